@@ -1,0 +1,60 @@
+//! What may listen to and change a conversation as it goes: the port behind which plugins live.
+
+use async_trait::async_trait;
+
+use crate::{Event, RunSnapshot, SessionId};
+
+/// What the hooks say of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on as it is.
+    Pass,
+    /// It goes on as this text; the original is kept beside it.
+    Replace(String),
+    /// It stops here.
+    Reject {
+        /// Who rejected it.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Lifecycle hooks. An implementation never fails towards its caller: what goes wrong in a plugin is that
+/// plugin's affair, and the message goes on as if the plugin were not there.
+#[async_trait]
+pub trait Hooks: Send + Sync {
+    /// A session was opened or begun.
+    async fn on_start(&self, session: SessionId);
+
+    /// A message is about to be saved.
+    async fn on_message(&self, session: SessionId, text: &str, is_user: bool) -> Verdict;
+
+    /// An event happened.
+    async fn on_event(&self, session: SessionId, event: &Event);
+
+    /// A run ended.
+    async fn on_run_complete(&self, session: SessionId, snapshot: &RunSnapshot);
+
+    /// The session is being left.
+    async fn on_exit(&self, session: SessionId);
+}
+
+/// No hooks at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHooks;
+
+#[async_trait]
+impl Hooks for NoHooks {
+    async fn on_start(&self, _session: SessionId) {}
+
+    async fn on_message(&self, _session: SessionId, _text: &str, _is_user: bool) -> Verdict {
+        Verdict::Pass
+    }
+
+    async fn on_event(&self, _session: SessionId, _event: &Event) {}
+
+    async fn on_run_complete(&self, _session: SessionId, _snapshot: &RunSnapshot) {}
+
+    async fn on_exit(&self, _session: SessionId) {}
+}

@@ -1,0 +1,332 @@
+//! The reducer: one event at a time, total over every sequence.
+
+use crate::event::{Event, EventPayload};
+use crate::{RunEnding, Timestamp, Usage};
+
+use super::{
+    AgentNode, AgentStatus, ArbiterDecision, Contest, PhaseSpan, RunSnapshot, Section, SectionStatus,
+    TriadNode,
+};
+
+impl RunSnapshot {
+    /// The state after these events.
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut snapshot = Self::default();
+        for event in events {
+            snapshot.apply(event);
+        }
+        snapshot
+    }
+
+    /// Moves the state on by one event. Events that make no sense here (an end without a beginning, an
+    /// unknown type) change nothing that they do not name.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.payload {
+            EventPayload::RunStarted { .. } => {
+                self.run_id = Some(event.run);
+                self.timeline.started_at = Some(event.at);
+            }
+            EventPayload::RunEnded { duration_ms, ending } => self.end(event.at, *duration_ms, *ending),
+            EventPayload::PhaseStarted { phase } => self.timeline.phases.push(PhaseSpan {
+                name: phase.clone(),
+                start: event.at,
+                end: None,
+                duration_ms: None,
+            }),
+            EventPayload::PhaseEnded { phase, duration_ms } => {
+                self.end_phase(phase, event.at, *duration_ms);
+            }
+            EventPayload::AgentStarted { agent, role, triad, preset, model } => {
+                let node = self.agent_or_new(agent, role, triad.as_deref(), preset.as_deref());
+                node.status = AgentStatus::Working;
+                node.started_at.get_or_insert(event.at);
+                node.ended_at = None;
+                if model.is_some() {
+                    node.model.clone_from(model);
+                }
+            }
+            EventPayload::AgentEnded { agent, status, .. } => {
+                if let Some(node) = self.agent_mut(agent) {
+                    node.status = *status;
+                    node.ended_at = Some(event.at);
+                }
+            }
+            EventPayload::UsageRecorded { agent, phase, usage, .. } => {
+                self.count(agent, phase.as_deref().unwrap_or_default(), *usage);
+            }
+            EventPayload::ErrorOccurred { message, .. } => self.errors.push(message.clone()),
+            negotiation => self.apply_negotiation(negotiation),
+        }
+    }
+
+    fn apply_negotiation(&mut self, payload: &EventPayload) {
+        match payload {
+            EventPayload::NegotiationClaimed { section, claimant } => {
+                let section = self.section_or_new(section);
+                if !section.claimants.contains(claimant) {
+                    section.claimants.push(claimant.clone());
+                }
+            }
+            EventPayload::NegotiationContested { section, claimants, round, temperature } => {
+                self.negotiation.round = self.negotiation.round.max(*round);
+                self.negotiation.temperature = Some(*temperature);
+                let section = self.section_or_new(section);
+                section.status = SectionStatus::Contested;
+                section.contests.push(Contest {
+                    round: *round,
+                    temperature: *temperature,
+                    claimants: claimants.clone(),
+                });
+            }
+            EventPayload::NegotiationResolved { section, owners, round } => {
+                self.negotiation.round = self.negotiation.round.max(*round);
+                let section = self.section_or_new(section);
+                section.status = SectionStatus::Resolved;
+                section.owners.clone_from(owners);
+            }
+            EventPayload::ArbiterDecided { section, decision, reason, .. } => {
+                self.section_or_new(section).arbiter =
+                    Some(ArbiterDecision { decision: *decision, reason: reason.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, at: Timestamp, duration_ms: u64, ending: RunEnding) {
+        self.ending = Some(ending);
+        self.timeline.ended_at = Some(at);
+        self.timeline.total_duration_ms = Some(duration_ms);
+    }
+
+    fn end_phase(&mut self, name: &str, at: Timestamp, duration_ms: u64) {
+        let open =
+            self.timeline.phases.iter_mut().rev().find(|phase| phase.name == name && phase.end.is_none());
+        if let Some(phase) = open {
+            phase.end = Some(at);
+            phase.duration_ms = Some(duration_ms);
+        }
+    }
+
+    fn count(&mut self, agent: &str, phase: &str, usage: Usage) {
+        let tally = &mut self.usage;
+        for count in [
+            tally.by_agent.entry(agent.to_owned()).or_default(),
+            tally.by_phase.entry(phase.to_owned()).or_default(),
+        ] {
+            count.usage += usage;
+            count.calls += 1;
+        }
+        tally.total_tokens = tally.total_tokens.saturating_add(usage.total());
+    }
+
+    fn agent_mut(&mut self, id: &str) -> Option<&mut AgentNode> {
+        let tree = &mut self.agent_tree;
+        let in_triads = tree.triads.iter_mut().flat_map(|triad| triad.agents.iter_mut());
+        in_triads.chain(tree.agents.iter_mut()).find(|agent| agent.agent_id == id)
+    }
+
+    fn agent_or_new(
+        &mut self,
+        id: &str,
+        role: &str,
+        triad: Option<&str>,
+        preset: Option<&str>,
+    ) -> &mut AgentNode {
+        let tree = &mut self.agent_tree;
+        let agents = match triad {
+            None => &mut tree.agents,
+            Some(triad) => {
+                let index = tree.triads.iter().position(|node| node.triad_id == triad).unwrap_or_else(|| {
+                    tree.triads.push(TriadNode {
+                        triad_id: triad.to_owned(),
+                        preset: preset.unwrap_or_default().to_owned(),
+                        agents: Vec::new(),
+                    });
+                    tree.triads.len() - 1
+                });
+                #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+                &mut tree.triads[index].agents
+            }
+        };
+        let index = agents.iter().position(|agent| agent.agent_id == id).unwrap_or_else(|| {
+            agents.push(AgentNode {
+                agent_id: id.to_owned(),
+                role: role.to_owned(),
+                status: AgentStatus::Idle,
+                model: None,
+                started_at: None,
+                ended_at: None,
+            });
+            agents.len() - 1
+        });
+        #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+        &mut agents[index]
+    }
+
+    fn section_or_new(&mut self, name: &str) -> &mut Section {
+        let sections = &mut self.negotiation.sections;
+        let index = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
+            sections.push(Section {
+                name: name.to_owned(),
+                status: SectionStatus::Claimed,
+                owners: Vec::new(),
+                claimants: Vec::new(),
+                contests: Vec::new(),
+                arbiter: None,
+            });
+            sections.len() - 1
+        });
+        #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+        &mut sections[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{RunId, SectionDecision, Timestamp};
+
+    fn events(payloads: Vec<EventPayload>) -> Vec<Event> {
+        let run = RunId::generate();
+        (1_i64..)
+            .zip(payloads)
+            .map(|(number, payload)| Event {
+                run,
+                number: number.unsigned_abs(),
+                at: Timestamp::from_millis(number * 10).unwrap(),
+                payload,
+            })
+            .collect()
+    }
+
+    fn usage(agent: &str, phase: &str, prompt: u64, completion: u64) -> EventPayload {
+        EventPayload::UsageRecorded {
+            agent: agent.into(),
+            phase: Some(phase.into()),
+            model: None,
+            usage: Usage { prompt_tokens: prompt, completion_tokens: completion },
+        }
+    }
+
+    #[test]
+    fn a_run_folds_into_tree_negotiation_usage_and_timeline() {
+        let snapshot = RunSnapshot::fold(&events(vec![
+            EventPayload::RunStarted { agent: "triads".into(), answers: None },
+            EventPayload::PhaseStarted { phase: "deliberation".into() },
+            EventPayload::AgentStarted {
+                agent: "a/critic".into(),
+                role: "critic".into(),
+                triad: Some("a".into()),
+                preset: Some("dialectic".into()),
+                model: None,
+            },
+            usage("a/critic", "deliberation", 10, 5),
+            EventPayload::AgentEnded {
+                agent: "a/critic".into(),
+                status: AgentStatus::Complete,
+                duration_ms: 10,
+            },
+            EventPayload::NegotiationClaimed { section: "layout".into(), claimant: "a".into() },
+            EventPayload::NegotiationClaimed { section: "layout".into(), claimant: "b".into() },
+            EventPayload::NegotiationContested {
+                section: "layout".into(),
+                claimants: vec!["a".into(), "b".into()],
+                round: 1,
+                temperature: 0.85,
+            },
+            EventPayload::ArbiterDecided {
+                section: "layout".into(),
+                decision: SectionDecision::Assign,
+                owners: vec!["b".into()],
+                reason: "closer to its scope".into(),
+            },
+            EventPayload::NegotiationResolved {
+                section: "layout".into(),
+                owners: vec!["b".into()],
+                round: 1,
+            },
+            EventPayload::PhaseEnded { phase: "deliberation".into(), duration_ms: 90 },
+            EventPayload::RunEnded { duration_ms: 110, ending: RunEnding::Completed },
+        ]));
+        let critic = &snapshot.agent_tree.triads[0].agents[0];
+        assert_eq!(
+            (critic.status, snapshot.agent_tree.triads[0].preset.as_str()),
+            (AgentStatus::Complete, "dialectic")
+        );
+        let layout = &snapshot.negotiation.sections[0];
+        assert_eq!(
+            (layout.status, layout.owners.as_slice()),
+            (SectionStatus::Resolved, &["b".to_owned()][..])
+        );
+        assert_eq!(layout.contests[0].temperature, 0.85);
+        assert_eq!(snapshot.usage.total_tokens, 15);
+        assert_eq!(snapshot.usage.by_phase["deliberation"].calls, 1);
+        assert_eq!(snapshot.timeline.phases[0].duration_ms, Some(90));
+        assert_eq!(snapshot.ending, Some(RunEnding::Completed));
+    }
+
+    fn any_payload() -> impl Strategy<Value = EventPayload> {
+        let name = prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned);
+        prop_oneof![
+            Just(EventPayload::RunStarted { agent: "x".into(), answers: None }),
+            (name.clone(), name.clone()).prop_map(|(agent, triad)| EventPayload::AgentStarted {
+                agent,
+                role: "r".into(),
+                triad: (triad != "c").then_some(triad),
+                preset: None,
+                model: None,
+            }),
+            name.clone().prop_map(|agent| EventPayload::AgentEnded {
+                agent,
+                status: AgentStatus::Blocked,
+                duration_ms: 1
+            }),
+            name.clone().prop_map(|phase| EventPayload::PhaseStarted { phase }),
+            (name.clone(), 0_u64..9)
+                .prop_map(|(phase, duration_ms)| EventPayload::PhaseEnded { phase, duration_ms }),
+            (name.clone(), name.clone(), 0_u64..99).prop_map(|(agent, phase, n)| usage(
+                &agent,
+                &phase,
+                n,
+                n / 2
+            )),
+            (name.clone(), name.clone())
+                .prop_map(|(section, claimant)| EventPayload::NegotiationClaimed { section, claimant }),
+            (name.clone(), 1_u32..5).prop_map(|(section, round)| EventPayload::NegotiationResolved {
+                section,
+                owners: vec!["a".into()],
+                round
+            }),
+            name.prop_map(|message| EventPayload::ErrorOccurred { agent: None, phase: None, message }),
+            Just(EventPayload::RunEnded { duration_ms: 5, ending: RunEnding::Failed }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn folding_in_two_steps_is_folding_at_once(
+            payloads in prop::collection::vec(any_payload(), 0..60), cut in 0_usize..60,
+        ) {
+            let all = events(payloads);
+            let cut = cut.min(all.len());
+            let mut in_steps = RunSnapshot::fold(&all[..cut]);
+            for event in &all[cut..] {
+                in_steps.apply(event);
+            }
+            prop_assert_eq!(&in_steps, &RunSnapshot::fold(&all));
+            let json = serde_json::to_string(&in_steps).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RunSnapshot>(&json).unwrap(), in_steps);
+        }
+
+        #[test]
+        fn usage_adds_up_however_it_is_counted(payloads in prop::collection::vec(any_payload(), 0..60)) {
+            let snapshot = RunSnapshot::fold(&events(payloads));
+            let by_agent: u64 = snapshot.usage.by_agent.values().map(|count| count.usage.total()).sum();
+            let by_phase: u64 = snapshot.usage.by_phase.values().map(|count| count.usage.total()).sum();
+            prop_assert_eq!(by_agent, snapshot.usage.total_tokens);
+            prop_assert_eq!(by_phase, snapshot.usage.total_tokens);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+use crate::{
+    Attachment, Branch, BranchDraft, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointId,
+    CheckpointState, ContentHash, MessageDraft, Operation, OperationId, OperationKind, Project, Run, RunId,
+    Seq, Session, SessionDraft, SessionFilter, SessionId, SessionRef, SessionSummary, Timestamp,
+};
+
+use super::StoreResult;
+
+/// Where the next page of a list begins. Opaque to callers; it stays good when rows come and go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cursor(pub String);
+
+/// Which page of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// At most this many rows.
+    pub limit: u32,
+    /// Where to go on; `None` for the first page.
+    pub after: Option<Cursor>,
+}
+
+impl PageRequest {
+    /// The first page of at most `limit` rows.
+    #[must_use]
+    pub const fn first(limit: u32) -> Self {
+        Self { limit, after: None }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// Its rows.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<Cursor>,
+}
+
+/// Sessions. Each change that is structural records its [`Operation`] in the same transaction.
+pub trait SessionStore {
+    /// Makes a session with an empty branch `main`, and records `create`.
+    ///
+    /// # Errors
+    /// `Conflict` when the id exists.
+    fn create_session(&self, draft: &SessionDraft) -> StoreResult<Session>;
+
+    /// The session with this id, in the trash or not.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
+
+    /// What a person means by `reference`: a full id; else an exact name (of several with the same name: they
+    /// are ambiguous); else the beginning of a short or full id; or so many before the newest (within
+    /// `project`, where one is given). Sessions in the trash are found when `trashed`, and only they.
+    ///
+    /// # Errors
+    /// `NotFound`; `Ambiguous` with the candidates.
+    fn resolve_session(
+        &self,
+        reference: &SessionRef,
+        project: Option<&str>,
+        trashed: bool,
+    ) -> StoreResult<SessionId>;
+
+    /// A page of sessions, newest first by `updated_at`. Costs what the page holds.
+    ///
+    /// # Errors
+    /// `Invalid` for a cursor of another list.
+    fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>>;
+
+    /// Gives the session a name and records `rename` (unless an automatic name replaces an automatic name).
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn rename_session(&self, id: SessionId, name: &str, automatic: bool, at: Timestamp) -> StoreResult<()>;
+
+    /// Moves the session to the trash and records `delete`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it is there already.
+    fn trash_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
+
+    /// Takes the session out of the trash and records `restore`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it is not in the trash.
+    fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
+
+    /// Removes the session and everything of it for good, and the attachments that nobody else refers to.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn purge_session(&self, id: SessionId) -> StoreResult<()>;
+
+    /// Removes for good what has been in the trash since before `before`. Returns how many sessions that were.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64>;
+
+    /// Begins a session that arrives in pieces; see [`SessionImport`].
+    ///
+    /// # Errors
+    /// `Conflict` when the id exists.
+    fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>>;
+
+    /// The project of the session, for those that learn it late.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn set_project(&self, id: SessionId, project: &Project) -> StoreResult<()>;
+}
+
+/// A session that is arriving. Nobody sees it before [`finish`](Self::finish); dropped before that, or after a
+/// crash, nothing of it remains. It is written in batches with relaxed durability, and made durable at the end.
+pub trait SessionImport {
+    /// Adds a branch under a number of the caller's; 0 is the session's first and exists already.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown parent or a fork beyond its head.
+    fn branch(
+        &mut self,
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: BranchId,
+        name: &str,
+    ) -> StoreResult<()>;
+
+    /// Renames the session's first branch.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn name_main(&mut self, name: &str) -> StoreResult<()>;
+
+    /// Adds the next message of a branch.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown branch.
+    fn message(&mut self, branch: BranchKey, message: &MessageDraft) -> StoreResult<()>;
+
+    /// Adds bytes that messages refer to.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()>;
+
+    /// Adds a run.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn run(&mut self, run: &Run) -> StoreResult<()>;
+
+    /// Adds a checkpoint.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
+
+    /// Makes the session appear, whole, under the given name, with this current branch and time of last
+    /// change, and records `import`. Durable when it returns.
+    ///
+    /// # Errors
+    /// As the store's state has it; nothing of the session remains then.
+    fn finish(
+        self: Box<Self>,
+        name: &str,
+        current: BranchKey,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    ) -> StoreResult<SessionSummary>;
+}
+
+/// Branches.
+pub trait BranchStore {
+    /// The branches of a session, parents before children, retired ones included.
+    ///
+    /// # Errors
+    /// `NotFound` for the session.
+    fn list_branches(&self, session: SessionId) -> StoreResult<Vec<Branch>>;
+
+    /// One branch.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
+
+    /// Makes a branch and makes it current, recording `kind` (`fork` or `rewind`, the latter with its
+    /// checkpoint). Constant in the length of the session.
+    ///
+    /// # Errors
+    /// `NotFound` for the parent; `Invalid` for a fork beyond its head; `Conflict` for a taken name.
+    fn create_branch(
+        &self,
+        draft: &BranchDraft,
+        kind: OperationKind,
+        checkpoint: Option<CheckpointId>,
+        at: Timestamp,
+    ) -> StoreResult<Operation>;
+
+    /// Makes another branch current, recording `switch`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when the branch is retired.
+    fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation>;
+
+    /// Gives a branch another name, recording `rename-branch`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` for a taken name.
+    fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation>;
+}
+
+/// Runs.
+pub trait RunStore {
+    /// Stores a run, replacing what was stored of the same run before.
+    ///
+    /// # Errors
+    /// `NotFound` for its branch.
+    fn save_run(&self, run: &Run) -> StoreResult<()>;
+
+    /// One run with its events.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn get_run(&self, id: RunId) -> StoreResult<Run>;
+
+    /// The runs of a session in order of their beginning.
+    ///
+    /// # Errors
+    /// `NotFound` for the session.
+    fn list_runs(&self, session: SessionId) -> StoreResult<Vec<RunId>>;
+}
+
+/// Checkpoints. Their states are stored by content: equal ones once, near-equal ones as differences.
+pub trait CheckpointStore {
+    /// Stores a checkpoint, then prunes the oldest automatic ones of its session (not pinned, not labelled, not
+    /// `manual`) beyond `retention`, in the same transaction.
+    ///
+    /// # Errors
+    /// `NotFound` for its branch; `Invalid` for a seq beyond its head.
+    fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint>;
+
+    /// The checkpoints of a session, oldest first.
+    ///
+    /// # Errors
+    /// `NotFound` for the session.
+    fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>>;
+
+    /// One checkpoint without its state.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn get_checkpoint(&self, id: CheckpointId) -> StoreResult<Checkpoint>;
+
+    /// A checkpoint's state, checked against its hash.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when it is not what was stored.
+    fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState>;
+
+    /// Pins a checkpoint, or unpins it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()>;
+
+    /// Removes a checkpoint, and its state where no other refers to it; records `prune`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()>;
+}
+
+/// The record of structural changes.
+pub trait OperationStore {
+    /// The operations of a session (of all sessions without one), newest first.
+    ///
+    /// # Errors
+    /// `NotFound` for the session; `Invalid` for a cursor of another list.
+    fn list_operations(&self, session: Option<SessionId>, page: &PageRequest)
+    -> StoreResult<Page<Operation>>;
+
+    /// Puts the session back to what it was before `target` (`undo`), or to what it was after it (`redo`), as a
+    /// new operation. A branch that `target` made is retired by undo and brought back by redo.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when the session is no longer as `target` (or its undo) left it; `Unsupported`
+    /// for kinds that cannot be reversed.
+    fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation>;
+
+    /// Bytes of an attachment.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when they do not match their hash.
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
+
+    /// Stores bytes under their hash; again is fine.
+    ///
+    /// # Errors
+    /// `Invalid` when they do not match their hash.
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()>;
+}
