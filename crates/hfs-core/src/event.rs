@@ -153,15 +153,15 @@ impl EventPayload {
 mod tests {
     use super::*;
 
-    fn round_trip(json: Value) -> EventPayload {
+    fn round_trip(json: &Value) -> EventPayload {
         let payload: EventPayload = serde_json::from_value(json.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&payload).unwrap(), json);
+        assert_eq!(&serde_json::to_value(&payload).unwrap(), json);
         payload
     }
 
     #[test]
     fn a_known_event_keeps_its_wire_form() {
-        let payload = round_trip(serde_json::json!({
+        let payload = round_trip(&serde_json::json!({
             "type": "usage.recorded", "agent": "a", "prompt_tokens": 3, "completion_tokens": 4
         }));
         assert_eq!(payload.kind(), "usage.recorded");
@@ -170,14 +170,14 @@ mod tests {
     #[test]
     fn an_unknown_event_is_carried_whole() {
         let json = serde_json::json!({"type": "tool.used", "tool": "grep", "nested": {"a": [1, null]}});
-        let payload = round_trip(json);
+        let payload = round_trip(&json);
         assert_eq!(payload.kind(), "tool.used");
         assert!(matches!(payload, EventPayload::Unknown(_)));
     }
 
     #[test]
     fn a_known_type_with_other_fields_is_carried_rather_than_refused() {
-        let payload = round_trip(serde_json::json!({"type": "phase.ended", "name": "from another time"}));
+        let payload = round_trip(&serde_json::json!({"type": "phase.ended", "name": "from another time"}));
         assert_eq!(payload.kind(), "phase.ended");
         assert!(matches!(payload, EventPayload::Unknown(_)));
     }

@@ -4,6 +4,11 @@
 //! Nothing in here touches a file, a network, a database or a terminal. Adapters ([`Store`], [`Agent`],
 //! [`Hooks`], [`Clock`]) live in crates of their own and know this one only.
 
+#![cfg_attr(
+    test,
+    allow(clippy::string_slice, reason = "a failed expectation is a test's own way of speaking")
+)]
+
 mod agent;
 mod attachment;
 mod branch;

@@ -260,6 +260,22 @@ pub trait CheckpointStore {
     /// `NotFound`; `Corrupt` when it is not what was stored.
     fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState>;
 
+    /// Keeps what the next run on this branch starts from. Replaces what was kept for the branch before; stored
+    /// by content like every state, so that one equal to a checkpoint's costs nothing.
+    ///
+    /// # Errors
+    /// `NotFound` for the branch.
+    fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()>;
+
+    /// What the next run on this branch starts from: what [`save_branch_state`](Self::save_branch_state) kept
+    /// for it; else, for a branch made by a rewind, its checkpoint's state, also when that checkpoint is gone
+    /// by now; else, for a fork, the state of the newest checkpoint that stood at or before the fork when it
+    /// was made; else `None`.
+    ///
+    /// # Errors
+    /// `NotFound` for the branch; `Corrupt` when the state is not what was stored.
+    fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>>;
+
     /// Pins a checkpoint, or unpins it.
     ///
     /// # Errors
