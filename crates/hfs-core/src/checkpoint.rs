@@ -31,6 +31,22 @@ pub struct CheckpointState {
     pub plugins: BTreeMap<String, Value>,
 }
 
+impl CheckpointState {
+    /// The bytes that stand for this state in every store: JSON without white space, in which the fields that
+    /// are ours have their fixed order and those of plugins are sorted. Equal states have equal bytes; a
+    /// checkpoint's [`state_hash`](Checkpoint::state_hash) is the hash of these.
+    ///
+    /// # Errors
+    /// Only for what JSON cannot express, which no state holds.
+    pub fn canonical_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut plugins = self.plugins.clone();
+        plugins.values_mut().for_each(Value::sort_all_objects);
+        let sorted =
+            Self { run_snapshot: Arc::clone(&self.run_snapshot), agents: self.agents.clone(), plugins };
+        serde_json::to_vec(&sorted)
+    }
+}
+
 /// A checkpoint without its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -84,4 +100,28 @@ pub struct CheckpointDraft {
     pub created_at: Timestamp,
     /// What a rewind to it brings back.
     pub state: CheckpointState,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn equal_states_have_equal_bytes_and_survive_them() {
+        let state = |plugin: Value| CheckpointState {
+            agents: [("a".to_owned(), AgentMemory::default())].into(),
+            plugins: [("notes".to_owned(), plugin)].into(),
+            ..CheckpointState::default()
+        };
+        let (one, other) = (
+            state(json!({"x": 1, "y": [{"b": 2, "a": 3}]})),
+            state(json!({"y": [{"a": 3, "b": 2}], "x": 1})),
+        );
+        assert_eq!(one, other);
+        let bytes = one.canonical_json().unwrap();
+        assert_eq!(bytes, other.canonical_json().unwrap());
+        assert_eq!(serde_json::from_slice::<CheckpointState>(&bytes).unwrap(), one);
+    }
 }

@@ -1,6 +1,9 @@
 //! What may listen to and change a conversation as it goes: the port behind which plugins live.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::{Event, RunSnapshot, SessionId};
 
@@ -38,6 +41,12 @@ pub trait Hooks: Send + Sync {
 
     /// The session is being left.
     async fn on_exit(&self, session: SessionId);
+
+    /// What each plugin keeps for this session, by plugin name: its share of a checkpoint's state. Cheap.
+    fn session_state(&self, session: SessionId) -> BTreeMap<String, Value>;
+
+    /// Puts back what [`session_state`](Self::session_state) gave at the moment that is being returned to.
+    fn restore_state(&self, session: SessionId, state: &BTreeMap<String, Value>);
 }
 
 /// No hooks at all.
@@ -57,4 +66,10 @@ impl Hooks for NoHooks {
     async fn on_run_complete(&self, _session: SessionId, _snapshot: &RunSnapshot) {}
 
     async fn on_exit(&self, _session: SessionId) {}
+
+    fn session_state(&self, _session: SessionId) -> BTreeMap<String, Value> {
+        BTreeMap::new()
+    }
+
+    fn restore_state(&self, _session: SessionId, _state: &BTreeMap<String, Value>) {}
 }

@@ -47,7 +47,7 @@ pub use message::{Extra, Message, MessageDraft, MessageStatus, Part, PieceKind, 
 pub use operation::{Operation, OperationKind, SessionShape};
 pub use project::Project;
 pub use run::Run;
-pub use search::{SearchHit, SearchQuery, SearchResults};
+pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
 pub use session::{Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name};
 pub use snapshot::{
     AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, EventHistory, Negotiation, PhaseSpan,

@@ -64,7 +64,7 @@ pub struct Session {
 pub struct SessionSummary {
     /// The session.
     pub session: Session,
-    /// How many messages all its branches hold together.
+    /// How many messages all its branches hold together, retired ones included.
     pub messages: u64,
     /// How many branches it has, retired ones left out.
     pub branches: u64,

@@ -34,8 +34,8 @@ pub struct ReplyPiece {
     pub text: String,
 }
 
-/// The right to go on writing a reply. It ends with its process: whoever finds a reply in progress whose writer
-/// is gone sees it as interrupted.
+/// The right to go on writing a reply. It ends with the store instance that gave it (its process, at the latest):
+/// whoever finds a reply in progress whose writer is gone sees it as interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReplyHandle {
     /// The reply.
@@ -47,29 +47,36 @@ pub struct ReplyHandle {
 }
 
 /// Messages.
+///
+/// What is written moves the session's `updated_at` forward to the newest message's `created_at` (never back).
+/// Messages refer to attachments that are stored already; other references are `Invalid`.
 pub trait MessageStore {
     /// Adds messages behind `at`, all or none. Durable when it returns. If the session has an automatic name
-    /// that no message stands behind yet, the caller renames it.
+    /// that no message stands behind yet, the caller renames it. One that comes as `streaming` has no writer and
+    /// is kept as `interrupted`.
     ///
     /// # Errors
-    /// `Moved` when the branch's head is not `at.head`; `Busy` when a reply is being written there; `NotFound`
-    /// for the branch; `Conflict` for an id that exists; `Unavailable` when it cannot be saved now.
+    /// `NotFound` for the branch; `Moved` when its head is not `at.head`; else `Busy` when a reply is being
+    /// written there; `Conflict` for an id that exists, or when the branch is retired (nobody's words go where
+    /// they are not seen; fork from it); `Unavailable` when it cannot be saved now.
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended>;
 
-    /// Adds an empty reply with status `streaming`, to be extended. `at` as for [`append`](Self::append).
+    /// Adds an empty reply with status `streaming`, to be extended; the draft's parts and status do not count.
+    /// `at` as for [`append`](Self::append).
     ///
     /// # Errors
     /// As [`append`](Self::append).
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle>;
 
     /// Adds pieces to a reply. Durable when it returns. Costs what the pieces cost, not what the reply has
-    /// become.
+    /// become. Empty pieces leave no trace.
     ///
     /// # Errors
-    /// `Conflict` when the reply is not in progress any more; `Unavailable` when it cannot be saved now.
+    /// `Conflict` when the reply is not in progress any more, or was begun by another instance; `Unavailable`
+    /// when it cannot be saved now.
     fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()>;
 
-    /// Ends a reply with its final form (its id and place stay).
+    /// Ends a reply with its final form (its id and place stay; a status of `streaming` becomes `interrupted`).
     ///
     /// # Errors
     /// As [`extend_reply`](Self::extend_reply).
@@ -89,16 +96,17 @@ pub trait MessageStore {
     fn get_message(&self, id: MessageId) -> StoreResult<Message>;
 
     /// Marks as interrupted what is still marked as streaming and whose writer is gone, in one session or in
-    /// all. Returns how many there were.
+    /// all. Returns how many there were. Their sessions count as changed at `at`.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// `NotFound` for the session.
     fn settle_interrupted(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64>;
 }
 
 /// Full-text search.
 pub trait SearchIndex {
-    /// The best hits in sessions that are not in the trash. Everything that was ever acknowledged is found.
+    /// The best hits in sessions that are not in the trash, retired branches included. Everything that was ever
+    /// acknowledged is found; what a reply says, once it has been finished or settled at the latest.
     ///
     /// # Errors
     /// As the store's state has it; no text is invalid.

@@ -36,12 +36,13 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
-/// Sessions. Each change that is structural records its [`Operation`] in the same transaction.
+/// Sessions. Each change that is structural records its [`Operation`] in the same transaction, and moves
+/// `updated_at` forward to its time (never back). Sessions in the trash can be written to like any other.
 pub trait SessionStore {
-    /// Makes a session with an empty branch `main`, and records `create`.
+    /// Makes a session with an empty branch `main`, and records `create`, all at the draft's `created_at`.
     ///
     /// # Errors
-    /// `Conflict` when the id exists.
+    /// `Conflict` when the session's or the branch's id exists.
     fn create_session(&self, draft: &SessionDraft) -> StoreResult<Session>;
 
     /// The session with this id, in the trash or not.
@@ -51,11 +52,13 @@ pub trait SessionStore {
     fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
 
     /// What a person means by `reference`: a full id; else an exact name (of several with the same name: they
-    /// are ambiguous); else the beginning of a short or full id; or so many before the newest (within
-    /// `project`, where one is given). Sessions in the trash are found when `trashed`, and only they.
+    /// are ambiguous); else the beginning of a short or full id, in any letter case; or so many before the
+    /// newest (within `project`, where one is given; it limits nothing else). Sessions in the trash are found
+    /// when `trashed`, and only they. An empty text finds nothing.
     ///
     /// # Errors
-    /// `NotFound`; `Ambiguous` with the candidates.
+    /// `NotFound`; `Ambiguous` with the candidates, newest first, each as its twelve-letter short form, a space
+    /// and its name.
     fn resolve_session(
         &self,
         reference: &SessionRef,
@@ -63,13 +66,14 @@ pub trait SessionStore {
         trashed: bool,
     ) -> StoreResult<SessionId>;
 
-    /// A page of sessions, newest first by `updated_at`. Costs what the page holds.
+    /// A page of sessions, newest first by `updated_at` and then by id. Costs what the page holds.
     ///
     /// # Errors
     /// `Invalid` for a cursor of another list.
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>>;
 
-    /// Gives the session a name and records `rename` (unless an automatic name replaces an automatic name).
+    /// Gives the session a name and records `rename` (unless an automatic name replaces an automatic name). An
+    /// automatic name never replaces one that a person gave: it changes nothing then, which is no error.
     ///
     /// # Errors
     /// `NotFound`.
@@ -87,7 +91,8 @@ pub trait SessionStore {
     /// `NotFound`; `Conflict` when it is not in the trash.
     fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
-    /// Removes the session and everything of it for good, and the attachments that nobody else refers to.
+    /// Removes the session and everything of it for good, its operations too, and those of the attachments its
+    /// messages refer to that no other message refers to.
     ///
     /// # Errors
     /// `NotFound`.
@@ -102,10 +107,10 @@ pub trait SessionStore {
     /// Begins a session that arrives in pieces; see [`SessionImport`].
     ///
     /// # Errors
-    /// `Conflict` when the id exists.
+    /// `Conflict` when the session's or the branch's id exists.
     fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>>;
 
-    /// The project of the session, for those that learn it late.
+    /// The project of the session, for those that learn it late. Records nothing and leaves `updated_at` alone.
     ///
     /// # Errors
     /// `NotFound`.
@@ -114,11 +119,16 @@ pub trait SessionStore {
 
 /// A session that is arriving. Nobody sees it before [`finish`](Self::finish); dropped before that, or after a
 /// crash, nothing of it remains. It is written in batches with relaxed durability, and made durable at the end.
+///
+/// Every call may find that an id exists already: a `Conflict`, there or in [`finish`](Self::finish). After an
+/// error the import can only be dropped.
 pub trait SessionImport {
-    /// Adds a branch under a number of the caller's; 0 is the session's first and exists already.
+    /// Adds a branch under a number of the caller's; 0 is the session's first and exists already. Its time is
+    /// that of its own first message, or else the session's.
     ///
     /// # Errors
-    /// `Invalid` for an unknown parent or a fork beyond its head.
+    /// `Invalid` for an unknown parent, a number that is taken, or a fork beyond the parent's head so far;
+    /// `Conflict` for a taken name.
     fn branch(
         &mut self,
         key: BranchKey,
@@ -131,38 +141,38 @@ pub trait SessionImport {
     /// Renames the session's first branch.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// `Conflict` for a taken name.
     fn name_main(&mut self, name: &str) -> StoreResult<()>;
 
-    /// Adds the next message of a branch.
+    /// Adds the next message of a branch. One that comes as `streaming` is kept as `interrupted`.
     ///
     /// # Errors
-    /// `Invalid` for an unknown branch.
+    /// `Invalid` for an unknown branch, or for an attachment that is neither stored nor came before.
     fn message(&mut self, branch: BranchKey, message: &MessageDraft) -> StoreResult<()>;
 
     /// Adds bytes that messages refer to.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// `Invalid` when they do not match their hash.
     fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()>;
 
     /// Adds a run.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// `Invalid` for a branch that is not of this session.
     fn run(&mut self, run: &Run) -> StoreResult<()>;
 
-    /// Adds a checkpoint.
+    /// Adds a checkpoint. No retention applies here.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// `Invalid` for a branch that is not of this session, or a seq beyond its head so far.
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
 
-    /// Makes the session appear, whole, under the given name, with this current branch and time of last
-    /// change, and records `import`. Durable when it returns.
+    /// Makes the session appear, whole, under the given name, with this current branch and times of its beginning
+    /// and last change, and records `import` at the time of the store's clock. Durable when it returns.
     ///
     /// # Errors
-    /// As the store's state has it; nothing of the session remains then.
+    /// `Invalid` for an unknown current branch; nothing of the session remains after an error.
     fn finish(
         self: Box<Self>,
         name: &str,
@@ -173,6 +183,8 @@ pub trait SessionImport {
 }
 
 /// Branches.
+///
+/// A name belongs to its branch while that is retired, too. Only create, undo and redo retire or bring back.
 pub trait BranchStore {
     /// The branches of a session, parents before children, retired ones included.
     ///
@@ -186,11 +198,14 @@ pub trait BranchStore {
     /// `NotFound`.
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
 
-    /// Makes a branch and makes it current, recording `kind` (`fork` or `rewind`, the latter with its
-    /// checkpoint). Constant in the length of the session.
+    /// Makes a branch and makes it current, recording `kind` (`fork`, or `rewind` with its checkpoint). The
+    /// parent may be retired. Constant in the length of the session.
     ///
     /// # Errors
-    /// `NotFound` for the parent; `Invalid` for a fork beyond its head; `Conflict` for a taken name.
+    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, another
+    /// kind, a rewind without a checkpoint of the same session, or a fork with one; `Conflict` for a taken name
+    /// or an id that exists; `Busy` when the message at the fork is a reply that is still being written, for what
+    /// lies before a fork never changes.
     fn create_branch(
         &self,
         draft: &BranchDraft,
@@ -199,7 +214,7 @@ pub trait BranchStore {
         at: Timestamp,
     ) -> StoreResult<Operation>;
 
-    /// Makes another branch current, recording `switch`.
+    /// Makes a branch current, recording `switch` (also when it was current already).
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when the branch is retired.
@@ -226,7 +241,7 @@ pub trait RunStore {
     /// `NotFound`.
     fn get_run(&self, id: RunId) -> StoreResult<Run>;
 
-    /// The runs of a session in order of their beginning.
+    /// The runs of a session in order of their beginning, and then by id.
     ///
     /// # Errors
     /// `NotFound` for the session.
@@ -236,13 +251,14 @@ pub trait RunStore {
 /// Checkpoints. Their states are stored by content: equal ones once, near-equal ones as differences.
 pub trait CheckpointStore {
     /// Stores a checkpoint, then prunes the oldest automatic ones of its session (not pinned, not labelled, not
-    /// `manual`) beyond `retention`, in the same transaction.
+    /// `manual`) beyond `retention`, in the same transaction and without a record. A retention of 0 prunes the new
+    /// one, too. A checkpoint whose `created_at` lies before others' is older than they are.
     ///
     /// # Errors
-    /// `NotFound` for its branch; `Invalid` for a seq beyond its head.
+    /// `NotFound` for its branch; `Invalid` for a seq beyond its head; `Conflict` for an id that exists.
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint>;
 
-    /// The checkpoints of a session, oldest first.
+    /// The checkpoints of a session, oldest first by `created_at`, then in the order in which they were stored.
     ///
     /// # Errors
     /// `NotFound` for the session.
@@ -269,14 +285,15 @@ pub trait CheckpointStore {
 
     /// What the next run on this branch starts from: what [`save_branch_state`](Self::save_branch_state) kept
     /// for it; else, for a branch made by a rewind, its checkpoint's state, also when that checkpoint is gone
-    /// by now; else, for a fork, the state of the newest checkpoint that stood at or before the fork when it
-    /// was made; else `None`.
+    /// by now; else, for a fork, the state of the checkpoint that stood nearest before or at the fork, along the
+    /// history that the two share, when it was made (the newest of those at the same seq); else `None`. An
+    /// imported branch starts from nothing until something is saved for it.
     ///
     /// # Errors
     /// `NotFound` for the branch; `Corrupt` when the state is not what was stored.
     fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>>;
 
-    /// Pins a checkpoint, or unpins it.
+    /// Pins a checkpoint, or unpins it. Nothing is pruned before the next checkpoint is made.
     ///
     /// # Errors
     /// `NotFound`.
@@ -291,7 +308,7 @@ pub trait CheckpointStore {
 
 /// The record of structural changes.
 pub trait OperationStore {
-    /// The operations of a session (of all sessions without one), newest first.
+    /// The operations of a session (of all sessions without one), the one recorded last first.
     ///
     /// # Errors
     /// `NotFound` for the session; `Invalid` for a cursor of another list.
@@ -299,11 +316,18 @@ pub trait OperationStore {
     -> StoreResult<Page<Operation>>;
 
     /// Puts the session back to what it was before `target` (`undo`), or to what it was after it (`redo`), as a
-    /// new operation. A branch that `target` made is retired by undo and brought back by redo.
+    /// new operation with that kind, target and branch. A branch that `target` made is retired by undo and
+    /// brought back by redo; a session that was put into the trash comes out again, and the other way round.
+    ///
+    /// `rename`, `rename-branch`, `fork`, `rewind`, `switch`, `delete` and `restore` can be reversed. What stands
+    /// in the way is that the session's [`SessionShape`](crate::SessionShape) is not what the target (for redo:
+    /// its undo) left, that a branch it renamed has another name by now or its name is taken, that the branch to
+    /// make current is retired, or that the target is undone already (for redo: is not undone). What was said
+    /// since does not stand in the way: it stays on its branch, and comes back with it.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the session is no longer as `target` (or its undo) left it; `Unsupported`
-    /// for kinds that cannot be reversed.
+    /// `NotFound`; `Conflict` when something stands in the way; `Unsupported` for targets that cannot be
+    /// reversed; `Invalid` for another `kind` than `undo` and `redo`.
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation>;
 
     /// Bytes of an attachment.
