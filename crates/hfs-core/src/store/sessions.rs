@@ -184,7 +184,7 @@ pub trait SessionImport {
 
 /// Branches.
 ///
-/// A name belongs to its branch while that is retired, too. Only create, undo and redo retire or bring back.
+/// A name belongs to its branch while that is retired, too. Only undo and redo retire a branch and bring it back.
 pub trait BranchStore {
     /// The branches of a session, parents before children, retired ones included.
     ///
