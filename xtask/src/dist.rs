@@ -1,0 +1,65 @@
+//! `cargo xtask dist`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+const SHELLS: &[&str] = &["bash", "elvish", "fish", "powershell", "zsh"];
+const TEXTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
+
+/// Builds the binary for release and packs it with its completions and licences.
+pub fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let mut build = shell::cargo(&workspace.root);
+    ensure!(
+        shell::succeeds(build.args(["build", "--release", "--locked", "--package", "hfs"]))?,
+        "the release build failed"
+    );
+
+    let version = &workspace.package("hfs").context("find the package hfs")?.version;
+    let name = format!("hfs-{version}-{}", host()?);
+    let dist = workspace.root.join("dist");
+    let folder = dist.join(&name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+    }
+    let completions = folder.join("completions");
+    fs::create_dir_all(&completions).with_context(|| format!("make {}", completions.display()))?;
+
+    let binary = folder.join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
+    let built = workspace.target.join("release").join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
+    copy(&built, &binary)?;
+    for text in TEXTS {
+        copy(&workspace.root.join(text), &folder.join(text))?;
+    }
+    for shell in SHELLS {
+        let script = shell::output_of(Command::new(&binary).args(["completions", shell]))?;
+        let path = completions.join(format!("hfs.{shell}"));
+        fs::write(&path, script).with_context(|| format!("write {}", path.display()))?;
+    }
+
+    let archive = format!("{name}.tar.gz");
+    let mut tar = Command::new("tar");
+    ensure!(
+        shell::succeeds(tar.current_dir(&dist).args(["-czf", &archive, &name]))?,
+        "tar could not pack {name}"
+    );
+    println!("{}", dist.join(archive).display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The triple that this machine's compiler builds for.
+fn host() -> Result<String> {
+    let version = shell::output_of(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("find the host in what rustc -vV says")?.to_owned())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
