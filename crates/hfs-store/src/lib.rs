@@ -1,1 +1,5 @@
-//! To be filled.
+//! The stores: where everything lasts.
+
+mod memory;
+
+pub use memory::MemoryStore;

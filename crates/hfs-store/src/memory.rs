@@ -1,0 +1,64 @@
+//! A store in memory: plain maps behind one lock. Made for tests, and the plainest reading of the port's words.
+
+mod branches;
+mod checkpoints;
+mod data;
+mod import;
+mod maintenance;
+mod messages;
+mod operations;
+mod runs;
+mod search;
+mod sessions;
+mod words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hfs_core::{Clock, StoreError};
+
+use data::Data;
+
+/// A store in memory.
+///
+/// Each value stands for one process: replies that it began are interrupted once it is dropped.
+/// [`reopen`](Self::reopen) gives another one on the same data.
+pub struct MemoryStore {
+    data: Arc<Mutex<Data>>,
+    clock: Arc<dyn Clock>,
+    writer: Arc<Writer>,
+}
+
+/// Alive as long as its store instance is; replies in progress hold it weakly.
+#[derive(Debug)]
+struct Writer;
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { data: Arc::default(), clock, writer: Arc::new(Writer) }
+    }
+
+    /// Another instance on the same data, as another process would see it.
+    #[must_use]
+    pub fn reopen(&self) -> Self {
+        Self { data: Arc::clone(&self.data), clock: Arc::clone(&self.clock), writer: Arc::new(Writer) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Data> {
+        // Every change is checked before it is begun, so a panic elsewhere leaves nothing half done here.
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_found(what: &'static str, reference: &impl ToString) -> StoreError {
+    StoreError::NotFound { what, reference: reference.to_string() }
+}
+
+fn conflict(message: impl Into<String>) -> StoreError {
+    StoreError::Conflict { message: message.into() }
+}
+
+fn invalid(message: impl Into<String>) -> StoreError {
+    StoreError::Invalid { message: message.into() }
+}

@@ -1,0 +1,164 @@
+use std::collections::HashSet;
+
+use hfs_core::{
+    BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
+    OperationKind, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp,
+};
+
+use super::data::{Change, Data, hash_of};
+use super::{MemoryStore, conflict, invalid, not_found};
+
+impl CheckpointStore for MemoryStore {
+    fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
+        let mut data = self.lock();
+        let session = data.branch(draft.branch)?.branch.session;
+        data.check_checkpoint(draft)?;
+        let checkpoint = data.insert_checkpoint(session, draft)?;
+        data.prune(session, retention);
+        Ok(checkpoint)
+    }
+
+    fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
+        let data = self.lock();
+        data.session(session)?;
+        Ok(data.oldest_first(session).cloned().collect())
+    }
+
+    fn get_checkpoint(&self, id: CheckpointId) -> StoreResult<Checkpoint> {
+        self.lock().checkpoint(id).cloned()
+    }
+
+    fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState> {
+        let data = self.lock();
+        data.state(data.checkpoint(id)?.state_hash)
+    }
+
+    fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
+        let mut data = self.lock();
+        data.branch(branch)?;
+        let (hash, _) = data.keep_state(state)?;
+        data.branch_mut(branch)?.state = Some(hash);
+        data.drop_unused_states();
+        Ok(())
+    }
+
+    fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>> {
+        let data = self.lock();
+        data.branch(branch)?.state.map(|hash| data.state(hash)).transpose()
+    }
+
+    fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()> {
+        let mut data = self.lock();
+        let found = data.checkpoints.iter_mut().find(|checkpoint| checkpoint.id == id);
+        found.ok_or_else(|| not_found("checkpoint", &id))?.pinned = pinned;
+        Ok(())
+    }
+
+    fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
+        let mut data = self.lock();
+        let session = data.checkpoint(id)?.session;
+        let before = data.session(session)?.shape();
+        data.checkpoints.retain(|checkpoint| checkpoint.id != id);
+        data.drop_unused_states();
+        let change = Change::new(session, OperationKind::Prune, at, Some(before));
+        data.record(Change { checkpoint: Some(id), ..change })?;
+        Ok(())
+    }
+}
+
+impl Data {
+    pub(super) fn checkpoint(&self, id: CheckpointId) -> StoreResult<&Checkpoint> {
+        let found = self.checkpoints.iter().find(|checkpoint| checkpoint.id == id);
+        found.ok_or_else(|| not_found("checkpoint", &id))
+    }
+
+    fn check_checkpoint(&self, draft: &CheckpointDraft) -> StoreResult<()> {
+        let branch = &self.branch(draft.branch)?.branch;
+        if draft.seq > branch.head {
+            return Err(invalid(format!(
+                "branch {:?} ends at message number {}, before {}",
+                branch.name, branch.head, draft.seq
+            )));
+        }
+        if self.checkpoint(draft.id).is_ok() {
+            return Err(conflict(format!("checkpoint {} exists already", draft.id)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert_checkpoint(
+        &mut self,
+        session: SessionId,
+        draft: &CheckpointDraft,
+    ) -> StoreResult<Checkpoint> {
+        let (state_hash, state_bytes) = self.keep_state(&draft.state)?;
+        let checkpoint = Checkpoint {
+            id: draft.id,
+            session,
+            branch: draft.branch,
+            seq: draft.seq,
+            trigger: draft.trigger.clone(),
+            label: draft.label.clone(),
+            pinned: draft.pinned,
+            created_at: draft.created_at,
+            state_hash,
+            cost: StateCost { state_bytes, stored_bytes: state_bytes },
+        };
+        self.checkpoints.push(checkpoint.clone());
+        Ok(checkpoint)
+    }
+
+    fn oldest_first(&self, session: SessionId) -> impl DoubleEndedIterator<Item = &Checkpoint> {
+        let mut found: Vec<&Checkpoint> =
+            self.checkpoints.iter().filter(|checkpoint| checkpoint.session == session).collect();
+        found.sort_by_key(|checkpoint| checkpoint.created_at);
+        found.into_iter()
+    }
+
+    fn prune(&mut self, session: SessionId, retention: u32) {
+        let keep = usize::try_from(retention).unwrap_or(usize::MAX);
+        let automatic = |checkpoint: &&Checkpoint| {
+            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != "manual"
+        };
+        let surplus: HashSet<CheckpointId> = self
+            .oldest_first(session)
+            .rev()
+            .filter(automatic)
+            .skip(keep)
+            .map(|checkpoint| checkpoint.id)
+            .collect();
+        self.checkpoints.retain(|checkpoint| !surplus.contains(&checkpoint.id));
+        self.drop_unused_states();
+    }
+
+    fn state(&self, hash: ContentHash) -> StoreResult<CheckpointState> {
+        let corrupt = |why: &str| StoreError::Corrupt { message: format!("state {hash} {why}") };
+        let bytes = self.states.get(&hash).ok_or_else(|| corrupt("is missing"))?;
+        if hash_of(bytes) != hash {
+            return Err(corrupt("is not what was stored"));
+        }
+        serde_json::from_slice(bytes).map_err(|error| corrupt(&format!("cannot be read: {error}")))
+    }
+
+    /// The state of the checkpoint nearest before or at `seq` of the branch's history.
+    pub(super) fn state_before(&self, branch: BranchId, seq: Seq) -> Option<ContentHash> {
+        let mut reach = vec![(branch, seq)];
+        let mut next = self.branches.get(&branch);
+        let mut limit = seq;
+        while let Some(row) = next {
+            limit = limit.min(row.branch.forked_at);
+            let Some(parent) = row.branch.parent else { break };
+            reach.push((parent, limit));
+            next = self.branches.get(&parent);
+        }
+        let seen = |checkpoint: &&Checkpoint| {
+            reach.iter().any(|(branch, limit)| checkpoint.branch == *branch && checkpoint.seq <= *limit)
+        };
+        // The last of equals wins: the one that was stored last.
+        self.checkpoints
+            .iter()
+            .filter(seen)
+            .max_by_key(|checkpoint| (checkpoint.seq, checkpoint.created_at))
+            .map(|checkpoint| checkpoint.state_hash)
+    }
+}

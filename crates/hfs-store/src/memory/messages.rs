@@ -1,0 +1,160 @@
+use std::sync::{Arc, Weak};
+
+use hfs_core::{
+    Appended, BranchId, Message, MessageDraft, MessageId, MessageRange, MessageStatus, MessageStore, Part,
+    PieceKind, Position, ReplyHandle, ReplyPiece, Seq, SessionId, StoreError, StoreResult, Timestamp,
+};
+
+use super::data::{Data, MessageRow};
+use super::{MemoryStore, conflict, not_found};
+
+impl MessageStore for MemoryStore {
+    fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
+        let mut data = self.lock();
+        data.check_append(at, messages)?;
+        for message in messages {
+            data.push(at.branch, MessageRow::settled(message.clone()))?;
+        }
+        let head = data.branch(at.branch)?.branch.head;
+        Ok(Appended { position: Position { branch: at.branch, head }, first: at.head + 1 })
+    }
+
+    fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
+        let mut data = self.lock();
+        let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
+        data.check_append(at, std::slice::from_ref(&content))?;
+        data.push(at.branch, MessageRow { content, writer: Arc::downgrade(&self.writer) })?;
+        Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
+    }
+
+    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()> {
+        let mut data = self.lock();
+        let row = self.own_reply(&mut data, reply)?;
+        for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
+            extend(&mut row.content.parts, piece);
+        }
+        Ok(())
+    }
+
+    fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
+        let mut data = self.lock();
+        self.own_reply(&mut data, reply)?;
+        data.check_attachments(message)?;
+        let row = self.own_reply(&mut data, reply)?;
+        *row = MessageRow::settled(MessageDraft { id: reply.message, ..message.clone() });
+        data.touch_branch(reply.branch, message.created_at)
+    }
+
+    fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
+        let data = self.lock();
+        let head = data.branch(branch)?.branch.head;
+        let (from, to) = match range {
+            MessageRange::Newest(count) => (head.saturating_sub(u64::from(count)) + 1, head),
+            MessageRange::Before(seq, count) => {
+                let to = head.min(seq.saturating_sub(1));
+                (to.saturating_sub(u64::from(count)) + 1, to)
+            }
+            MessageRange::From(seq, count) => {
+                let from = seq.max(1);
+                (from, head.min(from.saturating_add(u64::from(count)).saturating_sub(1)))
+            }
+        };
+        Ok((from..=to).filter_map(|seq| data.seen_at(branch, seq)).collect())
+    }
+
+    fn get_message(&self, id: MessageId) -> StoreResult<Message> {
+        let data = self.lock();
+        let place = data.places.get(&id);
+        place.and_then(|(branch, seq)| data.seen_at(*branch, *seq)).ok_or_else(|| not_found("message", &id))
+    }
+
+    fn settle_interrupted(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
+        let mut data = self.lock();
+        if let Some(session) = session {
+            data.session(session)?;
+        }
+        let mut settled = 0;
+        let mut changed = Vec::new();
+        for row in data.branches.values_mut() {
+            if session.is_some_and(|session| session != row.branch.session) {
+                continue;
+            }
+            for message in row.messages.iter_mut().filter(|message| message.is_orphaned()) {
+                message.content.status = MessageStatus::Interrupted;
+                settled += 1;
+                changed.push(row.branch.id);
+            }
+        }
+        for branch in changed {
+            data.touch_branch(branch, at)?;
+        }
+        Ok(settled)
+    }
+}
+
+impl MemoryStore {
+    /// The reply, when this instance is writing it.
+    fn own_reply<'a>(&self, data: &'a mut Data, reply: ReplyHandle) -> StoreResult<&'a mut MessageRow> {
+        let in_place = data.places.get(&reply.message) == Some(&(reply.branch, reply.seq));
+        data.message_mut(reply.message)
+            .filter(|row| {
+                in_place && row.is_live() && Weak::ptr_eq(&row.writer, &Arc::downgrade(&self.writer))
+            })
+            .ok_or_else(|| conflict(format!("reply {} is not being written any more", reply.message)))
+    }
+}
+
+impl Data {
+    fn check_append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<()> {
+        let row = self.branch(at.branch)?;
+        if row.branch.retired {
+            return Err(conflict(format!("branch {:?} is retired", row.branch.name)));
+        }
+        let found = Position { branch: at.branch, head: row.branch.head };
+        if found != at {
+            return Err(StoreError::Moved { expected: at, found });
+        }
+        if row.messages.last().is_some_and(MessageRow::is_live) {
+            return Err(StoreError::Busy { seq: row.branch.head });
+        }
+        for (index, message) in messages.iter().enumerate() {
+            let earlier = messages.iter().take(index).any(|other| other.id == message.id);
+            if earlier || self.places.contains_key(&message.id) {
+                return Err(conflict(format!("message {} exists already", message.id)));
+            }
+            self.check_attachments(message)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, branch: BranchId, message: MessageRow) -> StoreResult<()> {
+        let (id, at) = (message.content.id, message.content.created_at);
+        let row = self.branch_mut(branch)?;
+        row.branch.head += 1;
+        row.messages.push(message);
+        let seq = row.branch.head;
+        self.places.insert(id, (branch, seq));
+        self.touch_branch(branch, at)
+    }
+
+    fn touch_branch(&mut self, branch: BranchId, at: Timestamp) -> StoreResult<()> {
+        let session = self.branch(branch)?.branch.session;
+        self.session_mut(session)?.touch(at);
+        Ok(())
+    }
+
+    fn seen_at(&self, branch: BranchId, seq: Seq) -> Option<Message> {
+        self.message_at(branch, seq).map(|(holder, message)| message.seen(holder.branch.id, seq))
+    }
+}
+
+fn extend(parts: &mut Vec<Part>, piece: &ReplyPiece) {
+    match (parts.last_mut(), piece.kind) {
+        (Some(Part::Text { text }), PieceKind::Text)
+        | (Some(Part::Thinking { text, .. }), PieceKind::Thinking) => text.push_str(&piece.text),
+        (_, PieceKind::Text) => parts.push(Part::text(piece.text.clone())),
+        (_, PieceKind::Thinking) => {
+            parts.push(Part::Thinking { text: piece.text.clone(), signature: None });
+        }
+    }
+}
