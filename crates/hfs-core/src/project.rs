@@ -22,4 +22,55 @@ impl Project {
     pub fn key(&self) -> &str {
         self.repository.as_deref().unwrap_or(&self.directory)
     }
+
+    /// What identifies the repository with this remote address, however it was written: `host/path` in lower
+    /// case for the host, without scheme, credentials and `.git`. So clones over SSH and over HTTPS are the same
+    /// project, and no password gets in. A path of this machine stays a path.
+    #[must_use]
+    pub fn identity_of_remote(remote: &str) -> Option<String> {
+        let remote = remote.trim();
+        let (scheme, rest) =
+            remote.split_once("://").map_or((None, remote), |(scheme, rest)| (Some(scheme), rest));
+        if scheme == Some("file")
+            || (scheme.is_none() && (rest.starts_with(['/', '.', '~']) || !rest.contains(':')))
+        {
+            let path = rest.trim_end_matches('/');
+            return (!path.is_empty()).then(|| path.to_owned());
+        }
+        let separator = if scheme.is_some() { '/' } else { ':' };
+        let (authority, path) = rest.split_once(separator)?;
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let path = path.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        (!host.is_empty() && !path.is_empty()).then(|| format!("{}/{path}", host.to_ascii_lowercase()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_repository_has_one_identity_and_no_secret_in_it() {
+        for remote in [
+            "https://github.com/owner/repo.git",
+            "https://me:sesame@GitHub.com/owner/repo",
+            "https://sesame@github.com/owner/repo/",
+            "https://github.com/owner/repo?token=sesame",
+            "git@github.com:owner/repo.git",
+            "ssh://git@github.com/owner/repo.git",
+        ] {
+            assert_eq!(
+                Project::identity_of_remote(remote).as_deref(),
+                Some("github.com/owner/repo"),
+                "{remote}"
+            );
+        }
+        assert_eq!(Project::identity_of_remote("/srv/git/repo.git/").as_deref(), Some("/srv/git/repo.git"));
+        assert_eq!(Project::identity_of_remote("file:///srv/repo").as_deref(), Some("/srv/repo"));
+        assert_eq!(Project::identity_of_remote("../other").as_deref(), Some("../other"));
+        for nothing in ["", "https://", "host:", "https://host/"] {
+            assert_eq!(Project::identity_of_remote(nothing), None, "{nothing}");
+        }
+    }
 }
