@@ -1,3 +1,4 @@
 //! Test support.
 
+pub mod cli;
 pub mod model_server;
