@@ -1,0 +1,107 @@
+//! The one shape in which every agent here asks a model, whatever is behind it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hfs_core::{AgentError, Part, PieceKind, Usage};
+use tokio_util::sync::CancellationToken;
+
+/// Who speaks in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    User,
+    Assistant,
+}
+
+/// A piece of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Text(String),
+    /// An image as base64, for models that see.
+    Image {
+        media_type: String,
+        base64: String,
+    },
+}
+
+/// What one side says before the other speaks again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub speaker: Speaker,
+    pub pieces: Vec<Piece>,
+}
+
+/// What a model is asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ModelRequest {
+    pub system: Option<String>,
+    /// Begins and ends with the user, and the two alternate.
+    pub turns: Vec<Turn>,
+    pub max_tokens: Option<u32>,
+    pub temperature: Option<f64>,
+    pub cancel: CancellationToken,
+}
+
+/// What is heard while a model works.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    /// The reply goes on.
+    Piece(PieceKind, &'a str),
+    /// An attempt failed before the first piece, and the next one comes after a pause.
+    Retrying(&'a AgentError, Duration),
+}
+
+/// Takes in what is heard.
+pub(crate) type Ear<'a> = &'a mut (dyn FnMut(Heard<'_>) + Send);
+
+/// A whole reply.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct ModelReply {
+    /// Text and thinking, as they were heard.
+    pub parts: Vec<Part>,
+    pub usage: Option<Usage>,
+    pub stop_reason: Option<String>,
+}
+
+/// Something that continues a conversation.
+#[async_trait]
+pub(crate) trait Model: Send + Sync {
+    /// What its provider calls it.
+    fn name(&self) -> &str;
+
+    /// Asks, and tells `ear` what comes. What had been heard when it fails is the caller's to keep.
+    async fn reply(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, AgentError>;
+}
+
+/// Puts streamed pieces together to parts.
+#[derive(Debug, Default)]
+pub(crate) struct PartsBuilder {
+    parts: Vec<Part>,
+}
+
+impl PartsBuilder {
+    pub fn push(&mut self, kind: PieceKind, more: &str) {
+        match (kind, self.parts.last_mut()) {
+            (PieceKind::Text, Some(Part::Text { text }))
+            | (PieceKind::Thinking, Some(Part::Thinking { text, .. })) => text.push_str(more),
+            (PieceKind::Text, _) => self.parts.push(Part::text(more)),
+            (PieceKind::Thinking, _) => {
+                self.parts.push(Part::Thinking { text: more.to_owned(), signature: None });
+            }
+        }
+    }
+
+    /// The proof of the last thought.
+    pub fn sign(&mut self, more: &str) {
+        if !matches!(self.parts.last(), Some(Part::Thinking { .. })) {
+            self.parts.push(Part::Thinking { text: String::new(), signature: None });
+        }
+        if let Some(Part::Thinking { signature, .. }) = self.parts.last_mut() {
+            signature.get_or_insert_default().push_str(more);
+        }
+    }
+
+    pub fn finish(self) -> Vec<Part> {
+        self.parts
+    }
+}
