@@ -12,9 +12,10 @@ mod search;
 mod sessions;
 mod words;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hfs_core::{Clock, StoreError};
+use hfs_core::{Clock, StoreError, StoreResult};
 
 use data::Data;
 
@@ -26,6 +27,7 @@ pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
     clock: Arc<dyn Clock>,
     writer: Arc<Writer>,
+    failing: AtomicU32,
 }
 
 /// Alive as long as its store instance is; replies in progress hold it weakly.
@@ -36,13 +38,35 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { data: Arc::default(), clock, writer: Arc::new(Writer) }
+        Self { data: Arc::default(), clock, writer: Arc::new(Writer), failing: AtomicU32::new(0) }
     }
 
     /// Another instance on the same data, as another process would see it.
     #[must_use]
     pub fn reopen(&self) -> Self {
-        Self { data: Arc::clone(&self.data), clock: Arc::clone(&self.clock), writer: Arc::new(Writer) }
+        Self {
+            data: Arc::clone(&self.data),
+            clock: Arc::clone(&self.clock),
+            writer: Arc::new(Writer),
+            failing: AtomicU32::new(0),
+        }
+    }
+
+    /// Has the next `times` attempts to save a message or a piece of a reply fail as a full disk does.
+    pub fn fail_saves(&self, times: u32) {
+        self.failing.store(times, Ordering::SeqCst);
+    }
+
+    /// What a save meets first: the failures that were asked for.
+    fn room_to_save(&self) -> StoreResult<()> {
+        let spent = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match spent {
+            Ok(_) => Err(StoreError::Unavailable {
+                action: "save the message".into(),
+                source: "no space left".into(),
+            }),
+            Err(_) => Ok(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {

@@ -10,6 +10,7 @@ use super::{MemoryStore, conflict, not_found};
 
 impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
+        self.room_to_save()?;
         let mut data = self.lock();
         data.check_append(at, messages)?;
         for message in messages {
@@ -20,6 +21,7 @@ impl MessageStore for MemoryStore {
     }
 
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
+        self.room_to_save()?;
         let mut data = self.lock();
         let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
         data.check_append(at, std::slice::from_ref(&content))?;
@@ -28,6 +30,7 @@ impl MessageStore for MemoryStore {
     }
 
     fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()> {
+        self.room_to_save()?;
         let mut data = self.lock();
         let row = self.own_reply(&mut data, reply)?;
         for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
@@ -37,6 +40,7 @@ impl MessageStore for MemoryStore {
     }
 
     fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
+        self.room_to_save()?;
         let mut data = self.lock();
         self.own_reply(&mut data, reply)?;
         data.check_attachments(message)?;

@@ -1,0 +1,124 @@
+use hfs_core::{
+    Disposition, ForeignSession, ImportReport, MessageDraft, MessageRange, Origin, Part, Role, SessionId,
+    SessionSink, SessionStore, Source, Store, SystemClock, Timestamp,
+};
+use hfs_engine::{Importer, OnDuplicate};
+
+use crate::agent::memory_store;
+
+fn message(id: &str) -> MessageDraft {
+    MessageDraft {
+        source: Some(Source { format: "test".into(), id: id.into() }),
+        ..MessageDraft::new(Role::User, vec![Part::text(id)], Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// Imports a session whose main line is `main`, with a fork behind `fork.0` that goes on as `fork.1`.
+fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64, &[&str])>) -> (usize, u64) {
+    let mut importer = Importer::new(store, &SystemClock, mode, false);
+    importer.next_file("file");
+    let origin = Origin { format: "test".into(), id: "s".into(), path: None };
+    if importer.begin(ForeignSession::new(origin)).unwrap() == Disposition::Take {
+        for id in main {
+            importer.message(0, message(id)).unwrap();
+        }
+        if let Some((at, messages)) = fork {
+            importer.branch(1, 0, at, None, None).unwrap();
+            for id in messages {
+                importer.message(1, message(id)).unwrap();
+            }
+        }
+        importer.end(ImportReport::default()).unwrap();
+    }
+    (importer.imported.len(), importer.imported.iter().map(|session| session.messages).sum())
+}
+
+fn session(store: &dyn Store) -> SessionId {
+    let page = store.list_sessions(&Default::default(), &hfs_core::PageRequest::first(10)).unwrap();
+    assert_eq!(page.items.len(), 1);
+    page.items[0].session.id
+}
+
+/// Every branch as the words along its whole history.
+fn histories(store: &dyn Store) -> Vec<String> {
+    let branches = store.list_branches(session(store)).unwrap();
+    let mut histories: Vec<String> = branches
+        .iter()
+        .map(|branch| {
+            let messages = store.read_messages(branch.id, MessageRange::Newest(100)).unwrap();
+            messages.iter().map(|message| message.text()).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    histories.sort();
+    histories
+}
+
+#[test]
+fn importing_the_same_file_again_changes_nothing() {
+    let store = memory_store();
+    let file: (&[&str], Option<(u64, &[&str])>) = (&["a", "b", "c"], Some((1, &["x", "y"])));
+    assert_eq!(import(store.as_ref(), OnDuplicate::Auto, file.0, file.1), (1, 5));
+    let before = histories(store.as_ref());
+    assert_eq!(before, ["a b c", "a x y"]);
+    assert_eq!(import(store.as_ref(), OnDuplicate::Auto, file.0, file.1), (0, 0));
+    assert_eq!(histories(store.as_ref()), before);
+}
+
+#[test]
+fn a_grown_file_adds_only_what_is_new() {
+    let store = memory_store();
+    import(store.as_ref(), OnDuplicate::Auto, &["a", "b"], Some((1, &["x"])));
+    let grown = import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], Some((1, &["x", "y"])));
+    assert_eq!(grown, (1, 2));
+    assert_eq!(histories(store.as_ref()), ["a b c", "a x y"]);
+    // A fork that was not there before.
+    assert_eq!(import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], Some((2, &["z"]))), (1, 1));
+    assert_eq!(histories(store.as_ref()), ["a b c", "a b z", "a x y"]);
+}
+
+#[test]
+fn what_went_another_way_becomes_a_branch_once() {
+    let store = memory_store();
+    import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], None);
+    let open = store.get_session(session(store.as_ref())).unwrap().branch;
+    for expected in [(1, 2), (0, 0)] {
+        assert_eq!(import(store.as_ref(), OnDuplicate::Update, &["a", "B", "C"], None), expected);
+        assert_eq!(histories(store.as_ref()), ["a B C", "a b c"]);
+    }
+    assert_eq!(
+        store.get_session(session(store.as_ref())).unwrap().branch,
+        open,
+        "the open branch stays open"
+    );
+}
+
+#[test]
+fn a_session_in_the_trash_is_not_imported_again() {
+    let store = memory_store();
+    import(store.as_ref(), OnDuplicate::Auto, &["a"], None);
+    store.trash_session(session(store.as_ref()), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(import(store.as_ref(), OnDuplicate::Auto, &["a", "b"], None), (0, 0));
+}
+
+#[test]
+fn a_copy_is_another_session() {
+    let store = memory_store();
+    import(store.as_ref(), OnDuplicate::Auto, &["a"], None);
+    assert_eq!(import(store.as_ref(), OnDuplicate::Copy, &["a"], None), (1, 1));
+    let page = store.list_sessions(&Default::default(), &hfs_core::PageRequest::first(10)).unwrap();
+    assert_eq!(page.items.len(), 2);
+}
+
+#[test]
+fn a_dry_run_reports_and_writes_nothing() {
+    let store = memory_store();
+    let mut importer = Importer::new(store.as_ref(), &SystemClock, OnDuplicate::Auto, true);
+    importer.next_file("file");
+    let origin = Origin { format: "test".into(), id: "s".into(), path: None };
+    importer.begin(ForeignSession::new(origin)).unwrap();
+    importer.message(0, message("a")).unwrap();
+    importer.end(ImportReport::default()).unwrap();
+    assert_eq!((importer.imported[0].messages, importer.imported[0].session), (1, None));
+    let page = store.list_sessions(&Default::default(), &hfs_core::PageRequest::first(10)).unwrap();
+    assert!(page.items.is_empty());
+}

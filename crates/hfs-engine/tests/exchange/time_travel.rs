@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use hfs_core::{
+    CheckpointStore, EventPayload, MessageRange, MessageStore, OperationKind, OperationStore, PageRequest,
+    RunSnapshot, SessionStore,
+};
+use hfs_engine::{Conversation, Engine, EngineError};
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Heard, Scripted, Step, engine, memory_store};
+
+async fn say(engine: &Engine, conversation: &mut Conversation, text: &str) {
+    engine.send(conversation, text, Arc::new(Heard::default()), CancellationToken::new()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
+    let store = memory_store();
+    let agent = Scripted::new(vec![
+        Step::Event(EventPayload::PhaseStarted { phase: "one".into() }),
+        Step::Remember("a", "first"),
+        Step::Event(EventPayload::PhaseEnded { phase: "one".into(), duration_ms: 1 }),
+        Step::Remember("a", "second"),
+        Step::Event(EventPayload::PhaseStarted { phase: "two".into() }),
+        Step::Say("done"),
+    ]);
+    let mut conversation = Conversation::new(None);
+    let engine = engine(store.clone(), agent);
+    let exchange = engine
+        .send(&mut conversation, "go", Arc::new(Heard::default()), CancellationToken::new())
+        .await
+        .unwrap();
+    let checkpoints = store.list_checkpoints(conversation.session().unwrap()).unwrap();
+    let triggers: Vec<(&str, u64)> = checkpoints.iter().map(|c| (c.trigger.as_str(), c.seq)).collect();
+    assert_eq!(triggers, [("phase.ended", 1), ("run.ended", 2)]);
+    for checkpoint in &checkpoints {
+        let state = store.load_state(checkpoint.id).unwrap();
+        let until = exchange.run.events.iter().position(|e| e.payload.kind() == checkpoint.trigger).unwrap();
+        assert_eq!(*state.run_snapshot, RunSnapshot::fold(&exchange.run.events[..=until]));
+    }
+    let middle = store.load_state(checkpoints[0].id).unwrap();
+    assert_eq!(middle.agents["a"].len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rewind_the_next_run_starts_from_the_restored_memory() {
+    let store = memory_store();
+    let agent = Scripted::new(vec![Step::Remember("a", "again"), Step::Say("ok")]);
+    let engine = engine(store.clone(), agent.clone());
+    let mut conversation = Conversation::new(None);
+    for text in ["one", "two", "three"] {
+        say(&engine, &mut conversation, text).await;
+    }
+    let session = conversation.session().unwrap();
+    let first = store.list_checkpoints(session).unwrap()[0].clone();
+    let rewound = engine.rewind(first.id).unwrap();
+    assert_eq!((rewound.plan.in_view, rewound.plan.out_of_view), (2, 4));
+    assert_eq!(rewound.plan.prompt.unwrap().text(), "two");
+    let mut again = engine.resume(session, None).unwrap();
+    assert_eq!((again.branch(), again.head()), (Some(rewound.branch.id), 2));
+    say(&engine, &mut again, "another two").await;
+    let requests = agent.requests.lock().unwrap();
+    let (second, last) = (&requests[1], &requests[3]);
+    assert_eq!(last.memories, second.memories, "as it was when the second message was first answered");
+    let texts: Vec<String> = last.history.iter().map(|message| message.text()).collect();
+    assert_eq!(texts, ["one", "ok", "another two"]);
+    // The old branch is whole.
+    let old = store.read_messages(conversation.branch().unwrap(), MessageRange::Newest(10)).unwrap();
+    assert_eq!(old.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn undoing_a_rewind_is_the_identity_and_redo_brings_it_back() {
+    let store = memory_store();
+    let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
+    let mut conversation = Conversation::new(None);
+    say(&engine, &mut conversation, "one").await;
+    say(&engine, &mut conversation, "two").await;
+    let session = conversation.session().unwrap();
+    let before = store.get_session(session).unwrap();
+    let first = store.list_checkpoints(session).unwrap()[0].id;
+    let rewound = engine.rewind(first).unwrap();
+    engine.undo(session).unwrap();
+    let after = store.get_session(session).unwrap();
+    assert_eq!(
+        (after.branches, &after.branch, after.messages),
+        (before.branches, &before.branch, before.messages)
+    );
+    assert!(
+        matches!(engine.undo(session), Err(EngineError::NotPossible { .. })),
+        "only its creation is left"
+    );
+    engine.redo(session).unwrap();
+    assert_eq!(store.get_session(session).unwrap().session.current_branch, rewound.branch.id);
+    assert!(matches!(engine.redo(session), Err(EngineError::NotPossible { .. })));
+    let kinds: Vec<OperationKind> = store
+        .list_operations(Some(session), &PageRequest::first(10))
+        .unwrap()
+        .items
+        .iter()
+        .map(|operation| operation.kind)
+        .collect();
+    use OperationKind::{Create, Redo, Rewind, Undo};
+    assert_eq!(kinds, [Redo, Undo, Rewind, Create]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn branches_are_numbered_after_their_stem() {
+    let store = memory_store();
+    let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
+    let mut conversation = Conversation::new(None);
+    say(&engine, &mut conversation, "one").await;
+    let main = conversation.branch().unwrap();
+    let second = engine.fork(main, 1, None).unwrap();
+    let third = engine.fork(second.id, 1, None).unwrap();
+    let named = engine.fork(main, 0, Some("try-7x")).unwrap();
+    let fourth = engine.fork(named.id, 0, None).unwrap();
+    let names = [&second.name, &third.name, &named.name, &fourth.name];
+    assert_eq!(names, ["main-2", "main-3", "try-7x", "try-7x-2"]);
+}
+
+/// What a test does to a session's name: give it this one, undo, or redo.
+#[derive(Debug, Clone)]
+enum Act {
+    Rename(u8),
+    Undo,
+    Redo,
+}
+
+proptest! {
+    #[test]
+    fn undo_and_redo_walk_the_log_as_an_editor_does(
+        acts in prop::collection::vec(
+            prop_oneof![any::<u8>().prop_map(Act::Rename), Just(Act::Undo), Just(Act::Redo)], 0..40),
+    ) {
+        let store = memory_store();
+        let engine = engine(store.clone(), Scripted::new(vec![]));
+        let mut conversation = Conversation::new(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(engine.say(&mut conversation, "start", &Heard::default())).unwrap();
+        let session = conversation.session().unwrap();
+        let name = || store.get_session(session).unwrap().session.name;
+        let (mut done, mut undone) = (vec![name()], Vec::new());
+        for act in acts {
+            match act {
+                Act::Rename(number) => {
+                    let new = format!("name {number} {}", done.len());
+                    store.rename_session(session, &new, false, hfs_core::Timestamp::UNIX_EPOCH).unwrap();
+                    done.push(new);
+                    undone.clear();
+                }
+                Act::Undo if done.len() > 1 => {
+                    engine.undo(session).unwrap();
+                    undone.extend(done.pop());
+                }
+                Act::Undo => prop_assert!(engine.undo(session).is_err()),
+                Act::Redo => match undone.pop() {
+                    Some(name) => {
+                        engine.redo(session).unwrap();
+                        done.push(name);
+                    }
+                    None => prop_assert!(engine.redo(session).is_err()),
+                },
+            }
+            prop_assert_eq!(Some(&name()), done.last());
+        }
+    }
+}
