@@ -2,7 +2,7 @@
 //!
 //! A test of the binary hands in where it is, which only its own crate knows:
 //!
-//! ```ignore
+//! ```text
 //! let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
 //! let listed = hfs.run(&["session", "list", "--json"]).ok().json();
 //! ```

@@ -1,4 +1,5 @@
 //! Test support.
 
+pub mod bench;
 pub mod cli;
 pub mod model_server;

@@ -33,7 +33,8 @@ struct Row {
     name: String,
     ours: String,
     peer: String,
-    ratio: f64,
+    /// Absent where one side measured nothing.
+    ratio: Option<f64>,
     target: String,
     verdict: String,
 }
@@ -115,7 +116,7 @@ fn rows_of(command: &mut Command, wanted: &BTreeSet<String>) -> Result<Vec<(Stri
 impl Row {
     fn cells(&self) -> [String; 6] {
         let name = format!("{}: {}", self.bench, self.name);
-        let ratio = format!("{:.2}", self.ratio);
+        let ratio = self.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         [name, self.ours.clone(), self.peer.clone(), ratio, self.target.clone(), self.verdict.clone()]
     }
 }
