@@ -1,0 +1,213 @@
+//! The multi-line input: text, a cursor that moves by what a person sees as one character, undo, and the habits
+//! of three families of editors.
+
+mod buffer;
+mod emacs;
+mod layout;
+mod vim;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+pub use buffer::Buffer;
+pub use layout::{Layout, Row};
+pub use vim::VimMode;
+
+/// Whose habits the keys follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyMode {
+    /// Arrow keys and the usual control keys.
+    #[default]
+    Standard,
+    /// Normal and insert mode.
+    Vim,
+    /// Control and meta keys.
+    Emacs,
+}
+
+/// An input field.
+#[derive(Debug, Clone, Default)]
+pub struct Editor {
+    buffer: Buffer,
+    vim: vim::Vim,
+}
+
+impl Editor {
+    /// The text as it will be sent.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.buffer.text()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text().is_empty()
+    }
+
+    /// Puts `text` in place of everything, with the cursor at its end. Undo brings back what was there.
+    pub fn set(&mut self, text: &str) {
+        self.buffer.replace_all(text);
+    }
+
+    /// Takes the text out and begins anew.
+    pub fn take(&mut self) -> String {
+        self.vim = vim::Vim::default();
+        std::mem::take(&mut self.buffer).into_text()
+    }
+
+    /// Inserts text at the cursor, as a paste does.
+    pub fn insert(&mut self, text: &str) {
+        self.buffer.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
+    }
+
+    /// Where the cursor is, as a byte offset.
+    #[must_use]
+    pub const fn cursor(&self) -> usize {
+        self.buffer.cursor()
+    }
+
+    /// The text broken into rows of `width` cells.
+    #[must_use]
+    pub fn layout(&self, width: usize) -> Layout {
+        Layout::of(self.text(), width)
+    }
+
+    /// Which of vim's modes it is in.
+    #[must_use]
+    pub const fn vim_mode(&self) -> VimMode {
+        self.vim.mode()
+    }
+
+    /// Handles a key; `false` when it means nothing here. `width` is what the text is shown at, for moving up
+    /// and down in wrapped lines.
+    pub fn key(&mut self, key: KeyEvent, mode: KeyMode, width: usize) -> bool {
+        match mode {
+            KeyMode::Vim if self.vim.key(&mut self.buffer, key, width) => return true,
+            KeyMode::Vim if self.vim.mode() == VimMode::Normal => return false,
+            KeyMode::Emacs if emacs::key(&mut self.buffer, key, width) => return true,
+            _ => {}
+        }
+        self.plain_key(key, width)
+    }
+
+    fn plain_key(&mut self, key: KeyEvent, width: usize) -> bool {
+        let buffer = &mut self.buffer;
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let alt = key.modifiers.contains(KeyModifiers::ALT);
+        match key.code {
+            KeyCode::Char(c) if !control && !alt => buffer.insert(c.encode_utf8(&mut [0; 4])),
+            KeyCode::Char('a') if control => buffer.to_line_start(),
+            KeyCode::Char('e') if control => buffer.to_line_end(),
+            KeyCode::Char('k') if control => buffer.kill_to_line_end(),
+            KeyCode::Char('u') if control => buffer.kill_to_line_start(),
+            KeyCode::Char('w' | 'h') if control => buffer.kill_word_before(),
+            KeyCode::Char('y') if control => buffer.yank(),
+            KeyCode::Char('_' | '/' | '7') if control => return buffer.undo(),
+            KeyCode::Backspace if control || alt => buffer.kill_word_before(),
+            KeyCode::Delete if control || alt => buffer.kill_word_after(),
+            KeyCode::Backspace => buffer.delete_before(),
+            KeyCode::Delete => buffer.delete_after(),
+            KeyCode::Left if control || alt => buffer.word_left(),
+            KeyCode::Right if control || alt => buffer.word_right(),
+            KeyCode::Left => buffer.left(),
+            KeyCode::Right => buffer.right(),
+            KeyCode::Home => buffer.to_line_start(),
+            KeyCode::End => buffer.to_line_end(),
+            KeyCode::Up if key.modifiers.is_empty() => return buffer.up(width),
+            KeyCode::Down if key.modifiers.is_empty() => return buffer.down(width),
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(mode: KeyMode, keys: &str) -> Editor {
+        let mut editor = Editor::default();
+        let mut rest = keys;
+        while let Some(c) = rest.chars().next() {
+            let (key, length) = match c {
+                '<' => {
+                    let end = rest.find('>').unwrap();
+                    (named(&rest[1..end]), end + 1)
+                }
+                c => (KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE), c.len_utf8()),
+            };
+            editor.key(key, mode, 40);
+            rest = &rest[length..];
+        }
+        editor
+    }
+
+    fn named(name: &str) -> KeyEvent {
+        let (modifiers, name) = match name.split_once('-') {
+            Some(("c", rest)) => (KeyModifiers::CONTROL, rest),
+            Some(("m", rest)) => (KeyModifiers::ALT, rest),
+            _ => (KeyModifiers::NONE, name),
+        };
+        let code = match name {
+            "esc" => KeyCode::Esc,
+            "bs" => KeyCode::Backspace,
+            "left" => KeyCode::Left,
+            "right" => KeyCode::Right,
+            "up" => KeyCode::Up,
+            "down" => KeyCode::Down,
+            "home" => KeyCode::Home,
+            other => KeyCode::Char(other.chars().next().unwrap()),
+        };
+        KeyEvent::new(code, modifiers)
+    }
+
+    fn check(mode: KeyMode, keys: &str, expected: &str) {
+        assert_eq!(typed(mode, keys).text(), expected, "{keys:?}");
+    }
+
+    #[test]
+    fn one_backspace_removes_what_a_person_sees_as_one_character() {
+        check(KeyMode::Standard, "a👩‍👩‍👧<bs>b", "ab");
+        check(KeyMode::Standard, "e\u{301}x<left><left>y", "ye\u{301}x");
+    }
+
+    #[test]
+    fn words_and_lines_can_be_killed_and_yanked() {
+        check(KeyMode::Standard, "one two<c-w>three", "one three");
+        check(KeyMode::Standard, "one two<c-u>x<c-y>", "xone two");
+        check(KeyMode::Standard, "one two<home><c-k>x<c-y>", "xone two");
+        check(KeyMode::Standard, "one<c-w><c-_>", "one");
+    }
+
+    #[test]
+    fn emacs_keys_do_what_emacs_does() {
+        check(KeyMode::Emacs, "one two<c-a>x<c-e>y", "xone twoy");
+        check(KeyMode::Emacs, "one two<m-b>x<m-f>y", "one xtwoy");
+        check(KeyMode::Emacs, "one two<c-b><c-b><c-d>", "one to");
+        check(KeyMode::Emacs, "one two<m-b><m-d>x", "one x");
+    }
+
+    #[test]
+    fn vim_keys_do_what_vim_does() {
+        check(KeyMode::Vim, "one two<esc>bix<esc>", "one xtwo");
+        check(KeyMode::Vim, "one two<esc>0dw", "two");
+        check(KeyMode::Vim, "one two<esc>0cwsix<esc>", "six two");
+        check(KeyMode::Vim, "one<esc>yyp", "one\none");
+        check(KeyMode::Vim, "one two<esc>0x", "ne two");
+        check(KeyMode::Vim, "one two<esc>ddu", "one two");
+        check(KeyMode::Vim, "one<esc>otwo<esc>ggOzero<esc>", "zero\none\ntwo");
+        check(KeyMode::Vim, "one two three<esc>bD", "one two ");
+        check(KeyMode::Vim, "abc<esc>hrx", "axc");
+    }
+
+    #[test]
+    fn up_and_down_leave_the_field_at_its_ends() {
+        let mut editor = typed(KeyMode::Standard, "one");
+        assert!(!editor.key(named("up"), KeyMode::Standard, 40));
+        editor.insert("\r\ntwo");
+        assert_eq!(editor.text(), "one\ntwo");
+        assert!(editor.key(named("up"), KeyMode::Standard, 40));
+        assert!(!editor.key(named("up"), KeyMode::Standard, 40));
+        assert_eq!(editor.cursor(), 3);
+    }
+}
