@@ -1,0 +1,139 @@
+//! Finds out what a file is by looking into it.
+
+use std::io::Read;
+
+use hfs_core::ImportError;
+use serde_json::{Map, Value};
+
+use crate::json::parse;
+use crate::json::salvage::{Fragment, salvage};
+use crate::json::walk::{Walk, WalkResult};
+use crate::{Format, Source};
+
+const HEAD_BYTES: u64 = 256 << 10;
+/// How many records are looked at.
+const HEAD_RECORDS: usize = 40;
+
+/// The beginning of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    objects: Vec<Map<String, Value>>,
+    keys: Vec<String>,
+    array: bool,
+    first: Option<Value>,
+}
+
+impl Head {
+    /// Reads the beginning of `source`. A folder has an empty one.
+    pub(crate) fn of(source: &Source) -> Result<Self, ImportError> {
+        if source.path().is_some_and(std::path::Path::is_dir) {
+            return Ok(Self::default());
+        }
+        let mut bytes = Vec::new();
+        source.open()?.take(HEAD_BYTES).read_to_end(&mut bytes).map_err(|error| source.io(error))?;
+        Ok(Self::new(bytes))
+    }
+
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        let mut head = Self::default();
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        'lines: for line in text.split('\n') {
+            for fragment in salvage(line) {
+                if head.objects.len() >= HEAD_RECORDS {
+                    break 'lines;
+                }
+                if let Fragment::Record(text) = fragment
+                    && let Some(Value::Object(fields)) = parse(text).map(|parsed| parsed.value)
+                {
+                    head.objects.push(fields);
+                }
+            }
+        }
+        // A document that goes on beyond the head ends in an error; what was seen before counts.
+        let _ = head.walk(&bytes);
+        head.bytes = bytes;
+        head
+    }
+
+    /// Collects the keys of the object that the document is, or of the first object in its array.
+    fn walk(&mut self, bytes: &[u8]) -> WalkResult<()> {
+        let mut walk = Walk::new(bytes)?;
+        if walk.peek()? == Some(b'[') {
+            self.array = true;
+            walk.enter()?;
+            if !walk.next_element()? {
+                return Ok(());
+            }
+        }
+        if walk.peek()? != Some(b'{') {
+            self.first = parse(&walk.value()?).map(|parsed| parsed.value);
+            return Ok(());
+        }
+        walk.enter()?;
+        let mut first = Map::new();
+        while let Some(key) = walk.next_key()? {
+            self.keys.push(key.clone());
+            let text = walk.value()?;
+            first.insert(key, parse(&text).map_or(Value::Null, |parsed| parsed.value));
+            self.first = Some(Value::Object(first.clone()));
+        }
+        Ok(())
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The first whole records that stand on lines of their own.
+    pub(crate) fn objects(&self) -> &[Map<String, Value>] {
+        &self.objects
+    }
+
+    /// Whether the document is an array.
+    pub(crate) const fn is_array(&self) -> bool {
+        self.array
+    }
+
+    /// Whether the object that the document is (or the first one in its array) has this key.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        self.keys.iter().any(|found| found == key)
+    }
+
+    /// That object, as far as it lies in the head.
+    pub(crate) fn first(&self) -> Option<&Map<String, Value>> {
+        self.first.as_ref().and_then(Value::as_object)
+    }
+}
+
+/// The format of a source; `None` when no reader knows it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
+    let head = Head::of(source)?;
+    let mut readers = Format::ALL.into_iter().map(Format::reader);
+    Ok(readers.find(|reader| reader.recognizes(&head)).map(|reader| reader.format()))
+}
+
+/// The error for a source that no reader knows.
+pub(crate) fn unknown(source: &Source) -> Result<ImportError, ImportError> {
+    let head = Head::of(source)?;
+    let reason = if source.path().is_some_and(std::path::Path::is_dir) {
+        "it is a folder".to_owned()
+    } else if head.bytes().is_empty() {
+        "it is empty".to_owned()
+    } else if head.keys.is_empty() && head.objects.is_empty() {
+        "it holds no JSON records and no database that is known".to_owned()
+    } else {
+        let keys: Vec<&str> = if head.keys.is_empty() {
+            head.objects.iter().flat_map(Map::keys).take(6).map(String::as_str).collect()
+        } else {
+            head.keys.iter().take(6).map(String::as_str).collect()
+        };
+        format!("its records have the fields {}", keys.join(", "))
+    };
+    Ok(ImportError::UnknownFormat { path: source.name(), reason })
+}

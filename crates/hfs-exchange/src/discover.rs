@@ -1,0 +1,87 @@
+//! Finds the transcripts below a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hfs_core::ImportError;
+
+use crate::detect::Head;
+use crate::{Format, Source, detect};
+
+/// Folders are followed so deep at most, so that no loop of links goes on for ever.
+const MAX_DEPTH: usize = 12;
+/// Endings of files that may hold transcripts.
+const ENDINGS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
+
+/// The transcripts below `path`, in order of their paths; a file is one itself. Files that no reader knows are
+/// left out, and files that belong to another's session come with it, as its companions.
+///
+/// # Errors
+/// When `path` itself cannot be read. What cannot be read below it is left out.
+pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
+    let io = |source| ImportError::Io { path: path.display().to_string(), source };
+    if !fs::metadata(path).map_err(io)?.is_dir() {
+        return Ok(vec![Source::file(path)]);
+    }
+    fs::read_dir(path).map_err(io)?;
+    let mut files = Vec::new();
+    walk(path, 0, &mut files);
+    files.sort();
+    let known: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    let mut companions: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    let mut own = Vec::new();
+    for file in files {
+        match host_of(&file, &known) {
+            Some(host) => companions.entry(host).or_default().push(file),
+            None => own.push(file),
+        }
+    }
+    let sources = own.into_iter().filter_map(|file| {
+        let with = companions.remove(&file).unwrap_or_default();
+        let source = Source::file(file).with_companions(with);
+        // What cannot be read is kept, so that reading it says why.
+        let known = detect(&source).map_or(true, |format| format.is_some());
+        known.then_some(source)
+    });
+    Ok(sources.collect())
+}
+
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
+            if depth < MAX_DEPTH {
+                walk(&path, depth + 1, files);
+            }
+        } else if path
+            .extension()
+            .is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+        {
+            files.push(path);
+        }
+    }
+}
+
+/// The file whose session a file is a part of: Claude Code's subagents stand in a folder named after the
+/// session, or, from older versions, beside it.
+fn host_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let name = file.file_name()?.to_str()?;
+    let folder = file.parent()?;
+    if folder.file_name()? == "subagents" || folder.file_name()? == "tool-results" {
+        let session = folder.parent()?;
+        let host = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
+        return known.contains(&host).then_some(host);
+    }
+    if !name.starts_with("agent-") || !name.ends_with(".jsonl") {
+        return None;
+    }
+    let head = Head::of(&Source::file(file)).ok()?;
+    let session =
+        head.objects().iter().find_map(|record| record.get("sessionId")?.as_str().map(str::to_owned))?;
+    let host = folder.join(format!("{session}.jsonl"));
+    (known.contains(&host) && host != file && detect(&Source::file(&host)).ok()? == Some(Format::ClaudeCode))
+        .then_some(host)
+}

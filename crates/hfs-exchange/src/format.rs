@@ -1,0 +1,86 @@
+//! The formats and their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::readers::{self, Reader};
+
+/// A format that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Format {
+    /// Our own documents, of every version.
+    Hfs,
+    /// Claude Code's transcripts.
+    ClaudeCode,
+    /// Messages as OpenAI's API takes them, alone or as a dataset.
+    OpenAiMessages,
+}
+
+impl Format {
+    /// All formats, in the order in which a file is tried on them.
+    pub const ALL: [Self; 3] = [Self::ClaudeCode, Self::Hfs, Self::OpenAiMessages];
+
+    /// The name that people type and stores keep.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hfs => "hfs",
+            Self::ClaudeCode => "claude-code",
+            Self::OpenAiMessages => "openai-messages",
+        }
+    }
+
+    pub(crate) fn reader(self) -> &'static dyn Reader {
+        match self {
+            Self::Hfs => &readers::hfs::Hfs,
+            Self::ClaudeCode => &readers::claude_code::ClaudeCode,
+            Self::OpenAiMessages => &readers::openai::OpenAi,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseFormatError(String);
+
+impl fmt::Display for ParseFormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
+        write!(f, "{:?} is not a format: expected one of {}", self.0, known.join(", "))
+    }
+}
+
+impl std::error::Error for ParseFormatError {}
+
+impl FromStr for Format {
+    type Err = ParseFormatError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFormatError> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == text)
+            .ok_or_else(|| ParseFormatError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_found_by_its_name_and_read_by_its_own_reader() {
+        for format in Format::ALL {
+            assert_eq!(format.as_str().parse(), Ok(format));
+            assert_eq!(format.reader().format(), format);
+        }
+        let error = "word".parse::<Format>().unwrap_err().to_string();
+        assert!(error.contains("claude-code"), "{error}");
+    }
+}

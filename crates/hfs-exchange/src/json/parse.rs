@@ -1,0 +1,138 @@
+//! Text to value, losing nothing.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::repair::repair;
+use super::scan::scan;
+
+/// A value, and its original text where the value is not a faithful image of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parsed {
+    /// The value.
+    pub value: Value,
+    /// The text it came as, when something of it could not be held: lone surrogates, huge numbers, depth.
+    pub raw: Option<String>,
+}
+
+/// Beyond this, a floating point number may stand for an integer that it cannot hold.
+const EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// Parses exactly one value, white space around it allowed.
+pub(crate) fn parse(text: &str) -> Option<Parsed> {
+    if let Ok(value) = serde_json::from_str::<Value>(text)
+        && is_safe(&value)
+    {
+        return Some(Parsed { value, raw: None });
+    }
+    let found = scan(text, 0).ok()?;
+    if !text.get(found.end..)?.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
+        return None;
+    }
+    let text = text.get(..found.end)?;
+    if found.exact {
+        return serde_json::from_str(text).ok().map(|value| Parsed { value, raw: None });
+    }
+    let value = serde_json::from_str(&repair(text)).ok()?;
+    Some(Parsed { value, raw: Some(text.trim_start().to_owned()) })
+}
+
+/// Parses into a type that reads only a part of the value and never fails on a well-formed one.
+pub(crate) fn parse_part<T: DeserializeOwned>(text: &str) -> Option<T> {
+    if let Ok(part) = serde_json::from_str(text) {
+        return Some(part);
+    }
+    let found = scan(text, 0).ok()?;
+    if !text.get(found.end..)?.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
+        return None;
+    }
+    serde_json::from_str(&repair(text.get(..found.end)?)).ok()
+}
+
+/// Whether a value that `serde_json` accepted holds no number it may have rounded and is not too deep.
+fn is_safe(value: &Value) -> bool {
+    let mut pending = vec![(value, 1_usize)];
+    while let Some((next, depth)) = pending.pop() {
+        match next {
+            Value::Number(number) => {
+                if number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= EXACT_INTEGER) {
+                    return false;
+                }
+            }
+            Value::Array(items) => {
+                if depth > super::scan::MAX_DEPTH {
+                    return false;
+                }
+                pending.extend(items.iter().map(|item| (item, depth + 1)));
+            }
+            Value::Object(fields) => {
+                if depth > super::scan::MAX_DEPTH {
+                    return false;
+                }
+                pending.extend(fields.values().map(|item| (item, depth + 1)));
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    pub(crate) fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1.0e6..1.0e6_f64).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..6)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
+    fn a_faithful_value_comes_without_its_text() {
+        let parsed = parse(" {\"a\": [1, 2.5]} ").unwrap();
+        assert_eq!(parsed, Parsed { value: json!({"a": [1, 2.5]}), raw: None });
+    }
+
+    #[test]
+    fn what_a_value_cannot_hold_comes_with_its_text() {
+        for text in [r#"{"a":"\ud83d"}"#, "[123456789012345678901]", "[1e999]", "[NaN]"] {
+            assert_eq!(parse(text).unwrap().raw.as_deref(), Some(text));
+        }
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        assert_eq!(parse(&deep).unwrap().raw, Some(deep));
+    }
+
+    #[test]
+    fn two_values_are_not_one() {
+        assert_eq!(parse("{} {}"), None);
+        assert_eq!(parse(""), None);
+        assert_eq!(parse("{"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_survives(value in any_value()) {
+            let parsed = parse(&value.to_string()).unwrap();
+            prop_assert_eq!(parsed.value, value);
+        }
+
+        #[test]
+        fn no_text_hurts(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Decides from the skeletons where each record's messages go: which branch, which message, which event.
+//!
+//! Claude Code writes a graph of records, each naming its parent. Nodes with several children are mostly
+//! artefacts (parallel tool calls, hooks), so a fork is only where several prompts of the user follow the same
+//! message: a place where somebody went back and asked something else.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use hfs_core::{Seq, Timestamp};
+
+use super::skeleton::Skeleton;
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It is kept beside the next message.
+    Event,
+    /// It has been read before, word for word.
+    Repetition,
+    /// It becomes messages of a user and of tools, on this branch.
+    User { branch: u32 },
+    /// It is, or continues, an assistant's message; `last` when nothing of the message follows.
+    Assistant { branch: u32, group: u32, last: bool },
+}
+
+/// A fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fork {
+    pub parent: u32,
+    pub forked_at: Seq,
+}
+
+/// Where everything goes.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// One for each record, in order.
+    pub actions: Vec<Action>,
+    /// The branches beyond the first: branch 1 is at index 0.
+    pub forks: Vec<Fork>,
+    /// The branch that the file ends on.
+    pub current: u32,
+    /// How many messages there will be.
+    pub messages: u64,
+    pub title: Option<String>,
+    pub title_by_hand: bool,
+    pub session: Option<String>,
+    pub cwd: Option<String>,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Event,
+    Repetition,
+    /// Neither a prompt nor a message: a user's record without content.
+    Silent,
+    User {
+        messages: u32,
+        prompt: bool,
+    },
+    Assistant {
+        group: u32,
+    },
+}
+
+impl Kind {
+    const fn in_chain(self) -> bool {
+        matches!(self, Self::Silent | Self::User { .. } | Self::Assistant { .. })
+    }
+}
+
+struct Node {
+    parent: Option<u128>,
+    kind: Kind,
+    sidechain: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    branch: u32,
+    seq: Seq,
+}
+
+/// Takes skeletons in and gives the plan out.
+#[derive(Default)]
+pub(crate) struct Planner {
+    nodes: Vec<Node>,
+    by_uuid: HashMap<u128, (u32, u64)>,
+    groups: HashMap<u128, u32>,
+    /// The index of each group's last record.
+    group_ends: Vec<u32>,
+    titles: [Option<String>; 3],
+    plan: Plan,
+}
+
+/// Identities as short keys. UUIDs are their own; anything else is hashed to as many bits.
+fn key(id: &str) -> u128 {
+    uuid::Uuid::try_parse(id).map_or_else(
+        |_| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(
+                blake3::hash(id.as_bytes()).as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]),
+            );
+            u128::from_le_bytes(bytes)
+        },
+        |uuid| uuid.as_u128(),
+    )
+}
+
+fn fingerprint(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.trim().hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Planner {
+    /// Takes the next record in.
+    pub(crate) fn add(&mut self, record: &Skeleton, text: &str) {
+        let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let mut kind = self.kind(record, index);
+        if let Some(uuid) = &record.uuid.0 {
+            let print = fingerprint(text);
+            match self.by_uuid.get(&key(uuid)) {
+                Some(&(_, seen)) => kind = if seen == print { Kind::Repetition } else { Kind::Event },
+                None => {
+                    self.by_uuid.insert(key(uuid), (index, print));
+                }
+            }
+        }
+        if let Kind::Assistant { group } = &mut kind {
+            *group = self.group(record, index);
+        }
+        let plan = &mut self.plan;
+        if kind.in_chain()
+            && let Some(at) = record.timestamp.0.as_deref().and_then(crate::time::parse)
+        {
+            plan.first = Some(plan.first.map_or(at, |first| first.min(at)));
+            plan.last = Some(plan.last.map_or(at, |last| last.max(at)));
+        }
+        if plan.session.is_none() {
+            plan.session.clone_from(&record.session.0);
+        }
+        if plan.cwd.is_none() {
+            plan.cwd.clone_from(&record.cwd.0);
+        }
+        self.title(record);
+        let parent = record.parent.0.as_ref().or(record.logical_parent.0.as_ref()).map(|id| key(id));
+        self.nodes.push(Node { parent, kind, sidechain: record.sidechain.0 });
+    }
+
+    fn kind(&self, record: &Skeleton, index: u32) -> Kind {
+        let content = record.message.content;
+        match record.kind.0.as_deref() {
+            Some("user") if record.message.present => {
+                let messages = content.results + u32::from(content.other);
+                if messages == 0 {
+                    return Kind::Silent;
+                }
+                let set_aside = record.sidechain.0
+                    || record.meta.0
+                    || record.compact_summary.0
+                    || record.transcript_only.0
+                    || content.tagged;
+                Kind::User { messages, prompt: content.other && !set_aside }
+            }
+            Some("assistant") if record.message.present => Kind::Assistant { group: index },
+            _ => Kind::Event,
+        }
+    }
+
+    /// The group that an assistant's record belongs to.
+    fn group(&mut self, record: &Skeleton, index: u32) -> u32 {
+        let fresh = u32::try_from(self.group_ends.len()).unwrap_or(u32::MAX);
+        let group = match &record.message.id.0 {
+            Some(id) => {
+                let agent = record.agent.0.as_deref().unwrap_or_default();
+                let name = format!("{id}\n{}\n{agent}", record.sidechain.0);
+                *self.groups.entry(key(&name)).or_insert(fresh)
+            }
+            None => fresh,
+        };
+        if group == fresh {
+            self.group_ends.push(index);
+        } else if let Some(end) = self.group_ends.get_mut(group as usize) {
+            *end = index;
+        }
+        group
+    }
+
+    fn title(&mut self, record: &Skeleton) {
+        let (slot, title) = match record.kind.0.as_deref() {
+            Some("custom-title") => (0, &record.custom_title),
+            Some("ai-title") => (1, &record.ai_title),
+            Some("summary") => (2, &record.summary),
+            _ => return,
+        };
+        if let (Some(slot), Some(title)) = (self.titles.get_mut(slot), &title.0) {
+            *slot = Some(title.clone());
+        }
+    }
+
+    /// The plan.
+    pub(crate) fn finish(mut self) -> Plan {
+        let ancestors = self.ancestors();
+        let forking = self.forking(&ancestors);
+        let mut places: Vec<Option<Place>> = vec![None; self.nodes.len()];
+        let mut group_places: Vec<Option<Place>> = vec![None; self.group_ends.len()];
+        let mut heads: Vec<Seq> = vec![0];
+        let mut current = 0_u32;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let above = ancestors.get(index).copied().flatten();
+            let above = above.and_then(|above| places.get(above as usize).copied().flatten());
+            let mut branch = above.map_or(current, |place| place.branch);
+            if forking.get(index).copied().unwrap_or(false)
+                && let Some(above) = above
+            {
+                self.plan.forks.push(Fork { parent: above.branch, forked_at: above.seq });
+                heads.push(above.seq);
+                branch = u32::try_from(heads.len() - 1).unwrap_or(u32::MAX);
+            }
+            let mut advance = |branch: u32, by: u64| {
+                let head = heads.get_mut(branch as usize)?;
+                *head += by;
+                Some(Place { branch, seq: *head })
+            };
+            let (action, place) = match node.kind {
+                Kind::Event => (Action::Event, None),
+                Kind::Repetition => (Action::Repetition, None),
+                Kind::Silent => (Action::Event, above.or_else(|| advance(branch, 0))),
+                Kind::User { messages, .. } => {
+                    self.plan.messages += u64::from(messages);
+                    (Action::User { branch }, advance(branch, u64::from(messages)))
+                }
+                Kind::Assistant { group } => {
+                    let slot = group_places.get_mut(group as usize);
+                    let place = match slot {
+                        Some(Some(place)) => Some(*place),
+                        Some(slot) => {
+                            self.plan.messages += 1;
+                            *slot = advance(branch, 1);
+                            *slot
+                        }
+                        None => None,
+                    };
+                    branch = place.map_or(branch, |place| place.branch);
+                    let last = self.group_ends.get(group as usize).is_none_or(|end| *end as usize == index);
+                    (Action::Assistant { branch, group, last }, place)
+                }
+            };
+            if place.is_some() && !node.sidechain {
+                current = branch;
+            }
+            if let Some(slot) = places.get_mut(index) {
+                *slot = place;
+            }
+            self.plan.actions.push(action);
+        }
+        self.plan.current = current;
+        self.plan.title_by_hand = self.titles.first().is_some_and(Option::is_some);
+        self.plan.title = self.titles.into_iter().flatten().next();
+        self.plan
+    }
+
+    /// For each record, its nearest ancestor of the conversation, seen through events. Ancestors that come
+    /// later in the file (which no tool writes) and cycles count as none.
+    fn ancestors(&self) -> Vec<Option<u32>> {
+        let parents: Vec<Option<u32>> = self
+            .nodes
+            .iter()
+            .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).map(|(index, _)| *index))
+            .collect();
+        let mut through: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];
+        let mut path = Vec::new();
+        let mut nearest = |start: usize| -> Option<u32> {
+            path.clear();
+            let mut at = parents.get(start).copied().flatten();
+            let found = loop {
+                let Some(index) = at else { break None };
+                match self.nodes.get(index as usize) {
+                    Some(node) if node.kind.in_chain() => break Some(index),
+                    _ => {}
+                }
+                let slot = through.get_mut(index as usize)?;
+                if let Some(known) = *slot {
+                    break known;
+                }
+                // A provisional answer, which a cycle comes back to.
+                *slot = Some(None);
+                path.push(index);
+                at = parents.get(index as usize).copied().flatten();
+            };
+            for index in &path {
+                if let Some(slot) = through.get_mut(*index as usize) {
+                    *slot = Some(found);
+                }
+            }
+            found
+        };
+        (0..self.nodes.len()).map(|index| nearest(index).filter(|above| (*above as usize) < index)).collect()
+    }
+
+    /// For each record, whether it begins a branch.
+    fn forking(&self, ancestors: &[Option<u32>]) -> Vec<bool> {
+        let is_prompt = |node: &Node| matches!(node.kind, Kind::User { prompt: true, .. });
+        let mut answered = vec![false; self.nodes.len()];
+        for (node, above) in self.nodes.iter().zip(ancestors) {
+            if matches!(node.kind, Kind::Assistant { .. })
+                && let Some(slot) = above.and_then(|above| answered.get_mut(above as usize))
+            {
+                *slot = true;
+            }
+        }
+        let mut continued = vec![false; self.nodes.len()];
+        let mut forking = vec![false; self.nodes.len()];
+        for ((node, above), fork) in self.nodes.iter().zip(ancestors).zip(&mut forking) {
+            let Some(above) = above.filter(|_| is_prompt(node)) else { continue };
+            let above = above as usize;
+            let Some(slot) = continued.get_mut(above) else { continue };
+            // A prompt that was answered goes on with its answer; other messages go on with the first prompt.
+            let answer_goes_on =
+                self.nodes.get(above).is_some_and(is_prompt) && answered.get(above).copied().unwrap_or(false);
+            *fork = *slot || answer_goes_on;
+            *slot = true;
+        }
+        forking
+    }
+}

@@ -1,0 +1,218 @@
+//! The second pass: whole records, one after another, to messages in the order in which they began.
+
+use std::collections::{HashMap, VecDeque};
+
+use hfs_core::{Disposition, ImportError, SessionSink, Timestamp};
+use serde_json::{Value, json};
+
+use super::messages::{Drafted, extend, of_assistant, of_user, record_id, time_of};
+use super::plan::{Action, Plan};
+use crate::Source;
+use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
+use crate::records::{Entry, Framing, Whole, visit};
+use crate::tally::Tally;
+
+/// At most so many bytes of records wait for a message to be complete, or for one they can be kept beside.
+const MAX_WAITING: usize = 48 << 20;
+
+struct Waiting {
+    branch: u32,
+    drafted: Drafted,
+    /// The message is still growing.
+    open: bool,
+    bytes: usize,
+}
+
+pub(crate) struct Stream<'a> {
+    source: &'a Source,
+    sink: &'a mut dyn SessionSink,
+    plan: Plan,
+    /// The number of the record that comes next.
+    next: usize,
+    queue: VecDeque<Waiting>,
+    /// How many messages have left the queue.
+    left: usize,
+    /// The place of each growing message, counted from the first that ever was in the queue.
+    open: HashMap<u32, usize>,
+    /// The branches that the sink knows, beyond the first.
+    announced: u32,
+    events: Vec<Value>,
+    event_bytes: usize,
+    waiting_bytes: usize,
+    last_time: Option<Timestamp>,
+    tally: Tally,
+}
+
+impl<'a> Stream<'a> {
+    pub(crate) fn new(source: &'a Source, plan: Plan, sink: &'a mut dyn SessionSink) -> Self {
+        Self {
+            source,
+            sink,
+            plan,
+            next: 0,
+            queue: VecDeque::new(),
+            left: 0,
+            open: HashMap::new(),
+            announced: 0,
+            events: Vec::new(),
+            event_bytes: 0,
+            waiting_bytes: 0,
+            last_time: None,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn run(mut self, framing: Framing) -> Result<(), ImportError> {
+        let mut session = super::session(self.source, &self.plan);
+        let source = self.source;
+        let empty = self.plan.messages == 0;
+        if empty {
+            // Without a message to stand beside, the records stay with the session.
+            visit::<Whole>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
+            if self.next == 0 {
+                return Ok(());
+            }
+            session.extra.insert(RECORDS.into(), Value::Array(std::mem::take(&mut self.events)));
+        }
+        if self.sink.begin(session)? == Disposition::Skip {
+            return Ok(());
+        }
+        if !empty {
+            visit::<Whole>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
+        }
+        self.finish()
+    }
+
+    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<'_, Whole>) -> Result<(), ImportError> {
+        let total = self.source.bytes() / 4;
+        crate::readers::go_on(self.source, self.sink, total + bytes / 4 * 3)?;
+        let (record, text) = match entry {
+            Entry::Bad(why) => {
+                self.tally.dropped(Some(line), why);
+                return Ok(());
+            }
+            Entry::Record(record, text) => (record, text),
+        };
+        let action = self.plan.actions.get(self.next).copied().unwrap_or(Action::Event);
+        self.next += 1;
+        match action {
+            Action::Repetition => {
+                self.tally.dropped(Some(line), format!("repeats record {}", record_id(&record, line)));
+            }
+            Action::Event => self.event(line, record, text.len()),
+            Action::User { branch } => {
+                self.tally.mapped();
+                let at = self.time(&record);
+                for drafted in of_user(record, line, at) {
+                    self.push(Waiting { branch, drafted, open: false, bytes: text.len() });
+                }
+            }
+            Action::Assistant { branch, group, last } => {
+                self.tally.mapped();
+                self.assistant(record, (branch, group, last), line, text.len());
+            }
+        }
+        self.emit()
+    }
+
+    /// When a record was written; for want of that, when the one before it was.
+    fn time(&mut self, record: &Whole) -> Timestamp {
+        let time = time_of(record).or(self.last_time).or(self.plan.first).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.last_time = Some(time);
+        time
+    }
+
+    fn event(&mut self, line: u64, record: Whole, bytes: usize) {
+        if self.waiting_bytes + bytes > MAX_WAITING {
+            self.tally.dropped(Some(line), "more records without a message in a row than can be kept");
+            return;
+        }
+        self.tally.opaque();
+        self.waiting_bytes += bytes;
+        self.event_bytes += bytes;
+        let fields = record.fields;
+        self.events.push(record.raw.map_or_else(|| Value::Object(fields), |raw| json!({ RAW: raw })));
+    }
+
+    fn assistant(&mut self, record: Whole, to: (u32, u32, bool), line: u64, bytes: usize) {
+        let (branch, group, last) = to;
+        let time = self.time(&record);
+        let place = self.open.get(&group).and_then(|place| place.checked_sub(self.left));
+        if let Some(waiting) = place.and_then(|place| self.queue.get_mut(place)) {
+            // Events between a message's records stay in their order among its shells.
+            let events = std::mem::take(&mut self.events);
+            if let Some(Value::Array(records)) = waiting.drafted.draft.extra.get_mut(RECORDS) {
+                records.extend(events.into_iter().map(|event| json!({ "$event": event })));
+            }
+            extend(&mut waiting.drafted, record);
+            waiting.open = !last;
+            waiting.bytes += bytes + std::mem::take(&mut self.event_bytes);
+            self.waiting_bytes += bytes;
+        } else {
+            if !last {
+                self.open.insert(group, self.left + self.queue.len());
+            }
+            let drafted = of_assistant(record, line, time);
+            self.push(Waiting { branch, drafted, open: !last, bytes });
+        }
+        if last {
+            self.open.remove(&group);
+        }
+    }
+
+    fn push(&mut self, mut waiting: Waiting) {
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            waiting.drafted.draft.extra.insert(BEFORE.into(), Value::Array(events));
+        }
+        self.waiting_bytes += waiting.bytes;
+        waiting.bytes += std::mem::take(&mut self.event_bytes);
+        self.queue.push_back(waiting);
+    }
+
+    /// Hands over what is complete, but for the newest: events that follow it may have to stand beside it.
+    fn emit(&mut self) -> Result<(), ImportError> {
+        if self.waiting_bytes > MAX_WAITING {
+            // A message that is spread over so much is given over as it is.
+            self.open.clear();
+            self.queue.iter_mut().for_each(|waiting| waiting.open = false);
+        }
+        while self.queue.len() > 1 && self.queue.front().is_some_and(|waiting| !waiting.open) {
+            self.emit_front()?;
+        }
+        Ok(())
+    }
+
+    fn emit_front(&mut self) -> Result<(), ImportError> {
+        let Some(waiting) = self.queue.pop_front() else { return Ok(()) };
+        self.left += 1;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting.bytes);
+        while self.announced < waiting.branch {
+            let Some(fork) = self.plan.forks.get(self.announced as usize) else { break };
+            self.announced += 1;
+            self.sink.branch(self.announced as usize, fork.parent as usize, fork.forked_at, None, None)?;
+        }
+        for attachment in waiting.drafted.attachments {
+            self.sink.attachment(attachment)?;
+        }
+        self.sink.message(waiting.branch as usize, waiting.drafted.draft)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), ImportError> {
+        let events = std::mem::take(&mut self.events);
+        if let Some(newest) = self.queue.back_mut()
+            && !events.is_empty()
+        {
+            newest.drafted.draft.extra.insert(AFTER.into(), Value::Array(events));
+        }
+        while !self.queue.is_empty() {
+            self.emit_front()?;
+        }
+        if self.plan.current > 0 {
+            self.sink.current_branch(self.plan.current as usize)?;
+        }
+        self.sink.end(self.tally.finish())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Where a transcript is read from.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use hfs_core::ImportError;
+use tempfile::NamedTempFile;
+
+/// Input that cannot be read twice is kept in memory up to this size, beyond it in a temporary file.
+const SPOOL_IN_MEMORY: u64 = 8 << 20;
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Something that holds one or more sessions: a file, a folder that is read as a whole, or a stream.
+#[derive(Debug)]
+pub struct Source {
+    data: Data,
+    companions: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Data {
+    Path(PathBuf),
+    Memory(Vec<u8>),
+    Spooled(NamedTempFile),
+}
+
+impl Source {
+    /// A file, or a folder that one reader takes as a whole.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { data: Data::Path(path.into()), companions: Vec::new() }
+    }
+
+    /// Files beside it that belong to the same session, such as those of subagents.
+    #[must_use]
+    pub fn with_companions(mut self, companions: Vec<PathBuf>) -> Self {
+        self.companions = companions;
+        self
+    }
+
+    /// A stream such as standard input. It is read to its end at once, because readers go through it twice.
+    ///
+    /// # Errors
+    /// As the stream has it, or when no temporary file can be made for a long one.
+    pub fn stream(mut input: impl Read) -> io::Result<Self> {
+        let mut memory = Vec::new();
+        input.by_ref().take(SPOOL_IN_MEMORY).read_to_end(&mut memory)?;
+        if (memory.len() as u64) < SPOOL_IN_MEMORY {
+            return Ok(Self { data: Data::Memory(memory), companions: Vec::new() });
+        }
+        let mut file = NamedTempFile::new()?;
+        file.write_all(&memory)?;
+        io::copy(&mut input, &mut file)?;
+        file.flush()?;
+        Ok(Self { data: Data::Spooled(file), companions: Vec::new() })
+    }
+
+    /// The file or folder; `None` for a stream.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.data {
+            Data::Path(path) => Some(path),
+            Data::Memory(_) | Data::Spooled(_) => None,
+        }
+    }
+
+    /// Files beside it that belong to the same session.
+    #[must_use]
+    pub fn companions(&self) -> &[PathBuf] {
+        &self.companions
+    }
+
+    /// How messages name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string())
+    }
+
+    /// The file's name without its endings; `None` for a stream.
+    pub(crate) fn stem(&self) -> Option<String> {
+        let name = self.path()?.file_name()?.to_string_lossy();
+        let name = name.strip_suffix(".zst").unwrap_or(&name);
+        Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned())
+    }
+
+    /// How many bytes there are to be read (compressed ones where they are); 0 for a folder.
+    pub fn bytes(&self) -> u64 {
+        let metadata = match &self.data {
+            Data::Memory(memory) => return memory.len() as u64,
+            Data::Path(path) => std::fs::metadata(path),
+            Data::Spooled(file) => file.as_file().metadata(),
+        };
+        metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+    }
+
+    /// Its bytes from the beginning, decompressed where they are compressed with zstd.
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + '_>, ImportError> {
+        self.try_open().map_err(|source| self.io(source))
+    }
+
+    fn try_open(&self) -> io::Result<Box<dyn Read + '_>> {
+        match &self.data {
+            Data::Memory(memory) => decompressed(Cursor::new(memory)),
+            Data::Path(path) => decompressed(File::open(path)?),
+            Data::Spooled(file) => decompressed(file.reopen()?),
+        }
+    }
+
+    /// The error for a failure to read it.
+    pub(crate) fn io(&self, source: io::Error) -> ImportError {
+        ImportError::Io { path: self.name(), source }
+    }
+
+    /// The error for contents of which nothing can be saved.
+    pub(crate) fn damaged(&self, reason: impl Into<String>) -> ImportError {
+        ImportError::Damaged { path: self.name(), reason: reason.into() }
+    }
+}
+
+fn decompressed<'a>(mut input: impl Read + Seek + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::new();
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    input.seek(SeekFrom::Start(0))?;
+    if magic == ZSTD_MAGIC {
+        Ok(Box::new(zstd::stream::read::Decoder::new(BufReader::new(input))?))
+    } else {
+        Ok(Box::new(input))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(source: &Source) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        source.open().unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_stream_can_be_read_twice_whatever_its_length() {
+        for length in [0, 10, usize::try_from(SPOOL_IN_MEMORY).unwrap() + 5] {
+            let bytes = vec![b'x'; length];
+            let source = Source::stream(&bytes[..]).unwrap();
+            assert_eq!(source.bytes(), length as u64);
+            assert!(read(&source) == bytes);
+            assert!(read(&source) == bytes);
+        }
+    }
+
+    #[test]
+    fn compressed_input_is_read_like_any_other() {
+        let source = Source::stream(&zstd::encode_all(&b"{}\n"[..], 3).unwrap()[..]).unwrap();
+        assert_eq!(read(&source), b"{}\n");
+    }
+
+    #[test]
+    fn a_stem_has_no_endings() {
+        assert_eq!(Source::file("/a/rollout-1.jsonl.zst").stem().as_deref(), Some("rollout-1"));
+        assert_eq!(Source::file("/a/x.chat.md").stem().as_deref(), Some("x.chat"));
+    }
+}
