@@ -14,10 +14,12 @@ mod config;
 mod detect;
 mod model;
 mod provider;
+mod recall;
 mod secret;
 mod turns;
 
 pub use assistant::{Assistant, AttachmentSource};
 pub use config::{ModelConfig, ModelName, Provider, Retries, Timeouts};
 pub use detect::{Choice, Seen, detect, probe_ollama};
+pub use recall::Recall;
 pub use secret::Secret;

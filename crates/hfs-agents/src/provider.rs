@@ -218,14 +218,14 @@ impl Model for ProviderModel {
 
 /// The library joins paths to the address as it stands.
 fn with_final_slash(base_url: &str) -> String {
-    match reqwest::Url::parse(base_url) {
-        Ok(mut url) if !url.path().ends_with('/') => {
-            let path = format!("{}/", url.path());
-            url.set_path(&path);
-            url.into()
-        }
-        _ => base_url.to_owned(),
+    let Ok(mut url) = reqwest::Url::parse(base_url) else {
+        return base_url.to_owned();
+    };
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
     }
+    url.into()
 }
 
 fn chat_request(request: &ModelRequest) -> ChatRequest {
