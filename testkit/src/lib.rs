@@ -1,5 +1,8 @@
 //! Test support.
 
 pub mod bench;
+pub mod builders;
 pub mod cli;
+pub mod clock;
+pub mod conformance;
 pub mod model_server;

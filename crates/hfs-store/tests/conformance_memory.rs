@@ -1,0 +1,20 @@
+//! The store in memory keeps every promise of the port.
+
+use hfs_core::Store;
+use hfs_store::MemoryStore;
+use testkit::clock::TestClock;
+use testkit::conformance::Place;
+
+struct Memory(MemoryStore);
+
+impl Place for Memory {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(self.0.reopen())
+    }
+}
+
+fn place() -> Memory {
+    Memory(MemoryStore::new(std::sync::Arc::new(TestClock::ticking())))
+}
+
+testkit::store_conformance!(crate::place);

@@ -1,0 +1,190 @@
+//! Drafts of everything that a store keeps, with ids and times in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hfs_core::{
+    Attachment, BranchDraft, BranchId, CheckpointDraft, CheckpointState, Clock, ContentHash, Event,
+    EventPayload, Extra, MemoryEntry, MessageDraft, MessageStatus, Part, Position, Role, Run, RunEnding,
+    RunSnapshot, Seq, SessionDraft, Source, Timestamp, UnknownPayload, Usage,
+};
+use serde_json::json;
+
+use crate::clock::{TestClock, TestIds};
+
+/// Makes drafts. Each takes the next id, and its time from a clock that ticks by a second.
+#[derive(Debug)]
+pub struct Drafts {
+    /// Where ids come from.
+    pub ids: TestIds,
+    /// Where times come from.
+    pub clock: Arc<TestClock>,
+}
+
+impl Drafts {
+    /// Drafts with the ids of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { ids: TestIds::new(seed), clock: Arc::new(TestClock::ticking()) }
+    }
+
+    /// The next second.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A session with a name that a person gave it.
+    pub fn session(&self, name: &str) -> SessionDraft {
+        SessionDraft {
+            id: self.ids.session(),
+            name: name.into(),
+            automatic_name: false,
+            project: None,
+            created_at: self.now(),
+            origin: None,
+            extra: Extra::new(),
+            main_branch: self.ids.branch(),
+        }
+    }
+
+    /// A branch that shares `at` with its parent.
+    pub fn branch(&self, name: &str, at: Position) -> BranchDraft {
+        BranchDraft { id: self.ids.branch(), name: name.into(), parent: at.branch, forked_at: at.head }
+    }
+
+    /// A complete message.
+    pub fn message(&self, role: Role, parts: Vec<Part>) -> MessageDraft {
+        MessageDraft { id: self.ids.message(), ..MessageDraft::new(role, parts, self.now()) }
+    }
+
+    /// What a person says.
+    pub fn user(&self, text: &str) -> MessageDraft {
+        self.message(Role::User, vec![Part::text(text)])
+    }
+
+    /// What an agent answers.
+    pub fn assistant(&self, text: &str) -> MessageDraft {
+        self.message(Role::Assistant, vec![Part::text(text)])
+    }
+
+    /// A message in which every field has a value and every kind of part occurs. Refers to `attachment`.
+    pub fn full_message(&self, attachment: &Attachment) -> MessageDraft {
+        let extra = json!({"z": 1, "a": {"deep": [null, true, 1.5, "ü"]}, "": "empty key"});
+        MessageDraft {
+            status: MessageStatus::Interrupted,
+            agent: Some("coder".into()),
+            model: Some("some-model-1".into()),
+            usage: Some(Usage { prompt_tokens: u64::from(u32::MAX) + 1, completion_tokens: 0 }),
+            source: Some(Source { format: "claude-code".into(), id: "msg_01\u{0}x".into() }),
+            extra: extra.as_object().cloned().unwrap_or_default(),
+            ..self.message(
+                Role::Assistant,
+                vec![
+                    Part::Thinking { text: "hm".into(), signature: Some("sig==".into()) },
+                    Part::Thinking { text: String::new(), signature: None },
+                    Part::text("Grüße 👋🏽, 世界 \u{0} \u{feff}end\r\n"),
+                    Part::text(""),
+                    Part::ToolCall {
+                        id: "call 1".into(),
+                        name: "grep".into(),
+                        input: json!({"pattern": "needle\\d+", "limit": 18_446_744_073_709_551_615_u64, "f": 0.1}),
+                    },
+                    Part::ToolResult { id: "call 1".into(), output: "haystack.rs:7".into(), is_error: true },
+                    Part::Attachment {
+                        media_type: "image/png".into(),
+                        name: Some("screen shot.png".into()),
+                        hash: Some(attachment.hash),
+                        bytes: attachment.bytes.len() as u64,
+                    },
+                    Part::Attachment { media_type: "text/plain".into(), name: None, hash: None, bytes: 0 },
+                    Part::Opaque { source: "claude-code".into(), raw: json!({"type": "odd", "list": [1, [2]]}) },
+                ],
+            )
+        }
+    }
+
+    /// An automatic checkpoint at `at`.
+    pub fn checkpoint(&self, at: Position, state: CheckpointState) -> CheckpointDraft {
+        CheckpointDraft {
+            id: self.ids.checkpoint(),
+            branch: at.branch,
+            seq: at.head,
+            trigger: "run.ended".into(),
+            label: None,
+            pinned: false,
+            created_at: self.now(),
+            state,
+        }
+    }
+
+    /// A finished run with known and unknown events, and the snapshot that they fold into.
+    pub fn run(&self, branch: BranchId) -> Run {
+        let id = self.ids.run();
+        let fields = json!({"tool": "grep", "nested": {"b": [1, null], "a": 2}});
+        let payloads = [
+            EventPayload::RunStarted { agent: "coder".into(), answers: None },
+            EventPayload::PhaseStarted { phase: "plan".into() },
+            EventPayload::UsageRecorded {
+                agent: "coder".into(),
+                phase: Some("plan".into()),
+                model: None,
+                usage: Usage { prompt_tokens: 10, completion_tokens: 5 },
+            },
+            EventPayload::Unknown(UnknownPayload {
+                kind: "tool.used".into(),
+                fields: fields.as_object().cloned().unwrap_or_default(),
+            }),
+            EventPayload::PhaseEnded { phase: "plan".into(), duration_ms: 1000 },
+            EventPayload::RunEnded { duration_ms: 4000, ending: RunEnding::Completed },
+        ];
+        let events: Vec<Event> = (1..)
+            .zip(payloads)
+            .map(|(number, payload)| Event { run: id, number, at: self.now(), payload })
+            .collect();
+        Run {
+            id,
+            branch,
+            answers: Some(self.ids.message()),
+            started_at: events.first().map_or(Timestamp::UNIX_EPOCH, |event| event.at),
+            ended_at: events.last().map(|event| event.at),
+            snapshot: RunSnapshot::fold(&events),
+            events,
+        }
+    }
+}
+
+/// A state in which one agent remembers `entries` and a plugin the number of them.
+#[must_use]
+pub fn state_of(entries: &[&str]) -> CheckpointState {
+    let memory: Vec<MemoryEntry> =
+        entries.iter().map(|text| MemoryEntry { role: Role::User, text: (*text).into() }).collect();
+    CheckpointState {
+        run_snapshot: Arc::new(RunSnapshot::default()),
+        plugins: BTreeMap::from([("counter".into(), json!({"z": memory.len(), "a": [1.5, null]}))]),
+        agents: BTreeMap::from([("coder".into(), Arc::new(memory))]),
+    }
+}
+
+/// A state of some kilobytes, of which about a hundredth differs between one number and the next.
+#[must_use]
+pub fn growing_state(number: usize) -> CheckpointState {
+    let entries: Vec<String> = (0..60 + number)
+        .map(|index| {
+            let changed = if index % 100 == number % 100 { number } else { 0 };
+            format!("entry {index}.{changed}: {}", "the quick brown fox ".repeat(4))
+        })
+        .collect();
+    state_of(&entries.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// These bytes under their hash.
+#[must_use]
+pub fn attachment(bytes: &[u8]) -> Attachment {
+    Attachment { hash: ContentHash::from_bytes(*blake3::hash(bytes).as_bytes()), bytes: bytes.to_vec() }
+}
+
+/// The place behind the first `head` messages of a branch.
+#[must_use]
+pub const fn at(branch: BranchId, head: Seq) -> Position {
+    Position { branch, head }
+}
