@@ -1,8 +1,9 @@
 //! A sink that keeps everything, for tests, dry runs and small documents.
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, Disposition, ForeignSession, ImportReport,
-    MessageDraft, Run, Seq, SessionSink, StoreError,
+    Attachment, Branch, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointState, ContentHash,
+    Disposition, DocumentBranch, ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, Role, Run,
+    Seq, Session, SessionDocument, SessionId, SessionSink, StateCost, StoreError, Timestamp, automatic_name,
 };
 
 /// A session as its reader told it.
@@ -29,6 +30,88 @@ impl Collected {
     pub fn messages(&self) -> impl Iterator<Item = &MessageDraft> {
         self.branches.iter().flat_map(|branch| &branch.messages)
     }
+}
+
+impl Collected {
+    /// The session as plain data, with ids and names where it came without; `now` stands for times that are
+    /// unknown.
+    #[must_use]
+    pub fn into_document(mut self, now: Timestamp) -> SessionDocument {
+        let id = self.session.id.unwrap_or_else(SessionId::generate);
+        let times = self.messages().map(|message| message.created_at);
+        let created_at = self.session.created_at.or_else(|| times.min()).unwrap_or(now);
+        let times = self.messages().map(|message| message.created_at);
+        let updated_at = self.session.updated_at.or_else(|| times.max()).unwrap_or(created_at);
+        let name = self.session.title.take().unwrap_or_else(|| {
+            let first = self.messages().find(|message| message.role == Role::User).map(MessageDraft::text);
+            automatic_name(
+                &first.unwrap_or_default(),
+                &created_at.to_jiff().to_zoned(jiff::tz::TimeZone::UTC),
+            )
+        });
+        let ids: Vec<BranchId> =
+            self.branches.iter().map(|branch| branch.id.unwrap_or_else(BranchId::generate)).collect();
+        let main = ids.first().copied().unwrap_or_else(BranchId::generate);
+        let id_of = |key: BranchKey| ids.get(key).copied().unwrap_or(main);
+        let branches = self.branches.into_iter().enumerate().map(|(key, branch)| {
+            let usual =
+                || if key == 0 { MAIN_BRANCH.to_owned() } else { format!("{MAIN_BRANCH}-{}", key + 1) };
+            let messages = branch.messages.into_iter().zip(branch.forked_at + 1..);
+            let messages: Vec<Message> =
+                messages.map(|(content, seq)| Message { branch: id_of(key), seq, content }).collect();
+            DocumentBranch {
+                branch: Branch {
+                    id: id_of(key),
+                    session: id,
+                    name: branch.name.unwrap_or_else(usual),
+                    parent: branch.parent.map(id_of),
+                    forked_at: branch.forked_at,
+                    head: branch.forked_at + messages.len() as Seq,
+                    created_at,
+                    retired: false,
+                },
+                messages,
+            }
+        });
+        let mut attachments = self.attachments;
+        attachments.sort_by_key(|attachment| attachment.hash);
+        attachments.dedup_by_key(|attachment| attachment.hash);
+        SessionDocument {
+            branches: branches.collect(),
+            session: Session {
+                id,
+                name,
+                automatic_name: self.session.automatic_name,
+                project: self.session.project,
+                created_at,
+                updated_at,
+                current_branch: id_of(self.current),
+                origin: Some(self.session.origin),
+                trashed_at: None,
+                extra: self.session.extra,
+            },
+            runs: self.runs,
+            checkpoints: self.checkpoints.into_iter().map(|draft| checkpoint(draft, id)).collect(),
+            attachments,
+        }
+    }
+}
+
+fn checkpoint(draft: CheckpointDraft, session: SessionId) -> (Checkpoint, CheckpointState) {
+    let bytes = serde_json::to_vec(&draft.state).unwrap_or_default();
+    let checkpoint = Checkpoint {
+        id: draft.id,
+        session,
+        branch: draft.branch,
+        seq: draft.seq,
+        trigger: draft.trigger,
+        label: draft.label,
+        pinned: draft.pinned,
+        created_at: draft.created_at,
+        state_hash: ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()),
+        cost: StateCost { state_bytes: bytes.len() as u64, stored_bytes: bytes.len() as u64 },
+    };
+    (checkpoint, draft.state)
 }
 
 /// A branch as its reader told it.

@@ -88,11 +88,11 @@ impl From<hfs_core::Session> for v2::Session {
             created_at: session.created_at,
             updated_at: session.updated_at,
             current_branch: session.current_branch,
-            origin: session.origin.map(|origin| v2::Origin {
-                format: origin.format,
-                id: origin.id,
-                path: origin.path,
-            }),
+            // A session that came back from a document of its own has no other origin than itself.
+            origin: session
+                .origin
+                .filter(|origin| origin.format != "hfs" || origin.id != session.id.to_string())
+                .map(|origin| v2::Origin { format: origin.format, id: origin.id, path: origin.path }),
             extra: session.extra,
         }
     }

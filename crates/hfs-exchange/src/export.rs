@@ -1,0 +1,164 @@
+//! What writers take: a session, piece by piece.
+
+use std::io;
+
+use hfs_core::{
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorKind, Kinded, Message,
+    Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult,
+};
+
+/// How many messages a writer asks for at once.
+pub(crate) const PAGE: u32 = 256;
+
+/// A session that can be written. Asked for its messages in pages, so that writing costs what a page costs.
+pub trait DocumentSource {
+    /// The session.
+    ///
+    /// # Errors
+    /// As the store's state has it; so for all of these.
+    fn session(&self) -> StoreResult<Session>;
+
+    /// Its branches, parents before children, the first one first; retired ones left out.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn branches(&self) -> StoreResult<Vec<Branch>>;
+
+    /// At most `limit` of the branch's own messages with a seq greater than `after`, in order.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>>;
+
+    /// Its runs, in order of their beginning.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn runs(&self) -> StoreResult<Vec<RunId>>;
+
+    /// One run.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn run(&self, id: RunId) -> StoreResult<Run>;
+
+    /// Its checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn checkpoints(&self) -> StoreResult<Vec<Checkpoint>>;
+
+    /// The state of a checkpoint.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn state(&self, checkpoint: CheckpointId) -> StoreResult<CheckpointState>;
+
+    /// Bytes that a message refers to.
+    ///
+    /// # Errors
+    /// As the store's state has it.
+    fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
+}
+
+/// Why a session could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The session could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output could not be written.
+    #[error("cannot write the export")]
+    Io(#[from] io::Error),
+    /// What was read cannot be told in the format.
+    #[error("cannot write {what} as {format}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// The format.
+        format: &'static str,
+    },
+}
+
+impl Kinded for ExportError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            Self::Io(_) => ErrorKind::Unavailable,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Io(_) | Self::Unsupported { .. } => None,
+        }
+    }
+}
+
+/// Visits a branch's own messages in order.
+pub(crate) fn each_message(
+    source: &dyn DocumentSource,
+    branch: &Branch,
+    visit: &mut dyn FnMut(Message) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let mut after = branch.forked_at;
+    loop {
+        let page = source.messages(branch.id, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.seq;
+        for message in page {
+            visit(message)?;
+        }
+    }
+}
+
+fn missing(what: &'static str, reference: impl ToString) -> StoreError {
+    StoreError::NotFound { what, reference: reference.to_string() }
+}
+
+impl DocumentSource for SessionDocument {
+    fn session(&self) -> StoreResult<Session> {
+        Ok(self.session.clone())
+    }
+
+    fn branches(&self) -> StoreResult<Vec<Branch>> {
+        Ok(self
+            .branches
+            .iter()
+            .map(|branch| branch.branch.clone())
+            .filter(|branch| !branch.retired)
+            .collect())
+    }
+
+    fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {
+        let found = self.branches.iter().find(|found| found.branch.id == branch);
+        let messages = &found.ok_or_else(|| missing("branch", branch))?.messages;
+        Ok(messages.iter().filter(|message| message.seq > after).take(limit as usize).cloned().collect())
+    }
+
+    fn runs(&self) -> StoreResult<Vec<RunId>> {
+        Ok(self.runs.iter().map(|run| run.id).collect())
+    }
+
+    fn run(&self, id: RunId) -> StoreResult<Run> {
+        self.runs.iter().find(|run| run.id == id).cloned().ok_or_else(|| missing("run", id))
+    }
+
+    fn checkpoints(&self) -> StoreResult<Vec<Checkpoint>> {
+        Ok(self.checkpoints.iter().map(|(checkpoint, _)| checkpoint.clone()).collect())
+    }
+
+    fn state(&self, id: CheckpointId) -> StoreResult<CheckpointState> {
+        let found = self.checkpoints.iter().find(|(checkpoint, _)| checkpoint.id == id);
+        found.map(|(_, state)| state.clone()).ok_or_else(|| missing("checkpoint", id))
+    }
+
+    fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        let found = self.attachments.iter().find(|attachment| attachment.hash == hash);
+        found.map(|attachment| attachment.bytes.clone()).ok_or_else(|| missing("attachment", hash))
+    }
+}
