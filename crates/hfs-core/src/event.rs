@@ -46,6 +46,18 @@ pub enum SectionDecision {
     Merge,
 }
 
+/// What a claimant of a contested section decided in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimDecision {
+    /// It gives the section up.
+    Concede,
+    /// It wants a part of the section only.
+    Revise,
+    /// It wants the whole section.
+    Hold,
+}
+
 /// What happened. The serialized `type` of each variant is its name in patterns and checkpoints' triggers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
@@ -85,12 +97,18 @@ pub enum EventPayload {
     /// Several triads claim the same section; `temperature` is that of the round.
     #[serde(rename = "negotiation.contested")]
     NegotiationContested { section: String, claimants: Vec<String>, round: u32, temperature: f64 },
+    /// A claimant decided what to do about a contested section.
+    #[serde(rename = "negotiation.decided")]
+    NegotiationDecided { section: String, claimant: String, decision: ClaimDecision, round: u32 },
     /// A section found its owners: one, or several where it was split.
     #[serde(rename = "negotiation.resolved")]
     NegotiationResolved { section: String, owners: Vec<String>, round: u32 },
     /// The arbiter decided about a section.
     #[serde(rename = "arbiter.decided")]
     ArbiterDecided { section: String, decision: SectionDecision, owners: Vec<String>, reason: String },
+    /// A triad lost agents and goes on with those that are left. `lost` names all that it has lost so far.
+    #[serde(rename = "triad.degraded")]
+    TriadDegraded { triad: String, lost: Vec<String> },
     /// Tokens were spent.
     #[serde(rename = "usage.recorded")]
     UsageRecorded {
@@ -140,8 +158,10 @@ impl EventPayload {
             Self::AgentEnded { .. } => "agent.ended",
             Self::NegotiationClaimed { .. } => "negotiation.claimed",
             Self::NegotiationContested { .. } => "negotiation.contested",
+            Self::NegotiationDecided { .. } => "negotiation.decided",
             Self::NegotiationResolved { .. } => "negotiation.resolved",
             Self::ArbiterDecided { .. } => "arbiter.decided",
+            Self::TriadDegraded { .. } => "triad.degraded",
             Self::UsageRecorded { .. } => "usage.recorded",
             Self::ErrorOccurred { .. } => "error.occurred",
             Self::Unknown(unknown) => &unknown.kind,

@@ -37,7 +37,7 @@ pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
 pub use checkpoint::{AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, MemoryEntry, StateCost};
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorKind, Kinded};
-pub use event::{Event, EventPayload, RunEnding, SectionDecision, UnknownPayload};
+pub use event::{ClaimDecision, Event, EventPayload, RunEnding, SectionDecision, UnknownPayload};
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{

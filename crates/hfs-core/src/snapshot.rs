@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RunEnding, RunId, SectionDecision, Timestamp, Usage};
+use crate::{ClaimDecision, RunEnding, RunId, SectionDecision, Timestamp, Usage};
 
 pub use history::EventHistory;
 
@@ -75,6 +75,9 @@ pub struct TriadNode {
     pub preset: String,
     /// Its agents in order of their first appearance.
     pub agents: Vec<AgentNode>,
+    /// The agents that it lost on the way and goes on without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// One agent.
@@ -160,6 +163,9 @@ pub struct Contest {
     pub temperature: f64,
     /// Who held on to the section.
     pub claimants: Vec<String>,
+    /// What each of them decided in this round.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decisions: BTreeMap<String, ClaimDecision>,
 }
 
 /// A decision of the arbiter.

@@ -1,5 +1,7 @@
 //! The reducer: one event at a time, total over every sequence.
 
+use std::collections::BTreeMap;
+
 use crate::event::{Event, EventPayload};
 use crate::{RunEnding, Timestamp, Usage};
 
@@ -51,6 +53,12 @@ impl RunSnapshot {
                     node.ended_at = Some(event.at);
                 }
             }
+            EventPayload::TriadDegraded { triad, lost } => {
+                let triads = &mut self.agent_tree.triads;
+                if let Some(node) = triads.iter_mut().find(|node| node.triad_id == *triad) {
+                    node.lost.clone_from(lost);
+                }
+            }
             EventPayload::UsageRecorded { agent, phase, usage, .. } => {
                 self.count(agent, phase.as_deref().unwrap_or_default(), *usage);
             }
@@ -76,7 +84,14 @@ impl RunSnapshot {
                     round: *round,
                     temperature: *temperature,
                     claimants: claimants.clone(),
+                    decisions: BTreeMap::new(),
                 });
+            }
+            EventPayload::NegotiationDecided { section, claimant, decision, round } => {
+                let contests = &mut self.section_or_new(section).contests;
+                if let Some(contest) = contests.iter_mut().rev().find(|contest| contest.round == *round) {
+                    contest.decisions.insert(claimant.clone(), *decision);
+                }
             }
             EventPayload::NegotiationResolved { section, owners, round } => {
                 self.negotiation.round = self.negotiation.round.max(*round);
@@ -141,6 +156,7 @@ impl RunSnapshot {
                         triad_id: triad.to_owned(),
                         preset: preset.unwrap_or_default().to_owned(),
                         agents: Vec::new(),
+                        lost: Vec::new(),
                     });
                     tree.triads.len() - 1
                 });
@@ -186,7 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{RunId, SectionDecision, Timestamp};
+    use crate::{ClaimDecision, RunId, SectionDecision, Timestamp};
 
     fn events(payloads: Vec<EventPayload>) -> Vec<Event> {
         let run = RunId::generate();
@@ -236,6 +252,13 @@ mod tests {
                 round: 1,
                 temperature: 0.85,
             },
+            EventPayload::NegotiationDecided {
+                section: "layout".into(),
+                claimant: "a".into(),
+                decision: ClaimDecision::Concede,
+                round: 1,
+            },
+            EventPayload::TriadDegraded { triad: "a".into(), lost: vec!["a/proposer".into()] },
             EventPayload::ArbiterDecided {
                 section: "layout".into(),
                 decision: SectionDecision::Assign,
@@ -261,6 +284,8 @@ mod tests {
             (SectionStatus::Resolved, &["b".to_owned()][..])
         );
         assert_eq!(layout.contests[0].temperature, 0.85);
+        assert_eq!(layout.contests[0].decisions["a"], ClaimDecision::Concede);
+        assert_eq!(snapshot.agent_tree.triads[0].lost, ["a/proposer"]);
         assert_eq!(snapshot.usage.total_tokens, 15);
         assert_eq!(snapshot.usage.by_phase["deliberation"].calls, 1);
         assert_eq!(snapshot.timeline.phases[0].duration_ms, Some(90));
@@ -299,6 +324,17 @@ mod tests {
                 owners: vec!["a".into()],
                 round
             }),
+            (name.clone(), name.clone(), 1_u32..5).prop_map(|(section, claimant, round)| {
+                EventPayload::NegotiationDecided { section, claimant, decision: ClaimDecision::Hold, round }
+            }),
+            (name.clone(), 1_u32..5).prop_map(|(section, round)| EventPayload::NegotiationContested {
+                section,
+                claimants: vec!["a".into(), "b".into()],
+                round,
+                temperature: 0.5,
+            }),
+            (name.clone(), name.clone())
+                .prop_map(|(triad, agent)| EventPayload::TriadDegraded { triad, lost: vec![agent] }),
             name.prop_map(|message| EventPayload::ErrorOccurred { agent: None, phase: None, message }),
             Just(EventPayload::RunEnded { duration_ms: 5, ending: RunEnding::Failed }),
         ]
