@@ -115,7 +115,7 @@ impl Head {
 pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
     let head = Head::of(source)?;
     let mut readers = Format::ALL.into_iter().map(Format::reader);
-    Ok(readers.find(|reader| reader.recognizes(&head)).map(|reader| reader.format()))
+    Ok(readers.find(|reader| reader.recognizes(&head)).map(crate::readers::Reader::format))
 }
 
 /// The error for a source that no reader knows.

@@ -99,25 +99,8 @@ impl Kinded for ExportError {
     }
 }
 
-/// Visits a branch's own messages in order.
-pub(crate) fn each_message(
-    source: &dyn DocumentSource,
-    branch: &Branch,
-    visit: &mut dyn FnMut(Message) -> Result<(), ExportError>,
-) -> Result<(), ExportError> {
-    let mut after = branch.forked_at;
-    loop {
-        let page = source.messages(branch.id, after, PAGE)?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.seq;
-        for message in page {
-            visit(message)?;
-        }
-    }
-}
-
-fn missing(what: &'static str, reference: impl ToString) -> StoreError {
-    StoreError::NotFound { what, reference: reference.to_string() }
+fn missing(what: &'static str, reference: impl std::fmt::Display) -> StoreError {
+    StoreError::NotFound { what, reference: format!("{reference}") }
 }
 
 impl DocumentSource for SessionDocument {

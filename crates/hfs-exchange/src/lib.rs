@@ -18,6 +18,7 @@ mod document;
 mod export;
 mod format;
 mod json;
+mod page;
 mod places;
 mod readers;
 mod records;
@@ -31,6 +32,9 @@ pub use discover::discover;
 pub use document::{DOCUMENT_VERSION, Stamp, document_schema, write_json};
 pub use export::{DocumentSource, ExportError};
 pub use format::{Format, ParseFormatError};
+pub use page::html::write_html;
+pub use page::markdown::write_markdown;
+pub use page::{PageOptions, Shown};
 pub use places::{Places, usual_places};
 pub use source::Source;
 

@@ -1,0 +1,304 @@
+//! A session as one HTML file that needs nothing else and runs nothing.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hfs_core::{Checkpoint, Message, MessageStatus, Part, Run, StoreError};
+
+use super::PageOptions;
+use super::outline::{Outline, Stretch, duration, each, is_telling, role_name, word};
+use super::text::{escape_html, render_markdown};
+use crate::export::{DocumentSource, ExportError};
+
+const STYLE: &str = include_str!("style.css");
+/// Pictures of these kinds are shown; everything else is only named.
+const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/// Larger pictures are only named.
+const MAX_PICTURE: u64 = 8 << 20;
+
+/// Writes the session as HTML: self-contained, without scripts, without a request to anywhere, with a timeline
+/// of its branches and checkpoints.
+///
+/// # Errors
+/// When the session cannot be read or the output cannot be written.
+pub fn write_html(
+    source: &dyn DocumentSource,
+    options: PageOptions<'_>,
+    mut out: impl Write,
+) -> Result<(), ExportError> {
+    let outline = Outline::of(source, options.shown)?;
+    let out: &mut dyn Write = &mut out;
+    head(&outline, options, out)?;
+    timeline(&outline, out)?;
+    runs(source, out)?;
+    writeln!(out, "<main id=\"conversation\">")?;
+    for stretch in &outline.stretches {
+        section(source, &outline, stretch, out)?;
+    }
+    writeln!(out, "</main>\n</body>\n</html>")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn head(outline: &Outline, options: PageOptions<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+    let name = escape_html(&outline.session.name);
+    writeln!(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         img-src data:; base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<link rel=\"icon\" href=\"data:,\">\n\
+         <title>{name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#conversation\">To the conversation</a>\n<header>\n<h1>{name}</h1>\n<dl>"
+    )?;
+    let mut fact =
+        |what: &str, value: String| writeln!(out, "<dt>{what}</dt><dd>{}</dd>", escape_html(&value));
+    fact("Exported", options.stamp.exported_at.to_string())?;
+    fact("Messages", outline.messages.to_string())?;
+    let usage = outline.usage;
+    if usage.total() > 0 {
+        let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+        fact("Tokens", format!("{} ({prompt} prompt, {completion} completion)", usage.total()))?;
+    }
+    if outline.duration_ms > 0 {
+        fact("Duration", duration(outline.duration_ms))?;
+    }
+    if let Some(project) = &outline.session.project {
+        fact("Project", project.directory.clone())?;
+    }
+    writeln!(out, "</dl>\n</header>")
+}
+
+/// The branches with their checkpoints, each below the one it leaves.
+fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
+    if outline.branches.len() < 2 && outline.checkpoints.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<nav aria-label=\"Timeline\">\n<h2>Timeline</h2>\n<ol>")?;
+    for branch in &outline.branches {
+        let name = escape_html(&branch.name);
+        let shown = outline.stretches.iter().any(|stretch| stretch.branch.id == branch.id);
+        let name = if shown { format!("<a href=\"#branch-{}\">{name}</a>", branch.id) } else { name };
+        let from = branch.parent.and_then(|parent| outline.branches.iter().find(|other| other.id == parent));
+        let from = from
+            .map(|parent| format!(", from {} after message {}", escape_html(&parent.name), branch.forked_at));
+        let current = if branch.id == outline.session.current_branch { " (current)" } else { "" };
+        writeln!(out, "<li>{name}{current}{}", from.unwrap_or_default())?;
+        let marks: Vec<(usize, &Checkpoint)> = outline
+            .checkpoints
+            .iter()
+            .enumerate()
+            .filter(|(_, checkpoint)| checkpoint.branch == branch.id)
+            .map(|(index, checkpoint)| (index + 1, checkpoint))
+            .collect();
+        if !marks.is_empty() {
+            writeln!(out, "<ol>")?;
+            for (number, checkpoint) in marks {
+                let told = mark(number, checkpoint);
+                let told = if shown { format!("<a href=\"#checkpoint-{number}\">{told}</a>") } else { told };
+                writeln!(out, "<li>{told}, after message {}</li>", checkpoint.seq)?;
+            }
+            writeln!(out, "</ol>")?;
+        }
+        writeln!(out, "</li>")?;
+    }
+    writeln!(out, "</ol>\n</nav>")
+}
+
+fn mark(number: usize, checkpoint: &Checkpoint) -> String {
+    let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape_html(label)));
+    format!("Checkpoint {number} ({}){}", escape_html(&checkpoint.trigger), label.unwrap_or_default())
+}
+
+fn section(
+    source: &dyn DocumentSource,
+    outline: &Outline,
+    stretch: &Stretch,
+    out: &mut dyn Write,
+) -> Result<(), ExportError> {
+    let branch = &stretch.branch;
+    let heading = match &stretch.parent {
+        Some(parent) => {
+            let (name, parent) = (escape_html(&branch.name), escape_html(parent));
+            format!("Branch {name}, from {parent} after message {}", branch.forked_at)
+        }
+        None => format!("Branch {}", escape_html(&branch.name)),
+    };
+    writeln!(out, "<section id=\"branch-{}\">\n<h2>{heading}</h2>", branch.id)?;
+    let marks = |seq, out: &mut dyn Write| -> std::io::Result<()> {
+        for (number, checkpoint) in outline.checkpoints_at(branch.id, seq) {
+            writeln!(out, "<p class=\"mark\" id=\"checkpoint-{number}\">{}</p>", mark(number, checkpoint))?;
+        }
+        Ok(())
+    };
+    marks(branch.forked_at, out)?;
+    each(source, stretch, &mut |found| {
+        message(source, found, out)?;
+        marks(found.seq, out)?;
+        Ok(())
+    })?;
+    writeln!(out, "</section>")?;
+    Ok(())
+}
+
+fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
+    let role = message.role.as_str();
+    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", role_name(message.role))?;
+    if let Some(model) = &message.model {
+        write!(out, "<span>{}</span>", escape_html(model))?;
+    }
+    let at = message.created_at;
+    write!(out, "<time datetime=\"{at}\">{at}</time><span>number {}</span>", message.seq)?;
+    if message.status != MessageStatus::Complete {
+        write!(out, "<strong>{}</strong>", word(message.status))?;
+    }
+    writeln!(out, "</header>")?;
+    for part in &message.parts {
+        writeln!(out, "{}", told(source, part)?)?;
+    }
+    writeln!(out, "</article>")?;
+    Ok(())
+}
+
+fn folded(summary: &str, content: &str) -> String {
+    format!("<details>\n<summary>{}</summary>\n{content}\n</details>", escape_html(summary))
+}
+
+fn code(text: &str) -> String {
+    format!("<pre tabindex=\"0\"><code>{}</code></pre>", escape_html(text))
+}
+
+fn told(source: &dyn DocumentSource, part: &Part) -> Result<String, ExportError> {
+    Ok(match part {
+        Part::Text { text } => render_markdown(text),
+        Part::Thinking { text, .. } if text.is_empty() => {
+            folded("Thinking", "<p>Encrypted by its provider.</p>")
+        }
+        Part::Thinking { text, .. } => folded("Thinking", &render_markdown(text)),
+        Part::ToolCall { name, input, .. } => {
+            let input = serde_json::to_string_pretty(input).unwrap_or_default();
+            folded(&format!("Tool call: {name}"), &code(&input))
+        }
+        Part::ToolResult { output, is_error, .. } => {
+            folded(if *is_error { "Tool error" } else { "Tool result" }, &code(output))
+        }
+        Part::Attachment { media_type, name, hash, bytes } => {
+            let told = name.as_deref().unwrap_or("Attachment");
+            let shown = hash.filter(|_| PICTURES.contains(&media_type.as_str()) && *bytes <= MAX_PICTURE);
+            let picture = match shown.map(|hash| source.attachment(hash)) {
+                Some(Ok(bytes)) => Some(STANDARD.encode(bytes)),
+                Some(Err(StoreError::NotFound { .. })) | None => None,
+                Some(Err(error)) => return Err(error.into()),
+            };
+            match picture {
+                Some(data) => {
+                    format!("<img alt=\"{}\" src=\"data:{media_type};base64,{data}\">", escape_html(told))
+                }
+                None => {
+                    let (told, media_type) = (escape_html(told), escape_html(media_type));
+                    format!("<p class=\"mark\">{told} ({media_type}, {bytes} bytes)</p>")
+                }
+            }
+        }
+        Part::Opaque { source, raw } => {
+            let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
+            folded(&format!("From {source}"), &code(&raw))
+        }
+    })
+}
+
+fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
+    let mut number = 0;
+    for id in source.runs()? {
+        let run = source.run(id)?;
+        if !is_telling(&run) {
+            continue;
+        }
+        if number == 0 {
+            writeln!(out, "<section aria-label=\"Agent activity\">\n<h2>Agent activity</h2>")?;
+        }
+        number += 1;
+        writeln!(out, "<details>\n<summary>Run {number}, {}</summary>", run.started_at)?;
+        describe(&run, out)?;
+        writeln!(out, "</details>")?;
+    }
+    if number > 0 {
+        writeln!(out, "</section>")?;
+    }
+    Ok(())
+}
+
+fn describe(run: &Run, out: &mut dyn Write) -> std::io::Result<()> {
+    let snapshot = &run.snapshot;
+    let mut list = Vec::new();
+    for triad in &snapshot.agent_tree.triads {
+        for agent in &triad.agents {
+            let (triad, preset) = (&triad.triad_id, &triad.preset);
+            list.push(vec![
+                format!("{triad} ({preset})"),
+                agent.agent_id.clone(),
+                agent.role.clone(),
+                word(agent.status),
+            ]);
+        }
+    }
+    for agent in &snapshot.agent_tree.agents {
+        list.push(vec![String::new(), agent.agent_id.clone(), agent.role.clone(), word(agent.status)]);
+    }
+    table(&["Triad", "Agent", "Role", "Status"], &list, out)?;
+    let sections: Vec<Vec<String>> = snapshot
+        .negotiation
+        .sections
+        .iter()
+        .map(|section| {
+            let contests = section.contests.len().to_string();
+            vec![section.name.clone(), word(section.status), section.owners.join(", "), contests]
+        })
+        .collect();
+    table(&["Section", "Outcome", "Owners", "Contests"], &sections, out)?;
+    for (of, counts) in [("Agent", &snapshot.usage.by_agent), ("Phase", &snapshot.usage.by_phase)] {
+        let rows: Vec<Vec<String>> = counts
+            .iter()
+            .map(|(name, count)| {
+                let usage = count.usage;
+                let (prompt, completion) =
+                    (usage.prompt_tokens.to_string(), usage.completion_tokens.to_string());
+                vec![name.clone(), prompt, completion, count.calls.to_string()]
+            })
+            .collect();
+        table(&[of, "Prompt tokens", "Completion tokens", "Calls"], &rows, out)?;
+    }
+    let phases: Vec<Vec<String>> = snapshot
+        .timeline
+        .phases
+        .iter()
+        .map(|phase| {
+            let end = phase.end.map(|end| end.to_string()).unwrap_or_default();
+            vec![
+                phase.name.clone(),
+                phase.start.to_string(),
+                end,
+                phase.duration_ms.map(duration).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["Phase", "Start", "End", "Duration"], &phases, out)
+}
+
+fn table(columns: &[&str], rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    write!(out, "<table>\n<thead><tr>")?;
+    for column in columns {
+        write!(out, "<th scope=\"col\">{column}</th>")?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| format!("<td>{}</td>", escape_html(cell))).collect();
+        writeln!(out, "<tr>{}</tr>", cells.concat())?;
+    }
+    writeln!(out, "</tbody>\n</table>")
+}

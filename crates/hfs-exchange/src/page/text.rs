@@ -1,0 +1,237 @@
+//! Foreign text made safe to stand inside a page.
+
+use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
+
+/// How text is understood: CommonMark, with the extensions that models write.
+pub(crate) fn dialect() -> Options {
+    Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
+}
+
+/// Text for HTML, in content and in quoted attributes.
+pub(crate) fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // No page may hold a NUL.
+            '\0' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text as plain words of one line of Markdown.
+pub(crate) fn escape_markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '&' => out.push_str("&amp;"),
+            c if c.is_ascii_punctuation() => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_whitespace() || c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out.trim().to_owned()
+}
+
+/// Markdown of a message as a block quote, which nothing in it can leave; what would be HTML in it becomes text.
+pub(crate) fn quote_markdown(text: &str) -> String {
+    // What else ends a line, for some readers at least, would end the quote too.
+    let text =
+        text.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}'], "\n");
+    let text = text.replace('\0', "\u{fffd}");
+    let mut out = String::with_capacity(text.len() + 64);
+    for line in text.split('\n') {
+        out.push_str(if line.is_empty() { ">" } else { "> " });
+        out.push_str(line);
+        out.push('\n');
+    }
+    // Only where it will stand can be seen what is HTML: the quote's mark shifts tabs.
+    defuse_html(&out)
+}
+
+/// Writes `&lt;` for each `<` that would begin HTML, and leaves those in code alone. Repeated, because what one
+/// round makes text can make HTML of what follows.
+fn defuse_html(text: &str) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..4 {
+        let mut marks: Vec<usize> = Vec::new();
+        for (event, range) in Parser::new_ext(&text, dialect()).into_offset_iter() {
+            if let Event::Html(_) | Event::InlineHtml(_) | Event::Start(Tag::HtmlBlock) = event {
+                let inside = text.get(range.clone()).unwrap_or_default();
+                marks.extend(inside.match_indices('<').map(|(at, _)| range.start + at));
+            }
+        }
+        if marks.is_empty() {
+            return text;
+        }
+        marks.sort_unstable();
+        marks.dedup();
+        let mut out = String::with_capacity(text.len() + marks.len() * 3);
+        let mut copied = 0;
+        for mark in marks {
+            out.push_str(text.get(copied..mark).unwrap_or_default());
+            out.push_str("&lt;");
+            copied = mark + 1;
+        }
+        out.push_str(text.get(copied..).unwrap_or_default());
+        text = out;
+    }
+    text.replace('<', "&lt;")
+}
+
+/// A fenced block of code that nothing in it can leave.
+pub(crate) fn fence(text: &str, language: &str) -> String {
+    let text = text.replace('\0', "\u{fffd}");
+    let mut longest = 0;
+    let mut run = 0;
+    for c in text.chars() {
+        run = if c == '`' { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches(['\n', '\r']))
+}
+
+/// Markdown as HTML in which nothing runs and nothing is fetched: tags are shown as text, links lead to web
+/// pages and mail only, pictures become links, headings stand below the page's own.
+pub(crate) fn render_markdown(text: &str) -> String {
+    let clean = text.replace('\0', "\u{fffd}");
+    let mut links: Vec<bool> = Vec::new();
+    let events = Parser::new_ext(&clean, dialect()).filter_map(|event| match event {
+        Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
+        Event::Start(Tag::HtmlBlock) => Some(Event::Start(Tag::Paragraph)),
+        Event::End(TagEnd::HtmlBlock) => Some(Event::End(TagEnd::Paragraph)),
+        Event::Start(Tag::Heading { level, .. }) => Some(Event::Start(Tag::Heading {
+            level: below(level),
+            id: None,
+            classes: Vec::new(),
+            attrs: Vec::new(),
+        })),
+        Event::End(TagEnd::Heading(level)) => Some(Event::End(TagEnd::Heading(below(level)))),
+        Event::Start(
+            Tag::Link { link_type, dest_url, title, .. } | Tag::Image { link_type, dest_url, title, .. },
+        ) => {
+            let safe = is_harmless(&dest_url);
+            links.push(safe);
+            let id = CowStr::from("");
+            safe.then_some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
+        }
+        Event::End(TagEnd::Link | TagEnd::Image) => {
+            links.pop().unwrap_or(false).then_some(Event::End(TagEnd::Link))
+        }
+        Event::TaskListMarker(done) => Some(Event::Text(if done { "☑ ".into() } else { "☐ ".into() })),
+        other => Some(other),
+    });
+    let mut out = String::with_capacity(clean.len() * 3 / 2);
+    html::push_html(&mut out, events);
+    out
+}
+
+fn below(level: HeadingLevel) -> HeadingLevel {
+    match level {
+        HeadingLevel::H1 => HeadingLevel::H4,
+        HeadingLevel::H2 => HeadingLevel::H5,
+        _ => HeadingLevel::H6,
+    }
+}
+
+/// Whether an address may be followed from a page.
+fn is_harmless(address: &str) -> bool {
+    let address = address.trim_start().to_ascii_lowercase();
+    ["https://", "http://", "mailto:"].iter().any(|scheme| address.starts_with(scheme))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_fence_is_longer_than_any_in_its_text() {
+        assert_eq!(fence("a", "json"), "```json\na\n```\n");
+        assert_eq!(fence("````\nx\n", ""), "`````\n````\nx\n`````\n");
+    }
+
+    #[test]
+    fn nothing_in_a_message_runs() {
+        for text in [
+            "<script>alert(1)</script>",
+            "x <img src=x onerror=alert(1)> y",
+            "[a](javascript:alert(1))",
+            "[a](  JaVaScRiPt:alert(1))",
+            "![a](https://elsewhere/x.png)",
+            "<a href='javascript:x'>y</a>",
+            "[a](data:text/html;base64,xxxx)",
+            "<https://ok> <javascript:alert(1)>",
+        ] {
+            let html = render_markdown(text).to_lowercase();
+            for bad in ["<script", "<img", "href=\"javascript", "href=\"data", "<a href='"] {
+                assert!(!html.contains(bad), "{text} became {html}");
+            }
+        }
+        assert!(render_markdown("`a<b` [x](https://y.z)").contains("<a href=\"https://y.z\">x</a>"));
+    }
+
+    /// What a reader of Markdown sees at the top level.
+    fn top_level(text: &str) -> Vec<String> {
+        let mut depth = 0;
+        let mut seen = Vec::new();
+        for event in Parser::new_ext(text, dialect()) {
+            match event {
+                Event::Start(tag) => {
+                    if depth == 0 {
+                        seen.push(format!("{tag:?}"));
+                    }
+                    depth += 1;
+                }
+                Event::End(_) => depth -= 1,
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    fn holds_html(text: &str) -> bool {
+        Parser::new_ext(text, dialect()).any(|event| matches!(event, Event::Html(_) | Event::InlineHtml(_)))
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_message_stays_inside_its_quote(
+            text in "([#>`~<>/a-c=\\-|:\\[\\]() \n\t*_]|```|~~~|<script>|</details>|<!--|\r){0,60}",
+        ) {
+            let page = format!("### Before\n\n{}\n### After\n", quote_markdown(&text));
+            let seen = top_level(&page);
+            prop_assert!(seen.first().is_some_and(|tag| tag.starts_with("Heading")), "{seen:?} in {page}");
+            prop_assert!(seen.last().is_some_and(|tag| tag.starts_with("Heading")), "{seen:?} in {page}");
+            prop_assert_eq!(seen.len(), 3, "{:?} in {}", seen, page);
+            prop_assert!(seen.get(1).is_some_and(|tag| tag.starts_with("BlockQuote")));
+            prop_assert!(!holds_html(&page), "{}", page);
+        }
+
+        #[test]
+        fn a_line_of_words_is_only_words(text in any::<String>()) {
+            let page = format!("# x{}\n", escape_markdown(&text));
+            prop_assert_eq!(top_level(&page).len(), 1);
+            prop_assert!(!holds_html(&page));
+        }
+
+        #[test]
+        fn rendered_text_holds_no_live_tag(text in "([<>/a-z=\"' \n`\\[\\]()!:&;]|<script>|javascript:|<img ){0,40}") {
+            let html = render_markdown(&text);
+            for bad in ["<script", "<img", "<iframe", "href=\"javascript:"] {
+                prop_assert!(!html.contains(bad), "{}", html);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Pages keep their structure and stay harmless, whatever the messages hold.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a failed expectation is a test's own way of speaking"
+)]
+
+use hfs_core::{SessionDocument, Timestamp};
+use hfs_exchange::{Collector, Format, PageOptions, Shown, Source, Stamp, read, write_html, write_markdown};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use serde_json::{Value, json};
+
+#[path = "support/samples.rs"]
+mod support;
+
+const NASTY: [&str; 12] = [
+    "# A heading\n\n## Another\n\nSetext\n===\n",
+    "```\nunclosed",
+    "~~~~\n```\n~~~~\n`````md\n````",
+    "---\ntitle: front matter\n---\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |",
+    "</details></article></main><script>alert(1)</script><!-- ",
+    "[x](javascript:alert(1)) ![p](https://elsewhere.example/pixel.png)",
+    "[ref]: https://elsewhere.example\n\n[ref]",
+    "1. one\n   - two\n\n         deep\n> quote\nlazy",
+    "<details>\n<summary>x\n\n</summary>",
+    "\u{2028}line\u{2029}ends\r\rand\0nul",
+    "<style>body{display:none}</style><a href=\"javascript:x\" onclick=\"y\">z</a>",
+];
+
+fn options(shown: Shown) -> PageOptions<'static> {
+    PageOptions { stamp: Stamp { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" }, shown }
+}
+
+fn nasty() -> SessionDocument {
+    let mut messages: Vec<Value> = NASTY
+        .iter()
+        .map(|text| json!({"role": "user", "content": text, "timestamp": "2026-01-01T00:00:00Z"}))
+        .collect();
+    for text in NASTY {
+        messages.push(json!({
+            "role": "assistant", "content": null, "reasoning": text,
+            "tool_calls": [{"id": "c", "function": {"name": text, "arguments": json!({ "a": text }).to_string()}}],
+        }));
+        messages.push(json!({"role": "tool", "tool_call_id": "c", "content": text}));
+    }
+    let text = json!({"title": NASTY.concat(), "messages": messages}).to_string();
+    let mut sink = Collector::default();
+    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut sink).unwrap();
+    sink.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
+}
+
+fn markdown(document: &SessionDocument, shown: Shown) -> String {
+    let mut bytes = Vec::new();
+    write_markdown(document, options(shown), &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn html(document: &SessionDocument) -> String {
+    let mut bytes = Vec::new();
+    write_html(document, options(Shown::All), &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The page's own headings: those that stand in nothing else.
+fn headings(page: &str) -> Vec<String> {
+    let dialect = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut depth = 0;
+    let mut found: Vec<String> = Vec::new();
+    let mut open = false;
+    for event in Parser::new_ext(page, dialect) {
+        match event {
+            Event::Start(Tag::Heading { level, .. }) if depth == 0 => {
+                found.push(format!("{level} "));
+                open = true;
+                depth += 1;
+            }
+            Event::End(TagEnd::Heading(_)) => {
+                open = false;
+                depth -= 1;
+            }
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth -= 1,
+            Event::Text(text) | Event::Code(text) if open => found.last_mut().unwrap().push_str(&text),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The HTML that a Markdown page holds.
+fn tags(page: &str) -> Vec<String> {
+    let lines = Parser::new_ext(page, Options::ENABLE_TABLES).filter_map(|event| match event {
+        Event::Html(html) | Event::InlineHtml(html) => Some(html.trim().to_owned()),
+        _ => None,
+    });
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn the_headings_of_a_markdown_page_are_its_own() {
+    let document = nasty();
+    let page = markdown(&document, Shown::Current);
+    let found = headings(&page);
+    let roles: Vec<&str> =
+        found[2..].iter().map(|heading| heading.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(found[1], "h2 Conversation");
+    let mut expected = vec!["User"; NASTY.len()];
+    expected.extend(["Assistant", "Tool"].repeat(NASTY.len()));
+    assert_eq!(roles, expected);
+    for tag in tags(&page) {
+        assert!(
+            ["<details>", "</details>"].contains(&tag.as_str()) || tag.starts_with("<summary>"),
+            "{tag} came through"
+        );
+    }
+}
+
+#[test]
+fn an_html_page_holds_no_tag_that_came_from_a_message() {
+    let page = html(&nasty());
+    let lower = page.to_lowercase();
+    for bad in ["<script", "<img", "<iframe", "<object", "<a href=\"javascript", "<a href=\"data"] {
+        assert!(!lower.contains(bad), "{bad} is in the page");
+    }
+    assert_eq!(lower.matches("<style").count(), 1);
+    for tag in ["article", "details", "main", "section", "body", "html", "nav", "pre"] {
+        let opened = lower.matches(&format!("<{tag}>")).count() + lower.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, lower.matches(&format!("</{tag}>")).count(), "{tag}");
+    }
+    // Nothing is fetched: the only addresses are those of links.
+    for (at, _) in lower.match_indices("src=\"") {
+        assert!(lower[at..].starts_with("src=\"data:image/"), "{}", &lower[at..at + 40]);
+    }
+}
+
+#[test]
+fn every_sample_becomes_a_page_with_all_of_its_messages() {
+    let Some(folder) = support::samples() else { return };
+    let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let table: Value = serde_json::from_str(&text).unwrap();
+    for (name, expected) in table["files"].as_object().unwrap() {
+        let Ok(format) = expected["format"].as_str().unwrap().parse::<Format>() else { continue };
+        let mut sink = Collector::default();
+        read(&Source::file(folder.join(name)), Some(format), &mut sink).unwrap();
+        for session in sink.sessions.into_iter().take(10) {
+            let messages = session.messages().count();
+            let document = session.into_document(Timestamp::UNIX_EPOCH);
+            let page = markdown(&document, Shown::All);
+            let own = headings(&page).iter().filter(|heading| heading.starts_with("h3")).count();
+            assert_eq!(own, messages, "{name}");
+            assert_eq!(html(&document).matches("<article ").count(), messages, "{name}");
+        }
+    }
+}
