@@ -1,0 +1,65 @@
+//! Attached bytes, stored once under their hash.
+
+use hfs_core::{Attachment, ContentHash, StoreError, StoreResult};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::fault::{Sql, invalid, not_found};
+use crate::states::hash_of;
+use crate::store::SqliteStore;
+
+pub(crate) fn check(attachment: &Attachment) -> Sql<()> {
+    let found = hash_of(&attachment.bytes);
+    if found != attachment.hash {
+        return Err(invalid(format!("the attachment's hash is {found}, not {}", attachment.hash)));
+    }
+    Ok(())
+}
+
+pub(crate) fn put(store: &SqliteStore, attachment: &Attachment) -> StoreResult<()> {
+    let action = "save an attachment";
+    check(attachment).map_err(|fault| fault.told(action, &store.paths.database))?;
+    let attachment = attachment.clone();
+    let now = store.options.clock.now().as_micros();
+    store.write(action, move |conn| insert(conn, &attachment, now))
+}
+
+pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Sql<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO attachment (hash, stored_at, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![attachment.hash.as_bytes(), now, attachment.bytes])?;
+    Ok(())
+}
+
+pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>> {
+    store.read("read an attachment", |conn| {
+        let bytes: Vec<u8> = conn
+            .prepare_cached("SELECT bytes FROM attachment WHERE hash = ?1")?
+            .query_row([hash.as_bytes()], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| not_found("attachment", hash))?;
+        if hash_of(&bytes) != hash {
+            let message = format!("attachment {hash} is not what was stored");
+            return Err(StoreError::Corrupt { message }.into());
+        }
+        Ok(bytes)
+    })
+}
+
+pub(crate) fn is_stored(conn: &Connection, hash: ContentHash) -> Sql<bool> {
+    Ok(conn.prepare_cached("SELECT 1 FROM attachment WHERE hash = ?1")?.exists([hash.as_bytes()])?)
+}
+
+/// Takes away what messages with these numbers refer to, and the attachments that no other refers to then.
+pub(crate) fn release(conn: &Connection, first: i64, last: i64) -> Sql<()> {
+    let released = conn
+        .prepare_cached("DELETE FROM attachment_use WHERE message BETWEEN ?1 AND ?2 RETURNING attachment")?
+        .query_map([first, last], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    for attachment in released {
+        conn.prepare_cached(
+            "DELETE FROM attachment WHERE no = ?1
+                AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = ?1)",
+        )?
+        .execute([attachment])?;
+    }
+    Ok(())
+}

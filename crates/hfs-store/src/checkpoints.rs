@@ -1,0 +1,304 @@
+//! Checkpoints, and what branches start from.
+
+use hfs_core::{
+    BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, OperationKind,
+    SessionId, StateCost, StoreResult, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::fault::{Fault, Sql, invalid, not_found};
+use crate::operations::{self, Change};
+use crate::sessions::taken;
+use crate::states::{self, Packed, Plain};
+use crate::store::SqliteStore;
+use crate::{lookup, rows};
+
+/// The trigger of checkpoints that a person asked for.
+const MANUAL: &str = "manual";
+
+const CHECKPOINT: &str = "SELECT checkpoint.id, session.id, branch.id, checkpoint.seq, checkpoint.trigger,
+    checkpoint.label, checkpoint.pinned, checkpoint.created_at, state.hash, state.size, length(state.data)
+    FROM checkpoint JOIN session ON session.no = checkpoint.session
+    JOIN branch ON branch.no = checkpoint.branch JOIN state ON state.no = checkpoint.state";
+
+/// A checkpoint as its row has it.
+struct CheckpointRow {
+    id: [u8; 16],
+    session: [u8; 16],
+    branch: [u8; 16],
+    seq: u64,
+    trigger: String,
+    label: Option<String>,
+    pinned: bool,
+    created_at: i64,
+    state_hash: [u8; 32],
+    state_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl CheckpointRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            session: row.get(1)?,
+            branch: row.get(2)?,
+            seq: row.get(3)?,
+            trigger: row.get(4)?,
+            label: row.get(5)?,
+            pinned: row.get(6)?,
+            created_at: row.get(7)?,
+            state_hash: row.get(8)?,
+            state_bytes: row.get(9)?,
+            stored_bytes: row.get(10)?,
+        })
+    }
+
+    fn into_domain(self) -> Sql<Checkpoint> {
+        Ok(Checkpoint {
+            id: CheckpointId::from_uuid(rows::uuid(self.id)),
+            session: SessionId::from_uuid(rows::uuid(self.session)),
+            branch: BranchId::from_uuid(rows::uuid(self.branch)),
+            seq: self.seq,
+            trigger: self.trigger,
+            label: self.label,
+            pinned: self.pinned,
+            created_at: rows::time(self.created_at)?,
+            state_hash: ContentHash::from_bytes(self.state_hash),
+            cost: StateCost { state_bytes: self.state_bytes, stored_bytes: self.stored_bytes },
+        })
+    }
+}
+
+/// A checkpoint's row to be.
+#[derive(Debug)]
+pub(crate) struct NewCheckpoint {
+    pub(crate) id: CheckpointId,
+    pub(crate) seq: u64,
+    pub(crate) trigger: String,
+    pub(crate) label: Option<String>,
+    pub(crate) pinned: bool,
+    pub(crate) created_at: i64,
+    pub(crate) state: Packed,
+}
+
+impl NewCheckpoint {
+    pub(crate) fn new(draft: &CheckpointDraft, state: Packed) -> Self {
+        Self {
+            id: draft.id,
+            seq: draft.seq,
+            trigger: draft.trigger.clone(),
+            label: draft.label.clone(),
+            pinned: draft.pinned,
+            created_at: draft.created_at.as_micros(),
+            state,
+        }
+    }
+
+    /// Makes the row, and its state's where there is none yet.
+    pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64) -> Sql<()> {
+        let state = states::keep(conn, &self.state)?;
+        let automatic = is_automatic(&self.trigger, self.label.as_deref(), self.pinned);
+        conn.prepare_cached(
+            "INSERT INTO checkpoint (id, session, branch, seq, trigger, label, pinned, automatic, created_at,
+                state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            self.id.as_uuid().as_bytes(),
+            session,
+            branch,
+            self.seq,
+            self.trigger,
+            self.label,
+            self.pinned,
+            automatic,
+            self.created_at,
+            state,
+        ])
+        .map_err(|error| taken(error, "checkpoint", self.id))?;
+        count(conn, session, 1)
+    }
+}
+
+/// Whether retention may prune it.
+fn is_automatic(trigger: &str, label: Option<&str>, pinned: bool) -> bool {
+    !pinned && label.is_none() && trigger != MANUAL
+}
+
+fn count(conn: &Connection, session: i64, more: i64) -> Sql<()> {
+    conn.prepare_cached("UPDATE activity SET checkpoints = checkpoints + ?2 WHERE session = ?1")?
+        .execute(params![session, more])?;
+    Ok(())
+}
+
+pub(crate) fn create(
+    store: &SqliteStore,
+    draft: &CheckpointDraft,
+    retention: u32,
+) -> StoreResult<Checkpoint> {
+    let action = "save a checkpoint";
+    let plain = Plain::new(&draft.state).map_err(|fault| fault.told(action, &store.paths.database))?;
+    let state = store.read(action, |conn| {
+        let branch = lookup::branch(conn, draft.branch)?;
+        states::pack(conn, branch.session, plain)
+    })?;
+    let (branch, new) = (draft.branch, NewCheckpoint::new(draft, state));
+    store.write(action, move |conn| {
+        let branch = lookup::branch(conn, branch)?;
+        let head = lookup::head(conn, branch.no, branch.forked_at)?;
+        check_seq(&branch.name, head, new.seq)?;
+        new.insert(conn, branch.session, branch.no)?;
+        // Read before it may be pruned itself.
+        let made = find(conn, new.id)?;
+        prune(conn, branch.session, retention)?;
+        Ok(made)
+    })
+}
+
+pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
+    if seq > head {
+        return Err(invalid(format!("branch {branch:?} ends at message number {head}, before {seq}")));
+    }
+    Ok(())
+}
+
+/// Removes the oldest automatic checkpoints beyond `retention`.
+fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<()> {
+    let surplus = conn
+        .prepare_cached(
+            "SELECT no, state FROM checkpoint WHERE session = ?1 AND automatic = 1
+                ORDER BY created_at DESC, no DESC LIMIT -1 OFFSET ?2",
+        )?
+        .query_map(params![session, retention], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+    for (no, state) in surplus {
+        remove(conn, session, no, state)?;
+    }
+    Ok(())
+}
+
+fn remove(conn: &Connection, session: i64, no: i64, state: i64) -> Sql<()> {
+    conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
+    count(conn, session, -1)?;
+    states::drop_unused(conn, state)
+}
+
+fn find(conn: &Connection, id: CheckpointId) -> Sql<Checkpoint> {
+    conn.prepare_cached(&format!("{CHECKPOINT} WHERE checkpoint.id = ?1 AND session.state <> 2"))?
+        .query_row([id.as_uuid().as_bytes()], CheckpointRow::read)
+        .optional()?
+        .ok_or_else(|| not_found("checkpoint", id))?
+        .into_domain()
+}
+
+pub(crate) fn get(store: &SqliteStore, id: CheckpointId) -> StoreResult<Checkpoint> {
+    store.read("read a checkpoint", |conn| find(conn, id))
+}
+
+pub(crate) fn list(store: &SqliteStore, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
+    store.read("list checkpoints", |conn| {
+        let session = lookup::session_no(conn, session)?;
+        let sql = format!(
+            "{CHECKPOINT} WHERE checkpoint.session = ?1 ORDER BY checkpoint.created_at, checkpoint.no"
+        );
+        conn.prepare_cached(&sql)?
+            .query_map([session], CheckpointRow::read)?
+            .map(|row| row.map_err(Fault::from).and_then(CheckpointRow::into_domain))
+            .collect()
+    })
+}
+
+/// What a checkpoint's row says to those that change it.
+struct Key {
+    no: i64,
+    session: i64,
+    state: i64,
+}
+
+fn key(conn: &Connection, id: CheckpointId) -> Sql<Key> {
+    conn.prepare_cached(
+        "SELECT checkpoint.no, checkpoint.session, checkpoint.state FROM checkpoint
+            JOIN session ON session.no = checkpoint.session
+            WHERE checkpoint.id = ?1 AND session.state <> 2",
+    )?
+    .query_row([id.as_uuid().as_bytes()], |row| {
+        Ok(Key { no: row.get(0)?, session: row.get(1)?, state: row.get(2)? })
+    })
+    .optional()?
+    .ok_or_else(|| not_found("checkpoint", id))
+}
+
+/// The number of the state that a rewind to a checkpoint of `session` brings back.
+pub(crate) fn state_to_rewind_to(conn: &Connection, id: CheckpointId, session: i64) -> Sql<i64> {
+    let key = key(conn, id)?;
+    if key.session != session {
+        return Err(invalid(format!("checkpoint {id} belongs to another session")));
+    }
+    Ok(key.state)
+}
+
+pub(crate) fn load_state(store: &SqliteStore, id: CheckpointId) -> StoreResult<CheckpointState> {
+    store.read("read a checkpoint's state", |conn| states::load(conn, key(conn, id)?.state))
+}
+
+pub(crate) fn save_branch_state(
+    store: &SqliteStore,
+    branch: BranchId,
+    state: &CheckpointState,
+) -> StoreResult<()> {
+    let action = "save a branch's state";
+    let plain = Plain::new(state).map_err(|fault| fault.told(action, &store.paths.database))?;
+    let packed = store.read(action, |conn| {
+        let branch = lookup::branch(conn, branch)?;
+        states::pack(conn, branch.session, plain)
+    })?;
+    store.write(action, move |conn| {
+        let branch = lookup::branch(conn, branch)?;
+        let before: Option<i64> = conn
+            .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
+            .query_row([branch.no], |row| row.get(0))?;
+        let state = states::keep(conn, &packed)?;
+        if before == Some(state) {
+            return Ok(());
+        }
+        conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?
+            .execute(params![branch.no, state])?;
+        before.map_or(Ok(()), |before| states::drop_unused(conn, before))
+    })
+}
+
+pub(crate) fn load_branch_state(
+    store: &SqliteStore,
+    branch: BranchId,
+) -> StoreResult<Option<CheckpointState>> {
+    store.read("read a branch's state", |conn| {
+        let branch = lookup::branch(conn, branch)?;
+        let state: Option<i64> = conn
+            .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
+            .query_row([branch.no], |row| row.get(0))?;
+        state.map(|state| states::load(conn, state)).transpose()
+    })
+}
+
+pub(crate) fn pin(store: &SqliteStore, id: CheckpointId, pinned: bool) -> StoreResult<()> {
+    store.write("pin a checkpoint", move |conn| {
+        let key = key(conn, id)?;
+        conn.prepare_cached(
+            "UPDATE checkpoint SET pinned = ?2,
+                automatic = (NOT ?2 AND label IS NULL AND trigger <> ?3) WHERE no = ?1",
+        )?
+        .execute(params![key.no, pinned, MANUAL])?;
+        Ok(())
+    })
+}
+
+pub(crate) fn delete(store: &SqliteStore, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
+    store.write("delete a checkpoint", move |conn| {
+        let key = key(conn, id)?;
+        let before = operations::shape(conn, key.session)?;
+        remove(conn, key.session, key.no, key.state)?;
+        let change = Change::new(key.session, OperationKind::Prune, at);
+        operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;
+        Ok(())
+    })?;
+    store.give_back()
+}

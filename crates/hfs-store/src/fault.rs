@@ -1,0 +1,138 @@
+//! What goes wrong inside, before it is told to anybody.
+
+use std::io;
+use std::path::Path;
+
+use hfs_core::StoreError;
+use rusqlite::ErrorCode;
+
+/// A failure on its way to the door, where [`Fault::told`] adds what was tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The answer is no; nothing is broken.
+    #[error(transparent)]
+    Refused(#[from] StoreError),
+    /// The database says so.
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    /// The system says so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What is stored cannot be read.
+    #[error("{0}")]
+    Damaged(String),
+    /// A fault of ours.
+    #[error("{0}")]
+    Bug(String),
+}
+
+/// What inner functions return.
+pub(crate) type Sql<T> = Result<T, Fault>;
+
+impl Fault {
+    /// The error for a caller who tried `action` (such as `save the message`) on the store at `path`.
+    pub(crate) fn told(self, action: &str, path: &Path) -> StoreError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Damaged(message) => StoreError::Corrupt { message },
+            Self::Bug(message) => {
+                StoreError::Internal { action: place(action, path), source: message.into() }
+            }
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    StoreError::Denied { action: place(action, path), source: error.into() }
+                }
+                _ => StoreError::Unavailable { action: place(action, path), source: error.into() },
+            },
+            Self::Sql(error) => told_sql(error, action, path),
+        }
+    }
+
+    /// Whether the caller was merely refused.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// Whether the connection itself may be unusable after this.
+    pub(crate) fn breaks_connection(&self) -> bool {
+        match self {
+            Self::Sql(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::SystemIoFailure
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::DatabaseCorrupt
+                        | ErrorCode::ReadOnly
+                )
+            ),
+            Self::Io(_) => true,
+            Self::Refused(_) | Self::Damaged(_) | Self::Bug(_) => false,
+        }
+    }
+
+    /// Whether a unique key was taken.
+    pub(crate) fn is_taken_key(&self) -> bool {
+        match self {
+            Self::Sql(rusqlite::Error::SqliteFailure(failure, _)) => {
+                matches!(
+                    failure.extended_code,
+                    rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
+fn place(action: &str, path: &Path) -> String {
+    format!("{action} ({})", path.display())
+}
+
+fn told_sql(error: rusqlite::Error, action: &str, path: &Path) -> StoreError {
+    let place = || place(action, path);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { message: format!("{} is not a database of hfs", path.display()) }
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { message: format!("{} has damaged pages ({error})", path.display()) }
+        }
+        Some(
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
+        ) => StoreError::Denied { action: place(), source: error.into() },
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OutOfMemory
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OperationInterrupted,
+        ) => StoreError::Unavailable { action: place(), source: error.into() },
+        _ => match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => StoreError::Corrupt {
+                message: format!("a row of {} cannot be read: {error}", path.display()),
+            },
+            _ => StoreError::Internal { action: place(), source: error.into() },
+        },
+    }
+}
+
+/// Something that was named is not there.
+pub(crate) fn not_found(what: &'static str, reference: impl ToString) -> Fault {
+    StoreError::NotFound { what, reference: reference.to_string() }.into()
+}
+
+/// Something else stands in the way.
+pub(crate) fn conflict(message: impl Into<String>) -> Fault {
+    StoreError::Conflict { message: message.into() }.into()
+}
+
+/// What was asked for makes no sense.
+pub(crate) fn invalid(message: impl Into<String>) -> Fault {
+    StoreError::Invalid { message: message.into() }.into()
+}

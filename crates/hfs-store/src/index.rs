@@ -1,0 +1,158 @@
+//! Keeping the text index.
+//!
+//! An append does not touch it: merging an index into which rows go one by one makes some of them wait long.
+//! Instead each branch knows how far it is indexed, each session whether something of it waits, and whoever
+//! searches first catches up. Between searches it is caught up in bounded batches of its own, by whoever has
+//! appended much, and when the store is closed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hfs_core::StoreResult;
+use rusqlite::{Connection, params};
+
+use crate::commit::Manner;
+use crate::fault::Sql;
+use crate::lookup;
+use crate::replies;
+use crate::rows::{STREAMING, message_no, seq_of};
+use crate::store::SqliteStore;
+
+/// How much is indexed at a time: what an append that comes meanwhile may have to wait for.
+const BATCH_MESSAGES: u32 = 256;
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// Nobody relies on the index having reached the disk: what it lacks, it can get again.
+const MANNER: Manner = Manner { relaxed: true, alone: true };
+
+/// After so many messages a batch is indexed without anybody searching.
+const EVERY: usize = 256;
+/// How many batches are indexed when a store that was written to is closed.
+const ON_CLOSE: usize = 4;
+
+/// Counts what was appended since the last batch.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog(AtomicUsize);
+
+/// Tends the index now and then, in the time of those who append much.
+pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
+    let waiting = store.backlog.0.fetch_add(messages, Ordering::Relaxed).saturating_add(messages);
+    if waiting >= EVERY && store.backlog.0.swap(0, Ordering::Relaxed) >= EVERY {
+        tend(store);
+    }
+}
+
+/// Leaves little to be indexed behind.
+pub(crate) fn before_close(store: &SqliteStore) {
+    if store.backlog.0.swap(0, Ordering::Relaxed) == 0 {
+        return;
+    }
+    for _ in 0..ON_CLOSE {
+        if !is_waiting(store).unwrap_or(false) {
+            break;
+        }
+        tend(store);
+    }
+}
+
+/// The append has succeeded; what fails here is tried again by whoever searches.
+fn tend(store: &SqliteStore) {
+    if let Err(error) = catch_up_some(store) {
+        tracing::warn!(%error, "the text index could not be tended");
+    }
+}
+
+/// Indexes everything that waits.
+pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
+    replies::settle_abandoned(store)?;
+    while is_waiting(store)? {
+        catch_up_some(store)?;
+    }
+    Ok(())
+}
+
+fn is_waiting(store: &SqliteStore) -> StoreResult<bool> {
+    store.read("look for what is not indexed", |conn| Ok(next_waiting(conn)?.is_some()))
+}
+
+/// Indexes one batch of what waits.
+fn catch_up_some(store: &SqliteStore) -> StoreResult<()> {
+    store.write_in(MANNER, "index messages", |conn| match next_waiting(conn)? {
+        Some(session) => index_some(conn, session),
+        None => Ok(()),
+    })
+}
+
+fn next_waiting(conn: &Connection) -> Sql<Option<i64>> {
+    use rusqlite::OptionalExtension as _;
+    Ok(conn
+        .prepare_cached("SELECT session FROM activity WHERE waiting = 1 ORDER BY session DESC LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?)
+}
+
+/// Indexes a batch of a session's messages; when nothing is left, it does not wait any more.
+fn index_some(conn: &Connection, session: i64) -> Sql<()> {
+    let branches = conn
+        .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
+        .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
+    let mut left = (BATCH_MESSAGES, BATCH_BYTES);
+    for (branch, indexed) in branches {
+        if left.0 == 0 || left.1 == 0 {
+            return Ok(());
+        }
+        let end = match lookup::newest_own(conn, branch)? {
+            // It changes still; finishing it will make its session wait again.
+            Some((no, STREAMING)) => seq_of(no).saturating_sub(1),
+            Some((no, _)) => seq_of(no),
+            None => continue,
+        };
+        if indexed < end {
+            let reached = index_stretch(conn, branch, (indexed + 1, end), &mut left)?;
+            conn.prepare_cached("UPDATE branch SET indexed = ?2 WHERE no = ?1")?
+                .execute(params![branch, reached])?;
+            if reached < end {
+                return Ok(());
+            }
+        }
+    }
+    crate::activity::set_waiting(conn, session, false)
+}
+
+/// Indexes a branch's messages from the first seq on, up to the last or until the batch is full. Returns the seq
+/// that it came to.
+fn index_stretch(
+    conn: &Connection,
+    branch: i64,
+    (first, last): (u64, u64),
+    left: &mut (u32, usize),
+) -> Sql<u64> {
+    let mut select = conn.prepare_cached(
+        "SELECT no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3",
+    )?;
+    let mut insert = conn.prepare_cached("INSERT INTO message_text (rowid, text) VALUES (?1, ?2)")?;
+    let mut rows = select.query(params![message_no(branch, first)?, message_no(branch, last)?, left.0])?;
+    while let Some(row) = rows.next()? {
+        let no: i64 = row.get(0)?;
+        let text = row.get_ref(1)?;
+        let length = text.as_str().map_err(rusqlite::Error::from)?.len();
+        insert.execute(params![no, rusqlite::types::ToSqlOutput::Borrowed(text)])?;
+        left.0 = left.0.saturating_sub(1);
+        left.1 = left.1.saturating_sub(length);
+        if left.0 == 0 || left.1 == 0 {
+            return Ok(seq_of(no));
+        }
+    }
+    // A gap at the end, where damage was removed, is no reason to come back.
+    Ok(last)
+}
+
+/// Takes messages out of the index. They are in it, and in their table still.
+pub(crate) fn forget(conn: &Connection, first: i64, last: i64) -> Sql<()> {
+    conn.prepare_cached(
+        "INSERT INTO message_text (message_text, rowid, text)
+            SELECT 'delete', no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2",
+    )?
+    .execute([first, last])?;
+    Ok(())
+}

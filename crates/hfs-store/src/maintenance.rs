@@ -1,0 +1,145 @@
+//! Care of the store as a whole: facts, copies, space.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hfs_core::{StoreInfo, StoreResult};
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use crate::fault::{Fault, Sql, conflict};
+use crate::files::{beside, create_private_file};
+use crate::store::SqliteStore;
+use crate::url::StoreUrl;
+use crate::{index, purge, replies, schema};
+
+/// Pages copied at a time; between two such steps others can write.
+const BACKUP_PAGES: i32 = 2048;
+/// Pages given back to the disk at a time.
+const GIVEN_BACK: i64 = 512;
+/// Free pages that are kept for what comes next, at least; beyond that, an eighth of the file.
+const KEPT_FREE: i64 = 256;
+/// Attachments that nobody has referred to for so long are forgotten.
+const UNUSED_ATTACHMENT: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) fn info(store: &SqliteStore) -> StoreResult<StoreInfo> {
+    let url = StoreUrl::Sqlite(store.paths.database.clone()).to_string();
+    let bytes = ["", "-wal"]
+        .iter()
+        .filter_map(|suffix| std::fs::metadata(beside(&store.paths.database, suffix)).ok())
+        .map(|metadata| metadata.len())
+        .sum();
+    store.read("look at the store", |conn| {
+        let (sessions, messages, checkpoints) = conn.query_row(
+            "SELECT count(*), coalesce(sum(activity.messages), 0), coalesce(sum(activity.checkpoints), 0)
+                FROM session JOIN activity ON activity.session = session.no WHERE session.state <> 2",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        let checkpoint_bytes =
+            conn.query_row("SELECT coalesce(sum(length(data)), 0) FROM state", [], |row| row.get(0))?;
+        Ok(StoreInfo {
+            url,
+            backend: "sqlite",
+            schema_version: schema::newest(schema::MIGRATIONS),
+            sessions,
+            messages,
+            checkpoints,
+            bytes,
+            checkpoint_bytes,
+        })
+    })
+}
+
+pub(crate) fn backup(store: &SqliteStore, to: &Path) -> StoreResult<()> {
+    let done = store.read("read the store", |conn| Ok(copy(conn, to)))?;
+    done.map_err(|fault| fault.told("write the copy", to))
+}
+
+/// Copies what `conn` sees now to a new file.
+fn copy(conn: &Connection, to: &Path) -> Sql<()> {
+    let file = match create_private_file(to) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(conflict(format!("{} exists already", to.display())));
+        }
+        created => created?,
+    };
+    let written = write_copy(conn, to).and_then(|()| Ok(file.sync_all()?));
+    if written.is_err() {
+        // Half a copy is worse than none.
+        std::fs::remove_file(to)?;
+    }
+    written
+}
+
+fn write_copy(conn: &Connection, to: &Path) -> Sql<()> {
+    let mut copy = Connection::open(to)?;
+    let backup = Backup::new(conn, &mut copy)?;
+    loop {
+        match backup.step(BACKUP_PAGES)? {
+            StepResult::Done => break,
+            StepResult::Busy | StepResult::Locked => std::thread::sleep(Duration::from_millis(5)),
+            _ => {}
+        }
+    }
+    drop(backup);
+    // The copy is to be one file, readable without a log beside it.
+    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    copy.close().map_err(|(_, error)| Fault::from(error))
+}
+
+pub(crate) fn vacuum(store: &SqliteStore) -> StoreResult<()> {
+    purge::leavings(store)?;
+    replies::settle_abandoned(store)?;
+    index::catch_up(store)?;
+    forget_attachments(store)?;
+    store.write("tend the text index", |conn| {
+        conn.execute("INSERT INTO message_text (message_text) VALUES ('optimize')", [])?;
+        Ok(())
+    })?;
+    store.with_writer("give space back", |conn| {
+        while give_back_some(conn, 0)? {}
+        conn.execute_batch("PRAGMA optimize")?;
+        conn.pragma_query(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()))?;
+        Ok(())
+    })
+}
+
+/// Removes attachments that were stored for a message that never came.
+fn forget_attachments(store: &SqliteStore) -> StoreResult<()> {
+    let age = i64::try_from(UNUSED_ATTACHMENT.as_micros()).unwrap_or(i64::MAX);
+    let before = store.options.clock.now().as_micros().saturating_sub(age);
+    store.write("remove unused attachments", move |conn| {
+        conn.execute(
+            "DELETE FROM attachment WHERE stored_at < ?1
+                AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = attachment.no)",
+            [before],
+        )?;
+        Ok(())
+    })
+}
+
+impl SqliteStore {
+    /// Gives free pages back to the disk when there are many, a few at a time.
+    pub(crate) fn give_back(&self) -> StoreResult<()> {
+        while self.with_writer("give space back", |conn| {
+            let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            give_back_some(conn, KEPT_FREE.max(pages / 8))
+        })? {}
+        Ok(())
+    }
+}
+
+/// Gives some free pages back; whether more than `keep` are left.
+fn give_back_some(conn: &Connection, keep: i64) -> Sql<bool> {
+    let free =
+        |conn: &Connection| conn.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
+    let before = free(conn)?;
+    if before <= keep {
+        return Ok(false);
+    }
+    let some = GIVEN_BACK.min(before - keep);
+    conn.pragma(None, "incremental_vacuum", some, |_| Ok(()))?;
+    let after = free(conn)?;
+    Ok(after > keep && after < before)
+}

@@ -1,0 +1,290 @@
+//! Messages: appended, read.
+
+use hfs_core::{
+    Appended, BranchId, Extra, Message, MessageDraft, MessageId, MessageRange, Position, Source, StoreError,
+    StoreResult, Usage,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::activity;
+use crate::fault::{Fault, Sql, conflict, invalid};
+use crate::lookup::{self, BranchKey};
+use crate::replies::{self, Eyes};
+use crate::rows::{self, MessageRow, STREAMING, message_no, seq_of};
+use crate::sessions::taken;
+use crate::store::SqliteStore;
+
+const LAST_SEQ: u64 = u32::MAX as u64;
+
+pub(crate) fn append(store: &SqliteStore, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
+    let action = "save the message";
+    let rows = messages.iter().map(MessageRow::settled).collect::<Sql<Vec<_>>>();
+    let rows = rows.map_err(|fault| fault.told(action, &store.paths.database))?;
+    let eyes = store.eyes();
+    store.write(action, move |conn| {
+        let last = add(conn, &eyes, at, &rows)?;
+        let position = Position { branch: at.branch, head: last };
+        Ok(Appended { position, first: at.head + 1 })
+    })
+}
+
+/// Adds rows behind `at`; returns the seq of the last.
+pub(crate) fn add(conn: &Connection, eyes: &Eyes, at: Position, messages: &[MessageRow]) -> Sql<u64> {
+    let branch = lookup::branch(conn, at.branch)?;
+    if branch.retired {
+        return Err(conflict(format!("branch {:?} is retired", branch.name)));
+    }
+    let newest = lookup::newest_own(conn, branch.no)?;
+    let head = newest.map_or(branch.forked_at, |(no, _)| seq_of(no));
+    if head != at.head {
+        let found = Position { branch: at.branch, head };
+        return Err(StoreError::Moved { expected: at, found }.into());
+    }
+    if let Some((no, STREAMING)) = newest {
+        if eyes.is_being_written(conn, no)? {
+            return Err(StoreError::Busy { seq: head }.into());
+        }
+        replies::settle(conn, no)?;
+    }
+    let mut seq = head;
+    for message in messages {
+        seq += 1;
+        insert(conn, message_no(branch.no, seq)?, message)?;
+    }
+    if let Some(at) = messages.iter().map(|message| message.created_at).max() {
+        activity::advance(conn, branch.session, at, i64::try_from(messages.len()).unwrap_or(i64::MAX))?;
+    }
+    Ok(seq)
+}
+
+/// Makes the row of a message, and those of its references to attachments.
+pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()> {
+    let id = || MessageId::from_uuid(rows::uuid(message.id));
+    for hash in &message.attachments {
+        refer(conn, no, id(), *hash)?;
+    }
+    conn.prepare_cached(
+        "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
+            completion_tokens, source_format, source_id, body, extra)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        no,
+        message.id,
+        message.role,
+        message.status,
+        message.created_at,
+        message.agent,
+        message.model,
+        message.prompt_tokens,
+        message.completion_tokens,
+        message.source_format,
+        message.source_id,
+        message.body,
+        message.extra,
+    ])
+    .map_err(|error| taken(error, "message", id()))?;
+    Ok(())
+}
+
+/// Replaces everything about a message but its id and place.
+pub(crate) fn replace(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Sql<()> {
+    for hash in &message.attachments {
+        refer(conn, no, id, *hash)?;
+    }
+    conn.prepare_cached(
+        "UPDATE message SET role = ?2, status = ?3, created_at = ?4, agent = ?5, model = ?6,
+            prompt_tokens = ?7, completion_tokens = ?8, source_format = ?9, source_id = ?10, body = ?11,
+            extra = ?12 WHERE no = ?1",
+    )?
+    .execute(params![
+        no,
+        message.role,
+        message.status,
+        message.created_at,
+        message.agent,
+        message.model,
+        message.prompt_tokens,
+        message.completion_tokens,
+        message.source_format,
+        message.source_id,
+        message.body,
+        message.extra,
+    ])?;
+    Ok(())
+}
+
+fn refer(conn: &Connection, no: i64, id: MessageId, hash: hfs_core::ContentHash) -> Sql<()> {
+    let attachment: Option<i64> = conn
+        .prepare_cached("SELECT no FROM attachment WHERE hash = ?1")?
+        .query_row([hash.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let Some(attachment) = attachment else {
+        return Err(invalid(format!("message {id} refers to the attachment {hash}, which is not stored")));
+    };
+    conn.prepare_cached("INSERT OR IGNORE INTO attachment_use (message, attachment) VALUES (?1, ?2)")?
+        .execute(params![no, attachment])?;
+    Ok(())
+}
+
+/// Selects what [`message_of`] reads; conditions follow.
+pub(crate) const MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
+    completion_tokens, source_format, source_id, body, extra FROM message";
+
+/// The message in a row of [`MESSAGE`], held by `branch`.
+pub(crate) fn message_of(conn: &Connection, eyes: &Eyes, branch: BranchId, row: &Row<'_>) -> Sql<Message> {
+    let no: i64 = row.get(0)?;
+    decode(conn, eyes, branch, row).map_err(|fault| match fault {
+        Fault::Damaged(why) => Fault::Damaged(format!("message {} of branch {branch}: {why}", seq_of(no))),
+        other => other,
+    })
+}
+
+fn decode(conn: &Connection, eyes: &Eyes, branch: BranchId, row: &Row<'_>) -> Sql<Message> {
+    let no: i64 = row.get(0)?;
+    let mut status = rows::status(row.get(3)?)?;
+    let body = row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?;
+    let mut parts = rows::body_from_json(body)?;
+    if status == hfs_core::MessageStatus::Streaming {
+        (status, parts) = replies::arrived(conn, eyes, no, parts)?;
+    }
+    let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
+    let source: (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
+    let extra = match row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+        Some(json) => rows::from_json(json)?,
+        None => Extra::new(),
+    };
+    let content = MessageDraft {
+        id: MessageId::from_uuid(rows::uuid(row.get(1)?)),
+        role: rows::role(row.get(2)?)?,
+        status,
+        parts,
+        agent: row.get(5)?,
+        model: row.get(6)?,
+        usage: tokens.0.zip(tokens.1).map(|(prompt, completion)| Usage {
+            prompt_tokens: prompt.cast_unsigned(),
+            completion_tokens: completion.cast_unsigned(),
+        }),
+        created_at: rows::time(row.get(4)?)?,
+        source: source.0.zip(source.1).map(|(format, id)| Source { format, id }),
+        extra,
+    };
+    Ok(Message { branch, seq: seq_of(no), content })
+}
+
+pub(crate) fn read(store: &SqliteStore, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
+    let eyes = store.eyes();
+    store.read("read messages", |conn| {
+        let branch = lookup::branch(conn, branch)?;
+        match range {
+            MessageRange::Newest(count) => read_back(conn, &eyes, branch, LAST_SEQ, count),
+            MessageRange::Before(seq, count) => {
+                read_back(conn, &eyes, branch, seq.saturating_sub(1).min(LAST_SEQ), count)
+            }
+            MessageRange::From(seq, count) => read_on(conn, &eyes, branch, seq, count),
+        }
+    })
+}
+
+/// At most `count` messages up to `last`: the branch's own, then its parent's up to the fork, and so on.
+fn read_back(conn: &Connection, eyes: &Eyes, branch: BranchKey, last: u64, count: u32) -> Sql<Vec<Message>> {
+    let mut found = Vec::new();
+    let mut wanted = count;
+    let mut last = last;
+    let mut next = Some(branch);
+    while let Some(branch) = next.filter(|_| wanted > 0) {
+        if last > branch.forked_at {
+            let before = found.len();
+            read_own(
+                conn,
+                eyes,
+                &branch,
+                (branch.forked_at + 1, last),
+                wanted,
+                Order::NewestFirst,
+                &mut found,
+            )?;
+            wanted -= u32::try_from(found.len() - before).unwrap_or(wanted);
+        }
+        last = last.min(branch.forked_at);
+        next = branch.parent.map(|parent| lookup::branch_by_no(conn, parent)).transpose()?;
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// At most `count` messages from `first` on.
+fn read_on(conn: &Connection, eyes: &Eyes, branch: BranchKey, first: u64, count: u32) -> Sql<Vec<Message>> {
+    let mut stretches = Vec::new();
+    let mut last = LAST_SEQ;
+    let mut next = Some(branch);
+    while let Some(branch) = next.filter(|_| first <= last) {
+        let parent = branch.parent;
+        let forked_at = branch.forked_at;
+        stretches.push((branch, last));
+        last = last.min(forked_at);
+        next = parent.map(|parent| lookup::branch_by_no(conn, parent)).transpose()?;
+    }
+    let mut found = Vec::new();
+    for (branch, last) in stretches.iter().rev() {
+        let wanted = count.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        let from = first.max(branch.forked_at + 1);
+        if wanted > 0 && from <= *last {
+            read_own(conn, eyes, branch, (from, *last), wanted, Order::OldestFirst, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Adds a stretch of a branch's own messages.
+fn read_own(
+    conn: &Connection,
+    eyes: &Eyes,
+    branch: &BranchKey,
+    (first, last): (u64, u64),
+    count: u32,
+    order: Order,
+    found: &mut Vec<Message>,
+) -> Sql<()> {
+    let direction = if order == Order::NewestFirst { "DESC" } else { "ASC" };
+    let sql = format!("{MESSAGE} WHERE no BETWEEN ?1 AND ?2 ORDER BY no {direction} LIMIT ?3");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let range = params![message_no(branch.no, first)?, message_no(branch.no, last)?, count];
+    let mut rows = statement.query(range)?;
+    while let Some(row) = rows.next()? {
+        found.push(message_of(conn, eyes, branch.id, row)?);
+    }
+    Ok(())
+}
+
+pub(crate) fn get(store: &SqliteStore, id: MessageId) -> StoreResult<Message> {
+    let eyes = store.eyes();
+    store.read("read a message", |conn| {
+        let no = lookup::message(conn, id)?;
+        let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
+        let mut statement = conn.prepare_cached(&format!("{MESSAGE} WHERE no = ?1"))?;
+        let mut rows = statement.query([no])?;
+        match rows.next()? {
+            Some(row) => message_of(conn, &eyes, branch.id, row),
+            None => Err(Fault::Damaged(format!("message {id} is in an index only"))),
+        }
+    })
+}
+
+/// The number that the message at `seq` of a branch's history has, whichever ancestor holds it.
+pub(crate) fn holder(conn: &Connection, branch: &BranchKey, seq: u64) -> Sql<Option<i64>> {
+    let mut holder = branch.clone();
+    while seq <= holder.forked_at {
+        match holder.parent {
+            Some(parent) => holder = lookup::branch_by_no(conn, parent)?,
+            None => return Ok(None),
+        }
+    }
+    message_no(holder.no, seq).map(Some)
+}

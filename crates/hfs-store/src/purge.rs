@@ -1,0 +1,139 @@
+//! Removing sessions for good.
+//!
+//! A session is first made invisible, in one small transaction, by giving it the state of one that is arriving with
+//! nobody to finish it; then its rows go in batches, so that nobody waits long. What a crash leaves behind is
+//! cleared away like the leavings of an import: when the store is opened next, or the next import begins.
+
+use hfs_core::{SessionId, StoreResult, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::commit::Manner;
+use crate::fault::Sql;
+use crate::lookup::{self, TRASHED};
+use crate::rows::{message_no, seq_of};
+use crate::store::SqliteStore;
+use crate::{attachments, index, states};
+
+/// How many messages go at a time.
+const BATCH: i64 = 500;
+/// The importer of a session that nobody imports.
+const NOBODY: &str = "";
+
+/// Whether to return once the disk knows.
+const LASTING: Manner = Manner { relaxed: false, alone: true };
+const RELAXED: Manner = Manner { relaxed: true, alone: true };
+
+pub(crate) fn session(store: &SqliteStore, id: SessionId) -> StoreResult<()> {
+    let no = store.write("remove a session", move |conn| {
+        let no = lookup::session_no(conn, id)?;
+        hide(conn, no)?;
+        Ok(no)
+    })?;
+    clear(store, no)?;
+    store.give_back()
+}
+
+pub(crate) fn trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> {
+    let hidden = store.write("empty the trash", move |conn| {
+        let old = conn
+            .prepare_cached("SELECT no FROM session WHERE state = ?1 AND trashed_at < ?2")?
+            .query_map(params![TRASHED, before.as_micros()], |row| row.get(0))?
+            .collect::<rusqlite::Result<Vec<i64>>>()?;
+        old.iter().try_for_each(|no| hide(conn, *no))?;
+        Ok(old)
+    })?;
+    hidden.iter().try_for_each(|no| clear(store, *no))?;
+    if !hidden.is_empty() {
+        store.give_back()?;
+    }
+    Ok(hidden.len() as u64)
+}
+
+/// Makes a session one that nobody sees.
+pub(crate) fn hide(conn: &Connection, no: i64) -> Sql<()> {
+    conn.prepare_cached("UPDATE session SET state = 2, importer = ?2 WHERE no = ?1")?
+        .execute(params![no, NOBODY])?;
+    conn.prepare_cached("UPDATE activity SET waiting = 0 WHERE session = ?1")?.execute([no])?;
+    Ok(())
+}
+
+/// Removes what interrupted imports and removals have left behind.
+pub(crate) fn leavings(store: &SqliteStore) -> StoreResult<()> {
+    let eyes = store.eyes();
+    let found = store.read("look for unfinished imports", |conn| {
+        let found = conn
+            .prepare_cached("SELECT no, coalesce(importer, '') FROM session WHERE state = 2")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+        Ok(found)
+    })?;
+    for (no, importer) in found {
+        if importer == NOBODY || !eyes.see(&importer) {
+            clear(store, no)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the rows of a hidden session, batch by batch. Several may do so at once.
+pub(crate) fn clear(store: &SqliteStore, session: i64) -> StoreResult<()> {
+    let action = "remove a session";
+    while store.write_in(RELAXED, action, move |conn| clear_some(conn, session))? {}
+    store.write_in(LASTING, action, move |conn| clear_rest(conn, session))
+}
+
+/// Removes some messages; whether there were any.
+fn clear_some(conn: &Connection, session: i64) -> Sql<bool> {
+    let branches = conn
+        .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
+        .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
+    for (branch, indexed) in branches {
+        let (first, end) = (message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?);
+        let range: (Option<i64>, Option<i64>) = conn
+            .prepare_cached(
+                "SELECT min(no), max(no) FROM
+                    (SELECT no FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3)",
+            )?
+            .query_row(params![first, end, BATCH], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if let (Some(first), Some(last)) = range {
+            if indexed >= seq_of(first) {
+                index::forget(conn, first, last.min(message_no(branch, indexed)?))?;
+            }
+            attachments::release(conn, first, last)?;
+            for table in ["reply", "reply_piece"] {
+                conn.prepare_cached(&format!("DELETE FROM {table} WHERE message BETWEEN ?1 AND ?2"))?
+                    .execute([first, last])?;
+            }
+            conn.prepare_cached("DELETE FROM message WHERE no BETWEEN ?1 AND ?2")?.execute([first, last])?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes everything but messages.
+fn clear_rest(conn: &Connection, session: i64) -> Sql<()> {
+    let mut used = conn
+        .prepare_cached("DELETE FROM checkpoint WHERE session = ?1 RETURNING state")?
+        .query_map([session], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    let of_branches = conn
+        .prepare_cached("SELECT no, state FROM branch WHERE session = ?1 ORDER BY no DESC")?
+        .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, Option<i64>)>>>()?;
+    for table in ["run", "operation"] {
+        conn.prepare_cached(&format!("DELETE FROM {table} WHERE session = ?1"))?.execute([session])?;
+    }
+    // Children before their parents.
+    for (branch, state) in of_branches {
+        conn.prepare_cached("DELETE FROM branch WHERE no = ?1")?.execute([branch])?;
+        used.extend(state);
+    }
+    for state in used {
+        states::drop_unused(conn, state)?;
+    }
+    conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
+    conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;
+    Ok(())
+}

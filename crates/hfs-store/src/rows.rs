@@ -1,0 +1,366 @@
+//! What rows look like: the codes and JSON in them, converted to and from the domain here alone.
+
+use hfs_core::{
+    ContentHash, Extra, MessageDraft, MessageStatus, Part, PieceKind, Role, SessionShape, Timestamp,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::fault::{Fault, Sql, invalid};
+
+/// The version of a message body's JSON.
+const BODY_VERSION: u8 = 1;
+/// How deep a value inside a message may be nested: what every reader's stack bears.
+const MAX_DEPTH: usize = 512;
+
+/// A message's number: its branch's number and its seq.
+pub(crate) fn message_no(branch: i64, seq: u64) -> Sql<i64> {
+    let seq = u32::try_from(seq).map_err(|_| invalid("a branch holds at most 4294967295 messages"))?;
+    let branch = i32::try_from(branch).map_err(|_| invalid("a store holds at most 2147483647 branches"))?;
+    Ok(i64::from(branch) << 32 | i64::from(seq))
+}
+
+/// The seq in a message's number.
+pub(crate) const fn seq_of(no: i64) -> u64 {
+    (no & 0xffff_ffff).cast_unsigned()
+}
+
+/// The branch's number in a message's number.
+pub(crate) const fn branch_of(no: i64) -> i64 {
+    no >> 32
+}
+
+pub(crate) const fn role_code(role: Role) -> i64 {
+    match role {
+        Role::User => 0,
+        Role::Assistant => 1,
+        Role::System => 2,
+        Role::Tool => 3,
+    }
+}
+
+pub(crate) fn role(code: i64) -> Sql<Role> {
+    match code {
+        0 => Ok(Role::User),
+        1 => Ok(Role::Assistant),
+        2 => Ok(Role::System),
+        3 => Ok(Role::Tool),
+        _ => Err(Fault::Damaged(format!("{code} is not the code of a role"))),
+    }
+}
+
+pub(crate) const STREAMING: i64 = 1;
+
+pub(crate) const fn status_code(status: MessageStatus) -> i64 {
+    match status {
+        MessageStatus::Complete => 0,
+        MessageStatus::Streaming => STREAMING,
+        MessageStatus::Interrupted => 2,
+    }
+}
+
+pub(crate) fn status(code: i64) -> Sql<MessageStatus> {
+    match code {
+        0 => Ok(MessageStatus::Complete),
+        STREAMING => Ok(MessageStatus::Streaming),
+        2 => Ok(MessageStatus::Interrupted),
+        _ => Err(Fault::Damaged(format!("{code} is not the code of a message's status"))),
+    }
+}
+
+pub(crate) const fn piece_code(kind: PieceKind) -> i64 {
+    match kind {
+        PieceKind::Text => 0,
+        PieceKind::Thinking => 1,
+    }
+}
+
+pub(crate) fn piece(code: i64) -> Sql<PieceKind> {
+    match code {
+        0 => Ok(PieceKind::Text),
+        1 => Ok(PieceKind::Thinking),
+        _ => Err(Fault::Damaged(format!("{code} is not the code of a kind of piece"))),
+    }
+}
+
+pub(crate) fn time(micros: i64) -> Sql<Timestamp> {
+    Timestamp::from_micros(micros).ok_or_else(|| Fault::Damaged(format!("{micros} is not a time")))
+}
+
+pub(crate) fn uuid(bytes: [u8; 16]) -> Uuid {
+    Uuid::from_bytes(bytes)
+}
+
+/// A message as its row takes it, made before the writer's turn comes.
+#[derive(Debug)]
+pub(crate) struct MessageRow {
+    pub(crate) id: [u8; 16],
+    pub(crate) role: i64,
+    pub(crate) status: i64,
+    pub(crate) created_at: i64,
+    pub(crate) agent: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) prompt_tokens: Option<i64>,
+    pub(crate) completion_tokens: Option<i64>,
+    pub(crate) source_format: Option<String>,
+    pub(crate) source_id: Option<String>,
+    pub(crate) body: String,
+    pub(crate) extra: Option<String>,
+    /// The attachments that it refers to.
+    pub(crate) attachments: Vec<ContentHash>,
+}
+
+impl MessageRow {
+    /// The row for a message that has come to rest: one that claims to be streaming is interrupted.
+    pub(crate) fn settled(draft: &MessageDraft) -> Sql<Self> {
+        let status = match draft.status {
+            MessageStatus::Streaming => MessageStatus::Interrupted,
+            settled => settled,
+        };
+        Self::new(draft, status, &draft.parts)
+    }
+
+    /// The row for a reply that begins.
+    pub(crate) fn beginning(draft: &MessageDraft) -> Sql<Self> {
+        Self::new(draft, MessageStatus::Streaming, &[])
+    }
+
+    fn new(draft: &MessageDraft, status: MessageStatus, parts: &[Part]) -> Sql<Self> {
+        Ok(Self {
+            id: *draft.id.as_uuid().as_bytes(),
+            role: role_code(draft.role),
+            status: status_code(status),
+            created_at: draft.created_at.as_micros(),
+            agent: draft.agent.clone(),
+            model: draft.model.clone(),
+            prompt_tokens: draft.usage.map(|usage| usage.prompt_tokens.cast_signed()),
+            completion_tokens: draft.usage.map(|usage| usage.completion_tokens.cast_signed()),
+            source_format: draft.source.as_ref().map(|source| source.format.clone()),
+            source_id: draft.source.as_ref().map(|source| source.id.clone()),
+            body: body_to_json(parts)?,
+            extra: extra_to_json(&draft.extra)?,
+            attachments: parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Attachment { hash, .. } => *hash,
+                    _ => None,
+                })
+                .collect(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct BodyOut<'a> {
+    v: u8,
+    parts: Vec<PartOut<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum PartOut<'a> {
+    Text(&'a str),
+    Thinking {
+        text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<&'a str>,
+    },
+    ToolCall {
+        id: &'a str,
+        name: &'a str,
+        input: &'a Value,
+    },
+    ToolResult {
+        id: &'a str,
+        output: &'a str,
+        #[serde(skip_serializing_if = "is_false")]
+        is_error: bool,
+    },
+    Attachment {
+        media_type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hash: Option<String>,
+        bytes: u64,
+    },
+    Opaque {
+        source: &'a str,
+        raw: &'a Value,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[derive(Deserialize)]
+struct BodyIn {
+    v: u8,
+    parts: Vec<PartIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PartIn {
+    Text(String),
+    Thinking {
+        text: String,
+        #[serde(default)]
+        signature: Option<String>,
+    },
+    ToolCall {
+        id: String,
+        name: String,
+        input: Value,
+    },
+    ToolResult {
+        id: String,
+        output: String,
+        #[serde(default)]
+        is_error: bool,
+    },
+    Attachment {
+        media_type: String,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        hash: Option<String>,
+        bytes: u64,
+    },
+    Opaque {
+        source: String,
+        raw: Value,
+    },
+}
+
+/// The JSON for a message's parts.
+pub(crate) fn body_to_json(parts: &[Part]) -> Sql<String> {
+    let parts = parts.iter().map(part_out).collect::<Sql<Vec<_>>>()?;
+    to_json(&BodyOut { v: BODY_VERSION, parts })
+}
+
+fn part_out(part: &Part) -> Sql<PartOut<'_>> {
+    Ok(match part {
+        Part::Text { text } => PartOut::Text(text),
+        Part::Thinking { text, signature } => PartOut::Thinking { text, signature: signature.as_deref() },
+        Part::ToolCall { id, name, input } => {
+            check_depth(input)?;
+            PartOut::ToolCall { id, name, input }
+        }
+        Part::ToolResult { id, output, is_error } => PartOut::ToolResult { id, output, is_error: *is_error },
+        Part::Attachment { media_type, name, hash, bytes } => PartOut::Attachment {
+            media_type,
+            name: name.as_deref(),
+            hash: hash.map(|hash| hash.to_string()),
+            bytes: *bytes,
+        },
+        Part::Opaque { source, raw } => {
+            check_depth(raw)?;
+            PartOut::Opaque { source, raw }
+        }
+    })
+}
+
+/// The parts in a message's JSON.
+pub(crate) fn body_from_json(json: &str) -> Sql<Vec<Part>> {
+    let body: BodyIn = from_json(json)?;
+    if body.v != BODY_VERSION {
+        return Err(Fault::Damaged(format!("a message body has version {}, not {BODY_VERSION}", body.v)));
+    }
+    body.parts.into_iter().map(part_in).collect()
+}
+
+fn part_in(part: PartIn) -> Sql<Part> {
+    Ok(match part {
+        PartIn::Text(text) => Part::Text { text },
+        PartIn::Thinking { text, signature } => Part::Thinking { text, signature },
+        PartIn::ToolCall { id, name, input } => Part::ToolCall { id, name, input },
+        PartIn::ToolResult { id, output, is_error } => Part::ToolResult { id, output, is_error },
+        PartIn::Attachment { media_type, name, hash, bytes } => {
+            let hash = hash
+                .map(|hash| hash.parse().map_err(|error| Fault::Damaged(format!("{hash:?}: {error}"))))
+                .transpose()?;
+            Part::Attachment { media_type, name, hash, bytes }
+        }
+        PartIn::Opaque { source, raw } => Part::Opaque { source, raw },
+    })
+}
+
+/// The JSON for what came with something; nothing for nothing.
+pub(crate) fn extra_to_json(extra: &Extra) -> Sql<Option<String>> {
+    if extra.is_empty() {
+        return Ok(None);
+    }
+    extra.values().try_for_each(check_depth)?;
+    to_json(extra).map(Some)
+}
+
+pub(crate) fn extra_from_json(json: Option<String>) -> Sql<Extra> {
+    json.map_or_else(|| Ok(Extra::new()), |json| from_json(&json))
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShapeRow {
+    name: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    automatic_name: bool,
+    current_branch: Uuid,
+    #[serde(default, skip_serializing_if = "is_false")]
+    trashed: bool,
+}
+
+/// The JSON for a session's shape.
+pub(crate) fn shape_to_json(shape: &SessionShape) -> Sql<String> {
+    to_json(&ShapeRow {
+        name: shape.name.clone(),
+        automatic_name: shape.automatic_name,
+        current_branch: *shape.current_branch.as_uuid(),
+        trashed: shape.trashed,
+    })
+}
+
+pub(crate) fn shape_from_json(json: &str) -> Sql<SessionShape> {
+    let row: ShapeRow = from_json(json)?;
+    Ok(SessionShape {
+        name: row.name,
+        automatic_name: row.automatic_name,
+        current_branch: hfs_core::BranchId::from_uuid(row.current_branch),
+        trashed: row.trashed,
+    })
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Sql<String> {
+    serde_json::to_string(value).map_err(|error| Fault::Bug(format!("a row cannot be written: {error}")))
+}
+
+/// Reads JSON of any depth that [`check_depth`] lets in.
+pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Sql<T> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.disable_recursion_limit();
+    T::deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| Fault::Damaged(format!("the JSON in a row cannot be read: {error}")))
+}
+
+/// Refuses what could not be read back on a small stack.
+fn check_depth(value: &Value) -> Sql<()> {
+    let mut pending = vec![(value, 1)];
+    while let Some((next, depth)) = pending.pop() {
+        if depth > MAX_DEPTH {
+            return Err(invalid(format!("a value in a message is nested deeper than {MAX_DEPTH}")));
+        }
+        match next {
+            Value::Array(items) => pending.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(fields) => pending.extend(fields.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

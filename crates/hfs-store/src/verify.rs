@@ -1,0 +1,120 @@
+//! Looking at everything, to find what is not as it should be.
+//!
+//! All of it reads from one unchanging state of the database, while others go on writing.
+
+mod content;
+mod structure;
+
+use hfs_core::{Problem, StoreResult, Verification};
+use rusqlite::{Connection, Params, Row};
+
+use crate::fault::{Fault, Sql};
+use crate::replies::Eyes;
+use crate::store::SqliteStore;
+
+/// How many problems are told; beyond that, only how many more.
+const TOLD: usize = 1000;
+
+pub(crate) fn verify(store: &SqliteStore) -> StoreResult<Verification> {
+    let eyes = store.eyes();
+    store.read("verify the store", |conn| Ok(everything(conn, &eyes)))
+}
+
+/// What is wrong with the database that `conn` sees.
+pub(crate) fn everything(conn: &Connection, eyes: &Eyes) -> Verification {
+    let mut report = Report::default();
+    report.step("the database's pages", conn, structure::pages);
+    report.step("references", conn, structure::references);
+    report.step("sessions", conn, structure::sessions);
+    report.step("lists of sessions", conn, structure::places);
+    report.step("branches", conn, structure::branches);
+    report.step("messages", conn, content::messages);
+    report.step("replies in progress", conn, |conn, report| content::replies(conn, report, eyes));
+    report.step("text index", conn, structure::text_index);
+    report.step("attachments", conn, content::attachments);
+    report.step("runs", conn, content::runs);
+    report.step("checkpoints", conn, structure::checkpoints);
+    report.step("states", conn, content::states);
+    report.step("operations", conn, content::operations);
+    report.finish()
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct Report {
+    checked: Vec<(String, u64)>,
+    problems: Vec<Problem>,
+    more: usize,
+}
+
+impl Report {
+    /// Runs one check. That it cannot be finished is a problem, too.
+    fn step(&mut self, what: &str, conn: &Connection, check: impl FnOnce(&Connection, &mut Self) -> Sql<()>) {
+        if let Err(fault) = check(conn, self) {
+            self.problem("unreadable", what, fault);
+        }
+    }
+
+    fn count(&mut self, what: &str, count: u64) {
+        self.checked.push((what.to_owned(), count));
+    }
+
+    fn problem(&mut self, kind: &str, place: impl ToString, detail: impl ToString) {
+        if self.problems.len() < TOLD {
+            let (kind, place) = (kind.to_owned(), place.to_string());
+            self.problems.push(Problem { kind, place, detail: detail.to_string() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Each row of a query for what should not be there is a problem.
+    fn none<P: Params>(
+        &mut self,
+        conn: &Connection,
+        kind: &str,
+        sql: &str,
+        params: P,
+        tell: impl Fn(&Row<'_>) -> rusqlite::Result<(String, String)>,
+    ) -> Sql<()> {
+        let mut statement = conn.prepare(sql)?;
+        let mut rows = statement.query(params)?;
+        while let Some(row) = rows.next()? {
+            let (place, detail) = tell(row)?;
+            self.problem(kind, place, detail);
+        }
+        Ok(())
+    }
+
+    /// Looks at each row of a table; one that cannot be made sense of is a problem.
+    fn each(
+        &mut self,
+        conn: &Connection,
+        what: &str,
+        sql: &str,
+        mut check: impl FnMut(&Connection, &Row<'_>, &mut Self) -> Sql<()>,
+    ) -> Sql<()> {
+        let mut statement = conn.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            match check(conn, row, self) {
+                Err(Fault::Damaged(why)) => {
+                    self.problem("content", format!("{what} number {}", row.get::<_, i64>(0)?), why);
+                }
+                done => done?,
+            }
+        }
+        self.count(what, count);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Verification {
+        if self.more > 0 {
+            let detail = format!("{} more problems", self.more);
+            self.problems.push(Problem { kind: "more".into(), place: "everywhere".into(), detail });
+        }
+        Verification { checked: self.checked, problems: self.problems }
+    }
+}
