@@ -173,7 +173,7 @@ macro_rules! store_conformance {
                 only_who_began_a_reply_writes_it
                 a_reply_whose_writer_is_gone_is_interrupted_at_once
                 an_interrupted_reply_is_settled_once
-                a_conversation_that_went_on_behind_an_interrupted_reply_can_be_settled
+                what_goes_on_behind_an_interrupted_reply_settles_it
                 a_long_reply_arrives_in_many_pieces
                 a_restart_leaves_what_was_finished_alone
             }

@@ -177,7 +177,7 @@ pub fn an_interrupted_reply_is_settled_once(scene: &Scene<'_>) {
     assert_eq!(read(&*scene.another(), living).status, MessageStatus::Streaming);
 }
 
-pub fn a_conversation_that_went_on_behind_an_interrupted_reply_can_be_settled(scene: &Scene<'_>) {
+pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
     let main = scene.main();
     for round in 0..3 {
         let writer = scene.another();
@@ -187,7 +187,12 @@ pub fn a_conversation_that_went_on_behind_an_interrupted_reply_can_be_settled(sc
         drop(writer);
         scene.say(at(main.branch, round * 2 + 1), "and?");
     }
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 3);
+    let session = scene.session_of(main.branch);
+    let before = scene.store.get_session(session).unwrap();
+    let settled = scene.store.settle_interrupted(None, scene.make.now()).unwrap();
+    assert_eq!(settled, 0, "what was appended behind them has settled them");
+    assert_eq!(scene.store.get_session(session).unwrap(), before);
+    assert!(scene.history(main.branch).iter().step_by(2).all(|left| left.status == MessageStatus::Interrupted));
     assert_eq!(scene.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }
 

@@ -96,7 +96,8 @@ pub trait MessageStore {
     fn get_message(&self, id: MessageId) -> StoreResult<Message>;
 
     /// Marks as interrupted what is still marked as streaming and whose writer is gone, in one session or in
-    /// all. Returns how many there were. Their sessions count as changed at `at`.
+    /// all. Returns how many there were. Their sessions count as changed at `at`. An append behind such a reply
+    /// settles it, and a search or maintenance may; for those it is no change of its session.
     ///
     /// # Errors
     /// `NotFound` for the session.

@@ -13,6 +13,7 @@ impl MessageStore for MemoryStore {
         self.room_to_save()?;
         let mut data = self.lock();
         data.check_append(at, messages)?;
+        data.settle_newest(at.branch, messages.len())?;
         for message in messages {
             data.push(at.branch, MessageRow::settled(message.clone()))?;
         }
@@ -25,6 +26,7 @@ impl MessageStore for MemoryStore {
         let mut data = self.lock();
         let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
         data.check_append(at, std::slice::from_ref(&content))?;
+        data.settle_newest(at.branch, 1)?;
         data.push(at.branch, MessageRow { content, writer: Arc::downgrade(&self.writer) })?;
         Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
     }
@@ -127,6 +129,15 @@ impl Data {
                 return Err(conflict(format!("message {} exists already", message.id)));
             }
             self.check_attachments(message)?;
+        }
+        Ok(())
+    }
+
+    /// Settles a reply that was abandoned, before something is said behind it.
+    fn settle_newest(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
+        let newest = self.branch_mut(branch)?.messages.last_mut();
+        if let Some(message) = newest.filter(|message| added > 0 && message.is_orphaned()) {
+            message.content.status = MessageStatus::Interrupted;
         }
         Ok(())
     }
