@@ -16,6 +16,7 @@ mod model;
 mod provider;
 mod recall;
 mod secret;
+mod triads;
 mod turns;
 
 pub use assistant::{Assistant, AttachmentSource};
@@ -23,3 +24,7 @@ pub use config::{ModelConfig, ModelName, Provider, Retries, Timeouts};
 pub use detect::{Choice, Seen, detect, probe_ollama};
 pub use recall::Recall;
 pub use secret::Secret;
+pub use triads::{
+    ArbiterConfig, Budget, ConfigProblem, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadsConfig,
+    TriadsConfigError,
+};
