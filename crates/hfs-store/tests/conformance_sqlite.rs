@@ -1,0 +1,26 @@
+//! The store on SQLite keeps every promise of the port.
+
+use std::path::PathBuf;
+
+use hfs_core::Store;
+use hfs_store::{SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+use testkit::conformance::Place;
+
+struct File {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Place for File {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(SqliteStore::open(&self.path, SqliteOptions::default()).expect("the store opens"))
+    }
+}
+
+fn place() -> File {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    File { path: directory.path().join("home/hfs.db"), _directory: directory }
+}
+
+testkit::store_conformance!(crate::place);
