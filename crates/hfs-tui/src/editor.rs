@@ -9,7 +9,7 @@ mod vim;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 pub use buffer::Buffer;
-pub use layout::{Layout, Row};
+pub use layout::Layout;
 pub use vim::VimMode;
 
 /// Whose habits the keys follow.
@@ -96,8 +96,8 @@ impl Editor {
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         match key.code {
             KeyCode::Char(c) if !control && !alt => buffer.insert(c.encode_utf8(&mut [0; 4])),
-            KeyCode::Char('a') if control => buffer.to_line_start(),
-            KeyCode::Char('e') if control => buffer.to_line_end(),
+            KeyCode::Char('a') if control => buffer.go_line_start(),
+            KeyCode::Char('e') if control => buffer.go_line_end(),
             KeyCode::Char('k') if control => buffer.kill_to_line_end(),
             KeyCode::Char('u') if control => buffer.kill_to_line_start(),
             KeyCode::Char('w' | 'h') if control => buffer.kill_word_before(),
@@ -111,8 +111,8 @@ impl Editor {
             KeyCode::Right if control || alt => buffer.word_right(),
             KeyCode::Left => buffer.left(),
             KeyCode::Right => buffer.right(),
-            KeyCode::Home => buffer.to_line_start(),
-            KeyCode::End => buffer.to_line_end(),
+            KeyCode::Home => buffer.go_line_start(),
+            KeyCode::End => buffer.go_line_end(),
             KeyCode::Up if key.modifiers.is_empty() => return buffer.up(width),
             KeyCode::Down if key.modifiers.is_empty() => return buffer.down(width),
             _ => return false,

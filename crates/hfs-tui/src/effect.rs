@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{BranchId, CheckpointId, Message, MessageRange, RunId, SearchQuery, Seq, SessionFilter, SessionId};
 use hfs_core::PageRequest;
+use hfs_core::{
+    BranchId, CheckpointId, Message, MessageRange, RunId, SearchQuery, Seq, SessionFilter, SessionId,
+};
 use hfs_engine::Conversation;
 
 use crate::message::{Purpose, Timer};
@@ -48,6 +50,8 @@ pub enum Effect {
     LoadRun(RunId),
     /// What the user said before: on this branch, and elsewhere in the project.
     LoadHistory { branch: Option<BranchId>, project: Option<String> },
+    /// Says where a session would be exported to, in each format.
+    PrepareExport { session: SessionId, format: String },
     /// Exports a session.
     Export(ExportRequest),
     /// Imports files.

@@ -1,11 +1,9 @@
 //! What can happen to the app.
 
-use std::sync::Arc;
-
 use crossterm::event::{KeyEvent, MouseEvent};
 use hfs_core::{
-    Branch, BranchId, Checkpoint, Message, Operation, Page, Run, RunId, SearchResults, SessionId,
-    SessionSummary, Seq,
+    Branch, BranchId, Checkpoint, Message, Operation, Page, Run, RunId, SearchResults, Seq, SessionId,
+    SessionSummary,
 };
 use hfs_engine::{Conversation, Exchange, RewindPlan, Rewound, SendError, Update};
 
@@ -54,6 +52,8 @@ pub enum Msg {
     Run(Answer<Box<Run>>),
     /// Long work goes on.
     Progress { done: u64, total: Option<u64>, what: String },
+    /// Where a session would be exported to, in each format.
+    ExportPrepared { session: SessionId, format: String, result: Answer<Vec<crate::screens::export::Choice>> },
     /// An export is over.
     Exported(Answer<Exported>),
     /// An import is over.
@@ -64,6 +64,10 @@ pub enum Msg {
     Config(Vec<ConfigEntry>),
     /// A setting was changed.
     ConfigSet(Answer<ConfigApplied>),
+    /// Something that was asked for has come to grief.
+    Failed(Failure),
+    /// Plugins have something new to show.
+    PluginsChanged,
     /// What plugins show.
     Plugins(Box<PluginView>),
     /// A plugin's command is over.
@@ -146,7 +150,7 @@ pub enum Changed {
     /// A session is in the trash.
     Trashed { session: SessionId },
     /// A session is back from the trash.
-    Restored { session: SessionId },
+    Restored,
     /// A place was marked.
     Checkpointed(Checkpoint),
     /// A checkpoint is pinned, or not.
@@ -176,12 +180,4 @@ pub enum Timer {
     Disarm(u64),
     /// Typing has paused; the list with this number may be asked for.
     Typed(u64),
-}
-
-impl Msg {
-    /// A message about a message that is durable.
-    #[must_use]
-    pub fn sent(message: Message) -> Self {
-        Self::Update(Update::Sent(Arc::new(message)))
-    }
 }

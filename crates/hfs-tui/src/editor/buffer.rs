@@ -160,11 +160,11 @@ impl Buffer {
         self.after().find('\n').map_or(self.text.len(), |at| self.cursor + at)
     }
 
-    pub fn to_line_start(&mut self) {
+    pub fn go_line_start(&mut self) {
         self.move_to(self.line_start());
     }
 
-    pub fn to_line_end(&mut self) {
+    pub fn go_line_end(&mut self) {
         self.move_to(self.line_end());
     }
 

@@ -78,7 +78,7 @@ impl Layout {
         let goes_on = self.rows.get(row + 1).is_some_and(|next| next.start == place.end);
         if goes_on {
             let content = text.get(place.start..place.end).unwrap_or_default();
-            return place.start + content.grapheme_indices(true).last().map_or(0, |(at, _)| at);
+            return place.start + content.grapheme_indices(true).next_back().map_or(0, |(at, _)| at);
         }
         place.end
     }

@@ -69,8 +69,8 @@ impl Vim {
             KeyCode::Right => buffer.right(),
             KeyCode::Up if key.modifiers.is_empty() => return buffer.up(width),
             KeyCode::Down if key.modifiers.is_empty() => return buffer.down(width),
-            KeyCode::Home => buffer.to_line_start(),
-            KeyCode::End => buffer.to_line_end(),
+            KeyCode::Home => buffer.go_line_start(),
+            KeyCode::End => buffer.go_line_end(),
             KeyCode::Delete => buffer.delete_after(),
             KeyCode::Esc if self.pending.take().is_some() => {}
             _ => return false,
@@ -88,20 +88,20 @@ impl Vim {
                 self.mode = VimMode::Insert;
             }
             'I' => {
-                buffer.to_line_start();
+                buffer.go_line_start();
                 self.mode = VimMode::Insert;
             }
             'A' => {
-                buffer.to_line_end();
+                buffer.go_line_end();
                 self.mode = VimMode::Insert;
             }
             'o' => {
-                buffer.to_line_end();
+                buffer.go_line_end();
                 buffer.insert("\n");
                 self.mode = VimMode::Insert;
             }
             'O' => {
-                buffer.to_line_start();
+                buffer.go_line_start();
                 buffer.insert("\n");
                 buffer.left();
                 self.mode = VimMode::Insert;
@@ -110,9 +110,9 @@ impl Vim {
             'k' => return buffer.up(width),
             'G' => buffer.move_to(usize::MAX),
             'x' => cut_and_keep(buffer, Buffer::right),
-            'D' => cut_and_keep(buffer, Buffer::to_line_end),
+            'D' => cut_and_keep(buffer, Buffer::go_line_end),
             'C' => {
-                cut_and_keep(buffer, Buffer::to_line_end);
+                cut_and_keep(buffer, Buffer::go_line_end);
                 self.mode = VimMode::Insert;
             }
             'p' => put(buffer, true),
@@ -135,7 +135,9 @@ impl Vim {
             return;
         }
         // `cw` leaves the white space behind the word, as vim's users know it.
-        let Some(to) = motion(buffer, if operator == 'c' && c == 'w' { 'e' } else { c }, true) else { return };
+        let Some(to) = motion(buffer, if operator == 'c' && c == 'w' { 'e' } else { c }, true) else {
+            return;
+        };
         if operator == 'y' {
             let (start, end) = (buffer.cursor().min(to), buffer.cursor().max(to));
             buffer.keep(buffer.text().get(start..end).unwrap_or_default().to_owned());
@@ -164,7 +166,7 @@ impl Vim {
                 let (from, to) = if end < whole { (start, end + 1) } else { (start.saturating_sub(1), end) };
                 buffer.move_to(from);
                 buffer.cut(to);
-                buffer.to_line_start();
+                buffer.go_line_start();
             }
             _ => {}
         }
@@ -183,12 +185,12 @@ fn put(buffer: &mut Buffer, behind: bool) {
     let text = buffer.killed().to_owned();
     match text.strip_suffix('\n') {
         Some(line) if behind => {
-            buffer.to_line_end();
+            buffer.go_line_end();
             buffer.insert(&format!("\n{line}"));
-            buffer.to_line_start();
+            buffer.go_line_start();
         }
         Some(_) => {
-            buffer.to_line_start();
+            buffer.go_line_start();
             buffer.insert(&text);
         }
         None => {

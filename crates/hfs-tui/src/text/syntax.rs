@@ -48,10 +48,12 @@ impl Syntax {
     #[must_use]
     pub fn load() -> Self {
         static LOADED: OnceLock<Loaded> = OnceLock::new();
-        Self(LOADED.get_or_init(|| Loaded {
-            grammars: SyntaxSet::load_defaults_newlines(),
-            theme: role_theme(),
-        }))
+        Self(
+            LOADED.get_or_init(|| Loaded {
+                grammars: SyntaxSet::load_defaults_newlines(),
+                theme: role_theme(),
+            }),
+        )
     }
 
     fn grammar(self, language: &str) -> Option<&'static SyntaxReference> {
@@ -181,9 +183,9 @@ mod tests {
     fn an_unknown_language_is_shown_plain() {
         let look = Look::dark();
         let lines = CodeBlock::default().lines(Some(Syntax::load()), &look, "no-such", "a\nb");
-        assert_eq!(lines, [[Piece::new("a", look.code(CodeRole::Plain))], [Piece::new(
-            "b",
-            look.code(CodeRole::Plain)
-        )]]);
+        assert_eq!(
+            lines,
+            [[Piece::new("a", look.code(CodeRole::Plain))], [Piece::new("b", look.code(CodeRole::Plain))]]
+        );
     }
 }

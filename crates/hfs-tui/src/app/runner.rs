@@ -1,0 +1,281 @@
+//! Turns effects into calls, and their results into messages. Nothing here runs on the screen's thread.
+
+mod reads;
+mod writes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hfs_core::{BranchId, Clock, ErrorKind, Kinded, Message, Seq};
+use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::effect::Effect;
+use crate::message::{Answer, ConfigApplied, Msg};
+use crate::parts::{AppParts, Configuration, Failure, PluginHost, Progress, Transfer};
+use crate::text::Syntax;
+
+/// Turns effects into calls.
+pub struct Runner {
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    transfer: Arc<dyn Transfer>,
+    configuration: Arc<dyn Configuration>,
+    plugins: Arc<dyn PluginHost>,
+    sender: mpsc::UnboundedSender<Msg>,
+    /// Another engine, once a setting has changed who answers.
+    next_engine: Arc<std::sync::Mutex<Option<Engine>>>,
+    cancel: CancellationToken,
+    exchange: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Runner {
+    /// A runner of these parts that sends its messages to `sender`.
+    pub fn new(parts: AppParts, sender: mpsc::UnboundedSender<Msg>) -> Self {
+        if let Some(mut changes) = parts.plugins.changes() {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while changes.changed().await.is_ok() && sender.send(Msg::PluginsChanged).is_ok() {}
+            });
+        }
+        Self {
+            engine: parts.engine,
+            clock: parts.clock,
+            transfer: parts.transfer,
+            configuration: parts.configuration,
+            plugins: parts.plugins,
+            sender,
+            next_engine: Arc::default(),
+            cancel: CancellationToken::new(),
+            exchange: None,
+            stop: Arc::default(),
+        }
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Sends a message to the model.
+    pub fn tell(&self, message: Msg) {
+        // Nobody listens any more only while the app ends.
+        let _ = self.sender.send(message);
+    }
+
+    /// Does what an effect says; its result comes as a message.
+    pub fn perform(&mut self, effect: Effect) {
+        if let Ok(mut next) = self.next_engine.lock()
+            && let Some(engine) = next.take()
+        {
+            self.engine = engine;
+        }
+        match effect {
+            Effect::Send { conversation, text } => self.send(conversation, text, false),
+            Effect::SendOnFork { conversation, text } => self.send(conversation, text, true),
+            Effect::AnswerAgain { conversation, user } => self.answer_again(conversation, user),
+            Effect::Interrupt => self.cancel.cancel(),
+            Effect::Leave(conversation) => {
+                let engine = self.engine.clone();
+                tokio::spawn(async move { engine.leave(&conversation).await });
+            }
+            Effect::After(pause, timer) => {
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let _ = sender.send(Msg::Timer(timer));
+                });
+            }
+            Effect::Change(change) => {
+                let clock = Arc::clone(&self.clock);
+                self.on_engine(move |engine| {
+                    Msg::Changed(Box::new(writes::change(engine, clock.as_ref(), change)))
+                });
+            }
+            Effect::LoadSyntax => self.blocking(|| Msg::SyntaxReady(Syntax::load())),
+            Effect::StopTransfer => self.stop.store(true, Ordering::SeqCst),
+            other => self.perform_for_parts(other),
+        }
+    }
+
+    /// Effects that ask the binary's parts, and those that only read.
+    fn perform_for_parts(&mut self, effect: Effect) {
+        let (transfer, configuration) = (Arc::clone(&self.transfer), Arc::clone(&self.configuration));
+        let plugins = Arc::clone(&self.plugins);
+        match effect {
+            Effect::PrepareExport { session, format } => self.on_engine(move |engine| {
+                let result = reads::export_choices(engine, transfer.as_ref(), session);
+                Msg::ExportPrepared { session, format, result }
+            }),
+            Effect::Export(request) => {
+                let progress = self.progress();
+                self.blocking(move || Msg::Exported(transfer.export(&request, &progress)));
+            }
+            Effect::Import(request) => {
+                let progress = self.progress();
+                self.blocking(move || Msg::Imported(transfer.import(&request, &progress)));
+            }
+            Effect::FindTranscripts { welcome } => self.on_engine(move |engine| {
+                let wanted = !welcome || reads::is_empty(engine);
+                let found = if wanted { transfer.find_transcripts() } else { Vec::new() };
+                Msg::Transcripts { welcome, found }
+            }),
+            Effect::ReadConfig => self.blocking(move || Msg::Config(configuration.entries())),
+            Effect::SetConfig { key, value } => {
+                let next_engine = Arc::clone(&self.next_engine);
+                self.blocking(move || {
+                    Msg::ConfigSet(configuration.set(&key, &value).map(|change| {
+                        let applied = ConfigApplied::of(key, &change);
+                        if let (Some(engine), Ok(mut next)) = (change.engine, next_engine.lock()) {
+                            *next = Some(engine);
+                        }
+                        applied
+                    }))
+                });
+            }
+            Effect::ReadPlugins(session) => {
+                self.blocking(move || Msg::Plugins(Box::new(plugins.view(session))));
+            }
+            Effect::DecidePlugin { plugin, decision } => {
+                self.blocking(move || Msg::PluginDecided(plugins.decide(&plugin, decision)));
+            }
+            Effect::RunPlugin { command, arguments, session } => self.blocking(move || {
+                let result = plugins.run(&command, &arguments, session);
+                Msg::PluginRan { command, result }
+            }),
+            other => self.on_engine(move |engine| reads::read(engine, other)),
+        }
+    }
+
+    /// Runs work that blocks away from the screen. A panic in it becomes a message, too.
+    fn blocking(&self, work: impl FnOnce() -> Msg + Send + 'static) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let message = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+                Msg::Failed(Failure::new(
+                    ErrorKind::Internal,
+                    format!("a background task of hfs failed: {error}"),
+                ))
+            });
+            let _ = sender.send(message);
+        });
+    }
+
+    fn on_engine(&self, work: impl FnOnce(&Engine) -> Msg + Send + 'static) {
+        let engine = self.engine.clone();
+        self.blocking(move || work(&engine));
+    }
+
+    fn progress(&self) -> Reporter {
+        self.stop.store(false, Ordering::SeqCst);
+        Reporter {
+            sender: self.sender.clone(),
+            stop: Arc::clone(&self.stop),
+            last: std::sync::Mutex::new(None),
+        }
+    }
+
+    fn observer(&self) -> Arc<dyn Observer> {
+        let sender = self.sender.clone();
+        Arc::new(move |update: Update| {
+            let _ = sender.send(Msg::Update(update));
+        })
+    }
+
+    fn send(&mut self, mut conversation: Conversation, text: String, on_fork: bool) {
+        self.cancel = CancellationToken::new();
+        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let sender = self.sender.clone();
+        self.exchange = Some(tokio::spawn(async move {
+            let forked = match (on_fork, conversation.branch()) {
+                (true, Some(branch)) => fork(&engine, &mut conversation, branch, None, &sender).await,
+                _ => Ok(()),
+            };
+            let outcome = match forked {
+                Ok(()) => engine.send(&mut conversation, &text, observer, cancel).await,
+                Err(error) => Err(error.into()),
+            };
+            let _ = sender.send(Msg::Ended { conversation, outcome: Box::new(outcome) });
+        }));
+    }
+
+    fn answer_again(&mut self, mut conversation: Conversation, user: Arc<Message>) {
+        self.cancel = CancellationToken::new();
+        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let sender = self.sender.clone();
+        self.exchange = Some(tokio::spawn(async move {
+            let branch = conversation.branch().unwrap_or(user.branch);
+            // Where nothing came back yet, the message is answered where it stands.
+            let forked = if conversation.head() == user.seq {
+                Ok(())
+            } else {
+                fork(&engine, &mut conversation, branch, Some(user.seq), &sender).await
+            };
+            let outcome = match forked {
+                Ok(()) => engine.answer(&mut conversation, Message::clone(&user), observer, cancel).await,
+                Err(error) => Err(error.into()),
+            };
+            let _ = sender.send(Msg::Ended { conversation, outcome: Box::new(outcome) });
+        }));
+    }
+
+    /// Waits for what is still being saved, and says goodbye to the conversation.
+    pub async fn finish(mut self, conversation: &Conversation, patience: Duration) {
+        self.cancel.cancel();
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(exchange) = self.exchange.take() {
+            let _ = tokio::time::timeout(patience, exchange).await;
+        }
+        let _ = tokio::time::timeout(patience, self.engine.leave(conversation)).await;
+    }
+}
+
+/// Makes a branch behind message `at` (or behind what was seen) and moves the conversation onto it.
+async fn fork(
+    engine: &Engine,
+    conversation: &mut Conversation,
+    branch: BranchId,
+    at: Option<Seq>,
+    sender: &mpsc::UnboundedSender<Msg>,
+) -> Result<(), EngineError> {
+    let at = at.unwrap_or_else(|| conversation.head());
+    let on = engine.clone();
+    let forked = tokio::task::spawn_blocking(move || on.fork(branch, at, None)).await;
+    let branch = match forked {
+        Ok(result) => result?,
+        Err(error) => return Err(EngineError::Background { message: error.to_string() }),
+    };
+    *conversation =
+        Conversation::at(branch.session, hfs_core::Position { branch: branch.id, head: branch.head });
+    let _ = sender.send(Msg::Forked(branch));
+    Ok(())
+}
+
+/// The answer to a call of the engine or the store.
+pub fn answer<T, E: Kinded>(result: Result<T, E>) -> Answer<T> {
+    result.map_err(|error| Failure::of(&error))
+}
+
+/// Passes progress on, not more often than it can be seen.
+struct Reporter {
+    sender: mpsc::UnboundedSender<Msg>,
+    stop: Arc<AtomicBool>,
+    last: std::sync::Mutex<Option<std::time::Instant>>,
+}
+
+impl Progress for Reporter {
+    fn report(&self, done: u64, total: Option<u64>, what: &str) -> bool {
+        const OFTEN: Duration = Duration::from_millis(50);
+        if let Ok(mut last) = self.last.lock()
+            && last.is_none_or(|last| last.elapsed() >= OFTEN)
+        {
+            *last = Some(std::time::Instant::now());
+            let _ = self.sender.send(Msg::Progress { done, total, what: what.to_owned() });
+        }
+        !self.stop.load(Ordering::SeqCst)
+    }
+}
