@@ -44,8 +44,21 @@ pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>
     })
 }
 
-pub(crate) fn is_stored(conn: &Connection, hash: ContentHash) -> Sql<bool> {
-    Ok(conn.prepare_cached("SELECT 1 FROM attachment WHERE hash = ?1")?.exists([hash.as_bytes()])?)
+/// Keeps an attachment for a session that is arriving and whose messages will refer to it: so long, a message with
+/// the session's negative number does.
+pub(crate) fn hold(conn: &Connection, session: i64, hash: ContentHash) -> Sql<()> {
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO attachment_use (message, attachment)
+            SELECT -?1, no FROM attachment WHERE hash = ?2",
+    )?
+    .execute(params![session, hash.as_bytes()])?;
+    Ok(())
+}
+
+/// Ends what [`hold`] began. What no message refers to by now stays, as if it had been put here.
+pub(crate) fn let_go(conn: &Connection, session: i64) -> Sql<()> {
+    conn.prepare_cached("DELETE FROM attachment_use WHERE message = -?1")?.execute([session])?;
+    Ok(())
 }
 
 /// Takes away what messages with these numbers refer to, and the attachments that no other refers to then.

@@ -3,19 +3,19 @@
 //! Their rows are made where they will stay, under a session that nobody sees; the last transaction makes it seen.
 //! Until then batches are written without waiting for the disk: the wait at the end is for all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::mem;
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, ContentHash, MAIN_BRANCH, MessageDraft, OperationKind,
-    Run, Seq, SessionDraft, SessionImport, SessionSummary, StoreResult, Timestamp,
+    Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
+    SessionDraft, SessionImport, SessionSummary, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, params};
 
 use crate::checkpoints::{self, NewCheckpoint};
 use crate::commit::Manner;
 use crate::fault::{Fault, Sql, conflict, invalid};
-use crate::lookup::{ARRIVING, LISTED};
+use crate::lookup::LISTED;
 use crate::operations::{self, Change};
 use crate::rows::{MessageRow, message_no};
 use crate::runs::RunRow;
@@ -42,8 +42,6 @@ pub(crate) struct Import<'a> {
     batch_bytes: usize,
     messages: i64,
     checkpoints: i64,
-    /// Attachments that came with this import.
-    attachments: HashSet<ContentHash>,
     finished: bool,
 }
 
@@ -75,7 +73,10 @@ impl Item {
     fn insert(&self, conn: &Connection, session: i64, now: i64) -> Sql<()> {
         match self {
             Self::Message { no, row } => messages::insert(conn, *no, row),
-            Self::Attachment(attachment) => attachments::insert(conn, attachment, now),
+            Self::Attachment(attachment) => {
+                attachments::insert(conn, attachment, now)?;
+                attachments::hold(conn, session, attachment.hash)
+            }
             Self::Run { branch, row } => {
                 conn.prepare_cached("DELETE FROM run WHERE id = ?1 AND session = ?2")?
                     .execute(params![row.id.as_uuid().as_bytes(), session])?;
@@ -89,8 +90,8 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
     purge::leavings(store)?;
     let importer = store.eyes().own;
     let row = draft.clone();
-    let (session, main) = store
-        .write_in(RELAXED, ACTION, move |conn| sessions::insert(conn, &row, ARRIVING, Some(&importer)))?;
+    let (session, main) =
+        store.write_in(RELAXED, ACTION, move |conn| sessions::insert(conn, &row, Some(&importer)))?;
     let main =
         Staged { no: main, id: draft.main_branch, name: MAIN_BRANCH.into(), head: 0, created_at: None };
     Ok(Import {
@@ -103,7 +104,6 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         batch_bytes: 0,
         messages: 0,
         checkpoints: 0,
-        attachments: HashSet::new(),
         finished: false,
     })
 }
@@ -179,17 +179,6 @@ impl Import<'_> {
             NewBranch { session, id, name: &name, parent, forked_at, at }.insert(conn, None)
         })
     }
-
-    fn check_attachments(&self, row: &MessageRow, id: impl std::fmt::Display) -> StoreResult<()> {
-        let unknown = row.attachments.iter().filter(|hash| !self.attachments.contains(hash));
-        for hash in unknown {
-            if !self.store.read(ACTION, |conn| attachments::is_stored(conn, *hash))? {
-                let message = format!("message {id} refers to the attachment {hash}, which is not stored");
-                return Err(self.told(invalid(message)));
-            }
-        }
-        Ok(())
-    }
 }
 
 struct Batch {
@@ -243,7 +232,6 @@ impl SessionImport for Import<'_> {
 
     fn message(&mut self, branch: BranchKey, message: &MessageDraft) -> StoreResult<()> {
         let row = MessageRow::settled(message).map_err(|fault| self.told(fault))?;
-        self.check_attachments(&row, message.id)?;
         let index = self.keys.get(&branch).copied();
         let Some(staged) = index.and_then(|index| self.branches.get_mut(index)) else {
             return Err(self.told(unknown_branch(branch)));
@@ -254,15 +242,15 @@ impl SessionImport for Import<'_> {
         staged.created_at.get_or_insert(row.created_at);
         self.messages += 1;
         let no = no.map_err(|fault| self.told(fault))?;
-        self.push(Item::Message { no, row: Box::new(row) })
+        // Whoever refers to bytes takes hold of them at once, before somebody else's removal takes them away.
+        let refers = !row.attachments.is_empty();
+        self.push(Item::Message { no, row: Box::new(row) })?;
+        if refers { self.flush(|_| Ok(())) } else { Ok(()) }
     }
 
     fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()> {
         attachments::check(attachment).map_err(|fault| self.told(fault))?;
-        if self.attachments.insert(attachment.hash) {
-            self.push(Item::Attachment(attachment.clone()))?;
-        }
-        Ok(())
+        self.push(Item::Attachment(attachment.clone()))
     }
 
     fn run(&mut self, run: &Run) -> StoreResult<()> {
@@ -327,8 +315,9 @@ struct End {
 impl End {
     fn apply(&self, conn: &Connection, session: i64) -> Sql<()> {
         let count = i64::try_from(self.branches.len()).unwrap_or(i64::MAX);
-        for branch in &self.branches {
-            let at = branch.created_at.unwrap_or(self.created_at);
+        for (index, branch) in self.branches.iter().enumerate() {
+            let first = branch.created_at.filter(|_| index > 0);
+            let at = first.unwrap_or(self.created_at);
             conn.prepare_cached("UPDATE branch SET created_at = ?2 WHERE no = ?1")?
                 .execute(params![branch.no, at])?;
         }
@@ -337,6 +326,7 @@ impl End {
                 WHERE no = ?1",
         )?
         .execute(params![session, self.name, self.current, self.created_at])?;
+        attachments::let_go(conn, session)?;
         operations::record(conn, Change::new(session, OperationKind::Import, self.now))?;
         // What was said and recorded on the way counts as old as it is.
         conn.prepare_cached(

@@ -100,8 +100,7 @@ pub(crate) fn vacuum(store: &SqliteStore) -> StoreResult<()> {
     store.with_writer("give space back", |conn| {
         while give_back_some(conn, 0)? {}
         conn.execute_batch("PRAGMA optimize")?;
-        conn.pragma_query(None, "wal_checkpoint(TRUNCATE)", |_| Ok(()))?;
-        Ok(())
+        Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     })
 }
 

@@ -133,6 +133,7 @@ fn clear_rest(conn: &Connection, session: i64) -> Sql<()> {
     for state in used {
         states::drop_unused(conn, state)?;
     }
+    attachments::release(conn, -session, -session)?;
     conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
     conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;
     Ok(())

@@ -7,7 +7,7 @@ use hfs_core::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::fault::{Fault, Sql, conflict, not_found};
-use crate::lookup::{self, LISTED};
+use crate::lookup::{self, ARRIVING, LISTED};
 use crate::operations::{self, Change};
 use crate::store::SqliteStore;
 use crate::{activity, rows};
@@ -101,13 +101,8 @@ impl SessionRow {
     }
 }
 
-/// Makes the rows of a session and its first branch. Returns their numbers.
-pub(crate) fn insert(
-    conn: &Connection,
-    draft: &SessionDraft,
-    state: i64,
-    importer: Option<&str>,
-) -> Sql<(i64, i64)> {
+/// Makes the rows of a session and its first branch, seen by nobody yet. Returns their numbers.
+pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&str>) -> Sql<(i64, i64)> {
     let at = draft.created_at.as_micros();
     let project = draft.project.as_ref();
     let origin = draft.origin.as_ref();
@@ -121,7 +116,7 @@ pub(crate) fn insert(
         draft.id.short().as_str(),
         draft.name,
         draft.automatic_name,
-        state,
+        ARRIVING,
         at,
         project.map(Project::key),
         project.map(|project| &project.directory),
@@ -189,7 +184,7 @@ pub(crate) fn summary(conn: &Connection, no: i64) -> Sql<SessionSummary> {
 pub(crate) fn create(store: &SqliteStore, draft: &SessionDraft) -> StoreResult<Session> {
     let draft = draft.clone();
     store.write("create a session", move |conn| {
-        let (session, _) = insert(conn, &draft, LISTED, None)?;
+        let (session, _) = insert(conn, &draft, None)?;
         activity::move_to(conn, session, LISTED)?;
         operations::record(conn, Change::new(session, OperationKind::Create, draft.created_at))?;
         Ok(summary(conn, session)?.session)

@@ -13,6 +13,8 @@ use crate::lookup::{self, BranchKey};
 
 /// How many differences a keyframe gets before the next one.
 const FOLLOWERS: i64 = 9;
+/// States of at most so many bytes are always stored alone: a keyframe that they kept alive would cost more.
+const SMALL: usize = 1024;
 /// A difference that takes more than this share of its keyframe makes its state the next keyframe.
 const WORTHWHILE: usize = 4;
 
@@ -51,7 +53,9 @@ pub(crate) fn pack(conn: &Connection, session: i64, plain: Plain) -> Sql<Packed>
     if find(conn, plain.hash)?.is_some() {
         return Ok(Packed { plain, base: None, frame: Vec::new() });
     }
-    if let Some(keyframe) = current_keyframe(conn, session)? {
+    if plain.bytes.len() > SMALL
+        && let Some(keyframe) = current_keyframe(conn, session)?
+    {
         let prefix = keyframe.open()?;
         let frame = delta::compress(&prefix, &plain.bytes).map_err(bug)?;
         if frame.len().saturating_mul(WORTHWHILE) <= keyframe.data.len() {

@@ -38,7 +38,8 @@ pub(super) fn references(conn: &Connection, report: &mut Report) -> Sql<()> {
         conn,
         "reference",
         "SELECT message, attachment FROM attachment_use
-            WHERE NOT EXISTS (SELECT 1 FROM message WHERE no = attachment_use.message)",
+            WHERE NOT EXISTS (SELECT 1 FROM message WHERE no = attachment_use.message)
+            AND NOT EXISTS (SELECT 1 FROM session WHERE no = -attachment_use.message AND state = 2)",
         [],
         |row| Ok((message(row.get(0)?), "refers to an attachment but is not there".into())),
     )?;
