@@ -1,1 +1,29 @@
-fn main() {}
+//! `hfs` keeps conversations with LLM agents: the command line, the configuration and the wiring.
+//!
+//! The only crate that names concrete adapters, reads the environment and writes to the terminal.
+
+mod app;
+mod args;
+mod commands;
+mod config;
+mod console;
+mod context;
+mod environment;
+mod failure;
+mod home;
+mod interrupt;
+mod logging;
+mod moments;
+mod plain;
+mod project;
+mod references;
+mod table;
+mod transcript;
+mod wire;
+mod wiring;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::run(std::env::args_os().collect(), environment::Environment::capture())
+}

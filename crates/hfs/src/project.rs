@@ -1,0 +1,120 @@
+//! Which project a directory belongs to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hfs_core::Project;
+
+/// More than any git configuration that people write.
+const LARGEST_GIT_CONFIG: u64 = 1024 * 1024;
+
+/// The project of a directory: itself and, inside a git tree, the repository's identity. Git is not run: its
+/// files are read, so that nothing in a strange repository is executed.
+pub fn of_directory(directory: &Path) -> Project {
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let repository = directory.ancestors().find_map(repository_at);
+    Project { directory: directory.display().to_string(), repository }
+}
+
+/// The identity of the repository whose top directory this is.
+fn repository_at(top: &Path) -> Option<String> {
+    let git = git_directory(top)?;
+    let config = git.join("config");
+    let remote = fs::metadata(&config)
+        .ok()
+        .filter(|metadata| metadata.is_file() && metadata.len() <= LARGEST_GIT_CONFIG)
+        .and_then(|_| fs::read_to_string(&config).ok())
+        .and_then(|text| remote_address(&text));
+    let identity = remote.and_then(|remote| Project::identity_of_remote(&remote));
+    // A path that is relative to who knows what identifies nothing.
+    let identity = identity.filter(|identity| !identity.starts_with('.'));
+    identity.or_else(|| Some(top.display().to_string()))
+}
+
+/// The directory that holds the configuration of the repository at `top`; for linked work trees and submodules
+/// `.git` is a file that says where.
+fn git_directory(top: &Path) -> Option<PathBuf> {
+    let git = top.join(".git");
+    let metadata = fs::metadata(&git).ok()?;
+    if metadata.is_dir() {
+        return git.join("HEAD").exists().then_some(git);
+    }
+    let text = fs::read_to_string(&git).ok().filter(|_| metadata.len() < 4096)?;
+    let linked = top.join(text.strip_prefix("gitdir:")?.trim());
+    let common = fs::read_to_string(linked.join("commondir")).ok();
+    Some(common.map_or_else(|| linked.clone(), |common| linked.join(common.trim())))
+}
+
+/// The address of `origin` in a git configuration, or of its first remote.
+fn remote_address(config: &str) -> Option<String> {
+    let mut first = None;
+    let mut remote = None;
+    for line in config.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            let name =
+                section.strip_prefix("remote").map(str::trim_start).and_then(|rest| rest.strip_prefix('"'));
+            remote = name.and_then(|rest| rest.split('"').next());
+        } else if let (Some(name), Some((key, value))) = (remote, line.split_once('='))
+            && key.trim().eq_ignore_ascii_case("url")
+        {
+            let value = value.trim().trim_matches('"').to_owned();
+            if name == "origin" {
+                return Some(value);
+            }
+            first.get_or_insert(value);
+        }
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(config: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join(".git")).unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+        fs::write(folder.path().join(".git/config"), config).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_directory_belongs_to_the_repository_around_it() {
+        let folder = repository(
+            "[core]\n\tbare = false\n[remote \"fork\"]\n\turl = https://example.com/fork.git\n[remote \"origin\"]\n\turl = https://me:sesame@example.com/owner/repo.git\n\tfetch = +refs\n[branch \"main\"]\n\turl = no\n",
+        );
+        let project = of_directory(&folder.path().join("a/b"));
+        assert_eq!(project.repository.as_deref(), Some("example.com/owner/repo"));
+        assert!(project.directory.ends_with("a/b"));
+    }
+
+    #[test]
+    fn a_repository_without_a_remote_is_known_by_its_top_directory() {
+        for config in ["", "[remote \"origin\"]\n\turl = ../elsewhere\n", "[[[\n= \n"] {
+            let folder = repository(config);
+            let project = of_directory(&folder.path().join("a"));
+            let top = folder.path().canonicalize().unwrap();
+            assert_eq!(project.repository, Some(top.display().to_string()), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_linked_work_tree_belongs_to_its_repository() {
+        let main = repository("[remote \"origin\"]\n\turl = git@example.com:owner/repo.git\n");
+        let linked = main.path().join(".git/worktrees/two");
+        fs::create_dir_all(&linked).unwrap();
+        fs::write(linked.join("commondir"), "../..\n").unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join(".git"), format!("gitdir: {}\n", linked.display())).unwrap();
+        assert_eq!(of_directory(tree.path()).repository.as_deref(), Some("example.com/owner/repo"));
+    }
+
+    #[test]
+    fn outside_of_git_a_directory_is_its_own_project() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(".git")).unwrap();
+        assert_eq!(of_directory(folder.path()).repository, None);
+    }
+}

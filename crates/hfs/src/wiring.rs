@@ -1,0 +1,40 @@
+//! Where the adapters are chosen: which store, which agent.
+
+mod agent;
+
+use std::sync::Arc;
+
+use hfs_core::{Agent, ErrorKind, NoHooks, Store, SystemClock};
+use hfs_engine::{Engine, EngineParts};
+use hfs_store::{Durability, SqliteOptions, StoreUrl};
+
+pub use agent::{Decision, choose, decision};
+
+use crate::config::Settings;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::home::Home;
+
+/// The address of the store in use.
+///
+/// # Errors
+/// `Invalid` for what is no address.
+pub fn store_url(home: &Home, settings: &Settings) -> Result<StoreUrl, Failure> {
+    Ok(match &settings.store_url {
+        Some(text) => text.parse()?,
+        None => StoreUrl::Sqlite(home.default_store()),
+    })
+}
+
+/// Opens the store; the default one is made where there is none.
+///
+/// # Errors
+/// As the store has it.
+pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
+    let durability = if settings.full_durability { Durability::Full } else { Durability::Fast };
+    let url = store_url(home, settings)?;
+    if settings.store_url.is_none() {
+        home.create()?;
+    }
+    Ok(hfs_store::open(&url, SqliteOptions { durability, ..SqliteOptions::default() })?)
+}

@@ -1,0 +1,266 @@
+//! Which agent answers: what the settings say, else what is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hfs_agents::{Assistant, ModelConfig, ModelName, Provider, Recall, Secret, Seen, detect, probe_ollama};
+use hfs_core::{Agent, ErrorKind};
+
+use crate::config::Settings;
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+/// How long an Ollama on this machine may take to say that it is there.
+const OLLAMA_BUDGET: Duration = Duration::from_millis(150);
+
+/// Who answers, before it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// A model.
+    Model {
+        /// Its provider.
+        provider: Provider,
+        /// Its name there.
+        model: String,
+        /// What was chosen and why, on one line.
+        why: String,
+        /// What a person should know about the choice.
+        warning: Option<String>,
+    },
+    /// The offline agent, and why.
+    Offline(String),
+}
+
+/// An agent, ready to answer.
+pub struct Answerer {
+    /// The agent.
+    pub agent: Arc<dyn Agent>,
+    /// Whether it is the offline one.
+    pub offline: bool,
+}
+
+/// Makes the agent that answers.
+///
+/// # Errors
+/// When the settings name something that cannot be had.
+pub async fn choose(context: &Context) -> Result<Answerer, Failure> {
+    let settings = &context.settings;
+    let store = Arc::clone(context.store()?);
+    match decision(settings, &context.environment).await? {
+        Decision::Offline(why) => {
+            Ok(Answerer { agent: Arc::new(Recall::new(store).chosen_because(why)), offline: true })
+        }
+        Decision::Model { provider, model, why, warning } => {
+            if let Some(warning) = warning {
+                context.console.warn(&warning);
+            }
+            let config = ModelConfig {
+                base_url: settings.base_url.clone(),
+                max_tokens: settings.max_tokens,
+                temperature: settings.temperature,
+                system_prompt: settings.system_prompt.clone(),
+                ..ModelConfig::new(
+                    provider,
+                    model,
+                    key_of(provider, &context.environment).map(|(_, key)| key),
+                )
+            };
+            let bytes = Arc::new(move |hash| store.get_attachment(hash).ok());
+            let agent = Assistant::new(config).with_attachments(bytes).chosen_because(why);
+            Ok(Answerer { agent: Arc::new(agent), offline: false })
+        }
+    }
+}
+
+/// Looks at the settings and around, and decides who answers.
+///
+/// # Errors
+/// When the settings name something that cannot be had.
+pub async fn decision(settings: &Settings, environment: &Environment) -> Result<Decision, Failure> {
+    let mut seen = Seen { keys: keys_in(environment), ollama: None };
+    if needs_ollama(settings, &seen) {
+        let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
+        seen.ollama = probe_ollama(address, OLLAMA_BUDGET).await;
+    }
+    decide(settings, &seen)
+}
+
+/// The providers whose key is in the environment, each with its variable.
+fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
+    let found = |provider: Provider| Some((provider, key_of(provider, environment)?.0.to_owned()));
+    Provider::ALL.into_iter().filter_map(found).collect()
+}
+
+fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
+    provider
+        .key_variables()
+        .iter()
+        .find_map(|variable| Some((*variable, Secret::new(environment.get(variable)?)?)))
+}
+
+/// The provider that the settings name, outright or by the model's name. A project's model names none.
+fn named_provider(settings: &Settings) -> Option<Provider> {
+    let outright = settings.provider.as_deref().and_then(|name| name.parse().ok());
+    let by_model = || {
+        let model = settings.model.as_deref().filter(|_| !settings.model_is_projects)?;
+        ModelName::new(model).provider
+    };
+    outright.or_else(by_model).or_else(|| settings.base_url.as_ref().map(|_| Provider::OpenAi))
+}
+
+fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
+    if settings.agent.as_deref() == Some("recall") {
+        return false;
+    }
+    match named_provider(settings) {
+        Some(provider) => provider == Provider::Ollama && settings.model.is_none(),
+        None => seen.keys.is_empty(),
+    }
+}
+
+fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+    if settings.agent.as_deref() == Some("recall") {
+        return Ok(Decision::Offline("a search over your saved sessions, as configured".into()));
+    }
+    if let Some(provider) = named_provider(settings) {
+        return configured(provider, settings, seen);
+    }
+    if let Some(choice) = detect(seen) {
+        let (model, warning) = model_for(choice.provider, settings, Some(choice.model.clone()));
+        let model = model.unwrap_or_else(|| choice.model.clone());
+        let why = if model == choice.model {
+            choice.why
+        } else {
+            format!("using {model} of {}, as configured", choice.provider.title())
+        };
+        return Ok(Decision::Model { provider: choice.provider, model, why, warning });
+    }
+    let reason = "no provider's key is in the environment and no Ollama answers on this machine";
+    if settings.agent.as_deref() == Some("assistant") {
+        return Err(Failure::Refused {
+            kind: ErrorKind::Unavailable,
+            message: format!("there is no model to answer: {reason}"),
+            hint: Some("set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or start Ollama".into()),
+        });
+    }
+    Ok(Decision::Offline(format!("a search over your saved sessions, because {reason}")))
+}
+
+fn configured(provider: Provider, settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+    let title = provider.title();
+    let has_key = seen.keys.iter().any(|(with_key, _)| *with_key == provider);
+    if !has_key && settings.base_url.is_none() && !provider.key_variables().is_empty() {
+        return Err(Failure::Refused {
+            kind: ErrorKind::Denied,
+            message: format!("{title} is configured, but its key is not in the environment"),
+            hint: Some(format!("set {}", provider.key_variables().join(" or "))),
+        });
+    }
+    let installed =
+        seen.ollama.as_ref().and_then(|_| detect(&Seen { keys: Vec::new(), ollama: seen.ollama.clone() }));
+    let usual = provider.default_model().map(str::to_owned).or(installed.map(|choice| choice.model));
+    let (model, warning) = model_for(provider, settings, usual);
+    let model = model.ok_or_else(|| Failure::Refused {
+        kind: ErrorKind::NotFound,
+        message: format!("{title} is configured, but no model"),
+        hint: Some("name one: hfs config set model NAME".into()),
+    })?;
+    let why = format!("using {model} of {title}, as configured");
+    Ok(Decision::Model { provider, model, why, warning })
+}
+
+/// The model to ask for: the one in the settings, unless a project tries to choose another provider by it.
+fn model_for(
+    provider: Provider,
+    settings: &Settings,
+    usual: Option<String>,
+) -> (Option<String>, Option<String>) {
+    let Some(text) = settings.model.as_deref() else { return (usual, None) };
+    let name = ModelName::new(text);
+    match name.provider {
+        Some(other) if settings.model_is_projects && other != provider => {
+            let warning = format!(
+                "the project's model {:?} is ignored: it belongs to {}, and a project may not choose the provider",
+                crate::plain::line(text),
+                other.title()
+            );
+            (usual, Some(warning))
+        }
+        Some(other) if other == provider => (Some(name.model), None),
+        // A server at an address of the user's own may serve models of any name.
+        _ => (Some(text.to_owned()), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+        let mut settings = Config::defaults().unwrap().settings();
+        change(&mut settings);
+        settings
+    }
+
+    fn keys(providers: &[Provider]) -> Seen {
+        let keys = providers.iter().map(|provider| (*provider, provider.key_variables()[0].to_owned()));
+        Seen { keys: keys.collect(), ollama: None }
+    }
+
+    fn decided(settings: &Settings, seen: &Seen) -> (Option<Provider>, String) {
+        match decide(settings, seen).unwrap() {
+            Decision::Model { provider, model, .. } => (Some(provider), model),
+            Decision::Offline(why) => (None, why),
+        }
+    }
+
+    #[test]
+    fn the_settings_come_before_what_is_found() {
+        let seen = keys(&[Provider::Anthropic, Provider::OpenAi]);
+        let by_model = settings(|s| s.model = Some("gpt-9".into()));
+        assert_eq!(decided(&by_model, &seen), (Some(Provider::OpenAi), "gpt-9".into()));
+        let by_provider = settings(|s| s.provider = Some("openai".into()));
+        assert_eq!(decided(&by_provider, &seen).0, Some(Provider::OpenAi));
+        let by_address = settings(|s| {
+            s.base_url = Some("http://127.0.0.1:1/v1".into());
+            s.model = Some("qwen/qwen3".into());
+        });
+        assert_eq!(decided(&by_address, &Seen::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
+        let offline = settings(|s| s.agent = Some("recall".into()));
+        assert_eq!(decided(&offline, &seen).0, None);
+    }
+
+    #[test]
+    fn without_settings_a_key_is_used_and_without_a_key_the_offline_agent() {
+        assert_eq!(decided(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
+        let (provider, why) = decided(&settings(|_| {}), &Seen::default());
+        assert!(provider.is_none() && why.contains("no provider's key"), "{why}");
+        let only_assistant = settings(|s| s.agent = Some("assistant".into()));
+        assert!(decide(&only_assistant, &Seen::default()).is_err());
+    }
+
+    #[test]
+    fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
+        let error = decide(&settings(|s| s.provider = Some("gemini".into())), &Seen::default()).unwrap_err();
+        assert!(error.document().hint.unwrap().contains("GEMINI_API_KEY"));
+    }
+
+    #[test]
+    fn a_projects_model_does_not_choose_the_provider() {
+        let seen = keys(&[Provider::Anthropic, Provider::OpenAi]);
+        let other = settings(|s| {
+            s.model = Some("gpt-9".into());
+            s.model_is_projects = true;
+        });
+        let Decision::Model { provider, warning, .. } = decide(&other, &seen).unwrap() else { panic!() };
+        assert_eq!(provider, Provider::Anthropic);
+        assert!(warning.unwrap().contains("ignored"));
+        let same = settings(|s| {
+            s.model = Some("claude-x".into());
+            s.model_is_projects = true;
+        });
+        assert_eq!(decided(&same, &seen), (Some(Provider::Anthropic), "claude-x".into()));
+    }
+}
