@@ -59,11 +59,12 @@ fn formatting(workspace: &Workspace) -> Result<bool> {
 }
 
 fn lints(workspace: &Workspace) -> Result<bool> {
-    let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    let arguments =
+        ["clippy", "--workspace", "--all-targets", "--quiet", "--keep-going", "--", "-D", "warnings"];
     shell::succeeds(shell::cargo(&workspace.root).args(arguments))
 }
 
 fn docs(workspace: &Workspace) -> Result<bool> {
-    let arguments = ["doc", "--workspace", "--no-deps", "--quiet"];
+    let arguments = ["doc", "--workspace", "--no-deps", "--quiet", "--keep-going"];
     shell::succeeds(shell::cargo(&workspace.root).args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
 }

@@ -6,7 +6,8 @@ use hfs_exchange::{Collected, Collector, Format, Source, read};
 /// Whatever the bytes are, they are read as something or refused.
 ///
 /// # Panics
-/// When the promise of [`reads_or_refuses`] is broken.
+/// When a reader panics, tells a session out of order, loses count of records, or tells another story the
+/// second time.
 pub fn detect(bytes: &[u8]) {
     reads_or_refuses(bytes, None);
 }
@@ -14,7 +15,8 @@ pub fn detect(bytes: &[u8]) {
 /// The same when they are taken for a Claude Code transcript.
 ///
 /// # Panics
-/// When the promise of [`reads_or_refuses`] is broken.
+/// When a reader panics, tells a session out of order, loses count of records, or tells another story the
+/// second time.
 pub fn claude_code(bytes: &[u8]) {
     reads_or_refuses(bytes, Some(Format::ClaudeCode));
 }
@@ -22,7 +24,8 @@ pub fn claude_code(bytes: &[u8]) {
 /// The same when they are taken for OpenAI messages.
 ///
 /// # Panics
-/// When the promise of [`reads_or_refuses`] is broken.
+/// When a reader panics, tells a session out of order, loses count of records, or tells another story the
+/// second time.
 pub fn openai_messages(bytes: &[u8]) {
     reads_or_refuses(bytes, Some(Format::OpenAiMessages));
 }
@@ -30,7 +33,8 @@ pub fn openai_messages(bytes: &[u8]) {
 /// The same when they are taken for a document of ours.
 ///
 /// # Panics
-/// When the promise of [`reads_or_refuses`] is broken.
+/// When a reader panics, tells a session out of order, loses count of records, or tells another story the
+/// second time.
 pub fn documents(bytes: &[u8]) {
     reads_or_refuses(bytes, Some(Format::Hfs));
 }
