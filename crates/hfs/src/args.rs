@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
-use crate::commands::{branch, chat, checkpoint, completions, config, import, search, session, store};
+use crate::commands::{
+    branch, chat, checkpoint, completions, config, history, import, rewind, search, session, store,
+};
 
 const EXAMPLES: &str = "\
 Examples:

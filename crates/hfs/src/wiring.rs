@@ -4,8 +4,8 @@ mod agent;
 
 use std::sync::Arc;
 
-use hfs_core::{Agent, ErrorKind, NoHooks, Store, SystemClock};
-use hfs_engine::{Engine, EngineParts};
+use hfs_core::{Agent, NoHooks, Store, SystemClock};
+use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
 use hfs_store::{Durability, SqliteOptions, StoreUrl};
 
 pub use agent::{Decision, choose, decision};
@@ -37,4 +37,19 @@ pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, Fa
         home.create()?;
     }
     Ok(hfs_store::open(&url, SqliteOptions { durability, ..SqliteOptions::default() })?)
+}
+
+/// An engine of this agent over this store.
+pub fn engine(context: &Context, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -> Engine {
+    Engine::new(EngineParts {
+        store,
+        agent,
+        hooks: Arc::new(NoHooks),
+        clock: Arc::new(SystemClock),
+        settings: EngineSettings {
+            context_chars: context.settings.context_chars,
+            checkpoint_retention: context.settings.checkpoint_retention,
+            ..EngineSettings::default()
+        },
+    })
 }
