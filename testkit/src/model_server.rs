@@ -48,6 +48,12 @@ impl Recorded {
         wire::texts(&self.body).join("\n")
     }
 
+    /// The text of its last turn, which is what is asked now.
+    #[must_use]
+    pub fn last_turn(&self) -> String {
+        wire::texts(&self.body).last().map(|text| (*text).to_owned()).unwrap_or_default()
+    }
+
     /// The model asked for.
     #[must_use]
     pub fn model(&self) -> String {

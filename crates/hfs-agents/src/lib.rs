@@ -25,6 +25,6 @@ pub use detect::{Choice, Seen, detect, probe_ollama};
 pub use recall::Recall;
 pub use secret::Secret;
 pub use triads::{
-    ArbiterConfig, Budget, ConfigProblem, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadsConfig,
-    TriadsConfigError,
+    ArbiterConfig, Budget, ConfigProblem, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadModels,
+    Triads, TriadsConfig, TriadsConfigError,
 };

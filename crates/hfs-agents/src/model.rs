@@ -40,6 +40,33 @@ pub(crate) struct ModelRequest {
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub cancel: CancellationToken,
+    /// What this is about, for those that cannot read the words.
+    pub task: Option<Task>,
+}
+
+/// A step of a run with triads, in a form that needs no understanding of language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Take the question apart for two workers.
+    Decompose,
+    /// Find out about one half of the question.
+    Research { half: usize },
+    /// Draft a position.
+    Propose,
+    /// Say what is wrong with a draft.
+    Critique,
+    /// Take a position and claim sections.
+    Position { claims: Vec<String> },
+    /// Choose one of so many positions.
+    Vote { among: usize },
+    /// Concede, revise or hold: contested sections, and whether the triad is there for them.
+    Decide { contested: Vec<(String, bool)> },
+    /// Decide who gets a section.
+    Rule { claimants: Vec<String> },
+    /// Write a section, or a part of it.
+    Write { section: String },
+    /// Make one reply of the sections.
+    Integrate { sections: Vec<(String, String)> },
 }
 
 /// What is heard while a model works.

@@ -15,11 +15,12 @@ use hfs_core::{
 };
 use serde_json::json;
 
-use question::Question;
-use retrieve::{Found, retrieve};
+pub(crate) use answer::{quoted, set_up};
+pub(crate) use question::Question;
+pub(crate) use retrieve::{Found, Passage, retrieve};
 
 /// The id under which this agent appears in events and messages.
-const ID: &str = "recall";
+pub(crate) const ID: &str = "recall";
 /// Agents whose replies may have come from here.
 const OFFLINE_AGENTS: [&str; 2] = [ID, "triads"];
 /// How many passages an answer quotes.
@@ -85,7 +86,8 @@ fn holds_nothing_but(store: &dyn Store, session: SessionId) -> StoreResult<bool>
     Ok(newest.items.iter().all(|summary| summary.session.id == session))
 }
 
-fn references(found: &Found) -> Extra {
+/// Where the passages stand, to be kept with a reply.
+pub(crate) fn references(found: &Found) -> Extra {
     let references: Vec<_> = found
         .passages
         .iter()

@@ -9,6 +9,16 @@ use super::retrieve::{Found, Passage};
 const SET_UP: &str = "For answers by a model, set `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` or `GEMINI_API_KEY` in the \
     environment, or start Ollama on this machine; `hfs config set model PROVIDER/MODEL` chooses another one.";
 
+/// How a model is set up, in one or two sentences.
+pub(crate) const fn set_up() -> &'static str {
+    SET_UP
+}
+
+/// A passage as a quotation under the place where it stands.
+pub(crate) fn quoted(passage: &Passage) -> String {
+    format!("- {}\n\n{}", place(&passage.hit), quotation(&passage.stretch.text))
+}
+
 /// The answer in pieces, in the order in which they are streamed.
 pub(super) fn pieces(question: &Question, found: &Found, store_is_empty: bool) -> Vec<String> {
     if store_is_empty {

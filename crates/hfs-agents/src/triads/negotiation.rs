@@ -3,14 +3,11 @@
 //! Triads claim sections. A section that several claim is contested: in each round its claimants concede,
 //! revise (want a part only) or hold. What is still contested when the temperature freezes, after too many
 //! rounds over it, or after the last round, is the arbiter's to decide. Every change is told as an event, and
-//! folding the events gives the state that [`Negotiation::told`] describes.
+//! folding the events gives the same state.
 
 use std::collections::BTreeMap;
 
-use hfs_core::{
-    ArbiterDecision, ClaimDecision, Contest, EventPayload, Section as ToldSection, SectionDecision,
-    SectionStatus,
-};
+use hfs_core::{ArbiterDecision, ClaimDecision, Contest, EventPayload, SectionDecision};
 
 use super::config::Pressure;
 
@@ -279,28 +276,6 @@ impl Negotiation {
     /// Who writes what, in the order of the sections; complete once nothing is unresolved.
     pub fn ownerships(&self) -> impl Iterator<Item = (&str, &Ownership)> {
         self.sections.iter().filter_map(|section| Some((section.name.as_str(), section.ownership.as_ref()?)))
-    }
-
-    /// The state as a run's snapshot tells it. Sections that nothing was said about yet are not in it.
-    pub fn told(&self) -> hfs_core::Negotiation {
-        let told = |section: &Section| ToldSection {
-            name: section.name.clone(),
-            status: match (&section.ownership, section.contests.is_empty()) {
-                (Some(_), _) => SectionStatus::Resolved,
-                (None, true) => SectionStatus::Claimed,
-                (None, false) => SectionStatus::Contested,
-            },
-            owners: section.ownership.as_ref().map(Ownership::owners).unwrap_or_default(),
-            claimants: section.claimants.clone(),
-            contests: section.contests.clone(),
-            arbiter: section.arbiter.clone(),
-        };
-        let said = |section: &&Section| !section.claimants.is_empty() || section.ownership.is_some();
-        hfs_core::Negotiation {
-            temperature: self.temperature,
-            round: self.round,
-            sections: self.sections.iter().filter(said).map(told).collect(),
-        }
     }
 }
 

@@ -11,3 +11,6 @@ mod assistant;
 mod assistant_failures;
 mod recall;
 mod support;
+mod triads;
+mod triads_failures;
+mod triads_offline;

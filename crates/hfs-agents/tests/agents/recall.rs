@@ -19,7 +19,7 @@ fn said(role: Role, text: &str, day: u32) -> MessageDraft {
     MessageDraft::new(role, vec![Part::text(text)], at(day))
 }
 
-fn empty_store() -> Arc<dyn Store> {
+pub fn empty_store() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(Arc::new(SystemClock) as Arc<dyn Clock>))
 }
 
@@ -39,7 +39,7 @@ fn save(store: &dyn Store, name: &str, messages: &[MessageDraft]) -> (SessionId,
     (draft.id, draft.main_branch)
 }
 
-fn furnished() -> (Arc<dyn Store>, SessionId) {
+pub fn furnished() -> (Arc<dyn Store>, SessionId) {
     let store = empty_store();
     let (login, _) = save(
         &*store,

@@ -2,10 +2,34 @@
 
 use std::collections::BTreeSet;
 
-use hfs_core::{Event, RunId, RunSnapshot, Timestamp};
+use hfs_core::{Event, RunId, RunSnapshot, Section as ToldSection, SectionStatus, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+
+impl Negotiation {
+    /// The state as a run's snapshot tells it. Sections that nothing was said about yet are not in it.
+    fn told(&self) -> hfs_core::Negotiation {
+        let told = |section: &Section| ToldSection {
+            name: section.name.clone(),
+            status: match (&section.ownership, section.contests.is_empty()) {
+                (Some(_), _) => SectionStatus::Resolved,
+                (None, true) => SectionStatus::Claimed,
+                (None, false) => SectionStatus::Contested,
+            },
+            owners: section.ownership.as_ref().map(Ownership::owners).unwrap_or_default(),
+            claimants: section.claimants.clone(),
+            contests: section.contests.clone(),
+            arbiter: section.arbiter.clone(),
+        };
+        let said = |section: &&Section| !section.claimants.is_empty() || section.ownership.is_some();
+        hfs_core::Negotiation {
+            temperature: self.temperature,
+            round: self.round,
+            sections: self.sections.iter().filter(said).map(told).collect(),
+        }
+    }
+}
 
 const SECTIONS: [&str; 4] = ["answer", "risks", "steps", "sources"];
 const TRIADS: [&str; 4] = ["a", "b", "c", "d"];
