@@ -1,5 +1,7 @@
 //! The store on SQLite keeps every promise of the port.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a test's own way of speaking")]
+
 use std::path::PathBuf;
 
 use hfs_core::Store;
@@ -14,12 +16,12 @@ struct File {
 
 impl Place for File {
     fn open(&self) -> Box<dyn Store> {
-        Box::new(SqliteStore::open(&self.path, SqliteOptions::default()).expect("the store opens"))
+        Box::new(SqliteStore::open(&self.path, SqliteOptions::default()).unwrap())
     }
 }
 
 fn place() -> File {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().unwrap();
     File { path: directory.path().join("home/hfs.db"), _directory: directory }
 }
 
