@@ -4,7 +4,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hfs_agents::Recall;
-use hfs_core::{Project, SessionId, SessionRef, Store, SystemClock, Timestamp};
+use hfs_core::{
+    PageRequest, Project, SessionFilter, SessionId, SessionRef, Store, StoreError, SystemClock, Timestamp,
+};
 use hfs_engine::Engine;
 
 use crate::args::Global;
@@ -120,10 +122,29 @@ impl Context {
         self.resolve(reference, true)
     }
 
+    /// `@` means the newest session of this project; where it has none, the newest of all.
     fn resolve(&self, reference: &str, trashed: bool) -> Result<SessionId, Failure> {
-        let reference = SessionRef::new(reference);
-        let project = matches!(reference, SessionRef::Recent(_)).then(|| self.project().key());
-        Ok(self.store()?.resolve_session(&reference, project, trashed)?)
+        let store = self.store()?;
+        let parsed = SessionRef::new(reference);
+        if !matches!(parsed, SessionRef::Recent(_)) {
+            return Ok(store.resolve_session(&parsed, None, trashed)?);
+        }
+        match store.resolve_session(&parsed, Some(self.project().key()), trashed) {
+            Err(StoreError::NotFound { .. }) if !self.has_sessions_here(trashed)? => {
+                let found = store.resolve_session(&parsed, None, trashed)?;
+                let name = store.get_session(found)?.session.name;
+                self.console
+                    .note(&format!("this project has no sessions; {reference} is {:?}", plain::line(&name)));
+                Ok(found)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn has_sessions_here(&self, trashed: bool) -> Result<bool, Failure> {
+        let project = Some(self.project().key().to_owned());
+        let filter = SessionFilter { project, trashed, ..SessionFilter::default() };
+        Ok(!self.store()?.list_sessions(&filter, &PageRequest::first(1))?.items.is_empty())
     }
 
     /// Warns about what the configuration says and should not.
