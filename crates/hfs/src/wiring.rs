@@ -5,7 +5,7 @@ mod agent;
 use std::sync::Arc;
 
 use hfs_core::{Agent, NoHooks, Store, SystemClock};
-use hfs_engine::{Engine, EngineParts, Settings as hfs_engine::Settings};
+use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
 use hfs_store::{Durability, SqliteOptions, StoreUrl};
 
 pub use agent::{Decision, choose, decision};
@@ -46,10 +46,10 @@ pub fn engine(context: &Context, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -
         agent,
         hooks: Arc::new(NoHooks),
         clock: Arc::new(SystemClock),
-        settings: hfs_engine::Settings {
+        settings: EngineSettings {
             context_chars: context.settings.context_chars,
             checkpoint_retention: context.settings.checkpoint_retention,
-            ..hfs_engine::Settings::default()
+            ..EngineSettings::default()
         },
     })
 }
