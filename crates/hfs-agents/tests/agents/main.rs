@@ -10,6 +10,7 @@
 mod assistant;
 mod assistant_failures;
 mod recall;
+mod sound;
 mod support;
 mod triads;
 mod triads_failures;

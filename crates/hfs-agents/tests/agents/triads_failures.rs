@@ -8,8 +8,9 @@ use hfs_agents::TriadsConfig;
 use hfs_core::{AgentError, AgentStatus, ClaimDecision, ErrorKind, Kinded, SectionStatus};
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
+use crate::sound::{sound_answer, sound_text};
 use crate::support::{AT_ONCE, arrived, config, question, run, run_and_cancel};
-use crate::triads::{PHASES, assert_closed, folded, on, sound_answer, sound_text, triads};
+use crate::triads::{PHASES, assert_closed, folded, on, triads};
 
 fn is_for(asked: &Recorded, who: &str) -> bool {
     asked.prompt().contains(&format!("You are {who} of the triad"))
