@@ -5,11 +5,14 @@ use std::io::Read;
 use hfs_core::ImportError;
 use serde_json::{Map, Value};
 
+use crate::database::Database;
 use crate::json::parse;
 use crate::json::salvage::{Fragment, salvage};
 use crate::json::walk::{Walk, WalkResult};
 use crate::{Format, Source};
 
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 const HEAD_BYTES: u64 = 256 << 10;
 /// How many records are looked at.
 const HEAD_RECORDS: usize = 40;
@@ -22,16 +25,32 @@ pub(crate) struct Head {
     keys: Vec<String>,
     array: bool,
     first: Option<Value>,
+    /// The files of an archive, or the folders of a folder.
+    entries: Vec<String>,
+    /// The tables of a database, with their columns.
+    tables: Vec<(String, Vec<String>)>,
 }
 
 impl Head {
     /// Reads the beginning of `source`. A folder has an empty one.
     pub(crate) fn of(source: &Source) -> Result<Self, ImportError> {
-        if source.path().is_some_and(std::path::Path::is_dir) {
-            return Ok(Self::default());
+        if let Some(folder) = source.path().filter(|path| path.is_dir()) {
+            let entries = std::fs::read_dir(folder).map_err(|error| source.io(error))?.flatten();
+            let folders = entries.filter(|entry| entry.path().is_dir());
+            let entries = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            return Ok(Self { entries, ..Self::default() });
         }
         let mut bytes = Vec::new();
         source.open()?.take(HEAD_BYTES).read_to_end(&mut bytes).map_err(|error| source.io(error))?;
+        if bytes.starts_with(SQLITE_MAGIC) {
+            return Ok(Self { tables: tables(source).unwrap_or_default(), bytes, ..Self::default() });
+        }
+        if bytes.starts_with(ZIP_MAGIC) {
+            let names = source
+                .archive()
+                .map(|archive| archive.file_names().flatten().map(std::borrow::Cow::into_owned).collect());
+            return Ok(Self { entries: names.unwrap_or_default(), bytes, ..Self::default() });
+        }
         Ok(Self::new(bytes))
     }
 
@@ -92,6 +111,40 @@ impl Head {
         &self.objects
     }
 
+    /// Whether there is something in it, but nothing of it can be read.
+    pub(crate) fn is_garbage(&self) -> bool {
+        self.objects.is_empty()
+            && self.keys.is_empty()
+            && self.first.is_none()
+            && !self.array
+            && !self.bytes.is_empty()
+    }
+
+    /// The files of an archive.
+    pub(crate) fn entries(&self) -> &[String] {
+        &self.entries
+    }
+
+    /// Whether it is a folder that holds this one.
+    pub(crate) fn holds_folder(&self, name: &str) -> bool {
+        self.bytes.is_empty() && self.entries.iter().any(|found| found == name)
+    }
+
+    /// Whether it is a database.
+    pub(crate) fn is_database(&self) -> bool {
+        self.bytes.starts_with(SQLITE_MAGIC)
+    }
+
+    /// Whether it is a database with all of these tables.
+    pub(crate) fn has_tables(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.tables.iter().any(|(table, _)| table == name))
+    }
+
+    /// Whether it is a database with a column of this name.
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        self.tables.iter().any(|(_, columns)| columns.iter().any(|column| column == name))
+    }
+
     /// Whether the document is an array.
     pub(crate) const fn is_array(&self) -> bool {
         self.array
@@ -106,6 +159,21 @@ impl Head {
     pub(crate) fn first(&self) -> Option<&Map<String, Value>> {
         self.first.as_ref().and_then(Value::as_object)
     }
+}
+
+/// The tables of a database, with their columns.
+fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
+    let database = Database::open(source)?;
+    let mut tables = Vec::new();
+    for table in database.tables()? {
+        let mut columns = Vec::new();
+        database.rows("select name from pragma_table_info(?1)", &[&table], &mut |row| {
+            columns.push(crate::database::text(&row, "name"));
+            Ok(())
+        })?;
+        tables.push((table, columns));
+    }
+    Ok(tables)
 }
 
 /// The format of a source; `None` when no reader knows it.

@@ -24,6 +24,9 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     if !fs::metadata(path).map_err(io)?.is_dir() {
         return Ok(vec![Source::file(path)]);
     }
+    if is_source(path) {
+        return Ok(vec![Source::file(path)]);
+    }
     fs::read_dir(path).map_err(io)?;
     let mut files = Vec::new();
     walk(path, 0, &mut files);
@@ -40,9 +43,9 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let sources = own.into_iter().filter_map(|file| {
         let with = companions.remove(&file).unwrap_or_default();
         let source = Source::file(file).with_companions(with);
-        // What cannot be read is kept, so that reading it says why.
-        let known = detect(&source).map_or(true, |format| format.is_some());
-        known.then_some(source)
+        // What cannot be read or holds no data at all is kept, so that reading it says why.
+        let wanted = detect(&source).map_or(true, |format| format.is_some()) || is_garbage(&source);
+        wanted.then_some(source)
     });
     Ok(sources.collect())
 }
@@ -53,7 +56,9 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let path = entry.path();
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            if depth < MAX_DEPTH {
+            if is_source(&path) {
+                files.push(path);
+            } else if depth < MAX_DEPTH {
                 walk(&path, depth + 1, files);
             }
         } else if path
@@ -63,6 +68,17 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// Whether a file that should hold JSON holds none: a damaged transcript rather than another program's file.
+fn is_garbage(source: &Source) -> bool {
+    let json = source.path().and_then(Path::extension).is_some_and(|end| end == "jsonl" || end == "json");
+    json && source.bytes() > 0 && Head::of(source).is_ok_and(|head| head.is_garbage())
+}
+
+/// Whether a reader takes a folder as a whole.
+fn is_source(folder: &Path) -> bool {
+    detect(&Source::file(folder)).is_ok_and(|format| format.is_some())
 }
 
 /// The file whose session a file is a part of: Claude Code's subagents stand in a folder named after the

@@ -13,13 +13,47 @@ pub enum Format {
     Hfs,
     /// Claude Code's transcripts.
     ClaudeCode,
+    /// Codex's rollouts.
+    Codex,
+    /// opencode's database, storage folder or export.
+    OpenCode,
+    /// Gemini CLI's chats.
+    Gemini,
+    /// goose's database or export.
+    Goose,
+    /// ChatGPT's data export.
+    ChatGpt,
+    /// The logs of simonw/llm.
+    Llm,
+    /// aider's chat history.
+    Aider,
+    /// ShareGPT datasets.
+    ShareGpt,
+    /// LangGraph's SQLite checkpoints.
+    LangGraph,
+    /// The Python original's database.
+    Python,
     /// Messages as OpenAI's API takes them, alone or as a dataset.
     OpenAiMessages,
 }
 
 impl Format {
     /// All formats, in the order in which a file is tried on them.
-    pub const ALL: [Self; 3] = [Self::ClaudeCode, Self::Hfs, Self::OpenAiMessages];
+    pub const ALL: [Self; 13] = [
+        Self::ClaudeCode,
+        Self::Codex,
+        Self::OpenCode,
+        Self::Gemini,
+        Self::Goose,
+        Self::ChatGpt,
+        Self::Llm,
+        Self::LangGraph,
+        Self::Python,
+        Self::Aider,
+        Self::ShareGpt,
+        Self::Hfs,
+        Self::OpenAiMessages,
+    ];
 
     /// The name that people type and stores keep.
     #[must_use]
@@ -27,6 +61,16 @@ impl Format {
         match self {
             Self::Hfs => "hfs",
             Self::ClaudeCode => "claude-code",
+            Self::Codex => "codex",
+            Self::OpenCode => "opencode",
+            Self::Gemini => "gemini",
+            Self::Goose => "goose",
+            Self::ChatGpt => "chatgpt",
+            Self::Llm => "llm",
+            Self::Aider => "aider",
+            Self::ShareGpt => "sharegpt",
+            Self::LangGraph => "langgraph",
+            Self::Python => "hfs-python",
             Self::OpenAiMessages => "openai-messages",
         }
     }
@@ -35,6 +79,16 @@ impl Format {
         match self {
             Self::Hfs => &readers::hfs::Hfs,
             Self::ClaudeCode => &readers::claude_code::ClaudeCode,
+            Self::Codex => &readers::codex::Codex,
+            Self::OpenCode => &readers::opencode::OpenCode,
+            Self::Gemini => &readers::gemini::Gemini,
+            Self::Goose => &readers::goose::Goose,
+            Self::ChatGpt => &readers::chatgpt::ChatGpt,
+            Self::Llm => &readers::llm::Llm,
+            Self::Aider => &readers::aider::Aider,
+            Self::ShareGpt => &readers::sharegpt::ShareGpt,
+            Self::LangGraph => &readers::langgraph::LangGraph,
+            Self::Python => &readers::python::Python,
             Self::OpenAiMessages => &readers::openai::OpenAi,
         }
     }

@@ -12,6 +12,7 @@
 //! - `before`, `after`: records that are no messages and stood before (after the last message: behind) it
 
 mod collect;
+mod database;
 mod detect;
 mod discover;
 mod document;

@@ -1,9 +1,21 @@
 //! One reader for each format, behind one trait.
 
+pub(crate) mod aider;
 pub(crate) mod chat;
+pub(crate) mod chatgpt;
 pub(crate) mod claude_code;
+pub(crate) mod codex;
+pub(crate) mod conversation;
+pub(crate) mod gemini;
+pub(crate) mod goose;
 pub(crate) mod hfs;
+pub(crate) mod langgraph;
+pub(crate) mod linear;
+pub(crate) mod llm;
 pub(crate) mod openai;
+pub(crate) mod opencode;
+pub(crate) mod python;
+pub(crate) mod sharegpt;
 
 use hfs_core::{ImportError, SessionSink};
 

@@ -107,6 +107,16 @@ impl Source {
         }
     }
 
+    /// Its files, when it is a zip archive.
+    pub(crate) fn archive(&self) -> Result<zip::ZipArchive<Box<dyn ReadSeek + '_>>, ImportError> {
+        let input: Box<dyn ReadSeek + '_> = match &self.data {
+            Data::Memory(memory) => Box::new(Cursor::new(memory)),
+            Data::Path(path) => Box::new(BufReader::new(File::open(path).map_err(|error| self.io(error))?)),
+            Data::Spooled(file) => Box::new(BufReader::new(file.reopen().map_err(|error| self.io(error))?)),
+        };
+        zip::ZipArchive::new(input).map_err(|error| self.damaged(error.to_string()))
+    }
+
     /// The error for a failure to read it.
     pub(crate) fn io(&self, source: io::Error) -> ImportError {
         ImportError::Io { path: self.name(), source }
@@ -117,6 +127,11 @@ impl Source {
         ImportError::Damaged { path: self.name(), reason: reason.into() }
     }
 }
+
+/// What can be read at any place.
+pub(crate) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
 
 fn decompressed<'a>(mut input: impl Read + Seek + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::new();

@@ -41,6 +41,19 @@ impl Tally {
         }
     }
 
+    /// Takes what was lost on the way here.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        let other_report = other.report;
+        self.report.records += other_report.records;
+        self.report.mapped += other_report.mapped;
+        self.report.opaque += other_report.opaque;
+        self.report.dropped += other_report.dropped;
+        self.suppressed += other.suppressed;
+        for warning in other_report.warnings {
+            self.warn(warning.line, warning.message);
+        }
+    }
+
     /// The report.
     pub(crate) fn finish(mut self) -> ImportReport {
         if self.suppressed > 0 {

@@ -35,9 +35,11 @@ fn text_chars(message: &MessageDraft) -> usize {
     message.parts.iter().map(chars).sum()
 }
 
-fn time(time: Option<Timestamp>) -> Value {
+/// A time in milliseconds: cut off where it was text, rounded where it was a number.
+fn time(time: Option<Timestamp>, format: Format) -> Value {
+    let round = if format == Format::ChatGpt { 500 } else { 0 };
     time.map_or(Value::Null, |time| {
-        let millis = Timestamp::from_millis(time.as_micros().div_euclid(1000)).unwrap();
+        let millis = Timestamp::from_millis((time.as_micros() + round).div_euclid(1000)).unwrap();
         json!(millis.to_jiff().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
     })
 }
@@ -68,8 +70,8 @@ fn told(session: &Collected, format: Format) -> Value {
         "text_chars": session.messages().map(text_chars).sum::<usize>(),
         "branches": if messages == 0 { 0 } else { session.branches.len() },
         "title": session.session.title,
-        "first_ts": time(session.session.created_at),
-        "last_ts": time(session.session.updated_at),
+        "first_ts": time(session.session.created_at, format),
+        "last_ts": time(session.session.updated_at, format),
     });
     if format == Format::ClaudeCode {
         told["sidechain_messages"] = json!(flagged(session, "sidechain"));

@@ -222,7 +222,7 @@ fn build(
             id: session,
             name: format!("s{name}"),
             automatic_name,
-            project: automatic_name.then(|| Project { directory: name, repository: None }),
+            project: automatic_name.then_some(Project { directory: name, repository: None }),
             created_at,
             updated_at,
             current_branch,

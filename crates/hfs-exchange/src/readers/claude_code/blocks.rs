@@ -182,10 +182,15 @@ fn tool_call(mut fields: Map<String, Value>, kind: &str) -> (Map<String, Value>,
     (fields, Part::ToolCall { id, name, input })
 }
 
+/// Bytes with their hash.
+pub(crate) fn attachment_of(bytes: Vec<u8>) -> Attachment {
+    Attachment { hash: ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()), bytes }
+}
+
 /// Bytes written in base64, when writing them again gives the same text.
 pub(crate) fn decode_base64(text: &str) -> Option<Attachment> {
     let bytes = STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty())?;
-    Some(Attachment { hash: ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()), bytes })
+    Some(attachment_of(bytes))
 }
 
 fn opaque(raw: Value) -> Part {

@@ -255,6 +255,9 @@ impl<'a> Into<'a> {
     }
 
     fn branch(&mut self, branch: &v2::Branch) -> Result<(), ImportError> {
+        if self.branches.contains_key(&branch.id) {
+            return Err(self.source.damaged(format!("it holds branch {:?} twice", branch.name)));
+        }
         let key = self.branches.len();
         if key > 0 {
             let parent =

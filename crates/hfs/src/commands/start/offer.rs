@@ -18,7 +18,14 @@ use crate::{interrupt, plain};
 /// The places of other tools that exist, each with its format.
 pub fn places(context: &Context) -> Vec<(Format, PathBuf)> {
     let Some(home) = &context.environment.user_home else { return Vec::new() };
-    let moved = Places { claude_config: context.environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from) };
+    let folder = |name: &str| context.environment.get(name).map(PathBuf::from);
+    let moved = Places {
+        claude_config: folder("CLAUDE_CONFIG_DIR"),
+        codex_home: folder("CODEX_HOME"),
+        xdg_data_home: folder("XDG_DATA_HOME"),
+        xdg_config_home: folder("XDG_CONFIG_HOME"),
+        llm_user_path: folder("LLM_USER_PATH"),
+    };
     usual_places(home, &moved).into_iter().filter(|(_, path)| path.exists()).collect()
 }
 

@@ -1,0 +1,276 @@
+//! ChatGPT's data export: conversations.json, its newer split files, one conversation alone, or the .zip.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
+use serde_json::{Map, Value};
+
+use super::conversation::{Conversation, Drafted, Node, text};
+use crate::detect::Head;
+use crate::json::parse;
+use crate::json::walk::{Walk, WalkError};
+use crate::records::Stop;
+use crate::tally::Tally;
+use crate::{Format, Source};
+
+const NAME: &str = "chatgpt";
+
+pub(crate) struct ChatGpt;
+
+/// Whether a file of the archive holds conversations.
+fn holds_conversations(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.starts_with("conversations") && name.ends_with(".json")
+}
+
+impl super::Reader for ChatGpt {
+    fn format(&self) -> Format {
+        Format::ChatGpt
+    }
+
+    fn recognizes(&self, head: &Head) -> bool {
+        head.has_key("mapping") || head.entries().iter().any(|name| holds_conversations(name))
+    }
+
+    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+        let names: Vec<String> = Head::of(source)?.entries().to_vec();
+        let mut any = false;
+        if names.is_empty() {
+            read_from(source, source.open()?, sink, &mut any)?;
+        } else {
+            let mut names: Vec<String> = names.into_iter().filter(|name| holds_conversations(name)).collect();
+            names.sort();
+            let mut archive = source.archive()?;
+            for name in names {
+                let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
+                read_from(source, file, sink, &mut any)?;
+            }
+        }
+        if any { Ok(()) } else { Err(source.damaged("it holds no conversation")) }
+    }
+}
+
+fn read_from(
+    source: &Source,
+    input: impl Read,
+    sink: &mut dyn SessionSink,
+    any: &mut bool,
+) -> Result<(), ImportError> {
+    let mut lost = Tally::default();
+    let mut number = 0;
+    let walk_all = || -> Result<(), Stop> {
+        let mut walk = Walk::new(input)?;
+        let array = walk.peek()? == Some(b'[');
+        if array {
+            walk.enter()?;
+        }
+        while number == 0 || array {
+            if array && !walk.next_element()? {
+                break;
+            }
+            number += 1;
+            super::go_on(source, sink, walk.consumed())?;
+            match parse(&walk.value()?).map(|parsed| parsed.value) {
+                Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
+                    *any = true;
+                    let mut conversation = conversation(source, fields, number);
+                    conversation.tally.absorb(std::mem::take(&mut lost));
+                    conversation.hand_over(sink)?;
+                }
+                _ => lost.dropped(Some(number), "an element that is no conversation"),
+            }
+        }
+        Ok(())
+    };
+    match walk_all() {
+        // What came before the damage has been handed over.
+        Err(Stop::Walk(WalkError::Damaged { .. })) if *any => Ok(()),
+        Err(stop) => Err(super::hfs::stopped(source, stop)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) -> Conversation {
+    let id = text(&fields, "conversation_id").or_else(|| text(&fields, "id"));
+    let id = id.map_or_else(|| format!("{}/{number}", source.stem().unwrap_or_default()), str::to_owned);
+    let mut conversation = Conversation::new(source, NAME, id);
+    conversation.session.title = text(&fields, "title").filter(|title| !title.is_empty()).map(str::to_owned);
+    conversation.session.automatic_name = true;
+    let current = text(&fields, "current_node").map(str::to_owned);
+    let Some(Value::Object(mapping)) = fields.shift_remove("mapping") else { return conversation };
+    let order = in_order(&mapping);
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut mapping = mapping;
+    let mut last = Timestamp::UNIX_EPOCH;
+    for id in order {
+        let Some(Value::Object(mut node)) = mapping.get_mut(&id).map(Value::take) else { continue };
+        let parent = text(&node, "parent").and_then(|parent| places.get(parent)).copied();
+        let said = match node.get_mut("message").map(Value::take) {
+            Some(Value::Object(message)) => {
+                conversation.tally.mapped();
+                vec![said(message, &id, &mut last)]
+            }
+            _ => {
+                conversation.tally.opaque();
+                Vec::new()
+            }
+        };
+        if current.as_deref() == Some(id.as_str()) {
+            conversation.current = Some(conversation.nodes.len());
+        }
+        places.insert(id, conversation.nodes.len());
+        conversation.nodes.push(Node { parent, said });
+    }
+    conversation.time_by_messages();
+    conversation.session.extra.insert(NAME.into(), Value::Object(fields));
+    conversation
+}
+
+/// The nodes' ids, parents before children, siblings in the order in which their parent names them. Nodes in a
+/// cycle come last, as roots.
+fn in_order(mapping: &Map<String, Value>) -> Vec<String> {
+    let parent_of = |node: &Value| node.get("parent").and_then(Value::as_str).map(str::to_owned);
+    let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut roots: Vec<&str> = Vec::new();
+    for (id, node) in mapping {
+        match node.get("parent").and_then(Value::as_str).filter(|parent| mapping.contains_key(*parent)) {
+            Some(parent) => children.entry(parent).or_default().push(id),
+            None => roots.push(id),
+        }
+    }
+    for (parent, list) in &mut children {
+        let named = mapping.get(*parent).and_then(|node| node.get("children")).and_then(Value::as_array);
+        let rank = |id: &str| {
+            named
+                .and_then(|named| named.iter().position(|child| child.as_str() == Some(id)))
+                .unwrap_or(usize::MAX)
+        };
+        list.sort_by_key(|id| rank(id));
+    }
+    let mut order: Vec<String> = Vec::new();
+    let mut seen: std::collections::HashSet<&str> = std::collections::HashSet::new();
+    let cyclic: Vec<&str> =
+        mapping.iter().filter(|(_, node)| parent_of(node).is_some()).map(|(id, _)| id.as_str()).collect();
+    for start in roots.into_iter().chain(cyclic) {
+        let mut pending = vec![start];
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            order.push(id.to_owned());
+            pending.extend(children.get(id).into_iter().flatten().rev());
+        }
+    }
+    order
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "assistant" => Role::Assistant,
+        "system" => Role::System,
+        "tool" => Role::Tool,
+        _ => Role::User,
+    }
+}
+
+fn said(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> Drafted {
+    let author = message.get("author").and_then(Value::as_object);
+    let role = role(author.and_then(|author| text(author, "role")).unwrap_or_default());
+    let name = author.and_then(|author| text(author, "name")).unwrap_or_default().to_owned();
+    // Many messages have no time of their own; the one before them says it best.
+    let time = message.get("create_time").and_then(crate::time::read);
+    let at = time.unwrap_or(*last);
+    *last = at;
+    let recipient = text(&message, "recipient").filter(|recipient| *recipient != "all").map(str::to_owned);
+    let mut content = match message.get_mut("content").map(Value::take) {
+        Some(Value::Object(content)) => content,
+        _ => Map::new(),
+    };
+    let parts = match (role, recipient) {
+        (Role::Assistant, Some(tool)) => {
+            vec![Part::ToolCall { id: id.to_owned(), name: tool, input: take_input(&mut content) }]
+        }
+        (Role::Tool, _) => of_tool(&mut content, &name),
+        _ => of_speaker(&mut content),
+    };
+    let hidden = message
+        .get("metadata")
+        .and_then(|metadata| metadata.get("is_visually_hidden_from_conversation"))
+        .is_some_and(|hidden| hidden == &Value::Bool(true));
+    let model =
+        message.get("metadata").and_then(|metadata| metadata.get("model_slug")).and_then(Value::as_str);
+    let model = model.map(str::to_owned);
+    message.insert("content".into(), Value::Object(content));
+    let mut drafted = Drafted::new(NAME, id, role, parts, at).flagged("hidden", hidden).with_record(message);
+    drafted.draft.model = model.filter(|_| role == Role::Assistant);
+    drafted
+}
+
+/// What is asked of a tool: a JSON object where the text is one, else the text.
+fn take_input(content: &mut Map<String, Value>) -> Value {
+    let text = match content.get("text").and_then(Value::as_str) {
+        Some(text) => text.to_owned(),
+        None => take_texts(content).join("\n"),
+    };
+    match parse(&text).map(|parsed| parsed.value) {
+        Some(value @ Value::Object(_)) => value,
+        _ => text.into(),
+    }
+}
+
+/// Takes the texts out of `parts`, leaving what else there is.
+fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
+    let Some(Value::Array(parts)) = content.get_mut("parts") else { return Vec::new() };
+    let texts = parts.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    parts.retain(|part| !part.is_string());
+    texts
+}
+
+fn pictures(content: &Map<String, Value>) -> Vec<Part> {
+    let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let picture = |part: &Value| {
+        let fields = part.as_object()?;
+        let bytes = fields.get("size_bytes").and_then(Value::as_u64).unwrap_or(0);
+        match text(fields, "content_type")? {
+            "image_asset_pointer" => Some(Part::Attachment {
+                media_type: "image/*".into(),
+                name: text(fields, "asset_pointer").map(str::to_owned),
+                hash: None,
+                bytes,
+            }),
+            _ => Some(Part::Opaque { source: NAME.into(), raw: part.clone() }),
+        }
+    };
+    parts.iter().filter_map(picture).collect()
+}
+
+fn of_tool(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
+    let mut output = take_texts(content).join("\n");
+    if output.is_empty()
+        && let Some(text) = ["text", "result"].into_iter().find_map(|key| text(content, key))
+    {
+        output = text.to_owned();
+    }
+    let mut parts = vec![Part::ToolResult { id: name.to_owned(), output, is_error: false }];
+    parts.extend(pictures(content));
+    parts
+}
+
+fn of_speaker(content: &mut Map<String, Value>) -> Vec<Part> {
+    match text(content, "content_type") {
+        Some("text" | "multimodal_text") => {
+            let mut parts = pictures(content);
+            parts.extend(take_texts(content).into_iter().map(|text| Part::Text { text }));
+            parts
+        }
+        Some("thoughts") => {
+            let thoughts =
+                content.get("thoughts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let told = |thought: &Value| thought.get("content").and_then(Value::as_str).map(str::to_owned);
+            thoughts.iter().filter_map(told).map(|text| Part::Thinking { text, signature: None }).collect()
+        }
+        _ if content.is_empty() => Vec::new(),
+        _ => vec![Part::Opaque { source: NAME.into(), raw: Value::Object(std::mem::take(content)) }],
+    }
+}

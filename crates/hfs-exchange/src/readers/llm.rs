@@ -1,0 +1,329 @@
+//! simonw/llm's logs.db: threads of content-addressed messages since 0.32, conversations of responses before;
+//! both may stand in one file.
+
+use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
+use serde_json::{Map, Value};
+
+use super::conversation::{Conversation, Drafted, number, text};
+use crate::database::{Columns, Database, text as column};
+use crate::detect::Head;
+use crate::json::parse;
+use crate::readers::claude_code::attachment_of;
+use crate::{Format, Source};
+
+const NAME: &str = "llm";
+
+pub(crate) struct Llm;
+
+impl super::Reader for Llm {
+    fn format(&self) -> Format {
+        Format::Llm
+    }
+
+    fn recognizes(&self, head: &Head) -> bool {
+        head.has_tables(&["conversations", "responses"]) && head.has_tables(&["attachments"])
+    }
+
+    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+        let database = Database::open(source)?;
+        let tables = database.tables()?;
+        let has = |name: &str| tables.iter().any(|table| table == name);
+        if has("threads") && has("messages") {
+            let mut threads = Vec::new();
+            database.rows("select * from threads order by datetime_utc, id", &[], &mut |row| {
+                threads.push(row.fields);
+                Ok(())
+            })?;
+            for thread in threads {
+                super::go_on(source, sink, 0)?;
+                self::thread(source, &database, thread)?.hand_over(sink)?;
+            }
+        }
+        let mut conversations = Vec::new();
+        let sql =
+            "select * from conversations where id in (select conversation_id from responses) order by id";
+        database.rows(sql, &[], &mut |row| {
+            conversations.push(row.fields);
+            Ok(())
+        })?;
+        for facts in conversations {
+            super::go_on(source, sink, 0)?;
+            legacy(source, &database, facts, &has)?.hand_over(sink)?;
+        }
+        Ok(())
+    }
+}
+
+fn conversation(source: &Source, facts: &Map<String, Value>) -> Conversation {
+    let mut conversation = Conversation::new(source, NAME, text(facts, "id").unwrap_or_default());
+    conversation.session.title = text(facts, "name").filter(|name| !name.is_empty()).map(str::to_owned);
+    conversation.session.automatic_name = true;
+    conversation
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "assistant" => Role::Assistant,
+        "system" => Role::System,
+        "tool" => Role::Tool,
+        _ => Role::User,
+    }
+}
+
+fn thread(
+    source: &Source,
+    database: &Database,
+    facts: Map<String, Value>,
+) -> Result<Conversation, ImportError> {
+    let mut conversation = conversation(source, &facts);
+    let turns = turns(database, text(&facts, "id").unwrap_or_default())?;
+    let mut chain: Vec<Map<String, Value>> = Vec::new();
+    let mut next = text(&facts, "tip_message_hash").map(str::to_owned);
+    while let Some(hash) = next.take() {
+        database.rows("select * from messages where hash = ?1", &[&hash], &mut |row| {
+            next = text(&row.fields, "parent_hash").map(str::to_owned);
+            chain.push(row.fields);
+            Ok(())
+        })?;
+        // A message that is its own ancestor would never end.
+        if chain.iter().rev().skip(1).any(|seen| next.is_some() && text(seen, "hash") == next.as_deref()) {
+            break;
+        }
+    }
+    let first = turns.first().and_then(|turn| time(&turn.fields));
+    let mut at = first.unwrap_or(Timestamp::UNIX_EPOCH);
+    for message in chain.into_iter().rev() {
+        conversation.tally.mapped();
+        let hash = text(&message, "hash").unwrap_or_default().to_owned();
+        let turn = turns.iter().find(|turn| text(&turn.fields, "tip_message_hash") == Some(&hash));
+        let begun = turns.iter().find(|turn| text(&turn.fields, "parent_message_hash") == Some(&hash));
+        at = turn.or(begun).and_then(|turn| time(&turn.fields)).unwrap_or(at);
+        let said = said(database, &hash, role(text(&message, "role").unwrap_or_default()), at)?;
+        let said = said.into_iter().enumerate().map(|(number, mut drafted)| {
+            if let Some(turn) = turn.filter(|_| drafted.draft.role == Role::Assistant) {
+                drafted.draft.model = text(&turn.fields, "model").map(str::to_owned);
+                drafted.draft.usage = usage(&turn.fields);
+            }
+            if number == 0 { drafted.with_record(message.clone()) } else { drafted }
+        });
+        conversation.say(said.collect());
+    }
+    let times: Vec<Timestamp> = turns.iter().filter_map(|turn| time(&turn.fields)).collect();
+    conversation.session.created_at = times.iter().min().copied();
+    conversation.session.updated_at = times.iter().max().copied();
+    conversation.session.extra.insert(NAME.into(), Value::Object(facts));
+    Ok(conversation)
+}
+
+fn turns(database: &Database, thread: &str) -> Result<Vec<Columns>, ImportError> {
+    let mut turns = Vec::new();
+    database.rows(
+        "select * from turns where thread_id = ?1 order by datetime_utc, id",
+        &[thread],
+        &mut |row| {
+            turns.push(row);
+            Ok(())
+        },
+    )?;
+    Ok(turns)
+}
+
+fn time(fields: &Map<String, Value>) -> Option<Timestamp> {
+    fields.get("datetime_utc").and_then(crate::time::read)
+}
+
+fn usage(fields: &Map<String, Value>) -> Option<Usage> {
+    let prompt = number(fields, "input_tokens");
+    let completion = number(fields, "output_tokens");
+    (prompt.is_some() || completion.is_some())
+        .then(|| Usage { prompt_tokens: prompt.unwrap_or(0), completion_tokens: completion.unwrap_or(0) })
+}
+
+/// The messages that a row of `messages` stands for: one for each tool result, then one for the rest.
+fn said(database: &Database, hash: &str, role: Role, at: Timestamp) -> Result<Vec<Drafted>, ImportError> {
+    let mut parts = Vec::new();
+    let mut attachments = Vec::new();
+    let mut results = Vec::new();
+    let mut rows = Vec::new();
+    database.rows(
+        "select * from parts where message_hash = ?1 order by position, id",
+        &[hash],
+        &mut |row| {
+            rows.push(row.fields);
+            Ok(())
+        },
+    )?;
+    for row in rows {
+        let payload = text(&row, "payload").and_then(parse).map(|parsed| parsed.value).unwrap_or_default();
+        let told = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
+        let name = text(&row, "tool_name").map(str::to_owned).or_else(|| told("name")).unwrap_or_default();
+        let words = text(&row, "text").map(str::to_owned);
+        let id = told("tool_call_id").or_else(|| told("id")).unwrap_or_default();
+        match text(&row, "type").unwrap_or_default() {
+            "text" => parts.push(Part::Text { text: words.unwrap_or_default() }),
+            "reasoning" | "thinking" => {
+                parts.push(Part::Thinking { text: words.unwrap_or_default(), signature: None });
+            }
+            "tool_call" => {
+                let input = payload.get("arguments").cloned().unwrap_or(payload);
+                parts.push(Part::ToolCall { id, name, input });
+            }
+            "tool_result" => {
+                let output = words.or_else(|| told("output")).unwrap_or_default();
+                let is_error = payload.get("exception").is_some_and(|told| !told.is_null());
+                results.push(Part::ToolResult { id, output, is_error });
+            }
+            "attachment" | "attachments" => {}
+            _ => parts.push(Part::Opaque { source: NAME.into(), raw: Value::Object(row.clone()) }),
+        }
+        let part = row.get("id").map(Value::to_string).unwrap_or_default();
+        let sql = "select a.* from part_attachments p join attachments a on a.id = p.attachment_id \
+                   where p.part_id = cast(?1 as integer) order by p.\"order\"";
+        attach(database, sql, &part, &mut parts, &mut attachments)?;
+    }
+    let mut said: Vec<Drafted> = Vec::new();
+    for (number, result) in results.into_iter().enumerate() {
+        said.push(Drafted::new(NAME, format!("{hash}/tool-{number}"), Role::Tool, vec![result], at));
+    }
+    if !parts.is_empty() || said.is_empty() {
+        let mut drafted = Drafted::new(NAME, hash, role, parts, at);
+        drafted.attachments = attachments;
+        said.push(drafted);
+    }
+    Ok(said)
+}
+
+fn attach(
+    database: &Database,
+    sql: &str,
+    of: &str,
+    parts: &mut Vec<Part>,
+    attachments: &mut Vec<hfs_core::Attachment>,
+) -> Result<(), ImportError> {
+    database.rows(sql, &[of], &mut |row| {
+        let media_type = column(&row, "type");
+        let name = ["path", "url"].into_iter().find_map(|key| text(&row.fields, key)).map(str::to_owned);
+        let attachment = row.blob("content").map(|bytes| attachment_of(bytes.to_vec()));
+        parts.push(Part::Attachment {
+            media_type: if media_type.is_empty() { "application/octet-stream".into() } else { media_type },
+            name,
+            hash: attachment.as_ref().map(|attachment| attachment.hash),
+            bytes: attachment.as_ref().map_or(0, |attachment| attachment.bytes.len() as u64),
+        });
+        attachments.extend(attachment);
+        Ok(())
+    })
+}
+
+/// A conversation of the older generation: each response holds the prompt before it.
+fn legacy(
+    source: &Source,
+    database: &Database,
+    facts: Map<String, Value>,
+    has: &dyn Fn(&str) -> bool,
+) -> Result<Conversation, ImportError> {
+    let mut conversation = conversation(source, &facts);
+    let mut responses = Vec::new();
+    let id = text(&facts, "id").unwrap_or_default();
+    database.rows(
+        "select * from responses where conversation_id = ?1 order by datetime_utc, id",
+        &[id],
+        &mut |row| {
+            responses.push(row.fields);
+            Ok(())
+        },
+    )?;
+    let mut system = None;
+    for response in responses {
+        conversation.tally.mapped();
+        let id = text(&response, "id").unwrap_or_default().to_owned();
+        let at = time(&response).unwrap_or(Timestamp::UNIX_EPOCH);
+        let instructions = text(&response, "system").filter(|words| !words.is_empty()).map(str::to_owned);
+        if instructions.is_some() && instructions != system {
+            let part = Part::text(instructions.clone().unwrap_or_default());
+            conversation.say(vec![Drafted::new(NAME, format!("{id}/system"), Role::System, vec![part], at)]);
+            system = instructions;
+        }
+        let results = if has("tool_results") { results(database, &id, at)? } else { Vec::new() };
+        let mut parts = Vec::new();
+        let mut attachments = Vec::new();
+        if let Some(prompt) = text(&response, "prompt").filter(|prompt| !prompt.is_empty()) {
+            parts.push(Part::text(prompt));
+        }
+        if has("prompt_attachments") {
+            let sql = "select a.* from prompt_attachments p join attachments a on a.id = p.attachment_id \
+                       where p.response_id = ?1 order by p.\"order\"";
+            attach(database, sql, &id, &mut parts, &mut attachments)?;
+        }
+        let asked = !parts.is_empty() || results.is_empty();
+        if !results.is_empty() {
+            conversation.say(results);
+        }
+        if asked {
+            let mut drafted = Drafted::new(NAME, format!("{id}/prompt"), Role::User, parts, at);
+            drafted.attachments = attachments;
+            conversation.say(vec![drafted]);
+        }
+        let answer = answer(database, response, &id, at, has)?;
+        conversation.say(vec![answer]);
+    }
+    conversation.time_by_messages();
+    conversation.session.extra.insert(NAME.into(), Value::Object(facts));
+    Ok(conversation)
+}
+
+fn results(database: &Database, response: &str, at: Timestamp) -> Result<Vec<Drafted>, ImportError> {
+    let mut results = Vec::new();
+    database.rows(
+        "select * from tool_results where response_id = ?1 order by id",
+        &[response],
+        &mut |row| {
+            let is_error = text(&row.fields, "exception").is_some();
+            let part = Part::ToolResult {
+                id: column(&row, "tool_call_id"),
+                output: column(&row, "output"),
+                is_error,
+            };
+            let id = format!("{response}/tool-{}", results.len());
+            results.push(Drafted::new(NAME, id, Role::Tool, vec![part], at));
+            Ok(())
+        },
+    )?;
+    Ok(results)
+}
+
+fn answer(
+    database: &Database,
+    mut response: Map<String, Value>,
+    id: &str,
+    at: Timestamp,
+    has: &dyn Fn(&str) -> bool,
+) -> Result<Drafted, ImportError> {
+    let mut parts = Vec::new();
+    if let Some(thought) = text(&response, "reasoning").filter(|thought| !thought.is_empty()) {
+        parts.push(Part::Thinking { text: thought.to_owned(), signature: None });
+    }
+    if let Some(said) = text(&response, "response").filter(|said| !said.is_empty()) {
+        parts.push(Part::text(said));
+    }
+    if has("tool_calls") {
+        database.rows("select * from tool_calls where response_id = ?1 order by id", &[id], &mut |row| {
+            let input = parse(&column(&row, "arguments")).map(|parsed| parsed.value).unwrap_or_default();
+            parts.push(Part::ToolCall {
+                id: column(&row, "tool_call_id"),
+                name: column(&row, "name"),
+                input,
+            });
+            Ok(())
+        })?;
+    }
+    let model = text(&response, "model").map(str::to_owned);
+    let usage = usage(&response);
+    for told in ["prompt", "response", "reasoning"] {
+        response.shift_remove(told);
+    }
+    let mut drafted = Drafted::new(NAME, id, Role::Assistant, parts, at).with_record(response);
+    drafted.draft.model = model;
+    drafted.draft.usage = usage;
+    Ok(drafted)
+}

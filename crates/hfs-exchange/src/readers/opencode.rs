@@ -1,0 +1,262 @@
+//! opencode: its database, its older storage folder, and the export of one session.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
+use serde_json::{Map, Value};
+
+use super::conversation::{Conversation, Drafted, inline_picture, number, text};
+use crate::database::{Database, text as column};
+use crate::detect::Head;
+use crate::json::parse;
+use crate::{Format, Source};
+
+const NAME: &str = "opencode";
+
+pub(crate) struct OpenCode;
+
+impl super::Reader for OpenCode {
+    fn format(&self) -> Format {
+        Format::OpenCode
+    }
+
+    fn recognizes(&self, head: &Head) -> bool {
+        head.has_tables(&["session", "message", "part"])
+            || head.has_key("info") && head.has_key("messages")
+            || ["session", "message", "part"].iter().all(|name| head.holds_folder(name))
+    }
+
+    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+        if let Some(folder) = source.path().filter(|path| path.is_dir()) {
+            return read_storage(source, folder, sink);
+        }
+        if Head::of(source)?.is_database() {
+            return read_database(source, sink);
+        }
+        read_export(source, sink)
+    }
+}
+
+type Fields = Map<String, Value>;
+
+/// A message with its parts.
+struct Told {
+    info: Fields,
+    parts: Vec<Fields>,
+}
+
+fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut source.open()?, &mut bytes).map_err(|error| source.io(error))?;
+    let parsed = parse(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}'));
+    let Some(Value::Object(mut document)) = parsed.map(|parsed| parsed.value) else {
+        return Err(source.damaged("it is cut off or no JSON"));
+    };
+    let info = document.shift_remove("info").and_then(object).unwrap_or_default();
+    let messages = match document.shift_remove("messages") {
+        Some(Value::Array(messages)) => messages.into_iter().filter_map(object).map(told).collect(),
+        _ => Vec::new(),
+    };
+    tell(source, info, messages).hand_over(sink)
+}
+
+fn told(mut message: Fields) -> Told {
+    let info = message.shift_remove("info").and_then(object).unwrap_or_default();
+    let parts = match message.shift_remove("parts") {
+        Some(Value::Array(parts)) => parts.into_iter().filter_map(object).collect(),
+        _ => Vec::new(),
+    };
+    Told { info, parts }
+}
+
+fn object(value: Value) -> Option<Fields> {
+    if let Value::Object(fields) = value { Some(fields) } else { None }
+}
+
+fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    let database = Database::open(source)?;
+    let mut sessions = Vec::new();
+    database.rows("select * from session order by time_created, id", &[], &mut |row| {
+        sessions.push(row.fields);
+        Ok(())
+    })?;
+    for info in sessions {
+        super::go_on(source, sink, 0)?;
+        let id = text(&info, "id").unwrap_or_default().to_owned();
+        let mut parts: HashMap<String, Vec<Fields>> = HashMap::new();
+        database.rows("select * from part where session_id = ?1 order by id", &[&id], &mut |row| {
+            parts.entry(column(&row, "message_id")).or_default().push(with_id(&row.fields));
+            Ok(())
+        })?;
+        let mut messages = Vec::new();
+        let sql = "select * from message where session_id = ?1 order by time_created, id";
+        database.rows(sql, &[&id], &mut |row| {
+            let parts = parts.remove(&column(&row, "id")).unwrap_or_default();
+            messages.push(Told { info: with_id(&row.fields), parts });
+            Ok(())
+        })?;
+        tell(source, info, messages).hand_over(sink)?;
+    }
+    Ok(())
+}
+
+/// A row's data with the row's id in it, as the other forms have it.
+fn with_id(row: &Fields) -> Fields {
+    let data = text(row, "data").and_then(parse).and_then(|parsed| object(parsed.value));
+    let mut data = data.unwrap_or_default();
+    data.insert("id".into(), row.get("id").cloned().unwrap_or_default());
+    data
+}
+
+/// The JSON files of a folder, in the order of their names.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    files.sort();
+    files
+}
+
+fn read_file(path: &Path) -> Option<Fields> {
+    let bytes = fs::read(path).ok()?;
+    object(parse(&String::from_utf8_lossy(&bytes))?.value)
+}
+
+fn read_storage(source: &Source, folder: &Path, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    let projects = fs::read_dir(folder.join("session")).map_err(|error| source.io(error))?;
+    let mut sessions: Vec<PathBuf> = projects.flatten().flat_map(|project| files(&project.path())).collect();
+    sessions.sort();
+    for file in sessions {
+        super::go_on(source, sink, 0)?;
+        let Some(info) = read_file(&file) else { continue };
+        let id = text(&info, "id").unwrap_or_default().to_owned();
+        let mut lost = 0;
+        let mut messages = Vec::new();
+        for file in files(&folder.join("message").join(&id)) {
+            let Some(message) = read_file(&file) else {
+                lost += 1;
+                continue;
+            };
+            let parts = files(&folder.join("part").join(text(&message, "id").unwrap_or_default()));
+            lost += parts.iter().filter(|file| read_file(file).is_none()).count();
+            messages.push(Told {
+                parts: parts.iter().filter_map(|file| read_file(file)).collect(),
+                info: message,
+            });
+        }
+        let mut conversation = tell(source, info, messages);
+        for _ in 0..lost {
+            conversation.tally.dropped(None, "a file that is no JSON");
+        }
+        conversation.hand_over(sink)?;
+    }
+    Ok(())
+}
+
+fn millis(fields: &Fields, key: &str) -> Option<Timestamp> {
+    fields.get("time")?.get(key).and_then(crate::time::read)
+}
+
+fn tell(source: &Source, info: Fields, messages: Vec<Told>) -> Conversation {
+    let id = text(&info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
+    let mut conversation = Conversation::new(source, NAME, id);
+    conversation.session.title = text(&info, "title").filter(|title| !title.is_empty()).map(str::to_owned);
+    conversation.session.automatic_name = true;
+    let directory = text(&info, "directory").filter(|directory| !directory.is_empty());
+    conversation.session.project =
+        directory.map(|directory| Project { directory: directory.into(), repository: None });
+    let mut last = None;
+    for message in messages {
+        last = last.max(millis(&message.info, "completed")).max(millis(&message.info, "created"));
+        conversation.tally.mapped();
+        conversation.say(said(message));
+    }
+    conversation.session.updated_at = last;
+    conversation.time_by_messages();
+    conversation.session.extra.insert(NAME.into(), Value::Object(info));
+    conversation
+}
+
+/// A message, and the answers of the tools it called.
+fn said(message: Told) -> Vec<Drafted> {
+    let Told { info, parts: told } = message;
+    let id = text(&info, "id").unwrap_or_default().to_owned();
+    let role = if text(&info, "role") == Some("user") { Role::User } else { Role::Assistant };
+    let at = millis(&info, "created").unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut parts = Vec::new();
+    let mut attachments = Vec::new();
+    let mut tools = Vec::new();
+    for part in told {
+        parts.push(self::part(part, &mut attachments, &mut tools));
+    }
+    let usage = info.get("tokens").and_then(Value::as_object).map(|tokens| {
+        let cache = tokens.get("cache").and_then(Value::as_object);
+        let cached =
+            cache.map_or(0, |cache| number(cache, "read").unwrap_or(0) + number(cache, "write").unwrap_or(0));
+        Usage {
+            prompt_tokens: number(tokens, "input").unwrap_or(0) + cached,
+            completion_tokens: number(tokens, "output").unwrap_or(0)
+                + number(tokens, "reasoning").unwrap_or(0),
+        }
+    });
+    let model = text(&info, "modelID").map(str::to_owned).filter(|_| role == Role::Assistant);
+    let agent = text(&info, "agent").map(str::to_owned).filter(|_| role == Role::Assistant);
+    let mut drafted = Drafted::new(NAME, id.clone(), role, parts, at).with_record(info);
+    drafted.attachments = attachments;
+    drafted.draft.usage = usage;
+    drafted.draft.model = model;
+    drafted.draft.agent = agent;
+    let mut said = vec![drafted];
+    for (number, (tool, time)) in tools.into_iter().enumerate() {
+        said.push(Drafted::new(
+            NAME,
+            format!("{id}/tool-{number}"),
+            Role::Tool,
+            vec![tool],
+            time.unwrap_or(at),
+        ));
+    }
+    said
+}
+
+type Answer = (Part, Option<Timestamp>);
+
+fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut Vec<Answer>) -> Part {
+    let told = |key: &str| text(&part, key).map(str::to_owned);
+    match text(&part, "type") {
+        Some("text") if told("text").is_some() => Part::Text { text: told("text").unwrap_or_default() },
+        Some("reasoning") => Part::Thinking { text: told("text").unwrap_or_default(), signature: None },
+        Some("tool") => {
+            let id = told("callID").unwrap_or_default();
+            let state = part.get("state").and_then(Value::as_object).cloned().unwrap_or_default();
+            let status = text(&state, "status").unwrap_or_default();
+            if matches!(status, "completed" | "error") {
+                let key = if status == "error" { "error" } else { "output" };
+                let output = text(&state, key).unwrap_or_default().to_owned();
+                let answer = Part::ToolResult { id: id.clone(), output, is_error: status == "error" };
+                tools.push((answer, millis(&state, "end")));
+            }
+            Part::ToolCall {
+                id,
+                name: told("tool").unwrap_or_default(),
+                input: state.get("input").cloned().unwrap_or_default(),
+            }
+        }
+        Some("file") => {
+            let media_type = told("mime").unwrap_or_else(|| "application/octet-stream".into());
+            let url = told("url").unwrap_or_default();
+            let name = told("filename");
+            match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
+                Some((_, data)) => {
+                    let (part, attachment) = inline_picture(&media_type, data, name);
+                    attachments.extend(attachment);
+                    part
+                }
+                None => Part::Attachment { media_type, name: name.or(Some(url)), hash: None, bytes: 0 },
+            }
+        }
+        _ => Part::Opaque { source: NAME.into(), raw: Value::Object(part) },
+    }
+}
