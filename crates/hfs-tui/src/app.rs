@@ -243,7 +243,7 @@ impl App {
         self.picture = self.screen.draw(keep, |frame| {
             let area = frame.area();
             model.size = (area.width, area.height);
-            view(model, frame);
+            let _ = view(model, frame);
         })?;
         self.plan.drawn(begun, Instant::now());
         Ok(())

@@ -172,9 +172,7 @@ pub fn suggestions(query: &str, plugins: &[PluginCommand], mode: KeyMode) -> Vec
             .names
             .iter()
             .filter_map(|name| fuzzy_score(query, name).map(|score| score + prefix_bonus(query, name)))
-            .chain(
-                fuzzy_score(query, spec.about).map(|score| score / 4).filter(|_| query.chars().count() > 2),
-            )
+            .chain(says(spec.about, query).then_some(1))
             .max();
         if let Some(score) = score {
             let fits = |name: &&&str| name.starts_with(query) && !query.is_empty();
@@ -203,6 +201,11 @@ pub fn suggestions(query: &str, plugins: &[PluginCommand], mode: KeyMode) -> Vec
     }
     rows.sort_by(|(one, _), (other, _)| other.cmp(one));
     rows.into_iter().map(|(_, suggestion)| suggestion).collect()
+}
+
+/// Whether a word of the description begins with what was typed, which must say something.
+fn says(about: &str, query: &str) -> bool {
+    query.chars().count() > 2 && about.split(' ').any(|word| word.to_lowercase().starts_with(query))
 }
 
 fn prefix_bonus(query: &str, name: &str) -> u32 {

@@ -15,6 +15,8 @@ mod command;
 mod editor;
 mod effect;
 mod error;
+#[cfg(any(test, feature = "gallery"))]
+pub mod gallery;
 mod look;
 mod message;
 mod modal;

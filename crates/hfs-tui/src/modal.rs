@@ -440,7 +440,7 @@ fn approval_view(buffer: &mut Buffer, screen: Rect, look: &Look, request: &Appro
         let is_new = request.new_permissions.contains(permission);
         let mut text = vec![Piece::new("• ", theme.accent), Piece::new(one_line(permission), theme.text)];
         if is_new {
-            text.push(Piece::new("  new since you last approved it", theme.warn));
+            text.push(Piece::new("  (new)", theme.warn));
         }
         lines.extend(wrap(&text, width));
     }

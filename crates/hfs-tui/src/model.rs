@@ -198,6 +198,8 @@ pub struct Areas {
 /// The sidebar appears by itself on screens at least this wide.
 const WIDE: u16 = 110;
 const SIDEBAR: u16 = 32;
+/// Screens at least this high have room for a blank row.
+const ROOMY: u16 = 20;
 
 impl Model {
     /// The model at the start.
@@ -269,12 +271,18 @@ impl Model {
         let strip_rows = crate::view::strip_lines(self, usize::from(main.saturating_sub(2))).len();
         let strip_height =
             u16::try_from(strip_rows).unwrap_or(u16::MAX).min(above.saturating_sub(input_height) / 2);
-        let transcript_height = above.saturating_sub(input_height + strip_height);
+        // A blank row sets the messages off from the input where there are rows to spare.
+        let gap = u16::from(height >= ROOMY && strip_height == 0);
+        let transcript_height = above.saturating_sub(input_height + strip_height + gap);
         let area = |y, height| Rect { x: 0, y, width: main, height };
         Areas {
             transcript: Rect { x: 1, width: main.saturating_sub(2), ..area(0, transcript_height) },
-            strip: Rect { x: 1, width: main.saturating_sub(2), ..area(transcript_height, strip_height) },
-            input: area(transcript_height + strip_height, input_height),
+            strip: Rect {
+                x: 1,
+                width: main.saturating_sub(2),
+                ..area(transcript_height + gap, strip_height)
+            },
+            input: area(transcript_height + gap + strip_height, input_height),
             sidebar: (sidebar_width > 0).then_some(Rect {
                 x: main,
                 y: 0,

@@ -236,7 +236,8 @@ impl Transcript {
             left += self.height(next, paper, tail);
             next += 1;
         }
-        if left <= height && self.at_end { self.bottom(paper, tail, height) } else { (index, line, false) }
+        let reaches_end = next >= count && left <= height;
+        if reaches_end && self.at_end { self.bottom(paper, tail, height) } else { (index, line, false) }
     }
 
     fn bottom(&self, paper: Paper<'_>, tail: &Tail, height: usize) -> (usize, usize, bool) {

@@ -20,22 +20,22 @@ pub use chat::strip_lines;
 /// Less than this cannot be drawn sensibly.
 const SMALLEST: (u16, u16) = (30, 8);
 
-/// Draws the model.
-pub fn view(model: &Model, frame: &mut Frame<'_>) {
+/// Draws the model; returns where the terminal's cursor is, if it is seen.
+pub fn view(model: &Model, frame: &mut Frame<'_>) -> Option<(u16, u16)> {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         let text = format!("{}x{} is too small", area.width, area.height);
         canvas::line(frame.buffer_mut(), area, &Line::from(text));
-        return;
+        return None;
     }
     let cursor = draw(model, frame.buffer_mut(), area);
     finish(model, frame.buffer_mut());
-    if let Some((x, y)) = cursor {
-        frame.set_cursor_position((
-            x.min(area.right().saturating_sub(1)),
-            y.min(area.bottom().saturating_sub(1)),
-        ));
+    let cursor =
+        cursor.map(|(x, y)| (x.min(area.right().saturating_sub(1)), y.min(area.bottom().saturating_sub(1))));
+    if let Some(cursor) = cursor {
+        frame.set_cursor_position(cursor);
     }
+    cursor
 }
 
 fn draw(model: &Model, buffer: &mut Buffer, area: Rect) -> Option<(u16, u16)> {

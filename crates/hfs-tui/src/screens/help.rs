@@ -32,7 +32,7 @@ const KEYS: [(&str, &str); 19] = [
     ("Ctrl+O", "fold or unfold everything"),
     ("Ctrl+P", "every command"),
     ("F2", "sidebar"),
-    ("drag", "mark and copy; Shift: the terminal's own"),
+    ("drag", "mark and copy"),
 ];
 
 const VIM: [(&str, &str); 3] = [

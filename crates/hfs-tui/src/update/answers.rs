@@ -259,8 +259,12 @@ impl Model {
             }
             Changed::Pinned | Changed::CheckpointDeleted => self.reload_timeline(),
             Changed::Rewound(rewound) => self.rewound(&rewound),
-            Changed::Forked(branch) => self.moved_to(&branch, "on the new branch"),
-            Changed::Switched(branch) => self.moved_to(&branch, "on branch"),
+            Changed::Forked(branch) => {
+                self.moved_to(&branch, format!("on the new branch {}", one_line(&branch.name)))
+            }
+            Changed::Switched(branch) => {
+                self.moved_to(&branch, format!("on branch {}", one_line(&branch.name)))
+            }
             Changed::BranchRenamed(branch) => {
                 if self.chat.conversation.branch() == Some(branch.id) {
                     self.chat.branch.clone_from(&branch.name);
@@ -293,13 +297,15 @@ impl Model {
             self.chat.input.set(&prompt.text());
             self.chat.completion = None;
         }
-        let text = format!("back at message {}; /undo returns; on the new branch", rewound.plan.in_view);
-        self.moved_to(&rewound.branch, &text)
+        let name = one_line(&rewound.branch.name);
+        let text =
+            format!("back at message {}, on the new branch {name}; /undo returns", rewound.plan.in_view);
+        self.moved_to(&rewound.branch, text)
     }
 
-    fn moved_to(&mut self, branch: &Branch, how: &str) -> Vec<Effect> {
+    fn moved_to(&mut self, branch: &Branch, how: String) -> Vec<Effect> {
         self.screen = Screen::Chat;
-        let mut effects = self.say(Tone::Good, format!("{how} {}", one_line(&branch.name)));
+        let mut effects = self.say(Tone::Good, how);
         effects.push(Effect::Open { session: branch.session, branch: None, at: None });
         effects
     }

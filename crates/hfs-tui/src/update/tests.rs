@@ -1,1 +1,387 @@
+use std::sync::Arc;
 
+use hfs_core::{
+    AgentError, BranchId, ErrorKind, MessageDraft, MessageStatus, PieceKind, Position, Role, Run, RunId,
+    RunSnapshot, StoreError,
+};
+use hfs_core::{Message, Part, SessionId, Timestamp};
+use hfs_engine::{Conversation, Exchange, SendError, Update};
+
+use super::*;
+use crate::gallery::{Stage, scenes};
+use crate::model::SaveState;
+use crate::parts::{AppSettings, Failure, KeyMode};
+
+fn chat() -> Stage {
+    scenes().into_iter().find(|scene| scene.name == "chat").unwrap().stage(AppSettings::default(), (100, 30))
+}
+
+fn empty() -> Stage {
+    Stage::new(AppSettings::default(), (100, 30))
+}
+
+fn with_keys(keys: KeyMode) -> Stage {
+    Stage::new(AppSettings { keys, ..AppSettings::default() }, (100, 30))
+}
+
+const NONE: KeyModifiers = KeyModifiers::NONE;
+const CONTROL: KeyModifiers = KeyModifiers::CONTROL;
+
+fn said(seq: u64, role: Role, text: &str) -> Message {
+    let content = MessageDraft::new(role, vec![Part::text(text)], Timestamp::UNIX_EPOCH);
+    Message { branch: BranchId::generate(), seq, content }
+}
+
+fn exchange(failure: Option<AgentError>) -> Exchange {
+    let mut reply = said(9, Role::Assistant, "so far");
+    if failure.is_some() {
+        reply.content.status = MessageStatus::Interrupted;
+    }
+    let run = Run {
+        id: RunId::generate(),
+        branch: reply.branch,
+        answers: None,
+        started_at: Timestamp::UNIX_EPOCH,
+        ended_at: None,
+        snapshot: RunSnapshot::default(),
+        events: Vec::new(),
+    };
+    Exchange { user: said(8, Role::User, "hello"), reply, run, failure }
+}
+
+fn end(stage: &mut Stage, outcome: Result<Exchange, SendError>) {
+    let conversation = stage.model.chat.conversation.clone();
+    stage.tell(Msg::Ended { conversation, outcome: Box::new(outcome) });
+}
+
+fn notice(stage: &Stage) -> &str {
+    stage.model.notice.as_ref().map_or("", |notice| notice.text.as_str())
+}
+
+#[test]
+fn what_is_typed_is_sent_once_and_shown_as_not_saved_until_it_is() {
+    let mut stage = chat();
+    stage.effects.clear();
+    stage.say("hello");
+    let sent =
+        stage.effects.iter().filter(|effect| matches!(effect, Effect::Send { text, .. } if text == "hello"));
+    assert_eq!(sent.count(), 1);
+    assert_eq!(stage.model.chat.save, SaveState::Saving);
+    assert!(stage.model.chat.input.is_empty());
+    stage.tell(Msg::Update(Update::Sent(Arc::new(said(8, Role::User, "hello")))));
+    assert_eq!(stage.model.chat.save, SaveState::Saved);
+    assert_eq!(stage.model.chat.transcript.messages().next_back().unwrap().seq, 8);
+}
+
+#[test]
+fn the_first_message_of_a_conversation_gives_it_its_place() {
+    let mut stage = empty();
+    stage.say("hello");
+    let session = SessionId::generate();
+    stage.tell(Msg::Update(Update::SessionCreated { session, name: "Hello".into() }));
+    let message = said(1, Role::User, "hello");
+    let branch = message.branch;
+    stage.tell(Msg::Update(Update::Sent(Arc::new(message))));
+    let expected = Conversation::at(session, Position { branch, head: 1 });
+    assert_eq!(stage.model.chat.conversation, expected);
+    assert_eq!(stage.model.exit().session, Some(session));
+}
+
+#[test]
+fn while_a_reply_is_on_its_way_nothing_else_is_sent_and_the_text_stays() {
+    let mut stage = chat();
+    stage.say("one");
+    stage.effects.clear();
+    stage.say("two");
+    assert!(!stage.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })));
+    assert_eq!(stage.model.chat.input.text(), "two");
+    for command in ["/new", "/undo", "/fork", "/delete"] {
+        stage.model.chat.input.set("");
+        stage.say(command);
+        assert!(notice(&stage).contains("in progress"), "{command}");
+    }
+}
+
+#[test]
+fn esc_stops_the_reply_once() {
+    let mut stage = chat();
+    stage.say("one");
+    stage.effects.clear();
+    stage.press(KeyCode::Esc, NONE);
+    stage.press(KeyCode::Esc, NONE);
+    assert_eq!(stage.effects, [Effect::Interrupt]);
+    end(&mut stage, Ok(exchange(Some(AgentError::Cancelled))));
+    assert!(!stage.model.chat.is_busy());
+    assert!(stage.model.chat.trouble.is_none());
+}
+
+#[test]
+fn an_error_of_the_provider_offers_to_try_again() {
+    let mut stage = chat();
+    stage.say("hello");
+    let message = Arc::new(said(8, Role::User, "hello"));
+    stage.tell(Msg::Update(Update::Sent(Arc::clone(&message))));
+    let error =
+        AgentError::Unavailable { provider: "openai".into(), message: "503".into(), retry_after: None };
+    end(&mut stage, Ok(exchange(Some(error))));
+    assert!(stage.model.chat.trouble.is_some());
+    stage.effects.clear();
+    stage.press(KeyCode::F(5), NONE);
+    assert!(
+        stage
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::AnswerAgain { user, .. } if user.seq == 8))
+    );
+    assert!(stage.model.chat.is_busy() && stage.model.chat.trouble.is_none());
+}
+
+#[test]
+fn a_message_that_was_not_saved_is_back_in_the_input() {
+    let mut stage = chat();
+    stage.say("precious");
+    let source = StoreError::Unavailable { action: "write".into(), source: "disk full".into() };
+    end(&mut stage, Err(SendError::NotSaved { text: "precious".into(), source }));
+    assert_eq!(stage.model.chat.input.text(), "precious");
+    assert!(stage.model.chat.trouble.as_ref().unwrap().message.contains("disk full"));
+    stage.effects.clear();
+    stage.press(KeyCode::Enter, NONE);
+    assert!(
+        stage.effects.iter().any(|effect| matches!(effect, Effect::Send { text, .. } if text == "precious"))
+    );
+}
+
+#[test]
+fn somebody_elses_words_offer_a_fork_or_a_reload() {
+    let moved = |stage: &mut Stage| {
+        stage.say("mine");
+        let at = |head| Position { branch: BranchId::generate(), head };
+        let source = StoreError::Moved { expected: at(7), found: at(9) };
+        end(stage, Err(SendError::NotSaved { text: "mine".into(), source }));
+        assert!(matches!(stage.model.modals.last(), Some(Modal::Conflict { .. })));
+        stage.effects.clear();
+    };
+    let mut stage = chat();
+    moved(&mut stage);
+    stage.press(KeyCode::Char('f'), NONE);
+    assert!(
+        stage
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::SendOnFork { text, .. } if text == "mine"))
+    );
+    let mut stage = chat();
+    moved(&mut stage);
+    stage.press(KeyCode::Char('r'), NONE);
+    assert!(stage.effects.iter().any(|effect| matches!(effect, Effect::Open { .. })));
+    assert_eq!(stage.model.chat.input.text(), "mine");
+}
+
+#[test]
+fn a_reply_that_cannot_be_saved_is_loud_and_stays_on_the_screen() {
+    let mut stage = chat();
+    stage.say("hello");
+    stage.tell(Msg::Update(Update::Sent(Arc::new(said(8, Role::User, "hello")))));
+    stage.tell(Msg::Update(Update::Reply { kind: PieceKind::Text, text: "part of it".into() }));
+    stage.tell(Msg::Update(Update::NotSaved { reason: "no space".into() }));
+    stage.tell(Msg::Update(Update::Reply { kind: PieceKind::Text, text: " and more".into() }));
+    assert_eq!(stage.model.chat.save, SaveState::NotSaved("no space".into()));
+    let picture = format!("{:?}", stage.picture().0);
+    assert!(picture.contains("part of it and more") && picture.contains("NOT SAVED"));
+    stage.tell(Msg::Update(Update::Saved));
+    assert_eq!(stage.model.chat.save, SaveState::Saved);
+}
+
+#[test]
+fn ctrl_c_leaves_only_when_pressed_twice_in_a_row() {
+    let mut stage = chat();
+    stage.press(KeyCode::Char('c'), CONTROL);
+    stage.press(KeyCode::Char('x'), NONE);
+    stage.press(KeyCode::Char('c'), CONTROL);
+    assert!(!stage.model.leaving);
+    stage.press(KeyCode::Char('c'), CONTROL);
+    assert!(stage.model.leaving && stage.effects.contains(&Effect::Quit));
+}
+
+#[test]
+fn a_first_ctrl_c_is_forgotten_after_a_while() {
+    let mut stage = chat();
+    stage.press(KeyCode::Char('c'), CONTROL);
+    let (_, number) = stage.model.armed.unwrap();
+    stage.tell(Msg::Timer(Timer::Disarm(number)));
+    stage.press(KeyCode::Char('c'), CONTROL);
+    assert!(!stage.model.leaving);
+}
+
+#[test]
+fn esc_twice_shows_the_checkpoints_but_never_loses_what_was_written() {
+    let mut stage = chat();
+    stage.press(KeyCode::Esc, NONE);
+    stage.press(KeyCode::Esc, NONE);
+    assert!(matches!(stage.model.screen, Screen::Timeline(_)));
+    let mut stage = chat();
+    stage.type_text("draft");
+    stage.press(KeyCode::Esc, NONE);
+    assert_eq!(stage.model.chat.input.text(), "draft");
+    stage.press(KeyCode::Esc, NONE);
+    assert!(matches!(stage.model.screen, Screen::Chat) && stage.model.chat.input.is_empty());
+    stage.press(KeyCode::Up, NONE);
+    assert_eq!(stage.model.chat.input.text(), "draft");
+}
+
+#[test]
+fn up_and_down_walk_through_what_was_said_and_back_to_the_draft() {
+    let mut stage = empty();
+    stage.tell(Msg::History(vec!["newer".into(), "older".into()]));
+    stage.type_text("draft");
+    for expected in ["newer", "older", "older"] {
+        stage.press(KeyCode::Up, NONE);
+        assert_eq!(stage.model.chat.input.text(), expected);
+    }
+    for expected in ["newer", "draft", "draft"] {
+        stage.press(KeyCode::Down, NONE);
+        assert_eq!(stage.model.chat.input.text(), expected);
+    }
+}
+
+#[test]
+fn every_command_does_something_in_every_state() {
+    for spec in crate::command::COMMANDS {
+        for mut stage in [empty(), chat()] {
+            stage.effects.clear();
+            let sidebar = stage.model.sidebar;
+            stage.say(&format!("/{}", spec.name()));
+            let moved = !matches!(stage.model.screen, Screen::Chat) || !stage.model.modals.is_empty();
+            let told = stage.model.notice.is_some() || sidebar != stage.model.sidebar;
+            assert!(moved || told || !stage.effects.is_empty(), "/{} did nothing", spec.name());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_command_runs_it() {
+    for (code, modifiers, expected) in [
+        (KeyCode::F(1), NONE, "Help"),
+        (KeyCode::F(3), NONE, "Inspect"),
+        (KeyCode::F(4), NONE, "Branches"),
+        (KeyCode::Char('s'), CONTROL, "Sessions"),
+        (KeyCode::Char('t'), CONTROL, "Timeline"),
+        (KeyCode::Char('f'), CONTROL, "Search"),
+    ] {
+        let mut stage = chat();
+        stage.press(code, modifiers);
+        assert!(format!("{:?}", stage.model.screen).starts_with(expected), "{code:?}");
+        stage.press(KeyCode::Esc, NONE);
+        assert!(matches!(stage.model.screen, Screen::Chat), "Esc leads back from {expected}");
+    }
+}
+
+#[test]
+fn the_palette_runs_what_is_selected() {
+    let mut stage = chat();
+    stage.press(KeyCode::Char('p'), CONTROL);
+    stage.type_text("inspect");
+    stage.press(KeyCode::Enter, NONE);
+    assert!(matches!(stage.model.screen, Screen::Inspect(_)));
+    let mut stage = with_keys(KeyMode::Emacs);
+    stage.press(KeyCode::Char('x'), KeyModifiers::ALT);
+    assert!(matches!(stage.model.modals.last(), Some(Modal::Palette { .. })));
+}
+
+#[test]
+fn vim_normal_mode_does_not_type() {
+    let mut stage = with_keys(KeyMode::Vim);
+    stage.type_text("abc");
+    stage.press(KeyCode::Esc, NONE);
+    stage.type_text("xq");
+    assert_eq!(stage.model.chat.input.text(), "ab");
+    stage.press(KeyCode::Enter, NONE);
+    assert!(stage.effects.iter().any(|effect| matches!(effect, Effect::Send { text, .. } if text == "ab")));
+}
+
+#[test]
+fn an_approval_that_appears_while_one_types_is_not_given_by_accident() {
+    let mut stage = scenes()
+        .into_iter()
+        .find(|scene| scene.name == "approval")
+        .unwrap()
+        .stage(AppSettings::default(), (100, 30));
+    stage.effects.clear();
+    stage.type_text("a yes y approve");
+    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })), "it owns the focus");
+    assert!(stage.model.chat.input.is_empty());
+    stage.press(KeyCode::Enter, NONE);
+    assert!(stage.model.modals.is_empty());
+    assert!(!stage.effects.iter().any(|effect| matches!(effect, Effect::DecidePlugin { .. })));
+}
+
+#[test]
+fn an_approval_is_given_by_choosing_it() {
+    let mut stage = scenes()
+        .into_iter()
+        .find(|scene| scene.name == "approval")
+        .unwrap()
+        .stage(AppSettings::default(), (100, 30));
+    stage.press(KeyCode::Right, NONE);
+    stage.press(KeyCode::Right, NONE);
+    stage.press(KeyCode::Enter, NONE);
+    let approve = crate::parts::PluginDecision::Approve;
+    assert!(stage.effects.contains(&Effect::DecidePlugin { plugin: "word-count".into(), decision: approve }));
+}
+
+#[test]
+fn only_the_newest_question_is_answered_by_a_late_answer() {
+    let mut stage = chat();
+    stage.say("/search one");
+    let Some(Effect::Search { generation, .. }) = stage.effects.last().cloned() else {
+        panic!("{:?}", stage.effects)
+    };
+    stage.type_text("x");
+    let late = hfs_core::SearchResults { hits: Vec::new(), total: 99 };
+    stage.tell(Msg::Found { generation, result: Ok(late) });
+    assert!(!format!("{:?}", stage.picture().0).contains("99"));
+}
+
+#[test]
+fn deleting_the_open_session_begins_a_new_conversation() {
+    let mut stage = chat();
+    let session = stage.model.chat.conversation.session().unwrap();
+    stage.say("/delete");
+    stage.effects.clear();
+    stage.press(KeyCode::Enter, NONE);
+    assert_eq!(stage.effects, [Effect::Change(Change::Trash(session))]);
+    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Trashed { session }))));
+    assert_eq!(stage.model.chat.conversation.session(), None);
+}
+
+#[test]
+fn a_failure_is_told_with_its_hint() {
+    let mut stage = empty();
+    let failure =
+        Failure { kind: ErrorKind::NotFound, message: "no session".into(), hint: Some("try another".into()) };
+    stage.tell(Msg::Opened(Err(failure)));
+    assert_eq!(notice(&stage), "no session (try another)");
+}
+
+#[test]
+fn a_drag_marks_and_copies_and_a_click_does_not() {
+    let mut stage = chat();
+    let mouse = |kind, column| MouseEvent { kind, column, row: 3, modifiers: NONE };
+    stage.tell(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
+    stage.tell(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 3)));
+    assert!(!stage.effects.contains(&Effect::CopyMarked));
+    stage.tell(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
+    stage.tell(Msg::Mouse(mouse(MouseEventKind::Drag(MouseButton::Left), 9)));
+    stage.tell(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 9)));
+    assert!(stage.effects.contains(&Effect::CopyMarked));
+}
+
+#[test]
+fn an_idle_app_waits_for_nothing_but_what_ends_by_itself() {
+    let mut stage = chat();
+    stage.effects.clear();
+    for _ in 0..10 {
+        stage.tell(Msg::Timer(Timer::Spin));
+    }
+    assert!(stage.effects.is_empty(), "{:?}", stage.effects);
+}

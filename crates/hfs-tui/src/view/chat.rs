@@ -143,6 +143,9 @@ pub fn strip_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         keys.spans.insert(0, Span::raw("  "));
         lines.push(keys);
     }
+    if !lines.is_empty() {
+        lines.insert(0, Line::default());
+    }
     lines
 }
 

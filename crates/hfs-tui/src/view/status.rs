@@ -53,7 +53,7 @@ fn place(model: &Model, room: usize) -> Line<'static> {
     let branch = clip(&one_line(&model.chat.branch), 20);
     let name = clip(&one_line(name), room.saturating_sub(cells(&branch) + 4));
     let bold = theme.bar.patch(theme.accent).add_modifier(Modifier::BOLD);
-    Line::from(vec![Span::styled(format!(" {name}"), bold), Span::styled(format!(" ⎇ {branch}"), theme.bar)])
+    Line::from(vec![Span::styled(format!(" {name}"), bold), Span::styled(format!(" · {branch}"), theme.bar)])
 }
 
 /// From the least to the most important.
