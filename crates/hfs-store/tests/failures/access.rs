@@ -18,9 +18,9 @@ fn allow(path: &Path, mode: u32) {
 }
 
 /// Some may still read; then it is the first change that is refused.
-fn rename_everything(store: SqliteStore) -> StoreResult<()> {
+fn rename_everything(store: &SqliteStore) -> StoreResult<()> {
     let now = Drafts::new(2).now();
-    all_sessions(&store)?.iter().try_for_each(|session| store.rename_session(session.id, "lost", false, now))
+    all_sessions(store)?.iter().try_for_each(|session| store.rename_session(session.id, "lost", false, now))
 }
 
 fn may_write(path: &Path) -> bool {
@@ -76,7 +76,7 @@ fn a_store_that_may_not_be_written_to_is_refused_and_left_alone() {
     for (directory_mode, file_mode) in [(0o500, 0o400), (0o700, 0o400), (0o700, 0o000), (0o000, 0o600)] {
         allow(&path, file_mode);
         allow(&directory, directory_mode);
-        let opened = (!may_write(&path)).then(|| try_open(&path).and_then(rename_everything));
+        let opened = (!may_write(&path)).then(|| try_open(&path).and_then(|store| rename_everything(&store)));
         allow(&directory, 0o700);
         allow(&path, 0o600);
         match opened {
