@@ -16,9 +16,9 @@ use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, Piece, Speaker, 
 
 /// How many entries of its memory an agent is shown again, and keeps.
 const SHOWN: usize = 6;
-const KEPT: usize = 24;
+const KEPT: usize = 16;
 /// The most characters of one memory.
-const LONGEST_MEMORY: usize = 4_000;
+const LONGEST_MEMORY: usize = 2_000;
 
 /// What all agents of a run share.
 pub(super) struct Shared<'a> {

@@ -78,8 +78,14 @@ async fn decide(
     let id = &crew.config.id;
     let contested: Vec<&(String, Vec<String>)> =
         round.contests.iter().filter(|(_, claimants)| claimants.contains(id)).collect();
-    let Some(lead) = crew.lead().filter(|_| !contested.is_empty()) else {
+    if contested.is_empty() {
         return Vec::new();
+    }
+    let Some(lead) = crew.lead().filter(|_| crew.meter.left().is_ok()) else {
+        // Whoever cannot work any more does not stand in the way of those who can.
+        let concede =
+            |(section, _): &&(String, Vec<String>)| ((section.clone(), id.clone()), Stance::Concede);
+        return contested.iter().map(concede).collect();
     };
     let rivals = contested.iter().map(|(section, claimants)| {
         let others: Vec<&str> = claimants.iter().filter(|other| *other != id).map(String::as_str).collect();

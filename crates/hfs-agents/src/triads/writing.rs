@@ -121,7 +121,8 @@ pub(super) async fn execute(
         let mine = all.iter().filter(|assignment| assignment.triad == crew.config.id).cloned().collect();
         write(crew, shared, position, mine)
     });
-    let written: Written = join_all(writing).await.into_iter().flatten().collect();
+    let mut written: Written = join_all(writing).await.into_iter().flatten().collect();
+    take_over(&mut written, shared, standing).await;
     let mut sections: Vec<(String, String)> = Vec::new();
     for assignment in all {
         let text = written.iter().find(|(done, _)| *done == assignment).and_then(|(_, text)| text.clone());
@@ -140,6 +141,26 @@ pub(super) async fn execute(
         }
     }
     sections
+}
+
+/// What a triad could not write, the first other one that still can writes in its place.
+async fn take_over(written: &mut Written, shared: &Shared<'_>, standing: &[Standing<'_, '_>]) {
+    let missing = written.iter_mut().filter(|(_, text)| text.is_none());
+    let writing = missing.map(|(assignment, text)| async move {
+        let able = |(crew, _): &&Standing<'_, '_>| {
+            crew.config.id != assignment.triad && crew.lead().is_some() && crew.meter.left().is_ok()
+        };
+        let Some((crew, position)) = standing.iter().find(able).filter(|_| shared.meter.left().is_ok())
+        else {
+            return;
+        };
+        let message =
+            format!("{} could not write {:?}; {} does", assignment.triad, assignment.section, crew.config.id);
+        shared.stage.error(None, message);
+        let done = write(crew, shared, position, vec![assignment.clone()]).await;
+        *text = done.into_iter().find_map(|(_, text)| text);
+    });
+    join_all(writing).await;
 }
 
 /// What a triad had said before it could write no more.

@@ -13,5 +13,6 @@ mod recall;
 mod sound;
 mod support;
 mod triads;
+mod triads_cancel;
 mod triads_failures;
 mod triads_offline;
