@@ -92,6 +92,7 @@ pub fn retention_looks_at_times_and_at_one_session_only(scene: &Scene<'_>) {
     let (main, elsewhere) = (scene.main(), scene.main());
     let session = scene.session_of(main.branch);
     let other = scene.checkpoint(elsewhere, growing_state(1), 1);
+    let bytes = scene.store.info().unwrap().checkpoint_bytes;
     let newer = scene.checkpoint(main, growing_state(2), 1);
     let older = CheckpointDraft {
         created_at: hfs_core::Timestamp::UNIX_EPOCH,
@@ -102,7 +103,8 @@ pub fn retention_looks_at_times_and_at_one_session_only(scene: &Scene<'_>) {
     let none = scene.checkpoint(main, growing_state(4), 0);
     assert_eq!(listed(scene, session), []);
     expect_kind(scene.store.load_state(none.id), ErrorKind::NotFound);
-    scene.store.load_state(other.id).unwrap();
+    assert_eq!(scene.store.load_state(other.id).unwrap(), growing_state(1));
+    assert_eq!(scene.store.info().unwrap().checkpoint_bytes, bytes, "what is pruned takes no space");
 }
 
 pub fn a_pin_protects_while_it_is_there(scene: &Scene<'_>) {

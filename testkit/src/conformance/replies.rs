@@ -192,7 +192,9 @@ pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
     let settled = scene.store.settle_interrupted(None, scene.make.now()).unwrap();
     assert_eq!(settled, 0, "what was appended behind them has settled them");
     assert_eq!(scene.store.get_session(session).unwrap(), before);
-    assert!(scene.history(main.branch).iter().step_by(2).all(|left| left.status == MessageStatus::Interrupted));
+    assert!(
+        scene.history(main.branch).iter().step_by(2).all(|left| left.status == MessageStatus::Interrupted)
+    );
     assert_eq!(scene.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }
 

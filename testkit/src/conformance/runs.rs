@@ -43,8 +43,11 @@ pub fn runs_are_listed_by_their_beginning(scene: &Scene<'_>) {
     }
     let same_time = Run { started_at: runs[3].started_at, ..scene.make.run(main.branch) };
     scene.store.save_run(&same_time).unwrap();
+    let earliest = Run { started_at: hfs_core::Timestamp::UNIX_EPOCH, ..scene.make.run(side.branch) };
+    scene.store.save_run(&earliest).unwrap();
     scene.store.save_run(&scene.make.run(scene.main().branch)).unwrap();
-    let mut expected: Vec<_> = runs.iter().map(|run| run.id).collect();
+    let mut expected = vec![earliest.id];
+    expected.extend(runs.iter().map(|run| run.id));
     expected.push(same_time.id);
     assert_eq!(scene.another().list_runs(session).unwrap(), expected);
 }
