@@ -7,6 +7,10 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{ErrorDocument, Failure, Outcome};
 use crate::plain;
+use crate::table::shorten;
+
+/// Some tools keep whole paragraphs as a title.
+const LONGEST_NAME: usize = 60;
 
 /// What an import did.
 #[derive(Debug)]
@@ -136,7 +140,7 @@ impl Report {
         let plural = if done.messages == 1 { "" } else { "s" };
         let mut text = format!(
             "{id}{} ({verb}, {}, {} message{plural})\n",
-            plain::line(&done.name),
+            shorten(&plain::line(&done.name), LONGEST_NAME),
             plain::line(&done.format),
             done.messages
         );

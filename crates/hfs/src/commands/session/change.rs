@@ -8,7 +8,7 @@ use crate::plain;
 use crate::wire::SessionRow;
 
 pub fn rename(reference: &str, name: &str, context: &Context) -> Result<(), Failure> {
-    let name = plain::line(name);
+    let name = plain::line(name).split_whitespace().collect::<Vec<_>>().join(" ");
     if name.is_empty() {
         return Err(Failure::Refused {
             kind: ErrorKind::Invalid,

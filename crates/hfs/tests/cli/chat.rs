@@ -1,0 +1,159 @@
+//! `hfs chat`, against a model on loopback.
+
+use std::time::Duration;
+
+use testkit::model_server::{ModelServer, Script};
+
+use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
+
+#[test]
+fn the_reply_streams_and_both_are_saved() {
+    let server = ModelServer::start();
+    server.then(Script::pieces(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
+    let hfs = hfs_with(&server);
+    let told = hfs.run(&["chat", "hi"]).ok();
+    assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("Hello there\nand more\n", ""));
+    let session = shown(&hfs, "@");
+    assert_eq!(text(&session["messages"][0]), "hi");
+    assert_eq!(text(&session["messages"][1]), "Hello there\nand more");
+    assert_eq!(session["messages"][1]["status"], "complete");
+    assert_eq!(session["messages"][1]["model"], "test-model");
+    assert_eq!(server.requests()[0].headers["authorization"], "Bearer test-key-0123456789");
+}
+
+#[test]
+fn a_session_goes_on_by_name_and_as_the_newest_with_its_history() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("so be it"));
+    let hfs = hfs_with(&server);
+    let _ = hfs.run(&["chat", "first words"]).ok();
+    let _ = hfs.run(&["session", "rename", "@", "work"]).ok();
+    let _ = hfs.run(&["chat", "-s", "work", "second words"]).ok();
+    let _ = hfs.command(&["chat", "-c", "-"]).stdin("third words\n").run().ok();
+    let _ = hfs.command(&["chat", "-c"]).stdin("fourth words\n").run().ok();
+    assert_eq!(shown(&hfs, "work")["messages"].as_array().unwrap().len(), 8);
+    let asked = server.requests().pop().unwrap().prompt();
+    for words in ["first", "second", "third", "fourth"] {
+        assert!(asked.contains(words), "{asked}");
+    }
+    let _ = hfs.run(&["chat", "-c", "-s", "work", "x"]).fails_with(2);
+}
+
+#[test]
+fn the_document_has_the_fields_that_scripts_rely_on() {
+    let server = ModelServer::start();
+    server.then(Script::text("done"));
+    let hfs = hfs_with(&server);
+    let told = hfs.run(&["chat", "--json", "hi"]).ok();
+    let document = told.json();
+    assert_eq!(fields(&document), ["session", "branch", "message", "run"]);
+    assert_eq!(document["branch"], "main");
+    assert_eq!(text(&document["message"]), "done");
+    assert_eq!(fields(&document["run"]), ["id", "snapshot"]);
+    assert_eq!(document["run"]["snapshot"]["run_id"], document["run"]["id"]);
+    assert_eq!(told.stderr, "");
+}
+
+#[test]
+fn ctrl_c_ends_the_reply_and_keeps_what_has_arrived() {
+    let server = ModelServer::start();
+    server.then(Script::pieces(["half of it\n"]).then_hang());
+    let hfs = hfs_with(&server);
+    let running = hfs.command(&["chat", "hi"]).spawn();
+    let _ = running.wait_for_line("half of it");
+    running.interrupt();
+    let told = running.wait().fails_with(130);
+    assert!(told.stderr.contains("what had arrived is kept"), "{}", told.told());
+    let session = shown(&hfs, "@");
+    let reply = &session["messages"][1];
+    assert_eq!((text(reply), reply["status"].as_str()), ("half of it\n", Some("interrupted")));
+    let shown = hfs.run(&["session", "show", "@"]).ok().stdout;
+    assert!(shown.contains("interrupted"), "{shown}");
+}
+
+#[test]
+fn an_overloaded_provider_is_asked_again() {
+    let server = ModelServer::start();
+    server.then(Script::status(429, "slow down").header("retry-after", "0"));
+    server.then(Script::status(500, "oops"));
+    server.then(Script::text("third time lucky"));
+    let hfs = hfs_with(&server);
+    assert_eq!(hfs.run(&["chat", "hi"]).ok().stdout, "third time lucky\n");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_refused_key_is_denied_and_not_repeated() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::status(401, "bad key test-key-0123456789"));
+    let hfs = hfs_with(&server);
+    let told = hfs.run(&["chat", "hi", "--json"]).fails_with(5);
+    assert_eq!(told.json_error()["kind"], "denied");
+    assert!(!told.stderr.contains("0123456789"), "{}", told.told());
+    assert_eq!(told.json()["message"]["status"], "interrupted", "the message is saved and can be sent again");
+}
+
+#[test]
+fn a_reply_that_breaks_off_is_kept_and_marked() {
+    for (script, kind, code) in [
+        (Script::pieces(["a beginning"]).then_break(), "unavailable", 8),
+        (Script::pieces(["a beginning"]).then_garbage(), "unavailable", 8),
+        (Script::pieces(["a beginning"]).then_stop(), "unavailable", 8),
+    ] {
+        let server = ModelServer::start();
+        server.then(script);
+        let hfs = hfs_with(&server);
+        let told = hfs.run(&["chat", "hi", "--json"]).fails_with(code);
+        assert_eq!(told.json_error()["kind"], kind, "{}", told.told());
+        let reply = shown(&hfs, "@")["messages"][1].clone();
+        assert_eq!((text(&reply), reply["status"].as_str()), ("a beginning", Some("interrupted")));
+        let plain = hfs.run(&["session", "show", "@"]).ok().stdout;
+        assert!(plain.contains("ended early"), "{plain}");
+    }
+}
+
+#[test]
+fn the_offline_agent_says_that_it_answers_and_why() {
+    let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let told = hfs.run(&["chat", "hi"]).ok();
+    assert!(told.stderr.starts_with("recall: ") && told.stderr.contains("key"), "{}", told.told());
+    assert_eq!(hfs.run(&["-q", "chat", "-c", "hi"]).ok().stderr, "");
+}
+
+#[test]
+fn a_reply_whose_reader_has_left_is_saved_whole() {
+    let server = ModelServer::start();
+    let pieces: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
+    server.then(Script::pieces(pieces.clone()));
+    let hfs = hfs_with(&server);
+    let mut child = hfs
+        .command(&["chat", "hi"])
+        .to_command()
+        .stdout(std::process::Stdio::piped())
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(text(&shown(&hfs, "@")["messages"][1]), pieces.concat());
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_saved() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "-s", "nowhere", "hi"]).fails_with(3);
+    let _ = hfs.run(&["chat", "-c", "hi"]).fails_with(3);
+    let _ = hfs.command(&["chat", "hi"]).env("HFS_AGENT", "assistant").run().fails_with(8);
+    let told = hfs
+        .command(&["chat", "hi"])
+        .env("HFS_AGENT", "assistant")
+        .env("HFS_PROVIDER", "anthropic")
+        .run()
+        .fails_with(5);
+    insta::assert_snapshot!(scrubbed(&hfs, &told), @r"
+    --- stderr
+    error: Anthropic is configured, but its key is not in the environment
+    hint: set ANTHROPIC_API_KEY
+    ");
+    assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
+}

@@ -1,0 +1,101 @@
+//! `hfs import`
+
+use serde_json::{Value, json};
+use testkit::cli::Hfs;
+
+use crate::{fields, hfs, scrubbed};
+
+fn write(hfs: &Hfs, name: &str, document: &Value) {
+    std::fs::write(hfs.project().join(name), document.to_string()).unwrap();
+}
+
+fn conversation(count: usize) -> Value {
+    let messages: Vec<Value> =
+        (0..count).map(|n| json!({"role": if n % 2 == 0 { "user" } else { "assistant" }, "content": format!("text {n}")})).collect();
+    json!({ "messages": messages })
+}
+
+#[test]
+fn one_bad_file_costs_one_file() {
+    let hfs = hfs();
+    write(&hfs, "good.json", &conversation(4));
+    std::fs::write(hfs.project().join("bad.json"), "this is no transcript\n").unwrap();
+    let told = hfs.run(&["import", "bad.json", "good.json", "missing.json"]).fails_with(6);
+    insta::assert_snapshot!(scrubbed(&hfs, &told), @r"
+    [short-1] text 0 - [time] (new, hfs, 4 messages)
+    1 session imported, 2 failed (4 messages)
+    --- stderr
+    error: cannot read [project]/missing.json
+      because: No such file or directory (os error 2)
+    error: [project]/bad.json is not a transcript that hfs can read: it holds no JSON records and no database that is known
+    hint: name the format with --format if you know it; `hfs import --help` lists them
+    ");
+    let list = hfs.run(&["session", "list", "--all", "--json"]).ok().json();
+    assert_eq!(list["sessions"][0]["messages"], 4);
+}
+
+#[test]
+fn the_report_has_the_fields_that_scripts_rely_on() {
+    let hfs = hfs();
+    write(&hfs, "good.json", &conversation(4));
+    std::fs::write(hfs.project().join("bad.json"), "this is no transcript\n").unwrap();
+    let report = hfs.run(&["import", "--json", "good.json", "bad.json"]).fails_with(6).json();
+    assert_eq!(fields(&report), ["imported", "skipped", "failed"]);
+    let done = &report["imported"][0];
+    for field in ["file", "format", "session", "name", "messages", "branches", "report"] {
+        assert!(!done[field].is_null(), "{field}");
+    }
+    assert_eq!(fields(&done["report"]), ["records", "mapped", "opaque", "dropped", "warnings"]);
+    assert_eq!(fields(&report["failed"][0]), ["file", "error"]);
+    assert_eq!(report["failed"][0]["error"]["kind"], "invalid");
+    let again = hfs.run(&["import", "--json", "good.json"]).ok().json();
+    assert_eq!(
+        (again["imported"].as_array().unwrap().len(), fields(&again["skipped"][0])),
+        (0, vec!["file", "reason"])
+    );
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let hfs = hfs();
+    write(&hfs, "good.json", &conversation(4));
+    let told = hfs.run(&["import", "--dry-run", "good.json"]).ok();
+    assert!(told.stdout.contains("nothing was written"), "{}", told.told());
+    assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["messages"], 0);
+}
+
+#[test]
+fn a_directory_standard_input_and_a_named_format_are_taken() {
+    let hfs = hfs();
+    std::fs::create_dir(hfs.project().join("deep")).unwrap();
+    write(&hfs, "deep/one.json", &conversation(2));
+    write(&hfs, "two.json", &conversation(6));
+    std::fs::write(hfs.project().join("notes.txt"), "not a transcript").unwrap();
+    let report = hfs.run(&["import", "--json", "."]).ok().json();
+    assert_eq!(report["imported"].as_array().unwrap().len(), 2);
+    let document = conversation(8).to_string();
+    let report =
+        hfs.command(&["import", "--json", "-", "--format", "hfs"]).stdin(&document).run().ok().json();
+    assert_eq!(report["imported"][0]["messages"], 8);
+    let _ = hfs.run(&["import", "--format", "word", "two.json"]).fails_with(2);
+    std::fs::create_dir(hfs.project().join("empty")).unwrap();
+    let report = hfs.run(&["import", "--json", "empty"]).ok().json();
+    assert_eq!(report["skipped"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_imported_session_belongs_to_the_project_of_its_directory() {
+    let hfs = hfs();
+    let git = hfs.project().join(".git");
+    std::fs::create_dir(&git).unwrap();
+    std::fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    std::fs::write(git.join("config"), "[remote \"origin\"]\n\turl = https://example.com/a/b\n").unwrap();
+    let line = json!({
+        "type": "user", "uuid": "11111111-1111-4111-8111-111111111111", "parentUuid": null,
+        "sessionId": "22222222-2222-4222-8222-222222222222", "cwd": hfs.project(), "version": "2.0.0",
+        "timestamp": "2026-02-01T10:00:00.000Z", "message": {"role": "user", "content": "an old question"},
+    });
+    let _ = hfs.command(&["import", "-"]).stdin(format!("{line}\n")).run().ok();
+    let list = hfs.run(&["session", "list", "--json"]).ok().json();
+    assert_eq!(list["sessions"][0]["project"]["repository"], "example.com/a/b");
+}

@@ -1,0 +1,44 @@
+//! `hfs search`
+
+use crate::{fields, hfs};
+
+#[test]
+fn what_was_said_is_found_and_the_document_says_where() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "the zebra crossed the road"]).ok();
+    let _ = hfs.run(&["chat", "an ostrich did not"]).ok();
+    let found = hfs.run(&["search", "zebra", "--role", "user", "--json"]).ok().json();
+    assert_eq!(fields(&found), ["hits", "total"]);
+    assert_eq!(found["total"], 1);
+    let hit = &found["hits"][0];
+    assert_eq!(
+        fields(hit),
+        ["session", "session_name", "branch", "message", "seq", "role", "created_at", "snippet"]
+    );
+    assert_eq!((hit["seq"].as_u64(), hit["branch"].as_str()), (Some(1), Some("main")));
+    assert!(hit["snippet"].as_str().unwrap().contains("the zebra crossed"));
+
+    let count = |arguments: &[&str]| {
+        let arguments: Vec<&str> =
+            ["search", "--json", "--role", "user"].iter().chain(arguments).copied().collect();
+        hfs.run(&arguments).ok().json()["total"].as_u64().unwrap()
+    };
+    assert_eq!(count(&["\"crossed the\""]), 1);
+    assert_eq!(count(&["\"the crossed\""]), 0);
+    assert_eq!(count(&["ostri*"]), 1);
+    assert_eq!(count(&["zebra", "ostrich"]), 0);
+    assert_eq!(count(&["zebra", "--since", "1h"]), 1);
+    assert_eq!(count(&["zebra", "--since", "2999-01-01"]), 0);
+    assert_eq!(count(&["zebra", "--session", "@"]), 0);
+    assert_eq!(count(&["zebra", "--session", "@-1"]), 1);
+}
+
+#[test]
+fn no_text_is_a_syntax_error() {
+    let hfs = hfs();
+    for text in
+        ["\"", "*", "AND OR NOT", "a:b(c", "--", "' OR 1=1", "\u{0}x"].map(|text| text.replace('\0', ""))
+    {
+        let _ = hfs.command(&["search", "--"]).arg(&text).run().ok();
+    }
+}

@@ -1,0 +1,167 @@
+//! `hfs session`
+
+use crate::{fields, hfs, scrubbed, shown};
+
+#[test]
+fn a_list_shows_this_projects_sessions_and_knows_of_others() {
+    let hfs = hfs();
+    insta::assert_snapshot!(scrubbed(&hfs, &hfs.run(&["session", "list"]).ok()), @r#"
+    --- stderr
+    no sessions yet: `hfs chat "..."` begins one, `hfs import PATH` takes in what other tools wrote
+    "#);
+    let _ = hfs.run(&["chat", "Fix the login bug"]).ok();
+    let _ = hfs.run(&["chat", "Write a parser"]).ok();
+    insta::assert_snapshot!(scrubbed(&hfs, &hfs.run(&["session", "ls"]).ok()), @r"
+    ID      NAME                                  MESSAGES  UPDATED
+    [short-1]  Write a parser - [time]            2  [ago]
+    [short-2]  Fix the login bug - [time]         2  [ago]
+    --- stderr
+    ");
+    let elsewhere = hfs.command(&["sessions", "list"]).in_folder(hfs.home()).run().ok();
+    assert!(elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"), "{}", elsewhere.told());
+    let all = hfs.command(&["session", "list", "--all"]).in_folder(hfs.home()).run().ok();
+    assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.told());
+}
+
+#[test]
+fn the_same_repository_is_the_same_project_in_every_clone() {
+    let hfs = hfs();
+    for (folder, remote) in [("one", "git@example.com:a/b.git"), ("two", "https://me:secret@example.com/a/b")]
+    {
+        let git = hfs.home().join(folder).join(".git");
+        std::fs::create_dir_all(&git).unwrap();
+        std::fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        std::fs::write(git.join("config"), format!("[remote \"origin\"]\n\turl = {remote}\n")).unwrap();
+        let _ = hfs.command(&["chat", folder]).in_folder(hfs.home().join(folder)).run().ok();
+    }
+    let list =
+        hfs.command(&["session", "list", "--json"]).in_folder(hfs.home().join("one")).run().ok().json();
+    assert_eq!(list["sessions"].as_array().unwrap().len(), 2);
+    assert_eq!(list["sessions"][0]["project"]["repository"], "example.com/a/b");
+}
+
+#[test]
+fn pages_follow_each_other_by_their_cursor() {
+    let hfs = hfs();
+    for number in 0..5 {
+        let _ = hfs.run(&["chat", &format!("number {number}")]).ok();
+    }
+    let mut names = Vec::new();
+    let mut cursor: Option<String> = None;
+    for _ in 0..3 {
+        let mut arguments = vec!["session", "list", "--json", "-n", "2"];
+        if let Some(cursor) = &cursor {
+            arguments.extend(["--after", cursor]);
+        }
+        let page = hfs.run(&arguments).ok().json();
+        for session in page["sessions"].as_array().unwrap() {
+            names.push(session["name"].as_str().unwrap()[..8].to_owned());
+        }
+        cursor = page["next"].as_str().map(str::to_owned);
+    }
+    assert_eq!(names, ["number 4", "number 3", "number 2", "number 1", "number 0"]);
+    assert_eq!(cursor, None);
+    let _ = hfs.run(&["session", "list", "--after", "nonsense"]).fails_with(6);
+}
+
+#[test]
+fn the_documents_have_the_fields_that_scripts_rely_on() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let list = hfs.run(&["session", "list", "--json"]).ok().json();
+    assert_eq!(fields(&list), ["sessions", "next"]);
+    let session = [
+        "id",
+        "short_id",
+        "name",
+        "created_at",
+        "updated_at",
+        "messages",
+        "branches",
+        "checkpoints",
+        "branch",
+        "project",
+    ];
+    assert_eq!(fields(&list["sessions"][0]), session);
+    let show = shown(&hfs, "@");
+    assert_eq!(fields(&show), ["session", "branches", "messages"]);
+    assert_eq!(fields(&show["session"]), session);
+    assert_eq!(fields(&show["branches"][0]), ["id", "name", "parent", "forked_at", "head", "current"]);
+    assert_eq!(show["branches"][0]["current"], true);
+    assert_eq!(
+        fields(&show["messages"][0]),
+        ["id", "seq", "role", "status", "created_at", "agent", "model", "parts", "usage"]
+    );
+    assert_eq!(show["messages"][0]["parts"], serde_json::json!([{"type": "text", "text": "hello"}]));
+    assert!(show["messages"][0]["created_at"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn a_session_is_found_by_id_short_id_name_and_age() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "first"]).ok();
+    let _ = hfs.run(&["chat", "second"]).ok();
+    let _ = hfs.run(&["session", "rename", "@-1", "The  first\none"]).ok();
+    let first = shown(&hfs, "The first one");
+    let id = first["session"]["id"].as_str().unwrap();
+    let short = first["session"]["short_id"].as_str().unwrap();
+    for reference in [id, short, &short[..6], "@"] {
+        // Being renamed counts as a change.
+        let found = shown(&hfs, reference);
+        assert_eq!(found["session"]["name"], "The first one", "{reference}");
+    }
+    let _ = hfs.run(&["session", "rename", "@-1", "The first one"]).ok();
+    let told = hfs.run(&["session", "show", "The first one", "--json"]).fails_with(4);
+    assert_eq!(told.json_error()["kind"], "conflict");
+}
+
+#[test]
+fn a_deleted_session_comes_back_and_a_purged_one_does_not() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "precious"]).ok();
+    let told = hfs.run(&["session", "rm", "@"]).ok();
+    assert!(told.stderr.contains("hfs session restore"), "{}", told.told());
+    let _ = hfs.run(&["session", "show", "@"]).fails_with(3);
+    let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
+    let id = trash["sessions"][0]["id"].as_str().unwrap().to_owned();
+    let back = hfs.run(&["session", "restore", &id, "--json"]).ok().json();
+    assert_eq!(back["session"]["id"], id.as_str());
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 2);
+
+    let _ = hfs.run(&["session", "delete", &id]).ok();
+    let _ = hfs.run(&["session", "delete", "--purge", &id]).ok();
+    let _ = hfs.run(&["session", "restore", &id]).fails_with(3);
+    assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["messages"], 0);
+}
+
+#[test]
+fn what_is_in_the_trash_stays_for_as_long_as_the_user_wants() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "one"]).ok();
+    let _ = hfs.run(&["chat", "two"]).ok();
+    let _ = hfs.run(&["session", "delete", "@"]).ok();
+    let _ = hfs.run(&["session", "delete", "@"]).ok();
+    let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
+    assert_eq!(trash["sessions"].as_array().unwrap().len(), 2, "thirty days are not over");
+}
+
+#[test]
+fn a_long_session_shows_its_newest_page_and_any_other() {
+    let hfs = hfs();
+    let messages: Vec<_> =
+        (1..=120).map(|n| serde_json::json!({"role": "user", "content": format!("word{n}")})).collect();
+    let document = serde_json::json!({ "messages": messages }).to_string();
+    let _ = hfs.command(&["import", "-"]).stdin(&document).run().ok();
+    let page = hfs.run(&["session", "show", "@"]).ok().stdout;
+    assert!(page.contains("word120") && page.contains("word71") && !page.contains("word70\n"), "{page}");
+    assert!(page.contains("70 earlier") && page.contains("--at 70"), "{page}");
+    let page = hfs.run(&["session", "show", "@", "--at", "3", "-n", "2"]).ok().stdout;
+    assert!(page.contains("word3") && page.contains("word2") && !page.contains("word1\n"), "{page}");
+    let all = hfs.run(&["session", "show", "@", "--all"]).ok().stdout;
+    assert!(all.contains("word1\n") && all.contains("word120"));
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 120);
+    let some = hfs.run(&["session", "show", "@", "--json", "-n", "3"]).ok().json();
+    let seqs: Vec<_> =
+        some["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [118, 119, 120]);
+}

@@ -1,0 +1,109 @@
+//! `hfs store` and `hfs doctor`
+
+use crate::{fields, hfs};
+
+#[test]
+fn the_store_tells_about_itself() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let info = hfs.run(&["store", "info", "--json"]).ok().json();
+    assert_eq!(
+        fields(&info),
+        [
+            "url",
+            "backend",
+            "schema_version",
+            "sessions",
+            "messages",
+            "checkpoints",
+            "bytes",
+            "checkpoint_bytes"
+        ]
+    );
+    assert_eq!((info["sessions"].as_u64(), info["messages"].as_u64()), (Some(1), Some(2)));
+    let verified = hfs.run(&["store", "verify", "--json"]).ok().json();
+    assert_eq!(fields(&verified), ["ok", "checked", "problems"]);
+    assert_eq!((verified["ok"].as_bool(), verified["checked"]["messages"].as_u64()), (Some(true), Some(2)));
+    assert_eq!(hfs.run(&["store", "repair", "--json"]).ok().json()["repaired"], serde_json::json!([]));
+    let _ = hfs.run(&["store", "vacuum"]).ok();
+}
+
+#[test]
+fn a_backup_is_a_store_of_its_own_and_overwrites_nothing() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let told = hfs.run(&["store", "backup", "copy.db", "--json"]).ok().json();
+    assert_eq!(fields(&told), ["file", "bytes"]);
+    let _ = hfs.run(&["store", "backup", "copy.db"]).fails_with(4);
+    let _ = hfs.run(&["session", "delete", "--purge", "@"]).ok();
+    let copied = hfs.run(&["--store", "sqlite:copy.db", "session", "show", "@", "--json"]).ok().json();
+    assert_eq!(copied["messages"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let hfs = hfs();
+    for number in 0..20 {
+        let text = format!("message {number} {}", "of some length ".repeat(200));
+        let _ = hfs.run(&["chat", &text]).ok();
+    }
+    // The log is written back, so that the damage below is what is read.
+    let _ = hfs.run(&["store", "vacuum"]).ok();
+    let path = hfs.hfs_home().join("hfs.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    for byte in &mut bytes[middle..middle + 20_000] {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let told = hfs.run(&["store", "verify"]).fails_with(7);
+    assert!(!told.stdout.contains("everything is in order"), "{}", told.told());
+}
+
+#[cfg(unix)]
+#[test]
+fn everything_that_is_made_belongs_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let hfs = hfs();
+    let _ = hfs.run(&["-v", "chat", "hello"]).ok();
+    let _ = hfs.run(&["config", "set", "model", "x"]).ok();
+    let mut pending = vec![hfs.hfs_home()];
+    let mut seen = 0;
+    while let Some(path) = pending.pop() {
+        let metadata = std::fs::metadata(&path).unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        if metadata.is_dir() {
+            pending.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 4, "the home, the store, the configuration and the log");
+}
+
+#[test]
+fn the_log_holds_no_words_and_no_key() {
+    let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
+    let _ = hfs.run(&["-v", "chat", "xylophone secret"]).ok();
+    let log = std::fs::read_to_string(hfs.hfs_home().join("logs/hfs.log")).unwrap();
+    assert!(log.contains("started") && !log.contains("xylophone") && !log.contains("sesame"), "{log}");
+}
+
+#[test]
+fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
+    let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
+    let told = hfs.run(&["doctor"]).ok();
+    assert!(told.stdout.contains("OPENAI_API_KEY set") && !told.stdout.contains("sesame"), "{}", told.told());
+    let document = hfs.run(&["doctor", "--json"]).ok().json();
+    assert_eq!(document["ok"], true);
+    let names: Vec<_> =
+        document["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["home", "config", "store", "schema", "disk space", "agent", "keys", "transcripts", "terminal"]
+    );
+
+    std::fs::write(hfs.hfs_home().join("config.yaml"), "model: a\noutput_mode: loud\n").unwrap();
+    let told = hfs.run(&["doctor"]).fails_with(6);
+    assert!(told.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", told.told());
+}
