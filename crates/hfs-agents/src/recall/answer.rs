@@ -41,7 +41,13 @@ pub(super) fn pieces(question: &Question, found: &Found, store_is_empty: bool) -
             format!("{SET_UP}\n"),
         ];
     }
-    let mut pieces = vec![format!("From your saved sessions, for {searched}:\n\n")];
+    let best = found.passages.iter().map(|passage| passage.stretch.covers.len()).max().unwrap_or(0);
+    let opening = if 2 * best <= question.terms.len() && question.terms.len() > 2 {
+        format!("Nothing in your saved sessions has most of {searched}. The nearest that there is:\n\n")
+    } else {
+        format!("From your saved sessions, for {searched}:\n\n")
+    };
+    let mut pieces = vec![opening];
     pieces.extend((1..).zip(&found.passages).map(|(number, passage)| entry(number, passage)));
     let messages = if found.total == 1 {
         "1 message matches".to_owned()

@@ -19,14 +19,16 @@ pub(crate) struct Stretch {
     pub covers: BTreeSet<usize>,
     /// How many of the question's phrases occur.
     pub phrases: usize,
+    /// Whether somebody said it; otherwise it was thought, or came from a tool.
+    pub is_said: bool,
 }
 
 /// The stretch of the message that covers most of the question; the earliest of equals.
 pub(crate) fn best_stretch(message: &Message, question: &Question) -> Option<Stretch> {
     let mut best: Option<Stretch> = None;
-    for text in message.parts.iter().filter_map(readable) {
+    for (text, is_said) in message.parts.iter().filter_map(readable) {
         for window in windows(beginning(text, LOOKED_AT)) {
-            let stretch = measure(window, question);
+            let stretch = Stretch { is_said, ..measure(window, question) };
             let better = best.as_ref().is_none_or(|best| {
                 (stretch.phrases, stretch.covers.len()) > (best.phrases, best.covers.len())
             });
@@ -38,11 +40,12 @@ pub(crate) fn best_stretch(message: &Message, question: &Question) -> Option<Str
     best
 }
 
-/// What of a part a person would read.
-fn readable(part: &Part) -> Option<&str> {
+/// What of a part a person would read, and whether it was said.
+fn readable(part: &Part) -> Option<(&str, bool)> {
     match part {
-        Part::Text { text } | Part::Thinking { text, .. } => Some(text),
-        Part::ToolResult { output, .. } => Some(output),
+        Part::Text { text } => Some((text, true)),
+        Part::Thinking { text, .. } => Some((text, false)),
+        Part::ToolResult { output, .. } => Some((output, false)),
         Part::ToolCall { .. } | Part::Attachment { .. } | Part::Opaque { .. } => None,
     }
 }
@@ -94,7 +97,7 @@ fn measure(window: &str, question: &Question) -> Stretch {
         words(&lower).filter_map(|word| question.terms.iter().position(|term| term.fits(word))).collect();
     let flat = lower.split_whitespace().collect::<Vec<_>>().join(" ");
     let phrases = question.phrases.iter().filter(|phrase| flat.contains(phrase.as_str())).count();
-    Stretch { text: window.trim_end().to_owned(), covers, phrases }
+    Stretch { text: window.trim_end().to_owned(), covers, phrases, is_said: false }
 }
 
 /// How much two texts have in common: the share of three-word sequences that both have, from 0 to 1.

@@ -1,8 +1,11 @@
 //! From a question to the passages that answer it best.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use hfs_core::{Message, MessageId, MessageRange, Part, Role, SearchHit, SearchQuery, Store, StoreResult};
+use hfs_core::{
+    Message, MessageId, MessageRange, Part, Role, SearchHit, SearchQuery, SessionId, Store, StoreResult,
+};
 
 use super::passage::{Stretch, best_stretch, likeness};
 use super::question::Question;
@@ -12,6 +15,8 @@ use super::{ID, OFFLINE_AGENTS};
 const CANDIDATES: u32 = 60;
 /// How alike two passages are when only one of them is shown.
 const SAME: f64 = 0.7;
+/// So many passages of one session come before those of others.
+const OF_ONE_SESSION: usize = 3;
 /// An age at which the bonus for what is recent has fallen to a third.
 const RECENT_DAYS: f64 = 90.0;
 
@@ -72,7 +77,7 @@ pub(crate) fn retrieve(
         }
     }
     rank(&mut passages, question);
-    let mut passages = merge(passages);
+    let mut passages = spread(merge(passages));
     passages.truncate(most);
     for passage in &mut passages {
         passage.reply = reply_after(store, &passage.hit)?;
@@ -107,6 +112,7 @@ fn rank(passages: &mut [Passage], question: &Question) {
             + count(passage.stretch.phrases)
             + 0.8 * (passage.hit.score / best_score).clamp(0.0, 1.0)
             + voice
+            + if passage.stretch.is_said { 0.5 } else { 0.0 }
             + if asked_for { 0.5 } else { 0.0 }
             + 0.2 * recency;
     }
@@ -130,6 +136,18 @@ fn merge(passages: Vec<Passage>) -> Vec<Passage> {
         }
     }
     kept
+}
+
+/// Passages of a session beyond its best few come after the best of the others.
+fn spread(passages: Vec<Passage>) -> Vec<Passage> {
+    let mut shown: BTreeMap<SessionId, usize> = BTreeMap::new();
+    let (mut first, rest): (Vec<_>, Vec<_>) = passages.into_iter().partition(|passage| {
+        let count = shown.entry(passage.hit.session).or_default();
+        *count += 1;
+        *count <= OF_ONE_SESSION
+    });
+    first.extend(rest);
+    first
 }
 
 /// What was answered to a user's message, in short.

@@ -128,6 +128,36 @@ async fn what_was_said_many_times_is_quoted_once() {
 }
 
 #[tokio::test]
+async fn what_was_said_comes_before_what_a_tool_put_out_and_one_session_does_not_crowd_out_the_others() {
+    let store = empty_store();
+    let output =
+        Part::ToolResult { id: "1".into(), output: "zanzibar migration log".into(), is_error: false };
+    let mut long: Vec<MessageDraft> = vec![MessageDraft::new(Role::Tool, vec![output], at(9))];
+    for word in ["amber", "birch", "cedar", "delta", "ember", "fjord"] {
+        long.push(said(Role::User, &format!("the zanzibar migration needs {word}, {word} and {word}"), 9));
+    }
+    save(&*store, "Long", &long);
+    save(&*store, "Short", &[said(Role::User, "zanzibar on friday", 2)]);
+    let (heard, _) = run(&Recall::new(store), question("zanzibar migration")).await;
+    let text = heard.text();
+    let before_the_other = text.split("on friday").next().unwrap();
+    assert_eq!(before_the_other.matches("migration needs").count(), 3, "{text}");
+    assert_eq!(text.matches("migration needs").count(), 4, "{text}");
+    assert!(!text.contains("migration log"), "{text}");
+}
+
+#[tokio::test]
+async fn matches_of_little_of_a_question_are_not_passed_off_as_an_answer() {
+    let (store, _) = furnished();
+    let (heard, _) = run(&Recall::new(store), question("login through xylophone quartz")).await;
+    assert!(
+        heard.text().starts_with("Nothing in your saved sessions has most of *login*"),
+        "{}",
+        heard.text()
+    );
+}
+
+#[tokio::test]
 async fn an_empty_store_and_a_search_in_vain_say_what_to_do() {
     let (heard, outcome) = run(&Recall::new(empty_store()), question("login?")).await;
     assert!(outcome.is_ok());
