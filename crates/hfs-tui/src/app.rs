@@ -9,7 +9,7 @@ mod terminal;
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -98,15 +98,8 @@ impl App {
     async fn live(&mut self) -> Result<(), TuiError> {
         while !self.over {
             match self.wait().await {
-                Happening::Event(Some(Ok(event))) => {
-                    self.event(event).await?;
-                    // A paste without brackets, a held key: all of it before the next picture.
-                    for _ in 0..BATCH {
-                        let next = self.events.as_mut().and_then(|events| events.next().now_or_never());
-                        let Some(Some(Ok(event))) = next else { break };
-                        self.event(event).await?;
-                    }
-                }
+                // One at a time: polling the stream for more would cost it the waker that ends the wait.
+                Happening::Event(Some(Ok(event))) => self.event(event).await?,
                 // The terminal is gone.
                 Happening::Event(_) => self.message(Msg::Terminate).await?,
                 Happening::Message(Some(message)) => {

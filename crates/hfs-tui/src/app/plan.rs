@@ -13,7 +13,8 @@ const REST: u32 = 3;
 #[derive(Debug)]
 pub struct Plan {
     last: Instant,
-    /// The pause after the last picture.
+    /// What the last picture cost, and the pause behind it.
+    cost: Duration,
     pause: Duration,
     due: Option<Instant>,
 }
@@ -21,7 +22,7 @@ pub struct Plan {
 impl Plan {
     /// The first picture is due at once.
     pub fn new(now: Instant) -> Self {
-        Self { last: now, pause: Duration::ZERO, due: Some(now) }
+        Self { last: now, cost: Duration::ZERO, pause: Duration::ZERO, due: Some(now) }
     }
 
     /// When the next picture is due; `None` while nothing has changed.
@@ -38,14 +39,15 @@ impl Plan {
 
     /// Somebody waits for the next picture.
     pub fn hurry(&mut self, now: Instant) {
-        let soon = now.max(self.last + FRAME / 4);
+        let soon = now.max(self.last + self.cost.max(FRAME / 4));
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     /// A picture was drawn.
     pub fn drawn(&mut self, begun: Instant, now: Instant) {
         self.last = now;
-        self.pause = FRAME.max((now - begun) * REST);
+        self.cost = now - begun;
+        self.pause = FRAME.max(self.cost * REST);
         self.due = None;
     }
 }
@@ -74,6 +76,6 @@ mod tests {
         assert_eq!(plan.due(), Some(due));
         assert_eq!(due - drawn, Duration::from_millis(120));
         plan.hurry(drawn + Duration::from_millis(6));
-        assert_eq!(plan.due(), Some(drawn + Duration::from_millis(6)));
+        assert_eq!(plan.due(), Some(drawn + Duration::from_millis(40)));
     }
 }

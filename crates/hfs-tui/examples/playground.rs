@@ -1,0 +1,192 @@
+//! The app on a store in memory with an agent that makes up its replies, to be tried and measured:
+//! `cargo run --release -p hfs-tui --example playground -- [MESSAGES] [TOKENS_PER_SECOND] [REPLY_TOKENS]`.
+//!
+//! With messages, it opens a session that holds so many of them.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hfs_core::{
+    Agent, AgentDescription, AgentError, BranchId, Clock, ErrorKind, EventPayload, Extra, MessageDraft,
+    MessageStore, NoHooks, Part, PieceKind, Position, Role, RunOutcome, RunRequest, RunSink, Session,
+    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
+};
+use hfs_engine::{Conversation, Engine, EngineParts, Settings};
+use hfs_store::MemoryStore;
+use hfs_tui::{
+    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, ExportFormat, ExportRequest, Exported,
+    Failure, FoundTranscripts, ImportRequest, Imported, NoPlugins, Progress, Transfer,
+};
+
+/// Says the same thing again and again, at a steady pace.
+struct Parrot {
+    tokens_per_second: u64,
+    tokens: u64,
+}
+
+const WORDS: &[&str] = &[
+    "Here",
+    " is",
+    " a",
+    " *list*",
+    ":\n\n",
+    "- one",
+    "\n- two",
+    " with `code`",
+    "\n\n",
+    "```rust\n",
+    "fn main() {\n",
+    "    println!(\"hi\");\n",
+    "}\n",
+    "```\n\n",
+    "| a | b |\n|---|---|\n",
+    "| 1 | 2 |\n",
+    "\nAnd",
+    " on",
+    " it",
+    " goes.",
+    "\n\n",
+];
+
+#[async_trait]
+impl Agent for Parrot {
+    fn describe(&self) -> AgentDescription {
+        AgentDescription {
+            name: "parrot".into(),
+            model: None,
+            summary: "says the same thing again and again".into(),
+        }
+    }
+
+    async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
+        const TICK: Duration = Duration::from_millis(10);
+        let mut text = String::new();
+        let mut words = WORDS.iter().cycle();
+        let mut said = 0;
+        sink.event(EventPayload::PhaseStarted { phase: "reply".into() });
+        while said < self.tokens {
+            for _ in 0..(self.tokens_per_second / 100).max(1) {
+                let word = words.next().copied().unwrap_or_default();
+                sink.reply(PieceKind::Text, word);
+                text.push_str(word);
+                said += 1;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = request.cancel.cancelled() => return Err(AgentError::Cancelled),
+            }
+        }
+        sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
+        let usage = Usage { prompt_tokens: 10, completion_tokens: said };
+        let parts = vec![Part::text(text)];
+        Ok(RunOutcome { parts, usage: Some(usage), ..RunOutcome::default() })
+    }
+}
+
+/// Nothing comes and goes here.
+struct Nowhere;
+
+fn not_here<T>() -> Result<T, Failure> {
+    Err(Failure::new(ErrorKind::Unsupported, "the playground has no files"))
+}
+
+impl Transfer for Nowhere {
+    fn export_formats(&self) -> Vec<ExportFormat> {
+        vec![ExportFormat { name: "json".into(), about: "not in the playground".into() }]
+    }
+
+    fn default_export_path(&self, _session: &Session, format: &str) -> PathBuf {
+        PathBuf::from(format!("session.{format}"))
+    }
+
+    fn export(&self, _request: &ExportRequest, _progress: &dyn Progress) -> Result<Exported, Failure> {
+        not_here()
+    }
+
+    fn find_transcripts(&self) -> Vec<FoundTranscripts> {
+        Vec::new()
+    }
+
+    fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, Failure> {
+        not_here()
+    }
+}
+
+impl Configuration for Nowhere {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+
+    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, Failure> {
+        not_here()
+    }
+}
+
+fn filled(
+    store: &MemoryStore,
+    messages: u64,
+    clock: &dyn Clock,
+) -> Result<Conversation, Box<dyn std::error::Error>> {
+    let draft = SessionDraft {
+        id: SessionId::generate(),
+        name: format!("{messages} messages"),
+        automatic_name: false,
+        project: None,
+        created_at: clock.now(),
+        origin: None,
+        extra: Extra::new(),
+        main_branch: BranchId::generate(),
+    };
+    store.create_session(&draft)?;
+    let mut at = Position { branch: draft.main_branch, head: 0 };
+    while at.head < messages {
+        let batch: Vec<MessageDraft> = (at.head..messages.min(at.head + 1_000))
+            .map(|number| {
+                let role = if number % 2 == 0 { Role::User } else { Role::Assistant };
+                let mut text = format!("Message {} ", number + 1);
+                for word in WORDS {
+                    let _ = write!(text, "{word}");
+                }
+                MessageDraft::new(role, vec![Part::text(text)], clock.now())
+            })
+            .collect();
+        at = store.append(at, &batch)?.position;
+    }
+    Ok(Conversation::at(draft.id, at))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let mut next = |default| numbers.next().unwrap_or(Ok(default));
+    let (messages, tokens_per_second, tokens) = (next(0)?, next(60)?, next(400)?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = MemoryStore::new(Arc::clone(&clock));
+    let conversation =
+        if messages > 0 { filled(&store, messages, clock.as_ref())? } else { Conversation::new(None) };
+    let engine = Engine::new(EngineParts {
+        store: Arc::new(store),
+        agent: Arc::new(Parrot { tokens_per_second, tokens }),
+        hooks: Arc::new(NoHooks),
+        clock: Arc::clone(&clock),
+        settings: Settings::default(),
+    });
+    let parts = AppParts {
+        engine,
+        clock,
+        conversation,
+        pick: None,
+        project: None,
+        settings: AppSettings { editor: std::env::var("EDITOR").ok(), ..AppSettings::default() },
+        transfer: Arc::new(Nowhere),
+        configuration: Arc::new(Nowhere),
+        plugins: Arc::new(NoPlugins),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(hfs_tui::run(parts))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    println!("left {exit:?}");
+    Ok(())
+}
