@@ -144,6 +144,11 @@ impl Intake {
         let mut failed = self.failed;
         let mut stopped = None;
         for (source, format) in &self.sources {
+            // Readers of small files may be done before they would ask.
+            if cancel.is_cancelled() {
+                stopped = Some(Outcome::Interrupted);
+                break;
+            }
             let name = source.name();
             bar.set_message(plain::line(&name));
             let before = sink.count();

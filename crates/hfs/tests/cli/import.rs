@@ -99,3 +99,21 @@ fn an_imported_session_belongs_to_the_project_of_its_directory() {
     let list = hfs.run(&["session", "list", "--json"]).ok().json();
     assert_eq!(list["sessions"][0]["project"]["repository"], "example.com/a/b");
 }
+
+#[test]
+fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
+    let hfs = hfs();
+    for number in 0..40 {
+        write(&hfs, &format!("{number:02}.json"), &conversation(1_000));
+    }
+    let running = hfs.command(&["import", "."]).spawn();
+    let sessions = || hfs.run(&["store", "info", "--json"]).ok().json()["sessions"].as_u64().unwrap();
+    while sessions() == 0 {}
+    running.interrupt();
+    let told = running.wait().fails_with(130);
+    assert!(told.stderr.contains("the same import again does the rest"), "{}", told.told());
+    let info = hfs.run(&["store", "info", "--json"]).ok().json();
+    assert_eq!(info["messages"].as_u64().unwrap(), info["sessions"].as_u64().unwrap() * 1_000);
+    let _ = hfs.run(&["import", "."]).ok();
+    assert_eq!(sessions(), 40);
+}
