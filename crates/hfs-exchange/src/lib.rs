@@ -26,18 +26,20 @@ mod records;
 mod source;
 mod tally;
 mod time;
+mod transcript;
 
 pub use collect::{Collected, CollectedBranch, Collector};
 pub use detect::detect;
 pub use discover::discover;
 pub use document::{DOCUMENT_VERSION, Stamp, document_schema, write_json};
-pub use export::{DocumentSource, ExportError};
+pub use export::{DocumentSource, ExportError, StoredSession};
 pub use format::{Format, ParseFormatError};
 pub use page::html::write_html;
 pub use page::markdown::write_markdown;
 pub use page::{PageOptions, Shown};
 pub use places::{Places, usual_places};
 pub use source::Source;
+pub use transcript::{TRANSCRIPTS, write_transcript};
 
 use hfs_core::{ImportError, SessionSink};
 

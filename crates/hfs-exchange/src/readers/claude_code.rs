@@ -12,7 +12,7 @@ use crate::detect::Head;
 use crate::records::{Entry, Framing, Partly, visit};
 use crate::{Format, Source};
 
-pub(crate) use blocks::{PART, attachment_of, decode_base64};
+pub(crate) use blocks::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
 use plan::{Plan, Planner};
 use skeleton::Skeleton;
 

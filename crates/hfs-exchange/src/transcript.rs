@@ -1,0 +1,73 @@
+//! Sessions written as other tools' transcripts, so that those tools can go on with them.
+
+mod claude_code;
+mod codex;
+mod opencode;
+mod restore;
+
+use std::io::Write;
+
+use hfs_core::{Branch, Message, Seq, Session};
+use serde_json::Value;
+
+use crate::Format;
+use crate::export::{DocumentSource, ExportError, PAGE};
+
+/// The formats that [`write_transcript`] writes.
+pub const TRANSCRIPTS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
+
+/// Writes the session as a transcript of another tool: Claude Code's with every branch, Codex's and opencode's
+/// with the history of the current one. Records that were imported from the same tool are written as they came.
+///
+/// # Errors
+/// When the session cannot be read, the output cannot be written, or the format is none of [`TRANSCRIPTS`].
+pub fn write_transcript(
+    source: &dyn DocumentSource,
+    format: Format,
+    mut out: impl Write,
+) -> Result<(), ExportError> {
+    match format {
+        Format::ClaudeCode => claude_code::write(source, &mut out)?,
+        Format::Codex => codex::write(source, &mut out)?,
+        Format::OpenCode => opencode::write(source, &mut out)?,
+        other => return Err(ExportError::Unsupported { what: "a session".into(), format: other.as_str() }),
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes one record on a line of its own.
+fn line(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, record)?;
+    out.write_all(b"\n")
+}
+
+/// Visits the history of the session's current branch.
+fn each_of_current(
+    source: &dyn DocumentSource,
+    session: &Session,
+    visit: &mut dyn FnMut(Message) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let branches = source.branches()?;
+    let find = |id| branches.iter().find(|branch| branch.id == id);
+    let mut stretches: Vec<(&Branch, Seq)> = Vec::new();
+    let mut next = find(session.current_branch);
+    let mut until = next.map_or(0, |branch| branch.head);
+    while let Some(branch) = next.filter(|_| stretches.len() < branches.len()) {
+        stretches.push((branch, until));
+        until = until.min(branch.forked_at);
+        next = branch.parent.and_then(find);
+    }
+    for (branch, until) in stretches.into_iter().rev() {
+        let mut after = branch.forked_at;
+        while after < until {
+            let page = source.messages(branch.id, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            for message in page.into_iter().filter(|message| message.seq <= until) {
+                visit(message)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What was imported from a tool can be written back for it, and what is written for a tool can be read.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a failed expectation is a test's own way of speaking"
+)]
+
+use std::collections::HashMap;
+
+use hfs_core::{Part, Role, Timestamp};
+use hfs_exchange::{Collected, Collector, Format, Source, read, write_transcript};
+use serde_json::Value;
+
+#[path = "support/samples.rs"]
+mod support;
+
+fn collect(source: &Source, format: Format) -> Vec<Collected> {
+    let mut sink = Collector::default();
+    read(source, Some(format), &mut sink).unwrap();
+    sink.sessions
+}
+
+fn transcript(session: Collected, format: Format) -> String {
+    let mut bytes = Vec::new();
+    write_transcript(&session.into_document(Timestamp::UNIX_EPOCH), format, &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The records on the lines of a text that hold exactly one each, by their canonical text, counted.
+fn records(text: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for line in text.lines() {
+        if let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(line) {
+            let mut sorted = Value::Object(fields);
+            sorted.sort_all_objects();
+            *counts.entry(sorted.to_string()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_claude_code_file_keeps_every_record_it_came_with() {
+    let Some(folder) = support::samples() else { return };
+    let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let table: Value = serde_json::from_str(&text).unwrap();
+    for (name, expected) in table["files"].as_object().unwrap() {
+        if expected["format"] != "claude-code" || expected["bytes"] == 0 {
+            continue;
+        }
+        let path = folder.join(name);
+        let original = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).replace('\u{feff}', "");
+        let session = collect(&Source::file(&path), Format::ClaudeCode).pop().unwrap();
+        let written = records(&transcript(session, Format::ClaudeCode));
+        for (record, _) in records(&original) {
+            assert!(written.contains_key(&record), "{name} lost {record}");
+        }
+    }
+}
+
+type Gist = (Vec<(Role, String)>, Vec<(String, Value)>, Vec<String>);
+
+/// What a conversation says, whoever tells it: role and text of its messages, its tool calls and their results.
+fn gist(session: &Collected) -> Gist {
+    let mut said = Vec::new();
+    let mut calls = Vec::new();
+    let mut results = Vec::new();
+    for message in session.messages() {
+        if matches!(message.role, Role::User | Role::Assistant) && !message.text().is_empty() {
+            said.push((message.role, message.text()));
+        }
+        for part in &message.parts {
+            match part {
+                Part::ToolCall { name, input, .. } => calls.push((name.clone(), input.clone())),
+                Part::ToolResult { output, .. } => results.push(output.clone()),
+                _ => {}
+            }
+        }
+    }
+    // opencode keeps each result with its call, so that their order is that of the calls.
+    results.sort();
+    (said, calls, results)
+}
+
+#[test]
+fn what_is_written_for_a_tool_says_the_same_when_it_is_read_again() {
+    let Some(folder) = support::samples() else { return };
+    for (name, from) in [
+        ("codex/rollout-0.169.0.jsonl", Format::Codex),
+        ("opencode/opencode-export-1.18.33.json", Format::OpenCode),
+        ("goose/export-goose-1.52.0.json", Format::Goose),
+        ("claude-code/happy-task_non_sdk.jsonl", Format::ClaudeCode),
+    ] {
+        let path = folder.join(name);
+        for to in [Format::ClaudeCode, Format::Codex, Format::OpenCode] {
+            let session = || collect(&Source::file(&path), from).remove(0);
+            let text = transcript(session(), to);
+            let back = collect(&Source::stream(text.as_bytes()).unwrap(), to).remove(0);
+            let (said, calls, results) = gist(&session());
+            let (said_back, calls_back, results_back) = gist(&back);
+            assert_eq!(said_back, said, "{name} as {to}");
+            assert_eq!(calls_back, calls, "{name} as {to}");
+            assert_eq!(results_back, results, "{name} as {to}");
+        }
+    }
+}
