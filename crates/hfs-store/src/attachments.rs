@@ -35,7 +35,7 @@ pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>
             .prepare_cached("SELECT bytes FROM attachment WHERE hash = ?1")?
             .query_row([hash.as_bytes()], |row| row.get(0))
             .optional()?
-            .ok_or_else(|| not_found("attachment", hash))?;
+            .ok_or_else(|| not_found("attachment", &hash))?;
         if hash_of(&bytes) != hash {
             let message = format!("attachment {hash} is not what was stored");
             return Err(StoreError::Corrupt { message }.into());

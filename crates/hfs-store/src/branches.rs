@@ -76,7 +76,7 @@ pub(crate) fn get(store: &SqliteStore, id: BranchId) -> StoreResult<Branch> {
         conn.prepare_cached(&sql)?
             .query_row([id.as_uuid().as_bytes()], BranchRow::read)
             .optional()?
-            .ok_or_else(|| not_found("branch", id))?
+            .ok_or_else(|| not_found("branch", &id))?
             .into_domain(conn)
     })
 }

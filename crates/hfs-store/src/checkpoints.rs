@@ -186,7 +186,7 @@ fn find(conn: &Connection, id: CheckpointId) -> Sql<Checkpoint> {
     conn.prepare_cached(&format!("{CHECKPOINT} WHERE checkpoint.id = ?1 AND session.state <> 2"))?
         .query_row([id.as_uuid().as_bytes()], CheckpointRow::read)
         .optional()?
-        .ok_or_else(|| not_found("checkpoint", id))?
+        .ok_or_else(|| not_found("checkpoint", &id))?
         .into_domain()
 }
 
@@ -224,7 +224,7 @@ fn key(conn: &Connection, id: CheckpointId) -> Sql<Key> {
         Ok(Key { no: row.get(0)?, session: row.get(1)?, state: row.get(2)? })
     })
     .optional()?
-    .ok_or_else(|| not_found("checkpoint", id))
+    .ok_or_else(|| not_found("checkpoint", &id))
 }
 
 /// The number of the state that a rewind to a checkpoint of `session` brings back.

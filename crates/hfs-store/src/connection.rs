@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hfs_core::{MessageDraft, Role, Timestamp};
+use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 
@@ -39,6 +40,8 @@ impl Link {
         let conn = Connection::open_with_flags(&paths.database, flags)?;
         conn.busy_timeout(FOREIGN_LOCK_PATIENCE)?;
         conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        // Otherwise statements near partial indexes are compiled again for each new value that is bound to them.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.pragma_update(None, "foreign_keys", true)?;
         conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
         conn.pragma_update(None, "trusted_schema", false)?;

@@ -123,7 +123,7 @@ fn told_sql(error: rusqlite::Error, action: &str, path: &Path) -> StoreError {
 }
 
 /// Something that was named is not there.
-pub(crate) fn not_found(what: &'static str, reference: impl ToString) -> Fault {
+pub(crate) fn not_found(what: &'static str, reference: &(impl ToString + ?Sized)) -> Fault {
     StoreError::NotFound { what, reference: reference.to_string() }.into()
 }
 

@@ -90,7 +90,7 @@ fn recent(conn: &Connection, back: u32, project: Option<&str>, state: i64) -> Sq
         .query_row(params![state, project, back], |row| row.get(0))
         .optional()?
         .map(|id| SessionId::from_uuid(crate::rows::uuid(id)))
-        .ok_or_else(|| not_found("session", if back == 0 { "@".to_owned() } else { format!("@-{back}") }))
+        .ok_or_else(|| not_found("session", &if back == 0 { "@".to_owned() } else { format!("@-{back}") }))
 }
 
 fn named(conn: &Connection, text: &str, state: i64) -> Sql<SessionId> {

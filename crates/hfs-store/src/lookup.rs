@@ -18,7 +18,7 @@ pub(crate) fn session_no(conn: &Connection, id: SessionId) -> Sql<i64> {
     conn.prepare_cached("SELECT no FROM session WHERE id = ?1 AND state <> 2")?
         .query_row([id.as_uuid().as_bytes()], |row| row.get(0))
         .optional()?
-        .ok_or_else(|| not_found("session", id))
+        .ok_or_else(|| not_found("session", &id))
 }
 
 /// What most work on a branch begins with.
@@ -56,7 +56,7 @@ pub(crate) fn branch(conn: &Connection, id: BranchId) -> Sql<BranchKey> {
     conn.prepare_cached(&sql)?
         .query_row([id.as_uuid().as_bytes()], branch_key)
         .optional()?
-        .ok_or_else(|| not_found("branch", id))
+        .ok_or_else(|| not_found("branch", &id))
 }
 
 /// The branch with this number.
@@ -92,5 +92,5 @@ pub(crate) fn message(conn: &Connection, id: MessageId) -> Sql<i64> {
     )?
     .query_row([id.as_uuid().as_bytes()], |row| row.get(0))
     .optional()?
-    .ok_or_else(|| not_found("message", id))
+    .ok_or_else(|| not_found("message", &id))
 }

@@ -319,7 +319,7 @@ fn find(conn: &Connection, id: OperationId) -> Sql<(Operation, Names)> {
         .prepare_cached(&sql)?
         .query_row([id.as_uuid().as_bytes()], OperationRow::read)
         .optional()?
-        .ok_or_else(|| not_found("operation", id))?;
+        .ok_or_else(|| not_found("operation", &id))?;
     let (before, after): (Option<String>, Option<String>) = conn
         .prepare_cached("SELECT name_before, name_after FROM operation WHERE no = ?1")?
         .query_row([row.no], |names| Ok((names.get(0)?, names.get(1)?)))?;

@@ -91,7 +91,7 @@ pub(crate) fn get(store: &SqliteStore, id: RunId) -> StoreResult<Run> {
                 WHERE run.id = ?1 AND session.state <> 2",
         )?;
         let mut found = statement.query([id.as_uuid().as_bytes()])?;
-        let row = found.next()?.ok_or_else(|| not_found("run", id))?;
+        let row = found.next()?.ok_or_else(|| not_found("run", &id))?;
         let answers: Option<[u8; 16]> = row.get(1)?;
         let ended_at: Option<i64> = row.get(3)?;
         let blob = |column: usize| -> Sql<&[u8]> {

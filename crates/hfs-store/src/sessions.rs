@@ -196,7 +196,7 @@ pub(crate) fn get(store: &SqliteStore, id: SessionId) -> StoreResult<SessionSumm
         conn.prepare_cached(&format!("{SUMMARY} WHERE session.id = ?1 AND session.state <> 2"))?
             .query_row([id.as_uuid().as_bytes()], SessionRow::read)
             .optional()?
-            .ok_or_else(|| not_found("session", id))?
+            .ok_or_else(|| not_found("session", &id))?
             .into_domain()
     })
 }

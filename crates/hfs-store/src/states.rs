@@ -70,7 +70,8 @@ fn whole(plain: Plain) -> Sql<Packed> {
     Ok(Packed { plain, base: None, frame })
 }
 
-fn bug(error: DeltaError) -> Fault {
+fn bug(error: impl Into<DeltaError>) -> Fault {
+    let error = error.into();
     Fault::Bug(format!("a state cannot be compressed: {error}"))
 }
 

@@ -51,7 +51,7 @@ impl Report {
     /// Runs one check. That it cannot be finished is a problem, too.
     fn step(&mut self, what: &str, conn: &Connection, check: impl FnOnce(&Connection, &mut Self) -> Sql<()>) {
         if let Err(fault) = check(conn, self) {
-            self.problem("unreadable", what, fault);
+            self.problem("unreadable", what, fault.to_string());
         }
     }
 
@@ -59,10 +59,10 @@ impl Report {
         self.checked.push((what.to_owned(), count));
     }
 
-    fn problem(&mut self, kind: &str, place: impl ToString, detail: impl ToString) {
+    fn problem(&mut self, kind: &str, place: impl Into<String>, detail: impl Into<String>) {
         if self.problems.len() < TOLD {
-            let (kind, place) = (kind.to_owned(), place.to_string());
-            self.problems.push(Problem { kind, place, detail: detail.to_string() });
+            let kind = kind.to_owned();
+            self.problems.push(Problem { kind, place: place.into(), detail: detail.into() });
         } else {
             self.more += 1;
         }
