@@ -10,8 +10,8 @@ use hfs_core::OperationKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, doctor, history, import, rewind, search, session, start,
-    store,
+    branch, chat, checkpoint, completions, config, doctor, export, history, import, rewind, search, session,
+    start, store,
 };
 use crate::console::{Console, Manner};
 use crate::context::Context;
@@ -65,6 +65,7 @@ fn execute(command: Option<Command>, context: &Context) -> Result<Outcome, Failu
         Some(Command::Redo(target)) => history::reverse(&target, OperationKind::Redo, context),
         Some(Command::Log(log)) => history::log(&log, context),
         Some(Command::Search(search)) => search::run(&search, context),
+        Some(Command::Export(export)) => export::run(&export, context),
         Some(Command::Import(import)) => import::run(&import, context),
         Some(Command::Config(config)) => config::run(&config, context),
         Some(Command::Store(store)) => store::run(&store, context),

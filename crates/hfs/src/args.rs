@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, history, import, rewind, search, session, store,
+    branch, chat, checkpoint, completions, config, export, history, import, rewind, search, session, store,
 };
 
 const EXAMPLES: &str = "\
@@ -79,6 +79,8 @@ pub enum Command {
     Log(history::Log),
     /// Find words in everything that was ever said
     Search(search::Search),
+    /// Write a session to a file: JSON, Markdown or HTML
+    Export(export::Export),
     /// Take in transcripts of other tools, and exported sessions
     Import(import::Import),
     /// Read and change settings

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod completions;
 pub mod config;
 pub mod doctor;
+pub mod export;
 pub mod history;
 pub mod import;
 pub mod rewind;

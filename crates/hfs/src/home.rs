@@ -48,6 +48,11 @@ impl Home {
         self.root.join("logs")
     }
 
+    /// The directory that exports go to unless somebody says otherwise.
+    pub fn exports(&self) -> PathBuf {
+        self.root.join("exports")
+    }
+
     /// The places about whose transcripts the user has been asked.
     pub fn answered_offers(&self) -> PathBuf {
         self.root.join("import-offered")

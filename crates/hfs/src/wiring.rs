@@ -1,6 +1,7 @@
 //! Where the adapters are chosen: which store, which agent.
 
 mod agent;
+mod document;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
 use hfs_store::{Durability, SqliteOptions, StoreUrl};
 
 pub use agent::{Decision, choose, decision};
+pub use document::StoreDocument;
 
 use crate::config::Settings;
 use crate::context::Context;

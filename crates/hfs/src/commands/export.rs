@@ -1,0 +1,199 @@
+//! `hfs export`
+
+mod form;
+mod target;
+
+use std::cell::Cell;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hfs_core::{BranchId, ErrorKind, SessionId};
+use hfs_exchange::{ExportError, PageOptions, Shown, Stamp};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::references::find_branch;
+use crate::transcript::size;
+use crate::wiring::StoreDocument;
+use crate::{interrupt, plain};
+use form::Form;
+use target::{SafeText, Target};
+
+const EXAMPLES: &str = "\
+Examples:
+  hfs export @                              the newest session whole, as JSON, into the folder of exports
+  hfs export @ --format markdown -o -       its current branch as Markdown on standard output
+  hfs export login -o login.html            the format follows the file's name
+  hfs export @ -o - | hfs --home B import - a session moves to another home
+
+JSON has everything: every branch, run, checkpoint and attachment; `hfs import` brings all of it back. Markdown and
+HTML show one branch, or all with --all-branches.";
+
+/// Which session, and how and where to.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Export {
+    /// The session
+    session: String,
+    /// The format [default: as FILE ends, else json]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    format: Option<Form>,
+    /// The file, which is replaced if it exists; a directory; or - for standard output [default: a new file in
+    /// $HFS_HOME/exports]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Every branch (JSON always has them)
+    #[arg(long, conflicts_with = "branch")]
+    all_branches: bool,
+    /// Another branch than the current one (not for JSON)
+    #[arg(long, value_name = "BRANCH")]
+    branch: Option<String>,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct View {
+    path: String,
+    format: &'static str,
+    bytes: u64,
+    session: String,
+    name: String,
+    messages: u64,
+    branches: usize,
+}
+
+/// Writes a session to a file or to standard output.
+pub fn run(export: &Export, context: &Context) -> Result<Outcome, Failure> {
+    let form = export.format.or_else(|| Form::of_file(export.output.as_deref()?)).unwrap_or(Form::Json);
+    if form == Form::Json && export.branch.is_some() {
+        return Err(Failure::Usage {
+            message: "JSON holds every branch, not one".into(),
+            hint: "leave --branch out, or choose --format markdown or html".into(),
+        });
+    }
+    let session = context.session(&export.session)?;
+    let job = Job { session, form, shown: shown(export, session, context)? };
+    match &export.output {
+        Some(path) if path == Path::new("-") => to_output(&job, context),
+        Some(path) => to_file(&job, &context.environment.working_directory.join(path), false, context),
+        None => to_file(&job, &context.home.exports(), true, context),
+    }
+}
+
+fn shown(export: &Export, session: SessionId, context: &Context) -> Result<Shown, Failure> {
+    Ok(match &export.branch {
+        Some(reference) => {
+            let branches = context.store()?.list_branches(session)?;
+            let id: BranchId = find_branch(&branches, reference)?.id;
+            Shown::One(id)
+        }
+        None if export.all_branches => Shown::All,
+        None => Shown::Current,
+    })
+}
+
+/// What is to be written.
+struct Job {
+    session: SessionId,
+    form: Form,
+    shown: Shown,
+}
+
+impl Job {
+    fn write(
+        &self,
+        document: &StoreDocument,
+        context: &Context,
+        out: &mut dyn Write,
+    ) -> Result<(), ExportError> {
+        let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        self.form.write(document, PageOptions { stamp, shown: self.shown }, out)
+    }
+}
+
+fn to_output(job: &Job, context: &Context) -> Result<Outcome, Failure> {
+    let document = StoreDocument::new(Arc::clone(context.store()?), job.session)?;
+    let output = io::stdout().lock();
+    let done = if context.console.output_is_terminal() {
+        job.write(&document, context, &mut BufWriter::new(SafeText::new(output)))
+    } else {
+        job.write(&document, context, &mut BufWriter::new(output))
+    };
+    done.map(|()| Outcome::Done).map_err(|error| failed(error, "write to standard output".into()))
+}
+
+/// Writes beside the target and moves it there when it is whole, so that no half-written export is ever seen.
+fn to_file(job: &Job, path: &Path, is_default: bool, context: &Context) -> Result<Outcome, Failure> {
+    let bar = context.console.progress(0);
+    let cancel = interrupt::watch()?;
+    let seen = bar.clone();
+    let document = StoreDocument::new(Arc::clone(context.store()?), job.session)?;
+    let reads = document.messages_in_all().max(1) * job.form.reads();
+    bar.set_length(reads);
+    let document = document.with_progress(move |messages| seen.inc(messages));
+    let (session, branches) = document.outline();
+    bar.set_message(plain::line(&session.name));
+    let target = Target::choose(path, is_default, session, job.form)?;
+    let action = format!("write the export {}", target.shown());
+    let mut file = Watched { inner: BufWriter::new(target.begin()?), cancel: &cancel, written: Cell::new(0) };
+    let written = job.write(&document, context, &mut file);
+    bar.finish_and_clear();
+    if cancel.is_cancelled() {
+        context.console.note("interrupted; nothing was written");
+        return Ok(Outcome::Interrupted);
+    }
+    written.map_err(|error| failed(error, action.clone()))?;
+    let bytes = file.written.get();
+    let file = file.inner.into_inner().map_err(|error| Failure::io(action.clone(), error.into_error()))?;
+    let path = target.finish(file)?;
+    let path = path.display().to_string();
+    if context.console.manner.json {
+        context.console.json(&View {
+            path,
+            format: job.form.as_str(),
+            bytes,
+            session: session.id.to_string(),
+            name: session.name.clone(),
+            messages: document.messages_in_all(),
+            branches: branches.len(),
+        })?;
+    } else {
+        context.console.note(&format!("{} written, readable by you alone", size(bytes)));
+        context.console.print(&format!("{}\n", plain::line(&path)))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Counts what passes, and ends when somebody asks it to.
+struct Watched<'a, W> {
+    inner: W,
+    cancel: &'a CancellationToken,
+    written: Cell<u64>,
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let count = self.inner.write(bytes)?;
+        self.written.set(self.written.get() + u64::try_from(count).unwrap_or(0));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn failed(error: ExportError, action: String) -> Failure {
+    match error {
+        ExportError::Store(error) => error.into(),
+        ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+        ExportError::Io(error) => Failure::io(action, error),
+        other => Failure::Refused { kind: ErrorKind::Unsupported, message: other.to_string(), hint: None },
+    }
+}

@@ -1,0 +1,74 @@
+//! The forms in which sessions are written.
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::ValueEnum;
+use hfs_exchange::{DocumentSource, ExportError, PageOptions, write_html, write_json, write_markdown};
+
+/// A form in which a session is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Everything, to be imported again
+    Json,
+    /// To be read and pasted
+    #[value(alias = "md")]
+    Markdown,
+    /// To be read in a browser; one file
+    Html,
+}
+
+impl Form {
+    /// What the name of a file says.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_lowercase().as_str() {
+            "json" => Some(Self::Json),
+            "md" | "markdown" => Some(Self::Markdown),
+            "html" | "htm" => Some(Self::Html),
+            _ => None,
+        }
+    }
+
+    /// What people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+        }
+    }
+
+    /// How the names of its files end.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Markdown => "md",
+            Self::Html => "html",
+        }
+    }
+
+    /// How often its writer goes through the messages.
+    pub const fn reads(self) -> u64 {
+        match self {
+            Self::Json => 1,
+            Self::Markdown | Self::Html => 2,
+        }
+    }
+
+    /// Writes a session in this form.
+    ///
+    /// # Errors
+    /// When the session cannot be read or the output cannot be written.
+    pub fn write(
+        self,
+        session: &dyn DocumentSource,
+        options: PageOptions<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), ExportError> {
+        match self {
+            Self::Json => write_json(session, options.stamp, out),
+            Self::Markdown => write_markdown(session, options, out),
+            Self::Html => write_html(session, options, out),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A session in the store, as writers of exports take it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hfs_core::{
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Run,
+    RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
+};
+use hfs_exchange::DocumentSource;
+
+/// A session in the store, as it was when this was made: what others add meanwhile is left out, so that every
+/// reference in an export leads to something in it. Holds its outline only; messages, runs and states are read
+/// when they are asked for.
+pub struct StoreDocument {
+    store: Arc<dyn Store>,
+    session: Session,
+    branches: Vec<Branch>,
+    checkpoints: Vec<Checkpoint>,
+    runs: Vec<RunId>,
+    on_progress: Box<dyn Fn(u64)>,
+}
+
+impl StoreDocument {
+    /// The session with this id. Branches whose making was undone are left out with everything on them, but for
+    /// those that a branch in view goes back to.
+    ///
+    /// # Errors
+    /// `NotFound`, and as the store's state has it.
+    pub fn new(store: Arc<dyn Store>, session: SessionId) -> StoreResult<Self> {
+        // What refers is read before what it refers to, because branches only ever grow.
+        let mut checkpoints = store.list_checkpoints(session)?;
+        let mut runs = store.list_runs(session)?;
+        let summary = store.get_session(session)?;
+        let all = store.list_branches(session)?;
+        let kept = in_view(&all, summary.session.current_branch);
+        if kept.len() < all.len() {
+            checkpoints.retain(|checkpoint| kept.contains(&checkpoint.branch));
+            runs = runs_on(store.as_ref(), &runs, &kept)?;
+        }
+        let branches = all.into_iter().filter(|branch| kept.contains(&branch.id)).collect();
+        let on_progress = Box::new(|_| {});
+        Ok(Self { store, session: summary.session, branches, checkpoints, runs, on_progress })
+    }
+
+    /// Has `on_progress` called with how many messages were read since the last call.
+    pub fn with_progress(mut self, on_progress: impl Fn(u64) + 'static) -> Self {
+        self.on_progress = Box::new(on_progress);
+        self
+    }
+
+    /// The session, for those who hold this as what it is.
+    pub const fn outline(&self) -> (&Session, &[Branch]) {
+        (&self.session, self.branches.as_slice())
+    }
+
+    /// How many messages the branches hold together.
+    pub fn messages_in_all(&self) -> u64 {
+        self.branches.iter().map(|branch| branch.head.saturating_sub(branch.forked_at)).sum()
+    }
+}
+
+/// The branches that are not retired, the current one, and whatever these go back to.
+fn in_view(all: &[Branch], current: BranchId) -> HashSet<BranchId> {
+    let mut kept = HashSet::new();
+    // Parents stand before their children.
+    for branch in all.iter().rev() {
+        if !branch.retired || branch.id == current || kept.contains(&branch.id) {
+            kept.insert(branch.id);
+            kept.extend(branch.parent);
+        }
+    }
+    kept
+}
+
+fn runs_on(store: &dyn Store, runs: &[RunId], branches: &HashSet<BranchId>) -> StoreResult<Vec<RunId>> {
+    let mut found = Vec::with_capacity(runs.len());
+    for run in runs {
+        if branches.contains(&store.get_run(*run)?.branch) {
+            found.push(*run);
+        }
+    }
+    Ok(found)
+}
+
+impl DocumentSource for StoreDocument {
+    fn session(&self) -> StoreResult<Session> {
+        Ok(self.session.clone())
+    }
+
+    fn branches(&self) -> StoreResult<Vec<Branch>> {
+        Ok(self.branches.clone())
+    }
+
+    fn messages(&self, id: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {
+        let branch = self.branches.iter().find(|branch| branch.id == id);
+        let branch =
+            branch.ok_or_else(|| StoreError::NotFound { what: "branch", reference: id.to_string() })?;
+        let first = after.max(branch.forked_at) + 1;
+        let left = branch.head.saturating_sub(first - 1);
+        let count = u32::try_from(left).unwrap_or(u32::MAX).min(limit);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let page = self.store.read_messages(branch.id, MessageRange::From(first, count))?;
+        (self.on_progress)(u64::try_from(page.len()).unwrap_or(0));
+        Ok(page)
+    }
+
+    fn runs(&self) -> StoreResult<Vec<RunId>> {
+        Ok(self.runs.clone())
+    }
+
+    fn run(&self, id: RunId) -> StoreResult<Run> {
+        self.store.get_run(id)
+    }
+
+    fn checkpoints(&self) -> StoreResult<Vec<Checkpoint>> {
+        Ok(self.checkpoints.clone())
+    }
+
+    fn state(&self, checkpoint: CheckpointId) -> StoreResult<CheckpointState> {
+        self.store.load_state(checkpoint)
+    }
+
+    fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        self.store.get_attachment(hash)
+    }
+}
