@@ -3,7 +3,8 @@
 //!
 //! With messages, it opens a session that holds so many of them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +188,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(hfs_tui::run(parts))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
-    println!("left {exit:?}");
+    writeln!(std::io::stdout(), "left {exit:?}")?;
     Ok(())
 }

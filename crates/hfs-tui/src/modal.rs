@@ -465,7 +465,7 @@ pub fn confirm_delete(session: SessionId, name: &str) -> Modal {
         title: "Delete this session?".to_owned(),
         text: vec![
             format!("\"{}\" goes to the trash.", one_line(name)),
-            "Nothing is lost: the list of sessions shows the trash with Tab, and undo brings it back."
+            "Nothing is lost: the list of sessions shows the trash with Tab, and Enter there brings it back."
                 .to_owned(),
         ],
         yes: "delete",

@@ -113,11 +113,13 @@ impl Runner {
             }),
             Effect::Export(request) => {
                 let progress = self.progress();
-                self.blocking(move || Msg::Exported(transfer.export(&request, &progress)));
+                let export = move || Msg::Exported(transfer.export(&request, &progress));
+                self.blocking_or(export, |failure| Msg::Exported(Err(failure)));
             }
             Effect::Import(request) => {
                 let progress = self.progress();
-                self.blocking(move || Msg::Imported(transfer.import(&request, &progress)));
+                let import = move || Msg::Imported(transfer.import(&request, &progress));
+                self.blocking_or(import, |failure| Msg::Imported(Err(failure)));
             }
             Effect::FindTranscripts { welcome } => self.on_engine(move |engine| {
                 let wanted = !welcome || reads::is_empty(engine);
@@ -153,13 +155,16 @@ impl Runner {
 
     /// Runs work that blocks away from the screen. A panic in it becomes a message, too.
     fn blocking(&self, work: impl FnOnce() -> Msg + Send + 'static) {
+        self.blocking_or(work, Msg::Failed);
+    }
+
+    /// As [`blocking`](Self::blocking), with a message of its own for a panic.
+    fn blocking_or(&self, work: impl FnOnce() -> Msg + Send + 'static, failed: fn(Failure) -> Msg) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let message = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-                Msg::Failed(Failure::new(
-                    ErrorKind::Internal,
-                    format!("a background task of hfs failed: {error}"),
-                ))
+                let text = format!("a background task of hfs failed: {error}");
+                failed(Failure::new(ErrorKind::Internal, text))
             });
             let _ = sender.send(message);
         });
@@ -279,3 +284,6 @@ impl Progress for Reporter {
         !self.stop.load(Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests;

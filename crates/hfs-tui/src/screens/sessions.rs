@@ -45,6 +45,8 @@ pub struct Sessions {
     preview: Preview,
     previewed: Option<SessionId>,
     failure: Option<String>,
+    /// The one that went to the trash last, from here.
+    deleted: Option<SessionId>,
 }
 
 impl Sessions {
@@ -69,6 +71,7 @@ impl Sessions {
             preview: Preview::default(),
             previewed: None,
             failure: None,
+            deleted: None,
         };
         let acts = list.reload(context.fresh);
         (list, acts)
@@ -151,6 +154,11 @@ impl Sessions {
         vec![Act::Do(Effect::Preview { session, generation: fresh })]
     }
 
+    /// Remembers what went to the trash, so that one key brings it back.
+    pub fn deleted(&mut self, session: SessionId) {
+        self.deleted = Some(session);
+    }
+
     /// The messages of the session that is looked into.
     pub fn preview_mut(&mut self) -> &mut Preview {
         &mut self.preview
@@ -189,9 +197,23 @@ impl Sessions {
             }
             (KeyCode::Char('/'), _) if self.query.is_empty() => vec![Act::Command("/search".to_owned())],
             (KeyCode::Char('n'), _) if control => vec![Act::Back, Act::Command("/new".to_owned())],
+            (KeyCode::Char('u'), _) if control && self.deleted.is_some() => {
+                let session = self.deleted.take();
+                session.map(|session| Act::Do(Effect::Change(Change::Restore(session)))).into_iter().collect()
+            }
             (KeyCode::Char('r'), Some((session, name))) if control => {
                 let about = AskedFor::SessionName(session);
                 vec![Act::Ask(Box::new(Modal::Ask(Ask::new("Rename session", "Its new name", &name, about))))]
+            }
+            (KeyCode::Char('d') | KeyCode::Delete, Some((session, _)))
+                if (control || key.code == KeyCode::Delete)
+                    && context.busy
+                    && Some(session) == context.session() =>
+            {
+                vec![Act::Say(
+                    Tone::Warn,
+                    "a reply is in progress there; Esc in the chat stops it".to_owned(),
+                )]
             }
             (KeyCode::Char('d'), Some((session, name))) if control && self.scope != Scope::Trash => {
                 vec![Act::Ask(Box::new(confirm_delete(session, &name)))]

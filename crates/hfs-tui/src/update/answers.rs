@@ -1,6 +1,6 @@
 //! What comes back from the world.
 
-use hfs_core::{Branch, OperationKind, PageRequest, Position, SessionFilter};
+use hfs_core::{Branch, OperationKind, PageRequest, Position, SessionFilter, SessionId};
 use hfs_engine::{Conversation, Rewound};
 
 use crate::effect::Effect;
@@ -66,7 +66,10 @@ impl Model {
                 self.fail(&failure)
             }
             Msg::PluginDecided(Ok(())) => vec![Effect::ReadPlugins(self.chat.conversation.session())],
-            Msg::Failed(failure) => self.fail(&failure),
+            Msg::Failed(failure) => {
+                self.chat.transcript.loading_failed();
+                self.fail(&failure)
+            }
             Msg::PluginsChanged => vec![Effect::ReadPlugins(self.chat.conversation.session())],
             Msg::Plugins(view) => self.plugins_changed(*view),
             Msg::PluginRan { command, result } => self.plugin_ran(&command, result),
@@ -235,15 +238,7 @@ impl Model {
                 effects.extend(self.reload_sessions());
                 effects
             }
-            Changed::Trashed { session } => {
-                let mut effects =
-                    self.say(Tone::Good, "deleted; /undo or the trash (Tab in the list) brings it back");
-                if here == Some(session) && !matches!(self.screen, Screen::Sessions(_)) {
-                    effects.extend(self.new_conversation());
-                }
-                effects.extend(self.reload_sessions());
-                effects
-            }
+            Changed::Trashed { session } => self.trashed(session),
             Changed::Restored => {
                 let mut effects = self.say(Tone::Good, "brought back");
                 effects.extend(self.reload_sessions());
@@ -288,6 +283,22 @@ impl Model {
                 effects
             }
         }
+    }
+
+    fn trashed(&mut self, session: SessionId) -> Vec<Effect> {
+        let mut effects = if let Screen::Sessions(list) = &mut self.screen {
+            list.deleted(session);
+            self.say(Tone::Good, "deleted; Ctrl+U brings it back, and so does the trash (Tab)")
+        } else {
+            self.say(Tone::Good, "deleted; the trash brings it back (Ctrl+S, then Tab)")
+        };
+        if self.chat.conversation.session() == Some(session) {
+            let screen = std::mem::take(&mut self.screen);
+            effects.extend(self.new_conversation());
+            self.screen = screen;
+        }
+        effects.extend(self.reload_sessions());
+        effects
     }
 
     fn rewound(&mut self, rewound: &Rewound) -> Vec<Effect> {

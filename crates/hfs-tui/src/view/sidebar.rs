@@ -45,6 +45,7 @@ fn run_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(vec![
             Span::styled(name, theme.text),
             Span::styled(format!("  {preset}"), theme.dim),
+            Span::styled(if triad.lost.is_empty() { "" } else { " degraded" }, theme.warn),
         ]));
         for (index, agent) in triad.agents.iter().enumerate() {
             let rail = if index + 1 == triad.agents.len() { "└ " } else { "├ " };

@@ -1,4 +1,6 @@
-use hfs_core::{AgentStatus, Event, EventPayload, Run, RunEnding, RunSnapshot, SectionDecision, Usage};
+use hfs_core::{
+    AgentStatus, ClaimDecision, Event, EventPayload, Run, RunEnding, RunSnapshot, SectionDecision, Usage,
+};
 
 use super::{after, branch_id, message_id, run_id};
 
@@ -17,6 +19,8 @@ fn events() -> Vec<Event> {
             }
         }
     });
+    let lost = vec!["reliability.critic".to_owned()];
+    log.push(10, EventPayload::TriadDegraded { triad: "reliability".into(), lost });
     log.phase("negotiation", |log| {
         for (section, claimants) in
             [("cause", &["backend"][..]), ("fix", &["backend", "reliability"]), ("tests", &["reliability"])]
@@ -33,8 +37,19 @@ fn events() -> Vec<Event> {
         }
         let claimants = vec!["backend".to_owned(), "reliability".to_owned()];
         for (round, temperature) in [(1, 1.0), (2, 0.85)] {
-            let (section, claimants) = ("fix".to_owned(), claimants.clone());
-            log.push(600, EventPayload::NegotiationContested { section, claimants, round, temperature });
+            let section = "fix".to_owned();
+            let contest = EventPayload::NegotiationContested {
+                section: section.clone(),
+                claimants: claimants.clone(),
+                round,
+                temperature,
+            };
+            log.push(600, contest);
+            for claimant in &claimants {
+                let (section, claimant) = (section.clone(), claimant.clone());
+                let decision = if round == 1 { ClaimDecision::Hold } else { ClaimDecision::Revise };
+                log.push(20, EventPayload::NegotiationDecided { section, claimant, decision, round });
+            }
         }
         log.push(
             500,

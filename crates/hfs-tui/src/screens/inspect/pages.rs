@@ -1,8 +1,8 @@
 //! The pages of the inspector.
 
 use hfs_core::{
-    AgentNode, AgentStatus, EventPayload, Run, RunEnding, RunSnapshot, Section, SectionDecision,
-    SectionStatus, Timestamp, TokenCount,
+    AgentNode, AgentStatus, ClaimDecision, EventPayload, Run, RunEnding, RunSnapshot, Section,
+    SectionDecision, SectionStatus, Timestamp, TokenCount,
 };
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -72,6 +72,7 @@ pub fn agents(buffer: &mut Buffer, page: Rect, look: &Look, snapshot: &RunSnapsh
         let title = Line::from(vec![
             Span::styled(one_line(&triad.triad_id), theme.title()),
             Span::styled(format!("  {}", one_line(&triad.preset)), theme.dim),
+            Span::styled(lost(&triad.lost), theme.warn),
         ]);
         rows.push((title, None));
         for (index, agent) in triad.agents.iter().enumerate() {
@@ -99,6 +100,11 @@ pub fn agents(buffer: &mut Buffer, page: Rect, look: &Look, snapshot: &RunSnapsh
     } else {
         canvas::line(buffer, canvas::row(list, 0), &Line::styled("no agent has begun yet", theme.dim));
     }
+}
+
+/// Whom a triad goes on without.
+fn lost(lost: &[String]) -> String {
+    if lost.is_empty() { String::new() } else { format!("  without {}", one_line(&lost.join(", "))) }
 }
 
 fn agent_row(agent: &AgentNode, rail: &str, look: &Look) -> Line<'static> {
@@ -186,6 +192,14 @@ pub fn negotiation(buffer: &mut Buffer, page: Rect, look: &Look, snapshot: &RunS
     }
 }
 
+const fn decision_word(decision: ClaimDecision) -> &'static str {
+    match decision {
+        ClaimDecision::Concede => "concedes",
+        ClaimDecision::Revise => "wants a part",
+        ClaimDecision::Hold => "holds on",
+    }
+}
+
 fn owners(section: &Section) -> String {
     if section.owners.is_empty() { "nobody yet".to_owned() } else { one_line(&section.owners.join(" + ")) }
 }
@@ -202,7 +216,12 @@ fn section_detail(buffer: &mut Buffer, area: Rect, look: &Look, section: &Sectio
     lines.extend(wrap(&field("owners", owners(section)), width));
     lines.extend(wrap(&field("claimed", one_line(&section.claimants.join(", "))), width));
     for contest in &section.contests {
-        let text = format!("{} at {:.2}", one_line(&contest.claimants.join(" / ")), contest.temperature);
+        let claims = contest.claimants.iter().map(|claimant| match contest.decisions.get(claimant) {
+            Some(decision) => format!("{claimant} {}", decision_word(*decision)),
+            None => claimant.clone(),
+        });
+        let claims = one_line(&claims.collect::<Vec<_>>().join(" / "));
+        let text = format!("{claims} at {:.2}", contest.temperature);
         lines.extend(wrap(&field(&format!("round {}", contest.round), text), width));
     }
     if let Some(arbiter) = &section.arbiter {
@@ -356,7 +375,9 @@ fn gantt((from, to): (u64, u64), whole: u64, width: usize) -> String {
 fn event_style(payload: &EventPayload, theme: &Theme) -> Style {
     match payload {
         EventPayload::ErrorOccurred { .. } => theme.bad,
-        EventPayload::ArbiterDecided { .. } | EventPayload::NegotiationContested { .. } => theme.warn,
+        EventPayload::ArbiterDecided { .. }
+        | EventPayload::NegotiationContested { .. }
+        | EventPayload::TriadDegraded { .. } => theme.warn,
         EventPayload::RunStarted { .. } | EventPayload::RunEnded { .. } => theme.accent,
         _ => theme.dim,
     }
@@ -382,6 +403,10 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::ArbiterDecided { section, owners, reason, .. } => {
             format!("{section} to {}: {reason}", owners.join(" + "))
         }
+        EventPayload::NegotiationDecided { section, claimant, decision, .. } => {
+            format!("{section}: {claimant} {}", decision_word(*decision))
+        }
+        EventPayload::TriadDegraded { triad, lost } => format!("{triad} goes on without {}", lost.join(", ")),
         EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {}", usage.total()),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
         EventPayload::Unknown(unknown) => serde_json::to_string(&unknown.fields).unwrap_or_default(),
