@@ -36,7 +36,11 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let mut own = Vec::new();
     for file in files {
         match host_of(&file, &known) {
-            Some(host) => companions.entry(host).or_default().push(file),
+            // What stands beside a subagent's transcript is read with it.
+            Some(host) if file.extension().is_some_and(|end| end == "jsonl") => {
+                companions.entry(host).or_default().push(file);
+            }
+            Some(_) => {}
             None => own.push(file),
         }
     }

@@ -23,6 +23,7 @@ mod page;
 mod places;
 mod readers;
 mod records;
+mod redact;
 mod source;
 mod tally;
 mod time;
@@ -38,6 +39,7 @@ pub use page::html::write_html;
 pub use page::markdown::write_markdown;
 pub use page::{PageOptions, Shown};
 pub use places::{Places, usual_places};
+pub use redact::{Guarded, SecretReport, Secrets};
 pub use source::Source;
 pub use transcript::{TRANSCRIPTS, write_transcript};
 

@@ -1,8 +1,9 @@
 //! The second pass: whole records, one after another, to messages in the order in which they began.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 
-use hfs_core::{Disposition, ImportError, SessionSink, Timestamp};
+use hfs_core::{Disposition, ImportError, Part, Seq, SessionSink, Timestamp};
 use serde_json::{Value, json};
 
 use super::messages::{Drafted, extend, of_assistant, of_user, record_id, time_of};
@@ -36,6 +37,12 @@ pub(crate) struct Stream<'a> {
     open: HashMap<u32, usize>,
     /// The branches that the sink knows, beyond the first.
     announced: u32,
+    /// The key of the first branch: 0, but for the files of subagents.
+    offset: usize,
+    /// Each branch's head.
+    heads: Vec<Seq>,
+    /// Where each tool was asked for, when subagents may have been started there.
+    calls: HashMap<String, (usize, Seq)>,
     events: Vec<Value>,
     event_bytes: usize,
     waiting_bytes: usize,
@@ -54,6 +61,9 @@ impl<'a> Stream<'a> {
             left: 0,
             open: HashMap::new(),
             announced: 0,
+            offset: 0,
+            heads: vec![0],
+            calls: HashMap::new(),
             events: Vec::new(),
             event_bytes: 0,
             waiting_bytes: 0,
@@ -80,7 +90,54 @@ impl<'a> Stream<'a> {
         if !empty {
             visit::<Whole>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
         }
-        self.finish()
+        self.flush()?;
+        let mut next = 1 + self.plan.forks.len();
+        for path in source.companions() {
+            next = self.companion(path, next)?;
+        }
+        if self.plan.current > 0 {
+            self.sink.current_branch(self.plan.current as usize)?;
+        }
+        self.sink.end(self.tally.finish())?;
+        Ok(())
+    }
+
+    /// Adds the file of a subagent as a branch that leaves where the agent was started. Returns the next
+    /// branch's key.
+    fn companion(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let source = Source::file(path);
+        let plan = match super::plan(&source, Framing::Lines, self.sink) {
+            Ok(plan) => plan,
+            Err(stop @ ImportError::Interrupted { .. }) => return Err(stop),
+            // The session itself does not suffer from what is wrong with one of its agents' files.
+            Err(error) => {
+                self.tally.warn(None, format!("{name} is left out: {error}"));
+                return Ok(key);
+            }
+        };
+        if plan.messages == 0 {
+            return Ok(key);
+        }
+        let started = started_by(path).and_then(|call| self.calls.get(&call)).copied();
+        let (parent, seq) = started.unwrap_or((0, 0));
+        self.sink.branch(key, parent, seq, None, Some(name))?;
+        let forks = plan.forks.len();
+        let mut agent = Stream::new(&source, plan, &mut *self.sink);
+        agent.offset = key;
+        // Branches within the file leave this one, whose history begins with what it shares.
+        agent.heads = vec![seq];
+        agent.shift(seq);
+        visit::<Whole>(&source, Framing::Lines, &mut |at, entry| agent.entry(at.line, at.bytes, entry))?;
+        agent.flush()?;
+        let tally = std::mem::take(&mut agent.tally);
+        self.tally.absorb(tally);
+        Ok(key + 1 + forks)
+    }
+
+    /// Moves the file's forks behind what its first branch shares with its parent.
+    fn shift(&mut self, by: Seq) {
+        self.plan.forks.iter_mut().for_each(|fork| fork.forked_at += by);
     }
 
     fn entry(&mut self, line: u64, bytes: u64, entry: Entry<'_, Whole>) -> Result<(), ImportError> {
@@ -190,16 +247,29 @@ impl<'a> Stream<'a> {
         while self.announced < waiting.branch {
             let Some(fork) = self.plan.forks.get(self.announced as usize) else { break };
             self.announced += 1;
-            self.sink.branch(self.announced as usize, fork.parent as usize, fork.forked_at, None, None)?;
+            self.heads.push(fork.forked_at);
+            let (key, parent) = (self.announced as usize, fork.parent as usize);
+            self.sink.branch(self.offset + key, self.offset + parent, fork.forked_at, None, None)?;
+        }
+        if let Some(head) = self.heads.get_mut(waiting.branch as usize) {
+            *head += 1;
+            if !self.source.companions().is_empty() {
+                for part in &waiting.drafted.draft.parts {
+                    if let Part::ToolCall { id, .. } = part {
+                        self.calls.insert(id.clone(), (waiting.branch as usize, *head));
+                    }
+                }
+            }
         }
         for attachment in waiting.drafted.attachments {
             self.sink.attachment(attachment)?;
         }
-        self.sink.message(waiting.branch as usize, waiting.drafted.draft)?;
+        self.sink.message(self.offset + waiting.branch as usize, waiting.drafted.draft)?;
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), ImportError> {
+    /// Hands over everything that still waits.
+    fn flush(&mut self) -> Result<(), ImportError> {
         let events = std::mem::take(&mut self.events);
         if let Some(newest) = self.queue.back_mut()
             && !events.is_empty()
@@ -209,10 +279,12 @@ impl<'a> Stream<'a> {
         while !self.queue.is_empty() {
             self.emit_front()?;
         }
-        if self.plan.current > 0 {
-            self.sink.current_branch(self.plan.current as usize)?;
-        }
-        self.sink.end(self.tally.finish())?;
         Ok(())
     }
+}
+
+/// The call that started a subagent, as the small file beside its transcript says.
+fn started_by(transcript: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(transcript.with_extension("meta.json")).ok()?;
+    Some(crate::json::parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
 }
