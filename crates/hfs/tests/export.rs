@@ -1,5 +1,10 @@
 //! Exports: where they go, and that nothing is lost on the way out and back in.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +15,7 @@ use serde_json::Value;
 use testkit::cli::Hfs;
 
 fn hfs() -> Hfs {
-    Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+    Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
 }
 
 fn chat(hfs: &Hfs, arguments: &[&str]) -> String {
