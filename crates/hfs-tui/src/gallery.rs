@@ -322,6 +322,9 @@ fn inspect(stage: &mut Stage, page: char) {
     stage.tell(Msg::Runs { session: data::session_id(1), result: Ok(vec![data::run_id(1), run.id]) });
     stage.tell(Msg::Run(Ok(Box::new(run))));
     stage.press(KeyCode::Char(page), KeyModifiers::NONE);
+    if page == '2' {
+        stage.press(KeyCode::Down, KeyModifiers::NONE);
+    }
 }
 
 fn streaming(stage: &mut Stage) {

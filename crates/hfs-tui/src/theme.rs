@@ -182,7 +182,8 @@ impl Theme {
 
     /// The terminal's own sixteen colours, only those that can be read on black and on white.
     fn sixteen() -> Self {
-        let fg = |color| Style::new().fg(color);
+        // A title on a frame must not be as dim as the frame.
+        let fg = |color| Style::new().fg(color).remove_modifier(Modifier::DIM);
         Self {
             depth: Depth::Sixteen,
             accent: fg(Color::Yellow).add_modifier(Modifier::BOLD),
@@ -196,7 +197,7 @@ impl Theme {
             link: fg(Color::Blue).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(Color::Magenta),
             user: fg(Color::Cyan).add_modifier(Modifier::BOLD),
-            bar: Style::new().add_modifier(Modifier::REVERSED),
+            bar: Style::new(),
             found: Style::new().add_modifier(Modifier::REVERSED),
             code: [
                 Style::new(),
@@ -214,7 +215,8 @@ impl Theme {
 
     /// No colours: weight, lines and reversal carry the meaning.
     fn colourless() -> Self {
-        let bold = Style::new().add_modifier(Modifier::BOLD);
+        // A title on a frame must not be as dim as the frame.
+        let bold = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
         let dim = Style::new().add_modifier(Modifier::DIM);
         let plain = Style::new();
         Self {
@@ -230,7 +232,7 @@ impl Theme {
             link: Style::new().add_modifier(Modifier::UNDERLINED),
             inline_code: bold,
             user: bold,
-            bar: Style::new().add_modifier(Modifier::REVERSED),
+            bar: Style::new(),
             found: Style::new().add_modifier(Modifier::REVERSED),
             code: [plain, dim, plain, plain, bold, plain, plain, plain, plain],
         }
