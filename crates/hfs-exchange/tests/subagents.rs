@@ -32,7 +32,7 @@ fn a_subagent_is_a_branch_that_leaves_where_it_was_started() {
             "u2",
             Some("a1"),
             false,
-            json!([{"type": "tool_result", "tool_use_id": "call-1", "content": "ok"}]),
+            &json!([{"type": "tool_result", "tool_use_id": "call-1", "content": "ok"}]),
         ),
         record("assistant", "a2", Some("u2"), false, &json!([{"type": "text", "text": "done"}])),
     ];
