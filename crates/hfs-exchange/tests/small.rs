@@ -1,0 +1,183 @@
+//! Forms of transcripts that are told from small files of our own making.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is a test's own way of speaking"
+)]
+
+use std::fs;
+use std::io::Write;
+
+use hfs_core::{MessageDraft, Part, Role};
+use hfs_exchange::{Collected, Collector, Format, Source, detect, read};
+use serde_json::json;
+
+fn collect(source: &Source, format: Format) -> Vec<Collected> {
+    assert_eq!(detect(source).unwrap(), Some(format));
+    let mut sink = Collector::default();
+    read(source, None, &mut sink).unwrap();
+    for session in &sink.sessions {
+        let report = &session.report;
+        assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
+    }
+    sink.sessions
+}
+
+fn said(messages: &[MessageDraft]) -> Vec<(Role, String)> {
+    messages.iter().map(|message| (message.role, message.text())).collect()
+}
+
+fn item(role: &str, text: &str) -> String {
+    let kind = if role == "assistant" { "output_text" } else { "input_text" };
+    let payload = json!({"type": "message", "role": role, "content": [{"type": kind, "text": text}]});
+    json!({"timestamp": "2026-01-01T00:00:00Z", "type": "response_item", "payload": payload}).to_string()
+}
+
+#[test]
+fn a_turn_that_codex_rolled_back_stays_on_a_branch_of_its_own() {
+    let rolled = json!({
+        "timestamp": "2026-01-01T00:00:00Z", "type": "event_msg",
+        "payload": {"type": "thread_rolled_back", "num_turns": 1},
+    });
+    let lines = [
+        item("user", "one"),
+        item("assistant", "first"),
+        item("user", "two"),
+        item("assistant", "second"),
+        rolled.to_string(),
+        item("user", "three"),
+    ];
+    let compressed = zstd::encode_all(lines.join("\n").as_bytes(), 3).unwrap();
+    let session = collect(&Source::stream(&compressed[..]).unwrap(), Format::Codex).remove(0);
+    assert_eq!(session.branches[0].messages.len(), 4);
+    assert_eq!((session.branches[1].forked_at, session.current), (2, 1));
+    assert_eq!(said(&session.branches[1].messages), [(Role::User, "three".into())]);
+}
+
+#[test]
+fn bare_rollouts_are_read_and_a_call_without_words_is_a_message() {
+    let lines = [
+        json!({"id": "c1", "timestamp": "2025-05-01T00:00:00Z", "instructions": null}),
+        json!({"record_type": "state"}),
+        json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}),
+        json!({"type": "function_call", "name": "shell", "arguments": "{\"cmd\":\"ls\"}", "call_id": "1"}),
+        json!({"type": "function_call_output", "call_id": "1", "output": "a"}),
+    ];
+    let text = lines.map(|line| line.to_string()).join("\n");
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Codex).remove(0);
+    assert_eq!(session.session.origin.id, "c1");
+    let roles: Vec<Role> = session.messages().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::Tool]);
+    let call = session
+        .messages()
+        .flat_map(|message| &message.parts)
+        .find(|part| matches!(part, Part::ToolCall { .. }));
+    let wanted = Part::ToolCall { id: "1".into(), name: "shell".into(), input: json!({"cmd": "ls"}) };
+    assert_eq!(call, Some(&wanted));
+}
+
+#[test]
+fn the_archive_that_chatgpt_sends_is_read_as_it_is() {
+    let node = |id: &str, parent: Option<&str>, children: &[&str], role: &str, text: &str| {
+        json!({"id": id, "parent": parent, "children": children, "message": {
+            "id": id, "author": {"role": role}, "create_time": 1_700_000_000.5, "recipient": "all",
+            "content": {"content_type": "text", "parts": [text]}, "metadata": {},
+        }})
+    };
+    let conversation = json!([{
+        "conversation_id": "c", "title": "T", "current_node": "3",
+        "mapping": {
+            "1": node("1", None, &["2", "3"], "user", "ask"),
+            "2": node("2", Some("1"), &[], "assistant", "once"),
+            "3": node("3", Some("1"), &[], "assistant", "again"),
+        },
+    }]);
+    let file = tempfile::Builder::new().suffix(".zip").tempfile().unwrap();
+    let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
+    for (name, text) in [("chat.html", String::new()), ("conversations-000.json", conversation.to_string())] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    let session = collect(&Source::file(file.path()), Format::ChatGpt).remove(0);
+    assert_eq!(session.session.title.as_deref(), Some("T"));
+    assert_eq!(
+        said(&session.branches[0].messages),
+        [(Role::User, "ask".into()), (Role::Assistant, "once".into())]
+    );
+    assert_eq!(said(&session.branches[1].messages), [(Role::Assistant, "again".into())]);
+    assert_eq!(session.current, 1);
+}
+
+#[test]
+fn the_python_originals_database_is_read_with_what_is_still_in_its_log_and_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "pragma journal_mode = wal;
+             create table sessions (id integer primary key, name text, created_at datetime, updated_at datetime);
+             create table messages (id integer primary key, session_id integer, role text, content text, created_at datetime);
+             create table checkpoints (id integer primary key, session_id integer, trigger_event text, state_json text, created_at datetime);
+             insert into sessions values (1, 'Old days', '2026-02-01 10:00:00', null);
+             insert into messages values (1, 1, 'user', 'hello', '2026-02-01 10:00:01.5');
+             insert into checkpoints values (1, 1, 'run.ended', '{\"kept\":1}', '2026-02-01 10:00:02');
+             insert into messages values (2, 1, 'assistant', 'hi', '2026-02-01 10:00:03');",
+        )
+        .unwrap();
+    let before: Vec<(std::ffi::OsString, u64)> = listing(folder.path());
+    let session = collect(&Source::file(&path), Format::Python).remove(0);
+    assert_eq!(listing(folder.path()), before);
+    assert_eq!(session.session.title.as_deref(), Some("Old days"));
+    let told: Vec<(Role, String)> =
+        session.messages().map(|message| (message.role, message.text())).collect();
+    assert_eq!(told, [(Role::User, "hello".into()), (Role::Assistant, "hi".into())]);
+    assert_eq!((session.checkpoints[0].seq, session.checkpoints[0].trigger.as_str()), (1, "run.ended"));
+    assert_eq!(session.checkpoints[0].state.plugins["hfs-python"], json!({"kept": 1}));
+}
+
+fn listing(folder: &std::path::Path) -> Vec<(std::ffi::OsString, u64)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_document_of_version_1_0_0_brings_its_checkpoints_and_says_that_it_was_migrated() {
+    let text = json!({
+        "metadata": {"schema_version": "1.0.0", "exported_at": "2026-02-01T12:00:00", "hfs_version": "0.1.0", "session_name": "Plan"},
+        "messages": [
+            {"role": "user", "content": "a", "created_at": "2026-02-01T10:00:00"},
+            {"role": "assistant", "content": "b", "created_at": "2026-02-01T10:00:05"},
+        ],
+        "checkpoints": [{"trigger": "run.ended", "created_at": "2026-02-01T10:00:02"}, {"trigger": "manual", "created_at": "2026-02-01T10:00:09", "message_index": 1}],
+        "run_snapshot": null,
+    })
+    .to_string();
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    assert_eq!(session.session.title.as_deref(), Some("Plan"));
+    let seqs: Vec<u64> = session.checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
+    assert_eq!(seqs, [1, 2]);
+    assert!(session.report.warnings.iter().any(|warning| warning.message.contains("1.0.0")));
+    // The same document is the same session, whenever it is read.
+    let again = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    assert_eq!(again.session.id, session.session.id);
+    assert_eq!(again.session.origin, session.session.origin);
+}
+
+#[test]
+fn a_document_without_a_version_is_read_in_both_of_its_shapes() {
+    for text in [
+        r#"{"messages":[{"role":"user","content":"a"}]}"#,
+        r#"[{"role":"user","content":"a","created_at":"2026-01-01T00:00:00Z"}]"#,
+    ] {
+        let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+        assert_eq!(said(&session.branches[0].messages), [(Role::User, "a".into())]);
+    }
+}
