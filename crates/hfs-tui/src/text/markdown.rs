@@ -31,46 +31,44 @@ pub fn markdown(source: &str, width: usize, ink: Ink<'_>) -> Vec<Line<'static>> 
 /// costs what its newest block costs.
 #[derive(Debug, Clone, Default)]
 pub struct StreamedMarkdown {
-    width: usize,
-    /// How many bytes of the source, and which lines, are settled.
+    /// How many bytes of the source, and how many lines of the picture, are settled.
     settled: usize,
-    lines: Vec<Line<'static>>,
+    lines: usize,
     code: CodeBlock,
 }
 
 impl StreamedMarkdown {
-    /// The lines of `source`, which is what it was at the last call with more behind it.
-    pub fn lines(&mut self, source: &str, width: usize, ink: Ink<'_>) -> Vec<Line<'static>> {
-        if width != self.width || source.len() < self.settled {
-            *self = Self { width, ..Self::default() };
-        }
-        let safe = shown(source.get(self.settled..).unwrap_or_default());
+    /// What the picture of `source` is, which is what it was at the last call with more behind it, at the same
+    /// width: so many of the lines given before, and these behind them.
+    pub fn advance(&mut self, source: &str, width: usize, ink: Ink<'_>) -> (usize, Vec<Line<'static>>) {
+        let kept = self.lines;
+        let mut lines = Vec::new();
+        let rest = source.get(self.settled..).unwrap_or_default();
+        let safe = shown(rest);
         let before_last = newest_block(&safe);
         if before_last > 0 {
             let (done, _) = safe.split_at_checked(before_last).unwrap_or((&safe, ""));
-            let settled = Writer::new(ink, width, &mut self.code).write(done).lines;
-            self.separate();
-            self.lines.extend(settled);
+            let whole = Writer::new(ink, width, &mut self.code).write(done).lines;
+            separate(kept, &mut lines, &whole);
+            lines.extend(whole);
             // Making text visible keeps its line breaks, so that they tell where the raw text is cut.
             let breaks = done.matches('\n').count();
-            let rest = source.get(self.settled..).unwrap_or_default();
             self.settled += rest.split_inclusive('\n').take(breaks).map(str::len).sum::<usize>();
+            self.lines += lines.len();
             self.code = CodeBlock::default();
         }
         let tail = safe.get(before_last..).unwrap_or_default();
         let newest = Writer::new(ink, width, &mut self.code).write(tail).lines;
-        let mut all = self.lines.clone();
-        if !all.is_empty() && !newest.is_empty() {
-            all.push(Line::default());
-        }
-        all.extend(newest);
-        all
+        separate(kept, &mut lines, &newest);
+        lines.extend(newest);
+        (kept, lines)
     }
+}
 
-    fn separate(&mut self) {
-        if !self.lines.is_empty() {
-            self.lines.push(Line::default());
-        }
+/// A blank line between what is there and what comes.
+fn separate(kept: usize, lines: &mut Vec<Line<'static>>, next: &[Line<'static>]) {
+    if (kept > 0 || !lines.is_empty()) && !next.is_empty() {
+        lines.push(Line::default());
     }
 }
 
@@ -425,10 +423,13 @@ mod tests {
         let theme = Theme::dark();
         let ink = Ink { theme: &theme, syntax: Some(Syntax::load()) };
         let mut streamed = StreamedMarkdown::default();
-        for end in 0..source.len() {
-            streamed.lines(&source[..end], 40, ink);
+        let mut picture = Vec::new();
+        for end in 0..=source.len() {
+            let (kept, lines) = streamed.advance(&source[..end], 40, ink);
+            picture.truncate(kept);
+            picture.extend(lines);
         }
-        assert_eq!(streamed.lines(source, 40, ink), markdown(source, 40, ink));
+        assert_eq!(picture, markdown(source, 40, ink));
         assert!(streamed.settled > source.len() / 2);
     }
 

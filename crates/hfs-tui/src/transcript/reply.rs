@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::Paper;
 use super::item::{Lines, header_line, thinking_lines};
 use crate::parts::OutputMode;
-use crate::text::{StreamedMarkdown, cells, one_line};
+use crate::text::{StreamedMarkdown, cells, markdown, one_line};
 
 const INDENT: &str = "  ";
 
@@ -30,15 +30,18 @@ pub struct Reply {
 struct Arriving {
     kind: PieceKind,
     text: String,
-    markdown: RefCell<StreamedMarkdown>,
-    epoch: RefCell<u64>,
 }
 
+/// The picture so far. Only the rows of the newest part change while it grows.
 #[derive(Debug)]
 struct LaidOut {
     width: usize,
     epoch: u64,
     arrived: usize,
+    /// How many parts there are, and which row the newest one begins at.
+    parts: usize,
+    newest: usize,
+    markdown: StreamedMarkdown,
     lines: Lines,
 }
 
@@ -49,17 +52,18 @@ impl Reply {
         Self { agent: None, started_at, parts: Vec::new(), arrived: 0, laid_out: RefCell::new(None) }
     }
 
+    /// Says who answers.
+    pub fn answered_by(&mut self, agent: AgentDescription) {
+        self.agent = Some(agent);
+        self.laid_out.replace(None);
+    }
+
     /// The reply goes on.
     pub fn extend(&mut self, kind: PieceKind, text: &str) {
         self.arrived += text.len();
         match self.parts.last_mut() {
             Some(last) if last.kind == kind => last.text.push_str(text),
-            _ => self.parts.push(Arriving {
-                kind,
-                text: text.to_owned(),
-                markdown: RefCell::default(),
-                epoch: RefCell::new(0),
-            }),
+            _ => self.parts.push(Arriving { kind, text: text.to_owned() }),
         }
     }
 
@@ -72,44 +76,65 @@ impl Reply {
     /// Its rows.
     #[must_use]
     pub fn lines(&self, paper: Paper<'_>) -> Lines {
-        if let Some(done) = self.laid_out.borrow().as_ref()
-            && (done.width, done.epoch, done.arrived) == (paper.width, paper.epoch, self.arrived)
-        {
-            return Arc::clone(&done.lines);
+        let mut slot = self.laid_out.borrow_mut();
+        let same = |done: &LaidOut| {
+            (done.width, done.epoch, done.parts) == (paper.width, paper.epoch, self.parts.len())
+        };
+        let mut done = slot.take().filter(same).unwrap_or_else(|| self.lay_out_settled(paper));
+        if done.arrived != self.arrived || done.lines.len() == done.newest {
+            self.lay_out_newest(&mut done, paper);
         }
-        let lines = Arc::new(self.lay_out(paper));
-        let (width, epoch, arrived) = (paper.width, paper.epoch, self.arrived);
-        self.laid_out.replace(Some(LaidOut { width, epoch, arrived, lines: Arc::clone(&lines) }));
+        let lines = Arc::clone(&done.lines);
+        *slot = Some(done);
         lines
     }
 
-    fn lay_out(&self, paper: Paper<'_>) -> Vec<Line<'static>> {
+    /// The rows of everything but the newest part.
+    fn lay_out_settled(&self, paper: Paper<'_>) -> LaidOut {
         let theme = paper.ink.theme;
         let name = self.agent.as_ref().map_or_else(|| "Assistant".to_owned(), |agent| one_line(&agent.name));
         let model = self.agent.as_ref().and_then(|agent| agent.model.as_deref());
         let mut lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, paper)];
         let width = paper.width.saturating_sub(cells(INDENT));
-        let last = self.parts.len().saturating_sub(1);
-        for (index, part) in self.parts.iter().enumerate() {
-            let content = match part.kind {
-                PieceKind::Thinking => {
-                    let unfolded = paper.output == OutputMode::Verbose;
-                    thinking_lines(&part.text, unfolded, index == last, width, theme)
-                }
-                PieceKind::Text => {
-                    let mut markdown = part.markdown.borrow_mut();
-                    if part.epoch.replace(paper.epoch) != paper.epoch {
-                        *markdown = StreamedMarkdown::default();
-                    }
-                    markdown.lines(&part.text, width, paper.ink)
-                }
+        let settled = self.parts.len().saturating_sub(1);
+        for part in self.parts.iter().take(settled) {
+            let rows = match part.kind {
+                PieceKind::Thinking => thinking(&part.text, false, width, paper),
+                PieceKind::Text => markdown(&part.text, width, paper.ink),
             };
-            for line in content {
-                let mut spans = vec![Span::raw(INDENT)];
-                spans.extend(line.spans);
-                lines.push(Line::from(spans));
-            }
+            lines.extend(rows.into_iter().map(indented));
         }
-        lines
+        LaidOut {
+            width: paper.width,
+            epoch: paper.epoch,
+            arrived: 0,
+            parts: self.parts.len(),
+            newest: lines.len(),
+            markdown: StreamedMarkdown::default(),
+            lines: Arc::new(lines),
+        }
     }
+
+    fn lay_out_newest(&self, done: &mut LaidOut, paper: Paper<'_>) {
+        done.arrived = self.arrived;
+        let Some(part) = self.parts.last() else { return };
+        let width = paper.width.saturating_sub(cells(INDENT));
+        let (kept, rows) = match part.kind {
+            PieceKind::Thinking => (0, thinking(&part.text, true, width, paper)),
+            PieceKind::Text => done.markdown.advance(&part.text, width, paper.ink),
+        };
+        // Nobody else holds the rows between two pictures, so that nothing is copied here.
+        let lines = Arc::make_mut(&mut done.lines);
+        lines.truncate(done.newest + kept);
+        lines.extend(rows.into_iter().map(indented));
+    }
+}
+
+fn thinking(text: &str, live: bool, width: usize, paper: Paper<'_>) -> Vec<Line<'static>> {
+    thinking_lines(text, paper.output == OutputMode::Verbose, live, width, paper.ink.theme)
+}
+
+fn indented(mut line: Line<'static>) -> Line<'static> {
+    line.spans.insert(0, Span::raw(INDENT));
+    line
 }

@@ -108,7 +108,7 @@ impl Model {
             }
             Update::Answering(agent) => {
                 if let Some(exchange) = &mut chat.exchange {
-                    exchange.reply.agent = Some(agent);
+                    exchange.reply.answered_by(agent);
                 }
             }
             Update::Reply { kind, text } => {
