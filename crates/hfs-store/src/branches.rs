@@ -11,7 +11,7 @@ use crate::lookup::{self, BranchKey};
 use crate::operations::{self, Change, check_name_is_free};
 use crate::sessions::NewBranch;
 use crate::store::SqliteStore;
-use crate::{checkpoints, replies, rows, states};
+use crate::{checkpoints, replies, rows, seal, states};
 
 const BRANCH: &str = "SELECT branch.no, branch.id, session.id, branch.name, parent.id, branch.forked_at,
     branch.created_at, branch.retired FROM branch JOIN session ON session.no = branch.session
@@ -153,7 +153,7 @@ fn check_fork(conn: &Connection, eyes: &replies::Eyes, parent: &BranchKey, draft
 fn make_current(conn: &Connection, session: i64, branch: i64) -> Sql<()> {
     conn.prepare_cached("UPDATE session SET current_branch = ?2 WHERE no = ?1")?
         .execute(params![session, branch])?;
-    Ok(())
+    seal::session(conn, session)
 }
 
 pub(crate) fn switch(store: &SqliteStore, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {

@@ -1,5 +1,6 @@
 //! Connections to the database, and what each of them is set to.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hfs_core::{MessageDraft, Role, Timestamp};
@@ -9,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::fault::Sql;
 use crate::files::{FileId, Paths};
-use crate::rows;
+use crate::{rows, seal};
 
 /// How long to wait for programs that know nothing of our locks.
 const FOREIGN_LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,18 +36,7 @@ impl Link {
     /// Opens the database, which must exist.
     pub(crate) fn open(paths: &Paths) -> Sql<Self> {
         let file = paths.identify()?;
-        // One thread at a time uses it, which Rust sees to.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(&paths.database, flags)?;
-        conn.busy_timeout(FOREIGN_LOCK_PATIENCE)?;
-        conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        // Otherwise statements near partial indexes are compiled again for each new value that is bound to them.
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        conn.pragma_update(None, "foreign_keys", true)?;
-        conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        conn.pragma_update(None, "trusted_schema", false)?;
-        register_functions(&conn)?;
-        Ok(Self { conn, file })
+        Ok(Self { conn: connect(&paths.database)?, file })
     }
 
     /// Opens the database for reading only.
@@ -72,9 +62,26 @@ impl Link {
     }
 }
 
+/// Opens a file that exists, with everything that the schema needs.
+pub(crate) fn connect(path: &Path) -> Sql<Connection> {
+    // One thread at a time uses it, which Rust sees to.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(FOREIGN_LOCK_PATIENCE)?;
+    conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // Otherwise statements near partial indexes are compiled again for each new value that is bound to them.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    register_functions(&conn)?;
+    Ok(conn)
+}
+
 /// `hfs_text(body)`: the text of a message that search looks at. The text index is built from it; whoever changes
 /// what it returns must rebuild the index in a migration.
 fn register_functions(conn: &Connection) -> Sql<()> {
+    seal::register(conn)?;
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     conn.create_scalar_function("hfs_text", 1, flags, |context| {

@@ -71,6 +71,18 @@ impl Fault {
         }
     }
 
+    /// Whether something that is stored is not as it should be.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Refused(StoreError::Corrupt { .. }) => true,
+            Self::Sql(error) => match error.sqlite_error_code() {
+                Some(code) => matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase),
+                None => is_unreadable(error),
+            },
+            Self::Refused(_) | Self::Io(_) | Self::Bug(_) => false,
+        }
+    }
+
     /// Whether a unique key was taken.
     pub(crate) fn is_taken_key(&self) -> bool {
         match self {
@@ -111,15 +123,22 @@ fn told_sql(error: rusqlite::Error, action: &str, path: &Path) -> StoreError {
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::OperationInterrupted,
         ) => StoreError::Unavailable { action: place(), source: error.into() },
-        _ => match error {
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => StoreError::Corrupt {
-                message: format!("a row of {} cannot be read: {error}", path.display()),
-            },
-            _ => StoreError::Internal { action: place(), source: error.into() },
-        },
+        _ if is_unreadable(&error) => {
+            StoreError::Corrupt { message: format!("a row of {} cannot be read: {error}", path.display()) }
+        }
+        _ => StoreError::Internal { action: place(), source: error.into() },
     }
+}
+
+/// Whether a value is not of the kind that its column has.
+const fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 /// Something that was named is not there.

@@ -22,7 +22,7 @@ use crate::runs::RunRow;
 use crate::sessions::{self, NewBranch, taken};
 use crate::states::{self, Plain};
 use crate::store::SqliteStore;
-use crate::{activity, attachments, messages, purge};
+use crate::{activity, attachments, messages, purge, seal};
 
 /// A batch is written when it has so many bytes or so many rows.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -326,6 +326,7 @@ impl End {
                 WHERE no = ?1",
         )?
         .execute(params![session, self.name, self.current, self.created_at])?;
+        seal::session(conn, session)?;
         attachments::let_go(conn, session)?;
         operations::record(conn, Change::new(session, OperationKind::Import, self.now))?;
         // What was said and recorded on the way counts as old as it is.

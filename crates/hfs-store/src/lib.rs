@@ -28,6 +28,7 @@ mod replies;
 mod rows;
 mod runs;
 mod schema;
+mod seal;
 mod search;
 mod sessions;
 mod states;

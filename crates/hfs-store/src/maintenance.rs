@@ -57,7 +57,7 @@ pub(crate) fn backup(store: &SqliteStore, to: &Path) -> StoreResult<()> {
 }
 
 /// Copies what `conn` sees now to a new file.
-fn copy(conn: &Connection, to: &Path) -> Sql<()> {
+pub(crate) fn copy(conn: &Connection, to: &Path) -> Sql<()> {
     let file = match create_private_file(to) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(conflict(format!("{} exists already", to.display())));
@@ -74,18 +74,22 @@ fn copy(conn: &Connection, to: &Path) -> Sql<()> {
 
 fn write_copy(conn: &Connection, to: &Path) -> Sql<()> {
     let mut copy = Connection::open(to)?;
-    let backup = Backup::new(conn, &mut copy)?;
+    copy_pages(conn, &mut copy)?;
+    // The copy is to be one file, readable without a log beside it.
+    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    copy.close().map_err(|(_, error)| Fault::from(error))
+}
+
+/// Makes `to` what `from` is, in one transaction.
+pub(crate) fn copy_pages(from: &Connection, to: &mut Connection) -> Sql<()> {
+    let backup = Backup::new(from, to)?;
     loop {
         match backup.step(BACKUP_PAGES)? {
-            StepResult::Done => break,
+            StepResult::Done => return Ok(()),
             StepResult::Busy | StepResult::Locked => std::thread::sleep(Duration::from_millis(5)),
             _ => {}
         }
     }
-    drop(backup);
-    // The copy is to be one file, readable without a log beside it.
-    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-    copy.close().map_err(|(_, error)| Fault::from(error))
 }
 
 pub(crate) fn vacuum(store: &SqliteStore) -> StoreResult<()> {

@@ -6,13 +6,13 @@ use hfs_core::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::activity;
 use crate::fault::{Fault, Sql, conflict, invalid};
 use crate::lookup::{self, BranchKey};
 use crate::replies::{self, Eyes};
 use crate::rows::{self, MessageRow, STREAMING, message_no, seq_of};
 use crate::sessions::taken;
 use crate::store::SqliteStore;
+use crate::{activity, seal};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
 
@@ -65,8 +65,9 @@ pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()
     }
     conn.prepare_cached(
         "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
-            completion_tokens, source_format, source_id, body, extra)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            completion_tokens, source_format, source_id, body, extra, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+                hfs_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13))",
     )?
     .execute(params![
         no,
@@ -111,7 +112,7 @@ pub(crate) fn replace(conn: &Connection, no: i64, id: MessageId, message: &Messa
         message.body,
         message.extra,
     ])?;
-    Ok(())
+    seal::message(conn, no)
 }
 
 fn refer(conn: &Connection, no: i64, id: MessageId, hash: hfs_core::ContentHash) -> Sql<()> {

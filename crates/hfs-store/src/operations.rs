@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::fault::{Fault, Sql, conflict, invalid, not_found};
 use crate::lookup::{self, LISTED, TRASHED};
 use crate::store::SqliteStore;
-use crate::{activity, rows};
+use crate::{activity, rows, seal};
 
 /// An operation to be recorded; the session's shape after it is what the session is by then.
 #[derive(Debug)]
@@ -286,6 +286,7 @@ impl Reversal {
             self.goal.automatic_name,
             self.goal_branch
         ])?;
+        seal::session(conn, self.session)?;
         if before.trashed != self.goal.trashed {
             set_trashed(conn, self.session, self.goal.trashed.then_some(at))?;
         }
@@ -297,6 +298,7 @@ impl Reversal {
 pub(crate) fn set_trashed(conn: &Connection, session: i64, at: Option<Timestamp>) -> Sql<()> {
     conn.prepare_cached("UPDATE session SET trashed_at = ?2 WHERE no = ?1")?
         .execute(params![session, at.map(Timestamp::as_micros)])?;
+    seal::session(conn, session)?;
     activity::move_to(conn, session, if at.is_some() { TRASHED } else { LISTED })
 }
 

@@ -16,7 +16,7 @@ use crate::fault::{Sql, conflict};
 use crate::files::{self, Paths};
 use crate::rows::{self, MessageRow};
 use crate::store::SqliteStore;
-use crate::{activity, lookup, messages};
+use crate::{activity, lookup, messages, seal};
 
 /// Tells living writers from dead ones.
 #[derive(Debug, Clone)]
@@ -155,6 +155,7 @@ pub(crate) fn settle(conn: &Connection, no: i64) -> Sql<()> {
         rows::status_code(MessageStatus::Interrupted),
         rows::body_to_json(&parts)?
     ])?;
+    seal::message(conn, no)?;
     forget_pieces(conn, no)?;
     let session: i64 = conn
         .prepare_cached("SELECT session FROM branch WHERE no = ?1")?

@@ -1,14 +1,18 @@
 //! The schema and its migrations.
 
 use hfs_core::StoreError;
-use rusqlite::{Connection, OptionalExtension, backup::Backup};
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::connection::Link;
 use crate::fault::{Fault, Sql};
-use crate::files::{Paths, create_private_file};
+use crate::files::Paths;
+use crate::maintenance;
 
 /// What each version adds to the one before, from version 1 on.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("schema/0001.sql")];
+pub(crate) const MIGRATIONS: &[&str] =
+    &[concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql"))];
+
+/// Makes the table of the text index.
+pub(crate) const TEXT_INDEX: &str = include_str!("schema/text_index.sql");
 
 /// "hfs1": marks a database as ours.
 pub(crate) const APPLICATION_ID: u32 = 0x6866_7331;
@@ -34,8 +38,7 @@ pub(crate) fn version(conn: &Connection, paths: &Paths) -> Sql<u32> {
 
 /// Brings the database to the newest version, keeping a copy of one that holds something. The caller holds the
 /// write lock.
-pub(crate) fn migrate(link: &Link, paths: &Paths, migrations: &[&str]) -> Sql<()> {
-    let conn = &link.conn;
+pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> Sql<()> {
     let (found, supported) = (version(conn, paths)?, newest(migrations));
     if found > supported {
         let store = paths.database.display().to_string();
@@ -73,13 +76,7 @@ fn apply(conn: &Connection, step: u32, sql: &str) -> Sql<()> {
 /// Copies the database to `<db>.v<version>.bak`.
 fn keep_copy(conn: &Connection, paths: &Paths, version: u32) -> Sql<()> {
     let to = paths.free_name(&format!(".v{version}.bak"));
-    let file = create_private_file(&to)?;
-    let mut copy = Connection::open(&to)?;
-    Backup::new(conn, &mut copy)?.run_to_completion(i32::MAX, std::time::Duration::ZERO, None)?;
-    // The copy is to be one file, readable without a log beside it.
-    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-    copy.close().map_err(|(_, error)| error)?;
-    file.sync_all()?;
+    maintenance::copy(conn, &to)?;
     tracing::info!(copy = %to.display(), version, "the database was copied before its migration");
     Ok(())
 }
@@ -89,6 +86,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::connection::Link;
 
     const FIRST: &str = "CREATE TABLE note (no INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;";
     const SECOND: &str = "ALTER TABLE note ADD COLUMN length INTEGER NOT NULL DEFAULT 0;
@@ -104,7 +102,7 @@ mod tests {
 
     fn at_version(paths: &Paths, migrations: &[&str]) -> Link {
         let link = Link::open(paths).unwrap();
-        migrate(&link, paths, migrations).unwrap();
+        migrate(&link.conn, paths, migrations).unwrap();
         link
     }
 
@@ -131,10 +129,10 @@ mod tests {
         let paths = paths(directory.path());
         drop(at_version(&paths, &[FIRST]));
         let link = Link::open(&paths).unwrap();
-        assert!(migrate(&link, &paths, &[FIRST, SECOND, BROKEN]).is_err());
+        assert!(migrate(&link.conn, &paths, &[FIRST, SECOND, BROKEN]).is_err());
         assert_eq!(version(&link.conn, &paths).unwrap(), 2);
         assert!(link.conn.execute("INSERT INTO other VALUES (1)", []).is_err());
-        migrate(&link, &paths, &[FIRST, SECOND]).unwrap();
+        migrate(&link.conn, &paths, &[FIRST, SECOND]).unwrap();
     }
 
     #[test]
@@ -143,7 +141,7 @@ mod tests {
         let paths = paths(directory.path());
         drop(at_version(&paths, &[FIRST, SECOND]));
         let before = std::fs::read(&paths.database).unwrap();
-        let refused = migrate(&Link::open(&paths).unwrap(), &paths, &[FIRST]);
+        let refused = migrate(&Link::open(&paths).unwrap().conn, &paths, &[FIRST]);
         assert!(matches!(refused, Err(Fault::Refused(StoreError::Newer { found: 2, supported: 1, .. }))));
         assert_eq!(std::fs::read(&paths.database).unwrap(), before);
     }

@@ -10,7 +10,7 @@ use crate::fault::{Fault, Sql, conflict, not_found};
 use crate::lookup::{self, ARRIVING, LISTED};
 use crate::operations::{self, Change};
 use crate::store::SqliteStore;
-use crate::{activity, rows};
+use crate::{activity, rows, seal};
 
 /// What the columns of [`SessionRow`] are selected from; conditions follow. A cross join keeps its order, so that
 /// the index on the sessions decides the order of the rows.
@@ -108,8 +108,8 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
     let origin = draft.origin.as_ref();
     conn.prepare_cached(
         "INSERT INTO session (id, short, name, automatic_name, state, place, project, directory, repository,
-            created_at, current_branch, origin_format, origin_id, origin_path, importer, extra)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?6, 0, ?10, ?11, ?12, ?13, ?14)",
+            created_at, current_branch, origin_format, origin_id, origin_path, importer, sum, extra)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?6, 0, ?10, ?11, ?12, ?13, 0, ?14)",
     )?
     .execute(params![
         draft.id.as_uuid().as_bytes(),
@@ -135,6 +135,7 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
     let branch = main.insert(conn, None)?;
     conn.prepare_cached("UPDATE session SET current_branch = ?2 WHERE no = ?1")?
         .execute(params![session, branch])?;
+    seal::session(conn, session)?;
     Ok((session, branch))
 }
 
@@ -217,6 +218,7 @@ pub(crate) fn rename(
         }
         conn.prepare_cached("UPDATE session SET name = ?2, automatic_name = ?3 WHERE no = ?1")?
             .execute(params![session, name, automatic])?;
+        seal::session(conn, session)?;
         if automatic {
             return Ok(());
         }
@@ -263,6 +265,6 @@ pub(crate) fn set_project(store: &SqliteStore, id: SessionId, project: &Project)
             "UPDATE session SET project = ?2, directory = ?3, repository = ?4 WHERE no = ?1",
         )?
         .execute(params![session, project.key(), project.directory, project.repository])?;
-        Ok(())
+        seal::session(conn, session)
     })
 }

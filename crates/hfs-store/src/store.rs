@@ -15,7 +15,7 @@ use crate::files::{self, Life, Paths, WriteLock};
 use crate::index::{self, Backlog};
 use crate::options::{Durability, SqliteOptions};
 use crate::replies::Eyes;
-use crate::{purge, schema};
+use crate::{maintenance, purge, schema};
 
 /// Readers beyond these are closed after use.
 const IDLE_READERS: usize = 8;
@@ -56,7 +56,7 @@ impl SqliteStore {
         let life = Life::begin(&paths, None)?;
         files::sweep(&paths)?;
         let link = Link::open_writer(&paths, options.max_bytes)?;
-        schema::migrate(&link, &paths, schema::MIGRATIONS)?;
+        schema::migrate(&link.conn, &paths, schema::MIGRATIONS)?;
         drop(guard);
 
         let name = life.name().into();
@@ -147,7 +147,24 @@ impl SqliteStore {
         body: impl FnOnce(&Connection) -> Sql<T>,
     ) -> StoreResult<T> {
         self.queue
-            .with_backend(|writer| writer.exclusively(body))
+            .with_backend(|writer| writer.exclusively(|conn| body(conn)))
+            .map_err(|fault| fault.told(action, &self.paths.database))
+    }
+
+    /// Gives the database the pages of another, which `body` makes while nobody else writes. Others who have it
+    /// open see them with their next transaction.
+    pub(crate) fn replace_pages<T>(
+        &self,
+        action: &str,
+        body: impl FnOnce(&Connection) -> Sql<(Connection, T)>,
+    ) -> StoreResult<T> {
+        let replace = |conn: &mut Connection| {
+            let (new, result) = body(conn)?;
+            maintenance::copy_pages(&new, conn)?;
+            Ok(result)
+        };
+        self.queue
+            .with_backend(|writer| writer.exclusively(replace))
             .map_err(|fault| fault.told(action, &self.paths.database))
     }
 }
@@ -219,7 +236,7 @@ impl Writer {
             self.paths.create_directories()?;
             let lock = WriteLock::open(&self.paths)?;
             let guard = lock.acquire()?;
-            schema::migrate(&link, &self.paths, schema::MIGRATIONS)?;
+            schema::migrate(&link.conn, &self.paths, schema::MIGRATIONS)?;
             if !self.life.is_visible() {
                 let name = self.life.name().to_owned();
                 self.life = Life::begin(&self.paths, Some(&name))?;
@@ -230,10 +247,10 @@ impl Writer {
         self.parts.as_mut().ok_or_else(|| Fault::Bug("there is no writing connection".into()))
     }
 
-    fn exclusively<T>(&mut self, body: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
+    fn exclusively<T>(&mut self, body: impl FnOnce(&mut Connection) -> Sql<T>) -> Sql<T> {
         let parts = self.prepare()?;
         let guard = parts.lock.acquire()?;
-        let done = body(&parts.link.conn);
+        let done = body(&mut parts.link.conn);
         drop(guard);
         parts.relaxed = None;
         self.keep_unless_broken(done)

@@ -4,11 +4,16 @@
 
 mod content;
 mod structure;
+mod words;
+
+pub(crate) use structure::count_messages;
+
+use std::path::Path;
 
 use hfs_core::{Problem, StoreResult, Verification};
 use rusqlite::{Connection, Params, Row};
 
-use crate::fault::{Fault, Sql};
+use crate::fault::Sql;
 use crate::replies::Eyes;
 use crate::store::SqliteStore;
 
@@ -17,11 +22,13 @@ const TOLD: usize = 1000;
 
 pub(crate) fn verify(store: &SqliteStore) -> StoreResult<Verification> {
     let eyes = store.eyes();
-    store.read("verify the store", |conn| Ok(everything(conn, &eyes)))
+    let place = store.paths.free_name("-verify");
+    store.read("verify the store", |conn| Ok(everything(conn, &eyes, &place)))
 }
 
-/// What is wrong with the database that `conn` sees.
-pub(crate) fn everything(conn: &Connection, eyes: &Eyes) -> Verification {
+/// What is wrong with the database that `conn` sees. `place` is for a copy, on which is tried what needs the right
+/// to write.
+fn everything(conn: &Connection, eyes: &Eyes, place: &Path) -> Verification {
     let mut report = Report::default();
     report.step("the database's pages", conn, structure::pages);
     report.step("references", conn, structure::references);
@@ -31,6 +38,7 @@ pub(crate) fn everything(conn: &Connection, eyes: &Eyes) -> Verification {
     report.step("messages", conn, content::messages);
     report.step("replies in progress", conn, |conn, report| content::replies(conn, report, eyes));
     report.step("text index", conn, structure::text_index);
+    report.step("words in the text index", conn, |conn, report| words::compare(conn, report, place));
     report.step("attachments", conn, content::attachments);
     report.step("runs", conn, content::runs);
     report.step("checkpoints", conn, structure::checkpoints);
@@ -100,8 +108,9 @@ impl Report {
         while let Some(row) = rows.next()? {
             count += 1;
             match check(conn, row, self) {
-                Err(Fault::Damaged(why)) => {
-                    self.problem("content", format!("{what} number {}", row.get::<_, i64>(0)?), why);
+                Err(fault) if fault.is_damage() => {
+                    let place = format!("{what} number {}", row.get::<_, i64>(0)?);
+                    self.problem("content", place, fault.to_string());
                 }
                 done => done?,
             }

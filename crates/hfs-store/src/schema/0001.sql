@@ -24,6 +24,8 @@ CREATE TABLE session (
     trashed_at     INTEGER,
     -- Who is importing it: the name of a file in the live directory.
     importer       TEXT,
+    -- Over what lasts of the row; see seal.rs.
+    sum            INTEGER NOT NULL,
     extra          TEXT
 ) STRICT;
 CREATE INDEX session_short ON session (short);
@@ -76,6 +78,8 @@ CREATE TABLE message (
     completion_tokens INTEGER,
     source_format     TEXT,
     source_id         TEXT,
+    -- Over all the rest of the row; see seal.rs.
+    sum               INTEGER NOT NULL,
     body              TEXT NOT NULL,
     extra             TEXT
 ) STRICT;
@@ -180,6 +184,4 @@ CREATE VIEW indexed_text (no, text) AS
     SELECT message.no, hfs_text(message.body)
     FROM message JOIN branch ON branch.no = message.no >> 32
     WHERE message.no & 0xffffffff <= branch.indexed;
-CREATE VIRTUAL TABLE message_text USING fts5 (
-    text, content = 'indexed_text', content_rowid = 'no', tokenize = 'unicode61 remove_diacritics 2'
-);
+-- (Its table is made by text_index.sql.)

@@ -9,15 +9,17 @@ use super::Report;
 use crate::fault::{Fault, Sql};
 use crate::replies::Eyes;
 use crate::rows::{self, STREAMING, branch_of, seq_of};
-use crate::runs;
 use crate::states::{self, hash_of};
+use crate::{runs, seal};
 
 pub(super) fn messages(conn: &Connection, report: &mut Report) -> Sql<()> {
-    let sql = "SELECT no, role, status, created_at, body, extra, prompt_tokens, completion_tokens
-        FROM message ORDER BY no";
+    let sql = format!(
+        "SELECT no, role, status, created_at, body, extra, sum = {} FROM message ORDER BY no",
+        seal::MESSAGE
+    );
     // The branch that the walk is in, and the seq that is to come next.
     let mut expected: Option<(i64, u64)> = None;
-    report.each(conn, "messages", sql, |conn, row, report| {
+    report.each(conn, "messages", &sql, |conn, row, report| {
         let no: i64 = row.get(0)?;
         let (branch, seq) = (branch_of(no), seq_of(no));
         let next = match expected {
@@ -44,6 +46,9 @@ fn first_seq(conn: &Connection, branch: i64) -> Sql<Option<u64>> {
 
 fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -> Sql<()> {
     let no: i64 = row.get(0)?;
+    if !row.get::<_, bool>(6)? {
+        report.problem("content", place, "it is not what was stored");
+    }
     rows::role(row.get(1)?)?;
     rows::status(row.get(2)?)?;
     rows::time(row.get(3)?)?;

@@ -11,6 +11,8 @@
 mod access;
 mod damage;
 mod disk;
+mod flips;
+mod repair;
 
 use std::fmt::Debug;
 use std::path::Path;
