@@ -10,8 +10,8 @@ use hfs_core::OperationKind;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, doctor, export, history, import, rewind, search, session,
-    start, store,
+    branch, chat, checkpoint, completions, config, doctor, export, history, import, resume, rewind, search,
+    session, start, store,
 };
 use crate::console::{Console, Manner};
 use crate::context::Context;
@@ -35,7 +35,8 @@ pub fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     logging::start(&logs, context.global.verbose);
     logging::explain_panics(&logs);
     // The panic itself has been explained by then; a process that returns ends with its files closed.
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| execute(cli.command, &context)));
+    let result =
+        std::panic::catch_unwind(AssertUnwindSafe(|| execute(cli.command, cli.continue_newest, &context)));
     match result {
         Ok(Ok(outcome)) => outcome.exit_code(),
         Ok(Err(failure)) => fail(&context.console, &failure),
@@ -43,7 +44,7 @@ pub fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     }
 }
 
-fn execute(command: Option<Command>, context: &Context) -> Result<Outcome, Failure> {
+fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -> Result<Outcome, Failure> {
     if let Some(error) = &context.config_error
         && !command.as_ref().is_some_and(Command::bears_bad_config)
     {
@@ -54,8 +55,16 @@ fn execute(command: Option<Command>, context: &Context) -> Result<Outcome, Failu
     if !matches!(command, Some(Command::Completions(_) | Command::Doctor)) {
         context.show_config_warnings();
     }
+    if continue_newest && command.is_some() {
+        return Err(Failure::Usage {
+            message: "-c before a command says nothing".into(),
+            hint: "alone it opens the newest session: hfs -c; a message goes on with it: hfs chat -c \"...\""
+                .into(),
+        });
+    }
     match command {
-        None => start::run(context),
+        None => start::run(continue_newest, context),
+        Some(Command::Resume(resume)) => resume::run(&resume, context),
         Some(Command::Chat(chat)) => chat::run(&chat, context),
         Some(Command::Session(session)) => session::run(&session, context),
         Some(Command::Branch(branch)) => branch::run(&branch, context),

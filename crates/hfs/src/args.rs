@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, rewind, search, session, store,
+    branch, chat, checkpoint, completions, config, export, history, import, resume, rewind, search, session,
+    store,
 };
 
 const EXAMPLES: &str = "\
@@ -23,6 +24,9 @@ A session is named by its name, its short id or the beginning of one, or @ for t
 #[command(name = "hfs", version, about, after_help = EXAMPLES, arg_required_else_help = false)]
 #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
+    /// Go on with this project's newest session
+    #[arg(short = 'c', long = "continue")]
+    pub continue_newest: bool,
     /// What holds for every command.
     #[command(flatten)]
     pub global: Global,
@@ -58,6 +62,8 @@ pub struct Global {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Open a session in the terminal app
+    Resume(resume::Resume),
     /// Send one message and see the reply
     Chat(chat::Chat),
     /// List, show, rename, delete and restore sessions

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use edit::set_in_file;
 pub use error::{ConfigError, Place};
-pub use keys::{KEYS, Key, ProjectMay};
+pub use keys::{KEYS, Key, Kind, ProjectMay};
 pub use settings::Settings;
 pub use value::Value;
 

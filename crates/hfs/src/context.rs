@@ -75,6 +75,11 @@ impl Context {
         })
     }
 
+    /// The same, over a store that is open already.
+    pub fn with_store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: OnceCell::from(store), ..self }
+    }
+
     /// The time now.
     pub fn now(&self) -> Timestamp {
         hfs_core::Clock::now(&self.clock)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use hfs_core::{AgentError, ErrorKind, ImportError, Kinded, StoreError};
 use hfs_engine::{EngineError, SendError};
+use hfs_tui::TuiError;
 use serde::Serialize;
 
 use crate::config::ConfigError;
@@ -28,6 +29,9 @@ pub enum Failure {
     /// The agent says why.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The terminal says why.
+    #[error(transparent)]
+    Terminal(#[from] TuiError),
     /// The configuration says why.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -169,6 +173,7 @@ impl Kinded for Failure {
             Self::Send(error) => error.kind(),
             Self::Agent(error) => error.kind(),
             Self::Config(error) => error.kind(),
+            Self::Terminal(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -190,6 +195,7 @@ impl Kinded for Failure {
             Self::Send(error) => error.hint(),
             Self::Agent(error) => error.hint(),
             Self::Config(error) => error.hint(),
+            Self::Terminal(error) => error.hint(),
             Self::Refused { hint, .. } => hint.clone(),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { .. } | Self::ClosedPipe => None,

@@ -53,11 +53,6 @@ impl Home {
         self.root.join("exports")
     }
 
-    /// The places about whose transcripts the user has been asked.
-    pub fn answered_offers(&self) -> PathBuf {
-        self.root.join("import-offered")
-    }
-
     /// Makes the directory, readable by nobody else, if it is missing.
     ///
     /// # Errors

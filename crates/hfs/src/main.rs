@@ -18,6 +18,7 @@ mod plain;
 mod project;
 mod references;
 mod table;
+mod terminal;
 mod transcript;
 mod wire;
 mod wiring;

@@ -4,7 +4,7 @@ use hfs_core::ErrorKind;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::config::{ConfigError, KEYS, Key, Place, Setting, set_in_file};
+use crate::config::{KEYS, Key, Place, Setting, set_in_file};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::plain;
@@ -105,15 +105,8 @@ fn list(context: &Context) -> Result<(), Failure> {
     console.print(&format!("{}{gap}{more}", table.render(&console.palette, console.width())))
 }
 
-fn find(name: &str) -> Result<&'static Key, ConfigError> {
-    Key::find(name).ok_or_else(|| ConfigError::UnknownKey {
-        key: name.to_owned(),
-        nearest: Key::nearest(name).map(|key| key.name),
-    })
-}
-
 fn get(name: &str, context: &Context) -> Result<(), Failure> {
-    let key = find(name)?;
+    let key = Key::named(name)?;
     let setting = context.config.get(key);
     if context.console.manner.json {
         return context.console.json(&SettingRow::new(key, setting));
@@ -127,7 +120,7 @@ fn get(name: &str, context: &Context) -> Result<(), Failure> {
 }
 
 fn set(name: &str, text: &str, context: &Context) -> Result<(), Failure> {
-    let key = find(name)?;
+    let key = Key::named(name)?;
     context.home.create()?;
     let path = &context.sources.user;
     let value = set_in_file(path, key, text)?;

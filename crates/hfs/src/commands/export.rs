@@ -19,8 +19,9 @@ use crate::references::find_branch;
 use crate::transcript::size;
 use crate::wiring::StoreDocument;
 use crate::{interrupt, plain};
-use form::Form;
-use target::{SafeText, Target};
+pub use form::Form;
+use target::SafeText;
+pub use target::Target;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -189,7 +190,8 @@ impl<W: Write> Write for Watched<'_, W> {
     }
 }
 
-fn failed(error: ExportError, action: String) -> Failure {
+/// The failure to write an export.
+pub fn failed(error: ExportError, action: String) -> Failure {
     match error {
         ExportError::Store(error) => error.into(),
         ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::ClosedPipe,

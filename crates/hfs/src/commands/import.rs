@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::failure::{ErrorDocument, Failure, Outcome, describe};
 use crate::{interrupt, plain};
 use report::Report;
-use sink::WithRepositories;
+pub use sink::WithRepositories;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,11 +120,6 @@ impl Intake {
             }
         }
         Ok(())
-    }
-
-    /// How many files there are.
-    pub fn len(&self) -> usize {
-        self.sources.len()
     }
 
     /// Takes everything in, one file after the other.

@@ -1,24 +1,32 @@
 //! Bare `hfs`: what is here, and what can be done.
 
-mod offer;
+mod places;
 
-pub use offer::places;
+pub use places::places;
 
 use clap::CommandFactory;
 use hfs_core::{PageRequest, SessionFilter};
+use hfs_tui::TuiError;
 
 use super::session::{Listing, rows};
 use crate::args::Cli;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::terminal::{self, Begin};
 use crate::wire::{SessionList, SessionRow};
 
 /// How many sessions of this project, and of others, are shown.
 const RECENT: u32 = 5;
 
-/// Shows recent sessions and what can be done next.
-pub fn run(context: &Context) -> Result<Outcome, Failure> {
+/// Opens the terminal app; where there is no terminal, shows recent sessions and what can be done next.
+pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, Failure> {
     let console = &context.console;
+    if console.can_ask() {
+        return terminal::run(if continue_newest { Begin::Newest } else { Begin::New }, context);
+    }
+    if continue_newest {
+        return Err(TuiError::NoTerminal { what: "standard input or output" }.into());
+    }
     let store = context.store()?;
     let own = SessionFilter { project: Some(context.project().key().to_owned()), ..SessionFilter::default() };
     if console.manner.json {
@@ -27,11 +35,7 @@ pub fn run(context: &Context) -> Result<Outcome, Failure> {
         console.json(&SessionList { sessions, next: page.next.map(|cursor| cursor.0) })?;
         return Ok(Outcome::Done);
     }
-    if console.can_ask() {
-        offer::make(context)?;
-    } else {
-        console.print(&format!("{}\n", Cli::command().render_help()))?;
-    }
+    console.print(&format!("{}\n", Cli::command().render_help()))?;
     let here = store.list_sessions(&own, &PageRequest::first(RECENT))?;
     let newest = store.list_sessions(&SessionFilter::default(), &PageRequest::first(RECENT * 2))?;
     let mut elsewhere = newest.items;

@@ -1,5 +1,7 @@
 //! Every setting there is: one table that reading, checking, `config` and the help texts share.
 
+use super::ConfigError;
+
 /// What a setting's value must look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -189,6 +191,17 @@ impl Key {
     /// The setting with this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The setting of this name.
+    ///
+    /// # Errors
+    /// When there is none; names the nearest.
+    pub fn named(name: &str) -> Result<&'static Self, ConfigError> {
+        Self::find(name).ok_or_else(|| ConfigError::UnknownKey {
+            key: name.to_owned(),
+            nearest: Self::nearest(name).map(|key| key.name),
+        })
     }
 
     /// Whether `name` is a level above some setting, as `store` is.

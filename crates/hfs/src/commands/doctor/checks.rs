@@ -145,7 +145,7 @@ fn keys(context: &Context) -> Check {
 }
 
 fn transcripts(context: &Context) -> Check {
-    let found = places(context);
+    let found = places(&context.environment);
     let shown: Vec<String> =
         found.iter().map(|(format, path)| format!("{format} in {}", path.display())).collect();
     let detail = if shown.is_empty() { "none in the usual places".to_owned() } else { shown.join(", ") };

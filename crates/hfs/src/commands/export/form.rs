@@ -38,6 +38,20 @@ impl Form {
         }
     }
 
+    /// The form of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|form| form.as_str() == name)
+    }
+
+    /// What it is good for, in a few words.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Json => "everything, to be imported again",
+            Self::Markdown => "to be read and pasted",
+            Self::Html => "to be read in a browser; one file",
+        }
+    }
+
     /// How the names of its files end.
     pub const fn extension(self) -> &'static str {
         match self {

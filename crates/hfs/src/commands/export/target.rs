@@ -45,11 +45,8 @@ impl Target {
             create_private(path)
                 .map_err(|error| Failure::io(format!("make the directory {}", path.display()), error))?;
         }
-        let named = |directory: &Path| Self::New {
-            directory: directory.to_owned(),
-            name: safe_name(&session.name).unwrap_or_else(|| session.id.short().shown().to_owned()),
-            form,
-        };
+        let named =
+            |directory: &Path| Self::New { directory: directory.to_owned(), name: name_of(session), form };
         Ok(match fs::metadata(path) {
             Ok(found) if found.is_dir() => named(path),
             Ok(found) if !found.is_file() => Self::Stream(path.to_owned()),
@@ -57,6 +54,11 @@ impl Target {
             Ok(_) => Self::Exactly(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())),
             Err(_) => Self::Exactly(path.to_owned()),
         })
+    }
+
+    /// The file in `directory` that a session goes to, as far as it is still free then.
+    pub fn usual(directory: &Path, session: &Session, form: Form) -> PathBuf {
+        directory.join(format!("{}.{}", name_of(session), form.extension()))
     }
 
     /// How it is called in messages.
@@ -124,6 +126,10 @@ impl Target {
             number += 1;
         }
     }
+}
+
+fn name_of(session: &Session) -> String {
+    safe_name(&session.name).unwrap_or_else(|| session.id.short().shown().to_owned())
 }
 
 impl Write for Unfinished {

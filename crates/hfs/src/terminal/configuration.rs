@@ -1,0 +1,107 @@
+//! The app's door to the configuration files.
+
+use std::sync::Arc;
+
+use hfs_core::{Kinded, Store};
+use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told};
+
+use crate::args::Global;
+use crate::config::{KEYS, Key, Kind, Place, set_in_file};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::wiring;
+
+/// Settings that another agent may answer after.
+const AGENTS: [&str; 9] = [
+    "agent",
+    "model",
+    "provider",
+    "base_url",
+    "max_tokens",
+    "temperature",
+    "system_prompt",
+    "context_chars",
+    "checkpoint_retention",
+];
+
+/// Reads the files anew at each call: another process may have written them.
+pub struct Files {
+    global: Global,
+    environment: Environment,
+    store: Arc<dyn Store>,
+}
+
+impl Files {
+    pub fn new(context: &Context, store: Arc<dyn Store>) -> Self {
+        Self { global: context.global.clone(), environment: context.environment.clone(), store }
+    }
+
+    fn context(&self) -> Result<Context, Failure> {
+        Ok(Context::new(self.global.clone(), self.environment.clone())?.with_store(Arc::clone(&self.store)))
+    }
+
+    fn change(&self, name: &str, text: &str) -> Result<ConfigChange, Failure> {
+        let context = self.context()?;
+        let key = Key::named(name)?;
+        context.home.create()?;
+        let value = set_in_file(&context.sources.user, key, text)?;
+        let context = self.context()?;
+        let engine = if AGENTS.contains(&name) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
+            let answerer = runtime.block_on(wiring::choose(&context))?;
+            Some(wiring::engine(&context, answerer.agent, Arc::clone(&self.store)))
+        } else {
+            None
+        };
+        let from_elsewhere = context.config.get(key).map(|setting| &setting.place).filter(|place| {
+            !matches!(place, Place::Default)
+                && !matches!(place, Place::File { path, .. } if *path == context.sources.user)
+        });
+        let note = match from_elsewhere {
+            Some(place) => format!("{name} is also set by {place}, which counts more here"),
+            None if name.starts_with("store.") => format!("{name} is {value} from the next start on"),
+            None => format!("{name} is {value} now"),
+        };
+        Ok(ConfigChange { settings: Some(super::settings(&context)), engine, note })
+    }
+}
+
+impl Configuration for Files {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let Ok(context) = self.context() else { return Vec::new() };
+        KEYS.iter()
+            .map(|key| {
+                let setting = context.config.get(key);
+                ConfigEntry {
+                    key: key.name.to_owned(),
+                    value: setting.map_or_else(String::new, |setting| setting.value.to_string()),
+                    origin: setting.map_or(&Place::Default, |setting| &setting.place).to_string(),
+                    about: key.about.to_owned(),
+                    choices: match key.kind {
+                        Kind::Choice(choices) => choices.iter().map(|choice| (*choice).to_owned()).collect(),
+                        _ => Vec::new(),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, Told> {
+        self.change(key, value).map_err(|error| told(&error))
+    }
+}
+
+/// A failure as the app shows it.
+pub fn told(error: &Failure) -> Told {
+    let document = error.document();
+    let mut message = document.message;
+    for cause in document.causes {
+        message.push_str(": ");
+        message.push_str(&cause);
+    }
+    Told { kind: error.kind(), message, hint: document.hint }
+}
