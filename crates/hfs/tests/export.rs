@@ -50,7 +50,7 @@ fn travelled(hfs: &Hfs) -> String {
 }
 
 fn exported(hfs: &Hfs, session: &str) -> String {
-    hfs.run(&["export", session, "-o", "-"]).ok().stdout
+    hfs.run(&["export", "-q", session, "-o", "-"]).ok().stdout
 }
 
 /// A document without the one line that differs from export to export.
@@ -297,14 +297,28 @@ fn every_imported_sample_comes_back_to_the_byte() {
     let sessions = sessions(&one);
     for id in sessions.keys() {
         let file = folder.join(format!("{id}.json"));
-        let _ = one.command(&["export", id, "-o"]).arg(&file).patience(patience).run().ok();
+        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).patience(patience).run().ok();
     }
     let back = other.command(&["import", "--json"]).arg(&folder).patience(patience).run().ok().json();
     assert_eq!(back["imported"].as_array().unwrap().len(), sessions.len(), "{}", back["failed"]);
     for (id, name) in &sessions {
         let before = std::fs::read_to_string(folder.join(format!("{id}.json"))).unwrap();
-        let after = other.command(&["export", id, "-o", "-"]).patience(patience).run().ok().stdout;
+        let after = other.command(&["export", "-q", id, "-o", "-"]).patience(patience).run().ok().stdout;
         assert_same(name, &but_for_its_time(&before), &but_for_its_time(&after));
     }
     assert_eq!(done(&other, &["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn a_secret_in_an_export_is_told_of_and_masked_where_that_is_asked_for() {
+    let hfs = hfs();
+    let key = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
+    let said = format!("the key is {key}, keep it");
+    let session = hfs.run(&["chat", &said, "--json"]).ok().json()["session"].as_str().unwrap().to_owned();
+    let plain = hfs.run(&["export", &session, "-o", "-"]).ok();
+    assert!(plain.stdout.contains(&key), "{}", plain.told());
+    assert!(plain.stderr.contains("--redact"), "{}", plain.told());
+    let masked = hfs.run(&["export", &session, "--redact", "-o", "-"]).ok();
+    assert!(!masked.stdout.contains(&key), "{}", masked.told());
+    assert!(masked.stderr.contains("masked"), "{}", masked.told());
 }

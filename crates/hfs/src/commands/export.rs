@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{BranchId, ErrorKind, SessionId};
-use hfs_exchange::{ExportError, PageOptions, Shown, Stamp};
+use hfs_exchange::{ExportError, Guarded, PageOptions, SecretReport, Secrets, Shown, Stamp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,9 @@ pub struct Export {
     /// Every branch (JSON always has them)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
+    /// Mask what seems to be a secret: keys, tokens, passwords in addresses
+    #[arg(long)]
+    redact: bool,
     /// Another branch than the current one (not for JSON)
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
@@ -76,7 +79,7 @@ pub fn run(export: &Export, context: &Context) -> Result<Outcome, Failure> {
         });
     }
     let session = context.session(&export.session)?;
-    let job = Job { session, form, shown: shown(export, session, context)? };
+    let job = Job { session, form, shown: shown(export, session, context)?, redact: export.redact };
     match &export.output {
         Some(path) if path == Path::new("-") => to_output(&job, context),
         Some(path) => to_file(&job, &context.environment.working_directory.join(path), false, context),
@@ -101,6 +104,7 @@ struct Job {
     session: SessionId,
     form: Form,
     shown: Shown,
+    redact: bool,
 }
 
 impl Job {
@@ -111,7 +115,18 @@ impl Job {
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
         let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        self.form.write(document, PageOptions { stamp, shown: self.shown }, out)
+        let options = PageOptions { stamp, shown: self.shown };
+        // Nobody would hear what the search found.
+        if context.console.manner.quiet && !self.redact {
+            return self.form.write(document, options, out);
+        }
+        let secrets = Secrets::new()?;
+        let guarded = Guarded::new(document, &secrets, self.redact);
+        self.form.write(&guarded, options, out)?;
+        if let Some(told) = about_secrets(&guarded.report(), self.redact) {
+            context.console.warn(&plain::line(&told));
+        }
+        Ok(())
     }
 }
 
@@ -188,6 +203,27 @@ impl<W: Write> Write for Watched<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// How many places a warning names.
+const PLACES: usize = 5;
+
+/// What a person is told about the secrets that an export seems to hold, or held.
+pub fn about_secrets(report: &SecretReport, masked: bool) -> Option<String> {
+    if report.total == 0 {
+        return None;
+    }
+    let things = if report.total == 1 { "secret" } else { "secrets" };
+    let mut places: Vec<&str> = report.places.iter().map(String::as_str).take(PLACES).collect();
+    if report.places.len() > PLACES {
+        places.push("and more");
+    }
+    let places = places.join(", ");
+    Some(if masked {
+        format!("{} {things} masked in {places}", report.total)
+    } else {
+        format!("the export seems to hold {} {things}, in {places}; --redact masks them", report.total)
+    })
 }
 
 /// The failure to write an export.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use hfs_core::{Clock, ErrorKind, ImportError, Kinded, Session, Store, SystemClock};
 use hfs_engine::{Importer, SkippedSession};
-use hfs_exchange::{PageOptions, Shown, Source, Stamp, discover};
+use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
 use hfs_tui::{
     ExportFormat, ExportRequest, Exported, Failure as Told, FoundTranscripts, ImportRequest, Imported,
     Progress, Transfer,
@@ -58,14 +58,20 @@ impl Files {
         let stamp = Stamp { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let shown = if request.all_branches { Shown::All } else { Shown::Current };
         let mut out = Reporting { inner: BufWriter::new(target.begin()?), progress, name: &name, bytes: 0 };
-        form.write(&document, PageOptions { stamp, shown }, &mut out)
+        let secrets = Secrets::new()?;
+        let guarded = Guarded::new(&document, &secrets, request.redact);
+        form.write(&guarded, PageOptions { stamp, shown }, &mut out)
             .map_err(|error| export::failed(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out
             .inner
             .into_inner()
             .map_err(|error| Failure::io(format!("write the export {name}"), error.into_error()))?;
-        Ok(Exported { path: target.finish(file)?, bytes, warnings: Vec::new() })
+        Ok(Exported {
+            path: target.finish(file)?,
+            bytes,
+            warnings: export::about_secrets(&guarded.report(), request.redact).into_iter().collect(),
+        })
     }
 }
 

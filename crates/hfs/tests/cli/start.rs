@@ -27,32 +27,35 @@ fn without_a_terminal_there_is_help_and_nobody_is_asked() {
 }
 
 #[test]
-fn on_a_terminal_the_import_of_what_is_found_is_offered_once() {
+fn on_a_terminal_the_app_opens_keeps_what_is_said_and_says_how_to_come_back() {
     let hfs = hfs();
-    transcript(&hfs);
-    let terminal = hfs.command(&[]).in_terminal(40, 100);
-    terminal.wait_for("1 transcript found");
-    terminal.type_text("n");
+    let terminal = hfs.command(&[]).in_terminal(30, 100);
+    terminal.wait_for("Say something");
+    terminal.type_text("remember the lighthouse");
     terminal.press(Key::Enter);
-    terminal.wait_for("hfs import");
+    terminal.wait_for("saved");
+    terminal.wait_for("I am recall");
+    terminal.press(Key::Ctrl('c'));
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("resume with: hfs resume");
     assert!(terminal.wait_for_exit().success());
-    let terminal = hfs.command(&[]).in_terminal(40, 100);
-    let screen = terminal.wait_for("hfs chat").contents();
-    assert!(!screen.contains("found in"), "{screen}");
-    assert!(terminal.wait_for_exit().success());
+    let found = hfs.run(&["search", "lighthouse", "--json"]).ok().json();
+    assert!(found["total"].as_u64().unwrap() >= 1, "{found}");
+
+    let again = hfs.command(&["resume", "@"]).in_terminal(30, 100);
+    again.wait_for("I am recall");
+    again.press(Key::Ctrl('c'));
+    again.press(Key::Ctrl('c'));
+    assert!(again.wait_for_exit().success());
 }
 
 #[test]
-fn a_yes_imports_and_lists() {
+fn without_a_terminal_the_app_says_what_to_do_instead() {
     let hfs = hfs();
-    transcript(&hfs);
-    let terminal = hfs.command(&[]).in_terminal(40, 100);
-    terminal.wait_for("[y/N]");
-    terminal.type_text("y");
-    terminal.press(Key::Enter);
-    terminal.wait_for("1 session imported");
-    terminal.wait_for("Sessions elsewhere");
-    assert!(terminal.wait_for_exit().success());
+    let told = hfs.run(&["-c"]).fails_with(6);
+    assert!(told.stderr.contains("hfs chat"), "{}", told.told());
+    let told = hfs.run(&["resume"]).fails_with(6);
+    assert!(told.stderr.contains("needs a terminal"), "{}", told.told());
 }
 
 #[test]
