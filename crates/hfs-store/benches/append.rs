@@ -1,6 +1,6 @@
 //! Durable appends, beside a bare loop of prepared inserts into one table.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
 
 mod ground;
 

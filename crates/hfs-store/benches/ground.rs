@@ -2,7 +2,7 @@
 //! database that everything is measured beside.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
 
 pub mod states;
 

@@ -1,1 +1,75 @@
-fn main() {}
+//! Reading what is shown: its cost depends on the page, not on what is stored.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+
+mod ground;
+
+use std::process::ExitCode;
+
+use hfs_core::{MessageRange, MessageStore as _, PageRequest, SessionFilter, SessionStore as _};
+use testkit::bench::{Bench, Target};
+
+use ground::Ground;
+
+fn main() -> ExitCode {
+    let mut bench = Bench::from_args("read");
+    newest_page(&mut bench);
+    whole_session(&mut bench);
+    lists(&mut bench);
+    bench.finish()
+}
+
+fn newest_page(bench: &mut Bench) {
+    const ROW: &str = "open 100,000 messages at the newest 50, beside a session of 50";
+    if !bench.wants(ROW) {
+        return;
+    }
+    let ground = Ground::new();
+    let long = ground.talk(1, bench.size(100_000, 200));
+    let short = ground.talk(2, 50);
+    let open = |branch| ground.store.read_messages(branch, MessageRange::Newest(50)).unwrap();
+    bench.pair(ROW).rounds(1000).median(Target::AtMost(2.0)).run(|| open(long.branch), || open(short.branch));
+}
+
+fn whole_session(bench: &mut Bench) {
+    const ROW: &str = "read a session of 5,000 whole, in a store of others, beside a bare scan of the rows";
+    if !bench.wants(ROW) {
+        return;
+    }
+    let ground = Ground::new();
+    let count = bench.size(5_000, 50);
+    ground.crowd(bench.size(500, 2), 50);
+    let at = ground.talk(3, count);
+    let mut bare = ground::Bare::new(&ground.directory.path().join("bare.db"));
+    ground::messages(3, count).iter().for_each(|message| bare.insert(message));
+    bench.pair(ROW).rounds(50).median(Target::AtMost(1.3)).run(
+        || ground.store.read_messages(at.branch, MessageRange::From(1, u32::MAX)).unwrap().len(),
+        || {
+            let mut scan =
+                bare.conn.prepare_cached("SELECT id, role, created_at, body FROM message").unwrap();
+            let rows = scan.query_map([], |row| {
+                Ok((
+                    row.get::<_, Vec<u8>>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
+            });
+            rows.unwrap().map(Result::unwrap).count()
+        },
+    );
+}
+
+fn lists(bench: &mut Bench) {
+    const ROW: &str = "list 20 of 100,000 sessions, beside 20 of 1,000";
+    if !bench.wants(ROW) {
+        return;
+    }
+    let (many, few) = (Ground::new(), Ground::new());
+    many.crowd(bench.size(100_000, 200), 1);
+    few.crowd(bench.size(1_000, 50), 1);
+    let list = |ground: &Ground| {
+        ground.store.list_sessions(&SessionFilter::default(), &PageRequest::first(20)).unwrap().items.len()
+    };
+    bench.pair(ROW).rounds(1000).median(Target::AtMost(1.5)).run(|| list(&many), || list(&few));
+}

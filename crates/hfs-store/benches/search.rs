@@ -1,1 +1,62 @@
-fn main() {}
+//! Full-text search in 100,000 messages, beside the bare FTS5 query.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+
+mod ground;
+
+use std::process::ExitCode;
+
+use hfs_core::{SearchIndex as _, SearchQuery};
+use testkit::bench::{Bench, Target};
+
+use ground::{Dice, Ground, messages, word};
+
+fn main() -> ExitCode {
+    let mut bench = Bench::from_args("search");
+    let count = bench.size(100_000, 500);
+    let ground = Ground::new();
+    ground.talk(1, count);
+    let bare = bare_index(count);
+    let mut dice = Dice::new(5);
+    let (one, two, three) = (word(&mut dice), word(&mut dice), word(&mut dice));
+    for (row, text) in [
+        ("search for one word in 100,000 messages, beside bare FTS5", one.clone()),
+        ("search for three words in 100,000 messages, beside bare FTS5", format!("{one} {two} {three}")),
+    ] {
+        let query = SearchQuery { text: text.clone(), limit: 20, ..SearchQuery::default() };
+        // The first search takes in what was not indexed yet.
+        ground.store.search(&query).unwrap();
+        let terms: Vec<String> = text.split(' ').map(|term| format!("\"{term}\"")).collect();
+        let terms = terms.join(" ");
+        bench.pair(row).rounds(50).median(Target::AtMost(1.5)).run(
+            || ground.store.search(&query).unwrap().hits.len(),
+            || {
+                let mut find = bare
+                    .prepare_cached(
+                        "SELECT rowid, snippet(text, 0, '', '', '…', 24) FROM text
+                         WHERE text MATCH ?1 ORDER BY rank LIMIT 20",
+                    )
+                    .unwrap();
+                let hits = find.query_map([&terms], |row| row.get::<_, String>(1)).unwrap();
+                let hits = hits.map(Result::unwrap).count();
+                let mut count = bare.prepare_cached("SELECT count(*) FROM text WHERE text MATCH ?1").unwrap();
+                (hits, count.query_row([&terms], |row| row.get::<_, i64>(0)).unwrap())
+            },
+        );
+    }
+    bench.finish()
+}
+
+/// The same texts in an index of nothing else.
+fn bare_index(count: usize) -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open_in_memory().unwrap();
+    conn.execute_batch("CREATE VIRTUAL TABLE text USING fts5(text); BEGIN").unwrap();
+    for message in messages(1, count) {
+        conn.prepare_cached("INSERT INTO text (text) VALUES (?1)")
+            .unwrap()
+            .execute([message.text()])
+            .unwrap();
+    }
+    conn.execute_batch("COMMIT").unwrap();
+    conn
+}
