@@ -33,13 +33,14 @@ fn main() -> ExitCode {
             || {
                 let mut find = bare
                     .prepare_cached(
-                        "SELECT rowid, snippet(text, 0, '', '', '…', 24) FROM text
-                         WHERE text MATCH ?1 ORDER BY rank LIMIT 20",
+                        "SELECT rowid, snippet(words, 0, '', '', '…', 24) FROM words
+                         WHERE words MATCH ?1 ORDER BY rank LIMIT 20",
                     )
                     .unwrap();
                 let hits = find.query_map([&terms], |row| row.get::<_, String>(1)).unwrap();
                 let hits = hits.map(Result::unwrap).count();
-                let mut count = bare.prepare_cached("SELECT count(*) FROM text WHERE text MATCH ?1").unwrap();
+                let mut count =
+                    bare.prepare_cached("SELECT count(*) FROM words WHERE words MATCH ?1").unwrap();
                 (hits, count.query_row([&terms], |row| row.get::<_, i64>(0)).unwrap())
             },
         );
@@ -50,9 +51,9 @@ fn main() -> ExitCode {
 /// The same texts in an index of nothing else.
 fn bare_index(count: usize) -> rusqlite::Connection {
     let conn = rusqlite::Connection::open_in_memory().unwrap();
-    conn.execute_batch("CREATE VIRTUAL TABLE text USING fts5(text); BEGIN").unwrap();
+    conn.execute_batch("CREATE VIRTUAL TABLE words USING fts5(body); BEGIN").unwrap();
     for message in messages(1, count) {
-        conn.prepare_cached("INSERT INTO text (text) VALUES (?1)")
+        conn.prepare_cached("INSERT INTO words (body) VALUES (?1)")
             .unwrap()
             .execute([message.text()])
             .unwrap();
