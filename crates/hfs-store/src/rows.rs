@@ -361,6 +361,3 @@ fn check_depth(value: &Value) -> Sql<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
