@@ -8,20 +8,42 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::fault::Sql;
 
-/// Messages were added (or not: then something else happened) to a session at a time.
-pub(crate) fn advance(conn: &Connection, session: i64, at: i64, messages: i64) -> Sql<()> {
-    let (updated_at, waiting): (i64, bool) = conn
-        .prepare_cached("SELECT updated_at, waiting FROM activity WHERE session = ?1")?
-        .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// Where a session stands before something happens in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) session: i64,
+    pub(crate) updated_at: i64,
+    /// Whether messages of it wait for the text index.
+    pub(crate) waiting: bool,
+    /// Whether it is the first of its list.
+    pub(crate) is_first: bool,
+}
+
+/// Something happened in a session at a time.
+pub(crate) fn advance(conn: &Connection, session: i64, at: i64) -> Sql<()> {
+    let updated_at: i64 = conn
+        .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
+        .query_row([session], |row| row.get(0))?;
+    if at > updated_at {
+        conn.prepare_cached("UPDATE activity SET updated_at = ?2 WHERE session = ?1")?
+            .execute(params![session, at])?;
+        keep_place(conn, session, at)?;
+    }
+    Ok(())
+}
+
+/// Messages were added to a session, the newest of them said at a time.
+pub(crate) fn add(conn: &Connection, standing: Standing, at: i64, messages: usize) -> Sql<()> {
+    let Standing { session, updated_at, waiting, is_first } = standing;
     let moved_to = updated_at.max(at);
     // The index of what waits is touched only by whoever makes it wait.
-    let sql = if messages > 0 && !waiting {
-        "UPDATE activity SET updated_at = ?2, messages = messages + ?3, waiting = 1 WHERE session = ?1"
-    } else {
+    let sql = if waiting {
         "UPDATE activity SET updated_at = ?2, messages = messages + ?3 WHERE session = ?1"
+    } else {
+        "UPDATE activity SET updated_at = ?2, messages = messages + ?3, waiting = 1 WHERE session = ?1"
     };
     conn.prepare_cached(sql)?.execute(params![session, moved_to, messages])?;
-    if moved_to > updated_at {
+    if moved_to > updated_at && !is_first {
         keep_place(conn, session, moved_to)?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::fault::Sql;
 use crate::files::{FileId, Paths};
-use crate::{rows, seal};
+use crate::{body, seal};
 
 /// How long to wait for programs that know nothing of our locks.
 const FOREIGN_LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ fn register_functions(conn: &Connection) -> Sql<()> {
     conn.create_scalar_function("hfs_text", 1, flags, |context| {
         let body = context.get_raw(0).as_str()?;
         // Damage is for `verify` to report; search goes on without that message.
-        Ok(rows::body_from_json(body).map(searchable_text).unwrap_or_default())
+        Ok(body::read(body).map(searchable_text).unwrap_or_default())
     })?;
     Ok(())
 }

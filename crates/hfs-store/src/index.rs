@@ -5,7 +5,9 @@
 //! searches first catches up. Between searches it is caught up in bounded batches of its own, by whoever has
 //! appended much, and when the store is closed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::mem;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use hfs_core::StoreResult;
 use rusqlite::{Connection, params};
@@ -24,26 +26,50 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Nobody relies on the index having reached the disk: what it lacks, it can get again.
 const MANNER: Manner = Manner { relaxed: true, alone: true };
 
-/// After so many messages a batch is indexed without anybody searching.
-const EVERY: usize = 256;
+/// How long nothing must have been appended for the next append to be taken for one at a person's pace.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many messages may wait before a batch is indexed at any pace, so that nobody who searches waits long.
+const MOST: usize = 20_000;
 /// How many batches are indexed when a store that was written to is closed.
 const ON_CLOSE: usize = 4;
 
-/// Counts what was appended since the last batch.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog(AtomicUsize);
+/// What was appended since the index was last tended, and when.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    messages: usize,
+    last: Instant,
+}
 
-/// Tends the index now and then, in the time of those who append much.
+impl Backlog {
+    pub(crate) fn new() -> Mutex<Self> {
+        Mutex::new(Self { messages: 0, last: Instant::now() })
+    }
+
+    /// Counts messages that were appended; whether a batch is to be indexed now.
+    fn add(&mut self, messages: usize) -> bool {
+        let now = Instant::now();
+        let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
+        self.messages = self.messages.saturating_add(messages);
+        let due = paused || self.messages >= MOST;
+        if due {
+            self.messages = self.messages.saturating_sub(usize::try_from(BATCH_MESSAGES).unwrap_or(0));
+        }
+        due
+    }
+}
+
+/// Tends the index in the time of those who do not mind: after an append that came after a pause.
 pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
-    let waiting = store.backlog.0.fetch_add(messages, Ordering::Relaxed).saturating_add(messages);
-    if waiting >= EVERY && store.backlog.0.swap(0, Ordering::Relaxed) >= EVERY {
+    let due = store.backlog.lock().is_ok_and(|mut backlog| backlog.add(messages));
+    if due {
         tend(store);
     }
 }
 
 /// Leaves little to be indexed behind.
-pub(crate) fn before_close(store: &SqliteStore) {
-    if store.backlog.0.swap(0, Ordering::Relaxed) == 0 {
+pub(crate) fn before_close(store: &mut SqliteStore) {
+    let waits = store.backlog.get_mut().is_ok_and(|backlog| backlog.messages > 0);
+    if !waits {
         return;
     }
     for _ in 0..ON_CLOSE {

@@ -5,6 +5,7 @@
 
 mod activity;
 mod attachments;
+mod body;
 mod branches;
 mod checkpoints;
 mod commit;

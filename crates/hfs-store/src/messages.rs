@@ -6,13 +6,15 @@ use hfs_core::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::fault::{Fault, Sql, conflict, invalid};
+use crate::activity::{self, Standing};
+use crate::body;
+use crate::fault::{Fault, Sql, conflict, invalid, not_found};
 use crate::lookup::{self, BranchKey};
 use crate::replies::{self, Eyes};
 use crate::rows::{self, MessageRow, STREAMING, message_no, seq_of};
+use crate::seal;
 use crate::sessions::taken;
 use crate::store::SqliteStore;
-use crate::{activity, seal};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
 
@@ -23,38 +25,81 @@ pub(crate) fn append(store: &SqliteStore, at: Position, messages: &[MessageDraft
     let eyes = store.eyes();
     store.write(action, move |conn| {
         let last = add(conn, &eyes, at, &rows)?;
-        let position = Position { branch: at.branch, head: last };
+        let position = Position { branch: at.branch, head: seq_of(last) };
         Ok(Appended { position, first: at.head + 1 })
     })
 }
 
-/// Adds rows behind `at`; returns the seq of the last.
-pub(crate) fn add(conn: &Connection, eyes: &Eyes, at: Position, messages: &[MessageRow]) -> Sql<u64> {
-    let branch = lookup::branch(conn, at.branch)?;
-    if branch.retired {
+/// Adds rows behind `at`; returns the number of the last message there is then.
+pub(crate) fn add(conn: &Connection, eyes: &Eyes, at: Position, messages: &[MessageRow]) -> Sql<i64> {
+    let tip = Tip::of(conn, at.branch)?;
+    if tip.retired {
+        let branch = lookup::branch(conn, at.branch)?;
         return Err(conflict(format!("branch {:?} is retired", branch.name)));
     }
-    let newest = lookup::newest_own(conn, branch.no)?;
-    let head = newest.map_or(branch.forked_at, |(no, _)| seq_of(no));
-    if head != at.head {
-        let found = Position { branch: at.branch, head };
+    if tip.head != at.head {
+        let found = Position { branch: at.branch, head: tip.head };
         return Err(StoreError::Moved { expected: at, found }.into());
     }
-    if let Some((no, STREAMING)) = newest {
+    let mut no = message_no(tip.branch, tip.head)?;
+    if tip.is_streaming {
         if eyes.is_being_written(conn, no)? {
-            return Err(StoreError::Busy { seq: head }.into());
+            return Err(StoreError::Busy { seq: tip.head }.into());
         }
         replies::settle(conn, no)?;
     }
-    let mut seq = head;
-    for message in messages {
-        seq += 1;
-        insert(conn, message_no(branch.no, seq)?, message)?;
+    for (seq, message) in (tip.head + 1..).zip(messages) {
+        no = message_no(tip.branch, seq)?;
+        insert(conn, no, message)?;
     }
     if let Some(at) = messages.iter().map(|message| message.created_at).max() {
-        activity::advance(conn, branch.session, at, i64::try_from(messages.len()).unwrap_or(i64::MAX))?;
+        activity::add(conn, tip.standing, at, messages.len())?;
     }
-    Ok(seq)
+    Ok(no)
+}
+
+/// The end of a branch, and all else that an append must know, found at once.
+struct Tip {
+    branch: i64,
+    retired: bool,
+    head: u64,
+    /// Whether the message there is marked as streaming.
+    is_streaming: bool,
+    standing: Standing,
+}
+
+impl Tip {
+    fn of(conn: &Connection, branch: BranchId) -> Sql<Self> {
+        conn.prepare_cached(
+            "SELECT branch.no, branch.retired, branch.forked_at, branch.session, activity.updated_at,
+                activity.waiting,
+                (SELECT (message.no & 0xffffffff) << 2 | message.status FROM message
+                    WHERE message.no BETWEEN branch.no << 32 AND branch.no << 32 | 0xffffffff
+                    ORDER BY message.no DESC LIMIT 1),
+                session.no = (SELECT first.no FROM session AS first WHERE first.state = session.state
+                    ORDER BY first.place DESC, first.id DESC LIMIT 1)
+                FROM branch CROSS JOIN session ON session.no = branch.session
+                CROSS JOIN activity ON activity.session = branch.session
+                WHERE branch.id = ?1 AND session.state <> 2",
+        )?
+        .query_row([branch.as_uuid().as_bytes()], |row| {
+            let newest: Option<i64> = row.get(6)?;
+            Ok(Self {
+                branch: row.get(0)?,
+                retired: row.get(1)?,
+                head: newest.map_or_else(|| row.get(2), |newest| Ok((newest >> 2).cast_unsigned()))?,
+                is_streaming: newest.is_some_and(|newest| newest & 0b11 == STREAMING),
+                standing: Standing {
+                    session: row.get(3)?,
+                    updated_at: row.get(4)?,
+                    waiting: row.get(5)?,
+                    is_first: row.get(7)?,
+                },
+            })
+        })
+        .optional()?
+        .ok_or_else(|| not_found("branch", &branch))
+    }
 }
 
 /// Makes the row of a message, and those of its references to attachments.
@@ -145,7 +190,7 @@ fn decode(conn: &Connection, eyes: &Eyes, branch: BranchId, row: &Row<'_>) -> Sq
     let no: i64 = row.get(0)?;
     let mut status = rows::status(row.get(3)?)?;
     let body = row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?;
-    let mut parts = rows::body_from_json(body)?;
+    let mut parts = body::read(body)?;
     if status == hfs_core::MessageStatus::Streaming {
         (status, parts) = replies::arrived(conn, eyes, no, parts)?;
     }

@@ -61,7 +61,7 @@ pub(crate) fn shape(conn: &Connection, session: i64) -> Sql<SessionShape> {
 
 /// Records an operation and moves its session's last change forward.
 pub(crate) fn record(conn: &Connection, change: Change) -> Sql<Operation> {
-    activity::advance(conn, change.session, change.at.as_micros(), 0)?;
+    activity::advance(conn, change.session, change.at.as_micros())?;
     let session: [u8; 16] = conn
         .prepare_cached("SELECT id FROM session WHERE no = ?1")?
         .query_row([change.session], |row| row.get(0))?;

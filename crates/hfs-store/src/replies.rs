@@ -16,7 +16,7 @@ use crate::fault::{Sql, conflict};
 use crate::files::{self, Paths};
 use crate::rows::{self, MessageRow};
 use crate::store::SqliteStore;
-use crate::{activity, lookup, messages, seal};
+use crate::{activity, body, lookup, messages, seal};
 
 /// Tells living writers from dead ones.
 #[derive(Debug, Clone)]
@@ -47,11 +47,10 @@ pub(crate) fn begin(store: &SqliteStore, at: Position, reply: &MessageDraft) -> 
     let row = MessageRow::beginning(reply).map_err(|fault| fault.told(action, &store.paths.database))?;
     let eyes = store.eyes();
     store.write(action, move |conn| {
-        let seq = messages::add(conn, &eyes, at, std::slice::from_ref(&row))?;
-        let branch = lookup::branch(conn, at.branch)?;
+        let no = messages::add(conn, &eyes, at, std::slice::from_ref(&row))?;
         conn.prepare_cached("INSERT INTO reply (message, writer) VALUES (?1, ?2)")?
-            .execute(params![rows::message_no(branch.no, seq)?, eyes.own])?;
-        Ok(ReplyHandle { message, branch: at.branch, seq })
+            .execute(params![no, eyes.own])?;
+        Ok(ReplyHandle { message, branch: at.branch, seq: rows::seq_of(no) })
     })
 }
 
@@ -93,7 +92,7 @@ pub(crate) fn finish(store: &SqliteStore, reply: ReplyHandle, message: &MessageD
         let (no, session) = own(conn, &eyes, reply)?;
         messages::replace(conn, no, reply.message, &row)?;
         forget_pieces(conn, no)?;
-        activity::advance(conn, session, row.created_at, 0)?;
+        activity::advance(conn, session, row.created_at)?;
         activity::set_waiting(conn, session, true)
     })
 }
@@ -149,11 +148,11 @@ fn with_pieces(conn: &Connection, no: i64, mut parts: Vec<Part>) -> Sql<Vec<Part
 pub(crate) fn settle(conn: &Connection, no: i64) -> Sql<()> {
     let body: String =
         conn.prepare_cached("SELECT body FROM message WHERE no = ?1")?.query_row([no], |row| row.get(0))?;
-    let parts = with_pieces(conn, no, rows::body_from_json(&body)?)?;
+    let parts = with_pieces(conn, no, body::read(&body)?)?;
     conn.prepare_cached("UPDATE message SET status = ?2, body = ?3 WHERE no = ?1")?.execute(params![
         no,
         rows::status_code(MessageStatus::Interrupted),
-        rows::body_to_json(&parts)?
+        body::write(&parts)?
     ])?;
     seal::message(conn, no)?;
     forget_pieces(conn, no)?;
@@ -193,7 +192,7 @@ fn settle_all(store: &SqliteStore, session: Option<SessionId>, at: Option<Timest
         for (no, session) in &found {
             settle(conn, *no)?;
             if let Some(at) = at {
-                activity::advance(conn, *session, at.as_micros(), 0)?;
+                activity::advance(conn, *session, at.as_micros())?;
             }
         }
         Ok(found.len() as u64)

@@ -1,4 +1,5 @@
-//! What rows look like: the codes and JSON in them, converted to and from the domain here alone.
+//! What rows look like: the codes and JSON in them, converted to and from the domain here and in `body`
+//! alone.
 
 use hfs_core::{
     ContentHash, Extra, MessageDraft, MessageStatus, Part, PieceKind, Role, SessionShape, Timestamp,
@@ -8,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::body;
 use crate::fault::{Fault, Sql, invalid};
 
-/// The version of a message body's JSON.
-const BODY_VERSION: u8 = 1;
 /// How deep a value inside a message may be nested: what every reader's stack bears.
 const MAX_DEPTH: usize = 512;
 
@@ -139,7 +139,7 @@ impl MessageRow {
             completion_tokens: draft.usage.map(|usage| usage.completion_tokens.cast_signed()),
             source_format: draft.source.as_ref().map(|source| source.format.clone()),
             source_id: draft.source.as_ref().map(|source| source.id.clone()),
-            body: body_to_json(parts)?,
+            body: body::write(parts)?,
             extra: extra_to_json(&draft.extra)?,
             attachments: parts
                 .iter()
@@ -150,144 +150,6 @@ impl MessageRow {
                 .collect(),
         })
     }
-}
-
-#[derive(Serialize)]
-struct BodyOut<'a> {
-    v: u8,
-    parts: Vec<PartOut<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum PartOut<'a> {
-    Text(&'a str),
-    Thinking {
-        text: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        signature: Option<&'a str>,
-    },
-    ToolCall {
-        id: &'a str,
-        name: &'a str,
-        input: &'a Value,
-    },
-    ToolResult {
-        id: &'a str,
-        output: &'a str,
-        #[serde(skip_serializing_if = "is_false")]
-        is_error: bool,
-    },
-    Attachment {
-        media_type: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hash: Option<String>,
-        bytes: u64,
-    },
-    Opaque {
-        source: &'a str,
-        raw: &'a Value,
-    },
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-#[derive(Deserialize)]
-struct BodyIn {
-    v: u8,
-    parts: Vec<PartIn>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum PartIn {
-    Text(String),
-    Thinking {
-        text: String,
-        #[serde(default)]
-        signature: Option<String>,
-    },
-    ToolCall {
-        id: String,
-        name: String,
-        input: Value,
-    },
-    ToolResult {
-        id: String,
-        output: String,
-        #[serde(default)]
-        is_error: bool,
-    },
-    Attachment {
-        media_type: String,
-        #[serde(default)]
-        name: Option<String>,
-        #[serde(default)]
-        hash: Option<String>,
-        bytes: u64,
-    },
-    Opaque {
-        source: String,
-        raw: Value,
-    },
-}
-
-/// The JSON for a message's parts.
-pub(crate) fn body_to_json(parts: &[Part]) -> Sql<String> {
-    let parts = parts.iter().map(part_out).collect::<Sql<Vec<_>>>()?;
-    to_json(&BodyOut { v: BODY_VERSION, parts })
-}
-
-fn part_out(part: &Part) -> Sql<PartOut<'_>> {
-    Ok(match part {
-        Part::Text { text } => PartOut::Text(text),
-        Part::Thinking { text, signature } => PartOut::Thinking { text, signature: signature.as_deref() },
-        Part::ToolCall { id, name, input } => {
-            check_depth(input)?;
-            PartOut::ToolCall { id, name, input }
-        }
-        Part::ToolResult { id, output, is_error } => PartOut::ToolResult { id, output, is_error: *is_error },
-        Part::Attachment { media_type, name, hash, bytes } => PartOut::Attachment {
-            media_type,
-            name: name.as_deref(),
-            hash: hash.map(|hash| hash.to_string()),
-            bytes: *bytes,
-        },
-        Part::Opaque { source, raw } => {
-            check_depth(raw)?;
-            PartOut::Opaque { source, raw }
-        }
-    })
-}
-
-/// The parts in a message's JSON.
-pub(crate) fn body_from_json(json: &str) -> Sql<Vec<Part>> {
-    let body: BodyIn = from_json(json)?;
-    if body.v != BODY_VERSION {
-        return Err(Fault::Damaged(format!("a message body has version {}, not {BODY_VERSION}", body.v)));
-    }
-    body.parts.into_iter().map(part_in).collect()
-}
-
-fn part_in(part: PartIn) -> Sql<Part> {
-    Ok(match part {
-        PartIn::Text(text) => Part::Text { text },
-        PartIn::Thinking { text, signature } => Part::Thinking { text, signature },
-        PartIn::ToolCall { id, name, input } => Part::ToolCall { id, name, input },
-        PartIn::ToolResult { id, output, is_error } => Part::ToolResult { id, output, is_error },
-        PartIn::Attachment { media_type, name, hash, bytes } => {
-            let hash = hash
-                .map(|hash| hash.parse().map_err(|error| Fault::Damaged(format!("{hash:?}: {error}"))))
-                .transpose()?;
-            Part::Attachment { media_type, name, hash, bytes }
-        }
-        PartIn::Opaque { source, raw } => Part::Opaque { source, raw },
-    })
 }
 
 /// The JSON for what came with something; nothing for nothing.
@@ -301,6 +163,11 @@ pub(crate) fn extra_to_json(extra: &Extra) -> Sql<Option<String>> {
 
 pub(crate) fn extra_from_json(json: Option<String>) -> Sql<Extra> {
     json.map_or_else(|| Ok(Extra::new()), |json| from_json(&json))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[derive(Serialize, Deserialize)]
@@ -347,7 +214,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Sql<T> {
 }
 
 /// Refuses what could not be read back on a small stack.
-fn check_depth(value: &Value) -> Sql<()> {
+pub(crate) fn check_depth(value: &Value) -> Sql<()> {
     let mut pending = vec![(value, 1)];
     while let Some((next, depth)) = pending.pop() {
         if depth > MAX_DEPTH {

@@ -29,7 +29,7 @@ pub struct SqliteStore {
     pub(crate) options: SqliteOptions,
     /// Under which others see that this store is open.
     name: Arc<str>,
-    pub(crate) backlog: Backlog,
+    pub(crate) backlog: Mutex<Backlog>,
     readers: Mutex<Vec<Link>>,
     queue: Queue<Writer>,
 }
@@ -70,7 +70,7 @@ impl SqliteStore {
             paths,
             options,
             name,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(),
             readers: Mutex::default(),
             queue: Queue::new(writer),
         };

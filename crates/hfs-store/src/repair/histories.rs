@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{Told, numbers};
 use crate::fault::Sql;
 use crate::rows::{self, branch_of, message_no, seq_of};
-use crate::{lookup, seal};
+use crate::{body, lookup, seal};
 
 /// What stands where a message was.
 const LOST: &str = "(This message was damaged, and could not be recovered.)";
@@ -202,7 +202,7 @@ fn put_lost(conn: &Connection, branch: i64, seq: u64) -> Sql<()> {
         no,
         MessageId::generate().as_uuid().as_bytes(),
         at,
-        rows::body_to_json(&[Part::text(LOST)])?
+        body::write(&[Part::text(LOST)])?
     ])?;
     seal::message(conn, no)
 }
@@ -248,13 +248,13 @@ fn contents(conn: &Connection, told: &mut Told) -> Sql<()> {
             .prepare_cached("SELECT role, status, created_at, body, extra FROM message WHERE no = ?1")?
             .query_row([no], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
         let place = format!("message {} of branch number {}", seq_of(no), branch_of(no));
-        let readable = rows::body_from_json(&body).is_ok();
+        let readable = body::read(&body).is_ok();
         let body = if readable {
             body
         } else {
             // As it is, for people to make something of.
             let raw = Part::Opaque { source: "hfs".into(), raw: body.into() };
-            rows::body_to_json(&[Part::text(LOST), raw])?
+            body::write(&[Part::text(LOST), raw])?
         };
         conn.prepare_cached(
             "UPDATE message SET role = ?2, status = ?3, created_at = ?4, body = ?5, extra = ?6 WHERE no = ?1",
@@ -293,7 +293,7 @@ fn attachments(conn: &Connection, told: &mut Told) -> Sql<()> {
     )? {
         let body: String =
             conn.query_row("SELECT body FROM message WHERE no = ?1", [no], |row| row.get(0))?;
-        let mut parts = rows::body_from_json(&body)?;
+        let mut parts = body::read(&body)?;
         conn.execute("DELETE FROM attachment_use WHERE message = ?1", [no])?;
         let mut gone = 0;
         for part in &mut parts {
@@ -305,10 +305,7 @@ fn attachments(conn: &Connection, told: &mut Told) -> Sql<()> {
             }
         }
         if gone > 0 {
-            conn.execute(
-                "UPDATE message SET body = ?2 WHERE no = ?1",
-                params![no, rows::body_to_json(&parts)?],
-            )?;
+            conn.execute("UPDATE message SET body = ?2 WHERE no = ?1", params![no, body::write(&parts)?])?;
             seal::message(conn, no)?;
             let place = format!("message {} of branch number {}", seq_of(no), branch_of(no));
             told.did("lost", place, format!("the bytes of {gone} of its attachments are lost"));

@@ -10,7 +10,7 @@ use crate::fault::{Fault, Sql};
 use crate::replies::Eyes;
 use crate::rows::{self, STREAMING, branch_of, seq_of};
 use crate::states::{self, hash_of};
-use crate::{runs, seal};
+use crate::{body, runs, seal};
 
 pub(super) fn messages(conn: &Connection, report: &mut Report) -> Sql<()> {
     let sql = format!(
@@ -54,7 +54,7 @@ fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -
     rows::time(row.get(3)?)?;
     rows::extra_from_json(row.get(5)?)?;
     let body = row.get_ref(4)?.as_str().map_err(|error| Fault::Damaged(error.to_string()))?;
-    let parts = rows::body_from_json(body)?;
+    let parts = body::read(body)?;
     if row.get::<_, i64>(2)? == STREAMING
         && !conn.prepare_cached("SELECT 1 FROM reply WHERE message = ?1")?.exists([no])?
     {
