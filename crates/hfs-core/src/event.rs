@@ -146,6 +146,24 @@ pub struct UnknownPayload {
 }
 
 impl EventPayload {
+    /// The types that this version knows.
+    pub const KINDS: [&str; 14] = [
+        "run.started",
+        "run.ended",
+        "phase.started",
+        "phase.ended",
+        "agent.started",
+        "agent.ended",
+        "negotiation.claimed",
+        "negotiation.contested",
+        "negotiation.decided",
+        "negotiation.resolved",
+        "arbiter.decided",
+        "triad.degraded",
+        "usage.recorded",
+        "error.occurred",
+    ];
+
     /// The dotted type, such as `run.ended`.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -171,12 +189,43 @@ impl EventPayload {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn round_trip(json: &Value) -> EventPayload {
         let payload: EventPayload = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(&serde_json::to_value(&payload).unwrap(), json);
         payload
+    }
+
+    #[test]
+    fn the_known_types_are_those_of_the_payloads() {
+        let known: Vec<EventPayload> = [
+            json!({"agent": "a", "answers": null}),
+            json!({"duration_ms": 1, "ending": "completed"}),
+            json!({"phase": "p"}),
+            json!({"phase": "p", "duration_ms": 1}),
+            json!({"agent": "a", "role": "r"}),
+            json!({"agent": "a", "status": "complete", "duration_ms": 1}),
+            json!({"section": "s", "claimant": "c"}),
+            json!({"section": "s", "claimants": ["c"], "round": 1, "temperature": 0.5}),
+            json!({"section": "s", "claimant": "c", "decision": "hold", "round": 1}),
+            json!({"section": "s", "owners": ["c"], "round": 1}),
+            json!({"section": "s", "decision": "split", "owners": ["c"], "reason": "r"}),
+            json!({"triad": "t", "lost": ["a"]}),
+            json!({"agent": "a", "prompt_tokens": 1, "completion_tokens": 1}),
+            json!({"message": "m"}),
+        ]
+        .into_iter()
+        .zip(EventPayload::KINDS)
+        .map(|(mut fields, kind)| {
+            fields["type"] = kind.into();
+            serde_json::from_value(fields).unwrap()
+        })
+        .collect();
+        assert!(!known.iter().any(|payload| matches!(payload, EventPayload::Unknown(_))), "{known:?}");
+        assert_eq!(known.iter().map(EventPayload::kind).collect::<Vec<_>>(), EventPayload::KINDS);
     }
 
     #[test]

@@ -60,6 +60,22 @@ impl OperationKind {
             Self::Redo => "redo",
         }
     }
+
+    /// Whether undo can take back an operation of this kind, and redo do it again. What began a session has nothing
+    /// before it, a removed checkpoint is gone, and reversals are themselves what undo and redo are made of.
+    #[must_use]
+    pub const fn is_reversible(self) -> bool {
+        match self {
+            Self::Rename
+            | Self::RenameBranch
+            | Self::Fork
+            | Self::Rewind
+            | Self::Switch
+            | Self::Delete
+            | Self::Restore => true,
+            Self::Create | Self::Import | Self::Prune | Self::Undo | Self::Redo => false,
+        }
+    }
 }
 
 impl fmt::Display for OperationKind {

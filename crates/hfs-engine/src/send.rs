@@ -51,7 +51,8 @@ struct Opening {
 impl Engine {
     /// Sends a message and sees its reply through. When this returns, both are durable.
     ///
-    /// Dropping the future leaves what was saved by then, the reply marked as interrupted.
+    /// To stop it, use `cancel`. A future that is dropped leaves what was saved by then, and a reply that counts as
+    /// being written, which nobody can write behind, until this process ends and its store with it.
     ///
     /// # Errors
     /// See [`SendError`]. `NotSaved` with a `Moved` or `Busy` inside means that somebody else wrote to the

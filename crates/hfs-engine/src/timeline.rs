@@ -273,16 +273,14 @@ fn nothing(kind: OperationKind) -> EngineError {
 }
 
 fn reversible(operation: Operation, kind: OperationKind) -> Result<Operation, EngineError> {
-    match operation.kind {
-        OperationKind::Create | OperationKind::Import => Err(EngineError::NotPossible {
-            message: format!(
-                "there is nothing more to {kind}: the session's {} is its beginning (hfs session delete moves it to the trash)",
-                operation.kind
-            ),
-        }),
-        OperationKind::Prune => Err(EngineError::NotPossible {
-            message: "a deleted checkpoint is gone and cannot be brought back".to_owned(),
-        }),
-        _ => Ok(operation),
+    if operation.kind.is_reversible() {
+        return Ok(operation);
     }
+    let message = match operation.kind {
+        OperationKind::Prune => "a deleted checkpoint is gone and cannot be brought back".to_owned(),
+        begun => format!(
+            "there is nothing more to {kind}: the session's {begun} is its beginning (hfs session delete moves it to the trash)"
+        ),
+    };
+    Err(EngineError::NotPossible { message })
 }

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::fault::{Fault, Sql, invalid, not_found};
 use crate::operations::{self, Change};
 use crate::sessions::taken;
+use crate::states::rebase::{self, Orphans};
 use crate::states::{self, Packed, Plain};
 use crate::store::SqliteStore;
 use crate::{lookup, rows};
@@ -139,19 +140,23 @@ pub(crate) fn create(
     let plain = Plain::new(&draft.state).map_err(|fault| fault.told(action, &store.paths.database))?;
     let state = store.read(action, |conn| {
         let branch = lookup::branch(conn, draft.branch)?;
-        states::pack(conn, branch.session, plain)
+        states::pack(conn, branch.session, plain, &store.opened)
     })?;
     let (branch, new) = (draft.branch, NewCheckpoint::new(draft, state));
-    store.write(action, move |conn| {
+    let (made, pruned) = store.write(action, move |conn| {
         let branch = lookup::branch(conn, branch)?;
         let head = lookup::head(conn, branch.no, branch.forked_at)?;
         check_seq(&branch.name, head, new.seq)?;
         new.insert(conn, branch.session, branch.no)?;
         // Read before it may be pruned itself.
         let made = find(conn, new.id)?;
-        prune(conn, branch.session, retention)?;
-        Ok(made)
-    })
+        Ok((made, prune(conn, branch.session, retention)?))
+    })?;
+    if let Some(orphans) = pruned {
+        rebase::release(store, &orphans);
+        store.give_back()?;
+    }
+    Ok(made)
 }
 
 pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
@@ -161,8 +166,8 @@ pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
     Ok(())
 }
 
-/// Removes the oldest automatic checkpoints beyond `retention`.
-fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<()> {
+/// Removes the oldest automatic checkpoints beyond `retention`, if there are any.
+fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Option<Orphans>> {
     let surplus = conn
         .prepare_cached(
             "SELECT no, state FROM checkpoint WHERE session = ?1 AND automatic = 1
@@ -170,13 +175,17 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<()> {
         )?
         .query_map(params![session, retention], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
-    for (no, state) in surplus {
-        remove(conn, session, no, state)?;
+    if surplus.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let mut orphans = Orphans::new();
+    for (no, state) in surplus {
+        orphans.extend(remove(conn, session, no, state)?);
+    }
+    Ok(Some(orphans))
 }
 
-fn remove(conn: &Connection, session: i64, no: i64, state: i64) -> Sql<()> {
+fn remove(conn: &Connection, session: i64, no: i64, state: i64) -> Sql<Option<i64>> {
     conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
     count(conn, session, -1)?;
     states::drop_unused(conn, state)
@@ -237,7 +246,7 @@ pub(crate) fn state_to_rewind_to(conn: &Connection, id: CheckpointId, session: i
 }
 
 pub(crate) fn load_state(store: &SqliteStore, id: CheckpointId) -> StoreResult<CheckpointState> {
-    store.read("read a checkpoint's state", |conn| states::load(conn, key(conn, id)?.state))
+    store.read("read a checkpoint's state", |conn| states::load(conn, key(conn, id)?.state, &store.opened))
 }
 
 pub(crate) fn save_branch_state(
@@ -249,21 +258,23 @@ pub(crate) fn save_branch_state(
     let plain = Plain::new(state).map_err(|fault| fault.told(action, &store.paths.database))?;
     let packed = store.read(action, |conn| {
         let branch = lookup::branch(conn, branch)?;
-        states::pack(conn, branch.session, plain)
+        states::pack(conn, branch.session, plain, &store.opened)
     })?;
-    store.write(action, move |conn| {
+    let orphan = store.write(action, move |conn| {
         let branch = lookup::branch(conn, branch)?;
         let before: Option<i64> = conn
             .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
             .query_row([branch.no], |row| row.get(0))?;
         let state = states::keep(conn, &packed)?;
         if before == Some(state) {
-            return Ok(());
+            return Ok(None);
         }
         conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?
             .execute(params![branch.no, state])?;
-        before.map_or(Ok(()), |before| states::drop_unused(conn, before))
-    })
+        before.map_or(Ok(None), |before| states::drop_unused(conn, before))
+    })?;
+    rebase::release(store, &orphan.into_iter().collect());
+    Ok(())
 }
 
 pub(crate) fn load_branch_state(
@@ -275,7 +286,7 @@ pub(crate) fn load_branch_state(
         let state: Option<i64> = conn
             .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
             .query_row([branch.no], |row| row.get(0))?;
-        state.map(|state| states::load(conn, state)).transpose()
+        state.map(|state| states::load(conn, state, &store.opened)).transpose()
     })
 }
 
@@ -292,13 +303,14 @@ pub(crate) fn pin(store: &SqliteStore, id: CheckpointId, pinned: bool) -> StoreR
 }
 
 pub(crate) fn delete(store: &SqliteStore, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
-    store.write("delete a checkpoint", move |conn| {
+    let orphan = store.write("delete a checkpoint", move |conn| {
         let key = key(conn, id)?;
         let before = operations::shape(conn, key.session)?;
-        remove(conn, key.session, key.no, key.state)?;
+        let orphan = remove(conn, key.session, key.no, key.state)?;
         let change = Change::new(key.session, OperationKind::Prune, at);
         operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;
-        Ok(())
+        Ok(orphan)
     })?;
+    rebase::release(store, &orphan.into_iter().collect());
     store.give_back()
 }

@@ -267,7 +267,7 @@ impl SessionImport for Import<'_> {
         let plain = Plain::new(&checkpoint.state).map_err(|fault| self.told(fault))?;
         let session = self.session;
         // Each state may be a difference to the one before, so that has to be there.
-        let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain))?;
+        let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain, &self.store.opened))?;
         let new = NewCheckpoint::new(checkpoint, state);
         self.checkpoints += 1;
         self.flush(move |conn| new.insert(conn, session, branch.no))

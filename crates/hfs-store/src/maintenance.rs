@@ -9,6 +9,7 @@ use rusqlite::backup::{Backup, StepResult};
 
 use crate::fault::{Fault, Sql, conflict};
 use crate::files::{beside, create_private_file};
+use crate::states::rebase;
 use crate::store::SqliteStore;
 use crate::url::StoreUrl;
 use crate::{index, purge, replies, schema};
@@ -97,6 +98,7 @@ pub(crate) fn vacuum(store: &SqliteStore) -> StoreResult<()> {
     replies::settle_abandoned(store)?;
     index::catch_up(store)?;
     forget_attachments(store)?;
+    rebase::release_all(store)?;
     store.write("tend the text index", |conn| {
         conn.execute("INSERT INTO message_text (message_text) VALUES ('optimize')", [])?;
         Ok(())
@@ -125,24 +127,34 @@ fn forget_attachments(store: &SqliteStore) -> StoreResult<()> {
 impl SqliteStore {
     /// Gives free pages back to the disk when there are many, a few at a time.
     pub(crate) fn give_back(&self) -> StoreResult<()> {
-        while self.with_writer("give space back", |conn| {
-            let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
-            give_back_some(conn, KEPT_FREE.max(pages / 8))
-        })? {}
+        let action = "give space back";
+        // Nobody has to wait for a look.
+        if !self.read(action, |conn| Ok(free_pages(conn)? > kept_free(conn)?))? {
+            return Ok(());
+        }
+        while self.with_writer(action, |conn| give_back_some(conn, kept_free(conn)?))? {}
         Ok(())
     }
 }
 
+fn free_pages(conn: &Connection) -> Sql<i64> {
+    Ok(conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?)
+}
+
+/// How many free pages are kept for what comes next.
+fn kept_free(conn: &Connection) -> Sql<i64> {
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    Ok(KEPT_FREE.max(pages / 8))
+}
+
 /// Gives some free pages back; whether more than `keep` are left.
 fn give_back_some(conn: &Connection, keep: i64) -> Sql<bool> {
-    let free =
-        |conn: &Connection| conn.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
-    let before = free(conn)?;
+    let before = free_pages(conn)?;
     if before <= keep {
         return Ok(false);
     }
     let some = GIVEN_BACK.min(before - keep);
     conn.pragma(None, "incremental_vacuum", some, |_| Ok(()))?;
-    let after = free(conn)?;
+    let after = free_pages(conn)?;
     Ok(after > keep && after < before)
 }

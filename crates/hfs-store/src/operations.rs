@@ -232,7 +232,7 @@ impl Reversal {
             _ => return Err(invalid(format!("{kind} reverses nothing"))),
         };
         let (operation, names) = find(conn, target)?;
-        let Some(before) = operation.before.as_ref().filter(|_| is_reversible(operation.kind)) else {
+        let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
             let message = format!("{} cannot be undone", operation.kind);
             return Err(StoreError::Unsupported { message }.into());
         };
@@ -339,22 +339,5 @@ fn check_turn(conn: &Connection, operation: &Operation, undo: bool) -> Sql<()> {
         (true, true) => Err(conflict(format!("{} {} is undone already", operation.kind, operation.id))),
         (false, false) => Err(conflict(format!("{} {} is not undone", operation.kind, operation.id))),
         _ => Ok(()),
-    }
-}
-
-const fn is_reversible(kind: OperationKind) -> bool {
-    match kind {
-        OperationKind::Rename
-        | OperationKind::RenameBranch
-        | OperationKind::Fork
-        | OperationKind::Rewind
-        | OperationKind::Switch
-        | OperationKind::Delete
-        | OperationKind::Restore => true,
-        OperationKind::Create
-        | OperationKind::Import
-        | OperationKind::Prune
-        | OperationKind::Undo
-        | OperationKind::Redo => false,
     }
 }

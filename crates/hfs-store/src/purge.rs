@@ -11,6 +11,7 @@ use crate::commit::Manner;
 use crate::fault::Sql;
 use crate::lookup::{self, TRASHED};
 use crate::rows::{message_no, seq_of};
+use crate::states::rebase::{self, Orphans};
 use crate::store::SqliteStore;
 use crate::{attachments, index, states};
 
@@ -79,7 +80,9 @@ pub(crate) fn leavings(store: &SqliteStore) -> StoreResult<()> {
 pub(crate) fn clear(store: &SqliteStore, session: i64) -> StoreResult<()> {
     let action = "remove a session";
     while store.write_in(RELAXED, action, move |conn| clear_some(conn, session))? {}
-    store.write_in(LASTING, action, move |conn| clear_rest(conn, session))
+    let orphans = store.write_in(LASTING, action, move |conn| clear_rest(conn, session))?;
+    rebase::release(store, &orphans);
+    Ok(())
 }
 
 /// Removes some messages; whether there were any.
@@ -113,7 +116,7 @@ fn clear_some(conn: &Connection, session: i64) -> Sql<bool> {
 }
 
 /// Removes everything but messages.
-fn clear_rest(conn: &Connection, session: i64) -> Sql<()> {
+fn clear_rest(conn: &Connection, session: i64) -> Sql<Orphans> {
     let mut used = conn
         .prepare_cached("DELETE FROM checkpoint WHERE session = ?1 RETURNING state")?
         .query_map([session], |row| row.get(0))?
@@ -130,11 +133,12 @@ fn clear_rest(conn: &Connection, session: i64) -> Sql<()> {
         conn.prepare_cached("DELETE FROM branch WHERE no = ?1")?.execute([branch])?;
         used.extend(state);
     }
+    let mut orphans = Orphans::new();
     for state in used {
-        states::drop_unused(conn, state)?;
+        orphans.extend(states::drop_unused(conn, state)?);
     }
     attachments::release(conn, -session, -session)?;
     conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
     conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;
-    Ok(())
+    Ok(orphans)
 }

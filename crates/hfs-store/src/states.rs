@@ -1,8 +1,12 @@
 //! Checkpoint states, stored by content: equal ones once, and near-equal ones as differences to a keyframe.
 //!
-//! A session's states make stars: a keyframe, compressed alone, and up to nine states as differences to it. Rows
-//! never change, any difference can go by itself, and a state is at most two decompressions away. A keyframe
-//! whose own state is not needed any more stays for as long as a difference to it does.
+//! A session's states make stars: a keyframe, compressed alone, and up to nine states as differences to it. Any
+//! difference can go by itself, and a state is at most two decompressions away. When a keyframe's own state is not
+//! needed any more, the differences to it become differences to another: see [`rebase`].
+
+pub(crate) mod rebase;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hfs_core::{CheckpointState, ContentHash};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -49,20 +53,25 @@ pub(crate) fn hash_of(bytes: &[u8]) -> ContentHash {
 }
 
 /// Compresses a state in the light of what its session has stored.
-pub(crate) fn pack(conn: &Connection, session: i64, plain: Plain) -> Sql<Packed> {
+pub(crate) fn pack(conn: &Connection, session: i64, plain: Plain, opened: &Opened) -> Sql<Packed> {
     if find(conn, plain.hash)?.is_some() {
         return Ok(Packed { plain, base: None, frame: Vec::new() });
     }
     if plain.bytes.len() > SMALL
         && let Some(keyframe) = current_keyframe(conn, session)?
     {
-        let prefix = keyframe.open()?;
+        let prefix = opened.keyframe(conn, &keyframe)?;
         let frame = delta::compress(&prefix, &plain.bytes).map_err(bug)?;
-        if frame.len().saturating_mul(WORTHWHILE) <= keyframe.data.len() {
+        if is_worthwhile(&frame, keyframe.stored) {
             return Ok(Packed { plain, base: Some((keyframe.no, keyframe.hash)), frame });
         }
     }
     whole(plain)
+}
+
+/// Whether a difference is small enough beside its keyframe.
+const fn is_worthwhile(frame: &[u8], keyframe: usize) -> bool {
+    frame.len().saturating_mul(WORTHWHILE) <= keyframe
 }
 
 fn whole(plain: Plain) -> Sql<Packed> {
@@ -82,7 +91,7 @@ pub(crate) fn keep(conn: &Connection, packed: &Packed) -> Sql<i64> {
         return Ok(no);
     }
     let base = match packed.base {
-        Some((no, hash)) => find(conn, hash)?.filter(|found| *found == no),
+        Some((no, hash)) => find_keyframe(conn, hash)?.filter(|found| *found == no),
         None => None,
     };
     // What the difference was made to may be gone by now, and so may the equal state that made none necessary.
@@ -111,50 +120,85 @@ fn find(conn: &Connection, hash: ContentHash) -> Sql<Option<i64>> {
         .optional()?)
 }
 
+fn find_keyframe(conn: &Connection, hash: ContentHash) -> Sql<Option<i64>> {
+    Ok(conn
+        .prepare_cached("SELECT no FROM state WHERE hash = ?1 AND base IS NULL")?
+        .query_row([hash.as_bytes()], |row| row.get(0))
+        .optional()?)
+}
+
+/// A state's row without its bytes.
 struct Row {
     no: i64,
     hash: ContentHash,
     size: usize,
     base: Option<i64>,
-    data: Vec<u8>,
+    /// How many bytes it takes.
+    stored: usize,
 }
 
 impl Row {
     fn read(conn: &Connection, no: i64) -> Sql<Self> {
-        conn.prepare_cached("SELECT hash, size, base, data FROM state WHERE no = ?1")?
+        conn.prepare_cached("SELECT hash, size, base, length(data) FROM state WHERE no = ?1")?
             .query_row([no], |row| {
                 Ok(Self {
                     no,
                     hash: ContentHash::from_bytes(row.get(0)?),
                     size: row.get(1)?,
                     base: row.get(2)?,
-                    data: row.get(3)?,
+                    stored: row.get(3)?,
                 })
             })
             .optional()?
             .ok_or_else(|| Fault::Damaged(format!("state number {no} is missing")))
     }
 
-    /// The bytes of a keyframe, as its checksum vouches for them.
-    fn open(&self) -> Sql<Vec<u8>> {
-        self.open_with(&[])
-    }
-
-    fn open_with(&self, prefix: &[u8]) -> Sql<Vec<u8>> {
-        delta::decompress(prefix, &self.data, self.size)
-            .map_err(|error| Fault::Damaged(format!("state {}: {error}", self.hash)))
-    }
-
-    fn check(&self, bytes: &[u8]) -> Sql<()> {
-        if hash_of(bytes) == self.hash {
-            return Ok(());
+    /// The state's bytes, checked against its hash. `prefix` is its keyframe's, and empty for a keyframe.
+    fn open(&self, conn: &Connection, prefix: &[u8]) -> Sql<Vec<u8>> {
+        let opened =
+            conn.prepare_cached("SELECT data FROM state WHERE no = ?1")?.query_row([self.no], |row| {
+                Ok(delta::decompress(prefix, row.get_ref(0)?.as_blob()?, self.size))
+            })?;
+        let bytes = opened.map_err(|error| Fault::Damaged(format!("state {}: {error}", self.hash)))?;
+        if hash_of(&bytes) == self.hash {
+            return Ok(bytes);
         }
         Err(Fault::Damaged(format!("state {} is not what was stored", self.hash)))
     }
 }
 
-/// The keyframe that the session's newest state has, while it may have more differences.
-fn current_keyframe(conn: &Connection, session: i64) -> Sql<Option<Row>> {
+/// The keyframe that was opened last, for states come and go near each other.
+#[derive(Debug, Default)]
+pub(crate) struct Opened(Mutex<Option<(ContentHash, Arc<Vec<u8>>)>>);
+
+/// Larger keyframes are not kept in memory.
+const LARGEST_OPENED: usize = 8 * 1024 * 1024;
+
+impl Opened {
+    /// The bytes of a keyframe.
+    fn keyframe(&self, conn: &Connection, row: &Row) -> Sql<Arc<Vec<u8>>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = last.as_ref().filter(|(hash, _)| *hash == row.hash) {
+            return Ok(Arc::clone(bytes));
+        }
+        drop(last);
+        let bytes = Arc::new(row.open(conn, &[])?);
+        if bytes.len() <= LARGEST_OPENED {
+            last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((row.hash, Arc::clone(&bytes)));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A keyframe, and how many differences to it have been made.
+struct Keyframe {
+    no: i64,
+    followers: i64,
+}
+
+/// The keyframe of the session's newest state.
+fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<Keyframe>> {
     let newest: Option<i64> = conn
         .prepare_cached(
             "SELECT state FROM checkpoint WHERE session = ?1 ORDER BY created_at DESC, no DESC LIMIT 1",
@@ -171,53 +215,45 @@ fn current_keyframe(conn: &Connection, session: i64) -> Sql<Option<Row>> {
             .optional()?,
     };
     let Some(newest) = newest else { return Ok(None) };
-    let (keyframe, followers): (i64, i64) = conn
+    Ok(conn
         .prepare_cached(
             "SELECT keyframe.no, keyframe.followers FROM state
                 JOIN state AS keyframe ON keyframe.no = coalesce(state.base, state.no) WHERE state.no = ?1",
         )?
-        .query_row([newest], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if followers >= FOLLOWERS {
-        return Ok(None);
-    }
-    Row::read(conn, keyframe).map(Some)
+        .query_row([newest], |row| Ok(Keyframe { no: row.get(0)?, followers: row.get(1)? }))
+        .optional()?)
+}
+
+/// The keyframe of the session's newest state, while it may have more differences.
+fn current_keyframe(conn: &Connection, session: i64) -> Sql<Option<Row>> {
+    let newest = newest_keyframe(conn, session)?.filter(|keyframe| keyframe.followers < FOLLOWERS);
+    newest.map(|keyframe| Row::read(conn, keyframe.no)).transpose()
 }
 
 /// The canonical bytes of a state, checked against its hash (and its keyframe's against that one's).
-pub(crate) fn bytes(conn: &Connection, no: i64) -> Sql<Vec<u8>> {
+pub(crate) fn bytes(conn: &Connection, no: i64, opened: &Opened) -> Sql<Arc<Vec<u8>>> {
     let row = Row::read(conn, no)?;
-    let bytes = match row.base {
-        None => row.open()?,
-        Some(base) => {
-            let keyframe = Row::read(conn, base)?;
-            let prefix = keyframe.open()?;
-            keyframe.check(&prefix)?;
-            row.open_with(&prefix)?
-        }
-    };
-    row.check(&bytes)?;
-    Ok(bytes)
+    let Some(base) = row.base else { return opened.keyframe(conn, &row) };
+    let keyframe = opened.keyframe(conn, &Row::read(conn, base)?)?;
+    Ok(Arc::new(row.open(conn, &keyframe)?))
 }
 
 /// The state itself.
-pub(crate) fn load(conn: &Connection, no: i64) -> Sql<CheckpointState> {
-    let bytes = bytes(conn, no)?;
-    serde_json::from_slice(&bytes)
+pub(crate) fn load(conn: &Connection, no: i64, opened: &Opened) -> Sql<CheckpointState> {
+    serde_json::from_slice(&bytes(conn, no, opened)?)
         .map_err(|error| Fault::Damaged(format!("state number {no} cannot be read: {error}")))
 }
 
-/// Removes a state that nothing refers to any more, and its keyframe when it was the last that needed it.
-pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Sql<()> {
+/// Removes a state that nothing refers to any more. Returns the keyframe that is still there only because others
+/// are differences to it, if that leaves one: see [`rebase::release`].
+pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Sql<Option<i64>> {
     let mut next = Some(no);
     while let Some(no) = next {
-        let used = conn
-            .prepare_cached(
-                "SELECT 1 FROM checkpoint WHERE state = ?1 UNION ALL SELECT 1 FROM branch WHERE state = ?1
-                    UNION ALL SELECT 1 FROM state WHERE base = ?1",
-            )?
-            .exists([no])?;
-        if used {
+        if rebase::is_needed(conn, no)? {
             break;
+        }
+        if conn.prepare_cached("SELECT 1 FROM state WHERE base = ?1")?.exists([no])? {
+            return Ok(Some(no));
         }
         let base: Option<Option<i64>> = conn
             .prepare_cached("DELETE FROM state WHERE no = ?1 RETURNING base")?
@@ -225,7 +261,7 @@ pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Sql<()> {
             .optional()?;
         next = base.flatten();
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The state of the checkpoint that stands nearest before or at `seq` of a branch's history.

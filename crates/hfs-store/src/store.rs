@@ -15,6 +15,7 @@ use crate::files::{self, Life, Paths, WriteLock};
 use crate::index::{self, Backlog};
 use crate::options::{Durability, SqliteOptions};
 use crate::replies::Eyes;
+use crate::states::Opened;
 use crate::{maintenance, purge, schema};
 
 /// Readers beyond these are closed after use.
@@ -30,6 +31,7 @@ pub struct SqliteStore {
     /// Under which others see that this store is open.
     name: Arc<str>,
     pub(crate) backlog: Mutex<Backlog>,
+    pub(crate) opened: Opened,
     readers: Mutex<Vec<Link>>,
     queue: Queue<Writer>,
 }
@@ -71,6 +73,7 @@ impl SqliteStore {
             options,
             name,
             backlog: Backlog::new(),
+            opened: Opened::default(),
             readers: Mutex::default(),
             queue: Queue::new(writer),
         };

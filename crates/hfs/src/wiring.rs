@@ -50,6 +50,7 @@ pub fn engine(context: &Context, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -
         clock: Arc::new(SystemClock),
         settings: EngineSettings {
             context_chars: context.settings.context_chars,
+            checkpoint_on: context.settings.checkpoint_on.clone(),
             checkpoint_retention: context.settings.checkpoint_retention,
             ..EngineSettings::default()
         },

@@ -14,6 +14,14 @@ fn listed(scene: &Scene<'_>, session: SessionId) -> Vec<CheckpointId> {
     listed.iter().map(|checkpoint| checkpoint.id).collect()
 }
 
+/// What these states take is all that the store's states take: nothing is kept for what is gone.
+#[track_caller]
+fn expect_no_more_bytes(scene: &Scene<'_>, session: SessionId) {
+    let listed = scene.store.list_checkpoints(session).unwrap();
+    let theirs: u64 = listed.iter().map(|checkpoint| checkpoint.cost.stored_bytes).sum();
+    assert_eq!(scene.store.info().unwrap().checkpoint_bytes, theirs);
+}
+
 pub fn a_checkpoint_is_kept_with_its_state(scene: &Scene<'_>) {
     let main = scene.talk(scene.main(), "m", 3);
     let mut state = growing_state(3);
@@ -74,6 +82,7 @@ pub fn only_the_newest_automatic_ones_are_kept(scene: &Scene<'_>) {
         };
         let created = scene.store.create_checkpoint(&draft, 3).unwrap();
         assert_eq!(scene.store.load_state(created.id).unwrap(), state);
+        expect_no_more_bytes(scene, session);
         if matches!(number, 4 | 7 | 9 | 17..=19) {
             kept.push(created.id);
             states.push(state);
@@ -138,6 +147,7 @@ pub fn a_deleted_checkpoint_is_gone_and_leaves_the_others_whole(scene: &Scene<'_
         expect_kind(scene.store.get_checkpoint(id), ErrorKind::NotFound);
         expect_kind(scene.store.load_state(id), ErrorKind::NotFound);
         expect_kind(scene.store.delete_checkpoint(id, scene.make.now()), ErrorKind::NotFound);
+        expect_no_more_bytes(scene, session);
         for (id, state) in &left {
             assert_eq!(&&scene.store.load_state(*id).unwrap(), state);
         }

@@ -25,6 +25,8 @@ pub enum Step {
     /// Lets other tasks go on for this many milliseconds.
     Pause(u64),
     Fail,
+    /// Does something else.
+    Call(Arc<dyn Fn() + Send + Sync>),
 }
 
 /// Does the steps of its script at every run, and keeps what it was asked.
@@ -72,6 +74,7 @@ impl Agent for Scripted {
                 }
                 Step::Hang => std::future::pending().await,
                 Step::Pause(millis) => tokio::time::sleep(std::time::Duration::from_millis(millis)).await,
+                Step::Call(call) => call(),
                 Step::Fail => {
                     return Err(AgentError::Unavailable {
                         provider: "nobody".into(),
@@ -105,14 +108,23 @@ pub fn memory_store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(Arc::new(TestClock::ticking())))
 }
 
+pub fn engine_of(
+    store: Arc<dyn Store>,
+    agent: Arc<dyn Agent>,
+    hooks: Arc<dyn Hooks>,
+    settings: Settings,
+) -> Engine {
+    let clock = Arc::new(TestClock::ticking());
+    let settings = Settings { time_zone: jiff::tz::TimeZone::UTC, ..settings };
+    Engine::new(EngineParts { store, agent, hooks, clock, settings })
+}
+
 pub fn engine_with(store: Arc<dyn Store>, agent: Arc<dyn Agent>, hooks: Arc<dyn Hooks>) -> Engine {
-    Engine::new(EngineParts {
-        store,
-        agent,
-        hooks,
-        clock: Arc::new(TestClock::ticking()),
-        settings: Settings { time_zone: jiff::tz::TimeZone::UTC, ..Settings::default() },
-    })
+    engine_of(store, agent, hooks, Settings::default())
+}
+
+pub fn engine_set(store: Arc<dyn Store>, agent: Arc<dyn Agent>, settings: Settings) -> Engine {
+    engine_of(store, agent, Arc::new(NoHooks), settings)
 }
 
 pub fn engine(store: Arc<dyn Store>, agent: Arc<dyn Agent>) -> Engine {

@@ -13,3 +13,4 @@ mod hooks;
 mod imports;
 mod sending;
 mod time_travel;
+mod walks;

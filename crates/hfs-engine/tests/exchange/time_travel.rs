@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use hfs_core::{
     CheckpointStore, EventPayload, MessageRange, MessageStore, OperationKind, OperationStore, PageRequest,
-    RunSnapshot, SessionStore,
+    Pattern, RunSnapshot, SessionStore,
 };
-use hfs_engine::{Conversation, Engine, EngineError};
+use hfs_engine::{Conversation, Engine, EngineError, Settings, Update};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Heard, Scripted, Step, engine, memory_store};
+use crate::agent::{Heard, Scripted, Step, engine, engine_set, memory_store};
 
 async fn say(engine: &Engine, conversation: &mut Conversation, text: &str) {
     engine.send(conversation, text, Arc::new(Heard::default()), CancellationToken::new()).await.unwrap();
@@ -41,6 +41,70 @@ async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
     }
     let middle = store.load_state(checkpoints[0].id).unwrap();
     assert_eq!(middle.agents["a"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_store_holds_up_no_run_and_still_gets_the_state_of_each_moment() {
+    let store = memory_store();
+    store.hold_checkpoints(true);
+    let phase = |ended: bool, phase: &str| match ended {
+        false => Step::Event(EventPayload::PhaseStarted { phase: phase.into() }),
+        true => Step::Event(EventPayload::PhaseEnded { phase: phase.into(), duration_ms: 1 }),
+    };
+    // Only the run itself lets the checkpoints be stored, at its very end.
+    let released = store.clone();
+    let agent = Scripted::new(vec![
+        phase(false, "one"),
+        Step::Remember("a", "first"),
+        phase(true, "one"),
+        phase(false, "two"),
+        Step::Remember("a", "second"),
+        phase(true, "two"),
+        Step::Remember("a", "third"),
+        Step::Say("done"),
+        Step::Call(Arc::new(move || released.hold_checkpoints(false))),
+    ]);
+    let heard = Arc::new(Heard::default());
+    let mut conversation = Conversation::new(None);
+    let exchange = engine(store.clone(), agent)
+        .send(&mut conversation, "go", heard.clone(), CancellationToken::new())
+        .await
+        .unwrap();
+    assert_eq!(heard.count(|update| matches!(update, Update::CheckpointFailed { .. })), 0);
+    let checkpoints = store.list_checkpoints(conversation.session().unwrap()).unwrap();
+    let triggers: Vec<&str> = checkpoints.iter().map(|checkpoint| checkpoint.trigger.as_str()).collect();
+    assert_eq!(triggers, ["phase.ended", "phase.ended", "run.ended"]);
+    let events = &exchange.run.events;
+    let ends = events.iter().enumerate().filter(|(_, event)| triggers.contains(&event.payload.kind()));
+    for ((checkpoint, (at, event)), memories) in checkpoints.iter().zip(ends).zip(1..) {
+        let state = store.load_state(checkpoint.id).unwrap();
+        assert_eq!(*state.run_snapshot, RunSnapshot::fold(&events[..=at]));
+        assert_eq!((state.agents["a"].len(), checkpoint.created_at), (memories, event.at));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_that_make_a_checkpoint_are_for_the_user_to_choose() {
+    for (chosen, expected) in [
+        (vec!["phase.*"], vec!["phase.started", "phase.ended"]),
+        (vec!["negotiation.resolved", "phase.started"], vec!["phase.started"]),
+        (vec![], vec![]),
+    ] {
+        let store = memory_store();
+        let agent = Scripted::new(vec![
+            Step::Event(EventPayload::PhaseStarted { phase: "one".into() }),
+            Step::Event(EventPayload::PhaseEnded { phase: "one".into(), duration_ms: 1 }),
+            Step::Say("done"),
+        ]);
+        let checkpoint_on = chosen.iter().map(|text| Pattern::new(text)).collect();
+        let engine = engine_set(store.clone(), agent, Settings { checkpoint_on, ..Settings::default() });
+        let mut conversation = Conversation::new(None);
+        say(&engine, &mut conversation, "go").await;
+        engine.checkpoint(&conversation, None).unwrap();
+        let made = store.list_checkpoints(conversation.session().unwrap()).unwrap();
+        let triggers: Vec<&str> = made.iter().map(|checkpoint| checkpoint.trigger.as_str()).collect();
+        assert_eq!(triggers, [expected, vec!["manual"]].concat());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use super::{MemoryStore, conflict, invalid, not_found};
 
 impl CheckpointStore for MemoryStore {
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
+        self.pass_gate()?;
         let mut data = self.lock();
         let session = data.branch(draft.branch)?.branch.session;
         data.check_checkpoint(draft)?;

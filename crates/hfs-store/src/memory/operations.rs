@@ -99,7 +99,7 @@ impl Data {
         let record = self.operations.iter().find(|record| record.operation.id == target);
         let record = record.ok_or_else(|| not_found("operation", &target))?;
         let operation = &record.operation;
-        let Some(before) = operation.before.as_ref().filter(|_| is_reversible(operation.kind)) else {
+        let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
             return Err(StoreError::Unsupported { message: format!("{} cannot be undone", operation.kind) });
         };
         let (left, goal) = if undo { (&operation.after, before) } else { (before, &operation.after) };
@@ -135,23 +135,6 @@ impl Data {
         }
         let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
         Ok(Reversal { session: operation.session, goal: goal.clone(), retired, renamed, detail })
-    }
-}
-
-fn is_reversible(kind: OperationKind) -> bool {
-    match kind {
-        OperationKind::Rename
-        | OperationKind::RenameBranch
-        | OperationKind::Fork
-        | OperationKind::Rewind
-        | OperationKind::Switch
-        | OperationKind::Delete
-        | OperationKind::Restore => true,
-        OperationKind::Create
-        | OperationKind::Import
-        | OperationKind::Prune
-        | OperationKind::Undo
-        | OperationKind::Redo => false,
     }
 }
 

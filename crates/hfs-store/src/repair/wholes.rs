@@ -65,8 +65,9 @@ fn broken_states(conn: &Connection, told: &mut Told) -> Sql<()> {
         "checkpoints",
         "removed: their state is gone",
     )?;
+    let opened = states::Opened::default();
     for no in numbers(conn, "SELECT no FROM state ORDER BY no")? {
-        match states::load(conn, no) {
+        match states::load(conn, no, &opened) {
             Err(fault) if fault.is_damage() => {
                 let checkpoints = conn.execute("DELETE FROM checkpoint WHERE state = ?1", [no])?;
                 let branches = conn.execute("UPDATE branch SET state = NULL WHERE state = ?1", [no])?;
@@ -82,7 +83,8 @@ fn broken_states(conn: &Connection, told: &mut Told) -> Sql<()> {
             loaded => drop(loaded?),
         }
     }
-    // Differences to a keyframe that went may stand before it in that order.
+    // Differences to a keyframe that went may stand before it in that order. Keyframes that are kept for others
+    // only are left to the next vacuum.
     for no in numbers(conn, "SELECT no FROM state")? {
         states::drop_unused(conn, no)?;
     }

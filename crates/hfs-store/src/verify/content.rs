@@ -151,6 +151,7 @@ pub(super) fn states(conn: &Connection, report: &mut Report) -> Sql<()> {
         OR EXISTS (SELECT 1 FROM branch WHERE branch.state = state.no)
         OR EXISTS (SELECT 1 FROM state AS follower WHERE follower.base = state.no)
         FROM state LEFT JOIN state AS base ON base.no = state.base";
+    let opened = states::Opened::default();
     report.each(conn, "states", sql, |conn, row, report| {
         let no: i64 = row.get(0)?;
         if row.get::<_, Option<i64>>(1)?.is_some() {
@@ -159,7 +160,7 @@ pub(super) fn states(conn: &Connection, report: &mut Report) -> Sql<()> {
         if !row.get::<_, bool>(2)? {
             report.problem("reference", format!("state number {no}"), "nothing refers to it");
         }
-        states::load(conn, no).map(drop)
+        states::load(conn, no, &opened).map(drop)
     })
 }
 

@@ -1,5 +1,7 @@
 //! Every setting there is: one table that reading, checking, `config` and the help texts share.
 
+use hfs_core::EventPayload;
+
 use super::ConfigError;
 
 /// What a setting's value must look like.
@@ -25,6 +27,8 @@ pub enum Kind {
     },
     /// A list of texts.
     List,
+    /// A list of event types, or of families of them such as `phase.*`.
+    Events,
 }
 
 /// Whether the configuration of a project, which comes with whatever was cloned or unpacked, is listened to.
@@ -88,6 +92,14 @@ pub static KEYS: &[Key] = &[
         variable: "HFS_CHECKPOINT_RETENTION",
         project: ProjectMay::Not,
         about: "automatic checkpoints kept in each session",
+    },
+    Key {
+        name: "checkpoint_on",
+        kind: Kind::Events,
+        default: Some("[run.ended, negotiation.resolved, phase.ended]"),
+        variable: "HFS_CHECKPOINT_ON",
+        project: ProjectMay::Not,
+        about: "the events that make a checkpoint; [] for none but those made by hand",
     },
     Key {
         name: "trash_retention_days",
@@ -231,6 +243,12 @@ impl Kind {
             Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Self::Decimal { min, max } => format!("a number from {min} to {max}"),
             Self::List => "a list of texts such as [one, two]".into(),
+            Self::Events => {
+                format!(
+                    "a list of events such as [run.ended, phase.*], of {}",
+                    EventPayload::KINDS.join(", ")
+                )
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The settings that this program acts on, by name and type.
 
+use hfs_core::Pattern;
+
 use super::{Config, Key, Value};
 
 /// The settings in force.
@@ -11,6 +13,8 @@ pub struct Settings {
     pub color: String,
     /// Automatic checkpoints kept in each session.
     pub checkpoint_retention: u32,
+    /// The events that make a checkpoint.
+    pub checkpoint_on: Vec<Pattern>,
     /// Days that a deleted session can be restored; `None` for as long as nobody purges it.
     pub trash_retention_days: Option<u32>,
     /// The store's address; `None` for the default in the home directory.
@@ -44,6 +48,7 @@ impl Config {
             verbose_output: self.text("output_mode").as_deref() == Some("verbose"),
             color: self.text("color").unwrap_or_default(),
             checkpoint_retention: self.whole("checkpoint_retention").unwrap_or(10),
+            checkpoint_on: self.list("checkpoint_on").iter().map(|text| Pattern::new(text)).collect(),
             trash_retention_days: self.whole("trash_retention_days").filter(|days| *days > 0),
             store_url: self.text("store.url"),
             full_durability: self.text("store.durability").as_deref() != Some("fast"),
@@ -74,6 +79,13 @@ impl Config {
         match self.value(name)? {
             Value::Whole(number) => T::try_from(*number).ok(),
             _ => None,
+        }
+    }
+
+    fn list(&self, name: &str) -> &[String] {
+        match self.value(name) {
+            Some(Value::List(items)) => items,
+            _ => &[],
         }
     }
 

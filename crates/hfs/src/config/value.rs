@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hfs_core::{EventPayload, Pattern};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
@@ -76,7 +77,21 @@ impl Value {
                 })
                 .collect::<Result<_, _>>()
                 .map(Self::List),
+            (Kind::Events, Raw::List(_)) => Self::from_raw(&Kind::List, raw)?.of_events(),
             _ => Err(found()),
+        }
+    }
+
+    /// This list, if each of its items means some event.
+    fn of_events(self) -> Result<Self, String> {
+        let Self::List(items) = &self else { return Err(self.to_string()) };
+        let means_none = |item: &&String| {
+            let pattern = Pattern::new(item);
+            !EventPayload::KINDS.iter().any(|kind| pattern.matches(kind))
+        };
+        match items.iter().find(means_none) {
+            Some(item) => Err(format!("a list with {} in it", Raw::Text(item.clone()))),
+            None => Ok(self),
         }
     }
 
@@ -101,6 +116,7 @@ impl Value {
                 let items = inner.split(',').map(|item| item.trim().trim_matches(['"', '\'']));
                 Ok(Self::List(items.filter(|item| !item.is_empty()).map(str::to_owned).collect()))
             }
+            Kind::Events => Self::from_text(&Kind::List, text)?.of_events(),
         }
     }
 
@@ -230,5 +246,15 @@ mod tests {
         assert_eq!(list("[a, 'b']"), Value::List(vec!["a".into(), "b".into()]));
         assert_eq!(list("a,b"), list("[a, b]"));
         assert_eq!(list("[]"), Value::List(Vec::new()));
+    }
+
+    #[test]
+    fn an_event_is_named_as_it_is_written_or_by_its_family() {
+        let events = |text| Value::from_text(&Kind::Events, text);
+        assert_eq!(events("phase.*, run.ended"), Ok(Value::List(vec!["phase.*".into(), "run.ended".into()])));
+        assert!(events("*").is_ok() && events("[]").is_ok());
+        for misspelt in ["run.end", "phases.*", "Run.ended", "run", "*.ended"] {
+            assert_eq!(events(misspelt), Err(format!("a list with {misspelt:?} in it")));
+        }
     }
 }
