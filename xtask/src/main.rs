@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod dist;
 mod fuzz;
+mod pages;
 mod shell;
 mod test;
 mod workspace;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Options),
     /// The benchmarks: every ratio beside its target, in one table.
     Bench(bench::Options),
+    /// Exported pages in a real browser: nothing is asked for, nothing runs, everything fits and can be read.
+    PageCheck(pages::Options),
     /// Each benchmark on tiny data in the test profile, so that all of them go on compiling and running.
     BenchSmoke,
     /// One fuzz target for a while: with cargo-fuzz where it is installed, otherwise without coverage guidance.
@@ -56,6 +59,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Check => check::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
         Task::Bench(options) => bench::run(&workspace, options),
+        Task::PageCheck(options) => pages::run(&workspace, options),
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Dist => dist::run(&workspace),

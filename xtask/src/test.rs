@@ -12,8 +12,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{pages, shell};
 use tally::Tally;
 
 /// Names the folder of real transcripts for the tests that read some.
@@ -51,6 +51,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         suite.with_cargo()?
     };
     tally.add(suite.doc_tests()?);
+    if options.filters.is_empty() && options.package.is_empty() {
+        match pages::run_with_tests(workspace)? {
+            Ok(true) => tally.passed += 1,
+            Ok(false) => tally.failed += 1,
+            Err(why) => {
+                left_out.insert(why);
+            }
+        }
+    }
 
     left_out.append(&mut tally.skipped);
     println!();

@@ -2,11 +2,12 @@
 
 mod fresh;
 mod known;
+mod naming;
 
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, Clock, Disposition, ForeignSession, ImportReport,
     MessageDraft, PageRequest, Run, Seq, SessionFilter, SessionId, SessionSink, SessionSummary, Store,
-    StoreError, StoreResult,
+    StoreError, StoreResult, Timestamp,
 };
 
 use fresh::Fresh;
@@ -65,6 +66,7 @@ pub struct Importer<'a> {
     dry_run: bool,
     on_progress: Box<dyn FnMut(u64) -> bool + 'a>,
     file: String,
+    file_time: Option<Timestamp>,
     receiving: Receiving<'a>,
     /// What was taken so far.
     pub imported: Vec<ImportedSession>,
@@ -90,6 +92,7 @@ impl<'a> Importer<'a> {
             dry_run,
             on_progress: Box::new(|_| true),
             file: String::new(),
+            file_time: None,
             receiving: Receiving::Nothing,
             imported: Vec::new(),
             skipped: Vec::new(),
@@ -111,11 +114,13 @@ impl<'a> Importer<'a> {
         self
     }
 
-    /// Says which file comes next. Whatever was unfinished of the one before is dropped, and nothing of it
+    /// Says which file comes next, and when it was last written, if that is known: sessions without any time of
+    /// their own count as that old. Whatever was unfinished of the file before is dropped, and nothing of it
     /// remains.
-    pub fn next_file(&mut self, file: impl Into<String>) {
+    pub fn next_file(&mut self, file: impl Into<String>, written: Option<Timestamp>) {
         self.receiving = Receiving::Nothing;
         self.file = file.into();
+        self.file_time = written;
     }
 
     /// Drops what is unfinished, after an error.
@@ -240,7 +245,8 @@ impl SessionSink for Importer<'_> {
         let (format, done) = match std::mem::replace(&mut self.receiving, Receiving::Nothing) {
             Receiving::Fresh(fresh) => {
                 let format = fresh.format().to_owned();
-                (format, fresh.finish(self.clock.now(), &self.time_zone)?)
+                let file_time = self.file_time.unwrap_or_else(|| self.clock.now());
+                (format, fresh.finish(file_time, &self.time_zone)?)
             }
             Receiving::Known(known) => {
                 let format = known.format();

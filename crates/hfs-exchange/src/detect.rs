@@ -106,6 +106,14 @@ impl Head {
         &self.bytes
     }
 
+    /// Whether its first line is a whole record and another follows.
+    pub(crate) fn begins_with_several_records(&self) -> bool {
+        let mut lines = self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let first = lines.next().and_then(|line| str::from_utf8(line).ok());
+        let is_whole = first.and_then(parse).is_some_and(|parsed| parsed.value.is_object());
+        is_whole && lines.next().is_some()
+    }
+
     /// The first whole records that stand on lines of their own.
     pub(crate) fn objects(&self) -> &[Map<String, Value>] {
         &self.objects

@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 12;
 /// Endings of files that may hold transcripts.
 const ENDINGS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
 
-/// The transcripts below `path`, in order of their paths; a file is one itself. Files that no reader knows are
+/// The transcripts below `path`, in order of their paths; a file is one itself, whatever is in it. Files that no reader knows are
 /// left out, and files that belong to another's session come with it, as its companions.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ const ENDINGS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "
 pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let io = |source| ImportError::Io { path: path.display().to_string(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
-        return Ok(vec![Source::file(path)]);
+        return Ok(vec![Source::file(path).with_companions(companions_of(path))]);
     }
     if is_source(path) {
         return Ok(vec![Source::file(path)]);
@@ -52,6 +52,26 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
         wanted.then_some(source)
     });
     Ok(sources.collect())
+}
+
+/// The files beside one transcript that belong to its session.
+fn companions_of(path: &Path) -> Vec<PathBuf> {
+    if path.extension().is_none_or(|end| end != "jsonl") {
+        return Vec::new();
+    }
+    let beside =
+        path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let folders = beside.map(Path::to_owned).into_iter().chain([path.with_extension("").join("subagents")]);
+    let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flat_map(Iterator::flatten);
+    let is_agent = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("agent-") && name.ends_with(".jsonl")
+    };
+    let mut agents: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_agent).collect();
+    let known = BTreeSet::from([path.to_owned()]);
+    agents.retain(|file| file != path && host_of(file, &known).is_some());
+    agents.sort();
+    agents
 }
 
 fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {

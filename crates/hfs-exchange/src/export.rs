@@ -1,15 +1,11 @@
 //! What writers take: a session, piece by piece.
 
-mod store;
-
 use std::io;
 
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorKind, Kinded, Message,
     Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult,
 };
-
-pub use store::StoredSession;
 
 /// How many messages a writer asks for at once.
 pub(crate) const PAGE: u32 = 256;

@@ -33,7 +33,7 @@ pub use collect::{Collected, CollectedBranch, Collector};
 pub use detect::detect;
 pub use discover::discover;
 pub use document::{DOCUMENT_VERSION, Stamp, document_schema, write_json};
-pub use export::{DocumentSource, ExportError, StoredSession};
+pub use export::{DocumentSource, ExportError};
 pub use format::{Format, ParseFormatError};
 pub use page::html::write_html;
 pub use page::markdown::write_markdown;
@@ -41,7 +41,7 @@ pub use page::{PageOptions, Shown};
 pub use places::{Places, usual_places};
 pub use redact::{Guarded, SecretReport, Secrets};
 pub use source::Source;
-pub use transcript::{TRANSCRIPTS, write_transcript};
+pub use transcript::{Landing, TRANSCRIPTS, landing, write_transcript};
 
 use hfs_core::{ImportError, SessionSink};
 

@@ -1,5 +1,6 @@
 //! Sessions for people: Markdown and HTML.
 
+mod activity;
 pub(crate) mod html;
 pub(crate) mod markdown;
 mod outline;

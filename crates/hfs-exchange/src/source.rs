@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use hfs_core::ImportError;
+use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
 /// Input that cannot be read twice is kept in memory up to this size, beyond it in a temporary file.
@@ -92,6 +92,14 @@ impl Source {
             Data::Spooled(file) => file.as_file().metadata(),
         };
         metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+    }
+
+    /// When the file was last written; `None` for a stream or a folder.
+    #[must_use]
+    pub fn written(&self) -> Option<Timestamp> {
+        let metadata = std::fs::metadata(self.path()?).ok().filter(std::fs::Metadata::is_file)?;
+        let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
     }
 
     /// Its bytes from the beginning, decompressed where they are compressed with zstd.

@@ -2,16 +2,19 @@
 
 mod claude_code;
 mod codex;
+mod landing;
 mod opencode;
 mod restore;
 
 use std::io::Write;
 
-use hfs_core::{Branch, Message, Seq, Session};
+use hfs_core::{Branch, ContentHash, Message, Seq, Session};
 use serde_json::Value;
 
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
+
+pub use landing::{Landing, landing};
 
 /// The formats that [`write_transcript`] writes.
 pub const TRANSCRIPTS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
@@ -40,6 +43,17 @@ pub fn write_transcript(
 fn line(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, record)?;
     out.write_all(b"\n")
+}
+
+/// Attached bytes as an address that holds them.
+fn data_address(
+    source: &dyn DocumentSource,
+    media_type: &str,
+    hash: ContentHash,
+) -> Result<String, ExportError> {
+    use base64::Engine;
+    let data = base64::engine::general_purpose::STANDARD.encode(source.attachment(hash)?);
+    Ok(format!("data:{media_type};base64,{data}"))
 }
 
 /// Visits the history of the session's current branch.

@@ -6,7 +6,7 @@
     reason = "a failed expectation is a test's own way of speaking"
 )]
 
-use hfs_core::Timestamp;
+use hfs_core::{Attachment, ContentHash, Part, Timestamp};
 use hfs_exchange::{
     Collector, DocumentSource, Format, Guarded, PageOptions, Secrets, Shown, Source, Stamp, read, write_html,
     write_json, write_markdown,
@@ -82,4 +82,33 @@ fn without_masking_everything_leaves_and_the_report_is_the_same() {
     let masked = Guarded::new(&document, &SECRETS, true);
     exports(&masked);
     assert_eq!(watched.report(), masked.report());
+}
+
+#[test]
+fn a_secret_in_a_file_that_was_attached_is_masked_there_too() {
+    let said = format!("export GITHUB_TOKEN={}\n", github());
+    let mut document = document();
+    let hash = ContentHash::from_bytes(*blake3::hash(said.as_bytes()).as_bytes());
+    let bytes = said.len() as u64;
+    document.branches[0].messages[0].content.parts.push(Part::Attachment {
+        media_type: "text/plain".into(),
+        name: Some("env.sh".into()),
+        hash: Some(hash),
+        bytes,
+    });
+    document.attachments.push(Attachment { hash, bytes: said.clone().into_bytes() });
+
+    let guarded = Guarded::new(&document, &SECRETS, true);
+    let json = exports(&guarded).remove(0);
+    let mut back = Collector::default();
+    read(&Source::stream(json.as_bytes()).unwrap(), Some(Format::Hfs), &mut back).unwrap();
+    let session = back.sessions.pop().unwrap();
+    assert_eq!(session.report.dropped, 0, "{:?}", session.report);
+    let attached = session.into_document(Timestamp::UNIX_EPOCH).attachments.remove(0);
+    let text = String::from_utf8(attached.bytes).unwrap();
+    assert!(text.starts_with("export GITHUB_TOKEN=[redacted: ") && !text.contains(&github()), "{text}");
+
+    let watched = Guarded::new(&document, &SECRETS, false);
+    assert_eq!(exports(&watched), exports(&document));
+    assert_eq!(watched.report(), guarded.report());
 }

@@ -181,3 +181,15 @@ fn a_document_without_a_version_is_read_in_both_of_its_shapes() {
         assert_eq!(said(&session.branches[0].messages), [(Role::User, "a".into())]);
     }
 }
+
+#[test]
+fn a_document_with_each_message_on_a_line_is_still_one_document() {
+    let text = "{\"messages\": [\n  {\"role\": \"user\", \"content\": \"a\"},\n  \
+        {\"role\": \"assistant\", \"content\": \"b\", \"reasoning\": \"c\"}\n]}\n";
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::OpenAiMessages).remove(0);
+    assert_eq!(
+        said(&session.branches[0].messages),
+        [(Role::User, "a".into()), (Role::Assistant, "b".into())]
+    );
+    assert_eq!(session.report.dropped, 0);
+}

@@ -48,6 +48,8 @@ fn a_subagent_is_a_branch_that_leaves_where_it_was_started() {
 
     let sources = discover(folder.path()).unwrap();
     assert_eq!(sources.len(), 1);
+    let alone = discover(&folder.path().join("s.jsonl")).unwrap();
+    assert_eq!(alone[0].companions(), sources[0].companions(), "a file that is named brings its own along");
     let mut sink = Collector::default();
     read(&sources[0], None, &mut sink).unwrap();
     let session = &sink.sessions[0];
@@ -58,6 +60,50 @@ fn a_subagent_is_a_branch_that_leaves_where_it_was_started() {
     let said: Vec<String> = branch.messages.iter().map(hfs_core::MessageDraft::text).collect();
     assert_eq!(said, ["explore", "found"]);
     assert_eq!(session.report.records, 6);
+}
+
+#[test]
+fn what_a_tool_answered_at_length_comes_from_the_file_beside_the_transcript() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("s/tool-results");
+    fs::create_dir_all(&saved).unwrap();
+    fs::write(saved.join("b1.txt"), "all of it").unwrap();
+    fs::write(saved.join("call-2.txt"), "of the second").unwrap();
+    fs::write(folder.path().join("s/secret.txt"), "not to be read").unwrap();
+    let result =
+        |call: &str, said: &str| json!([{"type": "tool_result", "tool_use_id": call, "content": said}]);
+    let path = "/home/me/.claude/projects/x/s/tool-results";
+    let lines = [
+        record("user", "u1", None, false, &json!("go")),
+        record(
+            "user",
+            "u2",
+            Some("u1"),
+            false,
+            &result("call-1", &format!("Saved to: {path}/b1.txt\n\nall")),
+        ),
+        record("user", "u3", Some("u2"), false, &result("call-2", "the beginning")),
+        record("user", "u4", Some("u3"), false, &result("call-3", &format!("{path}/../secret.txt"))),
+        record("user", "u5", Some("u4"), false, &result("../secret", "x")),
+    ];
+    fs::write(folder.path().join("s.jsonl"), lines.join("\n")).unwrap();
+    let mut sink = Collector::default();
+    read(&discover(folder.path()).unwrap()[0], None, &mut sink).unwrap();
+    let document = sink.sessions.remove(0).into_document(hfs_core::Timestamp::UNIX_EPOCH);
+    let told: Vec<String> = document
+        .attachments
+        .iter()
+        .map(|attachment| String::from_utf8(attachment.bytes.clone()).unwrap())
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.contains(&"all of it".into()) && told.contains(&"of the second".into()), "{told:?}");
+
+    // The transcript itself leaves as it came.
+    let mut written = Vec::new();
+    hfs_exchange::write_transcript(&document, hfs_exchange::Format::ClaudeCode, &mut written).unwrap();
+    let values =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    assert_eq!(values(&String::from_utf8(written).unwrap()), values(&lines.join("\n")));
 }
 
 #[test]

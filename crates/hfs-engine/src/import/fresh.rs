@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, ForeignSession, MAIN_BRANCH,
-    MessageDraft, MessageId, Role, Run, RunId, Seq, SessionDraft, SessionId, SessionImport, Store,
-    StoreResult, Timestamp, automatic_name,
+    MessageDraft, MessageId, Run, RunId, Seq, SessionDraft, SessionId, SessionImport, Store, StoreResult,
+    Timestamp, automatic_name,
 };
 
 use super::Done;
+use super::naming::FirstWords;
 
 /// Receives a new session. It is begun in the store with its first piece, and appears there at its end.
 pub struct Fresh<'a> {
@@ -27,7 +28,7 @@ pub struct Fresh<'a> {
     names: Vec<String>,
     current: BranchKey,
     messages: u64,
-    first_prompt: Option<String>,
+    first_words: FirstWords,
     first_at: Option<Timestamp>,
     last_at: Option<Timestamp>,
 }
@@ -48,7 +49,7 @@ impl<'a> Fresh<'a> {
             names: Vec::new(),
             current: 0,
             messages: 0,
-            first_prompt: None,
+            first_words: FirstWords::default(),
             first_at: None,
             last_at: None,
         }
@@ -129,10 +130,7 @@ impl<'a> Fresh<'a> {
             self.message_ids.insert(message.id, fresh);
             message.id = fresh;
         }
-        if message.role == Role::User && self.first_prompt.is_none() {
-            let text = message.text();
-            self.first_prompt = Some(text).filter(|text| !text.trim().is_empty());
-        }
+        self.first_words.hear(&message);
         if message.created_at != Timestamp::UNIX_EPOCH {
             self.first_at = Some(self.first_at.map_or(message.created_at, |at| at.min(message.created_at)));
             self.last_at = Some(self.last_at.map_or(message.created_at, |at| at.max(message.created_at)));
@@ -182,13 +180,14 @@ impl<'a> Fresh<'a> {
         self.current = branch;
     }
 
-    pub fn finish(mut self, now: Timestamp, zone: &jiff::tz::TimeZone) -> StoreResult<Done> {
+    /// Makes it seen. When nothing in it tells when it was held, it counts as old as `file_time`.
+    pub fn finish(mut self, file_time: Timestamp, zone: &jiff::tz::TimeZone) -> StoreResult<Done> {
         self.staged()?;
-        let created_at = self.foreign.created_at.or(self.first_at).unwrap_or(now);
+        let created_at = self.foreign.created_at.or(self.first_at).unwrap_or(file_time);
         let updated_at = self.foreign.updated_at.or(self.last_at).unwrap_or(created_at).max(created_at);
         let name = self.foreign.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(|| {
             let local = created_at.to_jiff().to_zoned(zone.clone());
-            automatic_name(self.first_prompt.as_deref().unwrap_or_default(), &local)
+            automatic_name(self.first_words.words(), &local)
         });
         let session = match self.staged {
             Some(staged) => Some(staged.finish(&name, self.current, created_at, updated_at)?.session.id),

@@ -16,7 +16,7 @@ fn message(id: &str) -> MessageDraft {
 /// Imports a session whose main line is `main`, with a fork behind `fork.0` that goes on as `fork.1`.
 fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64, &[&str])>) -> (usize, u64) {
     let mut importer = Importer::new(store, &SystemClock, mode, false);
-    importer.next_file("file");
+    importer.next_file("file", None);
     let origin = Origin { format: "test".into(), id: "s".into(), path: None };
     if importer.begin(ForeignSession::new(origin)).unwrap() == Disposition::Take {
         for id in main {
@@ -113,7 +113,7 @@ fn a_copy_is_another_session() {
 fn a_dry_run_reports_and_writes_nothing() {
     let store = memory_store();
     let mut importer = Importer::new(store.as_ref(), &SystemClock, OnDuplicate::Auto, true);
-    importer.next_file("file");
+    importer.next_file("file", None);
     let origin = Origin { format: "test".into(), id: "s".into(), path: None };
     importer.begin(ForeignSession::new(origin)).unwrap();
     importer.message(0, message("a")).unwrap();

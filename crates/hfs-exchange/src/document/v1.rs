@@ -205,8 +205,11 @@ fn run(snapshot: &Value, seed: &str, branch: BranchId, at: Timestamp) -> Option<
     let mut ours = serde_json::to_value(RunSnapshot::default()).ok()?;
     let target = ours.as_object_mut()?;
     for key in ["agent_tree", "negotiation", "usage", "timeline"] {
-        if let Some(value) = fields.get(key).filter(|value| !value.is_null()) {
-            target.insert(key.into(), value.clone());
+        // What an old snapshot lacks is as in one of a run that has not begun.
+        if let (Some(Value::Object(value)), Some(Value::Object(into))) =
+            (fields.get(key), target.get_mut(key))
+        {
+            into.extend(value.clone());
         }
     }
     let snapshot: RunSnapshot = serde_json::from_value(ours.clone()).ok()?;

@@ -4,10 +4,11 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Checkpoint, Message, MessageStatus, Part, Run, StoreError};
+use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError, Timestamp};
 
 use super::PageOptions;
-use super::outline::{Outline, Stretch, duration, each, is_telling, role_name, word};
+use super::activity::{Table, each_run, tables};
+use super::outline::{Outline, Stretch, each, moment, role_name, word};
 use super::text::{escape_html, render_markdown};
 use crate::export::{DocumentSource, ExportError};
 
@@ -53,20 +54,8 @@ fn head(outline: &Outline, options: PageOptions<'_>, out: &mut dyn Write) -> std
          <title>{name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#conversation\">To the conversation</a>\n<header>\n<h1>{name}</h1>\n<dl>"
     )?;
-    let mut fact =
-        |what: &str, value: String| writeln!(out, "<dt>{what}</dt><dd>{}</dd>", escape_html(&value));
-    fact("Exported", options.stamp.exported_at.to_string())?;
-    fact("Messages", outline.messages.to_string())?;
-    let usage = outline.usage;
-    if usage.total() > 0 {
-        let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
-        fact("Tokens", format!("{} ({prompt} prompt, {completion} completion)", usage.total()))?;
-    }
-    if outline.duration_ms > 0 {
-        fact("Duration", duration(outline.duration_ms))?;
-    }
-    if let Some(project) = &outline.session.project {
-        fact("Project", project.directory.clone())?;
+    for (what, value) in outline.facts(options.stamp) {
+        writeln!(out, "<dt>{what}</dt><dd>{}</dd>", escape_html(&value))?;
     }
     writeln!(out, "</dl>\n</header>")
 }
@@ -150,7 +139,11 @@ fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) 
         write!(out, "<span>{}</span>", escape_html(model))?;
     }
     let at = message.created_at;
-    write!(out, "<time datetime=\"{at}\">{at}</time><span>number {}</span>", message.seq)?;
+    // Some tools do not say when.
+    if at != Timestamp::UNIX_EPOCH {
+        write!(out, "<time datetime=\"{at}\">{}</time>", moment(at))?;
+    }
+    write!(out, "<span>message {}</span>", message.seq)?;
     if message.status != MessageStatus::Complete {
         write!(out, "<strong>{}</strong>", word(message.status))?;
     }
@@ -210,95 +203,31 @@ fn told(source: &dyn DocumentSource, part: &Part) -> Result<String, ExportError>
 }
 
 fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
-    let mut number = 0;
-    for id in source.runs()? {
-        let run = source.run(id)?;
-        if !is_telling(&run) {
-            continue;
-        }
-        if number == 0 {
+    let mut any = false;
+    each_run(source, &mut |number, run| {
+        if !any {
             writeln!(out, "<section aria-label=\"Agent activity\">\n<h2>Agent activity</h2>")?;
         }
-        number += 1;
-        writeln!(out, "<details>\n<summary>Run {number}, {}</summary>", run.started_at)?;
-        describe(&run, out)?;
-        writeln!(out, "</details>")?;
-    }
-    if number > 0 {
+        any = true;
+        writeln!(out, "<details>\n<summary>Run {number}, {}</summary>", moment(run.started_at))?;
+        tables(run).try_for_each(|found| table(&found, out))?;
+        writeln!(out, "</details>")
+    })?;
+    if any {
         writeln!(out, "</section>")?;
     }
     Ok(())
 }
 
-fn describe(run: &Run, out: &mut dyn Write) -> std::io::Result<()> {
-    let snapshot = &run.snapshot;
-    let mut list = Vec::new();
-    for triad in &snapshot.agent_tree.triads {
-        for agent in &triad.agents {
-            let (triad, preset) = (&triad.triad_id, &triad.preset);
-            list.push(vec![
-                format!("{triad} ({preset})"),
-                agent.agent_id.clone(),
-                agent.role.clone(),
-                word(agent.status),
-            ]);
-        }
-    }
-    for agent in &snapshot.agent_tree.agents {
-        list.push(vec![String::new(), agent.agent_id.clone(), agent.role.clone(), word(agent.status)]);
-    }
-    table(&["Triad", "Agent", "Role", "Status"], &list, out)?;
-    let sections: Vec<Vec<String>> = snapshot
-        .negotiation
-        .sections
-        .iter()
-        .map(|section| {
-            let contests = section.contests.len().to_string();
-            vec![section.name.clone(), word(section.status), section.owners.join(", "), contests]
-        })
-        .collect();
-    table(&["Section", "Outcome", "Owners", "Contests"], &sections, out)?;
-    for (of, counts) in [("Agent", &snapshot.usage.by_agent), ("Phase", &snapshot.usage.by_phase)] {
-        let rows: Vec<Vec<String>> = counts
-            .iter()
-            .map(|(name, count)| {
-                let usage = count.usage;
-                let (prompt, completion) =
-                    (usage.prompt_tokens.to_string(), usage.completion_tokens.to_string());
-                vec![name.clone(), prompt, completion, count.calls.to_string()]
-            })
-            .collect();
-        table(&[of, "Prompt tokens", "Completion tokens", "Calls"], &rows, out)?;
-    }
-    let phases: Vec<Vec<String>> = snapshot
-        .timeline
-        .phases
-        .iter()
-        .map(|phase| {
-            let end = phase.end.map(|end| end.to_string()).unwrap_or_default();
-            vec![
-                phase.name.clone(),
-                phase.start.to_string(),
-                end,
-                phase.duration_ms.map(duration).unwrap_or_default(),
-            ]
-        })
-        .collect();
-    table(&["Phase", "Start", "End", "Duration"], &phases, out)
-}
-
-fn table(columns: &[&str], rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    write!(out, "<table>\n<thead><tr>")?;
-    for column in columns {
+fn table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
+    write!(out, "<div class=\"wide\" tabindex=\"0\">\n<table>\n<thead><tr>")?;
+    for column in table.columns {
         write!(out, "<th scope=\"col\">{column}</th>")?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
-    for row in rows {
-        let cells: Vec<String> = row.iter().map(|cell| format!("<td>{}</td>", escape_html(cell))).collect();
+    for row in &table.rows {
+        let cells = row.each_ref().map(|cell| format!("<td>{}</td>", escape_html(cell)));
         writeln!(out, "<tr>{}</tr>", cells.concat())?;
     }
-    writeln!(out, "</tbody>\n</table>")
+    writeln!(out, "</tbody>\n</table>\n</div>")
 }

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use hfs_core::{Message, MessageStatus, Part, Run, RunSnapshot, TokenCount};
+use hfs_core::{Message, MessageStatus, Part, Timestamp};
 
 use super::PageOptions;
-use super::outline::{Outline, Stretch, duration, each, is_telling, role_name, word};
+use super::activity::{Table, each_run, tables};
+use super::outline::{Outline, Stretch, each, moment, role_name, word};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use crate::export::{DocumentSource, ExportError};
 
@@ -21,18 +22,8 @@ pub fn write_markdown(
     let outline = Outline::of(source, options.shown)?;
     let out: &mut dyn Write = &mut out;
     writeln!(out, "# {}\n", escape_markdown(&outline.session.name))?;
-    writeln!(out, "- **Exported:** {}", options.stamp.exported_at)?;
-    writeln!(out, "- **Messages:** {}", outline.messages)?;
-    let usage = outline.usage;
-    if usage.total() > 0 {
-        let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
-        writeln!(out, "- **Tokens:** {} ({prompt} prompt, {completion} completion)", usage.total())?;
-    }
-    if outline.duration_ms > 0 {
-        writeln!(out, "- **Duration:** {}", duration(outline.duration_ms))?;
-    }
-    if let Some(project) = &outline.session.project {
-        writeln!(out, "- **Project:** {}", escape_markdown(&project.directory))?;
+    for (what, value) in outline.facts(options.stamp) {
+        writeln!(out, "- **{what}:** {}", escape_markdown(&value))?;
     }
     writeln!(out)?;
     runs(source, out)?;
@@ -82,7 +73,13 @@ fn message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
     if let Some(model) = &message.model {
         write!(out, " ({})", escape_markdown(model))?;
     }
-    writeln!(out, "\n\n*{}, number {}*\n", message.created_at, message.seq)?;
+    writeln!(out)?;
+    // Some tools do not say when.
+    if message.created_at == Timestamp::UNIX_EPOCH {
+        writeln!(out, "\n*Message {}*\n", message.seq)?;
+    } else {
+        writeln!(out, "\n*{}, message {}*\n", moment(message.created_at), message.seq)?;
+    }
     if message.status != MessageStatus::Complete {
         writeln!(out, "*{}*\n", word(message.status))?;
     }
@@ -127,84 +124,19 @@ fn one_line(text: &str) -> String {
 }
 
 fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
-    let mut number = 0;
-    for id in source.runs()? {
-        let run = source.run(id)?;
-        if !is_telling(&run) {
-            continue;
-        }
-        if number == 0 {
+    each_run(source, &mut |number, run| {
+        if number == 1 {
             writeln!(out, "## Agent activity\n")?;
         }
-        number += 1;
-        writeln!(out, "### Run {number}\n")?;
-        describe(&run, out)?;
-    }
-    Ok(())
+        writeln!(out, "### Run {number}\n\n*{}*\n", moment(run.started_at))?;
+        tables(run).try_for_each(|found| table(&found, out))
+    })
 }
 
-fn describe(run: &Run, out: &mut dyn Write) -> std::io::Result<()> {
-    let snapshot = &run.snapshot;
-    writeln!(out, "*{}*\n", run.started_at)?;
-    for triad in &snapshot.agent_tree.triads {
-        writeln!(out, "- Triad {} ({})", escape_markdown(&triad.triad_id), escape_markdown(&triad.preset))?;
-        for agent in &triad.agents {
-            let role = escape_markdown(&agent.role);
-            writeln!(out, "    - {} ({role}): {}", escape_markdown(&agent.agent_id), word(agent.status))?;
-        }
-    }
-    for agent in &snapshot.agent_tree.agents {
-        let role = escape_markdown(&agent.role);
-        writeln!(out, "- {} ({role}): {}", escape_markdown(&agent.agent_id), word(agent.status))?;
-    }
-    if !snapshot.agent_tree.triads.is_empty() || !snapshot.agent_tree.agents.is_empty() {
-        writeln!(out)?;
-    }
-    negotiation(snapshot, out)?;
-    table("agent", &snapshot.usage.by_agent, out)?;
-    table("phase", &snapshot.usage.by_phase, out)?;
-    if !snapshot.timeline.phases.is_empty() {
-        writeln!(out, "| Timeline | Start | End | Duration |\n|---|---|---|---|")?;
-        for phase in &snapshot.timeline.phases {
-            let end = phase.end.map(|end| end.to_string()).unwrap_or_default();
-            let took = phase.duration_ms.map(duration).unwrap_or_default();
-            writeln!(out, "| {} | {} | {end} | {took} |", escape_markdown(&phase.name), phase.start)?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
-}
-
-fn negotiation(snapshot: &RunSnapshot, out: &mut dyn Write) -> std::io::Result<()> {
-    if snapshot.negotiation.sections.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "| Section | Outcome | Owners | Contests |\n|---|---|---|---|")?;
-    for section in &snapshot.negotiation.sections {
-        let owners: Vec<String> = section.owners.iter().map(|owner| escape_markdown(owner)).collect();
-        let (name, status) = (escape_markdown(&section.name), word(section.status));
-        writeln!(out, "| {name} | {status} | {} | {} |", owners.join(", "), section.contests.len())?;
-    }
-    writeln!(out)
-}
-
-fn table(
-    of: &str,
-    counts: &std::collections::BTreeMap<String, TokenCount>,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    if counts.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "| Usage by {of} | Prompt | Completion | Calls |\n|---|---|---|---|")?;
-    for (name, count) in counts {
-        let usage = count.usage;
-        let name = escape_markdown(name);
-        writeln!(
-            out,
-            "| {name} | {} | {} | {} |",
-            usage.prompt_tokens, usage.completion_tokens, count.calls
-        )?;
+fn table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "| {} |\n|---|---|---|---|", table.columns.join(" | "))?;
+    for row in &table.rows {
+        writeln!(out, "| {} |", row.each_ref().map(|cell| escape_markdown(cell)).join(" | "))?;
     }
     writeln!(out)
 }

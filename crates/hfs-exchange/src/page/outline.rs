@@ -1,8 +1,9 @@
 //! What both kinds of pages show, and in which order.
 
-use hfs_core::{Branch, BranchId, Checkpoint, Message, Role, Run, Seq, Session, Usage};
+use hfs_core::{Branch, BranchId, Checkpoint, Message, Role, Seq, Session, Timestamp, Usage};
 
 use super::Shown;
+use crate::document::Stamp;
 use crate::export::{DocumentSource, ExportError, PAGE};
 
 /// A stretch of a branch's own messages.
@@ -71,6 +72,24 @@ impl Outline {
         Ok(())
     }
 
+    /// What a page says about the whole: a word, and what it stands for.
+    pub(crate) fn facts(&self, stamp: Stamp<'_>) -> Vec<(&'static str, String)> {
+        let mut facts =
+            vec![("Exported", moment(stamp.exported_at)), ("Messages", self.messages.to_string())];
+        let usage = self.usage;
+        if usage.total() > 0 {
+            let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+            facts.push(("Tokens", format!("{} ({prompt} prompt, {completion} completion)", usage.total())));
+        }
+        if self.duration_ms > 0 {
+            facts.push(("Duration", duration(self.duration_ms)));
+        }
+        if let Some(project) = &self.session.project {
+            facts.push(("Project", project.directory.clone()));
+        }
+        facts
+    }
+
     /// The checkpoints that stand directly after this message of this branch.
     pub(crate) fn checkpoints_at(
         &self,
@@ -125,16 +144,6 @@ pub(crate) fn each(
     Ok(())
 }
 
-/// Whether a run has anything to tell.
-pub(crate) fn is_telling(run: &Run) -> bool {
-    let snapshot = &run.snapshot;
-    !snapshot.agent_tree.triads.is_empty()
-        || !snapshot.agent_tree.agents.is_empty()
-        || !snapshot.negotiation.sections.is_empty()
-        || !snapshot.timeline.phases.is_empty()
-        || snapshot.usage.total_tokens > 0
-}
-
 pub(crate) const fn role_name(role: Role) -> &'static str {
     match role {
         Role::User => "User",
@@ -142,6 +151,11 @@ pub(crate) const fn role_name(role: Role) -> &'static str {
         Role::System => "System",
         Role::Tool => "Tool",
     }
+}
+
+/// A time for people; whoever reads the page may be anywhere.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A duration for people.

@@ -114,27 +114,18 @@ fn version(source: &Source) -> Result<Option<(u64, u64)>, ImportError> {
 /// Reads the elements of the array ahead into a list, those that cannot be read into the tally.
 fn list<T: serde::de::DeserializeOwned, R: std::io::Read>(
     walk: &mut Walk<R>,
+    items: &mut Vec<T>,
     tally: &mut Tally,
     what: &str,
-) -> Result<Vec<T>, Stop> {
-    let mut items = Vec::new();
+) -> Result<(), Stop> {
     if walk.peek()? != Some(b'[') {
         walk.skip()?;
-        return Ok(items);
+        return Ok(());
     }
     walk.enter()?;
     let mut number = 0;
-    loop {
+    while walk.next_element()? {
         number += 1;
-        match walk.next_element() {
-            Ok(true) => {}
-            Ok(false) => return Ok(items),
-            Err(WalkError::Damaged { at, reason }) => {
-                tally.dropped(Some(number), format!("{reason} (at byte {at})"));
-                return Err(Stop::Walk(WalkError::Damaged { at, reason }));
-            }
-            Err(error) => return Err(error.into()),
-        }
         let text = walk.value()?;
         match parse(&text).and_then(|parsed| serde_json::from_value(parsed.value).ok()) {
             Some(item) => {
@@ -144,6 +135,24 @@ fn list<T: serde::de::DeserializeOwned, R: std::io::Read>(
             None => tally.dropped(Some(number), format!("no {what}: `{}`", excerpt(&text))),
         }
     }
+    Ok(())
+}
+
+/// What a walk ended with; of a document that is damaged further on, what stands before counts.
+fn as_far_as_it_is_whole(
+    source: &Source,
+    walked: Result<(), Stop>,
+    messages: usize,
+    tally: &mut Tally,
+) -> Result<(), ImportError> {
+    match walked {
+        Err(Stop::Walk(WalkError::Damaged { at, reason })) if messages > 0 => {
+            let why = format!("the document cannot be read any further: {reason} (at byte {at})");
+            tally.dropped(None, why);
+            Ok(())
+        }
+        walked => walked.map_err(|stop| stopped(source, stop)),
+    }
 }
 
 fn read_v0(source: &Source, tally: &mut Tally) -> Result<v0::Document, ImportError> {
@@ -151,20 +160,21 @@ fn read_v0(source: &Source, tally: &mut Tally) -> Result<v0::Document, ImportErr
     let mut walk_all = || -> Result<(), Stop> {
         let mut walk = Walk::new(source.open()?)?;
         if walk.peek()? == Some(b'[') {
-            document.messages = list(&mut walk, tally, "message")?;
+            list(&mut walk, &mut document.messages, tally, "message")?;
             return Ok(());
         }
         walk.enter()?;
         while let Some(key) = walk.next_key()? {
             if key == "messages" {
-                document.messages = list(&mut walk, tally, "message")?;
+                list(&mut walk, &mut document.messages, tally, "message")?;
             } else if let Some(parsed) = parse(&walk.value()?) {
                 document.rest.insert(key, parsed.value);
             }
         }
         Ok(())
     };
-    walk_all().map_err(|stop| stopped(source, stop))?;
+    let walked = walk_all();
+    as_far_as_it_is_whole(source, walked, document.messages.len(), tally)?;
     Ok(document)
 }
 
@@ -175,8 +185,8 @@ fn read_v1(source: &Source, tally: &mut Tally) -> Result<v1::Document, ImportErr
         walk.enter()?;
         while let Some(key) = walk.next_key()? {
             match key.as_str() {
-                "messages" => document.messages = list(&mut walk, tally, "message")?,
-                "checkpoints" => document.checkpoints = list(&mut walk, tally, "checkpoint")?,
+                "messages" => list(&mut walk, &mut document.messages, tally, "message")?,
+                "checkpoints" => list(&mut walk, &mut document.checkpoints, tally, "checkpoint")?,
                 _ => {
                     let value = parse(&walk.value()?).map_or(Value::Null, |parsed| parsed.value);
                     match key.as_str() {
@@ -191,7 +201,8 @@ fn read_v1(source: &Source, tally: &mut Tally) -> Result<v1::Document, ImportErr
         }
         Ok(())
     };
-    walk_all().map_err(|stop| stopped(source, stop))?;
+    let walked = walk_all();
+    as_far_as_it_is_whole(source, walked, document.messages.len(), tally)?;
     Ok(document)
 }
 

@@ -33,11 +33,11 @@ impl super::Reader for OpenAi {
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let head = Head::of(source)?;
-        let one_line =
-            head.objects().len() == 1 && head.bytes().iter().filter(|byte| **byte == b'\n').count() <= 1;
+        // A document may stand on one line, or on many of which some look like records.
+        let is_document = head.has_key("messages") && !head.begins_with_several_records();
         let framing = if head.is_array() {
             Framing::Array(None)
-        } else if head.objects().is_empty() || one_line && !head.first().is_some_and(is_message) {
+        } else if head.objects().is_empty() || is_document {
             Framing::Array(Some("messages"))
         } else {
             Framing::Lines

@@ -1,4 +1,6 @@
 //! Claude Code's JSONL, with every branch: its records form a tree, as ours do.
+//!
+//! A resume goes on from the newest message of the file, unless a `last-prompt` record names another.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -18,8 +20,17 @@ const VERSION: &str = "2.1.0";
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
     let branches = source.branches()?;
-    let mut writer =
-        Writer { source, out, session_id: session_id(&session), cwd: cwd(&session), ends: HashMap::new() };
+    let mut writer = Writer {
+        source,
+        out,
+        session_id: session_id(&session),
+        cwd: cwd(&session),
+        ends: HashMap::new(),
+        newest: None,
+        prompt: None,
+        any_own: false,
+        any_last_prompt: false,
+    };
     for record in list(session.extra.get(RECORDS)) {
         writer.kept(record)?;
     }
@@ -29,20 +40,26 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
             writer.ends.insert((parent, branch.forked_at), None);
         }
     }
+    let mut current = (None, None);
     for branch in &branches {
-        writer.branch(branch, &branches)?;
+        writer.prompt = None;
+        let end = writer.branch(branch, &branches)?;
+        if branch.id == session.current_branch {
+            current = (end, writer.prompt.take());
+        }
     }
-    Ok(())
+    let (end, prompt) = current;
+    writer.go_on_from(end, prompt.unwrap_or_default())
 }
 
-fn session_id(session: &Session) -> String {
+pub(super) fn session_id(session: &Session) -> String {
     match &session.origin {
         Some(origin) if origin.format == NAME => origin.id.split('/').next().unwrap_or_default().to_owned(),
         _ => session.id.to_string(),
     }
 }
 
-fn cwd(session: &Session) -> String {
+pub(super) fn cwd(session: &Session) -> String {
     session.project.as_ref().map_or_else(|| "/".to_owned(), |project| project.directory.clone())
 }
 
@@ -57,10 +74,30 @@ struct Writer<'a> {
     cwd: String,
     /// The last record of the message at each place that a branch leaves.
     ends: HashMap<(BranchId, Seq), Option<String>>,
+    /// The last record of the conversation itself that was written.
+    newest: Option<String>,
+    /// What the user said last on the branch that is being written.
+    prompt: Option<String>,
+    /// Whether a message was written that did not come from Claude Code.
+    any_own: bool,
+    /// Whether a record was written that says where to go on.
+    any_last_prompt: bool,
 }
 
 impl Writer<'_> {
-    fn branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<(), ExportError> {
+    /// Says where to go on, unless that is where Claude Code would go on anyway.
+    fn go_on_from(&mut self, end: Option<String>, prompt: String) -> Result<(), ExportError> {
+        if end.is_some() && (end != self.newest || self.any_own && self.any_last_prompt) {
+            let record = json!({
+                "type": "last-prompt", "lastPrompt": prompt, "leafUuid": end, "sessionId": self.session_id,
+            });
+            line(self.out, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a branch's own messages; returns the record that its history ends with.
+    fn branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<Option<String>, ExportError> {
         let mut last = self.end_before(branch, all);
         let mut after = branch.forked_at;
         let mut group: Vec<Message> = Vec::new();
@@ -69,6 +106,9 @@ impl Writer<'_> {
             let Some(end) = page.last() else { break };
             after = end.seq;
             for message in page {
+                if message.role == Role::User {
+                    self.prompt = Some(message.text());
+                }
                 if !continues(&group, &message) {
                     last = self.group(&group, last)?;
                     group.clear();
@@ -76,8 +116,7 @@ impl Writer<'_> {
                 group.push(message);
             }
         }
-        self.group(&group, last)?;
-        Ok(())
+        self.group(&group, last)
     }
 
     /// The record that a branch's first one follows.
@@ -116,12 +155,17 @@ impl Writer<'_> {
                 };
                 if let Some(uuid) = record.get("uuid").and_then(Value::as_str) {
                     end = Some(uuid.to_owned());
+                    if record.get("isSidechain") != Some(&true.into()) {
+                        self.newest.clone_from(&end);
+                    }
                 }
                 self.kept(&record)?;
             }
         } else {
             for message in group {
                 end = self.own(message, end.as_deref())?;
+                self.newest.clone_from(&end);
+                self.any_own = true;
             }
         }
         for message in group {
@@ -137,6 +181,7 @@ impl Writer<'_> {
 
     /// A record as it came.
     fn kept(&mut self, record: &Value) -> Result<(), ExportError> {
+        self.any_last_prompt |= record.get("type").and_then(Value::as_str) == Some("last-prompt");
         match record.get(RAW).and_then(Value::as_str) {
             Some(raw) => writeln!(self.out, "{}", raw.replace(['\n', '\r'], " "))?,
             None => line(self.out, record)?,

@@ -1,15 +1,18 @@
 //! Codex's rollout: the history of the current branch.
+//!
+//! A rollout tells a conversation twice: as the items that the model is sent, and as the events that people are
+//! shown. Without the events Codex goes on with a session, but neither lists it nor shows what was said.
 
 use std::io::Write;
 
 use hfs_core::{Message, Part, Role};
 use serde_json::{Value, json};
 
-use super::{each_of_current, line};
+use super::{data_address, each_of_current, line};
 use crate::export::{DocumentSource, ExportError};
 
 /// The version of the rollouts that these are written like.
-const VERSION: &str = "0.130.0";
+const VERSION: &str = "0.169.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
@@ -21,11 +24,35 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     });
     line(out, &json!({"timestamp": at, "type": "session_meta", "payload": meta}))?;
     each_of_current(source, &session, &mut |message| {
+        let at = message.created_at;
         for item in items(source, &message)? {
-            line(out, &json!({"timestamp": message.created_at, "type": "response_item", "payload": item}))?;
+            line(out, &json!({"timestamp": at, "type": "response_item", "payload": item}))?;
+        }
+        for event in events(&message) {
+            line(out, &json!({"timestamp": at, "type": "event_msg", "payload": event}))?;
         }
         Ok(())
     })
+}
+
+/// What people are shown of a message.
+fn events(message: &Message) -> Vec<Value> {
+    let thoughts = message.parts.iter().filter_map(|part| match part {
+        Part::Thinking { text, .. } if !text.is_empty() => {
+            Some(json!({"type": "agent_reasoning", "text": text}))
+        }
+        _ => None,
+    });
+    let mut events: Vec<Value> = thoughts.collect();
+    let text = message.text();
+    match message.role {
+        Role::User => events.push(json!({
+            "type": "user_message", "message": text, "images": [], "local_images": [], "text_elements": [],
+        })),
+        Role::Assistant if !text.is_empty() => events.push(json!({"type": "agent_message", "message": text})),
+        Role::Assistant | Role::System | Role::Tool => {}
+    }
+    events
 }
 
 /// The items that a message is told as.
@@ -53,9 +80,7 @@ fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, E
             Part::Attachment { media_type, hash: Some(hash), .. }
                 if media_type.starts_with("image/") && message.role == Role::User =>
             {
-                use base64::Engine;
-                let data = base64::engine::general_purpose::STANDARD.encode(source.attachment(*hash)?);
-                let address = format!("data:{media_type};base64,{data}");
+                let address = data_address(source, media_type, *hash)?;
                 content.push(json!({"type": "input_image", "image_url": address}));
             }
             Part::Attachment { name, media_type, .. } => {

@@ -14,8 +14,8 @@ const VERSION: &str = "1.18.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
-    let mut export =
-        Export { session: &session, out, open: VecDeque::new(), parent: String::new(), written: 0 };
+    let (open, parent) = (VecDeque::new(), String::new());
+    let mut export = Export { source, session: &session, out, open, parent, written: 0 };
     export.begin()?;
     each_of_current(source, &session, &mut |message| export.message(&message))?;
     export.close(true)?;
@@ -35,6 +35,7 @@ fn id(prefix: &str, of: &uuid::Uuid, number: usize) -> String {
 }
 
 struct Export<'a> {
+    source: &'a dyn DocumentSource,
     session: &'a Session,
     out: &'a mut dyn Write,
     /// Messages whose calls wait for their results, and those behind them.
@@ -113,7 +114,7 @@ impl Export<'_> {
         for part in &message.parts {
             let number = parts.len() + 1;
             let base = (id("prt", message.id.as_uuid(), number), self.session_id(), own.as_str());
-            parts.extend(told(part, at, &base));
+            parts.extend(told(self.source, part, at, &base)?);
         }
         self.open.push_back((info, parts));
         Ok(())
@@ -142,11 +143,16 @@ impl Export<'_> {
     }
 }
 
-fn told(part: &Part, at: i64, base: &(String, String, &str)) -> Option<Value> {
+fn told(
+    source: &dyn DocumentSource,
+    part: &Part,
+    at: i64,
+    base: &(String, String, &str),
+) -> Result<Option<Value>, ExportError> {
     let (id, session, message) = base;
     let mut told = match part {
         Part::Text { text } => json!({"type": "text", "text": text}),
-        Part::Thinking { text, .. } if text.is_empty() => return None,
+        Part::Thinking { text, .. } if text.is_empty() => return Ok(None),
         Part::Thinking { text, .. } => {
             json!({"type": "reasoning", "text": text, "time": {"start": at, "end": at}})
         }
@@ -158,16 +164,21 @@ fn told(part: &Part, at: i64, base: &(String, String, &str)) -> Option<Value> {
             });
             json!({"type": "tool", "callID": id, "tool": name, "state": state})
         }
-        Part::ToolResult { .. } | Part::Opaque { .. } => return None,
+        Part::ToolResult { .. } | Part::Opaque { .. } => return Ok(None),
+        Part::Attachment { media_type, name, hash: Some(hash), .. } if media_type.starts_with("image/") => {
+            let address = super::data_address(source, media_type, *hash)?;
+            json!({"type": "file", "mime": media_type, "filename": name, "url": address})
+        }
         Part::Attachment { media_type, name, .. } => {
             let told = name.as_deref().unwrap_or(media_type);
             json!({"type": "text", "text": format!("[attachment: {told}]")})
         }
     };
     if let Value::Object(fields) = &mut told {
+        fields.retain(|_, value| !value.is_null());
         fields.insert("id".into(), id.as_str().into());
         fields.insert("sessionID".into(), session.as_str().into());
         fields.insert("messageID".into(), (*message).into());
     }
-    Some(told)
+    Ok(Some(told))
 }

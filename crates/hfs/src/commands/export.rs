@@ -8,17 +8,19 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hfs_core::{BranchId, ErrorKind, SessionId};
-use hfs_exchange::{ExportError, Guarded, PageOptions, SecretReport, Secrets, Shown, Stamp};
+use hfs_core::{BranchId, ErrorKind, Session, SessionId};
+use hfs_exchange::{ExportError, Guarded, PageOptions, SecretReport, Secrets, Shown, Stamp, landing};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::start::moved;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::references::find_branch;
 use crate::transcript::size;
 use crate::wiring::StoreDocument;
 use crate::{interrupt, plain};
+use form::Branches;
 pub use form::Form;
 use target::SafeText;
 pub use target::Target;
@@ -30,8 +32,11 @@ Examples:
   hfs export login -o login.html            the format follows the file's name
   hfs export @ -o - | hfs --home B import - a session moves to another home
 
+  hfs export @ --format codex               a transcript that another tool goes on with
+
 JSON has everything: every branch, run, checkpoint and attachment; `hfs import` brings all of it back. Markdown and
-HTML show one branch, or all with --all-branches.";
+HTML show one branch, or all with --all-branches. A transcript for Claude Code has every branch, one for Codex or
+opencode the history of one; records that came from Claude Code go back to it as they were.";
 
 /// Which session, and how and where to.
 #[derive(Debug, clap::Args)]
@@ -46,13 +51,13 @@ pub struct Export {
     /// $HFS_HOME/exports]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Every branch (JSON always has them)
+    /// Every branch (json and claude-code always have them)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
     /// Mask what seems to be a secret: keys, tokens, passwords in addresses
     #[arg(long)]
     redact: bool,
-    /// Another branch than the current one (not for JSON)
+    /// Another branch than the current one (not for json and claude-code)
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
 }
@@ -72,14 +77,13 @@ struct View {
 /// Writes a session to a file or to standard output.
 pub fn run(export: &Export, context: &Context) -> Result<Outcome, Failure> {
     let form = export.format.or_else(|| Form::of_file(export.output.as_deref()?)).unwrap_or(Form::Json);
-    if form == Form::Json && export.branch.is_some() {
-        return Err(Failure::Usage {
-            message: "JSON holds every branch, not one".into(),
-            hint: "leave --branch out, or choose --format markdown or html".into(),
-        });
-    }
+    check_branches(export, form)?;
     let session = context.session(&export.session)?;
-    let job = Job { session, form, shown: shown(export, session, context)?, redact: export.redact };
+    let branch = match &export.branch {
+        Some(reference) => Some(find_branch(&context.store()?.list_branches(session)?, reference)?.id),
+        None => None,
+    };
+    let job = Job { session, form, branch, all: export.all_branches, redact: export.redact };
     match &export.output {
         Some(path) if path == Path::new("-") => to_output(&job, context),
         Some(path) => to_file(&job, &context.environment.working_directory.join(path), false, context),
@@ -87,27 +91,39 @@ pub fn run(export: &Export, context: &Context) -> Result<Outcome, Failure> {
     }
 }
 
-fn shown(export: &Export, session: SessionId, context: &Context) -> Result<Shown, Failure> {
-    Ok(match &export.branch {
-        Some(reference) => {
-            let branches = context.store()?.list_branches(session)?;
-            let id: BranchId = find_branch(&branches, reference)?.id;
-            Shown::One(id)
-        }
-        None if export.all_branches => Shown::All,
-        None => Shown::Current,
-    })
+/// Refuses a choice of branches that the form does not leave.
+fn check_branches(export: &Export, form: Form) -> Result<(), Failure> {
+    match form.branches() {
+        Branches::All if export.branch.is_some() => Err(Failure::Usage {
+            message: format!("{} holds every branch, not one", form.as_str()),
+            hint: "leave --branch out, or choose --format markdown or html".into(),
+        }),
+        Branches::One if export.all_branches => Err(Failure::Usage {
+            message: format!("{} holds the history of one branch", form.as_str()),
+            hint: "leave --all-branches out; --branch chooses another branch than the current one".into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What is to be written.
 struct Job {
     session: SessionId,
     form: Form,
-    shown: Shown,
+    branch: Option<BranchId>,
+    all: bool,
     redact: bool,
 }
 
 impl Job {
+    fn document(&self, context: &Context) -> Result<StoreDocument, Failure> {
+        let document = StoreDocument::new(Arc::clone(context.store()?), self.session)?;
+        Ok(match self.branch {
+            Some(branch) => document.on_branch(branch),
+            None => document,
+        })
+    }
+
     fn write(
         &self,
         document: &StoreDocument,
@@ -115,7 +131,7 @@ impl Job {
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
         let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let options = PageOptions { stamp, shown: self.shown };
+        let options = PageOptions { stamp, shown: if self.all { Shown::All } else { Shown::Current } };
         // Nobody would hear what the search found.
         if context.console.manner.quiet && !self.redact {
             return self.form.write(document, options, out);
@@ -131,7 +147,7 @@ impl Job {
 }
 
 fn to_output(job: &Job, context: &Context) -> Result<Outcome, Failure> {
-    let document = StoreDocument::new(Arc::clone(context.store()?), job.session)?;
+    let document = job.document(context)?;
     let output = io::stdout().lock();
     let done = if context.console.output_is_terminal() {
         job.write(&document, context, &mut BufWriter::new(SafeText::new(output)))
@@ -146,7 +162,7 @@ fn to_file(job: &Job, path: &Path, is_default: bool, context: &Context) -> Resul
     let bar = context.console.progress(0);
     let cancel = interrupt::watch()?;
     let seen = bar.clone();
-    let document = StoreDocument::new(Arc::clone(context.store()?), job.session)?;
+    let document = job.document(context)?;
     let reads = document.messages_in_all().max(1) * job.form.reads();
     bar.set_length(reads);
     let document = document.with_progress(move |messages| seen.inc(messages));
@@ -178,9 +194,27 @@ fn to_file(job: &Job, path: &Path, is_default: bool, context: &Context) -> Resul
         })?;
     } else {
         context.console.note(&format!("{} written, readable by you alone", size(bytes)));
+        if let Some(told) = way_on(job.form, session, &path, context) {
+            context.console.note(&plain::line(&told));
+        }
         context.console.print(&format!("{}\n", plain::line(&path)))?;
     }
     Ok(Outcome::Done)
+}
+
+/// How the tool that a transcript was written for goes on with it.
+fn way_on(form: Form, session: &Session, path: &str, context: &Context) -> Option<String> {
+    let home = context.environment.user_home.as_deref()?;
+    let landing = landing(form.tool()?, session, home, &moved(&context.environment))?;
+    Some(match &landing.folder {
+        Some(folder) if Path::new(path).parent() == Some(folder) => {
+            format!("go on with: {}", landing.command)
+        }
+        Some(folder) => {
+            format!("to go on: put it into {}, then {}", folder.display(), landing.command)
+        }
+        None => format!("to go on: {} {path}", landing.command),
+    })
 }
 
 /// Counts what passes, and ends when somebody asks it to.

@@ -109,10 +109,6 @@ impl Intake {
                 continue;
             }
             let path = context.environment.working_directory.join(path);
-            if path.is_file() {
-                self.sources.push((Source::file(path), format));
-                continue;
-            }
             match discover(&path) {
                 Ok(found) if found.is_empty() => self.empty.push(path),
                 Ok(found) => self.sources.extend(found.into_iter().map(|source| (source, format))),
@@ -147,7 +143,7 @@ impl Intake {
             let name = source.name();
             bar.set_message(plain::line(&name));
             let before = sink.count();
-            sink.next_file(&name);
+            sink.next_file(source);
             let result = hfs_exchange::read(source, *format, &mut sink);
             sink.abandon();
             *done.borrow_mut() += source.bytes();

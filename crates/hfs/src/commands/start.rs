@@ -2,7 +2,7 @@
 
 mod places;
 
-pub use places::places;
+pub use places::{moved, places};
 
 use clap::CommandFactory;
 use hfs_core::{PageRequest, SessionFilter};

@@ -127,7 +127,7 @@ impl Transfer for Files {
                 Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
                     .with_progress(report);
             let mut sink = WithRepositories::new(importer);
-            sink.next_file(&name);
+            sink.next_file(source);
             let outcome = hfs_exchange::read(source, None, &mut sink);
             let (imported, skipped) = sink.finish();
             result.imported.extend(imported);

@@ -49,6 +49,12 @@ impl StoreDocument {
         self
     }
 
+    /// Takes another branch for the one that a resume opens, for exports that hold the history of one.
+    pub const fn on_branch(mut self, branch: BranchId) -> Self {
+        self.session.current_branch = branch;
+        self
+    }
+
     /// The session, for those who hold this as what it is.
     pub const fn outline(&self) -> (&Session, &[Branch]) {
         (&self.session, self.branches.as_slice())

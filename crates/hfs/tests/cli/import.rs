@@ -117,3 +117,22 @@ fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
     let _ = hfs.run(&["import", "."]).ok();
     assert_eq!(sessions(), 40);
 }
+
+#[test]
+fn an_import_that_is_killed_leaves_no_half_session_and_can_be_repeated() {
+    let hfs = hfs();
+    write(&hfs, "long.json", &conversation(30_000));
+    let running = hfs.command(&["import", "long.json"]).spawn();
+    // A quarter of it is on the disk.
+    let written = || -> u64 {
+        let files = ["hfs.db", "hfs.db-wal"].map(|name| std::fs::metadata(hfs.hfs_home().join(name)));
+        files.into_iter().flatten().map(|file| file.len()).sum()
+    };
+    while written() < 1_500_000 {}
+    let _ = running.kill();
+    let info = || hfs.run(&["store", "info", "--json"]).ok().json();
+    assert_eq!((info()["sessions"].as_u64(), info()["messages"].as_u64()), (Some(0), Some(0)));
+    let _ = hfs.run(&["import", "long.json"]).ok();
+    assert_eq!((info()["sessions"].as_u64(), info()["messages"].as_u64()), (Some(1), Some(30_000)));
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+}

@@ -92,6 +92,8 @@ pub(crate) struct Planner {
     /// The index of each group's last record.
     group_ends: Vec<u32>,
     titles: [Option<String>; 3],
+    /// The message that a resume goes on from, where the last thing that the file says is that.
+    leaf: Option<u128>,
     plan: Plan,
 }
 
@@ -146,6 +148,11 @@ impl Planner {
             plan.cwd.clone_from(&record.cwd.0);
         }
         self.title(record);
+        if record.kind.0.as_deref() == Some("last-prompt") {
+            self.leaf = record.leaf.0.as_deref().map(key);
+        } else if kind.in_chain() && !record.sidechain.0 {
+            self.leaf = None;
+        }
         let parent = record.parent.0.as_ref().or(record.logical_parent.0.as_ref()).map(|id| key(id));
         self.nodes.push(Node { parent, kind, sidechain: record.sidechain.0 });
     }
@@ -257,7 +264,9 @@ impl Planner {
             }
             self.plan.actions.push(action);
         }
-        self.plan.current = current;
+        let leaf = self.leaf.and_then(|leaf| self.by_uuid.get(&leaf));
+        let leaf = leaf.and_then(|(index, _)| places.get(*index as usize).copied().flatten());
+        self.plan.current = leaf.map_or(current, |place| place.branch);
         self.plan.title_by_hand = self.titles.first().is_some_and(Option::is_some);
         self.plan.title = self.titles.into_iter().flatten().next();
         self.plan

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::messages::{Drafted, extend, of_assistant, of_user, record_id, time_of};
 use super::plan::{Action, Plan};
+use super::saved::Saved;
 use crate::Source;
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 use crate::records::{Entry, Framing, Whole, visit};
@@ -27,6 +28,7 @@ struct Waiting {
 pub(crate) struct Stream<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
+    saved: Saved,
     plan: Plan,
     /// The number of the record that comes next.
     next: usize,
@@ -55,6 +57,7 @@ impl<'a> Stream<'a> {
         Self {
             source,
             sink,
+            saved: Saved::beside(source.path()),
             plan,
             next: 0,
             queue: VecDeque::new(),
@@ -160,7 +163,8 @@ impl<'a> Stream<'a> {
             Action::User { branch } => {
                 self.tally.mapped();
                 let at = self.time(&record);
-                for drafted in of_user(record, line, at) {
+                for mut drafted in of_user(record, line, at) {
+                    self.saved.attach(&mut drafted);
                     self.push(Waiting { branch, drafted, open: false, bytes: text.len() });
                 }
             }

@@ -1,12 +1,13 @@
 //! Documents of the present version, read as a stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    Attachment, BranchId, ContentHash, Disposition, ForeignSession, ImportError, Origin, Seq, SessionSink,
+    Attachment, BranchId, ContentHash, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part,
+    Seq, SessionSink,
 };
 use serde::de::DeserializeOwned;
 
@@ -14,7 +15,7 @@ use super::{NAME, stopped};
 use crate::Source;
 use crate::document::v2;
 use crate::json::parse;
-use crate::json::walk::Walk;
+use crate::json::walk::{Walk, WalkError};
 use crate::records::Stop;
 use crate::tally::{Tally, excerpt};
 
@@ -23,7 +24,12 @@ const MAX_ATTACHMENT: usize = 1 << 30;
 
 /// Reads a document of the present version.
 pub(super) fn read(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let first = first_pass(source).map_err(|stop| stopped(source, stop))?;
+    let mut first = First::default();
+    match first.find(source) {
+        // What stands before the damage is saved; the second pass counts what is lost.
+        Ok(()) | Err(Stop::Walk(WalkError::Damaged { .. })) => {}
+        Err(stop) => return Err(stopped(source, stop)),
+    }
     let Some(session) = first.session else {
         return Err(source.damaged("it has no session"));
     };
@@ -80,41 +86,49 @@ struct First {
     attachments: bool,
 }
 
-/// Finds what must be known before the first message.
-fn first_pass(source: &Source) -> Result<First, Stop> {
-    let mut first = First::default();
-    let mut walk = Walk::new(source.open()?)?;
-    walk.enter()?;
-    while let Some(key) = walk.next_key()? {
-        match key.as_str() {
-            "session" => first.session = from_text(&walk.value()?),
-            "branches" => {
-                walk.enter()?;
-                while walk.next_element()? {
-                    if first.main.is_some() {
-                        walk.skip()?;
-                        continue;
-                    }
-                    let mut header = serde_json::Map::new();
+impl First {
+    /// Finds what must be known before the first message.
+    fn find(&mut self, source: &Source) -> Result<(), Stop> {
+        let mut walk = Walk::new(source.open()?)?;
+        walk.enter()?;
+        while let Some(key) = walk.next_key()? {
+            match key.as_str() {
+                "session" => self.session = from_text(&walk.value()?),
+                "branches" => {
                     walk.enter()?;
-                    while let Some(key) = walk.next_key()? {
-                        if key == "messages" {
+                    while walk.next_element()? {
+                        if self.main.is_some() {
                             walk.skip()?;
-                        } else if let Some(parsed) = parse(&walk.value()?) {
-                            header.insert(key, parsed.value);
+                        } else {
+                            self.find_main(&mut walk)?;
                         }
                     }
-                    first.main = serde_json::from_value(header.into()).ok();
                 }
+                "attachments" => {
+                    self.attachments = true;
+                    walk.skip()?;
+                }
+                _ => walk.skip()?,
             }
-            "attachments" => {
-                first.attachments = true;
-                walk.skip()?;
-            }
-            _ => walk.skip()?,
         }
+        Ok(())
     }
-    Ok(first)
+
+    fn find_main(&mut self, walk: &mut Walk<Box<dyn Read + '_>>) -> Result<(), Stop> {
+        let mut header = serde_json::Map::new();
+        walk.enter()?;
+        while let Some(key) = walk.next_key()? {
+            if key == "messages" {
+                // A branch's own fields stand before its messages, as we write them.
+                self.main = self.main.take().or_else(|| serde_json::from_value(header.clone().into()).ok());
+                walk.skip()?;
+            } else if let Some(parsed) = parse(&walk.value()?) {
+                header.insert(key, parsed.value);
+            }
+        }
+        self.main = serde_json::from_value(header.into()).ok();
+        Ok(())
+    }
 }
 
 fn from_text<T: DeserializeOwned>(text: &str) -> Option<T> {
@@ -131,11 +145,25 @@ struct Into<'a> {
     branches: HashMap<BranchId, (usize, Seq)>,
     open: usize,
     open_id: Option<BranchId>,
+    /// The attachments whose bytes were there.
+    attached: HashSet<ContentHash>,
+    /// The document is damaged, and that is in the report.
+    cut: bool,
 }
 
 impl<'a> Into<'a> {
     fn new(source: &'a Source, sink: &'a mut dyn SessionSink, tally: Tally) -> Self {
-        Self { source, sink, tally, counting: true, branches: HashMap::new(), open: 0, open_id: None }
+        Self {
+            source,
+            sink,
+            tally,
+            counting: true,
+            branches: HashMap::new(),
+            open: 0,
+            open_id: None,
+            attached: HashSet::new(),
+            cut: false,
+        }
     }
 
     fn begin(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
@@ -191,8 +219,20 @@ impl<'a> Into<'a> {
         })
     }
 
-    /// Walks through the document's fields; `field` says whether it took the value.
+    /// Walks through the document's fields as far as it is whole; `field` says whether it took the value.
     fn walk(&mut self, field: &mut Field<'_, 'a>) -> Result<(), Stop> {
+        match self.try_walk(field) {
+            Err(Stop::Walk(WalkError::Damaged { at, reason })) => {
+                if !std::mem::replace(&mut self.cut, true) {
+                    self.lost(format!("the document cannot be read any further: {reason} (at byte {at})"));
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn try_walk(&mut self, field: &mut Field<'_, 'a>) -> Result<(), Stop> {
         let source = self.source;
         let mut walk = Walk::new(source.open()?)?;
         walk.enter()?;
@@ -283,7 +323,17 @@ impl<'a> Into<'a> {
             *head += 1;
         }
         self.count();
-        self.sink.message(self.open, message.into())?;
+        let mut message: MessageDraft = message.into();
+        for part in &mut message.parts {
+            if let Part::Attachment { hash: reference @ Some(_), name, .. } = part
+                && !reference.is_some_and(|hash| self.attached.contains(&hash))
+            {
+                *reference = None;
+                let name = name.as_deref().unwrap_or("attachment");
+                self.tally.warn(None, format!("the bytes of {name} in message {} are lost", message.id));
+            }
+        }
+        self.sink.message(self.open, message)?;
         Ok(())
     }
 
@@ -321,6 +371,7 @@ impl<'a> Into<'a> {
             return Ok(());
         }
         self.count();
+        self.attached.insert(found);
         self.sink.attachment(Attachment { hash: found, bytes })?;
         Ok(())
     }

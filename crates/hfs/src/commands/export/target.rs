@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hfs_core::Session;
+use hfs_exchange::{Places, landing};
 use tempfile::NamedTempFile;
 
 use super::form::Form;
@@ -45,8 +46,11 @@ impl Target {
             create_private(path)
                 .map_err(|error| Failure::io(format!("make the directory {}", path.display()), error))?;
         }
-        let named =
-            |directory: &Path| Self::New { directory: directory.to_owned(), name: name_of(session), form };
+        let named = |directory: &Path| Self::New {
+            directory: directory.to_owned(),
+            name: name_of(session, form),
+            form,
+        };
         Ok(match fs::metadata(path) {
             Ok(found) if found.is_dir() => named(path),
             Ok(found) if !found.is_file() => Self::Stream(path.to_owned()),
@@ -58,7 +62,7 @@ impl Target {
 
     /// The file in `directory` that a session goes to, as far as it is still free then.
     pub fn usual(directory: &Path, session: &Session, form: Form) -> PathBuf {
-        directory.join(format!("{}.{}", name_of(session), form.extension()))
+        directory.join(format!("{}.{}", name_of(session, form), form.extension()))
     }
 
     /// How it is called in messages.
@@ -128,7 +132,14 @@ impl Target {
     }
 }
 
-fn name_of(session: &Session) -> String {
+/// What the file of a session is called, without its ending: as the tool it is for wants it, or after the session.
+fn name_of(session: &Session, form: Form) -> String {
+    let landing = form.tool().and_then(|tool| landing(tool, session, Path::new(""), &Places::default()));
+    if let Some(name) = landing.and_then(|landing| landing.name) {
+        let stem =
+            name.strip_suffix(form.extension()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&name);
+        return safe_name(stem).unwrap_or_else(|| session.id.to_string());
+    }
     safe_name(&session.name).unwrap_or_else(|| session.id.short().shown().to_owned())
 }
 

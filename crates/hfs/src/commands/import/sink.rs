@@ -8,6 +8,7 @@ use hfs_core::{
     MessageDraft, Run, Seq, SessionSink, StoreError,
 };
 use hfs_engine::{ImportedSession, Importer, SkippedSession};
+use hfs_exchange::Source;
 
 use crate::project;
 
@@ -23,8 +24,8 @@ impl<'a> WithRepositories<'a> {
         Self { importer, known: HashMap::new() }
     }
 
-    pub fn next_file(&mut self, name: &str) {
-        self.importer.next_file(name);
+    pub fn next_file(&mut self, source: &Source) {
+        self.importer.next_file(source.name(), source.written());
     }
 
     pub fn abandon(&mut self) {

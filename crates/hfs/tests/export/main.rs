@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod transcripts;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
