@@ -49,7 +49,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         }
     }
     let (end, prompt) = current;
-    writer.go_on_from(end, prompt.unwrap_or_default())
+    writer.go_on_from(end.as_deref(), &prompt.unwrap_or_default())
 }
 
 pub(super) fn session_id(session: &Session) -> String {
@@ -86,8 +86,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Says where to go on, unless that is where Claude Code would go on anyway.
-    fn go_on_from(&mut self, end: Option<String>, prompt: String) -> Result<(), ExportError> {
-        if end.is_some() && (end != self.newest || self.any_own && self.any_last_prompt) {
+    fn go_on_from(&mut self, end: Option<&str>, prompt: &str) -> Result<(), ExportError> {
+        if end.is_some() && (end != self.newest.as_deref() || self.any_own && self.any_last_prompt) {
             let record = json!({
                 "type": "last-prompt", "lastPrompt": prompt, "leafUuid": end, "sessionId": self.session_id,
             });
