@@ -194,6 +194,7 @@ macro_rules! store_conformance {
                 retired_branches_are_searched_and_the_trash_is_not
                 hits_can_be_limited_to_a_session_a_role_and_a_time
                 what_matches_better_comes_first
+                what_waits_for_the_index_is_indexed_as_far_as_it_is_wanted
             }
             search_texts {
                 all_words_must_occur_in_any_order

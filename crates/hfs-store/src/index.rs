@@ -96,15 +96,42 @@ pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
     Ok(())
 }
 
+/// Indexes what waits, telling how much that still is, until it is told to stop.
+pub(crate) fn update(store: &SqliteStore, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
+    replies::settle_abandoned(store)?;
+    let mut left = store.read("count what is not indexed", count_waiting)?;
+    while is_waiting(store)? {
+        if !progress(left) {
+            return Ok(());
+        }
+        left = left.saturating_sub(catch_up_some(store)?);
+    }
+    progress(0);
+    Ok(())
+}
+
+/// How many messages wait.
+fn count_waiting(conn: &Connection) -> Sql<u64> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT coalesce(sum(max(0, (SELECT message.no & 0xffffffff FROM message
+                    WHERE message.no BETWEEN branch.no << 32 AND branch.no << 32 | 0xffffffff
+                    ORDER BY message.no DESC LIMIT 1) - branch.indexed)), 0)
+                FROM activity CROSS JOIN branch ON branch.session = activity.session
+                WHERE activity.waiting = 1",
+        )?
+        .query_row([], |row| row.get(0))?)
+}
+
 fn is_waiting(store: &SqliteStore) -> StoreResult<bool> {
     store.read("look for what is not indexed", |conn| Ok(next_waiting(conn)?.is_some()))
 }
 
-/// Indexes one batch of what waits.
-fn catch_up_some(store: &SqliteStore) -> StoreResult<()> {
+/// Indexes one batch of what waits; how many messages that were.
+fn catch_up_some(store: &SqliteStore) -> StoreResult<u64> {
     store.write_in(MANNER, "index messages", |conn| match next_waiting(conn)? {
         Some(session) => index_some(conn, session),
-        None => Ok(()),
+        None => Ok(0),
     })
 }
 
@@ -116,8 +143,8 @@ fn next_waiting(conn: &Connection) -> Sql<Option<i64>> {
         .optional()?)
 }
 
-/// Indexes a batch of a session's messages; when nothing is left, it does not wait any more.
-fn index_some(conn: &Connection, session: i64) -> Sql<()> {
+/// Indexes a batch of a session's messages; when nothing is left, it does not wait any more. How many they were.
+fn index_some(conn: &Connection, session: i64) -> Sql<u64> {
     let branches = conn
         .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
         .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -125,7 +152,7 @@ fn index_some(conn: &Connection, session: i64) -> Sql<()> {
     let mut left = (BATCH_MESSAGES, BATCH_BYTES);
     for (branch, indexed) in branches {
         if left.0 == 0 || left.1 == 0 {
-            return Ok(());
+            return Ok(u64::from(BATCH_MESSAGES - left.0));
         }
         let end = match lookup::newest_own(conn, branch)? {
             // It changes still; finishing it will make its session wait again.
@@ -138,11 +165,12 @@ fn index_some(conn: &Connection, session: i64) -> Sql<()> {
             conn.prepare_cached("UPDATE branch SET indexed = ?2 WHERE no = ?1")?
                 .execute(params![branch, reached])?;
             if reached < end {
-                return Ok(());
+                return Ok(u64::from(BATCH_MESSAGES - left.0));
             }
         }
     }
-    crate::activity::set_waiting(conn, session, false)
+    crate::activity::set_waiting(conn, session, false)?;
+    Ok(u64::from(BATCH_MESSAGES - left.0))
 }
 
 /// Indexes a branch's messages from the first seq on, up to the last or until the batch is full. Returns the seq

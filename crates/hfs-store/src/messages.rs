@@ -17,6 +17,8 @@ use crate::sessions::taken;
 use crate::store::SqliteStore;
 
 const LAST_SEQ: u64 = u32::MAX as u64;
+/// For how many messages memory is set aside before they are read.
+const READ_AHEAD: u64 = 1024;
 
 pub(crate) fn append(store: &SqliteStore, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
     let action = "save the message";
@@ -303,6 +305,9 @@ fn read_own(
     let mut statement = conn.prepare_cached(&sql)?;
     let range = params![message_no(branch.no, first)?, message_no(branch.no, last)?, count];
     let mut rows = statement.query(range)?;
+    // There may be fewer: a range without an end is a promise of nothing.
+    let expected = u64::from(count).min(last.saturating_sub(first) + 1).min(READ_AHEAD);
+    found.reserve(usize::try_from(expected).unwrap_or(0));
     while let Some(row) = rows.next()? {
         found.push(message_of(conn, eyes, branch.id, row)?);
     }

@@ -134,6 +134,10 @@ impl SearchIndex for SqliteStore {
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults> {
         search::search(self, query)
     }
+
+    fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
+        index::update(self, progress)
+    }
 }
 
 impl RunStore for SqliteStore {

@@ -11,6 +11,7 @@ mod context;
 mod environment;
 mod failure;
 mod home;
+mod indexing;
 mod interrupt;
 mod logging;
 mod moments;

@@ -213,3 +213,26 @@ pub fn what_matches_better_comes_first(scene: &Scene<'_>) {
     let any = SearchQuery { any_word: true, ..query("needle thread") };
     assert_eq!(search(scene, &any).hits[0].seq, 2);
 }
+
+pub fn what_waits_for_the_index_is_indexed_as_far_as_it_is_wanted(scene: &Scene<'_>) {
+    let main = scene.main();
+    scene.talk(main, "needle", 700);
+    let mut left = Vec::new();
+    let mut stop_at_once = |waiting: u64| {
+        left.push(waiting);
+        false
+    };
+    scene.store.update_index(&mut stop_at_once).unwrap();
+    assert_eq!(left.len(), 1, "it was told to stop");
+
+    let mut left = Vec::new();
+    let mut go_on = |waiting: u64| {
+        left.push(waiting);
+        true
+    };
+    scene.store.update_index(&mut go_on).unwrap();
+    assert!(left.is_sorted_by(|a, b| a >= b), "{left:?}");
+    assert!(left[0] <= 700, "{left:?}");
+    assert_eq!(left.last(), Some(&0));
+    assert_eq!(search(scene, &query("needle")).total, 700);
+}

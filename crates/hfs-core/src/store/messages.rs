@@ -112,4 +112,12 @@ pub trait SearchIndex {
     /// # Errors
     /// As the store's state has it; no text is invalid.
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults>;
+
+    /// Puts into the index what waits for it, so that no search has to: worth while after much has come at once.
+    /// `progress` is told how many messages wait, first of all and after each batch; once it returns false, the
+    /// rest goes on waiting.
+    ///
+    /// # Errors
+    /// As the store's state has it. What was indexed before stays so.
+    fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()>;
 }

@@ -36,6 +36,12 @@ impl SearchIndex for MemoryStore {
         hits.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         Ok(SearchResults { hits, total })
     }
+
+    /// There is no index: a search looks at everything.
+    fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
+        progress(0);
+        Ok(())
+    }
 }
 
 /// What is looked for: words in a row.

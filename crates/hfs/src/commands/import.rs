@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::failure::{ErrorDocument, Failure, Outcome, describe};
-use crate::{interrupt, plain};
+use crate::{indexing, interrupt, plain};
 use report::Report;
 pub use sink::WithRepositories;
 
@@ -167,6 +167,13 @@ impl Intake {
             }
         }
         bar.finish_and_clear();
+        if stopped.is_none() && !self.dry_run {
+            // All is saved; whoever searches next indexes what is not.
+            let updated = indexing::update(store.as_ref(), &context.console, &|| !cancel.is_cancelled());
+            if let Err(error) = updated {
+                tracing::warn!(%error, "what was imported is not indexed yet");
+            }
+        }
         let (imported, mut skipped) = sink.finish();
         skipped.extend(self.empty.iter().map(|path| SkippedSession {
             file: path.display().to_string(),

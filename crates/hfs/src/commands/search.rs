@@ -7,7 +7,7 @@ use crate::console::Palette;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::wire::{HitRow, SearchView};
-use crate::{moments, plain};
+use crate::{indexing, moments, plain};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,10 @@ pub fn run(search: &Search, context: &Context) -> Result<Outcome, Failure> {
         limit: search.limit,
         ..SearchQuery::default()
     };
-    let found = context.store()?.search(&query)?;
+    let store = context.store()?;
+    // The search itself says what is wrong with the store, or does without the newest messages.
+    let _ = indexing::update(store.as_ref(), &context.console, &|| true);
+    let found = store.search(&query)?;
     let console = &context.console;
     if console.manner.json {
         console
