@@ -1,5 +1,6 @@
 //! Test support.
 
+pub mod agents;
 pub mod bench;
 pub mod builders;
 pub mod cli;

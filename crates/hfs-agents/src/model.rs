@@ -63,8 +63,9 @@ pub(crate) enum Task {
     Decide { contested: Vec<(String, bool)> },
     /// Decide who gets a section.
     Rule { claimants: Vec<String> },
-    /// Write a section, or a part of it.
-    Write { section: String },
+    /// Write a section, or a part of it: the `place`th (from 0) of so many, with an eye for what is missing where
+    /// the writers are critical by nature.
+    Write { place: usize, of: usize, critical: bool },
     /// Make one reply of the sections.
     Integrate { sections: Vec<(String, String)> },
 }

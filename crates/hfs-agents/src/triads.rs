@@ -63,6 +63,9 @@ pub enum TriadModels {
 pub struct Triads {
     config: TriadsConfig,
     source: Source,
+    /// What every agent is told besides its own task.
+    instructions: Option<String>,
+    why: Option<String>,
 }
 
 enum Source {
@@ -89,11 +92,13 @@ impl Models<'_> {
 }
 
 impl Triads {
-    /// Triads on these models. Nothing is connected before the first message.
+    /// Triads on these models. Nothing is connected before the first message. The system prompt of the default
+    /// model is told to every agent.
     ///
     /// # Errors
     /// `Rejected` when the configuration names a model that is not among `models`.
     pub fn new(config: TriadsConfig, models: TriadModels) -> Result<Self, AgentError> {
+        let mut instructions = None;
         let source = match models {
             TriadModels::Offline(store) => Source::Offline(store),
             TriadModels::Online { default, named } => {
@@ -105,6 +110,7 @@ impl Triads {
                         message: format!("the model {missing:?} of its configuration is not set up"),
                     });
                 }
+                instructions.clone_from(&default.system_prompt);
                 let model = |config| Arc::new(ProviderModel::new(config)) as Arc<dyn Model>;
                 Source::Online {
                     default: model(default),
@@ -112,7 +118,21 @@ impl Triads {
                 }
             }
         };
-        Ok(Self { config, source })
+        Ok(Self { config, source, instructions, why: None })
+    }
+
+    /// Says why these models were chosen, or none, for [`AgentDescription::summary`].
+    #[must_use]
+    pub fn chosen_because(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    fn told(&self, system: String) -> String {
+        match &self.instructions {
+            Some(instructions) => format!("{system}\n\n{}", instructions.trim()),
+            None => system,
+        }
     }
 
     async fn models(&self, request: &RunRequest, question: &str) -> Result<Models<'_>, AgentError> {
@@ -147,7 +167,7 @@ impl Triads {
                 model: model.name().to_owned(),
             };
             let memory = memories.get(&who.id).cloned();
-            Member::new(who, model, prompts::identity(triad, name, role), memory)
+            Member::new(who, model, self.told(prompts::identity(triad, name, role)), memory)
         });
         Crew::new(triad, members)
     }
@@ -169,17 +189,17 @@ impl Triads {
             preset: None,
             model: model.name().to_owned(),
         };
-        Member::new(who, model, system.to_owned(), memories.get(id).cloned())
+        Member::new(who, model, self.told(system.to_owned()), memories.get(id).cloned())
     }
 
     async fn answer(&self, request: &RunRequest, stage: &Stage<'_>) -> Result<RunOutcome, AgentError> {
+        stage.phase("deliberation");
         let said = prompts::question_and_before(&request.history);
         let models = self.models(request, &said.0).await?;
         let config = &self.config;
         let meter = Meter::new(config.pressure.budget);
         let shared = Shared::new(stage, said, &config.sections, meter, request.cancel.clone());
 
-        stage.phase("deliberation");
         let crews: Vec<Crew<'_>> =
             config.triads.iter().map(|triad| self.crew(triad, &models, &request.memories)).collect();
         let positions = join_all(crews.iter().map(|crew| deliberation::deliberate(crew, &shared))).await;
@@ -244,12 +264,17 @@ impl Agent for Triads {
             Source::Offline(_) => crate::recall::ID,
         };
         let count = self.config.triads.len();
-        let summary = match &self.source {
-            Source::Online { .. } => format!("{count} triads ({} agents) on {model}", 3 * count),
+        let triads = if count == 1 { "triad" } else { "triads" };
+        let mut summary = match &self.source {
+            Source::Online { .. } => format!("{count} {triads} ({} agents) on {model}", 3 * count),
             Source::Offline(_) => {
-                format!("{count} triads ({} agents) that search your saved sessions", 3 * count)
+                format!("{count} {triads} ({} agents) that search your saved sessions", 3 * count)
             }
         };
+        if let Some(why) = &self.why {
+            summary.push_str(", ");
+            summary.push_str(why);
+        }
         AgentDescription { name: ID.to_owned(), model: Some(model.to_owned()), summary }
     }
 

@@ -8,10 +8,10 @@ use clap::Parser;
 use clap::error::ErrorKind as ClapError;
 use hfs_core::OperationKind;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Global};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, doctor, export, history, import, resume, rewind, search,
-    session, start, store,
+    branch, chat, checkpoint, completions, config, doctor, export, history, import, resume, rewind,
+    run as runs, search, session, start, store,
 };
 use crate::console::{Console, Manner};
 use crate::context::Context;
@@ -27,7 +27,8 @@ pub fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
         Err(error) => return explain_usage(&error, wants_json),
     };
     let early = Manner { json: cli.global.json, ..Manner::default() };
-    let context = match Context::new(cli.global, environment) {
+    let answering = cli.command.as_ref().and_then(Command::answering).unwrap_or(&cli.answering).clone();
+    let context = match Context::new(Global { answering, ..cli.global }, environment) {
         Ok(context) => context,
         Err(failure) => return fail(&Console::new(early, "auto"), &failure),
     };
@@ -73,6 +74,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Undo(target)) => history::reverse(&target, OperationKind::Undo, context),
         Some(Command::Redo(target)) => history::reverse(&target, OperationKind::Redo, context),
         Some(Command::Log(log)) => history::log(&log, context),
+        Some(Command::Run(run)) => runs::run(&run, context),
         Some(Command::Search(search)) => search::run(&search, context),
         Some(Command::Export(export)) => export::run(&export, context),
         Some(Command::Import(import)) => import::run(&import, context),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, resume, rewind, search, session,
-    store,
+    branch, chat, checkpoint, completions, config, export, history, import, resume, rewind, run, search,
+    session, store,
 };
 
 const EXAMPLES: &str = "\
@@ -27,6 +27,9 @@ pub struct Cli {
     /// Go on with this project's newest session
     #[arg(short = 'c', long = "continue")]
     pub continue_newest: bool,
+    /// Who answers in the terminal app.
+    #[command(flatten)]
+    pub answering: Answering,
     /// What holds for every command.
     #[command(flatten)]
     pub global: Global,
@@ -57,6 +60,20 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN")]
     pub color: Option<ColorChoice>,
+    /// Who answers, taken from the command that has these options.
+    #[arg(skip)]
+    pub answering: Answering,
+}
+
+/// Options of the commands that ask an agent.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Answering {
+    /// Who answers: assistant, triads or recall
+    #[arg(long, value_name = "AGENT", value_parser = ["assistant", "triads", "recall"])]
+    pub agent: Option<String>,
+    /// Have triads answer: small, standard, or a file of your own
+    #[arg(long, value_name = "NAME|FILE")]
+    pub triads: Option<String>,
 }
 
 /// What can be done.
@@ -83,6 +100,9 @@ pub enum Command {
     Redo(history::Target),
     /// List the changes of a session's structure
     Log(history::Log),
+    /// List runs and show what agents did in them
+    #[command(alias = "runs", subcommand_required = true)]
+    Run(run::RunArgs),
     /// Find words in everything that was ever said
     Search(search::Search),
     /// Write a session to a file: JSON, Markdown or HTML
@@ -102,6 +122,15 @@ pub enum Command {
 }
 
 impl Command {
+    /// The options that say who answers, where it has them.
+    pub fn answering(&self) -> Option<&Answering> {
+        match self {
+            Self::Resume(resume) => Some(&resume.answering),
+            Self::Chat(chat) => Some(&chat.answering),
+            _ => None,
+        }
+    }
+
     /// Whether it can do its work without a configuration that makes sense.
     pub const fn bears_bad_config(&self) -> bool {
         matches!(self, Self::Doctor | Self::Completions(_))
@@ -114,7 +143,17 @@ impl Global {
     pub fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
         let store = self.store.clone().map(|url| ("store.url", "--store", url));
         let color = self.color.map(|choice| ("color", "--color", choice.to_string()));
-        store.into_iter().chain(color).collect()
+        store.into_iter().chain(color).chain(self.answering.settings()).collect()
+    }
+}
+
+impl Answering {
+    /// The settings that these options set. Whoever names triads wants them to answer.
+    fn settings(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        let agent = self.agent.clone().map(|agent| ("agent", "--agent", agent));
+        let implied = self.triads.as_ref().map(|_| ("agent", "--triads", "triads".to_owned()));
+        let triads = self.triads.clone().map(|text| ("triads", "--triads", text));
+        agent.or(implied).into_iter().chain(triads)
     }
 }
 

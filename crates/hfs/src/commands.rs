@@ -11,6 +11,7 @@ pub mod history;
 pub mod import;
 pub mod resume;
 pub mod rewind;
+pub mod run;
 pub mod search;
 pub mod session;
 pub mod start;

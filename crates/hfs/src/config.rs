@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 pub use edit::set_in_file;
 pub use error::{ConfigError, Place};
+pub use file::text_of;
 pub use keys::{KEYS, Key, Kind, ProjectMay};
-pub use settings::Settings;
+pub use secret::secret_in;
+pub use settings::{Settings, TriadsChoice};
 pub use value::Value;
 
 use crate::environment::Environment;

@@ -61,7 +61,7 @@ pub struct Manner {
 }
 
 /// Standard output and standard error.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Console {
     /// How much is said, and how.
     pub manner: Manner,

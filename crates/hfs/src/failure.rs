@@ -141,7 +141,11 @@ impl Failure {
     /// The error as data.
     pub fn document(&self) -> ErrorDocument {
         let kind = if matches!(self, Self::Usage { .. }) { "usage" } else { self.kind().as_str() };
-        document(kind, self, self.hint())
+        let mut document = document(kind, self, self.hint());
+        if let Self::Config(error) = self {
+            document.causes.extend(error.details());
+        }
+        document
     }
 }
 

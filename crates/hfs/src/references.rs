@@ -1,6 +1,6 @@
 //! What people mean by what they type.
 
-use hfs_core::{Branch, BranchId, Checkpoint, Seq, ShortId, StoreError};
+use hfs_core::{Branch, BranchId, Checkpoint, RunId, Seq, ShortId, StoreError};
 use hfs_engine::Lineage;
 
 /// The branch with this name, else the one whose id, or whose short id, begins like this.
@@ -82,6 +82,45 @@ pub fn find_checkpoint(
     }
 }
 
+/// The run with this number (1 = oldest), so many before the newest (`@`, `@-1`), or whose id, or short id, begins
+/// like this; with its number. `all` is oldest first.
+///
+/// # Errors
+/// `NotFound`; `Ambiguous` when several begin like this.
+pub fn find_run(all: &[RunId], reference: &str) -> Result<(usize, RunId), StoreError> {
+    let not_found = || StoreError::NotFound { what: "run", reference: reference.to_owned() };
+    let numbered = || all.iter().enumerate().map(|(index, id)| (index + 1, *id));
+    let recent = match reference.strip_prefix('@') {
+        Some("") => Some(0),
+        Some(back) => back.strip_prefix('-').and_then(|back| back.parse().ok()),
+        None => None,
+    };
+    if let Some(back) = recent {
+        return numbered().rev().nth(back).ok_or_else(not_found);
+    }
+    if let Ok(number) = reference.parse::<usize>() {
+        return numbered().find(|(place, _)| *place == number).ok_or_else(not_found);
+    }
+    let lower = reference.to_lowercase();
+    let begins = |(_, id): &(usize, RunId)| {
+        (ShortId::is_prefix_shaped(&lower) && id.short().as_str().starts_with(&lower))
+            || (!lower.is_empty() && id.to_string().starts_with(&lower))
+    };
+    match numbered().filter(begins).collect::<Vec<_>>().as_slice() {
+        [one] => Ok(*one),
+        [] => Err(not_found()),
+        several => Err(StoreError::Ambiguous {
+            what: "run",
+            reference: reference.to_owned(),
+            candidates: several
+                .iter()
+                .take(10)
+                .map(|(number, id)| format!("{number} ({})", id.short().shown()))
+                .collect(),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +191,25 @@ mod tests {
         assert_eq!(number(&main, "seq:x"), None);
         assert_eq!(number(&main, all[3].id.short().as_str()), Some(4));
         assert!(matches!(find(&main, "works"), Err(StoreError::Ambiguous { .. })));
+    }
+
+    #[test]
+    fn a_run_is_found_by_number_recency_and_id() {
+        let all: Vec<RunId> = (0..4).map(|_| RunId::generate()).collect();
+        let number = |text: &str| find_run(&all, text).map(|(number, _)| number).ok();
+        assert_eq!(number("1"), Some(1));
+        assert_eq!(number("@"), Some(4));
+        assert_eq!(number("@-3"), Some(1));
+        for nowhere in ["", "0", "5", "@-4", "@x", "@-", "@--1"] {
+            assert!(matches!(find_run(&all, nowhere), Err(StoreError::NotFound { .. })), "{nowhere:?}");
+        }
+        assert_eq!(number(all[2].short().as_str()), Some(3));
+        assert_eq!(number(&all[1].to_string().to_uppercase()), Some(2));
+        let shared: String = all[0].to_string().chars().take(6).collect();
+        // Six hexadecimal digits may be a number as well.
+        if shared.parse::<usize>().is_err() {
+            assert!(matches!(find_run(&all, &shared), Err(StoreError::Ambiguous { .. })));
+        }
+        assert!(find_run(&[], "@").is_err());
     }
 }

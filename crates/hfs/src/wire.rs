@@ -1,8 +1,8 @@
 //! The JSON documents of the command line. Scripts depend on their fields: they stay; more may be added.
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, Message, MessageDraft, Part, Project, RunSnapshot, SearchHit,
-    SessionSummary, Timestamp, Usage,
+    Branch, BranchId, Checkpoint, EventPayload, Message, MessageDraft, Part, Project, Run, RunEnding,
+    RunSnapshot, SearchHit, SessionSummary, Timestamp, Usage,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -229,6 +229,67 @@ pub struct RunRow<'a> {
     pub id: String,
     /// Its state at its end.
     pub snapshot: &'a RunSnapshot,
+}
+
+/// The word for how a run ended.
+pub const fn ending(ending: RunEnding) -> &'static str {
+    match ending {
+        RunEnding::Completed => "completed",
+        RunEnding::Cancelled => "cancelled",
+        RunEnding::Failed => "failed",
+    }
+}
+
+/// A run in a list.
+#[derive(Debug, Serialize)]
+pub struct RunSummary {
+    id: String,
+    short_id: String,
+    number: usize,
+    branch: String,
+    /// The message that it answers, and its place.
+    answers: Option<String>,
+    seq: Option<u64>,
+    /// Who answered.
+    pub agent: String,
+    /// `completed`, `cancelled`, `failed` or `unfinished`.
+    pub ending: &'static str,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    /// From its beginning to its end, once it has one.
+    pub duration_ms: Option<u64>,
+    /// All tokens, sent and received.
+    pub total_tokens: u64,
+    /// How many answers of models were counted.
+    pub calls: u64,
+    errors: usize,
+}
+
+impl RunSummary {
+    /// This run, the `number`th of its session, on the branch of this name, in answer to the message at `seq`.
+    pub fn new(number: usize, run: &Run, branch: &str, seq: Option<u64>) -> Self {
+        let agent = run.events.iter().find_map(|event| match &event.payload {
+            EventPayload::RunStarted { agent, .. } => Some(agent.clone()),
+            _ => None,
+        });
+        let snapshot = &run.snapshot;
+        Self {
+            id: run.id.to_string(),
+            short_id: run.id.short().to_string(),
+            number,
+            branch: branch.to_owned(),
+            answers: run.answers.map(|id| id.to_string()),
+            seq,
+            agent: agent.unwrap_or_default(),
+            ending: snapshot.ending.map_or("unfinished", ending),
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            duration_ms: snapshot.timeline.total_duration_ms,
+            total_tokens: snapshot.usage.total_tokens,
+            calls: snapshot.usage.by_agent.values().map(|count| count.calls).sum(),
+            errors: snapshot.errors.len(),
+        }
+    }
 }
 
 /// A checkpoint.

@@ -2,6 +2,8 @@
 
 mod agent;
 mod document;
+mod models;
+pub mod triads;
 
 use std::sync::Arc;
 
@@ -9,8 +11,9 @@ use hfs_core::{Agent, NoHooks, Store, SystemClock};
 use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
 use hfs_store::{Durability, SqliteOptions, StoreUrl};
 
-pub use agent::{Decision, choose, decision};
+pub use agent::{Answering, Who, choose, decision};
 pub use document::StoreDocument;
+pub use triads::to_write_down;
 
 use crate::config::Settings;
 use crate::context::Context;

@@ -219,6 +219,9 @@ impl TriadsConfig {
     pub const SMALL: &'static str = include_str!("presets/small.yaml");
     /// The standard configuration that ships with hfs: six triads.
     pub const STANDARD: &'static str = include_str!("presets/standard.yaml");
+    /// The configurations that ship with hfs, by name.
+    pub const READY: [(&'static str, &'static str); 2] =
+        [("small", Self::SMALL), ("standard", Self::STANDARD)];
 
     /// The model that a role uses; `None` for the one hfs is set up with.
     #[must_use]

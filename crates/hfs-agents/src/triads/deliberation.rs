@@ -36,7 +36,8 @@ async fn take_position(
         prompts::question(&shared.question, &shared.before),
         prompts::sections(crew.config, shared.sections),
     );
-    let task = Task::Position { claims: crew.config.primary.clone() };
+    let claims = crew.config.primary.iter().chain(&crew.config.reach).cloned().collect();
+    let task = Task::Position { claims };
     crew.ask_for(shared, member, Ask::new(task, prompt), Position::SHAPE).await
 }
 

@@ -67,7 +67,7 @@ impl OfflineModel {
                 let reason = "the first to claim it has it, since no model weighs the cases";
                 json!({"decision": "assign", "owner": claimants.first(), "reason": reason}).to_string()
             }
-            Task::Write { section } => self.section(section),
+            Task::Write { place, of, critical } => self.section(*place, *of, *critical),
             Task::Integrate { sections } => return self.reply(sections),
         };
         vec![said]
@@ -104,11 +104,15 @@ impl OfflineModel {
         }
     }
 
-    /// Different sections begin with different passages, so that they are not all the same.
-    fn section(&self, section: &str) -> String {
-        let count = self.found.passages.len();
-        let start = section.bytes().map(usize::from).sum::<usize>().checked_rem(count).unwrap_or(0);
-        self.quotations(self.passages().cycle().skip(start).take(count.min(QUOTED)))
+    /// Each section has passages of its own: those that are left when the others take their turns, too.
+    fn section(&self, place: usize, of: usize, critical: bool) -> String {
+        let mut mine = self.passages().skip(place).step_by(of.max(1)).peekable();
+        let quoted = if mine.peek().is_none() && self.passages().len() > 0 {
+            "Nothing further was found that bears on this.".to_owned()
+        } else {
+            self.quotations(mine)
+        };
+        if critical { format!("{}\n\n{quoted}", self.critique()) } else { quoted }
     }
 
     fn reply(&self, sections: &[(String, String)]) -> Vec<String> {

@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use hfs_core::{AgentError, PieceKind};
 
+use super::config::Preset;
 use super::crew::{Ask, Crew, Member, Shared};
 use super::negotiation::{Negotiation, Ownership};
 use super::prompts::{self, material};
@@ -74,6 +75,11 @@ fn prompt(assignment: &Assignment, shared: &Shared<'_>, position: &Position) -> 
     )
 }
 
+fn task(assignment: &Assignment, shared: &Shared<'_>, preset: Preset) -> Task {
+    let place = shared.sections.iter().position(|section| section.name == assignment.section).unwrap_or(0);
+    Task::Write { place, of: shared.sections.len(), critical: preset == Preset::Dialectic }
+}
+
 /// What was written, by assignment.
 type Written = Vec<(Assignment, Option<String>)>;
 
@@ -97,7 +103,7 @@ async fn write(crew: &Crew<'_>, shared: &Shared<'_>, position: &Position, todo: 
             // Each failure loses an agent, so this ends; without a loss another try would be no better.
             let mut author = crew.able_or_lead(member);
             while let Some(agent) = author {
-                let task = Task::Write { section: assignment.section.clone() };
+                let task = task(&assignment, shared, crew.config.preset);
                 text = crew.ask(shared, agent, task, prompt(&assignment, shared, position)).await;
                 text = text.filter(|text| !text.trim().is_empty());
                 author = if text.is_some() || agent.works() { None } else { crew.lead() };

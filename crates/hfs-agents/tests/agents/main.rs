@@ -10,7 +10,6 @@
 mod assistant;
 mod assistant_failures;
 mod recall;
-mod sound;
 mod support;
 mod triads;
 mod triads_cancel;

@@ -11,8 +11,8 @@ use hfs_core::{
 };
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
-use crate::sound::{sound_answer, sound_text};
 use crate::support::{Heard, arrived, config, question, request, run, run_and_cancel};
+use testkit::agents::{sound_answer, sound_text};
 
 pub const PHASES: [&str; 6] = ["deliberation", "claims", "negotiation", "freeze", "execution", "integration"];
 
@@ -245,6 +245,21 @@ async fn each_role_uses_its_own_model() {
         };
         assert_eq!(asked.model(), expected);
     }
+}
+
+#[tokio::test]
+async fn the_system_prompt_is_told_to_every_agent() {
+    let server = ModelServer::start();
+    server.otherwise(sound_answer);
+    let model = ModelConfig {
+        system_prompt: Some("Answer in rhymes.".into()),
+        ..config(&server, Protocol::Anthropic)
+    };
+    let agent = on(model, TriadsConfig::SMALL).chosen_because("as a test has it");
+    assert!(hfs_core::Agent::describe(&agent).summary.ends_with("on test-model, as a test has it"));
+    let (_, outcome) = run(&agent, question("Why?")).await;
+    assert!(outcome.is_ok());
+    assert!(server.requests().iter().all(|asked| asked.prompt().contains("Answer in rhymes.")));
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use hfs_agents::TriadsConfig;
 use hfs_core::AgentError;
 use testkit::model_server::{ModelServer, Protocol, Script};
 
-use crate::sound::sound_answer;
 use crate::support::{AT_ONCE, Heard, arrived, question, run, run_and_cancel};
 use crate::triads::{PHASES, assert_closed, folded, triads};
+use testkit::agents::sound_answer;
 
 /// A phase, and what the agent is asked that hangs in it.
 const MOMENTS: [(&str, &str); 5] = [

@@ -7,9 +7,9 @@ use hfs_agents::TriadsConfig;
 use hfs_core::{AgentStatus, ClaimDecision, ErrorKind, Kinded, SectionStatus};
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
-use crate::sound::{sound_answer, sound_text};
 use crate::support::{config, question, run};
 use crate::triads::{assert_closed, folded, on, triads};
+use testkit::agents::{sound_answer, sound_text};
 
 fn is_for(asked: &Recorded, who: &str) -> bool {
     asked.prompt().contains(&format!("You are {who} of the triad"))

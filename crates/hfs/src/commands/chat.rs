@@ -9,6 +9,7 @@ use hfs_core::{AgentError, Project, SessionId};
 use hfs_engine::{Conversation, Engine, Exchange, SendError};
 use tokio_util::sync::CancellationToken;
 
+use crate::args::Answering;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::wire::{ChatView, MessageRow, RunRow};
@@ -20,6 +21,7 @@ Examples:
   hfs chat \"Why does the login fail?\"     a new session
   hfs chat -c \"And on Windows?\"           this project's newest session goes on
   hfs chat -s login \"Summarise this\"      a session by its name or id
+  hfs chat --triads small \"Is it safe?\"   groups of agents discuss it and answer together
   git diff | hfs chat -                   the message from standard input
 
 The reply streams to standard output; your message is saved before it is sent, the reply while it arrives. Ctrl-C
@@ -37,6 +39,9 @@ pub struct Chat {
     /// Go on with this project's newest session
     #[arg(short = 'c', long = "continue")]
     continue_newest: bool,
+    /// Who answers.
+    #[command(flatten)]
+    pub answering: Answering,
 }
 
 /// Sends one message and sees its reply through.

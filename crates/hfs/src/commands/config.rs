@@ -4,17 +4,20 @@ use hfs_core::ErrorKind;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::config::{KEYS, Key, Place, Setting, set_in_file};
+use crate::config::{KEYS, Key, Place, Setting, TriadsChoice, set_in_file};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::plain;
 use crate::table::Table;
+use crate::wiring;
 
 const EXAMPLES: &str = "\
 Examples:
   hfs config set model claude-sonnet-4-6
   hfs config set disabled_plugins one,two
   hfs config get store.url
+  hfs config triads standard > my.yaml    a configuration of triads to start from
+  hfs config set triads my.yaml           and to be used, where the agent is triads
 
 A flag beats the environment, that beats ./.hfs/config.yaml, that beats config.yaml in the home directory of hfs.
 Keys of providers come from the environment only, such as ANTHROPIC_API_KEY.";
@@ -45,6 +48,12 @@ enum ConfigCommand {
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
+    /// Check and print a configuration of triads
+    Triads {
+        /// small, standard or a file [default: the one in use]
+        #[arg(value_name = "NAME|FILE")]
+        which: Option<String>,
+    },
     /// Print where the user's file is
     Path,
 }
@@ -52,7 +61,10 @@ enum ConfigCommand {
 impl Config {
     /// Whether it can do its work without a configuration that makes sense.
     pub const fn bears_bad_config(&self) -> bool {
-        matches!(self.command, ConfigCommand::Path | ConfigCommand::Set { .. })
+        matches!(
+            self.command,
+            ConfigCommand::Path | ConfigCommand::Set { .. } | ConfigCommand::Triads { which: Some(_) }
+        )
     }
 }
 
@@ -81,6 +93,7 @@ pub fn run(config: &Config, context: &Context) -> Result<Outcome, Failure> {
         ConfigCommand::List => list(context)?,
         ConfigCommand::Get { key } => get(key, context)?,
         ConfigCommand::Set { key, value } => set(key, value, context)?,
+        ConfigCommand::Triads { which } => triads(which.as_deref(), context)?,
         ConfigCommand::Path => path(context)?,
     }
     Ok(Outcome::Done)
@@ -123,7 +136,7 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), Failure> {
     let key = Key::named(name)?;
     context.home.create()?;
     let path = &context.sources.user;
-    let value = set_in_file(path, key, text)?;
+    let value = set_in_file(path, key, &wiring::to_write_down(key, text, &context.environment)?)?;
     if let Some(setting) = context.config.get(key)
         && !matches!(&setting.place, Place::Default)
         && !matches!(&setting.place, Place::File { path: from, .. } if from == path)
@@ -137,7 +150,31 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), Failure> {
     }
     let place = plain::line(&path.display().to_string());
     context.console.note(&format!("{name} is {} now, in {place}", plain::line(&value.to_string())));
+    if name == "triads" && context.settings.agent.as_deref() != Some("triads") {
+        context
+            .console
+            .note("they answer where they are asked to: hfs config set agent triads, or chat --agent triads");
+    }
     Ok(())
+}
+
+fn triads(which: Option<&str>, context: &Context) -> Result<(), Failure> {
+    let choice = match which {
+        Some(text) => {
+            TriadsChoice { text: text.to_owned(), place: Place::CommandLine("NAME|FILE"), is_projects: false }
+        }
+        None => context.settings.triads.clone(),
+    };
+    let chosen = wiring::triads::chosen(&choice, &context.environment)?;
+    if context.console.manner.json {
+        return context.console.json(&serde_json::json!({
+            "triads": choice.text,
+            "path": chosen.path,
+            "yaml": chosen.yaml,
+            "agents": 3 * chosen.config.triads.len(),
+        }));
+    }
+    context.console.print(&plain::block(&chosen.yaml))
 }
 
 fn path(context: &Context) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use hfs_tui::PickFrom;
 
+use crate::args::Answering;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::terminal::{self, Begin};
@@ -14,6 +15,9 @@ pub struct Resume {
     /// Choose from all sessions
     #[arg(short, long, conflicts_with = "session")]
     all: bool,
+    /// Who answers.
+    #[command(flatten)]
+    pub answering: Answering,
 }
 
 /// Opens the terminal app on a session, or on the list of them.

@@ -1,7 +1,8 @@
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use hfs_agents::TriadsConfigError;
 use hfs_core::{ErrorKind, Kinded};
 
 /// Where a value was given.
@@ -32,6 +33,23 @@ impl fmt::Display for Place {
             Self::Default => f.write_str("default"),
         }
     }
+}
+
+/// One mistake where it stands, so that an editor finds it; of several, how many there are.
+fn mistakes(path: &Path, error: &TriadsConfigError) -> String {
+    match located(path, error).as_slice() {
+        [only] => only.clone(),
+        several => format!("{} has {} mistakes", path.display(), several.len()),
+    }
+}
+
+fn located(path: &Path, error: &TriadsConfigError) -> Vec<String> {
+    let problems = error.problems.iter().map(|problem| {
+        let place = Place::File { path: path.to_owned(), line: problem.line.unwrap_or(0) };
+        let key = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+        format!("{place}: {key}{}", problem.message)
+    });
+    problems.collect()
 }
 
 /// Why the configuration cannot be used or changed.
@@ -92,6 +110,14 @@ pub enum ConfigError {
         /// What was perhaps meant.
         nearest: Option<&'static str>,
     },
+    /// A configuration of triads that cannot be used.
+    #[error("{}", mistakes(path, problems))]
+    Triads {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problems: TriadsConfigError,
+    },
     /// A file could not be changed in a way that leaves the rest of it as it was.
     #[error("cannot set {key} in {} without touching other settings: {reason}", path.display())]
     Edit {
@@ -104,6 +130,16 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The single mistakes behind one message, each with its place; none where the message says it all.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Self::Triads { path, problems } if problems.problems.len() > 1 => located(path, problems),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Kinded for ConfigError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -111,7 +147,9 @@ impl Kinded for ConfigError {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Unavailable,
             },
-            Self::Syntax { .. } | Self::Value { .. } | Self::Edit { .. } => ErrorKind::Invalid,
+            Self::Syntax { .. } | Self::Value { .. } | Self::Edit { .. } | Self::Triads { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Secret { .. } => ErrorKind::Denied,
             Self::UnknownKey { .. } => ErrorKind::NotFound,
         }
@@ -127,6 +165,7 @@ impl Kinded for ConfigError {
             Self::UnknownKey { nearest: Some(name), .. } => Some(format!("did you mean {name}?")),
             Self::UnknownKey { nearest: None, .. } => Some("`hfs config list` shows every setting".into()),
             Self::Edit { .. } => Some("change the file in an editor".into()),
+            Self::Triads { .. } => Some("`hfs config triads standard` prints one that is right".into()),
             _ => None,
         }
     }

@@ -135,11 +135,19 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "agent",
-        kind: Kind::Choice(&["assistant", "recall"]),
+        kind: Kind::Choice(&["assistant", "triads", "recall"]),
         default: None,
         variable: "HFS_AGENT",
         project: ProjectMay::Set,
-        about: "who answers; by default whatever is available",
+        about: "who answers: a model, groups of agents, or a search; by default whatever is available",
+    },
+    Key {
+        name: "triads",
+        kind: Kind::Text,
+        default: Some("small"),
+        variable: "HFS_TRIADS",
+        project: ProjectMay::Set,
+        about: "which triads answer when the agent is triads: small, standard, or a file of your own",
     },
     Key {
         name: "provider",

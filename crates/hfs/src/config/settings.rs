@@ -2,7 +2,18 @@
 
 use hfs_core::Pattern;
 
-use super::{Config, Key, Value};
+use super::{Config, Key, Place, Value};
+
+/// Which triads, as somebody wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriadsChoice {
+    /// The name of a configuration that ships with hfs, or the path of a file.
+    pub text: String,
+    /// Where it was written, which is what a path starts from.
+    pub place: Place,
+    /// Whether it was a project's configuration.
+    pub is_projects: bool,
+}
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +34,8 @@ pub struct Settings {
     pub full_durability: bool,
     /// Who answers; `None` for whatever is available.
     pub agent: Option<String>,
+    /// Which triads answer, where it is triads.
+    pub triads: TriadsChoice,
     /// The model's provider.
     pub provider: Option<String>,
     /// The model's name.
@@ -53,6 +66,7 @@ impl Config {
             store_url: self.text("store.url"),
             full_durability: self.text("store.durability").as_deref() != Some("fast"),
             agent: self.text("agent"),
+            triads: self.triads(),
             provider: self.text("provider"),
             model: self.text("model"),
             model_is_projects: self.from_project.contains("model"),
@@ -61,6 +75,15 @@ impl Config {
             temperature: self.decimal("temperature"),
             system_prompt: self.text("system_prompt"),
             context_chars: self.whole("context_chars").unwrap_or(400_000),
+        }
+    }
+
+    fn triads(&self) -> TriadsChoice {
+        let setting = Key::find("triads").and_then(|key| self.get(key));
+        TriadsChoice {
+            text: self.text("triads").unwrap_or_default(),
+            place: setting.map_or(Place::Default, |setting| setting.place.clone()),
+            is_projects: self.from_project.contains("triads"),
         }
     }
 

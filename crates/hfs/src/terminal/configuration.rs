@@ -13,8 +13,9 @@ use crate::failure::Failure;
 use crate::wiring;
 
 /// Settings that another agent may answer after.
-const AGENTS: [&str; 9] = [
+const AGENTS: [&str; 10] = [
     "agent",
+    "triads",
     "model",
     "provider",
     "base_url",
@@ -45,7 +46,8 @@ impl Files {
         let context = self.context()?;
         let key = Key::named(name)?;
         context.home.create()?;
-        let value = set_in_file(&context.sources.user, key, text)?;
+        let text = wiring::to_write_down(key, text, &context.environment)?;
+        let value = set_in_file(&context.sources.user, key, &text)?;
         let context = self.context()?;
         let engine = if AGENTS.contains(&name) {
             let runtime = tokio::runtime::Builder::new_current_thread()

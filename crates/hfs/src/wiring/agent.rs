@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_agents::{Assistant, ModelConfig, ModelName, Provider, Recall, Secret, Seen, detect, probe_ollama};
+use hfs_agents::{
+    Assistant, ModelConfig, ModelName, Provider, Recall, Secret, Seen, TriadModels, Triads, TriadsConfig,
+    detect, probe_ollama,
+};
 use hfs_core::{Agent, ErrorKind};
 
 use crate::config::Settings;
@@ -11,10 +14,13 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::failure::Failure;
 
+use super::models::{self, Models};
+use super::triads;
+
 /// How long an Ollama on this machine may take to say that it is there.
 const OLLAMA_BUDGET: Duration = Duration::from_millis(150);
 
-/// Who answers, before it is made.
+/// Which model answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// A model.
@@ -28,15 +34,36 @@ pub enum Decision {
         /// What a person should know about the choice.
         warning: Option<String>,
     },
-    /// The offline agent, and why.
+    /// None; saved sessions are searched instead. Says why, such as `as configured`.
     Offline(String),
+}
+
+/// Who answers and with what, before it is made.
+pub struct Answering {
+    /// Who.
+    pub who: Who,
+    /// What was chosen and why, on one line.
+    pub why: String,
+    /// What a person should know about the choice.
+    pub warnings: Vec<String>,
+}
+
+/// Who answers.
+#[allow(clippy::large_enum_variant, reason = "there is one of them, and it is moved once")]
+pub enum Who {
+    /// The offline agent.
+    Recall,
+    /// One model.
+    Assistant(ModelConfig),
+    /// Triads, on models or, without, on saved sessions.
+    Triads(TriadsConfig, Option<Models>),
 }
 
 /// An agent, ready to answer.
 pub struct Answerer {
     /// The agent.
     pub agent: Arc<dyn Agent>,
-    /// Whether it is the offline one.
+    /// Whether no model is behind it.
     pub offline: bool,
 }
 
@@ -45,45 +72,55 @@ pub struct Answerer {
 /// # Errors
 /// When the settings name something that cannot be had.
 pub async fn choose(context: &Context) -> Result<Answerer, Failure> {
-    let settings = &context.settings;
     let store = Arc::clone(context.store()?);
-    match decision(settings, &context.environment).await? {
-        Decision::Offline(why) => {
-            Ok(Answerer { agent: Arc::new(Recall::new(store).chosen_because(why)), offline: true })
-        }
-        Decision::Model { provider, model, why, warning } => {
-            if let Some(warning) = warning {
-                context.console.warn(&warning);
-            }
-            let config = ModelConfig {
-                base_url: settings.base_url.clone(),
-                max_tokens: settings.max_tokens,
-                temperature: settings.temperature,
-                system_prompt: settings.system_prompt.clone(),
-                ..ModelConfig::new(
-                    provider,
-                    model,
-                    key_of(provider, &context.environment).map(|(_, key)| key),
-                )
-            };
-            let bytes = Arc::new(move |hash| store.get_attachment(hash).ok());
-            let agent = Assistant::new(config).with_attachments(bytes).chosen_because(why);
-            Ok(Answerer { agent: Arc::new(agent), offline: false })
-        }
+    let Answering { who, why, warnings } = decision(&context.settings, &context.environment).await?;
+    for warning in &warnings {
+        context.console.warn(warning);
     }
+    let (agent, offline): (Arc<dyn Agent>, bool) = match who {
+        Who::Recall => (Arc::new(Recall::new(store).chosen_because(why)), true),
+        Who::Assistant(model) => {
+            let bytes = Arc::new(move |hash| store.get_attachment(hash).ok());
+            (Arc::new(Assistant::new(model).with_attachments(bytes).chosen_because(why)), false)
+        }
+        Who::Triads(config, models) => {
+            let offline = models.is_none();
+            let models = models.map_or(TriadModels::Offline(store), |Models { default, named }| {
+                TriadModels::Online { default, named }
+            });
+            (Arc::new(Triads::new(config, models)?.chosen_because(why)), offline)
+        }
+    };
+    Ok(Answerer { agent, offline })
 }
 
 /// Looks at the settings and around, and decides who answers.
 ///
 /// # Errors
 /// When the settings name something that cannot be had.
-pub async fn decision(settings: &Settings, environment: &Environment) -> Result<Decision, Failure> {
+pub async fn decision(settings: &Settings, environment: &Environment) -> Result<Answering, Failure> {
     let mut seen = Seen { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &seen) {
         let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
         seen.ollama = probe_ollama(address, OLLAMA_BUDGET).await;
     }
-    decide(settings, &seen)
+    let decision = decide(settings, &seen)?;
+    if settings.agent.as_deref() == Some("triads") {
+        let chosen = triads::chosen(&settings.triads, environment)?;
+        return models::for_triads(chosen, decision, settings, environment);
+    }
+    Ok(match decision {
+        Decision::Offline(reason) => Answering {
+            who: Who::Recall,
+            why: format!("a search over your saved sessions, {reason}"),
+            warnings: Vec::new(),
+        },
+        Decision::Model { provider, model, why, warning } => Answering {
+            who: Who::Assistant(models::model(provider, model, settings, environment)),
+            why,
+            warnings: warning.into_iter().collect(),
+        },
+    })
 }
 
 /// The providers whose key is in the environment, each with its variable.
@@ -92,7 +129,7 @@ fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
     Provider::ALL.into_iter().filter_map(found).collect()
 }
 
-fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
+pub fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
     provider
         .key_variables()
         .iter()
@@ -100,7 +137,7 @@ fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str
 }
 
 /// The provider that the settings name, outright or by the model's name. A project's model names none.
-fn named_provider(settings: &Settings) -> Option<Provider> {
+pub fn named_provider(settings: &Settings) -> Option<Provider> {
     let outright = settings.provider.as_deref().and_then(|name| name.parse().ok());
     let by_model = || {
         let model = settings.model.as_deref().filter(|_| !settings.model_is_projects)?;
@@ -109,8 +146,13 @@ fn named_provider(settings: &Settings) -> Option<Provider> {
     outright.or_else(by_model).or_else(|| settings.base_url.as_ref().map(|_| Provider::OpenAi))
 }
 
+/// Whether the settings say that saved sessions are to answer: as the agent, or as the model of triads.
+fn wants_recall(settings: &Settings) -> bool {
+    settings.agent.as_deref() == Some("recall") || settings.model.as_deref() == Some("recall")
+}
+
 fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
-    if settings.agent.as_deref() == Some("recall") {
+    if wants_recall(settings) {
         return false;
     }
     match named_provider(settings) {
@@ -120,8 +162,8 @@ fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
 }
 
 fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
-    if settings.agent.as_deref() == Some("recall") {
-        return Ok(Decision::Offline("a search over your saved sessions, as configured".into()));
+    if wants_recall(settings) {
+        return Ok(Decision::Offline("as configured".into()));
     }
     if let Some(provider) = named_provider(settings) {
         return configured(provider, settings, seen);
@@ -144,7 +186,7 @@ fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
             hint: Some("set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or start Ollama".into()),
         });
     }
-    Ok(Decision::Offline(format!("a search over your saved sessions, because {reason}")))
+    Ok(Decision::Offline(format!("because {reason}")))
 }
 
 fn configured(provider: Provider, settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {

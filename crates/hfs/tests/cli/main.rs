@@ -17,6 +17,8 @@ mod sessions;
 mod start;
 mod store;
 mod surviving;
+mod triads;
+mod triads_rewind;
 
 use serde_json::Value;
 use testkit::cli::{Hfs, Output};

@@ -8,6 +8,7 @@ fn the_configurations_that_ship_are_sound() {
     assert_eq!(small.triads.len(), 2);
     let standard = TriadsConfig::from_yaml(TriadsConfig::STANDARD).unwrap();
     assert_eq!(standard.triads.len(), 6);
+    assert_eq!(TriadsConfig::READY.map(|(name, _)| name), ["small", "standard"]);
     for config in [small, standard] {
         assert_eq!(config.pressure.temperature_decay, Pressure::default().temperature_decay);
         for section in &config.sections {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use hfs_core::PieceKind;
+use hfs_core::{EventPayload, PieceKind};
 use hfs_engine::{Observer, Update};
+use indicatif::ProgressBar;
 
 use crate::console::Console;
 use crate::plain;
@@ -20,9 +21,7 @@ pub struct Speaker {
 
 /// How the printing went.
 struct Voice {
-    json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console,
     text: plain::Stream,
     thoughts: plain::Stream,
     /// Whether standard output is at the beginning of a line.
@@ -31,23 +30,31 @@ struct Voice {
     heard: bool,
     unsaved: bool,
     thinking: bool,
+    /// What agents are doing while there is no reply yet, where a person can see it.
+    doing: Option<Doing>,
+}
+
+/// The line that says what agents are doing.
+struct Doing {
+    line: ProgressBar,
+    phase: String,
+    working: usize,
+    tokens: u64,
 }
 
 impl Speaker {
     /// Begins to listen.
     pub fn start(console: &Console) -> Self {
         let (updates, received) = channel();
-        let manner = console.manner;
         let voice = Voice {
-            json: manner.json,
-            quiet: manner.quiet,
-            verbose: manner.verbose,
+            console: *console,
             text: plain::Stream::default(),
             thoughts: plain::Stream::default(),
             at_line_start: true,
             heard: true,
             unsaved: false,
             thinking: false,
+            doing: None,
         };
         let printer = std::thread::spawn(move || voice.speak(&received));
         Self { updates, printer }
@@ -66,6 +73,7 @@ impl Speaker {
     pub fn finish(self) {
         let _ = self.updates.send(None);
         if let Ok(mut voice) = self.printer.join() {
+            voice.stop_watching();
             voice.end_line();
         }
     }
@@ -76,7 +84,8 @@ impl Voice {
         while let Ok(Some(update)) = updates.recv() {
             match update {
                 Update::Reply { kind: PieceKind::Text, text } => self.say(&text),
-                Update::Reply { kind: PieceKind::Thinking, text } if self.verbose && !self.json => {
+                Update::Reply { kind: PieceKind::Thinking, text } if self.verbose() => {
+                    self.stop_watching();
                     self.thinking = true;
                     let text = self.thoughts.next(&text);
                     aside(&text);
@@ -92,16 +101,62 @@ impl Voice {
                 Update::CheckpointFailed { reason } => {
                     self.tell(&format!("warning: no checkpoint was made: {}\n", plain::line(&reason)));
                 }
+                Update::Event(event) => self.happened(&event.payload),
                 _ => {}
             }
         }
         self
     }
 
+    const fn verbose(&self) -> bool {
+        self.console.manner.verbose && !self.console.manner.json
+    }
+
+    /// Shows what agents are doing and says what a person should know of it.
+    fn happened(&mut self, payload: &EventPayload) {
+        let verbose = self.verbose();
+        match (payload, &mut self.doing) {
+            (EventPayload::TriadDegraded { triad, lost }, _) => {
+                let (triad, lost) = (plain::line(triad), plain::line(&lost.join(", ")));
+                self.tell(&format!("warning: the triad {triad} goes on without {lost}\n"));
+            }
+            (EventPayload::ErrorOccurred { message, .. }, _) if verbose => {
+                self.tell(&format!("{}\n", plain::line(message)));
+            }
+            (EventPayload::PhaseStarted { phase }, doing) => {
+                let begin =
+                    || Doing { line: self.console.progress(0), phase: String::new(), working: 0, tokens: 0 };
+                let doing = doing.get_or_insert_with(begin);
+                doing.phase = plain::line(phase);
+                doing.show();
+            }
+            (EventPayload::AgentStarted { .. }, Some(doing)) => {
+                doing.working += 1;
+                doing.show();
+            }
+            (EventPayload::AgentEnded { .. }, Some(doing)) => {
+                doing.working = doing.working.saturating_sub(1);
+                doing.show();
+            }
+            (EventPayload::UsageRecorded { usage, .. }, Some(doing)) => {
+                doing.tokens += usage.total();
+                doing.show();
+            }
+            _ => {}
+        }
+    }
+
+    fn stop_watching(&mut self) {
+        if let Some(doing) = self.doing.take() {
+            doing.line.finish_and_clear();
+        }
+    }
+
     fn say(&mut self, text: &str) {
-        if self.json || !self.heard {
+        if self.console.manner.json || !self.heard {
             return;
         }
+        self.stop_watching();
         if std::mem::take(&mut self.thinking) {
             aside("\n\n");
         }
@@ -115,11 +170,15 @@ impl Voice {
 
     /// Says something on standard error, on a line of its own.
     fn tell(&mut self, text: &str) {
-        if self.quiet || self.json {
+        if self.console.manner.quiet || self.console.manner.json {
             return;
         }
         let gap = if self.at_line_start { "" } else { "\n" };
-        aside(&format!("{gap}{text}"));
+        let text = format!("{gap}{text}");
+        match &self.doing {
+            Some(doing) => doing.line.suspend(|| aside(&text)),
+            None => aside(&text),
+        }
     }
 
     fn end_line(&mut self) {
@@ -128,6 +187,14 @@ impl Voice {
             let _ = output.write_all(b"\n").and_then(|()| output.flush());
             self.at_line_start = true;
         }
+    }
+}
+
+impl Doing {
+    fn show(&self) {
+        let agents = if self.working == 1 { "agent" } else { "agents" };
+        let Self { phase, working, tokens, .. } = self;
+        self.line.set_message(format!("{phase}: {working} {agents} at work, {tokens} tokens so far"));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::commands::start::places;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::transcript::size;
-use crate::wiring::{self, Decision};
+use crate::wiring::{self, Answering, Who};
 
 /// Less free space than this is worth a warning.
 const LITTLE_SPACE: u64 = 500_000_000;
@@ -121,9 +121,18 @@ fn agent(context: &Context) -> Result<Check, Failure> {
         .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
     Ok(match runtime.block_on(wiring::decision(&context.settings, &context.environment)) {
         Err(failure) => Check::failed(NAME, &failure),
-        Ok(Decision::Offline(why)) => Check::ok(NAME, format!("recall: {why}")),
-        Ok(Decision::Model { why, warning: None, .. }) => Check::ok(NAME, why),
-        Ok(Decision::Model { why, warning: Some(warning), .. }) => Check::warning(NAME, why, warning),
+        Ok(Answering { who, why, warnings }) => {
+            let what = match who {
+                Who::Recall => format!("recall: {why}"),
+                Who::Assistant(_) => why,
+                Who::Triads(config, _) => format!("{} triads, {why}", config.triads.len()),
+            };
+            if warnings.is_empty() {
+                Check::ok(NAME, what)
+            } else {
+                Check::warning(NAME, what, warnings.join("; "))
+            }
+        }
     })
 }
 

@@ -1,13 +1,16 @@
-//! A model server that plays agents in their right minds.
+//! What the agents of triads answer in their right minds, for a model server that plays all of them.
 
-use testkit::model_server::{Recorded, Script};
+use crate::model_server::{Recorded, Script};
 
 /// What an agent in its right mind answers: everything it may claim it claims, and holds. The arbiter gives
 /// sections to the last claimant.
+#[must_use]
 pub fn sound_answer(asked: &Recorded) -> Script {
     Script::text(sound_text(&asked.last_turn()))
 }
 
+/// The same, for what is asked in the last turn.
+#[must_use]
 pub fn sound_text(prompt: &str) -> String {
     let lines = |mark: &str| -> Vec<String> {
         let with = prompt.lines().filter(|line| line.contains(mark));
@@ -29,8 +32,8 @@ pub fn sound_text(prompt: &str) -> String {
             .collect();
         serde_json::json!({"decisions": held}).to_string()
     } else if prompt.contains(r#"{"decision""#) {
-        let claimants = prompt.split("is claimed by ").nth(1).unwrap().split('.').next().unwrap();
-        let owner = claimants.rsplit(", ").next().unwrap();
+        let claimants = prompt.split("is claimed by ").nth(1).and_then(|rest| rest.split('.').next());
+        let owner = claimants.and_then(|claimants| claimants.rsplit(", ").next());
         serde_json::json!({"decision": "assign", "owner": owner, "reason": "it is last"}).to_string()
     } else if prompt.contains("Make one coherent reply") {
         "The whole reply.".into()
