@@ -177,6 +177,16 @@ impl Invocation<'_> {
     /// Starts it on a terminal of that many rows and columns.
     #[must_use]
     pub fn in_terminal(self, rows: u16, columns: u16) -> Terminal {
+        self.on_terminal(rows, columns, false)
+    }
+
+    /// As [`in_terminal`](Self::in_terminal), on one that tells whoever asks that its ground is light.
+    #[must_use]
+    pub fn in_light_terminal(self, rows: u16, columns: u16) -> Terminal {
+        self.on_terminal(rows, columns, true)
+    }
+
+    fn on_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
         let mut command = self.to_command();
         // A person's terminal: it has colours unless the test says otherwise.
         if !self.sets("NO_COLOR") {
@@ -185,7 +195,7 @@ impl Invocation<'_> {
         if !self.sets("TERM") {
             command.env("TERM", "xterm-256color");
         }
-        Terminal::start(command, rows, columns, self.patience)
+        Terminal::start(command, (rows, columns), is_light, self.patience)
     }
 
     /// The command as the standard library knows it, for what this harness cannot do.

@@ -1,15 +1,22 @@
-//! Writes a picture of every screen: `cargo run -p hfs-tui --features gallery --example gallery -- DIRECTORY [NAME]`.
+//! Writes pictures of screens as SVG: `cargo run -p hfs-tui --features gallery --example gallery -- ARGUMENTS`.
 //!
-//! With a name, only that scene; with `WIDTHxHEIGHT` and `light`, `none` or `16` behind it, in another size and look.
+//! `readme` writes those of the README to `docs/pictures`. Anything else is the directory for a picture of every
+//! screen; names of scenes behind it choose some, `WIDTHxHEIGHT`, `light`, `none` and `16` another size and look.
 
 use std::path::Path;
 
-use hfs_tui::gallery::{scenes, svg};
+use hfs_tui::gallery::{readme_pictures, scenes, svg};
 use hfs_tui::{AppSettings, Depth, Ground};
 
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().unwrap_or_else(|| "target/gallery".to_owned());
+    if directory == "readme" {
+        for (path, picture) in readme_pictures() {
+            std::fs::write(path, picture)?;
+        }
+        return Ok(());
+    }
     let rest: Vec<String> = arguments.collect();
     let size = rest.iter().find_map(|text| {
         let (width, height) = text.split_once('x')?;

@@ -160,6 +160,7 @@ impl App {
         self.model.look.now = self.runner.clock().now();
         let effects = update(&mut self.model, message);
         self.plan.changed(Instant::now());
+        self.screen.set_mouse(self.model.look.settings.mouse)?;
         self.perform(effects).await
     }
 

@@ -1,7 +1,11 @@
 //! Every screen with something on it: what the snapshot tests and the pictures in the documentation are made of.
 
 mod data;
+#[cfg(test)]
+mod hostile;
 mod svg;
+
+use std::path::{Path, PathBuf};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::PieceKind;
@@ -14,7 +18,7 @@ use crate::effect::Effect;
 use crate::message::{Changed, Msg, Purpose};
 use crate::modal::Modal;
 use crate::model::Model;
-use crate::parts::{AppSettings, Failure, OutputMode};
+use crate::parts::{AppSettings, Failure, Ground, OutputMode};
 use crate::text::Syntax;
 use crate::update::update;
 use crate::view::view;
@@ -34,6 +38,8 @@ pub struct Stage {
     pub model: Model,
     /// Everything that was asked for since the last look.
     pub effects: Vec<Effect>,
+    #[cfg(test)]
+    poison: Option<hostile::Poison>,
 }
 
 impl Stage {
@@ -44,11 +50,20 @@ impl Stage {
             Model::new(settings, data::agent(), data::new_conversation(), Some(data::project()), data::now());
         model.size = size;
         model.look.set_syntax(Syntax::load());
-        Self { model, effects: Vec::new() }
+        Self {
+            model,
+            effects: Vec::new(),
+            #[cfg(test)]
+            poison: None,
+        }
     }
 
     /// Sends a message.
-    pub fn tell(&mut self, message: Msg) {
+    pub fn tell(&mut self, #[cfg_attr(not(test), expect(unused_mut))] mut message: Msg) {
+        #[cfg(test)]
+        if let Some(poison) = &self.poison {
+            poison.message(&mut message);
+        }
         self.effects.extend(update(&mut self.model, message));
     }
 
@@ -118,9 +133,27 @@ impl Scene {
 #[must_use]
 pub fn scenes() -> Vec<Scene> {
     let mut all = chat_scenes();
+    all.extend(input_scenes());
     all.extend(structure_scenes());
     all.extend(dialog_scenes());
     all
+}
+
+/// The README's pictures: where they are kept, and what they show.
+#[must_use]
+pub fn readme_pictures() -> Vec<(PathBuf, String)> {
+    const SIZE: (u16, u16) = (110, 32);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pictures");
+    let all = scenes();
+    [("chat-streaming", "chat.svg"), ("rewind", "rewind.svg")]
+        .into_iter()
+        .filter_map(|(name, file)| {
+            let scene = all.iter().find(|scene| scene.name == name)?;
+            let settings = AppSettings { time_zone: jiff::tz::TimeZone::UTC, ..AppSettings::default() };
+            let (buffer, cursor) = scene.stage(settings, SIZE).picture();
+            Some((folder.join(file), svg(&buffer, cursor, Ground::Dark)))
+        })
+        .collect()
 }
 
 fn scene(name: &'static str, make: fn(&mut Stage)) -> Scene {
@@ -162,6 +195,12 @@ fn chat_scenes() -> Vec<Scene> {
             stage.tell(Msg::Opened(Ok(Box::new(data::opened(data::unusual_conversation())))));
             stage.tell(Msg::Paste("日本語と emoji 👩‍👩‍👧 and \u{1b}[31m in the input".into()));
         }),
+    ]
+}
+
+/// What is written, and what answers it without a reply.
+fn input_scenes() -> Vec<Scene> {
+    vec![
         scene("completion", |stage| {
             stage.open();
             stage.type_text("/re");
@@ -184,6 +223,31 @@ fn chat_scenes() -> Vec<Scene> {
             stage.open();
             stage.tell(Msg::Changed(Box::new(Ok(Changed::Rewound(Box::new(data::rewound()))))));
             stage.tell(Msg::Opened(Ok(Box::new(data::opened_after_rewind()))));
+        }),
+        scene("chat-queued", |stage| {
+            streaming(stage);
+            stage.say("And what happens to the requests that are still waiting?");
+            stage.say("Then write the tests for it.");
+        }),
+        scene("chat-fold", |stage| {
+            stage.open();
+            for _ in 0..6 {
+                stage.press(KeyCode::Up, KeyModifiers::ALT);
+            }
+            stage.press(KeyCode::Tab, KeyModifiers::NONE);
+            stage.press(KeyCode::Enter, KeyModifiers::NONE);
+        }),
+        scene("negotiating", |stage| {
+            stage.open();
+            stage.model.sidebar = Some(true);
+            stage.say("Does the retry loop give up at some point?");
+            let user = data::user(8, "Does the retry loop give up at some point?", 0);
+            stage.tell(Msg::Update(Update::Sent(std::sync::Arc::new(user))));
+            stage.tell(Msg::Update(Update::Answering(data::triads())));
+            for event in data::events_of_first_round() {
+                stage.tell(Msg::Update(Update::Event(std::sync::Arc::new(event))));
+            }
+            stage.model.look.now = data::after(9_000);
         }),
         scene("conflict", |stage| {
             stage.open();
@@ -356,43 +420,28 @@ fn trouble(stage: &mut Stage) {
 }
 
 #[cfg(test)]
-impl Stage {
-    /// Puts a text from outside everywhere where one can come from.
-    pub fn hostile(&mut self, text: &str) {
-        let text = || text.to_owned();
-        let mut opened = data::opened(vec![data::user(1, &text(), 3)]);
-        opened.summary.session.name = text();
-        opened.branch.name = text();
-        if matches!(self.model.screen, crate::screens::Screen::Chat) {
-            self.tell(Msg::Opened(Ok(Box::new(opened))));
+impl Scene {
+    /// Sets the scene with `poison` before every text from outside.
+    #[must_use]
+    pub fn poisoned(&self, poison: &str, settings: AppSettings, size: (u16, u16)) -> Stage {
+        let mut stage = Stage::new(settings, size);
+        let poison = hostile::Poison(poison.to_owned());
+        stage.poison = Some(poison.clone());
+        poison.text(&mut stage.model.agent.name);
+        poison.text(&mut stage.model.agent.summary);
+        (self.make)(&mut stage);
+        if let Some(trouble) = &mut stage.model.chat.trouble {
+            poison.text(&mut trouble.message);
         }
-        let mut rows = data::sessions();
-        rows.iter_mut().for_each(|row| row.session.name = text());
-        let generation = self.generation();
-        self.tell(Msg::Sessions { generation, result: Ok(hfs_core::Page { items: rows, next: None }) });
-        let mut found = data::search_results();
-        for hit in &mut found.hits {
-            (hit.session_name, hit.branch_name, hit.snippet) = (text(), text(), text());
+        for modal in &mut stage.model.modals {
+            match modal {
+                Modal::Conflict { text, reason, .. } => [text, reason].map(|text| poison.text(text)).len(),
+                _ => 0,
+            };
         }
-        self.tell(Msg::Found { generation, result: Ok(found) });
-        let session = data::session_id(1);
-        let mut branches = data::branches();
-        branches.iter_mut().for_each(|branch| branch.name = text());
-        self.tell(Msg::Branches { session, result: Ok(branches) });
-        let mut checkpoints = data::checkpoints();
-        for checkpoint in &mut checkpoints {
-            (checkpoint.label, checkpoint.trigger) = (Some(text()), text());
-        }
-        self.tell(Msg::Checkpoints { session, result: Ok(checkpoints) });
-        let mut plugins = data::plugins();
-        for row in &mut plugins.plugins {
-            (row.name, row.reason, row.state) = (text(), text(), text());
-        }
-        for request in &mut plugins.pending {
-            (request.plugin, request.about, request.permissions) = (text(), text(), vec![text()]);
-        }
-        self.tell(Msg::Plugins(Box::new(plugins)));
-        self.tell(Msg::Failed(Failure::new(hfs_core::ErrorKind::Internal, text())));
-        self.tell(Msg::Paste(text()));
+        stage.model.chat.queue.push_back(poison.0.clone());
+        stage.tell(Msg::Failed(Failure::new(hfs_core::ErrorKind::Internal, "it failed")));
+        stage.tell(Msg::Paste(poison.0));
+        stage
     }
 }

@@ -150,7 +150,7 @@ pub enum Changed {
     /// A session is in the trash.
     Trashed { session: SessionId },
     /// A session is back from the trash.
-    Restored,
+    Restored { session: SessionId },
     /// A place was marked.
     Checkpointed(Checkpoint),
     /// A checkpoint is pinned, or not.

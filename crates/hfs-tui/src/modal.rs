@@ -16,7 +16,7 @@ use crate::look::Look;
 use crate::parts::{ApprovalRequest, PluginCommand, PluginDecision, PluginView};
 use crate::screens::Act;
 use crate::screens::list::Picked;
-use crate::text::{Piece, cells, clip, fuzzy_score, one_line, shown, wrap};
+use crate::text::{Piece, cells, clip, end_of, fuzzy_score, one_line, shown, wrap};
 
 /// Something that must be answered first.
 #[derive(Debug)]
@@ -325,12 +325,7 @@ pub fn field(buffer: &mut Buffer, area: Rect, look: &Look, prompt: &str, input: 
     let after = shown(input.text().get(input.cursor()..).unwrap_or_default()).replace('\n', " ");
     let room = usize::from(area.width).saturating_sub(cells(prompt) + 1);
     // The end of what stands before the cursor is always seen.
-    let mut visible = before.as_str();
-    while cells(visible) > room {
-        let mut rest = visible.chars();
-        rest.next();
-        visible = rest.as_str();
-    }
+    let visible = end_of(&before, room);
     let column = cells(prompt) + cells(visible);
     let line = Line::from(vec![
         Span::styled(prompt.to_owned(), look.theme.accent),

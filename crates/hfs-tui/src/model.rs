@@ -1,5 +1,6 @@
 //! Everything that the app knows at a moment. It changes only in `update`, and is drawn by `view`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hfs_core::{AgentDescription, Message, Project, RunSnapshot, SessionId, SessionSummary, Timestamp};
@@ -34,6 +35,8 @@ pub struct Model {
     pub plugins: PluginView,
     /// Plugins that are not to be asked about again before the next start.
     pub asked: Vec<String>,
+    /// The session that went to the trash last.
+    pub deleted: Option<SessionId>,
     /// What the user is told for a moment.
     pub notice: Option<Notice>,
     /// Sessions to offer while nothing was said yet.
@@ -70,6 +73,8 @@ pub struct Chat {
     pub history: History,
     /// The exchange in progress.
     pub exchange: Option<Exchanging>,
+    /// What the user wants to say next, in order; it is sent when the reply in progress has come.
+    pub queue: VecDeque<String>,
     /// Whether everything that was said is durable.
     pub save: SaveState,
     /// The newest run.
@@ -221,6 +226,7 @@ impl Model {
             modals: Vec::new(),
             plugins: PluginView::default(),
             asked: Vec::new(),
+            deleted: None,
             notice: None,
             recent: Vec::new(),
             sidebar: None,
@@ -307,6 +313,7 @@ impl Chat {
             completion: Some(0),
             history: History::default(),
             exchange: None,
+            queue: VecDeque::new(),
             save: SaveState::Nothing,
             run: RunSnapshot::default(),
             tokens: 0,

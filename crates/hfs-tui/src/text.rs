@@ -10,4 +10,4 @@ pub use fuzzy::fuzzy_score;
 pub use markdown::{Ink, StreamedMarkdown, markdown};
 pub use safe::{one_line, shown};
 pub use syntax::Syntax;
-pub use wrap::{Piece, cells, chop, clip, wrap, wrap_plain};
+pub use wrap::{Piece, cells, chop, clip, end_of, wrap, wrap_plain};

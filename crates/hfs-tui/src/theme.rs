@@ -194,7 +194,8 @@ impl Theme {
             good: fg(Color::Green),
             warn: fg(Color::Yellow).add_modifier(Modifier::BOLD),
             bad: fg(Color::Red).add_modifier(Modifier::BOLD),
-            link: fg(Color::Blue).add_modifier(Modifier::UNDERLINED),
+            // Blue cannot be read on black.
+            link: fg(Color::Cyan).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(Color::Magenta),
             user: fg(Color::Cyan).add_modifier(Modifier::BOLD),
             bar: Style::new(),
@@ -206,7 +207,7 @@ impl Theme {
                 fg(Color::Magenta),
                 fg(Color::Yellow),
                 fg(Color::Cyan),
-                fg(Color::Blue),
+                Style::new().add_modifier(Modifier::BOLD),
                 fg(Color::Green),
                 fg(Color::Red),
             ],

@@ -64,6 +64,8 @@ pub struct Transcript {
     loading: Option<Purpose>,
     scroll: Scroll,
     selected: Option<Seq>,
+    /// Which fold of the selected message keys act on; `None` for all of them.
+    fold: Option<usize>,
 }
 
 /// One row of the screen.
@@ -73,6 +75,8 @@ pub struct ShownRow {
     pub seq: Seq,
     /// What stands there.
     pub line: Line<'static>,
+    /// The fold of the message that it is the handle of.
+    pub handle: Option<usize>,
 }
 
 /// The reply that is arriving, as the last of the messages.
@@ -89,6 +93,7 @@ impl Transcript {
         self.loading = None;
         self.scroll = at.map_or(Scroll::Follow, |seq| Scroll::At { seq, line: 0 });
         self.selected = at;
+        self.fold = None;
     }
 
     /// The messages in the window.
@@ -130,7 +135,7 @@ impl Transcript {
         }
         self.at_end = self.items.back().is_none_or(|item| item.message.seq == last);
         self.scroll = Scroll::Follow;
-        self.selected = None;
+        self.unselect();
     }
 
     /// Takes messages that were asked for.
@@ -260,7 +265,12 @@ impl Transcript {
         while rows.len() < height {
             let Some((seq, lines)) = self.block(index, paper, tail) else { break };
             let room = height - rows.len();
-            rows.extend(lines.iter().skip(skip).take(room).map(|line| ShownRow { seq, line: line.clone() }));
+            let handles = self.items.get(index).map(Item::handles).unwrap_or_default();
+            rows.extend(lines.iter().enumerate().skip(skip).take(room).map(|(at, line)| ShownRow {
+                seq,
+                line: line.clone(),
+                handle: handles.iter().position(|handle| *handle == at),
+            }));
             index += 1;
             skip = 0;
         }
@@ -307,7 +317,7 @@ impl Transcript {
 
     /// Goes to the newest message; says whether it must be read first.
     pub fn show_newest(&mut self) -> Option<(MessageRange, Purpose)> {
-        self.selected = None;
+        self.unselect();
         if self.at_end {
             self.scroll = Scroll::Follow;
             return None;
@@ -325,13 +335,30 @@ impl Transcript {
     /// That message itself.
     #[must_use]
     pub fn selected_message(&self) -> Option<&Arc<Message>> {
-        let seq = self.selected?;
-        self.items.get(self.index_of(seq)).map(|item| &item.message).filter(|message| message.seq == seq)
+        self.selected_item().map(|item| &item.message)
     }
 
     /// Lets go of the selected message.
     pub fn unselect(&mut self) {
         self.selected = None;
+        self.fold = None;
+    }
+
+    /// The fold that keys act on.
+    #[must_use]
+    pub const fn fold(&self) -> Option<usize> {
+        self.fold
+    }
+
+    /// How many folds the selected message has.
+    #[must_use]
+    pub fn folds(&self) -> usize {
+        self.selected_item().map_or(0, Item::folds)
+    }
+
+    fn selected_item(&self) -> Option<&Item> {
+        let seq = self.selected?;
+        self.items.get(self.index_of(seq)).filter(|item| item.message.seq == seq)
     }
 
     /// Selects the message before or behind the selected one, or the last one on the screen, and shows it.
@@ -348,6 +375,7 @@ impl Transcript {
         let Some(item) = self.items.get(index) else { return };
         let seq = item.message.seq;
         self.selected = Some(seq);
+        self.fold = None;
         let lines = self.height(index, paper, tail);
         let rows = self.rows(paper, tail, height);
         let seen = rows.iter().filter(|row| row.seq == seq).count();
@@ -376,12 +404,40 @@ impl Transcript {
         }
     }
 
-    /// Folds or unfolds the selected message.
-    pub fn toggle_selected(&mut self) {
+    /// Goes to the next fold of the selected message and shows it; behind the last one, to all of them.
+    pub fn next_fold(&mut self, paper: Paper<'_>, tail: &Tail, height: usize) {
+        let Some(item) = self.selected_item() else { return };
+        let seq = item.message.seq;
+        let next = self.fold.map_or(0, |fold| fold + 1);
+        self.fold = (next < item.folds()).then_some(next);
+        let Some(fold) = self.fold else { return };
+        let is_handle = |row: &ShownRow| row.seq == seq && row.handle == Some(fold);
+        if !self.rows(paper, tail, height).iter().any(is_handle) {
+            let handles = self.selected_item().map(Item::handles).unwrap_or_default();
+            let line = handles.get(fold).copied().unwrap_or(0);
+            self.scroll = Scroll::At { seq, line };
+        }
+    }
+
+    /// Folds or unfolds the selected message, or the fold of it that was gone to.
+    pub fn toggle_selected(&mut self, usual: bool) {
         let Some(seq) = self.selected else { return };
+        match self.fold {
+            Some(fold) => self.toggle_fold(seq, fold, usual),
+            None => {
+                let index = self.index_of(seq);
+                if let Some(item) = self.items.get_mut(index) {
+                    item.toggle(usual);
+                }
+            }
+        }
+    }
+
+    /// Folds or unfolds one fold of a message. `usual` is how folds are while nobody has touched them.
+    pub fn toggle_fold(&mut self, seq: Seq, fold: usize, usual: bool) {
         let index = self.index_of(seq);
-        if let Some(item) = self.items.get_mut(index) {
-            item.toggle();
+        if let Some(item) = self.items.get_mut(index).filter(|item| item.message.seq == seq) {
+            item.toggle_fold(fold, usual);
         }
     }
 }

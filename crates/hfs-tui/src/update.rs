@@ -100,7 +100,11 @@ impl Model {
     fn before_effect(&mut self, effect: Effect) -> Vec<Effect> {
         match effect {
             Effect::SendOnFork { conversation, text } => {
-                self.chat.input.take();
+                // The text waits in the input; what was written behind it stays there.
+                if let Some(rest) = self.chat.input.text().strip_prefix(&text) {
+                    let rest = rest.trim_start().to_owned();
+                    self.chat.input.set(&rest);
+                }
                 let mut effects = self.begin_exchange(Some(text.clone()), None);
                 effects.push(Effect::SendOnFork { conversation, text });
                 effects
@@ -300,6 +304,7 @@ impl Model {
                 Some(marked) if marked.from != marked.to => vec![Effect::CopyMarked],
                 _ => {
                     self.marked = None;
+                    self.click(at);
                     Vec::new()
                 }
             },

@@ -3,11 +3,14 @@
 mod configuration;
 mod transfer;
 
+use std::io::{IsTerminal, stdin, stdout};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hfs_core::{Project, SystemClock};
 use hfs_engine::Conversation;
 use hfs_tui::{AppParts, AppSettings, Depth, Ground, KeyMode, NoPlugins, OutputMode, PickFrom};
+use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::config::{Key, Setting, Value};
 use crate::context::Context;
@@ -35,6 +38,7 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
         .build()
         .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
+    let ground = actual_ground(context);
     let exit = runtime.block_on(async {
         let answerer = wiring::choose(context).await?;
         let engine = wiring::engine(context, answerer.agent, Arc::clone(&store));
@@ -51,9 +55,9 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
             conversation,
             pick,
             project,
-            settings: settings(context),
+            settings: settings(context, ground),
             transfer: Arc::new(transfer::Files::new(context, Arc::clone(&store))),
-            configuration: Arc::new(configuration::Files::new(context, store)),
+            configuration: Arc::new(configuration::Files::new(context, store, ground)),
             plugins: Arc::new(NoPlugins),
         };
         hfs_tui::run(parts).await.map_err(Failure::from)
@@ -67,34 +71,60 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// How the app looks and behaves, from the settings and the terminal's own variables.
-fn settings(context: &Context) -> AppSettings {
-    let text = |name: &str| match Key::find(name).and_then(|key| context.config.get(key)) {
-        Some(Setting { value: Value::Text(text), .. }) => text.clone(),
-        _ => String::new(),
-    };
+fn text<'a>(context: &'a Context, name: &str) -> &'a str {
+    match Key::find(name).and_then(|key| context.config.get(key)) {
+        Some(Setting { value: Value::Text(text), .. }) => text,
+        _ => "",
+    }
+}
+
+/// How the app looks and behaves, from the settings and the terminal's own variables. `actual` is the ground
+/// that the terminal has.
+fn settings(context: &Context, actual: Ground) -> AppSettings {
+    let text = |name| text(context, name);
     let variable = |name: &str| context.environment.get(name).filter(|value| !value.is_empty());
     AppSettings {
-        ground: ground(variable("COLORFGBG")),
+        ground: match text("theme") {
+            "dark" => Ground::Dark,
+            "light" => Ground::Light,
+            _ => actual,
+        },
         depth: depth(&context.settings.color, variable("NO_COLOR"), variable("COLORTERM"), variable("TERM")),
-        keys: match text("keybinding_mode").as_str() {
+        keys: match text("keybinding_mode") {
             "vim" => KeyMode::Vim,
             "emacs" => KeyMode::Emacs,
             _ => KeyMode::Standard,
         },
+        mouse: text("mouse") != "off",
         output: if context.settings.verbose_output { OutputMode::Verbose } else { OutputMode::Compact },
         editor: variable("VISUAL").or_else(|| variable("EDITOR")).map(str::to_owned),
         ..AppSettings::default()
     }
 }
 
-/// The terminal's background as some terminals tell it: `foreground;background`, in numbers of the palette.
-fn ground(colours: Option<&str>) -> Ground {
-    let background =
-        colours.and_then(|colours| colours.rsplit(';').next()).and_then(|last| last.parse().ok());
-    match background {
-        Some(7 | 9..=15_u8) => Ground::Light,
-        _ => Ground::Dark,
+/// The terminal's background: as its variable says, or else as it answers. It must be asked before the app reads
+/// keys from it, and is not where the answer would change nothing.
+fn actual_ground(context: &Context) -> Ground {
+    /// A terminal on the other side of the world answers in this time; one that never does costs no more.
+    const PATIENCE: Duration = Duration::from_millis(250);
+    let said = told_ground(context.environment.get("COLORFGBG").unwrap_or_default());
+    let matters = text(context, "theme") == "auto" && settings(context, Ground::Dark).depth != Depth::None;
+    if said.is_some() || !matters || !stdin().is_terminal() || !stdout().is_terminal() {
+        return said.unwrap_or_default();
+    }
+    let mut options = QueryOptions::default();
+    options.timeout = PATIENCE;
+    match background_color(options) {
+        Ok(color) if color.perceived_lightness() > 0.5 => Ground::Light,
+        Ok(_) | Err(_) => Ground::Dark,
+    }
+}
+
+/// The background as some terminals tell it in a variable: `foreground;background`, in numbers of the palette.
+fn told_ground(colours: &str) -> Option<Ground> {
+    match colours.rsplit(';').next()?.parse().ok()? {
+        7 | 9..=15_u8 => Some(Ground::Light),
+        _ => Some(Ground::Dark),
     }
 }
 
@@ -123,7 +153,8 @@ mod tests {
         assert_eq!(depth("auto", None, None, Some("screen-256color")), Depth::Indexed);
         assert_eq!(depth("auto", None, None, Some("linux")), Depth::Sixteen);
         assert_eq!(depth("auto", None, None, Some("dumb")), Depth::None);
-        assert_eq!((ground(Some("0;15")), ground(Some("15;default;0"))), (Ground::Light, Ground::Dark));
-        assert_eq!((ground(None), ground(Some("x"))), (Ground::Dark, Ground::Dark));
+        assert_eq!(told_ground("0;15"), Some(Ground::Light));
+        assert_eq!(told_ground("15;default;0"), Some(Ground::Dark));
+        assert_eq!((told_ground(""), told_ground("x")), (None, None));
     }
 }

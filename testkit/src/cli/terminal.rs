@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use pty_process::Size;
 use pty_process::blocking::Pty;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 pub use vt100::Screen;
 
 use super::keys::Key;
@@ -36,7 +38,10 @@ struct Display {
 
 /// What the terminal has to answer: programs ask where the cursor is, and what kind of terminal this is.
 #[derive(Default)]
-struct Answers(Vec<u8>);
+struct Answers {
+    given: Vec<u8>,
+    is_light: bool,
+}
 
 impl vt100::Callbacks for Answers {
     fn unhandled_csi(
@@ -50,17 +55,29 @@ impl vt100::Callbacks for Answers {
         match (intermediate, params, letter) {
             (None, [[6]], 'n') => {
                 let (row, column) = screen.cursor_position();
-                self.0.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
+                self.given.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
             }
             // A VT220 with colours, and nothing newer.
-            (None, _, 'c') => self.0.extend(b"\x1b[?62;22c"),
+            (None, _, 'c') => self.given.extend(b"\x1b[?62;22c"),
             _ => {}
+        }
+    }
+
+    fn unhandled_osc(&mut self, _screen: &mut Screen, params: &[&[u8]]) {
+        // Many terminals keep the colour of their ground to themselves.
+        if self.is_light && params == [b"11".as_slice(), b"?"] {
+            self.given.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
         }
     }
 }
 
 impl Terminal {
-    pub(super) fn start(command: Command, rows: u16, columns: u16, patience: Duration) -> Self {
+    pub(super) fn start(
+        command: Command,
+        (rows, columns): (u16, u16),
+        is_light: bool,
+        patience: Duration,
+    ) -> Self {
         let shown = shown(&command);
         let fail = |what: &str, error: pty_process::Error| -> ! { panic!("{what} for {shown}: {error}") };
         let (pty, pts) = pty_process::blocking::open().unwrap_or_else(|error| fail("open a terminal", error));
@@ -69,7 +86,8 @@ impl Terminal {
             .spawn(pts)
             .unwrap_or_else(|error| fail("start a process", error));
         let (rows, columns) = sides(rows, columns);
-        let parser = vt100::Parser::new_with_callbacks(rows, columns, 0, Answers::default());
+        let parser =
+            vt100::Parser::new_with_callbacks(rows, columns, 0, Answers { given: Vec::new(), is_light });
         let display = Mutex::new(Display { parser, has_ended: false });
         let terminal = Self {
             command: shown,
@@ -96,7 +114,7 @@ impl Terminal {
                     _ => display.has_ended = true,
                 }
                 let has_ended = display.has_ended;
-                let answers = std::mem::take(&mut display.parser.callbacks_mut().0);
+                let answers = std::mem::take(&mut display.parser.callbacks_mut().given);
                 drop(display);
                 shared.news.notify_all();
                 if has_ended {
@@ -177,14 +195,44 @@ impl Terminal {
         screen
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the program to end, as the system does when it shuts down.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
+        // One that has just ended needs no signal.
+        kill_process(pid, Signal::TERM).ok();
+    }
+
+    /// Whether the terminal is as a shell wants it: it collects lines and echoes them.
+    #[must_use]
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&*self.pty).expect("a terminal has modes").local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    /// Waits for the program to end, and gives what is on the screen then.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    #[track_caller]
+    pub fn wait_for_end(&self) -> Screen {
+        let has_ended = self.wait(|display| display.has_ended);
+        assert!(has_ended, "{} goes on, its screen is\n{}", self.command, self.picture());
+        self.screen()
+    }
+
     /// Waits for the program to end.
     ///
     /// # Panics
     /// When it takes too long.
     #[track_caller]
     pub fn wait_for_exit(mut self) -> ExitStatus {
-        let has_ended = self.wait(|display| display.has_ended);
-        assert!(has_ended, "{} goes on, its screen is\n{}", self.command, self.picture());
+        self.wait_for_end();
         self.child.wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.command))
     }
 
@@ -275,6 +323,27 @@ mod tests {
         terminal.wait_for("ready");
         terminal.resize(10, 44);
         terminal.wait_for("10 44");
+    }
+
+    #[test]
+    fn a_program_that_leaves_the_terminal_raw_is_found_out() {
+        let hfs = Hfs::new("/bin/sh");
+        let tidy = sh(&hfs, "stty raw -echo; stty sane; echo over");
+        assert!(tidy.wait_for_end().contents().contains("over") && tidy.is_cooked());
+        let untidy = sh(&hfs, "stty raw -echo; echo over");
+        untidy.wait_for_end();
+        assert!(!untidy.is_cooked());
+    }
+
+    #[test]
+    fn a_program_that_is_asked_to_end_may_say_its_last_words() {
+        let hfs = Hfs::new("/bin/sh");
+        let terminal =
+            sh(&hfs, "trap 'echo last words; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
+        terminal.wait_for("ready");
+        terminal.terminate();
+        terminal.wait_for("last words");
+        assert_eq!(terminal.wait_for_exit().code(), Some(3));
     }
 
     #[test]

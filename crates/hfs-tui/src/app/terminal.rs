@@ -17,7 +17,7 @@ use crossterm::terminal::{
     disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{cursor, execute, queue};
-use ratatui::backend::{Backend, CrosstermBackend};
+use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::{Frame, Terminal};
 
@@ -97,6 +97,18 @@ impl Screen {
         take(self.mouse).map_err(failed("take over"))
     }
 
+    /// Sees the mouse from now on, or leaves it to the terminal.
+    ///
+    /// # Errors
+    /// When it does not go along.
+    pub fn set_mouse(&mut self, mouse: bool) -> Result<(), TuiError> {
+        if std::mem::replace(&mut self.mouse, mouse) == mouse {
+            return Ok(());
+        }
+        let sequence = if mouse { MOUSE_ON } else { MOUSE_OFF };
+        execute!(self.terminal.backend_mut(), Print(sequence)).map_err(failed("write to"))
+    }
+
     /// Its size.
     ///
     /// # Errors
@@ -111,7 +123,10 @@ impl Screen {
     /// # Errors
     /// When it does not go along.
     pub fn clear(&mut self) -> Result<(), TuiError> {
-        self.terminal.clear().map_err(failed("clear"))
+        // Not what the library offers: that first asks where the cursor is, and the answer goes to whoever reads keys.
+        self.terminal.backend_mut().clear_region(ClearType::All).map_err(failed("clear"))?;
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     /// Draws a picture, and returns it when it is to be kept.

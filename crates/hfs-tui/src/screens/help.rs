@@ -13,8 +13,8 @@ use crate::look::Look;
 use crate::parts::PluginView;
 use crate::text::{clip, one_line};
 
-const KEYS: [(&str, &str); 19] = [
-    ("Enter", "send"),
+const KEYS: [(&str, &str); 20] = [
+    ("Enter", "send; during a reply, send after it"),
     ("Alt+Enter, Ctrl+J", "a new line"),
     ("Ctrl+G", "write in your editor"),
     ("↑ ↓", "what you said before"),
@@ -27,12 +27,13 @@ const KEYS: [(&str, &str); 19] = [
     ("Ctrl+Home Ctrl+End", "oldest shown, newest"),
     ("Alt+↑ Alt+↓", "choose a message"),
     ("  then Enter", "fold or unfold it"),
+    ("  then Tab", "one tool after the other"),
     ("  then c", "copy it"),
     ("  then f", "fork behind it"),
     ("Ctrl+O", "fold or unfold everything"),
     ("Ctrl+P", "every command"),
     ("F2", "sidebar"),
-    ("drag", "mark and copy"),
+    ("click, drag", "fold a tool; mark and copy"),
 ];
 
 const VIM: [(&str, &str); 3] = [

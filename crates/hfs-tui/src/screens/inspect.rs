@@ -16,7 +16,7 @@ use crate::look::Look;
 use crate::message::Answer;
 use crate::parts::Tone;
 
-pub use pages::{duration, status_mark};
+pub use pages::{decision_word, duration, status_mark};
 
 /// What of a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

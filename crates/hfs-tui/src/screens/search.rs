@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use hfs_core::{Role, SearchHit, SearchQuery, SearchResults, SessionId};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 
 use super::list::Picked;
 use super::{Act, Context};
@@ -17,7 +17,7 @@ use crate::look::Look;
 use crate::message::{Answer, Timer};
 use crate::modal::field;
 use crate::parts::Tone;
-use crate::text::{Piece, clip, one_line, wrap};
+use crate::text::{Piece, cells, clip, end_of, one_line};
 
 /// Hits asked for.
 const LIMIT: u32 = 100;
@@ -205,7 +205,24 @@ fn hit_view(buffer: &mut Buffer, area: Rect, look: &Look, hit: &SearchHit, selec
         &Line::styled(name, style(theme.title())),
     );
     let snippet = Rect { x: area.x + 2, y: area.y + 1, width: area.width.saturating_sub(2), height: 1 };
-    canvas::lines(buffer, snippet, wrap(&snippet_pieces(hit, look), usize::from(snippet.width)));
+    let mut pieces = snippet_pieces(hit, look);
+    show_found(&mut pieces, usize::from(snippet.width), look);
+    let spans = pieces.into_iter().map(|piece| Span::styled(piece.text, piece.style));
+    canvas::line(buffer, snippet, &Line::from(spans.collect::<Vec<_>>()));
+}
+
+/// Leaves out so much of the beginning that what was found is on the row.
+fn show_found(pieces: &mut [Piece], width: usize, look: &Look) {
+    let is_found = |piece: &Piece| piece.style == look.theme.found;
+    let Some(first) = pieces.iter().position(is_found) else { return };
+    let Some((before, [found, ..])) = pieces.split_at_mut_checked(first) else { return };
+    let [lead] = before else { return };
+    let room = width.saturating_sub(cells(&found.text));
+    if cells(&lead.text) > room {
+        // A third of the row is enough to see what it is about.
+        let keep = room.min(width / 3).saturating_sub(1);
+        lead.text = format!("…{}", end_of(&lead.text, keep));
+    }
 }
 
 /// The snippet with what was found marked.

@@ -263,7 +263,14 @@ impl Sessions {
         let empty = match (&self.failure, self.loading, rows.is_empty()) {
             (Some(failure), _, _) => Some((one_line(failure), theme.bad)),
             (None, true, true) => Some(("loading ...".to_owned(), theme.dim)),
-            (None, false, true) if self.query.is_empty() => Some(("no sessions here".to_owned(), theme.dim)),
+            (None, false, true) if self.query.is_empty() => {
+                let text = match self.scope {
+                    Scope::Project => "no sessions of this project yet; Tab shows those of all projects",
+                    Scope::Everywhere => "no sessions yet",
+                    Scope::Trash => "the trash is empty",
+                };
+                Some((text.to_owned(), theme.dim))
+            }
             (None, false, true) => Some(("no name fits; / looks into what was said".to_owned(), theme.dim)),
             _ => None,
         };

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+const BLACK_FLAG: char = '\u{1F3F4}';
 /// How many columns a tabulator is shown as.
 const TAB: &str = "    ";
 
@@ -17,8 +18,12 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     }
     let mut safe = String::with_capacity(text.len() + 16);
     let mut rest = text.chars().peekable();
+    let mut in_flag = false;
     while let Some(c) = rest.next() {
+        // The flags of England, Scotland and Wales are spelt in letters that are invisible elsewhere.
+        in_flag = c == BLACK_FLAG || (in_flag && is_tag(c));
         match c {
+            c if in_flag => safe.push(c),
             '\n' => safe.push('\n'),
             '\t' => safe.push_str(TAB),
             '\r' if rest.peek() == Some(&'\n') => {}
@@ -43,7 +48,17 @@ pub fn one_line(text: &str) -> String {
 }
 
 fn needs_care(c: char) -> bool {
-    c.is_control() || is_reordering(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{FEFF}')
+    c.is_control() || is_reordering(c) || is_hidden(c) || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Characters that nobody sees and no script needs: they make equal what is not, or hide whole sentences. The
+/// joiners stay, which some scripts and emoji are written with.
+const fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}') || is_tag(c)
+}
+
+const fn is_tag(c: char) -> bool {
+    matches!(c, '\u{E0000}'..='\u{E007F}')
 }
 
 /// Characters that make later ones appear elsewhere than they are.
@@ -75,10 +90,13 @@ mod tests {
         assert_eq!(shown("a\x1b[31mred\x1b]52;c;AAAA\x07"), "a␛[31mred␛]52;c;AAAA␇");
         assert_eq!(shown("\u{9b}31m"), "<U+009B>31m");
         assert_eq!(shown("user\u{202e}drowssap"), "user<U+202E>drowssap");
+        assert_eq!(shown("pay\u{200b}pal\u{e0041}"), "pay<U+200B>pal<U+E0041>");
     }
 
     #[test]
     fn ordinary_text_is_left_as_it_is() {
+        let wales = "🏴\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}";
+        assert_eq!(shown(wales), wales);
         for text in ["日本語 👩‍👩‍👧 e\u{301} שלום", "two\nlines", ""] {
             assert!(matches!(shown(text), Cow::Borrowed(same) if same == text));
         }

@@ -49,6 +49,21 @@ pub fn clip(text: &str, width: usize) -> String {
     kept
 }
 
+/// The end of `text`, as much of it as fits into `width` cells.
+#[must_use]
+pub fn end_of(text: &str, width: usize) -> &str {
+    let mut used = 0;
+    let mut start = text.len();
+    for (at, grapheme) in text.grapheme_indices(true).rev() {
+        used += cells(grapheme);
+        if used > width {
+            break;
+        }
+        start = at;
+    }
+    text.get(start..).unwrap_or_default()
+}
+
 struct Glyph<'a> {
     text: &'a str,
     style: Style,

@@ -1,6 +1,7 @@
 //! One message as rows of the screen.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hfs_core::{Message, MessageStatus, Part, Role, Timestamp};
@@ -26,8 +27,9 @@ const INDENT: &str = "  ";
 pub struct Item {
     /// The message.
     pub message: Arc<Message>,
-    /// Whether a person folded or unfolded it.
+    /// Whether a person folded or unfolded all of it, and since then some of its folds.
     unfolded: Option<bool>,
+    folds: BTreeMap<usize, bool>,
     laid_out: RefCell<Option<LaidOut>>,
 }
 
@@ -37,17 +39,42 @@ struct LaidOut {
     epoch: u64,
     joined: bool,
     lines: Lines,
+    handles: Arc<[usize]>,
 }
 
 impl Item {
     pub fn new(message: Arc<Message>) -> Self {
-        Self { message, unfolded: None, laid_out: RefCell::new(None) }
+        Self { message, unfolded: None, folds: BTreeMap::new(), laid_out: RefCell::new(None) }
     }
 
-    /// Folds it if it is unfolded, and the other way round.
-    pub fn toggle(&mut self) {
-        self.unfolded = Some(!self.unfolded.unwrap_or(false));
+    /// How many folds it has: its thinking, its tools' calls and results.
+    pub fn folds(&self) -> usize {
+        self.message.parts.iter().filter(|part| is_fold(part)).count()
+    }
+
+    /// Folds all of it if it is unfolded, and the other way round. `usual` is how it is while nobody has.
+    pub fn toggle(&mut self, usual: bool) {
+        let is_open = |fold| self.is_unfolded(fold, usual);
+        let any_open = (0..self.folds()).any(is_open);
+        self.unfolded = Some(!any_open);
+        self.folds.clear();
         self.laid_out.replace(None);
+    }
+
+    /// The same for one of its folds.
+    pub fn toggle_fold(&mut self, fold: usize, usual: bool) {
+        let open = self.is_unfolded(fold, usual);
+        self.folds.insert(fold, !open);
+        self.laid_out.replace(None);
+    }
+
+    fn is_unfolded(&self, fold: usize, usual: bool) -> bool {
+        self.folds.get(&fold).copied().or(self.unfolded).unwrap_or(usual)
+    }
+
+    /// Which of its rows are the handles of its folds, as it was laid out last.
+    pub fn handles(&self) -> Arc<[usize]> {
+        self.laid_out.borrow().as_ref().map(|done| Arc::clone(&done.handles)).unwrap_or_default()
     }
 
     /// Its rows. `before` is the message above it: a tool's result stands directly under its call.
@@ -59,15 +86,36 @@ impl Item {
         {
             return Arc::clone(&done.lines);
         }
-        let unfolded = self.unfolded.unwrap_or(paper.output == OutputMode::Verbose);
-        let lines = Arc::new(message_lines(&self.message, joined, unfolded, paper));
-        let done = LaidOut { width: paper.width, epoch: paper.epoch, joined, lines: Arc::clone(&lines) };
+        let is_unfolded = |fold| self.is_unfolded(fold, paper.output == OutputMode::Verbose);
+        let (lines, handles) = message_lines(&self.message, joined, is_unfolded, paper);
+        let lines = Arc::new(lines);
+        let done = LaidOut {
+            width: paper.width,
+            epoch: paper.epoch,
+            joined,
+            lines: Arc::clone(&lines),
+            handles: handles.into(),
+        };
         self.laid_out.replace(Some(done));
         lines
     }
 }
 
-fn message_lines(message: &Message, joined: bool, unfolded: bool, paper: Paper<'_>) -> Vec<Line<'static>> {
+/// Whether a part is shown as a handle that opens.
+const fn is_fold(part: &Part) -> bool {
+    matches!(
+        part,
+        Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. }
+    )
+}
+
+/// The rows of a message, and which of them are the handles of its folds.
+fn message_lines(
+    message: &Message,
+    joined: bool,
+    is_unfolded: impl Fn(usize) -> bool,
+    paper: Paper<'_>,
+) -> (Vec<Line<'static>>, Vec<usize>) {
     let theme = paper.ink.theme;
     let mut lines = Vec::new();
     if !joined {
@@ -81,32 +129,35 @@ fn message_lines(message: &Message, joined: bool, unfolded: bool, paper: Paper<'
         lines.push(header(message, paper));
     }
     let width = paper.width.saturating_sub(cells(INDENT));
-    let mut push = |content: Vec<Line<'static>>| {
-        for line in content {
-            let mut spans = vec![mark.clone()];
-            spans.extend(line.spans);
-            lines.push(Line::from(spans));
-        }
+    let marked = |line: Line<'static>| {
+        let mut spans = vec![mark.clone()];
+        spans.extend(line.spans);
+        Line::from(spans)
     };
+    let mut handles = Vec::new();
     for part in &message.parts {
-        match (part, message.role) {
+        let content = match (part, message.role) {
             // What a person typed is shown as typed.
-            (Part::Text { text }, Role::User) => push(wrap_plain(&shown(text), theme.text, width)),
-            (Part::Text { text }, Role::System) => push(wrap_plain(&shown(text), theme.dim, width)),
-            (Part::Text { text }, _) => push(markdown(text, width, paper.ink)),
-            (part, _) => push(part_lines(part, unfolded, width, paper)),
+            (Part::Text { text }, Role::User) => wrap_plain(&shown(text), theme.text, width),
+            (Part::Text { text }, Role::System) => wrap_plain(&shown(text), theme.dim, width),
+            (Part::Text { text }, _) => markdown(text, width, paper.ink),
+            (part, _) => part_lines(part, is_unfolded(handles.len()), width, paper),
+        };
+        if is_fold(part) {
+            handles.push(lines.len());
         }
+        lines.extend(content.into_iter().map(marked));
     }
     if message.status != MessageStatus::Complete {
-        push(wrap_plain(&ending(message), theme.warn, width));
+        lines.extend(wrap_plain(&ending(message), theme.warn, width).into_iter().map(marked));
     }
     if paper.output == OutputMode::Verbose
         && let Some(usage) = message.usage
     {
         let text = format!("{} in · {} out", count(usage.prompt_tokens), count(usage.completion_tokens));
-        push(wrap_plain(&text, theme.dim, width));
+        lines.extend(wrap_plain(&text, theme.dim, width).into_iter().map(marked));
     }
-    lines
+    (lines, handles)
 }
 
 /// What the user said and is not durable yet.

@@ -239,8 +239,15 @@ impl Model {
                 effects
             }
             Changed::Trashed { session } => self.trashed(session),
-            Changed::Restored => {
+            Changed::Restored { session } => {
                 let mut effects = self.say(Tone::Good, "brought back");
+                // Whoever takes a deletion back in the chat wants to go on there.
+                if self.deleted.take() == Some(session)
+                    && matches!(self.screen, Screen::Chat)
+                    && self.is_untouched()
+                {
+                    effects.push(Effect::Open { session, branch: None, at: None });
+                }
                 effects.extend(self.reload_sessions());
                 effects
             }
@@ -290,8 +297,9 @@ impl Model {
             list.deleted(session);
             self.say(Tone::Good, "deleted; Ctrl+U brings it back, and so does the trash (Tab)")
         } else {
-            self.say(Tone::Good, "deleted; the trash brings it back (Ctrl+S, then Tab)")
+            self.say(Tone::Good, "deleted; /undo brings it back, and so does the trash (Ctrl+S, then Tab)")
         };
+        self.deleted = Some(session);
         if self.chat.conversation.session() == Some(session) {
             let screen = std::mem::take(&mut self.screen);
             effects.extend(self.new_conversation());
@@ -353,7 +361,11 @@ impl Model {
     }
 
     fn config_set(&mut self, applied: ConfigApplied) -> Vec<Effect> {
-        if let Some(settings) = applied.settings {
+        if let Some(mut settings) = applied.settings {
+            // What a key has folded or unfolded stays so, unless it is this that was set.
+            if applied.key != "output_mode" {
+                settings.output = self.look.settings.output;
+            }
             self.look.change(settings);
         }
         if let Some(agent) = applied.agent {

@@ -163,7 +163,10 @@ impl Model {
             return self.run_command(&text);
         }
         if self.chat.is_busy() {
-            return self.say(Tone::Warn, "still replying: Esc stops it; your text stays here until then");
+            let text = self.chat.input.take();
+            self.remember(text.clone());
+            self.chat.queue.push_back(text);
+            return Vec::new();
         }
         let text = self.chat.input.take();
         self.remember(text.clone());
@@ -205,6 +208,15 @@ impl Model {
     }
 
     fn history(&mut self, older: bool) -> Vec<Effect> {
+        // What is still to be sent is nearer than what was.
+        if older
+            && self.chat.input.is_empty()
+            && let Some(text) = self.chat.queue.pop_back()
+        {
+            self.chat.input.set(&text);
+            self.chat.completion = None;
+            return Vec::new();
+        }
         let effects = self.load_history();
         let history = &mut self.chat.history;
         let next = match (history.at, older) {
@@ -278,7 +290,14 @@ impl Model {
         match key.code {
             KeyCode::Esc => self.chat.transcript.unselect(),
             KeyCode::Enter | KeyCode::Char(' ') if self.chat.input.is_empty() => {
-                self.chat.transcript.toggle_selected();
+                let usual = self.look.settings.output == OutputMode::Verbose;
+                self.chat.transcript.toggle_selected(usual);
+            }
+            KeyCode::Tab if self.chat.input.is_empty() => {
+                let area = self.areas().transcript;
+                let (width, height) = (usize::from(area.width), usize::from(area.height));
+                let tail = self.chat.tail(&self.look, width);
+                self.chat.transcript.next_fold(self.look.paper(width), &tail, height);
             }
             KeyCode::Up if self.chat.input.is_empty() => return Some(self.select(false)),
             KeyCode::Down if self.chat.input.is_empty() => return Some(self.select(true)),
@@ -301,6 +320,24 @@ impl Model {
             _ => return None,
         }
         Some(Vec::new())
+    }
+
+    /// A click opens and closes the fold whose handle it meets.
+    pub(super) fn click(&mut self, (x, y): (u16, u16)) {
+        let area = self.areas().transcript;
+        let is_chat = self.modals.is_empty() && matches!(self.screen, crate::screens::Screen::Chat);
+        if !is_chat || !area.contains((x, y).into()) {
+            return;
+        }
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let tail = self.chat.tail(&self.look, width);
+        let rows = self.chat.transcript.rows(self.look.paper(width), &tail, height);
+        if let Some(row) = rows.get(usize::from(y - area.y))
+            && let Some(fold) = row.handle
+        {
+            let usual = self.look.settings.output == OutputMode::Verbose;
+            self.chat.transcript.toggle_fold(row.seq, fold, usual);
+        }
     }
 
     pub(super) fn scroll(&mut self, rows: isize) {

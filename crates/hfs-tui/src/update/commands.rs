@@ -105,6 +105,9 @@ impl Model {
         let (Some(session), Some(branch)) =
             (self.chat.conversation.session(), self.chat.conversation.branch())
         else {
+            if let (Command::Undo, Some(deleted)) = (command, self.deleted) {
+                return vec![Effect::Change(Change::Restore(deleted))];
+            }
             return self.say(Tone::Dim, "nothing was said yet");
         };
         let name = self.chat.name.clone().unwrap_or_default();

@@ -137,16 +137,35 @@ impl Model {
     ) -> Vec<Effect> {
         let before = std::mem::replace(&mut self.chat.conversation, conversation);
         let exchange = self.chat.exchange.take();
+        let is_whole = matches!(&outcome, Ok(done) if done.failure.is_none());
+        if !is_whole {
+            self.take_back_queue();
+        }
         let mut effects = match outcome {
             Ok(done) => self.exchange_done(done),
             Err(error) => self.exchange_failed(error, before, exchange),
         };
+        if let Some(text) = self.chat.queue.pop_front() {
+            effects.extend(self.send(text));
+        }
         effects.extend(self.with_screen(|screen, _| match screen {
             Screen::Inspect(inspect) => inspect.reload(),
             Screen::Timeline(timeline) => timeline.reload(),
             _ => Vec::new(),
         }));
         effects
+    }
+
+    /// What was to be said next goes back to the input: after a reply that did not come whole, it may not be
+    /// what one wants to say any more.
+    fn take_back_queue(&mut self) {
+        if self.chat.queue.is_empty() {
+            return;
+        }
+        let mut texts: Vec<String> = self.chat.queue.drain(..).collect();
+        texts.extend(Some(self.chat.input.take()).filter(|draft| !draft.is_empty()));
+        self.chat.input.set(&texts.join("\n\n"));
+        self.chat.completion = None;
     }
 
     fn exchange_done(&mut self, done: Exchange) -> Vec<Effect> {
@@ -181,10 +200,9 @@ impl Model {
         // What was not sent goes back to where it can be sent from; nobody has to type it again.
         if let Some(text) = &unsent {
             let draft = self.chat.input.take();
-            self.chat.input.set(if draft.is_empty() { text } else { &draft });
-            if !draft.is_empty() {
-                self.remember(text.clone());
-            }
+            let both = if draft.is_empty() { text.clone() } else { format!("{text}\n\n{draft}") };
+            self.chat.input.set(&both);
+            self.chat.completion = None;
             self.chat.save = if self.chat.conversation.session().is_some() {
                 SaveState::Saved
             } else {

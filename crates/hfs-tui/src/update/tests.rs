@@ -88,18 +88,153 @@ fn the_first_message_of_a_conversation_gives_it_its_place() {
 }
 
 #[test]
-fn while_a_reply_is_on_its_way_nothing_else_is_sent_and_the_text_stays() {
+fn while_a_reply_is_on_its_way_nothing_else_moves_the_conversation() {
     let mut stage = chat();
     stage.say("one");
-    stage.effects.clear();
-    stage.say("two");
-    assert!(!stage.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })));
-    assert_eq!(stage.model.chat.input.text(), "two");
     for command in ["/new", "/undo", "/fork", "/delete"] {
-        stage.model.chat.input.set("");
         stage.say(command);
         assert!(notice(&stage).contains("in progress"), "{command}");
     }
+}
+
+fn sent(stage: &mut Stage) -> Vec<String> {
+    let texts = stage.effects.drain(..).filter_map(|effect| match effect {
+        Effect::Send { text, .. } => Some(text),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn what_is_said_while_a_reply_is_on_its_way_waits_and_is_sent_one_by_one() {
+    let mut stage = chat();
+    stage.say("one");
+    stage.say("two");
+    stage.say("three");
+    assert_eq!(sent(&mut stage), ["one"]);
+    assert!(stage.model.chat.input.is_empty());
+    end(&mut stage, Ok(exchange(None)));
+    assert_eq!(sent(&mut stage), ["two"]);
+    end(&mut stage, Ok(exchange(None)));
+    assert_eq!(sent(&mut stage), ["three"]);
+    end(&mut stage, Ok(exchange(None)));
+    assert_eq!(sent(&mut stage), [""; 0]);
+}
+
+#[test]
+fn after_a_reply_that_did_not_come_whole_what_waited_is_back_in_the_input() {
+    for failure in
+        [AgentError::Cancelled, AgentError::Malformed { provider: "openai".into(), message: "gone".into() }]
+    {
+        let mut stage = chat();
+        stage.say("one");
+        stage.say("two");
+        stage.say("three");
+        stage.tell(Msg::Paste("a draft".into()));
+        stage.effects.clear();
+        end(&mut stage, Ok(exchange(Some(failure))));
+        assert_eq!(sent(&mut stage), [""; 0]);
+        assert_eq!(stage.model.chat.input.text(), "two\n\nthree\n\na draft");
+    }
+}
+
+#[test]
+fn up_takes_back_what_waits_before_it_goes_into_history() {
+    let mut stage = chat();
+    stage.say("one");
+    stage.say("two");
+    stage.say("three");
+    stage.press(KeyCode::Up, NONE);
+    assert_eq!(stage.model.chat.input.text(), "three");
+    assert_eq!(stage.model.chat.queue, ["two"]);
+}
+
+#[test]
+fn a_message_that_met_a_conflict_keeps_what_was_written_behind_it() {
+    let mut stage = chat();
+    stage.say("mine");
+    stage.tell(Msg::Paste("a draft".into()));
+    let place = |head| Position { branch: BranchId::generate(), head };
+    let source = StoreError::Moved { expected: place(7), found: place(9) };
+    end(&mut stage, Err(SendError::NotSaved { text: "mine".into(), source }));
+    assert_eq!(stage.model.chat.input.text(), "mine\n\na draft");
+    stage.press(KeyCode::Char('f'), NONE);
+    assert!(matches!(stage.effects.last(), Some(Effect::SendOnFork { text, .. }) if text == "mine"));
+    assert_eq!(stage.model.chat.input.text(), "a draft");
+}
+
+#[test]
+fn a_deleted_session_comes_back_with_undo_and_is_open_again() {
+    let mut stage = chat();
+    let session = stage.model.chat.conversation.session().unwrap();
+    stage.say("/delete");
+    stage.press(KeyCode::Enter, NONE);
+    assert!(stage.effects.contains(&Effect::Change(Change::Trash(session))));
+    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Trashed { session }))));
+    assert_eq!(stage.model.chat.conversation.session(), None);
+    assert!(notice(&stage).contains("/undo"));
+    stage.say("/undo");
+    assert!(stage.effects.contains(&Effect::Change(Change::Restore(session))));
+    stage.effects.clear();
+    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Restored { session }))));
+    assert!(stage.effects.contains(&Effect::Open { session, branch: None, at: None }));
+}
+
+#[test]
+fn a_setting_that_has_nothing_to_do_with_folds_leaves_them() {
+    let mut stage = chat();
+    stage.press(KeyCode::Char('o'), CONTROL);
+    let applied = |key: &str| crate::message::ConfigApplied {
+        key: key.into(),
+        settings: Some(AppSettings::default()),
+        agent: None,
+        note: String::new(),
+    };
+    stage.tell(Msg::ConfigSet(Ok(applied("theme"))));
+    assert_eq!(stage.model.look.settings.output, crate::parts::OutputMode::Verbose);
+    stage.tell(Msg::ConfigSet(Ok(applied("output_mode"))));
+    assert_eq!(stage.model.look.settings.output, crate::parts::OutputMode::Compact);
+}
+
+fn letters(stage: &Stage) -> String {
+    let (picture, _) = stage.picture();
+    picture.content.iter().map(ratatui::buffer::Cell::symbol).collect()
+}
+
+#[test]
+fn one_tool_opens_and_closes_while_the_others_stay_as_they_are() {
+    let mut stage = chat();
+    stage.tell(Msg::Resized(100, 60));
+    // The message with a thought and a call.
+    for _ in 0..6 {
+        stage.press(KeyCode::Up, KeyModifiers::ALT);
+    }
+    assert_eq!(stage.model.chat.transcript.folds(), 2);
+    stage.press(KeyCode::Tab, NONE);
+    stage.press(KeyCode::Tab, NONE);
+    stage.press(KeyCode::Enter, NONE);
+    let open = letters(&stage);
+    assert!(open.contains("\"pattern\"") && !open.contains("Three times three"), "{open}");
+    stage.press(KeyCode::Enter, NONE);
+    assert!(!letters(&stage).contains("\"pattern\""));
+    // Behind the last one are all of them again.
+    stage.press(KeyCode::Tab, NONE);
+    stage.press(KeyCode::Enter, NONE);
+    let open = letters(&stage);
+    assert!(open.contains("\"pattern\"") && open.contains("Three times three"), "{open}");
+}
+
+#[test]
+fn a_click_on_a_handle_opens_what_is_folded_there() {
+    let mut stage = chat();
+    stage.tell(Msg::Resized(100, 60));
+    let (picture, _) = stage.picture();
+    let row = |y: u16| -> String { (0..100).map(|x| picture[(x, y)].symbol()).collect() };
+    let y = (0..60).find(|y| row(*y).contains("▸ grep")).unwrap();
+    for kind in [MouseEventKind::Down(MouseButton::Left), MouseEventKind::Up(MouseButton::Left)] {
+        stage.tell(Msg::Mouse(MouseEvent { kind, column: 8, row: y, modifiers: NONE }));
+    }
+    assert!(letters(&stage).contains("\"pattern\""));
 }
 
 #[test]

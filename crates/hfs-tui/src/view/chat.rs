@@ -50,29 +50,13 @@ fn transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
     for (row, y) in rows.iter().zip(area.top()..area.bottom()) {
         buffer.set_line(area.x, y, &row.line, area.width);
         if transcript.selected() == Some(row.seq) {
+            if row.handle.is_some() && row.handle == transcript.fold() {
+                let width = canvas::as_u16(row.line.width()).min(area.width);
+                buffer.set_style(Rect { x: area.x, y, width, height: 1 }, theme.selected);
+            }
             buffer.set_string(area.x.saturating_sub(1), y, "┃", theme.accent);
         }
     }
-    let foot = canvas::row(area, usize::from(area.height).saturating_sub(1));
-    if let Some(seq) = transcript.selected() {
-        let keys = [("Enter", "fold"), ("c", "copy"), ("f", "fork here"), ("Esc", "done")];
-        let mut line = canvas::hints(&keys, theme, width.saturating_sub(12));
-        line.spans.insert(0, Span::styled(format!(" #{seq} "), theme.title()));
-        overlay(buffer, foot, &line);
-    } else if !transcript.is_following() {
-        overlay(
-            buffer,
-            foot,
-            &Line::from(vec![Span::styled(" ↓ ", theme.accent), Span::styled("Ctrl+End newest ", theme.dim)]),
-        );
-    }
-}
-
-/// A line over the right end of a row.
-fn overlay(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
-    let width = canvas::as_u16(line.width()).min(area.width);
-    Clear.render(Rect { x: area.right() - width, width, ..area }, buffer);
-    canvas::right(buffer, area, line);
 }
 
 fn greeting(model: &Model, buffer: &mut Buffer, area: Rect) {
@@ -143,9 +127,33 @@ pub fn strip_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         keys.spans.insert(0, Span::raw("  "));
         lines.push(keys);
     }
+    lines.extend(queue_lines(model, width));
     if !lines.is_empty() {
         lines.insert(0, Line::default());
     }
+    lines
+}
+
+/// What is to be said next.
+fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
+    const ROWS: usize = 3;
+    let theme = &model.look.theme;
+    let queue = &model.chat.queue;
+    let row = |text: &String| {
+        Line::from(vec![
+            Span::styled("↳ ", theme.accent),
+            Span::styled(clip(&one_line(text), width.saturating_sub(2)), theme.dim),
+        ])
+    };
+    let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
+    let says = match queue.len() {
+        0 => return lines,
+        1..=ROWS => "sent after this reply".to_owned(),
+        more => format!("and {} more, sent after this reply one by one", more - ROWS),
+    };
+    let mut foot = Line::styled(format!("  {says}  "), theme.dim);
+    foot.spans.extend(canvas::hints(&[("Up", "takes the last one back")], theme, width).spans);
+    lines.push(foot);
     lines
 }
 
@@ -233,6 +241,18 @@ fn running(model: &Model) -> String {
 fn input_hints(model: &Model, width: usize) -> Line<'static> {
     let theme = &model.look.theme;
     let text = model.chat.input.text();
+    let transcript = &model.chat.transcript;
+    if let Some(seq) = transcript.selected() {
+        let mut keys = vec![("c", "copy"), ("f", "fork"), ("Esc", "done")];
+        match transcript.folds() {
+            0 => {}
+            1 => keys.insert(0, ("Enter", "fold")),
+            _ => keys.splice(0..0, [("Enter", "fold"), ("Tab", "next")]).for_each(drop),
+        }
+        let mut line = canvas::hints(&keys, theme, width.saturating_sub(8));
+        line.spans.insert(0, Span::styled(format!("message {seq}  "), theme.title()));
+        return line;
+    }
     if text.contains('\n') || cells(text) > width {
         return canvas::hints(
             &[("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")],
@@ -240,7 +260,10 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
             width,
         );
     }
-    if text.is_empty() && !model.chat.transcript.is_empty() {
+    if !transcript.is_following() {
+        return canvas::hints(&[("Ctrl+End", "newest")], theme, width);
+    }
+    if text.is_empty() && !transcript.is_empty() {
         return canvas::hints(&[("/", "commands"), ("Esc Esc", "rewind"), ("F1", "help")], theme, width);
     }
     Line::default()

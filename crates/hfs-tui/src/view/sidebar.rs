@@ -1,6 +1,6 @@
 //! The agents of the newest run, and what plugins show beside the conversation.
 
-use hfs_core::{AgentNode, RunSnapshot, SectionStatus};
+use hfs_core::{AgentNode, RunSnapshot, Section, SectionStatus};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -9,7 +9,7 @@ use super::widgets;
 use crate::canvas;
 use crate::model::Model;
 use crate::parts::Slot;
-use crate::screens::inspect::{duration, status_mark};
+use crate::screens::inspect::{decision_word, duration, status_mark};
 use crate::text::{cells, clip, one_line};
 use crate::theme::Theme;
 use crate::transcript::token_count;
@@ -45,8 +45,12 @@ fn run_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(vec![
             Span::styled(name, theme.text),
             Span::styled(format!("  {preset}"), theme.dim),
-            Span::styled(if triad.lost.is_empty() { "" } else { " degraded" }, theme.warn),
         ]));
+        if !triad.lost.is_empty() {
+            let lost = triad.lost.iter().map(|lost| of_triad(lost, &triad.triad_id));
+            let text = format!("! degraded: goes on without {}", lost.collect::<Vec<_>>().join(", "));
+            lines.extend(crate::text::wrap_plain(&text, theme.warn, width));
+        }
         for (index, agent) in triad.agents.iter().enumerate() {
             let rail = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
             lines.push(agent_line(agent, rail, width, theme));
@@ -120,6 +124,24 @@ fn negotiation_lines(run: &RunSnapshot, width: usize, theme: &Theme) -> Vec<Line
             Span::styled(clip(&name, width.saturating_sub(5)), theme.text),
             Span::styled(arbiter, theme.warn),
         ]));
+        lines.extend(decision_lines(section, width, theme));
     }
     lines
+}
+
+/// What the claimants of a section that is contested at this moment have decided.
+fn decision_lines(section: &Section, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let contest = section.contests.last().filter(|_| section.status == SectionStatus::Contested);
+    let Some(contest) = contest else { return Vec::new() };
+    let decided = contest.claimants.iter().map(|claimant| {
+        let word = contest.decisions.get(claimant).map_or("considers", |decision| decision_word(*decision));
+        format!("  {} {word}", one_line(claimant))
+    });
+    decided.map(|text| Line::styled(clip(&text, width), theme.dim)).collect()
+}
+
+/// An agent's name without that of its triad, which stands above it.
+fn of_triad(agent: &str, triad: &str) -> String {
+    let rest = agent.strip_prefix(triad).map(|rest| rest.trim_start_matches(['.', '/', ':', '-']));
+    one_line(rest.filter(|rest| !rest.is_empty()).unwrap_or(agent))
 }

@@ -86,6 +86,22 @@ pub static KEYS: &[Key] = &[
         about: "when output is coloured",
     },
     Key {
+        name: "theme",
+        kind: Kind::Choice(&["auto", "dark", "light"]),
+        default: Some("auto"),
+        variable: "HFS_THEME",
+        project: ProjectMay::Set,
+        about: "the terminal's background, for the app's colours; auto asks the terminal at the start",
+    },
+    Key {
+        name: "mouse",
+        kind: Kind::Choice(&["on", "off"]),
+        default: Some("on"),
+        variable: "HFS_MOUSE",
+        project: ProjectMay::Set,
+        about: "on: the app scrolls and marks with the mouse; off: the terminal keeps it to itself",
+    },
+    Key {
         name: "checkpoint_retention",
         kind: Kind::Whole { min: 1, max: 10_000 },
         default: Some("10"),

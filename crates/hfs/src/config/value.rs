@@ -55,6 +55,11 @@ impl Value {
             (Kind::Choice(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
                 Ok(Self::Text(text.clone()))
             }
+            // Some writers of YAML take `on` and `off` for truth values.
+            (Kind::Choice(words), Raw::Bool(value)) => {
+                let word = if *value { "on" } else { "off" };
+                words.contains(&word).then(|| Self::Text(word.to_owned())).ok_or_else(found)
+            }
             (Kind::Whole { min, max }, Raw::Integer(number)) => u64::try_from(*number)
                 .ok()
                 .filter(|number| (min..=max).contains(&number))

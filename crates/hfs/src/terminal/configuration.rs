@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hfs_core::{Kinded, Store};
-use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told};
+use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told, Ground};
 
 use crate::args::Global;
 use crate::config::{KEYS, Key, Kind, Place, set_in_file};
@@ -31,11 +31,13 @@ pub struct Files {
     global: Global,
     environment: Environment,
     store: Arc<dyn Store>,
+    /// The ground that the terminal has.
+    ground: Ground,
 }
 
 impl Files {
-    pub fn new(context: &Context, store: Arc<dyn Store>) -> Self {
-        Self { global: context.global.clone(), environment: context.environment.clone(), store }
+    pub fn new(context: &Context, store: Arc<dyn Store>, ground: Ground) -> Self {
+        Self { global: context.global.clone(), environment: context.environment.clone(), store, ground }
     }
 
     fn context(&self) -> Result<Context, Failure> {
@@ -68,7 +70,7 @@ impl Files {
             None if name.starts_with("store.") => format!("{name} is {value} from the next start on"),
             None => format!("{name} is {value} now"),
         };
-        Ok(ConfigChange { settings: Some(super::settings(&context)), engine, note })
+        Ok(ConfigChange { settings: Some(super::settings(&context, self.ground)), engine, note })
     }
 }
 

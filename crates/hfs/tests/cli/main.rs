@@ -7,6 +7,7 @@
     reason = "a failed expectation is a test's own way of speaking"
 )]
 
+mod app;
 mod chat;
 mod config;
 mod errors;

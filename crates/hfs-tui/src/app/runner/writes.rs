@@ -25,7 +25,7 @@ fn apply(engine: &Engine, clock: &dyn Clock, change: Change) -> Result<Changed, 
         }
         Change::Restore(session) => {
             store.restore_session(session, clock.now())?;
-            Changed::Restored
+            Changed::Restored { session }
         }
         Change::Checkpoint { conversation, label } => {
             Changed::Checkpointed(engine.checkpoint(&conversation, label.as_deref())?)

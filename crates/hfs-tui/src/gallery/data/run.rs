@@ -132,6 +132,15 @@ impl Log {
     }
 }
 
+/// The events up to where one of two claimants has decided.
+pub fn events_of_first_round() -> Vec<Event> {
+    let mut events = events();
+    let decides = |event: &Event| matches!(event.payload, EventPayload::NegotiationDecided { .. });
+    let end = events.iter().position(decides).map_or(events.len(), |at| at + 1);
+    events.truncate(end);
+    events
+}
+
 /// The events up to the beginning of a phase.
 pub fn events_until(phase: &str) -> Vec<Event> {
     let mut events = events();

@@ -192,7 +192,8 @@ pub fn negotiation(buffer: &mut Buffer, page: Rect, look: &Look, snapshot: &RunS
     }
 }
 
-const fn decision_word(decision: ClaimDecision) -> &'static str {
+/// What a claimant does, in words.
+pub const fn decision_word(decision: ClaimDecision) -> &'static str {
     match decision {
         ClaimDecision::Concede => "concedes",
         ClaimDecision::Revise => "wants a part",
@@ -407,7 +408,7 @@ fn event_text(payload: &EventPayload) -> String {
             format!("{section}: {claimant} {}", decision_word(*decision))
         }
         EventPayload::TriadDegraded { triad, lost } => format!("{triad} goes on without {}", lost.join(", ")),
-        EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {}", usage.total()),
+        EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
         EventPayload::Unknown(unknown) => serde_json::to_string(&unknown.fields).unwrap_or_default(),
         _ => String::new(),

@@ -3,24 +3,24 @@
 //!
 //! With messages, it opens a session that holds so many of them.
 
+mod nowhere;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, ErrorKind, EventPayload, Extra, MessageDraft,
-    MessageStore, NoHooks, Part, PieceKind, Position, Role, RunOutcome, RunRequest, RunSink, Session,
-    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, Extra, MessageDraft, MessageStore,
+    NoHooks, Part, PieceKind, Position, Role, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
+    SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine, EngineParts, Settings};
 use hfs_store::MemoryStore;
-use hfs_tui::{
-    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, ExportFormat, ExportRequest, Exported,
-    Failure, FoundTranscripts, ImportRequest, Imported, NoPlugins, Progress, Transfer,
-};
+use hfs_tui::{AppParts, AppSettings, NoPlugins};
+
+use nowhere::Nowhere;
 
 /// Says the same thing again and again, at a steady pace.
 struct Parrot {
@@ -84,45 +84,6 @@ impl Agent for Parrot {
         let usage = Usage { prompt_tokens: 10, completion_tokens: said };
         let parts = vec![Part::text(text)];
         Ok(RunOutcome { parts, usage: Some(usage), ..RunOutcome::default() })
-    }
-}
-
-/// Nothing comes and goes here.
-struct Nowhere;
-
-fn not_here<T>() -> Result<T, Failure> {
-    Err(Failure::new(ErrorKind::Unsupported, "the playground has no files"))
-}
-
-impl Transfer for Nowhere {
-    fn export_formats(&self) -> Vec<ExportFormat> {
-        vec![ExportFormat { name: "json".into(), about: "not in the playground".into() }]
-    }
-
-    fn default_export_path(&self, _session: &Session, format: &str) -> PathBuf {
-        PathBuf::from(format!("session.{format}"))
-    }
-
-    fn export(&self, _request: &ExportRequest, _progress: &dyn Progress) -> Result<Exported, Failure> {
-        not_here()
-    }
-
-    fn find_transcripts(&self) -> Vec<FoundTranscripts> {
-        Vec::new()
-    }
-
-    fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, Failure> {
-        not_here()
-    }
-}
-
-impl Configuration for Nowhere {
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
-
-    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, Failure> {
-        not_here()
     }
 }
 

@@ -1,0 +1,247 @@
+//! The terminal app as a person waits for it: the built binary on a real terminal.
+//!
+//! `cargo xtask bench app`, or `cargo bench -p hfs --bench app`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use hfs_core::{
+    BranchId, Extra, MessageDraft, MessageStore as _, Part, Position, Role, SessionDraft, SessionId,
+    SessionStore as _, Timestamp,
+};
+use hfs_store::{Durability, SqliteOptions, SqliteStore};
+use testkit::bench::{Bench, Target, Unit};
+use testkit::cli::{Hfs, Key, Screen, Terminal};
+use testkit::model_server::{ModelServer, Protocol, Script};
+
+const FIRST_PICTURE: &str = "start to the first picture";
+const OPEN: &str = "open the longest session";
+const SCROLL: &str = "sixty pages up in it";
+const MEMORY: &str = "memory after that";
+const KEY: &str = "from a key to the screen";
+const IDLE: &str = "processor time of ten idle seconds";
+
+fn main() -> ExitCode {
+    let mut bench = Bench::from_args("app");
+    if bench.wants(FIRST_PICTURE) {
+        first_picture(&mut bench);
+    }
+    if [OPEN, SCROLL, MEMORY].iter().any(|row| bench.wants(row)) {
+        long_session(&mut bench);
+    }
+    if bench.wants(KEY) {
+        keys(&mut bench);
+    }
+    if bench.wants(IDLE) {
+        idle(&mut bench);
+    }
+    bench.finish()
+}
+
+fn hfs() -> Hfs {
+    Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
+}
+
+/// Starts the app, and says how long it took until `text` was on the screen.
+fn shown_after(hfs: &Hfs, arguments: &[&str], text: &str) -> (Terminal, f64) {
+    let begun = Instant::now();
+    let terminal = hfs.command(arguments).in_terminal(45, 140);
+    terminal.wait_for(text);
+    (terminal, begun.elapsed().as_secs_f64())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    quantile(&mut times, 50)
+}
+
+fn quantile(times: &mut [f64], percent: usize) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() * percent / 100).copied().unwrap_or(f64::NAN)
+}
+
+fn first_picture(bench: &mut Bench) {
+    let (hfs, nothing) = (hfs(), Hfs::new("/bin/sh"));
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    // The first start makes the store.
+    shown_after(&hfs, &[], "Say something").0.kill();
+    for _ in 0..bench.size(21, 1) {
+        let (terminal, seconds) = shown_after(&hfs, &[], "Say something");
+        terminal.kill();
+        ours.push(seconds);
+        let begun = Instant::now();
+        nothing.command(&["-c", "true"]).in_terminal(45, 140).wait_for_end();
+        peer.push(begun.elapsed().as_secs_f64());
+    }
+    let limit = Target::Under(Duration::from_millis(50));
+    bench.amounts(
+        &format!("{FIRST_PICTURE}, beside `true`"),
+        median(ours),
+        median(peer),
+        Unit::Seconds,
+        limit,
+    );
+}
+
+/// Fills a session with messages as long as replies are.
+fn fill(store: &SqliteStore, name: &str, count: usize) {
+    let time =
+        |n: usize| Timestamp::from_millis(1_750_000_000_000 + i64::try_from(n).unwrap() * 1000).unwrap();
+    let draft = SessionDraft {
+        id: SessionId::generate(),
+        name: name.to_owned(),
+        automatic_name: false,
+        project: None,
+        created_at: time(0),
+        origin: None,
+        extra: Extra::new(),
+        main_branch: BranchId::generate(),
+    };
+    store.create_session(&draft).unwrap();
+    let mut at = Position { branch: draft.main_branch, head: 0 };
+    let body =
+        "Some *words* in a list:\n\n- one\n- two with `code`\n\n```rust\nfn main() {}\n```\n\n".repeat(12);
+    for begin in (0..count).step_by(1_000) {
+        let batch: Vec<MessageDraft> = (begin..count.min(begin + 1_000))
+            .map(|n| {
+                let role = if n % 2 == 0 { Role::User } else { Role::Assistant };
+                let text = format!("{body}This is message {} of {name}.", n + 1);
+                MessageDraft::new(role, vec![Part::text(text)], time(n))
+            })
+            .collect();
+        at = store.append(at, &batch).unwrap().position;
+    }
+}
+
+fn long_session(bench: &mut Bench) {
+    let hfs = hfs();
+    let _ = hfs.run(&["session", "list"]).ok();
+    let count = bench.size(100_000, 500);
+    let options = SqliteOptions { durability: Durability::Fast, ..SqliteOptions::default() };
+    let store = SqliteStore::open(hfs.hfs_home().join("hfs.db"), options).unwrap();
+    fill(&store, "long", count);
+    fill(&store, "short", 10);
+    drop(store);
+    let newest = format!("This is message {count} of long.");
+    let (mut long, mut short) = (Vec::new(), Vec::new());
+    for _ in 0..bench.size(11, 1) {
+        let (terminal, seconds) = shown_after(&hfs, &["resume", "long"], &newest);
+        terminal.kill();
+        long.push(seconds);
+        let (terminal, seconds) = shown_after(&hfs, &["resume", "short"], "This is message 10 of short.");
+        terminal.kill();
+        short.push(seconds);
+    }
+    let row = format!("{OPEN}: {count} messages beside 10");
+    bench.amounts(&row, median(long), median(short), Unit::Seconds, Target::AtMost(1.2));
+
+    let (terminal, _) = shown_after(&hfs, &["resume", "long"], &newest);
+    let begun = Instant::now();
+    for _ in 0..60 {
+        let before = terminal.screen().contents();
+        terminal.press(Key::PageUp);
+        terminal.wait_until("another page", |screen| screen.contents() != before);
+    }
+    let page = begun.elapsed().as_secs_f64() / 60.0;
+    let limit = Target::Under(Duration::from_millis(50));
+    bench.amounts(&format!("{SCROLL}, each, beside 50 ms"), page, 0.05, Unit::Seconds, limit);
+    bench.amounts(
+        &format!("{MEMORY}, at its peak, beside 80 MB"),
+        peak(&terminal),
+        80e6,
+        Unit::Bytes,
+        Target::AtMost(1.0),
+    );
+    terminal.kill();
+}
+
+/// The most memory that the program has had, in bytes.
+fn peak(terminal: &Terminal) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", terminal.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kib: Option<f64> = line.split_whitespace().next().and_then(|number| number.parse().ok());
+    kib.map_or(f64::NAN, |kib| kib * 1024.0)
+}
+
+/// The processor time that it has taken, in seconds.
+fn processor(terminal: &Terminal) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", terminal.pid())).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+}
+
+fn has_typed(screen: &Screen, letter: char) -> bool {
+    screen.contents().contains(&format!("❯ {letter}"))
+}
+
+/// How long it takes until a letter is there, and until it is gone again.
+fn latencies(terminal: &Terminal, count: usize) -> Vec<f64> {
+    let mut times = Vec::new();
+    for letter in "αβγδεζηθικλμνξοπρστυφχψω".chars().cycle().take(count) {
+        for (key, wanted) in [(Key::Char(letter), true), (Key::Backspace, false)] {
+            let begun = Instant::now();
+            terminal.press(key);
+            terminal.wait_until("the letter", |screen| has_typed(screen, letter) == wanted);
+            times.push(begun.elapsed().as_secs_f64());
+            // People type in no step with the pictures.
+            std::thread::sleep(Duration::from_millis(13 + u64::from(u32::from(letter) % 29)));
+        }
+    }
+    times
+}
+
+fn keys(bench: &mut Bench) {
+    /// Tokens at once, and the pause behind them: a little more than a thousand in a second.
+    const AT_ONCE: usize = 5;
+    const PAUSE: Duration = Duration::from_millis(4);
+    let count = bench.size(120, 2);
+    let server = ModelServer::start();
+    let tokens =
+        ["Here", " is", " a", " *list*", ":\n\n", "- one", "\n- two", " with `code`", "\n\n", "And so on. "];
+    let mut script = Script::text("It begins. ");
+    let mut words = tokens.iter().cycle();
+    for _ in 0..bench.size(6_000, 200) {
+        for word in words.by_ref().take(AT_ONCE) {
+            script = script.then_text(*word);
+        }
+        script = script.then_wait(PAUSE);
+    }
+    server.then(script.then_hang());
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+        .env("HFS_BASE_URL", server.url(Protocol::OpenAi))
+        .env("HFS_PROVIDER", "openai")
+        .env("HFS_MODEL", "test-model")
+        .env("OPENAI_API_KEY", "test-key-0123456789");
+    let (terminal, _) = shown_after(&hfs, &[], "Say something");
+    let mut quiet = latencies(&terminal, count / 4 + 1);
+    terminal.type_text("go");
+    terminal.press(Key::Enter);
+    terminal.wait_for("It begins.");
+    let mut busy = latencies(&terminal, count);
+    assert!(terminal.screen().contents().contains("stops it"), "the reply ended before the measurement");
+    let limit = Target::Under(Duration::from_millis(50));
+    for percent in [50, 95, 99] {
+        let row = format!("{KEY}, p{percent}: while 1,000 tokens a second arrive, beside at rest");
+        let (busy, quiet) = (quantile(&mut busy, percent), quantile(&mut quiet, percent));
+        bench.amounts(&row, busy, quiet, Unit::Seconds, limit);
+    }
+    terminal.kill();
+}
+
+fn idle(bench: &mut Bench) {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let (terminal, _) = shown_after(&hfs, &["resume", "@"], "✓ saved");
+    // What is loaded in the background at the start is no idling.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let begun = processor(&terminal);
+    let seconds = bench.size(10, 1);
+    std::thread::sleep(Duration::from_secs(seconds.try_into().unwrap()));
+    let taken = processor(&terminal) - begun;
+    // The kernel counts in hundredths of a second.
+    let limit = Target::Under(Duration::from_millis(15));
+    bench.amounts(IDLE, taken, 10.0, Unit::Seconds, limit);
+    terminal.kill();
+}
