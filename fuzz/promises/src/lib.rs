@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 pub use events::events;
 pub use mutation::mutated;
-pub use transcripts::{claude_code, detect, documents, openai_messages};
+pub use transcripts::{
+    aider, chatgpt, claude_code, codex, detect, documents, gemini, goose, openai_messages, opencode, sharegpt,
+};
 
 /// Something that takes any bytes, and panics when it breaks its promise.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,13 @@ pub const TARGETS: &[Target] = &[
         check: openai_messages,
     },
     Target { name: "documents", promise: "the same, taken for a document of ours", check: documents },
+    Target { name: "codex", promise: "the same, taken for a Codex rollout", check: codex },
+    Target { name: "opencode", promise: "the same, taken for an opencode export", check: opencode },
+    Target { name: "gemini", promise: "the same, taken for a Gemini CLI chat", check: gemini },
+    Target { name: "goose", promise: "the same, taken for a goose export", check: goose },
+    Target { name: "chatgpt", promise: "the same, taken for a ChatGPT export", check: chatgpt },
+    Target { name: "aider", promise: "the same, taken for an aider history", check: aider },
+    Target { name: "sharegpt", promise: "the same, taken for a ShareGPT dataset", check: sharegpt },
 ];
 
 impl Target {

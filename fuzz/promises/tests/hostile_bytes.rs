@@ -60,6 +60,41 @@ fn anything_taken_for_a_document_of_ours_is_read_or_refused() {
 }
 
 #[test]
+fn anything_taken_for_a_codex_rollout_is_read_or_refused() {
+    holds("codex");
+}
+
+#[test]
+fn anything_taken_for_an_opencode_export_is_read_or_refused() {
+    holds("opencode");
+}
+
+#[test]
+fn anything_taken_for_a_gemini_cli_chat_is_read_or_refused() {
+    holds("gemini");
+}
+
+#[test]
+fn anything_taken_for_a_goose_export_is_read_or_refused() {
+    holds("goose");
+}
+
+#[test]
+fn anything_taken_for_a_chatgpt_export_is_read_or_refused() {
+    holds("chatgpt");
+}
+
+#[test]
+fn anything_taken_for_an_aider_history_is_read_or_refused() {
+    holds("aider");
+}
+
+#[test]
+fn anything_taken_for_a_sharegpt_dataset_is_read_or_refused() {
+    holds("sharegpt");
+}
+
+#[test]
 fn undamaged_seeds_keep_every_promise() {
     for target in TARGETS {
         for seed in target.seeds().unwrap() {
