@@ -16,6 +16,7 @@ pub(crate) mod openai;
 pub(crate) mod opencode;
 pub(crate) mod python;
 pub(crate) mod sharegpt;
+pub(crate) mod whole;
 
 use hfs_core::{ImportError, SessionSink};
 

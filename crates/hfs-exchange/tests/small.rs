@@ -193,3 +193,28 @@ fn a_document_with_each_message_on_a_line_is_still_one_document() {
     );
     assert_eq!(session.report.dropped, 0);
 }
+
+#[test]
+fn of_an_export_that_breaks_off_the_messages_before_are_saved() {
+    let opencode = json!({"info": {"id": "ses_1", "title": "T"}, "messages": [
+        {"info": {"id": "msg_1", "role": "user"}, "parts": [{"type": "text", "text": "one"}]},
+        {"info": {"id": "msg_2", "role": "user"}, "parts": [{"type": "text", "text": "two"}]},
+    ]});
+    let goose = json!({"id": "1", "working_dir": "/", "extension_data": {}, "conversation": [
+        {"id": "m1", "role": "user", "created": 1, "content": [{"type": "text", "text": "one"}]},
+        {"id": "m2", "role": "user", "created": 2, "content": [{"type": "text", "text": "two"}]},
+    ]});
+    let gemini = json!({"sessionId": "s", "projectHash": "h", "messages": [
+        {"id": "1", "type": "user", "content": "one"}, {"id": "2", "type": "user", "content": "two"},
+    ]});
+    for (format, document) in [(Format::OpenCode, opencode), (Format::Goose, goose), (Format::Gemini, gemini)]
+    {
+        let text = document.to_string();
+        let (beginning, _) = text.split_at(text.find("two").unwrap());
+        let mut sink = Collector::default();
+        read(&Source::stream(beginning.as_bytes()).unwrap(), Some(format), &mut sink).unwrap();
+        let session = sink.sessions.remove(0);
+        assert_eq!(said(&session.branches[0].messages), [(Role::User, "one".into())], "{format}");
+        assert_eq!(session.report.dropped, 1, "{format}: {:?}", session.report);
+    }
+}

@@ -6,8 +6,8 @@ use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{Conversation, Drafted, as_text, inline_picture, number, text};
+use super::whole;
 use crate::detect::Head;
-use crate::json::parse;
 use crate::readers::BEFORE;
 use crate::records::{Entry, Framing, Whole, visit};
 use crate::{Format, Source};
@@ -33,7 +33,10 @@ impl super::Reader for Gemini {
         let mut replay = Replay::default();
         let mut conversation = Conversation::new(source, NAME, "");
         if head.has_key("messages") {
-            read_object(source, &mut replay, &mut conversation)?;
+            let mut document = whole::Whole::read(source, "messages", sink)?;
+            document.count_lost(&mut conversation.tally);
+            (replay.header, replay.messages) = (document.fields, document.list);
+            conversation.tally.mapped();
         } else {
             visit::<Whole>(source, Framing::Lines, &mut |at, entry| {
                 super::go_on(source, sink, at.bytes)?;
@@ -46,25 +49,6 @@ impl super::Reader for Gemini {
         }
         replay.tell(source, conversation)?.hand_over(sink)
     }
-}
-
-fn read_object(
-    source: &Source,
-    replay: &mut Replay,
-    conversation: &mut Conversation,
-) -> Result<(), ImportError> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut source.open()?, &mut bytes).map_err(|error| source.io(error))?;
-    let parsed = parse(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}'));
-    let Some(Value::Object(mut fields)) = parsed.map(|parsed| parsed.value) else {
-        return Err(source.damaged("it is cut off or no JSON"));
-    };
-    if let Some(Value::Array(messages)) = fields.shift_remove("messages") {
-        replay.messages = messages.into_iter().filter_map(object).collect();
-    }
-    replay.header = fields;
-    conversation.tally.mapped();
-    Ok(())
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {

@@ -4,6 +4,7 @@ use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{Conversation, Drafted, as_text, inline_picture, number, text};
+use super::whole;
 use crate::database::{Database, text as column};
 use crate::detect::Head;
 use crate::json::parse;
@@ -92,22 +93,13 @@ fn finish(mut conversation: Conversation, facts: Map<String, Value>) -> Conversa
 }
 
 fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut source.open()?, &mut bytes).map_err(|error| source.io(error))?;
-    let parsed = parse(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}'));
-    let Some(Value::Object(mut facts)) = parsed.map(|parsed| parsed.value) else {
-        return Err(source.damaged("it is cut off or no JSON"));
-    };
-    let mut conversation = session(source, &facts);
-    if let Some(Value::Array(messages)) = facts.shift_remove("conversation") {
-        for found in messages {
-            match found {
-                Value::Object(fields) => message(&mut conversation, fields),
-                _ => conversation.tally.dropped(None, "a message that is no object"),
-            }
-        }
+    let mut document = whole::Whole::read(source, "conversation", sink)?;
+    let mut conversation = session(source, &document.fields);
+    document.count_lost(&mut conversation.tally);
+    for fields in document.list {
+        message(&mut conversation, fields);
     }
-    finish(conversation, facts).hand_over(sink)
+    finish(conversation, document.fields).hand_over(sink)
 }
 
 fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {

@@ -8,6 +8,7 @@ use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{Conversation, Drafted, inline_picture, number, text};
+use super::whole;
 use crate::database::{Database, text as column};
 use crate::detect::Head;
 use crate::json::parse;
@@ -48,18 +49,12 @@ struct Told {
 }
 
 fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut source.open()?, &mut bytes).map_err(|error| source.io(error))?;
-    let parsed = parse(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}'));
-    let Some(Value::Object(mut document)) = parsed.map(|parsed| parsed.value) else {
-        return Err(source.damaged("it is cut off or no JSON"));
-    };
-    let info = document.shift_remove("info").and_then(object).unwrap_or_default();
-    let messages = match document.shift_remove("messages") {
-        Some(Value::Array(messages)) => messages.into_iter().filter_map(object).map(told).collect(),
-        _ => Vec::new(),
-    };
-    tell(source, info, messages).hand_over(sink)
+    let mut document = whole::Whole::read(source, "messages", sink)?;
+    let info = document.fields.shift_remove("info").and_then(object).unwrap_or_default();
+    let messages = std::mem::take(&mut document.list).into_iter().map(told).collect();
+    let mut conversation = tell(source, info, messages);
+    document.count_lost(&mut conversation.tally);
+    conversation.hand_over(sink)
 }
 
 fn told(mut message: Fields) -> Told {
