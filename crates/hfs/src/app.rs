@@ -27,7 +27,8 @@ pub fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
         Err(error) => return explain_usage(&error, wants_json),
     };
     let early = Manner { json: cli.global.json, ..Manner::default() };
-    let answering = cli.command.as_ref().and_then(Command::answering).unwrap_or(&cli.answering).clone();
+    let behind = cli.command.as_ref().and_then(Command::answering);
+    let answering = behind.map_or_else(|| cli.answering.clone(), |answering| answering.or(&cli.answering));
     let context = match Context::new(Global { answering, ..cli.global }, environment) {
         Ok(context) => context,
         Err(failure) => return fail(&Console::new(early, "auto"), &failure),

@@ -148,6 +148,12 @@ impl Global {
 }
 
 impl Answering {
+    /// These options, and where they say nothing, those of `before`, which stood before the command.
+    pub fn or(&self, before: &Self) -> Self {
+        let either = |own: &Option<String>, other: &Option<String>| own.as_ref().or(other.as_ref()).cloned();
+        Self { agent: either(&self.agent, &before.agent), triads: either(&self.triads, &before.triads) }
+    }
+
     /// The settings that these options set. Whoever names triads wants them to answer.
     fn settings(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
         let agent = self.agent.clone().map(|agent| ("agent", "--agent", agent));

@@ -1,7 +1,7 @@
 //! The JSON documents of the command line. Scripts depend on their fields: they stay; more may be added.
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, EventPayload, Message, MessageDraft, Part, Project, Run, RunEnding,
+    Branch, BranchId, Checkpoint, Event, EventPayload, Message, MessageDraft, Part, Project, Run, RunEnding,
     RunSnapshot, SearchHit, SessionSummary, Timestamp, Usage,
 };
 use serde::Serialize;
@@ -229,6 +229,8 @@ pub struct RunRow<'a> {
     pub id: String,
     /// Its state at its end.
     pub snapshot: &'a RunSnapshot,
+    /// Everything that happened in it, in order.
+    pub events: &'a [Event],
 }
 
 /// The word for how a run ended.

@@ -136,7 +136,7 @@ fn conclude(
             session,
             branch,
             message: MessageRow::from(&reply),
-            run: RunRow { id: run.id.to_string(), snapshot: &run.snapshot },
+            run: RunRow { id: run.id.to_string(), snapshot: &run.snapshot, events: &run.events },
         })?;
     } else if failure.is_none() && is_new && console.error_is_terminal() {
         console.note(&format!("saved as {short}; go on with: hfs chat -s {short} \"...\""));

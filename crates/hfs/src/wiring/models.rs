@@ -142,3 +142,48 @@ fn resolved(
     }
     Ok(model)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// What is made of the small configuration with `more` behind it, where nothing else is set up.
+    fn alone(more: &str) -> Result<Answering, Failure> {
+        let yaml = format!("{}\n{more}", TriadsConfig::SMALL);
+        let config = TriadsConfig::from_yaml(&yaml).unwrap();
+        let chosen = ChosenTriads { config, yaml, path: Some("mine.yaml".into()) };
+        let settings = Config::defaults().unwrap().settings();
+        for_triads(chosen, Decision::Offline("because".into()), &settings, &Environment::default())
+    }
+
+    #[test]
+    fn triads_that_name_all_their_models_need_no_other_one() {
+        let answering = alone("model: ollama/some\n").unwrap();
+        let Who::Triads(_, Some(models)) = answering.who else { panic!() };
+        assert_eq!((models.default.provider, models.default.model.as_str()), (Provider::Ollama, "some"));
+        assert_eq!(answering.why, "on the models of their configuration");
+    }
+
+    #[test]
+    fn triads_that_name_a_model_for_some_agents_only_are_offline_and_say_so() {
+        let answering = alone("models:\n  critic: ollama/some\n").unwrap();
+        assert!(matches!(answering.who, Who::Triads(_, None)));
+        assert_eq!(answering.warnings.len(), 1);
+        assert!(matches!(alone("").unwrap().who, Who::Triads(_, None)));
+    }
+
+    #[test]
+    fn a_model_of_nobody_and_one_without_its_key_are_errors_that_name_file_and_remedy() {
+        for (model, kind, hint) in [
+            ("orca", "invalid", "PROVIDER/MODEL"),
+            ("gpt-9", "denied", "OPENAI_API_KEY"),
+            ("anthropic/x", "denied", "ANTHROPIC_API_KEY"),
+        ] {
+            let error = alone(&format!("model: {model}\n")).err().unwrap().document();
+            assert_eq!(error.kind, kind, "{model}");
+            assert!(error.message.starts_with("mine.yaml names the model"), "{}", error.message);
+            assert!(error.hint.unwrap().contains(hint), "{model}");
+        }
+    }
+}

@@ -49,7 +49,8 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
     assert_eq!(fields(&document), ["session", "branch", "message", "run"]);
     assert_eq!(document["branch"], "main");
     assert_eq!(text(&document["message"]), "done");
-    assert_eq!(fields(&document["run"]), ["id", "snapshot"]);
+    assert_eq!(fields(&document["run"]), ["id", "snapshot", "events"]);
+    assert_eq!(document["run"]["events"][0]["type"], "run.started");
     assert_eq!(document["run"]["snapshot"]["run_id"], document["run"]["id"]);
     assert_eq!(told.stderr, "");
 }

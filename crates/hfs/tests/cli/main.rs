@@ -19,6 +19,7 @@ mod start;
 mod store;
 mod surviving;
 mod triads;
+mod triads_config;
 mod triads_rewind;
 
 use serde_json::Value;

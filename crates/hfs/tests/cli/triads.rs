@@ -1,10 +1,11 @@
-//! `hfs chat` with triads, on models on loopback and on saved sessions, and how they are configured.
+//! `hfs chat` with triads, on models on loopback and on saved sessions, and `hfs run`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use hfs_core::{Event, RunSnapshot};
 use serde_json::Value;
 use testkit::agents::{sound_answer, sound_text};
 use testkit::cli::Hfs;
@@ -15,7 +16,7 @@ use crate::{scrubbed, shown, text};
 const PHASES: [&str; 6] = ["deliberation", "claims", "negotiation", "freeze", "execution", "integration"];
 
 /// The binary with triads on this server.
-fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
+pub fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
     let (provider, key) = match protocol {
         Protocol::Anthropic => ("anthropic", "ANTHROPIC_API_KEY"),
         _ => ("openai", "OPENAI_API_KEY"),
@@ -29,7 +30,7 @@ fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
 }
 
 /// The binary with triads and without a model.
-fn triads_offline() -> Hfs {
+pub fn triads_offline() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "triads")
 }
 
@@ -65,12 +66,9 @@ fn a_run_on_either_protocol_streams_its_reply_and_its_usage_is_what_the_server_c
                 assert_eq!(sum(tally, "completion_tokens"), counted.completion_tokens);
             }
             assert_eq!(shown(&hfs, "@")["messages"][1]["usage"]["prompt_tokens"], counted.prompt_tokens);
-            let kinds: BTreeSet<&str> = run["events"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|event| event["type"].as_str().unwrap())
-                .collect();
+            let events: Vec<Event> = serde_json::from_value(run["events"].clone()).unwrap();
+            assert_eq!(serde_json::to_value(RunSnapshot::fold(&events)).unwrap(), *snapshot);
+            let kinds: BTreeSet<&str> = events.iter().map(|event| event.payload.kind()).collect();
             for kind in ["run.started", "run.ended", "phase.started", "phase.ended", "agent.started"] {
                 assert!(kinds.contains(kind), "{kind}: {kinds:?}");
             }
@@ -133,9 +131,12 @@ fn the_document_holds_the_whole_run() {
     let snapshot = &document["run"]["snapshot"];
     assert_eq!(phases(snapshot), PHASES);
     assert_eq!(snapshot["negotiation"]["sections"][0]["name"], "answer");
-    let stored =
-        hfs.run(&["run", "show", "@", document["run"]["id"].as_str().unwrap(), "--json"]).ok().json();
+    let stored = hfs
+        .run(&["run", "show", "@", document["run"]["id"].as_str().unwrap(), "--events", "--json"])
+        .ok()
+        .json();
     assert_eq!(stored["run"]["snapshot"], *snapshot);
+    assert_eq!(stored["run"]["events"], document["run"]["events"]);
 }
 
 #[test]
@@ -313,112 +314,4 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
     let _ = hfs.run(&["run", "show", "@", "3"]).fails_with(3);
     let events = hfs.run(&["run", "show", "@", "1", "--events"]).ok().stdout;
     assert!(events.contains("negotiation.resolved") && events.contains("run.ended"), "{events}");
-}
-
-fn write(hfs: &Hfs, name: &str, text: &str) -> String {
-    let path = hfs.project().join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, text).unwrap();
-    path.to_string_lossy().into_owned()
-}
-
-#[test]
-fn a_configuration_is_printed_edited_checked_and_used() {
-    let hfs = triads_offline();
-    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
-    assert_eq!(hfs.run(&["config", "triads"]).ok().stdout, small, "small is what holds without a choice");
-    let mine = small
-        .replace("makers", "doers")
-        .replace("name: answer", "name: verdict")
-        .replace("[answer]", "[verdict]");
-    let path = write(&hfs, "mine.yaml", &mine);
-    assert_eq!(hfs.run(&["config", "triads", "mine.yaml"]).ok().stdout, mine);
-    let _ = hfs.run(&["config", "set", "triads", "mine.yaml"]).ok();
-    let stored = hfs.run(&["config", "get", "triads"]).ok().stdout;
-    assert!(stored.ends_with("mine.yaml\n") && stored.starts_with('/'), "{stored} {path}");
-    let elsewhere = hfs.home();
-    let run = hfs.command(&["chat", "--json", "Why?"]).in_folder(&elsewhere).run().ok().json();
-    assert_eq!(run["run"]["snapshot"]["agent_tree"]["triads"][0]["triad_id"], "doers");
-    assert_eq!(run["run"]["snapshot"]["negotiation"]["sections"][0]["name"], "verdict");
-    let standard = hfs.run(&["config", "triads", "standard", "--json"]).ok().json();
-    assert_eq!((&standard["agents"], &standard["path"]), (&18.into(), &Value::Null));
-}
-
-#[test]
-fn a_bad_configuration_is_an_error_with_file_and_line_and_nothing_is_lost() {
-    let hfs = triads_offline();
-    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
-    write(&hfs, "bad.yaml", &small.replace("hierarchical", "anarchic"));
-    let told = hfs.run(&["chat", "--triads", "bad.yaml", "Is it safe?"]).fails_with(6);
-    insta::assert_snapshot!(scrubbed(&hfs, &told), @r#"
-    --- stderr
-    error: [project]/bad.yaml:10: triads[0].preset: "anarchic" is not a preset: expected hierarchical, dialectic or consensus
-    hint: `hfs config triads standard` prints one that is right
-    "#);
-    write(&hfs, "worse.yaml", &small.replace("dialectic", "anarchic").replace("tokens: 60000", "tokens: 0"));
-    let told = hfs.run(&["config", "set", "triads", "worse.yaml"]).fails_with(6);
-    insta::assert_snapshot!(scrubbed(&hfs, &told), @r#"
-    --- stderr
-    error: [project]/worse.yaml has 3 mistakes
-      because: [project]/worse.yaml:14: triads[0].budget.tokens: expected a number greater than 0
-      because: [project]/worse.yaml:21: triads[1].preset: "anarchic" is not a preset: expected hierarchical, dialectic or consensus
-      because: [project]/worse.yaml:25: triads[1].budget.tokens: expected a number greater than 0
-    hint: `hfs config triads standard` prints one that is right
-    "#);
-    let json = hfs.run(&["chat", "--triads", "worse.yaml", "--json", "x"]).fails_with(6).json_error();
-    assert_eq!((&json["kind"], json["causes"].as_array().unwrap().len()), (&"invalid".into(), 3));
-    let told = hfs.run(&["chat", "--triads", "large", "Is it safe?"]).fails_with(6);
-    insta::assert_snapshot!(scrubbed(&hfs, &told), @r#"
-    --- stderr
-    error: --triads: triads is "large", and there is no file [project]/large; expected small, standard or the path of a file
-    "#);
-    let _ = hfs.run(&["chat", "--agent", "nobody", "x"]).fails_with(2);
-    write(&hfs, "secret.yaml", &format!("{small}\nmodel: sk-ant-0123456789abcdefgh\n"));
-    let told = hfs.run(&["chat", "--triads", "secret.yaml", "x"]).fails_with(5);
-    assert!(!told.stderr.contains("abcdefgh"), "{}", told.told());
-    assert_eq!(hfs.run(&["config", "get", "triads"]).ok().stdout, "small\n");
-    assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
-}
-
-#[test]
-fn each_role_asks_the_model_that_it_is_given_and_no_key_goes_to_a_stranger() {
-    let server = ModelServer::start();
-    server.otherwise(sound_answer);
-    let hfs = triads_on(&server, Protocol::OpenAi);
-    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
-    write(&hfs, "roles.yaml", &format!("{small}\nmodels:\n  critic: sharp\n  integrator: claude-like\n"));
-    let _ = hfs.run(&["chat", "--triads", "roles.yaml", "Why?"]).ok();
-    for asked in server.requests() {
-        let prompt = asked.prompt();
-        let expected = if prompt.contains("You are critic") {
-            "sharp"
-        } else if prompt.contains("You make one coherent reply") {
-            // A server at an address of the user's own may serve models of any name.
-            "claude-like"
-        } else {
-            "test-model"
-        };
-        assert_eq!(asked.model(), expected);
-    }
-    write(&hfs, "other.yaml", &format!("{small}\nmodels:\n  critic: anthropic/claude-x\n"));
-    let told = hfs.run(&["chat", "--triads", "other.yaml", "Why?"]).fails_with(5);
-    assert!(
-        told.stderr.contains("ANTHROPIC_API_KEY") && told.stderr.contains("other.yaml"),
-        "{}",
-        told.told()
-    );
-}
-
-#[test]
-fn a_project_may_choose_triads_but_not_where_they_are_asked() {
-    let server = ModelServer::start();
-    server.otherwise(sound_answer);
-    let hfs = triads_on(&server, Protocol::OpenAi).env("ANTHROPIC_API_KEY", "test-key-9876543210");
-    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
-    write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
-    write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
-    let told = hfs.run(&["chat", "Why?"]).ok();
-    assert!(told.stderr.contains("a project may not choose the provider"), "{}", told.told());
-    let models: BTreeSet<String> = server.requests().iter().map(Recorded::model).collect();
-    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);
 }

@@ -18,6 +18,14 @@ fn the_configurations_that_ship_are_sound() {
     }
 }
 
+#[test]
+fn what_the_comments_suggest_can_be_written() {
+    let suggested = TriadsConfig::SMALL.replace("# model", "model").replace("#   critic", "  critic");
+    let config = TriadsConfig::from_yaml(&suggested).unwrap();
+    assert_eq!(config.model_names().len(), 2);
+    assert_ne!(config.model_of(Role::Critic), config.model_of(Role::Worker));
+}
+
 fn problems(yaml: &str) -> Vec<(Option<u64>, String)> {
     let error = TriadsConfig::from_yaml(yaml).unwrap_err();
     error.problems.into_iter().map(|p| (p.line, format!("{}: {}", p.path, p.message))).collect()
