@@ -21,7 +21,11 @@ pub fn view(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
     let inner = Rect { x: area.x + 2, width: area.width.saturating_sub(3), ..area };
     let width = usize::from(inner.width);
-    let mut lines = run_lines(model, width);
+    let mut lines = run_lines(model, width, true);
+    // Where not everything fits, what the triads have come to says more than each of their agents.
+    if lines.len() > usize::from(area.height) {
+        lines = run_lines(model, width, false);
+    }
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Sidebar) {
         lines.push(Line::default());
         lines.push(Line::styled(one_line(&widget.plugin), theme.title()));
@@ -30,7 +34,7 @@ pub fn view(model: &Model, buffer: &mut Buffer, area: Rect) {
     canvas::lines(buffer, inner, lines);
 }
 
-fn run_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
+fn run_lines(model: &Model, width: usize, in_full: bool) -> Vec<Line<'static>> {
     let theme = &model.look.theme;
     let run = &model.chat.run;
     let mut lines = vec![Line::styled("Agents", theme.title())];
@@ -41,17 +45,22 @@ fn run_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     }
     for triad in &run.agent_tree.triads {
         let name = one_line(&triad.triad_id);
-        let preset = clip(&one_line(&triad.preset), width.saturating_sub(cells(&name) + 2));
-        lines.push(Line::from(vec![
-            Span::styled(name, theme.text),
-            Span::styled(format!("  {preset}"), theme.dim),
-        ]));
+        let mut title = vec![Span::styled(clip(&name, width.saturating_sub(8)), theme.text)];
+        if in_full {
+            let preset = clip(&one_line(&triad.preset), width.saturating_sub(cells(&name) + 2));
+            title.push(Span::styled(format!("  {preset}"), theme.dim));
+        } else {
+            title.push(Span::raw("  "));
+            let marks = triad.agents.iter().map(|agent| status_mark(agent.status, theme));
+            title.extend(marks.map(|(mark, style)| Span::styled(mark.to_owned(), style)));
+        }
+        lines.push(Line::from(title));
         if !triad.lost.is_empty() {
             let lost = triad.lost.iter().map(|lost| of_triad(lost, &triad.triad_id));
             let text = format!("! degraded: goes on without {}", lost.collect::<Vec<_>>().join(", "));
             lines.extend(crate::text::wrap_plain(&text, theme.warn, width));
         }
-        for (index, agent) in triad.agents.iter().enumerate() {
+        for (index, agent) in triad.agents.iter().enumerate().filter(|_| in_full) {
             let rail = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
             lines.push(agent_line(agent, rail, width, theme));
         }
