@@ -453,6 +453,21 @@ fn approval_view(buffer: &mut Buffer, screen: Rect, look: &Look, request: &Appro
     canvas::right(buffer, foot, &canvas::hints(&[("← →", "choose"), ("Enter", "take it")], theme, 40));
 }
 
+/// Asks before so many messages are left behind unsent.
+#[must_use]
+pub fn confirm_exit(waiting: usize) -> Modal {
+    let waits = if waiting == 1 { "1 message waits".to_owned() } else { format!("{waiting} messages wait") };
+    Modal::Confirm(Confirm {
+        title: "Leave now?".to_owned(),
+        text: vec![
+            format!("{waits} for the end of the reply. They were not sent and are not saved."),
+            "What has arrived of the reply is kept.".to_owned(),
+        ],
+        yes: "leave without them",
+        then: Effect::Quit,
+    })
+}
+
 /// Asks before a session goes to the trash.
 #[must_use]
 pub fn confirm_delete(session: SessionId, name: &str) -> Modal {

@@ -5,7 +5,7 @@ use hfs_engine::Conversation;
 
 use crate::command::{Command, Parsed, parse};
 use crate::effect::{Change, Effect};
-use crate::modal::{Ask, AskedFor, Modal, confirm_delete};
+use crate::modal::{Ask, AskedFor, Modal, confirm_delete, confirm_exit};
 use crate::model::{Chat, Model};
 use crate::parts::{OutputMode, PickFrom, Tone};
 use crate::screens::branches::Branches;
@@ -95,6 +95,10 @@ impl Model {
             Command::Edit => vec![Effect::Edit(self.chat.input.text().to_owned())],
             Command::Sidebar => {
                 self.sidebar = Some(!self.has_sidebar());
+                Vec::new()
+            }
+            Command::Exit if !self.chat.queue.is_empty() => {
+                self.modals.push(confirm_exit(self.chat.queue.len()));
                 Vec::new()
             }
             Command::Exit => self.leave(),

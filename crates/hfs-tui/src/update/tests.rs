@@ -150,6 +150,21 @@ fn up_takes_back_what_waits_before_it_goes_into_history() {
 }
 
 #[test]
+fn what_waits_is_not_left_behind_unasked() {
+    let mut stage = chat();
+    stage.say("one");
+    stage.say("two");
+    stage.effects.clear();
+    stage.say("/exit");
+    assert!(!stage.effects.contains(&Effect::Quit));
+    stage.press(KeyCode::Esc, NONE);
+    assert_eq!(stage.model.chat.queue, ["two"]);
+    stage.say("/exit");
+    stage.press(KeyCode::Enter, NONE);
+    assert!(stage.effects.contains(&Effect::Quit));
+}
+
+#[test]
 fn a_message_that_met_a_conflict_keeps_what_was_written_behind_it() {
     let mut stage = chat();
     stage.say("mine");

@@ -148,8 +148,8 @@ fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
     let says = match queue.len() {
         0 => return lines,
-        1..=ROWS => "sent after this reply".to_owned(),
-        more => format!("and {} more, sent after this reply one by one", more - ROWS),
+        1..=ROWS => "not saved yet; sent after this reply".to_owned(),
+        more => format!("and {} more, not saved yet; sent after this reply one by one", more - ROWS),
     };
     let mut foot = Line::styled(format!("  {says}  "), theme.dim);
     foot.spans.extend(canvas::hints(&[("Up", "takes the last one back")], theme, width).spans);
