@@ -1,0 +1,171 @@
+//! Which plugins there are. Nothing of them runs or is compiled here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::content::Content;
+use crate::inspect::{Inspection, inspect};
+use crate::manifest::{Entry, Manifest};
+use crate::power::Power;
+
+/// How many plugins are looked at in one place.
+const MOST_PLUGINS: usize = 500;
+
+/// Where a plugin lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// With the user's own things.
+    Home,
+    /// In a project, which comes from whoever made that.
+    Project,
+}
+
+/// A plugin that was found, whatever it is worth.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Its name; the folder's where the manifest tells none.
+    pub name: String,
+    pub place: Place,
+    pub folder: PathBuf,
+    /// What it is, or why it can be none.
+    pub candidate: Result<Candidate, String>,
+}
+
+/// A plugin that could run.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub manifest: Manifest,
+    pub inspection: Inspection,
+    /// The hash of all its files.
+    pub hash: String,
+}
+
+impl Candidate {
+    /// Everything that it may do once it is approved.
+    pub fn powers(&self) -> Vec<Power> {
+        let exports = self.inspection.exports.iter().copied().map(Power::Export);
+        exports.chain(self.manifest.permissions.powers()).collect()
+    }
+}
+
+impl Found {
+    /// The name by which decisions about it are kept. A project's plugin is another one in every project.
+    pub fn key(&self) -> String {
+        match self.place {
+            Place::Home => self.name.clone(),
+            Place::Project => format!("project:{}", self.folder.display()),
+        }
+    }
+
+    /// The name of the files in which its log and its data are.
+    pub fn data_name(&self) -> String {
+        match self.place {
+            Place::Home => self.name.clone(),
+            Place::Project => {
+                let hash = blake3::hash(self.folder.as_os_str().as_encoded_bytes()).to_hex();
+                format!("{}.{}", self.name, hash.get(..12).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Everything in both places, in the order of names. A plugin of the user's own comes before a project's that
+/// has the same name.
+pub(crate) fn discover(home: &Path, project: Option<&Path>) -> BTreeMap<String, Found> {
+    let mut plugins: BTreeMap<String, Found> = BTreeMap::new();
+    let places = [(Place::Home, Some(home)), (Place::Project, project)];
+    for (place, root) in places.into_iter().filter_map(|(place, root)| Some((place, root?))) {
+        for folder in folders(root) {
+            let mut found = look(&folder, place);
+            if let Some(first) = plugins.get(&found.name) {
+                found.candidate =
+                    Err(format!("the name {} is taken by {}", found.name, first.folder.display()));
+                found.name = free_name(&plugins, &found.name);
+            }
+            plugins.insert(found.name.clone(), found);
+        }
+    }
+    plugins
+}
+
+fn free_name(taken: &BTreeMap<String, Found>, name: &str) -> String {
+    let numbered = (2_usize..).map(|number| format!("{name}~{number}"));
+    numbered.into_iter().find(|name| !taken.contains_key(name)).unwrap_or_else(|| name.to_owned())
+}
+
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!("the plugins in {} cannot be listed: {error}", root.display());
+            }
+            return Vec::new();
+        }
+    };
+    let named = entries.flatten().filter(|entry| {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        // A link stands here for what is wrong with it; plain files beside the plugins are nobody's affair.
+        !hidden && entry.file_type().is_ok_and(|kind| !kind.is_file())
+    });
+    let mut folders: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
+    folders.sort();
+    folders.truncate(MOST_PLUGINS);
+    folders
+}
+
+/// Looks at one folder.
+pub(crate) fn look(folder: &Path, place: Place) -> Found {
+    let folder_name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut name = folder_name.chars().filter(|c| !c.is_control()).take(40).collect();
+    let candidate = candidate(folder, &mut name);
+    Found { name, place, folder: folder.to_path_buf(), candidate }
+}
+
+fn candidate(folder: &Path, name: &mut String) -> Result<Candidate, String> {
+    let kind = fs::symlink_metadata(folder).map_err(|error| format!("it cannot be read: {error}"))?;
+    if !kind.is_dir() {
+        return Err("it is not a folder of its own".into());
+    }
+    let content = Content::read(folder)?;
+    let manifest = Manifest::from_yaml(&content.manifest).map_err(|error| error.to_string())?;
+    name.clone_from(&manifest.name);
+    let inspection = match &manifest.entry {
+        Entry::Component(file) => {
+            let binary = content.file(file).ok_or_else(|| missing(file))?;
+            inspect(binary).map_err(|reason| format!("{}: {reason}", file.display()))?
+        }
+        Entry::Script(_, file) if content.file(file).is_none() => return Err(missing(file)),
+        Entry::Script(language, file) => {
+            return Err(format!(
+                "{} is {language} source, for which this version of hfs has no interpreter",
+                file.display()
+            ));
+        }
+    };
+    inspection.agrees(&manifest)?;
+    Ok(Candidate { manifest, inspection, hash: content.hash })
+}
+
+fn missing(file: &Path) -> String {
+    format!("its entry point {} is not there", file.display())
+}
+
+/// The bytes of a plugin's component, provided that all its files are still as they were when `hash` was taken.
+///
+/// # Errors
+/// Why not, on one line.
+pub(crate) fn read_unchanged(found: &Found) -> Result<Vec<u8>, String> {
+    let candidate = found.candidate.as_ref().map_err(Clone::clone)?;
+    let content = Content::read(&found.folder)?;
+    if content.hash != candidate.hash {
+        return Err(CHANGED.to_owned());
+    }
+    let file = candidate.manifest.entry.file();
+    content.into_file(file).ok_or_else(|| missing(file))
+}
+
+/// Why a plugin that was approved has to be asked about again.
+pub(crate) const CHANGED: &str = "its files changed since it was approved";

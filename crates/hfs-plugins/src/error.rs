@@ -1,0 +1,134 @@
+//! Why something about plugins did not work.
+
+use std::io;
+use std::path::PathBuf;
+
+use hfs_core::{ErrorKind, Kinded};
+
+/// Why something about plugins did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PluginError {
+    /// There is no such plugin.
+    #[error("there is no plugin {name:?}")]
+    NoPlugin {
+        /// What was asked for.
+        name: String,
+    },
+    /// No plugin has such a command.
+    #[error("no plugin has a command {name:?}")]
+    NoCommand {
+        /// What was asked for.
+        name: String,
+    },
+    /// Several plugins have such a command.
+    #[error("several plugins have a command {name:?}: {}", choices.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// What it may mean.
+        choices: Vec<String>,
+    },
+    /// The plugin cannot run as it is.
+    #[error("plugin {name} does not run: it is {state}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    NotActive {
+        /// The plugin.
+        name: String,
+        /// Its state.
+        state: &'static str,
+        /// Why it is in that state.
+        reason: String,
+    },
+    /// The plugin did something that it must not, or too much of it, and was stopped.
+    #[error("plugin {name} was stopped in {call}: {reason}")]
+    Stopped {
+        /// The plugin.
+        name: String,
+        /// What it was doing.
+        call: String,
+        /// Why it was stopped.
+        reason: String,
+    },
+    /// The plugin is busy with something else.
+    #[error("plugin {name} is still busy with something else")]
+    Busy {
+        /// The plugin.
+        name: String,
+    },
+    /// The plugin says that something went wrong.
+    #[error("plugin {name}: {message}")]
+    Failed {
+        /// The plugin.
+        name: String,
+        /// What it says, on one line.
+        message: String,
+    },
+    /// A file about plugins makes no sense.
+    #[error("{}: {message}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with the line.
+        message: String,
+    },
+    /// The system says why.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The runtime cannot be had.
+    #[error("the plugin runtime cannot be started: {message}")]
+    Runtime {
+        /// Why not.
+        message: String,
+    },
+}
+
+impl PluginError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+}
+
+impl Kinded for PluginError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoPlugin { .. } | Self::NoCommand { .. } => ErrorKind::NotFound,
+            Self::Ambiguous { .. } => ErrorKind::Conflict,
+            Self::NotActive { .. } => ErrorKind::Denied,
+            Self::Stopped { .. } | Self::Busy { .. } | Self::Failed { .. } => ErrorKind::Unavailable,
+            Self::BadFile { .. } => ErrorKind::Invalid,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::Runtime { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoPlugin { .. } | Self::NoCommand { .. } => {
+                Some("`hfs plugin list` shows what there is".into())
+            }
+            Self::NotActive { name, state, .. } => match *state {
+                "pending" => Some(format!(
+                    "`hfs plugin show {name}` says what it wants, `hfs plugin approve {name}` lets it run"
+                )),
+                "denied" => Some(format!("`hfs plugin approve {name}` lets it run")),
+                "disabled" | "quarantined" => Some(format!("`hfs plugin enable {name}` lets it run again")),
+                _ => None,
+            },
+            Self::Stopped { name, .. } | Self::Failed { name, .. } => {
+                Some(format!("`hfs plugin logs {name}` shows what it wrote"))
+            }
+            _ => None,
+        }
+    }
+}

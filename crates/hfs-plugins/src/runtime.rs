@@ -1,0 +1,107 @@
+//! The WebAssembly runtime that all plugins share: compiler, cache of machine code, and the clock of deadlines.
+
+mod ticker;
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Cache, CacheConfig, Config, Engine};
+
+use crate::PluginError;
+use crate::contract::hfs::plugin;
+use crate::gate::GuestState;
+use crate::grants::create_private_folder;
+use ticker::Ticker;
+pub(crate) use ticker::Ticking;
+
+/// How deep a plugin's own calls may go, in bytes of stack. A plugin's thread has more.
+const GUEST_STACK: usize = 1 << 20;
+
+/// What all plugins share.
+pub(crate) struct Runtime {
+    engine: Engine,
+    linker: Linker<GuestState>,
+    ticker: Ticker,
+}
+
+impl Runtime {
+    /// Starts it. `cache` is a folder of its own for machine code, which the runtime trusts: nobody else may
+    /// write there.
+    ///
+    /// # Errors
+    /// `Runtime` when it cannot be started here.
+    pub fn new(cache: &Path) -> Result<Self, PluginError> {
+        let told = |error: wasmtime::Error| PluginError::Runtime { message: format!("{error:#}") };
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .max_wasm_stack(GUEST_STACK)
+            // Where in the author's source something happened is not in release builds, and costs memory.
+            .generate_address_map(false)
+            .cache(open_cache(cache));
+        let engine = Engine::new(&config).map_err(told)?;
+        let mut linker = Linker::new(&engine);
+        link(&mut linker).map_err(told)?;
+        let ticker = Ticker::start(&engine).map_err(|error| PluginError::Runtime {
+            message: format!("its clock does not start: {error}"),
+        })?;
+        Ok(Self { engine, linker, ticker })
+    }
+
+    /// Compiles a component, or takes what was compiled of it before.
+    ///
+    /// # Errors
+    /// Why it cannot be, on one line.
+    pub fn compile(&self, binary: &[u8]) -> Result<Component, String> {
+        // A compiler that stumbles over hostile bytes must not take the app along.
+        let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| Component::new(&self.engine, binary)));
+        match compiled {
+            Ok(Ok(component)) => Ok(component),
+            Ok(Err(error)) => Err(format!("it cannot be compiled: {}", first_line(&error))),
+            Err(_) => Err("it cannot be compiled: the compiler stumbled over it".into()),
+        }
+    }
+
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub const fn linker(&self) -> &Linker<GuestState> {
+        &self.linker
+    }
+
+    /// Keeps the clock of deadlines running for as long as the result is kept.
+    pub fn tick(&self) -> Ticking<'_> {
+        self.ticker.tick()
+    }
+}
+
+/// Without its cache the runtime is slower to begin, and works.
+fn open_cache(folder: &Path) -> Option<Cache> {
+    let opened = create_private_folder(folder).map_err(|error| error.to_string()).and_then(|()| {
+        let mut config = CacheConfig::new();
+        config.with_directory(folder);
+        Cache::new(config).map_err(|error| format!("{error:#}"))
+    });
+    opened.map_err(|error| tracing::warn!("plugins are compiled anew at every start: {error}")).ok()
+}
+
+/// Everything that a plugin can import. There is no system below it.
+fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    plugin::types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::clock::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::kv::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::session::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::files::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    plugin::ui::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+/// What an error of the runtime says first; what follows is about its inside.
+pub(crate) fn first_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or("no reason is known").to_owned()
+}
