@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hfs_core::{Event, RunSnapshot};
 use serde_json::Value;
 use testkit::agents::{sound_answer, sound_text};
-use testkit::cli::Hfs;
+use testkit::cli::{Hfs, Key};
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
 use crate::{scrubbed, shown, text};
@@ -314,4 +314,24 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
     let _ = hfs.run(&["run", "show", "@", "3"]).fails_with(3);
     let events = hfs.run(&["run", "show", "@", "1", "--events"]).ok().stdout;
     assert!(events.contains("negotiation.resolved") && events.contains("run.ended"), "{events}");
+}
+
+#[test]
+fn the_app_answers_with_the_triads_that_its_options_name() {
+    let server = ModelServer::start();
+    server.otherwise(sound_answer);
+    let hfs = triads_on(&server, Protocol::OpenAi).env("HFS_AGENT", "assistant");
+    let terminal = hfs.command(&["--agent", "triads", "--triads", "standard"]).in_terminal(36, 110);
+    terminal.wait_for("Say something");
+    terminal.type_text("Is it safe?");
+    terminal.press(Key::Enter);
+    terminal.wait_for("The whole reply.");
+    terminal.wait_for("✓ saved");
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("Ctrl+C again leaves");
+    terminal.press(Key::Ctrl('c'));
+    assert!(terminal.wait_for_exit().success());
+    let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
+    assert_eq!(run["snapshot"]["agent_tree"]["triads"].as_array().unwrap().len(), 6);
+    assert_eq!(run["total_tokens"], server.usage().0.total());
 }

@@ -125,7 +125,10 @@ fn agent(context: &Context) -> Result<Check, Failure> {
             let what = match who {
                 Who::Recall => format!("recall: {why}"),
                 Who::Assistant(_) => why,
-                Who::Triads(config, _) => format!("{} triads, {why}", config.triads.len()),
+                Who::Triads(config, models) => {
+                    let on = if models.is_some() { "" } else { " that search your saved sessions" };
+                    format!("{} triads{on}, {why}", config.triads.len())
+                }
             };
             if warnings.is_empty() {
                 Check::ok(NAME, what)
