@@ -20,7 +20,7 @@ pub use landing::{Landing, landing};
 pub const TRANSCRIPTS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
 
 /// Writes the session as a transcript of another tool: Claude Code's with every branch, Codex's and opencode's
-/// with the history of the current one. Records that were imported from the same tool are written as they came.
+/// with the history of the current one. Records that were imported from Claude Code go back to it as they came.
 ///
 /// # Errors
 /// When the session cannot be read, the output cannot be written, or the format is none of [`TRANSCRIPTS`].
