@@ -88,6 +88,7 @@ macro_rules! store_conformance {
                 checkpoints_are_listed_oldest_first
                 only_the_newest_automatic_ones_are_kept
                 retention_looks_at_times_and_at_one_session_only
+                a_long_run_does_not_take_away_the_ends_of_those_before_it
                 a_pin_protects_while_it_is_there
                 a_deleted_checkpoint_is_gone_and_leaves_the_others_whole
                 equal_states_are_stored_once

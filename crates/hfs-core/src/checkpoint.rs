@@ -72,6 +72,23 @@ pub struct Checkpoint {
     pub cost: StateCost,
 }
 
+impl Checkpoint {
+    /// The trigger of those at the end of a run.
+    pub const RUN_ENDED: &str = "run.ended";
+
+    /// Whether it stands at the end of a run, and not in its middle.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        self.trigger == Self::RUN_ENDED
+    }
+
+    /// How many of `retention` automatic checkpoints are kept for being the newest.
+    #[must_use]
+    pub const fn kept_as_newest(retention: u32) -> u32 {
+        retention.div_ceil(2)
+    }
+}
+
 /// What a checkpoint's state costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateCost {

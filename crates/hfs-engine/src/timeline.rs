@@ -144,7 +144,8 @@ impl Engine {
         Ok(store.create_checkpoint(&draft, self.settings().checkpoint_retention)?)
     }
 
-    /// Takes back the newest operation of the session that was not taken back yet.
+    /// Takes back the newest operation of the session that was not taken back yet. Removals of checkpoints cannot be
+    /// taken back, and are passed over.
     ///
     /// # Errors
     /// `NotPossible` when there is none, or it cannot be undone.
@@ -178,22 +179,22 @@ impl Engine {
     pub fn reversal_target(&self, session: SessionId, kind: OperationKind) -> Result<Operation, EngineError> {
         let store = self.store();
         let mut page = PageRequest::first(50);
-        let mut finder = TargetFinder { kind, reversed: 0 };
+        let mut finder = TargetFinder { kind, reversed: 0, passed_prune: false };
         loop {
             let found = store.list_operations(Some(session), &page)?;
             for operation in found.items {
                 match finder.look(&operation) {
                     Look::On => {}
-                    Look::Nothing => return Err(nothing(kind)),
-                    Look::Found(target) if target == operation.id => return reversible(operation, kind),
+                    Look::Nothing => return Err(finder.nothing()),
+                    Look::Found(target) if target == operation.id => return finder.reversible(operation),
                     Look::Found(target) => {
-                        return reversible(self.find_operation(session, target)?, kind);
+                        return finder.reversible(self.find_operation(session, target)?);
                     }
                 }
             }
             match found.next {
                 Some(next) => page.after = Some(next),
-                None => return Err(nothing(kind)),
+                None => return Err(finder.nothing()),
             }
         }
     }
@@ -237,6 +238,8 @@ impl Engine {
 struct TargetFinder {
     kind: OperationKind,
     reversed: u32,
+    /// Whether a checkpoint was removed behind what was found.
+    passed_prune: bool,
 }
 
 enum Look {
@@ -247,6 +250,10 @@ enum Look {
 
 impl TargetFinder {
     fn look(&mut self, operation: &Operation) -> Look {
+        if operation.kind == OperationKind::Prune {
+            self.passed_prune = true;
+            return Look::On;
+        }
         let opposite = match self.kind {
             OperationKind::Redo => OperationKind::Redo,
             _ => OperationKind::Undo,
@@ -266,21 +273,25 @@ impl TargetFinder {
         // An undo's redo, and a redo's undo, are about the operation that those were about.
         Look::Found(operation.target.unwrap_or(operation.id))
     }
-}
 
-fn nothing(kind: OperationKind) -> EngineError {
-    EngineError::NotPossible { message: format!("there is nothing to {kind}") }
-}
-
-fn reversible(operation: Operation, kind: OperationKind) -> Result<Operation, EngineError> {
-    if operation.kind.is_reversible() {
-        return Ok(operation);
+    /// The operation, if it is one that can be reversed.
+    fn reversible(&self, operation: Operation) -> Result<Operation, EngineError> {
+        if operation.kind.is_reversible() {
+            return Ok(operation);
+        }
+        Err(self.refusal(&format!(
+            "there is nothing more to {}: the session's {} is its beginning (hfs session delete moves it to the trash)",
+            self.kind, operation.kind
+        )))
     }
-    let message = match operation.kind {
-        OperationKind::Prune => "a deleted checkpoint is gone and cannot be brought back".to_owned(),
-        begun => format!(
-            "there is nothing more to {kind}: the session's {begun} is its beginning (hfs session delete moves it to the trash)"
-        ),
-    };
-    Err(EngineError::NotPossible { message })
+
+    fn nothing(&self) -> EngineError {
+        self.refusal(&format!("there is nothing to {}", self.kind))
+    }
+
+    fn refusal(&self, message: &str) -> EngineError {
+        let pruned =
+            if self.passed_prune { "; a checkpoint that was deleted cannot be brought back" } else { "" };
+        EngineError::NotPossible { message: format!("{message}{pruned}") }
+    }
 }

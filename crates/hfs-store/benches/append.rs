@@ -140,8 +140,9 @@ fn full_stores(bench: &mut Bench) {
     let states = bench.size(10, 1);
     against_empty(bench, "append beside ten 2 MB checkpoints beside an empty store", &|ground| {
         let at = ground.session();
+        let mut sequence = ground::states::States::new(ground::states::Shape::Prose, 9, 2_000_000);
         for n in 0..states {
-            let checkpoint = ground::states::checkpoint(at, n, ground::states::state(9, n, 2_000_000));
+            let checkpoint = ground::states::checkpoint(at, n, sequence.another());
             ground.store.create_checkpoint(&checkpoint, 100).unwrap();
         }
         at

@@ -1,5 +1,7 @@
 //! Checkpoints, and what branches start from.
 
+use std::sync::Arc;
+
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, OperationKind,
     SessionId, StateCost, StoreResult, Timestamp,
@@ -152,8 +154,9 @@ pub(crate) fn create(
         let made = find(conn, new.id)?;
         Ok((made, prune(conn, branch.session, retention)?))
     })?;
-    if let Some(orphans) = pruned {
-        rebase::release(store, &orphans);
+    rebase::release(store, &pruned.orphans);
+    // Where one comes and one goes, the next takes the space.
+    if pruned.count > 1 || !pruned.orphans.is_empty() {
         store.give_back()?;
     }
     Ok(made)
@@ -166,23 +169,32 @@ pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
     Ok(())
 }
 
-/// Removes the oldest automatic checkpoints beyond `retention`, if there are any.
-fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Option<Orphans>> {
+/// What retention has removed.
+#[derive(Debug, Default)]
+struct Pruned {
+    count: usize,
+    orphans: Orphans,
+}
+
+/// Removes the automatic checkpoints beyond `retention`.
+fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Pruned> {
     let surplus = conn
         .prepare_cached(
-            "SELECT no, state FROM checkpoint WHERE session = ?1 AND automatic = 1
-                ORDER BY created_at DESC, no DESC LIMIT -1 OFFSET ?2",
+            "SELECT no, state FROM (
+                SELECT no, state, trigger, row_number() OVER (ORDER BY created_at DESC, no DESC) AS place
+                    FROM checkpoint WHERE session = ?1 AND automatic = 1)
+                ORDER BY place <= ?3 OR trigger = ?4 DESC, place LIMIT -1 OFFSET ?2",
         )?
-        .query_map(params![session, retention], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map(
+            params![session, retention, Checkpoint::kept_as_newest(retention), Checkpoint::RUN_ENDED],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?
         .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
-    if surplus.is_empty() {
-        return Ok(None);
-    }
-    let mut orphans = Orphans::new();
+    let mut pruned = Pruned { count: surplus.len(), ..Pruned::default() };
     for (no, state) in surplus {
-        orphans.extend(remove(conn, session, no, state)?);
+        pruned.orphans.extend(remove(conn, session, no, state)?);
     }
-    Ok(Some(orphans))
+    Ok(pruned)
 }
 
 fn remove(conn: &Connection, session: i64, no: i64, state: i64) -> Sql<Option<i64>> {
@@ -247,6 +259,14 @@ pub(crate) fn state_to_rewind_to(conn: &Connection, id: CheckpointId, session: i
 
 pub(crate) fn load_state(store: &SqliteStore, id: CheckpointId) -> StoreResult<CheckpointState> {
     store.read("read a checkpoint's state", |conn| states::load(conn, key(conn, id)?.state, &store.opened))
+}
+
+pub(crate) fn load_state_json(store: &SqliteStore, id: CheckpointId) -> StoreResult<String> {
+    store.read("read a checkpoint's state", |conn| {
+        let bytes = states::bytes(conn, key(conn, id)?.state, &store.opened)?;
+        let json = String::from_utf8(Arc::unwrap_or_clone(bytes));
+        json.map_err(|_| Fault::Damaged(format!("the state of checkpoint {id} is not text")))
+    })
 }
 
 pub(crate) fn save_branch_state(

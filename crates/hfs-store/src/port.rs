@@ -171,6 +171,10 @@ impl CheckpointStore for SqliteStore {
         checkpoints::load_state(self, id)
     }
 
+    fn load_state_json(&self, id: CheckpointId) -> StoreResult<String> {
+        checkpoints::load_state_json(self, id)
+    }
+
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
         checkpoints::save_branch_state(self, branch, state)
     }

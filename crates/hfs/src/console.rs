@@ -1,11 +1,12 @@
 //! Everything that is written to standard output and standard error goes through here.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
+use hfs_core::ErrorKind;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -144,6 +145,32 @@ impl Console {
             let style = self.error_palette.warning;
             to_error(&format!("{style}warning:{style:#} {text}\n"));
         }
+    }
+
+    /// Says before it is done what cannot be undone. On a terminal a person has to agree; a script has said so by
+    /// its command.
+    ///
+    /// # Errors
+    /// `Denied` when the person does not agree.
+    pub fn before_what_cannot_be_undone(&self, text: &str) -> Result<(), Failure> {
+        if self.manner.quiet || self.manner.json {
+            return Ok(());
+        }
+        self.warn(&format!("this cannot be undone: {text}"));
+        if !(self.error_is_terminal && io::stdin().is_terminal()) {
+            return Ok(());
+        }
+        to_error("go on? [y/N] ");
+        let mut answer = String::new();
+        let read = io::stdin().lock().take(1000).read_line(&mut answer);
+        if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            return Ok(());
+        }
+        Err(Failure::Refused {
+            kind: ErrorKind::Denied,
+            message: "it was not agreed to, and nothing was changed".into(),
+            hint: None,
+        })
     }
 
     /// Writes text to standard error as it is. It must be safe to show.

@@ -46,6 +46,8 @@ pub fn a_checkpoint_is_kept_with_its_state(scene: &Scene<'_>) {
     // What it costs may be weighed anew; the rest is immutable.
     assert_eq!(Checkpoint { cost: checkpoint.cost, ..stored }, checkpoint);
     assert_eq!(another.load_state(draft.id).unwrap(), draft.state);
+    assert_eq!(another.load_state_json(draft.id).unwrap().as_bytes(), bytes);
+    expect_kind(another.load_state_json(scene.make.ids.checkpoint()), ErrorKind::NotFound);
 }
 
 pub fn checkpoints_are_listed_oldest_first(scene: &Scene<'_>) {
@@ -114,6 +116,29 @@ pub fn retention_looks_at_times_and_at_one_session_only(scene: &Scene<'_>) {
     expect_kind(scene.store.load_state(none.id), ErrorKind::NotFound);
     assert_eq!(scene.store.load_state(other.id).unwrap(), growing_state(1));
     assert_eq!(scene.store.info().unwrap().checkpoint_bytes, bytes, "what is pruned takes no space");
+}
+
+pub fn a_long_run_does_not_take_away_the_ends_of_those_before_it(scene: &Scene<'_>) {
+    let main = scene.main();
+    let session = scene.session_of(main.branch);
+    let mut number = 0;
+    let mut mark = |trigger: &str| {
+        number += 1;
+        let draft = scene.make.checkpoint(main, growing_state(number));
+        scene.store.create_checkpoint(&CheckpointDraft { trigger: trigger.into(), ..draft }, 5).unwrap();
+    };
+    let triggers = || -> String {
+        let listed = scene.store.list_checkpoints(session).unwrap();
+        listed.iter().map(|checkpoint| if checkpoint.ends_run() { 'E' } else { 'm' }).collect()
+    };
+    ["run.ended"; 4].into_iter().for_each(&mut mark);
+    ["phase.ended"; 9].into_iter().for_each(&mut mark);
+    assert_eq!(triggers(), "EEmmm", "of the newest half, all are kept");
+    mark("run.ended");
+    assert_eq!(triggers(), "EEmmE");
+    ["run.ended"; 2].into_iter().for_each(&mut mark);
+    assert_eq!(triggers(), "EEEEE", "what lies in the middle of a run goes first");
+    expect_no_more_bytes(scene, session);
 }
 
 pub fn a_pin_protects_while_it_is_there(scene: &Scene<'_>) {

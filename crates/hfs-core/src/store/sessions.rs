@@ -250,9 +250,12 @@ pub trait RunStore {
 
 /// Checkpoints. Their states are stored by content: equal ones once, near-equal ones as differences.
 pub trait CheckpointStore {
-    /// Stores a checkpoint, then prunes the oldest automatic ones of its session (not pinned, not labelled, not
-    /// `manual`) beyond `retention`, in the same transaction and without a record. A retention of 0 prunes the new
-    /// one, too. A checkpoint whose `created_at` lies before others' is older than they are.
+    /// Stores a checkpoint, then prunes automatic ones of its session (not pinned, not labelled, not `manual`)
+    /// beyond `retention`, in the same transaction and without a record. The newest half of them is kept whatever
+    /// it is; of the others, those in the middle of runs go before those at the ends
+    /// ([`Checkpoint::ends_run`]), so that one long run does not take away the ends of all before it; and older
+    /// ones go before newer ones. A retention of 0 prunes the new one, too. A checkpoint whose `created_at` lies
+    /// before others' is older than they are.
     ///
     /// # Errors
     /// `NotFound` for its branch; `Invalid` for a seq beyond its head; `Conflict` for an id that exists.
@@ -275,6 +278,12 @@ pub trait CheckpointStore {
     /// # Errors
     /// `NotFound`; `Corrupt` when it is not what was stored.
     fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState>;
+
+    /// The same as [canonical JSON](CheckpointState::canonical_json), for those that only pass it on.
+    ///
+    /// # Errors
+    /// As [`load_state`](Self::load_state).
+    fn load_state_json(&self, id: CheckpointId) -> StoreResult<String>;
 
     /// Keeps what the next run on this branch starts from. Replaces what was kept for the branch before; stored
     /// by content like every state, so that one equal to a checkpoint's costs nothing.

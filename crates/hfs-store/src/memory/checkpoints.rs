@@ -34,6 +34,13 @@ impl CheckpointStore for MemoryStore {
         data.state(data.checkpoint(id)?.state_hash)
     }
 
+    fn load_state_json(&self, id: CheckpointId) -> StoreResult<String> {
+        let data = self.lock();
+        let hash = data.checkpoint(id)?.state_hash;
+        let json = String::from_utf8(data.state_bytes(hash)?.to_vec());
+        json.map_err(|_| StoreError::Corrupt { message: format!("state {hash} is not text") })
+    }
+
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
         let mut data = self.lock();
         data.branch(branch)?;
@@ -121,24 +128,26 @@ impl Data {
         let automatic = |checkpoint: &&Checkpoint| {
             !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != "manual"
         };
-        let surplus: HashSet<CheckpointId> = self
-            .oldest_first(session)
-            .rev()
-            .filter(automatic)
-            .skip(keep)
-            .map(|checkpoint| checkpoint.id)
-            .collect();
+        let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
+        let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(automatic).collect();
+        if let Some(older) = wanted.get_mut(newest..) {
+            older.sort_by_key(|checkpoint| !checkpoint.ends_run());
+        }
+        let surplus: HashSet<CheckpointId> =
+            wanted.into_iter().skip(keep).map(|checkpoint| checkpoint.id).collect();
         self.checkpoints.retain(|checkpoint| !surplus.contains(&checkpoint.id));
         self.drop_unused_states();
     }
 
-    fn state(&self, hash: ContentHash) -> StoreResult<CheckpointState> {
+    fn state_bytes(&self, hash: ContentHash) -> StoreResult<&[u8]> {
         let corrupt = |why: &str| StoreError::Corrupt { message: format!("state {hash} {why}") };
         let bytes = self.states.get(&hash).ok_or_else(|| corrupt("is missing"))?;
-        if hash_of(bytes) != hash {
-            return Err(corrupt("is not what was stored"));
-        }
-        serde_json::from_slice(bytes).map_err(|error| corrupt(&format!("cannot be read: {error}")))
+        if hash_of(bytes) == hash { Ok(bytes) } else { Err(corrupt("is not what was stored")) }
+    }
+
+    fn state(&self, hash: ContentHash) -> StoreResult<CheckpointState> {
+        serde_json::from_slice(self.state_bytes(hash)?)
+            .map_err(|error| StoreError::Corrupt { message: format!("state {hash} cannot be read: {error}") })
     }
 
     /// The state of the checkpoint nearest before or at `seq` of the branch's history.

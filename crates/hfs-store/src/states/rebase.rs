@@ -268,7 +268,11 @@ mod tests {
     }
 
     fn marks(scene: &Scene, states: impl IntoIterator<Item = usize>) -> Vec<(CheckpointId, CheckpointState)> {
-        states.into_iter().map(growing_state).map(|state| (scene.mark(&state, 1000), state)).collect()
+        states
+            .into_iter()
+            .map(|number| noise(7, 200 + number))
+            .map(|state| (scene.mark(&state, 1000), state))
+            .collect()
     }
 
     /// So many entries that no two seeds share.
@@ -330,7 +334,7 @@ mod tests {
         let orphan = scene.forget(marks[0].0);
         let plan = scene.read(|conn| Plan::make(conn, orphan)).unwrap();
         let before = scene.bases();
-        marks[0].0 = scene.mark(&growing_state(0), 1000);
+        marks[0].0 = scene.mark(&marks[0].1, 1000);
         assert!(scene.store.write("test", move |conn| plan.carry_out(conn)).unwrap());
         assert_eq!(scene.bases(), before);
         scene.assert_well(&marks);

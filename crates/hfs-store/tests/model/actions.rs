@@ -353,6 +353,7 @@ impl World {
                     0 => CheckpointDraft { trigger: "manual".into(), ..draft },
                     1 => CheckpointDraft { label: Some("label".into()), ..draft },
                     2 => CheckpointDraft { pinned: true, ..draft },
+                    3 => CheckpointDraft { trigger: "phase.ended".into(), ..draft },
                     _ => draft,
                 };
                 let made = self.both(through, |store| {

@@ -143,6 +143,10 @@ fn pin(session: &str, reference: &str, pinned: bool, context: &Context) -> Resul
 fn delete(session: &str, reference: &str, context: &Context) -> Result<(), Failure> {
     let session = context.session(session)?;
     let (number, found) = find(session, reference, context)?;
+    let name = found.label.as_deref().map_or_else(String::new, |label| format!(" {:?}", plain::line(label)));
+    context.console.before_what_cannot_be_undone(&format!(
+        "nobody can go back to checkpoint {number}{name} any more; its messages stay"
+    ))?;
     context.store()?.delete_checkpoint(found.id, context.now())?;
     report(number, &found, &format!("checkpoint {number} is gone; its messages are all there"), context)
 }

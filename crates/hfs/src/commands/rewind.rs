@@ -1,7 +1,9 @@
 //! `hfs rewind`
 
+use hfs_core::Seq;
 use serde_json::json;
 
+use crate::commands::branch::glimpse;
 use crate::commands::checkpoint;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -18,6 +20,15 @@ pub struct Rewind {
     /// Only say what would be in view and what not
     #[arg(long)]
     dry_run: bool,
+}
+
+/// The messages from one to another, in words.
+fn messages(first: Seq, last: Seq) -> String {
+    match last.saturating_sub(first.saturating_sub(1)) {
+        0 => "no messages".to_owned(),
+        1 => format!("message {first}"),
+        _ => format!("messages {first} to {last}"),
+    }
 }
 
 /// Goes back to a checkpoint on a new branch. The old one stays, and nothing is lost.
@@ -38,13 +49,18 @@ pub fn run(rewind: &Rewind, context: &Context) -> Result<Outcome, Failure> {
             }))?;
             return Ok(Outcome::Done);
         }
-        context.console.print(&format!(
-            "a rewind to checkpoint {number} would make a new branch with messages 1 to {} in view;\n\
-             {} messages of {} would not be in view, and stay there\n",
-            plan.in_view,
-            plan.out_of_view,
+        let mut text = format!(
+            "a rewind to checkpoint {number} would make a new branch, with {} in view\n\
+             not in view, but kept in {}: {}\n",
+            messages(1, plan.in_view),
             plain::line(&plan.from.name),
-        ))?;
+            messages(plan.in_view + 1, plan.from.head),
+        );
+        if let Some(prompt) = &plan.prompt {
+            text +=
+                &format!("offered to be edited and sent again: message {}\n", glimpse(prompt).trim_start());
+        }
+        context.console.print(&text)?;
         return Ok(Outcome::Done);
     }
     let rewound = engine.rewind(found.id)?;

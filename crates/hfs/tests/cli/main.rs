@@ -18,6 +18,7 @@ mod sessions;
 mod start;
 mod store;
 mod surviving;
+mod time_travel;
 mod triads;
 mod triads_config;
 mod triads_rewind;

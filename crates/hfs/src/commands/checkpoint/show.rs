@@ -16,17 +16,19 @@ pub fn run(
 ) -> Result<(), Failure> {
     let store = context.store()?;
     let branch = store.get_branch(checkpoint.branch)?;
-    let state = store.load_state(checkpoint.id)?;
-    // Maps with texts as keys always become JSON.
-    let state_json = serde_json::to_value(&state).unwrap_or(Value::Null);
+    // A store gives back the JSON that it was given.
+    let json_of_state = || -> Result<Value, Failure> {
+        Ok(serde_json::from_str(&store.load_state_json(checkpoint.id)?).unwrap_or_default())
+    };
     if context.console.manner.json {
         let row = CheckpointRow::new(number, checkpoint, &branch.name);
         let mut document = json!({ "checkpoint": row });
         if let (true, Some(fields)) = (with_state, document.as_object_mut()) {
-            fields.insert("state".into(), state_json);
+            fields.insert("state".into(), json_of_state()?);
         }
         return context.console.json(&document);
     }
+    let state = store.load_state(checkpoint.id)?;
     let label = checkpoint.label.as_deref().map_or("-".into(), plain::line);
     let snapshot = &state.run_snapshot;
     let agents: Vec<String> = state
@@ -53,7 +55,7 @@ pub fn run(
     let mut text: String =
         facts.iter().map(|(name, value)| format!("{dim}{name:<11}{dim:#} {value}\n")).collect();
     if with_state {
-        let pretty = serde_json::to_string_pretty(&state_json).unwrap_or_default();
+        let pretty = serde_json::to_string_pretty(&json_of_state()?).unwrap_or_default();
         text += &format!("\n{}\n", plain::block(&pretty));
     }
     context.console.print(&text)

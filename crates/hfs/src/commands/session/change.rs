@@ -30,6 +30,7 @@ pub fn delete(reference: &str, purge: bool, context: &Context) -> Result<(), Fai
             other => other?,
         };
         let name = plain::line(&store.get_session(id)?.session.name);
+        context.console.before_what_cannot_be_undone(&format!("everything of {name:?} goes for good"))?;
         store.purge_session(id)?;
         if context.console.manner.json {
             return context.console.json(&serde_json::json!({ "purged": id.to_string() }));
