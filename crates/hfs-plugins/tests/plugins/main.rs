@@ -8,6 +8,7 @@
 )]
 
 mod approval;
+mod examples;
 mod fixture;
 mod hostile;
 mod living;
