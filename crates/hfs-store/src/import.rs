@@ -1,10 +1,13 @@
 //! Sessions that arrive in pieces.
 //!
 //! Their rows are made where they will stay, under a session that nobody sees; the last transaction makes it seen.
-//! Until then batches are written without waiting for the disk: the wait at the end is for all of them.
+//! Until then batches are written without waiting for the disk: the wait at the end is for all of them. While one is
+//! written, by a thread of its own, the next is gathered: reading a transcript takes about as long as saving it.
 
 use std::collections::HashMap;
-use std::mem;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::{mem, panic};
 
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
@@ -40,6 +43,8 @@ pub(crate) struct Import<'a> {
     keys: HashMap<BranchKey, usize>,
     batch: Vec<Item>,
     batch_bytes: usize,
+    /// The batch before, which is being written.
+    under_way: Option<JoinHandle<StoreResult<()>>>,
     messages: i64,
     checkpoints: i64,
     finished: bool,
@@ -102,6 +107,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         keys: [(0, 0)].into(),
         batch: Vec::new(),
         batch_bytes: 0,
+        under_way: None,
         messages: 0,
         checkpoints: 0,
         finished: false,
@@ -136,9 +142,34 @@ impl Import<'_> {
         self.batch_bytes += item.size();
         self.batch.push(item);
         if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ROWS {
-            self.flush(|_| Ok(()))?;
+            self.flush_behind()?;
         }
         Ok(())
+    }
+
+    /// Begins to write what is waiting. What goes wrong with it is told with what comes next.
+    fn flush_behind(&mut self) -> StoreResult<()> {
+        self.settle()?;
+        let batch = self.take_batch();
+        let queue = Arc::clone(&self.store.queue);
+        let paths = Arc::clone(&self.store.paths);
+        let write = move || {
+            queue
+                .submit(RELAXED, move |conn| batch.insert(conn))
+                .map_err(|fault| fault.told(ACTION, &paths.database))
+        };
+        let thread = thread::Builder::new().name("import".into()).spawn(write);
+        self.under_way = Some(thread.map_err(|error| self.told(error.into()))?);
+        Ok(())
+    }
+
+    /// Waits for the batch that is being written.
+    fn settle(&mut self) -> StoreResult<()> {
+        match self.under_way.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(written)) => written,
+            Some(Err(panicked)) => panic::resume_unwind(panicked),
+        }
     }
 
     /// Writes what is waiting, and with it what `then` does.
@@ -146,6 +177,7 @@ impl Import<'_> {
         &mut self,
         mut then: impl FnMut(&Connection) -> Sql<T> + Send + 'static,
     ) -> StoreResult<T> {
+        self.settle()?;
         let batch = self.take_batch();
         self.store.write_in(RELAXED, ACTION, move |conn| {
             batch.insert(conn)?;
@@ -265,6 +297,7 @@ impl SessionImport for Import<'_> {
         checkpoints::check_seq(&branch.name, branch.head, checkpoint.seq)
             .map_err(|fault| self.told(fault))?;
         let plain = Plain::new(&checkpoint.state).map_err(|fault| self.told(fault))?;
+        self.settle()?;
         let session = self.session;
         // Each state may be a difference to the one before, so that has to be there.
         let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain, &self.store.opened))?;
@@ -281,6 +314,7 @@ impl SessionImport for Import<'_> {
         updated_at: Timestamp,
     ) -> StoreResult<SessionSummary> {
         let current = self.staged(current).map_err(|fault| self.told(fault))?.no;
+        self.settle()?;
         let end = End {
             name: name.to_owned(),
             current,
@@ -343,6 +377,10 @@ impl Drop for Import<'_> {
     fn drop(&mut self) {
         if self.finished {
             return;
+        }
+        // A panic of the other thread was told, if this one is not panicking itself.
+        if let Some(Err(error)) = self.under_way.take().and_then(|thread| thread.join().ok()) {
+            tracing::debug!(%error, "the last batch of an abandoned import was not written");
         }
         let session = self.session;
         let hidden = self.store.write_in(RELAXED, ACTION, move |conn| purge::hide(conn, session));

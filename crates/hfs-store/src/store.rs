@@ -33,7 +33,7 @@ pub struct SqliteStore {
     pub(crate) backlog: Mutex<Backlog>,
     pub(crate) opened: Opened,
     readers: Mutex<Vec<Link>>,
-    queue: Queue<Writer>,
+    pub(crate) queue: Arc<Queue<Writer>>,
 }
 
 impl SqliteStore {
@@ -75,7 +75,7 @@ impl SqliteStore {
             backlog: Backlog::new(),
             opened: Opened::default(),
             readers: Mutex::default(),
-            queue: Queue::new(writer),
+            queue: Arc::new(Queue::new(writer)),
         };
         if let Err(error) = purge::leavings(&store) {
             tracing::warn!(%error, "what an interrupted import left behind could not be cleared away");
@@ -212,7 +212,7 @@ fn check_header(paths: &Paths) -> Sql<()> {
 }
 
 /// The writing connection and what surrounds it.
-struct Writer {
+pub(crate) struct Writer {
     paths: Arc<Paths>,
     options: SqliteOptions,
     life: Life,
