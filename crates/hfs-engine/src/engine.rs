@@ -105,6 +105,13 @@ impl Engine {
         let summary = store.get_session(session)?;
         store.settle_interrupted(Some(session), self.parts.clock.now())?;
         let branch = self.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
+        // What plugins keep for a session lives with them while it is open, and in the store in between.
+        if self.parts.hooks.session_state(session).is_empty() {
+            let state = store.load_branch_state(branch.id)?.unwrap_or_default();
+            if !state.plugins.is_empty() {
+                self.parts.hooks.restore_state(session, &state.plugins);
+            }
+        }
         Ok(Conversation::at(session, Position { branch: branch.id, head: branch.head }))
     }
 

@@ -10,7 +10,7 @@ use hfs_core::OperationKind;
 
 use crate::args::{Cli, Command, Global};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, doctor, export, history, import, resume, rewind,
+    branch, chat, checkpoint, completions, config, doctor, export, history, import, plugin, resume, rewind,
     run as runs, search, session, start, store,
 };
 use crate::console::{Console, Manner};
@@ -79,6 +79,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Search(search)) => search::run(&search, context),
         Some(Command::Export(export)) => export::run(&export, context),
         Some(Command::Import(import)) => import::run(&import, context),
+        Some(Command::Plugin(plugin)) => plugin::run(&plugin, context),
         Some(Command::Config(config)) => config::run(&config, context),
         Some(Command::Store(store)) => store::run(&store, context),
         Some(Command::Doctor) => doctor::run(context),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, resume, rewind, run, search,
-    session, store,
+    branch, chat, checkpoint, completions, config, export, history, import, plugin, resume, rewind, run,
+    search, session, store,
 };
 
 const EXAMPLES: &str = "\
@@ -48,6 +48,9 @@ pub struct Global {
     /// Use this store, such as sqlite:/data/hfs.db [env: HFS_STORE]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
+    /// Start without any plugin
+    #[arg(long, global = true)]
+    pub no_plugins: bool,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -109,6 +112,9 @@ pub enum Command {
     Export(export::Export),
     /// Take in transcripts of other tools, and exported sessions
     Import(import::Import),
+    /// List plugins, decide about them, run their commands
+    #[command(alias = "plugins", subcommand_required = true)]
+    Plugin(plugin::PluginArgs),
     /// Read and change settings
     #[command(subcommand_required = true)]
     Config(config::Config),

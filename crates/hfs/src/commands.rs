@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod export;
 pub mod history;
 pub mod import;
+pub mod plugin;
 pub mod resume;
 pub mod rewind;
 pub mod run;

@@ -13,7 +13,7 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use edit::set_in_file;
+pub use edit::{list_in_file, set_in_file};
 pub use error::{ConfigError, Place};
 pub use file::text_of;
 pub use keys::{KEYS, Key, Kind, ProjectMay};

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use hfs_agents::Recall;
 use hfs_core::{
-    PageRequest, Project, SessionFilter, SessionId, SessionRef, Store, StoreError, SystemClock, Timestamp,
+    Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store, StoreError,
+    SystemClock, Timestamp,
 };
 use hfs_engine::Engine;
+use hfs_plugins::Plugins;
 
 use crate::args::Global;
 use crate::config::{Config, ConfigError, Settings, Sources};
@@ -38,6 +40,7 @@ pub struct Context {
     /// The time.
     pub clock: SystemClock,
     store: OnceCell<Arc<dyn Store>>,
+    plugins: OnceCell<Option<Plugins>>,
     project: OnceCell<Project>,
 }
 
@@ -71,6 +74,7 @@ impl Context {
             console,
             clock: SystemClock,
             store: OnceCell::new(),
+            plugins: OnceCell::new(),
             project: OnceCell::new(),
         })
     }
@@ -78,6 +82,30 @@ impl Context {
     /// The same, over a store that is open already.
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self { store: OnceCell::from(store), ..self }
+    }
+
+    /// The plugins, started at the first call; `None` where nobody wants any.
+    ///
+    /// # Errors
+    /// As the store's opening has it.
+    pub fn plugins(&self) -> Result<Option<&Plugins>, Failure> {
+        if let Some(plugins) = self.plugins.get() {
+            return Ok(plugins.as_ref());
+        }
+        let store = Arc::clone(self.store()?);
+        let begin = || Plugins::begin(wiring::plugins::parts(self, Some(store)));
+        Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(begin)).as_ref())
+    }
+
+    /// What listens in on conversations: the plugins, where there are any.
+    ///
+    /// # Errors
+    /// As [`plugins`](Self::plugins).
+    pub fn hooks(&self) -> Result<Arc<dyn Hooks>, Failure> {
+        Ok(match self.plugins()? {
+            Some(plugins) => Arc::new(plugins.clone()),
+            None => Arc::new(NoHooks),
+        })
     }
 
     /// The time now.
@@ -97,13 +125,13 @@ impl Context {
         Ok(self.store.get_or_init(|| store))
     }
 
-    /// The use cases that ask no agent anything. The offline one stands in its place.
+    /// The use cases that ask no agent and no plugin anything. The offline agent stands in its place.
     ///
     /// # Errors
     /// As the store's opening has it.
     pub fn engine(&self) -> Result<Engine, Failure> {
         let store = Arc::clone(self.store()?);
-        Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store))
+        Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, Arc::new(NoHooks)))
     }
 
     /// The project of the working directory.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use hfs_core::{AgentError, ErrorKind, ImportError, Kinded, StoreError};
 use hfs_engine::{EngineError, SendError};
+use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub enum Failure {
     /// The terminal says why.
     #[error(transparent)]
     Terminal(#[from] TuiError),
+    /// The plugins say why.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// The configuration says why.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -178,6 +182,7 @@ impl Kinded for Failure {
             Self::Agent(error) => error.kind(),
             Self::Config(error) => error.kind(),
             Self::Terminal(error) => error.kind(),
+            Self::Plugin(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -200,6 +205,7 @@ impl Kinded for Failure {
             Self::Agent(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::Terminal(error) => error.hint(),
+            Self::Plugin(error) => error.hint(),
             Self::Refused { hint, .. } => hint.clone(),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { .. } | Self::ClosedPipe => None,

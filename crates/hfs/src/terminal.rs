@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use hfs_core::{Project, SystemClock};
 use hfs_engine::Conversation;
-use hfs_tui::{AppParts, AppSettings, Depth, Ground, KeyMode, NoPlugins, OutputMode, PickFrom};
+use hfs_tui::{AppParts, AppSettings, Depth, Ground, KeyMode, NoPlugins, OutputMode, PickFrom, PluginHost};
 use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::config::{Key, Setting, Value};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::{plain, wiring};
+
+pub use configuration::told;
 
 /// What the app begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
     let ground = actual_ground(context);
     let exit = runtime.block_on(async {
         let answerer = wiring::choose(context).await?;
-        let engine = wiring::engine(context, answerer.agent, Arc::clone(&store));
+        let hooks = context.hooks()?;
+        let engine = wiring::engine(context, answerer.agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
         let (conversation, pick) = match begin {
             Begin::New => (Conversation::new(project.clone()), None),
@@ -57,8 +60,8 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
             project,
             settings: settings(context, ground),
             transfer: Arc::new(transfer::Files::new(context, Arc::clone(&store))),
-            configuration: Arc::new(configuration::Files::new(context, store, ground)),
-            plugins: Arc::new(NoPlugins),
+            configuration: Arc::new(configuration::Files::new(context, store, ground, hooks)),
+            plugins: plugin_host(context)?,
         };
         hfs_tui::run(parts).await.map_err(Failure::from)
     })?;
@@ -69,6 +72,13 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
         context.console.note(&format!("resume with: hfs resume {}{name}", session.short().shown()));
     }
     Ok(Outcome::Done)
+}
+
+fn plugin_host(context: &Context) -> Result<Arc<dyn PluginHost>, Failure> {
+    Ok(match context.plugins()? {
+        Some(plugins) => Arc::new(wiring::plugins::Host::new(plugins.clone(), context)),
+        None => Arc::new(NoPlugins),
+    })
 }
 
 fn text<'a>(context: &'a Context, name: &str) -> &'a str {

@@ -3,11 +3,12 @@
 mod agent;
 mod document;
 mod models;
+pub mod plugins;
 pub mod triads;
 
 use std::sync::Arc;
 
-use hfs_core::{Agent, NoHooks, Store, SystemClock};
+use hfs_core::{Agent, Hooks, Store, SystemClock};
 use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
 use hfs_store::{Durability, SqliteOptions, StoreUrl};
 
@@ -45,11 +46,16 @@ pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, Fa
 }
 
 /// An engine of this agent over this store.
-pub fn engine(context: &Context, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -> Engine {
+pub fn engine(
+    context: &Context,
+    agent: Arc<dyn Agent>,
+    store: Arc<dyn Store>,
+    hooks: Arc<dyn Hooks>,
+) -> Engine {
     Engine::new(EngineParts {
         store,
         agent,
-        hooks: Arc::new(NoHooks),
+        hooks,
         clock: Arc::new(SystemClock),
         settings: EngineSettings {
             context_chars: context.settings.context_chars,

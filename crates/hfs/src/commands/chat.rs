@@ -78,7 +78,7 @@ fn prompt(chat: &Chat, context: &Context) -> Result<String, Failure> {
 /// An engine over the store and the agent of this context.
 pub async fn engine(context: &Context) -> Result<(Engine, bool), Failure> {
     let answerer = wiring::choose(context).await?;
-    let engine = wiring::engine(context, answerer.agent, Arc::clone(context.store()?));
+    let engine = wiring::engine(context, answerer.agent, Arc::clone(context.store()?), context.hooks()?);
     Ok((engine, answerer.offline))
 }
 
@@ -106,6 +106,9 @@ async fn exchange(
     let result = engine.send(&mut conversation, text, speaker.observer(), cancel).await;
     speaker.finish();
     engine.leave(&conversation).await;
+    if let Some(plugins) = context.plugins()? {
+        plugins.take_notices().iter().for_each(|notice| context.console.warn(&plain::line(notice)));
+    }
     let exchange = result.inspect_err(|error| keep_reply_visible(error, context))?;
     conclude(exchange, session.is_none(), &engine, &conversation, context)
 }

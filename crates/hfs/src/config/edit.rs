@@ -7,6 +7,7 @@ use std::str::FromStr;
 use yaml_edit::path::YamlPath;
 use yaml_edit::{YamlFile, YamlValue};
 
+use super::Setting;
 use super::error::{ConfigError, Place};
 use super::file;
 use super::keys::{Key, Kind};
@@ -16,6 +17,19 @@ const ARGUMENT: Place = Place::CommandLine("VALUE");
 
 /// What a file that did not exist begins with.
 const HEADER: &str = "# Settings of hfs; `hfs config list` shows all of them.\n";
+
+/// The list that the file itself says for `key`, whatever other layers say; empty where it says nothing.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn list_in_file(path: &Path, key: &'static Key) -> Result<Vec<String>, ConfigError> {
+    let layer = file::read(path)?;
+    let said = layer.values.into_iter().find(|(known, _)| known.name == key.name);
+    Ok(match said {
+        Some((_, Setting { value: Value::List(list), .. })) => list,
+        _ => Vec::new(),
+    })
+}
 
 /// Sets `key` to what `text` says in the file at `path`, which is made if it is missing.
 ///

@@ -134,6 +134,22 @@ pub static KEYS: &[Key] = &[
         about: "plugins that are not loaded",
     },
     Key {
+        name: "plugins.hook_ms",
+        kind: Kind::Whole { min: 1, max: 60_000 },
+        default: Some("50"),
+        variable: "HFS_PLUGINS_HOOK_MS",
+        project: ProjectMay::Not,
+        about: "how long a plugin's hook may take, in milliseconds",
+    },
+    Key {
+        name: "plugins.command_ms",
+        kind: Kind::Whole { min: 1, max: 600_000 },
+        default: Some("5000"),
+        variable: "HFS_PLUGINS_COMMAND_MS",
+        project: ProjectMay::Not,
+        about: "how long a plugin's command may take, in milliseconds",
+    },
+    Key {
         name: "store.url",
         kind: Kind::Text,
         default: None,

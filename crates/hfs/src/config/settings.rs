@@ -28,6 +28,10 @@ pub struct Settings {
     pub checkpoint_on: Vec<Pattern>,
     /// Days that a deleted session can be restored; `None` for as long as nobody purges it.
     pub trash_retention_days: Option<u32>,
+    /// How long a plugin's hook may take, in milliseconds.
+    pub plugin_hook_ms: u64,
+    /// How long a plugin's command may take, in milliseconds.
+    pub plugin_command_ms: u64,
     /// The store's address; `None` for the default in the home directory.
     pub store_url: Option<String>,
     /// Whether saved must survive power loss.
@@ -63,6 +67,8 @@ impl Config {
             checkpoint_retention: self.whole("checkpoint_retention").unwrap_or(10),
             checkpoint_on: self.list("checkpoint_on").iter().map(|text| Pattern::new(text)).collect(),
             trash_retention_days: self.whole("trash_retention_days").filter(|days| *days > 0),
+            plugin_hook_ms: self.whole("plugins.hook_ms").unwrap_or(50),
+            plugin_command_ms: self.whole("plugins.command_ms").unwrap_or(5_000),
             store_url: self.text("store.url"),
             full_durability: self.text("store.durability").as_deref() != Some("fast"),
             agent: self.text("agent"),

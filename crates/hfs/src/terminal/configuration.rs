@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hfs_core::{Kinded, Store};
+use hfs_core::{Hooks, Kinded, Store};
 use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told, Ground};
 
 use crate::args::Global;
@@ -33,11 +33,18 @@ pub struct Files {
     store: Arc<dyn Store>,
     /// The ground that the terminal has.
     ground: Ground,
+    hooks: Arc<dyn Hooks>,
 }
 
 impl Files {
-    pub fn new(context: &Context, store: Arc<dyn Store>, ground: Ground) -> Self {
-        Self { global: context.global.clone(), environment: context.environment.clone(), store, ground }
+    pub fn new(context: &Context, store: Arc<dyn Store>, ground: Ground, hooks: Arc<dyn Hooks>) -> Self {
+        Self {
+            global: context.global.clone(),
+            environment: context.environment.clone(),
+            store,
+            ground,
+            hooks,
+        }
     }
 
     fn context(&self) -> Result<Context, Failure> {
@@ -57,7 +64,7 @@ impl Files {
                 .build()
                 .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
             let answerer = runtime.block_on(wiring::choose(&context))?;
-            Some(wiring::engine(&context, answerer.agent, Arc::clone(&self.store)))
+            Some(wiring::engine(&context, answerer.agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
         } else {
             None
         };

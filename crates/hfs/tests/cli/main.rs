@@ -13,6 +13,10 @@ mod config;
 mod errors;
 mod hostile;
 mod import;
+#[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]
+#[allow(dead_code, reason = "the plugins' own tests need more of it")]
+mod plugin_fixture;
+mod plugins;
 mod search;
 mod sessions;
 mod start;

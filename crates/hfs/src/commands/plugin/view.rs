@@ -1,0 +1,74 @@
+//! How plugins look, to people and to scripts.
+
+use std::path::PathBuf;
+
+use hfs_plugins::{Place, PluginStatus, Power};
+use serde::Serialize;
+
+use crate::console::Palette;
+use crate::plain;
+
+/// A plugin, for scripts.
+#[derive(Serialize)]
+pub struct PluginRow {
+    name: String,
+    version: String,
+    description: String,
+    capabilities: Vec<&'static str>,
+    permissions: Vec<String>,
+    new_permissions: Vec<String>,
+    state: &'static str,
+    reason: String,
+    place: &'static str,
+    folder: PathBuf,
+    warnings: Vec<String>,
+    content: String,
+}
+
+impl From<&PluginStatus> for PluginRow {
+    fn from(plugin: &PluginStatus) -> Self {
+        let named = |powers: &[Power]| powers.iter().map(ToString::to_string).collect();
+        Self {
+            name: plugin.name.clone(),
+            version: plugin.version.clone(),
+            description: plugin.description.clone(),
+            capabilities: plugin.capabilities.iter().map(|capability| capability.as_str()).collect(),
+            permissions: named(&plugin.powers),
+            new_permissions: named(&plugin.new_powers),
+            state: plugin.state.as_str(),
+            reason: plugin.reason.clone(),
+            place: match plugin.place {
+                Place::Home => "home",
+                Place::Project => "project",
+            },
+            folder: plugin.folder.clone(),
+            warnings: plugin.warnings.clone(),
+            content: plugin.content.clone(),
+        }
+    }
+}
+
+/// A plugin, for a person who is to decide about it.
+pub fn described(plugin: &PluginStatus, palette: &Palette) -> String {
+    let Palette { strong, dim, .. } = palette;
+    let name = plain::line(&plugin.name);
+    let mut text = format!("{strong}{name}{strong:#} {}\n", plugin.version);
+    if !plugin.description.is_empty() {
+        text += &format!("{}\n", plain::line(&plugin.description));
+    }
+    text += &format!("{dim}{}{dim:#}\n", plain::line(&plugin.folder.display().to_string()));
+    let why =
+        if plugin.reason.is_empty() { String::new() } else { format!(": {}", plain::line(&plugin.reason)) };
+    text += &format!("It is {}{why}.\n", plugin.state);
+    for warning in &plugin.warnings {
+        text += &format!("{dim}{}{dim:#}\n", plain::line(warning));
+    }
+    if !plugin.powers.is_empty() {
+        text += "\nOnce it is approved it may\n";
+    }
+    for power in &plugin.powers {
+        let new = if plugin.new_powers.contains(power) { "  (new since it was approved)" } else { "" };
+        text += &format!("  - {}{strong}{new}{strong:#}\n", plain::line(&power.words()));
+    }
+    text
+}

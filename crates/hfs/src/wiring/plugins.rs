@@ -1,0 +1,199 @@
+//! Plugins: where they are, and how the app sees them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hfs_core::{Kinded, SessionId, Store, SystemClock};
+use hfs_plugins::{HostParts, Limits, Picture, PluginError, PluginStatus, Plugins, State};
+use hfs_tui::{
+    ApprovalRequest, Failure as Told, Node, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
+    Slot, Tone, Widget,
+};
+use tokio::sync::watch;
+
+use crate::config::{Key, Setting, Value, list_in_file, set_in_file};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::plain;
+use crate::terminal::told;
+
+const DISABLED: &str = "disabled_plugins";
+
+/// What the host of plugins is made of. Without a store, plugins see no sessions.
+pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
+    let home = context.home.root().to_path_buf();
+    let project = context.environment.working_directory.join(".hfs").join("plugins");
+    HostParts {
+        project: (!is_same(&project, &home.join("plugins"))).then_some(project),
+        user_home: context.environment.user_home.clone(),
+        disabled: disabled(context),
+        store,
+        clock: Arc::new(SystemClock),
+        limits: Limits {
+            hook: Duration::from_millis(context.settings.plugin_hook_ms),
+            command: Duration::from_millis(context.settings.plugin_command_ms),
+            ..Limits::default()
+        },
+        home,
+    }
+}
+
+/// Whoever works in their home directory has no project there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn disabled(context: &Context) -> BTreeSet<String> {
+    match Key::find(DISABLED).and_then(|key| context.config.get(key)) {
+        Some(Setting { value: Value::List(names), .. }) => names.iter().cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Switches a plugin on or off in the user's configuration.
+///
+/// # Errors
+/// As the file has it.
+pub fn keep_disabled(user_config: &Path, plugin: &str, off: bool) -> Result<(), Failure> {
+    let key = Key::named(DISABLED)?;
+    let mut names = list_in_file(user_config, key)?;
+    if names.iter().any(|name| name == plugin) == off {
+        return Ok(());
+    }
+    names.retain(|name| name != plugin);
+    if off {
+        names.push(plugin.to_owned());
+    }
+    set_in_file(user_config, key, &format!("[{}]", names.join(", ")))?;
+    Ok(())
+}
+
+/// The plugins as the app sees them.
+pub struct Host {
+    plugins: Plugins,
+    user_config: PathBuf,
+}
+
+impl Host {
+    pub fn new(plugins: Plugins, context: &Context) -> Self {
+        Self { plugins, user_config: context.sources.user.clone() }
+    }
+
+    fn decide_about(&self, plugin: &str, decision: PluginDecision) -> Result<(), Failure> {
+        match decision {
+            PluginDecision::Approve => self.plugins.approve(plugin)?,
+            PluginDecision::Deny => self.plugins.deny(plugin)?,
+            PluginDecision::Enable => {
+                self.plugins.get(plugin)?;
+                keep_disabled(&self.user_config, plugin, false)?;
+                self.plugins.enable(plugin)?;
+            }
+            PluginDecision::Disable => {
+                self.plugins.get(plugin)?;
+                keep_disabled(&self.user_config, plugin, true)?;
+                self.plugins.disable(plugin)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PluginHost for Host {
+    fn view(&self, session: Option<SessionId>) -> PluginView {
+        let plugins = self.plugins.list();
+        let pending = plugins.iter().filter(|plugin| plugin.state == State::Pending).map(request).collect();
+        PluginView {
+            pending,
+            plugins: plugins.iter().map(row).collect(),
+            commands: self
+                .plugins
+                .commands()
+                .into_iter()
+                .map(|command| PluginCommand { name: command.name, about: command.about })
+                .collect(),
+            widgets: self.plugins.pictures(session).into_iter().map(widget).collect(),
+            notices: self.plugins.take_notices(),
+        }
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.plugins.changes())
+    }
+
+    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), Told> {
+        self.decide_about(plugin, decision).map_err(|failure| told(&failure))
+    }
+
+    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, Told> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| told(&Failure::io("start the asynchronous runtime", error)))?;
+        let said = runtime.block_on(self.plugins.run(command, arguments, session));
+        said.map(Option::unwrap_or_default).map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &PluginError) -> Told {
+    Told { kind: error.kind(), message: plain::line(&error.to_string()), hint: error.hint() }
+}
+
+fn row(plugin: &PluginStatus) -> PluginRow {
+    let warnings = plugin.warnings.iter().map(String::as_str);
+    let reason = std::iter::once(plugin.reason.as_str()).chain(warnings).filter(|text| !text.is_empty());
+    PluginRow {
+        name: plugin.name.clone(),
+        version: plugin.version.clone(),
+        state: plugin.state.as_str().to_owned(),
+        reason: reason.collect::<Vec<_>>().join("; "),
+        capabilities: plugin.capabilities.iter().map(|capability| capability.as_str().to_owned()).collect(),
+    }
+}
+
+fn request(plugin: &PluginStatus) -> ApprovalRequest {
+    ApprovalRequest {
+        plugin: plugin.name.clone(),
+        version: plugin.version.clone(),
+        about: plugin.description.clone(),
+        permissions: plugin.powers.iter().map(hfs_plugins::Power::words).collect(),
+        new_permissions: plugin.new_powers.iter().map(hfs_plugins::Power::words).collect(),
+    }
+}
+
+fn widget(picture: Picture) -> Widget {
+    let slot = match picture.slot {
+        hfs_plugins::Slot::Sidebar => Slot::Sidebar,
+        hfs_plugins::Slot::StatusBar => Slot::StatusBar,
+        hfs_plugins::Slot::Panel => Slot::Panel,
+    };
+    // The line of status has no room for titles.
+    let has_title = slot != Slot::StatusBar && !picture.title.is_empty();
+    let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));
+    Widget {
+        plugin: picture.plugin,
+        slot,
+        nodes: title.into_iter().chain(picture.nodes.into_iter().map(node)).collect(),
+    }
+}
+
+fn node(node: hfs_plugins::Node) -> Node {
+    match node {
+        hfs_plugins::Node::Text(spans) => {
+            Node::Text(spans.into_iter().map(|(text, meant)| (text, tone(meant))).collect())
+        }
+        hfs_plugins::Node::Gauge { label, ratio } => Node::Gauge { label, ratio },
+        hfs_plugins::Node::Table { header, rows } => Node::Table { header, rows },
+        hfs_plugins::Node::Sparkline { values } => Node::Sparkline { values },
+    }
+}
+
+const fn tone(tone: hfs_plugins::Tone) -> Tone {
+    match tone {
+        hfs_plugins::Tone::Plain => Tone::Plain,
+        hfs_plugins::Tone::Dim => Tone::Dim,
+        hfs_plugins::Tone::Accent => Tone::Accent,
+        hfs_plugins::Tone::Good => Tone::Good,
+        hfs_plugins::Tone::Warn => Tone::Warn,
+        hfs_plugins::Tone::Bad => Tone::Bad,
+    }
+}
