@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde::Deserialize;
 
 use crate::shell;
 use crate::workspace::Workspace;
@@ -32,7 +33,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if let Some(lacking) = lacking() {
         anyhow::bail!("pages cannot be checked here: {lacking}");
     }
-    Ok(if is_ok(workspace, options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let program = program(workspace, &["build", "--package", "hfs"])?;
+    Ok(if is_ok(workspace, &program, options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Checks the pages as a part of the tests. `Err` in it says why they were left out.
@@ -41,7 +43,11 @@ pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
         return Ok(Err(format!("exported pages in a browser: {lacking}")));
     }
     match checker(workspace)? {
-        Some(_) => is_ok(workspace, &Options { pictures: None, pages: Vec::new() }).map(Ok),
+        Some(_) => {
+            // With the tests' own choice of features, in which it has been compiled.
+            let program = program(workspace, &["test", "--workspace", "--no-run"])?;
+            is_ok(workspace, &program, &Options { pictures: None, pages: Vec::new() }).map(Ok)
+        }
         None => Ok(Err("exported pages in a browser: npm could not install what checks them".into())),
     }
 }
@@ -78,9 +84,38 @@ fn checker(workspace: &Workspace) -> Result<Option<PathBuf>> {
     Ok(installed.then_some(folder))
 }
 
-fn is_ok(workspace: &Workspace, options: &Options) -> Result<bool> {
+/// A line of what cargo tells.
+#[derive(Deserialize)]
+struct Artifact {
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    target: Target,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// The program, made by cargo with these arguments.
+fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
+    let mut command = shell::cargo(&workspace.root);
+    command.args(arguments).args(["--quiet", "--message-format=json-render-diagnostics"]);
+    let told = shell::output_of(&mut command)?;
+    let artifacts = told.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let is_ours = |target: &Target| target.name == "hfs" && target.kind.iter().any(|kind| kind == "bin");
+    artifacts
+        .filter(|artifact| is_ours(&artifact.target))
+        .filter_map(|artifact| artifact.executable)
+        // Its own unit tests are called as it is, in another folder.
+        .find(|path| path.parent().is_some_and(|folder| !folder.ends_with("deps")))
+        .context("find the program that cargo made")
+}
+
+fn is_ok(workspace: &Workspace, program: &Path, options: &Options) -> Result<bool> {
     let folder = checker(workspace)?.context("npm could not install what checks the pages")?;
-    let mut pages = export(workspace, &folder)?;
+    let mut pages = export(workspace, program, &folder)?;
     for page in &options.pages {
         pages.push(fs::canonicalize(page).with_context(|| format!("find {}", page.display()))?);
     }
@@ -98,7 +133,7 @@ fn is_ok(workspace: &Workspace, options: &Options) -> Result<bool> {
 }
 
 /// Exports the sessions as the program does it.
-fn export(workspace: &Workspace, folder: &Path) -> Result<Vec<PathBuf>> {
+fn export(workspace: &Workspace, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
     for session in SESSIONS {
         let path = workspace.root.join(session);
@@ -111,8 +146,8 @@ fn export(workspace: &Workspace, folder: &Path) -> Result<Vec<PathBuf>> {
         let import = [OsStr::new("import"), path.as_os_str()];
         let export = ["export", "@", "--all-branches", "-o"].map(OsStr::new);
         for arguments in [&import[..], &[&export[..], &[page.as_os_str()]].concat()] {
-            let mut command = shell::cargo(&workspace.root);
-            command.args(["run", "--quiet", "--package", "hfs", "--", "--quiet", "--home"]);
+            let mut command = Command::new(program);
+            command.args(["--quiet", "--home"]).current_dir(&workspace.root);
             let done = shell::succeeds(command.arg(&home).args(arguments))?;
             ensure!(done, "{session} could not be made a page");
         }

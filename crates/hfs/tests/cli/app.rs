@@ -1,5 +1,6 @@
 //! The terminal app as a person lives in it: the built binary on a real terminal.
 
+mod plugins;
 mod story;
 mod terminal;
 
