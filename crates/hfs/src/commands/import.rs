@@ -166,9 +166,10 @@ impl Intake {
                 }
             }
         }
+        // All is saved. It is made searchable while somebody watches; otherwise by whoever searches next.
+        let is_watched = !bar.is_hidden();
         bar.finish_and_clear();
-        if stopped.is_none() && !self.dry_run {
-            // All is saved; whoever searches next indexes what is not.
+        if is_watched && stopped.is_none() && !self.dry_run {
             let updated = indexing::update(store.as_ref(), &context.console, &|| !cancel.is_cancelled());
             if let Err(error) = updated {
                 tracing::warn!(%error, "what was imported is not indexed yet");
