@@ -33,8 +33,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if let Some(lacking) = lacking() {
         anyhow::bail!("pages cannot be checked here: {lacking}");
     }
+    let folder = checker(workspace)?.context("npm could not install what checks the pages")?;
     let program = program(workspace, &["build", "--package", "hfs"])?;
-    Ok(if is_ok(workspace, &program, options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_ok(workspace, &folder, &program, options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Checks the pages as a part of the tests. `Err` in it says why they were left out.
@@ -43,10 +44,10 @@ pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
         return Ok(Err(format!("exported pages in a browser: {lacking}")));
     }
     match checker(workspace)? {
-        Some(_) => {
+        Some(folder) => {
             // With the tests' own choice of features, in which it has been compiled.
             let program = program(workspace, &["test", "--workspace", "--no-run"])?;
-            is_ok(workspace, &program, &Options { pictures: None, pages: Vec::new() }).map(Ok)
+            is_ok(workspace, &folder, &program, &Options { pictures: None, pages: Vec::new() }).map(Ok)
         }
         None => Ok(Err("exported pages in a browser: npm could not install what checks them".into())),
     }
@@ -113,9 +114,8 @@ fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
         .context("find the program that cargo made")
 }
 
-fn is_ok(workspace: &Workspace, program: &Path, options: &Options) -> Result<bool> {
-    let folder = checker(workspace)?.context("npm could not install what checks the pages")?;
-    let mut pages = export(workspace, program, &folder)?;
+fn is_ok(workspace: &Workspace, folder: &Path, program: &Path, options: &Options) -> Result<bool> {
+    let mut pages = export(workspace, program, folder)?;
     for page in &options.pages {
         pages.push(fs::canonicalize(page).with_context(|| format!("find {}", page.display()))?);
     }

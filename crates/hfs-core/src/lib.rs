@@ -29,6 +29,7 @@ mod session;
 mod snapshot;
 mod store;
 mod time;
+mod widget;
 
 pub use agent::{Agent, AgentDescription, AgentError, RunOutcome, RunRequest, RunSink};
 pub use attachment::{Attachment, ContentHash};
@@ -59,3 +60,4 @@ pub use store::{
     Store, StoreError, StoreInfo, StoreResult, Verification,
 };
 pub use time::{Clock, SystemClock, Timestamp};
+pub use widget::{Node, Slot, Tone};

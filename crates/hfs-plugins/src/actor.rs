@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use hfs_core::{Pattern, SessionId};
+use hfs_core::{Node, Pattern, SessionId};
 use tokio::sync::oneshot;
 
 use crate::capability::Export;
 use crate::guest::CallFailure;
 use crate::guest::convert::{Called, Calling, CommandSpec, WidgetSpec};
-use crate::widget::Node;
 pub(crate) use worker::{Birth, Worker};
 
 /// How many jobs may wait before events are left out.

@@ -33,4 +33,4 @@ pub use error::PluginError;
 pub use host::{CommandInfo, HostParts, Limits, PluginStatus, Plugins, State};
 pub use manifest::{Entry, MANIFEST, Manifest, ManifestError, Permissions};
 pub use power::Power;
-pub use widget::{Node, Picture, Slot, Tone};
+pub use widget::Picture;

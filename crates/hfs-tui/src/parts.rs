@@ -11,6 +11,8 @@ use hfs_core::{Clock, ErrorKind, Kinded, Project, Session, SessionId};
 use hfs_engine::{Conversation, Engine, ImportedSession, OnDuplicate, SkippedSession};
 use tokio::sync::watch;
 
+pub use hfs_core::{Node, Slot, Tone};
+
 pub use crate::editor::KeyMode;
 pub use crate::theme::{Depth, Ground};
 
@@ -263,56 +265,6 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// An unknown key, a value that it cannot have, a file that cannot be written.
     fn set(&self, key: &str, value: &str) -> Result<ConfigChange, Failure>;
-}
-
-/// Where a plugin's widget is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
-    /// Under the agents.
-    Sidebar,
-    /// One line at the bottom.
-    StatusBar,
-    /// A strip above the input.
-    Panel,
-}
-
-/// What a text of a widget means, for its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Tone {
-    #[default]
-    Plain,
-    Dim,
-    Accent,
-    Good,
-    Warn,
-    Bad,
-}
-
-/// A piece of a widget.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Node {
-    /// One line of text.
-    Text(Vec<(String, Tone)>),
-    /// How full something is, from 0 to 1.
-    Gauge {
-        /// What it measures.
-        label: String,
-        /// How full.
-        ratio: f64,
-    },
-    /// Rows of fields.
-    Table {
-        /// The columns' names; may be empty.
-        header: Vec<String>,
-        /// The rows.
-        rows: Vec<Vec<String>>,
-    },
-    /// A curve.
-    Sparkline {
-        /// The values, oldest first.
-        values: Vec<u64>,
-    },
 }
 
 /// The last good picture of a plugin's widget.

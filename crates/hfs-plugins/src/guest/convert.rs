@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use hfs_core::{SessionId, Timestamp, Verdict};
+use hfs_core::{Node, SessionId, Slot, Timestamp, Tone, Verdict};
 use wasmtime::Store;
 
 use super::{Doors, MOST_TEXT};
 use crate::contract::exports::hfs::plugin::{commands, on_message, widgets};
 use crate::contract::hfs::plugin::types::{Error as GuestError, Message};
 use crate::gate::GuestState;
-use crate::widget::{Node, Slot, Tone};
 
 /// How many commands and widgets a plugin may have.
 const MOST_LISTED: usize = 64;
@@ -41,6 +40,15 @@ pub(crate) struct WidgetSpec {
 
 pub(crate) type Calling<'c> = (&'c mut Store<GuestState>, &'c Doors);
 pub(crate) type Called<T> = wasmtime::Result<Result<T, GuestError>>;
+
+fn slot(name: &str) -> Option<Slot> {
+    match name {
+        "sidebar" => Some(Slot::Sidebar),
+        "status-bar" => Some(Slot::StatusBar),
+        "panel" => Some(Slot::Panel),
+        _ => None,
+    }
+}
 
 fn broken(message: impl Into<String>) -> GuestError {
     GuestError { code: "invalid".to_owned(), message: message.into() }
@@ -174,7 +182,7 @@ pub(crate) fn list_widgets((store, doors): Calling<'_>) -> Called<Vec<WidgetSpec
         return Ok(Err(broken(format!("{} widgets are too many; {MOST_LISTED} is the limit", listed.len()))));
     }
     let spec = |widget: widgets::Widget| {
-        let slot = Slot::named(&widget.slot)
+        let slot = slot(&widget.slot)
             .ok_or_else(|| broken(format!("{:?} is no place for a widget", line(&widget.slot))))?;
         let refresh = widget.refresh_ms.map(|ms| Duration::from_millis(ms.into()).max(SHORTEST_REFRESH));
         Ok(WidgetSpec { slot, title: line(&widget.title), refresh, id: widget.id })

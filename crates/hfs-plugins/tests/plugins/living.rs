@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use hfs_core::{Event, EventPayload, Hooks, RunId, RunSnapshot, SessionId, Timestamp, Verdict};
-use hfs_plugins::{Node, PluginError, Plugins, Slot, State, Tone};
+use hfs_core::{
+    Event, EventPayload, Hooks, Node, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone, Verdict,
+};
+use hfs_plugins::{PluginError, Plugins, State};
 
 use crate::fixture::{
     APPEND, HOOKS, Home, STORING, component, counter, message_component, on_message, state,

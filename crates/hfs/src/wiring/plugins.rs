@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Kinded, SessionId, Store, SystemClock};
+use hfs_core::{Kinded, Node, SessionId, Slot, Store, SystemClock, Tone};
 use hfs_plugins::{HostParts, Limits, Picture, PluginError, PluginStatus, Plugins, State};
 use hfs_tui::{
-    ApprovalRequest, Failure as Told, Node, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
-    Slot, Tone, Widget,
+    ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
+    Widget,
 };
 use tokio::sync::watch;
 
@@ -161,39 +161,12 @@ fn request(plugin: &PluginStatus) -> ApprovalRequest {
 }
 
 fn widget(picture: Picture) -> Widget {
-    let slot = match picture.slot {
-        hfs_plugins::Slot::Sidebar => Slot::Sidebar,
-        hfs_plugins::Slot::StatusBar => Slot::StatusBar,
-        hfs_plugins::Slot::Panel => Slot::Panel,
-    };
     // The line of status has no room for titles.
-    let has_title = slot != Slot::StatusBar && !picture.title.is_empty();
+    let has_title = picture.slot != Slot::StatusBar && !picture.title.is_empty();
     let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));
     Widget {
         plugin: picture.plugin,
-        slot,
-        nodes: title.into_iter().chain(picture.nodes.into_iter().map(node)).collect(),
-    }
-}
-
-fn node(node: hfs_plugins::Node) -> Node {
-    match node {
-        hfs_plugins::Node::Text(spans) => {
-            Node::Text(spans.into_iter().map(|(text, meant)| (text, tone(meant))).collect())
-        }
-        hfs_plugins::Node::Gauge { label, ratio } => Node::Gauge { label, ratio },
-        hfs_plugins::Node::Table { header, rows } => Node::Table { header, rows },
-        hfs_plugins::Node::Sparkline { values } => Node::Sparkline { values },
-    }
-}
-
-const fn tone(tone: hfs_plugins::Tone) -> Tone {
-    match tone {
-        hfs_plugins::Tone::Plain => Tone::Plain,
-        hfs_plugins::Tone::Dim => Tone::Dim,
-        hfs_plugins::Tone::Accent => Tone::Accent,
-        hfs_plugins::Tone::Good => Tone::Good,
-        hfs_plugins::Tone::Warn => Tone::Warn,
-        hfs_plugins::Tone::Bad => Tone::Bad,
+        slot: picture.slot,
+        nodes: title.into_iter().chain(picture.nodes).collect(),
     }
 }

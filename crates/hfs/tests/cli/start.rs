@@ -4,7 +4,8 @@ use testkit::cli::{Hfs, Key};
 
 use crate::hfs;
 
-fn transcript(hfs: &Hfs) {
+/// Leaves a transcript of another tool in its usual place.
+pub fn transcript(hfs: &Hfs) {
     let folder = hfs.home().join(".claude/projects/-x");
     std::fs::create_dir_all(&folder).unwrap();
     let line = serde_json::json!({

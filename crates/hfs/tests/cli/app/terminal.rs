@@ -117,14 +117,7 @@ fn the_next_message_can_be_written_while_a_reply_arrives() {
 #[test]
 fn a_first_start_offers_what_other_tools_have_left_on_this_machine() {
     let hfs = hfs();
-    let folder = hfs.home().join(".claude/projects/-x");
-    std::fs::create_dir_all(&folder).unwrap();
-    let line = serde_json::json!({
-        "type": "user", "uuid": "11111111-1111-4111-8111-111111111111", "parentUuid": null,
-        "sessionId": "22222222-2222-4222-8222-222222222222", "cwd": "/x", "version": "2.0.0",
-        "timestamp": "2026-02-01T10:00:00.000Z", "message": {"role": "user", "content": "an old question"},
-    });
-    std::fs::write(folder.join("22222222-2222-4222-8222-222222222222.jsonl"), format!("{line}\n")).unwrap();
+    crate::start::transcript(&hfs);
     let terminal = app(&hfs, &[]);
     terminal.wait_for(".claude");
     terminal.press(Key::Enter);
