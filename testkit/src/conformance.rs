@@ -71,6 +71,8 @@ macro_rules! store_conformance {
                 a_fork_starts_from_the_nearest_checkpoint_before_it
                 a_fork_of_a_fork_looks_along_the_history_that_it_shares
                 a_state_that_equals_a_checkpoints_costs_nothing
+                what_plugins_keep_changes_alone
+                what_plugins_keep_and_what_runs_leave_do_not_undo_each_other
             }
             branches {
                 parents_are_listed_before_their_children

@@ -42,8 +42,9 @@ pub trait Hooks: Send + Sync {
     /// The session is being left.
     async fn on_exit(&self, session: SessionId);
 
-    /// What each plugin keeps for this session, by plugin name: its share of a checkpoint's state. Cheap.
-    fn session_state(&self, session: SessionId) -> BTreeMap<String, Value>;
+    /// What each plugin keeps for this session, by plugin name: its share of a checkpoint's state. `None` where
+    /// nobody here keeps track of the session; then what is stored of it stays as it is. Cheap.
+    fn session_state(&self, session: SessionId) -> Option<BTreeMap<String, Value>>;
 
     /// Puts back what [`session_state`](Self::session_state) gave at the moment that is being returned to.
     fn restore_state(&self, session: SessionId, state: &BTreeMap<String, Value>);
@@ -67,8 +68,8 @@ impl Hooks for NoHooks {
 
     async fn on_exit(&self, _session: SessionId) {}
 
-    fn session_state(&self, _session: SessionId) -> BTreeMap<String, Value> {
-        BTreeMap::new()
+    fn session_state(&self, _session: SessionId) -> Option<BTreeMap<String, Value>> {
+        None
     }
 
     fn restore_state(&self, _session: SessionId, _state: &BTreeMap<String, Value>) {}

@@ -1,10 +1,12 @@
 //! The engine itself: its parts, and opening conversations.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hfs_core::{
-    Agent, Branch, BranchId, Clock, EventBus, Hooks, Pattern, Position, SessionId, Store, StoreError,
+    Agent, Branch, BranchId, CheckpointState, Clock, EventBus, Hooks, Pattern, Position, SessionId, Store,
+    StoreError,
 };
 
 use crate::{Conversation, EngineError};
@@ -60,13 +62,17 @@ impl Default for Settings {
 pub struct Engine {
     pub(crate) parts: Arc<EngineParts>,
     bus: EventBus,
+    /// The sessions that the plugins were told of.
+    greeted: Arc<tokio::sync::Mutex<HashSet<SessionId>>>,
+    /// Of which branch the plugins have what they keep for a session.
+    live: Arc<Mutex<HashMap<SessionId, BranchId>>>,
 }
 
 impl Engine {
     /// An engine of these parts.
     #[must_use]
     pub fn new(parts: EngineParts) -> Self {
-        Self { parts: Arc::new(parts), bus: EventBus::new() }
+        Self { parts: Arc::new(parts), bus: EventBus::new(), greeted: Arc::default(), live: Arc::default() }
     }
 
     /// The store, for plain reads.
@@ -106,13 +112,70 @@ impl Engine {
         store.settle_interrupted(Some(session), self.parts.clock.now())?;
         let branch = self.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
         // What plugins keep for a session lives with them while it is open, and in the store in between.
-        if self.parts.hooks.session_state(session).is_empty() {
+        if self.parts.hooks.session_state(session).is_none() || self.live_branch(session) != Some(branch.id) {
             let state = store.load_branch_state(branch.id)?.unwrap_or_default();
-            if !state.plugins.is_empty() {
-                self.parts.hooks.restore_state(session, &state.plugins);
-            }
+            self.put_back_plugins(session, branch.id, &state);
         }
         Ok(Conversation::at(session, Position { branch: branch.id, head: branch.head }))
+    }
+
+    /// The branch whose state the plugins have of the session.
+    fn live_branch(&self, session: SessionId) -> Option<BranchId> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&session).copied()
+    }
+
+    /// Gives the plugins what they keep on this branch of the session.
+    pub(crate) fn put_back_plugins(&self, session: SessionId, branch: BranchId, state: &CheckpointState) {
+        self.begin_plugins(session, branch);
+        self.parts.hooks.restore_state(session, &state.plugins);
+    }
+
+    /// What the plugins have of the session is of this branch.
+    pub(crate) fn begin_plugins(&self, session: SessionId, branch: BranchId) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(session, branch);
+    }
+
+    /// Tells the plugins that the session was opened, unless they know. The first message tells them in any case.
+    pub async fn enter(&self, conversation: &Conversation) {
+        if let Some(session) = conversation.session() {
+            self.greet(session).await;
+        }
+    }
+
+    /// Held while the plugins are told, so that they hear of nothing in the session before they hear of it.
+    pub(crate) async fn greet(&self, session: SessionId) {
+        let mut greeted = self.greeted.lock().await;
+        if greeted.insert(session) {
+            self.parts.hooks.on_start(session).await;
+        }
+    }
+
+    /// Tells the plugins that the session is being left, and saves what they keep for it.
+    pub async fn leave(&self, conversation: &Conversation) {
+        let Some(session) = conversation.session() else { return };
+        self.greeted.lock().await.remove(&session);
+        self.parts.hooks.on_exit(session).await;
+        let (engine, conversation) = (self.clone(), conversation.clone());
+        let kept = tokio::task::spawn_blocking(move || engine.keep_plugins(&conversation)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!("what plugins keep for session {session} is not saved: {error}");
+        }
+    }
+
+    /// Saves what plugins keep for the session after something that is no run: a command of theirs, for instance.
+    /// The next run on the branch starts from it, in whatever process. Nothing is written where nothing changed.
+    ///
+    /// Blocks on the store.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub fn keep_plugins(&self, conversation: &Conversation) -> Result<(), EngineError> {
+        if let Some((session, at)) = conversation.place
+            && let Some(live) = self.parts.hooks.session_state(session)
+        {
+            self.parts.store.save_branch_plugins(at.branch, &live)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn branch_of(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {

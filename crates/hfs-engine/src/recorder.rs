@@ -9,6 +9,7 @@ use hfs_core::{
     EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PieceKind, ReplyPiece, Run, RunId, RunSink,
     Seq, SessionId, Timestamp,
 };
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{Observer, Update};
@@ -24,6 +25,8 @@ pub struct RecorderParts {
     /// The newest message while the run goes on: what a checkpoint in the middle of it stands at.
     pub seq: Seq,
     pub memories: BTreeMap<String, AgentMemory>,
+    /// What plugins keep for the session, as the run found it: carried where nobody keeps track of it.
+    pub plugins: BTreeMap<String, Value>,
     pub clock: Arc<dyn Clock>,
     pub hooks: Arc<dyn Hooks>,
     pub observer: Arc<dyn Observer>,
@@ -119,11 +122,17 @@ impl Recorder {
         self.capture(&self.lock())
     }
 
+    /// What plugins keep for the session by now.
+    pub fn plugins(&self) -> BTreeMap<String, Value> {
+        let live = self.parts.hooks.session_state(self.parts.session);
+        live.unwrap_or_else(|| self.parts.plugins.clone())
+    }
+
     fn capture(&self, state: &Recorded) -> CheckpointState {
         CheckpointState {
             run_snapshot: Arc::new(state.history.snapshot().clone()),
             agents: state.memories.clone(),
-            plugins: self.parts.hooks.session_state(self.parts.session),
+            plugins: self.plugins(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One exchange: the user's message is saved, the agent runs, its reply is saved as it streams.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,9 +85,7 @@ impl Engine {
         }
         let begun = conversation.session();
         let session = begun.unwrap_or_else(SessionId::generate);
-        if begun.is_none() {
-            self.parts.hooks.on_start(session).await;
-        }
+        self.greet(session).await;
         let now = self.parts.clock.now();
         let mut draft = MessageDraft::user(text, now);
         match self.parts.hooks.on_message(session, text, true).await {
@@ -104,6 +103,7 @@ impl Engine {
             let name = draft.name.clone();
             self.blocking(move |store| store.create_session(&draft)).await.map_err(not_saved)?;
             conversation.place = Some((session, place));
+            self.begin_plugins(session, place.branch);
             observer.update(Update::SessionCreated { session, name });
         }
         let Some((_, at)) = conversation.place else {
@@ -169,6 +169,7 @@ impl Engine {
                 answers: Some(user.id),
                 seq: user.seq,
                 memories: opening.state.agents.clone(),
+                plugins: opening.state.plugins,
                 clock: Arc::clone(&self.parts.clock),
                 hooks: Arc::clone(&self.parts.hooks),
                 observer: Arc::clone(&observer),
@@ -199,13 +200,15 @@ impl Engine {
         recorder.move_to(opening.handle.seq);
         let duration_ms = self.parts.clock.now().millis_since(recorder.started_at());
         recorder.event(EventPayload::RunEnded { duration_ms, ending: ending(failure.as_ref()) });
-        let run = recorder.run();
-        self.keep_run(run.clone(), Some(recorder.state()), observer.as_ref()).await;
+        let (run, state) = (recorder.run(), recorder.state());
+        let kept = state.plugins.clone();
+        self.keep_run(run.clone(), Some(state), observer.as_ref()).await;
         // The last sender of captures and events goes with the recorder; then both tasks finish what they have.
         drop(recorder);
         let _ = checkpointer.await;
         let _ = hook_feed.await;
         self.parts.hooks.on_run_complete(session, &run.snapshot).await;
+        self.keep_late_changes(session, at.branch, kept, observer.as_ref()).await;
         let reply = Message { branch: at.branch, seq: opening.handle.seq, content: reply };
         Ok(Exchange { user, reply, run, failure })
     }
@@ -332,10 +335,17 @@ impl Engine {
         }
     }
 
-    /// Tells the plugins that the session is being left.
-    pub async fn leave(&self, conversation: &Conversation) {
-        if let Some(session) = conversation.session() {
-            self.parts.hooks.on_exit(session).await;
+    /// Saves what plugins changed once the run's own state was saved.
+    async fn keep_late_changes(
+        &self,
+        session: SessionId,
+        branch: BranchId,
+        kept: BTreeMap<String, Value>,
+        observer: &dyn Observer,
+    ) {
+        let Some(live) = self.parts.hooks.session_state(session).filter(|live| *live != kept) else { return };
+        if let Err(error) = self.blocking(move |store| store.save_branch_plugins(branch, &live)).await {
+            observer.update(Update::CheckpointFailed { reason: error.to_string() });
         }
     }
 }

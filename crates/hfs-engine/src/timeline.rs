@@ -72,7 +72,7 @@ impl Engine {
         };
         let operation =
             store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint), self.parts.clock.now())?;
-        self.parts.hooks.restore_state(plan.checkpoint.session, &state.plugins);
+        self.put_back_plugins(plan.checkpoint.session, draft.id, &state);
         let branch = store.get_branch(draft.id)?;
         Ok(Rewound { plan, branch, state, operation })
     }
@@ -107,7 +107,7 @@ impl Engine {
 
     fn restore_plugins(&self, session: SessionId, branch: BranchId) -> Result<(), EngineError> {
         let state = self.store().load_branch_state(branch)?.unwrap_or_default();
-        self.parts.hooks.restore_state(session, &state.plugins);
+        self.put_back_plugins(session, branch, &state);
         Ok(())
     }
 
@@ -127,8 +127,7 @@ impl Engine {
         };
         let store = self.store();
         let mut state = store.load_branch_state(at.branch)?.unwrap_or_default();
-        let live = self.parts.hooks.session_state(session);
-        if !live.is_empty() {
+        if let Some(live) = self.parts.hooks.session_state(session) {
             state.plugins = live;
         }
         let draft = CheckpointDraft {

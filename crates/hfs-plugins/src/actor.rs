@@ -1,9 +1,10 @@
 //! One thread for each running plugin. It alone touches the plugin's instance; everyone else asks it and waits
 //! for as long as they like, but no longer.
 
+mod lanes;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::capability::Export;
 use crate::guest::CallFailure;
 use crate::guest::convert::{Called, Calling, CommandSpec, WidgetSpec};
+use lanes::{Job, Lanes};
 pub(crate) use worker::{Birth, Worker};
 
 /// How many jobs may wait before events are left out.
@@ -20,12 +22,11 @@ const LONGEST_QUEUE: usize = 256;
 /// How much longer than its call may take a caller waits at least, for what is before it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-type Job = Box<dyn FnOnce(&mut Worker) + Send>;
-
 /// How a running plugin is reached.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    jobs: mpsc::Sender<Job>,
+    /// Wakes the thread once for each job in its lanes.
+    wake: mpsc::Sender<()>,
     shared: Arc<Shared>,
 }
 
@@ -39,7 +40,8 @@ pub(crate) struct Shared {
     pub pictures: Mutex<Vec<Option<Vec<Node>>>>,
     /// The session that is looked at; `None` within while there is none, and all of it while nobody looks.
     pub focus: Mutex<Option<Option<SessionId>>>,
-    queued: AtomicUsize,
+    /// What waits for the plugin.
+    lanes: Mutex<Lanes>,
     /// Whether it is to end after the job that it is at.
     pub ended: AtomicBool,
 }
@@ -73,7 +75,7 @@ impl Shared {
             pictures: Mutex::new(widgets.iter().map(|_| None).collect()),
             widgets,
             focus: Mutex::new(None),
-            queued: AtomicUsize::new(0),
+            lanes: Mutex::default(),
             ended: AtomicBool::new(false),
         }
     }
@@ -88,9 +90,8 @@ impl Handle {
         self.shared.exports.contains(&export)
     }
 
-    /// Asks the plugin and waits for its answer: for `limit`, and half as long
-    /// again for what is before it. A question whose
-    /// asker is gone is not put to the plugin any more.
+    /// Asks the plugin and waits for its answer: for `limit`, and half as long again for what is before it. A
+    /// question whose asker is gone is not put to the plugin any more.
     pub async fn ask<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -98,18 +99,24 @@ impl Handle {
         limit: Duration,
         call: impl for<'c> FnOnce(Calling<'c>) -> Called<T> + Send + 'static,
     ) -> Result<T, NoAnswer> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Box::new(move |worker: &mut Worker| {
-            if !sender.is_closed() {
-                // Whoever stopped waiting meanwhile does not want to know.
-                let _ = sender.send(worker.call(what, session, limit, call));
-            }
-        }))?;
-        match tokio::time::timeout(limit + limit / 2 + PATIENCE, answer).await {
-            Ok(Ok(answer)) => answer.map_err(NoAnswer::Failed),
-            Ok(Err(_)) => Err(NoAnswer::Gone),
-            Err(_) => Err(NoAnswer::Busy),
-        }
+        let (question, answer) = question(what, session, limit, call);
+        self.send(|lanes| lanes.last(question))?;
+        patiently(limit + limit / 2 + PATIENCE, answer).await
+    }
+
+    /// Asks before everything that waits, and waits for as long as what the plugin is at may take, too: somebody
+    /// relies on it that the plugin is asked.
+    pub async fn ask_first<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        session: Option<SessionId>,
+        limit: Duration,
+        call: impl for<'c> FnOnce(Calling<'c>) -> Called<T> + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let (question, answer) = question(what, session, limit, call);
+        let mut before = Duration::ZERO;
+        self.send(|lanes| before = lanes.first(question))?;
+        patiently(before + limit + limit / 2 + PATIENCE, answer).await
     }
 
     /// Tells the plugin something when it has time. `false` when too much waits for it already.
@@ -120,13 +127,11 @@ impl Handle {
         limit: Duration,
         call: impl for<'c> FnOnce(Calling<'c>) -> Called<()> + Send + 'static,
     ) -> bool {
-        self.shared.queued.load(Ordering::Relaxed) < LONGEST_QUEUE
-            && self
-                .send(Box::new(move |worker: &mut Worker| {
-                    // The worker itself tells of failures; nobody waits for the answer.
-                    let _ = worker.call(what, Some(session), limit, call);
-                }))
-                .is_ok()
+        let job = Job::new(limit, move |worker: &mut Worker| {
+            // The worker itself tells of failures; nobody waits for the answer.
+            let _ = worker.call(what, Some(session), limit, call);
+        });
+        lock(&self.shared.lanes).waiting() < LONGEST_QUEUE && self.send(|lanes| lanes.last(job)).is_ok()
     }
 
     /// Says which session is looked at, so that widgets are drawn for it.
@@ -137,18 +142,52 @@ impl Handle {
         let before = lock(&self.shared.focus).replace(session);
         if before != Some(session) {
             // When its thread is gone, so are its widgets.
-            let _ = self.send(Box::new(Worker::redraw));
+            let _ = self.send(|lanes| lanes.last(Job::new(Duration::ZERO, Worker::redraw)));
         }
     }
 
     /// Ends it after the job that it is at.
     pub fn end(&self) {
         self.shared.ended.store(true, Ordering::Release);
-        let _ = self.send(Box::new(|_: &mut Worker| ()));
+        let _ = self.send(|lanes| lanes.first(Job::new(Duration::ZERO, |_: &mut Worker| ())));
     }
 
-    fn send(&self, job: Job) -> Result<(), NoAnswer> {
-        self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        self.jobs.send(job).map_err(|_| NoAnswer::Gone)
+    fn send<T>(&self, put: impl FnOnce(&mut Lanes) -> T) -> Result<(), NoAnswer> {
+        {
+            let mut lanes = lock(&self.shared.lanes);
+            if !lanes.is_open() {
+                return Err(NoAnswer::Gone);
+            }
+            put(&mut lanes);
+        }
+        self.wake.send(()).map_err(|_| NoAnswer::Gone)
+    }
+}
+
+/// A job that puts a question to the plugin, and where its answer comes.
+fn question<T: Send + 'static>(
+    what: &'static str,
+    session: Option<SessionId>,
+    limit: Duration,
+    call: impl for<'c> FnOnce(Calling<'c>) -> Called<T> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, CallFailure>>) {
+    let (sender, answer) = oneshot::channel();
+    let job = Job::new(limit, move |worker: &mut Worker| {
+        if !sender.is_closed() {
+            // Whoever stopped waiting meanwhile does not want to know.
+            let _ = sender.send(worker.call(what, session, limit, call));
+        }
+    });
+    (job, answer)
+}
+
+async fn patiently<T>(
+    patience: Duration,
+    answer: oneshot::Receiver<Result<T, CallFailure>>,
+) -> Result<T, NoAnswer> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(Ok(answer)) => answer.map_err(NoAnswer::Failed),
+        Ok(Err(_)) => Err(NoAnswer::Gone),
+        Err(_) => Err(NoAnswer::Busy),
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::manifest::MANIFEST;
 
 /// What a plugin's files may be in all.
-const MOST_BYTES: u64 = 64 << 20;
+pub(crate) const MOST_BYTES: u64 = 64 << 20;
 /// How many files and folders a plugin may have.
-const MOST_FILES: usize = 2_000;
+pub(crate) const MOST_FILES: usize = 2_000;
 /// How deep its folders may go.
-const DEEPEST: usize = 16;
+pub(crate) const DEEPEST: usize = 16;
 
 /// A plugin's files as they were at one moment.
 #[derive(Debug)]

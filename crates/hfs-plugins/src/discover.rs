@@ -124,6 +124,14 @@ pub(crate) fn look(folder: &Path, place: Place) -> Found {
     Found { name, place, folder: folder.to_path_buf(), candidate }
 }
 
+/// Looks at a folder as discovery would, and says what kind of plugin it is. Nothing of it runs.
+///
+/// # Errors
+/// Why it can be none, on one line.
+pub fn examine(folder: &Path) -> Result<Manifest, String> {
+    look(folder, Place::Home).candidate.map(|candidate| candidate.manifest)
+}
+
 fn candidate(folder: &Path, name: &mut String) -> Result<Candidate, String> {
     let kind = fs::symlink_metadata(folder).map_err(|error| format!("it cannot be read: {error}"))?;
     if !kind.is_dir() {

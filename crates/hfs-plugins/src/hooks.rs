@@ -11,6 +11,9 @@ use crate::Plugins;
 use crate::capability::Export;
 use crate::guest::convert;
 
+/// The hook that others rely on: what a guard does not see goes on unguarded.
+pub(crate) const ON_MESSAGE: &str = "on_message";
+
 #[async_trait]
 impl Hooks for Plugins {
     async fn on_start(&self, session: SessionId) {
@@ -34,14 +37,14 @@ impl Hooks for Plugins {
         let mut current = Arc::clone(&original);
         for (name, handle) in self.inner().running_with(Export::OnMessage) {
             let seen = Arc::clone(&current);
-            let answer = handle.ask("on_message", Some(session), limit, move |calling| {
+            let answer = handle.ask_first(ON_MESSAGE, Some(session), limit, move |calling| {
                 convert::message(calling, session, &seen, is_user, now)
             });
             match answer.await {
                 Ok(Some(Verdict::Replace(changed))) => current = Arc::from(changed),
                 Ok(Some(Verdict::Pass) | None) => {}
                 Ok(Some(verdict @ Verdict::Reject { .. })) => return verdict,
-                Err(error) => self.inner().tell_failure(&name, "on_message", &error),
+                Err(error) => self.inner().tell_unseen(&name, &error),
             }
         }
         if current == original { Verdict::Pass } else { Verdict::Replace(current.as_ref().to_owned()) }
@@ -96,7 +99,7 @@ impl Hooks for Plugins {
         }
     }
 
-    fn session_state(&self, session: SessionId) -> BTreeMap<String, Value> {
+    fn session_state(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
         self.inner().states().of(session)
     }
 

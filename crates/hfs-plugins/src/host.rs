@@ -30,6 +30,9 @@ pub use state::{PluginStatus, State};
 /// How long a call waits for plugins that are still being started.
 const START_PATIENCE: Duration = Duration::from_secs(15);
 
+/// What is said of a message that a plugin should have seen.
+const UNSEEN: &str = "a message went on without it";
+
 /// What a plugin's call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -136,6 +139,7 @@ impl Plugins {
         inner.starting.send_modify(|count| *count += 1);
         let work = move || {
             inner.refresh();
+            inner.tell_idle();
             inner.starting.send_modify(|count| *count -= 1);
         };
         if let Err(error) = thread::Builder::new().name("hfs-plugins".into()).spawn(work) {
@@ -336,12 +340,31 @@ impl Inner {
         }
     }
 
+    /// A message went on without a plugin having seen it. Of what was stopped the user knows already.
+    pub(crate) fn tell_unseen(&self, plugin: &str, error: &NoAnswer) {
+        let why = match error {
+            NoAnswer::Failed(CallFailure::Stopped(_)) => return,
+            NoAnswer::Failed(CallFailure::Said(message)) => message,
+            NoAnswer::Busy => "it was busy for too long",
+            NoAnswer::Gone => "it does not run any more",
+        };
+        self.notices.tell(plugin, &format!("{UNSEEN}: {why}"));
+    }
+
     /// Looks for plugins anew and starts those that may run.
     fn refresh(self: &Arc<Self>) {
         self.rediscover();
         let names: Vec<String> = lock(&self.table).entries.keys().cloned().collect();
         for name in names {
             self.activate(&name);
+        }
+    }
+
+    /// Tells of the plugins that the user put here and that do not run: whoever relies on one has to know.
+    fn tell_idle(&self) {
+        for entry in lock(&self.table).entries.values().filter(|entry| entry.is_missed()) {
+            let text = format!("does not run, it is {}: {}", entry.state, entry.reason);
+            self.notices.tell(&entry.found.name, &text);
         }
     }
 

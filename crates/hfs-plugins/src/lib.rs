@@ -5,6 +5,7 @@
 //! what goes wrong in a plugin is that plugin's affair.
 
 mod actor;
+mod archive;
 mod capability;
 mod componentize;
 mod content;
@@ -26,9 +27,10 @@ mod session_states;
 mod storage;
 mod widget;
 
+pub use archive::unpack;
 pub use capability::{API_VERSION, Capability, Export};
 pub use componentize::{check, componentize};
-pub use discover::Place;
+pub use discover::{Place, examine};
 pub use error::PluginError;
 pub use host::{CommandInfo, HostParts, Limits, PluginStatus, Plugins, State};
 pub use manifest::{Entry, MANIFEST, Manifest, ManifestError, Permissions};

@@ -16,8 +16,9 @@ pub(crate) struct SessionStates {
 }
 
 impl SessionStates {
-    pub fn of(&self, session: SessionId) -> BTreeMap<String, Value> {
-        self.lock().get(&session).cloned().unwrap_or_default()
+    /// `None` for a session that nobody has put a state back for, or changed one of.
+    pub fn of(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
+        self.lock().get(&session).cloned()
     }
 
     pub fn restore(&self, session: SessionId, state: &BTreeMap<String, Value>) {
@@ -73,14 +74,14 @@ mod tests {
         let states = SessionStates::default();
         let session = SessionId::generate();
         states.change(session, "a", |kept| kept.insert("n".into(), "1".into()));
-        let mut before = states.of(session);
+        let mut before = states.of(session).unwrap();
         before.insert("gone".into(), serde_json::json!([1, 2]));
         states.change(session, "a", |kept| kept.insert("n".into(), "2".into()));
         states.restore(session, &before);
-        assert_eq!(states.of(session), before);
+        assert_eq!(states.of(session), Some(before));
         assert_eq!(states.read(session, "a", |kept| kept["n"].clone()), "1");
         states.change(session, "a", |kept| kept.remove("n"));
-        assert_eq!(states.of(session).keys().collect::<Vec<_>>(), ["gone"]);
-        assert_eq!(states.of(SessionId::generate()), BTreeMap::new());
+        assert_eq!(states.of(session).unwrap().keys().collect::<Vec<_>>(), ["gone"]);
+        assert_eq!(states.of(SessionId::generate()), None);
     }
 }

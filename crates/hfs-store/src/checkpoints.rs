@@ -1,5 +1,6 @@
 //! Checkpoints, and what branches start from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hfs_core::{
@@ -7,6 +8,7 @@ use hfs_core::{
     SessionId, StateCost, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
 
 use crate::fault::{Fault, Sql, invalid, not_found};
 use crate::operations::{self, Change};
@@ -281,20 +283,70 @@ pub(crate) fn save_branch_state(
         states::pack(conn, branch.session, plain, &store.opened)
     })?;
     let orphan = store.write(action, move |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        let before: Option<i64> = conn
-            .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
-            .query_row([branch.no], |row| row.get(0))?;
-        let state = states::keep(conn, &packed)?;
-        if before == Some(state) {
-            return Ok(None);
-        }
-        conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?
-            .execute(params![branch.no, state])?;
-        before.map_or(Ok(None), |before| states::drop_unused(conn, before))
+        let branch = lookup::branch(conn, branch)?.no;
+        let before = state_of_branch(conn, branch)?;
+        put_branch_state(conn, branch, before, &packed)
     })?;
     rebase::release(store, &orphan.into_iter().collect());
     Ok(())
+}
+
+/// The number of the state that a branch starts from.
+fn state_of_branch(conn: &Connection, branch: i64) -> Sql<Option<i64>> {
+    let mut find = conn.prepare_cached("SELECT state FROM branch WHERE no = ?1")?;
+    Ok(find.query_row([branch], |row| row.get(0))?)
+}
+
+/// Puts a state in the place of the one before, and returns what [`states::drop_unused`] does.
+fn put_branch_state(
+    conn: &Connection,
+    branch: i64,
+    before: Option<i64>,
+    packed: &Packed,
+) -> Sql<Option<i64>> {
+    let state = states::keep(conn, packed)?;
+    if before == Some(state) {
+        return Ok(None);
+    }
+    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch, state])?;
+    before.map_or(Ok(None), |before| states::drop_unused(conn, before))
+}
+
+/// The state is read and compressed before the writer's turn comes. When somebody has put another in its place by
+/// then, it is done again: nobody's work is lost.
+pub(crate) fn save_branch_plugins(
+    store: &SqliteStore,
+    branch: BranchId,
+    plugins: &BTreeMap<String, Value>,
+) -> StoreResult<()> {
+    let action = "save what plugins keep for a session";
+    loop {
+        let changed = store.read(action, |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            let before = state_of_branch(conn, branch.no)?;
+            let state = before.map(|no| states::load(conn, no, &store.opened)).transpose()?;
+            let state = state.unwrap_or_default();
+            if state.plugins == *plugins {
+                return Ok(None);
+            }
+            let read = before.map(|no| states::hash_at(conn, no)).transpose()?;
+            let plain = Plain::new(&CheckpointState { plugins: plugins.clone(), ..state })?;
+            Ok(Some((read, states::pack(conn, branch.session, plain, &store.opened)?)))
+        })?;
+        let Some((read, packed)) = changed else { return Ok(()) };
+        let saved = store.write(action, move |conn| {
+            let branch = lookup::branch(conn, branch)?.no;
+            let before = state_of_branch(conn, branch)?;
+            if before.map(|no| states::hash_at(conn, no)).transpose()? != read {
+                return Ok(None);
+            }
+            put_branch_state(conn, branch, before, &packed).map(Some)
+        })?;
+        if let Some(orphan) = saved {
+            rebase::release(store, &orphan.into_iter().collect());
+            return Ok(());
+        }
+    }
 }
 
 pub(crate) fn load_branch_state(
@@ -302,10 +354,7 @@ pub(crate) fn load_branch_state(
     branch: BranchId,
 ) -> StoreResult<Option<CheckpointState>> {
     store.read("read a branch's state", |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        let state: Option<i64> = conn
-            .prepare_cached("SELECT state FROM branch WHERE no = ?1")?
-            .query_row([branch.no], |row| row.get(0))?;
+        let state = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
         state.map(|state| states::load(conn, state, &store.opened)).transpose()
     })
 }

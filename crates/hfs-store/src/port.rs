@@ -1,5 +1,6 @@
 //! The port's traits, each call handed to the module that does it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hfs_core::{
@@ -10,6 +11,7 @@ use hfs_core::{
     SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
     SessionStore, SessionSummary, StoreInfo, StoreResult, Timestamp, Verification,
 };
+use serde_json::Value;
 
 use crate::store::SqliteStore;
 use crate::{
@@ -177,6 +179,10 @@ impl CheckpointStore for SqliteStore {
 
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
         checkpoints::save_branch_state(self, branch, state)
+    }
+
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+        checkpoints::save_branch_plugins(self, branch, plugins)
     }
 
     fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>> {

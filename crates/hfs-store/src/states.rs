@@ -120,6 +120,12 @@ fn find(conn: &Connection, hash: ContentHash) -> Sql<Option<i64>> {
         .optional()?)
 }
 
+/// The hash of a state by its number, which another state may have had before.
+pub(crate) fn hash_at(conn: &Connection, no: i64) -> Sql<ContentHash> {
+    let mut find = conn.prepare_cached("SELECT hash FROM state WHERE no = ?1")?;
+    Ok(ContentHash::from_bytes(find.query_row([no], |row| row.get(0))?))
+}
+
 fn find_keyframe(conn: &Connection, hash: ContentHash) -> Sql<Option<i64>> {
     Ok(conn
         .prepare_cached("SELECT no FROM state WHERE hash = ?1 AND base IS NULL")?

@@ -26,6 +26,8 @@ pub enum Effect {
     Interrupt,
     /// Opens a session, at a message where one is given.
     Open { session: SessionId, branch: Option<BranchId>, at: Option<Seq> },
+    /// Says that the conversation was opened.
+    Enter(Conversation),
     /// Says that the conversation is left.
     Leave(Conversation),
     /// Reads messages.
@@ -69,7 +71,7 @@ pub enum Effect {
     /// Decides about a plugin.
     DecidePlugin { plugin: String, decision: PluginDecision },
     /// Runs a plugin's command.
-    RunPlugin { command: String, arguments: String, session: Option<SessionId> },
+    RunPlugin { command: String, arguments: String, conversation: Conversation },
     /// Puts a text on the clipboard; `what` names it for the user.
     Copy { text: String, what: String },
     /// Copies what is marked on the screen.

@@ -130,8 +130,16 @@ impl Context {
     /// # Errors
     /// As the store's opening has it.
     pub fn engine(&self) -> Result<Engine, Failure> {
+        self.engine_with(Arc::new(NoHooks))
+    }
+
+    /// The same with hooks of the caller's.
+    ///
+    /// # Errors
+    /// As the store's opening has it.
+    pub fn engine_with(&self, hooks: Arc<dyn Hooks>) -> Result<Engine, Failure> {
         let store = Arc::clone(self.store()?);
-        Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, Arc::new(NoHooks)))
+        Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, hooks))
     }
 
     /// The project of the working directory.

@@ -18,6 +18,8 @@ pub enum Target {
     SpeedAtLeast(f64),
     /// Ours takes less than that, whatever the peer takes.
     Under(Duration),
+    /// Ours takes at most so much longer than the peer.
+    AtMostLonger(Duration),
 }
 
 impl Target {
@@ -29,6 +31,7 @@ impl Target {
             Self::AtLeast(least) => (ratio, ratio >= least),
             Self::SpeedAtLeast(least) => (ratio.recip(), ratio.recip() >= least),
             Self::Under(limit) => (ratio, ours < limit.as_secs_f64()),
+            Self::AtMostLonger(limit) => (ratio, ours - peer <= limit.as_secs_f64()),
         }
     }
 
@@ -38,6 +41,7 @@ impl Target {
             Self::AtLeast(least) => format!(">= {least}"),
             Self::SpeedAtLeast(least) => format!("speed >= {least}"),
             Self::Under(limit) => format!("< {}", time(limit.as_secs_f64())),
+            Self::AtMostLonger(limit) => format!("<= peer + {}", time(limit.as_secs_f64())),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A branch knows what its next run starts from.
 
+use std::collections::BTreeMap;
+
 use hfs_core::{BranchId, CheckpointDraft, CheckpointState, ErrorKind};
+use serde_json::json;
 
 use super::Scene;
 use super::scene::expect_kind;
@@ -96,4 +99,53 @@ pub fn a_state_that_equals_a_checkpoints_costs_nothing(scene: &Scene<'_>) {
     scene.store.save_branch_state(main.branch, &CheckpointState::default()).unwrap();
     assert_eq!(state(scene, main.branch), Some(CheckpointState::default()));
     assert!(scene.store.info().unwrap().checkpoint_bytes < bytes, "what nothing refers to is gone");
+}
+
+pub fn what_plugins_keep_changes_alone(scene: &Scene<'_>) {
+    let main = scene.talk(scene.main(), "m", 2);
+    let kept = |text: &str| [("notes".to_owned(), json!({ "n": text }))].into();
+    // Nothing is made of nothing.
+    scene.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    assert_eq!(state(scene, main.branch), None);
+    scene.store.save_branch_plugins(main.branch, &kept("1")).unwrap();
+    let alone = CheckpointState { plugins: kept("1"), ..CheckpointState::default() };
+    assert_eq!(state(scene, main.branch), Some(alone));
+    scene.store.save_branch_state(main.branch, &growing_state(2)).unwrap();
+    for text in ["2", "2", "3"] {
+        scene.another().save_branch_plugins(main.branch, &kept(text)).unwrap();
+        let expected = CheckpointState { plugins: kept(text), ..growing_state(2) };
+        assert_eq!(state(scene, main.branch), Some(expected));
+    }
+    // A checkpoint that was equal stays what it was, and so does the branch that was rewound to it.
+    let before = state(scene, main.branch).unwrap();
+    let checkpoint = scene.checkpoint(main, before.clone(), 10);
+    let (back, _) = scene.rewind(&checkpoint, "back");
+    scene.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    scene.store.save_branch_plugins(back.branch, &kept("4")).unwrap();
+    assert_eq!(scene.store.load_state(checkpoint.id).unwrap(), before);
+    let without = CheckpointState { plugins: BTreeMap::new(), ..before.clone() };
+    assert_eq!(state(scene, main.branch), Some(without));
+    assert_eq!(state(scene, back.branch), Some(CheckpointState { plugins: kept("4"), ..before }));
+    let unknown = scene.make.ids.branch();
+    expect_kind(scene.store.save_branch_plugins(unknown, &kept("1")), ErrorKind::NotFound);
+}
+
+pub fn what_plugins_keep_and_what_runs_leave_do_not_undo_each_other(scene: &Scene<'_>) {
+    let main = scene.main();
+    let kept = |number: usize| [("notes".to_owned(), json!(number))].into();
+    let state_of = |number: usize| CheckpointState { plugins: kept(number), ..growing_state(number) };
+    scene.store.save_branch_state(main.branch, &state_of(0)).unwrap();
+    std::thread::scope(|threads| {
+        let other = scene.another();
+        threads.spawn(move || {
+            (1..=40).for_each(|number| other.save_branch_plugins(main.branch, &kept(number)).unwrap());
+        });
+        for number in 1..=20 {
+            scene.store.save_branch_state(main.branch, &state_of(number)).unwrap();
+        }
+    });
+    // Whoever came last, the run's share is the last run's.
+    let last = state(scene, main.branch).unwrap();
+    assert_eq!(last.agents, growing_state(20).agents);
+    assert_eq!(last.run_snapshot, growing_state(20).run_snapshot);
 }

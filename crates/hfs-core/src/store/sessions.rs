@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use crate::{
     Attachment, Branch, BranchDraft, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointId,
     CheckpointState, ContentHash, MessageDraft, Operation, OperationId, OperationKind, Project, Run, RunId,
@@ -291,6 +295,13 @@ pub trait CheckpointStore {
     /// # Errors
     /// `NotFound` for the branch.
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()>;
+
+    /// Puts what plugins keep for the session into what the next run on this branch starts from, in one step:
+    /// everything else of that stays as it is, whoever saves it meanwhile.
+    ///
+    /// # Errors
+    /// As [`load_branch_state`](Self::load_branch_state).
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()>;
 
     /// What the next run on this branch starts from: what [`save_branch_state`](Self::save_branch_state) kept
     /// for it; else, for a branch made by a rewind, its checkpoint's state, also when that checkpoint is gone

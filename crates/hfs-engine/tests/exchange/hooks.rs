@@ -46,8 +46,8 @@ impl Hooks for Diary {
         self.note("exit");
     }
 
-    fn session_state(&self, _session: SessionId) -> BTreeMap<String, Value> {
-        BTreeMap::new()
+    fn session_state(&self, _session: SessionId) -> Option<BTreeMap<String, Value>> {
+        None
     }
 
     fn restore_state(&self, _session: SessionId, _state: &BTreeMap<String, Value>) {}

@@ -11,6 +11,7 @@ mod agent;
 mod failing_saves;
 mod hooks;
 mod imports;
+mod plugin_states;
 mod sending;
 mod time_travel;
 mod walks;

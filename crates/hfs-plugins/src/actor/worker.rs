@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hfs_core::SessionId;
 
-use super::{Handle, Job, Shared, lock};
+use super::{Handle, Shared, lock};
 use crate::capability::Export;
 use crate::gate::{Call, Services};
 use crate::guest::convert::{self, Called, Calling};
@@ -47,6 +47,15 @@ pub(crate) struct Worker {
     drawn: Vec<Option<Instant>>,
 }
 
+/// Closes the lanes when the thread ends, however it does.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        lock(&self.0.lanes).close();
+    }
+}
+
 impl Birth {
     /// Compiles the plugin and begins it, on this thread, and goes on on one of its own.
     ///
@@ -67,7 +76,7 @@ impl Birth {
         };
         let (ready, born) = mpsc::sync_channel(1);
         let exports = self.exports;
-        let (jobs, waiting) = mpsc::channel();
+        let (wake, waiting) = mpsc::channel();
         let run = move || {
             let shared = worker.introduce(exports).map(Arc::new);
             let goes_on = shared.as_ref().ok().cloned();
@@ -87,7 +96,7 @@ impl Birth {
             .spawn(run)
             .map_err(|error| format!("no thread could be started for it: {error}"))?;
         let shared = born.recv().map_err(|_| "its thread broke down".to_owned())??;
-        Ok(Handle { jobs, shared })
+        Ok(Handle { wake, shared })
     }
 }
 
@@ -111,27 +120,32 @@ impl Worker {
         Ok(Shared::new(exports, commands, &patterns, widgets))
     }
 
-    fn run(mut self, waiting: &mpsc::Receiver<Job>) {
+    fn run(mut self, waiting: &mpsc::Receiver<()>) {
+        let _closing = Closing(Arc::clone(&self.shared));
         while !self.shared.ended.load(Ordering::Acquire) {
-            let job = match self.due.iter().flatten().min() {
+            let woken = match self.due.iter().flatten().min() {
                 Some(due) => match waiting.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                    Ok(job) => Some(job),
-                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Ok(()) => true,
+                    Err(mpsc::RecvTimeoutError::Timeout) => false,
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 },
                 None => match waiting.recv() {
-                    Ok(job) => Some(job),
+                    Ok(()) => true,
                     Err(mpsc::RecvError) => return,
                 },
             };
-            match job {
-                Some(_) if self.shared.ended.load(Ordering::Acquire) => return,
-                Some(job) => {
-                    self.shared.queued.fetch_sub(1, Ordering::Relaxed);
-                    job(&mut self);
-                }
-                None => self.draw_due(),
+            if self.shared.ended.load(Ordering::Acquire) {
+                return;
             }
+            if woken {
+                let job = lock(&self.shared.lanes).take();
+                if let Some(job) = job {
+                    job.run(&mut self);
+                }
+            } else {
+                self.draw_due();
+            }
+            lock(&self.shared.lanes).at_work(None);
         }
     }
 
@@ -217,16 +231,17 @@ impl Worker {
         }
     }
 
+    /// Draws what is due, one widget at a time, so that nobody waits for more than that.
     fn draw_due(&mut self) {
         let Some(session) = *lock(&self.shared.focus) else {
             self.due.fill(None);
             return;
         };
         let now = Instant::now();
-        for index in 0..self.due.len() {
-            if self.due.get(index).copied().flatten().is_some_and(|due| due <= now) {
-                self.draw(index, session);
-            }
+        let due = self.due.iter().position(|due| due.is_some_and(|due| due <= now));
+        if let Some(index) = due {
+            lock(&self.shared.lanes).at_work(Some(self.limits.render));
+            self.draw(index, session);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Plugins, State};
+use super::{Inner, Plugins, State, UNSEEN};
 use crate::PluginError;
 use crate::actor::lock;
 use crate::discover::{Found, look};
 use crate::grants::{Decision, Grant};
+use crate::hooks::ON_MESSAGE;
 
 impl Plugins {
     /// Lets a plugin run, as it is now, and starts it.
@@ -133,11 +134,13 @@ impl Inner {
             // Without a memory of its strikes it is not let on.
             quarantine = Some(format!("it was stopped in {call}: {reason}, and {error}"));
         }
+        let unseen = if call == ON_MESSAGE { format!("; {UNSEEN}") } else { String::new() };
         let Some(quarantine) = quarantine else {
-            self.notices.tell(&found.name, &format!("stopped in {call}: {reason} ({strikes} of {most})"));
+            let text = format!("stopped in {call}: {reason} ({strikes} of {most}){unseen}");
+            self.notices.tell(&found.name, &text);
             return true;
         };
-        self.notices.tell(&found.name, &format!("quarantined: {quarantine}"));
+        self.notices.tell(&found.name, &format!("quarantined: {quarantine}{unseen}"));
         if let Ok(entry) = lock(&self.table).entry_mut(&found.name) {
             entry.put(State::Quarantined, quarantine);
         }

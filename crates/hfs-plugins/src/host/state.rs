@@ -199,6 +199,16 @@ impl Entry {
         self.reason = reason.into();
     }
 
+    /// Whether the user may believe that it runs, and it does not.
+    pub fn is_missed(&self) -> bool {
+        match self.state {
+            State::Quarantined => true,
+            State::Pending => self.reason == CHANGED,
+            State::Invalid => self.found.place == Place::Home,
+            State::Active | State::Denied | State::Disabled => false,
+        }
+    }
+
     pub fn not_active(&self) -> PluginError {
         PluginError::NotActive {
             name: self.found.name.clone(),

@@ -51,6 +51,24 @@ async fn a_plugin_changed_by_one_byte_does_not_run_until_it_is_approved_again() 
 }
 
 #[tokio::test]
+async fn a_component_changed_by_one_byte_does_not_run_and_the_user_is_told() {
+    let home = Home::new();
+    let binary = message_component("", APPEND);
+    let folder = home.add("p", HOOKS, &binary);
+    let mut changed = binary.clone();
+    // An exclamation mark becomes a question mark, and nothing else does.
+    let at = binary.windows(2).rposition(|pair| pair == [0x41, 33]).unwrap();
+    changed[at + 1] ^= 0b1_1110;
+    fs::write(folder.join("plugin.wasm"), &changed).unwrap();
+    assert_eq!(said(&home.begin(&["p"]).await, "a").await, replaced("a?"));
+    fs::write(folder.join("plugin.wasm"), &binary).unwrap();
+    let plugins = home.begin(&[]).await;
+    assert_eq!((state(&plugins, "p").0, said(&plugins, "a").await), (State::Pending, Verdict::Pass));
+    let told = plugins.take_notices().join("\n");
+    assert!(told.contains("p: does not run, it is pending: its files changed"), "{told}");
+}
+
+#[tokio::test]
 async fn what_changes_between_the_question_and_the_answer_is_not_approved() {
     let home = Home::new();
     let folder = home.add("p", HOOKS, &message_component("", APPEND));
@@ -142,8 +160,24 @@ fn broken_binaries_are_named_with_their_reason() {
         (wat::parse_str("(component)").unwrap(), "exports nothing"),
         (newer_component(), "0.2.0"),
     ];
-    let wasi = r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#;
-    cases.push((wat::parse_str(wasi).unwrap(), "no system below"));
+    // The environment, processes, files, sockets, names, and everything else of a system.
+    for door in [
+        "cli/environment",
+        "cli/exit",
+        "cli/run",
+        "cli/stdout",
+        "clocks/wall-clock",
+        "filesystem/preopens",
+        "filesystem/types",
+        "http/outgoing-handler",
+        "random/random",
+        "sockets/ip-name-lookup",
+        "sockets/tcp",
+        "sockets/udp",
+    ] {
+        let wasi = format!(r#"(component (import "wasi:{door}@0.2.0" (instance)))"#);
+        cases.push((wat::parse_str(wasi).unwrap(), "no system below"));
+    }
     let unknown = r#"(component (import "acme:secret/door@1.0.0" (instance)))"#;
     cases.push((wat::parse_str(unknown).unwrap(), "nothing that hfs gives"));
     for (binary, word) in cases {

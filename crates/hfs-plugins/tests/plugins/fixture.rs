@@ -46,7 +46,16 @@ pub fn component(exports: &[&str], imports: &str, functions: &str) -> Vec<u8> {
     component_of("0.1.0", exports, imports, functions)
 }
 
+/// A component of a module that brings everything itself.
+pub fn component_of_module(exports: &[&str], text: &str) -> Vec<u8> {
+    component_of_text("0.1.0", exports, text)
+}
+
 fn component_of(version: &str, exports: &[&str], imports: &str, functions: &str) -> Vec<u8> {
+    component_of_text(version, exports, &format!("(module {imports} {PRELUDE} {functions})"))
+}
+
+fn component_of_text(version: &str, exports: &[&str], text: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1/hfs-plugin.wit");
     let contract = fs::read_to_string(contract).unwrap().replace("@0.1.0;", &format!("@{version};"));
@@ -56,8 +65,7 @@ fn component_of(version: &str, exports: &[&str], imports: &str, functions: &str)
     let world = format!("package test:plugin; world w {{ include hfs:plugin/imports@{version}; {exports} }}");
     let package = resolve.push_str("world.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("w")).unwrap();
-    let text = format!("(module {imports} {PRELUDE} {functions})");
-    let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
@@ -185,12 +193,13 @@ pub const HOOKS: &str = "capabilities: [hooks]\n";
 /// The manifest of a plugin that keeps something.
 pub const STORING: &str = "capabilities: [hooks]\npermissions: {storage: 1KiB}\n";
 
-/// Counts messages in the store of this scope and says the count so far as one digit.
-pub fn counter(scope: u32) -> Vec<u8> {
-    let imports = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
-        (import "hfs:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
+const KEEPING: &str = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
+    (import "hfs:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
+
+/// Counts up in the store of this scope and says the count so far as one digit.
+fn counting(scope: u32) -> String {
     // What get answers is at 2048: whether it failed, whether there is a text, and where.
-    let body = format!(
+    format!(
         r#"(i32.store8 (i32.const 600) (i32.const 49))
         (call $get (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 2048))
         (if (i32.load8_u (i32.const 2048)) (then (return (call $told))))
@@ -199,6 +208,30 @@ pub fn counter(scope: u32) -> Vec<u8> {
         (call $set (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 2048))
         (if (i32.load8_u (i32.const 2048)) (then (return (call $told))))
         (call $say (i32.const 1) (i32.const 600) (i32.const 1))"#
+    )
+}
+
+/// Counts messages in the store of this scope.
+pub fn counter(scope: u32) -> Vec<u8> {
+    let functions = format!(r#"{} (data (i32.const 512) "n")"#, on_message(&counting(scope)));
+    component(&["on-message"], KEEPING, &functions)
+}
+
+/// The same with a command `up`, which counts, too.
+pub fn counter_with_command(scope: u32) -> Vec<u8> {
+    let counting = counting(scope);
+    let functions = format!(
+        r#"(func (export "hfs:plugin/commands@0.1.0#list") (result i32)
+             (i32.store (i32.const 700) (i32.const 520)) (i32.store (i32.const 704) (i32.const 2))
+             (i32.store (i32.const 708) (i32.const 530)) (i32.store (i32.const 712) (i32.const 5))
+             (i32.store (i32.const 716) (i32.const 0)) (i32.store (i32.const 720) (i32.const 0))
+             (i32.store (i32.const 1024) (i32.const 700)) (i32.store (i32.const 1028) (i32.const 1))
+             (i32.const 1024))
+           (func (export "hfs:plugin/commands@0.1.0#run") (param i32 i32 i32 i32 i32 i32 i32) (result i32)
+             {counting})
+           (data (i32.const 512) "n") (data (i32.const 520) "up") (data (i32.const 530) "about")
+           {}"#,
+        on_message(&counting)
     );
-    component(&["on-message"], imports, &format!(r#"{} (data (i32.const 512) "n")"#, on_message(&body)))
+    component(&["commands", "on-message"], KEEPING, &functions)
 }

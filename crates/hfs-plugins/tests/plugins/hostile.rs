@@ -84,6 +84,43 @@ async fn a_panic_is_the_plugins_own_affair() {
 }
 
 #[tokio::test]
+async fn what_never_ends_to_begin_does_not_run_and_keeps_nobody_waiting() {
+    let endless = "(func $begin (loop $l (br $l))) (start $begin)";
+    let text = crate::fixture::on_message("(call $pass)");
+    let binary = crate::fixture::component(&["on-message"], "", &format!("{endless} {text}"));
+    let mut home = Home::new();
+    home.add("bad", HOOKS, &binary);
+    home.add("good", HOOKS, &message_component("", APPEND));
+    home.limits.begin = HOOK;
+    let plugins = home.begin(&["bad", "good"]).await;
+    assert_eq!(said(&plugins, "a").await, Verdict::Replace("a!".into()));
+    let (state, reason) = state(&plugins, "bad");
+    assert_eq!(state, State::Invalid);
+    assert!(reason.contains("does not begin") && reason.contains("longer than it may"), "{reason}");
+    assert!(plugins.take_notices().iter().any(|told| told.contains("bad: does not run")));
+}
+
+#[tokio::test]
+async fn memory_that_it_has_not_is_not_written_to() {
+    // Whatever the host hands over is to go beyond its memory, or to where no number leads.
+    for place in ["2000000000", "-1", "0x7fffffff"] {
+        let lying = format!(
+            r#"(module (memory (export "memory") 1) (global $heap (mut i32) (i32.const 0))
+              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {place}))
+              {})"#,
+            crate::fixture::on_message("(unreachable)")
+        );
+        let home = Home::new();
+        home.add("bad", HOOKS, &crate::fixture::component_of_module(&["on-message"], &lying));
+        home.add("good", HOOKS, &message_component("", APPEND));
+        let plugins = home.begin(&["bad", "good"]).await;
+        assert_eq!(said(&plugins, "a").await, Verdict::Replace("a!".into()));
+        let told = plugins.take_notices().join("\n");
+        assert!(told.contains("bad: stopped in on_message"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_return_value_of_20_mb_is_not_taken() {
     let body =
         "(drop (memory.grow (i32.const 320))) (call $say (i32.const 1) (i32.const 0) (i32.const 20000000))";

@@ -8,7 +8,8 @@ use hfs_core::{
 use hfs_plugins::{PluginError, Plugins, State};
 
 use crate::fixture::{
-    APPEND, HOOKS, Home, STORING, component, counter, message_component, on_message, state,
+    APPEND, HOOKS, Home, STORING, component, counter, counter_with_command, message_component, on_message,
+    state,
 };
 
 async fn said(plugins: &Plugins, text: &str) -> Verdict {
@@ -46,7 +47,7 @@ async fn what_is_kept_for_a_session_is_its_own_and_comes_back_on_rewind() {
     assert_eq!(count(one).await, "1");
     assert_eq!(count(one).await, "2");
     assert_eq!(count(other).await, "1");
-    let mark = plugins.session_state(one);
+    let mark = plugins.session_state(one).unwrap();
     assert_eq!(serde_json::to_value(&mark).unwrap(), serde_json::json!({"count": {"n": "2"}}));
     assert_eq!(count(one).await, "3");
     plugins.restore_state(one, &mark);
@@ -66,7 +67,23 @@ async fn what_is_kept_for_a_plugin_outlives_the_process_and_its_instance() {
     drop(plugins);
     let plugins = home.begin(&[]).await;
     assert_eq!(said(&plugins, "x").await, Verdict::Replace("2".into()));
-    assert_eq!(plugins.session_state(SessionId::generate()).len(), 0);
+    assert_eq!(plugins.session_state(SessionId::generate()), None);
+}
+
+#[tokio::test]
+async fn commands_and_hooks_keep_the_same_things_for_a_session() {
+    let home = Home::new();
+    let manifest = "capabilities: [commands, hooks]\npermissions: {storage: 1KiB}\n";
+    home.add("count", manifest, &counter_with_command(1));
+    let plugins = home.begin(&["count"]).await;
+    let session = SessionId::generate();
+    assert_eq!(plugins.run("up", "", Some(session)).await.unwrap(), Some("1".into()));
+    assert_eq!(plugins.on_message(session, "x", true).await, Verdict::Replace("2".into()));
+    let kept = serde_json::to_value(plugins.session_state(session)).unwrap();
+    assert_eq!(kept, serde_json::json!({"count": {"n": "2"}}));
+    // Outside of a session there is nothing to keep it with.
+    let told = plugins.run("up", "", None).await.unwrap();
+    assert_eq!(told, Some("invalid".into()));
 }
 
 #[tokio::test]

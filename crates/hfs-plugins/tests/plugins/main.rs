@@ -10,5 +10,6 @@
 mod approval;
 mod examples;
 mod fixture;
+mod guards;
 mod hostile;
 mod living;

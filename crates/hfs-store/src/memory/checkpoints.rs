@@ -1,9 +1,10 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
     OperationKind, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp,
 };
+use serde_json::Value;
 
 use super::data::{Change, Data, hash_of};
 use super::{MemoryStore, conflict, invalid, not_found};
@@ -45,6 +46,18 @@ impl CheckpointStore for MemoryStore {
         let mut data = self.lock();
         data.branch(branch)?;
         let (hash, _) = data.keep_state(state)?;
+        data.branch_mut(branch)?.state = Some(hash);
+        data.drop_unused_states();
+        Ok(())
+    }
+
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+        let mut data = self.lock();
+        let before = data.branch(branch)?.state.map(|hash| data.state(hash)).transpose()?.unwrap_or_default();
+        if before.plugins == *plugins {
+            return Ok(());
+        }
+        let (hash, _) = data.keep_state(&CheckpointState { plugins: plugins.clone(), ..before })?;
         data.branch_mut(branch)?.state = Some(hash);
         data.drop_unused_states();
         Ok(())

@@ -72,7 +72,8 @@ impl World {
             Action::Checkpoint { .. }
             | Action::Pin { .. }
             | Action::DeleteCheckpoint { .. }
-            | Action::SaveState { .. } => self.mark(through, action)?,
+            | Action::SaveState { .. }
+            | Action::SavePlugins { .. } => self.mark(through, action)?,
             Action::Trash { session } => {
                 let (session, now) = (pick(&self.sessions, session)?, self.make.now());
                 let _ = self.both(through, |store| store.trash_session(session, now));
@@ -383,6 +384,12 @@ impl World {
                     let stored = self.both(through, |store| store.load_branch_state(branch));
                     assert_eq!(stored.unwrap(), Some(state));
                 }
+            }
+            Action::SavePlugins { branch, kept } => {
+                let branch = pick(&self.branches, branch)?;
+                let kept = (kept > 0).then(|| ("notes".to_owned(), serde_json::json!(kept)));
+                let kept = kept.into_iter().collect();
+                let _ = self.both(through, |store| store.save_branch_plugins(branch, &kept));
             }
             _ => return None,
         }

@@ -32,6 +32,7 @@ pub enum Action {
     Pin { checkpoint: u16, pinned: bool },
     DeleteCheckpoint { checkpoint: u16 },
     SaveState { branch: u16, state: u8 },
+    SavePlugins { branch: u16, kept: u8 },
     SaveRun { branch: u16 },
     Trash { session: u16 },
     Restore { session: u16 },
@@ -77,6 +78,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (n(), any::<bool>()).prop_map(|(checkpoint, pinned)| Pin { checkpoint, pinned }),
         2 => n().prop_map(|checkpoint| DeleteCheckpoint { checkpoint }),
         1 => (n(), 0..40_u8).prop_map(|(branch, state)| SaveState { branch, state }),
+        1 => (n(), 0..3_u8).prop_map(|(branch, kept)| SavePlugins { branch, kept }),
         1 => n().prop_map(|branch| SaveRun { branch }),
     ];
     let sessions = prop_oneof![

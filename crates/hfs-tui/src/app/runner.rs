@@ -79,6 +79,10 @@ impl Runner {
             Effect::SendOnFork { conversation, text } => self.send(conversation, text, true),
             Effect::AnswerAgain { conversation, user } => self.answer_again(conversation, user),
             Effect::Interrupt => self.cancel.cancel(),
+            Effect::Enter(conversation) => {
+                let engine = self.engine.clone();
+                tokio::spawn(async move { engine.enter(&conversation).await });
+            }
             Effect::Leave(conversation) => {
                 let engine = self.engine.clone();
                 tokio::spawn(async move { engine.leave(&conversation).await });
@@ -145,9 +149,11 @@ impl Runner {
             Effect::DecidePlugin { plugin, decision } => {
                 self.blocking(move || Msg::PluginDecided(plugins.decide(&plugin, decision)));
             }
-            Effect::RunPlugin { command, arguments, session } => self.blocking(move || {
-                let result = plugins.run(&command, &arguments, session);
-                Msg::PluginRan { command, result }
+            Effect::RunPlugin { command, arguments, conversation } => self.on_engine(move |engine| {
+                let ran = plugins.run(&command, &arguments, conversation.session());
+                // What it changed before it failed is kept, too.
+                let kept = answer(engine.keep_plugins(&conversation));
+                Msg::PluginRan { command, result: ran.and_then(|said| kept.map(|()| said)) }
             }),
             other => self.on_engine(move |engine| reads::read(engine, other)),
         }

@@ -187,6 +187,7 @@ impl Model {
             }
             _ => self.screen = Screen::Chat,
         }
+        effects.push(Effect::Enter(self.chat.conversation.clone()));
         effects.push(Effect::ReadPlugins(self.chat.conversation.session()));
         effects
     }
@@ -387,7 +388,11 @@ impl Model {
         let notices = std::mem::take(&mut view.notices);
         self.plugins = view;
         self.ask_about_plugins();
-        notices.last().map(|notice| self.say(Tone::Plain, one_line(notice))).unwrap_or_default()
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let notices: Vec<String> = notices.iter().map(|notice| one_line(notice)).collect();
+        self.say(Tone::Plain, notices.join(" · "))
     }
 
     fn plugin_ran(&mut self, command: &str, result: Answer<String>) -> Vec<Effect> {

@@ -26,9 +26,9 @@ impl Model {
         match parse(line, &self.plugins.commands) {
             Parsed::BuiltIn(command, arguments) => self.run_built_in(command, &arguments),
             Parsed::Plugin(command, arguments) => {
-                let session = self.chat.conversation.session();
+                let conversation = self.chat.conversation.clone();
                 let mut effects = self.say(Tone::Dim, format!("/{} is running ...", one_line(&command)));
-                effects.push(Effect::RunPlugin { command, arguments, session });
+                effects.push(Effect::RunPlugin { command, arguments, conversation });
                 effects
             }
             Parsed::Unknown { name, nearest } => {

@@ -24,14 +24,14 @@ pub fn view(model: &Model, buffer: &mut Buffer, area: Rect) {
     let mut right = vec![Span::styled(format!(" {save} "), save_style)];
     let mut used = cells(&save) + 2;
     let separator = || Span::styled(" │", theme.bar);
-    for piece in details(model).into_iter().rev() {
+    for (piece, style) in details(model).into_iter().rev() {
         let needed = cells(&piece) + 3;
         if used + needed + 24 > room {
             break;
         }
         used += needed;
         right.insert(0, separator());
-        right.insert(0, Span::styled(format!(" {piece}"), theme.bar));
+        right.insert(0, Span::styled(format!(" {piece}"), theme.bar.patch(style)));
     }
     canvas::right(buffer, area, &Line::from(right));
     let left = room.saturating_sub(used + 2);
@@ -57,7 +57,7 @@ fn place(model: &Model, room: usize) -> Line<'static> {
 }
 
 /// From the least to the most important.
-fn details(model: &Model) -> Vec<String> {
+fn details(model: &Model) -> Vec<(String, Style)> {
     let mut details = Vec::new();
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::StatusBar) {
         details.push(clip(&widgets::one_row(widget), 24));
@@ -73,7 +73,20 @@ fn details(model: &Model) -> Vec<String> {
         &model.agent.model.as_ref().map_or(agent.clone(), |model| format!("{agent} {}", one_line(model))),
         28,
     ));
+    let mut details: Vec<_> = details.into_iter().map(|detail| (detail, Style::new())).collect();
+    details.extend(idle_plugins(model).map(|text| (text, model.look.theme.warn)));
     details
+}
+
+/// Whoever relies on a plugin has to see that it does not run.
+fn idle_plugins(model: &Model) -> Option<String> {
+    let is_idle = |state: &str| matches!(state, "quarantined" | "invalid");
+    let mut idle = model.plugins.plugins.iter().filter(|plugin| is_idle(&plugin.state));
+    let first = idle.next()?;
+    Some(match idle.count() {
+        0 => format!("! {} is {}", clip(&one_line(&first.name), 20), one_line(&first.state)),
+        others => format!("! {} plugins do not run", others + 1),
+    })
 }
 
 fn save_text(model: &Model, room: usize) -> (String, Style) {

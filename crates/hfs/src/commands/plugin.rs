@@ -1,6 +1,7 @@
 //! `hfs plugin`
 
 mod author;
+mod compile;
 mod place;
 mod view;
 
@@ -103,8 +104,9 @@ enum PluginCommand {
     },
     /// Copy a plugin to where plugins are; it still has to be approved
     Install {
-        /// Its folder
-        folder: PathBuf,
+        /// Its folder, or its archive: .zip, .tar.gz or .tar.zst
+        #[arg(value_name = "FOLDER|ARCHIVE")]
+        source: PathBuf,
     },
     /// Remove a plugin
     #[command(alias = "rm")]
@@ -156,8 +158,8 @@ pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
             let component = author::build(&context.environment.working_directory.join(folder))?;
             told(&format!("built {}", component.display()), &component, context)?;
         }
-        PluginCommand::Install { folder } => {
-            let installed = place::install(&context.environment.working_directory.join(folder), context)?;
+        PluginCommand::Install { source } => {
+            let installed = place::install(&context.environment.working_directory.join(source), context)?;
             conclude(&look(context).get(&installed.name)?, context)?;
         }
         PluginCommand::Uninstall { plugin } => {
@@ -304,7 +306,11 @@ fn run_command(
         message: "a plugin's command cannot run without plugins".into(),
         hint: "leave out --no-plugins".into(),
     })?;
+    let engine = context.engine_with(context.hooks()?)?;
+    // What plugins keep for the session is put back for the command, and what it changes of it is kept.
+    let conversation = session.map(|session| engine.resume(session, None)).transpose()?;
     let said = runtime()?.block_on(plugins.run(called, arguments, session));
+    conversation.map(|conversation| engine.keep_plugins(&conversation)).transpose()?;
     plugins.take_notices().iter().for_each(|notice| context.console.warn(&plain::line(notice)));
     let said = said?;
     if context.console.manner.json {

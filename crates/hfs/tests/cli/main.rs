@@ -16,6 +16,7 @@ mod import;
 #[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]
 #[allow(dead_code, reason = "the plugins' own tests need more of it")]
 mod plugin_fixture;
+mod plugin_install;
 mod plugins;
 mod search;
 mod sessions;

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use testkit::cli::Hfs;
 
-use crate::plugin_fixture::{APPEND, HOOKS, STORING, counter, message_component};
+use crate::plugin_fixture::{APPEND, HOOKS, STORING, counter, counter_with_command, message_component};
 use crate::{hfs, shown, text};
 
 /// A machine that runs many tests at once is slow.
@@ -82,6 +82,25 @@ fn a_rewind_brings_back_what_a_plugin_kept_for_the_session() {
     assert_eq!(said(&hfs), "3");
     let _ = hfs.run(&["chat", "-c", "three"]).ok();
     assert_eq!(said(&hfs), "5");
+}
+
+#[test]
+fn what_a_command_changes_is_kept_for_the_session_and_a_rewind_takes_it_back() {
+    let hfs = patient().env("HFS_PLUGINS_COMMAND_MS", "20000");
+    let manifest = "capabilities: [hooks, commands]\npermissions: {storage: 1KiB}\n";
+    install(&hfs, "count", manifest, &counter_with_command(1));
+    let _ = hfs.run(&["plugin", "approve", "count", "-y"]).ok();
+    let up = || hfs.run(&["plugin", "run", "-s", "@", "count", "up"]).ok().stdout.trim().to_owned();
+    // An exchange is two messages, and the plugin sees both.
+    let _ = hfs.run(&["chat", "one"]).ok();
+    assert_eq!((up(), up()), ("3".into(), "4".into()));
+    // Without plugins a conversation goes on, and what they keep waits for them.
+    let _ = hfs.run(&["--no-plugins", "chat", "-c", "two"]).ok();
+    assert_eq!(up(), "5");
+    let _ = hfs.run(&["chat", "-c", "three"]).ok();
+    assert_eq!(up(), "8");
+    let _ = hfs.run(&["rewind", "@", "1"]).ok();
+    assert_eq!(up(), "3");
 }
 
 #[test]

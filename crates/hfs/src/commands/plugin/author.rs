@@ -2,17 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 use hfs_core::ErrorKind;
 use hfs_plugins::{Entry, MANIFEST, Manifest, check, componentize};
-use serde::Deserialize;
 
+use super::compile::compile;
 use crate::failure::Failure;
-
-/// The target that plugins in Rust are compiled for.
-const TARGET: &str = "wasm32-unknown-unknown";
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,7 +110,8 @@ pub fn create(folder: &Path, language: Language) -> Result<String, Failure> {
     Ok(name)
 }
 
-fn invalid(folder: &Path, message: &str) -> Failure {
+/// What is wrong with a plugin, said of where it lies.
+pub fn invalid(folder: &Path, message: &str) -> Failure {
     Failure::Refused {
         kind: ErrorKind::Invalid,
         message: format!("{}: {message}", folder.display()),
@@ -150,40 +147,6 @@ pub fn manifest_of(folder: &Path) -> Result<Manifest, Failure> {
     let text =
         fs::read_to_string(&path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
     Manifest::from_yaml(&text).map_err(|error| invalid(folder, &error.to_string()))
-}
-
-/// A line of what cargo tells.
-#[derive(Deserialize)]
-struct Artifact {
-    reason: String,
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
-}
-
-fn compile(folder: &Path) -> Result<PathBuf, Failure> {
-    let arguments = ["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"];
-    let output = Command::new("cargo")
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::io("run cargo", error))?;
-    let failed = |message: &str| Failure::Refused {
-        kind: ErrorKind::Unavailable,
-        message: format!("{}: {message}", folder.display()),
-        hint: Some(format!("it is compiled for {TARGET}: `rustup target add {TARGET}` brings that")),
-    };
-    if !output.status.success() {
-        return Err(failed("it does not compile"));
-    }
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    let artifacts = told.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
-    let built = artifacts.filter(|artifact| artifact.reason == "compiler-artifact");
-    let is_module = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "wasm");
-    // The plugin itself comes after everything that it stands on.
-    let mut modules: Vec<PathBuf> = built.flat_map(|artifact| artifact.filenames).filter(is_module).collect();
-    modules.pop().ok_or_else(|| failed("its crate is no `cdylib`"))
 }
 
 #[cfg(test)]

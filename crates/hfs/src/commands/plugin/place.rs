@@ -1,12 +1,14 @@
 //! `hfs plugin install` and `hfs plugin uninstall`.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{MANIFEST, Manifest, Place, Plugins};
+use hfs_plugins::{MANIFEST, Manifest, Place, Plugins, examine, unpack};
+use tempfile::TempDir;
 
-use super::author::manifest_of;
+use super::author::{invalid, manifest_of};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::home::create_private;
@@ -14,38 +16,77 @@ use crate::home::create_private;
 /// What comes along with a plugin where it is there: words for people.
 const PAPERS: [&str; 4] = ["README.md", "LICENSE", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Copies a plugin to the user's own; one of the same name is replaced, and has to be approved again. Returns what
-/// was installed.
+/// Copies a plugin, from its folder or its archive, to the user's own; one of the same name is replaced, and has to
+/// be approved again. Returns what was installed. What could not run is not installed, and then the one of the same
+/// name stays as it is.
 ///
 /// # Errors
-/// As the system has it; `Invalid` when its manifest makes no sense.
+/// As the system has it; `Invalid` when it can be no plugin.
 pub fn install(source: &Path, context: &Context) -> Result<Manifest, Failure> {
-    let manifest = manifest_of(source)?;
+    let kind =
+        fs::metadata(source).map_err(|error| Failure::io(format!("read {}", source.display()), error))?;
     context.home.create()?;
     let plugins = context.home.root().join("plugins");
-    let failed = |path: &Path, error| Failure::io(format!("write {}", path.display()), error);
-    create_private(&plugins).map_err(|error| failed(&plugins, error))?;
-    // Beside its place, so that it comes there in one step; hidden, so that nobody takes it for a plugin.
-    let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(&plugins);
-    let staged = staged.map_err(|error| failed(&plugins, error))?;
-    let entry = manifest.entry.file();
-    for (file, needed) in [(Path::new(MANIFEST), true), (entry, true)]
-        .into_iter()
-        .chain(PAPERS.map(|paper| (Path::new(paper), false)))
-    {
+    create_private(&plugins).map_err(|error| not_written(&plugins, error))?;
+    // Beside its place, so that it comes there in one step.
+    let stage = stage(&plugins)?;
+    if kind.is_dir() {
+        return install_folder(source, stage, &plugins);
+    }
+    let unpacked = unpack(source, stage.path()).map_err(|reason| invalid(source, &reason))?;
+    install_folder(&unpacked, self::stage(&plugins)?, &plugins).map_err(|failure| match failure {
+        // Where it was unpacked to is nobody's business, and gone.
+        Failure::Refused { kind, message, hint } => {
+            let message = message.replace(&unpacked.display().to_string(), &source.display().to_string());
+            Failure::Refused { kind, message, hint }
+        }
+        other => other,
+    })
+}
+
+/// Hidden, so that nobody takes it for a plugin.
+fn stage(plugins: &Path) -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix(".new-").tempdir_in(plugins);
+    made.map_err(|error| not_written(plugins, error))
+}
+
+fn not_written(path: &Path, error: io::Error) -> Failure {
+    Failure::io(format!("write {}", path.display()), error)
+}
+
+fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manifest, Failure> {
+    let manifest = manifest_of(source)?;
+    let files = [(Path::new(MANIFEST), true), (manifest.entry.file(), true)];
+    for (file, needed) in files.into_iter().chain(PAPERS.map(|paper| (Path::new(paper), false))) {
         let from = source.join(file);
-        if needed || from.is_file() {
-            let copied = fs::copy(&from, staged.path().join(file));
+        let to = stage.path().join(file);
+        // What lies behind a link is not the plugin's own.
+        let is_plain = fs::symlink_metadata(&from).is_ok_and(|found| found.is_file());
+        if needed && !is_plain {
+            return Err(invalid(source, &format!("{} is not there, or no plain file", file.display())));
+        }
+        if is_plain {
+            let parent = to.parent().unwrap_or(stage.path());
+            let copied = fs::create_dir_all(parent).and_then(|()| fs::copy(&from, &to));
             copied.map_err(|error| Failure::io(format!("copy {}", from.display()), error))?;
         }
     }
+    examine(stage.path()).map_err(|reason| invalid(source, &reason))?;
     let place = plugins.join(&manifest.name);
+    let mut old = None;
     if place.exists() {
-        let old = tempfile::Builder::new().prefix(".old-").tempdir_in(&plugins);
-        let old = old.map_err(|error| failed(&plugins, error))?;
-        fs::rename(&place, old.path().join("plugin")).map_err(|error| failed(&place, error))?;
+        let aside = self::stage(plugins)?;
+        fs::rename(&place, aside.path().join("plugin")).map_err(|error| not_written(&place, error))?;
+        old = Some(aside);
     }
-    fs::rename(staged.keep(), &place).map_err(|error| failed(&place, error))?;
+    if let Err(error) = fs::rename(stage.path(), &place) {
+        if let Some(aside) = &old {
+            fs::rename(aside.path().join("plugin"), &place).map_err(|error| not_written(&place, error))?;
+        }
+        return Err(not_written(&place, error));
+    }
+    // It is in its place now, and no longer to be removed.
+    let _ = stage.keep();
     Ok(manifest)
 }
 
