@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod dist;
 mod fuzz;
+mod guests;
 mod pages;
 mod shell;
 mod test;
@@ -39,6 +40,8 @@ enum Task {
     BenchSmoke,
     /// One fuzz target for a while: with cargo-fuzz where it is installed, otherwise without coverage guidance.
     Fuzz(fuzz::Options),
+    /// The example plugins' components, compiled from their sources; with --check, whether they are of these.
+    Guests(guests::Options),
     /// A release build with completions and licences, in dist/.
     Dist,
 }
@@ -62,6 +65,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::PageCheck(options) => pages::run(&workspace, options),
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
+        Task::Guests(options) => guests::run(&workspace, options),
         Task::Dist => dist::run(&workspace),
     }
 }

@@ -100,7 +100,7 @@ struct Target {
 }
 
 /// The program, made by cargo with these arguments.
-fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
+pub fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = shell::cargo(&workspace.root);
     command.args(arguments).args(["--quiet", "--message-format=json-render-diagnostics"]);
     let told = shell::output_of(&mut command)?;

@@ -1,4 +1,4 @@
-//! The plugins in `plugins/`: what they promise, and that their components were built from the sources beside them.
+//! The plugins in `plugins/`: what they promise.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,6 @@ use hfs_core::{Hooks, RunSnapshot, SessionId, Verdict};
 use hfs_plugins::{Plugins, State};
 
 use crate::fixture::{Home, state};
-
-const EXAMPLES: [&str; 3] = ["secret-guard", "standup", "token-meter"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -65,43 +63,4 @@ async fn the_standup_says_when_there_is_nothing_to_read() {
     let error = plugins.run("standup", "", None).await.unwrap_err().to_string();
     assert!(error.contains("no store is open"), "{error}");
     assert!(plugins.run("standup", "many", None).await.unwrap_err().to_string().contains("1 to 31"));
-}
-
-/// Everything that an example's component is made from.
-fn sources(name: &str) -> String {
-    let repository = repository();
-    let plugin = format!("plugins/{name}");
-    let files = [
-        format!("{plugin}/Cargo.toml"),
-        format!("{plugin}/Cargo.lock"),
-        format!("{plugin}/src/lib.rs"),
-        "sdk/rust/Cargo.toml".into(),
-        "sdk/rust/src/lib.rs".into(),
-        "sdk/rust/src/bindings.rs".into(),
-        "wit/0.1/hfs-plugin.wit".into(),
-    ];
-    let mut hasher = blake3::Hasher::new();
-    for file in files {
-        let bytes = fs::read(repository.join(&file)).unwrap();
-        hasher.update(file.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// After `hfs plugin build` on each, `HFS_ACCEPT_COMPONENTS=1` writes down what they were built from.
-#[test]
-fn the_components_were_built_from_the_sources_beside_them() {
-    for name in EXAMPLES {
-        let record = repository().join("plugins").join(name).join("plugin.wasm.sources");
-        let now = sources(name);
-        if std::env::var_os("HFS_ACCEPT_COMPONENTS").is_some() {
-            fs::write(&record, format!("{now}\n")).unwrap();
-        }
-        let built_from = fs::read_to_string(&record).unwrap();
-        assert_eq!(
-            built_from.trim(),
-            now,
-            "plugins/{name} has to be built again: hfs plugin build plugins/{name}"
-        );
-    }
 }
