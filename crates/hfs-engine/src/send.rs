@@ -98,7 +98,8 @@ impl Engine {
             other => SendError::Engine(other),
         };
         if begun.is_none() {
-            let draft = self.session_draft(session, text, conversation);
+            // The name comes of what is saved: a guard may have taken something out of what was typed.
+            let draft = self.session_draft(session, &draft.text(), conversation);
             let place = Position { branch: draft.main_branch, head: 0 };
             let name = draft.name.clone();
             self.blocking(move |store| store.create_session(&draft)).await.map_err(not_saved)?;

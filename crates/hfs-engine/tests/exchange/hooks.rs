@@ -64,6 +64,9 @@ async fn hooks_see_everything_in_order_and_a_rewrite_keeps_the_original() {
         .unwrap();
     engine.leave(&conversation).await;
     assert_eq!(exchange.user.text(), "HELLO");
+    // What was taken out of the message is not in the session's name either.
+    let session = engine.store().get_session(conversation.session().unwrap()).unwrap().session;
+    assert!(session.name.contains("HELLO") && !session.name.contains("hello"), "{}", session.name);
     assert_eq!(exchange.user.extra["original_text"], "hello");
     let mut diary = diary.0.lock().unwrap().clone();
     // Events reach the plugins beside the run, so their place among the rest is their own.
