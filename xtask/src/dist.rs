@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{runtimes, shell};
 
 const SHELLS: &[&str] = &["bash", "elvish", "fish", "powershell", "zsh"];
 const TEXTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
@@ -33,6 +33,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let binary = folder.join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
     let built = workspace.target.join("release").join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
     copy(&built, &binary)?;
+    interpreters(workspace, &binary, &folder)?;
     for text in TEXTS {
         copy(&workspace.root.join(text), &folder.join(text))?;
     }
@@ -50,6 +51,24 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     );
     println!("{}", dist.join(archive).display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the interpreters beside the program, which says what their hashes are.
+fn interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<()> {
+    for lacking in runtimes::build_all(workspace)? {
+        anyhow::bail!("a release without {lacking}");
+    }
+    let home = workspace.target.join("dist-home");
+    let mut take = Command::new(binary);
+    take.arg("--home").arg(&home).args(["plugin", "runtime", "install"]).arg(runtimes::folder(workspace));
+    ensure!(shell::succeeds(&mut take)?, "the interpreters are not of this version");
+    for file in ["hfs-python", "hfs-javascript"] {
+        for ending in ["wasm", "blake3"] {
+            let name = format!("{file}.{ending}");
+            copy(&home.join("runtimes").join(&name), &folder.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The triple that this machine's compiler builds for.

@@ -7,6 +7,7 @@ mod dist;
 mod fuzz;
 mod guests;
 mod pages;
+mod runtimes;
 mod shell;
 mod test;
 mod workspace;
@@ -42,6 +43,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// The example plugins' components, compiled from their sources; with --check, whether they are of these.
     Guests(guests::Options),
+    /// The interpreters of plugins in Python and JavaScript, built from the package registries.
+    Runtimes(runtimes::Options),
     /// A release build with completions and licences, in dist/.
     Dist,
 }
@@ -66,6 +69,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),
+        Task::Runtimes(options) => runtimes::run(&workspace, options),
         Task::Dist => dist::run(&workspace),
     }
 }

@@ -13,11 +13,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::Workspace;
-use crate::{pages, shell};
+use crate::{pages, runtimes, shell};
 use tally::Tally;
 
 /// Names the folder of real transcripts for the tests that read some.
 const SAMPLES: &str = "HFS_SAMPLES";
+
+/// Names the folder of interpreters for the tests of plugins that are source.
+const RUNTIMES: &str = "HFS_RUNTIMES";
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -41,6 +44,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         left_out.insert(format!(
             "real transcripts: no folder ../shared/samples beside the repository; {SAMPLES} names another"
         ));
+    }
+
+    if options.filters.is_empty() && options.package.is_empty() {
+        left_out.extend(runtimes::build_all(workspace)?);
     }
 
     let has_nextest = shell::is_available(shell::cargo(&workspace.root).args(["nextest", "--version"]));
@@ -102,6 +109,7 @@ impl Suite<'_> {
                 command.env_remove(name);
             }
         }
+        command.env(RUNTIMES, runtimes::folder(self.workspace));
         if let Some(samples) = &self.samples {
             command.env(SAMPLES, samples);
         }

@@ -53,9 +53,9 @@ impl Content {
         self.files.get(at).map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// The bytes of one file, and nothing else of it all.
-    pub fn into_file(self, path: &Path) -> Option<Vec<u8>> {
-        self.files.into_iter().find(|(known, _)| known == path).map(|(_, bytes)| bytes)
+    /// All files, by their path below the folder.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &[u8])> {
+        self.files.iter().map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         let content = Content::read(folder(&[("manifest.yaml", "m"), ("a/b", "xy")]).path()).unwrap();
         assert_eq!(content.file(Path::new("a/b")), Some(b"xy".as_slice()));
         assert_eq!(content.file(Path::new("a")), None);
-        assert_eq!(content.into_file(Path::new("a/b")), Some(b"xy".to_vec()));
+        assert_eq!(content.files().count(), 2);
     }
 
     #[test]

@@ -12,3 +12,13 @@ wasmtime::component::bindgen!({
     world: "hfs:plugin/plugin",
     imports: { default: trappable },
 });
+
+/// What is between hfs and its interpreters.
+pub(crate) mod runner {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/0.1", "../../runtimes/wit"],
+        world: "hfs:runner/source",
+        imports: { default: trappable },
+        with: { "hfs:plugin/types": super::hfs::plugin::types },
+    });
+}

@@ -9,6 +9,7 @@ use crate::content::Content;
 use crate::inspect::{Inspection, inspect};
 use crate::manifest::{Entry, Manifest};
 use crate::power::Power;
+use crate::script::Script;
 
 /// How many plugins are looked at in one place.
 const MOST_PLUGINS: usize = 500;
@@ -37,6 +38,7 @@ pub(crate) struct Found {
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub manifest: Manifest,
+    pub entry: Entry,
     pub inspection: Inspection,
     /// The hash of all its files.
     pub hash: String,
@@ -138,41 +140,57 @@ fn candidate(folder: &Path, name: &mut String) -> Result<Candidate, String> {
         return Err("it is not a folder of its own".into());
     }
     let content = Content::read(folder)?;
-    let manifest = Manifest::from_yaml(&content.manifest).map_err(|error| error.to_string())?;
+    let mut manifest = Manifest::from_yaml(&content.manifest).map_err(|error| error.to_string())?;
     name.clone_from(&manifest.name);
-    let inspection = match &manifest.entry {
-        Entry::Component(file) => {
-            let binary = content.file(file).ok_or_else(|| missing(file))?;
-            inspect(binary).map_err(|reason| format!("{}: {reason}", file.display()))?
+    let entry = entry_of(&manifest, &content)?;
+    let inspection = match code(&entry, &content)? {
+        Code::Component(binary) => {
+            let inspection =
+                inspect(&binary).map_err(|reason| format!("{}: {reason}", entry.file().display()))?;
+            inspection.agrees(&manifest)?;
+            inspection
         }
-        Entry::Script(_, file) if content.file(file).is_none() => return Err(missing(file)),
-        Entry::Script(language, file) => {
-            return Err(format!(
-                "{} is {language} source, for which this version of hfs has no interpreter",
-                file.display()
-            ));
-        }
+        Code::Script(script) => script.inspect(&mut manifest)?,
     };
-    inspection.agrees(&manifest)?;
-    Ok(Candidate { manifest, inspection, hash: content.hash })
+    Ok(Candidate { manifest, entry, inspection, hash: content.hash })
 }
 
-fn missing(file: &Path) -> String {
-    format!("its entry point {} is not there", file.display())
+fn entry_of(manifest: &Manifest, content: &Content) -> Result<Entry, String> {
+    let is_there = |entry: &Entry| content.file(entry.file()).is_some();
+    match &manifest.entry {
+        Some(entry) if is_there(entry) => Ok(entry.clone()),
+        Some(entry) => Err(format!("its entry point {} is not there", entry.file().display())),
+        None => Entry::usual().into_iter().find(is_there).ok_or_else(|| {
+            let usual = Entry::usual().map(|entry| entry.file().display().to_string());
+            format!("it has no code: expected one of {}", usual.join(", "))
+        }),
+    }
 }
 
-/// The bytes of a plugin's component, provided that all its files are still as they were when `hash` was taken.
+/// What runs.
+pub(crate) enum Code {
+    Component(Vec<u8>),
+    Script(Script),
+}
+
+fn code(entry: &Entry, content: &Content) -> Result<Code, String> {
+    Ok(match entry {
+        Entry::Component(file) => Code::Component(content.file(file).unwrap_or_default().to_vec()),
+        Entry::Script(language, file) => Code::Script(Script::new(*language, file, content)?),
+    })
+}
+
+/// What a plugin's code is, provided that all its files are still as they were when `hash` was taken.
 ///
 /// # Errors
 /// Why not, on one line.
-pub(crate) fn read_unchanged(found: &Found) -> Result<Vec<u8>, String> {
+pub(crate) fn read_unchanged(found: &Found) -> Result<Code, String> {
     let candidate = found.candidate.as_ref().map_err(Clone::clone)?;
     let content = Content::read(&found.folder)?;
     if content.hash != candidate.hash {
         return Err(CHANGED.to_owned());
     }
-    let file = candidate.manifest.entry.file();
-    content.into_file(file).ok_or_else(|| missing(file))
+    code(&candidate.entry, &content)
 }
 
 /// Why a plugin that was approved has to be asked about again.

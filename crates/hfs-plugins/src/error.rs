@@ -63,6 +63,14 @@ pub enum PluginError {
         /// What it says, on one line.
         message: String,
     },
+    /// A file is no interpreter of this version's.
+    #[error("{} is no interpreter for this hfs: {message}", path.display())]
+    Interpreter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A file about plugins makes no sense.
     #[error("{}: {message}", path.display())]
     BadFile {
@@ -102,7 +110,7 @@ impl Kinded for PluginError {
             Self::Ambiguous { .. } => ErrorKind::Conflict,
             Self::NotActive { .. } => ErrorKind::Denied,
             Self::Stopped { .. } | Self::Busy { .. } | Self::Failed { .. } => ErrorKind::Unavailable,
-            Self::BadFile { .. } => ErrorKind::Invalid,
+            Self::BadFile { .. } | Self::Interpreter { .. } => ErrorKind::Invalid,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,

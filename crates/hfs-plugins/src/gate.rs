@@ -5,6 +5,7 @@ mod free;
 mod http;
 mod kv;
 mod network;
+mod script;
 mod session;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use crate::contract::hfs::plugin::types::Error;
 use crate::log::PluginLog;
 use crate::manifest::Permissions;
 use crate::notices::Notices;
+use crate::runtime::System;
+use crate::script::Script;
 use crate::session_states::SessionStates;
 use crate::storage::Storage;
 
@@ -42,6 +45,8 @@ pub(crate) struct Services {
     pub plugin: String,
     /// What it was allowed.
     pub permissions: Permissions,
+    /// Its source, where it is one that an interpreter runs.
+    pub script: Option<Script>,
     pub log: PluginLog,
     pub storage: Mutex<Storage>,
     pub states: Arc<SessionStates>,
@@ -85,6 +90,7 @@ pub(crate) struct GuestState {
     pub services: Arc<Services>,
     pub call: Call,
     pub memory: MemoryLimit,
+    pub system: System,
     /// Widgets that are to be drawn anew.
     pub stale: Vec<String>,
 }
@@ -98,7 +104,8 @@ fn refusal(code: &str, message: impl Into<String>) -> Error {
 
 impl GuestState {
     pub fn new(services: Arc<Services>, memory_bytes: usize, call: Call) -> Self {
-        Self { services, call, memory: MemoryLimit { most: memory_bytes, used: 0 }, stale: Vec::new() }
+        let memory = MemoryLimit { most: memory_bytes, used: 0 };
+        Self { services, call, memory, system: System::new(), stale: Vec::new() }
     }
 
     /// Lets a call back through, or says why not.

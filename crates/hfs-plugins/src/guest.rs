@@ -5,7 +5,7 @@ pub(crate) mod convert;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::capability::Export;
@@ -13,6 +13,7 @@ use crate::contract::exports::hfs::plugin::{
     commands, on_event, on_exit, on_message, on_run_complete, on_start, widgets,
 };
 use crate::contract::hfs::plugin::types::Error as GuestError;
+use crate::contract::runner::exports::hfs::runner::interpreter;
 use crate::gate::{Call, GuestState, Services, TooMuchMemory};
 use crate::runtime::{Runtime, first_line};
 
@@ -26,6 +27,7 @@ const LONGEST_ERROR: usize = 2_000;
 /// A compiled plugin whose imports have the contract's types. Those of its exports are seen when it begins.
 pub(crate) struct Blueprint {
     pre: InstancePre<GuestState>,
+    interpreter: Option<interpreter::GuestIndices>,
     start: Option<on_start::GuestIndices>,
     message: Option<on_message::GuestIndices>,
     event: Option<on_event::GuestIndices>,
@@ -45,17 +47,17 @@ pub(crate) enum CallFailure {
 }
 
 impl Blueprint {
-    /// Compiles a plugin. Runs nothing of it.
+    /// Makes a plugin of its compiled component, or of an interpreter's. Runs nothing of it.
     ///
     /// # Errors
     /// Why it cannot run here, on one line.
-    pub fn new(runtime: &Runtime, binary: &[u8], exports: &[Export]) -> Result<Self, String> {
-        let component = runtime.compile(binary)?;
+    pub fn new(runtime: &Runtime, component: &Component, exports: &[Export]) -> Result<Self, String> {
         let pre = runtime
             .linker()
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .map_err(|error| format!("what it imports is not of the contract: {}", first_line(&error)))?;
         let mut blueprint = Self {
+            interpreter: None,
             start: None,
             message: None,
             event: None,
@@ -70,6 +72,22 @@ impl Blueprint {
                 format!("its {} is not of the contract: {}", export.as_str(), first_line(&error))
             })?;
         }
+        Ok(blueprint)
+    }
+
+    /// The same of an interpreter, which has more than plugins have.
+    ///
+    /// # Errors
+    /// Why it cannot run here, on one line.
+    pub fn of_interpreter(
+        runtime: &Runtime,
+        component: &Component,
+        exports: &[Export],
+    ) -> Result<Self, String> {
+        let mut blueprint = Self::new(runtime, component, exports)?;
+        let indices = interpreter::GuestIndices::new(&blueprint.pre)
+            .map_err(|error| format!("the interpreter is of another version: {}", first_line(&error)))?;
+        blueprint.interpreter = Some(indices);
         Ok(blueprint)
     }
 
@@ -96,6 +114,7 @@ pub(crate) struct Instance {
 
 /// The exports of an instance.
 pub(crate) struct Doors {
+    interpreter: Option<interpreter::Guest>,
     start: Option<on_start::Guest>,
     message: Option<on_message::Guest>,
     event: Option<on_event::Guest>,
@@ -153,6 +172,7 @@ impl Instance {
             }};
         }
         let doors = Doors {
+            interpreter: door!(interpreter),
             start: door!(start),
             message: door!(message),
             event: door!(event),
@@ -213,6 +233,9 @@ fn reason(error: &wasmtime::Error) -> String {
     }
     if let Some(memory) = error.downcast_ref::<TooMuchMemory>() {
         return memory.to_string();
+    }
+    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+        return "it ended itself".into();
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "it panicked".into(),

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 
 use crate::PluginError;
 use crate::actor::{Handle, NoAnswer, lock};
-use crate::discover::{Found, discover};
+use crate::discover::{Found, Place, discover, look};
 use crate::grants::Grants;
 use crate::guest::CallFailure;
 use crate::guest::convert;
+use crate::interpreter::Interpreters;
 use crate::log::PluginLog;
 use crate::notices::Notices;
 use crate::runtime::Runtime;
@@ -68,12 +69,18 @@ impl Default for Limits {
 pub struct HostParts {
     /// Where hfs keeps its own things.
     pub home: PathBuf,
+    /// Where machine code is kept. Nobody else may write there.
+    pub cache: PathBuf,
     /// The folder of the project's plugins, if it has one.
     pub project: Option<PathBuf>,
+    /// The one plugin there is, wherever it lies: for those who try out what they write.
+    pub only: Option<PathBuf>,
     /// The user's home directory: what `~` stands for.
     pub user_home: Option<PathBuf>,
     /// The plugins that are not to run, with where that is said.
     pub disabled: BTreeSet<String>,
+    /// What runs plugins that are source.
+    pub interpreters: Interpreters,
     /// What plugins read sessions from.
     pub store: Option<Arc<dyn Store>>,
     /// What time it is.
@@ -370,7 +377,13 @@ impl Inner {
 
     /// Looks for plugins anew. One that runs goes on if it is still what it was.
     fn rediscover(&self) {
-        let found = discover(&self.parts.plugin_folder(), self.parts.project.as_deref());
+        let found = match &self.parts.only {
+            Some(folder) => {
+                let found = look(folder, Place::Home);
+                BTreeMap::from([(found.name.clone(), found)])
+            }
+            None => discover(&self.parts.plugin_folder(), self.parts.project.as_deref()),
+        };
         let grants = self.grants.read();
         let mut table = lock(&self.table);
         let mut before = std::mem::take(&mut table.entries);

@@ -17,6 +17,10 @@ pub(crate) struct Inspection {
 /// # Errors
 /// Why it cannot run here, on one line.
 pub(crate) fn inspect(binary: &[u8]) -> Result<Inspection, String> {
+    look(binary)?.judge()
+}
+
+fn look(binary: &[u8]) -> Result<Names, String> {
     if binary.is_empty() {
         return Err("the file is empty".into());
     }
@@ -33,7 +37,7 @@ pub(crate) fn inspect(binary: &[u8]) -> Result<Inspection, String> {
         .map_err(|error| format!("the component is damaged: {}", error.message()))?;
     let mut names = Names::default();
     names.read(binary).map_err(|error| format!("the component is damaged: {}", error.message()))?;
-    names.judge()
+    Ok(names)
 }
 
 /// What components may be made of here: what the contract needs, and none of the proposals beyond.
@@ -77,13 +81,11 @@ impl Names {
     fn judge(&self) -> Result<Inspection, String> {
         let mut inspection = Inspection::default();
         for name in &self.imports {
+            if of_system(name) {
+                continue;
+            }
             let Some((interface, version)) = of_contract(name) else {
-                let what = if name.starts_with("wasi:") {
-                    "plugins have no system below them; build for wasm32-unknown-unknown"
-                } else {
-                    "which is nothing that hfs gives"
-                };
-                return Err(format!("it imports {name}: {what}"));
+                return Err(format!("it imports {name}: which is nothing that hfs gives"));
             };
             speaks(version)?;
             if interface == "types" {
@@ -106,6 +108,30 @@ impl Names {
         }
         Ok(inspection)
     }
+}
+
+/// Whether it is of the system that languages other than Rust cannot do without, in which there is nothing to be
+/// found: to import it asks for nothing.
+fn of_system(name: &str) -> bool {
+    let packages = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+    let rest = name.strip_prefix("wasi:").unwrap_or_default();
+    let Some((package, interface)) = rest.split_once('/') else { return false };
+    let version = interface.split_once('@').map_or("", |(_, version)| version);
+    packages.contains(&package) && version.starts_with("0.2.")
+}
+
+/// Whether a binary is an interpreter for this version of the contract.
+///
+/// # Errors
+/// Why not, on one line.
+pub(crate) fn is_interpreter(binary: &[u8]) -> Result<(), String> {
+    let names = look(binary)?;
+    let has = |listed: &[String], wanted: &str| listed.iter().any(|name| name == wanted);
+    if !has(&names.imports, "hfs:runner/script@0.1.0") || !has(&names.exports, "hfs:runner/interpreter@0.1.0")
+    {
+        return Err("the component is no interpreter of this version".into());
+    }
+    Ok(())
 }
 
 /// Interface and version of a name such as `hfs:plugin/on-message@0.1.0`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capability::{Capability, Import};
 use crate::power::Power;
+use crate::script::Language;
 
 /// The manifest's name in a plugin's folder.
 pub const MANIFEST: &str = "manifest.yaml";
@@ -21,8 +22,8 @@ pub struct Manifest {
     pub version: semver::Version,
     /// What it does, on one line.
     pub description: String,
-    /// Where its code is.
-    pub entry: Entry,
+    /// Where its code is, if it says so.
+    pub entry: Option<Entry>,
     /// What it adds.
     pub capabilities: Vec<Capability>,
     /// What it wants to be allowed.
@@ -36,8 +37,8 @@ pub struct Manifest {
 pub enum Entry {
     /// A WebAssembly component, in this file of its folder.
     Component(PathBuf),
-    /// Source in another language, whose interpreter would have to be there: the language and the file.
-    Script(&'static str, PathBuf),
+    /// Source in a language that has an interpreter: the language and the file to begin with.
+    Script(Language, PathBuf),
 }
 
 /// What a plugin wants to be allowed. Nothing unless it is named.
@@ -102,6 +103,17 @@ impl Manifest {
 }
 
 impl Entry {
+    /// Where the code of a plugin is that does not say it: the first of these files that is there.
+    #[must_use]
+    pub fn usual() -> [Self; 4] {
+        [
+            Self::Component("plugin.wasm".into()),
+            Self::Script(Language::Python, "plugin.py".into()),
+            Self::Script(Language::Python, "__init__.py".into()),
+            Self::Script(Language::JavaScript, "plugin.js".into()),
+        ]
+    }
+
     /// The file, below the plugin's folder.
     #[must_use]
     pub fn file(&self) -> &Path {

@@ -1,17 +1,25 @@
 //! The WebAssembly runtime that all plugins share: compiler, cache of machine code, and the clock of deadlines.
 
+mod system;
 mod ticker;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use hfs_machine_code::Shelf;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine};
 
 use crate::PluginError;
 use crate::contract::hfs::plugin;
+use crate::contract::runner::hfs::runner;
 use crate::gate::GuestState;
 use crate::grants::create_private_folder;
+use crate::interpreter::Interpreters;
+use crate::script::Language;
+pub(crate) use system::System;
 use ticker::Ticker;
 pub(crate) use ticker::Ticking;
 
@@ -23,6 +31,9 @@ pub(crate) struct Runtime {
     engine: Engine,
     linker: Linker<GuestState>,
     ticker: Ticker,
+    shelf: Shelf,
+    /// The interpreters that somebody needed, each loaded once for all its plugins.
+    interpreters: Mutex<BTreeMap<Language, Component>>,
 }
 
 impl Runtime {
@@ -46,7 +57,8 @@ impl Runtime {
         let ticker = Ticker::start(&engine).map_err(|error| PluginError::Runtime {
             message: format!("its clock does not start: {error}"),
         })?;
-        Ok(Self { engine, linker, ticker })
+        let shelf = Shelf::new(cache.to_path_buf());
+        Ok(Self { engine, linker, ticker, shelf, interpreters: Mutex::default() })
     }
 
     /// Compiles a component, or takes what was compiled of it before.
@@ -61,6 +73,21 @@ impl Runtime {
             Ok(Err(error)) => Err(format!("it cannot be compiled: {}", first_line(&error))),
             Err(_) => Err("it cannot be compiled: the compiler stumbled over it".into()),
         }
+    }
+
+    /// The interpreter of a language. Whoever needs one that is being compiled waits for it.
+    ///
+    /// # Errors
+    /// Why it cannot be had, on one line.
+    pub fn interpreter(&self, language: Language, places: &Interpreters) -> Result<Component, String> {
+        let mut loaded = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = loaded.get(&language) {
+            return Ok(component.clone());
+        }
+        let installed = places.find(language).ok_or_else(|| Interpreters::missing(language))?;
+        let component = installed.component(&self.engine, &self.shelf)?;
+        loaded.insert(language, component.clone());
+        Ok(component)
     }
 
     pub const fn engine(&self) -> &Engine {
@@ -87,8 +114,10 @@ fn open_cache(folder: &Path) -> Option<Cache> {
     opened.map_err(|error| tracing::warn!("plugins are compiled anew at every start: {error}")).ok()
 }
 
-/// Everything that a plugin can import. There is no system below it.
+/// Everything that a plugin can import. In the system below it there is nothing.
 fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    system::link(linker)?;
+    runner::script::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     plugin::types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     plugin::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     plugin::config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;

@@ -27,6 +27,9 @@ const NOT_IN_CORE: &[&str] = &[
 /// What only the binary may do: read the environment.
 const ONLY_IN_BINARY: &[&str] = &["env::var", "env::vars", "env::var_os", "env::vars_os", "env::home_dir"];
 
+/// The crate whose one purpose is `unsafe`, which the workspace's lints forbid beyond appeal.
+const UNSAFE: &[&str] = &["hfs-machine-code"];
+
 /// Every breach of a rule in the workspace's own files.
 pub fn violations(workspace: &Workspace) -> Result<Vec<String>> {
     let mut broken = Vec::new();
@@ -38,7 +41,7 @@ pub fn violations(workspace: &Workspace) -> Result<Vec<String>> {
     for package in &workspace.packages {
         let manifest = &package.manifest_path;
         let text = fs::read_to_string(manifest).with_context(|| format!("read {}", manifest.display()))?;
-        if !text.contains("[lints]\nworkspace = true") {
+        if !text.contains("[lints]\nworkspace = true") && !UNSAFE.contains(&package.name.as_str()) {
             broken.push(format!("{} does not take the workspace's lints", package.name));
         }
     }

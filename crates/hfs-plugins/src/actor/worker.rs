@@ -9,10 +9,12 @@ use hfs_core::SessionId;
 
 use super::{Handle, Shared, lock};
 use crate::capability::Export;
+use crate::discover::Code;
 use crate::gate::{Call, Services};
 use crate::guest::convert::{self, Called, Calling};
 use crate::guest::{Blueprint, CallFailure, Instance};
 use crate::host::Limits;
+use crate::interpreter::Interpreters;
 use crate::runtime::Runtime;
 
 /// The stack of a plugin's thread: the plugin's own, and the host's functions on top of it.
@@ -26,7 +28,8 @@ pub(crate) type OnStop = Box<dyn Fn(&str, &str) -> bool + Send>;
 /// Everything that a plugin's thread needs to begin.
 pub(crate) struct Birth {
     pub runtime: Arc<Runtime>,
-    pub binary: Vec<u8>,
+    pub code: Code,
+    pub interpreters: Interpreters,
     pub exports: Vec<Export>,
     pub services: Arc<Services>,
     pub limits: Limits,
@@ -62,7 +65,16 @@ impl Birth {
     /// # Errors
     /// Why it does not run, on one line.
     pub fn begin(self) -> Result<Handle, String> {
-        let blueprint = Blueprint::new(&self.runtime, &self.binary, &self.exports)?;
+        let blueprint = match &self.code {
+            Code::Component(binary) => {
+                let component = self.runtime.compile(binary)?;
+                Blueprint::new(&self.runtime, &component, &self.exports)?
+            }
+            Code::Script(script) => {
+                let component = self.runtime.interpreter(script.language, &self.interpreters)?;
+                Blueprint::of_interpreter(&self.runtime, &component, &self.exports)?
+            }
+        };
         let mut worker = Worker {
             runtime: self.runtime,
             blueprint,
@@ -182,17 +194,11 @@ impl Worker {
         limit: Duration,
         call: impl for<'c> FnOnce(Calling<'c>) -> Called<T>,
     ) -> Result<T, CallFailure> {
-        let deadline = Instant::now() + limit;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            None => Instance::new(
-                &self.runtime,
-                &self.blueprint,
-                Arc::clone(&self.services),
-                self.limits.memory_bytes,
-                Call::new(session, deadline),
-            )?,
+            None => self.instance(session)?,
         };
+        let deadline = Instant::now() + limit;
         let result =
             instance.call(&self.runtime, Call::new(session, deadline), |store, doors| call((store, doors)));
         self.wanted(&instance.take_stale());
@@ -203,6 +209,16 @@ impl Worker {
             self.note("error", &format!("(hfs) what it stored is lost: {error}"));
         }
         result
+    }
+
+    /// A new instance, with its source loaded. What that takes is not taken from the call for which it is made.
+    fn instance(&self, session: Option<SessionId>) -> Result<Instance, CallFailure> {
+        let call = || Call::new(session, Instant::now() + self.limits.begin);
+        let services = Arc::clone(&self.services);
+        let memory = self.limits.memory_bytes;
+        let mut instance = Instance::new(&self.runtime, &self.blueprint, services, memory, call())?;
+        instance.call(&self.runtime, call(), |store, doors| convert::load((store, doors)))?;
+        Ok(instance)
     }
 
     /// Has all widgets drawn soon.

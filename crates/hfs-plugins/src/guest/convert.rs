@@ -50,6 +50,11 @@ fn slot(name: &str) -> Option<Slot> {
     }
 }
 
+/// Has an interpreter load its plugin; any other plugin is what it is.
+pub(crate) fn load((store, doors): Calling<'_>) -> Called<()> {
+    doors.interpreter.as_ref().map_or(Ok(Ok(())), |door| door.call_load(store))
+}
+
 fn broken(message: impl Into<String>) -> GuestError {
     GuestError { code: "invalid".to_owned(), message: message.into() }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Inner, State};
 use crate::actor::{Birth, Handle, lock};
-use crate::discover::{CHANGED, Found, read_unchanged};
+use crate::discover::{CHANGED, Code, Found, read_unchanged};
 use crate::gate::{Roots, Services};
 use crate::log::PluginLog;
 use crate::runtime::Runtime;
@@ -62,7 +62,7 @@ impl Inner {
 
     fn begin(self: &Arc<Self>, found: &Found) -> Result<Handle, String> {
         let candidate = found.candidate.as_ref().map_err(Clone::clone)?;
-        let binary = read_unchanged(found)?;
+        let code = read_unchanged(found)?;
         let runtime = self.runtime()?;
         let parts = &self.parts;
         let permissions = candidate.manifest.permissions.clone();
@@ -71,6 +71,10 @@ impl Inner {
         let services = Services {
             plugin: found.name.clone(),
             permissions,
+            script: match &code {
+                Code::Script(script) => Some(script.clone()),
+                Code::Component(_) => None,
+            },
             log: PluginLog::new(&parts.log_folder(), &data_name),
             storage: Mutex::new(Storage::new(&parts.home.join("plugin_data"), &data_name)),
             states: Arc::clone(&self.states),
@@ -84,7 +88,8 @@ impl Inner {
         let (weak, found) = (Arc::downgrade(self), found.clone());
         let birth = Birth {
             runtime,
-            binary,
+            code,
+            interpreters: parts.interpreters.clone(),
             exports: candidate.inspection.exports.clone(),
             services: Arc::new(services),
             limits: parts.limits,
@@ -96,7 +101,7 @@ impl Inner {
     }
 
     fn runtime(&self) -> Result<Arc<Runtime>, String> {
-        let start = || Runtime::new(&self.parts.home.join("cache").join("plugins")).map(Arc::new);
+        let start = || Runtime::new(&self.parts.cache).map(Arc::new);
         self.runtime.get_or_init(|| start().map_err(|error| error.to_string())).clone()
     }
 

@@ -23,7 +23,7 @@ fn a_manifest_says_what_a_plugin_is_and_wants() {
     let manifest = Manifest::from_yaml(WHOLE).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.to_string().as_str()), ("word-count", "1.2.0"));
     assert_eq!(manifest.description, "Counts words");
-    assert_eq!(manifest.entry, Entry::Component("plugin.wasm".into()));
+    assert_eq!(manifest.entry, Some(Entry::Component("plugin.wasm".into())));
     assert_eq!(manifest.capabilities, Capability::ALL);
     assert_eq!(manifest.warnings, [] as [String; 0]);
     let words: Vec<String> = manifest.permissions.powers().iter().map(Power::words).collect();
@@ -42,6 +42,7 @@ fn a_manifest_says_what_a_plugin_is_and_wants() {
 #[test]
 fn nothing_is_wanted_unless_it_is_named() {
     let manifest = Manifest::from_yaml("name: a\nversion: 0.1.0\n").unwrap();
+    assert_eq!(manifest.entry, None);
     assert_eq!(manifest.permissions.powers(), []);
     assert!(!manifest.covers(Import::Kv) && !manifest.covers(Import::Http) && manifest.covers(Import::Log));
 }
@@ -49,7 +50,7 @@ fn nothing_is_wanted_unless_it_is_named() {
 #[test]
 fn a_module_of_the_original_is_python() {
     let manifest = Manifest::from_yaml("name: a\nversion: 0.1.0\nentry_point: __init__\n").unwrap();
-    assert_eq!(manifest.entry, Entry::Script("Python", "__init__.py".into()));
+    assert_eq!(manifest.entry, Some(Entry::Script(Language::Python, "__init__.py".into())));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The manifest as a person writes it.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::{Entry, Manifest, ManifestError, Permissions, Problem};
 use crate::capability::{API_VERSION, Capability};
+use crate::script::Language;
 
 /// The most that a plugin may keep of its own.
 const MOST_STORAGE: u64 = 16 << 20;
@@ -133,8 +136,8 @@ impl Check {
         let capabilities = self.capabilities(&file.capabilities);
         let permissions = file.permissions.map(|fields| self.permissions(fields)).unwrap_or_default();
         let entry = match &file.entry_point {
-            Some(entry) => self.entry(entry),
-            None => Some(Entry::Component("plugin.wasm".into())),
+            Some(entry) => Some(self.entry(entry)?),
+            None => None,
         };
         Some(Manifest {
             name: file.name.value,
@@ -143,7 +146,7 @@ impl Check {
                 .description
                 .map(|text| text.value.split_whitespace().collect::<Vec<_>>().join(" "))
                 .unwrap_or_default(),
-            entry: entry?,
+            entry,
             capabilities,
             permissions,
             warnings,
@@ -161,16 +164,17 @@ impl Check {
             );
             return None;
         }
-        Some(match name.rsplit_once('.').map(|(_, ending)| ending) {
-            Some("wasm") => Entry::Component(name.into()),
-            Some("py") => Entry::Script("Python", name.into()),
-            Some("js") => Entry::Script("JavaScript", name.into()),
-            None => Entry::Script("Python", format!("{name}.py").into()),
-            Some(_) => {
-                self.wrong(entry, format!("entry_point: {name:?} ends neither in .wasm nor .py nor .js"));
-                return None;
-            }
-        })
+        if !name.contains('.') {
+            return Some(Entry::Script(Language::Python, format!("{name}.py").into()));
+        }
+        if name.ends_with(".wasm") {
+            return Some(Entry::Component(name.into()));
+        }
+        let language = Language::of(Path::new(name));
+        if language.is_none() {
+            self.wrong(entry, format!("entry_point: {name:?} ends neither in .wasm nor .py nor .js"));
+        }
+        Some(Entry::Script(language?, name.into()))
     }
 
     fn capabilities(&mut self, listed: &[Spanned<String>]) -> Vec<Capability> {

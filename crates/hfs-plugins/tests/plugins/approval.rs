@@ -160,24 +160,8 @@ fn broken_binaries_are_named_with_their_reason() {
         (wat::parse_str("(component)").unwrap(), "exports nothing"),
         (newer_component(), "0.2.0"),
     ];
-    // The environment, processes, files, sockets, names, and everything else of a system.
-    for door in [
-        "cli/environment",
-        "cli/exit",
-        "cli/run",
-        "cli/stdout",
-        "clocks/wall-clock",
-        "filesystem/preopens",
-        "filesystem/types",
-        "http/outgoing-handler",
-        "random/random",
-        "sockets/ip-name-lookup",
-        "sockets/tcp",
-        "sockets/udp",
-    ] {
-        let wasi = format!(r#"(component (import "wasi:{door}@0.2.0" (instance)))"#);
-        cases.push((wat::parse_str(wasi).unwrap(), "no system below"));
-    }
+    let wasi = r#"(component (import "wasi:http/types@0.2.0" (instance)))"#;
+    cases.push((wat::parse_str(wasi).unwrap(), "nothing that hfs gives"));
     let unknown = r#"(component (import "acme:secret/door@1.0.0" (instance)))"#;
     cases.push((wat::parse_str(unknown).unwrap(), "nothing that hfs gives"));
     for (binary, word) in cases {
@@ -253,7 +237,10 @@ fn nothing_leads_out_of_a_plugins_folder() {
     }
     let folder = home.add("missing", HOOKS, &[]);
     fs::remove_file(folder.join("plugin.wasm")).unwrap();
-    assert!(state(&home.look(), "missing").1.contains("not there"));
+    assert!(state(&home.look(), "missing").1.contains("it has no code"));
+    let folder = home.add("named", &format!("entry_point: plugin.wasm\n{HOOKS}"), &[]);
+    fs::remove_file(folder.join("plugin.wasm")).unwrap();
+    assert!(state(&home.look(), "named").1.contains("plugin.wasm is not there"));
 }
 
 #[tokio::test]

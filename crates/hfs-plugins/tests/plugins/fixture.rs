@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{Store, SystemClock};
-use hfs_plugins::{HostParts, Limits, Plugins, State};
+use hfs_plugins::{HostParts, Interpreters, Language, Limits, Plugins, State};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -110,6 +110,8 @@ pub struct Home {
     pub limits: Limits,
     pub store: Option<Arc<dyn Store>>,
     pub disabled: BTreeSet<String>,
+    interpreters: Interpreters,
+    cache: Option<PathBuf>,
 }
 
 impl Home {
@@ -120,7 +122,27 @@ impl Home {
             Limits { hook: patient, command: patient, render: patient, begin: patient, ..Limits::default() };
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("home/.hfs")).unwrap();
-        Self { folder, limits, store: None, disabled: BTreeSet::new() }
+        let interpreters = Interpreters { own: folder.path().join("home/.hfs/runtimes"), beside: None };
+        Self { folder, limits, store: None, disabled: BTreeSet::new(), interpreters, cache: None }
+    }
+
+    /// A home with the interpreter of a language. `None`, and a line that says so, where there is none to be had.
+    pub fn with(language: Language) -> Option<Self> {
+        let shared = interpreters(language)?;
+        let interpreters = Interpreters { own: shared.clone(), beside: None };
+        Some(Self { interpreters, cache: Some(shared.join("cache/plugins")), ..Self::new() })
+    }
+
+    /// Puts a plugin there that is source. `rest` is the manifest behind its name and version.
+    pub fn add_source(&self, name: &str, rest: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = self.path().join("plugins").join(name);
+        for (file, text) in files {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::write(folder.join("manifest.yaml"), format!("name: {name}\nversion: 1.0.0\n{rest}")).unwrap();
+        folder
     }
 
     pub fn user_home(&self) -> PathBuf {
@@ -146,6 +168,9 @@ impl Home {
 
     pub fn parts(&self) -> HostParts {
         HostParts {
+            cache: self.cache.clone().unwrap_or_else(|| self.path().join("cache/plugins")),
+            interpreters: self.interpreters.clone(),
+            only: None,
             home: self.path(),
             project: Some(self.project()),
             user_home: Some(self.user_home()),
@@ -172,6 +197,34 @@ impl Home {
         plugins.started().await;
         plugins
     }
+}
+
+/// A folder with the interpreter of a language, and in `cache/plugins` its machine code: compiled once for all tests,
+/// which takes a while in a build that is not optimised. `None`, and a line that says so, where there is none.
+pub fn interpreters(language: Language) -> Option<PathBuf> {
+    let Some(built) = runtimes().filter(|folder| folder.join(language.file_name()).is_file()) else {
+        println!("skipped: no {language} interpreter; `cargo xtask runtimes` builds it");
+        return None;
+    };
+    let shared = built.join("for-tests");
+    fs::create_dir_all(&shared).unwrap();
+    let lock = fs::File::create(shared.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let interpreters = Interpreters { own: shared.clone(), beside: None };
+    // A build of its own sources that is another one counts as one that is not there.
+    let taken = fs::read(shared.join(language.file_name())).unwrap_or_default();
+    if taken != fs::read(built.join(language.file_name())).unwrap() {
+        interpreters.install(language, &built).unwrap();
+    }
+    interpreters.prepare(language, &shared.join("cache/plugins")).unwrap();
+    Some(shared)
+}
+
+/// Where `cargo xtask runtimes` puts interpreters.
+fn runtimes() -> Option<PathBuf> {
+    let named = std::env::var_os("HFS_RUNTIMES").map(PathBuf::from);
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/runtimes");
+    Some(named.unwrap_or_else(usual)).filter(|folder| folder.is_dir())
 }
 
 fn add(root: &Path, name: &str, rest: &str, binary: &[u8]) -> PathBuf {

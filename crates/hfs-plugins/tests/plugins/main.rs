@@ -13,3 +13,6 @@ mod fixture;
 mod guards;
 mod hostile;
 mod living;
+mod reference;
+mod scripts;
+mod scripts_hostile;

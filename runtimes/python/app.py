@@ -1,0 +1,216 @@
+"""The Python interpreter of hfs: everything that a plugin can export, done by the functions that its source has."""
+
+import asyncio
+import inspect
+import io
+import json
+import sys
+import time
+
+import hfs
+import loader
+import stdlib  # noqa: F401  What is imported while the interpreter is built is what plugins can import.
+from componentize_py_types import Err
+from wit_world import exports
+from wit_world.exports import commands as _commands, on_message as _verdicts, widgets as _widgets
+from wit_world.imports import log as _log, types as _types
+
+# ------------------------------------------------------------------------------------------------ the surroundings
+
+
+class _Log(io.TextIOBase):
+    """What is printed goes to the plugin's log, line by line."""
+
+    def __init__(self, level):
+        self.level = level
+        self.rest = ""
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            _log.write(self.level, line)
+        return len(text)
+
+    def flush(self):
+        if self.rest:
+            line, self.rest = self.rest, ""
+            _log.write(self.level, line)
+
+
+class _Waiting:
+    """There is nothing outside to wait for but time."""
+
+    def select(self, timeout):
+        if timeout is None:
+            raise RuntimeError("everything waits, and nothing will ever come")
+        if timeout > 0:
+            time.sleep(timeout)
+        return []
+
+    def close(self):
+        pass
+
+
+class _Loop(asyncio.BaseEventLoop):
+    """An event loop without sockets and threads."""
+
+    def __init__(self):
+        super().__init__()
+        self._selector = _Waiting()
+
+    def _process_events(self, events):
+        pass
+
+    def _write_to_self(self):
+        pass
+
+
+sys.stdout = _Log(_log.Level.INFO)
+sys.stderr = _Log(_log.Level.WARN)
+asyncio.new_event_loop = asyncio.events.new_event_loop = _Loop
+# Deeper would be stopped by the sandbox, and without a traceback.
+sys.setrecursionlimit(900)
+loader.install()
+
+# ---------------------------------------------------------------------------------------------- calling the plugin
+
+_fits = {}
+
+
+def _call(function, *arguments):
+    """Calls with as many arguments as the function takes, and waits for one that is `async`."""
+    if function not in _fits:
+        _fits[function] = _most(function, len(arguments))
+    result = function(*arguments[: _fits[function]])
+    if inspect.iscoroutine(result):
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            return runner.run(result)
+    return result
+
+
+def _most(function, offered):
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return offered
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return offered
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(offered, sum(parameter.kind in positional for parameter in parameters))
+
+
+def _told(method):
+    """What goes wrong in the plugin is an answer with file and line; its traceback goes to the log."""
+
+    def guarded(*arguments):
+        try:
+            return method(*arguments)
+        except BaseException as error:
+            _log.write(_log.Level.ERROR, loader.trace(error))
+            raise Err(_types.Error("failed", loader.describe(error))) from None
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    return guarded
+
+
+def _hook(name, *arguments):
+    function = getattr(loader.plugin(), name, None)
+    return None if function is None else _call(function, *arguments)
+
+
+class Interpreter(exports.Interpreter):
+    @_told
+    def load(self):
+        loader.plugin()
+
+
+class OnStart(exports.OnStart):
+    @_told
+    def handle(self, session):
+        _hook("on_start", session)
+
+
+class OnMessage(exports.OnMessage):
+    @_told
+    def handle(self, message):
+        answer = _hook("on_message", hfs.Message(message), message.role == "user")
+        if answer is None:
+            return _verdicts.Verdict_Pass()
+        if isinstance(answer, str):
+            return _verdicts.Verdict_Replace(str(answer))
+        if isinstance(answer, _verdicts.Verdict_Reject):
+            return answer
+        raise TypeError(f"on_message returned {type(answer).__name__}: expected a text, hfs.reject(...) or None")
+
+
+class OnEvent(exports.OnEvent):
+    def patterns(self):
+        wanted = getattr(loader.plugin(), "EVENTS", ["*"])
+        return [str(pattern) for pattern in wanted]
+
+    @_told
+    def handle(self, session, event):
+        _hook("on_event", hfs.Record(json.loads(event)), session)
+
+
+class OnRunComplete(exports.OnRunComplete):
+    @_told
+    def handle(self, session, snapshot):
+        _hook("on_run_complete", hfs.Record(json.loads(snapshot)), session)
+
+
+class OnExit(exports.OnExit):
+    def handle(self, session):
+        try:
+            _told(_hook)("on_exit", session)
+        except Err:
+            pass  # The log has it, and nobody is left to tell.
+
+
+def _all_commands():
+    named = getattr(loader.plugin(), "COMMANDS", {})
+    plain = {name: (function, hfs._first_line(function), "[TEXT]") for name, function in named.items()}
+    return plain | hfs._commands
+
+
+class Commands(exports.Commands):
+    def list(self):
+        return [
+            _commands.Command(str(name), str(about), str(usage))
+            for name, (_, about, usage) in _all_commands().items()
+        ]
+
+    @_told
+    def run(self, invocation):
+        function, _, _ = _all_commands()[invocation.name]
+        shown = _call(function, invocation.arguments, invocation.session)
+        return _commands.Outcome_Done() if shown is None else _commands.Outcome_Show(str(shown))
+
+
+class Widgets(exports.Widgets):
+    def list(self):
+        loader.plugin()
+        return [
+            _widgets.Widget(str(id), str(slot), str(title), None if refresh is None else int(refresh))
+            for id, (_, slot, title, refresh) in hfs._drawn.items()
+        ]
+
+    @_told
+    def render(self, id, session):
+        function, *_ = hfs._drawn[id]
+        return _nodes(_call(function, session))
+
+
+def _nodes(drawn):
+    if drawn is None:
+        return []
+    if isinstance(drawn, str):
+        return [hfs.line(text) for text in drawn.split("\n")]
+    if isinstance(drawn, (list, tuple)):
+        return [node for piece in drawn for node in _nodes(piece)]
+    return [drawn]
