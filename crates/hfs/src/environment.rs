@@ -11,6 +11,8 @@ pub struct Environment {
     pub working_directory: PathBuf,
     /// The user's home directory.
     pub user_home: Option<PathBuf>,
+    /// The folder that this program is in.
+    pub program_folder: Option<PathBuf>,
 }
 
 impl Environment {
@@ -22,6 +24,10 @@ impl Environment {
         Self {
             variables: std::env::vars_os().filter_map(text).collect(),
             working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            program_folder: std::env::current_exe()
+                .and_then(|program| program.canonicalize())
+                .ok()
+                .and_then(|program| program.parent().map(PathBuf::from)),
             user_home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()),
         }
     }

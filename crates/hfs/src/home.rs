@@ -48,6 +48,16 @@ impl Home {
         self.root.join("logs")
     }
 
+    /// The directory of the machine code that plugins are compiled to.
+    pub fn machine_code(&self) -> PathBuf {
+        self.root.join("cache").join("plugins")
+    }
+
+    /// The directory of the interpreters that run plugins that are source.
+    pub fn runtimes(&self) -> PathBuf {
+        self.root.join("runtimes")
+    }
+
     /// The directory that exports go to unless somebody says otherwise.
     pub fn exports(&self) -> PathBuf {
         self.root.join("exports")

@@ -1,8 +1,13 @@
 //! `hfs plugin`
 
 mod author;
+mod build;
+mod check;
 mod compile;
+mod dev;
 mod place;
+mod runtime;
+mod tryout;
 mod view;
 
 use std::io::BufRead;
@@ -26,7 +31,8 @@ Examples:
   hfs plugin show word-count        what it is, and what it may do once it is approved
   hfs plugin approve word-count     let it run, as it is now; any change of it asks again
   hfs plugin run word-count count two words
-  hfs plugin new my-plugin          a new one, which `hfs plugin build my-plugin` compiles
+  hfs plugin new my-plugin --lang python     a new one
+  hfs plugin dev my-plugin          try it out; it is loaded anew whenever it is saved
 
 Plugins lie in the folder plugins/ of the home directory of hfs, and in ./.hfs/plugins of a project.";
 
@@ -95,7 +101,30 @@ enum PluginCommand {
         /// What it is written in
         #[arg(long, value_enum, default_value = "rust")]
         lang: Language,
+        /// A component of its own instead of source that hfs interprets; in Rust there is no other way
+        #[arg(long)]
+        compiled: bool,
     },
+    /// Try a plugin out while it is written: it is loaded anew whenever a file of it is saved
+    Dev {
+        /// Its folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Do not ask whether it may run
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Check a plugin: its manifest, and what each of its parts makes of a sample
+    Check {
+        /// Its folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Do not ask whether it may run
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// The interpreters of plugins in Python and JavaScript
+    Runtime(runtime::RuntimeArgs),
     /// Compile a plugin
     Build {
         /// Its folder
@@ -148,14 +177,18 @@ pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
             Ok(plugins.disable(plugin)?)
         })?,
         PluginCommand::Logs { plugin, lines } => logs(plugin, *lines, context)?,
-        PluginCommand::New { folder, lang } => {
+        PluginCommand::New { folder, lang, compiled } => {
             let folder = context.environment.working_directory.join(folder);
-            let name = author::create(&folder, *lang)?;
+            let name = author::create(&folder, *lang, *compiled)?;
+            let next = if *compiled || *lang == Language::Rust { "build" } else { "dev" };
             let place = folder.display();
-            told(&format!("{name} is in {place}; `hfs plugin build {place}` compiles it"), &folder, context)?;
+            told(&format!("{name} is in {place}; next: `hfs plugin {next} {place}`"), &folder, context)?;
         }
+        PluginCommand::Dev { folder, yes } => return dev::run(folder, *yes, context),
+        PluginCommand::Check { folder, yes } => return check::run(folder, *yes, context),
+        PluginCommand::Runtime(arguments) => runtime::run(arguments, context)?,
         PluginCommand::Build { folder } => {
-            let component = author::build(&context.environment.working_directory.join(folder))?;
+            let component = build::build(&context.environment.working_directory.join(folder))?;
             told(&format!("built {}", component.display()), &component, context)?;
         }
         PluginCommand::Install { source } => {

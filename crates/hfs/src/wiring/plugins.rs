@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{Kinded, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostParts, Limits, Picture, PluginError, PluginStatus, Plugins, State};
+use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginError, PluginStatus, Plugins, State};
 use hfs_tui::{
     ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
     Widget,
@@ -26,6 +26,9 @@ pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
     let home = context.home.root().to_path_buf();
     let project = context.environment.working_directory.join(".hfs").join("plugins");
     HostParts {
+        cache: context.home.machine_code(),
+        interpreters: interpreters(context),
+        only: None,
         project: (!is_same(&project, &home.join("plugins"))).then_some(project),
         user_home: context.environment.user_home.clone(),
         disabled: disabled(context),
@@ -38,6 +41,11 @@ pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
         },
         home,
     }
+}
+
+/// Where interpreters are looked for.
+pub fn interpreters(context: &Context) -> Interpreters {
+    Interpreters { own: context.home.runtimes(), beside: context.environment.program_folder.clone() }
 }
 
 /// Whoever works in their home directory has no project there.

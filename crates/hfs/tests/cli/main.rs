@@ -18,6 +18,7 @@ mod import;
 mod plugin_fixture;
 mod plugin_install;
 mod plugins;
+mod scripts;
 mod search;
 mod sessions;
 mod start;

@@ -1,107 +1,102 @@
-//! `hfs plugin new` and `hfs plugin build`: for those who write plugins.
+//! `hfs plugin new`: a plugin to begin with, in each language.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::ValueEnum;
 use hfs_core::ErrorKind;
-use hfs_plugins::{Entry, MANIFEST, Manifest, check, componentize};
+use hfs_plugins::{MANIFEST, Manifest};
 
-use super::compile::compile;
 use crate::failure::Failure;
+
+/// The contract, which comes along with every plugin that is compiled.
+pub const CONTRACT: &str = include_str!("../../../../../wit/0.1/hfs-plugin.wit");
+/// The world of a plugin that another tool compiles, in its `wit/plugin.wit`.
+pub const WORLD: &str = "my-plugin";
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Language {
     /// Rust
     Rust,
+    /// Python
+    Python,
+    /// JavaScript
+    Javascript,
 }
 
-/// The guest's library as it comes along with every new plugin, so that it needs nothing from elsewhere.
-const SDK: [(&str, &str); 4] = [
+/// A file of a new plugin: its path and its text, in which NAME stands for the plugin's name.
+type Template = (&'static str, &'static str);
+
+macro_rules! template {
+    ($path:literal, $file:literal) => {
+        ($path, include_str!(concat!("../../../templates/", $file)))
+    };
+}
+
+/// A new plugin in Rust, with the guest's library, so that it needs nothing from elsewhere.
+const RUST: &[Template] = &[
+    template!("manifest.yaml", "rust/manifest.yaml"),
+    template!("Cargo.toml", "rust/Cargo.toml.txt"),
+    template!("src/lib.rs", "rust/lib.rs.txt"),
+    (".gitignore", "target\n"),
     ("hfs-plugin/Cargo.toml", include_str!("../../../../../sdk/rust/Cargo.toml")),
     ("hfs-plugin/src/lib.rs", include_str!("../../../../../sdk/rust/src/lib.rs")),
     ("hfs-plugin/src/bindings.rs", include_str!("../../../../../sdk/rust/src/bindings.rs")),
-    ("hfs-plugin/wit/hfs-plugin.wit", include_str!("../../../../../wit/0.1/hfs-plugin.wit")),
+    ("hfs-plugin/wit/hfs-plugin.wit", CONTRACT),
+];
+/// What editors know of the module `hfs`.
+const STUBS: Template = ("hfs.pyi", include_str!("../../../../../sdk/python/hfs.pyi"));
+const DECLARATIONS: Template = ("hfs.d.ts", include_str!("../../../../../sdk/javascript/hfs.d.ts"));
+const PYTHON: &[Template] =
+    &[template!("manifest.yaml", "python/manifest.yaml"), template!("plugin.py", "python/plugin.py"), STUBS];
+const JAVASCRIPT: &[Template] = &[
+    template!("manifest.yaml", "javascript/manifest.yaml"),
+    template!("plugin.js", "javascript/plugin.js"),
+    template!("jsconfig.json", "javascript/jsconfig.json"),
+    DECLARATIONS,
+];
+const COMPILED_PYTHON: &[Template] = &[
+    template!("manifest.yaml", "compiled/manifest.yaml"),
+    template!("app.py", "compiled/app.py"),
+    template!("wit/plugin.wit", "compiled/plugin.wit"),
+    ("wit/deps/hfs-plugin/hfs-plugin.wit", CONTRACT),
+    (".gitignore", "build\n"),
+];
+const COMPILED_JAVASCRIPT: &[Template] = &[
+    template!("manifest.yaml", "compiled/manifest.yaml"),
+    template!("app.js", "compiled/app.js"),
+    template!("wit/plugin.wit", "compiled/plugin.wit"),
+    ("wit/deps/hfs-plugin/hfs-plugin.wit", CONTRACT),
+    (".gitignore", "build\n"),
 ];
 
-const MANIFEST_TEXT: &str = r#"name: NAME
-version: 0.1.0
-description: Says hello
-entry_point: plugin.wasm
-capabilities: [commands]   # and hooks, widgets
-# permissions:             # nothing unless it is named
-#   session: read
-#   network: ["api.example.com"]
-#   filesystem: { read: ["~/notes"], write: [] }
-#   storage: 64KiB
-api_version: "0.1"
-"#;
-
-const CARGO: &str = r#"[package]
-name = "NAME"
-version = "0.1.0"
-edition = "2024"
-publish = false
-
-[lib]
-crate-type = ["cdylib"]
-
-[dependencies]
-hfs-plugin = { path = "hfs-plugin" }
-
-[profile.release]
-opt-level = "s"
-lto = true
-panic = "abort"
-strip = true
-
-[workspace]
-exclude = ["hfs-plugin"]
-"#;
-
-const SOURCE: &str = r#"use hfs_plugin::{Command, Commands, Error, Invocation, Outcome};
-
-struct Plugin;
-
-impl Commands for Plugin {
-    fn list() -> Vec<Command> {
-        vec![Command { name: "hello".into(), about: "says hello".into(), usage: "[WHOM]".into() }]
-    }
-
-    fn run(invocation: Invocation) -> Result<Outcome, Error> {
-        let whom = match invocation.arguments.trim() {
-            "" => "world",
-            whom => whom,
-        };
-        Ok(Outcome::Show(format!("Hello, **{whom}**!")))
-    }
-}
-
-// Behind the colon stands what the plugin has; `capabilities` in the manifest says the same.
-hfs_plugin::plugin!(Plugin: commands);
-"#;
-
-/// Makes a plugin that can be built and run.
+/// Makes a plugin that can be run, or built and run.
 ///
 /// # Errors
 /// `Conflict` when the folder exists; `Invalid` for what is no name.
-pub fn create(folder: &Path, language: Language) -> Result<String, Failure> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let manifest = MANIFEST_TEXT.replace("NAME", &name);
-    Manifest::from_yaml(&manifest).map_err(|error| invalid(folder, &error.to_string()))?;
-    let files = match language {
-        Language::Rust => [
-            (MANIFEST, manifest),
-            ("Cargo.toml", CARGO.replace("NAME", &name)),
-            ("src/lib.rs", SOURCE.to_owned()),
-            (".gitignore", "target\n".to_owned()),
-        ],
+pub fn create(folder: &Path, language: Language, compiled: bool) -> Result<String, Failure> {
+    let templates = match (language, compiled) {
+        (Language::Rust, _) => RUST,
+        (Language::Python, false) => PYTHON,
+        (Language::Python, true) => COMPILED_PYTHON,
+        (Language::Javascript, false) => JAVASCRIPT,
+        (Language::Javascript, true) => COMPILED_JAVASCRIPT,
     };
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let named = |text: &str| text.replace("NAME", &name);
+    let manifest = templates.iter().find(|(path, _)| *path == MANIFEST).map(|(_, text)| named(text));
+    Manifest::from_yaml(&manifest.unwrap_or_default())
+        .map_err(|error| invalid(folder, &error.to_string()))?;
     fs::create_dir(folder)
         .map_err(|error| Failure::io(format!("make the folder {}", folder.display()), error))?;
-    let sdk = SDK.into_iter().map(|(path, text)| (path, text.to_owned()));
-    for (path, text) in files.into_iter().chain(sdk) {
+    for (path, text) in templates {
+        // Only what is a template has a name to be filled in.
+        let text = if text.contains("NAME") && !path.starts_with("hfs-plugin/") {
+            named(text)
+        } else {
+            (*text).to_owned()
+        };
         let path = folder.join(path);
         let parent = path.parent().unwrap_or(folder);
         let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
@@ -110,32 +105,13 @@ pub fn create(folder: &Path, language: Language) -> Result<String, Failure> {
     Ok(name)
 }
 
-/// What is wrong with a plugin, said of where it lies.
+/// A refusal of what is in a plugin's folder.
 pub fn invalid(folder: &Path, message: &str) -> Failure {
     Failure::Refused {
         kind: ErrorKind::Invalid,
         message: format!("{}: {message}", folder.display()),
         hint: None,
     }
-}
-
-/// Compiles a plugin and makes its component; returns where that is.
-///
-/// # Errors
-/// `Invalid` when its manifest or the component makes no sense; `Unavailable` when it does not compile.
-pub fn build(folder: &Path) -> Result<PathBuf, Failure> {
-    let manifest = manifest_of(folder)?;
-    let Entry::Component(entry) = &manifest.entry else {
-        return Err(invalid(folder, "a plugin in plain source needs no building"));
-    };
-    let module = compile(folder)?;
-    let bytes =
-        fs::read(&module).map_err(|error| Failure::io(format!("read {}", module.display()), error))?;
-    let component = componentize(&bytes).map_err(|reason| invalid(folder, &reason))?;
-    check(&manifest, &component).map_err(|reason| invalid(folder, &reason))?;
-    let path = folder.join(entry);
-    fs::write(&path, component).map_err(|error| Failure::io(format!("write {}", path.display()), error))?;
-    Ok(path)
 }
 
 /// The manifest of a plugin's folder.
@@ -155,14 +131,25 @@ mod tests {
 
     #[test]
     fn a_new_plugin_is_whole_and_takes_nobodys_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("my-plugin");
-        assert_eq!(create(&place, Language::Rust).unwrap(), "my-plugin");
-        assert_eq!(manifest_of(&place).unwrap().name, "my-plugin");
-        for (path, _) in SDK {
-            assert!(place.join(path).is_file(), "{path}");
+        let all = [
+            (Language::Rust, false, RUST),
+            (Language::Python, false, PYTHON),
+            (Language::Python, true, COMPILED_PYTHON),
+            (Language::Javascript, false, JAVASCRIPT),
+            (Language::Javascript, true, COMPILED_JAVASCRIPT),
+        ];
+        for (language, compiled, templates) in all {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().join("my-plugin");
+            assert_eq!(create(&place, language, compiled).unwrap(), "my-plugin");
+            let manifest = manifest_of(&place).unwrap();
+            assert_eq!((manifest.name.as_str(), manifest.warnings.len()), ("my-plugin", 0));
+            for (path, _) in templates {
+                let text = fs::read_to_string(place.join(path)).unwrap();
+                assert!(path.starts_with("hfs-plugin/") || !text.contains("NAME"), "{path}");
+            }
+            assert!(create(&place, language, compiled).is_err());
+            assert!(create(&folder.path().join("My Plugin"), language, compiled).is_err());
         }
-        assert!(create(&place, Language::Rust).is_err());
-        assert!(create(&folder.path().join("My Plugin"), Language::Rust).is_err());
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{MANIFEST, Manifest, Place, Plugins, examine, unpack};
+use hfs_plugins::{Entry, Language, MANIFEST, Manifest, Place, Plugins, examine, unpack};
 use tempfile::TempDir;
 
 use super::author::{invalid, manifest_of};
@@ -15,6 +15,9 @@ use crate::home::create_private;
 
 /// What comes along with a plugin where it is there: words for people.
 const PAPERS: [&str; 4] = ["README.md", "LICENSE", "LICENSE-MIT", "LICENSE-APACHE"];
+
+/// What tools leave behind in a folder of source.
+const LEFT: [&str; 4] = ["__pycache__", "build", "node_modules", "target"];
 
 /// Copies a plugin, from its folder or its archive, to the user's own; one of the same name is replaced, and has to
 /// be approved again. Returns what was installed. What could not run is not installed, and then the one of the same
@@ -56,10 +59,20 @@ fn not_written(path: &Path, error: io::Error) -> Failure {
 
 fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manifest, Failure> {
     let manifest = manifest_of(source)?;
-    let files = [(Path::new(MANIFEST), true), (manifest.entry.file(), true)];
-    for (file, needed) in files.into_iter().chain(PAPERS.map(|paper| (Path::new(paper), false))) {
-        let from = source.join(file);
-        let to = stage.path().join(file);
+    let mut files = vec![(PathBuf::from(MANIFEST), true)];
+    match entry_of(&manifest, source) {
+        Entry::Component(entry) => files.push((entry, true)),
+        Entry::Script(language, entry) => {
+            files.push((entry, true));
+            let sources = sources(source, language);
+            let sources =
+                sources.map_err(|error| Failure::io(format!("read {}", source.display()), error))?;
+            files.extend(sources.into_iter().map(|file| (file, false)));
+        }
+    }
+    for (file, needed) in files.into_iter().chain(PAPERS.map(|paper| (paper.into(), false))) {
+        let from = source.join(&file);
+        let to = stage.path().join(&file);
         // What lies behind a link is not the plugin's own.
         let is_plain = fs::symlink_metadata(&from).is_ok_and(|found| found.is_file());
         if needed && !is_plain {
@@ -88,6 +101,35 @@ fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manif
     // It is in its place now, and no longer to be removed.
     let _ = stage.keep();
     Ok(manifest)
+}
+
+/// Where its code is; where it is nowhere, what is said to be missing.
+fn entry_of(manifest: &Manifest, folder: &Path) -> Entry {
+    let is_there = |entry: &Entry| folder.join(entry.file()).is_file();
+    let [first, ..] = Entry::usual();
+    let usual = || Entry::usual().into_iter().find(is_there).unwrap_or(first);
+    manifest.entry.clone().unwrap_or_else(usual)
+}
+
+/// All source of this language below a folder, but for what tools have left there.
+fn sources(folder: &Path, language: Language) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&below))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let path = below.join(&name);
+            let kind = entry.file_type()?;
+            let left = name.as_encoded_bytes().starts_with(b".") || LEFT.iter().any(|left| name == *left);
+            if kind.is_dir() && !left {
+                folders.push(path);
+            } else if kind.is_file() && Language::of(&path) == Some(language) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Removes a plugin of the user's own, and what was decided about it. What it stored stays.

@@ -66,6 +66,17 @@ pub fn described(plugin: &PluginStatus, palette: &Palette) -> String {
     if !plugin.powers.is_empty() {
         text += "\nOnce it is approved it may\n";
     }
+    text + &listed(plugin, palette)
+}
+
+/// What a plugin may do if it is run now.
+pub fn powers(plugin: &PluginStatus, palette: &Palette) -> String {
+    format!("{} may\n{}", plain::line(&plugin.name), listed(plugin, palette))
+}
+
+fn listed(plugin: &PluginStatus, palette: &Palette) -> String {
+    let strong = palette.strong;
+    let mut text = String::new();
     for power in &plugin.powers {
         let new = if plugin.new_powers.contains(power) { "  (new since it was approved)" } else { "" };
         text += &format!("  - {}{strong}{new}{strong:#}\n", plain::line(&power.words()));

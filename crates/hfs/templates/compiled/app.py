@@ -1,0 +1,11 @@
+"""A plugin that componentize-py compiles: it speaks the contract itself, as `wit/` has it."""
+
+from wit_world import exports
+from wit_world.exports.on_message import Verdict_Pass, Verdict_Replace
+
+
+class OnMessage(exports.OnMessage):
+    def handle(self, message):
+        if message.role != "user":
+            return Verdict_Pass()
+        return Verdict_Replace(message.text.upper())
