@@ -180,20 +180,23 @@ struct Pruned {
 
 /// Removes the automatic checkpoints beyond `retention`.
 fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Pruned> {
-    let surplus = conn
+    let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
+    let mut place = 0;
+    let mut surplus = conn
         .prepare_cached(
-            "SELECT no, state FROM (
-                SELECT no, state, trigger, row_number() OVER (ORDER BY created_at DESC, no DESC) AS place
-                    FROM checkpoint WHERE session = ?1 AND automatic = 1)
-                ORDER BY place <= ?3 OR trigger = ?4 DESC, place LIMIT -1 OFFSET ?2",
+            "SELECT no, state, trigger = ?2 FROM checkpoint WHERE session = ?1 AND automatic = 1
+                ORDER BY created_at DESC, no DESC",
         )?
-        .query_map(
-            params![session, retention, Checkpoint::kept_as_newest(retention), Checkpoint::RUN_ENDED],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?
-        .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+        .query_map(params![session, Checkpoint::RUN_ENDED], |row| {
+            place += 1;
+            Ok((row.get(0)?, row.get(1)?, place <= newest || row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<Vec<(i64, i64, bool)>>>()?;
+    // Those that go first come last, and are the oldest among their like.
+    surplus.sort_by_key(|(_, _, is_preferred)| !is_preferred);
+    let surplus = surplus.split_off(surplus.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
     let mut pruned = Pruned { count: surplus.len(), ..Pruned::default() };
-    for (no, state) in surplus {
+    for (no, state, _) in surplus {
         pruned.orphans.extend(remove(conn, session, no, state)?);
     }
     Ok(pruned)

@@ -1,22 +1,27 @@
-//! Compression, of bytes alone or as a difference to a prefix that resembles them.
+//! Compression, of bytes alone or as a difference to a base that resembles them.
 //!
-//! zstd with the prefix as its dictionary. Long-distance matching and a window over both the prefix and the bytes
-//! are what make a small change of a large state small; without them it costs ten to thirty times as much. With
-//! them, what is left is small whatever the level, so the fastest does. Every frame ends with a checksum: without
-//! one, a damaged prefix gives wrong bytes and no error.
+//! Bytes alone are a frame of zstd. A difference is a mark and a frame with the [script](crate::splice) that makes
+//! the bytes of their base; where both are short, it is a frame of zstd with the base as its prefix, which finds more
+//! but has to look at all of it closely. (Older differences of long bytes are such frames, too.) Every frame ends with
+//! a checksum: without one, damage gives wrong bytes and no error. Whether a script has met the base it was made for,
+//! only a hash over the result tells: who reads one has to compare it.
+
+use std::sync::{Arc, OnceLock};
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
-/// For bytes alone, the level that zstd calls its default: better ones cost more time than they save space.
+use crate::splice::{self, Index, SpliceError};
+
+/// The level that zstd calls its default: better ones cost more time than they save space.
 const LEVEL: i32 = 3;
-/// For differences. Level 3 takes three to five times as long with large states, and saves a tenth.
-const DIFFERENCE_LEVEL: i32 = 1;
-/// For differences of which zstd's own tables span both sides: as small as with long-distance matching, in half the
-/// time.
-const SHORT_DIFFERENCE_LEVEL: i32 = 2;
-const SHORT: usize = 512 * 1024;
+/// A base and bytes that are no longer together are compared by zstd.
+const SHORT: usize = 64 * 1024;
+/// For those: as small as at higher levels, in half the time.
+const SHORT_LEVEL: i32 = 2;
 /// zstd's own limits for the logarithm of its window.
 const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=30;
+/// What a script begins with. Frames of zstd begin with 0x28.
+const SCRIPT: u8 = 1;
 
 /// Why bytes did not come back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,12 @@ pub(crate) enum DeltaError {
         /// What the frame says.
         found: usize,
     },
+    /// There is not enough memory for what the frame says it holds.
+    #[error("there is no memory for {0} bytes")]
+    Memory(usize),
+    /// What the frame holds is no script for this base.
+    #[error(transparent)]
+    Splice(#[from] SpliceError),
 }
 
 impl DeltaError {
@@ -40,23 +51,53 @@ impl DeltaError {
     }
 }
 
-/// Compresses `bytes`, as a difference to `prefix` (which may be empty).
-pub(crate) fn compress(prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    let mut context = CCtx::create();
-    let mut set = |parameter| context.set_parameter(parameter).map(drop).map_err(DeltaError::zstd);
-    let span = prefix.len().saturating_add(bytes.len());
-    let level = match span {
-        _ if prefix.is_empty() => LEVEL,
-        ..=SHORT => SHORT_DIFFERENCE_LEVEL,
-        _ => DIFFERENCE_LEVEL,
-    };
-    set(CParameter::CompressionLevel(level))?;
-    set(CParameter::ChecksumFlag(true))?;
-    if !prefix.is_empty() {
-        set(CParameter::WindowLog(window_log(span)))?;
-        set(CParameter::EnableLongDistanceMatching(span > SHORT))?;
-        context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
+/// Compresses `bytes` alone.
+pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    frame(context(LEVEL)?, bytes)
+}
+
+/// Bytes that others are differences to.
+#[derive(Debug)]
+pub(crate) struct Base {
+    bytes: Arc<Vec<u8>>,
+    /// Made when it is needed first.
+    index: OnceLock<Index>,
+}
+
+impl Base {
+    pub(crate) const fn new(bytes: Arc<Vec<u8>>) -> Self {
+        Self { bytes, index: OnceLock::new() }
     }
+
+    pub(crate) const fn bytes(&self) -> &Arc<Vec<u8>> {
+        &self.bytes
+    }
+}
+
+/// Compresses `bytes` as a difference to `base`.
+pub(crate) fn difference(base: &Base, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    let span = base.bytes.len().saturating_add(bytes.len());
+    if span <= SHORT {
+        let mut context = context(SHORT_LEVEL)?;
+        context.set_parameter(CParameter::WindowLog(window_log(span))).map_err(DeltaError::zstd)?;
+        context.ref_prefix(&base.bytes).map_err(DeltaError::zstd)?;
+        return frame(context, bytes);
+    }
+    let index = base.index.get_or_init(|| Index::of(&base.bytes));
+    let mut marked = frame(context(LEVEL)?, &splice::script(&base.bytes, index, bytes))?;
+    marked.insert(0, SCRIPT);
+    Ok(marked)
+}
+
+fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
+    let mut context = CCtx::create();
+    for parameter in [CParameter::CompressionLevel(level), CParameter::ChecksumFlag(true)] {
+        context.set_parameter(parameter).map_err(DeltaError::zstd)?;
+    }
+    Ok(context)
+}
+
+fn frame(mut context: CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let mut frame = Vec::with_capacity(compress_bound(bytes.len()));
     context.compress2(&mut frame, bytes).map_err(DeltaError::zstd)?;
     frame.shrink_to_fit();
@@ -69,8 +110,24 @@ fn window_log(span: usize) -> u32 {
     (log + 1).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end())
 }
 
-/// The bytes that [`compress`] made `frame` of, with the same prefix. `size` is how many there were.
-pub(crate) fn decompress(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaError> {
+/// The bytes that [`compress`] made `frame` of. `size` is how many there were.
+pub(crate) fn decompress(frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaError> {
+    unframe(&[], frame, size)
+}
+
+/// The bytes that [`difference`] made `difference` of, with the same base. `size` is how many there were.
+pub(crate) fn restore(base: &[u8], difference: &[u8], size: usize) -> Result<Vec<u8>, DeltaError> {
+    match difference.split_first() {
+        Some((&SCRIPT, frame)) => {
+            let longest = splice::longest_script(size);
+            let script = unframe(&[], frame, frame_size(frame)?.min(longest))?;
+            Ok(splice::follow(base, &script, size)?)
+        }
+        _ => unframe(base, difference, size),
+    }
+}
+
+fn unframe(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaError> {
     let found = frame_size(frame)?;
     if found != size {
         return Err(DeltaError::Size { expected: size, found });
@@ -79,7 +136,8 @@ pub(crate) fn decompress(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec
     if !prefix.is_empty() {
         context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
     }
-    let mut bytes = Vec::with_capacity(size);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| DeltaError::Memory(size))?;
     context.decompress(&mut bytes, frame).map_err(DeltaError::zstd)?;
     Ok(bytes)
 }
@@ -99,55 +157,62 @@ mod tests {
     use super::*;
 
     /// A state and one that differs from it here and there.
-    fn alike() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    fn alike() -> impl Strategy<Value = (Base, Vec<u8>)> {
         let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20);
-        (prop::collection::vec(any::<u8>(), 1..5000), edits).prop_map(|(bytes, edits)| {
+        let bytes = prop::collection::vec(any::<u8>(), 1..5000);
+        // Some are long enough to be compared without zstd.
+        (bytes, 0..30_usize, edits).prop_map(|(bytes, times, edits)| {
+            let bytes = bytes.repeat(1 + times);
             let mut edited = bytes.clone();
             for (place, byte) in edits {
                 let place = place.index(edited.len());
                 edited[place] = byte;
             }
-            (bytes, edited)
+            (base(bytes), edited)
         })
+    }
+
+    fn base(bytes: impl Into<Vec<u8>>) -> Base {
+        Base::new(Arc::new(bytes.into()))
+    }
+
+    fn is_script(difference: &[u8]) -> bool {
+        difference[0] == SCRIPT
     }
 
     proptest! {
         #[test]
-        fn bytes_come_back_exactly((prefix, bytes) in alike()) {
-            for prefix in [&[][..], &prefix] {
-                let frame = compress(prefix, &bytes).unwrap();
-                prop_assert_eq!(&decompress(prefix, &frame, bytes.len()).unwrap(), &bytes);
-            }
+        fn bytes_come_back_exactly((base, bytes) in alike()) {
+            prop_assert_eq!(&decompress(&compress(&bytes).unwrap(), bytes.len()).unwrap(), &bytes);
+            let difference = difference(&base, &bytes).unwrap();
+            prop_assert_eq!(is_script(&difference), base.bytes.len() + bytes.len() > SHORT);
+            prop_assert_eq!(&restore(&base.bytes, &difference, bytes.len()).unwrap(), &bytes);
         }
 
         #[test]
-        fn a_damaged_frame_never_gives_other_bytes(
-            (prefix, bytes) in alike(), place in any::<prop::sample::Index>(), flip in 1..=255_u8,
+        fn what_is_damaged_never_gives_other_bytes(
+            (base, bytes) in alike(), place in any::<prop::sample::Index>(), flip in 1..=255_u8,
         ) {
-            let mut frame = compress(&prefix, &bytes).unwrap();
-            let place = place.index(frame.len());
-            frame[place] ^= flip;
-            if let Ok(back) = decompress(&prefix, &frame, bytes.len()) {
-                prop_assert_eq!(back, bytes);
-            }
-        }
-
-        #[test]
-        fn a_damaged_prefix_never_gives_other_bytes(
-            (prefix, bytes) in alike(), place in any::<prop::sample::Index>(), flip in 1..=255_u8,
-        ) {
-            let frame = compress(&prefix, &bytes).unwrap();
-            let mut damaged = prefix.clone();
-            let place = place.index(damaged.len());
-            damaged[place] ^= flip;
-            if let Ok(back) = decompress(&damaged, &frame, bytes.len()) {
-                prop_assert_eq!(back, bytes);
+            for difference in [true, false] {
+                let mut frame = if difference { self::difference(&base, &bytes) } else { compress(&bytes) }.unwrap();
+                let place = place.index(frame.len());
+                frame[place] ^= flip;
+                let back = if difference {
+                    restore(&base.bytes, &frame, bytes.len())
+                } else {
+                    decompress(&frame, bytes.len())
+                };
+                if let Ok(back) = back {
+                    prop_assert_eq!(&back, &bytes);
+                }
             }
         }
 
         #[test]
         fn noise_is_no_frame(noise in prop::collection::vec(any::<u8>(), 0..200), size in 0..1000_usize) {
-            prop_assert!(decompress(&[], &noise, size).is_err());
+            prop_assert!(decompress(&noise, size).is_err());
+            let marked = [&[SCRIPT], noise.as_slice()].concat();
+            prop_assert!(restore(b"base", &marked, size).is_err());
         }
     }
 
@@ -160,8 +225,30 @@ mod tests {
             state.push_str(&format!("{{\"entry\":{random}}},"));
         }
         let changed = state.replacen("entry", "ENTRY", 3) + "more";
-        let frame = compress(state.as_bytes(), changed.as_bytes()).unwrap();
-        assert!(frame.len() < 2_000, "{}", frame.len());
+        let difference = difference(&base(state), changed.as_bytes()).unwrap();
+        assert!(difference.len() < 200, "{}", difference.len());
+    }
+
+    /// What versions before scripts wrote.
+    #[test]
+    fn long_differences_with_a_prefix_are_still_read() {
+        let base = b"a state that is long enough, ".repeat(10_000);
+        let bytes = [base.as_slice(), b"and grows"].concat();
+        let mut older = context(1).unwrap();
+        older.set_parameter(CParameter::WindowLog(window_log(base.len() * 2))).unwrap();
+        older.set_parameter(CParameter::EnableLongDistanceMatching(true)).unwrap();
+        older.ref_prefix(&base).unwrap();
+        let older = frame(older, &bytes).unwrap();
+        assert!(older.len() < 100 && !is_script(&older));
+        assert_eq!(restore(&base, &older, bytes.len()), Ok(bytes));
+    }
+
+    #[test]
+    fn a_script_that_claims_to_be_longer_than_any_is_not_read() {
+        let mut bomb = compress(&vec![0; 50_000_000]).unwrap();
+        bomb.insert(0, SCRIPT);
+        let expected = splice::longest_script(1000);
+        assert_eq!(restore(b"", &bomb, 1000), Err(DeltaError::Size { expected, found: 50_000_000 }));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod schema;
 mod seal;
 mod search;
 mod sessions;
+pub mod splice;
 mod states;
 mod store;
 mod url;

@@ -58,14 +58,14 @@ impl RunRow {
 }
 
 fn pack(value: &impl Serialize) -> Sql<Vec<u8>> {
-    delta::compress(&[], rows::to_json(value)?.as_bytes())
+    delta::compress(rows::to_json(value)?.as_bytes())
         .map_err(|error| Fault::Bug(format!("a run cannot be compressed: {error}")))
 }
 
 pub(crate) fn unpack<T: DeserializeOwned>(frame: &[u8]) -> Sql<T> {
     let damaged = |why: String| Fault::Damaged(format!("a run cannot be read: {why}"));
     let json = delta::frame_size(frame)
-        .and_then(|size| delta::decompress(&[], frame, size))
+        .and_then(|size| delta::decompress(frame, size))
         .map_err(|error| damaged(error.to_string()))?;
     let json = std::str::from_utf8(&json).map_err(|error| damaged(error.to_string()))?;
     rows::from_json(json)

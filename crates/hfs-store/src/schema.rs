@@ -8,8 +8,10 @@ use crate::files::Paths;
 use crate::maintenance;
 
 /// What each version adds to the one before, from version 1 on.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql"))];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
+    include_str!("schema/0002.sql"),
+];
 
 /// Makes the table of the text index.
 pub(crate) const TEXT_INDEX: &str = include_str!("schema/text_index.sql");

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hfs_core::{CheckpointState, ContentHash};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::delta::{self, DeltaError};
+use crate::delta::{self, Base, DeltaError};
 use crate::fault::{Fault, Sql};
 use crate::lookup::{self, BranchKey};
 
@@ -26,7 +26,7 @@ const WORTHWHILE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Plain {
     pub(crate) hash: ContentHash,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Arc<Vec<u8>>,
 }
 
 impl Plain {
@@ -34,7 +34,7 @@ impl Plain {
         let bytes = state
             .canonical_json()
             .map_err(|error| Fault::Bug(format!("a checkpoint's state cannot be written: {error}")))?;
-        Ok(Self { hash: hash_of(&bytes), bytes })
+        Ok(Self { hash: hash_of(&bytes), bytes: Arc::new(bytes) })
     }
 }
 
@@ -60,23 +60,21 @@ pub(crate) fn pack(conn: &Connection, session: i64, plain: Plain, opened: &Opene
     if plain.bytes.len() > SMALL
         && let Some(keyframe) = current_keyframe(conn, session)?
     {
-        let prefix = opened.keyframe(conn, &keyframe)?;
-        let frame = delta::compress(&prefix, &plain.bytes).map_err(bug)?;
+        let base = opened.keyframe(conn, &keyframe)?;
+        let frame = delta::difference(&base, &plain.bytes).map_err(bug)?;
         if is_worthwhile(&frame, keyframe.stored) {
             return Ok(Packed { plain, base: Some((keyframe.no, keyframe.hash)), frame });
         }
     }
-    whole(plain)
+    let frame = delta::compress(&plain.bytes).map_err(bug)?;
+    // The states that follow will be differences to it.
+    opened.put(plain.hash, Arc::clone(&plain.bytes));
+    Ok(Packed { plain, base: None, frame })
 }
 
 /// Whether a difference is small enough beside its keyframe.
 const fn is_worthwhile(frame: &[u8], keyframe: usize) -> bool {
     frame.len().saturating_mul(WORTHWHILE) <= keyframe
-}
-
-fn whole(plain: Plain) -> Sql<Packed> {
-    let frame = delta::compress(&[], &plain.bytes).map_err(bug)?;
-    Ok(Packed { plain, base: None, frame })
 }
 
 fn bug(error: impl Into<DeltaError>) -> Fault {
@@ -100,7 +98,7 @@ pub(crate) fn keep(conn: &Connection, packed: &Packed) -> Sql<i64> {
     let frame = if usable {
         &packed.frame
     } else {
-        fresh = delta::compress(&[], &plain.bytes).map_err(bug)?;
+        fresh = delta::compress(&plain.bytes).map_err(bug)?;
         &fresh
     };
     let base = base.filter(|_| usable);
@@ -145,27 +143,36 @@ struct Row {
 
 impl Row {
     fn read(conn: &Connection, no: i64) -> Sql<Self> {
-        conn.prepare_cached("SELECT hash, size, base, length(data) FROM state WHERE no = ?1")?
-            .query_row([no], |row| {
-                Ok(Self {
-                    no,
-                    hash: ContentHash::from_bytes(row.get(0)?),
-                    size: row.get(1)?,
-                    base: row.get(2)?,
-                    stored: row.get(3)?,
-                })
-            })
+        conn.prepare_cached("SELECT no, hash, size, base, length(data) FROM state WHERE no = ?1")?
+            .query_row([no], |row| Self::of_columns(row, 0))
             .optional()?
-            .ok_or_else(|| Fault::Damaged(format!("state number {no} is missing")))
+            .ok_or_else(|| missing(no))
     }
 
-    /// The state's bytes, checked against its hash. `prefix` is its keyframe's, and empty for a keyframe.
-    fn open(&self, conn: &Connection, prefix: &[u8]) -> Sql<Vec<u8>> {
-        let opened =
-            conn.prepare_cached("SELECT data FROM state WHERE no = ?1")?.query_row([self.no], |row| {
-                Ok(delta::decompress(prefix, row.get_ref(0)?.as_blob()?, self.size))
-            })?;
-        let bytes = opened.map_err(|error| Fault::Damaged(format!("state {}: {error}", self.hash)))?;
+    /// Of its number, hash, size, base and stored length, which begin at a column.
+    fn of_columns(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            no: row.get(first)?,
+            hash: ContentHash::from_bytes(row.get(first + 1)?),
+            size: row.get(first + 2)?,
+            base: row.get(first + 3)?,
+            stored: row.get(first + 4)?,
+        })
+    }
+
+    /// The state's bytes, checked against its hash. `base` is its keyframe's, if it has one.
+    fn open(&self, conn: &Connection, base: Option<&[u8]>) -> Sql<Vec<u8>> {
+        conn.prepare_cached("SELECT data FROM state WHERE no = ?1")?
+            .query_row([self.no], |row| Ok(self.restore(base, row.get_ref(0)?.as_blob()?)))?
+    }
+
+    /// What [`Row::open`] gives, of the bytes in the row.
+    fn restore(&self, base: Option<&[u8]>, data: &[u8]) -> Sql<Vec<u8>> {
+        let bytes = match base {
+            Some(base) => delta::restore(base, data, self.size),
+            None => delta::decompress(data, self.size),
+        };
+        let bytes = bytes.map_err(|error| Fault::Damaged(format!("state {}: {error}", self.hash)))?;
         if hash_of(&bytes) == self.hash {
             return Ok(bytes);
         }
@@ -175,73 +182,78 @@ impl Row {
 
 /// The keyframe that was opened last, for states come and go near each other.
 #[derive(Debug, Default)]
-pub(crate) struct Opened(Mutex<Option<(ContentHash, Arc<Vec<u8>>)>>);
+pub(crate) struct Opened(Mutex<Option<(ContentHash, Arc<Base>)>>);
 
 /// Larger keyframes are not kept in memory.
 const LARGEST_OPENED: usize = 8 * 1024 * 1024;
 
 impl Opened {
-    /// The bytes of a keyframe.
-    fn keyframe(&self, conn: &Connection, row: &Row) -> Sql<Arc<Vec<u8>>> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, bytes)) = last.as_ref().filter(|(hash, _)| *hash == row.hash) {
-            return Ok(Arc::clone(bytes));
+    /// A keyframe's bytes.
+    fn keyframe(&self, conn: &Connection, row: &Row) -> Sql<Arc<Base>> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, keyframe)) = last.filter(|(hash, _)| *hash == row.hash) {
+            return Ok(keyframe);
         }
-        drop(last);
-        let bytes = Arc::new(row.open(conn, &[])?);
-        if bytes.len() <= LARGEST_OPENED {
-            last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some((row.hash, Arc::clone(&bytes)));
+        Ok(self.put(row.hash, Arc::new(row.open(conn, None)?)))
+    }
+
+    fn put(&self, hash: ContentHash, bytes: Arc<Vec<u8>>) -> Arc<Base> {
+        let keyframe = Arc::new(Base::new(bytes));
+        if keyframe.bytes().len() <= LARGEST_OPENED {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hash, Arc::clone(&keyframe)));
         }
-        Ok(bytes)
+        keyframe
     }
 }
 
-/// A keyframe, and how many differences to it have been made.
-struct Keyframe {
-    no: i64,
-    followers: i64,
-}
-
-/// The keyframe of the session's newest state.
-fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<Keyframe>> {
-    let newest: Option<i64> = conn
-        .prepare_cached(
-            "SELECT state FROM checkpoint WHERE session = ?1 ORDER BY created_at DESC, no DESC LIMIT 1",
-        )?
-        .query_row([session], |row| row.get(0))
-        .optional()?;
-    let newest = match newest {
-        Some(state) => Some(state),
-        None => conn
-            .prepare_cached(
-                "SELECT state FROM branch WHERE session = ?1 AND state IS NOT NULL ORDER BY no DESC LIMIT 1",
-            )?
-            .query_row([session], |row| row.get(0))
-            .optional()?,
-    };
-    let Some(newest) = newest else { return Ok(None) };
-    Ok(conn
-        .prepare_cached(
-            "SELECT keyframe.no, keyframe.followers FROM state
-                JOIN state AS keyframe ON keyframe.no = coalesce(state.base, state.no) WHERE state.no = ?1",
-        )?
-        .query_row([newest], |row| Ok(Keyframe { no: row.get(0)?, followers: row.get(1)? }))
-        .optional()?)
+/// The keyframe of the session's newest state, and how many differences to it have been made.
+fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<(Row, i64)>> {
+    let newest = [
+        "SELECT state FROM checkpoint WHERE session = ?1 ORDER BY created_at DESC, no DESC LIMIT 1",
+        "SELECT state FROM branch WHERE session = ?1 AND state IS NOT NULL ORDER BY no DESC LIMIT 1",
+    ];
+    for newest in newest {
+        let sql = format!(
+            "SELECT keyframe.no, keyframe.hash, keyframe.size, keyframe.base, length(keyframe.data),
+                keyframe.followers FROM state JOIN state AS keyframe ON keyframe.no = coalesce(state.base, state.no)
+                WHERE state.no = ({newest})"
+        );
+        let found = conn
+            .prepare_cached(&sql)?
+            .query_row([session], |row| Ok((Row::of_columns(row, 0)?, row.get(5)?)))
+            .optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// The keyframe of the session's newest state, while it may have more differences.
 fn current_keyframe(conn: &Connection, session: i64) -> Sql<Option<Row>> {
-    let newest = newest_keyframe(conn, session)?.filter(|keyframe| keyframe.followers < FOLLOWERS);
-    newest.map(|keyframe| Row::read(conn, keyframe.no)).transpose()
+    let newest = newest_keyframe(conn, session)?;
+    Ok(newest.filter(|(_, followers)| *followers < FOLLOWERS).map(|(keyframe, _)| keyframe))
 }
 
 /// The canonical bytes of a state, checked against its hash (and its keyframe's against that one's).
 pub(crate) fn bytes(conn: &Connection, no: i64, opened: &Opened) -> Sql<Arc<Vec<u8>>> {
-    let row = Row::read(conn, no)?;
-    let Some(base) = row.base else { return opened.keyframe(conn, &row) };
-    let keyframe = opened.keyframe(conn, &Row::read(conn, base)?)?;
-    Ok(Arc::new(row.open(conn, &keyframe)?))
+    let mut select = conn.prepare_cached(
+        "SELECT state.no, state.hash, state.size, state.base, length(state.data),
+            base.no, base.hash, base.size, base.base, length(base.data), state.data
+            FROM state LEFT JOIN state AS base ON base.no = state.base WHERE state.no = ?1",
+    )?;
+    let mut found = select.query([no])?;
+    let columns = found.next()?.ok_or_else(|| missing(no))?;
+    let row = Row::of_columns(columns, 0)?;
+    let Some(base) = row.base else { return Ok(Arc::clone(opened.keyframe(conn, &row)?.bytes())) };
+    columns.get::<_, Option<i64>>(5)?.ok_or_else(|| missing(base))?;
+    let keyframe = opened.keyframe(conn, &Row::of_columns(columns, 5)?)?;
+    let data = columns.get_ref(10)?.as_blob().map_err(rusqlite::Error::from)?;
+    Ok(Arc::new(row.restore(Some(keyframe.bytes()), data)?))
+}
+
+fn missing(no: i64) -> Fault {
+    Fault::Damaged(format!("state number {no} is missing"))
 }
 
 /// The state itself.

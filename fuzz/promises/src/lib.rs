@@ -6,6 +6,7 @@
 
 mod events;
 mod mutation;
+mod splice;
 mod transcripts;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use events::events;
 pub use mutation::mutated;
+pub use splice::splice;
 pub use transcripts::{
     aider, chatgpt, claude_code, codex, detect, documents, gemini, goose, openai_messages, opencode, sharegpt,
 };
@@ -59,6 +61,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chatgpt", promise: "the same, taken for a ChatGPT export", check: chatgpt },
     Target { name: "aider", promise: "the same, taken for an aider history", check: aider },
     Target { name: "sharegpt", promise: "the same, taken for a ShareGPT dataset", check: sharegpt },
+    Target {
+        name: "splice",
+        promise: "a script makes of a base what it says, or nothing; what one was made of comes back",
+        check: splice,
+    },
 ];
 
 impl Target {

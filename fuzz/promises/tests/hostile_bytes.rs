@@ -95,6 +95,11 @@ fn anything_taken_for_a_sharegpt_dataset_is_read_or_refused() {
 }
 
 #[test]
+fn any_script_makes_what_it_says_or_nothing() {
+    holds("splice");
+}
+
+#[test]
 fn undamaged_seeds_keep_every_promise() {
     for target in TARGETS {
         for seed in target.seeds().unwrap() {

@@ -5,11 +5,13 @@
 //! Whoever dies in between leaves a keyframe that is kept without need, which the next removal near it (or a
 //! vacuum) finds.
 
+use std::sync::Arc;
+
 use hfs_core::{ContentHash, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Row, bug, drop_unused, find_keyframe, is_worthwhile, newest_keyframe};
-use crate::delta;
+use super::{Opened, Row, bug, drop_unused, find_keyframe, is_worthwhile, newest_keyframe};
+use crate::delta::{self, Base};
 use crate::fault::{Fault, Sql};
 use crate::store::SqliteStore;
 
@@ -48,7 +50,7 @@ pub(crate) fn release_all(store: &SqliteStore) -> StoreResult<()> {
 
 fn release_one(store: &SqliteStore, orphan: i64) -> StoreResult<()> {
     for _ in 0..ATTEMPTS {
-        let plan = store.read("read checkpoint states", |conn| Plan::make(conn, orphan))?;
+        let plan = store.read("read checkpoint states", |conn| Plan::make(conn, orphan, &store.opened))?;
         let Some(plan) = plan else { return Ok(()) };
         if store.write("store checkpoint states", move |conn| plan.carry_out(conn))? {
             return Ok(());
@@ -96,28 +98,28 @@ struct Moved {
 struct Follower {
     no: i64,
     hash: ContentHash,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl Plan {
     /// What is to be done; `None` when there is nothing.
-    fn make(conn: &Connection, orphan: i64) -> Sql<Option<Self>> {
+    fn make(conn: &Connection, orphan: i64, opened: &Opened) -> Sql<Option<Self>> {
         if is_needed(conn, orphan)? {
             return Ok(None);
         }
         let numbers = followers(conn, orphan)?;
         let Some(newest) = numbers.last().copied() else { return Ok(None) };
-        let prefix = Row::read(conn, orphan)?.open(conn, &[])?;
+        let prefix = Row::read(conn, orphan)?.open(conn, None)?;
         let mut states = Vec::with_capacity(numbers.len());
         for no in numbers {
             let row = Row::read(conn, no)?;
-            let bytes = row.open(conn, &prefix)?;
+            let bytes = Arc::new(row.open(conn, Some(&prefix))?);
             states.push(Follower { no, hash: row.hash, bytes });
         }
         drop(prefix);
         if let Some(keyframe) = neighbour(conn, newest, orphan)? {
-            let onto = Some((keyframe.no, keyframe.hash));
-            if let Some(moved) = onto_keyframe(conn, &keyframe, &states)? {
+            let (base, onto) = (opened.keyframe(conn, &keyframe)?, Some((keyframe.no, keyframe.hash)));
+            if let Some(moved) = onto_keyframe(&base, &keyframe, &states)? {
                 return Ok(Some(Self { orphan, onto, moved }));
             }
         }
@@ -164,15 +166,14 @@ fn neighbour(conn: &Connection, follower: i64, orphan: i64) -> Sql<Option<Row>> 
         .query_row([follower], |row| row.get(0))
         .optional()?;
     let newest = session.map(|session| newest_keyframe(conn, session)).transpose()?.flatten();
-    newest.filter(|keyframe| keyframe.no != orphan).map(|keyframe| Row::read(conn, keyframe.no)).transpose()
+    Ok(newest.map(|(keyframe, _)| keyframe).filter(|keyframe| keyframe.no != orphan))
 }
 
 /// The states as differences to a keyframe, if each of them is like it.
-fn onto_keyframe(conn: &Connection, keyframe: &Row, states: &[Follower]) -> Sql<Option<Vec<Moved>>> {
-    let prefix = keyframe.open(conn, &[])?;
+fn onto_keyframe(base: &Base, keyframe: &Row, states: &[Follower]) -> Sql<Option<Vec<Moved>>> {
     let mut moved = Vec::with_capacity(states.len());
     for state in states {
-        let frame = delta::compress(&prefix, &state.bytes).map_err(bug)?;
+        let frame = delta::difference(base, &state.bytes).map_err(bug)?;
         if !is_worthwhile(&frame, keyframe.stored) {
             return Ok(None);
         }
@@ -185,13 +186,14 @@ fn onto_keyframe(conn: &Connection, keyframe: &Row, states: &[Follower]) -> Sql<
 fn among_themselves(states: &[Follower]) -> Sql<Vec<Moved>> {
     let Some((keyframe, others)) = states.split_last() else { return Ok(Vec::new()) };
     let whole = |state: &Follower| -> Sql<Moved> {
-        let frame = delta::compress(&[], &state.bytes).map_err(bug)?;
+        let frame = delta::compress(&state.bytes).map_err(bug)?;
         Ok(Moved { no: state.no, hash: state.hash, base: None, frame })
     };
     let first = whole(keyframe)?;
+    let base = Base::new(Arc::clone(&keyframe.bytes));
     let mut moved = Vec::with_capacity(states.len());
     for state in others {
-        let frame = delta::compress(&keyframe.bytes, &state.bytes).map_err(bug)?;
+        let frame = delta::difference(&base, &state.bytes).map_err(bug)?;
         moved.push(if is_worthwhile(&frame, first.frame.len()) {
             Moved { no: state.no, hash: state.hash, base: Some(keyframe.no), frame }
         } else {
@@ -267,10 +269,11 @@ mod tests {
         }
     }
 
+    /// States of 70 KB, which are stored as scripts of copies.
     fn marks(scene: &Scene, states: impl IntoIterator<Item = usize>) -> Vec<(CheckpointId, CheckpointState)> {
         states
             .into_iter()
-            .map(|number| noise(7, 200 + number))
+            .map(|number| noise(7, 2000 + number))
             .map(|state| (scene.mark(&state, 1000), state))
             .collect()
     }
@@ -318,7 +321,7 @@ mod tests {
         let scene = Scene::new();
         let marks = marks(&scene, 0..6);
         let orphan = scene.forget(marks[0].0);
-        let stale = scene.read(|conn| Plan::make(conn, orphan)).unwrap();
+        let stale = scene.read(|conn| Plan::make(conn, orphan, &scene.store.opened)).unwrap();
         scene.store.delete_checkpoint(marks[2].0, Timestamp::UNIX_EPOCH).unwrap();
         assert!(!scene.bases().iter().any(|(no, _)| *no == orphan), "who comes by takes it along");
         let done = scene.store.write("test", move |conn| stale.carry_out(conn)).unwrap();
@@ -332,7 +335,7 @@ mod tests {
         let scene = Scene::new();
         let mut marks = marks(&scene, 0..3);
         let orphan = scene.forget(marks[0].0);
-        let plan = scene.read(|conn| Plan::make(conn, orphan)).unwrap();
+        let plan = scene.read(|conn| Plan::make(conn, orphan, &scene.store.opened)).unwrap();
         let before = scene.bases();
         marks[0].0 = scene.mark(&marks[0].1, 1000);
         assert!(scene.store.write("test", move |conn| plan.carry_out(conn)).unwrap());
