@@ -31,6 +31,8 @@ pub struct Model {
     pub screen: Screen,
     /// What must be answered first, the newest last.
     pub modals: Vec<Modal>,
+    /// Plugins about which a decision is on its way: nobody is asked about them again meanwhile.
+    pub deciding: Vec<String>,
     /// What plugins show.
     pub plugins: PluginView,
     /// Plugins that are not to be asked about again before the next start.
@@ -224,6 +226,7 @@ impl Model {
             chat: Chat::new(conversation),
             screen: Screen::Chat,
             modals: Vec::new(),
+            deciding: Vec::new(),
             plugins: PluginView::default(),
             asked: Vec::new(),
             deleted: None,

@@ -43,6 +43,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         Msg::Ended { conversation, outcome } => model.exchange_ended(conversation, *outcome),
         other => model.answer(other),
     };
+    model.deciding.extend(effects.iter().filter_map(|effect| match effect {
+        Effect::DecidePlugin { plugin, .. } => Some(plugin.clone()),
+        _ => None,
+    }));
     // Reaching the edge of what is loaded asks for what lies behind it, however one came there.
     effects.extend(model.wanted_messages());
     effects
@@ -325,7 +329,8 @@ impl Model {
     /// Asks about the next plugin that waits, when nothing else is being asked.
     fn ask_about_plugins(&mut self) {
         let open = self.modals.iter().any(|modal| matches!(modal, Modal::Approval { .. }));
-        let next = self.plugins.pending.iter().find(|request| !self.asked.contains(&request.plugin));
+        let is_settled = |name: &String| self.asked.contains(name) || self.deciding.contains(name);
+        let next = self.plugins.pending.iter().find(|request| !is_settled(&request.plugin));
         if let (false, Some(request)) = (open, next) {
             self.modals.push(Modal::Approval { request: request.clone(), choice: 0 });
         }

@@ -3,11 +3,11 @@
 mod reads;
 mod writes;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hfs_core::{BranchId, Clock, ErrorKind, Kinded, Message, Seq};
+use hfs_core::{BranchId, Clock, ErrorKind, Kinded, Message, Seq, SessionId};
 use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,10 +27,11 @@ pub struct Runner {
     plugins: Arc<dyn PluginHost>,
     sender: mpsc::UnboundedSender<Msg>,
     /// Another engine, once a setting has changed who answers.
-    next_engine: Arc<std::sync::Mutex<Option<Engine>>>,
+    next_engine: Arc<Mutex<Option<Engine>>>,
     cancel: CancellationToken,
     exchange: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    plugin_turn: Arc<Mutex<()>>,
 }
 
 impl Runner {
@@ -53,6 +54,7 @@ impl Runner {
             cancel: CancellationToken::new(),
             exchange: None,
             stop: Arc::default(),
+            plugin_turn: Arc::default(),
         }
     }
 
@@ -143,11 +145,14 @@ impl Runner {
                     }))
                 });
             }
-            Effect::ReadPlugins(session) => {
-                self.blocking(move || Msg::Plugins(Box::new(plugins.view(session))));
-            }
+            Effect::ReadPlugins(session) => self.read_plugins(session),
             Effect::DecidePlugin { plugin, decision } => {
-                self.blocking(move || Msg::PluginDecided(plugins.decide(&plugin, decision)));
+                let (turn, sender) = (Arc::clone(&self.plugin_turn), self.sender.clone());
+                tokio::task::spawn_blocking(move || {
+                    // No view from before the decision is told behind it.
+                    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                    let _ = sender.send(Msg::PluginDecided(plugins.decide(&plugin, decision)));
+                });
             }
             Effect::RunPlugin { command, arguments, conversation } => self.on_engine(move |engine| {
                 let ran = plugins.run(&command, &arguments, conversation.session());
@@ -157,6 +162,17 @@ impl Runner {
             }),
             other => self.on_engine(move |engine| reads::read(engine, other)),
         }
+    }
+
+    /// Views are told in the order in which they were seen: an old one behind a new one would ask again about a
+    /// plugin that was just approved.
+    fn read_plugins(&self, session: Option<SessionId>) {
+        let (plugins, sender) = (Arc::clone(&self.plugins), self.sender.clone());
+        let turn = Arc::clone(&self.plugin_turn);
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = sender.send(Msg::Plugins(Box::new(plugins.view(session))));
+        });
     }
 
     /// Runs work that blocks away from the screen. A panic in it becomes a message, too.
@@ -183,11 +199,7 @@ impl Runner {
 
     fn progress(&self) -> Reporter {
         self.stop.store(false, Ordering::SeqCst);
-        Reporter {
-            sender: self.sender.clone(),
-            stop: Arc::clone(&self.stop),
-            last: std::sync::Mutex::new(None),
-        }
+        Reporter { sender: self.sender.clone(), stop: Arc::clone(&self.stop), last: Mutex::new(None) }
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
@@ -275,7 +287,7 @@ pub fn answer<T, E: Kinded>(result: Result<T, E>) -> Answer<T> {
 struct Reporter {
     sender: mpsc::UnboundedSender<Msg>,
     stop: Arc<AtomicBool>,
-    last: std::sync::Mutex<Option<std::time::Instant>>,
+    last: Mutex<Option<std::time::Instant>>,
 }
 
 impl Progress for Reporter {

@@ -62,10 +62,14 @@ impl Model {
                 Vec::new()
             }
             Msg::ConfigSet(Ok(applied)) => self.config_set(applied),
-            Msg::ConfigSet(Err(failure)) | Msg::PluginDecided(Err(failure)) | Msg::Edited(Err(failure)) => {
-                self.fail(&failure)
+            Msg::ConfigSet(Err(failure)) | Msg::Edited(Err(failure)) => self.fail(&failure),
+            Msg::PluginDecided(result) => {
+                self.deciding.clear();
+                match result {
+                    Ok(()) => vec![Effect::ReadPlugins(self.chat.conversation.session())],
+                    Err(failure) => self.fail(&failure),
+                }
             }
-            Msg::PluginDecided(Ok(())) => vec![Effect::ReadPlugins(self.chat.conversation.session())],
             Msg::Failed(failure) => {
                 self.chat.transcript.loading_failed();
                 self.fail(&failure)
@@ -387,6 +391,12 @@ impl Model {
     fn plugins_changed(&mut self, mut view: crate::parts::PluginView) -> Vec<Effect> {
         let notices = std::mem::take(&mut view.notices);
         self.plugins = view;
+        // What somebody has decided elsewhere is no question any more.
+        let waits = |name: &str| self.plugins.pending.iter().any(|request| request.plugin == name);
+        self.modals.retain(|modal| match modal {
+            crate::modal::Modal::Approval { request, .. } => waits(&request.plugin),
+            _ => true,
+        });
         self.ask_about_plugins();
         if notices.is_empty() {
             return Vec::new();
@@ -396,6 +406,8 @@ impl Model {
     }
 
     fn plugin_ran(&mut self, command: &str, result: Answer<String>) -> Vec<Effect> {
+        let running = super::commands::is_running(command);
+        self.notice.take_if(|notice| notice.text == running);
         match result {
             Ok(text) => {
                 self.chat.plugin_output = Some((command.to_owned(), text));

@@ -20,6 +20,11 @@ use crate::screens::timeline::{Timeline, ask_label};
 use crate::screens::{Act, Context, Screen};
 use crate::text::one_line;
 
+/// What is said while a plugin's command runs.
+pub(super) fn is_running(command: &str) -> String {
+    format!("/{} is running ...", one_line(command))
+}
+
 impl Model {
     /// Runs a line that begins with a slash.
     pub(super) fn run_command(&mut self, line: &str) -> Vec<Effect> {
@@ -27,7 +32,7 @@ impl Model {
             Parsed::BuiltIn(command, arguments) => self.run_built_in(command, &arguments),
             Parsed::Plugin(command, arguments) => {
                 let conversation = self.chat.conversation.clone();
-                let mut effects = self.say(Tone::Dim, format!("/{} is running ...", one_line(&command)));
+                let mut effects = self.say(Tone::Dim, is_running(&command));
                 effects.push(Effect::RunPlugin { command, arguments, conversation });
                 effects
             }

@@ -269,6 +269,27 @@ fn an_approval_is_given_by_choosing_it() {
     stage.press(KeyCode::Enter, NONE);
     let approve = crate::parts::PluginDecision::Approve;
     assert!(stage.effects.contains(&Effect::DecidePlugin { plugin: "word-count".into(), decision: approve }));
+    // Until that is done nobody is asked again, whatever else happens to plugins.
+    let view = stage.model.plugins.clone();
+    stage.tell(Msg::Plugins(Box::new(view.clone())));
+    assert!(stage.model.modals.is_empty());
+    stage.tell(Msg::PluginDecided(Ok(())));
+    stage.tell(Msg::Plugins(Box::new(view)));
+    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })));
+}
+
+#[test]
+fn a_question_that_was_answered_elsewhere_goes_away() {
+    let mut stage = scenes()
+        .into_iter()
+        .find(|scene| scene.name == "approval")
+        .unwrap()
+        .stage(AppSettings::default(), (100, 30));
+    let view = stage.model.plugins.clone();
+    stage.tell(Msg::Plugins(Box::new(view.clone())));
+    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })));
+    stage.tell(Msg::Plugins(Box::new(crate::parts::PluginView { pending: Vec::new(), ..view })));
+    assert!(stage.model.modals.is_empty());
 }
 
 #[test]
