@@ -7,6 +7,7 @@
 pub(crate) mod lenient;
 pub(crate) mod lines;
 pub(crate) mod parse;
+pub(crate) mod pieces;
 pub(crate) mod repair;
 pub(crate) mod salvage;
 pub(crate) mod scan;

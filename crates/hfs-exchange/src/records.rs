@@ -1,13 +1,15 @@
 //! The records of a source, one after another, whether they stand on lines or in an array of a document.
 
+mod ahead;
+
 use std::io::Read;
 
 use hfs_core::ImportError;
 use serde_json::{Map, Value};
 
 use crate::Source;
-use crate::json::lines::{Line, Lines};
-use crate::json::parse::parse_part;
+use crate::json::lines::Line;
+use crate::json::pieces::{Piece, Pieces};
 use crate::json::salvage::{Fragment, salvage};
 use crate::json::walk::{Walk, WalkError};
 use crate::json::{Parsed, parse};
@@ -45,19 +47,10 @@ impl Decode for Whole {
     }
 }
 
-/// Reads a type of which only some fields matter.
-pub(crate) struct Partly<T>(pub T);
-
-impl<T: serde::de::DeserializeOwned> Decode for Partly<T> {
-    fn decode(text: &str) -> Option<Self> {
-        parse_part(text).map(Self)
-    }
-}
-
 /// What was found.
-pub(crate) enum Entry<'a, T> {
-    /// A record and the text it was read from.
-    Record(T, &'a str),
+pub(crate) enum Entry<T> {
+    /// A record, and how many bytes of text it was read from.
+    Record(T, usize),
     /// Something that is none, and what is wrong with it.
     Bad(String),
 }
@@ -72,8 +65,8 @@ pub(crate) struct At {
 }
 
 /// Visits every entry of the source in order. Two visits of an unchanged source see the same entries, whatever
-/// they are read as.
-pub(crate) fn visit<T: Decode>(
+/// they are read as. Lines are decoded by other threads, while those before them are visited.
+pub(crate) fn visit<T: Decode + Send>(
     source: &Source,
     framing: Framing,
     visit: &mut Visitor<'_, T>,
@@ -85,53 +78,67 @@ pub(crate) fn visit<T: Decode>(
     }
 }
 
-type Visitor<'v, T> = dyn FnMut(At, Entry<'_, T>) -> Result<(), ImportError> + 'v;
+type Visitor<'v, T> = dyn FnMut(At, Entry<T>) -> Result<(), ImportError> + 'v;
 
-fn visit_lines<T: Decode>(
+fn visit_lines<T: Decode + Send>(
     source: &Source,
-    input: impl Read,
+    input: impl Read + Send,
     visit: &mut Visitor<'_, T>,
 ) -> Result<(), ImportError> {
-    let mut lines = Lines::new(input);
-    let mut before = 0;
-    while let Some((line, content)) = lines.next().map_err(|error| source.io(error))? {
-        let at = At { line, bytes: before };
+    let io = |error| source.io(error);
+    let mut pieces = Pieces::new(input);
+    let Some(first) = pieces.next().map_err(io)? else { return Ok(()) };
+    // What fits into one piece is not worth a thread.
+    decode_lines::<T>(&first, &mut |at, entry| visit(at, entry))?;
+    drop(first);
+    if pieces.is_at_end() {
+        return Ok(());
+    }
+    let decode = |piece: &Piece| {
+        let mut entries = Vec::new();
+        let collected = decode_lines::<T>(piece, &mut |at, entry| {
+            entries.push((at, entry));
+            Ok(())
+        });
+        collected.map(|()| entries)
+    };
+    ahead::each(pieces, decode, |entries| {
+        entries.map_err(io)??.into_iter().try_for_each(|(at, entry)| visit(at, entry))
+    })
+}
+
+fn decode_lines<T: Decode>(piece: &Piece, found: &mut Visitor<'_, T>) -> Result<(), ImportError> {
+    for (line, bytes, content) in piece.lines() {
+        let at = At { line, bytes };
         match content {
             Line::TooLong { bytes } => {
-                visit(at, Entry::Bad(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
+                found(at, Entry::Bad(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
             }
-            Line::Text { text, damaged } => {
-                if damaged && let Some(record) = T::decode(&text) {
-                    visit(at, Entry::Record(record, &text))?;
-                } else {
-                    visit_text(at, &text, visit)?;
-                }
-            }
+            Line::Text(text) => decode_text(at, &text, found)?,
         }
-        before = lines.consumed();
     }
     Ok(())
 }
 
-fn visit_text<T: Decode>(at: At, text: &str, visit: &mut Visitor<'_, T>) -> Result<(), ImportError> {
+fn decode_text<T: Decode>(at: At, text: &str, found: &mut Visitor<'_, T>) -> Result<(), ImportError> {
     if text.trim_ascii().is_empty() {
         return Ok(());
     }
     if let Some(record) = T::decode(text) {
-        return visit(at, Entry::Record(record, text));
+        return found(at, Entry::Record(record, text.len()));
     }
     for fragment in salvage(text) {
         let bad = match fragment {
             Fragment::Record(text) => {
                 if let Some(record) = T::decode(text) {
-                    visit(at, Entry::Record(record, text))?;
+                    found(at, Entry::Record(record, text.len()))?;
                     continue;
                 }
                 text
             }
             Fragment::Bad(text) => text,
         };
-        visit(at, Entry::Bad(format!("no record can be read from `{}`", crate::tally::excerpt(bad))))?;
+        found(at, Entry::Bad(format!("no record can be read from `{}`", crate::tally::excerpt(bad))))?;
     }
     Ok(())
 }
@@ -160,7 +167,7 @@ fn visit_array<T: Decode>(
             at = At { line: at.line + 1, bytes: walk.consumed() };
             let text = walk.value()?;
             match T::decode(&text) {
-                Some(record) => visit(at, Entry::Record(record, &text))?,
+                Some(record) => visit(at, Entry::Record(record, text.len()))?,
                 None => visit(at, Entry::Bad(format!("no record: `{}`", crate::tally::excerpt(&text))))?,
             }
         }

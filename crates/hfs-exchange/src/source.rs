@@ -103,11 +103,11 @@ impl Source {
     }
 
     /// Its bytes from the beginning, decompressed where they are compressed with zstd.
-    pub(crate) fn open(&self) -> Result<Box<dyn Read + '_>, ImportError> {
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         self.try_open().map_err(|source| self.io(source))
     }
 
-    fn try_open(&self) -> io::Result<Box<dyn Read + '_>> {
+    fn try_open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.data {
             Data::Memory(memory) => decompressed(Cursor::new(memory)),
             Data::Path(path) => decompressed(File::open(path)?),
@@ -141,7 +141,7 @@ pub(crate) trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
 
-fn decompressed<'a>(mut input: impl Read + Seek + 'a) -> io::Result<Box<dyn Read + 'a>> {
+fn decompressed<'a>(mut input: impl Read + Seek + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut magic = Vec::new();
     input.by_ref().take(4).read_to_end(&mut magic)?;
     input.seek(SeekFrom::Start(0))?;

@@ -53,6 +53,14 @@ fn flagged(session: &Collected, flag: &str) -> usize {
 
 /// A session in the words of the expectations.
 fn told(session: &Collected, format: Format) -> Value {
+    let branches = session.branches.len();
+    // Of a LangGraph thread only its newest line is counted, which is the first branch.
+    let newest = (format == Format::LangGraph).then(|| {
+        let mut newest = session.clone();
+        newest.branches.truncate(1);
+        newest
+    });
+    let session = newest.as_ref().unwrap_or(session);
     let messages = session.messages().count();
     let mut told = json!({
         "messages": messages,
@@ -68,7 +76,7 @@ fn told(session: &Collected, format: Format) -> Value {
             matches!(part, Part::Attachment { media_type, .. } if media_type.starts_with("image"))
         }),
         "text_chars": session.messages().map(text_chars).sum::<usize>(),
-        "branches": if messages == 0 { 0 } else { session.branches.len() },
+        "branches": if messages == 0 { 0 } else { branches },
         "title": session.session.title,
         "first_ts": time(session.session.created_at, format),
         "last_ts": time(session.session.updated_at, format),

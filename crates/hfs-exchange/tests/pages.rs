@@ -7,7 +7,10 @@
     reason = "a failed expectation is a test's own way of speaking"
 )]
 
-use hfs_core::{SessionDocument, Timestamp};
+use hfs_core::{
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, DocumentBranch,
+    SessionDocument, StateCost, Timestamp,
+};
 use hfs_exchange::{Collector, Format, PageOptions, Shown, Source, Stamp, read, write_html, write_markdown};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Value, json};
@@ -153,5 +156,37 @@ fn every_sample_becomes_a_page_with_all_of_its_messages() {
             assert_eq!(own, messages, "{name}");
             assert_eq!(html(&document).matches("<article ").count(), messages, "{name}");
         }
+    }
+}
+
+#[test]
+fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
+    let mut document = nasty();
+    let main = document.branches[0].branch.clone();
+    let aside = Branch {
+        id: BranchId::generate(),
+        name: "aside".into(),
+        parent: Some(main.id),
+        forked_at: 2,
+        head: 2,
+        ..main
+    };
+    let checkpoint = Checkpoint {
+        id: CheckpointId::generate(),
+        session: document.session.id,
+        branch: aside.id,
+        seq: 2,
+        trigger: "manual".into(),
+        label: Some("before it".into()),
+        pinned: false,
+        created_at: Timestamp::UNIX_EPOCH,
+        state_hash: ContentHash::from_bytes([0; 32]),
+        cost: StateCost { state_bytes: 0, stored_bytes: 0 },
+    };
+    document.branches.push(DocumentBranch { branch: aside, messages: Vec::new() });
+    document.checkpoints.push((checkpoint, CheckpointState::default()));
+    for page in [markdown(&document, Shown::All), html(&document)] {
+        let own = page.split("Branch aside, from main after message 2").last().unwrap();
+        assert!(own.contains("Checkpoint 1 (manual): before it"), "{own}");
     }
 }

@@ -218,3 +218,61 @@ fn of_an_export_that_breaks_off_the_messages_before_are_saved() {
         assert_eq!(session.report.dropped, 1, "{format}: {:?}", session.report);
     }
 }
+
+fn checkpoint(messages: &[(&str, &str, &str)]) -> Vec<u8> {
+    let text = |text: &str| rmpv::Value::from(text);
+    let map = |fields: Vec<(&str, rmpv::Value)>| {
+        rmpv::Value::Map(fields.into_iter().map(|(key, value)| (text(key), value)).collect())
+    };
+    let message = |(id, kind, words): &(&str, &str, &str)| {
+        map(vec![("id", text(id)), ("type", text(kind)), ("content", text(words))])
+    };
+    let messages = rmpv::Value::Array(messages.iter().map(message).collect());
+    let state = map(vec![
+        ("ts", text("2026-01-01T00:00:00Z")),
+        ("channel_values", map(vec![("messages", messages)])),
+    ]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &state).unwrap();
+    bytes
+}
+
+#[test]
+fn every_line_of_a_langgraph_thread_is_a_branch_with_its_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoints.sqlite");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "create table writes (thread_id text);
+             create table checkpoints (thread_id text, checkpoint_ns text, checkpoint_id text,
+                parent_checkpoint_id text, checkpoint blob);",
+        )
+        .unwrap();
+    let (ask, go_on) = (("a", "human", "ask"), ("b", "ai", "answer"));
+    let lines = [
+        ("1", None, checkpoint(&[ask])),
+        // Longer than the newest line, which lacks its end.
+        ("2", Some("1"), checkpoint(&[ask, go_on, ("c", "human", "more")])),
+        ("3", Some("1"), checkpoint(&[ask, ("d", "ai", "another answer")])),
+        ("4", Some("1"), checkpoint(&[ask, go_on])),
+    ];
+    for (id, parent, state) in lines {
+        database
+            .execute("insert into checkpoints values ('t', '', ?1, ?2, ?3)", (id, parent, state))
+            .unwrap();
+    }
+    drop(database);
+    let session = collect(&Source::file(&path), Format::LangGraph).remove(0);
+    let told: Vec<_> = session.branches.iter().map(|b| (b.parent, b.forked_at, said(&b.messages))).collect();
+    let (user, model) = (Role::User, Role::Assistant);
+    assert_eq!(
+        told,
+        [
+            (None, 0, vec![(user, "ask".to_owned()), (model, "answer".to_owned())]),
+            (Some(0), 2, vec![(user, "more".to_owned())]),
+            (Some(0), 1, vec![(model, "another answer".to_owned())]),
+        ]
+    );
+    assert_eq!(session.current, 0);
+}

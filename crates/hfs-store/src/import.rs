@@ -1,13 +1,13 @@
 //! Sessions that arrive in pieces.
 //!
 //! Their rows are made where they will stay, under a session that nobody sees; the last transaction makes it seen.
-//! Until then batches are written without waiting for the disk: the wait at the end is for all of them. While one is
-//! written, by a thread of its own, the next is gathered: reading a transcript takes about as long as saving it.
+//! Until then batches are written without waiting for the disk: the wait at the end is for all of them. They are
+//! written by a thread of its own, while the next are gathered: reading a transcript takes about as long as saving it.
+
+mod behind;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::{mem, panic};
+use std::mem;
 
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
@@ -26,10 +26,11 @@ use crate::sessions::{self, NewBranch, taken};
 use crate::states::{self, Plain};
 use crate::store::SqliteStore;
 use crate::{activity, attachments, messages, purge, seal};
+use behind::Behind;
 
 /// A batch is written when it has so many bytes or so many rows.
-const BATCH_BYTES: usize = 1024 * 1024;
-const BATCH_ROWS: usize = 1000;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_ROWS: usize = 4000;
 
 const ACTION: &str = "import a session";
 const RELAXED: Manner = Manner { relaxed: true, alone: true };
@@ -43,8 +44,8 @@ pub(crate) struct Import<'a> {
     keys: HashMap<BranchKey, usize>,
     batch: Vec<Item>,
     batch_bytes: usize,
-    /// The batch before, which is being written.
-    under_way: Option<JoinHandle<StoreResult<()>>>,
+    /// The batches before, which are being written.
+    behind: Behind,
     messages: i64,
     checkpoints: i64,
     finished: bool,
@@ -61,7 +62,7 @@ struct Staged {
 
 /// A row to be.
 enum Item {
-    Message { no: i64, row: Box<MessageRow> },
+    Message { no: i64, sum: i64, row: Box<MessageRow> },
     Attachment(Attachment),
     Run { branch: i64, row: Box<RunRow> },
 }
@@ -77,7 +78,7 @@ impl Item {
 
     fn insert(&self, conn: &Connection, session: i64, now: i64) -> Sql<()> {
         match self {
-            Self::Message { no, row } => messages::insert(conn, *no, row),
+            Self::Message { no, sum, row } => messages::insert_sealed(conn, *no, row, *sum),
             Self::Attachment(attachment) => {
                 attachments::insert(conn, attachment, now)?;
                 attachments::hold(conn, session, attachment.hash)
@@ -107,7 +108,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         keys: [(0, 0)].into(),
         batch: Vec::new(),
         batch_bytes: 0,
-        under_way: None,
+        behind: Behind::new(store),
         messages: 0,
         checkpoints: 0,
         finished: false,
@@ -142,34 +143,10 @@ impl Import<'_> {
         self.batch_bytes += item.size();
         self.batch.push(item);
         if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ROWS {
-            self.flush_behind()?;
+            let batch = self.take_batch();
+            self.behind.write(batch)?;
         }
         Ok(())
-    }
-
-    /// Begins to write what is waiting. What goes wrong with it is told with what comes next.
-    fn flush_behind(&mut self) -> StoreResult<()> {
-        self.settle()?;
-        let batch = self.take_batch();
-        let queue = Arc::clone(&self.store.queue);
-        let paths = Arc::clone(&self.store.paths);
-        let write = move || {
-            queue
-                .submit(RELAXED, move |conn| batch.insert(conn))
-                .map_err(|fault| fault.told(ACTION, &paths.database))
-        };
-        let thread = thread::Builder::new().name("import".into()).spawn(write);
-        self.under_way = Some(thread.map_err(|error| self.told(error.into()))?);
-        Ok(())
-    }
-
-    /// Waits for the batch that is being written.
-    fn settle(&mut self) -> StoreResult<()> {
-        match self.under_way.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(written)) => written,
-            Some(Err(panicked)) => panic::resume_unwind(panicked),
-        }
     }
 
     /// Writes what is waiting, and with it what `then` does.
@@ -177,7 +154,7 @@ impl Import<'_> {
         &mut self,
         mut then: impl FnMut(&Connection) -> Sql<T> + Send + 'static,
     ) -> StoreResult<T> {
-        self.settle()?;
+        self.behind.settle()?;
         let batch = self.take_batch();
         self.store.write_in(RELAXED, ACTION, move |conn| {
             batch.insert(conn)?;
@@ -213,7 +190,7 @@ impl Import<'_> {
     }
 }
 
-struct Batch {
+pub(crate) struct Batch {
     session: i64,
     items: Vec<Item>,
     now: i64,
@@ -276,7 +253,8 @@ impl SessionImport for Import<'_> {
         let no = no.map_err(|fault| self.told(fault))?;
         // Whoever refers to bytes takes hold of them at once, before somebody else's removal takes them away.
         let refers = !row.attachments.is_empty();
-        self.push(Item::Message { no, row: Box::new(row) })?;
+        let sum = row.sum(no);
+        self.push(Item::Message { no, sum, row: Box::new(row) })?;
         if refers { self.flush(|_| Ok(())) } else { Ok(()) }
     }
 
@@ -297,7 +275,7 @@ impl SessionImport for Import<'_> {
         checkpoints::check_seq(&branch.name, branch.head, checkpoint.seq)
             .map_err(|fault| self.told(fault))?;
         let plain = Plain::new(&checkpoint.state).map_err(|fault| self.told(fault))?;
-        self.settle()?;
+        self.behind.settle()?;
         let session = self.session;
         // Each state may be a difference to the one before, so that has to be there.
         let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain, &self.store.opened))?;
@@ -314,7 +292,7 @@ impl SessionImport for Import<'_> {
         updated_at: Timestamp,
     ) -> StoreResult<SessionSummary> {
         let current = self.staged(current).map_err(|fault| self.told(fault))?.no;
-        self.settle()?;
+        self.behind.settle()?;
         let end = End {
             name: name.to_owned(),
             current,
@@ -378,10 +356,7 @@ impl Drop for Import<'_> {
         if self.finished {
             return;
         }
-        // A panic of the other thread was told, if this one is not panicking itself.
-        if let Some(Err(error)) = self.under_way.take().and_then(|thread| thread.join().ok()) {
-            tracing::debug!(%error, "the last batch of an abandoned import was not written");
-        }
+        self.behind.abandon();
         let session = self.session;
         let hidden = self.store.write_in(RELAXED, ACTION, move |conn| purge::hide(conn, session));
         if let Err(error) = hidden.and_then(|()| purge::clear(self.store, session)) {

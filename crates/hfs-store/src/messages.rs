@@ -106,6 +106,11 @@ impl Tip {
 
 /// Makes the row of a message, and those of its references to attachments.
 pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()> {
+    insert_sealed(conn, no, message, message.sum(no))
+}
+
+/// The same, when the row's sum is known.
+pub(crate) fn insert_sealed(conn: &Connection, no: i64, message: &MessageRow, sum: i64) -> Sql<()> {
     let id = || MessageId::from_uuid(rows::uuid(message.id));
     for hash in &message.attachments {
         refer(conn, no, id(), *hash)?;
@@ -113,8 +118,7 @@ pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()
     conn.prepare_cached(
         "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
             completion_tokens, source_format, source_id, body, extra, sum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
-                hfs_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13))",
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         no,
@@ -130,6 +134,7 @@ pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()
         message.source_id,
         message.body,
         message.extra,
+        sum,
     ])
     .map_err(|error| taken(error, "message", id()))?;
     Ok(())

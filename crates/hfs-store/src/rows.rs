@@ -4,6 +4,7 @@
 use hfs_core::{
     ContentHash, Extra, MessageDraft, MessageStatus, Part, PieceKind, Role, SessionShape, Timestamp,
 };
+use rusqlite::types::ValueRef;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use crate::body;
 use crate::fault::{Fault, Sql, invalid};
+use crate::seal::Sum;
 
 /// How deep a value inside a message may be nested: what every reader's stack bears.
 const MAX_DEPTH: usize = 512;
@@ -149,6 +151,32 @@ impl MessageRow {
                 })
                 .collect(),
         })
+    }
+}
+
+impl MessageRow {
+    /// The sum over the row of this number, as [`MESSAGE`](crate::seal::MESSAGE) has it.
+    pub(crate) fn sum(&self, no: i64) -> i64 {
+        fn text(text: Option<&str>) -> ValueRef<'_> {
+            text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+        }
+        let number = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
+        let length = self.body.len() + self.extra.as_ref().map_or(0, String::len);
+        let mut sum = Sum::with_capacity(length + 256);
+        sum.add(ValueRef::Integer(no));
+        sum.add(ValueRef::Blob(&self.id));
+        for value in [self.role, self.status, self.created_at] {
+            sum.add(ValueRef::Integer(value));
+        }
+        sum.add(text(self.agent.as_deref()));
+        sum.add(text(self.model.as_deref()));
+        sum.add(number(self.prompt_tokens));
+        sum.add(number(self.completion_tokens));
+        sum.add(text(self.source_format.as_deref()));
+        sum.add(text(self.source_id.as_deref()));
+        sum.add(ValueRef::Text(self.body.as_bytes()));
+        sum.add(text(self.extra.as_deref()));
+        sum.value()
     }
 }
 

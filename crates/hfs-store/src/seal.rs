@@ -29,37 +29,55 @@ pub(crate) fn message(conn: &Connection, no: i64) -> Sql<()> {
     Ok(())
 }
 
-/// `hfs_sum(...)`: eight bytes of a hash over all arguments, told apart by kind and length.
+/// `hfs_sum(...)`: the sum over all arguments.
 pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     conn.create_scalar_function("hfs_sum", -1, flags, |context| {
-        let mut hasher = blake3::Hasher::new();
+        let mut sum = Sum::default();
         for index in 0..context.len() {
-            let number;
-            let (kind, bytes): (u8, &[u8]) = match context.get_raw(index) {
-                ValueRef::Null => (0, &[]),
-                ValueRef::Integer(value) => {
-                    number = value.to_le_bytes();
-                    (1, &number)
-                }
-                ValueRef::Real(value) => {
-                    number = value.to_le_bytes();
-                    (2, &number)
-                }
-                ValueRef::Text(text) => (3, text),
-                ValueRef::Blob(blob) => (4, blob),
-            };
-            let mut head = [kind; 9];
-            for (to, from) in head.iter_mut().skip(1).zip((bytes.len() as u64).to_le_bytes()) {
-                *to = from;
-            }
-            hasher.update(&head);
-            hasher.update(bytes);
+            sum.add(context.get_raw(index));
         }
-        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        Ok(i64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        Ok(sum.value())
     })
+}
+
+/// Eight bytes of a hash over some values, told apart by kind and length.
+#[derive(Default)]
+pub(crate) struct Sum(Vec<u8>);
+
+impl Sum {
+    /// A sum over about so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Takes the next value in.
+    pub(crate) fn add(&mut self, value: ValueRef<'_>) {
+        let number;
+        let (kind, bytes): (u8, &[u8]) = match value {
+            ValueRef::Null => (0, &[]),
+            ValueRef::Integer(value) => {
+                number = value.to_le_bytes();
+                (1, &number)
+            }
+            ValueRef::Real(value) => {
+                number = value.to_le_bytes();
+                (2, &number)
+            }
+            ValueRef::Text(text) => (3, text),
+            ValueRef::Blob(blob) => (4, blob),
+        };
+        self.0.push(kind);
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The sum over what was taken in.
+    pub(crate) fn value(&self) -> i64 {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&self.0).as_bytes();
+        i64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,12 @@ use crate::{maintenance, purge, schema};
 /// Readers beyond these are closed after use.
 const IDLE_READERS: usize = 8;
 
+/// How many pages the log has when it is carried over into the database: SQLite's usual number, so that nobody waits
+/// long for it.
+const LOG: i64 = 1000;
+/// The same in bulk, where each time that the disk is waited for counts more.
+const RELAXED_LOG: i64 = 4096;
+
 /// A store in one SQLite file.
 ///
 /// Any number of threads may share one, and any number of processes one file. Closing it (dropping it) ends the
@@ -282,7 +288,9 @@ impl Backend for Writer {
 
 fn sync_as(conn: &Connection, relaxed: bool, set: Option<bool>) -> Sql<()> {
     if set != Some(relaxed) {
-        conn.pragma_update(None, "synchronous", if relaxed { "NORMAL" } else { "FULL" })?;
+        let (synchronous, pages) = if relaxed { ("NORMAL", RELAXED_LOG) } else { ("FULL", LOG) };
+        conn.pragma_update(None, "synchronous", synchronous)?;
+        conn.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError, Timestamp};
 
 use super::PageOptions;
 use super::activity::{Table, each_run, tables};
-use super::outline::{Outline, Stretch, each, moment, role_name, word};
+use super::outline::{Outline, Stretch, each, mark, moment, origin, role_name, word};
 use super::text::{escape_html, render_markdown};
 use crate::export::{DocumentSource, ExportError};
 
@@ -71,8 +71,7 @@ fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
         let shown = outline.stretches.iter().any(|stretch| stretch.branch.id == branch.id);
         let name = if shown { format!("<a href=\"#branch-{}\">{name}</a>", branch.id) } else { name };
         let from = branch.parent.and_then(|parent| outline.branches.iter().find(|other| other.id == parent));
-        let from = from
-            .map(|parent| format!(", from {} after message {}", escape_html(&parent.name), branch.forked_at));
+        let from = from.map(|parent| format!(", {}", origin(&parent.name, branch, escape_html)));
         let current = if branch.id == outline.session.current_branch { " (current)" } else { "" };
         writeln!(out, "<li>{name}{current}{}", from.unwrap_or_default())?;
         let marks: Vec<(usize, &Checkpoint)> = outline
@@ -85,7 +84,7 @@ fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
         if !marks.is_empty() {
             writeln!(out, "<ol>")?;
             for (number, checkpoint) in marks {
-                let told = mark(number, checkpoint);
+                let told = mark(number, checkpoint, escape_html);
                 let told = if shown { format!("<a href=\"#checkpoint-{number}\">{told}</a>") } else { told };
                 writeln!(out, "<li>{told}, after message {}</li>", checkpoint.seq)?;
             }
@@ -96,11 +95,6 @@ fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "</ol>\n</nav>")
 }
 
-fn mark(number: usize, checkpoint: &Checkpoint) -> String {
-    let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape_html(label)));
-    format!("Checkpoint {number} ({}){}", escape_html(&checkpoint.trigger), label.unwrap_or_default())
-}
-
 fn section(
     source: &dyn DocumentSource,
     outline: &Outline,
@@ -108,17 +102,16 @@ fn section(
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
     let branch = &stretch.branch;
-    let heading = match &stretch.parent {
-        Some(parent) => {
-            let (name, parent) = (escape_html(&branch.name), escape_html(parent));
-            format!("Branch {name}, from {parent} after message {}", branch.forked_at)
-        }
-        None => format!("Branch {}", escape_html(&branch.name)),
-    };
-    writeln!(out, "<section id=\"branch-{}\">\n<h2>{heading}</h2>", branch.id)?;
+    let from = stretch.parent.as_ref().map(|parent| format!(", {}", origin(parent, branch, escape_html)));
+    let (name, from) = (escape_html(&branch.name), from.unwrap_or_default());
+    writeln!(out, "<section id=\"branch-{}\">\n<h2>Branch {name}{from}</h2>", branch.id)?;
     let marks = |seq, out: &mut dyn Write| -> std::io::Result<()> {
         for (number, checkpoint) in outline.checkpoints_at(branch.id, seq) {
-            writeln!(out, "<p class=\"mark\" id=\"checkpoint-{number}\">{}</p>", mark(number, checkpoint))?;
+            writeln!(
+                out,
+                "<p class=\"mark\" id=\"checkpoint-{number}\">{}</p>",
+                mark(number, checkpoint, escape_html)
+            )?;
         }
         Ok(())
     };

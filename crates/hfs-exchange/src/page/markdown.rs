@@ -6,7 +6,7 @@ use hfs_core::{Message, MessageStatus, Part, Timestamp};
 
 use super::PageOptions;
 use super::activity::{Table, each_run, tables};
-use super::outline::{Outline, Stretch, each, moment, role_name, word};
+use super::outline::{Outline, Stretch, each, mark, moment, origin, role_name, word};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use crate::export::{DocumentSource, ExportError};
 
@@ -32,14 +32,16 @@ pub fn write_markdown(
         if outline.stretches.len() > 1 || stretch.parent.is_some() {
             branch_heading(stretch, out)?;
         }
-        for (number, checkpoint) in outline.checkpoints_at(stretch.branch.id, 0) {
-            checkpoint_line(number, checkpoint, out)?;
-        }
+        let marks = |seq, out: &mut dyn Write| -> std::io::Result<()> {
+            for (number, checkpoint) in outline.checkpoints_at(stretch.branch.id, seq) {
+                writeln!(out, "*{}*\n", mark(number, checkpoint, escape_markdown))?;
+            }
+            Ok(())
+        };
+        marks(stretch.branch.forked_at, out)?;
         each(source, stretch, &mut |found| {
             message(found, out)?;
-            for (number, checkpoint) in outline.checkpoints_at(stretch.branch.id, found.seq) {
-                checkpoint_line(number, checkpoint, out)?;
-            }
+            marks(found.seq, out)?;
             Ok(())
         })?;
     }
@@ -48,24 +50,9 @@ pub fn write_markdown(
 }
 
 fn branch_heading(stretch: &Stretch, out: &mut dyn Write) -> std::io::Result<()> {
-    let name = escape_markdown(&stretch.branch.name);
-    match &stretch.parent {
-        Some(parent) => {
-            let parent = escape_markdown(parent);
-            writeln!(out, "## Branch {name}\n\nFrom {parent}, after message {}.\n", stretch.branch.forked_at)
-        }
-        None => writeln!(out, "## Branch {name}\n"),
-    }
-}
-
-fn checkpoint_line(
-    number: usize,
-    checkpoint: &hfs_core::Checkpoint,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape_markdown(label)));
-    let trigger = escape_markdown(&checkpoint.trigger);
-    writeln!(out, "*Checkpoint {number} ({trigger}){}*\n", label.unwrap_or_default())
+    let branch = &stretch.branch;
+    let from = stretch.parent.as_ref().map(|parent| format!(", {}", origin(parent, branch, escape_markdown)));
+    writeln!(out, "## Branch {}{}\n", escape_markdown(&branch.name), from.unwrap_or_default())
 }
 
 fn message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {

@@ -102,6 +102,17 @@ impl Outline {
     }
 }
 
+/// Where a branch left which other one.
+pub(crate) fn origin(parent: &str, branch: &Branch, escape: impl Fn(&str) -> String) -> String {
+    format!("from {} after message {}", escape(parent), branch.forked_at)
+}
+
+/// How a checkpoint of this number is called.
+pub(crate) fn mark(number: usize, checkpoint: &Checkpoint, escape: impl Fn(&str) -> String) -> String {
+    let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
+    format!("Checkpoint {number} ({}){}", escape(&checkpoint.trigger), label.unwrap_or_default())
+}
+
 fn stretch(branch: &Branch, until: Seq, all: &[Branch]) -> Stretch {
     let parent = branch.parent.and_then(|parent| all.iter().find(|branch| branch.id == parent));
     Stretch { branch: branch.clone(), parent: parent.map(|parent| parent.name.clone()), until }

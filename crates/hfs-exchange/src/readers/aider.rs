@@ -34,7 +34,7 @@ impl super::Reader for Aider {
             let Some((number, line)) = lines.next().map_err(|error| source.io(error))? else { break };
             super::go_on(source, reader.sink, bytes)?;
             match line {
-                Line::Text { text, .. } => reader.line(&text)?,
+                Line::Text(text) => reader.line(&text)?,
                 Line::TooLong { .. } => reader.lost.dropped(Some(number), "a line longer than 64 MiB"),
             }
         }

@@ -120,7 +120,7 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
             conversation.current = Some(conversation.nodes.len());
         }
         places.insert(id, conversation.nodes.len());
-        conversation.nodes.push(Node { parent, said });
+        conversation.nodes.push(Node { parent, fork: false, said });
     }
     conversation.time_by_messages();
     conversation.session.extra.insert(NAME.into(), Value::Object(fields));

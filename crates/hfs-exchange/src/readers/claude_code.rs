@@ -10,12 +10,12 @@ mod stream;
 use hfs_core::{ForeignSession, ImportError, Origin, Project, SessionSink};
 
 use crate::detect::Head;
-use crate::records::{Entry, Framing, Partly, visit};
+use crate::records::{Entry, Framing, visit};
 use crate::{Format, Source};
 
 pub(crate) use blocks::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
 use plan::{Plan, Planner};
-use skeleton::Skeleton;
+use skeleton::Printed;
 
 pub(crate) const NAME: &str = "claude-code";
 
@@ -58,9 +58,9 @@ fn framing(source: &Source) -> Result<Framing, ImportError> {
 /// The first pass: little of each record, to know where everything goes.
 fn plan(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Plan, ImportError> {
     let mut planner = Planner::default();
-    visit::<Partly<Skeleton>>(source, framing, &mut |at, entry| {
-        if let Entry::Record(Partly(record), text) = entry {
-            planner.add(&record, text);
+    visit::<Printed>(source, framing, &mut |at, entry| {
+        if let Entry::Record(record, _) = entry {
+            planner.add(record);
         }
         // The first pass counts for a quarter of the way.
         super::go_on(source, sink, at.bytes / 4)

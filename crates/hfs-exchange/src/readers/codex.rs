@@ -60,13 +60,14 @@ impl super::Reader for Codex {
         let mut rollout =
             Rollout { to: Linear::new(source, sink, session), facts, turns: Vec::new(), last: None };
         let mut any = false;
+        let first_pass = source.bytes() / 4;
         visit::<Whole>(source, Framing::Lines, &mut |at, entry| {
-            rollout.to.go_on(source.bytes() / 4 + at.bytes / 4 * 3)?;
+            rollout.to.go_on(first_pass + at.bytes / 4 * 3)?;
             match entry {
                 Entry::Bad(why) => rollout.to.tally.dropped(Some(at.line), why),
-                Entry::Record(record, text) => {
+                Entry::Record(record, length) => {
                     any = true;
-                    rollout.record(record, text.len(), at.line)?;
+                    rollout.record(record, length, at.line)?;
                 }
             }
             Ok(())

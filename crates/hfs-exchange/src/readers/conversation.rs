@@ -62,6 +62,8 @@ impl Drafted {
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     pub parent: Option<usize>,
+    /// Whether it begins a branch even where nothing else follows its parent.
+    pub fork: bool,
     pub said: Vec<Drafted>,
 }
 
@@ -88,7 +90,7 @@ impl Conversation {
     /// Adds messages behind the newest.
     pub(crate) fn say(&mut self, said: Vec<Drafted>) {
         let parent = self.nodes.len().checked_sub(1);
-        self.nodes.push(Node { parent, said });
+        self.nodes.push(Node { parent, fork: false, said });
     }
 
     /// Sets the session's times to those of its messages that are known, where it has none of its own.
@@ -127,7 +129,7 @@ impl Conversation {
         let mut branches = 1;
         while let Some((index, mut branch, mut seq, fork)) = pending.pop() {
             let Some(node) = nodes.get_mut(index).and_then(Option::take) else { continue };
-            if fork {
+            if fork || node.fork {
                 sink.branch(branches, branch, seq, None, None)?;
                 branch = branches;
                 branches += 1;

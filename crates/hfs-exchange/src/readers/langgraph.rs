@@ -86,8 +86,7 @@ fn thread(source: &Source, database: &Database, id: &str) -> Result<Conversation
     Ok(conversation)
 }
 
-/// Adds a line. The newest one is the conversation; each other one is a branch where it left that, and what was
-/// said on it since is kept with the session, by its checkpoint.
+/// Adds a line. The newest one is the conversation; each other one is a branch where it left that.
 fn line(conversation: &mut Conversation, leaf: &Mark, marks: &[Mark], newest: bool) {
     let mut at_of: HashMap<String, Timestamp> = HashMap::new();
     for mark in marks.iter().filter(|mark| mark.at.is_some()) {
@@ -98,29 +97,31 @@ fn line(conversation: &mut Conversation, leaf: &Mark, marks: &[Mark], newest: bo
         }
     }
     let messages = leaf.messages.clone().unwrap_or_default();
+    let shared = if newest { 0 } else { shared(&messages, conversation) };
+    let mut parent = shared.checked_sub(1);
+    if !newest {
+        conversation.nodes.push(Node { parent, fork: true, said: Vec::new() });
+        parent = conversation.nodes.len().checked_sub(1);
+    }
+    for (number, message) in messages.into_iter().enumerate().skip(shared) {
+        let id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
+        let at = at_of.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
+        conversation.nodes.push(Node { parent, fork: false, said: vec![said(message, id, at)] });
+        parent = conversation.nodes.len().checked_sub(1);
+    }
     if newest {
-        for message in messages {
-            let id = text(&message, "id").map_or_else(|| conversation.nodes.len().to_string(), str::to_owned);
-            let at = at_of.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
-            conversation.say(vec![said(message, id, at)]);
-        }
-        conversation.current = conversation.nodes.len().checked_sub(1);
-        return;
+        conversation.current = parent;
     }
-    let shared = messages
-        .iter()
-        .zip(&conversation.nodes)
-        .take_while(|(message, node)| {
-            let known = node.said.first().and_then(|said| said.draft.source.as_ref());
-            known.is_some_and(|known| text(message, "id") == Some(known.id.as_str()))
-        })
-        .count();
-    conversation.nodes.push(Node { parent: shared.checked_sub(1), said: Vec::new() });
-    let rest: Vec<Value> = messages.into_iter().skip(shared).map(Value::Object).collect();
-    let lines = conversation.session.extra.entry(NAME).or_insert_with(|| Value::Object(Map::new()));
-    if let Value::Object(lines) = lines {
-        lines.insert(leaf.id.clone(), Value::Array(rest));
-    }
+}
+
+/// How many messages a line has in common with the newest one, whose nodes are the first.
+fn shared(messages: &[Map<String, Value>], conversation: &Conversation) -> usize {
+    let newest = conversation.current.map_or(0, |last| last + 1);
+    let same = |(message, node): &(&Map<String, Value>, &Node)| {
+        let known = node.said.first().and_then(|said| said.draft.source.as_ref());
+        known.is_some_and(|known| text(message, "id") == Some(known.id.as_str()))
+    };
+    messages.iter().zip(conversation.nodes.iter().take(newest)).take_while(same).count()
 }
 
 fn said(mut message: Map<String, Value>, id: String, at: Timestamp) -> Drafted {

@@ -5,11 +5,10 @@
 //! message: a place where somebody went back and asked something else.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hfs_core::{Seq, Timestamp};
 
-use super::skeleton::Skeleton;
+use super::skeleton::{Printed, Skeleton};
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,19 +110,12 @@ fn key(id: &str) -> u128 {
     )
 }
 
-fn fingerprint(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.trim().hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Planner {
     /// Takes the next record in.
-    pub(crate) fn add(&mut self, record: &Skeleton, text: &str) {
+    pub(crate) fn add(&mut self, Printed { record, print }: Printed) {
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let mut kind = self.kind(record, index);
+        let mut kind = self.kind(&record, index);
         if let Some(uuid) = &record.uuid.0 {
-            let print = fingerprint(text);
             match self.by_uuid.get(&key(uuid)) {
                 Some(&(_, seen)) => kind = if seen == print { Kind::Repetition } else { Kind::Event },
                 None => {
@@ -132,7 +124,7 @@ impl Planner {
             }
         }
         if let Kind::Assistant { group } = &mut kind {
-            *group = self.group(record, index);
+            *group = self.group(&record, index);
         }
         let plan = &mut self.plan;
         if kind.in_chain()
@@ -147,7 +139,7 @@ impl Planner {
         if plan.cwd.is_none() {
             plan.cwd.clone_from(&record.cwd.0);
         }
-        self.title(record);
+        self.title(&record);
         if record.kind.0.as_deref() == Some("last-prompt") {
             self.leaf = record.leaf.0.as_deref().map(key);
         } else if kind.in_chain() && !record.sidechain.0 {

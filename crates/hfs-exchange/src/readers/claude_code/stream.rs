@@ -30,6 +30,8 @@ pub(crate) struct Stream<'a> {
     sink: &'a mut dyn SessionSink,
     saved: Saved,
     plan: Plan,
+    /// The first pass's share of the way.
+    first_pass: u64,
     /// The number of the record that comes next.
     next: usize,
     queue: VecDeque<Waiting>,
@@ -59,6 +61,7 @@ impl<'a> Stream<'a> {
             sink,
             saved: Saved::beside(source.path()),
             plan,
+            first_pass: source.bytes() / 4,
             next: 0,
             queue: VecDeque::new(),
             left: 0,
@@ -143,15 +146,14 @@ impl<'a> Stream<'a> {
         self.plan.forks.iter_mut().for_each(|fork| fork.forked_at += by);
     }
 
-    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<'_, Whole>) -> Result<(), ImportError> {
-        let total = self.source.bytes() / 4;
-        crate::readers::go_on(self.source, self.sink, total + bytes / 4 * 3)?;
-        let (record, text) = match entry {
+    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Whole>) -> Result<(), ImportError> {
+        crate::readers::go_on(self.source, self.sink, self.first_pass + bytes / 4 * 3)?;
+        let (record, length) = match entry {
             Entry::Bad(why) => {
                 self.tally.dropped(Some(line), why);
                 return Ok(());
             }
-            Entry::Record(record, text) => (record, text),
+            Entry::Record(record, length) => (record, length),
         };
         let action = self.plan.actions.get(self.next).copied().unwrap_or(Action::Event);
         self.next += 1;
@@ -159,18 +161,18 @@ impl<'a> Stream<'a> {
             Action::Repetition => {
                 self.tally.dropped(Some(line), format!("repeats record {}", record_id(&record, line)));
             }
-            Action::Event => self.event(line, record, text.len()),
+            Action::Event => self.event(line, record, length),
             Action::User { branch } => {
                 self.tally.mapped();
                 let at = self.time(&record);
                 for mut drafted in of_user(record, line, at) {
                     self.saved.attach(&mut drafted);
-                    self.push(Waiting { branch, drafted, open: false, bytes: text.len() });
+                    self.push(Waiting { branch, drafted, open: false, bytes: length });
                 }
             }
             Action::Assistant { branch, group, last } => {
                 self.tally.mapped();
-                self.assistant(record, (branch, group, last), line, text.len());
+                self.assistant(record, (branch, group, last), line, length);
             }
         }
         self.emit()

@@ -114,7 +114,7 @@ impl First {
         Ok(())
     }
 
-    fn find_main(&mut self, walk: &mut Walk<Box<dyn Read + '_>>) -> Result<(), Stop> {
+    fn find_main(&mut self, walk: &mut Walk<Box<dyn Read + Send + '_>>) -> Result<(), Stop> {
         let mut header = serde_json::Map::new();
         walk.enter()?;
         while let Some(key) = walk.next_key()? {
@@ -247,7 +247,7 @@ impl<'a> Into<'a> {
 
     fn each<T: DeserializeOwned>(
         &mut self,
-        walk: &mut Walk<Box<dyn Read + '_>>,
+        walk: &mut Walk<Box<dyn Read + Send + '_>>,
         take: fn(&mut Self, T) -> Result<(), ImportError>,
     ) -> Result<(), Stop> {
         if walk.peek()? != Some(b'[') {
@@ -265,7 +265,7 @@ impl<'a> Into<'a> {
         Ok(())
     }
 
-    fn read_branch(&mut self, walk: &mut Walk<Box<dyn Read + '_>>) -> Result<(), Stop> {
+    fn read_branch(&mut self, walk: &mut Walk<Box<dyn Read + Send + '_>>) -> Result<(), Stop> {
         let mut header = serde_json::Map::new();
         let mut begun = false;
         walk.enter()?;
@@ -387,4 +387,5 @@ impl<'a> Into<'a> {
     }
 }
 
-type Field<'f, 'a> = dyn FnMut(&mut Into<'a>, &str, &mut Walk<Box<dyn Read + 'a>>) -> Result<bool, Stop> + 'f;
+type Field<'f, 'a> =
+    dyn FnMut(&mut Into<'a>, &str, &mut Walk<Box<dyn Read + Send + 'a>>) -> Result<bool, Stop> + 'f;

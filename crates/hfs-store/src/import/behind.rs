@@ -1,0 +1,110 @@
+//! Writes batches one after another, by a thread of its own.
+
+use std::panic;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use hfs_core::StoreResult;
+
+use super::{ACTION, Batch, RELAXED};
+use crate::commit::Queue;
+use crate::fault::Fault;
+use crate::files::Paths;
+use crate::store::{SqliteStore, Writer};
+
+/// How many batches wait at most, so that the writer has work while the next is gathered, and neither the other way
+/// round when one of both is held up for a moment.
+const WAITING: usize = 2;
+
+/// The batches that were given over.
+pub(super) struct Behind {
+    queue: Arc<Queue<Writer>>,
+    paths: Arc<Paths>,
+    /// Begun with the first batch: small sessions have none.
+    thread: Option<Thread>,
+}
+
+struct Thread {
+    batches: SyncSender<Batch>,
+    written: Receiver<StoreResult<()>>,
+    /// Nothing once it is known to have ended.
+    handle: Option<JoinHandle<()>>,
+    /// How many were given over and are not known to be written. One that failed counts on.
+    pending: usize,
+}
+
+impl Behind {
+    pub(super) fn new(store: &SqliteStore) -> Self {
+        Self { queue: Arc::clone(&store.queue), paths: Arc::clone(&store.paths), thread: None }
+    }
+
+    /// Gives a batch over; waits while enough of them wait. What goes wrong with it is told with what comes next.
+    pub(super) fn write(&mut self, batch: Batch) -> StoreResult<()> {
+        if self.thread.is_none() {
+            self.thread = Some(self.begin()?);
+        }
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        while let Ok(written) = thread.written.try_recv() {
+            written?;
+            thread.pending = thread.pending.saturating_sub(1);
+        }
+        thread.pending += 1;
+        if thread.batches.send(batch).is_err() {
+            return self.end();
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was given over is written.
+    pub(super) fn settle(&mut self) -> StoreResult<()> {
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        while thread.pending > 0 {
+            let Ok(written) = thread.written.recv() else { return self.end() };
+            written?;
+            thread.pending = thread.pending.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is not written yet.
+    pub(super) fn abandon(&mut self) {
+        let Some(Thread { batches, handle, .. }) = self.thread.take() else { return };
+        drop(batches);
+        // A panic of the other thread was told, if this one is not panicking itself.
+        let _ = handle.map(JoinHandle::join);
+    }
+
+    fn begin(&self) -> StoreResult<Thread> {
+        let (batches, waiting) = sync_channel::<Batch>(WAITING);
+        let (tell, written) = channel();
+        let (queue, paths) = (Arc::clone(&self.queue), Arc::clone(&self.paths));
+        let work = move || {
+            for batch in waiting {
+                let done = queue
+                    .submit(RELAXED, move |conn| batch.insert(conn))
+                    .map_err(|fault| fault.told(ACTION, &paths.database));
+                // Behind a batch that is missing no other is worth anything.
+                let failed = done.is_err();
+                if tell.send(done).is_err() || failed {
+                    break;
+                }
+            }
+        };
+        let handle = thread::Builder::new().name("import".into()).spawn(work);
+        let handle = handle.map_err(|error| Fault::from(error).told(ACTION, &self.paths.database))?;
+        Ok(Thread { batches, written, handle: Some(handle), pending: 0 })
+    }
+
+    /// The thread has ended early: its last word, or its panic.
+    fn end(&mut self) -> StoreResult<()> {
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        if let Some(Err(panicked)) = thread.handle.take().map(JoinHandle::join) {
+            panic::resume_unwind(panicked);
+        }
+        thread.written.try_iter().find(Result::is_err).unwrap_or_else(|| {
+            let fault = Fault::Bug("a batch before this one was not written".into());
+            Err(fault.told(ACTION, &self.paths.database))
+        })
+    }
+}
