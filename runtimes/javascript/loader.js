@@ -1,7 +1,7 @@
 // Loads a plugin from the source that hfs hands over, and tells where in it something went wrong.
 
 import { transform } from "sucrase";
-import { entry, files, read } from "hfs:runner/script@0.1.0";
+import { entry, files, read, seed } from "hfs:runner/script@0.1.0";
 import hfs from "./hfs.js";
 
 /** Hooks that may stand in the main file without `export`. */
@@ -77,10 +77,28 @@ const load = (file) => {
   return module;
 };
 
+/** Random numbers (sfc32) from a seed of this instance's own: the engine's was drawn while it was built. */
+const reseed = () => {
+  const drawn = [seed(), seed()];
+  let [a, b, c, d] = drawn.flatMap((number) => [number | 0, Math.trunc(number / 2 ** 32) | 0]);
+  const next = () => {
+    const t = (((a + b) | 0) + d) | 0;
+    d = (d + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (c << 21) | (c >>> 11);
+    c = (c + t) | 0;
+    return t >>> 0;
+  };
+  for (let round = 0; round < 12; round += 1) next();
+  Math.random = () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
+};
+
 /** What the plugin's main file has, loaded the first time it is asked for. One that failed is not tried again. */
 export const plugin = () => {
   if (loaded === undefined) {
     known = new Set(files());
+    reseed();
     try {
       const { exports, found } = load(entry());
       loaded = { value: { ...found, ...exports.default, ...exports } };

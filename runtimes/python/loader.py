@@ -4,6 +4,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import linecache
+import random
 import sys
 import traceback
 
@@ -61,6 +62,8 @@ def plugin():
     if _failed is not None:
         raise _failed
     if _plugin is None:
+        # Seeded while the interpreter was built, it would draw the same in every instance.
+        random.seed()
         try:
             _plugin = importlib.import_module(PACKAGE)
         except BaseException as error:

@@ -139,6 +139,8 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     }
     let made = work.join("made.wasm");
     let mut build = Command::new(builder);
+    // What Python would leave beside the sources names the folders of this machine.
+    build.env("PYTHONDONTWRITEBYTECODE", "1");
     build.arg("--wit-path").arg(wit).args(["--world", "runner", "componentize", "app", "--python-path"]);
     build.arg(&source).arg("--output").arg(&made);
     if !shell::succeeds(&mut build)? {

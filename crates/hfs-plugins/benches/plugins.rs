@@ -10,6 +10,8 @@
 #[path = "../tests/plugins/fixture.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod fixture;
+#[path = "plugins/scripts.rs"]
+mod scripts;
 
 use std::hint::black_box;
 use std::io::Write;
@@ -31,6 +33,7 @@ fn main() -> std::process::ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let text: String = "a word and another, ".chars().cycle().take(1_024).collect();
     messages(&mut bench, &runtime, &text);
+    scripts::run(&mut bench, &runtime, &text);
     start(&mut bench, &runtime);
     bench.finish()
 }
@@ -92,6 +95,11 @@ const fn bench_rounds() -> usize {
     25
 }
 
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64()
+}
+
 /// Twenty plugins whose machine code is in the cache: until all of them run, and what the caller waits for.
 fn start(bench: &mut Bench, runtime: &Runtime) {
     let home = Home::new();
@@ -117,10 +125,6 @@ fn start(bench: &mut Bench, runtime: &Runtime) {
         drop(Plugins::begin(empty.parts()));
         without.push(begin.elapsed());
     }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    };
     let limit = |ms| Target::Under(Duration::from_millis(ms));
     let (running, back, without) =
         (median(&mut until_running), median(&mut until_back), median(&mut without));

@@ -1,6 +1,8 @@
 //! What an interpreter asks for: the source of its plugin. Only interpreters are let through to it, and each gets
 //! what it runs for.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
 use super::GuestState;
 use crate::contract::runner::hfs::runner::script;
 
@@ -16,6 +18,11 @@ impl script::Host for GuestState {
     fn files(&mut self) -> wasmtime::Result<Vec<String>> {
         let script = self.services.script.as_ref();
         Ok(script.map(|script| script.files.keys().cloned().collect()).unwrap_or_default())
+    }
+
+    fn seed(&mut self) -> wasmtime::Result<u64> {
+        let drawn = RandomState::new().build_hasher().finish();
+        Ok(drawn & ((1 << 53) - 1))
     }
 
     fn read(&mut self, file: String) -> wasmtime::Result<Option<String>> {

@@ -269,6 +269,26 @@ async fn what_was_not_granted_is_refused_in_words() {
     }
 }
 
+#[tokio::test]
+async fn every_instance_draws_other_random_numbers() {
+    let python = "import random, uuid\ndef on_message(m):\n    return f'{random.random()} {uuid.uuid4()}'\n";
+    let javascript = "export const onMessage = () => `${Math.random()} ${Math.random()}`;";
+    for (language, file, source) in
+        [(Language::Python, "plugin.py", python), (Language::JavaScript, "plugin.js", javascript)]
+    {
+        let mut drawn = Vec::new();
+        for _ in 0..3 {
+            let Some((_home, plugins)) = running(language, "", &[(file, source)]).await else { return };
+            let Verdict::Replace(text) = said(&plugins, "hi").await else {
+                panic!("{:?}", plugins.take_notices())
+            };
+            drawn.extend(text.split(' ').map(ToOwned::to_owned));
+        }
+        let distinct: std::collections::BTreeSet<&String> = drawn.iter().collect();
+        assert_eq!(distinct.len(), 6, "{drawn:?}");
+    }
+}
+
 /// The guide's list of modules, as it stands in the guide.
 fn listed_modules() -> Vec<String> {
     let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plugins.md");

@@ -157,3 +157,41 @@ fn what_is_being_written_is_tried_out_as_it_is_saved() {
         terminal.wait_for_exit();
     }
 }
+
+/// The folder with the tool that compiles plugins in JavaScript, where the interpreter was built with it.
+fn compilers() -> Option<PathBuf> {
+    let shared = interpreters(Language::JavaScript)?;
+    let tools = shared.parent()?.join("javascript/node_modules/.bin");
+    if !tools.join("componentize-qjs").exists() {
+        println!("skipped: no componentize-qjs; `cargo xtask runtimes` brings it");
+        return None;
+    }
+    Some(tools)
+}
+
+#[test]
+fn a_plugin_is_compiled_from_javascript() {
+    let Some(tools) = compilers() else { return };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(tools).chain(std::env::split_paths(&path));
+    let hfs = hfs().env("HFS_PLUGINS_HOOK_MS", "20000").env("PATH", std::env::join_paths(folders).unwrap());
+    new(&hfs, "loud", &["--lang", "javascript", "--compiled"]);
+    let _ = hfs.run(&["plugin", "build", "loud"]).ok();
+    let _ = hfs.run(&["plugin", "install", "loud"]).ok();
+    let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).patience(PATIENCE).run().ok();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "HELLO");
+}
+
+/// An unoptimised compiler of machine code takes its time with an interpreter.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(200);
+
+#[test]
+fn what_compiles_a_plugin_is_named_where_it_is_not_there() {
+    let hfs = hfs().env("PATH", "/nowhere");
+    for (language, tool) in [("python", "componentize-py"), ("javascript", "componentize-qjs")] {
+        new(&hfs, language, &["--lang", language, "--compiled"]);
+        let told = hfs.run(&["plugin", "build", language]).fails_with(8);
+        assert!(told.stderr.contains(tool) && told.stderr.contains("brings it"), "{}", told.stderr);
+    }
+}

@@ -100,7 +100,18 @@ fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
         document["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["home", "config", "store", "schema", "disk space", "agent", "keys", "transcripts", "terminal"]
+        [
+            "home",
+            "config",
+            "store",
+            "schema",
+            "disk space",
+            "agent",
+            "keys",
+            "plugins",
+            "transcripts",
+            "terminal"
+        ]
     );
 
     std::fs::write(hfs.hfs_home().join("config.yaml"), "model: a\noutput_mode: loud\n").unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hfs_agents::Provider;
+use hfs_plugins::{Language, Plugins, State};
 use hfs_store::StoreUrl;
 
 use super::Check;
@@ -23,6 +24,7 @@ pub fn all(context: &Context) -> Result<Vec<Check>, Failure> {
     checks.extend(disk(context));
     checks.push(agent(context)?);
     checks.push(keys(context));
+    checks.push(plugins(context));
     checks.push(transcripts(context));
     checks.push(terminal(context));
     Ok(checks)
@@ -154,6 +156,31 @@ fn keys(context: &Context) -> Check {
     } else {
         Check::ok(NAME, format!("{} set", set.join(", ")))
     }
+}
+
+/// Which plugins there are, and what runs those that are source.
+fn plugins(context: &Context) -> Check {
+    const NAME: &str = "plugins";
+    let all = Plugins::look(wiring::plugins::parts(context, None)).list();
+    let named = |wanted: &[State]| -> Vec<&str> {
+        let wanted = all.iter().filter(|plugin| wanted.contains(&plugin.state));
+        wanted.map(|plugin| plugin.name.as_str()).collect()
+    };
+    let places = wiring::plugins::interpreters(context);
+    let here: Vec<&str> = Language::ALL
+        .into_iter()
+        .filter(|language| places.find(*language).is_some())
+        .map(Language::as_str)
+        .collect();
+    let interpreters =
+        if here.is_empty() { "no interpreter".into() } else { format!("interpreters: {}", here.join(", ")) };
+    let detail = format!("{} running of {}; {interpreters}", named(&[State::Active]).len(), all.len());
+    let broken = named(&[State::Invalid, State::Quarantined]);
+    if broken.is_empty() {
+        return Check::ok(NAME, detail);
+    }
+    let hint = format!("`hfs plugin list` says why {} does not run", broken.join(", "));
+    Check::warning(NAME, detail, hint)
 }
 
 fn transcripts(context: &Context) -> Check {
