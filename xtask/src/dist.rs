@@ -55,9 +55,8 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
 
 /// Puts the interpreters beside the program, which says what their hashes are.
 fn interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<()> {
-    for lacking in runtimes::build_all(workspace)? {
-        anyhow::bail!("a release without {lacking}");
-    }
+    let lacking = runtimes::build_all(workspace)?;
+    ensure!(lacking.is_empty(), "a release without {}", lacking.join(" and without "));
     let home = workspace.target.join("dist-home");
     let mut take = Command::new(binary);
     take.arg("--home").arg(&home).args(["plugin", "runtime", "install"]).arg(runtimes::folder(workspace));

@@ -1,5 +1,7 @@
 //! Plugins for tests: components made from WebAssembly text, so that no guest compiler is needed.
 
+#![allow(clippy::print_stdout, reason = "a test says why it was left out")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -44,11 +44,10 @@ impl Tryout {
     /// # Errors
     /// `Internal`, which does not happen: there is always one.
     pub fn plugin(&self) -> Result<PluginStatus, Failure> {
-        self.plugins.list().into_iter().next().ok_or_else(|| self.refused("there is nothing in it".into()))
+        self.plugins.list().into_iter().next().ok_or_else(|| self.refused("there is nothing in it"))
     }
 
-    /// The name of the plugin.
-    fn refused(&self, reason: String) -> Failure {
+    fn refused(&self, reason: &str) -> Failure {
         Failure::Refused {
             kind: ErrorKind::Invalid,
             message: format!("{}: {reason}", self.folder.display()),
@@ -64,7 +63,7 @@ impl Tryout {
     pub fn ask(&self, yes: bool, context: &Context) -> Result<(), Failure> {
         let plugin = self.plugin()?;
         if plugin.state == State::Invalid {
-            return Err(self.refused(plugin.reason));
+            return Err(self.refused(&plugin.reason));
         }
         let console = &context.console;
         if yes {
@@ -97,7 +96,7 @@ impl Tryout {
     pub async fn start(&self) -> Result<PluginStatus, Failure> {
         let plugin = self.plugin()?;
         if plugin.state == State::Invalid {
-            return Err(self.refused(plugin.reason));
+            return Err(self.refused(&plugin.reason));
         }
         self.plugins.approve(&plugin.name)?;
         self.plugins.started().await;
@@ -107,7 +106,7 @@ impl Tryout {
             State::Active => Ok(plugin),
             _ => {
                 let _ = self.plugins.take_notices();
-                Err(self.refused(plugin.reason))
+                Err(self.refused(&plugin.reason))
             }
         }
     }
