@@ -110,6 +110,9 @@ enum PluginCommand {
         /// Its folder
         #[arg(default_value = ".")]
         folder: PathBuf,
+        /// Among your own sessions, on this one, instead of on one that is made up
+        #[arg(short, long)]
+        session: Option<String>,
         /// Do not ask whether it may run
         #[arg(short, long)]
         yes: bool,
@@ -119,6 +122,9 @@ enum PluginCommand {
         /// Its folder
         #[arg(default_value = ".")]
         folder: PathBuf,
+        /// Among your own sessions, on this one, instead of on one that is made up
+        #[arg(short, long)]
+        session: Option<String>,
         /// Do not ask whether it may run
         #[arg(short, long)]
         yes: bool,
@@ -184,8 +190,12 @@ pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
             let place = folder.display();
             told(&format!("{name} is in {place}; next: `hfs plugin {next} {place}`"), &folder, context)?;
         }
-        PluginCommand::Dev { folder, yes } => return dev::run(folder, *yes, context),
-        PluginCommand::Check { folder, yes } => return check::run(folder, *yes, context),
+        PluginCommand::Dev { folder, session, yes } => {
+            return dev::run(folder, session.as_deref(), *yes, context);
+        }
+        PluginCommand::Check { folder, session, yes } => {
+            return check::run(folder, session.as_deref(), *yes, context);
+        }
         PluginCommand::Runtime(arguments) => runtime::run(arguments, context)?,
         PluginCommand::Build { folder } => {
             let component = build::build(&context.environment.working_directory.join(folder))?;

@@ -58,6 +58,8 @@ fn interpret(folder: &Path, tool: &str, arguments: &[&str], install: &str) -> Re
     fs::create_dir_all(parent).map_err(|error| Failure::io(format!("make {}", parent.display()), error))?;
     let mut command = Command::new(tool);
     command.args(arguments).arg(&made).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+    // Nothing is left beside the author's files.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     let status = command.status().map_err(|error| Failure::Refused {
         kind: ErrorKind::Unavailable,
         message: format!("{tool} cannot be run: {error}"),

@@ -4,24 +4,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use hfs_core::{
-    Clock as _, ErrorKind, Event, EventPayload, Hooks as _, RunEnding, RunId, RunSnapshot, SessionId,
-    SystemClock, Verdict,
+    Clock as _, ErrorKind, Event, EventPayload, Hooks as _, RunEnding, RunId, RunSnapshot, SystemClock,
+    Verdict,
 };
 use hfs_plugins::{Export, Power};
 use serde::Serialize;
 
-use super::tryout::Tryout;
+use super::tryout::{ANSWER, SAMPLE, Tryout};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::plain;
-
-/// What a user could say.
-const SAMPLE: &str = "Please fix the login bug: the page stays white.";
-/// What could be answered.
-const ANSWER: &str = "The session cookie is never set. Here is a fix.";
-
-/// How much of the log is looked at.
-const MOST_LINES: usize = 1_000;
 
 /// What became of one part of a plugin.
 #[derive(Debug, Serialize)]
@@ -37,8 +29,8 @@ struct Finding {
 ///
 /// # Errors
 /// What keeps it from running at all.
-pub fn run(folder: &Path, yes: bool, context: &Context) -> Result<Outcome, Failure> {
-    let tryout = Tryout::new(folder, context)?;
+pub fn run(folder: &Path, session: Option<&str>, yes: bool, context: &Context) -> Result<Outcome, Failure> {
+    let tryout = Tryout::new(folder, session, context)?;
     tryout.ask(yes, context)?;
     let runtime = super::runtime()?;
     let plugin = runtime.block_on(tryout.start())?;
@@ -49,7 +41,7 @@ pub fn run(folder: &Path, yes: bool, context: &Context) -> Result<Outcome, Failu
             let begin = Instant::now();
             let told = runtime.block_on(try_part(&tryout, *export));
             let microseconds = begin.elapsed().as_micros();
-            let mut failures = failures(&tryout, &plugin.name)?;
+            let mut failures = tryout.failures()?;
             let failed = failures.split_off(known.min(failures.len()));
             known += failed.len();
             let told = match failed.into_iter().next() {
@@ -87,16 +79,8 @@ pub fn run(folder: &Path, yes: bool, context: &Context) -> Result<Outcome, Failu
     Ok(if ok { Outcome::Done } else { Outcome::Partly(ErrorKind::Invalid) })
 }
 
-/// What went wrong in the plugin so far, as the host has written it into the plugin's log: a hook's failure is in
-/// nobody's way, and nobody's answer.
-fn failures(tryout: &Tryout, name: &str) -> Result<Vec<String>, Failure> {
-    let log = tryout.plugins.log(name, MOST_LINES)?;
-    let failed = log.iter().filter_map(|line| line.split_once(" error (hfs) "));
-    Ok(failed.map(|(_, told)| told.to_owned()).collect())
-}
-
 async fn try_part(tryout: &Tryout, export: Export) -> Result<String, String> {
-    let (plugins, session) = (&tryout.plugins, SessionId::generate());
+    let (plugins, session) = (&tryout.plugins, tryout.session);
     match export {
         Export::OnStart => {
             plugins.on_start(session).await;

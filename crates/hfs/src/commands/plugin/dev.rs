@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hfs_core::{Hooks as _, Node, SessionId, Verdict};
+use hfs_core::{Hooks as _, Node, Slot, Verdict};
 use hfs_plugins::{PluginStatus, Power};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
@@ -33,13 +33,13 @@ enum Signal {
 ///
 /// # Errors
 /// What keeps it from being looked at. One that does not run is told, and tried again when it is saved.
-pub fn run(folder: &Path, yes: bool, context: &Context) -> Result<Outcome, Failure> {
-    let tryout = Tryout::new(folder, context)?;
+pub fn run(folder: &Path, session: Option<&str>, yes: bool, context: &Context) -> Result<Outcome, Failure> {
+    let tryout = Tryout::new(folder, session, context)?;
     tryout.ask(yes, context)?;
     let (signals, waiting) = mpsc::channel();
     let _watcher = watch(&tryout.folder, signals.clone())?;
     listen(signals);
-    let bench = Bench { session: SessionId::generate(), runtime: super::runtime()?, tryout, context };
+    let bench = Bench { runtime: super::runtime()?, tryout, context };
     bench.run(yes, &waiting)
 }
 
@@ -72,7 +72,6 @@ fn listen(signals: Sender<Signal>) {
 
 struct Bench<'c> {
     tryout: Tryout,
-    session: SessionId,
     runtime: tokio::runtime::Runtime,
     context: &'c Context,
 }
@@ -111,7 +110,7 @@ impl Bench<'_> {
                 },
             }
         }
-        self.runtime.block_on(self.tryout.plugins.on_exit(self.session));
+        self.runtime.block_on(self.tryout.plugins.on_exit(self.tryout.session));
         Ok(Outcome::Done)
     }
 
@@ -127,7 +126,7 @@ impl Bench<'_> {
                 let milliseconds = begin.elapsed().as_secs_f64() * 1000.0;
                 self.say(&format!("{verb} {} in {milliseconds:.0} ms: {}\n", plugin.name, summary(&plugin)))?;
                 plugin.warnings.iter().try_for_each(|warning| self.say(&format!("  {warning}\n")))?;
-                self.runtime.block_on(self.tryout.plugins.on_start(self.session));
+                self.runtime.block_on(self.tryout.plugins.on_start(self.tryout.session));
                 self.notices()
             }
             Err(failure) => self.say(&format!("does not run: {failure}\n")),
@@ -144,14 +143,14 @@ impl Bench<'_> {
             Some("widgets") => self.widgets()?,
             Some(command) => {
                 let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-                match self.runtime.block_on(plugins.run(name, rest, Some(self.session))) {
+                match self.runtime.block_on(plugins.run(name, rest, Some(self.tryout.session))) {
                     Ok(Some(text)) => self.say(&format!("{}\n", text.trim_end()))?,
                     Ok(None) => self.say("(done)\n")?,
                     Err(error) => self.say(&format!("{error}\n"))?,
                 }
             }
             None => {
-                let told = match self.runtime.block_on(plugins.on_message(self.session, line, true)) {
+                let told = match self.runtime.block_on(plugins.on_message(self.tryout.session, line, true)) {
                     Verdict::Pass => "passes as it is".to_owned(),
                     Verdict::Replace(text) => format!("becomes: {text}"),
                     Verdict::Reject { plugin, reason } => format!("stopped by {plugin}: {reason}"),
@@ -164,14 +163,20 @@ impl Bench<'_> {
 
     fn widgets(&self) -> Result<(), Failure> {
         let plugins = &self.tryout.plugins;
-        let _ = plugins.pictures(Some(self.session));
+        let known = self.tryout.failures()?.len();
+        let _ = plugins.pictures(Some(self.tryout.session));
         // They are drawn by the plugin's own thread, in its own time.
         thread::sleep(Duration::from_millis(200));
-        for picture in plugins.pictures(Some(self.session)) {
-            self.say(&format!("[{:?}] {}\n", picture.slot, picture.title))?;
+        for picture in plugins.pictures(Some(self.tryout.session)) {
+            let place = match picture.slot {
+                Slot::Sidebar => "sidebar",
+                Slot::StatusBar => "status bar",
+                Slot::Panel => "panel",
+            };
+            self.say(&format!("{}\n", format!("{place}: {}", picture.title).trim_end_matches([':', ' '])))?;
             picture.nodes.iter().try_for_each(|node| self.say(&format!("  {}\n", shown(node))))?;
         }
-        Ok(())
+        self.tryout.failures()?.iter().skip(known).try_for_each(|told| self.say(&format!("! {told}\n")))
     }
 
     fn notices(&self) -> Result<(), Failure> {

@@ -4,39 +4,71 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hfs_core::ErrorKind;
+use hfs_core::{
+    BranchId, ErrorKind, MessageDraft, Part, Position, Role, SessionDraft, SessionId, Store, SystemClock,
+    Timestamp,
+};
 use hfs_plugins::{HostParts, PluginStatus, Plugins, State};
+use hfs_store::MemoryStore;
 
 use super::view;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::wiring::plugins::parts;
 
+/// What a user could say.
+pub const SAMPLE: &str = "Please fix the login bug: the page stays white.";
+/// What could be answered.
+pub const ANSWER: &str = "The session cookie is never set. Here is a fix.";
+/// How much of the log is looked at.
+const MOST_LINES: usize = 1_000;
+
 /// A plugin that is tried out. What it stores is gone with it.
 pub struct Tryout {
     pub plugins: Plugins,
     pub folder: PathBuf,
+    /// The session that it is tried out on.
+    pub session: SessionId,
     _home: tempfile::TempDir,
 }
 
 impl Tryout {
-    /// Looks at a plugin's folder. Nothing of it runs yet.
+    /// Looks at a plugin's folder. Nothing of it runs yet. It is tried out on the session that is named, among all the
+    /// user's own, or else on one that is made up, beside which there are no others.
     ///
     /// # Errors
-    /// As the system has it; `Invalid` for what is no plugin.
-    pub fn new(folder: &Path, context: &Context) -> Result<Self, Failure> {
+    /// As the system has it; `NotFound` for the session.
+    pub fn new(folder: &Path, session: Option<&str>, context: &Context) -> Result<Self, Failure> {
         let folder = context.environment.working_directory.join(folder);
         let folder = folder
             .canonicalize()
             .map_err(|error| Failure::io(format!("read {}", folder.display()), error))?;
         let home = tempfile::Builder::new().prefix("hfs-tryout-").tempdir();
         let home = home.map_err(|error| Failure::io("make a folder for what the plugin stores", error))?;
+        // Its settings are the user's; where there are none, there is nothing to copy.
+        let settings = "plugin_settings.yaml";
+        let _ = std::fs::copy(context.home.root().join(settings), home.path().join(settings));
+        let (store, session) = match session {
+            Some(session) => (Arc::clone(context.store()?), context.session(session)?),
+            None => made_up(context.now())?,
+        };
         let parts = HostParts {
             home: home.path().to_path_buf(),
             only: Some(folder.clone()),
-            ..parts(context, Some(Arc::clone(context.store()?)))
+            ..parts(context, Some(store))
         };
-        Ok(Self { plugins: Plugins::look(parts), folder, _home: home })
+        Ok(Self { plugins: Plugins::look(parts), folder, session, _home: home })
+    }
+
+    /// What went wrong in the plugin so far, as the host has written it into the plugin's log: the failure of a hook or
+    /// a widget is in nobody's way, and nobody's answer.
+    ///
+    /// # Errors
+    /// As the system has it.
+    pub fn failures(&self) -> Result<Vec<String>, Failure> {
+        let log = self.plugins.log(&self.plugin()?.name, MOST_LINES)?;
+        let failed = log.iter().filter_map(|line| line.split_once(" error (hfs) "));
+        Ok(failed.map(|(_, told)| told.to_owned()).collect())
     }
 
     /// The plugin as it is now.
@@ -110,4 +142,23 @@ impl Tryout {
             }
         }
     }
+}
+
+/// A store in memory with one session of one exchange.
+fn made_up(now: Timestamp) -> Result<(Arc<dyn Store>, SessionId), Failure> {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let session = store.create_session(&SessionDraft {
+        id: SessionId::generate(),
+        name: "A session to try plugins on".into(),
+        automatic_name: false,
+        project: None,
+        created_at: now,
+        origin: None,
+        extra: serde_json::Map::new(),
+        main_branch: BranchId::generate(),
+    })?;
+    let at = Position { branch: session.current_branch, head: 0 };
+    let answer = MessageDraft::new(Role::Assistant, vec![Part::text(ANSWER)], now);
+    store.append(at, &[MessageDraft::user(SAMPLE, now), answer])?;
+    Ok((store, session.id))
 }
