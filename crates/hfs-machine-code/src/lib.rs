@@ -1,18 +1,26 @@
-//! Machine code of large components, kept between starts so that nobody waits for a compiler twice.
+//! Machine code of plugins and their interpreters, kept between starts so that nobody waits for a compiler twice.
 //!
-//! wasmtime's own cache needs the whole component to look anything up, and unpacks what it finds: a tenth of a second
-//! for an interpreter of 25 MB. Here a file is mapped as it is. wasmtime believes such a file, whatever it says,
-//! which is why to load one is `unsafe`, and why this crate, which does nothing else, is the only one of the
-//! workspace that may write that word.
+//! wasmtime's own cache writes behind the back of a program that may end before, and unpacks what it finds: a tenth of a
+//! second for an interpreter of 25 MB. Here a file is written before anybody goes on, and mapped as it is. wasmtime
+//! believes such a file, whatever it says, which is why to load one is `unsafe`, and why this crate, which does nothing
+//! else, is the only one of the workspace that may write that word.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+/// What files of machine code end in.
+const ENDING: &str = "code";
+/// Machine code that was not needed for so long is removed.
+const UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
+/// Use is written down no more often than this.
+const NOTED: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder of machine code that belongs to this user alone.
 #[derive(Debug, Clone)]
@@ -45,7 +53,10 @@ impl Shelf {
         )]
         let loaded = unsafe { Component::deserialize_file(engine, &path) };
         match loaded {
-            Ok(component) => Some(component),
+            Ok(component) => {
+                note_use(&path);
+                Some(component)
+            }
             Err(_) => {
                 // Of another version, or cut short by a disk that was full: it is made anew.
                 let _ = fs::remove_file(&path);
@@ -62,12 +73,17 @@ impl Shelf {
     pub fn compile(&self, engine: &Engine, hash: &str, component: &[u8]) -> wasmtime::Result<Component> {
         let path = self.path(engine, hash);
         // Without a lock it is compiled twice, and as well.
-        let _lock = lock(&path.with_extension("lock"));
+        let lock_path = path.with_extension("lock");
+        let lock = lock(&lock_path);
         if let Some(component) = self.find(engine, hash) {
             return Ok(component);
         }
         let code = engine.precompile_component(component)?;
         let kept = self.keep(&path, &code);
+        if lock.is_some() {
+            // Whoever waits for it finds what it stood for.
+            let _ = fs::remove_file(&lock_path);
+        }
         match kept.ok().and_then(|()| self.find(engine, hash)) {
             Some(component) => Ok(component),
             None => Component::new(engine, component),
@@ -79,7 +95,20 @@ impl Shelf {
         staged.write_all(code)?;
         staged.as_file().sync_all()?;
         staged.persist(path).map_err(|error| error.error)?;
+        self.tidy();
         File::open(&self.folder)?.sync_all()
+    }
+
+    /// Removes what nobody has needed for long. What cannot be removed stays.
+    fn tidy(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let used = entry.metadata().and_then(|found| found.modified());
+            let old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+            if old && entry.path().extension().is_some_and(|ending| ending == ENDING) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn path(&self, engine: &Engine, hash: &str) -> PathBuf {
@@ -88,7 +117,16 @@ impl Shelf {
         let settings = hasher.finish();
         // A hash that somebody else chose is no name of a file.
         let component = blake3::hash(hash.as_bytes()).to_hex();
-        self.folder.join(format!("{}-{settings:016x}.code", component.get(..32).unwrap_or_default()))
+        self.folder.join(format!("{}-{settings:016x}.{ENDING}", component.get(..32).unwrap_or_default()))
+    }
+}
+
+/// Writes down, as the time of the file, that it was needed. Where that fails, it is removed too early.
+fn note_use(path: &Path) {
+    let noted = fs::metadata(path).and_then(|found| found.modified());
+    if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|since| since > NOTED)) {
+        let file = fs::OpenOptions::new().append(true).open(path);
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
@@ -131,8 +169,7 @@ mod tests {
     }
 
     fn only_file(folder: &Path) -> PathBuf {
-        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_some_and(|ending| ending == "code"));
+        let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files[0].clone()
     }
@@ -179,6 +216,23 @@ mod tests {
         assert!(shelf.find(&engine(), "a").is_none());
         shelf.compile(&engine(), "a", &component()).unwrap();
         assert!(shelf.find(&engine(), "a").is_some());
+    }
+
+    #[test]
+    fn what_was_not_needed_for_long_goes_and_what_is_needed_stays() {
+        let (folder, shelf) = shelf();
+        let long_ago = SystemTime::now() - UNUSED - NOTED;
+        for hash in ["old", "needed"] {
+            shelf.compile(&engine(), hash, &component()).unwrap();
+        }
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = fs::OpenOptions::new().append(true).open(file.unwrap().path()).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        assert!(shelf.find(&engine(), "needed").is_some());
+        shelf.compile(&engine(), "new", &component()).unwrap();
+        assert!(shelf.find(&engine(), "needed").is_some() && shelf.find(&engine(), "new").is_some());
+        assert!(shelf.find(&engine(), "old").is_none());
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Hooks for Plugins {
         let now = self.inner().clock().now();
         let original: Arc<str> = Arc::from(text);
         let mut current = Arc::clone(&original);
+        self.inner().tell_unstarted();
         for (name, handle) in self.inner().running_with(Export::OnMessage) {
             let seen = Arc::clone(&current);
             let answer = handle.ask_first(ON_MESSAGE, Some(session), limit, move |calling| {

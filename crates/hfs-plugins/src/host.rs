@@ -358,6 +358,14 @@ impl Inner {
         self.notices.tell(plugin, &format!("{UNSEEN}: {why}"));
     }
 
+    /// A message goes on, and there are plugins that were to see it and have not started in the time that is waited
+    /// for that.
+    pub(crate) fn tell_unstarted(&self) {
+        let table = lock(&self.table);
+        let late = table.entries.iter().filter(|(_, entry)| entry.is_late_for(crate::Export::OnMessage));
+        late.for_each(|(name, _)| self.notices.tell(name, &format!("{UNSEEN}: it is still being started")));
+    }
+
     /// Looks for plugins anew and starts those that may run.
     fn refresh(self: &Arc<Self>) {
         self.rediscover();

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hfs_machine_code::Shelf;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Cache, CacheConfig, Config, Engine};
+use wasmtime::{Config, Engine};
 
 use crate::PluginError;
 use crate::contract::hfs::plugin;
@@ -49,14 +49,17 @@ impl Runtime {
             .epoch_interruption(true)
             .max_wasm_stack(GUEST_STACK)
             // Where in the author's source something happened is not in release builds, and costs memory.
-            .generate_address_map(false)
-            .cache(open_cache(cache));
+            .generate_address_map(false);
         let engine = Engine::new(&config).map_err(told)?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(told)?;
         let ticker = Ticker::start(&engine).map_err(|error| PluginError::Runtime {
             message: format!("its clock does not start: {error}"),
         })?;
+        // Without its folder the runtime is slower to begin, and works.
+        if let Err(error) = create_private_folder(cache) {
+            tracing::warn!("plugins are compiled anew at every start: {error}");
+        }
         let shelf = Shelf::new(cache.to_path_buf());
         Ok(Self { engine, linker, ticker, shelf, interpreters: Mutex::default() })
     }
@@ -66,8 +69,13 @@ impl Runtime {
     /// # Errors
     /// Why it cannot be, on one line.
     pub fn compile(&self, binary: &[u8]) -> Result<Component, String> {
+        let hash = blake3::hash(binary).to_hex();
+        if let Some(component) = self.shelf.find(&self.engine, &hash) {
+            return Ok(component);
+        }
         // A compiler that stumbles over hostile bytes must not take the app along.
-        let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| Component::new(&self.engine, binary)));
+        let compile = || self.shelf.compile(&self.engine, &hash, binary);
+        let compiled = std::panic::catch_unwind(AssertUnwindSafe(compile));
         match compiled {
             Ok(Ok(component)) => Ok(component),
             Ok(Err(error)) => Err(format!("it cannot be compiled: {}", first_line(&error))),
@@ -102,16 +110,6 @@ impl Runtime {
     pub fn tick(&self) -> Ticking<'_> {
         self.ticker.tick()
     }
-}
-
-/// Without its cache the runtime is slower to begin, and works.
-fn open_cache(folder: &Path) -> Option<Cache> {
-    let opened = create_private_folder(folder).map_err(|error| error.to_string()).and_then(|()| {
-        let mut config = CacheConfig::new();
-        config.with_directory(folder);
-        Cache::new(config).map_err(|error| format!("{error:#}"))
-    });
-    opened.map_err(|error| tracing::warn!("plugins are compiled anew at every start: {error}")).ok()
 }
 
 /// Everything that a plugin can import. In the system below it there is nothing.

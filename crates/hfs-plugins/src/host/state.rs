@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{Entry, Table};
 use crate::PluginError;
 use crate::actor::Handle;
-use crate::capability::Capability;
+use crate::capability::{Capability, Export};
 use crate::discover::{CHANGED, Candidate, Found, Place};
 use crate::grants::{Decision, Grant};
 use crate::power::{Power, beyond};
@@ -178,6 +178,12 @@ impl Entry {
             self.handle = old.handle.take();
         }
         old.end();
+    }
+
+    /// Whether it is to run, has this, and does not run yet.
+    pub fn is_late_for(&self, export: Export) -> bool {
+        let has = |candidate: &Candidate| candidate.inspection.exports.contains(&export);
+        self.state == State::Active && self.handle.is_none() && self.found.candidate.as_ref().is_ok_and(has)
     }
 
     /// Ends its thread, if it has one.
