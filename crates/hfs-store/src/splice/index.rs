@@ -2,6 +2,8 @@
 
 /// How many bytes are compared to find a match.
 pub(super) const WINDOW: usize = 16;
+/// How many places beside each other are tried where one is taken: with one, every sixth window would be lost.
+const PLACES: usize = 4;
 /// From how many bytes of the base one window is remembered.
 const STRIDE: usize = 32;
 
@@ -29,12 +31,26 @@ impl Index {
         for (number, stretch) in (1..index.mask()).zip(stretches) {
             let Some(window) = stretch.first_chunk() else { continue };
             let (place, tag) = index.place(window);
-            // The first stays: what stands often is as good from anywhere.
-            if let Some(place @ 0) = index.places.get_mut(place) {
-                *place = number | tag;
+            let mask = index.mask();
+            for place in index.beside(place) {
+                match index.places.get_mut(place) {
+                    Some(free @ 0) => {
+                        *free = number | tag;
+                        break;
+                    }
+                    // The first stays: what stands often is as good from anywhere.
+                    Some(taken) if *taken & !mask == tag => break,
+                    _ => {}
+                }
             }
         }
         index
+    }
+
+    /// The places that an entry may be at.
+    fn beside(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = self.places.len() - 1;
+        (0..PLACES).map(move |step| (place + step) & last)
     }
 
     /// What of an entry is the number of a stretch.
@@ -53,9 +69,13 @@ impl Index {
 
     pub(super) fn find(&self, base: &[u8], wanted: &[u8; WINDOW]) -> Option<usize> {
         let (place, tag) = self.place(wanted);
-        let entry = self.places.get(place).copied().filter(|entry| entry & !self.mask() == tag)?;
-        let stretch = (entry & self.mask()).checked_sub(1)?;
-        let from = usize::try_from(stretch).ok()? * STRIDE;
-        (window(base, from)? == wanted).then_some(from)
+        let entries =
+            self.beside(place).map_while(|place| self.places.get(place)).take_while(|entry| **entry != 0);
+        let mut alike = entries.filter(|entry| *entry & !self.mask() == tag);
+        alike.find_map(|entry| {
+            let stretch = (entry & self.mask()).checked_sub(1)?;
+            let from = usize::try_from(stretch).ok()? * STRIDE;
+            (window(base, from)? == wanted).then_some(from)
+        })
     }
 }
