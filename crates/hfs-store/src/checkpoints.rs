@@ -99,7 +99,7 @@ impl NewCheckpoint {
         }
     }
 
-    /// Makes the row, and its state's where there is none yet.
+    /// Makes the row, and its state's where there is none yet. The session has to [`count`] it.
     pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64) -> Sql<()> {
         let state = states::keep(conn, &self.state)?;
         let automatic = is_automatic(&self.trigger, self.label.as_deref(), self.pinned);
@@ -120,7 +120,7 @@ impl NewCheckpoint {
             state,
         ])
         .map_err(|error| taken(error, "checkpoint", self.id))?;
-        count(conn, session, 1)
+        Ok(())
     }
 }
 
@@ -129,7 +129,12 @@ fn is_automatic(trigger: &str, label: Option<&str>, pinned: bool) -> bool {
     !pinned && label.is_none() && trigger != MANUAL
 }
 
-fn count(conn: &Connection, session: i64, more: i64) -> Sql<()> {
+/// Adds to how many checkpoints a session has.
+pub(crate) fn count(conn: &Connection, session: i64, more: i64) -> Sql<()> {
+    // Where one comes and one goes, as with most, the row stays as it is.
+    if more == 0 {
+        return Ok(());
+    }
     conn.prepare_cached("UPDATE activity SET checkpoints = checkpoints + ?2 WHERE session = ?1")?
         .execute(params![session, more])?;
     Ok(())
@@ -154,7 +159,10 @@ pub(crate) fn create(
         new.insert(conn, branch.session, branch.no)?;
         // Read before it may be pruned itself.
         let made = find(conn, new.id)?;
-        Ok((made, prune(conn, branch.session, retention)?))
+        let pruned = prune(conn, branch.session, retention)?;
+        let gone = i64::try_from(pruned.count).unwrap_or(i64::MAX);
+        count(conn, branch.session, 1 - gone)?;
+        Ok((made, pruned))
     })?;
     rebase::release(store, &pruned.orphans);
     // Where one comes and one goes, the next takes the space.
@@ -178,7 +186,7 @@ struct Pruned {
     orphans: Orphans,
 }
 
-/// Removes the automatic checkpoints beyond `retention`.
+/// Removes the automatic checkpoints beyond `retention`, which the session still counts.
 fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Pruned> {
     let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
     let mut place = 0;
@@ -197,14 +205,13 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Pruned> {
     let surplus = surplus.split_off(surplus.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
     let mut pruned = Pruned { count: surplus.len(), ..Pruned::default() };
     for (no, state, _) in surplus {
-        pruned.orphans.extend(remove(conn, session, no, state)?);
+        pruned.orphans.extend(remove(conn, no, state)?);
     }
     Ok(pruned)
 }
 
-fn remove(conn: &Connection, session: i64, no: i64, state: i64) -> Sql<Option<i64>> {
+fn remove(conn: &Connection, no: i64, state: i64) -> Sql<Option<i64>> {
     conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
-    count(conn, session, -1)?;
     states::drop_unused(conn, state)
 }
 
@@ -378,7 +385,8 @@ pub(crate) fn delete(store: &SqliteStore, id: CheckpointId, at: Timestamp) -> St
     let orphan = store.write("delete a checkpoint", move |conn| {
         let key = key(conn, id)?;
         let before = operations::shape(conn, key.session)?;
-        let orphan = remove(conn, key.session, key.no, key.state)?;
+        let orphan = remove(conn, key.no, key.state)?;
+        count(conn, key.session, -1)?;
         let change = Change::new(key.session, OperationKind::Prune, at);
         operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;
         Ok(orphan)

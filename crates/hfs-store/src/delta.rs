@@ -6,7 +6,7 @@
 //! a checksum: without one, damage gives wrong bytes and no error. Whether a script has met the base it was made for,
 //! only a hash over the result tells: who reads one has to compare it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
@@ -53,7 +53,7 @@ impl DeltaError {
 
 /// Compresses `bytes` alone.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    frame(context(LEVEL)?, bytes)
+    frame(&mut context(LEVEL)?, bytes)
 }
 
 /// Bytes that others are differences to.
@@ -81,13 +81,24 @@ pub(crate) fn difference(base: &Base, bytes: &[u8]) -> Result<Vec<u8>, DeltaErro
         let mut context = context(SHORT_LEVEL)?;
         context.set_parameter(CParameter::WindowLog(window_log(span))).map_err(DeltaError::zstd)?;
         context.ref_prefix(&base.bytes).map_err(DeltaError::zstd)?;
-        return frame(context, bytes);
+        return frame(&mut context, bytes);
     }
     let index = base.index.get_or_init(|| Index::of(&base.bytes));
-    let mut marked = frame(context(LEVEL)?, &splice::script(&base.bytes, index, bytes))?;
+    let script = splice::script(&base.bytes, index, bytes);
+    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut context = spare.map_or_else(|| context(LEVEL), Ok)?;
+    let mut marked = frame(&mut context, &script)?;
     marked.insert(0, SCRIPT);
+    if script.len() <= LONGEST_FOR_SPARE {
+        *SPARE.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    }
     Ok(marked)
 }
+
+/// What the next script is compressed with: for most, to make it takes longer than to use it.
+static SPARE: Mutex<Option<CCtx<'static>>> = Mutex::new(None);
+/// One that has compressed more takes too much memory to be kept.
+const LONGEST_FOR_SPARE: usize = 64 * 1024;
 
 fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
     let mut context = CCtx::create();
@@ -97,7 +108,7 @@ fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
     Ok(context)
 }
 
-fn frame(mut context: CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+fn frame(context: &mut CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let mut frame = Vec::with_capacity(compress_bound(bytes.len()));
     context.compress2(&mut frame, bytes).map_err(DeltaError::zstd)?;
     frame.shrink_to_fit();
@@ -238,7 +249,7 @@ mod tests {
         older.set_parameter(CParameter::WindowLog(window_log(base.len() * 2))).unwrap();
         older.set_parameter(CParameter::EnableLongDistanceMatching(true)).unwrap();
         older.ref_prefix(&base).unwrap();
-        let older = frame(older, &bytes).unwrap();
+        let older = frame(&mut older, &bytes).unwrap();
         assert!(older.len() < 100 && !is_script(&older));
         assert_eq!(restore(&base, &older, bytes.len()), Ok(bytes));
     }

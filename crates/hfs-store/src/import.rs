@@ -281,7 +281,10 @@ impl SessionImport for Import<'_> {
         let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain, &self.store.opened))?;
         let new = NewCheckpoint::new(checkpoint, state);
         self.checkpoints += 1;
-        self.flush(move |conn| new.insert(conn, session, branch.no))
+        self.flush(move |conn| {
+            new.insert(conn, session, branch.no)?;
+            checkpoints::count(conn, session, 1)
+        })
     }
 
     fn finish(
