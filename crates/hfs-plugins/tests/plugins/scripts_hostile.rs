@@ -40,8 +40,17 @@ fn indented(body: &str) -> String {
     body.lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// Lets a plugin do its worst beside another one. Returns what became of the message, and what the user was told.
-async fn tried(language: Language, body: &str) -> Option<(String, String)> {
+/// A plugin did its worst beside another one.
+struct Tried {
+    /// What became of the message.
+    text: String,
+    /// What the user was told.
+    told: String,
+    plugins: Plugins,
+    _home: Home,
+}
+
+async fn done(language: Language, body: &str) -> Option<Tried> {
     let mut home = Home::with(language)?;
     home.limits.hook = HOOK;
     let (file, bad, good) = sources(language, body);
@@ -52,15 +61,16 @@ async fn tried(language: Language, body: &str) -> Option<(String, String)> {
     let before = Instant::now();
     let verdict = said(&plugins, "b").await;
     assert!(before.elapsed() < HOOK + SLACK, "{:?}", before.elapsed());
-    let Verdict::Replace(text) = verdict else { panic!("{verdict:?}") };
+    let Verdict::Replace(text) = verdict else { panic!("the good one did nothing: {verdict:?}") };
     let told = plugins.take_notices().join("\n");
-    // Whatever it did, the next message goes through both.
-    assert_eq!(
-        said(&plugins, "a").await,
-        Verdict::Replace("a!!".into()),
-        "{told} {:?}",
-        plugins.take_notices()
-    );
+    Some(Tried { text, told, plugins, _home: home })
+}
+
+/// Lets a plugin do its worst. Whatever that is, the next message goes through both.
+async fn tried(language: Language, body: &str) -> Option<(String, String)> {
+    let Tried { text, told, plugins, .. } = done(language, body).await?;
+    let next = said(&plugins, "a").await;
+    assert_eq!(next, Verdict::Replace("a!!".into()), "{told} {:?}", plugins.take_notices());
     Some((text, told))
 }
 
@@ -204,27 +214,13 @@ async fn calls_back_that_were_not_granted_are_refused() {
 #[tokio::test]
 async fn one_who_meddles_with_the_interpreter_meddles_with_their_own() {
     let python = "import sys, builtins, hfs, loader\nbuiltins.open = None\nsys.modules.clear()\nloader.plugin = None\nraise ValueError('x')";
-    let Some((text, told)) = tried_once(PYTHON, python).await else { return };
-    assert!(text == "b!" && told.contains("bad"), "{told}");
     let javascript =
         "globalThis.JSON = null; Array.prototype.map = null; Object.freeze = null; throw new Error('x');";
-    let Some((text, told)) = tried_once(JAVASCRIPT, javascript).await else { return };
-    assert!(text == "b!" && told.contains("bad"), "{told}");
-}
-
-/// The same without looking at what becomes of the plugin's own next call.
-async fn tried_once(language: Language, body: &str) -> Option<(String, String)> {
-    let mut home = Home::with(language)?;
-    home.limits.hook = HOOK;
-    let (file, bad, good) = sources(language, body);
-    home.add_source("bad", "", &[(file, &bad)]);
-    home.add_source("good", "", &[(file, good)]);
-    let plugins = home.begin(&["bad", "good"]).await;
-    let Verdict::Replace(text) = said(&plugins, "b").await else { panic!("the good one did nothing") };
-    let told = plugins.take_notices().join("\n");
-    let Verdict::Replace(next) = said(&plugins, "a").await else {
-        panic!("the good one does nothing any more")
-    };
-    assert!(next.ends_with('!'), "{next}");
-    Some((text, told))
+    for (language, body) in [(PYTHON, python), (JAVASCRIPT, javascript)] {
+        let Some(Tried { text, told, plugins, .. }) = done(language, body).await else { return };
+        assert!(text == "b!" && told.contains("bad"), "{told}");
+        // What becomes of its own next call is its own affair.
+        let Verdict::Replace(next) = said(&plugins, "a").await else { panic!("the good one is gone") };
+        assert!(next.ends_with('!'), "{next}");
+    }
 }

@@ -106,29 +106,9 @@ enum PluginCommand {
         compiled: bool,
     },
     /// Try a plugin out while it is written: it is loaded anew whenever a file of it is saved
-    Dev {
-        /// Its folder
-        #[arg(default_value = ".")]
-        folder: PathBuf,
-        /// Among your own sessions, on this one, instead of on one that is made up
-        #[arg(short, long)]
-        session: Option<String>,
-        /// Do not ask whether it may run
-        #[arg(short, long)]
-        yes: bool,
-    },
+    Dev(TryArgs),
     /// Check a plugin: its manifest, and what each of its parts makes of a sample
-    Check {
-        /// Its folder
-        #[arg(default_value = ".")]
-        folder: PathBuf,
-        /// Among your own sessions, on this one, instead of on one that is made up
-        #[arg(short, long)]
-        session: Option<String>,
-        /// Do not ask whether it may run
-        #[arg(short, long)]
-        yes: bool,
-    },
+    Check(TryArgs),
     /// The interpreters of plugins in Python and JavaScript
     Runtime(runtime::RuntimeArgs),
     /// Compile a plugin
@@ -164,6 +144,20 @@ enum PluginCommand {
     },
 }
 
+/// Which plugin to try out, and on what.
+#[derive(Debug, clap::Args)]
+struct TryArgs {
+    /// Its folder
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Among your own sessions, on this one, instead of on one that is made up
+    #[arg(short, long)]
+    session: Option<String>,
+    /// Do not ask whether it may run
+    #[arg(short, long)]
+    yes: bool,
+}
+
 /// Lists, shows, decides about and runs plugins.
 pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
     match &plugin.command {
@@ -190,12 +184,8 @@ pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
             let place = folder.display();
             told(&format!("{name} is in {place}; next: `hfs plugin {next} {place}`"), &folder, context)?;
         }
-        PluginCommand::Dev { folder, session, yes } => {
-            return dev::run(folder, session.as_deref(), *yes, context);
-        }
-        PluginCommand::Check { folder, session, yes } => {
-            return check::run(folder, session.as_deref(), *yes, context);
-        }
+        PluginCommand::Dev(wanted) => return dev::run(wanted, context),
+        PluginCommand::Check(wanted) => return check::run(wanted, context),
         PluginCommand::Runtime(arguments) => runtime::run(arguments, context)?,
         PluginCommand::Build { folder } => {
             let component = build::build(&context.environment.working_directory.join(folder))?;

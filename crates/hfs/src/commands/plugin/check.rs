@@ -1,6 +1,5 @@
 //! `hfs plugin check`: what a plugin is, and what each of its parts makes of a sample.
 
-use std::path::Path;
 use std::time::Instant;
 
 use hfs_core::{
@@ -10,6 +9,7 @@ use hfs_core::{
 use hfs_plugins::{Export, Power};
 use serde::Serialize;
 
+use super::TryArgs;
 use super::tryout::{ANSWER, SAMPLE, Tryout};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -29,9 +29,8 @@ struct Finding {
 ///
 /// # Errors
 /// What keeps it from running at all.
-pub fn run(folder: &Path, session: Option<&str>, yes: bool, context: &Context) -> Result<Outcome, Failure> {
-    let tryout = Tryout::new(folder, session, context)?;
-    tryout.ask(yes, context)?;
+pub fn run(wanted: &TryArgs, context: &Context) -> Result<Outcome, Failure> {
+    let tryout = Tryout::new(wanted, context)?;
     let runtime = super::runtime()?;
     let plugin = runtime.block_on(tryout.start())?;
     let mut findings = Vec::new();

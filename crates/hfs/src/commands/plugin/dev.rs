@@ -10,6 +10,7 @@ use hfs_core::{Hooks as _, Node, Slot, Verdict};
 use hfs_plugins::{PluginStatus, Power};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
+use super::TryArgs;
 use super::tryout::Tryout;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -33,14 +34,13 @@ enum Signal {
 ///
 /// # Errors
 /// What keeps it from being looked at. One that does not run is told, and tried again when it is saved.
-pub fn run(folder: &Path, session: Option<&str>, yes: bool, context: &Context) -> Result<Outcome, Failure> {
-    let tryout = Tryout::new(folder, session, context)?;
-    tryout.ask(yes, context)?;
+pub fn run(wanted: &TryArgs, context: &Context) -> Result<Outcome, Failure> {
+    let tryout = Tryout::new(wanted, context)?;
     let (signals, waiting) = mpsc::channel();
     let _watcher = watch(&tryout.folder, signals.clone())?;
     listen(signals);
     let bench = Bench { runtime: super::runtime()?, tryout, context };
-    bench.run(yes, &waiting)
+    bench.run(wanted.yes, &waiting)
 }
 
 fn watch(folder: &Path, signals: Sender<Signal>) -> Result<notify::RecommendedWatcher, Failure> {

@@ -1,7 +1,7 @@
 //! One plugin, wherever it lies, with a home of its own for what it stores: for those who write it.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::{
@@ -11,7 +11,7 @@ use hfs_core::{
 use hfs_plugins::{HostParts, PluginStatus, Plugins, State};
 use hfs_store::MemoryStore;
 
-use super::view;
+use super::{TryArgs, view};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::wiring::plugins::parts;
@@ -33,13 +33,14 @@ pub struct Tryout {
 }
 
 impl Tryout {
-    /// Looks at a plugin's folder. Nothing of it runs yet. It is tried out on the session that is named, among all the
+    /// Looks at a plugin's folder and has its author say that it may run. It is tried out on the session that is named, among all the
     /// user's own, or else on one that is made up, beside which there are no others.
     ///
     /// # Errors
-    /// As the system has it; `NotFound` for the session.
-    pub fn new(folder: &Path, session: Option<&str>, context: &Context) -> Result<Self, Failure> {
-        let folder = context.environment.working_directory.join(folder);
+    /// As the system has it; `NotFound` for the session; `Denied` when its author does not, or when there is nobody to
+    /// ask and `--yes` was not said; `Invalid` for a plugin that cannot run.
+    pub fn new(wanted: &TryArgs, context: &Context) -> Result<Self, Failure> {
+        let folder = context.environment.working_directory.join(&wanted.folder);
         let folder = folder
             .canonicalize()
             .map_err(|error| Failure::io(format!("read {}", folder.display()), error))?;
@@ -48,7 +49,7 @@ impl Tryout {
         // Its settings are the user's; where there are none, there is nothing to copy.
         let settings = "plugin_settings.yaml";
         let _ = std::fs::copy(context.home.root().join(settings), home.path().join(settings));
-        let (store, session) = match session {
+        let (store, session) = match &wanted.session {
             Some(session) => (Arc::clone(context.store()?), context.session(session)?),
             None => made_up(context.now())?,
         };
@@ -57,7 +58,9 @@ impl Tryout {
             only: Some(folder.clone()),
             ..parts(context, Some(store))
         };
-        Ok(Self { plugins: Plugins::look(parts), folder, session, _home: home })
+        let tryout = Self { plugins: Plugins::look(parts), folder, session, _home: home };
+        tryout.ask(wanted.yes, context)?;
+        Ok(tryout)
     }
 
     /// What went wrong in the plugin so far, as the host has written it into the plugin's log: the failure of a hook or
@@ -92,7 +95,7 @@ impl Tryout {
     /// # Errors
     /// `Denied` when they do not, or when there is nobody to ask and `yes` was not said; `Invalid` for a plugin that
     /// cannot run.
-    pub fn ask(&self, yes: bool, context: &Context) -> Result<(), Failure> {
+    fn ask(&self, yes: bool, context: &Context) -> Result<(), Failure> {
         let plugin = self.plugin()?;
         if plugin.state == State::Invalid {
             return Err(self.refused(&plugin.reason));
