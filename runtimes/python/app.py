@@ -77,6 +77,7 @@ loader.install()
 
 # ---------------------------------------------------------------------------------------------- calling the plugin
 
+_HOOKS = ("on_start", "on_message", "on_event", "on_run_complete", "on_exit")
 _fits = {}
 
 
@@ -118,9 +119,26 @@ def _told(method):
     return guarded
 
 
+_objects = None
+
+
 def _hook(name, *arguments):
     function = getattr(loader.plugin(), name, None)
+    if function is None:
+        methods = (getattr(one, name, None) for one in _classes())
+        function = next((method for method in methods if method is not None), None)
     return None if function is None else _call(function, *arguments)
+
+
+def _classes():
+    """One object of each class of the plugin's main file that has a hook: some have them in classes."""
+    global _objects
+    if _objects is None:
+        module = loader.plugin()
+        own = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
+        wanted = [one for one in own if any(hasattr(one, hook) for hook in _HOOKS)]
+        _objects = [one() for one in wanted if not getattr(one, "_is_protocol", False)]
+    return _objects
 
 
 class Interpreter(exports.Interpreter):

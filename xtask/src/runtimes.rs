@@ -130,9 +130,10 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     if !shell::is_available(Command::new("python3").args(["-m", "venv", "--help"])) {
         return Ok(Err("no python3 with venv".into()));
     }
+    // Made anew: what is in it names the folder that it was made in, which may have been another.
     let mut install = Command::new(tools.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    let installed = shell::succeeds(Command::new("python3").args(["-m", "venv"]).arg(&tools))?
+    let installed = shell::succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&tools))?
         && shell::succeeds(install.arg(source.join("requirements.txt")))?;
     if !installed {
         return Ok(Err("pip could not install componentize-py".into()));

@@ -69,6 +69,34 @@ async fn a_plugin_of_the_python_original_runs_unchanged() {
     assert_eq!(plugins.take_notices(), [""; 0]);
 }
 
+#[tokio::test]
+async fn hooks_may_stand_in_a_class() {
+    let source = r#"
+from typing import Protocol
+
+class HFSHookSpec(Protocol):
+    def on_start(self, session_id: str) -> None:
+        """Called when HFS session starts."""
+        ...
+
+    def on_message(self, message: str, is_user: bool) -> str | None:
+        ...
+
+class MyPlugin:
+    def on_message(self, message: str, is_user: bool) -> str | None:
+        if is_user and "fix" in message.lower():
+            return f"[Enhanced] {message}"
+        return None
+"#;
+    let Some((_home, plugins)) = running(Language::Python, "", &[("__init__.py", source)]).await else {
+        return;
+    };
+    plugins.on_start(SessionId::generate()).await;
+    assert_eq!(said(&plugins, "Fix it").await, Verdict::Replace("[Enhanced] Fix it".into()));
+    assert_eq!(said(&plugins, "hello").await, Verdict::Pass);
+    assert_eq!(plugins.take_notices(), [""; 0]);
+}
+
 const ALL: &str = "capabilities: [commands, hooks, widgets]\npermissions: {storage: 4KiB}\n";
 
 const PYTHON: &str = r#"

@@ -168,8 +168,9 @@ async fn there_is_no_environment_and_there_are_no_processes() {
 
 #[tokio::test]
 async fn a_flood_of_output_is_cut() {
-    let python = "for _ in range(20000): print('x' * 500)";
-    let javascript = "for (let i = 0; i < 20000; i++) console.log('x'.repeat(500));";
+    // 100 MB of it.
+    let python = "for _ in range(20000): print('x' * 5000)";
+    let javascript = "for (let i = 0; i < 20000; i++) console.log('x'.repeat(5000));";
     for (language, body) in [(PYTHON, python), (JAVASCRIPT, javascript)] {
         let Some(mut home) = Home::with(language) else { return };
         home.limits.hook = Duration::from_secs(60);
