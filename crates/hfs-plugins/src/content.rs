@@ -13,6 +13,10 @@ pub(crate) const MOST_FILES: usize = 2_000;
 /// How deep its folders may go.
 pub(crate) const DEEPEST: usize = 16;
 
+/// Folders that compilers and package managers leave in a plugin's: they are no part of it, and nothing in them is
+/// read, hashed or run.
+pub const LEFT_BY_TOOLS: [&str; 5] = [".git", "__pycache__", "build", "node_modules", "target"];
+
 /// A plugin's files as they were at one moment.
 #[derive(Debug)]
 pub(crate) struct Content {
@@ -79,6 +83,9 @@ impl Reading {
                 return Err(format!("it has more than {MOST_FILES} files"));
             }
             let kind = entry.file_type().map_err(|error| told(&path, error))?;
+            if kind.is_dir() && LEFT_BY_TOOLS.iter().any(|left| entry.file_name() == *left) {
+                continue;
+            }
             if kind.is_dir() {
                 self.folder(&entry.path(), &path, depth + 1)?;
             } else if kind.is_file() {
@@ -136,6 +143,17 @@ mod tests {
         ] {
             assert_ne!(base, other);
         }
+    }
+
+    #[test]
+    fn what_tools_leave_behind_is_no_part_of_a_plugin() {
+        let folder = folder(&[("manifest.yaml", "m"), ("target/a.py", "x"), ("lib/node_modules/b.js", "y")]);
+        // More than a plugin may be: a compiler's folder is.
+        let large = File::create(folder.path().join("target/large")).unwrap();
+        large.set_len(MOST_BYTES + 1).unwrap();
+        let content = Content::read(folder.path()).unwrap();
+        assert_eq!(content.files().map(|(path, _)| path).collect::<Vec<_>>(), [Path::new("manifest.yaml")]);
+        assert_eq!(content.hash, hash(&[("manifest.yaml", "m")]));
     }
 
     #[test]

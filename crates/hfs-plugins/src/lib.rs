@@ -32,6 +32,7 @@ mod widget;
 pub use archive::unpack;
 pub use capability::{API_VERSION, Capability, Export};
 pub use componentize::{check, componentize};
+pub use content::LEFT_BY_TOOLS;
 pub use discover::{Place, examine};
 pub use error::PluginError;
 pub use host::{CommandInfo, HostParts, Limits, PluginStatus, Plugins, State};

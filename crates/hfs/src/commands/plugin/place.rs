@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{Entry, Language, MANIFEST, Manifest, Place, Plugins, examine, unpack};
+use hfs_plugins::{Entry, LEFT_BY_TOOLS, Language, MANIFEST, Manifest, Place, Plugins, examine, unpack};
 use tempfile::TempDir;
 
 use super::author::{invalid, manifest_of};
@@ -15,9 +15,6 @@ use crate::home::create_private;
 
 /// What comes along with a plugin where it is there: words for people.
 const PAPERS: [&str; 4] = ["README.md", "LICENSE", "LICENSE-MIT", "LICENSE-APACHE"];
-
-/// What tools leave behind in a folder of source.
-const LEFT: [&str; 4] = ["__pycache__", "build", "node_modules", "target"];
 
 /// Copies a plugin, from its folder or its archive, to the user's own; one of the same name is replaced, and has to
 /// be approved again. Returns what was installed. What could not run is not installed, and then the one of the same
@@ -121,7 +118,8 @@ fn sources(folder: &Path, language: Language) -> io::Result<Vec<PathBuf>> {
             let name = entry.file_name();
             let path = below.join(&name);
             let kind = entry.file_type()?;
-            let left = name.as_encoded_bytes().starts_with(b".") || LEFT.iter().any(|left| name == *left);
+            let left =
+                name.as_encoded_bytes().starts_with(b".") || LEFT_BY_TOOLS.iter().any(|left| name == *left);
             if kind.is_dir() && !left {
                 folders.push(path);
             } else if kind.is_file() && Language::of(&path) == Some(language) {
