@@ -1,5 +1,6 @@
 //! One plugin, wherever it lies, with a home of its own for what it stores: for those who write it.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ impl Tryout {
         let parts = HostParts {
             home: home.path().to_path_buf(),
             only: Some(folder.clone()),
+            // Whether another one of its name is switched off is no matter here.
+            disabled: BTreeSet::new(),
             ..parts(context, Some(store))
         };
         let tryout = Self { plugins: Plugins::look(parts), folder, session, _home: home };
