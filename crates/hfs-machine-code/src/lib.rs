@@ -78,13 +78,12 @@ impl Shelf {
         if let Some(component) = self.find(engine, hash) {
             return Ok(component);
         }
-        let code = engine.precompile_component(component)?;
-        let kept = self.keep(&path, &code);
+        let kept = engine.precompile_component(component).map(|code| self.keep(&path, &code));
         if lock.is_some() {
             // Whoever waits for it finds what it stood for.
             let _ = fs::remove_file(&lock_path);
         }
-        match kept.ok().and_then(|()| self.find(engine, hash)) {
+        match kept?.ok().and_then(|()| self.find(engine, hash)) {
             Some(component) => Ok(component),
             None => Component::new(engine, component),
         }
@@ -233,6 +232,13 @@ mod tests {
         shelf.compile(&engine(), "new", &component()).unwrap();
         assert!(shelf.find(&engine(), "needed").is_some() && shelf.find(&engine(), "new").is_some());
         assert!(shelf.find(&engine(), "old").is_none());
+    }
+
+    #[test]
+    fn what_does_not_compile_leaves_nothing_behind() {
+        let (folder, shelf) = shelf();
+        assert!(shelf.compile(&engine(), "a", b"no component").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

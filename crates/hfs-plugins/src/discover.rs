@@ -143,14 +143,14 @@ fn candidate(folder: &Path, name: &mut String) -> Result<Candidate, String> {
     let mut manifest = Manifest::from_yaml(&content.manifest).map_err(|error| error.to_string())?;
     name.clone_from(&manifest.name);
     let entry = entry_of(&manifest, &content)?;
-    let inspection = match code(&entry, &content)? {
-        Code::Component(binary) => {
-            let inspection =
-                inspect(&binary).map_err(|reason| format!("{}: {reason}", entry.file().display()))?;
+    let inspection = match &entry {
+        Entry::Component(file) => {
+            let binary = content.file(file).unwrap_or_default();
+            let inspection = inspect(binary).map_err(|reason| format!("{}: {reason}", file.display()))?;
             inspection.agrees(&manifest)?;
             inspection
         }
-        Code::Script(script) => script.inspect(&mut manifest)?,
+        Entry::Script(language, file) => Script::new(*language, file, &content)?.inspect(&mut manifest)?,
     };
     Ok(Candidate { manifest, entry, inspection, hash: content.hash })
 }

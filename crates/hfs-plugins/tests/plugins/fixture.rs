@@ -242,6 +242,15 @@ pub fn state(plugins: &Plugins, name: &str) -> (State, String) {
     (status.state, status.reason)
 }
 
+/// What a plugin wrote was too much, is not all there, and says so.
+pub fn assert_log_was_cut(home: &Home, plugins: &Plugins, name: &str) {
+    let folder = home.path().join("logs/plugins");
+    let bytes: u64 = fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 1 << 20, "{bytes}");
+    let log = plugins.log(name, 1_000).unwrap();
+    assert!(log.iter().any(|line| line.contains("left out")), "{:?}", log.last());
+}
+
 /// The manifest of a plugin with hooks and nothing else.
 pub const HOOKS: &str = "capabilities: [hooks]\n";
 

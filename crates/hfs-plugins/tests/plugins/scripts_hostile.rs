@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hfs_core::{Hooks, SessionId, Verdict};
 use hfs_plugins::{Language, Plugins, State};
 
-use crate::fixture::{Home, state};
+use crate::fixture::{Home, assert_log_was_cut, state};
 
 /// How long a hook may take where it is to run out of time.
 const HOOK: Duration = Duration::from_secs(2);
@@ -178,12 +178,7 @@ async fn a_flood_of_output_is_cut() {
         home.add_source("bad", "", &[(file, &bad)]);
         let plugins = home.begin(&["bad"]).await;
         assert_eq!(said(&plugins, "b").await, Verdict::Pass);
-        let folder = home.path().join("logs/plugins");
-        let bytes: u64 =
-            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
-        assert!(bytes < 1 << 20, "{bytes}");
-        let log = plugins.log("bad", 1_000).unwrap();
-        assert!(log.iter().any(|line| line.contains("left out")), "{:?}", log.last());
+        assert_log_was_cut(&home, &plugins, "bad");
     }
 }
 
