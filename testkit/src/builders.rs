@@ -76,7 +76,7 @@ impl Drafts {
             model: Some("some-model-1".into()),
             usage: Some(Usage { prompt_tokens: u64::from(u32::MAX) + 1, completion_tokens: 0 }),
             source: Some(Source { format: "claude-code".into(), id: "msg_01\u{0}x".into() }),
-            extra: extra.as_object().cloned().unwrap_or_default(),
+            extra: extra.as_object().cloned().unwrap_or_default().into(),
             ..self.message(
                 Role::Assistant,
                 vec![

@@ -26,7 +26,7 @@ use hfs_core::{
     Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, Extra, Role as Speaks, RunOutcome,
     RunRequest, RunSink, Store,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::ModelConfig;
 use crate::model::Model;
@@ -222,7 +222,7 @@ impl Triads {
         settlement::negotiate(&mut state, &shared, &standing, (&arbiter, &config.arbiter)).await;
 
         stage.phase("freeze");
-        let settled: Extra =
+        let settled: Map<String, Value> =
             state.ownerships().map(|(name, owner)| (name.to_owned(), json!(owner.owners()))).collect();
 
         stage.phase("execution");
@@ -238,7 +238,7 @@ impl Triads {
             Models::Offline(model) => model.references(),
             Models::Online { .. } => Extra::new(),
         };
-        extra.insert("sections".to_owned(), settled.into());
+        extra.insert("sections".to_owned(), Value::Object(settled));
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }

@@ -17,6 +17,7 @@ mod checkpoint;
 mod document;
 mod error;
 mod event;
+mod extra;
 mod hooks;
 mod id;
 mod import;
@@ -39,12 +40,13 @@ pub use checkpoint::{AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, 
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorKind, Kinded};
 pub use event::{ClaimDecision, Event, EventPayload, RunEnding, SectionDecision, UnknownPayload};
+pub use extra::Extra;
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
     BranchKey, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning, SessionSink,
 };
-pub use message::{Extra, Message, MessageDraft, MessageStatus, Part, PieceKind, Role, Seq, Source, Usage};
+pub use message::{Message, MessageDraft, MessageStatus, Part, PieceKind, Role, Seq, Source, Usage};
 pub use operation::{Operation, OperationKind, SessionShape};
 pub use project::Project;
 pub use run::Run;

@@ -4,15 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{BranchId, ContentHash, MessageId, Timestamp};
+use crate::{BranchId, ContentHash, Extra, MessageId, Timestamp};
 
 /// A message's place along its branch's whole history, counted from 1. 0 stands for "before the first".
 pub type Seq = u64;
-
-/// Fields that came with something foreign and have no meaning here, kept as they were, in their order.
-pub type Extra = Map<String, Value>;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

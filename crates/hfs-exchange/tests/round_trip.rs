@@ -118,7 +118,7 @@ fn message(attachments: Vec<Attachment>) -> impl Strategy<Value = MessageDraft> 
                 }),
                 created_at,
                 source: source.map(|(format, id)| hfs_core::Source { format, id }),
-                extra,
+                extra: extra.into(),
             }
         })
 }
@@ -228,7 +228,7 @@ fn build(
             current_branch,
             origin: origin.map(|(format, id)| Origin { format, id, path: None }),
             trashed_at: None,
-            extra,
+            extra: extra.into(),
         },
         branches,
         runs,

@@ -11,7 +11,7 @@ use crate::fault::{Fault, Sql};
 use crate::rows::{self, check_depth, from_json, to_json};
 
 /// What a body of one text begins with. JSON never begins so.
-const PLAIN: char = '=';
+const PLAIN: &str = "=";
 /// The version of the JSON.
 const VERSION: u8 = 1;
 
@@ -101,7 +101,7 @@ pub(crate) fn write(parts: &[Part]) -> Sql<String> {
     if let [Part::Text { text }] = parts
         && !text.contains('\0')
     {
-        return Ok(format!("{PLAIN}{text}"));
+        return Ok([PLAIN, text].concat());
     }
     let parts = parts.iter().map(part_out).collect::<Sql<Vec<_>>>()?;
     to_json(&BodyOut { v: VERSION, parts })

@@ -29,8 +29,8 @@ use crate::{activity, attachments, messages, purge, seal};
 use behind::Behind;
 
 /// A batch is written when it has so many bytes or so many rows.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-const BATCH_ROWS: usize = 4000;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const BATCH_ROWS: usize = 8000;
 
 const ACTION: &str = "import a session";
 const RELAXED: Manner = Manner { relaxed: true, alone: true };

@@ -1,7 +1,7 @@
 //! Messages: appended, read.
 
 use hfs_core::{
-    Appended, BranchId, Extra, Message, MessageDraft, MessageId, MessageRange, Position, Source, StoreError,
+    Appended, BranchId, Message, MessageDraft, MessageId, MessageRange, Position, Source, StoreError,
     StoreResult, Usage,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -203,10 +203,8 @@ fn decode(conn: &Connection, eyes: &Eyes, branch: BranchId, row: &Row<'_>) -> Sq
     }
     let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     let source: (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
-    let extra = match row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)? {
-        Some(json) => rows::from_json(json)?,
-        None => Extra::new(),
-    };
+    let extra = row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+    let extra = rows::extra_from_json(extra)?;
     let content = MessageDraft {
         id: MessageId::from_uuid(rows::uuid(row.get(1)?)),
         role: rows::role(row.get(2)?)?,

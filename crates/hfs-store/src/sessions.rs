@@ -89,7 +89,7 @@ impl SessionRow {
                 path: self.origin_path,
             }),
             trashed_at: self.trashed_at.map(rows::time).transpose()?,
-            extra: rows::extra_from_json(self.extra)?,
+            extra: rows::extra_from_json(self.extra.as_deref())?,
         };
         Ok(SessionSummary {
             session,

@@ -24,8 +24,8 @@ const IDLE_READERS: usize = 8;
 /// How many pages the log has when it is carried over into the database: SQLite's usual number, so that nobody waits
 /// long for it.
 const LOG: i64 = 1000;
-/// The same in bulk, where each time that the disk is waited for counts more.
-const RELAXED_LOG: i64 = 4096;
+/// The same in bulk, where each time that the disk is waited for counts more. (Imports have it carried over meanwhile.)
+const RELAXED_LOG: i64 = 16384;
 
 /// A store in one SQLite file.
 ///

@@ -26,6 +26,13 @@ mod wiring;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// Threads pass on what others free: pieces of a transcript, events, pictures of the screen. The system's own allocator
+/// makes them wait for each other then.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     app::run(std::env::args_os().collect(), environment::Environment::capture())
 }

@@ -19,7 +19,7 @@ fn full_draft(scene: &Scene<'_>) -> SessionDraft {
             id: "abc".into(),
             path: Some("/tmp/x y.jsonl".into()),
         }),
-        extra: json!({"z": [1, {"y": null}], "a": "ü"}).as_object().cloned().unwrap(),
+        extra: json!({"z": [1, {"y": null}], "a": "ü"}).as_object().cloned().unwrap().into(),
         ..scene.make.session("Grüße \u{1f980}\nsecond line")
     }
 }

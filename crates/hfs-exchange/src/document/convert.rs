@@ -26,7 +26,7 @@ impl From<v2::Message> for MessageDraft {
             }),
             created_at: message.created_at,
             source: message.source.map(|source| hfs_core::Source { format: source.format, id: source.id }),
-            extra: message.extra,
+            extra: message.extra.into(),
         }
     }
 }
@@ -52,7 +52,7 @@ impl From<hfs_core::Message> for v2::Message {
             }),
             source: content.source.map(|source| v2::Source { format: source.format, id: source.id }),
             parts: content.parts.into_iter().map(Into::into).collect(),
-            extra: content.extra,
+            extra: content.extra.into_map(),
         }
     }
 }
@@ -71,7 +71,7 @@ impl v2::Session {
             .map(|project| Project { directory: project.directory, repository: project.repository });
         session.created_at = Some(self.created_at);
         session.updated_at = Some(self.updated_at);
-        session.extra = self.extra;
+        session.extra = self.extra.into();
         session
     }
 }
@@ -93,7 +93,7 @@ impl From<hfs_core::Session> for v2::Session {
                 .origin
                 .filter(|origin| origin.format != "hfs" || origin.id != session.id.to_string())
                 .map(|origin| v2::Origin { format: origin.format, id: origin.id, path: origin.path }),
-            extra: session.extra,
+            extra: session.extra.into_map(),
         }
     }
 }

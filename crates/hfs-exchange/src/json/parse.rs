@@ -1,8 +1,11 @@
 //! Text to value, losing nothing.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::lenient::otherwise;
 use super::repair::repair;
 use super::scan::scan;
 
@@ -49,13 +52,64 @@ pub(crate) fn parse_part<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(&repair(text.get(..found.end)?)).ok()
 }
 
+/// Whether a value holds all that its JSON says, which has to be well-formed.
+pub(crate) fn is_faithful(json: &str) -> bool {
+    match json.as_bytes().first() {
+        Some(b'"') => {
+            // Only an escape can stand for no character.
+            memchr::memchr(b'\\', json.as_bytes()).is_none() || serde_json::from_str::<Faithful>(json).is_ok()
+        }
+        Some(b't' | b'f' | b'n') => true,
+        _ => serde_json::from_str::<Faithful>(json).is_ok(),
+    }
+}
+
+/// Reads a value to see whether another could hold it.
+struct Faithful;
+
+impl<'de> Deserialize<'de> for Faithful {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Faithful;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value without loss")
+            }
+            otherwise!(Faithful; bool str null);
+            fn visit_i64<E>(self, _: i64) -> Result<Faithful, E> {
+                Ok(Faithful)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Faithful, E> {
+                Ok(Faithful)
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Faithful, E> {
+                if is_exact(number) { Ok(Faithful) } else { Err(E::custom("a rounded number")) }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Faithful, A::Error> {
+                while seq.next_element::<Faithful>()?.is_some() {}
+                Ok(Faithful)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Faithful, A::Error> {
+                while map.next_entry::<Faithful, Faithful>()?.is_some() {}
+                Ok(Faithful)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Whether a number cannot have been an integer that was rounded.
+fn is_exact(number: f64) -> bool {
+    number.abs() < EXACT_INTEGER
+}
+
 /// Whether a value that `serde_json` accepted holds no number it may have rounded and is not too deep.
-fn is_safe(value: &Value) -> bool {
+pub(crate) fn is_safe(value: &Value) -> bool {
     let mut pending = vec![(value, 1_usize)];
     while let Some((next, depth)) = pending.pop() {
         match next {
             Value::Number(number) => {
-                if number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= EXACT_INTEGER) {
+                if number.is_f64() && !number.as_f64().is_some_and(is_exact) {
                     return false;
                 }
             }
@@ -111,6 +165,7 @@ pub(crate) mod tests {
     fn what_a_value_cannot_hold_comes_with_its_text() {
         for text in [r#"{"a":"\ud83d"}"#, "[123456789012345678901]", "[1e999]", "[NaN]"] {
             assert_eq!(parse(text).unwrap().raw.as_deref(), Some(text));
+            assert!(!is_faithful(text));
         }
         let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
         assert_eq!(parse(&deep).unwrap().raw, Some(deep));
@@ -128,6 +183,14 @@ pub(crate) mod tests {
         fn every_value_survives(value in any_value()) {
             let parsed = parse(&value.to_string()).unwrap();
             prop_assert_eq!(parsed.value, value);
+        }
+
+        #[test]
+        fn what_is_faithful_is_read_without_its_text(value in any_value(), noise in "[\"0-9eE.\\\\ud8]{0,20}") {
+            prop_assert!(is_faithful(&value.to_string()));
+            if serde_json::from_str::<serde::de::IgnoredAny>(&noise).is_ok() && is_faithful(&noise) {
+                prop_assert_eq!(parse(&noise).unwrap().raw, None);
+            }
         }
 
         #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Pieces<R> {
     next: u64,
     consumed: u64,
     ended: bool,
+    /// The memory of a piece that nobody needs any more.
+    spare: Vec<u8>,
     size: usize,
     max: usize,
 }
@@ -65,7 +67,7 @@ impl<R: Read> Pieces<R> {
     }
 
     const fn with_sizes(input: R, size: usize, max: usize) -> Self {
-        Self { input, rest: Vec::new(), next: 1, consumed: 0, ended: false, size, max }
+        Self { input, rest: Vec::new(), next: 1, consumed: 0, ended: false, spare: Vec::new(), size, max }
     }
 
     /// Whether there is no further piece.
@@ -78,7 +80,9 @@ impl<R: Read> Pieces<R> {
     /// # Errors
     /// As the input has it.
     pub(crate) fn next(&mut self) -> io::Result<Option<Piece>> {
-        let mut bytes = Vec::with_capacity(self.rest.len() + self.size);
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        bytes.reserve(self.rest.len() + self.size);
         bytes.append(&mut self.rest);
         // What is left behind a line that was passed over may hold whole lines, too.
         let mut known = 0;
@@ -97,6 +101,14 @@ impl<R: Read> Pieces<R> {
             }
         }
         Ok((!bytes.is_empty()).then(|| self.piece(bytes, 0)))
+    }
+
+    /// Takes a piece back, for its memory.
+    pub(crate) fn take_back(&mut self, piece: Piece) {
+        // A long line's goes back to the system.
+        if piece.bytes.capacity() <= 4 * self.size {
+            self.spare = piece.bytes;
+        }
     }
 
     fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
@@ -144,6 +156,7 @@ mod tests {
         let mut found = Vec::new();
         while let Some(piece) = pieces.next().unwrap() {
             found.extend(piece.lines().map(|(number, before, line)| (number, before, format!("{line:?}"))));
+            pieces.take_back(piece);
         }
         found
     }

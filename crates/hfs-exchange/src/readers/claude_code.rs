@@ -3,6 +3,7 @@
 mod blocks;
 mod messages;
 mod plan;
+mod record;
 mod saved;
 mod skeleton;
 mod stream;

@@ -26,8 +26,11 @@ struct Desk<R, T> {
 }
 
 impl<R: Read, T> Desk<R, T> {
-    /// A piece, and where its content goes. Waits while enough is on its way.
-    fn next(&mut self) -> Option<(Piece, SyncSender<T>)> {
+    /// A piece for the one that is done, and where its content goes. Waits while enough is on its way.
+    fn next(&mut self, done: Option<Piece>) -> Option<(Piece, SyncSender<T>)> {
+        if let Some(piece) = done {
+            self.pieces.take_back(piece);
+        }
         let coming = self.coming.as_ref()?;
         let piece = match self.pieces.next() {
             Ok(piece) => piece,
@@ -68,11 +71,13 @@ where
     let (coming, promised) = sync_channel(AHEAD);
     let desk = Mutex::new(Desk { pieces, coming: Some(coming) });
     let work = || {
-        let next = || desk.lock().unwrap_or_else(PoisonError::into_inner).next();
-        while let Some((piece, answer)) = next() {
+        let next = |done| desk.lock().unwrap_or_else(PoisonError::into_inner).next(done);
+        let mut done = None;
+        while let Some((piece, answer)) = next(done) {
             if answer.send(decode(&piece)).is_err() {
                 break;
             }
+            done = Some(piece);
         }
     };
     thread::scope(|scope| {

@@ -1,5 +1,7 @@
 //! Writes batches one after another, by a thread of its own.
 
+mod carrier;
+
 use std::panic;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -12,6 +14,7 @@ use crate::commit::Queue;
 use crate::fault::Fault;
 use crate::files::Paths;
 use crate::store::{SqliteStore, Writer};
+use carrier::Carrier;
 
 /// How many batches wait at most, so that the writer has work while the next is gathered, and neither the other way
 /// round when one of both is held up for a moment.
@@ -80,10 +83,12 @@ impl Behind {
         let (tell, written) = channel();
         let (queue, paths) = (Arc::clone(&self.queue), Arc::clone(&self.paths));
         let work = move || {
+            let carrier = Carrier::begin(Arc::clone(&paths));
             for batch in waiting {
                 let done = queue
                     .submit(RELAXED, move |conn| batch.insert(conn))
                     .map_err(|fault| fault.told(ACTION, &paths.database));
+                carrier.wake();
                 // Behind a batch that is missing no other is worth anything.
                 let failed = done.is_err();
                 if tell.send(done).is_err() || failed {

@@ -93,7 +93,7 @@ fn session(conn: &Connection, no: i64, told: &mut Told) -> Sql<()> {
         id.short().as_str(),
         rows::time(created_at).map_or(0, |_| created_at),
         trashed_at,
-        extra.filter(|json| rows::extra_from_json(Some(json.clone())).is_ok()),
+        extra.filter(|json| rows::extra_from_json(Some(json)).is_ok()),
         state,
     ])?;
     current_branch(conn, no, told)?;

@@ -265,7 +265,7 @@ fn contents(conn: &Connection, told: &mut Told) -> Sql<()> {
             rows::status(status).map_or(2, |_| status),
             rows::time(at).map_or(0, |_| at),
             body,
-            extra.filter(|json| rows::extra_from_json(Some(json.clone())).is_ok()),
+            extra.filter(|json| rows::extra_from_json(Some(json)).is_ok()),
         ])?;
         seal::message(conn, no)?;
         let detail = if readable {

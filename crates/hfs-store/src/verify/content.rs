@@ -52,7 +52,7 @@ fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -
     rows::role(row.get(1)?)?;
     rows::status(row.get(2)?)?;
     rows::time(row.get(3)?)?;
-    rows::extra_from_json(row.get(5)?)?;
+    rows::extra_from_json(row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?)?;
     let body = row.get_ref(4)?.as_str().map_err(|error| Fault::Damaged(error.to_string()))?;
     let parts = body::read(body)?;
     if row.get::<_, i64>(2)? == STREAMING

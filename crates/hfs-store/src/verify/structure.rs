@@ -82,7 +82,7 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Sql<()> {
     )?;
     report.each(conn, "sessions", sql, |conn, row, report| {
         let place = session(row)?;
-        rows::extra_from_json(row.get(7)?)?;
+        rows::extra_from_json(row.get_ref(7)?.as_str_or_null().map_err(rusqlite::Error::from)?)?;
         rows::time(row.get(13)?)?;
         let id = hfs_core::SessionId::from_uuid(rows::uuid(row.get(2)?));
         if id.short().as_str() != row.get::<_, String>(3)? {

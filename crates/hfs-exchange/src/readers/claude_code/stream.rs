@@ -3,15 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
-use hfs_core::{Disposition, ImportError, Part, Seq, SessionSink, Timestamp};
-use serde_json::{Value, json};
+use hfs_core::{Disposition, Extra, ImportError, Part, Seq, SessionSink, Timestamp};
 
-use super::messages::{Drafted, extend, of_assistant, of_user, record_id, time_of};
+use super::messages::{Drafted, extend, of_assistant, of_user, push_array, record_id};
 use super::plan::{Action, Plan};
+use super::record::Record;
 use super::saved::Saved;
 use crate::Source;
-use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
-use crate::records::{Entry, Framing, Whole, visit};
+use crate::readers::RECORDS;
+use crate::records::{Entry, Framing, visit};
 use crate::tally::Tally;
 
 /// At most so many bytes of records wait for a message to be complete, or for one they can be kept beside.
@@ -47,7 +47,8 @@ pub(crate) struct Stream<'a> {
     heads: Vec<Seq>,
     /// Where each tool was asked for, when subagents may have been started there.
     calls: HashMap<String, (usize, Seq)>,
-    events: Vec<Value>,
+    /// Records that are no messages, as JSON.
+    events: Vec<String>,
     event_bytes: usize,
     waiting_bytes: usize,
     last_time: Option<Timestamp>,
@@ -84,17 +85,20 @@ impl<'a> Stream<'a> {
         let empty = self.plan.messages == 0;
         if empty {
             // Without a message to stand beside, the records stay with the session.
-            visit::<Whole>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
+            visit::<Record>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
             if self.next == 0 {
                 return Ok(());
             }
-            session.extra.insert(RECORDS.into(), Value::Array(std::mem::take(&mut self.events)));
+            let mut json = format!("{{\"{RECORDS}\":");
+            push_array(&mut json, &std::mem::take(&mut self.events));
+            json.push('}');
+            session.extra = Extra::from_json(json);
         }
         if self.sink.begin(session)? == Disposition::Skip {
             return Ok(());
         }
         if !empty {
-            visit::<Whole>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
+            visit::<Record>(source, framing, &mut |at, entry| self.entry(at.line, at.bytes, entry))?;
         }
         self.flush()?;
         let mut next = 1 + self.plan.forks.len();
@@ -134,7 +138,7 @@ impl<'a> Stream<'a> {
         // Branches within the file leave this one, whose history begins with what it shares.
         agent.heads = vec![seq];
         agent.shift(seq);
-        visit::<Whole>(&source, Framing::Lines, &mut |at, entry| agent.entry(at.line, at.bytes, entry))?;
+        visit::<Record>(&source, Framing::Lines, &mut |at, entry| agent.entry(at.line, at.bytes, entry))?;
         agent.flush()?;
         let tally = std::mem::take(&mut agent.tally);
         self.tally.absorb(tally);
@@ -146,7 +150,7 @@ impl<'a> Stream<'a> {
         self.plan.forks.iter_mut().for_each(|fork| fork.forked_at += by);
     }
 
-    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Whole>) -> Result<(), ImportError> {
+    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Record>) -> Result<(), ImportError> {
         crate::readers::go_on(self.source, self.sink, self.first_pass + bytes / 4 * 3)?;
         let (record, length) = match entry {
             Entry::Bad(why) => {
@@ -161,7 +165,7 @@ impl<'a> Stream<'a> {
             Action::Repetition => {
                 self.tally.dropped(Some(line), format!("repeats record {}", record_id(&record, line)));
             }
-            Action::Event => self.event(line, record, length),
+            Action::Event => self.event(line, &record, length),
             Action::User { branch } => {
                 self.tally.mapped();
                 let at = self.time(&record);
@@ -179,13 +183,13 @@ impl<'a> Stream<'a> {
     }
 
     /// When a record was written; for want of that, when the one before it was.
-    fn time(&mut self, record: &Whole) -> Timestamp {
-        let time = time_of(record).or(self.last_time).or(self.plan.first).unwrap_or(Timestamp::UNIX_EPOCH);
+    fn time(&mut self, record: &Record) -> Timestamp {
+        let time = record.facts.time.or(self.last_time).or(self.plan.first).unwrap_or(Timestamp::UNIX_EPOCH);
         self.last_time = Some(time);
         time
     }
 
-    fn event(&mut self, line: u64, record: Whole, bytes: usize) {
+    fn event(&mut self, line: u64, record: &Record, bytes: usize) {
         if self.waiting_bytes + bytes > MAX_WAITING {
             self.tally.dropped(Some(line), "more records without a message in a row than can be kept");
             return;
@@ -193,20 +197,18 @@ impl<'a> Stream<'a> {
         self.tally.opaque();
         self.waiting_bytes += bytes;
         self.event_bytes += bytes;
-        let fields = record.fields;
-        self.events.push(record.raw.map_or_else(|| Value::Object(fields), |raw| json!({ RAW: raw })));
+        self.events.push(record.whole());
     }
 
-    fn assistant(&mut self, record: Whole, to: (u32, u32, bool), line: u64, bytes: usize) {
+    fn assistant(&mut self, record: Record, to: (u32, u32, bool), line: u64, bytes: usize) {
         let (branch, group, last) = to;
         let time = self.time(&record);
         let place = self.open.get(&group).and_then(|place| place.checked_sub(self.left));
         if let Some(waiting) = place.and_then(|place| self.queue.get_mut(place)) {
             // Events between a message's records stay in their order among its shells.
             let events = std::mem::take(&mut self.events);
-            if let Some(Value::Array(records)) = waiting.drafted.draft.extra.get_mut(RECORDS) {
-                records.extend(events.into_iter().map(|event| json!({ "$event": event })));
-            }
+            let events = events.into_iter().map(|event| format!("{{\"$event\":{event}}}"));
+            waiting.drafted.kept.records.extend(events);
             extend(&mut waiting.drafted, record);
             waiting.open = !last;
             waiting.bytes += bytes + std::mem::take(&mut self.event_bytes);
@@ -224,10 +226,7 @@ impl<'a> Stream<'a> {
     }
 
     fn push(&mut self, mut waiting: Waiting) {
-        let events = std::mem::take(&mut self.events);
-        if !events.is_empty() {
-            waiting.drafted.draft.extra.insert(BEFORE.into(), Value::Array(events));
-        }
+        waiting.drafted.kept.before = std::mem::take(&mut self.events);
         self.waiting_bytes += waiting.bytes;
         waiting.bytes += std::mem::take(&mut self.event_bytes);
         self.queue.push_back(waiting);
@@ -267,20 +266,19 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        for attachment in waiting.drafted.attachments {
+        let (draft, attachments) = waiting.drafted.finish();
+        for attachment in attachments {
             self.sink.attachment(attachment)?;
         }
-        self.sink.message(self.offset + waiting.branch as usize, waiting.drafted.draft)?;
+        self.sink.message(self.offset + waiting.branch as usize, draft)?;
         Ok(())
     }
 
     /// Hands over everything that still waits.
     fn flush(&mut self) -> Result<(), ImportError> {
         let events = std::mem::take(&mut self.events);
-        if let Some(newest) = self.queue.back_mut()
-            && !events.is_empty()
-        {
-            newest.drafted.draft.extra.insert(AFTER.into(), Value::Array(events));
+        if let Some(newest) = self.queue.back_mut() {
+            newest.drafted.kept.after = events;
         }
         while !self.queue.is_empty() {
             self.emit_front()?;
