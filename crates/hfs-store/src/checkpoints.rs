@@ -11,12 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use crate::fault::{Fault, Sql, invalid, not_found};
+use crate::lookup::{self, BranchKey};
 use crate::operations::{self, Change};
+use crate::rows;
 use crate::sessions::taken;
 use crate::states::rebase::{self, Orphans};
-use crate::states::{self, Packed, Plain};
+use crate::states::{self, Kept, Opened, Packed};
 use crate::store::SqliteStore;
-use crate::{lookup, rows};
 
 /// The trigger of checkpoints that a person asked for.
 const MANUAL: &str = "manual";
@@ -100,8 +101,8 @@ impl NewCheckpoint {
     }
 
     /// Makes the row, and its state's where there is none yet. The session has to [`count`] it.
-    pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64) -> Sql<()> {
-        let state = states::keep(conn, &self.state)?;
+    pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64, opened: &Opened) -> Sql<Kept> {
+        let state = states::keep(conn, session, &self.state, opened)?;
         let automatic = is_automatic(&self.trigger, self.label.as_deref(), self.pinned);
         conn.prepare_cached(
             "INSERT INTO checkpoint (id, session, branch, seq, trigger, label, pinned, automatic, created_at,
@@ -117,10 +118,10 @@ impl NewCheckpoint {
             self.pinned,
             automatic,
             self.created_at,
-            state,
+            state.no,
         ])
         .map_err(|error| taken(error, "checkpoint", self.id))?;
-        Ok(())
+        Ok(state)
     }
 }
 
@@ -146,30 +147,41 @@ pub(crate) fn create(
     retention: u32,
 ) -> StoreResult<Checkpoint> {
     let action = "save a checkpoint";
-    let plain = Plain::new(&draft.state).map_err(|fault| fault.told(action, &store.paths.database))?;
-    let state = store.read(action, |conn| {
-        let branch = lookup::branch(conn, draft.branch)?;
-        states::pack(conn, branch.session, plain, &store.opened)
-    })?;
-    let (branch, new) = (draft.branch, NewCheckpoint::new(draft, state));
-    let (made, pruned) = store.write(action, move |conn| {
+    let new = NewCheckpoint::new(draft, pack(store, action, draft.branch, &draft.state)?);
+    let (branch, opened) = (draft.branch, Arc::clone(&store.opened));
+    let (session, state, pruned) = store.write(action, move |conn| {
         let branch = lookup::branch(conn, branch)?;
         let head = lookup::head(conn, branch.no, branch.forked_at)?;
         check_seq(&branch.name, head, new.seq)?;
-        new.insert(conn, branch.session, branch.no)?;
-        // Read before it may be pruned itself.
-        let made = find(conn, new.id)?;
+        let state = new.insert(conn, branch.session, branch.no, &opened)?;
         let pruned = prune(conn, branch.session, retention)?;
         let gone = i64::try_from(pruned.count).unwrap_or(i64::MAX);
         count(conn, branch.session, 1 - gone)?;
-        Ok((made, pruned))
+        Ok((branch.session_id, state, pruned))
     })?;
     rebase::release(store, &pruned.orphans);
     // Where one comes and one goes, the next takes the space.
     if pruned.count > 1 || !pruned.orphans.is_empty() {
         store.give_back()?;
     }
-    Ok(made)
+    Ok(Checkpoint {
+        id: draft.id,
+        session,
+        branch: draft.branch,
+        seq: draft.seq,
+        trigger: draft.trigger.clone(),
+        label: draft.label.clone(),
+        pinned: draft.pinned,
+        created_at: draft.created_at,
+        state_hash: state.hash,
+        cost: StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 },
+    })
+}
+
+/// Makes a state ready to be stored for the session of a branch.
+fn pack(store: &SqliteStore, action: &str, branch: BranchId, state: &CheckpointState) -> StoreResult<Packed> {
+    states::prepare(store, state, |conn| Ok(lookup::branch(conn, branch)?.session))
+        .map_err(|fault| fault.told(action, &store.paths.database))
 }
 
 pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
@@ -287,15 +299,12 @@ pub(crate) fn save_branch_state(
     state: &CheckpointState,
 ) -> StoreResult<()> {
     let action = "save a branch's state";
-    let plain = Plain::new(state).map_err(|fault| fault.told(action, &store.paths.database))?;
-    let packed = store.read(action, |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        states::pack(conn, branch.session, plain, &store.opened)
-    })?;
+    let packed = pack(store, action, branch, state)?;
+    let opened = Arc::clone(&store.opened);
     let orphan = store.write(action, move |conn| {
-        let branch = lookup::branch(conn, branch)?.no;
-        let before = state_of_branch(conn, branch)?;
-        put_branch_state(conn, branch, before, &packed)
+        let branch = lookup::branch(conn, branch)?;
+        let before = state_of_branch(conn, branch.no)?;
+        put_branch_state(conn, &branch, before, &packed, &opened)
     })?;
     rebase::release(store, &orphan.into_iter().collect());
     Ok(())
@@ -310,15 +319,16 @@ fn state_of_branch(conn: &Connection, branch: i64) -> Sql<Option<i64>> {
 /// Puts a state in the place of the one before, and returns what [`states::drop_unused`] does.
 fn put_branch_state(
     conn: &Connection,
-    branch: i64,
+    branch: &BranchKey,
     before: Option<i64>,
     packed: &Packed,
+    opened: &Opened,
 ) -> Sql<Option<i64>> {
-    let state = states::keep(conn, packed)?;
+    let state = states::keep(conn, branch.session, packed, opened)?.no;
     if before == Some(state) {
         return Ok(None);
     }
-    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch, state])?;
+    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch.no, state])?;
     before.map_or(Ok(None), |before| states::drop_unused(conn, before))
 }
 
@@ -332,25 +342,25 @@ pub(crate) fn save_branch_plugins(
     let action = "save what plugins keep for a session";
     loop {
         let changed = store.read(action, |conn| {
-            let branch = lookup::branch(conn, branch)?;
-            let before = state_of_branch(conn, branch.no)?;
+            let before = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
             let state = before.map(|no| states::load(conn, no, &store.opened)).transpose()?;
             let state = state.unwrap_or_default();
             if state.plugins == *plugins {
                 return Ok(None);
             }
             let read = before.map(|no| states::hash_at(conn, no)).transpose()?;
-            let plain = Plain::new(&CheckpointState { plugins: plugins.clone(), ..state })?;
-            Ok(Some((read, states::pack(conn, branch.session, plain, &store.opened)?)))
+            Ok(Some((read, CheckpointState { plugins: plugins.clone(), ..state })))
         })?;
-        let Some((read, packed)) = changed else { return Ok(()) };
+        let Some((read, state)) = changed else { return Ok(()) };
+        let packed = pack(store, action, branch, &state)?;
+        let opened = Arc::clone(&store.opened);
         let saved = store.write(action, move |conn| {
-            let branch = lookup::branch(conn, branch)?.no;
-            let before = state_of_branch(conn, branch)?;
+            let branch = lookup::branch(conn, branch)?;
+            let before = state_of_branch(conn, branch.no)?;
             if before.map(|no| states::hash_at(conn, no)).transpose()? != read {
                 return Ok(None);
             }
-            put_branch_state(conn, branch, before, &packed).map(Some)
+            put_branch_state(conn, &branch, before, &packed, &opened).map(Some)
         })?;
         if let Some(orphan) = saved {
             rebase::release(store, &orphan.into_iter().collect());

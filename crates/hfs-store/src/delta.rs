@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
-use crate::splice::{self, Index, SpliceError};
+use crate::splice::{self, Index, SpliceError, Splicer};
 
 /// The level that zstd calls its default: better ones cost more time than they save space.
 const LEVEL: i32 = 3;
@@ -83,16 +83,38 @@ pub(crate) fn difference(base: &Base, bytes: &[u8]) -> Result<Vec<u8>, DeltaErro
         context.ref_prefix(&base.bytes).map_err(DeltaError::zstd)?;
         return frame(&mut context, bytes);
     }
-    let index = base.index.get_or_init(|| Index::of(&base.bytes));
-    let script = splice::script(&base.bytes, index, bytes);
-    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut context = spare.map_or_else(|| context(LEVEL), Ok)?;
-    let mut marked = frame(&mut context, &script)?;
-    marked.insert(0, SCRIPT);
-    if script.len() <= LONGEST_FOR_SPARE {
-        *SPARE.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    Comparison::new(base).finish(bytes)
+}
+
+/// A difference to a base that is made while the bytes, which are long, are still coming.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    splicer: Splicer<'a>,
+}
+
+impl<'a> Comparison<'a> {
+    pub(crate) fn new(base: &'a Base) -> Self {
+        let index = base.index.get_or_init(|| Index::of(&base.bytes));
+        Self { splicer: Splicer::new(&base.bytes, index) }
     }
-    Ok(marked)
+
+    /// Looks at what has come so far: the bytes of the call before, and more.
+    pub(crate) fn advance(&mut self, so_far: &[u8]) {
+        self.splicer.advance(so_far);
+    }
+
+    /// The difference, when all have come.
+    pub(crate) fn finish(self, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+        let script = self.splicer.finish(bytes);
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut context = spare.map_or_else(|| context(LEVEL), Ok)?;
+        let mut marked = frame(&mut context, &script)?;
+        marked.insert(0, SCRIPT);
+        if script.len() <= LONGEST_FOR_SPARE {
+            *SPARE.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+        }
+        Ok(marked)
+    }
 }
 
 /// What the next script is compressed with: for most, to make it takes longer than to use it.
