@@ -18,6 +18,8 @@ const LEVEL: i32 = 3;
 const SHORT: usize = 64 * 1024;
 /// For those: as small as at higher levels, in half the time.
 const SHORT_LEVEL: i32 = 2;
+/// The logarithm of how many places zstd remembers of those: the table is made for each difference anew.
+const SHORT_HASH_LOG: u32 = 13;
 /// zstd's own limits for the logarithm of its window.
 const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=30;
 /// What a script begins with. Frames of zstd begin with 0x28.
@@ -53,7 +55,7 @@ impl DeltaError {
 
 /// Compresses `bytes` alone.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    frame(&mut context(LEVEL)?, bytes)
+    usual_frame(bytes)
 }
 
 /// Bytes that others are differences to.
@@ -78,8 +80,11 @@ impl Base {
 pub(crate) fn difference(base: &Base, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let span = base.bytes.len().saturating_add(bytes.len());
     if span <= SHORT {
+        let window = window_log(span);
         let mut context = context(SHORT_LEVEL)?;
-        context.set_parameter(CParameter::WindowLog(window_log(span))).map_err(DeltaError::zstd)?;
+        for parameter in [CParameter::WindowLog(window), CParameter::HashLog(window.min(SHORT_HASH_LOG))] {
+            context.set_parameter(parameter).map_err(DeltaError::zstd)?;
+        }
         context.ref_prefix(&base.bytes).map_err(DeltaError::zstd)?;
         return frame(&mut context, bytes);
     }
@@ -106,21 +111,45 @@ impl<'a> Comparison<'a> {
     /// The difference, when all have come.
     pub(crate) fn finish(self, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
         let script = self.splicer.finish(bytes);
-        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut context = spare.map_or_else(|| context(LEVEL), Ok)?;
-        let mut marked = frame(&mut context, &script)?;
+        let mut marked = usual_frame(&script)?;
         marked.insert(0, SCRIPT);
-        if script.len() <= LONGEST_FOR_SPARE {
-            *SPARE.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
-        }
         Ok(marked)
     }
 }
 
-/// What the next script is compressed with: for most, to make it takes longer than to use it.
-static SPARE: Mutex<Option<CCtx<'static>>> = Mutex::new(None);
-/// One that has compressed more takes too much memory to be kept.
-const LONGEST_FOR_SPARE: usize = 64 * 1024;
+/// Kept for the next, for with most to make one takes longer than to use it.
+struct Spare<T>(Mutex<Option<T>>);
+
+impl<T> Spare<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Works with the one that was kept, or a new one. One that failed is not kept.
+    fn with<R>(
+        &self,
+        make: impl FnOnce() -> Result<T, DeltaError>,
+        work: impl FnOnce(&mut T) -> Result<R, DeltaError>,
+    ) -> Result<R, DeltaError> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut one = spare.map_or_else(make, Ok)?;
+        let done = work(&mut one)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(one);
+        Ok(done)
+    }
+}
+
+/// Compresses what is short: after others it would take too much memory to be kept.
+static COMPRESSOR: Spare<CCtx<'static>> = Spare::new();
+static DECOMPRESSOR: Spare<DCtx<'static>> = Spare::new();
+
+/// A frame of bytes at the usual level.
+fn usual_frame(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    if bytes.len() > SHORT {
+        return frame(&mut context(LEVEL)?, bytes);
+    }
+    COMPRESSOR.with(|| context(LEVEL), |context| frame(context, bytes))
+}
 
 fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
     let mut context = CCtx::create();
@@ -165,13 +194,17 @@ fn unframe(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaErr
     if found != size {
         return Err(DeltaError::Size { expected: size, found });
     }
-    let mut context = DCtx::create();
-    if !prefix.is_empty() {
-        context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
-    }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| DeltaError::Memory(size))?;
-    context.decompress(&mut bytes, frame).map_err(DeltaError::zstd)?;
+    let unpack = |context: &mut DCtx<'_>, bytes| context.decompress(bytes, frame).map_err(DeltaError::zstd);
+    if prefix.is_empty() {
+        DECOMPRESSOR.with(|| Ok(DCtx::create()), |context| unpack(context, &mut bytes))?;
+    } else {
+        // None that refers to the prefix can be kept.
+        let mut context = DCtx::create();
+        context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
+        unpack(&mut context, &mut bytes)?;
+    }
     Ok(bytes)
 }
 
