@@ -119,7 +119,14 @@ impl Opened {
 /// The keyframe of the session's newest state, and how many differences to it have been made.
 fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<(Row, i64)>> {
     let newest = [
-        "SELECT state FROM checkpoint WHERE session = ?1 ORDER BY created_at DESC, no DESC LIMIT 1",
+        // Those that retention may prune and the others stand apart in the index.
+        "SELECT state FROM (
+            SELECT * FROM (SELECT created_at, no, state FROM checkpoint WHERE session = ?1 AND automatic = 0
+                ORDER BY created_at DESC, no DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM (SELECT created_at, no, state FROM checkpoint WHERE session = ?1 AND automatic = 1
+                ORDER BY created_at DESC, no DESC LIMIT 1))
+            ORDER BY created_at DESC, no DESC LIMIT 1",
         "SELECT state FROM branch WHERE session = ?1 AND state IS NOT NULL ORDER BY no DESC LIMIT 1",
     ];
     for newest in newest {
