@@ -196,15 +196,15 @@ fn unframe(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaErr
     }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| DeltaError::Memory(size))?;
-    let unpack = |context: &mut DCtx<'_>, bytes| context.decompress(bytes, frame).map_err(DeltaError::zstd);
-    if prefix.is_empty() {
-        DECOMPRESSOR.with(|| Ok(DCtx::create()), |context| unpack(context, &mut bytes))?;
-    } else {
-        // None that refers to the prefix can be kept.
-        let mut context = DCtx::create();
-        context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
-        unpack(&mut context, &mut bytes)?;
-    }
+    DECOMPRESSOR.with(
+        || Ok(DCtx::create()),
+        |context| {
+            // Copied rather than referred to, or the context could not be kept; the next replaces it. What begins like
+            // a dictionary of zstd's own would be taken for one, but no JSON does.
+            context.load_dictionary(prefix).map_err(DeltaError::zstd)?;
+            context.decompress(&mut bytes, frame).map_err(DeltaError::zstd)
+        },
+    )?;
     Ok(bytes)
 }
 
