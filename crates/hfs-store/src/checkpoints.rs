@@ -1,6 +1,7 @@
 //! Checkpoints, and what branches start from.
 
-use std::collections::BTreeMap;
+mod starts;
+
 use std::sync::Arc;
 
 use hfs_core::{
@@ -8,16 +9,16 @@ use hfs_core::{
     SessionId, StateCost, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
 
 use crate::fault::{Fault, Sql, invalid, not_found};
-use crate::lookup::{self, BranchKey};
 use crate::operations::{self, Change};
-use crate::rows;
 use crate::sessions::taken;
 use crate::states::rebase::{self, Orphans};
 use crate::states::{self, Kept, Opened, Packed};
 use crate::store::SqliteStore;
+use crate::{lookup, rows};
+
+pub(crate) use starts::{load_branch_state, save_branch_plugins, save_branch_state};
 
 /// The trigger of checkpoints that a person asked for.
 const MANUAL: &str = "manual";
@@ -290,92 +291,6 @@ pub(crate) fn load_state_json(store: &SqliteStore, id: CheckpointId) -> StoreRes
         let bytes = states::bytes(conn, key(conn, id)?.state, &store.opened)?;
         let json = String::from_utf8(Arc::unwrap_or_clone(bytes));
         json.map_err(|_| Fault::Damaged(format!("the state of checkpoint {id} is not text")))
-    })
-}
-
-pub(crate) fn save_branch_state(
-    store: &SqliteStore,
-    branch: BranchId,
-    state: &CheckpointState,
-) -> StoreResult<()> {
-    let action = "save a branch's state";
-    let packed = pack(store, action, branch, state)?;
-    let opened = Arc::clone(&store.opened);
-    let orphan = store.write(action, move |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        let before = state_of_branch(conn, branch.no)?;
-        put_branch_state(conn, &branch, before, &packed, &opened)
-    })?;
-    rebase::release(store, &orphan.into_iter().collect());
-    Ok(())
-}
-
-/// The number of the state that a branch starts from.
-fn state_of_branch(conn: &Connection, branch: i64) -> Sql<Option<i64>> {
-    let mut find = conn.prepare_cached("SELECT state FROM branch WHERE no = ?1")?;
-    Ok(find.query_row([branch], |row| row.get(0))?)
-}
-
-/// Puts a state in the place of the one before, and returns what [`states::drop_unused`] does.
-fn put_branch_state(
-    conn: &Connection,
-    branch: &BranchKey,
-    before: Option<i64>,
-    packed: &Packed,
-    opened: &Opened,
-) -> Sql<Option<i64>> {
-    let state = states::keep(conn, branch.session, packed, opened)?.no;
-    if before == Some(state) {
-        return Ok(None);
-    }
-    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch.no, state])?;
-    before.map_or(Ok(None), |before| states::drop_unused(conn, before))
-}
-
-/// The state is read and compressed before the writer's turn comes. When somebody has put another in its place by
-/// then, it is done again: nobody's work is lost.
-pub(crate) fn save_branch_plugins(
-    store: &SqliteStore,
-    branch: BranchId,
-    plugins: &BTreeMap<String, Value>,
-) -> StoreResult<()> {
-    let action = "save what plugins keep for a session";
-    loop {
-        let changed = store.read(action, |conn| {
-            let before = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
-            let state = before.map(|no| states::load(conn, no, &store.opened)).transpose()?;
-            let state = state.unwrap_or_default();
-            if state.plugins == *plugins {
-                return Ok(None);
-            }
-            let read = before.map(|no| states::hash_at(conn, no)).transpose()?;
-            Ok(Some((read, CheckpointState { plugins: plugins.clone(), ..state })))
-        })?;
-        let Some((read, state)) = changed else { return Ok(()) };
-        let packed = pack(store, action, branch, &state)?;
-        let opened = Arc::clone(&store.opened);
-        let saved = store.write(action, move |conn| {
-            let branch = lookup::branch(conn, branch)?;
-            let before = state_of_branch(conn, branch.no)?;
-            if before.map(|no| states::hash_at(conn, no)).transpose()? != read {
-                return Ok(None);
-            }
-            put_branch_state(conn, &branch, before, &packed, &opened).map(Some)
-        })?;
-        if let Some(orphan) = saved {
-            rebase::release(store, &orphan.into_iter().collect());
-            return Ok(());
-        }
-    }
-}
-
-pub(crate) fn load_branch_state(
-    store: &SqliteStore,
-    branch: BranchId,
-) -> StoreResult<Option<CheckpointState>> {
-    store.read("read a branch's state", |conn| {
-        let state = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
-        state.map(|state| states::load(conn, state, &store.opened)).transpose()
     })
 }
 
