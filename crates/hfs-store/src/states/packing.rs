@@ -165,3 +165,37 @@ fn find(conn: &Connection, hash: ContentHash) -> Sql<Option<(i64, usize)>> {
         .query_row([hash.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{CheckpointStore as _, SessionStore as _};
+    use testkit::builders::{Drafts, at, growing_state};
+
+    use super::*;
+    use crate::options::SqliteOptions;
+
+    /// Earlier versions counted in the keyframe's row, and gave the differences no numbers.
+    #[test]
+    fn differences_that_were_made_before_they_had_numbers_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("hfs.db"), SqliteOptions::default()).unwrap();
+        let (make, draft) = (Drafts::new(1), Drafts::new(1).session("s"));
+        store.create_session(&draft).unwrap();
+        let mark = |number| {
+            let draft = make.checkpoint(at(draft.main_branch, 0), growing_state(number));
+            store.create_checkpoint(&draft, 1000).unwrap();
+        };
+        (0..6).for_each(mark);
+        let earlier = "UPDATE state SET followers = CASE WHEN base IS NULL THEN 5 ELSE 0 END";
+        store.write("test", move |conn| Ok(conn.execute(earlier, [])?)).unwrap();
+        (6..11).for_each(mark);
+        let rows = store.read("look", |conn| {
+            let mut rows = conn.prepare("SELECT base, followers FROM state ORDER BY no")?;
+            let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<(Option<i64>, i64)>>>()?)
+        });
+        let first = Some(1);
+        let expected = [(first, 6), (first, 7), (first, 8), (first, 9), (None, 0)];
+        assert_eq!(rows.unwrap()[6..], expected);
+    }
+}
