@@ -79,7 +79,7 @@ struct Onlooker<'scope> {
 }
 
 impl<F: FnOnce() -> Sql<Option<Keyframe>>> Pieces<'_, '_, F> {
-    /// Stands apart so that what is done for every few bytes stays short: without, they take half as long again.
+    /// Stands apart so that what is done for every few bytes stays short: without, they take a third longer.
     #[cold]
     #[inline(never)]
     fn hand_over(&mut self) -> Sql<()> {
