@@ -1,6 +1,7 @@
 //! Checkpoints: immutable marks that a conversation can be taken back to.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -39,11 +40,21 @@ impl CheckpointState {
     /// # Errors
     /// Only for what JSON cannot express, which no state holds.
     pub fn canonical_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = Vec::new();
+        self.write_canonical_json(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, for whoever does something with the first of them while the others are still being written.
+    ///
+    /// # Errors
+    /// Those of `to`, and as [`canonical_json`](Self::canonical_json) has it.
+    pub fn write_canonical_json(&self, to: impl io::Write) -> Result<(), serde_json::Error> {
         let mut plugins = self.plugins.clone();
         plugins.values_mut().for_each(Value::sort_all_objects);
         let sorted =
             Self { run_snapshot: Arc::clone(&self.run_snapshot), agents: self.agents.clone(), plugins };
-        serde_json::to_vec(&sorted)
+        serde_json::to_writer(to, &sorted)
     }
 }
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let mut bench = Bench::from_args("states");
     for sequence in [
         Sequence::new("10 KB", Shape::Snapshot, 10_000, 1.4),
-        Sequence::new("200 KB", Shape::Snapshot, 200_000, 0.65),
+        Sequence::new("200 KB", Shape::Snapshot, 200_000, 1.4),
         Sequence::new("2 MB", Shape::Snapshot, 2_000_000, 0.65),
         Sequence::new("2 MB, prose", Shape::Prose, 2_000_000, 0.65),
     ] {

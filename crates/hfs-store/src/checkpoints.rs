@@ -1,6 +1,7 @@
 //! Checkpoints, and what branches start from.
 
-use std::collections::BTreeMap;
+mod starts;
+
 use std::sync::Arc;
 
 use hfs_core::{
@@ -8,15 +9,16 @@ use hfs_core::{
     SessionId, StateCost, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
 
 use crate::fault::{Fault, Sql, invalid, not_found};
 use crate::operations::{self, Change};
 use crate::sessions::taken;
 use crate::states::rebase::{self, Orphans};
-use crate::states::{self, Packed, Plain};
+use crate::states::{self, Kept, Opened, Packed};
 use crate::store::SqliteStore;
 use crate::{lookup, rows};
+
+pub(crate) use starts::{load_branch_state, save_branch_plugins, save_branch_state};
 
 /// The trigger of checkpoints that a person asked for.
 const MANUAL: &str = "manual";
@@ -100,8 +102,8 @@ impl NewCheckpoint {
     }
 
     /// Makes the row, and its state's where there is none yet. The session has to [`count`] it.
-    pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64) -> Sql<()> {
-        let state = states::keep(conn, &self.state)?;
+    pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64, opened: &Opened) -> Sql<Kept> {
+        let state = states::keep(conn, session, &self.state, opened)?;
         let automatic = is_automatic(&self.trigger, self.label.as_deref(), self.pinned);
         conn.prepare_cached(
             "INSERT INTO checkpoint (id, session, branch, seq, trigger, label, pinned, automatic, created_at,
@@ -117,10 +119,10 @@ impl NewCheckpoint {
             self.pinned,
             automatic,
             self.created_at,
-            state,
+            state.no,
         ])
         .map_err(|error| taken(error, "checkpoint", self.id))?;
-        Ok(())
+        Ok(state)
     }
 }
 
@@ -146,30 +148,41 @@ pub(crate) fn create(
     retention: u32,
 ) -> StoreResult<Checkpoint> {
     let action = "save a checkpoint";
-    let plain = Plain::new(&draft.state).map_err(|fault| fault.told(action, &store.paths.database))?;
-    let state = store.read(action, |conn| {
-        let branch = lookup::branch(conn, draft.branch)?;
-        states::pack(conn, branch.session, plain, &store.opened)
-    })?;
-    let (branch, new) = (draft.branch, NewCheckpoint::new(draft, state));
-    let (made, pruned) = store.write(action, move |conn| {
+    let new = NewCheckpoint::new(draft, pack(store, action, draft.branch, &draft.state)?);
+    let (branch, opened) = (draft.branch, Arc::clone(&store.opened));
+    let (session, state, pruned) = store.write(action, move |conn| {
         let branch = lookup::branch(conn, branch)?;
         let head = lookup::head(conn, branch.no, branch.forked_at)?;
         check_seq(&branch.name, head, new.seq)?;
-        new.insert(conn, branch.session, branch.no)?;
-        // Read before it may be pruned itself.
-        let made = find(conn, new.id)?;
+        let state = new.insert(conn, branch.session, branch.no, &opened)?;
         let pruned = prune(conn, branch.session, retention)?;
         let gone = i64::try_from(pruned.count).unwrap_or(i64::MAX);
         count(conn, branch.session, 1 - gone)?;
-        Ok((made, pruned))
+        Ok((branch.session_id, state, pruned))
     })?;
     rebase::release(store, &pruned.orphans);
     // Where one comes and one goes, the next takes the space.
     if pruned.count > 1 || !pruned.orphans.is_empty() {
         store.give_back()?;
     }
-    Ok(made)
+    Ok(Checkpoint {
+        id: draft.id,
+        session,
+        branch: draft.branch,
+        seq: draft.seq,
+        trigger: draft.trigger.clone(),
+        label: draft.label.clone(),
+        pinned: draft.pinned,
+        created_at: draft.created_at,
+        state_hash: state.hash,
+        cost: StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 },
+    })
+}
+
+/// Makes a state ready to be stored for the session of a branch.
+fn pack(store: &SqliteStore, action: &str, branch: BranchId, state: &CheckpointState) -> StoreResult<Packed> {
+    states::prepare(store, state, |conn| Ok(lookup::branch(conn, branch)?.session))
+        .map_err(|fault| fault.told(action, &store.paths.database))
 }
 
 pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Sql<()> {
@@ -278,94 +291,6 @@ pub(crate) fn load_state_json(store: &SqliteStore, id: CheckpointId) -> StoreRes
         let bytes = states::bytes(conn, key(conn, id)?.state, &store.opened)?;
         let json = String::from_utf8(Arc::unwrap_or_clone(bytes));
         json.map_err(|_| Fault::Damaged(format!("the state of checkpoint {id} is not text")))
-    })
-}
-
-pub(crate) fn save_branch_state(
-    store: &SqliteStore,
-    branch: BranchId,
-    state: &CheckpointState,
-) -> StoreResult<()> {
-    let action = "save a branch's state";
-    let plain = Plain::new(state).map_err(|fault| fault.told(action, &store.paths.database))?;
-    let packed = store.read(action, |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        states::pack(conn, branch.session, plain, &store.opened)
-    })?;
-    let orphan = store.write(action, move |conn| {
-        let branch = lookup::branch(conn, branch)?.no;
-        let before = state_of_branch(conn, branch)?;
-        put_branch_state(conn, branch, before, &packed)
-    })?;
-    rebase::release(store, &orphan.into_iter().collect());
-    Ok(())
-}
-
-/// The number of the state that a branch starts from.
-fn state_of_branch(conn: &Connection, branch: i64) -> Sql<Option<i64>> {
-    let mut find = conn.prepare_cached("SELECT state FROM branch WHERE no = ?1")?;
-    Ok(find.query_row([branch], |row| row.get(0))?)
-}
-
-/// Puts a state in the place of the one before, and returns what [`states::drop_unused`] does.
-fn put_branch_state(
-    conn: &Connection,
-    branch: i64,
-    before: Option<i64>,
-    packed: &Packed,
-) -> Sql<Option<i64>> {
-    let state = states::keep(conn, packed)?;
-    if before == Some(state) {
-        return Ok(None);
-    }
-    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch, state])?;
-    before.map_or(Ok(None), |before| states::drop_unused(conn, before))
-}
-
-/// The state is read and compressed before the writer's turn comes. When somebody has put another in its place by
-/// then, it is done again: nobody's work is lost.
-pub(crate) fn save_branch_plugins(
-    store: &SqliteStore,
-    branch: BranchId,
-    plugins: &BTreeMap<String, Value>,
-) -> StoreResult<()> {
-    let action = "save what plugins keep for a session";
-    loop {
-        let changed = store.read(action, |conn| {
-            let branch = lookup::branch(conn, branch)?;
-            let before = state_of_branch(conn, branch.no)?;
-            let state = before.map(|no| states::load(conn, no, &store.opened)).transpose()?;
-            let state = state.unwrap_or_default();
-            if state.plugins == *plugins {
-                return Ok(None);
-            }
-            let read = before.map(|no| states::hash_at(conn, no)).transpose()?;
-            let plain = Plain::new(&CheckpointState { plugins: plugins.clone(), ..state })?;
-            Ok(Some((read, states::pack(conn, branch.session, plain, &store.opened)?)))
-        })?;
-        let Some((read, packed)) = changed else { return Ok(()) };
-        let saved = store.write(action, move |conn| {
-            let branch = lookup::branch(conn, branch)?.no;
-            let before = state_of_branch(conn, branch)?;
-            if before.map(|no| states::hash_at(conn, no)).transpose()? != read {
-                return Ok(None);
-            }
-            put_branch_state(conn, branch, before, &packed).map(Some)
-        })?;
-        if let Some(orphan) = saved {
-            rebase::release(store, &orphan.into_iter().collect());
-            return Ok(());
-        }
-    }
-}
-
-pub(crate) fn load_branch_state(
-    store: &SqliteStore,
-    branch: BranchId,
-) -> StoreResult<Option<CheckpointState>> {
-    store.read("read a branch's state", |conn| {
-        let state = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
-        state.map(|state| states::load(conn, state, &store.opened)).transpose()
     })
 }
 

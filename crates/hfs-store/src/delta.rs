@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
-use crate::splice::{self, Index, SpliceError};
+use crate::splice::{self, Index, SpliceError, Splicer};
 
 /// The level that zstd calls its default: better ones cost more time than they save space.
 const LEVEL: i32 = 3;
@@ -18,6 +18,8 @@ const LEVEL: i32 = 3;
 const SHORT: usize = 64 * 1024;
 /// For those: as small as at higher levels, in half the time.
 const SHORT_LEVEL: i32 = 2;
+/// The logarithm of how many places zstd remembers of those: the table is made for each difference anew.
+const SHORT_HASH_LOG: u32 = 13;
 /// zstd's own limits for the logarithm of its window.
 const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=30;
 /// What a script begins with. Frames of zstd begin with 0x28.
@@ -53,7 +55,7 @@ impl DeltaError {
 
 /// Compresses `bytes` alone.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    frame(&mut context(LEVEL)?, bytes)
+    usual_frame(bytes)
 }
 
 /// Bytes that others are differences to.
@@ -78,27 +80,76 @@ impl Base {
 pub(crate) fn difference(base: &Base, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let span = base.bytes.len().saturating_add(bytes.len());
     if span <= SHORT {
+        let window = window_log(span);
         let mut context = context(SHORT_LEVEL)?;
-        context.set_parameter(CParameter::WindowLog(window_log(span))).map_err(DeltaError::zstd)?;
+        for parameter in [CParameter::WindowLog(window), CParameter::HashLog(window.min(SHORT_HASH_LOG))] {
+            context.set_parameter(parameter).map_err(DeltaError::zstd)?;
+        }
         context.ref_prefix(&base.bytes).map_err(DeltaError::zstd)?;
         return frame(&mut context, bytes);
     }
-    let index = base.index.get_or_init(|| Index::of(&base.bytes));
-    let script = splice::script(&base.bytes, index, bytes);
-    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut context = spare.map_or_else(|| context(LEVEL), Ok)?;
-    let mut marked = frame(&mut context, &script)?;
-    marked.insert(0, SCRIPT);
-    if script.len() <= LONGEST_FOR_SPARE {
-        *SPARE.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
-    }
-    Ok(marked)
+    Comparison::new(base).finish(bytes)
 }
 
-/// What the next script is compressed with: for most, to make it takes longer than to use it.
-static SPARE: Mutex<Option<CCtx<'static>>> = Mutex::new(None);
-/// One that has compressed more takes too much memory to be kept.
-const LONGEST_FOR_SPARE: usize = 64 * 1024;
+/// A difference to a base that is made while the bytes, which are long, are still coming.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    splicer: Splicer<'a>,
+}
+
+impl<'a> Comparison<'a> {
+    pub(crate) fn new(base: &'a Base) -> Self {
+        let index = base.index.get_or_init(|| Index::of(&base.bytes));
+        Self { splicer: Splicer::new(&base.bytes, index) }
+    }
+
+    /// Looks at what has come so far: the bytes of the call before, and more.
+    pub(crate) fn advance(&mut self, so_far: &[u8]) {
+        self.splicer.advance(so_far);
+    }
+
+    /// The difference, when all have come.
+    pub(crate) fn finish(self, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+        let script = self.splicer.finish(bytes);
+        let mut marked = usual_frame(&script)?;
+        marked.insert(0, SCRIPT);
+        Ok(marked)
+    }
+}
+
+/// Kept for the next, for with most to make one takes longer than to use it.
+struct Spare<T>(Mutex<Option<T>>);
+
+impl<T> Spare<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Works with the one that was kept, or a new one. One that failed is not kept.
+    fn with<R>(
+        &self,
+        make: impl FnOnce() -> Result<T, DeltaError>,
+        work: impl FnOnce(&mut T) -> Result<R, DeltaError>,
+    ) -> Result<R, DeltaError> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut one = spare.map_or_else(make, Ok)?;
+        let done = work(&mut one)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(one);
+        Ok(done)
+    }
+}
+
+/// Compresses what is short: after others it would take too much memory to be kept.
+static COMPRESSOR: Spare<CCtx<'static>> = Spare::new();
+static DECOMPRESSOR: Spare<DCtx<'static>> = Spare::new();
+
+/// A frame of bytes at the usual level.
+fn usual_frame(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    if bytes.len() > SHORT {
+        return frame(&mut context(LEVEL)?, bytes);
+    }
+    COMPRESSOR.with(|| context(LEVEL), |context| frame(context, bytes))
+}
 
 fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
     let mut context = CCtx::create();
@@ -143,13 +194,17 @@ fn unframe(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, DeltaErr
     if found != size {
         return Err(DeltaError::Size { expected: size, found });
     }
-    let mut context = DCtx::create();
-    if !prefix.is_empty() {
-        context.ref_prefix(prefix).map_err(DeltaError::zstd)?;
-    }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| DeltaError::Memory(size))?;
-    context.decompress(&mut bytes, frame).map_err(DeltaError::zstd)?;
+    DECOMPRESSOR.with(
+        || Ok(DCtx::create()),
+        |context| {
+            // Copied rather than referred to, or the context could not be kept; the next replaces it. What begins like
+            // a dictionary of zstd's own would be taken for one, but no JSON does.
+            context.load_dictionary(prefix).map_err(DeltaError::zstd)?;
+            context.decompress(&mut bytes, frame).map_err(DeltaError::zstd)
+        },
+    )?;
     Ok(bytes)
 }
 

@@ -8,6 +8,7 @@ mod behind;
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
@@ -23,7 +24,7 @@ use crate::operations::{self, Change};
 use crate::rows::{MessageRow, message_no};
 use crate::runs::RunRow;
 use crate::sessions::{self, NewBranch, taken};
-use crate::states::{self, Plain};
+use crate::states;
 use crate::store::SqliteStore;
 use crate::{activity, attachments, messages, purge, seal};
 use behind::Behind;
@@ -274,15 +275,15 @@ impl SessionImport for Import<'_> {
         let branch = branch.map_err(|fault| self.told(fault))?;
         checkpoints::check_seq(&branch.name, branch.head, checkpoint.seq)
             .map_err(|fault| self.told(fault))?;
-        let plain = Plain::new(&checkpoint.state).map_err(|fault| self.told(fault))?;
+        // Each state may be a difference to the one before, so that has to be there.
         self.behind.settle()?;
         let session = self.session;
-        // Each state may be a difference to the one before, so that has to be there.
-        let state = self.store.read(ACTION, |conn| states::pack(conn, session, plain, &self.store.opened))?;
-        let new = NewCheckpoint::new(checkpoint, state);
+        let state = states::prepare(self.store, &checkpoint.state, |_| Ok(session));
+        let new = NewCheckpoint::new(checkpoint, state.map_err(|fault| self.told(fault))?);
         self.checkpoints += 1;
+        let opened = Arc::clone(&self.store.opened);
         self.flush(move |conn| {
-            new.insert(conn, session, branch.no)?;
+            new.insert(conn, session, branch.no, &opened)?;
             checkpoints::count(conn, session, 1)
         })
     }

@@ -27,6 +27,7 @@ pub(crate) struct BranchKey {
     pub(crate) no: i64,
     pub(crate) id: BranchId,
     pub(crate) session: i64,
+    pub(crate) session_id: SessionId,
     pub(crate) name: String,
     pub(crate) parent: Option<i64>,
     pub(crate) forked_at: u64,
@@ -34,7 +35,7 @@ pub(crate) struct BranchKey {
 }
 
 const BRANCH_KEY: &str = "SELECT branch.no, branch.id, branch.session, branch.name, branch.parent,
-    branch.forked_at, branch.retired FROM branch";
+    branch.forked_at, branch.retired, session.id FROM branch JOIN session ON session.no = branch.session";
 
 fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
     Ok(BranchKey {
@@ -45,14 +46,13 @@ fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
         parent: row.get(4)?,
         forked_at: row.get(5)?,
         retired: row.get(6)?,
+        session_id: SessionId::from_uuid(crate::rows::uuid(row.get(7)?)),
     })
 }
 
 /// A branch of a session that callers can see.
 pub(crate) fn branch(conn: &Connection, id: BranchId) -> Sql<BranchKey> {
-    let sql = format!(
-        "{BRANCH_KEY} JOIN session ON session.no = branch.session WHERE branch.id = ?1 AND session.state <> 2"
-    );
+    let sql = format!("{BRANCH_KEY} WHERE branch.id = ?1 AND session.state <> 2");
     conn.prepare_cached(&sql)?
         .query_row([id.as_uuid().as_bytes()], branch_key)
         .optional()?

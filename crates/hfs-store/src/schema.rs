@@ -11,6 +11,7 @@ use crate::maintenance;
 pub(crate) const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
     include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
 ];
 
 /// Makes the table of the text index.

@@ -9,17 +9,15 @@
 //! far behind the end of the copy before), then everything to insert. What is left after the last copy is inserted
 //! at the end. Numbers are LEB128, and the distances zigzag.
 
+mod finder;
 mod index;
 
+use finder::Finder;
 pub use index::Index;
-use index::{WINDOW, window};
+use index::WINDOW;
 
-/// Shorter matches than that cost more than they save, once what is inserted has been compressed.
-const SHORTEST: usize = 32;
 /// The most bytes that a number takes.
 const LONGEST_NUMBER: usize = 9;
-/// How far a match is followed back into what others cover already.
-const FARTHEST_BACK: usize = 4096;
 
 /// Why a script could not be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,35 +41,51 @@ pub enum SpliceError {
     Memory(usize),
 }
 
-/// Bytes that both sides have.
-#[derive(Debug, Clone, Copy)]
-struct Copied {
-    from: usize,
-    to: usize,
-    len: usize,
-}
-
 /// The script that makes `bytes` of `base`, of which `index` has to be.
 #[must_use]
 pub fn script(base: &[u8], index: &Index, bytes: &[u8]) -> Vec<u8> {
-    let copies = copies(base, index, bytes);
-    let mut list = Vec::with_capacity(copies.len() * 6);
-    let mut inserted = Vec::new();
-    let (mut done, mut behind) = (0, 0);
-    for copied in &copies {
-        inserted.extend_from_slice(bytes.get(done..copied.to).unwrap_or_default());
-        put(&mut list, (copied.to - done) as u64);
-        put(&mut list, copied.len as u64);
-        put(&mut list, zigzag(copied.from, behind));
-        done = copied.to + copied.len;
-        behind = copied.from + copied.len;
+    Splicer::new(base, index).finish(bytes)
+}
+
+/// A script for bytes that are still coming. It is the same in whatever pieces they come.
+#[derive(Debug)]
+pub struct Splicer<'a> {
+    finder: Finder<'a>,
+}
+
+impl<'a> Splicer<'a> {
+    /// A script that makes bytes of `base`, of which `index` has to be.
+    #[must_use]
+    pub const fn new(base: &'a [u8], index: &'a Index) -> Self {
+        Self { finder: Finder::new(base, index) }
     }
-    let mut script = Vec::with_capacity(list.len() + inserted.len() + bytes.len() - done + 10);
-    put(&mut script, list.len() as u64);
-    script.append(&mut list);
-    script.append(&mut inserted);
-    script.extend_from_slice(bytes.get(done..).unwrap_or_default());
-    script
+
+    /// Looks at what has come so far: the bytes of the call before, and more.
+    pub fn advance(&mut self, so_far: &[u8]) {
+        self.finder.advance(so_far);
+    }
+
+    /// The script for all of the bytes.
+    #[must_use]
+    pub fn finish(self, bytes: &[u8]) -> Vec<u8> {
+        let copies = self.finder.finish(bytes);
+        let mut list = Vec::with_capacity(copies.len() * 6);
+        let mut inserted = Vec::new();
+        let (mut done, mut behind) = (0, 0);
+        for copied in &copies {
+            inserted.extend_from_slice(bytes.get(done..copied.to).unwrap_or_default());
+            put(&mut list, (copied.to - done) as u64);
+            put(&mut list, copied.len as u64);
+            put(&mut list, zigzag(copied.from, behind));
+            (done, behind) = copied.ends();
+        }
+        let mut script = Vec::with_capacity(list.len() + inserted.len() + bytes.len() - done + 10);
+        put(&mut script, list.len() as u64);
+        script.append(&mut list);
+        script.append(&mut inserted);
+        script.extend_from_slice(bytes.get(done..).unwrap_or_default());
+        script
+    }
 }
 
 /// How long a script that makes so many bytes can be.
@@ -139,79 +153,6 @@ impl Copies<'_> {
         self.behind = end;
         Ok(Some((insert, base.get(from..end).ok_or(SpliceError::OutOfBase)?)))
     }
-}
-
-/// What the two have in common, in the order of `bytes`, without overlaps there.
-fn copies(base: &[u8], index: &Index, bytes: &[u8]) -> Vec<Copied> {
-    let mut copies: Vec<Copied> = Vec::new();
-    // Where the copy before ended, on both sides: what follows a change of equal length stands there.
-    let (mut done, mut behind) = (0, 0);
-    let mut at = 0;
-    while let Some(window) = window(bytes, at) {
-        let beside = behind + (at - done);
-        let from = match index::window(base, beside) {
-            Some(found) if found == window => Some(beside),
-            _ => index.find(base, window),
-        };
-        let copied = from.map(|from| grown(base, bytes, Copied { from, to: at, len: WINDOW }));
-        let Some(copied) = copied.filter(|copied| copied.len >= SHORTEST) else {
-            at += step(at - done);
-            continue;
-        };
-        (done, behind) = (copied.to + copied.len, copied.from + copied.len);
-        at = done;
-        push(&mut copies, copied);
-    }
-    copies
-}
-
-/// How far to go on where nothing has been found for so long. The numbers are odd, so that the windows come to lie on
-/// the beginnings of stretches in whatever is long enough.
-const fn step(missed: usize) -> usize {
-    match missed / 64 {
-        0 => 1,
-        1 => 3,
-        2 => 5,
-        _ => 7,
-    }
-}
-
-/// A match, followed in both directions.
-fn grown(base: &[u8], bytes: &[u8], seed: Copied) -> Copied {
-    let ahead = common_prefix(
-        base.get(seed.from + seed.len..).unwrap_or_default(),
-        bytes.get(seed.to + seed.len..).unwrap_or_default(),
-    );
-    let (base, bytes) = (base.get(..seed.from), bytes.get(..seed.to));
-    let back = base.unwrap_or_default().iter().rev().zip(bytes.unwrap_or_default().iter().rev());
-    let back = back.take(FARTHEST_BACK).take_while(|(one, other)| one == other).count();
-    Copied { from: seed.from - back, to: seed.to - back, len: back + seed.len + ahead }
-}
-
-/// Adds a copy that may reach back into those before it. It is the longer for that, and so the better one.
-fn push(copies: &mut Vec<Copied>, mut copied: Copied) {
-    while copies.last().is_some_and(|last| last.to >= copied.to) {
-        copies.pop();
-    }
-    if let Some(last) = copies.last_mut() {
-        let overlap = (last.to + last.len).saturating_sub(copied.to);
-        if last.len - overlap >= SHORTEST {
-            last.len -= overlap;
-        } else {
-            copied =
-                Copied { from: copied.from + overlap, to: copied.to + overlap, len: copied.len - overlap };
-        }
-    }
-    copies.push(copied);
-}
-
-/// How many bytes two begin with alike.
-fn common_prefix(one: &[u8], other: &[u8]) -> usize {
-    let (ones, _) = one.as_chunks::<64>();
-    let (others, _) = other.as_chunks::<64>();
-    let whole = ones.iter().zip(others).take_while(|(one, other)| one == other).count() * 64;
-    let rest = one.iter().skip(whole).zip(other.iter().skip(whole));
-    whole + rest.take_while(|(one, other)| one == other).count()
 }
 
 fn put(to: &mut Vec<u8>, mut number: u64) {
@@ -282,6 +223,20 @@ mod tests {
         fn bytes_come_back_exactly((base, bytes) in prop_oneof![any_two(), pieces()]) {
             let script = made(&base, &bytes);
             prop_assert_eq!(follow(&base, &script, bytes.len()).unwrap(), bytes);
+        }
+
+        #[test]
+        fn a_script_is_the_same_in_whatever_pieces_the_bytes_come(
+            (base, bytes) in prop_oneof![any_two(), pieces()], pieces in vec(0..100_usize, 1..100),
+        ) {
+            let index = Index::of(&base);
+            let mut splicer = Splicer::new(&base, &index);
+            let mut come = 0;
+            for piece in pieces.iter().cycle().take(200) {
+                come = bytes.len().min(come + piece);
+                splicer.advance(&bytes[..come]);
+            }
+            prop_assert_eq!(splicer.finish(&bytes), made(&base, &bytes));
         }
 
         #[test]

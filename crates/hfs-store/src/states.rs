@@ -4,6 +4,8 @@
 //! difference can go by itself, and a state is at most two decompressions away. When a keyframe's own state is not
 //! needed any more, the differences to it become differences to another: see [`rebase`].
 
+mod arrival;
+mod packing;
 pub(crate) mod rebase;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,107 +17,15 @@ use crate::delta::{self, Base, DeltaError};
 use crate::fault::{Fault, Sql};
 use crate::lookup::{self, BranchKey};
 
-/// How many differences a keyframe gets before the next one.
-const FOLLOWERS: i64 = 9;
-/// States of at most so many bytes are always stored alone: a keyframe that they kept alive would cost more.
-const SMALL: usize = 1024;
-/// A difference that takes more than this share of its keyframe makes its state the next keyframe.
-const WORTHWHILE: usize = 4;
-
-/// A state's canonical bytes and their hash.
-#[derive(Debug)]
-pub(crate) struct Plain {
-    pub(crate) hash: ContentHash,
-    pub(crate) bytes: Arc<Vec<u8>>,
-}
-
-impl Plain {
-    pub(crate) fn new(state: &CheckpointState) -> Sql<Self> {
-        let bytes = state
-            .canonical_json()
-            .map_err(|error| Fault::Bug(format!("a checkpoint's state cannot be written: {error}")))?;
-        Ok(Self { hash: hash_of(&bytes), bytes: Arc::new(bytes) })
-    }
-}
-
-/// A state ready to be stored. Made before the writer's turn comes, for it takes its time.
-#[derive(Debug)]
-pub(crate) struct Packed {
-    plain: Plain,
-    /// The keyframe that `frame` is a difference to.
-    base: Option<(i64, ContentHash)>,
-    /// Empty when the state was found stored already.
-    frame: Vec<u8>,
-}
+pub(crate) use packing::{Kept, Packed, keep, prepare};
 
 pub(crate) fn hash_of(bytes: &[u8]) -> ContentHash {
     ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 
-/// Compresses a state in the light of what its session has stored.
-pub(crate) fn pack(conn: &Connection, session: i64, plain: Plain, opened: &Opened) -> Sql<Packed> {
-    if find(conn, plain.hash)?.is_some() {
-        return Ok(Packed { plain, base: None, frame: Vec::new() });
-    }
-    if plain.bytes.len() > SMALL
-        && let Some(keyframe) = current_keyframe(conn, session)?
-    {
-        let base = opened.keyframe(conn, &keyframe)?;
-        let frame = delta::difference(&base, &plain.bytes).map_err(bug)?;
-        if is_worthwhile(&frame, keyframe.stored) {
-            return Ok(Packed { plain, base: Some((keyframe.no, keyframe.hash)), frame });
-        }
-    }
-    let frame = delta::compress(&plain.bytes).map_err(bug)?;
-    // The states that follow will be differences to it.
-    opened.put(plain.hash, Arc::clone(&plain.bytes));
-    Ok(Packed { plain, base: None, frame })
-}
-
-/// Whether a difference is small enough beside its keyframe.
-const fn is_worthwhile(frame: &[u8], keyframe: usize) -> bool {
-    frame.len().saturating_mul(WORTHWHILE) <= keyframe
-}
-
 fn bug(error: impl Into<DeltaError>) -> Fault {
     let error = error.into();
     Fault::Bug(format!("a state cannot be compressed: {error}"))
-}
-
-/// The number of the row that holds the state: one that was there, or a new one.
-pub(crate) fn keep(conn: &Connection, packed: &Packed) -> Sql<i64> {
-    let plain = &packed.plain;
-    if let Some(no) = find(conn, plain.hash)? {
-        return Ok(no);
-    }
-    let base = match packed.base {
-        Some((no, hash)) => find_keyframe(conn, hash)?.filter(|found| *found == no),
-        None => None,
-    };
-    // What the difference was made to may be gone by now, and so may the equal state that made none necessary.
-    let usable = base.is_some() == packed.base.is_some() && !packed.frame.is_empty();
-    let fresh;
-    let frame = if usable {
-        &packed.frame
-    } else {
-        fresh = delta::compress(&plain.bytes).map_err(bug)?;
-        &fresh
-    };
-    let base = base.filter(|_| usable);
-    conn.prepare_cached("INSERT INTO state (hash, size, base, followers, data) VALUES (?1, ?2, ?3, 0, ?4)")?
-        .execute(params![plain.hash.as_bytes(), plain.bytes.len(), base, frame])?;
-    let no = conn.last_insert_rowid();
-    if let Some(base) = base {
-        conn.prepare_cached("UPDATE state SET followers = followers + 1 WHERE no = ?1")?.execute([base])?;
-    }
-    Ok(no)
-}
-
-fn find(conn: &Connection, hash: ContentHash) -> Sql<Option<i64>> {
-    Ok(conn
-        .prepare_cached("SELECT no FROM state WHERE hash = ?1")?
-        .query_row([hash.as_bytes()], |row| row.get(0))
-        .optional()?)
 }
 
 /// The hash of a state by its number, which another state may have had before.
@@ -209,13 +119,23 @@ impl Opened {
 /// The keyframe of the session's newest state, and how many differences to it have been made.
 fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<(Row, i64)>> {
     let newest = [
-        "SELECT state FROM checkpoint WHERE session = ?1 ORDER BY created_at DESC, no DESC LIMIT 1",
+        // Those that retention may prune and the others stand apart in the index.
+        "SELECT state FROM (
+            SELECT * FROM (SELECT created_at, no, state FROM checkpoint WHERE session = ?1 AND automatic = 0
+                ORDER BY created_at DESC, no DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM (SELECT created_at, no, state FROM checkpoint WHERE session = ?1 AND automatic = 1
+                ORDER BY created_at DESC, no DESC LIMIT 1))
+            ORDER BY created_at DESC, no DESC LIMIT 1",
         "SELECT state FROM branch WHERE session = ?1 AND state IS NOT NULL ORDER BY no DESC LIMIT 1",
     ];
     for newest in newest {
+        // Before each difference had its number, the keyframe counted them.
         let sql = format!(
             "SELECT keyframe.no, keyframe.hash, keyframe.size, keyframe.base, length(keyframe.data),
-                keyframe.followers FROM state JOIN state AS keyframe ON keyframe.no = coalesce(state.base, state.no)
+                max(keyframe.followers, ifnull(
+                    (SELECT max(followers) FROM state AS follower WHERE follower.base = keyframe.no), 0))
+                FROM state JOIN state AS keyframe ON keyframe.no = ifnull(state.base, state.no)
                 WHERE state.no = ({newest})"
         );
         let found = conn
@@ -227,12 +147,6 @@ fn newest_keyframe(conn: &Connection, session: i64) -> Sql<Option<(Row, i64)>> {
         }
     }
     Ok(None)
-}
-
-/// The keyframe of the session's newest state, while it may have more differences.
-fn current_keyframe(conn: &Connection, session: i64) -> Sql<Option<Row>> {
-    let newest = newest_keyframe(conn, session)?;
-    Ok(newest.filter(|(_, followers)| *followers < FOLLOWERS).map(|(keyframe, _)| keyframe))
 }
 
 /// The canonical bytes of a state, checked against its hash (and its keyframe's against that one's).
@@ -267,10 +181,17 @@ pub(crate) fn load(conn: &Connection, no: i64, opened: &Opened) -> Sql<Checkpoin
 pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Sql<Option<i64>> {
     let mut next = Some(no);
     while let Some(no) = next {
-        if rebase::is_needed(conn, no)? {
+        let (is_needed, has_followers) = conn
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM checkpoint WHERE state = ?1)
+                    OR EXISTS (SELECT 1 FROM branch WHERE state = ?1),
+                    EXISTS (SELECT 1 FROM state WHERE base = ?1)",
+            )?
+            .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if is_needed {
             break;
         }
-        if conn.prepare_cached("SELECT 1 FROM state WHERE base = ?1")?.exists([no])? {
+        if has_followers {
             return Ok(Some(no));
         }
         let base: Option<Option<i64>> = conn

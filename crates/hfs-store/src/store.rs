@@ -37,7 +37,7 @@ pub struct SqliteStore {
     /// Under which others see that this store is open.
     name: Arc<str>,
     pub(crate) backlog: Mutex<Backlog>,
-    pub(crate) opened: Opened,
+    pub(crate) opened: Arc<Opened>,
     readers: Mutex<Vec<Link>>,
     pub(crate) queue: Arc<Queue<Writer>>,
 }
@@ -79,7 +79,7 @@ impl SqliteStore {
             options,
             name,
             backlog: Backlog::new(),
-            opened: Opened::default(),
+            opened: Arc::default(),
             readers: Mutex::default(),
             queue: Arc::new(Queue::new(writer)),
         };
@@ -94,7 +94,8 @@ impl SqliteStore {
         self.try_read(body).map_err(|fault| fault.told(action, &self.paths.database))
     }
 
-    fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
+    /// The same, for a part of what is tried.
+    pub(crate) fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
         let link = self.take_reader()?;
         link.conn.prepare_cached("BEGIN")?.execute([])?;
         let found = body(&link.conn);

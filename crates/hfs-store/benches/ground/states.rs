@@ -29,6 +29,9 @@ pub struct States {
     dice: Dice,
     sections: Vec<Section>,
     memories: Vec<Vec<MemoryEntry>>,
+    /// How many entries an agent remembers at most: states that grew with each would be others by the time that a
+    /// measurement is repeated.
+    longest: usize,
     /// When each agent last did something.
     worked: Vec<usize>,
     step: usize,
@@ -39,8 +42,14 @@ impl States {
         let mut dice = Dice::new(seed);
         let prose = if shape == Shape::Prose { bytes } else { bytes / 5 };
         let memories = vec![Vec::new(); AGENTS];
-        let mut states =
-            Self { dice: dice.clone(), sections: Vec::new(), memories, worked: vec![1; AGENTS], step: 1 };
+        let mut states = Self {
+            dice: dice.clone(),
+            sections: Vec::new(),
+            memories,
+            longest: 0,
+            worked: vec![1; AGENTS],
+            step: 1,
+        };
         let mut size = serde_json::to_string(&states.state()).unwrap().len();
         let mut said = 0;
         for agent in (0..AGENTS).cycle() {
@@ -51,6 +60,7 @@ impl States {
             said += entry.text.len() + 40;
             states.memories[agent].push(entry);
         }
+        states.longest = states.memories.iter().map(Vec::len).max().unwrap_or(0) + 3;
         size += said;
         while shape == Shape::Snapshot && size < bytes {
             let section = section(&mut dice, states.sections.len());
@@ -78,7 +88,7 @@ impl States {
             self.worked[agent] = self.step;
             // Memories grow at their end; one that grew too long forgets its beginning.
             self.memories[agent].push(entry(dice, shape));
-            if self.memories[agent].len() > entries / AGENTS + 3 {
+            if self.memories[agent].len() > self.longest {
                 self.memories[agent].remove(0);
             }
         }

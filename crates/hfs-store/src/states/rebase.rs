@@ -10,7 +10,8 @@ use std::sync::Arc;
 use hfs_core::{ContentHash, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Opened, Row, bug, drop_unused, find_keyframe, is_worthwhile, newest_keyframe};
+use super::packing::is_worthwhile;
+use super::{Opened, Row, bug, drop_unused, find_keyframe, newest_keyframe};
 use crate::delta::{self, Base};
 use crate::fault::{Fault, Sql};
 use crate::store::SqliteStore;
@@ -60,7 +61,7 @@ fn release_one(store: &SqliteStore, orphan: i64) -> StoreResult<()> {
 }
 
 /// Whether a checkpoint or a branch refers to the state itself.
-pub(super) fn is_needed(conn: &Connection, no: i64) -> Sql<bool> {
+fn is_needed(conn: &Connection, no: i64) -> Sql<bool> {
     Ok(conn
         .prepare_cached(
             "SELECT 1 FROM checkpoint WHERE state = ?1 UNION ALL SELECT 1 FROM branch WHERE state = ?1",
@@ -144,8 +145,11 @@ impl Plan {
         let (whole, differences): (Vec<_>, Vec<_>) =
             self.moved.iter().partition(|moved| moved.base.is_none());
         for moved in whole.into_iter().chain(differences) {
+            // Those that have moved are not counted: their keyframe has room for as many new ones as any.
             let changed = conn
-                .prepare_cached("UPDATE state SET base = ?3, data = ?4 WHERE no = ?1 AND hash = ?2")?
+                .prepare_cached(
+                    "UPDATE state SET base = ?3, followers = 0, data = ?4 WHERE no = ?1 AND hash = ?2",
+                )?
                 .execute(params![moved.no, moved.hash.as_bytes(), moved.base, moved.frame])?;
             if changed != 1 {
                 return Err(Fault::Bug(format!("state number {} is another by now", moved.no)));

@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod large;
 mod ledger;
 mod picture;
 mod step;
