@@ -3,6 +3,8 @@
 //! Most of a record is only kept, so it stays text: a hole is left in it for what becomes of the content. Only a record
 //! that says something twice, or that no value can hold faithfully, is read whole first.
 
+mod shell;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -15,6 +17,7 @@ use crate::json::lenient::{Count, Key, fields};
 use crate::json::parse::{is_faithful, is_safe};
 use crate::readers::RAW;
 use crate::records::{Decode, Whole};
+use shell::Shell;
 
 const MESSAGE: &str = "message";
 const CONTENT: &str = "content";
@@ -38,7 +41,7 @@ pub(crate) struct Record {
 }
 
 /// What is known of a record beside its content.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     pub uuid: Option<String>,
     pub time: Option<Timestamp>,
@@ -50,20 +53,10 @@ pub(crate) struct Facts {
     set: [bool; FLAGS.len()],
 }
 
-/// A record's JSON, up to where its content stood, and from there on.
-#[derive(Debug, Default)]
-struct Shell {
-    before: String,
-    after: Option<String>,
-}
-
 impl Record {
     /// The record as JSON, with this for its content.
     pub(crate) fn with_content(&self, content: &Value) -> String {
-        match &self.shell.after {
-            Some(after) => [self.shell.before.as_str(), &content.to_string(), after].concat(),
-            None => self.shell.before.clone(),
-        }
+        self.shell.filled(content)
     }
 
     /// The record as it was.
@@ -89,7 +82,7 @@ impl Record {
         }
         record.shell.close();
         if let Some(raw) = raw {
-            record.shell = Shell { before: json!({ RAW: raw }).to_string(), after: None };
+            record.shell = Shell::without_hole(&json!({ RAW: raw }));
         }
         record
     }
@@ -149,50 +142,11 @@ impl Facts {
 }
 
 fn text(json: &str) -> Option<String> {
-    // Most have nothing to be unescaped.
     json.starts_with('"').then(|| serde_json::from_str(json).ok()).flatten()
 }
 
 fn time(json: &str) -> Option<Timestamp> {
     serde_json::from_str(json).ok().as_ref().and_then(crate::time::read)
-}
-
-impl Shell {
-    fn text(&mut self) -> &mut String {
-        self.after.as_mut().unwrap_or(&mut self.before)
-    }
-
-    fn open(&mut self) {
-        self.text().push('{');
-    }
-
-    fn close(&mut self) {
-        self.text().push('}');
-    }
-
-    /// What begins here is left out.
-    fn hole(&mut self) {
-        self.after = Some(String::new());
-    }
-
-    fn key(&mut self, key: &str) {
-        let text = self.text();
-        // Right behind the hole stands the end of a value, too.
-        if !text.ends_with('{') {
-            text.push(',');
-        }
-        if key.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
-            text.push_str(&Value::from(key).to_string());
-        } else {
-            text.extend(["\"", key, "\""]);
-        }
-        text.push(':');
-    }
-
-    fn field(&mut self, key: &str, json: &str) {
-        self.key(key);
-        self.text().push_str(json);
-    }
 }
 
 /// Reads a record straight away, and fails where that would not be faithful.
@@ -323,5 +277,99 @@ impl<'de> Deserialize<'de> for Tokens {
             }
         }
         deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::json::parse::tests::any_value;
+
+    fn value(json: &str) -> Value {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn whole(json: &str) -> Record {
+        Record::of(Whole::decode(json).unwrap())
+    }
+
+    /// Objects with fields that mean something and others.
+    fn any_object(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
+        let name = prop_oneof![3 => select(names).prop_map(str::to_owned), 1 => ".*"];
+        let text = "[a-z\\\\\"{}]{0,6}|2026-01-02T03:04:05Z|<synthetic>";
+        let usage = any::<(u32, u32)>()
+            .prop_map(|(sent, got)| json!({"input_tokens": sent, "output_tokens": got, "other": {"a": -1}}));
+        let value = prop_oneof![any_value(), text.prop_map(Value::from), Just(Value::Bool(true)), usage];
+        vec((name, value), 0..8).prop_map(|fields| Value::Object(fields.into_iter().collect()))
+    }
+
+    fn any_record() -> impl Strategy<Value = Value> {
+        let message = any_object(&["role", "content", "model", "usage", "id"]);
+        let names =
+            &["uuid", "agentId", "timestamp", "isMeta", "isSidechain", "isAbortedMidStream", "message"];
+        (any_object(names), prop::option::weighted(0.8, message)).prop_map(|(mut record, message)| {
+            if let Some(message) = message {
+                record["message"] = message;
+            }
+            record
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was(record in any_record()) {
+            let read = Record::decode(&record.to_string()).unwrap();
+            prop_assert_eq!(value(&read.whole()), record.clone());
+            prop_assert_eq!(read.content.as_ref(), record.get(MESSAGE).and_then(|message| message.get(CONTENT)));
+        }
+
+        #[test]
+        fn what_is_read_straight_away_is_what_is_read_whole(record in any_record()) {
+            let json = record.to_string();
+            if let Ok(straight) = serde_json::from_str::<Record>(&json) {
+                let whole = whole(&json);
+                prop_assert_eq!(&straight.facts, &whole.facts);
+                prop_assert_eq!(&straight.content, &whole.content);
+                let another = json!([{"$part": [0, 1]}]);
+                prop_assert_eq!(straight.with_content(&another), whole.with_content(&another));
+            }
+        }
+
+        #[test]
+        fn no_text_hurts(text in any::<String>()) {
+            let _ = Record::decode(&text);
+        }
+    }
+
+    #[test]
+    fn most_records_are_read_straight_away() {
+        let json = r#"{"uuid":"a","timestamp":"2026-01-02T03:04:05Z","isMeta":true, "n": [1.5, -3],
+            "message":{"role":"user","content":[{"type":"text","text":"\u00e9"}],"usage":null},"z":null}"#;
+        let record: Record = serde_json::from_str(json).unwrap();
+        assert_eq!(value(&record.whole()), value(json));
+        assert_eq!(record.facts, whole(json).facts);
+        assert_eq!(record.facts.flags().collect::<Vec<_>>(), ["meta"]);
+    }
+
+    #[test]
+    fn what_is_not_faithful_is_read_whole() {
+        for json in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"message":{"content":1,"content":2}}"#,
+            r#"{"a":123456789012345678901}"#,
+            r#"{"a":{"b":["\ud800"]}}"#,
+            r#"{"message":{"content":[1e300]}}"#,
+            r#"{"message":"no object"}"#,
+        ] {
+            assert!(serde_json::from_str::<Record>(json).is_err(), "{json}");
+            assert!(Record::decode(json).is_some(), "{json}");
+        }
+        let raw = Record::decode(r#"{"message":{"content":"\ud800"}}"#).unwrap();
+        assert_eq!(value(&raw.whole()), json!({RAW: r#"{"message":{"content":"\ud800"}}"#}));
+        assert_eq!(raw.content, Some(json!("\u{fffd}")));
     }
 }
