@@ -130,6 +130,25 @@ pub struct CheckpointDraft {
     pub state: CheckpointState,
 }
 
+impl CheckpointDraft {
+    /// The checkpoint that is made of it, once its state is stored.
+    #[must_use]
+    pub fn stored(&self, session: SessionId, state_hash: ContentHash, cost: StateCost) -> Checkpoint {
+        Checkpoint {
+            id: self.id,
+            session,
+            branch: self.branch,
+            seq: self.seq,
+            trigger: self.trigger.clone(),
+            label: self.label.clone(),
+            pinned: self.pinned,
+            created_at: self.created_at,
+            state_hash,
+            cost,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

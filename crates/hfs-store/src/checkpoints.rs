@@ -165,18 +165,8 @@ pub(crate) fn create(
     if pruned.count > 1 || !pruned.orphans.is_empty() {
         store.give_back()?;
     }
-    Ok(Checkpoint {
-        id: draft.id,
-        session,
-        branch: draft.branch,
-        seq: draft.seq,
-        trigger: draft.trigger.clone(),
-        label: draft.label.clone(),
-        pinned: draft.pinned,
-        created_at: draft.created_at,
-        state_hash: state.hash,
-        cost: StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 },
-    })
+    let cost = StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 };
+    Ok(draft.stored(session, state.hash, cost))
 }
 
 /// Makes a state ready to be stored for the session of a branch.

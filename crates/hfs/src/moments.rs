@@ -5,8 +5,14 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
 
+/// What stands for the time of what came without one.
+const UNKNOWN: &str = "time unknown";
+
 /// How long ago `then` was.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    if then == Timestamp::UNIX_EPOCH {
+        return UNKNOWN.into();
+    }
     if then > now {
         return if then.millis_since(now) < 60_000 { "just now".into() } else { exact(then) };
     }
@@ -25,6 +31,9 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// The local time, to the second.
 pub fn exact(time: Timestamp) -> String {
+    if time == Timestamp::UNIX_EPOCH {
+        return UNKNOWN.into();
+    }
     time.to_jiff().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
@@ -73,6 +82,7 @@ mod tests {
             ("2026-01-10T12:00:00Z", "3 weeks ago"),
             ("2025-02-01T12:00:00Z", "11 months ago"),
             ("2020-02-01T12:00:00Z", "6 years ago"),
+            ("1970-01-01T00:00:00Z", "time unknown"),
         ] {
             assert_eq!(ago(time(then), now), expected, "{then}");
         }

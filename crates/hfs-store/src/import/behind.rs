@@ -70,7 +70,7 @@ impl Behind {
         Ok(())
     }
 
-    /// Lets go of what is not written yet.
+    /// Lets go of what is not written yet, and of the thread with its hold on the database.
     pub(super) fn abandon(&mut self) {
         let Some(Thread { batches, handle, .. }) = self.thread.take() else { return };
         drop(batches);
@@ -111,5 +111,40 @@ impl Behind {
             let fault = Fault::Bug("a batch before this one was not written".into());
             Err(fault.told(ACTION, &self.paths.database))
         })
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        // Otherwise it would keep the database open beyond the store, and leave the log beside it.
+        self.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{SessionStore as _, Timestamp};
+    use testkit::builders::Drafts;
+
+    use super::super::BATCH_BYTES;
+    use super::*;
+    use crate::options::SqliteOptions;
+
+    #[test]
+    fn an_import_of_many_batches_leaves_no_log_beside_a_closed_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hfs.db");
+        let (store, make) = (SqliteStore::open(&path, SqliteOptions::default()).unwrap(), Drafts::new(1));
+        let draft = make.session("large");
+        let mut import = store.import_session(&draft).unwrap();
+        let text = "words ".repeat(BATCH_BYTES / 12);
+        for _ in 0..6 {
+            import.message(0, &make.user(&text)).unwrap();
+        }
+        import.finish("large", 0, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(store.get_session(draft.id).unwrap().messages, 6);
+        drop(store);
+        let left = ["hfs.db-wal", "hfs.db-shm"].map(|name| directory.path().join(name).exists());
+        assert_eq!(left, [false, false]);
     }
 }

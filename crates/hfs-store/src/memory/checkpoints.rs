@@ -113,18 +113,8 @@ impl Data {
         draft: &CheckpointDraft,
     ) -> StoreResult<Checkpoint> {
         let (state_hash, state_bytes) = self.keep_state(&draft.state)?;
-        let checkpoint = Checkpoint {
-            id: draft.id,
-            session,
-            branch: draft.branch,
-            seq: draft.seq,
-            trigger: draft.trigger.clone(),
-            label: draft.label.clone(),
-            pinned: draft.pinned,
-            created_at: draft.created_at,
-            state_hash,
-            cost: StateCost { state_bytes, stored_bytes: state_bytes },
-        };
+        let cost = StateCost { state_bytes, stored_bytes: state_bytes };
+        let checkpoint = draft.stored(session, state_hash, cost);
         self.checkpoints.push(checkpoint.clone());
         Ok(checkpoint)
     }

@@ -191,7 +191,9 @@ fn header(message: &Message, paper: Paper<'_>) -> Line<'static> {
         Role::System => ("○ ", "System".to_owned(), theme.dim),
         _ => ("● ", message.agent.as_deref().map_or_else(|| "Assistant".to_owned(), one_line), theme.title()),
     };
-    header_line(mark, &name, style, message.model.as_deref(), Some(message.created_at), paper)
+    // Some tools do not say when.
+    let at = Some(message.created_at).filter(|at| *at != Timestamp::UNIX_EPOCH);
+    header_line(mark, &name, style, message.model.as_deref(), at, paper)
 }
 
 /// Who speaks, with what, when.

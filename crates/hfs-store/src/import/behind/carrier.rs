@@ -4,6 +4,7 @@
 //! not carried over here stays in the log, where it is as safe, until it is long enough after all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -11,34 +12,53 @@ use crate::connection::Link;
 use crate::fault::Sql;
 use crate::files::Paths;
 
+/// The log begins anew only when all of it has been carried over and nothing comes meanwhile. With so many pages it is
+/// time to wait for that, where the disk is slower than whoever writes.
+const LONGEST: i64 = 16384;
+
+/// Dropped when what was in the log has been carried over, for whoever waits for that.
+type Done = Option<SyncSender<()>>;
+
 /// A thread that carries over when it is woken.
 pub(super) struct Carrier {
     /// Nothing once it is to end, or where it could not begin.
-    wake: Option<SyncSender<()>>,
+    wake: Option<SyncSender<Done>>,
+    /// How many pages the log has, unless it begins anew.
+    log: Arc<AtomicI64>,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Carrier {
     pub(super) fn begin(paths: Arc<Paths>) -> Self {
         let (wake, woken) = sync_channel(1);
+        let log = Arc::new(AtomicI64::new(0));
+        let length = Arc::clone(&log);
         let work = move || {
-            if let Err(fault) = carry(&paths, &woken) {
+            if let Err(fault) = carry(&paths, &woken, &length) {
                 tracing::warn!(?fault, "the log is not carried over beside an import");
             }
         };
         match thread::Builder::new().name("carry".into()).spawn(work) {
-            Ok(handle) => Self { wake: Some(wake), handle: Some(handle) },
+            Ok(handle) => Self { wake: Some(wake), log, handle: Some(handle) },
             Err(error) => {
                 tracing::warn!(%error, "there is no thread to carry the log over");
-                Self { wake: None, handle: None }
+                Self { wake: None, log, handle: None }
             }
         }
     }
 
-    /// Something was written.
+    /// Something was written. Waits while the log is too long.
     pub(super) fn wake(&self) {
-        // It may be at work still, or have ended.
-        let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        let Some(wake) = &self.wake else { return };
+        // It may be at work still, or have ended: then there is nothing to do or to wait for.
+        if self.log.load(Ordering::Relaxed) <= LONGEST {
+            let _ = wake.try_send(None);
+            return;
+        }
+        let (done, waiting) = sync_channel(1);
+        if wake.send(Some(done)).is_ok() {
+            let _ = waiting.recv();
+        }
     }
 }
 
@@ -50,11 +70,16 @@ impl Drop for Carrier {
     }
 }
 
-fn carry(paths: &Paths, woken: &Receiver<()>) -> Sql<()> {
+fn carry(paths: &Paths, woken: &Receiver<Done>, log: &AtomicI64) -> Sql<()> {
     let link = Link::open_writer(paths, None)?;
-    for () in woken {
+    for done in woken {
         // Without waiting for anybody. Where somebody else does it meanwhile, there is nothing to do.
-        link.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        let pages: (i64, i64) = link
+            .conn
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        let (length, carried) = pages;
+        log.store(if length == carried { 0 } else { length }, Ordering::Relaxed);
+        drop(done);
     }
     Ok(())
 }
