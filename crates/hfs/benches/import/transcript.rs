@@ -56,6 +56,8 @@ pub fn write(path: &Path, bytes: usize) -> f64 {
         }
     }
     out.flush().unwrap();
+    // Or the system would still be writing it while somebody measures what comes next.
+    out.get_ref().sync_all().unwrap();
     length as f64
 }
 
