@@ -156,9 +156,10 @@ mod tests {
     use hfs_core::{BranchId, MessageDraft};
 
     fn shown(parts: Vec<Part>, everything: bool) -> String {
-        let content = MessageDraft::new(Role::Assistant, parts, Timestamp::UNIX_EPOCH);
+        let now = Timestamp::from_millis(1_769_956_200_000).unwrap();
+        let content = MessageDraft::new(Role::Assistant, parts, now);
         let row = Message { branch: BranchId::generate(), seq: 3, content };
-        let detail = Detail { everything, now: Timestamp::UNIX_EPOCH };
+        let detail = Detail { everything, now };
         message(&row, detail, &Palette::default())
     }
 
