@@ -13,6 +13,12 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z, for what came without a time.
     pub const UNIX_EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
 
+    /// Whether it is more than what stands for a time that nobody told: some tools do not say when.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self != Self::UNIX_EPOCH
+    }
+
     /// The time `micros` microseconds after 1970 began, or `None` beyond the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {

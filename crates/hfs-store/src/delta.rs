@@ -55,7 +55,10 @@ impl DeltaError {
 
 /// Compresses `bytes` alone.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    usual_frame(bytes)
+    if bytes.len() > SHORT {
+        return frame(&mut context(LEVEL)?, bytes);
+    }
+    COMPRESSOR.with(|| context(LEVEL), |context| frame(context, bytes))
 }
 
 /// Bytes that others are differences to.
@@ -111,7 +114,7 @@ impl<'a> Comparison<'a> {
     /// The difference, when all have come.
     pub(crate) fn finish(self, bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
         let script = self.splicer.finish(bytes);
-        let mut marked = usual_frame(&script)?;
+        let mut marked = compress(&script)?;
         marked.insert(0, SCRIPT);
         Ok(marked)
     }
@@ -142,14 +145,6 @@ impl<T> Spare<T> {
 /// Compresses what is short: after others it would take too much memory to be kept.
 static COMPRESSOR: Spare<CCtx<'static>> = Spare::new();
 static DECOMPRESSOR: Spare<DCtx<'static>> = Spare::new();
-
-/// A frame of bytes at the usual level.
-fn usual_frame(bytes: &[u8]) -> Result<Vec<u8>, DeltaError> {
-    if bytes.len() > SHORT {
-        return frame(&mut context(LEVEL)?, bytes);
-    }
-    COMPRESSOR.with(|| context(LEVEL), |context| frame(context, bytes))
-}
 
 fn context<'a>(level: i32) -> Result<CCtx<'a>, DeltaError> {
     let mut context = CCtx::create();

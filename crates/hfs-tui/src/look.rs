@@ -63,7 +63,7 @@ impl Look {
     /// How long ago something was, short: `now`, `5m`, `3h`, `2d`, or the date.
     #[must_use]
     pub fn age(&self, at: Timestamp) -> String {
-        if at == Timestamp::UNIX_EPOCH {
+        if !at.is_known() {
             return "time unknown".to_owned();
         }
         let seconds = self.now.millis_since(at) / 1_000;

@@ -10,7 +10,7 @@ const UNKNOWN: &str = "time unknown";
 
 /// How long ago `then` was.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    if then == Timestamp::UNIX_EPOCH {
+    if !then.is_known() {
         return UNKNOWN.into();
     }
     if then > now {
@@ -31,7 +31,7 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// The local time, to the second.
 pub fn exact(time: Timestamp) -> String {
-    if time == Timestamp::UNIX_EPOCH {
+    if !time.is_known() {
         return UNKNOWN.into();
     }
     time.to_jiff().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()

@@ -131,7 +131,7 @@ impl<'a> Fresh<'a> {
             message.id = fresh;
         }
         self.first_words.hear(&message);
-        if message.created_at != Timestamp::UNIX_EPOCH {
+        if message.created_at.is_known() {
             self.first_at = Some(self.first_at.map_or(message.created_at, |at| at.min(message.created_at)));
             self.last_at = Some(self.last_at.map_or(message.created_at, |at| at.max(message.created_at)));
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError, Timestamp};
+use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
 
 use super::PageOptions;
 use super::activity::{Table, each_run, tables};
@@ -132,8 +132,7 @@ fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) 
         write!(out, "<span>{}</span>", escape_html(model))?;
     }
     let at = message.created_at;
-    // Some tools do not say when.
-    if at != Timestamp::UNIX_EPOCH {
+    if at.is_known() {
         write!(out, "<time datetime=\"{at}\">{}</time>", moment(at))?;
     }
     write!(out, "<span>message {}</span>", message.seq)?;

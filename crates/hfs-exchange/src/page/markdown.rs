@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use hfs_core::{Message, MessageStatus, Part, Timestamp};
+use hfs_core::{Message, MessageStatus, Part};
 
 use super::PageOptions;
 use super::activity::{Table, each_run, tables};
@@ -61,11 +61,10 @@ fn message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
         write!(out, " ({})", escape_markdown(model))?;
     }
     writeln!(out)?;
-    // Some tools do not say when.
-    if message.created_at == Timestamp::UNIX_EPOCH {
-        writeln!(out, "\n*Message {}*\n", message.seq)?;
-    } else {
+    if message.created_at.is_known() {
         writeln!(out, "\n*{}, message {}*\n", moment(message.created_at), message.seq)?;
+    } else {
+        writeln!(out, "\n*Message {}*\n", message.seq)?;
     }
     if message.status != MessageStatus::Complete {
         writeln!(out, "*{}*\n", word(message.status))?;

@@ -96,7 +96,7 @@ impl Conversation {
     /// Sets the session's times to those of its messages that are known, where it has none of its own.
     pub(crate) fn time_by_messages(&mut self) {
         let times = || self.nodes.iter().flat_map(|node| &node.said).map(|said| said.draft.created_at);
-        let known = || times().filter(|at| *at != Timestamp::UNIX_EPOCH);
+        let known = || times().filter(|at| at.is_known());
         self.session.created_at = self.session.created_at.or_else(|| known().min());
         self.session.updated_at = self.session.updated_at.or_else(|| known().max());
     }

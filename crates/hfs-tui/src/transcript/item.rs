@@ -191,8 +191,7 @@ fn header(message: &Message, paper: Paper<'_>) -> Line<'static> {
         Role::System => ("○ ", "System".to_owned(), theme.dim),
         _ => ("● ", message.agent.as_deref().map_or_else(|| "Assistant".to_owned(), one_line), theme.title()),
     };
-    // Some tools do not say when.
-    let at = Some(message.created_at).filter(|at| *at != Timestamp::UNIX_EPOCH);
+    let at = Some(message.created_at).filter(|at| at.is_known());
     header_line(mark, &name, style, message.model.as_deref(), at, paper)
 }
 

@@ -11,10 +11,7 @@ use std::thread::{self, JoinHandle};
 use crate::connection::Link;
 use crate::fault::Sql;
 use crate::files::Paths;
-
-/// The log begins anew only when all of it has been carried over and nothing comes meanwhile. With so many pages it is
-/// time to wait for that, where the disk is slower than whoever writes.
-const LONGEST: i64 = 16384;
+use crate::store::RELAXED_LOG;
 
 /// Dropped when what was in the log has been carried over, for whoever waits for that.
 type Done = Option<SyncSender<()>>;
@@ -47,11 +44,12 @@ impl Carrier {
         }
     }
 
-    /// Something was written. Waits while the log is too long.
+    /// Something was written. The log begins anew only when all of it has been carried over and nothing comes
+    /// meanwhile: when it is long, because the disk is slower than whoever writes, this waits for that.
     pub(super) fn wake(&self) {
         let Some(wake) = &self.wake else { return };
         // It may be at work still, or have ended: then there is nothing to do or to wait for.
-        if self.log.load(Ordering::Relaxed) <= LONGEST {
+        if self.log.load(Ordering::Relaxed) <= RELAXED_LOG {
             let _ = wake.try_send(None);
             return;
         }
