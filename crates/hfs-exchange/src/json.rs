@@ -13,4 +13,25 @@ pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod walk;
 
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
 pub(crate) use parse::{Parsed, parse};
+
+/// Writes a text as JSON.
+pub(crate) fn push_text(json: &mut String, text: &str) {
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
+        push_value(json, &text.into());
+    } else {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    }
+}
+
+/// Writes a value as JSON.
+pub(crate) fn push_value(json: &mut String, value: &Value) {
+    // A string takes whatever is written to it.
+    let _ = write!(json, "{value}");
+}

@@ -95,7 +95,7 @@ fn visit_lines<T: Decode + Send>(
         return Ok(());
     }
     let decode = |piece: &Piece| {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(piece.count());
         let collected = decode_lines::<T>(piece, &mut |at, entry| {
             entries.push((at, entry));
             Ok(())

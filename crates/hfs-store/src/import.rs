@@ -77,9 +77,15 @@ impl Item {
         }
     }
 
-    fn insert(&self, conn: &Connection, session: i64, now: i64) -> Sql<()> {
+    fn insert(
+        &self,
+        conn: &Connection,
+        session: i64,
+        now: i64,
+        messages: &mut messages::Insert<'_>,
+    ) -> Sql<()> {
         match self {
-            Self::Message { no, sum, row } => messages::insert_sealed(conn, *no, row, *sum),
+            Self::Message { no, sum, row } => messages.insert(*no, row, *sum),
             Self::Attachment(attachment) => {
                 attachments::insert(conn, attachment, now)?;
                 attachments::hold(conn, session, attachment.hash)
@@ -199,7 +205,8 @@ pub(crate) struct Batch {
 
 impl Batch {
     fn insert(&self, conn: &Connection) -> Sql<()> {
-        self.items.iter().try_for_each(|item| item.insert(conn, self.session, self.now))
+        let mut messages = messages::Insert::new(conn)?;
+        self.items.iter().try_for_each(|item| item.insert(conn, self.session, self.now, &mut messages))
     }
 }
 

@@ -4,7 +4,7 @@ use hfs_core::{
     Appended, BranchId, Message, MessageDraft, MessageId, MessageRange, Position, Source, StoreError,
     StoreResult, Usage,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use crate::activity::{self, Standing};
 use crate::body;
@@ -50,9 +50,10 @@ pub(crate) fn add(conn: &Connection, eyes: &Eyes, at: Position, messages: &[Mess
         }
         replies::settle(conn, no)?;
     }
+    let mut rows = Insert::new(conn)?;
     for (seq, message) in (tip.head + 1..).zip(messages) {
         no = message_no(tip.branch, seq)?;
-        insert(conn, no, message)?;
+        rows.insert(no, message, message.sum(no))?;
     }
     if let Some(at) = messages.iter().map(|message| message.created_at).max() {
         activity::add(conn, tip.standing, at, messages.len())?;
@@ -104,40 +105,46 @@ impl Tip {
     }
 }
 
-/// Makes the row of a message, and those of its references to attachments.
-pub(crate) fn insert(conn: &Connection, no: i64, message: &MessageRow) -> Sql<()> {
-    insert_sealed(conn, no, message, message.sum(no))
+/// Makes rows of messages.
+pub(crate) struct Insert<'c> {
+    conn: &'c Connection,
+    statement: CachedStatement<'c>,
 }
 
-/// The same, when the row's sum is known.
-pub(crate) fn insert_sealed(conn: &Connection, no: i64, message: &MessageRow, sum: i64) -> Sql<()> {
-    let id = || MessageId::from_uuid(rows::uuid(message.id));
-    for hash in &message.attachments {
-        refer(conn, no, id(), *hash)?;
+impl<'c> Insert<'c> {
+    pub(crate) fn new(conn: &'c Connection) -> Sql<Self> {
+        let statement = conn.prepare_cached(
+            "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
+                completion_tokens, source_format, source_id, body, extra, sum)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?;
+        Ok(Self { conn, statement })
     }
-    conn.prepare_cached(
-        "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
-            completion_tokens, source_format, source_id, body, extra, sum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-    )?
-    .execute(params![
-        no,
-        message.id,
-        message.role,
-        message.status,
-        message.created_at,
-        message.agent,
-        message.model,
-        message.prompt_tokens,
-        message.completion_tokens,
-        message.source_format,
-        message.source_id,
-        message.body,
-        message.extra,
-        sum,
-    ])
-    .map_err(|error| taken(error, "message", id()))?;
-    Ok(())
+
+    /// Makes the row of a message whose sum is known, and those of its references to attachments.
+    pub(crate) fn insert(&mut self, no: i64, message: &MessageRow, sum: i64) -> Sql<()> {
+        let id = || MessageId::from_uuid(rows::uuid(message.id));
+        for hash in &message.attachments {
+            refer(self.conn, no, id(), *hash)?;
+        }
+        let done = self.statement.execute(params![
+            no,
+            message.id,
+            message.role,
+            message.status,
+            message.created_at,
+            message.agent,
+            message.model,
+            message.prompt_tokens,
+            message.completion_tokens,
+            message.source_format,
+            message.source_id,
+            message.body,
+            message.extra,
+            sum,
+        ]);
+        done.map(drop).map_err(|error| taken(error, "message", id()))
+    }
 }
 
 /// Replaces everything about a message but its id and place.

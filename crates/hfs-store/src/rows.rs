@@ -157,14 +157,13 @@ impl MessageRow {
 }
 
 impl MessageRow {
-    /// The sum over the row of this number, as [`MESSAGE`](crate::seal::MESSAGE) has it.
+    /// The sum over the row of this number, as [`seal`](crate::seal) has it.
     pub(crate) fn sum(&self, no: i64) -> i64 {
         fn text(text: Option<&str>) -> ValueRef<'_> {
             text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
         }
         let number = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
-        let length = self.body.len() + self.extra.as_ref().map_or(0, String::len);
-        let mut sum = Sum::with_capacity(length + 256);
+        let mut sum = Sum::default();
         sum.add(ValueRef::Integer(no));
         sum.add(ValueRef::Blob(&self.id));
         for value in [self.role, self.status, self.created_at] {

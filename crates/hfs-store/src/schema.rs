@@ -12,6 +12,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
 ];
 
 /// Makes the table of the text index.

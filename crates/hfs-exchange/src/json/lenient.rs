@@ -37,20 +37,23 @@ macro_rules! otherwise {
 }
 pub(crate) use otherwise;
 
-/// A string; `None` when it is something else.
+/// A string, part of the text it is read from unless something in it is escaped; `None` when it is something else.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Text(pub Option<String>);
+pub(crate) struct Text<'de>(pub Option<Cow<'de, str>>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Text;
+            type Value = Text<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(Some(text.to_owned())))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Some(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Some(Cow::Owned(text.to_owned()))))
             }
             otherwise!(Text(None); bool number null seq map);
         }

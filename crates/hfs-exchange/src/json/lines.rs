@@ -30,7 +30,8 @@ impl<'a> Line<'a> {
             line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
         // Asking first is many times as fast as replacing nothing.
-        Self::Text(std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
+        let text = simdutf8::basic::from_utf8(line);
+        Self::Text(text.map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
     }
 }
 

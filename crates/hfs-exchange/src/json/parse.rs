@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::lenient::otherwise;
@@ -40,16 +40,16 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
     Some(Parsed { value, raw: Some(text.trim_start().to_owned()) })
 }
 
-/// Parses into a type that reads only a part of the value and never fails on a well-formed one.
-pub(crate) fn parse_part<T: DeserializeOwned>(text: &str) -> Option<T> {
-    if let Ok(part) = serde_json::from_str(text) {
+/// Has the text read by something that looks at only a part of the value and never fails on a well-formed one.
+pub(crate) fn parse_part<T>(text: &str, read: impl Fn(&str) -> serde_json::Result<T>) -> Option<T> {
+    if let Ok(part) = read(text) {
         return Some(part);
     }
     let found = scan(text, 0).ok()?;
     if !text.get(found.end..)?.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
         return None;
     }
-    serde_json::from_str(&repair(text.get(..found.end)?)).ok()
+    read(&repair(text.get(..found.end)?)).ok()
 }
 
 /// Whether a value holds all that its JSON says, which has to be well-formed.
@@ -60,8 +60,29 @@ pub(crate) fn is_faithful(json: &str) -> bool {
             memchr::memchr(b'\\', json.as_bytes()).is_none() || serde_json::from_str::<Faithful>(json).is_ok()
         }
         Some(b't' | b'f' | b'n') => true,
-        _ => serde_json::from_str::<Faithful>(json).is_ok(),
+        _ => is_plain(json) || serde_json::from_str::<Faithful>(json).is_ok(),
     }
+}
+
+/// Whether there is nothing in well-formed JSON that might be no faithful: escapes, long numbers, powers of ten, depth.
+/// Text that looks like such counts, too.
+fn is_plain(json: &str) -> bool {
+    const MAX_DIGITS: u32 = 15;
+    let (mut digits, mut open) = (0, 0);
+    json.bytes().all(|byte| {
+        let in_number = matches!(byte, b'0'..=b'9' | b'.');
+        let harmless = match byte {
+            b'\\' => false,
+            b'e' | b'E' => digits == 0,
+            b'{' | b'[' => {
+                open += 1;
+                open < super::scan::MAX_DEPTH
+            }
+            _ => digits < MAX_DIGITS,
+        };
+        digits = if in_number { digits + 1 } else { 0 };
+        harmless
+    })
 }
 
 /// Reads a value to see whether another could hold it.
@@ -105,7 +126,15 @@ fn is_exact(number: f64) -> bool {
 
 /// Whether a value that `serde_json` accepted holds no number it may have rounded and is not too deep.
 pub(crate) fn is_safe(value: &Value) -> bool {
-    let mut pending = vec![(value, 1_usize)];
+    is_safe_within(value, 1)
+}
+
+/// The same for a value that stands so deep in others.
+pub(crate) fn is_safe_within(value: &Value, depth: usize) -> bool {
+    if matches!(value, Value::Null | Value::Bool(_) | Value::String(_)) {
+        return true;
+    }
+    let mut pending = vec![(value, depth)];
     while let Some((next, depth)) = pending.pop() {
         match next {
             Value::Number(number) => {

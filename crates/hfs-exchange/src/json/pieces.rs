@@ -14,6 +14,8 @@ pub(crate) struct Piece {
     first: u64,
     /// How many bytes came before it.
     before: u64,
+    /// How many lines it has.
+    count: usize,
     bytes: Vec<u8>,
     /// How long the line was that this stands for, when it was too long to be kept.
     skipped: u64,
@@ -24,6 +26,11 @@ impl Piece {
     /// How much memory it takes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// How many lines it has.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
     }
 
     /// Its lines: the number of each, the bytes that came before it, and what it holds.
@@ -138,10 +145,12 @@ impl<R: Read> Pieces<R> {
 
     fn piece(&mut self, bytes: Vec<u8>, skipped: u64) -> Piece {
         let (first, before) = (self.next, self.consumed);
-        let ends = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        self.next += ends + u64::from(skipped > 0);
+        let unended = bytes.last().is_some_and(|last| *last != b'\n');
+        let count =
+            memchr::memchr_iter(b'\n', &bytes).count() + usize::from(unended) + usize::from(skipped > 0);
+        self.next += count as u64;
         self.consumed += bytes.len() as u64 + skipped;
-        Piece { first, before, bytes, skipped, max: self.max }
+        Piece { first, before, count, bytes, skipped, max: self.max }
     }
 }
 

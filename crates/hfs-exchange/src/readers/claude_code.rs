@@ -1,7 +1,9 @@
 //! Claude Code's transcripts: one JSONL file for a session, or the web session's `{"loglines": [...]}`.
 
 mod blocks;
+mod content;
 mod messages;
+mod outline;
 mod plan;
 mod record;
 mod saved;
@@ -15,8 +17,8 @@ use crate::records::{Entry, Framing, visit};
 use crate::{Format, Source};
 
 pub(crate) use blocks::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
+use outline::Outline;
 use plan::{Plan, Planner};
-use skeleton::Printed;
 
 pub(crate) const NAME: &str = "claude-code";
 
@@ -59,7 +61,7 @@ fn framing(source: &Source) -> Result<Framing, ImportError> {
 /// The first pass: little of each record, to know where everything goes.
 fn plan(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Plan, ImportError> {
     let mut planner = Planner::default();
-    visit::<Printed>(source, framing, &mut |at, entry| {
+    visit::<Outline>(source, framing, &mut |at, entry| {
         if let Entry::Record(record, _) = entry {
             planner.add(record);
         }

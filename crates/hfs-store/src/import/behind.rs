@@ -18,7 +18,7 @@ use carrier::Carrier;
 
 /// How many batches wait at most, so that the writer has work while the next is gathered, and neither the other way
 /// round when one of both is held up for a moment.
-const WAITING: usize = 2;
+const WAITING: usize = 3;
 
 /// The batches that were given over.
 pub(super) struct Behind {

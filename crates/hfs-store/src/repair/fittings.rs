@@ -67,7 +67,7 @@ fn times(conn: &Connection, table: &str) -> Sql<Vec<(i64, i64)>> {
 fn session(conn: &Connection, no: i64, told: &mut Told) -> Sql<()> {
     let place = format!("session number {no}");
     let whole: bool = conn
-        .prepare_cached(&format!("SELECT sum = {} FROM session WHERE no = ?1", seal::SESSION))?
+        .prepare_cached(&format!("SELECT {} FROM session WHERE no = ?1", seal::session_holds()))?
         .query_row([no], |row| row.get(0))?;
     if !whole {
         told.did("damaged", &place, "it is not quite what was stored: what can be read of it was kept");

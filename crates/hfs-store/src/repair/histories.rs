@@ -242,7 +242,7 @@ fn ends(conn: &Connection, told: &mut Told) -> Sql<()> {
 
 /// Messages that are not what was stored are kept as far as they can be read, and marked by being told.
 fn contents(conn: &Connection, told: &mut Told) -> Sql<()> {
-    let changed = numbers(conn, &format!("SELECT no FROM message WHERE sum <> {}", seal::MESSAGE))?;
+    let changed = numbers(conn, &format!("SELECT no FROM message WHERE NOT {}", seal::message_holds()))?;
     for no in changed {
         let (role, status, at, body, extra): (i64, i64, i64, String, Option<String>) = conn
             .prepare_cached("SELECT role, status, created_at, body, extra FROM message WHERE no = ?1")?

@@ -14,8 +14,8 @@ use crate::{body, runs, seal};
 
 pub(super) fn messages(conn: &Connection, report: &mut Report) -> Sql<()> {
     let sql = format!(
-        "SELECT no, role, status, created_at, body, extra, sum = {} FROM message ORDER BY no",
-        seal::MESSAGE
+        "SELECT no, role, status, created_at, body, extra, {} FROM message ORDER BY no",
+        seal::message_holds()
     );
     // The branch that the walk is in, and the seq that is to come next.
     let mut expected: Option<(i64, u64)> = None;

@@ -76,7 +76,7 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Sql<()> {
     report.none(
         conn,
         "content",
-        &format!("SELECT no, name FROM session WHERE sum <> {}", seal::SESSION),
+        &format!("SELECT no, name FROM session WHERE NOT {}", seal::session_holds()),
         [],
         |row| Ok((session(row)?, "it is not what was stored".into())),
     )?;

@@ -3,10 +3,14 @@
 //! What a part cannot hold stays in the record's shell, where `{"$part": [message, part]}` stands for the block
 //! together with its remaining fields, so that the record can be written again as it was.
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{Attachment, ContentHash, Part};
 use serde_json::{Map, Value, json};
+
+use super::content::{Block, CONTENT, Field, Fields};
 
 /// In a shell: which part of which of the record's messages stands here.
 pub(crate) const PART: &str = "$part";
@@ -23,129 +27,124 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Turns a block into a part (a tool result with images: several). Returns what stands for the block in
-    /// the shell, `message` being the number of this message among those of its record.
-    pub(crate) fn add(&mut self, block: Value, message: usize) -> Value {
+    /// Turns a block into a part (a tool result with images: several). Writes into the shell what stands for the
+    /// block there, `message` being the number of this message among those of its record.
+    pub(crate) fn add(&mut self, block: Block, message: usize, shell: &mut String) {
         let index = self.parts.len();
         let (rest, part) = match block {
-            Value::Object(fields) => self.object(fields, message, index),
-            other => (Map::new(), opaque(other)),
+            Block::Fields(fields) => self.fields(fields, message, index),
+            Block::Other(value) => (Fields::default(), opaque(value)),
         };
         self.parts.insert(index.min(self.parts.len()), part);
-        reference(message, index, rest)
+        push_reference(shell, message, index, rest);
     }
 
-    fn object(
-        &mut self,
-        mut fields: Map<String, Value>,
-        message: usize,
-        index: usize,
-    ) -> (Map<String, Value>, Part) {
-        if fields.keys().any(|key| key.starts_with('$')) {
-            return (Map::new(), opaque(Value::Object(fields)));
+    /// Turns a content that is but a text into a part.
+    pub(crate) fn add_text(&mut self, text: String, shell: &mut String) {
+        push_reference(shell, 0, self.parts.len(), Fields::default());
+        self.parts.push(Part::Text { text });
+    }
+
+    fn fields(&mut self, mut fields: Fields, message: usize, index: usize) -> (Fields, Part) {
+        if fields.has_marks() {
+            return (Fields::default(), opaque(fields.into()));
         }
-        let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let is_text = |fields: &Map<String, Value>, key: &str| fields.get(key).is_some_and(Value::is_string);
-        match kind.as_str() {
-            "text" if is_text(&fields, "text") => {
-                fields.shift_remove("type");
-                let text = take_text(&mut fields, "text").unwrap_or_default();
+        let is_text = |name: &str| fields.text(name).is_some();
+        match fields.text("type").unwrap_or_default() {
+            "text" if is_text("text") => {
+                fields.take("type");
+                let text = fields.take_text("text").unwrap_or_default();
                 (fields, Part::Text { text })
             }
-            "thinking" if is_text(&fields, "thinking") => {
-                fields.shift_remove("type");
-                let text = take_text(&mut fields, "thinking").unwrap_or_default();
-                let signature = take_text(&mut fields, "signature");
+            "thinking" if is_text("thinking") => {
+                fields.take("type");
+                let text = fields.take_text("thinking").unwrap_or_default();
+                let signature = fields.take_text("signature");
                 (fields, Part::Thinking { text, signature })
             }
-            "redacted_thinking" if is_text(&fields, "data") => {
-                let signature = take_text(&mut fields, "data");
+            "redacted_thinking" if is_text("data") => {
+                let signature = fields.take_text("data");
                 (fields, Part::Thinking { text: String::new(), signature })
             }
-            "tool_use" | "server_tool_use" | "mcp_tool_use" if is_text(&fields, "name") => {
-                tool_call(fields, &kind)
+            "tool_use" if is_text("name") => {
+                fields.take("type");
+                tool_call(fields)
             }
+            "server_tool_use" | "mcp_tool_use" if is_text("name") => tool_call(fields),
             "tool_result" => self.tool_result(fields, message, index),
             "image" | "document" => self.file(fields),
-            _ => (Map::new(), opaque(Value::Object(fields))),
+            _ => (Fields::default(), opaque(fields.into())),
         }
     }
 
-    fn tool_result(
-        &mut self,
-        mut fields: Map<String, Value>,
-        message: usize,
-        index: usize,
-    ) -> (Map<String, Value>, Part) {
+    fn tool_result(&mut self, mut fields: Fields, message: usize, index: usize) -> (Fields, Part) {
         let mut without = Vec::new();
-        fields.shift_remove("type");
+        fields.take("type");
         let id = take_required(&mut fields, "tool_use_id", &mut without);
-        let is_error = fields.get("is_error") == Some(&Value::Bool(true));
+        let is_error = matches!(fields.get("is_error"), Some(Field::Value(Value::Bool(true))));
         if is_error {
-            fields.shift_remove("is_error");
+            fields.take("is_error");
         }
         let mut output = String::new();
-        match fields.get_mut("content").map(Value::take) {
-            Some(Value::String(text)) => {
-                fields.shift_remove("content");
-                output = text;
-            }
-            Some(Value::Array(items)) => {
-                // The result itself comes first; its images and other blocks follow it.
-                let mut nested = Self::default();
-                let first = index + 1;
-                let items =
-                    items.into_iter().map(|item| nested.result_item(item, &mut output, message, first));
-                let items: Vec<Value> = items.collect();
-                fields.insert("content".into(), Value::Array(items));
-                self.parts.append(&mut nested.parts);
-                self.attachments.append(&mut nested.attachments);
-            }
-            Some(other) => {
-                if let Value::Object(_) = other {
-                    output = other.to_string();
+        if let Some(text) = fields.take_text(CONTENT) {
+            output = text;
+        } else {
+            match fields.get_mut(CONTENT) {
+                Some(content @ Field::Blocks(_)) => {
+                    let taken = std::mem::replace(content, Field::Json(String::new()));
+                    let Field::Blocks(items) = taken else { return (fields, opaque(Value::Null)) };
+                    *content = Field::Json(self.result_items(items, &mut output, message, index + 1));
                 }
-                fields.insert("content".into(), other);
+                Some(Field::Value(other @ Value::Object(_))) => output = other.to_string(),
+                Some(_) => {}
+                None => without.push(CONTENT),
             }
-            None => without.push("content"),
         }
         note_absent(&mut fields, &without);
         (fields, Part::ToolResult { id, output, is_error })
     }
 
-    /// An element of a tool result's content; `first` is the place of the first part after the result.
-    fn result_item(&mut self, item: Value, output: &mut String, message: usize, first: usize) -> Value {
-        if let Value::Object(fields) = &item
-            && fields.get("type").and_then(Value::as_str) == Some("text")
-            && let Some(text) = fields.get("text").and_then(Value::as_str)
-            && !fields.keys().any(|key| key.starts_with('$'))
-        {
-            if !output.is_empty() {
-                output.push('\n');
-            }
-            let stretch = json!([output.len(), text.len()]);
-            output.push_str(text);
-            let mut rest = fields.clone();
-            rest.shift_remove("text");
-            rest.insert(TEXT.into(), stretch);
-            return Value::Object(rest);
+    /// The elements of a tool result's content. The result itself comes first, its images and other blocks follow it,
+    /// `first` being the place of the first. Returns what stands for all in the shell.
+    fn result_items(&mut self, items: Vec<Block>, output: &mut String, message: usize, first: usize) -> String {
+        let mut nested = Self::default();
+        let mut shell = String::from("[");
+        for (number, item) in items.into_iter().enumerate() {
+            shell.push_str(if number > 0 { "," } else { "" });
+            nested.result_item(item, output, (message, first), &mut shell);
         }
-        let is_file = matches!(item.get("type").and_then(Value::as_str), Some("image" | "document"));
+        shell.push(']');
+        self.parts.append(&mut nested.parts);
+        self.attachments.append(&mut nested.attachments);
+        shell
+    }
+
+    fn result_item(&mut self, item: Block, output: &mut String, at: (usize, usize), shell: &mut String) {
         let (rest, part) = match item {
-            Value::Object(fields) if is_file && !fields.keys().any(|key| key.starts_with('$')) => {
-                self.file(fields)
+            Block::Fields(mut fields) if !fields.has_marks() => {
+                let kind = fields.text("type");
+                let (is_text, is_file) = (kind == Some("text"), matches!(kind, Some("image" | "document")));
+                if let Some(text) = is_text.then(|| fields.take_text("text")).flatten() {
+                    let separator = if output.is_empty() { "" } else { "\n" };
+                    output.push_str(separator);
+                    push_with(shell, fields, TEXT, [output.len(), text.len()]);
+                    output.push_str(&text);
+                    return;
+                }
+                if is_file { self.file(fields) } else { (Fields::default(), opaque(fields.into())) }
             }
-            other => (Map::new(), opaque(other)),
+            other => (Fields::default(), opaque(other.into())),
         };
+        let (message, first) = at;
+        push_reference(shell, message, first + self.parts.len(), rest);
         self.parts.push(part);
-        reference(message, first + self.parts.len() - 1, rest)
     }
 
     /// An image or document: its bytes become an attachment, its address stays a reference.
-    fn file(&mut self, mut fields: Map<String, Value>) -> (Map<String, Value>, Part) {
-        let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Some(Value::Object(source)) = fields.get_mut("source") else {
-            return (Map::new(), opaque(Value::Object(fields)));
+    fn file(&mut self, mut fields: Fields) -> (Fields, Part) {
+        let kind = fields.text("type").unwrap_or_default().to_owned();
+        let Some(Field::Value(Value::Object(source))) = fields.get_mut("source") else {
+            return (Fields::default(), opaque(fields.into()));
         };
         let media_type = source.get("media_type").and_then(Value::as_str);
         let media_type = media_type.map_or_else(|| format!("{kind}/*"), str::to_owned);
@@ -167,14 +166,11 @@ fn fields_name(source: &Map<String, Value>) -> Option<String> {
     ["url", "file_id"].into_iter().find_map(|key| source.get(key)).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn tool_call(mut fields: Map<String, Value>, kind: &str) -> (Map<String, Value>, Part) {
+fn tool_call(mut fields: Fields) -> (Fields, Part) {
     let mut without = Vec::new();
-    if kind == "tool_use" {
-        fields.shift_remove("type");
-    }
     let id = take_required(&mut fields, "id", &mut without);
-    let name = take_text(&mut fields, "name").unwrap_or_default();
-    let input = fields.shift_remove("input").unwrap_or_else(|| {
+    let name = fields.take_text("name").unwrap_or_default();
+    let input = fields.take("input").map(Value::from).unwrap_or_else(|| {
         without.push("input");
         Value::Null
     });
@@ -197,36 +193,30 @@ fn opaque(raw: Value) -> Part {
     Part::Opaque { source: super::NAME.into(), raw }
 }
 
-fn reference(message: usize, part: usize, mut rest: Map<String, Value>) -> Value {
-    rest.insert(PART.into(), json!([message, part]));
-    Value::Object(rest)
+/// Writes what stands for a part: what it does not hold of its block, and which it is.
+fn push_reference(shell: &mut String, message: usize, part: usize, rest: Fields) {
+    push_with(shell, rest, PART, [message, part]);
 }
 
-fn take_text(fields: &mut Map<String, Value>, key: &str) -> Option<String> {
-    match fields.get_mut(key)? {
-        Value::String(text) => {
-            let text = std::mem::take(text);
-            fields.shift_remove(key);
-            Some(text)
-        }
-        _ => None,
-    }
+/// Writes fields and, behind them, a mark with two numbers.
+fn push_with(shell: &mut String, mut fields: Fields, mark: &'static str, [a, b]: [usize; 2]) {
+    let mut numbers = String::with_capacity(16);
+    // A string takes whatever is written to it.
+    let _ = write!(numbers, "[{a},{b}]");
+    fields.set(mark.into(), Field::Json(numbers));
+    fields.push_json(shell);
 }
 
 /// Takes a text that its part always has; notes when the block does not.
-fn take_required(
-    fields: &mut Map<String, Value>,
-    key: &'static str,
-    without: &mut Vec<&'static str>,
-) -> String {
-    take_text(fields, key).unwrap_or_else(|| {
-        without.push(key);
+fn take_required(fields: &mut Fields, name: &'static str, without: &mut Vec<&'static str>) -> String {
+    fields.take_text(name).unwrap_or_else(|| {
+        without.push(name);
         String::new()
     })
 }
 
-fn note_absent(fields: &mut Map<String, Value>, without: &[&str]) {
+fn note_absent(fields: &mut Fields, without: &[&str]) {
     if !without.is_empty() {
-        fields.insert(WITHOUT.into(), json!(without));
+        fields.set(WITHOUT.into(), Field::Value(json!(without)));
     }
 }

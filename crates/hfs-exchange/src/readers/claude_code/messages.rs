@@ -1,11 +1,14 @@
 //! Records to messages.
 
 use hfs_core::{Extra, MessageDraft, MessageStatus, Role, Source as MessageSource, Timestamp};
-use serde_json::{Value, json};
-
 use super::blocks::Parts;
+use super::content::{Block, Content};
 use super::record::Record;
+use crate::json::push_value;
 use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS};
+
+/// More than what usually stands in a shell for a content, in bytes.
+const USUAL_SHELL: usize = 128;
 
 /// A message with what it refers to.
 #[derive(Debug)]
@@ -80,37 +83,33 @@ pub(crate) fn record_id(record: &Record, line: u64) -> String {
 /// The messages of a user's record: one for each tool result, then one for the rest.
 pub(crate) fn of_user(mut record: Record, line: u64, at: Timestamp) -> Vec<Drafted> {
     let id = record_id(&record, line);
-    let is_result = |block: &Value| block.get("type").and_then(Value::as_str) == Some("tool_result");
+    let is_result =
+        |block: &Block| matches!(block, Block::Fields(fields) if fields.text("type") == Some("tool_result"));
     let mut messages: Vec<(Role, Parts)> = Vec::new();
-    match &mut record.content {
-        Some(Value::Array(blocks)) => {
+    let mut user = Parts::default();
+    let mut shell = String::with_capacity(USUAL_SHELL);
+    match record.content.take() {
+        Some(Content::Blocks(blocks)) => {
             let results = blocks.iter().filter(|block| is_result(block)).count();
-            let mut user = Parts::default();
+            let mut before = '[';
             for block in blocks {
-                let taken = block.take();
-                *block = if is_result(&taken) {
+                shell.push(std::mem::replace(&mut before, ','));
+                if is_result(&block) {
                     let mut tool = Parts::default();
-                    let reference = tool.add(taken, messages.len());
+                    tool.add(block, messages.len(), &mut shell);
                     messages.push((Role::Tool, tool));
-                    reference
                 } else {
-                    user.add(taken, results)
-                };
+                    user.add(block, results, &mut shell);
+                }
             }
-            if !user.parts.is_empty() {
-                messages.push((Role::User, user));
-            }
+            shell.push_str(if before == '[' { "[]" } else { "]" });
         }
-        Some(content) => {
-            let mut user = Parts::default();
-            let block = match content.take() {
-                Value::String(text) => json!({"type": "text", "text": text}),
-                other => other,
-            };
-            *content = user.add(block, 0);
-            messages.push((Role::User, user));
-        }
+        Some(Content::Text(text)) => user.add_text(text, &mut shell),
+        Some(Content::Other(other)) => user.add(other.into(), 0, &mut shell),
         None => {}
+    }
+    if !user.parts.is_empty() {
+        messages.push((Role::User, user));
     }
     let mut drafted: Vec<Drafted> = messages
         .into_iter()
@@ -124,7 +123,7 @@ pub(crate) fn of_user(mut record: Record, line: u64, at: Timestamp) -> Vec<Draft
         })
         .collect();
     if let Some(first) = drafted.first_mut() {
-        first.kept.records.push(record.whole());
+        first.kept.records.push(record.with_content(&shell));
     }
     drafted
 }
@@ -140,21 +139,23 @@ pub(crate) fn of_assistant(record: Record, line: u64, at: Timestamp) -> Drafted 
 pub(crate) fn extend(drafted: &mut Drafted, mut record: Record) {
     let draft = &mut drafted.draft;
     let mut parts = Parts { parts: std::mem::take(&mut draft.parts), attachments: Vec::new() };
-    match &mut record.content {
-        Some(Value::Array(blocks)) => {
+    let mut shell = String::with_capacity(USUAL_SHELL);
+    match record.content.take() {
+        Some(Content::Blocks(blocks)) => {
+            let mut before = '[';
             for block in blocks {
-                *block = parts.add(block.take(), 0);
+                shell.push(std::mem::replace(&mut before, ','));
+                parts.add(block, 0, &mut shell);
             }
+            shell.push_str(if before == '[' { "[]" } else { "]" });
         }
-        Some(content @ Value::String(_)) => {
-            let text = content.take();
-            *content = parts.add(json!({"type": "text", "text": text}), 0);
-        }
-        Some(_) | None => {}
+        Some(Content::Text(text)) => parts.add_text(text, &mut shell),
+        Some(Content::Other(other)) => push_value(&mut shell, &other),
+        None => {}
     }
     draft.parts = parts.parts;
     drafted.attachments.append(&mut parts.attachments);
-    drafted.kept.records.push(record.whole());
+    drafted.kept.records.push(record.with_content(&shell));
     let facts = record.facts;
     if facts.model.is_some() {
         draft.model = facts.model;

@@ -1,14 +1,15 @@
-//! Decides from the skeletons where each record's messages go: which branch, which message, which event.
+//! Decides from the outlines where each record's messages go: which branch, which message, which event.
 //!
 //! Claude Code writes a graph of records, each naming its parent. Nodes with several children are mostly
 //! artefacts (parallel tool calls, hooks), so a fork is only where several prompts of the user follow the same
 //! message: a place where somebody went back and asked something else.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use hfs_core::{Seq, Timestamp};
 
-use super::skeleton::{Printed, Skeleton};
+use super::outline::{Class, Outline};
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,15 +54,9 @@ pub(crate) struct Plan {
 enum Kind {
     Event,
     Repetition,
-    /// Neither a prompt nor a message: a user's record without content.
     Silent,
-    User {
-        messages: u32,
-        prompt: bool,
-    },
-    Assistant {
-        group: u32,
-    },
+    User { messages: u32, prompt: bool },
+    Assistant { group: u32 },
 }
 
 impl Kind {
@@ -82,12 +77,15 @@ struct Place {
     seq: Seq,
 }
 
-/// Takes skeletons in and gives the plan out.
+/// What is known of each identity. The keys are nothing to rely on: a file may be made to have many alike.
+type ByKey<T> = HashMap<u128, T, foldhash::fast::RandomState>;
+
+/// Takes outlines in and gives the plan out.
 #[derive(Default)]
 pub(crate) struct Planner {
     nodes: Vec<Node>,
-    by_uuid: HashMap<u128, (u32, u64)>,
-    groups: HashMap<u128, u32>,
+    by_uuid: ByKey<(u32, u64)>,
+    groups: ByKey<u32>,
     /// The index of each group's last record.
     group_ends: Vec<u32>,
     titles: [Option<String>; 3],
@@ -96,108 +94,59 @@ pub(crate) struct Planner {
     plan: Plan,
 }
 
-/// Identities as short keys. UUIDs are their own; anything else is hashed to as many bits.
-fn key(id: &str) -> u128 {
-    uuid::Uuid::try_parse(id).map_or_else(
-        |_| {
-            let mut bytes = [0; 16];
-            bytes.copy_from_slice(
-                blake3::hash(id.as_bytes()).as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]),
-            );
-            u128::from_le_bytes(bytes)
-        },
-        |uuid| uuid.as_u128(),
-    )
-}
-
 impl Planner {
     /// Takes the next record in.
-    pub(crate) fn add(&mut self, Printed { record, print }: Printed) {
+    pub(crate) fn add(&mut self, record: Outline) {
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let mut kind = self.kind(&record, index);
-        if let Some(uuid) = &record.uuid.0 {
-            match self.by_uuid.get(&key(uuid)) {
-                Some(&(_, seen)) => kind = if seen == print { Kind::Repetition } else { Kind::Event },
-                None => {
-                    self.by_uuid.insert(key(uuid), (index, print));
-                }
-            }
-        }
-        if let Kind::Assistant { group } = &mut kind {
-            *group = self.group(&record, index);
-        }
+        let kind = self.kind(&record, index);
         let plan = &mut self.plan;
         if kind.in_chain()
-            && let Some(at) = record.timestamp.0.as_deref().and_then(crate::time::parse)
+            && let Some(at) = record.time
         {
             plan.first = Some(plan.first.map_or(at, |first| first.min(at)));
             plan.last = Some(plan.last.map_or(at, |last| last.max(at)));
         }
-        if plan.session.is_none() {
-            plan.session.clone_from(&record.session.0);
+        plan.session = plan.session.take().or(record.session);
+        plan.cwd = plan.cwd.take().or(record.cwd);
+        if let Some((which, title)) = record.title
+            && let Some(slot) = self.titles.get_mut(which as usize)
+        {
+            *slot = Some(title);
         }
-        if plan.cwd.is_none() {
-            plan.cwd.clone_from(&record.cwd.0);
-        }
-        self.title(&record);
-        if record.kind.0.as_deref() == Some("last-prompt") {
-            self.leaf = record.leaf.0.as_deref().map(key);
-        } else if kind.in_chain() && !record.sidechain.0 {
+        if let Some(leaf) = record.leaf {
+            self.leaf = leaf;
+        } else if kind.in_chain() && !record.sidechain {
             self.leaf = None;
         }
-        let parent = record.parent.0.as_ref().or(record.logical_parent.0.as_ref()).map(|id| key(id));
-        self.nodes.push(Node { parent, kind, sidechain: record.sidechain.0 });
+        self.nodes.push(Node { parent: record.parent, kind, sidechain: record.sidechain });
     }
 
-    fn kind(&self, record: &Skeleton, index: u32) -> Kind {
-        let content = record.message.content;
-        match record.kind.0.as_deref() {
-            Some("user") if record.message.present => {
-                let messages = content.results + u32::from(content.other);
-                if messages == 0 {
-                    return Kind::Silent;
-                }
-                let set_aside = record.sidechain.0
-                    || record.meta.0
-                    || record.compact_summary.0
-                    || record.transcript_only.0
-                    || content.tagged;
-                Kind::User { messages, prompt: content.other && !set_aside }
-            }
-            Some("assistant") if record.message.present => Kind::Assistant { group: index },
-            _ => Kind::Event,
+    fn kind(&mut self, record: &Outline, index: u32) -> Kind {
+        if let Some(uuid) = record.uuid {
+            match self.by_uuid.entry(uuid) {
+                Entry::Occupied(seen) if seen.get().1 == record.print => return Kind::Repetition,
+                Entry::Occupied(_) => return Kind::Event,
+                Entry::Vacant(slot) => slot.insert((index, record.print)),
+            };
+        }
+        match record.class {
+            Class::Event => Kind::Event,
+            Class::Silent => Kind::Silent,
+            Class::User { messages, prompt } => Kind::User { messages, prompt },
+            Class::Assistant { message } => Kind::Assistant { group: self.group(message, index) },
         }
     }
 
     /// The group that an assistant's record belongs to.
-    fn group(&mut self, record: &Skeleton, index: u32) -> u32 {
+    fn group(&mut self, message: Option<u128>, index: u32) -> u32 {
         let fresh = u32::try_from(self.group_ends.len()).unwrap_or(u32::MAX);
-        let group = match &record.message.id.0 {
-            Some(id) => {
-                let agent = record.agent.0.as_deref().unwrap_or_default();
-                let name = format!("{id}\n{}\n{agent}", record.sidechain.0);
-                *self.groups.entry(key(&name)).or_insert(fresh)
-            }
-            None => fresh,
-        };
+        let group = message.map_or(fresh, |key| *self.groups.entry(key).or_insert(fresh));
         if group == fresh {
             self.group_ends.push(index);
         } else if let Some(end) = self.group_ends.get_mut(group as usize) {
             *end = index;
         }
         group
-    }
-
-    fn title(&mut self, record: &Skeleton) {
-        let (slot, title) = match record.kind.0.as_deref() {
-            Some("custom-title") => (0, &record.custom_title),
-            Some("ai-title") => (1, &record.ai_title),
-            Some("summary") => (2, &record.summary),
-            _ => return,
-        };
-        if let (Some(slot), Some(title)) = (self.titles.get_mut(slot), &title.0) {
-            *slot = Some(title.clone());
-        }
     }
 
     /// The plan.

@@ -5,8 +5,6 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::json::lenient::{Flag, Text, elements, fields, otherwise};
-use crate::json::parse::parse_part;
-use crate::records::Decode;
 
 /// How texts begin that the tool itself put into the user's mouth.
 const HARNESS_TAGS: [&str; 9] = [
@@ -21,56 +19,34 @@ const HARNESS_TAGS: [&str; 9] = [
     "Caveat:",
 ];
 
-/// A record's skeleton, and what tells its text from others.
-pub(crate) struct Printed {
-    pub record: Skeleton,
-    pub print: u64,
-}
-
-impl Decode for Printed {
-    fn decode(text: &str) -> Option<Self> {
-        parse_part(text).map(|record| Self { record, print: fingerprint(text) })
-    }
-}
-
-/// A hash that takes a fraction of the time that reading the text does.
-fn fingerprint(text: &str) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (words, rest) = text.trim().as_bytes().as_chunks::<8>();
-    let mut last = [0; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
-    words.fold(text.len() as u64, |sum, word| (sum.rotate_left(29) ^ word).wrapping_mul(FACTOR))
-}
-
 /// The fields of a record that place it.
 #[derive(Debug, Default)]
-pub(crate) struct Skeleton {
-    pub kind: Text,
-    pub uuid: Text,
-    pub parent: Text,
-    pub logical_parent: Text,
-    pub session: Text,
-    pub agent: Text,
-    pub cwd: Text,
-    pub timestamp: Text,
-    pub custom_title: Text,
-    pub ai_title: Text,
-    pub summary: Text,
-    pub leaf: Text,
+pub(crate) struct Skeleton<'a> {
+    pub kind: Text<'a>,
+    pub uuid: Text<'a>,
+    pub parent: Text<'a>,
+    pub logical_parent: Text<'a>,
+    pub session: Text<'a>,
+    pub agent: Text<'a>,
+    pub cwd: Text<'a>,
+    pub timestamp: Text<'a>,
+    pub custom_title: Text<'a>,
+    pub ai_title: Text<'a>,
+    pub summary: Text<'a>,
+    pub leaf: Text<'a>,
     pub sidechain: Flag,
     pub meta: Flag,
     pub compact_summary: Flag,
     pub transcript_only: Flag,
-    pub message: MessageShape,
+    pub message: MessageShape<'a>,
 }
 
 /// What is in a record's `message`.
 #[derive(Debug, Default)]
-pub(crate) struct MessageShape {
+pub(crate) struct MessageShape<'a> {
     /// Whether it is an object.
     pub present: bool,
-    pub id: Text,
+    pub id: Text<'a>,
     pub content: ContentShape,
 }
 
@@ -89,15 +65,15 @@ fn tagged(text: &str) -> bool {
     HARNESS_TAGS.iter().any(|tag| text.starts_with(tag))
 }
 
-impl<'de> Deserialize<'de> for Skeleton {
+impl<'de> Deserialize<'de> for Skeleton<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Skeleton;
+            type Value = Skeleton<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Skeleton, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Skeleton<'de>, A::Error> {
                 let mut record = Skeleton::default();
                 fields(map, |key, map| {
                     match key {
@@ -129,15 +105,15 @@ impl<'de> Deserialize<'de> for Skeleton {
     }
 }
 
-impl<'de> Deserialize<'de> for MessageShape {
+impl<'de> Deserialize<'de> for MessageShape<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = MessageShape;
+            type Value = MessageShape<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageShape, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageShape<'de>, A::Error> {
                 let mut message = MessageShape { present: true, ..MessageShape::default() };
                 fields(map, |key, map| {
                     match key {
@@ -206,7 +182,7 @@ impl<'de> Deserialize<'de> for BlockShape {
                 fields(map, |key, map| {
                     match key {
                         "type" => {
-                            let kind: Text = map.next_value()?;
+                            let kind: Text<'_> = map.next_value()?;
                             block.result = kind.0.as_deref() == Some("tool_result");
                         }
                         "text" => {

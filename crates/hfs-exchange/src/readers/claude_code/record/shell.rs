@@ -2,6 +2,12 @@
 
 use serde_json::Value;
 
+use crate::json::push_text;
+
+/// More than usually stands before the content, in bytes, and behind it.
+const USUAL_BEFORE: usize = 512;
+const USUAL_BEHIND: usize = 256;
+
 /// A record's JSON, up to where its content stood, and from there on.
 #[derive(Debug, Default)]
 pub(super) struct Shell {
@@ -15,12 +21,17 @@ impl Shell {
         Self { before: value.to_string(), after: None }
     }
 
-    /// The JSON with this in the hole, if there is one.
-    pub(super) fn filled(&self, content: &Value) -> String {
+    /// The JSON with this JSON in the hole, if there is one.
+    pub(super) fn filled(&self, content: &str) -> String {
         match &self.after {
-            Some(after) => [self.before.as_str(), &content.to_string(), after].concat(),
+            Some(after) => [&self.before, content, after].concat(),
             None => self.before.clone(),
         }
+    }
+
+    /// Nothing yet, with room for what there usually is.
+    pub(super) fn new() -> Self {
+        Self { before: String::with_capacity(USUAL_BEFORE), after: None }
     }
 
     fn text(&mut self) -> &mut String {
@@ -37,7 +48,7 @@ impl Shell {
 
     /// What begins here is left out.
     pub(super) fn hole(&mut self) {
-        self.after = Some(String::new());
+        self.after = Some(String::with_capacity(USUAL_BEHIND));
     }
 
     pub(super) fn key(&mut self, key: &str) {
@@ -46,11 +57,7 @@ impl Shell {
         if !text.ends_with('{') {
             text.push(',');
         }
-        if key.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
-            text.push_str(&Value::from(key).to_string());
-        } else {
-            text.extend(["\"", key, "\""]);
-        }
+        push_text(text, key);
         text.push(':');
     }
 
