@@ -1,7 +1,9 @@
 //! What is stored of a message's parts.
 //!
-//! A message that is nothing but one text, which most are, is stored as that text behind a mark: nothing has to be
-//! escaped when it is written, nor parsed when it is read. All others are JSON.
+//! Texts are stored as they are: nothing has to be escaped when they are written, nor parsed when they are read. A message
+//! that is nothing but one text, which most are, is that text behind a mark. Of all others JSON says on one line what
+//! there is and how long each text, and the texts follow it. Only where one holds a NUL, which would end it for some of
+//! the database's own functions, are they in the JSON themselves, as all were before version 4.
 
 use hfs_core::Part;
 use serde::{Deserialize, Serialize};
@@ -12,23 +14,26 @@ use crate::rows::{self, check_depth, from_json, to_json};
 
 /// What a body of one text begins with. JSON never begins so.
 const PLAIN: &str = "=";
+/// What a body begins with whose texts follow its JSON.
+const BESIDE: &str = "+";
 /// The version of the JSON.
 const VERSION: u8 = 1;
 
+/// A body's JSON; `T` is what stands in it for a text.
 #[derive(Serialize)]
-struct BodyOut<'a> {
+struct BodyOut<'a, T> {
     v: u8,
-    parts: Vec<PartOut<'a>>,
+    parts: Vec<PartOut<'a, T>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum PartOut<'a> {
-    Text(&'a str),
+enum PartOut<'a, T> {
+    Text(T),
     Thinking {
-        text: &'a str,
+        text: T,
         #[serde(skip_serializing_if = "Option::is_none")]
-        signature: Option<&'a str>,
+        signature: Option<T>,
     },
     ToolCall {
         id: &'a str,
@@ -37,7 +42,7 @@ enum PartOut<'a> {
     },
     ToolResult {
         id: &'a str,
-        output: &'a str,
+        output: T,
         #[serde(skip_serializing_if = "rows::is_false")]
         is_error: bool,
     },
@@ -56,19 +61,19 @@ enum PartOut<'a> {
 }
 
 #[derive(Deserialize)]
-struct BodyIn {
+struct BodyIn<T> {
     v: u8,
-    parts: Vec<PartIn>,
+    parts: Vec<PartIn<T>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum PartIn {
-    Text(String),
+enum PartIn<T> {
+    Text(T),
     Thinking {
-        text: String,
-        #[serde(default)]
-        signature: Option<String>,
+        text: T,
+        #[serde(default = "Option::default")]
+        signature: Option<T>,
     },
     ToolCall {
         id: String,
@@ -77,7 +82,7 @@ enum PartIn {
     },
     ToolResult {
         id: String,
-        output: String,
+        output: T,
         #[serde(default)]
         is_error: bool,
     },
@@ -97,13 +102,34 @@ enum PartIn {
 
 /// What is stored of a message's parts.
 pub(crate) fn write(parts: &[Part]) -> Sql<String> {
-    // A NUL would end the text for some of the database's own functions.
-    if let [Part::Text { text }] = parts
-        && !text.contains('\0')
-    {
+    let texts: Vec<&str> = parts.iter().flat_map(texts).collect();
+    if texts.iter().any(|text| memchr::memchr(0, text.as_bytes()).is_some()) {
+        return json(parts, |text| text);
+    }
+    if let [Part::Text { text }] = parts {
         return Ok([PLAIN, text].concat());
     }
-    let parts = parts.iter().map(part_out).collect::<Sql<Vec<_>>>()?;
+    let json = json(parts, str::len)?;
+    let length = json.len() + texts.iter().map(|text| text.len()).sum::<usize>();
+    let mut body = String::with_capacity(length + 2);
+    body.extend([BESIDE, &json, "\n"]);
+    body.extend(texts);
+    Ok(body)
+}
+
+/// The texts in a part that may be long, in their order.
+fn texts(part: &Part) -> impl Iterator<Item = &str> {
+    let (first, second) = match part {
+        Part::Text { text } => (Some(text), None),
+        Part::Thinking { text, signature } => (Some(text), signature.as_ref()),
+        Part::ToolResult { output, .. } => (Some(output), None),
+        Part::ToolCall { .. } | Part::Attachment { .. } | Part::Opaque { .. } => (None, None),
+    };
+    first.into_iter().chain(second).map(String::as_str)
+}
+
+fn json<'a, T: Serialize>(parts: &'a [Part], text: impl Fn(&'a str) -> T) -> Sql<String> {
+    let parts = parts.iter().map(|part| part_out(part, &text)).collect::<Sql<Vec<_>>>()?;
     to_json(&BodyOut { v: VERSION, parts })
 }
 
@@ -112,15 +138,19 @@ pub(crate) fn plain(stored: &str) -> Option<&str> {
     stored.strip_prefix(PLAIN)
 }
 
-fn part_out(part: &Part) -> Sql<PartOut<'_>> {
+fn part_out<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Sql<PartOut<'a, T>> {
     Ok(match part {
-        Part::Text { text } => PartOut::Text(text),
-        Part::Thinking { text, signature } => PartOut::Thinking { text, signature: signature.as_deref() },
+        Part::Text { text } => PartOut::Text(as_text(text)),
+        Part::Thinking { text, signature } => {
+            PartOut::Thinking { text: as_text(text), signature: signature.as_deref().map(as_text) }
+        }
         Part::ToolCall { id, name, input } => {
             check_depth(input)?;
             PartOut::ToolCall { id, name, input }
         }
-        Part::ToolResult { id, output, is_error } => PartOut::ToolResult { id, output, is_error: *is_error },
+        Part::ToolResult { id, output, is_error } => {
+            PartOut::ToolResult { id, output: as_text(output), is_error: *is_error }
+        }
         Part::Attachment { media_type, name, hash, bytes } => PartOut::Attachment {
             media_type,
             name: name.as_deref(),
@@ -139,19 +169,42 @@ pub(crate) fn read(stored: &str) -> Sql<Vec<Part>> {
     if let Some(text) = plain(stored) {
         return Ok(vec![Part::text(text)]);
     }
-    let body: BodyIn = from_json(stored)?;
+    let Some(rest) = stored.strip_prefix(BESIDE) else {
+        return parts_in(stored, Ok);
+    };
+    let damaged =
+        |why: &str| Fault::Damaged(format!("the texts of a message are not as long as it says: {why}"));
+    let (json, mut rest) = rest.split_once('\n').ok_or_else(|| damaged("there are none"))?;
+    let parts = parts_in(json, |length: usize| {
+        let (text, behind) = rest.split_at_checked(length).ok_or_else(|| damaged("one ends early"))?;
+        rest = behind;
+        Ok(text.to_owned())
+    })?;
+    if rest.is_empty() { Ok(parts) } else { Err(damaged("there is more behind them")) }
+}
+
+/// The parts that a body's JSON tells of; `text` makes a text of what stands for it.
+fn parts_in<'de, T: Deserialize<'de>>(
+    json: &'de str,
+    mut text: impl FnMut(T) -> Sql<String>,
+) -> Sql<Vec<Part>> {
+    let body: BodyIn<T> = from_json(json)?;
     if body.v != VERSION {
         return Err(Fault::Damaged(format!("a message body has version {}, not {VERSION}", body.v)));
     }
-    body.parts.into_iter().map(part_in).collect()
+    body.parts.into_iter().map(|part| part_in(part, &mut text)).collect()
 }
 
-fn part_in(part: PartIn) -> Sql<Part> {
+fn part_in<T>(part: PartIn<T>, mut as_text: impl FnMut(T) -> Sql<String>) -> Sql<Part> {
     Ok(match part {
-        PartIn::Text(text) => Part::Text { text },
-        PartIn::Thinking { text, signature } => Part::Thinking { text, signature },
+        PartIn::Text(text) => Part::Text { text: as_text(text)? },
+        PartIn::Thinking { text, signature } => {
+            Part::Thinking { text: as_text(text)?, signature: signature.map(as_text).transpose()? }
+        }
         PartIn::ToolCall { id, name, input } => Part::ToolCall { id, name, input },
-        PartIn::ToolResult { id, output, is_error } => Part::ToolResult { id, output, is_error },
+        PartIn::ToolResult { id, output, is_error } => {
+            Part::ToolResult { id, output: as_text(output)?, is_error }
+        }
         PartIn::Attachment { media_type, name, hash, bytes } => {
             let hash = hash
                 .map(|hash| hash.parse().map_err(|error| Fault::Damaged(format!("{hash:?}: {error}"))))
@@ -164,7 +217,48 @@ fn part_in(part: PartIn) -> Sql<Part> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn any_part() -> impl Strategy<Value = Part> {
+        let text = || "[ab\n\\u{0}\u{e4}\u{1f600}+=\"]{0,8}";
+        prop_oneof![
+            text().prop_map(|text| Part::Text { text }),
+            (text(), prop::option::of(text()))
+                .prop_map(|(text, signature)| Part::Thinking { text, signature }),
+            (text(), text(), text()).prop_map(|(id, name, input)| Part::ToolCall {
+                id,
+                name,
+                input: input.into()
+            }),
+            (text(), text(), any::<bool>()).prop_map(|(id, output, is_error)| Part::ToolResult {
+                id,
+                output,
+                is_error
+            }),
+            text().prop_map(|raw| Part::Opaque { source: "tool".into(), raw: raw.into() }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read(parts in prop::collection::vec(any_part(), 0..5)) {
+            let stored = write(&parts).unwrap();
+            prop_assert!(!stored.contains('\0'));
+            prop_assert_eq!(read(&stored).unwrap(), parts);
+        }
+
+        #[test]
+        fn no_text_hurts(stored in "[=+{]?.{0,20}", parts in prop::collection::vec(any_part(), 0..4), at in any::<prop::sample::Index>()) {
+            let _ = read(&stored);
+            // A length that is not right is damage, wherever it leads.
+            let mut cut = write(&parts).unwrap();
+            let end = at.index(cut.len() + 1);
+            cut.truncate(cut.floor_char_boundary(end));
+            let _ = read(&cut);
+        }
+    }
 
     #[test]
     fn every_body_is_read_as_it_was_written() {
@@ -185,8 +279,34 @@ mod tests {
     }
 
     #[test]
+    fn texts_stand_behind_what_tells_of_them() {
+        let parts =
+            [Part::Thinking { text: "h\u{e4}\n".into(), signature: Some("s".into()) }, Part::text("\"b\"")];
+        let stored = "+{\"v\":1,\"parts\":[{\"thinking\":{\"text\":4,\"signature\":1}},{\"text\":3}]}\nh\u{e4}\ns\"b\"";
+        assert_eq!(write(&parts).unwrap(), stored);
+    }
+
+    #[test]
+    fn bodies_of_earlier_versions_are_read() {
+        let stored =
+            r#"{"v":1,"parts":[{"thinking":{"text":"a\nb"}},{"tool-result":{"id":"1","output":"c"}}]}"#;
+        let thinking = Part::Thinking { text: "a\nb".into(), signature: None };
+        let result = Part::ToolResult { id: "1".into(), output: "c".into(), is_error: false };
+        assert_eq!(read(stored).unwrap(), [thinking, result]);
+    }
+
+    #[test]
     fn what_is_no_body_is_damage() {
-        for stored in ["", "a", "{", "{\"v\":2,\"parts\":[]}", "[]"] {
+        let wrong = [
+            "+",
+            "+{\"v\":1,\"parts\":[]}",
+            "+{\"v\":1,\"parts\":[{\"text\":2}]}\n",
+            "+{\"v\":1,\"parts\":[{\"text\":1}]}\n\u{e4}",
+            "+{\"v\":1,\"parts\":[{\"text\":1}]}\nab",
+            "+{\"v\":1,\"parts\":[{\"text\":-1}]}\na",
+            "+{\"v\":1,\"parts\":[{\"text\":18446744073709551615}]}\na",
+        ];
+        for stored in wrong.into_iter().chain(["", "a", "{", "{\"v\":2,\"parts\":[]}", "[]"]) {
             assert!(matches!(read(stored), Err(Fault::Damaged(_))), "{stored:?}");
         }
     }

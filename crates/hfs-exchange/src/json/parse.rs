@@ -64,15 +64,16 @@ pub(crate) fn is_faithful(json: &str) -> bool {
     }
 }
 
-/// Whether there is nothing in well-formed JSON that might be no faithful: escapes, long numbers, powers of ten, depth.
-/// Text that looks like such counts, too.
+/// Whether there is nothing in JSON that no value might hold: escapes, long numbers, powers of ten, depth. Text that looks
+/// like such counts, too.
 fn is_plain(json: &str) -> bool {
     const MAX_DIGITS: u32 = 15;
     let (mut digits, mut open) = (0, 0);
     json.bytes().all(|byte| {
         let in_number = matches!(byte, b'0'..=b'9' | b'.');
         let harmless = match byte {
-            b'\\' => false,
+            // Escapes, and the names of what is no number.
+            b'\\' | b'N' | b'I' => false,
             b'e' | b'E' => digits == 0,
             b'{' | b'[' => {
                 open += 1;

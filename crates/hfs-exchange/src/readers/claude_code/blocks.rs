@@ -106,7 +106,13 @@ impl Parts {
 
     /// The elements of a tool result's content. The result itself comes first, its images and other blocks follow it,
     /// `first` being the place of the first. Returns what stands for all in the shell.
-    fn result_items(&mut self, items: Vec<Block>, output: &mut String, message: usize, first: usize) -> String {
+    fn result_items(
+        &mut self,
+        items: Vec<Block>,
+        output: &mut String,
+        message: usize,
+        first: usize,
+    ) -> String {
         let mut nested = Self::default();
         let mut shell = String::from("[");
         for (number, item) in items.into_iter().enumerate() {

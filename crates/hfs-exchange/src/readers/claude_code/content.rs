@@ -175,7 +175,11 @@ impl Fields {
     fn of<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut fields = Self(Vec::with_capacity(USUAL_FIELDS));
         while let Some(Key(key)) = map.next_key()? {
-            let field = if key == CONTENT { map.next_value::<Content>()?.into() } else { Field::Value(map.next_value()?) };
+            let field = if key == CONTENT {
+                map.next_value::<Content>()?.into()
+            } else {
+                Field::Value(map.next_value()?)
+            };
             fields.set(name(&key), field);
         }
         Ok(fields)
