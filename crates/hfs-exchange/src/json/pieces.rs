@@ -14,8 +14,8 @@ pub(crate) struct Piece {
     first: u64,
     /// How many bytes came before it.
     before: u64,
-    /// How many lines it has.
-    count: usize,
+    /// Where each of its lines ends.
+    ends: Vec<usize>,
     bytes: Vec<u8>,
     /// How long the line was that this stands for, when it was too long to be kept.
     skipped: u64,
@@ -28,18 +28,16 @@ impl Piece {
         self.bytes.len()
     }
 
-    /// How many lines it has.
+    /// How many lines it holds.
     pub(crate) const fn count(&self) -> usize {
-        self.count
+        self.ends.len()
     }
 
     /// Its lines: the number of each, the bytes that came before it, and what it holds.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, u64, Line<'_>)> {
         let skipped = (self.skipped > 0).then_some(Line::TooLong { bytes: self.skipped });
-        let ends = memchr::memchr_iter(b'\n', &self.bytes).map(|at| at + 1);
-        let unended = self.bytes.last().is_some_and(|last| *last != b'\n').then_some(self.bytes.len());
         let mut start = 0;
-        let lines = ends.chain(unended).zip(self.first..).map(move |(end, number)| {
+        let lines = self.ends.iter().zip(self.first..).map(move |(&end, number)| {
             let bytes = self.bytes.get(start..end).unwrap_or_default();
             let before = self.before + start as u64;
             start = end;
@@ -145,12 +143,11 @@ impl<R: Read> Pieces<R> {
 
     fn piece(&mut self, bytes: Vec<u8>, skipped: u64) -> Piece {
         let (first, before) = (self.next, self.consumed);
-        let unended = bytes.last().is_some_and(|last| *last != b'\n');
-        let count =
-            memchr::memchr_iter(b'\n', &bytes).count() + usize::from(unended) + usize::from(skipped > 0);
-        self.next += count as u64;
+        let unended = bytes.last().is_some_and(|last| *last != b'\n').then_some(bytes.len());
+        let ends: Vec<usize> = memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1).chain(unended).collect();
+        self.next += ends.len() as u64 + u64::from(skipped > 0);
         self.consumed += bytes.len() as u64 + skipped;
-        Piece { first, before, count, bytes, skipped, max: self.max }
+        Piece { first, before, ends, bytes, skipped, max: self.max }
     }
 }
 

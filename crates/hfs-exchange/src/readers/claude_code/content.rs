@@ -326,3 +326,55 @@ impl<'de> Deserialize<'de> for Block {
         deserializer.deserialize_any(Any)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::json::parse::is_safe;
+    use crate::json::parse::tests::any_value;
+
+    fn any_content() -> impl Strategy<Value = Value> {
+        let name = prop_oneof![3 => prop::sample::select(&NAMES[..]).prop_map(str::to_owned), 1 => ".*"];
+        let content =
+            prop_oneof![any_value(), prop::collection::vec(any_value(), 0..3).prop_map(Value::from)];
+        let block = prop::collection::vec((name, content), 0..5)
+            .prop_map(|fields| Value::Object(fields.into_iter().collect()));
+        prop_oneof![any_value(), prop::collection::vec(block, 0..4).prop_map(Value::from)]
+    }
+
+    fn json(content: &Content) -> String {
+        let mut json = String::new();
+        content.push_json(&mut json);
+        json
+    }
+
+    proptest! {
+        #[test]
+        fn a_content_is_what_its_value_is(value in any_content()) {
+            let read: Content = serde_json::from_str(&value.to_string()).unwrap();
+            prop_assert_eq!(json(&read), value.to_string());
+            prop_assert_eq!(read.is_safe(), is_safe(&value));
+            prop_assert_eq!(read, Content::from(value));
+        }
+    }
+
+    #[test]
+    fn of_a_field_that_comes_twice_the_last_counts() {
+        let read: Content = serde_json::from_str(r#"[{"a":1,"text":"b","a":2}]"#).unwrap();
+        assert_eq!(json(&read), r#"[{"a":2,"text":"b"}]"#);
+    }
+
+    #[test]
+    fn what_is_rounded_or_too_deep_is_not_safe() {
+        let nested = |depth: usize| format!("{}1{}", "[{\"content\":".repeat(depth), "}]".repeat(depth));
+        for (depth, safe) in [(20, true), (48, true), (49, false)] {
+            let read: Content = serde_json::from_str(&nested(depth)).unwrap();
+            assert_eq!(read.is_safe(), safe, "{depth}");
+            assert_eq!(is_safe(&serde_json::from_str(&nested(depth)).unwrap()), safe, "{depth}");
+        }
+        assert!(!Content::from(json!([{"input": 1e300}])).is_safe());
+    }
+}

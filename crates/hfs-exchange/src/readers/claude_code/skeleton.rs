@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::json::lenient::{Flag, Text, elements, fields, otherwise};
 
@@ -93,7 +93,11 @@ impl<'de> Deserialize<'de> for Skeleton<'de> {
                         "isMeta" => record.meta = map.next_value()?,
                         "isCompactSummary" => record.compact_summary = map.next_value()?,
                         "isVisibleInTranscriptOnly" => record.transcript_only = map.next_value()?,
-                        "message" => record.message = map.next_value()?,
+                        "message" => {
+                            // Nothing in an assistant's content decides anything.
+                            let with_content = record.kind.0.as_deref() != Some("assistant");
+                            record.message = map.next_value_seed(Message { with_content })?;
+                        }
                         _ => return Ok(false),
                     }
                     Ok(true)
@@ -105,30 +109,40 @@ impl<'de> Deserialize<'de> for Skeleton<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for MessageShape<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = MessageShape<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageShape<'de>, A::Error> {
-                let mut message = MessageShape { present: true, ..MessageShape::default() };
-                fields(map, |key, map| {
-                    match key {
-                        "id" => message.id = map.next_value()?,
-                        "content" => message.content = map.next_value()?,
-                        _ => return Ok(false),
-                    }
-                    Ok(true)
-                })?;
-                Ok(message)
-            }
-            otherwise!(MessageShape::default(); bool number str null seq);
-        }
-        deserializer.deserialize_any(Any)
+/// Reads what is in a `message`; its content only where that is asked for.
+struct Message {
+    with_content: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Message {
+    type Value = MessageShape<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
+}
+
+impl<'de> Visitor<'de> for Message {
+    type Value = MessageShape<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let mut message = MessageShape { present: true, ..MessageShape::default() };
+        fields(map, |key, map| {
+            match key {
+                "id" => message.id = map.next_value()?,
+                "content" if self.with_content => message.content = map.next_value()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(message)
+    }
+
+    otherwise!(MessageShape::default(); bool number str null seq);
 }
 
 impl<'de> Deserialize<'de> for ContentShape {
