@@ -90,10 +90,10 @@ impl Parts {
             output = text;
         } else {
             match fields.get_mut(CONTENT) {
-                Some(content @ Field::Blocks(_)) => {
-                    let taken = std::mem::replace(content, Field::Json(String::new()));
-                    let Field::Blocks(items) = taken else { return (fields, opaque(Value::Null)) };
-                    *content = Field::Json(self.result_items(items, &mut output, message, index + 1));
+                Some(Field::Blocks(items)) => {
+                    let items = std::mem::take(items);
+                    let shell = self.result_items(items, &mut output, message, index + 1);
+                    fields.set(CONTENT.into(), Field::Json(shell));
                 }
                 Some(Field::Value(other @ Value::Object(_))) => output = other.to_string(),
                 Some(_) => {}
@@ -176,10 +176,10 @@ fn tool_call(mut fields: Fields) -> (Fields, Part) {
     let mut without = Vec::new();
     let id = take_required(&mut fields, "id", &mut without);
     let name = fields.take_text("name").unwrap_or_default();
-    let input = fields.take("input").map(Value::from).unwrap_or_else(|| {
+    if fields.get("input").is_none() {
         without.push("input");
-        Value::Null
-    });
+    }
+    let input = fields.take("input").map_or(Value::Null, Value::from);
     note_absent(&mut fields, &without);
     (fields, Part::ToolCall { id, name, input })
 }

@@ -1,11 +1,12 @@
 //! Records to messages.
 
+use hfs_core::{Extra, MessageDraft, MessageStatus, Role, Source as MessageSource, Timestamp};
+
 use super::blocks::Parts;
 use super::content::{Block, Content};
 use super::record::Record;
 use crate::json::push_value;
 use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS};
-use hfs_core::{Extra, MessageDraft, MessageStatus, Role, Source as MessageSource, Timestamp};
 
 /// More than what usually stands in a shell for a content, in bytes.
 const USUAL_SHELL: usize = 128;
