@@ -30,6 +30,20 @@ pub(crate) fn push_text(json: &mut String, text: &str) {
     }
 }
 
+/// Writes an array as JSON, each of its elements by `push`.
+pub(crate) fn push_array<T>(
+    json: &mut String,
+    elements: impl IntoIterator<Item = T>,
+    mut push: impl FnMut(&mut String, T),
+) {
+    json.push('[');
+    for (index, element) in elements.into_iter().enumerate() {
+        json.push_str(if index > 0 { "," } else { "" });
+        push(json, element);
+    }
+    json.push(']');
+}
+
 /// Writes a value as JSON.
 pub(crate) fn push_value(json: &mut String, value: &Value) {
     // A string takes whatever is written to it.

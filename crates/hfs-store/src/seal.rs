@@ -50,7 +50,8 @@ pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     conn.create_scalar_function("hfs_sum", -1, flags, |context| Ok(sum_from(context, 0)))?;
     conn.create_scalar_function("hfs_holds", -1, flags, |context| {
-        let sum: i64 = context.get(0)?;
+        // What is no number any more is no sum.
+        let ValueRef::Integer(sum) = context.get_raw(0) else { return Ok(false) };
         Ok(sum == sum_from(context, 1) || sum == early_sum_from(context, 1))
     })
 }
@@ -141,5 +142,6 @@ mod tests {
         assert!(!holds("5631475200309069434, 7, 'texT', NULL, x'00ff'"));
         assert!(holds("hfs_sum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00ff'"));
         assert!(!holds("hfs_sum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00fe'"));
+        assert!(!holds("NULL, 7") && !holds("'text', 7"));
     }
 }

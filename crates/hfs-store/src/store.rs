@@ -25,7 +25,7 @@ const IDLE_READERS: usize = 8;
 /// long for it.
 const LOG: i64 = 1000;
 /// The same in bulk, where each time that the disk is waited for counts more. (Imports have it carried over meanwhile.)
-pub(crate) const RELAXED_LOG: i64 = 65536;
+pub(crate) const RELAXED_LOG: i64 = 16384;
 
 /// A store in one SQLite file.
 ///

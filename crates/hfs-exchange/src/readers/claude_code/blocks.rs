@@ -11,6 +11,7 @@ use hfs_core::{Attachment, ContentHash, Part};
 use serde_json::{Map, Value, json};
 
 use super::content::{Block, CONTENT, Field, Fields};
+use crate::json::push_array;
 
 /// In a shell: which part of which of the record's messages stands here.
 pub(crate) const PART: &str = "$part";
@@ -114,12 +115,10 @@ impl Parts {
         first: usize,
     ) -> String {
         let mut nested = Self::default();
-        let mut shell = String::from("[");
-        for (number, item) in items.into_iter().enumerate() {
-            shell.push_str(if number > 0 { "," } else { "" });
-            nested.result_item(item, output, (message, first), &mut shell);
-        }
-        shell.push(']');
+        let mut shell = String::new();
+        push_array(&mut shell, items, |shell, item| {
+            nested.result_item(item, output, (message, first), shell);
+        });
         self.parts.append(&mut nested.parts);
         self.attachments.append(&mut nested.attachments);
         shell

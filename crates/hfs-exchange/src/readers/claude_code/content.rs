@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 use crate::json::lenient::Key;
 use crate::json::parse::is_safe_within;
 use crate::json::scan::MAX_DEPTH;
-use crate::json::{push_text, push_value};
+use crate::json::{push_array, push_text, push_value};
 
 /// Names that blocks have for their fields.
 const NAMES: [&str; 12] = [
@@ -125,12 +125,7 @@ impl Block {
 }
 
 fn push_blocks(json: &mut String, blocks: &[Block]) {
-    json.push('[');
-    for (index, block) in blocks.iter().enumerate() {
-        json.push_str(if index > 0 { "," } else { "" });
-        block.push_json(json);
-    }
-    json.push(']');
+    push_array(json, blocks, |json, block| block.push_json(json));
 }
 
 impl From<Value> for Block {

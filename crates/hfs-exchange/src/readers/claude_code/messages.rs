@@ -5,7 +5,7 @@ use hfs_core::{Extra, MessageDraft, MessageStatus, Role, Source as MessageSource
 use super::blocks::Parts;
 use super::content::{Block, Content};
 use super::record::Record;
-use crate::json::push_value;
+use crate::json::{push_array, push_value};
 use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS};
 
 /// More than what usually stands in a shell for a content, in bytes.
@@ -39,7 +39,7 @@ impl Kept {
         let mut json = String::with_capacity(length + 64);
         for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
             json.extend([if json.is_empty() { "{\"" } else { ",\"" }, name, "\":"]);
-            push_array(&mut json, list);
+            push_array(&mut json, list, |json, value| json.push_str(value));
         }
         if json.is_empty() {
             return Extra::new();
@@ -47,17 +47,6 @@ impl Kept {
         json.push('}');
         Extra::from_json(json)
     }
-}
-
-/// Values as an array of JSON.
-pub(crate) fn push_array(json: &mut String, values: &[String]) {
-    let mut before = '[';
-    for value in values {
-        json.push(before);
-        json.push_str(value);
-        before = ',';
-    }
-    json.push_str(if values.is_empty() { "[]" } else { "]" });
 }
 
 impl Drafted {
@@ -92,18 +81,15 @@ pub(crate) fn of_user(mut record: Record, line: u64, at: Timestamp) -> Vec<Draft
     match record.content.take() {
         Some(Content::Blocks(blocks)) => {
             let results = blocks.iter().filter(|block| is_result(block)).count();
-            let mut before = '[';
-            for block in blocks {
-                shell.push(std::mem::replace(&mut before, ','));
+            push_array(&mut shell, blocks, |shell, block| {
                 if is_result(&block) {
                     let mut tool = Parts::default();
-                    tool.add(block, messages.len(), &mut shell);
+                    tool.add(block, messages.len(), shell);
                     messages.push((Role::Tool, tool));
                 } else {
-                    user.add(block, results, &mut shell);
+                    user.add(block, results, shell);
                 }
-            }
-            shell.push_str(if before == '[' { "[]" } else { "]" });
+            });
         }
         Some(Content::Text(text)) => user.add_text(text, &mut shell),
         Some(Content::Other(other)) => user.add(other.into(), 0, &mut shell),
@@ -143,12 +129,7 @@ pub(crate) fn extend(drafted: &mut Drafted, mut record: Record) {
     let mut shell = String::with_capacity(USUAL_SHELL);
     match record.content.take() {
         Some(Content::Blocks(blocks)) => {
-            let mut before = '[';
-            for block in blocks {
-                shell.push(std::mem::replace(&mut before, ','));
-                parts.add(block, 0, &mut shell);
-            }
-            shell.push_str(if before == '[' { "[]" } else { "]" });
+            push_array(&mut shell, blocks, |shell, block| parts.add(block, 0, shell));
         }
         Some(Content::Text(text)) => parts.add_text(text, &mut shell),
         Some(Content::Other(other)) => push_value(&mut shell, &other),

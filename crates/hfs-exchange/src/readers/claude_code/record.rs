@@ -13,13 +13,12 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Vi
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::content::{CONTENT, Content};
 use crate::json::lenient::{Count, Key, fields};
 use crate::json::parse::is_faithful;
 use crate::readers::RAW;
 use crate::records::{Decode, Whole};
 use shell::Shell;
-
-use super::content::{CONTENT, Content};
 
 const MESSAGE: &str = "message";
 

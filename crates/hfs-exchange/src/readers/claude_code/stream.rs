@@ -5,11 +5,12 @@ use std::path::Path;
 
 use hfs_core::{Disposition, Extra, ImportError, Part, Seq, SessionSink, Timestamp};
 
-use super::messages::{Drafted, extend, of_assistant, of_user, push_array, record_id};
+use super::messages::{Drafted, extend, of_assistant, of_user, record_id};
 use super::plan::{Action, Plan};
 use super::record::Record;
 use super::saved::Saved;
 use crate::Source;
+use crate::json::push_array;
 use crate::readers::RECORDS;
 use crate::records::{Entry, Framing, visit};
 use crate::tally::Tally;
@@ -90,7 +91,7 @@ impl<'a> Stream<'a> {
                 return Ok(());
             }
             let mut json = format!("{{\"{RECORDS}\":");
-            push_array(&mut json, &std::mem::take(&mut self.events));
+            push_array(&mut json, std::mem::take(&mut self.events), |json, event| json.push_str(&event));
             json.push('}');
             session.extra = Extra::from_json(json);
         }
