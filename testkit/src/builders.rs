@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hfs_core::{
     Attachment, BranchDraft, BranchId, CheckpointDraft, CheckpointState, Clock, ContentHash, Event,
-    EventPayload, Extra, MemoryEntry, MessageDraft, MessageStatus, Part, Position, Role, Run, RunEnding,
-    RunSnapshot, Seq, SessionDraft, Source, Timestamp, UnknownPayload, Usage,
+    EventPayload, MemoryEntry, MessageDraft, MessageStatus, Part, PassthroughFields, Position, Role, Run,
+    RunEnding, RunSnapshot, Seq, SessionDraft, Source, Timestamp, UnknownPayload, Usage,
 };
 use serde_json::json;
 
@@ -42,7 +42,7 @@ impl Drafts {
             project: None,
             created_at: self.now(),
             origin: None,
-            extra: Extra::new(),
+            extra: PassthroughFields::new(),
             main_branch: self.ids.branch(),
         }
     }

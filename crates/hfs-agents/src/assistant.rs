@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, ContentHash, EventPayload, Extra, Message, Part,
-    RunOutcome, RunRequest, RunSink,
+    Agent, AgentDescription, AgentError, AgentStatus, ContentHash, EventPayload, Message, Part,
+    PassthroughFields, RunOutcome, RunRequest, RunSink,
 };
 
 use crate::model::{Heard, Model, ModelReply, ModelRequest};
@@ -157,7 +157,7 @@ impl Agent for Assistant {
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         sink.event(EventPayload::AgentEnded { agent: ID.to_owned(), status, duration_ms });
         let reply = answer?;
-        let mut extra = Extra::new();
+        let mut extra = PassthroughFields::new();
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }

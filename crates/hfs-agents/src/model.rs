@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Part, PieceKind, Usage};
+use hfs_core::{AgentError, DeltaKind, Part, Usage};
 use tokio_util::sync::CancellationToken;
 
 /// Who speaks in a turn.
@@ -74,7 +74,7 @@ pub(crate) enum Task {
 #[derive(Debug)]
 pub(crate) enum Heard<'a> {
     /// The reply goes on.
-    Piece(PieceKind, &'a str),
+    Piece(DeltaKind, &'a str),
     /// An attempt failed before the first piece, and the next one comes after a pause.
     Retrying(&'a AgentError, Duration),
 }
@@ -108,12 +108,12 @@ pub(crate) struct PartsBuilder {
 }
 
 impl PartsBuilder {
-    pub fn push(&mut self, kind: PieceKind, more: &str) {
+    pub fn push(&mut self, kind: DeltaKind, more: &str) {
         match (kind, self.parts.last_mut()) {
-            (PieceKind::Text, Some(Part::Text { text }))
-            | (PieceKind::Thinking, Some(Part::Thinking { text, .. })) => text.push_str(more),
-            (PieceKind::Text, _) => self.parts.push(Part::text(more)),
-            (PieceKind::Thinking, _) => {
+            (DeltaKind::Text, Some(Part::Text { text }))
+            | (DeltaKind::Thinking, Some(Part::Thinking { text, .. })) => text.push_str(more),
+            (DeltaKind::Text, _) => self.parts.push(Part::text(more)),
+            (DeltaKind::Thinking, _) => {
                 self.parts.push(Part::Thinking { text: more.to_owned(), signature: None });
             }
         }

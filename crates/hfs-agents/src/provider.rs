@@ -21,7 +21,7 @@ use genai::chat::{
 };
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Headers, ModelIden, ServiceTarget};
-use hfs_core::{AgentError, PieceKind, Usage};
+use hfs_core::{AgentError, DeltaKind, Usage};
 
 use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, PartsBuilder, Piece, Speaker, Turn};
 use crate::{ModelConfig, Provider};
@@ -139,8 +139,8 @@ impl ProviderModel {
                 if heard_any { failure.final_now() } else { failure }
             })?;
             let piece = match event {
-                ChatStreamEvent::Chunk(chunk) => (PieceKind::Text, chunk.content),
-                ChatStreamEvent::ReasoningChunk(chunk) => (PieceKind::Thinking, chunk.content),
+                ChatStreamEvent::Chunk(chunk) => (DeltaKind::Text, chunk.content),
+                ChatStreamEvent::ReasoningChunk(chunk) => (DeltaKind::Thinking, chunk.content),
                 ChatStreamEvent::ThoughtSignatureChunk(chunk) => {
                     parts.sign(&chunk.content);
                     continue;

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, EventPayload, Extra, MessageId, PageRequest, Part,
-    PieceKind, Role, RunOutcome, RunRequest, RunSink, SessionFilter, SessionId, Store, StoreResult,
+    Agent, AgentDescription, AgentError, AgentStatus, DeltaKind, EventPayload, MessageId, PageRequest, Part,
+    PassthroughFields, Role, RunOutcome, RunRequest, RunSink, SessionFilter, SessionId, Store, StoreResult,
 };
 use serde_json::json;
 
@@ -87,7 +87,7 @@ fn holds_nothing_but(store: &dyn Store, session: SessionId) -> StoreResult<bool>
 }
 
 /// Where the passages stand, to be kept with a reply.
-pub(crate) fn references(found: &Found) -> Extra {
+pub(crate) fn references(found: &Found) -> PassthroughFields {
     let references: Vec<_> = found
         .passages
         .iter()
@@ -96,7 +96,7 @@ pub(crate) fn references(found: &Found) -> Extra {
             json!({"session": hit.session, "branch": hit.branch, "message": hit.message, "seq": hit.seq})
         })
         .collect();
-    let mut extra = Extra::new();
+    let mut extra = PassthroughFields::new();
     if !references.is_empty() {
         extra.insert("references".into(), references.into());
     }
@@ -130,7 +130,7 @@ impl Agent for Recall {
         let outcome = found.map(|(question, found, empty)| {
             let mut text = String::new();
             for piece in answer::pieces(&question, &found, empty) {
-                sink.reply(PieceKind::Text, &piece);
+                sink.reply(DeltaKind::Text, &piece);
                 text.push_str(&piece);
             }
             RunOutcome { parts: vec![Part::text(text)], model: None, usage: None, extra: references(&found) }

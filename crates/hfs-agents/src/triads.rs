@@ -23,8 +23,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, Extra, Role as Speaks, RunOutcome,
-    RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, Role as Speaks,
+    RunOutcome, RunRequest, RunSink, Store,
 };
 use serde_json::{Map, Value, json};
 
@@ -236,7 +236,7 @@ impl Triads {
         let reply = writing::integrate(&shared, &integrator, &texts).await?;
         let mut extra = match &models {
             Models::Offline(model) => model.references(),
-            Models::Online { .. } => Extra::new(),
+            Models::Online { .. } => PassthroughFields::new(),
         };
         extra.insert("sections".to_owned(), Value::Object(settled));
         if let Some(reason) = reply.stop_reason {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AgentMemory, BranchId, ErrorKind, EventPayload, Extra, Kinded, Message, Part, PieceKind, RunId,
-    SessionId, Usage,
+    AgentMemory, BranchId, DeltaKind, ErrorExt, ErrorKind, EventPayload, Message, Part, PassthroughFields,
+    RunId, SessionId, Usage,
 };
 
 /// What an agent is, for people.
@@ -46,7 +46,7 @@ pub trait RunSink: Send + Sync {
     fn event(&self, payload: EventPayload);
 
     /// The reply goes on with this text.
-    fn reply(&self, kind: PieceKind, text: &str);
+    fn reply(&self, kind: DeltaKind, text: &str);
 
     /// An agent's memory is now this. Captured by checkpoints from the next event on.
     fn remember(&self, agent: &str, memory: AgentMemory);
@@ -63,7 +63,7 @@ pub struct RunOutcome {
     /// What it cost in all.
     pub usage: Option<Usage>,
     /// What to keep with the reply (a stop reason, references).
-    pub extra: Extra,
+    pub extra: PassthroughFields,
 }
 
 /// Why an agent did not finish. What had been streamed by then is kept, marked as interrupted.
@@ -117,7 +117,7 @@ pub enum AgentError {
     },
 }
 
-impl Kinded for AgentError {
+impl ErrorExt for AgentError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Cancelled | Self::Unavailable { .. } | Self::Malformed { .. } => ErrorKind::Unavailable,

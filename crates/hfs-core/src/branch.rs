@@ -26,7 +26,7 @@ pub struct Branch {
     /// When it was made.
     pub created_at: Timestamp,
     /// Hidden because the operation that made it was undone. It is kept for redo.
-    pub retired: bool,
+    pub undone: bool,
 }
 
 /// A branch to be made.

@@ -7,7 +7,7 @@ use crate::{Attachment, Branch, Checkpoint, CheckpointState, Message, Run, Sessi
 pub struct SessionDocument {
     /// The session.
     pub session: Session,
-    /// Its branches, parents before children, retired ones included.
+    /// Its branches, parents before children, undone ones included.
     pub branches: Vec<DocumentBranch>,
     /// Its runs in order of their beginning.
     pub runs: Vec<Run>,

@@ -42,7 +42,7 @@ impl ErrorKind {
 }
 
 /// An error that knows its kind.
-pub trait Kinded: std::error::Error {
+pub trait ErrorExt: std::error::Error {
     /// Which kind of failure this is.
     fn kind(&self) -> ErrorKind;
 

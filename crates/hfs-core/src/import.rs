@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, BranchId, CheckpointDraft, ErrorKind, Extra, Kinded, MessageDraft, Origin, Project, Run, Seq,
-    SessionId, StoreError, Timestamp,
+    Attachment, BranchId, CheckpointDraft, ErrorExt, ErrorKind, MessageDraft, Origin, PassthroughFields,
+    Project, Run, Seq, SessionId, StoreError, Timestamp,
 };
 
 /// A branch's number within one session that is being read; 0 is the first.
@@ -30,7 +30,7 @@ pub struct ForeignSession {
     /// When something last happened in it; `None` leaves it to the last message.
     pub updated_at: Option<Timestamp>,
     /// What came with it and means nothing here.
-    pub extra: Extra,
+    pub extra: PassthroughFields,
     /// The identity and name of its first branch, when it comes from a document of ours.
     pub main_branch: Option<(BranchId, String)>,
 }
@@ -47,7 +47,7 @@ impl ForeignSession {
             project: None,
             created_at: None,
             updated_at: None,
-            extra: Extra::new(),
+            extra: PassthroughFields::new(),
             main_branch: None,
         }
     }
@@ -202,7 +202,7 @@ pub enum ImportError {
     },
 }
 
-impl Kinded for ImportError {
+impl ErrorExt for ImportError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownFormat { .. } | Self::Damaged { .. } => ErrorKind::Invalid,

@@ -17,12 +17,12 @@ mod checkpoint;
 mod document;
 mod error;
 mod event;
-mod extra;
 mod hooks;
 mod id;
 mod import;
 mod message;
 mod operation;
+mod passthrough;
 mod project;
 mod run;
 mod search;
@@ -38,16 +38,16 @@ pub use branch::{Branch, BranchDraft, MAIN_BRANCH, Position};
 pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
 pub use checkpoint::{AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, MemoryEntry, StateCost};
 pub use document::{DocumentBranch, SessionDocument};
-pub use error::{ErrorKind, Kinded};
+pub use error::{ErrorExt, ErrorKind};
 pub use event::{ClaimDecision, Event, EventPayload, RunEnding, SectionDecision, UnknownPayload};
-pub use extra::Extra;
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
     BranchKey, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning, SessionSink,
 };
-pub use message::{Message, MessageDraft, MessageStatus, Part, PieceKind, Role, Seq, Source, Usage};
-pub use operation::{Operation, OperationKind, SessionShape};
+pub use message::{DeltaKind, Message, MessageDraft, MessageStatus, Part, Role, Seq, Source, Usage};
+pub use operation::{Operation, OperationKind, SessionAttributes};
+pub use passthrough::PassthroughFields;
 pub use project::Project;
 pub use run::Run;
 pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
@@ -58,7 +58,7 @@ pub use snapshot::{
 };
 pub use store::{
     Appended, BranchStore, CheckpointStore, Cursor, Maintenance, MessageRange, MessageStore, OperationStore,
-    Page, PageRequest, Problem, ReplyHandle, ReplyPiece, RunStore, SearchIndex, SessionImport, SessionStore,
+    Page, PageRequest, Problem, ReplyDelta, ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore,
     Store, StoreError, StoreInfo, StoreResult, Verification,
 };
 pub use time::{Clock, SystemClock, Timestamp};

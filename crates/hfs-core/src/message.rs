@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{BranchId, ContentHash, Extra, MessageId, Timestamp};
+use crate::{BranchId, ContentHash, MessageId, PassthroughFields, Timestamp};
 
 /// A message's place along its branch's whole history, counted from 1. 0 stands for "before the first".
 pub type Seq = u64;
@@ -149,7 +149,7 @@ impl Part {
 
 /// What kind of part a streamed piece belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PieceKind {
+pub enum DeltaKind {
     /// Continues a text part.
     Text,
     /// Continues a thinking part.
@@ -211,7 +211,7 @@ pub struct MessageDraft {
     /// Where it was imported from.
     pub source: Option<Source>,
     /// What came with it and means nothing here.
-    pub extra: Extra,
+    pub extra: PassthroughFields,
 }
 
 impl MessageDraft {
@@ -228,7 +228,7 @@ impl MessageDraft {
             usage: None,
             created_at,
             source: None,
-            extra: Extra::new(),
+            extra: PassthroughFields::new(),
         }
     }
 

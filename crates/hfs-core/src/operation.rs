@@ -86,7 +86,7 @@ impl fmt::Display for OperationKind {
 
 /// The part of a session that operations change, before or after one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionShape {
+pub struct SessionAttributes {
     /// Its name.
     pub name: String,
     /// Whether that name is made up by the program.
@@ -109,10 +109,10 @@ pub struct Operation {
     /// When.
     pub created_at: Timestamp,
     /// The session before it; `None` for one that made the session.
-    pub before: Option<SessionShape>,
+    pub before: Option<SessionAttributes>,
     /// The session after it.
-    pub after: SessionShape,
-    /// The branch that it made, renamed or retired.
+    pub after: SessionAttributes,
+    /// The branch that it made, renamed or undone.
     pub branch: Option<BranchId>,
     /// The checkpoint that it went back to.
     pub checkpoint: Option<CheckpointId>,

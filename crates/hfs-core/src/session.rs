@@ -1,6 +1,6 @@
 //! Sessions: one conversation each, with all its branches.
 
-use crate::{BranchId, Extra, Project, SessionId, Timestamp};
+use crate::{BranchId, PassthroughFields, Project, SessionId, Timestamp};
 
 /// Where an imported session came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub struct SessionDraft {
     /// Where it came from.
     pub origin: Option<Origin>,
     /// What came with it and means nothing here.
-    pub extra: Extra,
+    pub extra: PassthroughFields,
     /// The identity of its first branch, which is called `main`.
     pub main_branch: BranchId,
 }
@@ -56,7 +56,7 @@ pub struct Session {
     /// When it was put into the trash; `None` while it is not there.
     pub trashed_at: Option<Timestamp>,
     /// What came with it and means nothing here.
-    pub extra: Extra,
+    pub extra: PassthroughFields,
 }
 
 /// A session as lists show it.
@@ -64,9 +64,9 @@ pub struct Session {
 pub struct SessionSummary {
     /// The session.
     pub session: Session,
-    /// How many messages all its branches hold together, retired ones included.
+    /// How many messages all its branches hold together, undone ones included.
     pub messages: u64,
-    /// How many branches it has, retired ones left out.
+    /// How many branches it has, undone ones left out.
     pub branches: u64,
     /// How many checkpoints it has.
     pub checkpoints: u64,

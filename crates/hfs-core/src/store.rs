@@ -11,7 +11,7 @@ mod sessions;
 
 pub use error::{StoreError, StoreResult};
 pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
-pub use messages::{Appended, MessageRange, MessageStore, ReplyHandle, ReplyPiece, SearchIndex};
+pub use messages::{Appended, MessageRange, MessageStore, ReplyDelta, ReplyHandle, SearchIndex};
 pub use sessions::{
     BranchStore, CheckpointStore, Cursor, OperationStore, Page, PageRequest, RunStore, SessionImport,
     SessionStore,

@@ -109,12 +109,12 @@ impl Engine {
     pub fn resume(&self, session: SessionId, branch: Option<BranchId>) -> Result<Conversation, EngineError> {
         let store = &self.parts.store;
         let summary = store.get_session(session)?;
-        store.settle_interrupted(Some(session), self.parts.clock.now())?;
+        store.recover_abandoned_replies(Some(session), self.parts.clock.now())?;
         let branch = self.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
         // What plugins keep for a session lives with them while it is open, and in the store in between.
         if self.parts.hooks.session_state(session).is_none() || self.live_branch(session) != Some(branch.id) {
             let state = store.load_branch_state(branch.id)?.unwrap_or_default();
-            self.put_back_plugins(session, branch.id, &state);
+            self.restore_plugin_states(session, branch.id, &state);
         }
         Ok(Conversation::at(session, Position { branch: branch.id, head: branch.head }))
     }
@@ -125,7 +125,12 @@ impl Engine {
     }
 
     /// Gives the plugins what they keep on this branch of the session.
-    pub(crate) fn put_back_plugins(&self, session: SessionId, branch: BranchId, state: &CheckpointState) {
+    pub(crate) fn restore_plugin_states(
+        &self,
+        session: SessionId,
+        branch: BranchId,
+        state: &CheckpointState,
+    ) {
         self.begin_plugins(session, branch);
         self.parts.hooks.restore_state(session, &state.plugins);
     }
@@ -156,7 +161,7 @@ impl Engine {
         self.greeted.lock().await.remove(&session);
         self.parts.hooks.on_exit(session).await;
         let (engine, conversation) = (self.clone(), conversation.clone());
-        let kept = tokio::task::spawn_blocking(move || engine.keep_plugins(&conversation)).await;
+        let kept = tokio::task::spawn_blocking(move || engine.persist_plugin_states(&conversation)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!("what plugins keep for session {session} is not saved: {error}");
         }
@@ -169,7 +174,7 @@ impl Engine {
     ///
     /// # Errors
     /// As the store has it.
-    pub fn keep_plugins(&self, conversation: &Conversation) -> Result<(), EngineError> {
+    pub fn persist_plugin_states(&self, conversation: &Conversation) -> Result<(), EngineError> {
         if let Some((session, at)) = conversation.place
             && let Some(live) = self.parts.hooks.session_state(session)
         {

@@ -1,4 +1,4 @@
-use hfs_core::{AgentError, ErrorKind, Kinded, MessageDraft, StoreError};
+use hfs_core::{AgentError, ErrorExt, ErrorKind, MessageDraft, StoreError};
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum EngineError {
     },
 }
 
-impl Kinded for EngineError {
+impl ErrorExt for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
@@ -75,7 +75,7 @@ pub enum SendError {
     Engine(#[from] EngineError),
 }
 
-impl Kinded for SendError {
+impl ErrorExt for SendError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Empty => ErrorKind::Invalid,

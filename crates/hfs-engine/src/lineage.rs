@@ -78,7 +78,7 @@ pub mod tests {
             forked_at,
             head,
             created_at: Timestamp::UNIX_EPOCH,
-            retired: false,
+            undone: false,
         }
     }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, Event, Message, PieceKind, SessionId};
+use hfs_core::{AgentDescription, DeltaKind, Event, Message, SessionId};
 
 /// What a front end is told while a message is on its way.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub enum Update {
     /// The reply goes on.
     Reply {
         /// What this continues.
-        kind: PieceKind,
+        kind: DeltaKind,
         /// The text to add.
         text: String,
     },

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hfs_core::{
-    AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, Event, EventBus,
-    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PieceKind, ReplyPiece, Run, RunId, RunSink,
-    Seq, SessionId, Timestamp,
+    AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, DeltaKind, Event, EventBus,
+    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, ReplyDelta, Run, RunId, RunSink, Seq,
+    SessionId, Timestamp,
 };
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -54,7 +54,7 @@ struct Recorded {
     history: EventHistory,
     events: Vec<Event>,
     memories: BTreeMap<String, AgentMemory>,
-    waiting: Vec<ReplyPiece>,
+    waiting: Vec<ReplyDelta>,
     reply: Vec<Part>,
 }
 
@@ -83,12 +83,12 @@ impl Recorder {
     }
 
     /// Takes the pieces that wait to be saved.
-    pub fn take_waiting(&self) -> Vec<ReplyPiece> {
+    pub fn take_waiting(&self) -> Vec<ReplyDelta> {
         std::mem::take(&mut self.lock().waiting)
     }
 
     /// Puts pieces back that could not be saved, before those that came since.
-    pub fn put_back(&self, mut pieces: Vec<ReplyPiece>) {
+    pub fn put_back(&self, mut pieces: Vec<ReplyDelta>) {
         let mut state = self.lock();
         pieces.append(&mut state.waiting);
         state.waiting = pieces;
@@ -168,7 +168,7 @@ impl RunSink for Recorder {
         self.parts.observer.update(Update::Event(event));
     }
 
-    fn reply(&self, kind: PieceKind, text: &str) {
+    fn reply(&self, kind: DeltaKind, text: &str) {
         if text.is_empty() {
             return;
         }
@@ -176,7 +176,7 @@ impl RunSink for Recorder {
             let mut state = self.lock();
             match state.waiting.last_mut() {
                 Some(last) if last.kind == kind => last.text.push_str(text),
-                _ => state.waiting.push(ReplyPiece { kind, text: text.to_owned() }),
+                _ => state.waiting.push(ReplyDelta { kind, text: text.to_owned() }),
             }
             extend_parts(&mut state.reply, kind, text);
         }
@@ -189,14 +189,14 @@ impl RunSink for Recorder {
     }
 }
 
-fn extend_parts(parts: &mut Vec<Part>, kind: PieceKind, addition: &str) {
+fn extend_parts(parts: &mut Vec<Part>, kind: DeltaKind, addition: &str) {
     match (parts.last_mut(), kind) {
-        (Some(Part::Text { text }), PieceKind::Text)
-        | (Some(Part::Thinking { text, .. }), PieceKind::Thinking) => {
+        (Some(Part::Text { text }), DeltaKind::Text)
+        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => {
             text.push_str(addition);
         }
-        (_, PieceKind::Text) => parts.push(Part::text(addition)),
-        (_, PieceKind::Thinking) => {
+        (_, DeltaKind::Text) => parts.push(Part::text(addition)),
+        (_, DeltaKind::Thinking) => {
             parts.push(Part::Thinking { text: addition.to_owned(), signature: None });
         }
     }

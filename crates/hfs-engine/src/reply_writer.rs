@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{ErrorKind, Kinded, ReplyHandle, StoreError};
+use hfs_core::{ErrorExt, ErrorKind, ReplyHandle, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::recorder::Recorder;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, BranchId, CheckpointState, Extra, Message, MessageDraft, MessageStatus, Position,
+    AgentError, BranchId, CheckpointState, Message, MessageDraft, MessageStatus, PassthroughFields, Position,
     ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
     StoreError, Verdict, automatic_name,
 };
@@ -56,7 +56,7 @@ impl Engine {
     /// being written, which nobody can write behind, until this process ends and its store with it.
     ///
     /// # Errors
-    /// See [`SendError`]. `NotSaved` with a `Moved` or `Busy` inside means that somebody else wrote to the
+    /// See [`SendError`]. `NotSaved` with a `HeadMismatch` or `Locked` inside means that somebody else wrote to the
     /// branch: nothing was written, and the front end offers to load it again or to fork.
     pub async fn send(
         &self,
@@ -130,7 +130,7 @@ impl Engine {
             project: conversation.project.clone(),
             created_at: now,
             origin: None,
-            extra: Extra::new(),
+            extra: PassthroughFields::new(),
             main_branch: BranchId::generate(),
         }
     }

@@ -40,11 +40,11 @@ pub struct GraphRow {
     pub mark: Mark,
 }
 
-/// Draws the branches that are not retired, with these checkpoints (oldest first).
+/// Draws the branches that are not undone, with these checkpoints (oldest first).
 #[must_use]
 pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Checkpoint]) -> Vec<GraphRow> {
     let lineage = Lineage::new(branches);
-    let shown: Vec<&Branch> = branches.iter().filter(|branch| !branch.retired).collect();
+    let shown: Vec<&Branch> = branches.iter().filter(|branch| !branch.undone).collect();
     let mut painter = Painter {
         lanes: shown.iter().map(|branch| branch.id).collect(),
         active: BTreeSet::new(),
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn retired_branches_are_not_drawn() {
         let main = branch("main", None, 0, 2);
-        let gone = Branch { retired: true, ..branch("gone", Some(&main), 1, 5) };
+        let gone = Branch { undone: true, ..branch("gone", Some(&main), 1, 5) };
         let all = [main, gone];
         assert_eq!(draw(&all, &all[0], &[]), ["@ main 2 head", "┴ main 0 beginning"]);
     }

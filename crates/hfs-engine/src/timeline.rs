@@ -72,7 +72,7 @@ impl Engine {
         };
         let operation =
             store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint), self.parts.clock.now())?;
-        self.put_back_plugins(plan.checkpoint.session, draft.id, &state);
+        self.restore_plugin_states(plan.checkpoint.session, draft.id, &state);
         let branch = store.get_branch(draft.id)?;
         Ok(Rewound { plan, branch, state, operation })
     }
@@ -107,7 +107,7 @@ impl Engine {
 
     fn restore_plugins(&self, session: SessionId, branch: BranchId) -> Result<(), EngineError> {
         let state = self.store().load_branch_state(branch)?.unwrap_or_default();
-        self.put_back_plugins(session, branch, &state);
+        self.restore_plugin_states(session, branch, &state);
         Ok(())
     }
 

@@ -68,7 +68,7 @@ impl Collected {
                     forked_at: branch.forked_at,
                     head: branch.forked_at + messages.len() as Seq,
                     created_at,
-                    retired: false,
+                    undone: false,
                 },
                 messages,
             }

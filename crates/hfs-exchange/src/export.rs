@@ -3,7 +3,7 @@
 use std::io;
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorKind, Kinded, Message,
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorExt, ErrorKind, Message,
     Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult,
 };
 
@@ -18,7 +18,7 @@ pub trait DocumentSource {
     /// As the store's state has it; so for all of these.
     fn session(&self) -> StoreResult<Session>;
 
-    /// Its branches, parents before children, the first one first; retired ones left out.
+    /// Its branches, parents before children, the first one first; undone ones left out.
     ///
     /// # Errors
     /// As the store's state has it.
@@ -81,7 +81,7 @@ pub enum ExportError {
     },
 }
 
-impl Kinded for ExportError {
+impl ErrorExt for ExportError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
@@ -109,12 +109,7 @@ impl DocumentSource for SessionDocument {
     }
 
     fn branches(&self) -> StoreResult<Vec<Branch>> {
-        Ok(self
-            .branches
-            .iter()
-            .map(|branch| branch.branch.clone())
-            .filter(|branch| !branch.retired)
-            .collect())
+        Ok(self.branches.iter().map(|branch| branch.branch.clone()).filter(|branch| !branch.undone).collect())
     }
 
     fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {

@@ -184,7 +184,7 @@ fn build(
             forked_at,
             head: forked_at + messages.len() as u64,
             created_at: Timestamp::UNIX_EPOCH,
-            retired: false,
+            undone: false,
         };
         branches.push(DocumentBranch { branch, messages });
     }

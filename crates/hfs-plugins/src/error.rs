@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use hfs_core::{ErrorKind, Kinded};
+use hfs_core::{ErrorExt, ErrorKind};
 
 /// Why something about plugins did not work.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ impl PluginError {
     }
 }
 
-impl Kinded for PluginError {
+impl ErrorExt for PluginError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoPlugin { .. } | Self::NoCommand { .. } => ErrorKind::NotFound,

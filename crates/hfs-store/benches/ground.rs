@@ -98,7 +98,7 @@ pub fn session(n: usize) -> SessionDraft {
         project: None,
         created_at: time(n),
         origin: None,
-        extra: hfs_core::Extra::new(),
+        extra: hfs_core::PassthroughFields::new(),
         main_branch: BranchId::generate(),
     }
 }

@@ -52,7 +52,7 @@ impl BranchRow {
             forked_at: self.forked_at,
             head: lookup::head(conn, self.no, self.forked_at)?,
             created_at: rows::time(self.created_at)?,
-            retired: self.retired,
+            undone: self.retired,
         })
     }
 }
@@ -145,7 +145,7 @@ fn check_fork(conn: &Connection, eyes: &replies::Eyes, parent: &BranchKey, draft
     if let Some(no) = at_fork
         && eyes.is_being_written(conn, no)?
     {
-        return Err(StoreError::Busy { seq: draft.forked_at }.into());
+        return Err(StoreError::Locked { seq: draft.forked_at }.into());
     }
     Ok(())
 }

@@ -41,12 +41,12 @@ pub(crate) fn add(conn: &Connection, eyes: &Eyes, at: Position, messages: &[Mess
     }
     if tip.head != at.head {
         let found = Position { branch: at.branch, head: tip.head };
-        return Err(StoreError::Moved { expected: at, found }.into());
+        return Err(StoreError::HeadMismatch { expected: at, found }.into());
     }
     let mut no = message_no(tip.branch, tip.head)?;
     if tip.is_streaming {
         if eyes.is_being_written(conn, no)? {
-            return Err(StoreError::Busy { seq: tip.head }.into());
+            return Err(StoreError::Locked { seq: tip.head }.into());
         }
         replies::settle(conn, no)?;
     }

@@ -1,8 +1,8 @@
 //! The record of structural changes, and its reversal.
 
 use hfs_core::{
-    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, Page, PageRequest, SessionId,
-    SessionShape, StoreError, StoreResult, Timestamp,
+    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, Page, PageRequest,
+    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -17,7 +17,7 @@ pub(crate) struct Change {
     pub(crate) session: i64,
     pub(crate) kind: OperationKind,
     pub(crate) at: Timestamp,
-    pub(crate) before: Option<SessionShape>,
+    pub(crate) before: Option<SessionAttributes>,
     pub(crate) branch: Option<BranchId>,
     pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) target: Option<OperationId>,
@@ -43,14 +43,14 @@ impl Change {
 }
 
 /// The part of a session that operations change, as it is now.
-pub(crate) fn shape(conn: &Connection, session: i64) -> Sql<SessionShape> {
+pub(crate) fn shape(conn: &Connection, session: i64) -> Sql<SessionAttributes> {
     Ok(conn
         .prepare_cached(
             "SELECT session.name, session.automatic_name, branch.id, session.trashed_at IS NOT NULL
                 FROM session JOIN branch ON branch.no = session.current_branch WHERE session.no = ?1",
         )?
         .query_row([session], |row| {
-            Ok(SessionShape {
+            Ok(SessionAttributes {
                 name: row.get(0)?,
                 automatic_name: row.get(1)?,
                 current_branch: BranchId::from_uuid(rows::uuid(row.get(2)?)),
@@ -213,7 +213,7 @@ pub(crate) fn reverse(
 /// What a reversal will change.
 struct Reversal {
     session: i64,
-    goal: SessionShape,
+    goal: SessionAttributes,
     goal_branch: i64,
     /// The branch to retire or bring back, and which of the two.
     retired: Option<(BranchId, bool)>,
@@ -266,7 +266,7 @@ impl Reversal {
         Ok(Self { session, goal, goal_branch: goal_branch.no, retired, renamed_branch, renamed, detail })
     }
 
-    fn apply(&self, conn: &Connection, before: &SessionShape, at: Timestamp) -> Sql<()> {
+    fn apply(&self, conn: &Connection, before: &SessionAttributes, at: Timestamp) -> Sql<()> {
         if let Some((branch, retire)) = self.retired {
             conn.prepare_cached("UPDATE branch SET retired = ?2 WHERE id = ?1")?
                 .execute(params![branch.as_uuid().as_bytes(), retire])?;

@@ -7,7 +7,7 @@ use hfs_core::{
     Appended, Attachment, Branch, BranchDraft, BranchId, BranchStore, Checkpoint, CheckpointDraft,
     CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message, MessageDraft,
     MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, Position, Problem, Project, ReplyHandle, ReplyPiece, Run, RunId, RunStore, SearchIndex,
+    PageRequest, Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex,
     SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
     SessionStore, SessionSummary, StoreInfo, StoreResult, Timestamp, Verification,
 };
@@ -109,7 +109,7 @@ impl MessageStore for SqliteStore {
         replies::begin(self, at, reply)
     }
 
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()> {
+    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()> {
         replies::extend(self, reply, pieces)
     }
 
@@ -127,8 +127,8 @@ impl MessageStore for SqliteStore {
         messages::get(self, id)
     }
 
-    fn settle_interrupted(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
-        replies::settle_interrupted(self, session, at)
+    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
+        replies::recover_abandoned_replies(self, session, at)
     }
 }
 

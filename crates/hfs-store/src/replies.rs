@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    MessageDraft, MessageStatus, Part, PieceKind, Position, ReplyHandle, ReplyPiece, SessionId, StoreResult,
+    DeltaKind, MessageDraft, MessageStatus, Part, Position, ReplyDelta, ReplyHandle, SessionId, StoreResult,
     Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -54,7 +54,7 @@ pub(crate) fn begin(store: &SqliteStore, at: Position, reply: &MessageDraft) -> 
     })
 }
 
-pub(crate) fn extend(store: &SqliteStore, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()> {
+pub(crate) fn extend(store: &SqliteStore, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()> {
     let joined = join(pieces);
     let eyes = store.eyes();
     store.write("save the reply", move |conn| {
@@ -73,8 +73,8 @@ pub(crate) fn extend(store: &SqliteStore, reply: ReplyHandle, pieces: &[ReplyPie
 }
 
 /// Puts pieces of the same kind together.
-fn join(pieces: &[ReplyPiece]) -> Vec<ReplyPiece> {
-    let mut joined: Vec<ReplyPiece> = Vec::new();
+fn join(pieces: &[ReplyDelta]) -> Vec<ReplyDelta> {
+    let mut joined: Vec<ReplyDelta> = Vec::new();
     for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
         match joined.last_mut() {
             Some(last) if last.kind == piece.kind => last.text.push_str(&piece.text),
@@ -133,10 +133,10 @@ fn with_pieces(conn: &Connection, no: i64, mut parts: Vec<Part>) -> Sql<Vec<Part
         let kind = rows::piece(piece.get(0)?)?;
         let more = piece.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
         match (parts.last_mut(), kind) {
-            (Some(Part::Text { text }), PieceKind::Text)
-            | (Some(Part::Thinking { text, .. }), PieceKind::Thinking) => text.push_str(more),
-            (_, PieceKind::Text) => parts.push(Part::text(more)),
-            (_, PieceKind::Thinking) => {
+            (Some(Part::Text { text }), DeltaKind::Text)
+            | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(more),
+            (_, DeltaKind::Text) => parts.push(Part::text(more)),
+            (_, DeltaKind::Thinking) => {
                 parts.push(Part::Thinking { text: more.to_owned(), signature: None });
             }
         }
@@ -168,7 +168,7 @@ pub(crate) fn forget_pieces(conn: &Connection, no: i64) -> Sql<()> {
     Ok(())
 }
 
-pub(crate) fn settle_interrupted(
+pub(crate) fn recover_abandoned_replies(
     store: &SqliteStore,
     session: Option<SessionId>,
     at: Timestamp,

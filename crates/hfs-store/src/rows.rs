@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use hfs_core::{
-    ContentHash, Extra, MessageDraft, MessageStatus, Part, PieceKind, Role, SessionShape, Timestamp,
+    ContentHash, DeltaKind, MessageDraft, MessageStatus, Part, PassthroughFields, Role, SessionAttributes,
+    Timestamp,
 };
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
@@ -74,17 +75,17 @@ pub(crate) fn status(code: i64) -> Sql<MessageStatus> {
     }
 }
 
-pub(crate) const fn piece_code(kind: PieceKind) -> i64 {
+pub(crate) const fn piece_code(kind: DeltaKind) -> i64 {
     match kind {
-        PieceKind::Text => 0,
-        PieceKind::Thinking => 1,
+        DeltaKind::Text => 0,
+        DeltaKind::Thinking => 1,
     }
 }
 
-pub(crate) fn piece(code: i64) -> Sql<PieceKind> {
+pub(crate) fn piece(code: i64) -> Sql<DeltaKind> {
     match code {
-        0 => Ok(PieceKind::Text),
-        1 => Ok(PieceKind::Thinking),
+        0 => Ok(DeltaKind::Text),
+        1 => Ok(DeltaKind::Thinking),
         _ => Err(Fault::Damaged(format!("{code} is not the code of a kind of piece"))),
     }
 }
@@ -182,7 +183,7 @@ impl MessageRow {
 }
 
 /// The JSON for what came with something; nothing for nothing.
-pub(crate) fn extra_to_json(extra: &Extra) -> Sql<Option<String>> {
+pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Sql<Option<String>> {
     if extra.unread().is_none_or(|json| !is_shallow(json)) {
         if extra.is_empty() {
             return Ok(None);
@@ -224,11 +225,11 @@ fn depth(json: &str) -> usize {
 }
 
 /// What came with something, of which only that it is JSON is looked at now.
-pub(crate) fn extra_from_json(json: Option<&str>) -> Sql<Extra> {
-    let Some(json) = json else { return Ok(Extra::new()) };
+pub(crate) fn extra_from_json(json: Option<&str>) -> Sql<PassthroughFields> {
+    let Some(json) = json else { return Ok(PassthroughFields::new()) };
     let object: &RawValue = from_json(json)?;
     if object.get().starts_with('{') {
-        return Ok(Extra::from_json(json));
+        return Ok(PassthroughFields::from_json(json));
     }
     Err(Fault::Damaged("what came with a row is no object".into()))
 }
@@ -249,7 +250,7 @@ struct ShapeRow {
 }
 
 /// The JSON for a session's shape.
-pub(crate) fn shape_to_json(shape: &SessionShape) -> Sql<String> {
+pub(crate) fn shape_to_json(shape: &SessionAttributes) -> Sql<String> {
     to_json(&ShapeRow {
         name: shape.name.clone(),
         automatic_name: shape.automatic_name,
@@ -258,9 +259,9 @@ pub(crate) fn shape_to_json(shape: &SessionShape) -> Sql<String> {
     })
 }
 
-pub(crate) fn shape_from_json(json: &str) -> Sql<SessionShape> {
+pub(crate) fn shape_from_json(json: &str) -> Sql<SessionAttributes> {
     let row: ShapeRow = from_json(json)?;
-    Ok(SessionShape {
+    Ok(SessionAttributes {
         name: row.name,
         automatic_name: row.automatic_name,
         current_branch: hfs_core::BranchId::from_uuid(row.current_branch),
@@ -306,11 +307,11 @@ mod tests {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         let text = format!("{{\"a\":\"{}\\\"\",\"b\":[]}}", "[".repeat(5000));
         for json in [nested(MAX_DEPTH), text, "{\"a\":1}".to_owned()] {
-            let stored = extra_to_json(&Extra::from_json(json.as_str())).unwrap();
+            let stored = extra_to_json(&PassthroughFields::from_json(json.as_str())).unwrap();
             assert_eq!(stored, Some(json));
         }
-        assert!(extra_to_json(&Extra::from_json(nested(MAX_DEPTH + 1))).is_err());
-        assert_eq!(extra_to_json(&Extra::from_json(" {} ")).unwrap(), None);
+        assert!(extra_to_json(&PassthroughFields::from_json(nested(MAX_DEPTH + 1))).is_err());
+        assert_eq!(extra_to_json(&PassthroughFields::from_json(" {} ")).unwrap(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use hfs_core::{
-    BranchId, ErrorKind, Kinded, MessageId, SearchHit, SearchQuery, SearchResults, SearchTerm, SessionId,
+    BranchId, ErrorExt, ErrorKind, MessageId, SearchHit, SearchQuery, SearchResults, SearchTerm, SessionId,
     StoreResult,
 };
 use rusqlite::{Connection, OptionalExtension, Statement, params};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hfs_core::{
-    CheckpointStore, ErrorKind, Kinded, Maintenance, MessageRange, MessageStore, Position, SearchIndex,
+    CheckpointStore, ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStore, Position, SearchIndex,
     SearchQuery, SessionStore,
 };
 use hfs_store::{SqliteOptions, SqliteStore};

@@ -1,4 +1,4 @@
-use hfs_core::{ErrorKind, Kinded};
+use hfs_core::{ErrorExt, ErrorKind};
 
 /// Why the app could not run.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum TuiError {
     },
 }
 
-impl Kinded for TuiError {
+impl ErrorExt for TuiError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoTerminal { .. } => ErrorKind::Invalid,

@@ -8,7 +8,7 @@ mod svg;
 use std::path::{Path, PathBuf};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::PieceKind;
+use hfs_core::DeltaKind;
 use hfs_engine::Update;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -401,7 +401,7 @@ fn streaming(stage: &mut Stage) {
         stage.tell(Msg::Update(Update::Event(std::sync::Arc::new(event))));
     }
     for piece in data::STREAMED {
-        stage.tell(Msg::Update(Update::Reply { kind: PieceKind::Text, text: (*piece).to_owned() }));
+        stage.tell(Msg::Update(Update::Reply { kind: DeltaKind::Text, text: (*piece).to_owned() }));
     }
     stage.model.look.now = data::after(12_300);
 }

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hfs_core::{Clock, ErrorKind, Kinded, Project, Session, SessionId};
+use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId};
 use hfs_engine::{Conversation, Engine, ImportedSession, OnDuplicate, SkippedSession};
 use tokio::sync::watch;
 
@@ -117,7 +117,7 @@ impl Failure {
     }
 
     /// What an error says, with everything that caused it.
-    pub fn of(error: &dyn Kinded) -> Self {
+    pub fn of(error: &dyn ErrorExt) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(next) = cause {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    BranchId, Extra, MessageDraft, MessageStore as _, Part, Position, Role, SessionDraft, SessionId,
-    SessionStore as _, Timestamp,
+    BranchId, MessageDraft, MessageStore as _, Part, PassthroughFields, Position, Role, SessionDraft,
+    SessionId, SessionStore as _, Timestamp,
 };
 use hfs_store::{Durability, SqliteOptions, SqliteStore};
 use testkit::bench::{Bench, Target, Unit};
@@ -94,7 +94,7 @@ fn fill(store: &SqliteStore, name: &str, count: usize) {
         project: None,
         created_at: time(0),
         origin: None,
-        extra: Extra::new(),
+        extra: PassthroughFields::new(),
         main_branch: BranchId::generate(),
     };
     store.create_session(&draft).unwrap();

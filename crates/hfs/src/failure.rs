@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use hfs_core::{AgentError, ErrorKind, ImportError, Kinded, StoreError};
+use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError};
 use hfs_engine::{EngineError, SendError};
 use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
@@ -154,7 +154,7 @@ impl Failure {
 }
 
 /// Any error of ours as data.
-pub fn describe(error: &(impl Kinded + 'static)) -> ErrorDocument {
+pub fn describe(error: &(impl ErrorExt + 'static)) -> ErrorDocument {
     document(error.kind().as_str(), error, error.hint())
 }
 
@@ -172,7 +172,7 @@ fn document(kind: &'static str, error: &(dyn Error + 'static), hint: Option<Stri
     ErrorDocument { kind, message: error.to_string(), causes, hint }
 }
 
-impl Kinded for Failure {
+impl ErrorExt for Failure {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),

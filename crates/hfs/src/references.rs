@@ -8,7 +8,7 @@ use hfs_engine::Lineage;
 /// # Errors
 /// `NotFound`; `Ambiguous` when several begin like this.
 pub fn find_branch(branches: &[Branch], reference: &str) -> Result<Branch, StoreError> {
-    let visible = || branches.iter().filter(|branch| !branch.retired);
+    let visible = || branches.iter().filter(|branch| !branch.undone);
     if let Some(branch) = visible().find(|branch| branch.name == reference) {
         return Ok(branch.clone());
     }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use hfs_core::{BranchId, SessionId, Timestamp};
 
-    fn branch(name: &str, retired: bool) -> Branch {
+    fn branch(name: &str, undone: bool) -> Branch {
         Branch {
             id: BranchId::generate(),
             session: SessionId::generate(),
@@ -135,7 +135,7 @@ mod tests {
             forked_at: 0,
             head: 0,
             created_at: Timestamp::UNIX_EPOCH,
-            retired,
+            undone,
         }
     }
 

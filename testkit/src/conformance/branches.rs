@@ -24,7 +24,7 @@ pub fn parents_are_listed_before_their_children(scene: &Scene<'_>) {
     let listed = scene.another().list_branches(session).unwrap();
     let ids: Vec<_> = listed.iter().map(|branch| branch.id).collect();
     assert_eq!(ids, [main.branch, b.branch, a.branch, c.branch]);
-    assert!(listed.iter().all(|branch| branch.session == session && !branch.retired));
+    assert!(listed.iter().all(|branch| branch.session == session && !branch.undone));
     assert_eq!(listed[1].created_at, fork.created_at);
     assert_eq!(listed, ids.iter().map(|id| scene.store.get_branch(*id).unwrap()).collect::<Vec<_>>());
 }
@@ -127,7 +127,7 @@ pub fn a_retired_branch_is_kept_but_not_gone_on_with(scene: &Scene<'_>) {
     let side = scene.say(side, "side");
     scene.undo(fork.id).unwrap();
     let branch = scene.store.list_branches(session).unwrap().remove(1);
-    assert!(branch.retired);
+    assert!(branch.undone);
     assert_eq!(branch, scene.store.get_branch(side.branch).unwrap());
     assert_eq!(scene.texts(side.branch), ["main", "side"]);
     expect_kind(scene.store.switch_branch(side.branch, scene.make.now()), ErrorKind::Conflict);

@@ -17,7 +17,7 @@ fn exchange(store: &dyn Store, mut here: Position, pair: &[MessageDraft]) -> Pos
     loop {
         match store.append(here, pair) {
             Ok(appended) => return appended.position,
-            Err(StoreError::Moved { found, .. }) => here = found,
+            Err(StoreError::HeadMismatch { found, .. }) => here = found,
             Err(error) => panic!("{error}"),
         }
     }

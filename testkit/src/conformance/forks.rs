@@ -106,7 +106,7 @@ pub fn no_fork_lies_behind_a_reply_that_is_being_written(scene: &Scene<'_>) {
     let behind = scene.make.branch("behind", at(main.branch, 3));
     let fork = hfs_core::OperationKind::Fork;
     let refusal = refused(scene.store.create_branch(&behind, fork, None, scene.make.now()));
-    assert!(matches!(refusal, StoreError::Busy { seq: 3 }), "{refusal}");
+    assert!(matches!(refusal, StoreError::Locked { seq: 3 }), "{refusal}");
     assert_eq!(scene.store.list_branches(session).unwrap().len(), 1);
 
     let (side, _) = scene.fork(main, "before it");
@@ -120,7 +120,7 @@ pub fn a_fork_behind_an_interrupted_reply_keeps_it(scene: &Scene<'_>) {
     let main = scene.say(scene.main(), "hello");
     let writer = scene.another();
     let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
-    let piece = hfs_core::ReplyPiece { kind: hfs_core::PieceKind::Text, text: "as far as".into() };
+    let piece = hfs_core::ReplyDelta { kind: hfs_core::DeltaKind::Text, text: "as far as".into() };
     writer.extend_reply(reply, &[piece]).unwrap();
     drop(writer);
     let (side, _) = scene.fork(at(main.branch, 2), "side");

@@ -176,7 +176,7 @@ pub fn an_import_that_makes_no_sense_is_refused(scene: &Scene<'_>) {
         let mut import = scene.store.import_session(&draft).unwrap();
         import.message(0, &scene.make.user("needle")).unwrap();
         let error = attempt(&mut *import).unwrap_err();
-        assert_eq!(hfs_core::Kinded::kind(&error), kind, "attempt {index}: {error}");
+        assert_eq!(hfs_core::ErrorExt::kind(&error), kind, "attempt {index}: {error}");
         drop(import);
         is_unseen(scene, draft.id);
     }
@@ -228,7 +228,7 @@ pub fn an_id_that_exists_is_a_conflict(scene: &Scene<'_>) {
                 Err(error)
             }
         };
-        let kind = result.map_err(|error| hfs_core::Kinded::kind(&error));
+        let kind = result.map_err(|error| hfs_core::ErrorExt::kind(&error));
         assert_eq!(kind, Err(ErrorKind::Conflict), "conflict {index}");
         expect_kind(scene.store.get_session(new.id), ErrorKind::NotFound);
     }
@@ -295,5 +295,5 @@ pub fn what_was_streaming_elsewhere_is_interrupted_here(scene: &Scene<'_>) {
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
     assert_eq!(scene.history(draft.main_branch)[0].status, MessageStatus::Interrupted);
     scene.say(at(draft.main_branch, 1), "go on");
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }

@@ -72,7 +72,7 @@ pub fn an_append_of_nothing_only_looks(scene: &Scene<'_>) {
     let appended = scene.store.append(main, &[]).unwrap();
     assert_eq!((appended.position, appended.first), (main, 2));
     let stale = scene.store.append(at(main.branch, 0), &[]);
-    assert!(matches!(refused(stale), StoreError::Moved { .. }));
+    assert!(matches!(refused(stale), StoreError::HeadMismatch { .. }));
 }
 
 pub fn an_append_behind_a_moved_head_changes_nothing(scene: &Scene<'_>) {
@@ -80,14 +80,14 @@ pub fn an_append_behind_a_moved_head_changes_nothing(scene: &Scene<'_>) {
     let seen = scene.say(main, "mine");
     let found = scene.another().append(seen, &[scene.make.user("theirs")]).unwrap().position;
     for stale in [main, seen, at(main.branch, 3), at(main.branch, u64::from(u32::MAX) + 7)] {
-        let StoreError::Moved { expected, found: named } =
+        let StoreError::HeadMismatch { expected, found: named } =
             refused(scene.store.append(stale, &[scene.make.user("late"), scene.make.user("later")]))
         else {
             panic!("expected to be told of the move");
         };
         assert_eq!((expected, named), (stale, found));
         let reply = scene.store.begin_reply(stale, &scene.make.assistant(""));
-        assert!(matches!(refused(reply), StoreError::Moved { .. }));
+        assert!(matches!(refused(reply), StoreError::HeadMismatch { .. }));
     }
     assert_eq!(scene.texts(main.branch), ["mine", "theirs"]);
     scene.say(found, "now I have seen it");
@@ -126,7 +126,7 @@ pub fn a_message_without_a_writer_is_never_streaming(scene: &Scene<'_>) {
     let main = scene.store.append(main, &[draft]).unwrap().position;
     assert_eq!(scene.history(main.branch)[0].status, MessageStatus::Interrupted);
     scene.say(main, "nobody is writing there");
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }
 
 pub fn a_message_cannot_refer_to_bytes_that_are_not_there(scene: &Scene<'_>) {

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use hfs_core::{Cursor, Operation, OperationId, OperationKind, PageRequest, SessionId, SessionShape, Store};
+use hfs_core::{
+    Cursor, Operation, OperationId, OperationKind, PageRequest, SessionAttributes, SessionId, Store,
+};
 
 use super::Scene;
 use crate::builders::{at, growing_state};
@@ -51,7 +53,7 @@ pub fn each_change_is_recorded_with_what_was_before_and_after(scene: &Scene<'_>)
             OperationKind::Restore,
         ]
     );
-    let mut shape: Option<SessionShape> = None;
+    let mut shape: Option<SessionAttributes> = None;
     for operation in operations.iter().rev() {
         assert_eq!(operation.before, shape, "{} begins where the one before ended", operation.kind);
         assert_eq!(operation.session, session);

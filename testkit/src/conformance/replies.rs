@@ -1,7 +1,7 @@
 //! A reply is durable as it arrives, and belongs to whoever is writing it.
 
 use hfs_core::{
-    ErrorKind, Message, MessageDraft, MessageStatus, Part, PieceKind, ReplyHandle, ReplyPiece, Role, Store,
+    DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, ReplyHandle, Role, Store,
     StoreError, Usage,
 };
 
@@ -9,12 +9,12 @@ use super::Scene;
 use super::scene::{expect_kind, refused};
 use crate::builders::at;
 
-fn text(text: &str) -> ReplyPiece {
-    ReplyPiece { kind: PieceKind::Text, text: text.into() }
+fn text(text: &str) -> ReplyDelta {
+    ReplyDelta { kind: DeltaKind::Text, text: text.into() }
 }
 
-fn thought(text: &str) -> ReplyPiece {
-    ReplyPiece { kind: PieceKind::Thinking, text: text.into() }
+fn thought(text: &str) -> ReplyDelta {
+    ReplyDelta { kind: DeltaKind::Thinking, text: text.into() }
 }
 
 fn read(store: &dyn Store, reply: ReplyHandle) -> Message {
@@ -104,11 +104,11 @@ pub fn nobody_speaks_while_a_reply_is_being_written(scene: &Scene<'_>) {
     let here = at(main.branch, 2);
     for store in [&scene.store, &scene.another()] {
         let refusal = refused(store.append(here, &[scene.make.user("me too")]));
-        assert!(matches!(refusal, StoreError::Busy { seq: 2 }), "{refusal}");
+        assert!(matches!(refusal, StoreError::Locked { seq: 2 }), "{refusal}");
         let refusal = refused(store.begin_reply(here, &scene.make.assistant("")));
-        assert!(matches!(refusal, StoreError::Busy { seq: 2 }), "{refusal}");
+        assert!(matches!(refusal, StoreError::Locked { seq: 2 }), "{refusal}");
         let stale = refused(store.append(main, &[scene.make.user("me too")]));
-        assert!(matches!(stale, StoreError::Moved { .. }), "{stale}");
+        assert!(matches!(stale, StoreError::HeadMismatch { .. }), "{stale}");
     }
     scene.store.finish_reply(reply, &scene.make.assistant("answer")).unwrap();
     scene.another().append(here, &[scene.make.user("now")]).unwrap();
@@ -120,7 +120,7 @@ pub fn only_who_began_a_reply_writes_it(scene: &Scene<'_>) {
     let reply = writer.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
     expect_kind(scene.store.extend_reply(reply, &[text("forged")]), ErrorKind::Conflict);
     expect_kind(scene.store.finish_reply(reply, &scene.make.assistant("forged")), ErrorKind::Conflict);
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
     writer.extend_reply(reply, &[text("mine")]).unwrap();
     assert_eq!(read(&*scene.store, reply).text(), "mine");
     let elsewhere = scene.say(scene.main(), "x");
@@ -164,11 +164,11 @@ pub fn an_interrupted_reply_is_settled_once(scene: &Scene<'_>) {
     let living = scene.store.begin_reply(alive, &scene.make.assistant("")).unwrap();
     let session = scene.session_of(one.branch);
     let now = scene.make.now();
-    assert_eq!(scene.store.settle_interrupted(Some(session), now).unwrap(), 1);
+    assert_eq!(scene.store.recover_abandoned_replies(Some(session), now).unwrap(), 1);
     assert_eq!(scene.store.get_session(session).unwrap().session.updated_at, now);
-    assert_eq!(scene.store.settle_interrupted(Some(session), scene.make.now()).unwrap(), 0);
-    assert_eq!(scene.another().settle_interrupted(None, scene.make.now()).unwrap(), 1);
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.store.recover_abandoned_replies(Some(session), scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.another().recover_abandoned_replies(None, scene.make.now()).unwrap(), 1);
+    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
     for reply in left {
         let settled = read(&*scene.store, reply);
         assert_eq!((settled.status, settled.text().as_str()), (MessageStatus::Interrupted, "left"));
@@ -189,7 +189,7 @@ pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
     }
     let session = scene.session_of(main.branch);
     let before = scene.store.get_session(session).unwrap();
-    let settled = scene.store.settle_interrupted(None, scene.make.now()).unwrap();
+    let settled = scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
     assert_eq!(settled, 0, "what was appended behind them has settled them");
     assert_eq!(scene.store.get_session(session).unwrap(), before);
     assert!(
@@ -217,5 +217,5 @@ pub fn a_restart_leaves_what_was_finished_alone(scene: &Scene<'_>) {
     drop(writer);
     let finished = read(&*scene.another(), reply);
     assert_eq!((finished.status, finished.text().as_str()), (MessageStatus::Complete, "answer"));
-    assert_eq!(scene.store.settle_interrupted(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }

@@ -1,6 +1,6 @@
 use hfs_core::{
-    BranchId, Checkpoint, CheckpointState, ErrorKind, Kinded, Message, MessageRange, Operation, OperationId,
-    OperationKind, PageRequest, Position, Session, SessionId, Store, StoreError, StoreResult,
+    BranchId, Checkpoint, CheckpointState, ErrorExt, ErrorKind, Message, MessageRange, Operation,
+    OperationId, OperationKind, PageRequest, Position, Session, SessionId, Store, StoreError, StoreResult,
 };
 
 use super::Place;
@@ -118,7 +118,7 @@ impl<'a> Scene<'a> {
         self.store.reverse(target, OperationKind::Redo, self.make.now())
     }
 
-    /// What a user can see of a session's structure: its name, its branches but the retired ones, the current
+    /// What a user can see of a session's structure: its name, its branches but the undone ones, the current
     /// one, whether it is in the trash, and the texts of every branch.
     pub fn visible(&self, session: SessionId) -> String {
         let summary = self.store.get_session(session).unwrap();
@@ -130,7 +130,7 @@ impl<'a> Scene<'a> {
             summary.branch,
             summary.branches,
         )];
-        for branch in self.store.list_branches(session).unwrap().iter().filter(|branch| !branch.retired) {
+        for branch in self.store.list_branches(session).unwrap().iter().filter(|branch| !branch.undone) {
             let texts = self.texts(branch.id);
             lines
                 .push(format!("{} from {:?} at {}: {texts:?}", branch.name, branch.parent, branch.forked_at));

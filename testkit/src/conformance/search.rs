@@ -1,7 +1,7 @@
 //! What was said is found, and nothing else.
 
 use hfs_core::{
-    Part, PieceKind, Position, ReplyPiece, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
+    DeltaKind, Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
     Timestamp,
 };
 use serde_json::json;
@@ -109,7 +109,7 @@ pub fn everything_that_was_acknowledged_is_found(scene: &Scene<'_>) {
 
 pub fn a_reply_is_found_when_it_is_finished_or_settled(scene: &Scene<'_>) {
     let writer = scene.another();
-    let piece = |text: &str| [ReplyPiece { kind: PieceKind::Text, text: text.into() }];
+    let piece = |text: &str| [ReplyDelta { kind: DeltaKind::Text, text: text.into() }];
     let finished = writer.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
     writer.extend_reply(finished, &piece("draftword")).unwrap();
     writer.finish_reply(finished, &scene.make.assistant("finalword")).unwrap();
@@ -120,7 +120,7 @@ pub fn a_reply_is_found_when_it_is_finished_or_settled(scene: &Scene<'_>) {
     writer.extend_reply(left, &piece("half")).unwrap();
     writer.extend_reply(left, &piece("way there")).unwrap();
     drop(writer);
-    scene.store.settle_interrupted(None, scene.make.now()).unwrap();
+    scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
     assert_eq!((count(scene, "halfway"), count(scene, "there"), count(scene, "half")), (1, 1, 0));
     scene.say(at(main.branch, 1), "later");
     assert_eq!(count(scene, "later"), 1);
@@ -130,11 +130,11 @@ pub fn what_was_said_behind_an_interrupted_reply_is_found(scene: &Scene<'_>) {
     let main = scene.main();
     let writer = scene.another();
     let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
-    writer.extend_reply(reply, &[ReplyPiece { kind: PieceKind::Text, text: "partword".into() }]).unwrap();
+    writer.extend_reply(reply, &[ReplyDelta { kind: DeltaKind::Text, text: "partword".into() }]).unwrap();
     drop(writer);
     scene.say(at(main.branch, 1), "behindword");
     assert_eq!(count(scene, "behindword"), 1);
-    scene.store.settle_interrupted(None, scene.make.now()).unwrap();
+    scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
     assert_eq!((count(scene, "behindword"), count(scene, "partword")), (1, 1));
 }
 

@@ -41,7 +41,7 @@ pub fn a_new_session_is_there_with_an_empty_main_branch(scene: &Scene<'_>) {
     assert_eq!(branches.len(), 1);
     assert_eq!(branches[0].name, MAIN_BRANCH);
     assert_eq!((branches[0].parent, branches[0].forked_at, branches[0].head), (None, 0, 0));
-    assert_eq!((branches[0].created_at, branches[0].retired), (draft.created_at, false));
+    assert_eq!((branches[0].created_at, branches[0].undone), (draft.created_at, false));
     assert_eq!(scene.history(draft.main_branch), []);
 }
 
@@ -78,7 +78,7 @@ pub fn what_is_not_there_is_not_found(scene: &Scene<'_>) {
     expect_kind(scene.store.list_branches(id), ErrorKind::NotFound);
     expect_kind(scene.store.list_runs(id), ErrorKind::NotFound);
     expect_kind(scene.store.list_checkpoints(id), ErrorKind::NotFound);
-    expect_kind(scene.store.settle_interrupted(Some(id), now), ErrorKind::NotFound);
+    expect_kind(scene.store.recover_abandoned_replies(Some(id), now), ErrorKind::NotFound);
     expect_kind(scene.store.list_operations(Some(id), &hfs_core::PageRequest::first(1)), ErrorKind::NotFound);
 }
 

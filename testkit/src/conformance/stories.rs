@@ -1,15 +1,15 @@
 //! A user's days, from end to end.
 
 use hfs_core::{
-    MessageRange, MessageStatus, PageRequest, PieceKind, ReplyPiece, SearchQuery, SessionDraft,
+    DeltaKind, MessageRange, MessageStatus, PageRequest, ReplyDelta, SearchQuery, SessionDraft,
     SessionFilter, SessionRef,
 };
 
 use super::Scene;
 use crate::builders::{at, growing_state};
 
-fn piece(text: &str) -> [ReplyPiece; 1] {
-    [ReplyPiece { kind: PieceKind::Text, text: text.into() }]
+fn piece(text: &str) -> [ReplyDelta; 1] {
+    [ReplyDelta { kind: DeltaKind::Text, text: text.into() }]
 }
 
 pub fn a_conversation_is_held_left_and_resumed(scene: &Scene<'_>) {
@@ -38,7 +38,7 @@ pub fn a_conversation_is_held_left_and_resumed(scene: &Scene<'_>) {
     scene.store.extend_reply(reply, &piece("They are")).unwrap();
     scene.restart();
 
-    assert_eq!(scene.store.settle_interrupted(Some(newest), scene.make.now()).unwrap(), 1);
+    assert_eq!(scene.store.recover_abandoned_replies(Some(newest), scene.make.now()).unwrap(), 1);
     let page = scene.store.read_messages(main.branch, MessageRange::Newest(2)).unwrap();
     assert_eq!((page[1].text().as_str(), page[1].status), ("They are", MessageStatus::Interrupted));
     scene.say(at(main.branch, 4), "Go on");

@@ -220,12 +220,12 @@ pub fn the_current_branch_is_never_a_retired_one(scene: &Scene<'_>) {
     scene.store.switch_branch(one.branch, now()).unwrap();
     scene.undo(first.id).unwrap();
     assert_eq!(scene.store.get_session(session).unwrap().branch, "main");
-    // The branch that was current before the second fork is retired by now.
+    // The branch that was current before the second fork is undone by now.
     scene.store.switch_branch(two.branch, now()).unwrap();
     expect_kind(scene.undo(second.id), ErrorKind::Conflict);
     expect_kind(scene.redo(to_one), ErrorKind::Conflict);
     assert_eq!(scene.store.get_session(session).unwrap().branch, "two");
-    assert!(!scene.store.get_branch(two.branch).unwrap().retired);
+    assert!(!scene.store.get_branch(two.branch).unwrap().undone);
 }
 
 pub fn a_branchs_name_comes_back_only_where_it_is_free(scene: &Scene<'_>) {

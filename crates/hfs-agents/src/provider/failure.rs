@@ -297,7 +297,7 @@ mod tests {
         ] {
             let failure = voice().refused(StatusCode::from_u16(status).unwrap(), "", None);
             assert_eq!(
-                (hfs_core::Kinded::kind(&failure.error).as_str(), &failure.again),
+                (hfs_core::ErrorExt::kind(&failure.error).as_str(), &failure.again),
                 (kind, &again),
                 "{status}"
             );

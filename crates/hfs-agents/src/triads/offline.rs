@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Extra, MessageId, Part, PieceKind, Store, StoreResult, Usage};
+use hfs_core::{AgentError, DeltaKind, MessageId, Part, PassthroughFields, Store, StoreResult, Usage};
 use serde_json::json;
 
 use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, Task};
@@ -29,7 +29,7 @@ impl OfflineModel {
     }
 
     /// Where the passages stand.
-    pub fn references(&self) -> Extra {
+    pub fn references(&self) -> PassthroughFields {
         references(&self.found)
     }
 
@@ -144,7 +144,7 @@ impl Model for OfflineModel {
         }
         let pieces = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
         for piece in &pieces {
-            ear(Heard::Piece(PieceKind::Text, piece));
+            ear(Heard::Piece(DeltaKind::Text, piece));
         }
         Ok(ModelReply {
             parts: vec![Part::text(pieces.concat())],

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use hfs_core::{AgentMemory, AgentStatus, EventPayload, PieceKind, RunSink, Usage};
+use hfs_core::{AgentMemory, AgentStatus, DeltaKind, EventPayload, RunSink, Usage};
 
 /// Who works.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl<'a> Stage<'a> {
         payloads.into_iter().for_each(|payload| self.sink.event(payload));
     }
 
-    pub fn reply(&self, kind: PieceKind, text: &str) {
+    pub fn reply(&self, kind: DeltaKind, text: &str) {
         self.sink.reply(kind, text);
     }
 

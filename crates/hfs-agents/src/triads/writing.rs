@@ -1,7 +1,7 @@
 //! Triads write their sections, and one reply is made of them.
 
 use futures::future::join_all;
-use hfs_core::{AgentError, PieceKind};
+use hfs_core::{AgentError, DeltaKind};
 
 use super::config::Preset;
 use super::crew::{Ask, Crew, Member, Shared};
@@ -197,7 +197,7 @@ pub(super) async fn integrate(
     let mut has_spoken = false;
     let mut ear = |heard: &Heard<'_>| {
         if let Heard::Piece(kind, text) = heard {
-            has_spoken |= *kind == PieceKind::Text;
+            has_spoken |= *kind == DeltaKind::Text;
             parts.push(*kind, text);
             shared.stage.reply(*kind, text);
         }
@@ -214,8 +214,8 @@ pub(super) async fn integrate(
         _ => {
             shared.stage.error(None, "the sections were not made one reply and stand as they were written");
             let text = texts.join("\n\n");
-            shared.stage.reply(PieceKind::Text, &text);
-            parts.push(PieceKind::Text, &text);
+            shared.stage.reply(DeltaKind::Text, &text);
+            parts.push(DeltaKind::Text, &text);
             Ok(ModelReply { parts: parts.finish(), ..ModelReply::default() })
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hfs_core::{ErrorKind, Kinded};
+use hfs_core::{ErrorExt, ErrorKind};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -36,7 +36,7 @@ pub struct TriadsConfigError {
     pub problems: Vec<ConfigProblem>,
 }
 
-impl Kinded for TriadsConfigError {
+impl ErrorExt for TriadsConfigError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hfs_agents::{Assistant, Choice, Provider, Seen, detect, probe_ollama};
-use hfs_core::{Agent, ContentHash, EventPayload, MessageDraft, Part, PieceKind, Role, Timestamp, Usage};
+use hfs_core::{Agent, ContentHash, DeltaKind, EventPayload, MessageDraft, Part, Role, Timestamp, Usage};
 use serde_json::json;
 use testkit::model_server::{ModelServer, Protocol, Script};
 
@@ -25,10 +25,10 @@ async fn text_and_reasoning_stream_in_pieces_from_every_provider() {
         let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
         let pieces = heard.pieces.into_inner().unwrap();
         let expected = [
-            (PieceKind::Thinking, "let me "),
-            (PieceKind::Thinking, "see"),
-            (PieceKind::Text, "Grüße, "),
-            (PieceKind::Text, "世界"),
+            (DeltaKind::Thinking, "let me "),
+            (DeltaKind::Thinking, "see"),
+            (DeltaKind::Text, "Grüße, "),
+            (DeltaKind::Text, "世界"),
         ];
         assert_eq!(pieces, expected.map(|(kind, text)| (kind, text.to_owned())), "{protocol:?}");
         let usage = Usage { prompt_tokens: 11, completion_tokens: 7 };

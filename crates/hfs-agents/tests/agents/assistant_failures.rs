@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hfs_agents::{Assistant, ModelConfig, Provider};
-use hfs_core::{AgentError, Clock, ErrorKind, Kinded, SystemClock};
+use hfs_core::{AgentError, Clock, ErrorExt, ErrorKind, SystemClock};
 use testkit::model_server::{ModelServer, Protocol, Script};
 
 use crate::support::{AT_ONCE, KEY, arrived, config, question, run, run_and_cancel};

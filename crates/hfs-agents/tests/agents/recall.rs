@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hfs_agents::Recall;
 use hfs_core::{
-    Agent, BranchId, Clock, Extra, MessageDraft, Part, Position, Role, SessionDraft, SessionId, Store,
-    SystemClock, Timestamp,
+    Agent, BranchId, Clock, MessageDraft, Part, PassthroughFields, Position, Role, SessionDraft, SessionId,
+    Store, SystemClock, Timestamp,
 };
 use hfs_store::MemoryStore;
 
@@ -31,7 +31,7 @@ fn save(store: &dyn Store, name: &str, messages: &[MessageDraft]) -> (SessionId,
         project: None,
         created_at: at(1),
         origin: None,
-        extra: Extra::new(),
+        extra: PassthroughFields::new(),
         main_branch: BranchId::generate(),
     };
     store.create_session(&draft).unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hfs_agents::{ModelConfig, Provider, Retries, Secret, Timeouts};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, BranchId, EventPayload, Message, MessageDraft, PieceKind, RunId,
+    Agent, AgentError, AgentMemory, BranchId, DeltaKind, EventPayload, Message, MessageDraft, RunId,
     RunOutcome, RunRequest, RunSink, SessionId, Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol};
@@ -19,7 +19,7 @@ pub const AT_ONCE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub struct Heard {
     pub events: Mutex<Vec<EventPayload>>,
-    pub pieces: Mutex<Vec<(PieceKind, String)>>,
+    pub pieces: Mutex<Vec<(DeltaKind, String)>>,
     pub memories: Mutex<BTreeMap<String, AgentMemory>>,
     pub first_piece: tokio::sync::Notify,
 }
@@ -29,7 +29,7 @@ impl RunSink for Heard {
         self.events.lock().unwrap().push(payload);
     }
 
-    fn reply(&self, kind: PieceKind, text: &str) {
+    fn reply(&self, kind: DeltaKind, text: &str) {
         self.pieces.lock().unwrap().push((kind, text.to_owned()));
         self.first_piece.notify_one();
     }
@@ -43,7 +43,7 @@ impl Heard {
     /// The text that was streamed.
     pub fn text(&self) -> String {
         let pieces = self.pieces.lock().unwrap();
-        pieces.iter().filter(|(kind, _)| *kind == PieceKind::Text).map(|(_, text)| text.as_str()).collect()
+        pieces.iter().filter(|(kind, _)| *kind == DeltaKind::Text).map(|(_, text)| text.as_str()).collect()
     }
 
     /// The types of the events, in order.

@@ -203,7 +203,7 @@ async fn a_memory_is_there_before_the_event_that_shows_it() {
             }
             self.0.event(payload);
         }
-        fn reply(&self, kind: hfs_core::PieceKind, text: &str) {
+        fn reply(&self, kind: hfs_core::DeltaKind, text: &str) {
             self.0.reply(kind, text);
         }
         fn remember(&self, agent: &str, memory: hfs_core::AgentMemory) {

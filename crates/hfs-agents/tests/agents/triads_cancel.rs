@@ -88,7 +88,7 @@ impl hfs_core::RunSink for CancelAt {
         self.heard.event(payload);
     }
 
-    fn reply(&self, kind: hfs_core::PieceKind, text: &str) {
+    fn reply(&self, kind: hfs_core::DeltaKind, text: &str) {
         self.heard.reply(kind, text);
     }
 

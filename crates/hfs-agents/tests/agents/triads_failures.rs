@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hfs_agents::TriadsConfig;
-use hfs_core::{AgentStatus, ClaimDecision, ErrorKind, Kinded, SectionStatus};
+use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, SectionStatus};
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
 use crate::support::{config, question, run};

@@ -1,4 +1,4 @@
-use crate::{ErrorKind, Kinded, Position, Seq};
+use crate::{ErrorExt, ErrorKind, Position, Seq};
 
 /// What a store call returns.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -29,7 +29,7 @@ pub enum StoreError {
     },
     /// Somebody else has written to the branch since it was read.
     #[error("the branch has moved on: its newest message is number {} now, not {}", found.head, expected.head)]
-    Moved {
+    HeadMismatch {
         /// What the caller had seen.
         expected: Position,
         /// What is there.
@@ -37,7 +37,7 @@ pub enum StoreError {
     },
     /// A reply is being written to the branch by somebody who is still alive.
     #[error("another process is writing a reply to this branch (message number {seq})")]
-    Busy {
+    Locked {
         /// The reply's place.
         seq: Seq,
     },
@@ -101,13 +101,14 @@ pub enum StoreError {
     },
 }
 
-impl Kinded for StoreError {
+impl ErrorExt for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Ambiguous { .. } | Self::Moved { .. } | Self::Busy { .. } | Self::Conflict { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::Ambiguous { .. }
+            | Self::HeadMismatch { .. }
+            | Self::Locked { .. }
+            | Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Newer { .. } | Self::Unsupported { .. } => ErrorKind::Unsupported,
@@ -123,10 +124,10 @@ impl Kinded for StoreError {
                 Some("`hfs session list --all` shows every session".into())
             }
             Self::Ambiguous { .. } => Some("type more of the id".into()),
-            Self::Moved { .. } => {
+            Self::HeadMismatch { .. } => {
                 Some("load the session again to see what was added, or fork here and send it there".into())
             }
-            Self::Busy { .. } => Some("wait for that reply, or fork here".into()),
+            Self::Locked { .. } => Some("wait for that reply, or fork here".into()),
             Self::Corrupt { .. } => {
                 Some("`hfs store verify` says what is damaged; `hfs store repair` saves the rest".into())
             }

@@ -1,5 +1,5 @@
 use crate::{
-    BranchId, Message, MessageDraft, MessageId, PieceKind, Position, SearchQuery, SearchResults, Seq,
+    BranchId, DeltaKind, Message, MessageDraft, MessageId, Position, SearchQuery, SearchResults, Seq,
     SessionId, Timestamp,
 };
 
@@ -27,9 +27,9 @@ pub enum MessageRange {
 
 /// A piece of a reply that is arriving.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplyPiece {
+pub struct ReplyDelta {
     /// What it continues. A change of kind begins a new part.
-    pub kind: PieceKind,
+    pub kind: DeltaKind,
     /// The text to add.
     pub text: String,
 }
@@ -56,8 +56,8 @@ pub trait MessageStore {
     /// is kept as `interrupted`.
     ///
     /// # Errors
-    /// `NotFound` for the branch; `Moved` when its head is not `at.head`; else `Busy` when a reply is being
-    /// written there; `Conflict` for an id that exists, or when the branch is retired (nobody's words go where
+    /// `NotFound` for the branch; `HeadMismatch` when its head is not `at.head`; else `Locked` when a reply is being
+    /// written there; `Conflict` for an id that exists, or when the branch is undone (nobody's words go where
     /// they are not seen; fork from it); `Unavailable` when it cannot be saved now.
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended>;
 
@@ -74,7 +74,7 @@ pub trait MessageStore {
     /// # Errors
     /// `Conflict` when the reply is not in progress any more, or was begun by another instance; `Unavailable`
     /// when it cannot be saved now.
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()>;
+    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()>;
 
     /// Ends a reply with its final form (its id and place stay; a status of `streaming` becomes `interrupted`).
     ///
@@ -101,12 +101,12 @@ pub trait MessageStore {
     ///
     /// # Errors
     /// `NotFound` for the session.
-    fn settle_interrupted(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64>;
+    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64>;
 }
 
 /// Full-text search.
 pub trait SearchIndex {
-    /// The best hits in sessions that are not in the trash, retired branches included. Everything that was ever
+    /// The best hits in sessions that are not in the trash, undone branches included. Everything that was ever
     /// acknowledged is found; what a reply says, once it has been finished or settled at the latest.
     ///
     /// # Errors

@@ -188,9 +188,9 @@ pub trait SessionImport {
 
 /// Branches.
 ///
-/// A name belongs to its branch while that is retired, too. Only undo and redo retire a branch and bring it back.
+/// A name belongs to its branch while that is undone, too. Only undo and redo retire a branch and bring it back.
 pub trait BranchStore {
-    /// The branches of a session, parents before children, retired ones included.
+    /// The branches of a session, parents before children, undone ones included.
     ///
     /// # Errors
     /// `NotFound` for the session.
@@ -203,12 +203,12 @@ pub trait BranchStore {
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
 
     /// Makes a branch and makes it current, recording `kind` (`fork`, or `rewind` with its checkpoint). The
-    /// parent may be retired. Constant in the length of the session.
+    /// parent may be undone. Constant in the length of the session.
     ///
     /// # Errors
     /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, another
     /// kind, a rewind without a checkpoint of the same session, or a fork with one; `Conflict` for a taken name
-    /// or an id that exists; `Busy` when the message at the fork is a reply that is still being written, for what
+    /// or an id that exists; `Locked` when the message at the fork is a reply that is still being written, for what
     /// lies before a fork never changes.
     fn create_branch(
         &self,
@@ -221,7 +221,7 @@ pub trait BranchStore {
     /// Makes a branch current, recording `switch` (also when it was current already).
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the branch is retired.
+    /// `NotFound`; `Conflict` when the branch is undone.
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation>;
 
     /// Gives a branch another name, recording `rename-branch`.
@@ -336,13 +336,13 @@ pub trait OperationStore {
     -> StoreResult<Page<Operation>>;
 
     /// Puts the session back to what it was before `target` (`undo`), or to what it was after it (`redo`), as a
-    /// new operation with that kind, target and branch. A branch that `target` made is retired by undo and
+    /// new operation with that kind, target and branch. A branch that `target` made is undone by undo and
     /// brought back by redo; a session that was put into the trash comes out again, and the other way round.
     ///
     /// `rename`, `rename-branch`, `fork`, `rewind`, `switch`, `delete` and `restore` can be reversed. What stands
-    /// in the way is that the session's [`SessionShape`](crate::SessionShape) is not what the target (for redo:
+    /// in the way is that the session's [`SessionAttributes`](crate::SessionAttributes) is not what the target (for redo:
     /// its undo) left, that a branch it renamed has another name by now or its name is taken, that the branch to
-    /// make current is retired, or that the target is undone already (for redo: is not undone). What was said
+    /// make current is undone, or that the target is undone already (for redo: is not undone). What was said
     /// since does not stand in the way: it stays on its branch, and comes back with it.
     ///
     /// # Errors

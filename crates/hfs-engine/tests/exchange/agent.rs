@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, EventPayload, Hooks, MemoryEntry, NoHooks, Part,
-    PieceKind, Role, RunOutcome, RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, DeltaKind, EventPayload, Hooks, MemoryEntry, NoHooks,
+    Part, Role, RunOutcome, RunRequest, RunSink, Store,
 };
 use hfs_engine::{Engine, EngineParts, Observer, Settings, Update};
 use hfs_store::MemoryStore;
@@ -57,9 +57,9 @@ impl Agent for Scripted {
             match step {
                 Step::Say(text) => {
                     said.push_str(text);
-                    sink.reply(PieceKind::Text, text);
+                    sink.reply(DeltaKind::Text, text);
                 }
-                Step::Think(text) => sink.reply(PieceKind::Thinking, text),
+                Step::Think(text) => sink.reply(DeltaKind::Thinking, text),
                 Step::Event(payload) => sink.event(payload),
                 Step::Remember(agent, text) => {
                     let memory = memories.entry(agent.to_owned()).or_default();

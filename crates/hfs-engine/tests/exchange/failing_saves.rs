@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use hfs_core::{ErrorKind, Kinded, MessageStatus, MessageStore, PageRequest, SessionStore};
+use hfs_core::{ErrorExt, ErrorKind, MessageStatus, MessageStore, PageRequest, SessionStore};
 use hfs_engine::{Conversation, SendError, Update};
 use tokio_util::sync::CancellationToken;
 

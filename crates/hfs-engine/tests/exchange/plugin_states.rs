@@ -84,7 +84,7 @@ async fn what_plugins_change_after_a_run_or_without_one_is_kept() {
     assert_eq!(stored(&store, &conversation), json!({"messages": 2, "runs": 1}));
     let session = conversation.session().unwrap();
     counter.count(session, "commands");
-    engine.keep_plugins(&conversation).unwrap();
+    engine.persist_plugin_states(&conversation).unwrap();
     assert_eq!(stored(&store, &conversation), json!({"commands": 1, "messages": 2, "runs": 1}));
     engine.leave(&conversation).await;
     assert_eq!(stored(&store, &conversation), json!({"commands": 1, "exits": 1, "messages": 2, "runs": 1}));
@@ -92,7 +92,7 @@ async fn what_plugins_change_after_a_run_or_without_one_is_kept() {
     let (engine, counter) = another(&store);
     let mut conversation = engine.resume(session, None).unwrap();
     counter.count(session, "commands");
-    engine.keep_plugins(&conversation).unwrap();
+    engine.persist_plugin_states(&conversation).unwrap();
     exchange(&engine, &mut conversation).await;
     assert_eq!(stored(&store, &conversation), json!({"commands": 2, "exits": 1, "messages": 4, "runs": 2}));
 }
@@ -105,7 +105,7 @@ async fn a_rewind_brings_back_the_checkpoints_state_and_another_branch_has_its_o
     exchange(&engine, &mut conversation).await;
     let (session, main) = (conversation.session().unwrap(), conversation.branch().unwrap());
     counter.count(session, "commands");
-    engine.keep_plugins(&conversation).unwrap();
+    engine.persist_plugin_states(&conversation).unwrap();
     let checkpoint = store.list_checkpoints(session).unwrap().pop().unwrap();
     let back = engine.rewind(checkpoint.id).unwrap();
     // The run's end came before the plugins heard of it.
@@ -117,7 +117,7 @@ async fn a_rewind_brings_back_the_checkpoints_state_and_another_branch_has_its_o
     let conversation = engine.resume(session, Some(back.branch.id)).unwrap();
     assert_eq!(live(), at_checkpoint);
     counter.count(session, "commands");
-    engine.keep_plugins(&conversation).unwrap();
+    engine.persist_plugin_states(&conversation).unwrap();
     let (engine, counter) = another(&store);
     engine.resume(session, None).unwrap();
     let live = serde_json::to_value(counter.session_state(session).unwrap()).unwrap();

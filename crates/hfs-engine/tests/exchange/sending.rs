@@ -115,7 +115,7 @@ async fn a_head_that_moved_is_a_conflict_and_writes_nothing() {
     engine.send(&mut theirs, "two", Arc::new(Heard::default()), CancellationToken::new()).await.unwrap();
     let refused = engine.send(&mut mine, "three", Arc::new(Heard::default()), CancellationToken::new()).await;
     match refused {
-        Err(SendError::NotSaved { text, source: StoreError::Moved { found, .. } }) => {
+        Err(SendError::NotSaved { text, source: StoreError::HeadMismatch { found, .. } }) => {
             assert_eq!((text.as_str(), found.head), ("three", 4));
         }
         other => panic!("expected a conflict, got {other:?}"),

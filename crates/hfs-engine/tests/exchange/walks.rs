@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hfs_core::{BranchId, EventPayload};
 use hfs_core::{
-    CheckpointId, CheckpointState, Kinded, MessageId, MessageRange, RunSnapshot, SessionId, Store,
+    CheckpointId, CheckpointState, ErrorExt, MessageId, MessageRange, RunSnapshot, SessionId, Store,
 };
 use hfs_engine::{Conversation, Engine, EngineError, Settings};
 use hfs_store::{Durability, SqliteOptions, SqliteStore};
@@ -110,7 +110,7 @@ impl Walk {
         let store = self.store();
         let summary = store.get_session(self.session).unwrap();
         let branches = store.list_branches(self.session).unwrap();
-        let shown = branches.iter().filter(|branch| !branch.retired);
+        let shown = branches.iter().filter(|branch| !branch.undone);
         let shown: Vec<_> = shown.map(|branch| (&branch.name, branch.forked_at, branch.head)).collect();
         let start = store.load_branch_state(summary.session.current_branch).unwrap();
         let memories = start.map(|state| state.agents.get("a").map_or(0, |memory| memory.len()));

@@ -49,7 +49,7 @@ impl BranchStore for MemoryStore {
             forked_at: draft.forked_at,
             head: draft.forked_at,
             created_at: at,
-            retired: false,
+            undone: false,
         };
         data.branches.insert(draft.id, BranchRow { branch, messages: Vec::new(), state });
         let row = data.session_mut(parent.session)?;
@@ -67,7 +67,7 @@ impl BranchStore for MemoryStore {
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
         let mut data = self.lock();
         let target = data.branch(branch)?.branch.clone();
-        if target.retired {
+        if target.undone {
             return Err(conflict(format!("branch {:?} is retired", target.name)));
         }
         let before = data.session(target.session)?.shape();
@@ -111,7 +111,7 @@ impl Data {
         }
         self.check_name_is_free(parent.session, &draft.name)?;
         if self.message_at(parent.id, draft.forked_at).is_some_and(|(_, message)| message.is_live()) {
-            return Err(StoreError::Busy { seq: draft.forked_at });
+            return Err(StoreError::Locked { seq: draft.forked_at });
         }
         Ok(parent)
     }

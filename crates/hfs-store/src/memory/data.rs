@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageDraft,
     MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Run, RunId, Seq, Session,
-    SessionId, SessionShape, SessionSummary, StoreError, StoreResult, Timestamp,
+    SessionAttributes, SessionId, SessionSummary, StoreError, StoreResult, Timestamp,
 };
 
 use super::{Writer, conflict, invalid, not_found};
@@ -103,7 +103,7 @@ pub(super) struct Change {
     pub session: SessionId,
     pub kind: OperationKind,
     pub at: Timestamp,
-    pub before: Option<SessionShape>,
+    pub before: Option<SessionAttributes>,
     pub branch: Option<BranchId>,
     pub checkpoint: Option<CheckpointId>,
     pub target: Option<OperationId>,
@@ -112,7 +112,12 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub fn new(session: SessionId, kind: OperationKind, at: Timestamp, before: Option<SessionShape>) -> Self {
+    pub fn new(
+        session: SessionId,
+        kind: OperationKind,
+        at: Timestamp,
+        before: Option<SessionAttributes>,
+    ) -> Self {
         Self {
             session,
             kind,
@@ -128,8 +133,8 @@ impl Change {
 }
 
 impl SessionRow {
-    pub fn shape(&self) -> SessionShape {
-        SessionShape {
+    pub fn shape(&self) -> SessionAttributes {
+        SessionAttributes {
             name: self.session.name.clone(),
             automatic_name: self.session.automatic_name,
             current_branch: self.session.current_branch,
@@ -184,7 +189,7 @@ impl Data {
     pub fn summary(&self, row: &SessionRow) -> SessionSummary {
         let id = row.session.id;
         let messages = self.branches_of(row).map(|branch| branch.messages.len()).sum::<usize>();
-        let branches = self.branches_of(row).filter(|branch| !branch.branch.retired).count();
+        let branches = self.branches_of(row).filter(|branch| !branch.branch.undone).count();
         let checkpoints = self.checkpoints.iter().filter(|checkpoint| checkpoint.session == id).count();
         let branch = self.branches.get(&row.session.current_branch);
         SessionSummary {

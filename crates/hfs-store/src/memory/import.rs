@@ -47,7 +47,7 @@ impl StagedBranch {
             forked_at: self.forked_at,
             head: self.forked_at,
             created_at: self.messages.first().map_or(session.created_at, |message| message.created_at),
-            retired: false,
+            undone: false,
         }
     }
 }

@@ -72,7 +72,7 @@ impl Data {
         };
         for row in self.sessions.values() {
             let current = self.branches.get(&row.session.current_branch);
-            let good = current.is_some_and(|branch| !branch.branch.retired);
+            let good = current.is_some_and(|branch| !branch.branch.undone);
             check(
                 good,
                 "reference",

@@ -1,8 +1,9 @@
 use std::sync::{Arc, Weak};
 
 use hfs_core::{
-    Appended, BranchId, Message, MessageDraft, MessageId, MessageRange, MessageStatus, MessageStore, Part,
-    PieceKind, Position, ReplyHandle, ReplyPiece, Seq, SessionId, StoreError, StoreResult, Timestamp,
+    Appended, BranchId, DeltaKind, Message, MessageDraft, MessageId, MessageRange, MessageStatus,
+    MessageStore, Part, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError, StoreResult,
+    Timestamp,
 };
 
 use super::data::{Data, MessageRow};
@@ -31,7 +32,7 @@ impl MessageStore for MemoryStore {
         Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
     }
 
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyPiece]) -> StoreResult<()> {
+    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()> {
         self.room_to_save()?;
         let mut data = self.lock();
         let row = self.own_reply(&mut data, reply)?;
@@ -74,7 +75,7 @@ impl MessageStore for MemoryStore {
         place.and_then(|(branch, seq)| data.seen_at(*branch, *seq)).ok_or_else(|| not_found("message", &id))
     }
 
-    fn settle_interrupted(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
+    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
         let mut data = self.lock();
         if let Some(session) = session {
             data.session(session)?;
@@ -113,15 +114,15 @@ impl MemoryStore {
 impl Data {
     fn check_append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<()> {
         let row = self.branch(at.branch)?;
-        if row.branch.retired {
+        if row.branch.undone {
             return Err(conflict(format!("branch {:?} is retired", row.branch.name)));
         }
         let found = Position { branch: at.branch, head: row.branch.head };
         if found != at {
-            return Err(StoreError::Moved { expected: at, found });
+            return Err(StoreError::HeadMismatch { expected: at, found });
         }
         if row.messages.last().is_some_and(MessageRow::is_live) {
-            return Err(StoreError::Busy { seq: row.branch.head });
+            return Err(StoreError::Locked { seq: row.branch.head });
         }
         for (index, message) in messages.iter().enumerate() {
             let earlier = messages.iter().take(index).any(|other| other.id == message.id);
@@ -163,12 +164,12 @@ impl Data {
     }
 }
 
-fn extend(parts: &mut Vec<Part>, piece: &ReplyPiece) {
+fn extend(parts: &mut Vec<Part>, piece: &ReplyDelta) {
     match (parts.last_mut(), piece.kind) {
-        (Some(Part::Text { text }), PieceKind::Text)
-        | (Some(Part::Thinking { text, .. }), PieceKind::Thinking) => text.push_str(&piece.text),
-        (_, PieceKind::Text) => parts.push(Part::text(piece.text.clone())),
-        (_, PieceKind::Thinking) => {
+        (Some(Part::Text { text }), DeltaKind::Text)
+        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(&piece.text),
+        (_, DeltaKind::Text) => parts.push(Part::text(piece.text.clone())),
+        (_, DeltaKind::Thinking) => {
             parts.push(Part::Thinking { text: piece.text.clone(), signature: None });
         }
     }

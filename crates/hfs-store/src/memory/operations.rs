@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use hfs_core::{
     Attachment, BranchId, ContentHash, Cursor, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, SessionId, SessionShape, StoreError, StoreResult, Timestamp,
+    PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 
 use super::data::{Change, Data, Record, Renamed, hash_of};
@@ -37,7 +37,7 @@ impl OperationStore for MemoryStore {
         let reversal = data.check_reversal(target, kind)?;
         let Reversal { session, goal, retired, renamed, detail } = reversal;
         if let Some((branch, retired)) = retired {
-            data.branch_mut(branch)?.branch.retired = retired;
+            data.branch_mut(branch)?.branch.undone = retired;
         }
         let mut branch = retired.map(|(branch, _)| branch);
         if let Some((renamed_branch, renamed)) = &renamed {
@@ -81,7 +81,7 @@ impl OperationStore for MemoryStore {
 /// What a reversal will change.
 struct Reversal {
     session: SessionId,
-    goal: SessionShape,
+    goal: SessionAttributes,
     /// The branch to retire or bring back, and which of the two.
     retired: Option<(BranchId, bool)>,
     renamed: Option<(BranchId, Renamed)>,
@@ -119,7 +119,7 @@ impl Data {
         let makes_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
         let retired = operation.branch.filter(|_| makes_branch).map(|branch| (branch, undo));
         let brings_back = retired.is_some_and(|(branch, retire)| !retire && branch == goal.current_branch);
-        if self.branch(goal.current_branch)?.branch.retired && !brings_back {
+        if self.branch(goal.current_branch)?.branch.undone && !brings_back {
             return Err(conflict("the branch that was current then is retired"));
         }
         let renamed = operation.branch.zip(record.renamed.clone()).map(|(branch, Renamed { from, to })| {

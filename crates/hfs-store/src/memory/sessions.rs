@@ -161,7 +161,7 @@ impl Data {
             forked_at: 0,
             head: 0,
             created_at: draft.created_at,
-            retired: false,
+            undone: false,
         };
         self.sessions.insert(draft.id, SessionRow { session, branches: vec![main.id] });
         self.branches.insert(main.id, BranchRow { branch: main, messages: Vec::new(), state: None });

@@ -29,7 +29,7 @@ pub fn play(part: &Part, rounds: u64) {
         here = loop {
             match store.append(here, &pair) {
                 Ok(appended) => break appended.position,
-                Err(StoreError::Moved { found, .. }) => here = found,
+                Err(StoreError::HeadMismatch { found, .. }) => here = found,
                 Err(error) => panic!("{error}"),
             }
         };

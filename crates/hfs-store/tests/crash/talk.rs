@@ -1,7 +1,7 @@
 //! A process that speaks and streams, and what must be left of that.
 
 use hfs_core::{
-    BranchId, Message, MessageId, MessageRange, MessageStatus, MessageStore, PieceKind, Position, ReplyPiece,
+    BranchId, DeltaKind, Message, MessageId, MessageRange, MessageStatus, MessageStore, Position, ReplyDelta,
     Role, SessionStore, Timestamp,
 };
 use testkit::builders::{Drafts, at};
@@ -31,8 +31,8 @@ pub fn play(part: &Part) {
         let mut text = String::new();
         for _ in 0..rng.usize(0..12) {
             let pieces: Vec<String> = (0..rng.usize(1..4)).map(|_| words(&mut rng, 30)).collect();
-            let pieces: Vec<ReplyPiece> =
-                pieces.into_iter().map(|text| ReplyPiece { kind: PieceKind::Text, text }).collect();
+            let pieces: Vec<ReplyDelta> =
+                pieces.into_iter().map(|text| ReplyDelta { kind: DeltaKind::Text, text }).collect();
             store.extend_reply(reply, &pieces).unwrap();
             let added: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
             acknowledge(&format!("piece {} {added}", reply.message));
@@ -79,7 +79,7 @@ pub fn survive(kills: u64) {
         assert_well(&store);
         // Every other time the message is settled explicitly, or else by what is said behind it.
         if round % 2 == 0 {
-            let settled = store.settle_interrupted(None, Timestamp::UNIX_EPOCH).unwrap();
+            let settled = store.recover_abandoned_replies(None, Timestamp::UNIX_EPOCH).unwrap();
             assert!(settled <= 1);
             assert_eq!(history(&store, draft.main_branch), found, "settling changes nothing to be seen");
         }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    ErrorKind, Kinded, Maintenance, MessageRange, OperationKind, SearchQuery, Store, StoreError, StoreResult,
+    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, SearchQuery, Store, StoreError,
+    StoreResult,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hfs_core::{ErrorKind, Kinded, MessageDraft, MessageStore, PieceKind, ReplyPiece, SessionStore, Store};
+use hfs_core::{DeltaKind, ErrorExt, ErrorKind, MessageDraft, MessageStore, ReplyDelta, SessionStore, Store};
 use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::builders::{Drafts, growing_state};
 
@@ -23,7 +23,7 @@ fn fill_up(store: &dyn Store) -> MessageDraft {
     let checkpoint =
         store.create_checkpoint(&make.checkpoint(head(store, &spoken), growing_state(1)), 9).unwrap();
     let reply = store.begin_reply(head(store, &replied), &make.assistant("")).unwrap();
-    let piece = [ReplyPiece { kind: PieceKind::Text, text: "0123456789".repeat(500) }];
+    let piece = [ReplyDelta { kind: DeltaKind::Text, text: "0123456789".repeat(500) }];
     let mut pieces = 0;
     let mut said = history(store, &spoken).len();
     let unsaid = loop {

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use hfs_core::{
-    ErrorKind, Kinded, Message, MessageRange, PageRequest, Position, Session, SessionFilter, Store,
+    ErrorExt, ErrorKind, Message, MessageRange, PageRequest, Position, Session, SessionFilter, Store,
     StoreResult,
 };
 use hfs_store::{SqliteOptions, SqliteStore};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hfs_core::{ErrorKind, Kinded, Maintenance, SearchIndex, SearchQuery, Store};
+use hfs_core::{ErrorExt, ErrorKind, Maintenance, SearchIndex, SearchQuery, Store};
 
 use crate::damage::{read_everything, sample};
 use crate::{all_sessions, assert_well, history, try_open};

@@ -1,7 +1,6 @@
 use hfs_core::{
-    Attachment, BranchId, CheckpointDraft, CheckpointId, MessageDraft, MessageStatus, OperationId,
-    OperationKind, Part, PieceKind, Position, ReplyPiece, Role, SessionDraft, SessionId, Store, StoreResult,
-    Timestamp,
+    Attachment, BranchId, CheckpointDraft, CheckpointId, DeltaKind, MessageDraft, MessageStatus, OperationId,
+    OperationKind, Part, Position, ReplyDelta, Role, SessionDraft, SessionId, Store, StoreResult, Timestamp,
 };
 use testkit::builders::{at, attachment, growing_state};
 
@@ -50,7 +49,7 @@ impl World {
             Action::Settle { session } => {
                 let session = session.and_then(|number| pick(&self.sessions, number));
                 let now = self.make.now();
-                let _ = self.both(through, |store| store.settle_interrupted(session, now));
+                let _ = self.both(through, |store| store.recover_abandoned_replies(session, now));
             }
             Action::Restart => self.restart(through),
             Action::Vacuum => {
@@ -102,7 +101,7 @@ impl World {
     #[track_caller]
     pub fn settle(&self, through: usize) {
         let now = self.make.now();
-        self.both(through, |store| store.settle_interrupted(None, now)).unwrap();
+        self.both(through, |store| store.recover_abandoned_replies(None, now)).unwrap();
     }
 
     fn trashed_before(&self, session: SessionId, before: Timestamp) -> bool {
@@ -177,7 +176,7 @@ impl World {
         let (reply, writer) = pick(&self.replies, reply)?;
         let through = if stranger { 1 - writer } else { writer };
         let text = format!("piece{} {}", text % 7, WORDS[usize::from(text) % WORDS.len()]);
-        let piece = [ReplyPiece { kind: PieceKind::Text, text: text.clone() }];
+        let piece = [ReplyDelta { kind: DeltaKind::Text, text: text.clone() }];
         if self.both(through, |store| store.extend_reply(reply, &piece)).is_ok() {
             self.ledger.reply(reply.branch, reply.message, &text, false);
         }

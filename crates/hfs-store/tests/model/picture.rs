@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointId, MessageId, MessageRange, MessageStatus, Operation, OperationKind,
-    PageRequest, SearchQuery, SessionFilter, SessionId, SessionShape, StateCost, Store, Timestamp,
+    PageRequest, SearchQuery, SessionAttributes, SessionFilter, SessionId, StateCost, Store, Timestamp,
 };
 
 use crate::world::World;
@@ -13,8 +13,8 @@ pub struct OperationView {
     session: SessionId,
     kind: OperationKind,
     at: Timestamp,
-    before: Option<SessionShape>,
-    after: SessionShape,
+    before: Option<SessionAttributes>,
+    after: SessionAttributes,
     branch: Option<BranchId>,
     checkpoint: Option<CheckpointId>,
     /// How many of the session's operations are older than the target.

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::{
-    BranchId, CheckpointId, ContentHash, ErrorKind, Kinded, MessageId, Operation, OperationId, OperationKind,
-    PageRequest, ReplyHandle, SessionId, Store, StoreError, StoreResult,
+    BranchId, CheckpointId, ContentHash, ErrorExt, ErrorKind, MessageId, Operation, OperationId,
+    OperationKind, PageRequest, ReplyHandle, SessionId, Store, StoreError, StoreResult,
 };
 use hfs_store::{Durability, MemoryStore, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ impl From<&StoreError> for Refusal {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::NotFound { what, .. } => Self::NotFound(what),
-            StoreError::Moved { .. } | StoreError::Busy { .. } => Self::Told(format!("{error:?}")),
+            StoreError::HeadMismatch { .. } | StoreError::Locked { .. } => Self::Told(format!("{error:?}")),
             _ => Self::Kind(error.kind()),
         }
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, Extra, MessageDraft, MessageStore,
-    NoHooks, Part, PieceKind, Position, Role, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
-    SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, DeltaKind, EventPayload, MessageDraft,
+    MessageStore, NoHooks, Part, PassthroughFields, Position, Role, RunOutcome, RunRequest, RunSink,
+    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine, EngineParts, Settings};
 use hfs_store::MemoryStore;
@@ -71,7 +71,7 @@ impl Agent for Parrot {
         while said < self.tokens {
             for _ in 0..(self.tokens_per_second / 100).max(1) {
                 let word = words.next().copied().unwrap_or_default();
-                sink.reply(PieceKind::Text, word);
+                sink.reply(DeltaKind::Text, word);
                 text.push_str(word);
                 said += 1;
             }
@@ -99,7 +99,7 @@ fn filled(
         project: None,
         created_at: clock.now(),
         origin: None,
-        extra: Extra::new(),
+        extra: PassthroughFields::new(),
         main_branch: BranchId::generate(),
     };
     store.create_session(&draft)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hfs_core::{BranchId, Clock, ErrorKind, Kinded, Message, Seq, SessionId};
+use hfs_core::{BranchId, Clock, ErrorExt, ErrorKind, Message, Seq, SessionId};
 use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -157,7 +157,7 @@ impl Runner {
             Effect::RunPlugin { command, arguments, conversation } => self.on_engine(move |engine| {
                 let ran = plugins.run(&command, &arguments, conversation.session());
                 // What it changed before it failed is kept, too.
-                let kept = answer(engine.keep_plugins(&conversation));
+                let kept = answer(engine.persist_plugin_states(&conversation));
                 Msg::PluginRan { command, result: ran.and_then(|said| kept.map(|()| said)) }
             }),
             other => self.on_engine(move |engine| reads::read(engine, other)),
@@ -279,7 +279,7 @@ async fn fork(
 }
 
 /// The answer to a call of the engine or the store.
-pub fn answer<T, E: Kinded>(result: Result<T, E>) -> Answer<T> {
+pub fn answer<T, E: ErrorExt>(result: Result<T, E>) -> Answer<T> {
     result.map_err(|error| Failure::of(&error))
 }
 

@@ -181,14 +181,14 @@ impl Branches {
     }
 }
 
-/// The branches that are not retired as a tree, children under their parents in order of their forks. One whose
-/// parent is retired stands under the nearest ancestor that is not.
+/// The branches that are not undone as a tree, children under their parents in order of their forks. One whose
+/// parent is undone stands under the nearest ancestor that is not.
 fn tree(branches: &[Branch]) -> Vec<Row> {
     let visible_parent = |branch: &Branch| {
         let mut parent = branch.parent;
         for _ in 0..branches.len() {
             let found = branches.iter().find(|candidate| Some(candidate.id) == parent)?;
-            if !found.retired {
+            if !found.undone {
                 return Some(found.id);
             }
             parent = found.parent;
@@ -197,7 +197,7 @@ fn tree(branches: &[Branch]) -> Vec<Row> {
     };
     let mut children: Vec<(Option<BranchId>, Branch)> = branches
         .iter()
-        .filter(|branch| !branch.retired)
+        .filter(|branch| !branch.undone)
         .map(|branch| (visible_parent(branch), branch.clone()))
         .collect();
     children.sort_by_key(|(_, branch)| (branch.forked_at, branch.created_at, branch.id));

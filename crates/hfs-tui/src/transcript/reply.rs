@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, PieceKind, Timestamp};
+use hfs_core::{AgentDescription, DeltaKind, Timestamp};
 use ratatui::text::{Line, Span};
 
 use super::Paper;
@@ -28,7 +28,7 @@ pub struct Reply {
 
 #[derive(Debug)]
 struct Arriving {
-    kind: PieceKind,
+    kind: DeltaKind,
     text: String,
 }
 
@@ -59,7 +59,7 @@ impl Reply {
     }
 
     /// The reply goes on.
-    pub fn extend(&mut self, kind: PieceKind, text: &str) {
+    pub fn extend(&mut self, kind: DeltaKind, text: &str) {
         self.arrived += text.len();
         match self.parts.last_mut() {
             Some(last) if last.kind == kind => last.text.push_str(text),
@@ -99,8 +99,8 @@ impl Reply {
         let settled = self.parts.len().saturating_sub(1);
         for part in self.parts.iter().take(settled) {
             let rows = match part.kind {
-                PieceKind::Thinking => thinking(&part.text, false, width, paper),
-                PieceKind::Text => markdown(&part.text, width, paper.ink),
+                DeltaKind::Thinking => thinking(&part.text, false, width, paper),
+                DeltaKind::Text => markdown(&part.text, width, paper.ink),
             };
             lines.extend(rows.into_iter().map(indented));
         }
@@ -120,8 +120,8 @@ impl Reply {
         let Some(part) = self.parts.last() else { return };
         let width = paper.width.saturating_sub(cells(INDENT));
         let (kept, rows) = match part.kind {
-            PieceKind::Thinking => (0, thinking(&part.text, true, width, paper)),
-            PieceKind::Text => done.markdown.advance(&part.text, width, paper.ink),
+            DeltaKind::Thinking => (0, thinking(&part.text, true, width, paper)),
+            DeltaKind::Text => done.markdown.advance(&part.text, width, paper.ink),
         };
         // Nobody else holds the rows between two pictures, so that nothing is copied here.
         let lines = Arc::make_mut(&mut done.lines);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{AgentError, Kinded, RunSnapshot, StoreError};
+use hfs_core::{AgentError, ErrorExt, RunSnapshot, StoreError};
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use crate::effect::Effect;
@@ -212,7 +212,7 @@ impl Model {
         match error {
             SendError::NotSaved {
                 text,
-                source: source @ (StoreError::Moved { .. } | StoreError::Busy { .. }),
+                source: source @ (StoreError::HeadMismatch { .. } | StoreError::Locked { .. }),
             } => {
                 self.modals.push(Modal::Conflict { conversation: before, text, reason: source.to_string() });
             }

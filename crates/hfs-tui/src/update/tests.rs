@@ -3,7 +3,7 @@ mod sending;
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, ErrorKind, MessageDraft, MessageStatus, PieceKind, Position, Role, Run, RunId,
+    AgentError, BranchId, DeltaKind, ErrorKind, MessageDraft, MessageStatus, Position, Role, Run, RunId,
     RunSnapshot, StoreError,
 };
 use hfs_core::{Message, Part, SessionId, Timestamp};

@@ -98,7 +98,7 @@ fn list(reference: &str, context: &Context) -> Result<(), Failure> {
     if context.console.manner.json {
         let rows: Vec<BranchRow> = branches
             .iter()
-            .filter(|branch| !branch.retired)
+            .filter(|branch| !branch.undone)
             .map(|branch| BranchRow::new(branch, current))
             .collect();
         return context.console.json(&json!({ "branches": rows }));

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use hfs_core::{ErrorKind, Kinded};
+use hfs_core::{ErrorExt, ErrorKind};
 use serde::Serialize;
 
 use crate::context::Context;

@@ -109,7 +109,7 @@ fn row(operation: &Operation) -> Value {
     })
 }
 
-fn shape(shape: &hfs_core::SessionShape) -> Value {
+fn shape(shape: &hfs_core::SessionAttributes) -> Value {
     json!({
         "name": shape.name,
         "current_branch": shape.current_branch.to_string(),

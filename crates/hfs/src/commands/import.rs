@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use hfs_core::{ErrorKind, ImportError, Kinded, SystemClock};
+use hfs_core::{ErrorExt, ErrorKind, ImportError, SystemClock};
 use hfs_engine::{Importer, OnDuplicate, SkippedSession};
 use hfs_exchange::{Format, Source, discover};
 use tokio_util::sync::CancellationToken;

@@ -343,7 +343,7 @@ fn run_command(
     // What plugins keep for the session is put back for the command, and what it changes of it is kept.
     let conversation = session.map(|session| engine.resume(session, None)).transpose()?;
     let said = runtime()?.block_on(plugins.run(called, arguments, session));
-    conversation.map(|conversation| engine.keep_plugins(&conversation)).transpose()?;
+    conversation.map(|conversation| engine.persist_plugin_states(&conversation)).transpose()?;
     plugins.take_notices().iter().for_each(|notice| context.console.warn(&plain::line(notice)));
     let said = said?;
     if context.console.manner.json {

@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_agents::TriadsConfigError;
-use hfs_core::{ErrorKind, Kinded};
+use hfs_core::{ErrorExt, ErrorKind};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl ConfigError {
     }
 }
 
-impl Kinded for ConfigError {
+impl ErrorExt for ConfigError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => match source.kind() {

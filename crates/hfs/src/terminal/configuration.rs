@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hfs_core::{Hooks, Kinded, Store};
+use hfs_core::{ErrorExt, Hooks, Store};
 use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told, Ground};
 
 use crate::args::Global;

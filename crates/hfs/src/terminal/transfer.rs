@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use hfs_core::{Clock, ErrorKind, ImportError, Kinded, Session, Store, SystemClock};
+use hfs_core::{Clock, ErrorExt, ErrorKind, ImportError, Session, Store, SystemClock};
 use hfs_engine::{Importer, SkippedSession};
 use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
 use hfs_tui::{

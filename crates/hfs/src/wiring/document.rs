@@ -66,12 +66,12 @@ impl StoreDocument {
     }
 }
 
-/// The branches that are not retired, the current one, and whatever these go back to.
+/// The branches that are not undone, the current one, and whatever these go back to.
 fn in_view(all: &[Branch], current: BranchId) -> HashSet<BranchId> {
     let mut kept = HashSet::new();
     // Parents stand before their children.
     for branch in all.iter().rev() {
-        if !branch.retired || branch.id == current || kept.contains(&branch.id) {
+        if !branch.undone || branch.id == current || kept.contains(&branch.id) {
             kept.insert(branch.id);
             kept.extend(branch.parent);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Kinded, Node, SessionId, Slot, Store, SystemClock, Tone};
+use hfs_core::{ErrorExt, Node, SessionId, Slot, Store, SystemClock, Tone};
 use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginError, PluginStatus, Plugins, State};
 use hfs_tui::{
     ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,

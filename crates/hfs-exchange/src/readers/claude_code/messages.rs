@@ -1,6 +1,6 @@
 //! Records to messages.
 
-use hfs_core::{Extra, MessageDraft, MessageStatus, Role, Source as MessageSource, Timestamp};
+use hfs_core::{MessageDraft, MessageStatus, PassthroughFields, Role, Source as MessageSource, Timestamp};
 
 use super::blocks::Parts;
 use super::content::{Block, Content};
@@ -32,7 +32,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// The same as what came with the message.
-    fn into_extra(self) -> Extra {
+    fn into_extra(self) -> PassthroughFields {
         let flags: Vec<String> = self.flags.iter().map(|flag| format!("{flag:?}")).collect();
         let lists = [(FLAGS, flags), (RECORDS, self.records), (BEFORE, self.before), (AFTER, self.after)];
         let length = lists.iter().flat_map(|(_, list)| list).map(|json| json.len() + 1).sum::<usize>();
@@ -42,10 +42,10 @@ impl Kept {
             push_array(&mut json, list, |json, value| json.push_str(value));
         }
         if json.is_empty() {
-            return Extra::new();
+            return PassthroughFields::new();
         }
         json.push('}');
-        Extra::from_json(json)
+        PassthroughFields::from_json(json)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
-use hfs_core::{Disposition, Extra, ImportError, Part, Seq, SessionSink, Timestamp};
+use hfs_core::{Disposition, ImportError, Part, PassthroughFields, Seq, SessionSink, Timestamp};
 
 use super::messages::{Drafted, extend, of_assistant, of_user, record_id};
 use super::plan::{Action, Plan};
@@ -93,7 +93,7 @@ impl<'a> Stream<'a> {
             let mut json = format!("{{\"{RECORDS}\":");
             push_array(&mut json, std::mem::take(&mut self.events), |json, event| json.push_str(&event));
             json.push('}');
-            session.extra = Extra::from_json(json);
+            session.extra = PassthroughFields::from_json(json);
         }
         if self.sink.begin(session)? == Disposition::Skip {
             return Ok(());

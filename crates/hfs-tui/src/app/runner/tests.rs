@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, MessageRange, MessageStore, NoHooks,
-    PageRequest, Part, PieceKind, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter,
-    SessionStore, Store, SystemClock,
+    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, DeltaKind, MessageRange, MessageStore,
+    NoHooks, PageRequest, Part, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter, SessionStore,
+    Store, SystemClock,
 };
 use hfs_engine::{EngineParts, Settings};
 use hfs_store::MemoryStore;
@@ -33,14 +33,14 @@ impl Agent for Scripted {
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
         let next = self.0.lock().unwrap().pop().unwrap_or(Ok("nothing more to say"));
-        sink.reply(PieceKind::Text, "so ");
+        sink.reply(DeltaKind::Text, "so ");
         match next {
             Ok("wait") => {
                 request.cancel.cancelled().await;
                 Err(AgentError::Cancelled)
             }
             Ok(text) => {
-                sink.reply(PieceKind::Text, text);
+                sink.reply(DeltaKind::Text, text);
                 Ok(RunOutcome { parts: vec![Part::text(format!("so {text}"))], ..RunOutcome::default() })
             }
             Err(error) => Err(error),

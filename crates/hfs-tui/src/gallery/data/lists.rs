@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use hfs_core::{
     Branch, Checkpoint, ContentHash, ImportReport, Operation, OperationKind, Role, SearchHit, SearchResults,
-    SessionShape, SessionSummary, StateCost,
+    SessionAttributes, SessionSummary, StateCost,
 };
 use hfs_engine::{ImportedSession, RewindPlan, Rewound, SkippedSession};
 
@@ -81,7 +81,7 @@ pub fn rewind_plan() -> RewindPlan {
 }
 
 pub fn rewound() -> Rewound {
-    let shape = SessionShape {
+    let shape = SessionAttributes {
         name: "s".into(),
         automatic_name: false,
         current_branch: branch_id(5),

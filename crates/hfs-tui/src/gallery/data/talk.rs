@@ -1,6 +1,6 @@
 use hfs_core::{
-    Branch, Extra, Message, MessageDraft, MessageStatus, Part, Position, Role, Seq, Session, SessionSummary,
-    Usage,
+    Branch, Message, MessageDraft, MessageStatus, Part, PassthroughFields, Position, Role, Seq, Session,
+    SessionSummary, Usage,
 };
 use hfs_engine::Conversation;
 use serde_json::json;
@@ -87,7 +87,7 @@ pub fn unusual_conversation() -> Vec<Message> {
     broken.content.extra =
         [("error".to_owned(), json!({ "kind": "unavailable", "message": "the connection was lost" }))]
             .into_iter()
-            .collect::<Extra>();
+            .collect::<PassthroughFields>();
     vec![
         user(
             1,
@@ -121,7 +121,7 @@ pub fn session(number: u64, name: &str, minutes: i64) -> Session {
         current_branch: branch_id(number),
         origin: None,
         trashed_at: None,
-        extra: Extra::new(),
+        extra: PassthroughFields::new(),
     }
 }
 
@@ -134,7 +134,7 @@ pub fn branch(number: u64, name: &str, parent: Option<(u64, Seq)>, head: Seq, mi
         forked_at: parent.map_or(0, |(_, at)| at),
         head,
         created_at: minutes_ago(minutes),
-        retired: false,
+        undone: false,
     }
 }
 

@@ -114,7 +114,7 @@ fn a_message_that_met_a_conflict_keeps_what_was_written_behind_it() {
     stage.say("mine");
     stage.tell(Msg::Paste("a draft".into()));
     let place = |head| Position { branch: BranchId::generate(), head };
-    let source = StoreError::Moved { expected: place(7), found: place(9) };
+    let source = StoreError::HeadMismatch { expected: place(7), found: place(9) };
     end(&mut stage, Err(SendError::NotSaved { text: "mine".into(), source }));
     assert_eq!(stage.model.chat.input.text(), "mine\n\na draft");
     stage.press(KeyCode::Char('f'), NONE);
@@ -176,7 +176,7 @@ fn somebody_elses_words_offer_a_fork_or_a_reload() {
     let moved = |stage: &mut Stage| {
         stage.say("mine");
         let at = |head| Position { branch: BranchId::generate(), head };
-        let source = StoreError::Moved { expected: at(7), found: at(9) };
+        let source = StoreError::HeadMismatch { expected: at(7), found: at(9) };
         end(stage, Err(SendError::NotSaved { text: "mine".into(), source }));
         assert!(matches!(stage.model.modals.last(), Some(Modal::Conflict { .. })));
         stage.effects.clear();
@@ -202,9 +202,9 @@ fn a_reply_that_cannot_be_saved_is_loud_and_stays_on_the_screen() {
     let mut stage = chat();
     stage.say("hello");
     stage.tell(Msg::Update(Update::Sent(Arc::new(said(8, Role::User, "hello")))));
-    stage.tell(Msg::Update(Update::Reply { kind: PieceKind::Text, text: "part of it".into() }));
+    stage.tell(Msg::Update(Update::Reply { kind: DeltaKind::Text, text: "part of it".into() }));
     stage.tell(Msg::Update(Update::NotSaved { reason: "no space".into() }));
-    stage.tell(Msg::Update(Update::Reply { kind: PieceKind::Text, text: " and more".into() }));
+    stage.tell(Msg::Update(Update::Reply { kind: DeltaKind::Text, text: " and more".into() }));
     assert_eq!(stage.model.chat.save, SaveState::NotSaved("no space".into()));
     let picture = format!("{:?}", stage.picture().0);
     assert!(picture.contains("part of it and more") && picture.contains("NOT SAVED"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use hfs_core::{EventPayload, PieceKind};
+use hfs_core::{DeltaKind, EventPayload};
 use hfs_engine::{Observer, Update};
 use indicatif::ProgressBar;
 
@@ -83,8 +83,8 @@ impl Voice {
     fn speak(mut self, updates: &Receiver<Option<Update>>) -> Self {
         while let Ok(Some(update)) = updates.recv() {
             match update {
-                Update::Reply { kind: PieceKind::Text, text } => self.say(&text),
-                Update::Reply { kind: PieceKind::Thinking, text } if self.verbose() => {
+                Update::Reply { kind: DeltaKind::Text, text } => self.say(&text),
+                Update::Reply { kind: DeltaKind::Thinking, text } if self.verbose() => {
                     self.stop_watching();
                     self.thinking = true;
                     let text = self.thoughts.next(&text);

@@ -160,7 +160,7 @@ fn made_up(now: Timestamp) -> Result<(Arc<dyn Store>, SessionId), Failure> {
         project: None,
         created_at: now,
         origin: None,
-        extra: hfs_core::Extra::new(),
+        extra: hfs_core::PassthroughFields::new(),
         main_branch: BranchId::generate(),
     })?;
     let at = Position { branch: session.current_branch, head: 0 };

@@ -55,7 +55,7 @@ pub fn run(show: &Show, context: &Context) -> Result<(), Failure> {
             session: SessionRow::from(&summary),
             branches: branches
                 .iter()
-                .filter(|branch| !branch.retired)
+                .filter(|branch| !branch.undone)
                 .map(|branch| BranchRow::new(branch, summary.session.current_branch))
                 .collect(),
             messages: messages.iter().map(MessageRow::from).collect(),
@@ -145,7 +145,7 @@ fn header(summary: &SessionSummary, branches: &[Branch], shown: &Branch, context
         facts.push("in the trash".into());
     }
     text += &format!("{dim}{}{dim:#}\n", facts.join(" · "));
-    let visible: Vec<&Branch> = branches.iter().filter(|branch| !branch.retired).collect();
+    let visible: Vec<&Branch> = branches.iter().filter(|branch| !branch.undone).collect();
     if visible.len() > 1 || shown.id != session.current_branch {
         let names: Vec<String> = visible
             .iter()

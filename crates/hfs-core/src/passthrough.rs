@@ -16,7 +16,7 @@ const UNREADABLE: &str = "$unreadable";
 /// They are a map. What was given as JSON stays text until somebody looks into it: most of it is only carried from a
 /// file into a store and back.
 #[derive(Clone, Default)]
-pub struct Extra {
+pub struct PassthroughFields {
     /// What the fields are when they were given as JSON and have not been changed since.
     unread: Option<Unread>,
     /// What they are otherwise.
@@ -49,7 +49,7 @@ fn parse(json: &str) -> Map<String, Value> {
         .unwrap_or_else(|_| Map::from_iter([(UNREADABLE.to_owned(), json.into())]))
 }
 
-impl Extra {
+impl PassthroughFields {
     /// No fields.
     #[must_use]
     pub fn new() -> Self {
@@ -88,7 +88,7 @@ impl Extra {
     }
 }
 
-impl Deref for Extra {
+impl Deref for PassthroughFields {
     type Target = Map<String, Value>;
 
     fn deref(&self) -> &Map<String, Value> {
@@ -96,7 +96,7 @@ impl Deref for Extra {
     }
 }
 
-impl DerefMut for Extra {
+impl DerefMut for PassthroughFields {
     fn deref_mut(&mut self) -> &mut Map<String, Value> {
         if let Some(unread) = self.unread.take() {
             self.fields = unread.into_fields();
@@ -105,19 +105,19 @@ impl DerefMut for Extra {
     }
 }
 
-impl From<Map<String, Value>> for Extra {
+impl From<Map<String, Value>> for PassthroughFields {
     fn from(fields: Map<String, Value>) -> Self {
         Self { unread: None, fields }
     }
 }
 
-impl FromIterator<(String, Value)> for Extra {
+impl FromIterator<(String, Value)> for PassthroughFields {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> Self {
         Map::from_iter(fields).into()
     }
 }
 
-impl PartialEq for Extra {
+impl PartialEq for PassthroughFields {
     fn eq(&self, other: &Self) -> bool {
         match (&self.unread, &other.unread) {
             (Some(one), Some(other)) if one.json == other.json => true,
@@ -126,7 +126,7 @@ impl PartialEq for Extra {
     }
 }
 
-impl fmt::Debug for Extra {
+impl fmt::Debug for PassthroughFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn what_was_given_as_json_is_given_back_as_it_was() {
         let given = "{ \"b\": 1.50, \"a\": \"\\u00e9\" }";
-        let extra = Extra::from_json(given);
+        let extra = PassthroughFields::from_json(given);
         assert_eq!(extra.get("b"), Some(&json!(1.5)));
         assert_eq!(extra.to_json().unwrap(), given);
         assert_eq!(extra.clone().into_map().keys().collect::<Vec<_>>(), ["b", "a"]);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_written_anew() {
-        let mut extra = Extra::from_json("{\"b\": 1,  \"a\": 2}");
+        let mut extra = PassthroughFields::from_json("{\"b\": 1,  \"a\": 2}");
         extra.insert("c".into(), json!([3]));
         assert_eq!(extra.to_json().unwrap(), r#"{"b":1,"a":2,"c":[3]}"#);
         extra.shift_remove("b");
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_text_that_is_no_object_is_not_lost() {
         for text in ["", "[1]", "{\"a\":1", "{\"a\":\"\\ud800\"}", "{} {}"] {
-            let mut extra = Extra::from_json(text);
+            let mut extra = PassthroughFields::from_json(text);
             assert_eq!(extra.get(UNREADABLE), Some(&json!(text)));
             extra.insert("a".into(), Value::Null);
             assert_eq!(extra.get(UNREADABLE), Some(&json!(text)));
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn an_object_without_fields_is_empty() {
-        assert!(Extra::from_json(" {} ").is_empty() && Extra::new().is_empty());
-        assert_eq!(Extra::from_json("{}"), Extra::new());
+        assert!(PassthroughFields::from_json(" {} ").is_empty() && PassthroughFields::new().is_empty());
+        assert_eq!(PassthroughFields::from_json("{}"), PassthroughFields::new());
     }
 
     #[test]
     fn an_object_of_any_depth_is_read() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(300), "]".repeat(300));
-        assert!(Extra::from_json(deep).get("a").is_some_and(Value::is_array));
+        assert!(PassthroughFields::from_json(deep).get("a").is_some_and(Value::is_array));
     }
 }
