@@ -3,49 +3,23 @@
 //! [`SqliteStore`] keeps everything in one file, [`MemoryStore`] in this process's memory. [`open`] chooses by
 //! address.
 
-mod activity;
-mod attachments;
-mod body;
-mod branches;
-mod checkpoints;
-mod commit;
-mod connection;
-mod delta;
-mod fault;
-mod files;
-mod import;
-mod index;
-mod listing;
-mod lookup;
-mod maintenance;
+mod check;
+mod codec;
+mod db;
+mod error;
 mod memory;
-mod messages;
-mod operations;
-mod options;
-mod port;
-mod purge;
-mod repair;
-mod replies;
-mod rows;
-mod runs;
-mod schema;
-mod seal;
-mod search;
-mod sessions;
-pub mod splice;
-mod states;
-mod store;
-mod url;
-mod verify;
+mod sqlite;
+mod state_store;
 
 use std::sync::Arc;
 
 use hfs_core::{Store, StoreError, StoreResult};
 
+pub use db::options::{Durability, SqliteOptions};
+pub use db::url::StoreUrl;
 pub use memory::MemoryStore;
-pub use options::{Durability, SqliteOptions};
-pub use store::SqliteStore;
-pub use url::StoreUrl;
+pub use sqlite::SqliteStore;
+pub use state_store::splice;
 
 /// Opens the store at an address; see [`SqliteStore::open`] and [`MemoryStore::new`].
 ///

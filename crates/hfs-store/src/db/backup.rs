@@ -1,0 +1,49 @@
+//! Copies of a whole database.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use crate::db::paths::create_private_file;
+use crate::error::{Error, Result, conflict};
+
+/// Pages copied at a time; other connections can write between two steps.
+const STEP_PAGES: i32 = 2048;
+
+/// Copies what `conn` sees now to a new file.
+pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
+    let file = match create_private_file(to) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(conflict(format!("{} exists already", to.display())));
+        }
+        created => created?,
+    };
+    let written = write_copy(conn, to).and_then(|()| Ok(file.sync_all()?));
+    if written.is_err() {
+        // Half a copy is worse than none.
+        std::fs::remove_file(to)?;
+    }
+    written
+}
+
+fn write_copy(conn: &Connection, to: &Path) -> Result<()> {
+    let mut copy = Connection::open(to)?;
+    copy_pages(conn, &mut copy)?;
+    // The copy is to be one file, readable without a log beside it.
+    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    copy.close().map_err(|(_, error)| Error::from(error))
+}
+
+/// Makes `to` what `from` is, in one transaction.
+pub(crate) fn copy_pages(from: &Connection, to: &mut Connection) -> Result<()> {
+    let backup = Backup::new(from, to)?;
+    loop {
+        match backup.step(STEP_PAGES)? {
+            StepResult::Done => return Ok(()),
+            StepResult::Busy | StepResult::Locked => std::thread::sleep(Duration::from_millis(5)),
+            _ => {}
+        }
+    }
+}

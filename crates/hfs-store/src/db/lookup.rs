@@ -1,0 +1,106 @@
+//! Finding rows by the ids that callers know.
+
+use hfs_core::{BranchId, MessageId, SessionId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::codec::rows::{message_no, seq_of};
+use crate::db::locks::LivenessProbe;
+use crate::error::{Result, not_found};
+
+/// The state of a session that is in no list because it is still arriving.
+pub(crate) const ARRIVING: i64 = 2;
+/// The state of a session in the trash.
+pub(crate) const TRASHED: i64 = 1;
+/// The state of a session in the list.
+pub(crate) const LISTED: i64 = 0;
+
+/// The number of a session that callers can see.
+pub(crate) fn session_no(conn: &Connection, id: SessionId) -> Result<i64> {
+    conn.prepare_cached("SELECT no FROM session WHERE id = ?1 AND state <> 2")?
+        .query_row([id.as_uuid().as_bytes()], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| not_found("session", &id))
+}
+
+/// What most work on a branch begins with.
+#[derive(Debug, Clone)]
+pub(crate) struct BranchKey {
+    pub(crate) no: i64,
+    pub(crate) id: BranchId,
+    pub(crate) session: i64,
+    pub(crate) session_id: SessionId,
+    pub(crate) name: String,
+    pub(crate) parent: Option<i64>,
+    pub(crate) forked_at: u64,
+    pub(crate) retired: bool,
+}
+
+const BRANCH_KEY: &str = "SELECT branch.no, branch.id, branch.session, branch.name, branch.parent,
+    branch.forked_at, branch.retired, session.id FROM branch JOIN session ON session.no = branch.session";
+
+fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
+    Ok(BranchKey {
+        no: row.get(0)?,
+        id: BranchId::from_uuid(crate::codec::rows::uuid(row.get(1)?)),
+        session: row.get(2)?,
+        name: row.get(3)?,
+        parent: row.get(4)?,
+        forked_at: row.get(5)?,
+        retired: row.get(6)?,
+        session_id: SessionId::from_uuid(crate::codec::rows::uuid(row.get(7)?)),
+    })
+}
+
+/// A branch of a session that callers can see.
+pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchKey> {
+    let sql = format!("{BRANCH_KEY} WHERE branch.id = ?1 AND session.state <> 2");
+    conn.prepare_cached(&sql)?
+        .query_row([id.as_uuid().as_bytes()], branch_key)
+        .optional()?
+        .ok_or_else(|| not_found("branch", &id))
+}
+
+/// The branch with this number.
+pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchKey> {
+    let sql = format!("{BRANCH_KEY} WHERE branch.no = ?1");
+    conn.prepare_cached(&sql)?
+        .query_row([no], branch_key)
+        .optional()?
+        .ok_or_else(|| crate::error::Error::Corrupt(format!("branch number {no} is missing")))
+}
+
+/// The newest message of a branch's own: its number and status.
+pub(crate) fn newest_own(conn: &Connection, branch: i64) -> Result<Option<(i64, i64)>> {
+    let (first, last) = (message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?);
+    Ok(conn
+        .prepare_cached("SELECT no, status FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no DESC LIMIT 1")?
+        .query_row(params![first, last], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?)
+}
+
+/// The seq of a branch's newest message, its ancestors' share included.
+pub(crate) fn head(conn: &Connection, branch: i64, forked_at: u64) -> Result<u64> {
+    Ok(newest_own(conn, branch)?.map_or(forked_at, |(no, _)| seq_of(no)))
+}
+
+/// The number of a message of a session that callers can see.
+pub(crate) fn message(conn: &Connection, id: MessageId) -> Result<i64> {
+    conn.prepare_cached(
+        "SELECT message.no FROM message
+            JOIN branch ON branch.no = message.no >> 32
+            JOIN session ON session.no = branch.session
+            WHERE message.id = ?1 AND session.state <> 2",
+    )?
+    .query_row([id.as_uuid().as_bytes()], |row| row.get(0))
+    .optional()?
+    .ok_or_else(|| not_found("message", &id))
+}
+
+/// Whether the writer of the reply with this message number is alive.
+pub(crate) fn is_being_written(conn: &Connection, probe: &LivenessProbe, message: i64) -> Result<bool> {
+    let writer: Option<String> = conn
+        .prepare_cached("SELECT writer FROM reply WHERE message = ?1")?
+        .query_row([message], |row| row.get(0))
+        .optional()?;
+    Ok(writer.is_some_and(|writer| probe.is_alive(&writer)))
+}

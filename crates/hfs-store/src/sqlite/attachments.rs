@@ -1,0 +1,78 @@
+//! Attached bytes, stored once under their hash.
+
+use hfs_core::{Attachment, ContentHash, StoreError, StoreResult};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Result, invalid, not_found};
+use crate::sqlite::SqliteStore;
+use crate::state_store::hash_of;
+
+pub(crate) fn check(attachment: &Attachment) -> Result<()> {
+    let found = hash_of(&attachment.bytes);
+    if found != attachment.hash {
+        return Err(invalid(format!("the attachment's hash is {found}, not {}", attachment.hash)));
+    }
+    Ok(())
+}
+
+pub(crate) fn put(store: &SqliteStore, attachment: &Attachment) -> StoreResult<()> {
+    let action = "save an attachment";
+    check(attachment).map_err(|error| error.into_store_error(action, &store.db.paths.database))?;
+    let attachment = attachment.clone();
+    let now = store.db.options.clock.now().as_micros();
+    store.db.write(action, move |conn| insert(conn, &attachment, now))
+}
+
+pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Result<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO attachment (hash, stored_at, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![attachment.hash.as_bytes(), now, attachment.bytes])?;
+    Ok(())
+}
+
+pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>> {
+    store.db.read("read an attachment", |conn| {
+        let bytes: Vec<u8> = conn
+            .prepare_cached("SELECT bytes FROM attachment WHERE hash = ?1")?
+            .query_row([hash.as_bytes()], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| not_found("attachment", &hash))?;
+        if hash_of(&bytes) != hash {
+            let message = format!("attachment {hash} is not what was stored");
+            return Err(StoreError::Corrupt { message }.into());
+        }
+        Ok(bytes)
+    })
+}
+
+/// Keeps an attachment for a session that is arriving and whose messages will refer to it: so long, a message with
+/// the session's negative number does.
+pub(crate) fn hold(conn: &Connection, session: i64, hash: ContentHash) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO attachment_use (message, attachment)
+            SELECT -?1, no FROM attachment WHERE hash = ?2",
+    )?
+    .execute(params![session, hash.as_bytes()])?;
+    Ok(())
+}
+
+/// Ends what [`hold`] began. What no message refers to by now stays, as if it had been put here.
+pub(crate) fn let_go(conn: &Connection, session: i64) -> Result<()> {
+    conn.prepare_cached("DELETE FROM attachment_use WHERE message = -?1")?.execute([session])?;
+    Ok(())
+}
+
+/// Takes away what messages with these numbers refer to, and the attachments that no other refers to then.
+pub(crate) fn release(conn: &Connection, first: i64, last: i64) -> Result<()> {
+    let released = conn
+        .prepare_cached("DELETE FROM attachment_use WHERE message BETWEEN ?1 AND ?2 RETURNING attachment")?
+        .query_map([first, last], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    for attachment in released {
+        conn.prepare_cached(
+            "DELETE FROM attachment WHERE no = ?1
+                AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = ?1)",
+        )?
+        .execute([attachment])?;
+    }
+    Ok(())
+}
