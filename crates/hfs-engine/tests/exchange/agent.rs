@@ -10,6 +10,7 @@ use hfs_core::{
 use hfs_engine::{Engine, EngineParts, Observer, Settings, Update};
 use hfs_store::MemoryStore;
 use testkit::clock::TestClock;
+use testkit::faulty_store::FaultyStore;
 
 /// One thing that the agent does.
 #[derive(Clone)]
@@ -106,6 +107,10 @@ impl Heard {
 
 pub fn memory_store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(Arc::new(TestClock::ticking())))
+}
+
+pub fn faulty_store() -> Arc<FaultyStore<MemoryStore>> {
+    Arc::new(FaultyStore::new(MemoryStore::new(Arc::new(TestClock::ticking()))))
 }
 
 pub fn engine_of(

@@ -2,13 +2,15 @@ use std::sync::Arc;
 
 use hfs_core::{ErrorExt, ErrorKind, MessageStatus, MessageStore, PageRequest, SessionStore};
 use hfs_engine::{Conversation, SendError, Update};
+use hfs_store::MemoryStore;
+use testkit::faulty_store::FaultyStore;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Heard, Scripted, Step, engine, memory_store};
+use crate::agent::{Heard, Scripted, Step, engine, faulty_store};
 
 /// Lets the disk fill up as soon as the reply begins to stream.
 struct FillsUp {
-    store: Arc<hfs_store::MemoryStore>,
+    store: Arc<FaultyStore<MemoryStore>>,
     failures: u32,
     heard: Heard,
 }
@@ -24,7 +26,7 @@ impl hfs_engine::Observer for FillsUp {
 
 #[tokio::test(start_paused = true)]
 async fn a_save_that_fails_is_told_and_tried_again_until_nothing_is_lost() {
-    let store = memory_store();
+    let store = faulty_store();
     let agent = Scripted::new(vec![Step::Say("one "), Step::Pause(1_500), Step::Say("two")]);
     let listener = Arc::new(FillsUp { store: store.clone(), failures: 9, heard: Heard::default() });
     let mut conversation = Conversation::new(None);
@@ -39,7 +41,7 @@ async fn a_save_that_fails_is_told_and_tried_again_until_nothing_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_cannot_be_saved_comes_back_with_the_error() {
-    let store = memory_store();
+    let store = faulty_store();
     let agent = Scripted::new(vec![Step::Say("one "), Step::Say("two")]);
     let listener = Arc::new(FillsUp { store: store.clone(), failures: u32::MAX, heard: Heard::default() });
     let mut conversation = Conversation::new(None);
@@ -55,7 +57,7 @@ async fn a_reply_that_cannot_be_saved_comes_back_with_the_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_saved_comes_back_and_can_be_sent_again() {
-    let store = memory_store();
+    let store = faulty_store();
     let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
     let mut conversation = Conversation::new(None);
     store.fail_saves(1);

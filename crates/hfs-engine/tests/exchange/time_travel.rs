@@ -8,7 +8,7 @@ use hfs_engine::{Conversation, Engine, EngineError, Settings, Update};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Heard, Scripted, Step, engine, engine_set, memory_store};
+use crate::agent::{Heard, Scripted, Step, engine, engine_set, faulty_store, memory_store};
 
 async fn say(engine: &Engine, conversation: &mut Conversation, text: &str) {
     engine.send(conversation, text, Arc::new(Heard::default()), CancellationToken::new()).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
 
 #[tokio::test]
 async fn a_slow_store_holds_up_no_run_and_still_gets_the_state_of_each_moment() {
-    let store = memory_store();
+    let store = faulty_store();
     store.hold_checkpoints(true);
     let phase = |ended: bool, phase: &str| match ended {
         false => Step::Event(EventPayload::PhaseStarted { phase: phase.into() }),

@@ -1,40 +1,41 @@
-//! Letting go of keyframes whose own state is not needed any more: what was stored as a difference to one becomes
-//! a difference to another.
+//! Deletes orphaned keyframes: those that no checkpoint and no branch refers to, only deltas. Their deltas get another
+//! base first.
 //!
-//! The frames are made outside of any transaction, for that takes its time, and put in their places within one.
-//! Whoever dies in between leaves a keyframe that is kept without need, which the next removal near it (or a
-//! vacuum) finds.
+//! The new rows are encoded outside of any transaction, because that takes milliseconds per state, and put in place
+//! in one write transaction, which first checks that nothing relevant has changed. A crash in between leaves the
+//! orphan; the next deletion that affects it, or a vacuum, tries again.
 
 use std::sync::Arc;
 
 use hfs_core::{ContentHash, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::packing::is_worthwhile;
-use super::{KeyframeCache, Row, bug, drop_unused, find_keyframe, newest_keyframe};
+use crate::codec::compression::{self, DeltaBase};
 use crate::db::Database;
 use crate::error::{Error, Result};
-use crate::state_store::delta::{self, Base};
+use crate::state_store::encode::is_small_enough;
+use crate::state_store::{
+    KeyframeCache, StateRow, compression_failed, drop_unused, find_keyframe, newest_keyframe,
+};
 
-/// How often the frames are made anew when somebody else has changed what they stand on.
+/// How often the rows are encoded again after another writer has changed them.
 const ATTEMPTS: usize = 3;
 
-/// Keyframes whose own states nothing refers to any more, though differences to them exist.
+/// Row numbers of keyframes that only deltas refer to.
 pub(crate) type Orphans = Vec<i64>;
 
-/// Finds another base for what depends on these, and removes them. A failure costs no more than the space that
-/// they take, and is only noted.
+/// Deletes orphaned keyframes. An error is only logged: it costs no more than the space that the orphan takes.
 pub(crate) fn release(db: &Database, keyframes: &KeyframeCache, orphans: &Orphans) {
     for orphan in orphans {
         if let Err(error) = release_one(db, keyframes, *orphan) {
-            tracing::warn!(%error, "a checkpoint state that is not needed any more could not be let go of");
+            tracing::warn!(%error, "an unused checkpoint state could not be deleted");
         }
     }
 }
 
-/// The same for all that there are.
+/// Deletes all orphaned keyframes in the database.
 pub(crate) fn release_all(db: &Database, keyframes: &KeyframeCache) -> StoreResult<()> {
-    let orphans = db.read("look for states without need", |conn| {
+    let orphans = db.read("find unused checkpoint states", |conn| {
         let found = conn
             .prepare_cached(
                 "SELECT DISTINCT base FROM state WHERE base IS NOT NULL
@@ -51,17 +52,17 @@ pub(crate) fn release_all(db: &Database, keyframes: &KeyframeCache) -> StoreResu
 
 fn release_one(db: &Database, keyframes: &KeyframeCache, orphan: i64) -> StoreResult<()> {
     for _ in 0..ATTEMPTS {
-        let plan = db.read("read checkpoint states", |conn| Plan::make(conn, orphan, keyframes))?;
-        let Some(plan) = plan else { return Ok(()) };
-        if db.write("store checkpoint states", move |conn| plan.carry_out(conn))? {
+        let rebase = db.read("read checkpoint states", |conn| Rebase::prepare(conn, orphan, keyframes))?;
+        let Some(rebase) = rebase else { return Ok(()) };
+        if db.write("store checkpoint states", move |conn| rebase.apply(conn))? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Whether a checkpoint or a branch refers to the state itself.
-fn is_needed(conn: &Connection, no: i64) -> Result<bool> {
+/// Whether a checkpoint or a branch refers to this state.
+fn is_referenced(conn: &Connection, no: i64) -> Result<bool> {
     Ok(conn
         .prepare_cached(
             "SELECT 1 FROM checkpoint WHERE state = ?1 UNION ALL SELECT 1 FROM branch WHERE state = ?1",
@@ -69,90 +70,88 @@ fn is_needed(conn: &Connection, no: i64) -> Result<bool> {
         .exists([no])?)
 }
 
-/// The numbers of the differences to a keyframe, in the order in which they came.
-fn followers(conn: &Connection, keyframe: i64) -> Result<Vec<i64>> {
+/// Row numbers of the deltas to a keyframe, oldest first.
+fn deltas_to(conn: &Connection, keyframe: i64) -> Result<Vec<i64>> {
     Ok(conn
         .prepare_cached("SELECT no FROM state WHERE base = ?1 ORDER BY no")?
         .query_map([keyframe], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// What becomes of an orphan's followers.
+/// The new rows of the deltas to an orphan.
 #[derive(Debug)]
-struct Plan {
+struct Rebase {
     orphan: i64,
-    /// The keyframe that exists already, where they move to that.
+    /// Number and hash of the keyframe that becomes the new base, unless one of the deltas becomes a keyframe.
     onto: Option<(i64, ContentHash)>,
-    moved: Vec<Moved>,
+    rows: Vec<RebasedRow>,
 }
 
-/// A state in its new form.
 #[derive(Debug)]
-struct Moved {
+struct RebasedRow {
     no: i64,
     hash: ContentHash,
     base: Option<i64>,
-    frame: Vec<u8>,
+    data: Vec<u8>,
 }
 
-/// A follower's bytes.
-struct Follower {
+/// A restored delta.
+struct RestoredState {
     no: i64,
     hash: ContentHash,
     bytes: Arc<Vec<u8>>,
 }
 
-impl Plan {
-    /// What is to be done; `None` when there is nothing.
-    fn make(conn: &Connection, orphan: i64, keyframes: &KeyframeCache) -> Result<Option<Self>> {
-        if is_needed(conn, orphan)? {
+impl Rebase {
+    /// Encodes the new rows. Returns `None` if the keyframe is not an orphan (any more).
+    fn prepare(conn: &Connection, orphan: i64, keyframes: &KeyframeCache) -> Result<Option<Self>> {
+        if is_referenced(conn, orphan)? {
             return Ok(None);
         }
-        let numbers = followers(conn, orphan)?;
+        let numbers = deltas_to(conn, orphan)?;
         let Some(newest) = numbers.last().copied() else { return Ok(None) };
-        let prefix = Row::read(conn, orphan)?.open(conn, None)?;
+        let base = StateRow::read(conn, orphan)?.restore(conn, None)?;
         let mut states = Vec::with_capacity(numbers.len());
         for no in numbers {
-            let row = Row::read(conn, no)?;
-            let bytes = Arc::new(row.open(conn, Some(&prefix))?);
-            states.push(Follower { no, hash: row.hash, bytes });
+            let row = StateRow::read(conn, no)?;
+            let bytes = Arc::new(row.restore(conn, Some(&base))?);
+            states.push(RestoredState { no, hash: row.hash, bytes });
         }
-        drop(prefix);
-        if let Some(keyframe) = neighbour(conn, newest, orphan)? {
-            let (base, onto) = (keyframes.keyframe(conn, &keyframe)?, Some((keyframe.no, keyframe.hash)));
-            if let Some(moved) = onto_keyframe(&base, &keyframe, &states)? {
-                return Ok(Some(Self { orphan, onto, moved }));
+        drop(base);
+        if let Some(keyframe) = newest_other_keyframe(conn, newest, orphan)? {
+            let base = keyframes.get_or_restore(conn, &keyframe)?;
+            if let Some(rows) = onto_keyframe(&base, &keyframe, &states)? {
+                return Ok(Some(Self { orphan, onto: Some((keyframe.no, keyframe.hash)), rows }));
             }
         }
-        Ok(Some(Self { orphan, onto: None, moved: among_themselves(&states)? }))
+        Ok(Some(Self { orphan, onto: None, rows: onto_newest(&states)? }))
     }
 
-    /// Whether that could be done: others may have changed what it stands on.
-    fn carry_out(&self, conn: &Connection) -> Result<bool> {
-        if is_needed(conn, self.orphan)? {
+    /// Puts the new rows in place and deletes the orphan. Returns `false` without changes if the rows were encoded
+    /// from data that another writer has changed since.
+    fn apply(&self, conn: &Connection) -> Result<bool> {
+        if is_referenced(conn, self.orphan)? {
             return Ok(true);
         }
-        let stands = match self.onto {
+        let base_exists = match self.onto {
             Some((no, hash)) => find_keyframe(conn, hash)? == Some(no),
             None => true,
         };
-        // Fewer than were read may be left, and more may have come: both are for another plan.
-        let read: Vec<i64> = self.moved.iter().map(|moved| moved.no).collect();
-        if !stands || followers(conn, self.orphan)? != read {
+        let encoded: Vec<i64> = self.rows.iter().map(|row| row.no).collect();
+        if !base_exists || deltas_to(conn, self.orphan)? != encoded {
             return Ok(false);
         }
-        // Keyframes first: the others may refer to them.
-        let (whole, differences): (Vec<_>, Vec<_>) =
-            self.moved.iter().partition(|moved| moved.base.is_none());
-        for moved in whole.into_iter().chain(differences) {
-            // Those that have moved are not counted: their keyframe has room for as many new ones as any.
+        // Keyframes first, because the deltas may refer to them.
+        let (keyframes, deltas): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.base.is_none());
+        for row in keyframes.into_iter().chain(deltas) {
+            // Number 0, so that rebased deltas do not count against the limit of new ones.
             let changed = conn
                 .prepare_cached(
                     "UPDATE state SET base = ?3, followers = 0, data = ?4 WHERE no = ?1 AND hash = ?2",
                 )?
-                .execute(params![moved.no, moved.hash.as_bytes(), moved.base, moved.frame])?;
+                .execute(params![row.no, row.hash.as_bytes(), row.base, row.data])?;
             if changed != 1 {
-                return Err(Error::Internal(format!("state number {} is another by now", moved.no)));
+                return Err(Error::Internal(format!("state number {} has changed during a rebase", row.no)));
             }
         }
         drop_unused(conn, self.orphan)?;
@@ -160,52 +159,56 @@ impl Plan {
     }
 }
 
-/// The newest keyframe of the session that a follower belongs to, unless that is the orphan itself.
-fn neighbour(conn: &Connection, follower: i64, orphan: i64) -> Result<Option<Row>> {
+/// Returns the newest keyframe of the session that a delta belongs to, unless that is the orphan.
+fn newest_other_keyframe(conn: &Connection, delta: i64, orphan: i64) -> Result<Option<StateRow>> {
     let session: Option<i64> = conn
         .prepare_cached(
             "SELECT session FROM checkpoint WHERE state = ?1 UNION ALL
                 SELECT session FROM branch WHERE state = ?1 LIMIT 1",
         )?
-        .query_row([follower], |row| row.get(0))
+        .query_row([delta], |row| row.get(0))
         .optional()?;
     let newest = session.map(|session| newest_keyframe(conn, session)).transpose()?.flatten();
     Ok(newest.map(|(keyframe, _)| keyframe).filter(|keyframe| keyframe.no != orphan))
 }
 
-/// The states as differences to a keyframe, if each of them is like it.
-fn onto_keyframe(base: &Base, keyframe: &Row, states: &[Follower]) -> Result<Option<Vec<Moved>>> {
-    let mut moved = Vec::with_capacity(states.len());
+/// Encodes the states as deltas to a keyframe. Returns `None` if any of them is not similar enough to it.
+fn onto_keyframe(
+    base: &DeltaBase,
+    keyframe: &StateRow,
+    states: &[RestoredState],
+) -> Result<Option<Vec<RebasedRow>>> {
+    let mut rows = Vec::with_capacity(states.len());
     for state in states {
-        let frame = delta::difference(base, &state.bytes).map_err(bug)?;
-        if !is_worthwhile(&frame, keyframe.stored) {
+        let data = compression::compress_delta(base, &state.bytes).map_err(compression_failed)?;
+        if !is_small_enough(&data, keyframe.stored_size) {
             return Ok(None);
         }
-        moved.push(Moved { no: state.no, hash: state.hash, base: Some(keyframe.no), frame });
+        rows.push(RebasedRow { no: state.no, hash: state.hash, base: Some(keyframe.no), data });
     }
-    Ok(Some(moved))
+    Ok(Some(rows))
 }
 
-/// The newest of the states as a keyframe, and the others as differences to it where they are like it.
-fn among_themselves(states: &[Follower]) -> Result<Vec<Moved>> {
-    let Some((keyframe, others)) = states.split_last() else { return Ok(Vec::new()) };
-    let whole = |state: &Follower| -> Result<Moved> {
-        let frame = delta::compress(&state.bytes).map_err(bug)?;
-        Ok(Moved { no: state.no, hash: state.hash, base: None, frame })
+/// Encodes the newest state as a keyframe. The others become deltas to it, or keyframes if they are not similar.
+fn onto_newest(states: &[RestoredState]) -> Result<Vec<RebasedRow>> {
+    let Some((newest, others)) = states.split_last() else { return Ok(Vec::new()) };
+    let keyframe_row = |state: &RestoredState| -> Result<RebasedRow> {
+        let data = compression::compress(&state.bytes).map_err(compression_failed)?;
+        Ok(RebasedRow { no: state.no, hash: state.hash, base: None, data })
     };
-    let first = whole(keyframe)?;
-    let base = Base::new(Arc::clone(&keyframe.bytes));
-    let mut moved = Vec::with_capacity(states.len());
+    let keyframe = keyframe_row(newest)?;
+    let base = DeltaBase::new(Arc::clone(&newest.bytes));
+    let mut rows = Vec::with_capacity(states.len());
     for state in others {
-        let frame = delta::difference(&base, &state.bytes).map_err(bug)?;
-        moved.push(if is_worthwhile(&frame, first.frame.len()) {
-            Moved { no: state.no, hash: state.hash, base: Some(keyframe.no), frame }
+        let data = compression::compress_delta(&base, &state.bytes).map_err(compression_failed)?;
+        rows.push(if is_small_enough(&data, keyframe.data.len()) {
+            RebasedRow { no: state.no, hash: state.hash, base: Some(newest.no), data }
         } else {
-            whole(state)?
+            keyframe_row(state)?
         });
     }
-    moved.push(first);
-    Ok(moved)
+    rows.push(keyframe);
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -218,14 +221,14 @@ mod tests {
     use crate::db::options::SqliteOptions;
     use crate::sqlite::SqliteStore;
 
-    struct Scene {
+    struct Fixture {
         store: SqliteStore,
         make: Drafts,
         main: Position,
         directory: tempfile::TempDir,
     }
 
-    impl Scene {
+    impl Fixture {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("hfs.db");
@@ -236,36 +239,45 @@ mod tests {
             Self { store, make, main: at(draft.main_branch, 0), directory }
         }
 
-        fn mark(&self, state: &CheckpointState, retention: u32) -> CheckpointId {
+        fn checkpoint(&self, state: &CheckpointState, retention: u32) -> CheckpointId {
             let draft = self.make.checkpoint(self.main, state.clone());
             self.store.create_checkpoint(&draft, retention).unwrap().id
         }
 
         fn read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> T {
-            self.store.db.read("look", body).unwrap()
+            self.store.db.read("test", body).unwrap()
         }
 
-        /// Takes the checkpoint's row away, as one that dies in the middle of a removal does.
-        fn forget(&self, id: CheckpointId) -> i64 {
-            let forgotten = self.store.db.write("forget", move |conn| {
+        fn prepare(&self, orphan: i64) -> Rebase {
+            self.read(|conn| Rebase::prepare(conn, orphan, &self.store.keyframes)).unwrap()
+        }
+
+        fn apply(&self, rebase: Rebase) -> bool {
+            self.store.db.write("test", move |conn| rebase.apply(conn)).unwrap()
+        }
+
+        /// Deletes only the checkpoint's row, like a process that crashes in the middle of a deletion. Returns the
+        /// number of its state.
+        fn delete_row_only(&self, id: CheckpointId) -> i64 {
+            let state = self.store.db.write("test", move |conn| {
                 conn.execute("UPDATE activity SET checkpoints = checkpoints - 1", [])?;
-                let mut forget = conn.prepare("DELETE FROM checkpoint WHERE id = ?1 RETURNING state")?;
-                Ok(forget.query_row([id.as_uuid().as_bytes()], |row| row.get(0))?)
+                let mut delete = conn.prepare("DELETE FROM checkpoint WHERE id = ?1 RETURNING state")?;
+                Ok(delete.query_row([id.as_uuid().as_bytes()], |row| row.get(0))?)
             });
-            forgotten.unwrap()
+            state.unwrap()
         }
 
-        /// The number of each state and of what it is a difference to.
+        /// Number and base of each state.
         fn bases(&self) -> Vec<(i64, Option<i64>)> {
             self.read(|conn| {
-                let mut found = conn.prepare("SELECT no, base FROM state ORDER BY no")?;
-                let found = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                Ok(found.collect::<rusqlite::Result<_>>()?)
+                let mut rows = conn.prepare("SELECT no, base FROM state ORDER BY no")?;
+                let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
             })
         }
 
         #[track_caller]
-        fn assert_well(&self, kept: &[(CheckpointId, CheckpointState)]) {
+        fn assert_intact(&self, kept: &[(CheckpointId, CheckpointState)]) {
             let verification = self.store.verify().unwrap();
             assert!(verification.is_ok(), "{:#?}", verification.problems);
             for (id, state) in kept {
@@ -274,105 +286,112 @@ mod tests {
         }
     }
 
-    /// States of 70 KB, which are stored as scripts of copies.
-    fn marks(scene: &Scene, states: impl IntoIterator<Item = usize>) -> Vec<(CheckpointId, CheckpointState)> {
-        states
+    /// Checkpoints of similar states of 70 KB, which are stored as binary deltas.
+    fn checkpoints(
+        fixture: &Fixture,
+        numbers: impl IntoIterator<Item = usize>,
+    ) -> Vec<(CheckpointId, CheckpointState)> {
+        numbers
             .into_iter()
-            .map(|number| noise(7, 2000 + number))
-            .map(|state| (scene.mark(&state, 1000), state))
+            .map(|number| random_state(7, 2000 + number))
+            .map(|state| (fixture.checkpoint(&state, 1000), state))
             .collect()
     }
 
-    /// So many entries that no two seeds share.
-    fn noise(seed: u64, entries: usize) -> CheckpointState {
+    /// A state with this many entries. States of different seeds share no entries.
+    fn random_state(seed: u64, entries: usize) -> CheckpointState {
         let mut random = fastrand::Rng::with_seed(seed);
         let entries: Vec<String> = (0..entries).map(|_| format!("{:032x}", random.u128(..))).collect();
         state_of(&entries.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     #[test]
-    fn differences_to_a_keyframe_that_goes_move_to_the_newest_one() {
-        let scene = Scene::new();
-        let marks = marks(&scene, 0..12);
-        let ten = Some(11);
-        assert_eq!(scene.bases()[9..], [(10, Some(1)), (11, None), (12, ten)]);
-        scene.store.delete_checkpoint(marks[0].0, Timestamp::UNIX_EPOCH).unwrap();
-        let expected: Vec<_> = (2..=12).map(|no| (no, if no == 11 { None } else { ten })).collect();
-        assert_eq!(scene.bases(), expected);
-        scene.assert_well(&marks[1..]);
+    fn deltas_to_a_deleted_keyframe_move_to_the_newest_keyframe() {
+        let fixture = Fixture::new();
+        let checkpoints = checkpoints(&fixture, 0..12);
+        let newest = Some(11);
+        assert_eq!(fixture.bases()[9..], [(10, Some(1)), (11, None), (12, newest)]);
+        fixture.store.delete_checkpoint(checkpoints[0].0, Timestamp::UNIX_EPOCH).unwrap();
+        let expected: Vec<_> = (2..=12).map(|no| (no, if no == 11 { None } else { newest })).collect();
+        assert_eq!(fixture.bases(), expected);
+        fixture.assert_intact(&checkpoints[1..]);
     }
 
     #[test]
-    fn without_another_keyframe_the_newest_difference_becomes_one() {
-        let scene = Scene::new();
-        let marks = marks(&scene, 0..4);
-        scene.store.delete_checkpoint(marks[0].0, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(scene.bases(), [(2, Some(4)), (3, Some(4)), (4, None)]);
-        scene.assert_well(&marks[1..]);
+    fn without_another_keyframe_the_newest_delta_becomes_one() {
+        let fixture = Fixture::new();
+        let checkpoints = checkpoints(&fixture, 0..4);
+        fixture.store.delete_checkpoint(checkpoints[0].0, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(fixture.bases(), [(2, Some(4)), (3, Some(4)), (4, None)]);
+        fixture.assert_intact(&checkpoints[1..]);
     }
 
     #[test]
-    fn states_that_are_unlike_the_newest_keyframe_stay_among_themselves() {
-        let scene = Scene::new();
-        let states = [noise(1, 100), noise(1, 101), noise(1, 102), noise(2, 100)];
-        let marks: Vec<_> = states.into_iter().map(|state| (scene.mark(&state, 1000), state)).collect();
-        scene.store.delete_checkpoint(marks[0].0, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(scene.bases(), [(2, Some(3)), (3, None), (4, None)]);
-        scene.assert_well(&marks[1..]);
+    fn deltas_that_differ_from_the_newest_keyframe_get_their_own() {
+        let fixture = Fixture::new();
+        let states = [random_state(1, 100), random_state(1, 101), random_state(1, 102), random_state(2, 100)];
+        let checkpoints: Vec<_> =
+            states.into_iter().map(|state| (fixture.checkpoint(&state, 1000), state)).collect();
+        fixture.store.delete_checkpoint(checkpoints[0].0, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(fixture.bases(), [(2, Some(3)), (3, None), (4, None)]);
+        fixture.assert_intact(&checkpoints[1..]);
     }
 
     #[test]
-    fn a_plan_that_others_have_overtaken_is_made_anew() {
-        let scene = Scene::new();
-        let marks = marks(&scene, 0..6);
-        let orphan = scene.forget(marks[0].0);
-        let stale = scene.read(|conn| Plan::make(conn, orphan, &scene.store.keyframes)).unwrap();
-        scene.store.delete_checkpoint(marks[2].0, Timestamp::UNIX_EPOCH).unwrap();
-        assert!(!scene.bases().iter().any(|(no, _)| *no == orphan), "who comes by takes it along");
-        let done = scene.store.db.write("test", move |conn| stale.carry_out(conn)).unwrap();
-        assert!(!done, "its followers are not what they were");
-        let left = [&marks[1..2], &marks[3..]].concat();
-        scene.assert_well(&left);
+    fn rows_that_were_encoded_from_outdated_data_are_not_put_in_place() {
+        let fixture = Fixture::new();
+        let checkpoints = checkpoints(&fixture, 0..6);
+        let orphan = fixture.delete_row_only(checkpoints[0].0);
+        let outdated = fixture.prepare(orphan);
+        fixture.store.delete_checkpoint(checkpoints[2].0, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(
+            !fixture.bases().iter().any(|(no, _)| *no == orphan),
+            "the deletion of a delta also deletes the orphan"
+        );
+        assert!(!fixture.apply(outdated), "the orphan has no deltas any more");
+        let left = [&checkpoints[1..2], &checkpoints[3..]].concat();
+        fixture.assert_intact(&left);
     }
 
     #[test]
-    fn a_keyframe_that_is_needed_again_stays() {
-        let scene = Scene::new();
-        let mut marks = marks(&scene, 0..3);
-        let orphan = scene.forget(marks[0].0);
-        let plan = scene.read(|conn| Plan::make(conn, orphan, &scene.store.keyframes)).unwrap();
-        let before = scene.bases();
-        marks[0].0 = scene.mark(&marks[0].1, 1000);
-        assert!(scene.store.db.write("test", move |conn| plan.carry_out(conn)).unwrap());
-        assert_eq!(scene.bases(), before);
-        scene.assert_well(&marks);
+    fn a_keyframe_that_is_referenced_again_stays() {
+        let fixture = Fixture::new();
+        let mut checkpoints = checkpoints(&fixture, 0..3);
+        let orphan = fixture.delete_row_only(checkpoints[0].0);
+        let rebase = fixture.prepare(orphan);
+        let before = fixture.bases();
+        checkpoints[0].0 = fixture.checkpoint(&checkpoints[0].1, 1000);
+        assert!(fixture.apply(rebase));
+        assert_eq!(fixture.bases(), before);
+        fixture.assert_intact(&checkpoints);
     }
 
     #[test]
-    fn what_a_crash_left_goes_with_a_vacuum() {
-        let scene = Scene::new();
-        let marks = marks(&scene, 0..15);
-        let left = [scene.forget(marks[0].0), scene.forget(marks[10].0)];
-        scene.store.vacuum().unwrap();
-        assert!(!scene.bases().iter().any(|(no, _)| left.contains(no)));
-        scene.assert_well(&[&marks[1..10], &marks[11..]].concat());
+    fn a_vacuum_deletes_orphans_that_a_crash_left() {
+        let fixture = Fixture::new();
+        let checkpoints = checkpoints(&fixture, 0..15);
+        let orphans = [fixture.delete_row_only(checkpoints[0].0), fixture.delete_row_only(checkpoints[10].0)];
+        fixture.store.vacuum().unwrap();
+        assert!(!fixture.bases().iter().any(|(no, _)| orphans.contains(no)));
+        fixture.assert_intact(&[&checkpoints[1..10], &checkpoints[11..]].concat());
     }
 
     #[test]
     fn the_file_shrinks_when_checkpoints_are_pruned() {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         for seed in 0..20 {
-            scene.mark(&noise(seed, 8000), 1000);
+            fixture.checkpoint(&random_state(seed, 8000), 1000);
         }
+        let path = fixture.directory.path().join("hfs.db");
         let size = || {
-            // What is in the log reaches the file with the next tidying of it.
-            let conn = Connection::open(scene.directory.path().join("hfs.db")).unwrap();
+            // Moves the content of the WAL into the file.
+            let conn = Connection::open(&path).unwrap();
             conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-            std::fs::metadata(scene.directory.path().join("hfs.db")).unwrap().len()
+            std::fs::metadata(&path).unwrap().len()
         };
-        let full = size();
-        scene.mark(&growing_state(1), 1);
-        let pruned = size();
-        assert!(full > 2_500_000 && pruned < 2_000_000, "{full} bytes, then {pruned}");
+        let before = size();
+        fixture.checkpoint(&growing_state(1), 1);
+        let after = size();
+        assert!(before > 2_500_000 && after < 2_000_000, "{before} bytes, then {after}");
     }
 }

@@ -1,4 +1,7 @@
-//! Carrying what can still be read into a new database.
+//! Copies every readable row of a database with damaged pages into a new one.
+//!
+//! A table is a B-tree: reading it stops at the first damaged page. So each table is read from its start and from its
+//! end, and the rows between the two stops are looked up one by one, by the row numbers that the index of ids knows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,17 +11,15 @@ use hfs_core::StoreResult;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::Told;
-use crate::db::Database;
-use crate::db::backup;
+use crate::check::RepairKind;
+use crate::check::repair::RepairLog;
 use crate::db::connection::connect;
-use crate::db::paths::{beside, create_private_file};
-use crate::db::schema;
+use crate::db::paths::{create_private_file, with_suffix};
+use crate::db::{Database, backup, schema};
 use crate::error::Result;
 
-/// The tables in an order in which each refers to those before it only (where it refers to itself: to rows with
-/// smaller numbers).
-const TABLES: [&str; 10] = [
+/// Tables with row numbers. Each table refers to earlier ones only, or to its own rows with smaller numbers.
+const NUMBERED_TABLES: [&str; 10] = [
     "session",
     "activity",
     "state",
@@ -30,113 +31,131 @@ const TABLES: [&str; 10] = [
     "checkpoint",
     "operation",
 ];
-/// Tables whose rows have no number.
-const PLAIN_TABLES: [&str; 2] = ["reply_piece", "attachment_use"];
+/// Tables without row numbers (WITHOUT ROWID).
+const UNNUMBERED_TABLES: [&str; 2] = ["reply_piece", "attachment_use"];
 
-/// Rows carried over in one transaction.
+/// Rows per transaction.
 const BATCH: usize = 2000;
 
-/// Rebuilds the database from its readable rows.
-pub(super) fn salvage(db: &Database) -> StoreResult<Told> {
-    let (damaged, fresh) = (db.paths.free_name(".damaged"), db.paths.free_name("-repair"));
-    let migrate = |conn: &Connection| schema::migrate(conn, &db.paths, schema::MIGRATIONS);
-    let done = db.replace_pages("rebuild the store", |source| {
+/// Replaces the database by one with all its readable rows, and keeps a copy of the damaged one.
+pub(super) fn salvage(db: &Database) -> StoreResult<RepairLog> {
+    let (damaged, rebuilt) = (db.paths.unused_path(".damaged"), db.paths.unused_path("-repair"));
+    let result = db.replace_pages("rebuild the store", |source| {
         backup::copy(source, &damaged)?;
-        create_private_file(&fresh)?;
-        let target = connect(&fresh)?;
-        migrate(&target)?;
-        let mut told = Told::default();
-        let place = damaged.display().to_string();
-        told.did("rebuilt", "database", format!("the damaged one is kept as {place}"));
-        carry(source, &target, &mut told)?;
-        Ok((target, told))
+        create_private_file(&rebuilt)?;
+        let target = connect(&rebuilt)?;
+        schema::migrate(&target, &db.paths, schema::MIGRATIONS)?;
+        let mut log = RepairLog::default();
+        let detail = format!("the damaged database is kept as {}", damaged.display());
+        log.add(RepairKind::Rebuilt, "database", detail);
+        copy_tables(source, &target, &mut log)?;
+        Ok((target, log))
     });
-    for leftover in with_logs(&fresh) {
-        let _ = fs::remove_file(leftover);
+    for file in with_wal_files(&rebuilt) {
+        // Not all of them exist.
+        let _ = fs::remove_file(file);
     }
-    done
+    result
 }
 
-fn with_logs(path: &Path) -> [PathBuf; 3] {
-    [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")]
+fn with_wal_files(path: &Path) -> [PathBuf; 3] {
+    [path.to_owned(), with_suffix(path, "-wal"), with_suffix(path, "-shm")]
 }
 
-fn carry(source: &Connection, target: &Connection, told: &mut Told) -> Result<()> {
+fn copy_tables(source: &Connection, target: &Connection, log: &mut RepairLog) -> Result<()> {
     target.pragma_update(None, "foreign_keys", false)?;
-    for table in TABLES {
-        let mut carrier = Carrier::new(source, target, table, true)?;
-        carrier.walk("ASC")?;
-        if carrier.stumbled {
-            carrier.walk("DESC")?;
-            carrier.visit_known()?;
+    for table in NUMBERED_TABLES {
+        let mut copy = TableCopy::new(source, target, table, true)?;
+        copy.scan(Direction::Forward)?;
+        if copy.hit_damage {
+            copy.scan(Direction::Backward)?;
+            copy.look_up_between()?;
         }
-        carrier.end(told)?;
+        copy.finish(log);
     }
-    for table in PLAIN_TABLES {
-        let mut carrier = Carrier::new(source, target, table, false)?;
-        carrier.walk("ASC")?;
-        carrier.end(told)?;
+    for table in UNNUMBERED_TABLES {
+        let mut copy = TableCopy::new(source, target, table, false)?;
+        copy.scan(Direction::Forward)?;
+        copy.finish(log);
     }
-    // None of this is in the new text index yet.
+    // The text index of the new database is empty.
     target.execute_batch(
         "UPDATE branch SET indexed = forked_at; UPDATE activity SET waiting = 1; PRAGMA foreign_keys = ON;",
     )?;
     Ok(())
 }
 
-/// Carries the rows of one table.
-struct Carrier<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+impl Direction {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Forward => "ASC",
+            Self::Backward => "DESC",
+        }
+    }
+}
+
+/// Copies the rows of one table.
+struct TableCopy<'a> {
     source: &'a Connection,
     target: &'a Connection,
     table: &'static str,
-    numbered: bool,
-    columns: String,
+    has_numbers: bool,
+    columns: Vec<String>,
     insert: String,
-    carried: u64,
-    /// The first and the last number that a walk came to without stumbling.
-    reached: (Option<i64>, Option<i64>),
-    stumbled: bool,
+    copied: u64,
+    /// The last row number that the forward scan has read.
+    forward_end: Option<i64>,
+    /// The last, and so the smallest, row number that the backward scan has read.
+    backward_end: Option<i64>,
+    hit_damage: bool,
     lost: u64,
 }
 
-impl<'a> Carrier<'a> {
+impl<'a> TableCopy<'a> {
     fn new(
         source: &'a Connection,
         target: &'a Connection,
         table: &'static str,
-        numbered: bool,
+        has_numbers: bool,
     ) -> Result<Self> {
         let mut columns = Vec::new();
         target.pragma(None, "table_info", table, |row| {
             columns.push(row.get::<_, String>(1)?);
             Ok(())
         })?;
-        let marks = vec!["?"; columns.len()].join(", ");
-        let columns = columns.join(", ");
-        let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
-        let reached = (None, None);
+        let parameters = vec!["?"; columns.len()].join(", ");
+        let insert = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({parameters})", columns.join(", "));
         Ok(Self {
             source,
             target,
             table,
-            numbered,
+            has_numbers,
             columns,
             insert,
-            carried: 0,
-            reached,
-            stumbled: false,
+            copied: 0,
+            forward_end: None,
+            backward_end: None,
+            hit_damage: false,
             lost: 0,
         })
     }
 
-    /// Carries rows from one end of the table on, until the other or something unreadable is reached.
-    fn walk(&mut self, direction: &str) -> Result<()> {
-        let order = if self.numbered { format!("ORDER BY rowid {direction}") } else { String::new() };
-        let until = if direction == "DESC" { self.reached.0 } else { None };
-        let key = if self.numbered { "rowid" } else { "0" };
-        let sql = format!("SELECT {key}, {} FROM {} NOT INDEXED {order}", self.columns, self.table);
+    /// Copies rows from one end of the table until a damaged page, or what the forward scan has copied.
+    fn scan(&mut self, direction: Direction) -> Result<()> {
+        let order =
+            if self.has_numbers { format!("ORDER BY rowid {}", direction.sql()) } else { String::new() };
+        let key = if self.has_numbers { "rowid" } else { "0" };
+        // NOT INDEXED: an index may be damaged where the table is not.
+        let sql =
+            format!("SELECT {key}, {} FROM {} NOT INDEXED {order}", self.columns.join(", "), self.table);
         let Ok(mut statement) = self.source.prepare(&sql) else {
-            self.stumbled = true;
+            self.hit_damage = true;
             return Ok(());
         };
         self.target.execute_batch("BEGIN")?;
@@ -147,22 +166,19 @@ impl<'a> Carrier<'a> {
                 Ok(Some(row)) => row,
                 Ok(None) => break,
                 Err(_) => {
-                    self.stumbled = true;
+                    self.hit_damage = true;
                     break;
                 }
             };
             let no: i64 = row.get(0)?;
-            if until.is_some_and(|until| no <= until) {
-                break;
+            match direction {
+                Direction::Forward => self.forward_end = Some(no),
+                Direction::Backward if self.forward_end.is_some_and(|end| no <= end) => break,
+                Direction::Backward => self.backward_end = Some(no),
             }
-            if direction == "ASC" {
-                self.reached.0 = Some(no);
-            } else {
-                self.reached.1 = Some(no);
-            }
-            let values = (1..=self.columns.split(", ").count()).map(|column| row.get(column));
+            let values = (1..=self.columns.len()).map(|column| row.get(column));
             match values.collect::<rusqlite::Result<Vec<Value>>>() {
-                Ok(values) => self.put(values)?,
+                Ok(values) => self.insert(values)?,
                 Err(_) => self.lost += 1,
             }
             count += 1;
@@ -173,68 +189,72 @@ impl<'a> Carrier<'a> {
         Ok(self.target.execute_batch("COMMIT")?)
     }
 
-    /// Carries the rows between the walks' ends one by one, as far as their numbers are known from an index.
-    fn visit_known(&mut self) -> Result<()> {
-        let (after, before) = (self.reached.0.unwrap_or(i64::MIN), self.reached.1.unwrap_or(i64::MAX));
-        let known: BTreeSet<i64> =
-            self.known_numbers().into_iter().filter(|no| *no >= after && *no <= before).collect();
-        let sql = format!("SELECT {} FROM {} NOT INDEXED WHERE rowid = ?1", self.columns, self.table);
-        let there = format!("SELECT 1 FROM {} WHERE rowid = ?1", self.table);
+    /// Looks up the rows between the ends of the two scans one by one, by the row numbers that an index knows.
+    fn look_up_between(&mut self) -> Result<()> {
+        let (after, before) = (self.forward_end.unwrap_or(i64::MIN), self.backward_end.unwrap_or(i64::MAX));
+        let numbers: BTreeSet<i64> =
+            self.indexed_numbers().into_iter().filter(|no| *no >= after && *no <= before).collect();
+        let select =
+            format!("SELECT {} FROM {} NOT INDEXED WHERE rowid = ?1", self.columns.join(", "), self.table);
+        let is_copied = format!("SELECT 1 FROM {} WHERE rowid = ?1", self.table);
+        let width = self.columns.len();
         self.target.execute_batch("BEGIN")?;
-        for no in known {
-            if self.target.prepare_cached(&there)?.exists([no])? {
+        for no in numbers {
+            if self.target.prepare_cached(&is_copied)?.exists([no])? {
                 continue;
             }
-            let width = self.columns.split(", ").count();
-            let row = self.source.prepare_cached(&sql).and_then(|mut statement| {
+            let row = self.source.prepare_cached(&select).and_then(|mut statement| {
                 statement.query_row([no], |row| (0..width).map(|column| row.get(column)).collect())
             });
             match row {
-                Ok(values) => self.put(values)?,
+                Ok(values) => self.insert(values)?,
                 Err(_) => self.lost += 1,
             }
         }
         Ok(self.target.execute_batch("COMMIT")?)
     }
 
-    /// The numbers of rows that an index of ids knows.
-    fn known_numbers(&self) -> BTreeSet<i64> {
-        let mut known = BTreeSet::new();
-        for direction in ["ASC", "DESC"] {
-            let index = match self.table {
-                "message" => "message_id".to_owned(),
-                table => format!("sqlite_autoindex_{table}_1"),
-            };
-            let key = if matches!(self.table, "state" | "attachment") { "hash" } else { "id" };
+    /// Reads row numbers from the table's unique index, from both ends, because its pages may be damaged, too.
+    fn indexed_numbers(&self) -> BTreeSet<i64> {
+        let index = match self.table {
+            "message" => "message_id".to_owned(),
+            table => format!("sqlite_autoindex_{table}_1"),
+        };
+        let key = if matches!(self.table, "state" | "attachment") { "hash" } else { "id" };
+        let mut numbers = BTreeSet::new();
+        for direction in [Direction::Forward, Direction::Backward] {
             let sql = format!(
-                "SELECT rowid FROM {} INDEXED BY {index} WHERE {key} >= x'' ORDER BY {key} {direction}",
-                self.table
+                "SELECT rowid FROM {} INDEXED BY {index} WHERE {key} >= x'' ORDER BY {key} {}",
+                self.table,
+                direction.sql()
             );
+            // Fails for the tables without such an index.
             let Ok(mut statement) = self.source.prepare(&sql) else { continue };
             let Ok(mut rows) = statement.query([]) else { continue };
             while let Ok(Some(row)) = rows.next() {
-                known.extend(row.get::<_, i64>(0));
+                numbers.extend(row.get::<_, i64>(0));
             }
         }
-        known
+        numbers
     }
 
-    /// Puts a row into the new table. One that does not fit there is damaged.
-    fn put(&mut self, values: Vec<Value>) -> Result<()> {
+    /// Inserts a row into the new table. A row that violates a constraint there is damaged and counts as lost.
+    fn insert(&mut self, values: Vec<Value>) -> Result<()> {
         match self.target.prepare_cached(&self.insert)?.execute(params_from_iter(values)) {
-            Ok(1) => self.carried += 1,
+            Ok(1) => self.copied += 1,
             _ => self.lost += 1,
         }
         Ok(())
     }
 
-    fn end(self, told: &mut Told) -> Result<()> {
-        if self.stumbled || self.lost > 0 {
-            let lost =
-                if self.lost > 0 { format!("at least {} were lost", self.lost) } else { String::new() };
-            let detail = format!("{} rows were saved; {lost}", self.carried);
-            told.did("damaged", format!("table {}", self.table), detail.trim_end_matches("; "));
+    fn finish(self, log: &mut RepairLog) {
+        if !self.hit_damage && self.lost == 0 {
+            return;
         }
-        Ok(())
+        let mut detail = format!("{} rows were saved", self.copied);
+        if self.lost > 0 {
+            detail.push_str(&format!("; at least {} were lost", self.lost));
+        }
+        log.add(RepairKind::Damaged, format!("table {}", self.table), detail);
     }
 }

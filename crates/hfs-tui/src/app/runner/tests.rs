@@ -12,6 +12,7 @@ use hfs_core::{
 };
 use hfs_engine::{EngineParts, Settings};
 use hfs_store::MemoryStore;
+use testkit::faulty_store::FaultyStore;
 
 use super::*;
 use crate::model::{Model, SaveState};
@@ -84,7 +85,7 @@ impl Configuration for Nowhere {
 }
 
 struct Desk {
-    store: Arc<MemoryStore>,
+    store: Arc<FaultyStore<MemoryStore>>,
     model: Model,
     runner: Runner,
     receiver: mpsc::UnboundedReceiver<Msg>,
@@ -94,7 +95,7 @@ impl Desk {
     fn new(mut script: Vec<Result<&'static str, AgentError>>) -> Self {
         script.reverse();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let store = Arc::new(FaultyStore::new(MemoryStore::new(Arc::clone(&clock))));
         let engine = Engine::new(EngineParts {
             store: Arc::clone(&store) as Arc<dyn Store>,
             agent: Arc::new(Scripted(Mutex::new(script))),

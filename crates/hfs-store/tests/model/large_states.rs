@@ -1,5 +1,5 @@
-//! States that are large enough to be compared while they are written and stored as scripts, with others in between
-//! that are not, come back whatever is saved, pruned and removed around them.
+//! States of any size are restored exactly, whatever is stored, pruned and deleted around them. Many of them are large
+//! enough for the streaming encoder and for binary deltas.
 
 use std::collections::BTreeMap;
 
@@ -13,43 +13,43 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
 use tempfile::TempDir;
 use testkit::builders::{Drafts, at, state_of};
 
-/// How many automatic checkpoints are kept.
+/// Number of automatic checkpoints to keep.
 const RETENTION: u32 = 4;
-/// An entry takes 60 bytes: so many make a state that is handed over in a few pieces.
-const MOST: usize = 3500;
+/// An entry takes 60 bytes, so this many make a state of a few chunks for the streaming encoder.
+const MAX_ENTRIES: usize = 3500;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Some entries more, or fewer.
+    /// Changes the number of entries.
     Resize(usize),
-    /// Each of so many entries is another.
+    /// Replaces this number of random entries.
     Edit(usize),
-    /// Everything is another.
-    Renew,
-    /// The state of a checkpoint is the state again.
-    Back(u8),
-    Mark,
-    MarkManually,
-    Remove(u8),
-    KeepForBranch,
+    /// Replaces all entries.
+    ReplaceAll,
+    /// Continues from the state of a checkpoint.
+    Rewind(u8),
+    Checkpoint,
+    ManualCheckpoint,
+    DeleteCheckpoint(u8),
+    SaveBranchState,
     Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => (0..MOST).prop_map(Step::Resize),
+        2 => (0..MAX_ENTRIES).prop_map(Step::Resize),
         4 => (1..20_usize).prop_map(Step::Edit),
-        1 => Just(Step::Renew),
-        1 => proptest::num::u8::ANY.prop_map(Step::Back),
-        8 => Just(Step::Mark),
-        2 => Just(Step::MarkManually),
-        2 => proptest::num::u8::ANY.prop_map(Step::Remove),
-        1 => Just(Step::KeepForBranch),
+        1 => Just(Step::ReplaceAll),
+        1 => proptest::num::u8::ANY.prop_map(Step::Rewind),
+        8 => Just(Step::Checkpoint),
+        2 => Just(Step::ManualCheckpoint),
+        2 => proptest::num::u8::ANY.prop_map(Step::DeleteCheckpoint),
+        1 => Just(Step::SaveBranchState),
         1 => Just(Step::Reopen),
     ]
 }
 
-struct Scene {
+struct Fixture {
     directory: TempDir,
     store: SqliteStore,
     make: Drafts,
@@ -57,8 +57,9 @@ struct Scene {
     session: SessionId,
     random: fastrand::Rng,
     entries: Vec<String>,
-    marked: BTreeMap<CheckpointId, CheckpointState>,
-    kept: Option<CheckpointState>,
+    /// The state that each checkpoint must restore.
+    checkpoints: BTreeMap<CheckpointId, CheckpointState>,
+    branch_state: Option<CheckpointState>,
 }
 
 fn open(directory: &TempDir) -> SqliteStore {
@@ -66,7 +67,7 @@ fn open(directory: &TempDir) -> SqliteStore {
     SqliteStore::open(directory.path().join("hfs.db"), options).unwrap()
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let (directory, make) = (tempfile::tempdir().unwrap(), Drafts::new(5));
         let (store, draft) = (open(&directory), make.session("s"));
@@ -74,7 +75,7 @@ impl Scene {
         let main = at(draft.main_branch, 0);
         let session = store.get_branch(draft.main_branch).unwrap().session;
         let (random, entries) = (fastrand::Rng::with_seed(1), Vec::new());
-        let mut scene = Self {
+        let mut fixture = Self {
             directory,
             store,
             make,
@@ -82,21 +83,21 @@ impl Scene {
             session,
             random,
             entries,
-            marked: BTreeMap::new(),
-            kept: None,
+            checkpoints: BTreeMap::new(),
+            branch_state: None,
         };
-        scene.resize(MOST / 2);
-        scene
+        fixture.resize(MAX_ENTRIES / 2);
+        fixture
     }
 
-    fn entry(&mut self) -> String {
+    fn random_entry(&mut self) -> String {
         format!("{:032x}", self.random.u128(..))
     }
 
     fn resize(&mut self, entries: usize) {
         self.entries.truncate(entries);
         while self.entries.len() < entries {
-            let entry = self.entry();
+            let entry = self.random_entry();
             self.entries.push(entry);
         }
     }
@@ -105,73 +106,72 @@ impl Scene {
         state_of(&self.entries.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn mark(&mut self, trigger: &str) {
+    fn checkpoint(&mut self, trigger: &str) {
         let state = self.state();
         let mut draft = self.make.checkpoint(self.main, state.clone());
         draft.trigger = trigger.to_owned();
         let made = self.store.create_checkpoint(&draft, RETENTION).unwrap();
         assert_eq!(made.state_hash.as_bytes(), blake3::hash(&state.canonical_json().unwrap()).as_bytes());
-        self.marked.insert(made.id, state);
+        self.checkpoints.insert(made.id, state);
         let left = self.store.list_checkpoints(self.session).unwrap();
         if let Some(listed) = left.iter().find(|left| left.id == made.id) {
-            // It may have got another keyframe with what was pruned.
-            let cost = made.cost;
-            let listed = Checkpoint { cost, ..listed.clone() };
-            assert_eq!(listed, made, "what is said to have been made is what is listed");
+            // Pruning may have rebased its state, which changes the cost.
+            let listed = Checkpoint { cost: made.cost, ..listed.clone() };
+            assert_eq!(listed, made, "the list contains what was returned");
         }
-        self.marked.retain(|id, _| left.iter().any(|left| left.id == *id));
-        assert_eq!(self.marked.len(), left.len());
+        self.checkpoints.retain(|id, _| left.iter().any(|left| left.id == *id));
+        assert_eq!(self.checkpoints.len(), left.len());
     }
 
-    fn any_mark(&self, number: u8) -> Option<CheckpointId> {
-        self.marked.keys().nth(usize::from(number) % self.marked.len().max(1)).copied()
+    fn any_checkpoint(&self, number: u8) -> Option<CheckpointId> {
+        self.checkpoints.keys().nth(usize::from(number) % self.checkpoints.len().max(1)).copied()
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match step {
             Step::Resize(entries) => self.resize(*entries),
             Step::Edit(times) => {
                 for _ in 0..(*times).min(self.entries.len()) {
-                    let (place, entry) = (self.random.usize(..self.entries.len()), self.entry());
-                    self.entries[place] = entry;
+                    let (index, entry) = (self.random.usize(..self.entries.len()), self.random_entry());
+                    self.entries[index] = entry;
                 }
             }
-            Step::Renew => {
+            Step::ReplaceAll => {
                 let entries = self.entries.len();
                 self.entries.clear();
                 self.resize(entries);
             }
-            Step::Back(number) => {
-                if let Some(id) = self.any_mark(*number) {
+            Step::Rewind(number) => {
+                if let Some(id) = self.any_checkpoint(*number) {
                     let state = self.store.load_state(id).unwrap();
                     let memory = state.agents.values().next().unwrap();
                     self.entries = memory.iter().map(|entry| entry.text.clone()).collect();
                     assert_eq!(self.state(), state);
                 }
             }
-            Step::Mark => self.mark("event"),
-            Step::MarkManually => self.mark("manual"),
-            Step::Remove(number) => {
-                if let Some(id) = self.any_mark(*number) {
+            Step::Checkpoint => self.checkpoint("event"),
+            Step::ManualCheckpoint => self.checkpoint("manual"),
+            Step::DeleteCheckpoint(number) => {
+                if let Some(id) = self.any_checkpoint(*number) {
                     self.store.delete_checkpoint(id, self.make.now()).unwrap();
-                    self.marked.remove(&id);
+                    self.checkpoints.remove(&id);
                 }
             }
-            Step::KeepForBranch => {
+            Step::SaveBranchState => {
                 let state = self.state();
                 self.store.save_branch_state(self.main.branch, &state).unwrap();
-                self.kept = Some(state);
+                self.branch_state = Some(state);
             }
             Step::Reopen => self.store = open(&self.directory),
         }
     }
 
     fn check(&self) {
-        for (id, state) in &self.marked {
+        for (id, state) in &self.checkpoints {
             assert_eq!(&self.store.load_state(*id).unwrap(), state);
             assert_eq!(self.store.load_state_json(*id).unwrap().as_bytes(), state.canonical_json().unwrap());
         }
-        assert_eq!(self.store.load_branch_state(self.main.branch).unwrap(), self.kept);
+        assert_eq!(self.store.load_branch_state(self.main.branch).unwrap(), self.branch_state);
         let verification = self.store.verify().unwrap();
         assert!(verification.is_ok(), "{:#?}", verification.problems);
     }
@@ -181,14 +181,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn large_states_come_back_whatever_happens_around_them(steps in vec(step(), 20..50)) {
-        let mut scene = Scene::new();
+    fn states_are_restored_exactly_whatever_happens_around_them(steps in vec(step(), 20..50)) {
+        let mut fixture = Fixture::new();
         for (number, step) in steps.iter().enumerate() {
-            scene.take(step);
+            fixture.apply(step);
             if number % 20 == 19 {
-                scene.check();
+                fixture.check();
             }
         }
-        scene.check();
+        fixture.check();
     }
 }
