@@ -1,5 +1,8 @@
-//! How values are stored in columns: rows, message bodies and row checksums.
+//! How values are encoded in columns.
 
+pub mod binary_delta;
 pub(crate) mod body;
 pub(crate) mod checksum;
+pub(crate) mod compressed_json;
+pub(crate) mod compression;
 pub(crate) mod rows;

@@ -17,12 +17,13 @@ pub(crate) mod writer;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hfs_core::{StoreError, StoreResult};
 use rusqlite::Connection;
 
 use crate::db::connection::DbConnection;
-use crate::db::group_commit::{Queue, WriteOptions};
+use crate::db::group_commit::{GroupCommit, WriteOptions};
 use crate::db::locks::{LivenessProbe, PresenceLock, WriteLock};
 use crate::db::options::SqliteOptions;
 use crate::db::paths::Paths;
@@ -31,6 +32,8 @@ use crate::error::{Error, Result};
 
 /// Readers beyond these are closed after use.
 const IDLE_READERS: usize = 8;
+/// Longest time that group commit waits for the callers of the batch before: less than a commit to a fast disk takes.
+const LINGER: Duration = Duration::from_micros(100);
 
 /// One open database file. Threads share it; other processes may have the same file open.
 pub(crate) struct Database {
@@ -39,7 +42,7 @@ pub(crate) struct Database {
     /// Name of this process's presence lock.
     presence: Arc<str>,
     readers: Mutex<Vec<DbConnection>>,
-    queue: Queue<Writer>,
+    writer: GroupCommit<Writer>,
 }
 
 impl Database {
@@ -51,15 +54,16 @@ impl Database {
         paths.create_database()?;
         let lock = WriteLock::open(&paths)?;
         let guard = lock.acquire()?;
-        let presence = PresenceLock::begin(&paths, None)?;
-        locks::sweep(&paths)?;
+        let presence = PresenceLock::acquire(&paths, None)?;
+        locks::remove_abandoned(&paths)?;
         let connection = DbConnection::open_writer(&paths, options.max_bytes)?;
         schema::migrate(&connection.conn, &paths, schema::MIGRATIONS)?;
         drop(guard);
 
         let name = presence.name().into();
         let writer = Writer::new(Arc::clone(&paths), options.clone(), presence, connection, lock);
-        Ok(Self { paths, options, presence: name, readers: Mutex::default(), queue: Queue::new(writer) })
+        let writer = GroupCommit::new(writer, LINGER);
+        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer })
     }
 
     /// Runs `body` in a read transaction. `action` completes "cannot ..." in error messages.
@@ -68,7 +72,7 @@ impl Database {
         action: &str,
         body: impl FnOnce(&Connection) -> Result<T>,
     ) -> StoreResult<T> {
-        self.try_read(body).map_err(|error| error.into_store_error(action, &self.paths.database))
+        self.try_read(body).map_err(self.store_error(action))
     }
 
     /// Like [`Database::read`], with the internal error, for a step of a larger operation.
@@ -121,7 +125,7 @@ impl Database {
         action: &str,
         job: impl FnMut(&Connection) -> Result<T> + Send + 'static,
     ) -> StoreResult<T> {
-        self.queue.submit(options, job).map_err(|error| error.into_store_error(action, &self.paths.database))
+        self.writer.submit(options, job).map_err(self.store_error(action))
     }
 
     /// Runs `body` on the writing connection, outside any transaction but with the write lock held, so that no
@@ -131,9 +135,9 @@ impl Database {
         action: &str,
         body: impl FnOnce(&Connection) -> Result<T>,
     ) -> StoreResult<T> {
-        self.queue
+        self.writer
             .with_backend(|writer| writer.exclusively(|conn| body(conn)))
-            .map_err(|error| error.into_store_error(action, &self.paths.database))
+            .map_err(self.store_error(action))
     }
 
     /// Replaces all pages of the database by those of the one that `body` returns, with the write lock held.
@@ -148,9 +152,12 @@ impl Database {
             backup::copy_pages(&new, conn)?;
             Ok(result)
         };
-        self.queue
-            .with_backend(|writer| writer.exclusively(replace))
-            .map_err(|error| error.into_store_error(action, &self.paths.database))
+        self.writer.with_backend(|writer| writer.exclusively(replace)).map_err(self.store_error(action))
+    }
+
+    /// For `map_err`: converts an internal error of the operation `action`.
+    pub(crate) fn store_error(&self, action: &str) -> impl Fn(Error) -> StoreError {
+        move |error| error.into_store_error(action, &self.paths.database)
     }
 
     pub(crate) fn liveness_probe(&self) -> LivenessProbe {

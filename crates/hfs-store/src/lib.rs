@@ -10,16 +10,17 @@ mod error;
 mod memory;
 mod sqlite;
 mod state_store;
+mod sync;
 
 use std::sync::Arc;
 
 use hfs_core::{Store, StoreError, StoreResult};
 
+pub use codec::binary_delta;
 pub use db::options::{Durability, SqliteOptions};
 pub use db::url::StoreUrl;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
-pub use state_store::splice;
 
 /// Opens the store at an address; see [`SqliteStore::open`] and [`MemoryStore::new`].
 ///

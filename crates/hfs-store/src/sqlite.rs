@@ -1,16 +1,13 @@
 //! The store on SQLite. Each part of the port is implemented beside its SQL, in a file of its own.
 
 pub(crate) mod attachments;
-pub(crate) mod branch_state;
 pub(crate) mod branches;
 pub(crate) mod checkpoints;
 pub(crate) mod import;
-pub(crate) mod listing;
 pub(crate) mod maintenance;
 pub(crate) mod messages;
 pub(crate) mod operations;
 pub(crate) mod purge;
-pub(crate) mod replies;
 pub(crate) mod runs;
 pub(crate) mod search;
 pub(crate) mod session_stats;

@@ -1,9 +1,16 @@
-//! What is stored of a message's parts.
+//! The column `message.body`: a message's parts.
 //!
-//! Texts are stored as they are: nothing has to be escaped when they are written, nor parsed when they are read. A message
-//! that is nothing but one text, which most are, is that text behind a mark. Of all others JSON says on one line what
-//! there is and how long each text, and the texts follow it. Only where one holds a NUL, which would end it for some of
-//! the database's own functions, are they in the JSON themselves, as all were before version 4.
+//! There are three forms:
+//!
+//! - `=TEXT`: a message of one text part, which most are. The text is stored as it is.
+//! - `+JSON\nTEXTS`: all others. The JSON says which parts there are and, instead of each text, its length in bytes. The
+//!   texts follow, one after the other.
+//! - `JSON` with the texts inside: if a text contains a NUL, at which some of SQLite's functions would end the value. All
+//!   messages had this form before version 4 of the schema.
+//!
+//! Texts are outside the JSON so that they need not be escaped when they are written nor parsed when they are read.
+//! Escaping and parsing were two thirds of the time that reading a long session took, and a tenth of an import
+//! (`cargo xtask bench read`).
 
 use hfs_core::Part;
 use serde::{Deserialize, Serialize};
@@ -12,14 +19,13 @@ use serde_json::Value;
 use crate::codec::rows::{self, check_depth, from_json, to_json};
 use crate::error::{Error, Result};
 
-/// What a body of one text begins with. JSON never begins so.
-const PLAIN: &str = "=";
-/// What a body begins with whose texts follow its JSON.
-const BESIDE: &str = "+";
-/// The version of the JSON.
-const VERSION: u8 = 1;
+/// Begins a body of a single text. JSON never begins with it.
+const SINGLE_TEXT: &str = "=";
+/// Begins a body whose texts follow its JSON.
+const TEXTS_FOLLOW: &str = "+";
+const JSON_VERSION: u8 = 1;
 
-/// A body's JSON; `T` is what stands in it for a text.
+/// The JSON of a body. `T` stands for a text: the text itself, or its length.
 #[derive(Serialize)]
 struct BodyOut<'a, T> {
     v: u8,
@@ -100,24 +106,23 @@ enum PartIn<T> {
     },
 }
 
-/// What is stored of a message's parts.
-pub(crate) fn write(parts: &[Part]) -> Result<String> {
+pub(crate) fn encode(parts: &[Part]) -> Result<String> {
     let texts: Vec<&str> = parts.iter().flat_map(texts).collect();
     if texts.iter().any(|text| memchr::memchr(0, text.as_bytes()).is_some()) {
         return json(parts, |text| text);
     }
     if let [Part::Text { text }] = parts {
-        return Ok([PLAIN, text].concat());
+        return Ok([SINGLE_TEXT, text].concat());
     }
     let json = json(parts, str::len)?;
     let length = json.len() + texts.iter().map(|text| text.len()).sum::<usize>();
     let mut body = String::with_capacity(length + 2);
-    body.extend([BESIDE, &json, "\n"]);
+    body.extend([TEXTS_FOLLOW, &json, "\n"]);
     body.extend(texts);
     Ok(body)
 }
 
-/// The texts in a part that may be long, in their order.
+/// The texts of a part that can be long, in the order of its fields.
 fn texts(part: &Part) -> impl Iterator<Item = &str> {
     let (first, second) = match part {
         Part::Text { text } => (Some(text), None),
@@ -130,12 +135,12 @@ fn texts(part: &Part) -> impl Iterator<Item = &str> {
 
 fn json<'a, T: Serialize>(parts: &'a [Part], text: impl Fn(&'a str) -> T) -> Result<String> {
     let parts = parts.iter().map(|part| part_out(part, &text)).collect::<Result<Vec<_>>>()?;
-    to_json(&BodyOut { v: VERSION, parts })
+    to_json(&BodyOut { v: JSON_VERSION, parts })
 }
 
-/// The text of a body that is nothing else.
-pub(crate) fn plain(stored: &str) -> Option<&str> {
-    stored.strip_prefix(PLAIN)
+/// The text of a body of the first form.
+pub(crate) fn single_text(stored: &str) -> Option<&str> {
+    stored.strip_prefix(SINGLE_TEXT)
 }
 
 fn part_out<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<PartOut<'a, T>> {
@@ -164,33 +169,33 @@ fn part_out<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<Par
     })
 }
 
-/// The parts in what [`write`] made.
-pub(crate) fn read(stored: &str) -> Result<Vec<Part>> {
-    if let Some(text) = plain(stored) {
+pub(crate) fn decode(stored: &str) -> Result<Vec<Part>> {
+    if let Some(text) = single_text(stored) {
         return Ok(vec![Part::text(text)]);
     }
-    let Some(rest) = stored.strip_prefix(BESIDE) else {
+    let Some(rest) = stored.strip_prefix(TEXTS_FOLLOW) else {
         return parts_in(stored, Ok);
     };
-    let damaged =
-        |why: &str| Error::Corrupt(format!("the texts of a message are not as long as it says: {why}"));
-    let (json, mut rest) = rest.split_once('\n').ok_or_else(|| damaged("there are none"))?;
+    let corrupt = |reason: &str| {
+        Error::Corrupt(format!("the texts of a message do not have the stored lengths: {reason}"))
+    };
+    let (json, mut rest) = rest.split_once('\n').ok_or_else(|| corrupt("there are none"))?;
     let parts = parts_in(json, |length: usize| {
-        let (text, behind) = rest.split_at_checked(length).ok_or_else(|| damaged("one ends early"))?;
-        rest = behind;
+        let (text, following) = rest.split_at_checked(length).ok_or_else(|| corrupt("one is too short"))?;
+        rest = following;
         Ok(text.to_owned())
     })?;
-    if rest.is_empty() { Ok(parts) } else { Err(damaged("there is more behind them")) }
+    if rest.is_empty() { Ok(parts) } else { Err(corrupt("more text follows them")) }
 }
 
-/// The parts that a body's JSON tells of; `text` makes a text of what stands for it.
+/// Decodes the JSON of a body. `text` returns the text for what stands in its place.
 fn parts_in<'de, T: Deserialize<'de>>(
     json: &'de str,
     mut text: impl FnMut(T) -> Result<String>,
 ) -> Result<Vec<Part>> {
     let body: BodyIn<T> = from_json(json)?;
-    if body.v != VERSION {
-        return Err(Error::Corrupt(format!("a message body has version {}, not {VERSION}", body.v)));
+    if body.v != JSON_VERSION {
+        return Err(Error::Corrupt(format!("a message body has version {}, not {JSON_VERSION}", body.v)));
     }
     body.parts.into_iter().map(|part| part_in(part, &mut text)).collect()
 }
@@ -243,60 +248,59 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_written_is_read(parts in prop::collection::vec(any_part(), 0..5)) {
-            let stored = write(&parts).unwrap();
+        fn every_encoded_body_decodes_to_its_parts(parts in prop::collection::vec(any_part(), 0..5)) {
+            let stored = encode(&parts).unwrap();
             prop_assert!(!stored.contains('\0'));
-            prop_assert_eq!(read(&stored).unwrap(), parts);
+            prop_assert_eq!(decode(&stored).unwrap(), parts);
         }
 
         #[test]
-        fn no_text_hurts(stored in "[=+{]?.{0,20}", parts in prop::collection::vec(any_part(), 0..4), at in any::<prop::sample::Index>()) {
-            let _ = read(&stored);
-            // A length that is not right is damage, wherever it leads.
-            let mut cut = write(&parts).unwrap();
+        fn no_input_panics(stored in "[=+{]?.{0,20}", parts in prop::collection::vec(any_part(), 0..4), at in any::<prop::sample::Index>()) {
+            let _ = decode(&stored);
+            let mut cut = encode(&parts).unwrap();
             let end = at.index(cut.len() + 1);
             cut.truncate(cut.floor_char_boundary(end));
-            let _ = read(&cut);
+            let _ = decode(&cut);
         }
     }
 
     #[test]
-    fn every_body_is_read_as_it_was_written() {
+    fn special_texts_decode_to_their_parts() {
         let texts = ["", "=", "{}", "{\"v\":1}", "with \0 in it", "two\nlines", "\u{1f600}"];
         for text in texts {
             let parts = vec![Part::text(text)];
-            assert_eq!(read(&write(&parts).unwrap()).unwrap(), parts, "{text:?}");
+            assert_eq!(decode(&encode(&parts).unwrap()).unwrap(), parts, "{text:?}");
         }
         let several = vec![Part::text("a"), Part::text("b")];
-        assert_eq!(read(&write(&several).unwrap()).unwrap(), several);
-        assert_eq!(read(&write(&[]).unwrap()).unwrap(), []);
+        assert_eq!(decode(&encode(&several).unwrap()).unwrap(), several);
+        assert_eq!(decode(&encode(&[]).unwrap()).unwrap(), []);
     }
 
     #[test]
-    fn one_text_is_stored_as_it_is() {
-        assert_eq!(write(&[Part::text("a \"b\"\n")]).unwrap(), "=a \"b\"\n");
-        assert_eq!(read("{\"v\":1,\"parts\":[{\"text\":\"a\"}]}").unwrap(), [Part::text("a")]);
+    fn a_single_text_is_stored_as_it_is() {
+        assert_eq!(encode(&[Part::text("a \"b\"\n")]).unwrap(), "=a \"b\"\n");
+        assert_eq!(decode("{\"v\":1,\"parts\":[{\"text\":\"a\"}]}").unwrap(), [Part::text("a")]);
     }
 
     #[test]
-    fn texts_stand_behind_what_tells_of_them() {
+    fn texts_follow_the_json() {
         let parts =
             [Part::Thinking { text: "h\u{e4}\n".into(), signature: Some("s".into()) }, Part::text("\"b\"")];
         let stored = "+{\"v\":1,\"parts\":[{\"thinking\":{\"text\":4,\"signature\":1}},{\"text\":3}]}\nh\u{e4}\ns\"b\"";
-        assert_eq!(write(&parts).unwrap(), stored);
+        assert_eq!(encode(&parts).unwrap(), stored);
     }
 
     #[test]
-    fn bodies_of_earlier_versions_are_read() {
+    fn bodies_of_earlier_versions_decode() {
         let stored =
             r#"{"v":1,"parts":[{"thinking":{"text":"a\nb"}},{"tool-result":{"id":"1","output":"c"}}]}"#;
         let thinking = Part::Thinking { text: "a\nb".into(), signature: None };
         let result = Part::ToolResult { id: "1".into(), output: "c".into(), is_error: false };
-        assert_eq!(read(stored).unwrap(), [thinking, result]);
+        assert_eq!(decode(stored).unwrap(), [thinking, result]);
     }
 
     #[test]
-    fn what_is_no_body_is_corruption() {
+    fn an_invalid_body_is_corruption() {
         let wrong = [
             "+",
             "+{\"v\":1,\"parts\":[]}",
@@ -307,7 +311,7 @@ mod tests {
             "+{\"v\":1,\"parts\":[{\"text\":18446744073709551615}]}\na",
         ];
         for stored in wrong.into_iter().chain(["", "a", "{", "{\"v\":2,\"parts\":[]}", "[]"]) {
-            assert!(matches!(read(stored), Err(Error::Corrupt(_))), "{stored:?}");
+            assert!(matches!(decode(stored), Err(Error::Corrupt(_))), "{stored:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Sums over rows, so that a bit that changed on the disk is found.
+//! Row checksums, which find bits that changed on the disk.
 //!
-//! SQLite checks the structure of its pages, not what is in them. Checkpoint states, runs and attachments have
-//! checksums of their own; messages and sessions have these.
+//! SQLite checks the structure of its pages, not the values in them. Checkpoint states, runs and attachments have
+//! checksums of their own; messages and sessions have the column `sum`.
 
 use std::hash::Hasher as _;
 
@@ -12,89 +12,89 @@ use twox_hash::XxHash3_64;
 
 use crate::error::Result;
 
-/// What the sum of a message is over: all the rest of its row.
-const MESSAGE: &str = "no, id, role, status, created_at, agent, model, prompt_tokens, completion_tokens,
+/// The columns that a message's checksum covers: all others of its row.
+const MESSAGE_COLUMNS: &str =
+    "no, id, role, status, created_at, agent, model, prompt_tokens, completion_tokens,
     source_format, source_id, body, extra";
-/// What the sum of a session is over: what lasts of its row, neither its place in the lists nor who imports it.
-const SESSION: &str = "id, name, automatic_name, project, directory, repository, created_at, current_branch,
+/// The columns that a session's checksum covers: not its place in lists nor its importer, which change without it.
+const SESSION_COLUMNS: &str =
+    "id, name, automatic_name, project, directory, repository, created_at, current_branch,
     origin_format, origin_id, origin_path, trashed_at, extra";
 
-/// SQL that says whether the row of a message is what was stored.
-pub(crate) fn message_holds() -> String {
-    format!("hfs_holds(sum, {MESSAGE})")
+/// An SQL expression: whether a message's row has the right checksum.
+pub(crate) fn message_matches() -> String {
+    format!("hfs_checksum_matches(sum, {MESSAGE_COLUMNS})")
 }
 
-/// SQL that says whether the row of a session is what was stored.
-pub(crate) fn session_holds() -> String {
-    format!("hfs_holds(sum, {SESSION})")
+/// An SQL expression: whether a session's row has the right checksum.
+pub(crate) fn session_matches() -> String {
+    format!("hfs_checksum_matches(sum, {SESSION_COLUMNS})")
 }
 
-/// Seals a session's row, after every change to it.
-pub(crate) fn session(conn: &Connection, no: i64) -> Result<()> {
-    conn.prepare_cached(&format!("UPDATE session SET sum = hfs_sum({SESSION}) WHERE no = ?1"))?
+/// Writes the checksum of a session's row. Must follow every change of the row.
+pub(crate) fn update_session(conn: &Connection, no: i64) -> Result<()> {
+    conn.prepare_cached(&format!("UPDATE session SET sum = hfs_checksum({SESSION_COLUMNS}) WHERE no = ?1"))?
         .execute([no])?;
     Ok(())
 }
 
-/// Seals a message's row. (New ones are sealed as they are made.)
-pub(crate) fn message(conn: &Connection, no: i64) -> Result<()> {
-    conn.prepare_cached(&format!("UPDATE message SET sum = hfs_sum({MESSAGE}) WHERE no = ?1"))?
+/// Writes the checksum of a message's row. Must follow every change of the row. (Inserts include the checksum, from
+/// [`MessageRow::checksum`](super::rows::MessageRow::checksum).)
+pub(crate) fn update_message(conn: &Connection, no: i64) -> Result<()> {
+    conn.prepare_cached(&format!("UPDATE message SET sum = hfs_checksum({MESSAGE_COLUMNS}) WHERE no = ?1"))?
         .execute([no])?;
     Ok(())
 }
 
-/// `hfs_sum(...)`: the sum over all arguments. `hfs_holds(sum, ...)`: whether that is the sum over all others, or was
-/// it before version 4.
-pub(crate) fn register(conn: &Connection) -> rusqlite::Result<()> {
+/// Registers two SQL functions. `hfs_checksum(...)` returns the checksum over its arguments.
+/// `hfs_checksum_matches(sum, ...)` returns whether `sum` is the checksum over the other arguments.
+pub(crate) fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    conn.create_scalar_function("hfs_sum", -1, flags, |context| Ok(sum_from(context, 0)))?;
-    conn.create_scalar_function("hfs_holds", -1, flags, |context| {
-        // What is no number any more is no sum.
-        let ValueRef::Integer(sum) = context.get_raw(0) else { return Ok(false) };
-        Ok(sum == sum_from(context, 1) || sum == early_sum_from(context, 1))
+    conn.create_scalar_function("hfs_checksum", -1, flags, |context| Ok(checksum_of_arguments(context, 0)))?;
+    conn.create_scalar_function("hfs_checksum_matches", -1, flags, |context| {
+        let ValueRef::Integer(stored) = context.get_raw(0) else { return Ok(false) };
+        Ok(stored == checksum_of_arguments(context, 1) || stored == checksum_before_version_4(context, 1))
     })
 }
 
-/// The sum over the arguments from this one on.
-fn sum_from(context: &Context<'_>, first: usize) -> i64 {
-    let mut sum = Sum::default();
-    (first..context.len()).for_each(|index| sum.add(context.get_raw(index)));
-    sum.value()
+fn checksum_of_arguments(context: &Context<'_>, first: usize) -> i64 {
+    let mut checksum = RowChecksum::default();
+    (first..context.len()).for_each(|index| checksum.add(context.get_raw(index)));
+    checksum.finish()
 }
 
-/// The same, as versions before 4 made it: of the same bytes, by a slower hash.
-fn early_sum_from(context: &Context<'_>, first: usize) -> i64 {
+/// The checksum that versions of the schema before 4 stored: of the same bytes, by BLAKE3. XXH3 took its place because
+/// BLAKE3 was a fourteenth of an import's time.
+fn checksum_before_version_4(context: &Context<'_>, first: usize) -> i64 {
     let mut hash = blake3::Hasher::new();
     for index in first..context.len() {
-        each_piece(context.get_raw(index), |piece| {
-            hash.update(piece);
+        with_hashed_bytes(context.get_raw(index), |bytes| {
+            hash.update(bytes);
         });
     }
     let [a, b, c, d, e, f, g, h, ..] = *hash.finalize().as_bytes();
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Eight bytes of a hash over some values, told apart by kind and length.
+/// A hash over the values of a row. Values of different types or lengths never hash as the same bytes.
 #[derive(Default)]
-pub(crate) struct Sum(XxHash3_64);
+pub(crate) struct RowChecksum(XxHash3_64);
 
-impl Sum {
-    /// Takes the next value in.
+impl RowChecksum {
     pub(crate) fn add(&mut self, value: ValueRef<'_>) {
-        each_piece(value, |piece| self.0.write(piece));
+        with_hashed_bytes(value, |bytes| self.0.write(bytes));
     }
 
-    /// The sum over what was taken in.
-    pub(crate) fn value(&self) -> i64 {
+    pub(crate) fn finish(&self) -> i64 {
         self.0.finish().cast_signed()
     }
 }
 
-/// The bytes that stand for a value.
-fn each_piece(value: ValueRef<'_>, mut piece: impl FnMut(&[u8])) {
+/// Calls `hash` with the bytes that stand for a value: its type and length, then its contents.
+fn with_hashed_bytes(value: ValueRef<'_>, mut hash: impl FnMut(&[u8])) {
     let number;
-    let (kind, bytes): (u8, &[u8]) = match value {
+    let (value_type, bytes): (u8, &[u8]) = match value {
         ValueRef::Null => (0, &[]),
         ValueRef::Integer(value) => {
             number = value.to_le_bytes();
@@ -108,8 +108,8 @@ fn each_piece(value: ValueRef<'_>, mut piece: impl FnMut(&[u8])) {
         ValueRef::Blob(blob) => (4, blob),
     };
     let [a, b, c, d, e, f, g, h] = (bytes.len() as u64).to_le_bytes();
-    piece(&[kind, a, b, c, d, e, f, g, h]);
-    piece(bytes);
+    hash(&[value_type, a, b, c, d, e, f, g, h]);
+    hash(bytes);
 }
 
 #[cfg(test)]
@@ -117,31 +117,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_tells_kinds_and_borders_apart() {
+    fn values_of_different_types_or_lengths_have_different_checksums() {
         let conn = Connection::open_in_memory().unwrap();
-        register(&conn).unwrap();
-        let sum = |arguments: &str| -> i64 {
-            conn.query_row(&format!("SELECT hfs_sum({arguments})"), [], |row| row.get(0)).unwrap()
+        register_functions(&conn).unwrap();
+        let checksum = |arguments: &str| -> i64 {
+            conn.query_row(&format!("SELECT hfs_checksum({arguments})"), [], |row| row.get(0)).unwrap()
         };
         let all =
             ["", "NULL", "''", "x''", "0", "0.0", "'0'", "'ab', 'c'", "'a', 'bc'", "'abc'", "NULL, NULL"];
-        let sums: std::collections::BTreeSet<i64> = all.iter().map(|arguments| sum(arguments)).collect();
-        assert_eq!(sums.len(), all.len());
-        assert_eq!(sum("1, 'a'"), sum("1, 'a'"));
+        let different: std::collections::BTreeSet<i64> =
+            all.iter().map(|arguments| checksum(arguments)).collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(checksum("1, 'a'"), checksum("1, 'a'"));
     }
 
     #[test]
-    fn rows_that_earlier_versions_sealed_hold_as_long_as_nothing_changes() {
+    fn checksums_of_earlier_versions_match_until_a_value_changes() {
         let conn = Connection::open_in_memory().unwrap();
-        register(&conn).unwrap();
-        let holds = |arguments: &str| -> bool {
-            conn.query_row(&format!("SELECT hfs_holds({arguments})"), [], |row| row.get(0)).unwrap()
+        register_functions(&conn).unwrap();
+        let matches = |arguments: &str| -> bool {
+            conn.query_row(&format!("SELECT hfs_checksum_matches({arguments})"), [], |row| row.get(0))
+                .unwrap()
         };
-        // What version 3 made of these values.
-        assert!(holds("5631475200309069434, 7, 'text', NULL, x'00ff'"));
-        assert!(!holds("5631475200309069434, 7, 'texT', NULL, x'00ff'"));
-        assert!(holds("hfs_sum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00ff'"));
-        assert!(!holds("hfs_sum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00fe'"));
-        assert!(!holds("NULL, 7") && !holds("'text', 7"));
+        // The checksum that version 3 stored for these values.
+        assert!(matches("5631475200309069434, 7, 'text', NULL, x'00ff'"));
+        assert!(!matches("5631475200309069434, 7, 'texT', NULL, x'00ff'"));
+        assert!(matches("hfs_checksum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00ff'"));
+        assert!(!matches("hfs_checksum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00fe'"));
+        assert!(!matches("NULL, 7") && !matches("'text', 7"));
     }
 }

@@ -1,5 +1,6 @@
-//! What rows look like: the codes and JSON in them, converted to and from the domain here and in `body`
-//! alone.
+//! Codes and JSON in columns, and the row of a message.
+//!
+//! Stored values are converted to and from the core's types here and in [`body`] only.
 
 use std::borrow::Cow;
 
@@ -14,25 +15,23 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::codec::body;
-use crate::codec::checksum::Sum;
+use crate::codec::checksum::RowChecksum;
 use crate::error::{Error, Result, invalid};
 
-/// How deep a value inside a message may be nested: what every reader's stack bears.
+/// Maximum nesting of a JSON value in a message. Values are read by recursion, on threads with small stacks too.
 const MAX_DEPTH: usize = 512;
 
-/// A message's number: its branch's number and its seq.
+/// The row number of a message: its branch's number in the upper 32 bits, its seq in the lower.
 pub(crate) fn message_no(branch: i64, seq: u64) -> Result<i64> {
     let seq = u32::try_from(seq).map_err(|_| invalid("a branch holds at most 4294967295 messages"))?;
     let branch = i32::try_from(branch).map_err(|_| invalid("a store holds at most 2147483647 branches"))?;
     Ok(i64::from(branch) << 32 | i64::from(seq))
 }
 
-/// The seq in a message's number.
 pub(crate) const fn seq_of(no: i64) -> u64 {
     (no & 0xffff_ffff).cast_unsigned()
 }
 
-/// The branch's number in a message's number.
 pub(crate) const fn branch_of(no: i64) -> i64 {
     no >> 32
 }
@@ -75,18 +74,18 @@ pub(crate) fn status(code: i64) -> Result<MessageStatus> {
     }
 }
 
-pub(crate) const fn piece_code(kind: DeltaKind) -> i64 {
+pub(crate) const fn delta_kind_code(kind: DeltaKind) -> i64 {
     match kind {
         DeltaKind::Text => 0,
         DeltaKind::Thinking => 1,
     }
 }
 
-pub(crate) fn piece(code: i64) -> Result<DeltaKind> {
+pub(crate) fn delta_kind(code: i64) -> Result<DeltaKind> {
     match code {
         0 => Ok(DeltaKind::Text),
         1 => Ok(DeltaKind::Thinking),
-        _ => Err(Error::Corrupt(format!("{code} is not the code of a kind of piece"))),
+        _ => Err(Error::Corrupt(format!("{code} is not the code of a kind of delta"))),
     }
 }
 
@@ -98,7 +97,7 @@ pub(crate) fn uuid(bytes: [u8; 16]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// A message as its row takes it, made before the writer's turn comes.
+/// A message's row except for its number. It is built on the caller's thread, before the write transaction.
 #[derive(Debug)]
 pub(crate) struct MessageRow {
     pub(crate) id: [u8; 16],
@@ -113,22 +112,22 @@ pub(crate) struct MessageRow {
     pub(crate) source_id: Option<String>,
     pub(crate) body: String,
     pub(crate) extra: Option<String>,
-    /// The attachments that it refers to.
+    /// Attachments that the message refers to.
     pub(crate) attachments: Vec<ContentHash>,
 }
 
 impl MessageRow {
-    /// The row for a message that has come to rest: one that claims to be streaming is interrupted.
-    pub(crate) fn settled(draft: &MessageDraft) -> Result<Self> {
+    /// The row of a message that will not change any more. A status of streaming becomes interrupted.
+    pub(crate) fn finalized(draft: &MessageDraft) -> Result<Self> {
         let status = match draft.status {
             MessageStatus::Streaming => MessageStatus::Interrupted,
-            settled => settled,
+            status => status,
         };
         Self::new(draft, status, &draft.parts)
     }
 
-    /// The row for a reply that begins.
-    pub(crate) fn beginning(draft: &MessageDraft) -> Result<Self> {
+    /// The row of a reply at its begin: it has no parts yet.
+    pub(crate) fn streaming(draft: &MessageDraft) -> Result<Self> {
         Self::new(draft, MessageStatus::Streaming, &[])
     }
 
@@ -144,7 +143,7 @@ impl MessageRow {
             completion_tokens: draft.usage.map(|usage| usage.completion_tokens.cast_signed()),
             source_format: draft.source.as_ref().map(|source| source.format.clone()),
             source_id: draft.source.as_ref().map(|source| source.id.clone()),
-            body: body::write(parts)?,
+            body: body::encode(parts)?,
             extra: extra_to_json(&draft.extra)?,
             attachments: parts
                 .iter()
@@ -158,31 +157,32 @@ impl MessageRow {
 }
 
 impl MessageRow {
-    /// The sum over the row of this number, as [`seal`](crate::codec::checksum) has it.
-    pub(crate) fn sum(&self, no: i64) -> i64 {
+    /// The row's checksum under this number, equal to the one that
+    /// [`checksum::update_message`](crate::codec::checksum::update_message) writes.
+    pub(crate) fn checksum(&self, no: i64) -> i64 {
         fn text(text: Option<&str>) -> ValueRef<'_> {
             text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
         }
         let number = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
-        let mut sum = Sum::default();
-        sum.add(ValueRef::Integer(no));
-        sum.add(ValueRef::Blob(&self.id));
+        let mut checksum = RowChecksum::default();
+        checksum.add(ValueRef::Integer(no));
+        checksum.add(ValueRef::Blob(&self.id));
         for value in [self.role, self.status, self.created_at] {
-            sum.add(ValueRef::Integer(value));
+            checksum.add(ValueRef::Integer(value));
         }
-        sum.add(text(self.agent.as_deref()));
-        sum.add(text(self.model.as_deref()));
-        sum.add(number(self.prompt_tokens));
-        sum.add(number(self.completion_tokens));
-        sum.add(text(self.source_format.as_deref()));
-        sum.add(text(self.source_id.as_deref()));
-        sum.add(ValueRef::Text(self.body.as_bytes()));
-        sum.add(text(self.extra.as_deref()));
-        sum.value()
+        checksum.add(text(self.agent.as_deref()));
+        checksum.add(text(self.model.as_deref()));
+        checksum.add(number(self.prompt_tokens));
+        checksum.add(number(self.completion_tokens));
+        checksum.add(text(self.source_format.as_deref()));
+        checksum.add(text(self.source_id.as_deref()));
+        checksum.add(ValueRef::Text(self.body.as_bytes()));
+        checksum.add(text(self.extra.as_deref()));
+        checksum.finish()
     }
 }
 
-/// The JSON for what came with something; nothing for nothing.
+/// The JSON of passthrough fields; `None` if there are none.
 pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
     if extra.unread().is_none_or(|json| !is_shallow(json)) {
         if extra.is_empty() {
@@ -194,15 +194,16 @@ pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>>
     json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Whether [`check_depth`] would let well-formed JSON with something in it pass.
+/// Whether a well-formed JSON object has fields and passes [`check_depth`], as far as counting brackets can show it.
 fn is_shallow(json: &str) -> bool {
-    // In short pieces, whose brackets a byte can count, this takes no time; and it tells nearly always.
-    let in_piece = |piece: &[u8]| piece.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
-    let brackets: usize = json.as_bytes().chunks(128).map(|piece| usize::from(in_piece(piece))).sum();
+    // JSON with few brackets cannot be deep, and counting them is fast: in chunks short enough for a `u8` counter, the
+    // compiler vectorizes the loop.
+    let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
+    let brackets: usize = json.as_bytes().chunks(128).map(|chunk| usize::from(opening(chunk))).sum();
     brackets > 1 && (brackets <= MAX_DEPTH || depth(json) <= MAX_DEPTH)
 }
 
-/// How deep well-formed JSON is nested.
+/// The nesting of well-formed JSON.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.bytes();
@@ -224,23 +225,23 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// What came with something, of which only that it is JSON is looked at now.
+/// Passthrough fields from their JSON. Only its syntax is checked here; the fields are parsed when they are read.
 pub(crate) fn extra_from_json(json: Option<&str>) -> Result<PassthroughFields> {
     let Some(json) = json else { return Ok(PassthroughFields::new()) };
     let object: &RawValue = from_json(json)?;
     if object.get().starts_with('{') {
         return Ok(PassthroughFields::from_json(json));
     }
-    Err(Error::Corrupt("what came with a row is no object".into()))
+    Err(Error::Corrupt("the passthrough fields of a row are not a JSON object".into()))
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 pub(crate) const fn is_false(value: &bool) -> bool {
     !*value
 }
 
 #[derive(Serialize, Deserialize)]
-struct ShapeRow {
+struct AttributesJson {
     name: String,
     #[serde(default, skip_serializing_if = "is_false")]
     automatic_name: bool,
@@ -249,18 +250,17 @@ struct ShapeRow {
     trashed: bool,
 }
 
-/// The JSON for a session's shape.
-pub(crate) fn shape_to_json(shape: &SessionAttributes) -> Result<String> {
-    to_json(&ShapeRow {
-        name: shape.name.clone(),
-        automatic_name: shape.automatic_name,
-        current_branch: *shape.current_branch.as_uuid(),
-        trashed: shape.trashed,
+pub(crate) fn attributes_to_json(attributes: &SessionAttributes) -> Result<String> {
+    to_json(&AttributesJson {
+        name: attributes.name.clone(),
+        automatic_name: attributes.automatic_name,
+        current_branch: *attributes.current_branch.as_uuid(),
+        trashed: attributes.trashed,
     })
 }
 
-pub(crate) fn shape_from_json(json: &str) -> Result<SessionAttributes> {
-    let row: ShapeRow = from_json(json)?;
+pub(crate) fn attributes_from_json(json: &str) -> Result<SessionAttributes> {
+    let row: AttributesJson = from_json(json)?;
     Ok(SessionAttributes {
         name: row.name,
         automatic_name: row.automatic_name,
@@ -273,7 +273,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Reads JSON of any depth that [`check_depth`] lets in.
+/// Parses JSON of any depth. [`check_depth`] limited it when it was written.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.disable_recursion_limit();
@@ -282,7 +282,7 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
         .map_err(|error| Error::Corrupt(format!("the JSON in a row cannot be read: {error}")))
 }
 
-/// Refuses what could not be read back on a small stack.
+/// Refuses a value that is nested too deeply to be read again on a small stack.
 pub(crate) fn check_depth(value: &Value) -> Result<()> {
     let mut pending = vec![(value, 1)];
     while let Some((next, depth)) = pending.pop() {
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_as_json_is_refused_for_its_depth_alone() {
+    fn passthrough_fields_are_refused_only_for_their_depth() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         let text = format!("{{\"a\":\"{}\\\"\",\"b\":[]}}", "[".repeat(5000));
         for json in [nested(MAX_DEPTH), text, "{\"a\":1}".to_owned()] {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_with_a_row_is_an_object_or_damage() {
+    fn passthrough_fields_that_are_not_an_object_are_corruption() {
         assert_eq!(extra_from_json(Some("{\"a\":[1]}")).unwrap().get("a"), Some(&serde_json::json!([1])));
         for json in ["", "[1]", "{", "{\"a\":1}}", "1"] {
             assert!(matches!(extra_from_json(Some(json)), Err(Error::Corrupt(_))), "{json:?}");

@@ -1,4 +1,4 @@
-//! Copies of a whole database.
+//! Copies of a whole database, by SQLite's online backup.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use rusqlite::backup::{Backup, StepResult};
 use crate::db::paths::create_private_file;
 use crate::error::{Error, Result, conflict};
 
-/// Pages copied at a time; other connections can write between two steps.
+/// Pages copied at a time. Other connections can write between two steps.
 const STEP_PAGES: i32 = 2048;
+const RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// Copies what `conn` sees now to a new file.
+/// Copies the snapshot that `conn` reads to a new file. Removes the file again if that fails.
 pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
     let file = match create_private_file(to) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -22,7 +23,6 @@ pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
     };
     let written = write_copy(conn, to).and_then(|()| Ok(file.sync_all()?));
     if written.is_err() {
-        // Half a copy is worse than none.
         std::fs::remove_file(to)?;
     }
     written
@@ -31,18 +31,18 @@ pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
 fn write_copy(conn: &Connection, to: &Path) -> Result<()> {
     let mut copy = Connection::open(to)?;
     copy_pages(conn, &mut copy)?;
-    // The copy is to be one file, readable without a log beside it.
+    // Out of WAL mode, so that the copy is a single file.
     copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
     copy.close().map_err(|(_, error)| Error::from(error))
 }
 
-/// Makes `to` what `from` is, in one transaction.
+/// Replaces the contents of `to` by those of `from`, in one transaction.
 pub(crate) fn copy_pages(from: &Connection, to: &mut Connection) -> Result<()> {
     let backup = Backup::new(from, to)?;
     loop {
         match backup.step(STEP_PAGES)? {
             StepResult::Done => return Ok(()),
-            StepResult::Busy | StepResult::Locked => std::thread::sleep(Duration::from_millis(5)),
+            StepResult::Busy | StepResult::Locked => std::thread::sleep(RETRY_DELAY),
             _ => {}
         }
     }

@@ -1,4 +1,9 @@
-//! Locks between the processes that share a database.
+//! File locks between the processes that share a database, in the directory `<database>-live`.
+//!
+//! - `write` is held during each write transaction, and `turn` while waiting for it; see [`WriteLock`].
+//! - `<uuid>` is held by each open store for as long as it is open; see [`PresenceLock`].
+//!
+//! The operating system releases all of them when a process ends, however it ends.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,7 +14,13 @@ use uuid::Uuid;
 
 use crate::db::paths::{Paths, create_private_file, private};
 
-/// The locks around write transactions.
+/// A fair lock around write transactions.
+//
+// SQLite's own write lock is polled: a writer that finds it taken sleeps and tries again, so a process that writes
+// without pause can starve the others until their busy timeout ends. One `flock` is not fair either, because the
+// process that has just released it can take it again before the woken one runs. With two locks it cannot: the process
+// that waits for `write` holds `turn` meanwhile, and the previous writer needs `turn` before it can ask for `write`
+// again.
 #[derive(Debug)]
 pub(crate) struct WriteLock {
     turn: File,
@@ -21,12 +32,13 @@ impl WriteLock {
         let open = |name: &str| {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
-            private(&mut options).open(paths.live.join(name))
+            private(&mut options).open(paths.locks.join(name))
         };
         Ok(Self { turn: open("turn")?, write: open("write")? })
     }
 
-    /// Waits for the right to write. Where the file system knows no locks, SQLite's own must do.
+    /// Waits for the lock. On a file system without locks this returns at once, and SQLite's own locks order the
+    /// writers.
     pub(crate) fn acquire(&self) -> io::Result<WriteGuard<'_>> {
         let locked = self.turn.lock().and_then(|()| {
             let locked = self.write.lock();
@@ -39,7 +51,7 @@ impl WriteLock {
     }
 }
 
-/// The right to write, until it is dropped.
+/// Releases the [`WriteLock`] when dropped.
 #[derive(Debug)]
 pub(crate) struct WriteGuard<'a> {
     lock: &'a File,
@@ -48,12 +60,16 @@ pub(crate) struct WriteGuard<'a> {
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the lock around writes could not be released");
+            tracing::warn!(%error, "the write lock could not be released");
         }
     }
 }
 
-/// The sign that an open store lives. Its lock ends with the process, however that ends.
+/// Shows other processes that a store is open.
+///
+/// Rows that only one process may finish (a streaming reply, a session that is being imported) carry the name of its
+/// presence lock. When that lock is free, the process is gone and the rows are abandoned. A process id would not do:
+/// it is reused, and it means nothing in another container that shares the file.
 #[derive(Debug)]
 pub(crate) struct PresenceLock {
     name: String,
@@ -62,11 +78,13 @@ pub(crate) struct PresenceLock {
 }
 
 impl PresenceLock {
-    /// Begins under a new name, or goes on under an old one whose file is gone. The caller holds the write
-    /// lock, so that nobody sweeps the file away between its making and its locking.
-    pub(crate) fn begin(paths: &Paths, name: Option<&str>) -> io::Result<Self> {
+    /// Takes a lock with a new name, or with `name` if its file has been deleted.
+    ///
+    /// The caller holds the write lock, so that [`remove_abandoned`] does not delete the file after it is created and
+    /// before it is locked.
+    pub(crate) fn acquire(paths: &Paths, name: Option<&str>) -> io::Result<Self> {
         let name = name.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
-        let path = paths.live.join(&name);
+        let path = paths.locks.join(&name);
         let held = create_private_file(&path)?;
         match held.lock() {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
@@ -74,12 +92,11 @@ impl PresenceLock {
         }
     }
 
-    /// The name under which others can ask for it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether its file is still where others look for it.
+    /// Whether the lock file still exists. It is gone if the whole directory was deleted or moved.
     pub(crate) fn is_visible(&self) -> bool {
         self.path.exists()
     }
@@ -87,33 +104,12 @@ impl PresenceLock {
 
 impl Drop for PresenceLock {
     fn drop(&mut self) {
-        // Whoever finds no file knows what they need to; the lock goes with the file handle.
+        // A missing file means the same as an unlocked one. If this fails, `remove_abandoned` deletes the file later.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the store of this name is still open somewhere.
-pub(crate) fn is_alive(paths: &Paths, name: &str) -> bool {
-    match File::open(paths.live.join(name)) {
-        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
-/// Removes the files of stores that were not closed. The caller holds the write lock.
-pub(crate) fn sweep(paths: &Paths) -> io::Result<()> {
-    for entry in fs::read_dir(&paths.live)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| Uuid::try_parse(name).is_ok()) else { continue };
-        if !is_alive(paths, name) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Checks whether the process that writes a reply is still alive.
+/// Checks whether the process that writes a row is still alive.
 #[derive(Debug, Clone)]
 pub(crate) struct LivenessProbe {
     paths: Arc<Paths>,
@@ -130,10 +126,31 @@ impl LivenessProbe {
         &self.own
     }
 
-    /// Whether the store with the presence lock `writer` is open in some process.
-    pub(crate) fn is_alive(&self, writer: &str) -> bool {
-        *writer == *self.own || is_alive(&self.paths, writer)
+    /// Whether a store is open that holds the presence lock `name`.
+    pub(crate) fn is_alive(&self, name: &str) -> bool {
+        *name == *self.own || is_held(&self.paths, name)
     }
+}
+
+fn is_held(paths: &Paths, name: &str) -> bool {
+    match File::open(paths.locks.join(name)) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        // If the file exists but cannot be opened, the safe answer is that its owner is alive.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Deletes the presence locks of processes that ended without closing their store. The caller holds the write lock.
+pub(crate) fn remove_abandoned(paths: &Paths) -> io::Result<()> {
+    for entry in fs::read_dir(&paths.locks)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| Uuid::try_parse(name).is_ok()) else { continue };
+        if !is_held(paths, name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -142,6 +159,8 @@ mod tests {
 
     use super::*;
 
+    const ABANDONED: &str = "0192f0c17e1a7cc09b1e0123456789af";
+
     fn paths(directory: &Path) -> Paths {
         let paths = Paths::new(&directory.join("a.db")).unwrap();
         paths.create_directories().unwrap();
@@ -149,49 +168,39 @@ mod tests {
     }
 
     #[test]
-    fn a_store_lives_until_it_is_dropped() {
+    fn a_presence_lock_is_held_until_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
-        let life = PresenceLock::begin(&paths, None).unwrap();
-        let name = life.name().to_owned();
-        assert!(is_alive(&paths, &name));
-        assert!(!is_alive(&paths, "0192f0c17e1a7cc09b1e0123456789af"));
-        drop(life);
-        assert!(!is_alive(&paths, &name));
+        let presence = PresenceLock::acquire(&paths, None).unwrap();
+        let name = presence.name().to_owned();
+        assert!(is_held(&paths, &name));
+        assert!(!is_held(&paths, ABANDONED));
+        drop(presence);
+        assert!(!is_held(&paths, &name));
     }
 
     #[test]
-    fn sweeping_takes_the_dead_and_leaves_the_living() {
+    fn abandoned_presence_locks_are_removed_and_held_ones_stay() {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
-        let life = PresenceLock::begin(&paths, None).unwrap();
-        let dead = paths.live.join("0192f0c17e1a7cc09b1e0123456789af");
-        create_private_file(&dead).unwrap();
+        let presence = PresenceLock::acquire(&paths, None).unwrap();
+        let abandoned = paths.locks.join(ABANDONED);
+        create_private_file(&abandoned).unwrap();
         let _lock = WriteLock::open(&paths).unwrap();
-        sweep(&paths).unwrap();
-        assert!(!dead.exists());
-        assert!(life.is_visible() && paths.live.join("write").exists());
+        remove_abandoned(&paths).unwrap();
+        assert!(!abandoned.exists());
+        assert!(presence.is_visible() && paths.locks.join("write").exists());
     }
 
     #[test]
     fn one_writer_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
-        let (one, other) = (WriteLock::open(&paths).unwrap(), WriteLock::open(&paths).unwrap());
-        let guard = one.acquire().unwrap();
-        assert!(matches!(other.write.try_lock(), Err(TryLockError::WouldBlock)));
+        let (first, second) = (WriteLock::open(&paths).unwrap(), WriteLock::open(&paths).unwrap());
+        let guard = first.acquire().unwrap();
+        assert!(matches!(second.write.try_lock(), Err(TryLockError::WouldBlock)));
         drop(guard);
-        drop(other.acquire().unwrap());
-        drop(one.acquire().unwrap());
-    }
-
-    #[test]
-    fn a_free_name_is_free() {
-        let directory = tempfile::tempdir().unwrap();
-        let paths = paths(directory.path());
-        let first = paths.free_name(".v1.bak");
-        assert!(first.ends_with("a.db.v1.bak"));
-        create_private_file(&first).unwrap();
-        assert!(paths.free_name(".v1.bak").ends_with("a.db.v1.bak.1"));
+        drop(second.acquire().unwrap());
+        drop(first.acquire().unwrap());
     }
 }

@@ -1,20 +1,21 @@
-//! Finding rows by the ids that callers know.
+//! Finding rows by the ids that callers pass.
+//!
+//! Tables refer to each other by row numbers (`no`), not by ids. Hidden sessions (`state` 2) are not found.
 
 use hfs_core::{BranchId, MessageId, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::codec::rows::{message_no, seq_of};
+use crate::codec::rows::{self, message_no, seq_of};
 use crate::db::locks::LivenessProbe;
-use crate::error::{Result, not_found};
+use crate::error::{Error, Result, not_found};
 
-/// The state of a session that is in no list because it is still arriving.
+/// State of a session that is being imported or purged. It is in no list, and callers cannot find it.
 pub(crate) const ARRIVING: i64 = 2;
-/// The state of a session in the trash.
+/// State of a session in the trash.
 pub(crate) const TRASHED: i64 = 1;
-/// The state of a session in the list.
+/// State of a session in the list.
 pub(crate) const LISTED: i64 = 0;
 
-/// The number of a session that callers can see.
 pub(crate) fn session_no(conn: &Connection, id: SessionId) -> Result<i64> {
     conn.prepare_cached("SELECT no FROM session WHERE id = ?1 AND state <> 2")?
         .query_row([id.as_uuid().as_bytes()], |row| row.get(0))
@@ -22,7 +23,7 @@ pub(crate) fn session_no(conn: &Connection, id: SessionId) -> Result<i64> {
         .ok_or_else(|| not_found("session", &id))
 }
 
-/// What most work on a branch begins with.
+/// The columns of a branch that most operations need.
 #[derive(Debug, Clone)]
 pub(crate) struct BranchKey {
     pub(crate) no: i64,
@@ -32,7 +33,7 @@ pub(crate) struct BranchKey {
     pub(crate) name: String,
     pub(crate) parent: Option<i64>,
     pub(crate) forked_at: u64,
-    pub(crate) retired: bool,
+    pub(crate) undone: bool,
 }
 
 const BRANCH_KEY: &str = "SELECT branch.no, branch.id, branch.session, branch.name, branch.parent,
@@ -41,17 +42,16 @@ const BRANCH_KEY: &str = "SELECT branch.no, branch.id, branch.session, branch.na
 fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
     Ok(BranchKey {
         no: row.get(0)?,
-        id: BranchId::from_uuid(crate::codec::rows::uuid(row.get(1)?)),
+        id: BranchId::from_uuid(rows::uuid(row.get(1)?)),
         session: row.get(2)?,
         name: row.get(3)?,
         parent: row.get(4)?,
         forked_at: row.get(5)?,
-        retired: row.get(6)?,
-        session_id: SessionId::from_uuid(crate::codec::rows::uuid(row.get(7)?)),
+        undone: row.get(6)?,
+        session_id: SessionId::from_uuid(rows::uuid(row.get(7)?)),
     })
 }
 
-/// A branch of a session that callers can see.
 pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchKey> {
     let sql = format!("{BRANCH_KEY} WHERE branch.id = ?1 AND session.state <> 2");
     conn.prepare_cached(&sql)?
@@ -60,16 +60,15 @@ pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchKey> {
         .ok_or_else(|| not_found("branch", &id))
 }
 
-/// The branch with this number.
 pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchKey> {
     let sql = format!("{BRANCH_KEY} WHERE branch.no = ?1");
     conn.prepare_cached(&sql)?
         .query_row([no], branch_key)
         .optional()?
-        .ok_or_else(|| crate::error::Error::Corrupt(format!("branch number {no} is missing")))
+        .ok_or_else(|| Error::Corrupt(format!("branch number {no} is missing")))
 }
 
-/// The newest message of a branch's own: its number and status.
+/// The number and status of the newest message that is stored on the branch itself, not on an ancestor.
 pub(crate) fn newest_own(conn: &Connection, branch: i64) -> Result<Option<(i64, i64)>> {
     let (first, last) = (message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?);
     Ok(conn
@@ -78,12 +77,12 @@ pub(crate) fn newest_own(conn: &Connection, branch: i64) -> Result<Option<(i64, 
         .optional()?)
 }
 
-/// The seq of a branch's newest message, its ancestors' share included.
+/// The seq of the newest message of a branch's history.
 pub(crate) fn head(conn: &Connection, branch: i64, forked_at: u64) -> Result<u64> {
     Ok(newest_own(conn, branch)?.map_or(forked_at, |(no, _)| seq_of(no)))
 }
 
-/// The number of a message of a session that callers can see.
+/// The number of a message.
 pub(crate) fn message(conn: &Connection, id: MessageId) -> Result<i64> {
     conn.prepare_cached(
         "SELECT message.no FROM message

@@ -1,4 +1,4 @@
-//! How a store behaves.
+//! Options of the SQLite store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use hfs_core::{Clock, SystemClock};
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// Power loss: each commit waits for the disk (one wait for all that are queued).
+    /// A power failure. Each commit waits for the disk; writes that are queued at the same time share one wait.
     #[default]
     Full,
-    /// The death of the process, but not always that of the machine: then the last writes may be missing, never
-    /// half there.
+    /// The end of the process, but not always that of the machine: after a power failure the last writes may be
+    /// missing. The database stays consistent.
     Fast,
 }
 
-/// How a [`SqliteStore`](crate::SqliteStore) behaves.
+/// Options of a [`SqliteStore`](crate::SqliteStore).
 #[derive(Clone)]
 pub struct SqliteOptions {
     /// What an acknowledged write survives.
     pub durability: Durability,
-    /// The time, for what callers do not date themselves.
+    /// Clock for the times that callers do not pass.
     pub clock: Arc<dyn Clock>,
-    /// The most bytes that the database may grow to, its log left out; writes beyond fail as if the disk were
-    /// full. `None` for no limit.
+    /// Maximum size of the database without its log. Writes beyond it fail as if the disk were full. `None` for no
+    /// limit.
     pub max_bytes: Option<u64>,
 }
 

@@ -5,16 +5,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The paths of one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     /// The database, absolute.
     pub(crate) database: PathBuf,
-    /// Directory of the lock files.
-    pub(crate) live: PathBuf,
+    /// Directory of the lock files, `<database>-live`.
+    pub(crate) locks: PathBuf,
 }
 
-/// Which file a path led to when it was opened.
+/// Identity of the file at a path, which changes when the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -24,16 +23,16 @@ pub(crate) struct FileId {
 impl Paths {
     pub(crate) fn new(database: &Path) -> io::Result<Self> {
         let database = std::path::absolute(database)?;
-        let live = beside(&database, "-live");
-        Ok(Self { database, live })
+        let locks = with_suffix(&database, "-live");
+        Ok(Self { database, locks })
     }
 
-    /// Makes the directories, for their owner alone.
+    /// Creates the directories of the database and of the lock files, readable by their owner only.
     pub(crate) fn create_directories(&self) -> io::Result<()> {
-        create_private_directory(&self.live)
+        create_private_directory(&self.locks)
     }
 
-    /// Makes an empty database file, for its owner alone, unless there is one.
+    /// Creates an empty database file, readable by its owner only, if there is none.
     pub(crate) fn create_database(&self) -> io::Result<()> {
         match create_private_file(&self.database) {
             Ok(_) => self.sync_directory(),
@@ -42,7 +41,7 @@ impl Paths {
         }
     }
 
-    /// Makes the directory's knowledge of a new file last.
+    /// Makes the new directory entry durable.
     fn sync_directory(&self) -> io::Result<()> {
         match self.database.parent() {
             Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
@@ -50,29 +49,28 @@ impl Paths {
         }
     }
 
-    /// Which file the database is now.
-    pub(crate) fn identify(&self) -> io::Result<FileId> {
-        identity(&fs::metadata(&self.database)?)
+    pub(crate) fn file_id(&self) -> io::Result<FileId> {
+        file_id(&fs::metadata(&self.database)?)
     }
 
-    /// A name beside the database's that nothing has yet: `<db><suffix>`, `<db><suffix>.1` ...
-    pub(crate) fn free_name(&self, suffix: &str) -> PathBuf {
-        let first = beside(&self.database, suffix);
+    /// The first of `<database><suffix>`, `<database><suffix>.1`, ... that does not exist.
+    pub(crate) fn unused_path(&self, suffix: &str) -> PathBuf {
+        let first = with_suffix(&self.database, suffix);
         std::iter::once(first.clone())
-            .chain((1_u32..).map(|n| beside(&first, &format!(".{n}"))))
+            .chain((1_u32..).map(|n| with_suffix(&first, &format!(".{n}"))))
             .find(|path| !path.exists())
             .unwrap_or(first)
     }
 }
 
-/// `path` with `suffix` behind its name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Appends `suffix` to the file name of `path`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Makes a file that only its owner can read.
+/// Creates a file that only its owner can read. Fails if it exists.
 pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -99,15 +97,30 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-#[allow(clippy::unnecessary_wraps, reason = "not every system has an answer")]
-fn identity(metadata: &fs::Metadata) -> io::Result<FileId> {
+#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
+fn file_id(metadata: &fs::Metadata) -> io::Result<FileId> {
     use std::os::unix::fs::MetadataExt;
     Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
 }
 
-/// Elsewhere an open file cannot be taken away, so its path always leads to it.
+/// Elsewhere an open file cannot be replaced, so its path always leads to it.
 #[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "other systems can fail here")]
-fn identity(_: &fs::Metadata) -> io::Result<FileId> {
+#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
+fn file_id(_: &fs::Metadata) -> io::Result<FileId> {
     Ok(FileId { device: 0, inode: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_path_does_not_exist() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&directory.path().join("a.db")).unwrap();
+        let first = paths.unused_path(".v1.bak");
+        assert!(first.ends_with("a.db.v1.bak"));
+        create_private_file(&first).unwrap();
+        assert!(paths.unused_path(".v1.bak").ends_with("a.db.v1.bak.1"));
+    }
 }

@@ -7,7 +7,7 @@ use crate::db::backup;
 use crate::db::paths::Paths;
 use crate::error::{Error, Result};
 
-/// What each version adds to the one before, from version 1 on.
+/// The SQL that leads from each version to the next, beginning with an empty database.
 pub(crate) const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
     include_str!("schema/0002.sql"),
@@ -15,10 +15,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0004.sql"),
 ];
 
-/// Makes the table of the text index.
+/// Creates the table of the text index.
 pub(crate) const TEXT_INDEX: &str = include_str!("schema/text_index.sql");
 
-/// "hfs1": marks a database as ours.
+/// "hfs1", in the database's header.
 pub(crate) const APPLICATION_ID: u32 = 0x6866_7331;
 
 /// The version that `migrations` lead to.
@@ -26,22 +26,21 @@ pub(crate) fn newest(migrations: &[&str]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
-/// The version of a database of ours; 0 for one without anything in it.
+/// The version of the database; 0 if it is empty. Refuses the database of another program.
 pub(crate) fn version(conn: &Connection, paths: &Paths) -> Result<u32> {
     let application: u32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application == APPLICATION_ID {
         return Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?);
     }
-    let anything = conn.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |_| Ok(())).optional()?;
-    if application == 0 && anything.is_none() {
+    let first_table = conn.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |_| Ok(())).optional()?;
+    if application == 0 && first_table.is_none() {
         return Ok(0);
     }
-    let place = paths.database.display();
-    Err(StoreError::Invalid { message: format!("{place} is a database of another program") }.into())
+    let path = paths.database.display();
+    Err(StoreError::Invalid { message: format!("{path} is a database of another program") }.into())
 }
 
-/// Brings the database to the newest version, keeping a copy of one that holds something. The caller holds the
-/// write lock.
+/// Migrates the database to the newest version, after a copy of it unless it is empty. The caller holds the write lock.
 pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> Result<()> {
     let (found, supported) = (version(conn, paths)?, newest(migrations));
     if found > supported {
@@ -52,11 +51,11 @@ pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> 
         return Ok(());
     }
     if found == 0 {
-        // Only possible before the first table is made.
+        // These can be set only before the first table is created.
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     } else {
-        keep_copy(conn, paths, found)?;
+        copy_before_migration(conn, paths, found)?;
     }
     for (step, sql) in (1_u32..).zip(migrations).filter(|(step, _)| *step > found) {
         apply(conn, step, sql)?;
@@ -66,20 +65,20 @@ pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> 
 
 fn apply(conn: &Connection, step: u32, sql: &str) -> Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let done = conn
+    let result = conn
         .execute_batch(sql)
         .and_then(|()| conn.pragma_update(None, "application_id", APPLICATION_ID))
         .and_then(|()| conn.pragma_update(None, "user_version", step))
         .and_then(|()| conn.execute_batch("COMMIT"));
-    if done.is_err() && !conn.is_autocommit() {
+    if result.is_err() && !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;
     }
-    done.map_err(Error::from)
+    result.map_err(Error::from)
 }
 
 /// Copies the database to `<db>.v<version>.bak`.
-fn keep_copy(conn: &Connection, paths: &Paths, version: u32) -> Result<()> {
-    let to = paths.free_name(&format!(".v{version}.bak"));
+fn copy_before_migration(conn: &Connection, paths: &Paths, version: u32) -> Result<()> {
+    let to = paths.unused_path(&format!(".v{version}.bak"));
     backup::copy(conn, &to)?;
     tracing::info!(copy = %to.display(), version, "the database was copied before its migration");
     Ok(())
@@ -105,13 +104,13 @@ mod tests {
     }
 
     fn at_version(paths: &Paths, migrations: &[&str]) -> DbConnection {
-        let link = DbConnection::open(paths).unwrap();
-        migrate(&link.conn, paths, migrations).unwrap();
-        link
+        let connection = DbConnection::open(paths).unwrap();
+        migrate(&connection.conn, paths, migrations).unwrap();
+        connection
     }
 
     #[test]
-    fn an_old_database_is_copied_and_carried_forward() {
+    fn an_old_database_is_copied_and_migrated() {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
         let old = at_version(&paths, &[FIRST]);
@@ -132,11 +131,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
         drop(at_version(&paths, &[FIRST]));
-        let link = DbConnection::open(&paths).unwrap();
-        assert!(migrate(&link.conn, &paths, &[FIRST, SECOND, BROKEN]).is_err());
-        assert_eq!(version(&link.conn, &paths).unwrap(), 2);
-        assert!(link.conn.execute("INSERT INTO other VALUES (1)", []).is_err());
-        migrate(&link.conn, &paths, &[FIRST, SECOND]).unwrap();
+        let connection = DbConnection::open(&paths).unwrap();
+        assert!(migrate(&connection.conn, &paths, &[FIRST, SECOND, BROKEN]).is_err());
+        assert_eq!(version(&connection.conn, &paths).unwrap(), 2);
+        assert!(connection.conn.execute("INSERT INTO other VALUES (1)", []).is_err());
+        migrate(&connection.conn, &paths, &[FIRST, SECOND]).unwrap();
     }
 
     #[test]
@@ -155,8 +154,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
         for count in 1..=MIGRATIONS.len() {
-            let link = at_version(&paths, &MIGRATIONS[..count]);
-            let check: String = link.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            let connection = at_version(&paths, &MIGRATIONS[..count]);
+            let check: String =
+                connection.conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
             assert_eq!(check, "ok");
         }
     }

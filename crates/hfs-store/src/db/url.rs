@@ -1,4 +1,4 @@
-//! Where a store is.
+//! Addresses of stores.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use hfs_core::StoreError;
 
-/// A store's address.
+/// The address of a store.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
-    /// `sqlite:PATH`, or a path alone: a file.
+    /// A file: `sqlite:PATH`, or a path alone.
     Sqlite(PathBuf),
-    /// `memory:`: this process's memory, gone with it.
+    /// The memory of this process: `memory:`.
     Memory,
-    /// `postgres://...`: a server. The text may hold a password; nothing here prints it.
+    /// A PostgreSQL server: `postgres://...`. The text may contain a password, so `Display` and `Debug` leave that out.
     Postgres(String),
 }
 
@@ -23,12 +23,12 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let (scheme, rest) = match text.split_once(':') {
-            // One letter is a drive of Windows; a separator before the colon makes it a path.
+            // A single letter is a Windows drive. A path separator before the colon means that this is a path.
             Some((scheme, rest)) if scheme.len() > 1 && !scheme.contains(['/', '\\']) => (scheme, rest),
             _ => ("", text),
         };
         let file = |path: &str| match path {
-            "" => Err(StoreError::Invalid { message: "the store's address names no file".into() }),
+            "" => Err(StoreError::Invalid { message: "the store's address does not name a file".into() }),
             ":memory:" => Ok(Self::Memory),
             path => Ok(Self::Sqlite(PathBuf::from(path))),
         };
@@ -37,7 +37,7 @@ impl FromStr for StoreUrl {
             "sqlite" => file(rest.strip_prefix("//").unwrap_or(rest)),
             "memory" => Ok(Self::Memory),
             "postgres" | "postgresql" => Ok(Self::Postgres(text.to_owned())),
-            // Whatever follows may hold a password and is not repeated.
+            // The rest may contain a password, so the message leaves it out.
             other => Err(StoreError::Invalid {
                 message: format!(
                     "{other:?} is not a kind of store: expected sqlite:PATH, a path, memory: or postgres://..."
@@ -55,13 +55,13 @@ impl fmt::Display for StoreUrl {
             Self::Postgres(text) => {
                 let rest = text.split_once("://").map_or("", |(_, rest)| rest);
                 let path = rest.split_once(['?', '#']).map_or(rest, |(path, _)| path);
-                let place = match path.rsplit_once('@') {
-                    Some((_, place)) => place,
-                    // An `@` behind a `?`: where the password ends is anybody's guess.
+                let host = match path.rsplit_once('@') {
+                    Some((_, host)) => host,
+                    // With an `@` after a `?`, it is not clear where the password ends.
                     None if rest.contains('@') => "...",
                     None => path,
                 };
-                write!(f, "postgres://{place}")
+                write!(f, "postgres://{host}")
             }
         }
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_addresses_are_told_apart() {
+    fn paths_and_addresses_are_distinguished() {
         for (text, expected) in [
             ("sqlite:/a/b.db", "sqlite:/a/b.db"),
             ("sqlite:///a/b.db", "sqlite:/a/b.db"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_ever_repeated() {
+    fn passwords_are_never_shown() {
         for text in [
             "postgres://me:sesame@host:5432/db?password=sesame",
             "postgresql://me:se@same:sesame@host/db",

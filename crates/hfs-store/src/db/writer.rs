@@ -60,7 +60,7 @@ impl Writer {
             schema::migrate(&connection.conn, &self.paths, schema::MIGRATIONS)?;
             if !self.presence.is_visible() {
                 let name = self.presence.name().to_owned();
-                self.presence = PresenceLock::begin(&self.paths, Some(&name))?;
+                self.presence = PresenceLock::acquire(&self.paths, Some(&name))?;
             }
             drop(guard);
             self.open = Some(OpenWriter { connection, lock, relaxed: None });
@@ -88,6 +88,9 @@ impl Writer {
 }
 
 impl Backend for Writer {
+    type Transaction = Connection;
+    type Error = Error;
+
     fn transact(&mut self, relaxed: bool, body: &mut dyn FnMut(&Connection) -> bool) -> Result<()> {
         let relaxed = relaxed || self.options.durability == Durability::Fast;
         let open = self.prepare()?;
@@ -97,6 +100,18 @@ impl Backend for Writer {
         drop(guard);
         open.relaxed = result.is_ok().then_some(relaxed);
         self.close_if_broken(result)
+    }
+
+    fn changes(conn: &Connection) -> u64 {
+        conn.total_changes()
+    }
+
+    fn is_refusal(error: &Error) -> bool {
+        error.is_refusal()
+    }
+
+    fn abandoned() -> Error {
+        Error::Internal("the write was abandoned".into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Attached bytes, stored once under their hash.
+//! Attachments, stored once under the hash of their bytes.
 
 use hfs_core::{Attachment, ContentHash, StoreError, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,7 +17,7 @@ pub(crate) fn check(attachment: &Attachment) -> Result<()> {
 
 pub(crate) fn put(store: &SqliteStore, attachment: &Attachment) -> StoreResult<()> {
     let action = "save an attachment";
-    check(attachment).map_err(|error| error.into_store_error(action, &store.db.paths.database))?;
+    check(attachment).map_err(store.db.store_error(action))?;
     let attachment = attachment.clone();
     let now = store.db.options.clock.now().as_micros();
     store.db.write(action, move |conn| insert(conn, &attachment, now))
@@ -37,16 +37,16 @@ pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>
             .optional()?
             .ok_or_else(|| not_found("attachment", &hash))?;
         if hash_of(&bytes) != hash {
-            let message = format!("attachment {hash} is not what was stored");
+            let message = format!("attachment {hash} does not match its hash");
             return Err(StoreError::Corrupt { message }.into());
         }
         Ok(bytes)
     })
 }
 
-/// Keeps an attachment for a session that is arriving and whose messages will refer to it: so long, a message with
-/// the session's negative number does.
-pub(crate) fn hold(conn: &Connection, session: i64, hash: ContentHash) -> Result<()> {
+/// Keeps an attachment until the import of a session ends, because a message that refers to it may follow. The
+/// reference is stored as that of a message with the session's number negated, which no message has.
+pub(crate) fn hold_for_import(conn: &Connection, session: i64, hash: ContentHash) -> Result<()> {
     conn.prepare_cached(
         "INSERT OR IGNORE INTO attachment_use (message, attachment)
             SELECT -?1, no FROM attachment WHERE hash = ?2",
@@ -55,14 +55,15 @@ pub(crate) fn hold(conn: &Connection, session: i64, hash: ContentHash) -> Result
     Ok(())
 }
 
-/// Ends what [`hold`] began. What no message refers to by now stays, as if it had been put here.
-pub(crate) fn let_go(conn: &Connection, session: i64) -> Result<()> {
+/// Removes the references of [`hold_for_import`]. Attachments that no message refers to stay until they are old enough
+/// for `vacuum`.
+pub(crate) fn release_import_holds(conn: &Connection, session: i64) -> Result<()> {
     conn.prepare_cached("DELETE FROM attachment_use WHERE message = -?1")?.execute([session])?;
     Ok(())
 }
 
-/// Takes away what messages with these numbers refer to, and the attachments that no other refers to then.
-pub(crate) fn release(conn: &Connection, first: i64, last: i64) -> Result<()> {
+/// Removes the references of the messages with these numbers, and the attachments that no other message refers to.
+pub(crate) fn remove_references(conn: &Connection, first: i64, last: i64) -> Result<()> {
     let released = conn
         .prepare_cached("DELETE FROM attachment_use WHERE message BETWEEN ?1 AND ?2 RETURNING attachment")?
         .query_map([first, last], |row| row.get(0))?

@@ -1,28 +1,27 @@
-//! Branches: made by fork and rewind, switched, renamed.
+//! Branches: creating them by fork and rewind, switching, renaming.
 
-use hfs_core::{BranchStore, 
-    Branch, BranchDraft, BranchId, CheckpointId, Operation, OperationKind, SessionId, StoreError,
-    StoreResult, Timestamp,
+use hfs_core::{
+    Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Operation, OperationKind, SessionId,
+    StoreError, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::codec::checksum;
-use crate::codec::rows;
+use crate::codec::{checksum, rows};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchKey};
 use crate::error::{Result, conflict, invalid, not_found};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::checkpoints;
+use crate::sqlite::messages;
 use crate::sqlite::operations::{self, Change, check_name_is_free};
-use crate::sqlite::replies;
 use crate::sqlite::sessions::NewBranch;
 use crate::state_store;
 
-const BRANCH: &str = "SELECT branch.no, branch.id, session.id, branch.name, parent.id, branch.forked_at,
+const SELECT_BRANCH: &str =
+    "SELECT branch.no, branch.id, session.id, branch.name, parent.id, branch.forked_at,
     branch.created_at, branch.retired FROM branch JOIN session ON session.no = branch.session
     LEFT JOIN branch AS parent ON parent.no = branch.parent";
 
-/// A branch as its row has it.
 struct BranchRow {
     no: i64,
     id: [u8; 16],
@@ -31,7 +30,7 @@ struct BranchRow {
     parent: Option<[u8; 16]>,
     forked_at: u64,
     created_at: i64,
-    retired: bool,
+    undone: bool,
 }
 
 impl BranchRow {
@@ -44,7 +43,7 @@ impl BranchRow {
             parent: row.get(4)?,
             forked_at: row.get(5)?,
             created_at: row.get(6)?,
-            retired: row.get(7)?,
+            undone: row.get(7)?,
         })
     }
 
@@ -57,82 +56,9 @@ impl BranchRow {
             forked_at: self.forked_at,
             head: lookup::head(conn, self.no, self.forked_at)?,
             created_at: rows::time(self.created_at)?,
-            undone: self.retired,
+            undone: self.undone,
         })
     }
-}
-
-pub(crate) fn list(store: &SqliteStore, session: SessionId) -> StoreResult<Vec<Branch>> {
-    store.db.read("list branches", |conn| {
-        let session = lookup::session_no(conn, session)?;
-        // A parent is made before its children.
-        let sql = format!("{BRANCH} WHERE branch.session = ?1 ORDER BY branch.no");
-        let found = conn
-            .prepare_cached(&sql)?
-            .query_map([session], BranchRow::read)?
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        found.into_iter().map(|row| row.into_domain(conn)).collect()
-    })
-}
-
-pub(crate) fn get(store: &SqliteStore, id: BranchId) -> StoreResult<Branch> {
-    store.db.read("read a branch", |conn| {
-        let sql = format!("{BRANCH} WHERE branch.id = ?1 AND session.state <> 2");
-        conn.prepare_cached(&sql)?
-            .query_row([id.as_uuid().as_bytes()], BranchRow::read)
-            .optional()?
-            .ok_or_else(|| not_found("branch", &id))?
-            .into_domain(conn)
-    })
-}
-
-pub(crate) fn create(
-    store: &SqliteStore,
-    draft: &BranchDraft,
-    kind: OperationKind,
-    checkpoint: Option<CheckpointId>,
-    at: Timestamp,
-) -> StoreResult<Operation> {
-    let draft = draft.clone();
-    let probe = store.db.liveness_probe();
-    store.db.write("make a branch", move |conn| {
-        let parent = lookup::branch(conn, draft.parent)?;
-        check_fork(conn, &probe, &parent, &draft)?;
-        let state = match (kind, checkpoint) {
-            (OperationKind::Rewind, Some(id)) => {
-                Some(checkpoints::state_to_rewind_to(conn, id, parent.session)?)
-            }
-            (OperationKind::Fork, None) => state_store::latest_at(conn, &parent, draft.forked_at)?,
-            (OperationKind::Rewind, None) => {
-                return Err(invalid("a rewind needs a checkpoint to go back to"));
-            }
-            (OperationKind::Fork, Some(_)) => return Err(invalid("a fork goes back to no checkpoint")),
-            _ => return Err(invalid(format!("{kind} makes no branch"))),
-        };
-        let before = operations::shape(conn, parent.session)?;
-        let branch = NewBranch {
-            session: parent.session,
-            id: draft.id,
-            name: &draft.name,
-            parent: Some(parent.no),
-            forked_at: draft.forked_at,
-            at: at.as_micros(),
-        };
-        let no = branch.insert(conn, state)?;
-        make_current(conn, parent.session, no)?;
-        conn.prepare_cached("UPDATE activity SET branches = branches + 1 WHERE session = ?1")?
-            .execute([parent.session])?;
-        operations::record(
-            conn,
-            Change {
-                before: Some(before),
-                branch: Some(draft.id),
-                checkpoint,
-                detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
-                ..Change::new(parent.session, kind, at)
-            },
-        )
-    })
 }
 
 fn check_fork(
@@ -150,8 +76,8 @@ fn check_fork(
         )));
     }
     check_name_is_free(conn, parent.session, &draft.name)?;
-    // Only the newest message of a branch can be in the making, but that branch may be an ancestor.
-    let at_fork = crate::sqlite::messages::holder(conn, parent, draft.forked_at)?;
+    // The message at the fork can be a reply that is being written, on the parent or on one of its ancestors.
+    let at_fork = messages::number_at(conn, parent, draft.forked_at)?;
     if let Some(no) = at_fork
         && lookup::is_being_written(conn, probe, no)?
     {
@@ -163,59 +89,32 @@ fn check_fork(
 fn make_current(conn: &Connection, session: i64, branch: i64) -> Result<()> {
     conn.prepare_cached("UPDATE session SET current_branch = ?2 WHERE no = ?1")?
         .execute(params![session, branch])?;
-    checksum::session(conn, session)
-}
-
-pub(crate) fn switch(store: &SqliteStore, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
-    store.db.write("switch to a branch", move |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        if branch.retired {
-            return Err(conflict(format!("branch {:?} is retired", branch.name)));
-        }
-        let before = operations::shape(conn, branch.session)?;
-        let from = lookup::branch(conn, before.current_branch)?.name;
-        make_current(conn, branch.session, branch.no)?;
-        let change = Change::new(branch.session, OperationKind::Switch, at);
-        let detail = format!("{from} -> {}", branch.name);
-        operations::record(conn, Change { before: Some(before), detail, ..change })
-    })
-}
-
-pub(crate) fn rename(
-    store: &SqliteStore,
-    branch: BranchId,
-    name: &str,
-    at: Timestamp,
-) -> StoreResult<Operation> {
-    let name = name.to_owned();
-    store.db.write("rename a branch", move |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        if branch.name != name {
-            check_name_is_free(conn, branch.session, &name)?;
-        }
-        let before = operations::shape(conn, branch.session)?;
-        conn.prepare_cached("UPDATE branch SET name = ?2 WHERE no = ?1")?
-            .execute(params![branch.no, name])?;
-        operations::record(
-            conn,
-            Change {
-                before: Some(before),
-                branch: Some(branch.id),
-                detail: format!("{} -> {name}", branch.name),
-                renamed: Some((branch.name, name.clone())),
-                ..Change::new(branch.session, OperationKind::RenameBranch, at)
-            },
-        )
-    })
+    checksum::update_session(conn, session)
 }
 
 impl BranchStore for SqliteStore {
     fn list_branches(&self, session: SessionId) -> StoreResult<Vec<Branch>> {
-        super::branches::list(self, session)
+        self.db.read("list branches", |conn| {
+            let session = lookup::session_no(conn, session)?;
+            // In order of creation, so a parent comes before its children.
+            let sql = format!("{SELECT_BRANCH} WHERE branch.session = ?1 ORDER BY branch.no");
+            let found = conn
+                .prepare_cached(&sql)?
+                .query_map([session], BranchRow::read)?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            found.into_iter().map(|row| row.into_domain(conn)).collect()
+        })
     }
 
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch> {
-        super::branches::get(self, id)
+        self.db.read("read a branch", |conn| {
+            let sql = format!("{SELECT_BRANCH} WHERE branch.id = ?1 AND session.state <> 2");
+            conn.prepare_cached(&sql)?
+                .query_row([id.as_uuid().as_bytes()], BranchRow::read)
+                .optional()?
+                .ok_or_else(|| not_found("branch", &id))?
+                .into_domain(conn)
+        })
     }
 
     fn create_branch(
@@ -225,14 +124,83 @@ impl BranchStore for SqliteStore {
         checkpoint: Option<CheckpointId>,
         at: Timestamp,
     ) -> StoreResult<Operation> {
-        super::branches::create(self, draft, kind, checkpoint, at)
+        let draft = draft.clone();
+        let probe = self.db.liveness_probe();
+        self.db.write("create a branch", move |conn| {
+            let parent = lookup::branch(conn, draft.parent)?;
+            check_fork(conn, &probe, &parent, &draft)?;
+            let state = match (kind, checkpoint) {
+                (OperationKind::Rewind, Some(id)) => {
+                    Some(checkpoints::state_for_rewind(conn, id, parent.session)?)
+                }
+                (OperationKind::Fork, None) => state_store::latest_at(conn, &parent, draft.forked_at)?,
+                (OperationKind::Rewind, None) => {
+                    return Err(invalid("a rewind needs a checkpoint"));
+                }
+                (OperationKind::Fork, Some(_)) => return Err(invalid("a fork has no checkpoint")),
+                _ => return Err(invalid(format!("{kind} does not create a branch"))),
+            };
+            let before = operations::session_attributes(conn, parent.session)?;
+            let branch = NewBranch {
+                session: parent.session,
+                id: draft.id,
+                name: &draft.name,
+                parent: Some(parent.no),
+                forked_at: draft.forked_at,
+                at: at.as_micros(),
+            };
+            let no = branch.insert(conn, state)?;
+            make_current(conn, parent.session, no)?;
+            conn.prepare_cached("UPDATE activity SET branches = branches + 1 WHERE session = ?1")?
+                .execute([parent.session])?;
+            operations::record(
+                conn,
+                Change {
+                    before: Some(before),
+                    branch: Some(draft.id),
+                    checkpoint,
+                    detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
+                    ..Change::new(parent.session, kind, at)
+                },
+            )
+        })
     }
 
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
-        super::branches::switch(self, branch, at)
+        self.db.write("switch to a branch", move |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            if branch.undone {
+                return Err(conflict(format!("branch {:?} is undone", branch.name)));
+            }
+            let before = operations::session_attributes(conn, branch.session)?;
+            let from = lookup::branch(conn, before.current_branch)?.name;
+            make_current(conn, branch.session, branch.no)?;
+            let change = Change::new(branch.session, OperationKind::Switch, at);
+            let detail = format!("{from} -> {}", branch.name);
+            operations::record(conn, Change { before: Some(before), detail, ..change })
+        })
     }
 
     fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation> {
-        super::branches::rename(self, branch, name, at)
+        let name = name.to_owned();
+        self.db.write("rename a branch", move |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            if branch.name != name {
+                check_name_is_free(conn, branch.session, &name)?;
+            }
+            let before = operations::session_attributes(conn, branch.session)?;
+            conn.prepare_cached("UPDATE branch SET name = ?2 WHERE no = ?1")?
+                .execute(params![branch.no, name])?;
+            operations::record(
+                conn,
+                Change {
+                    before: Some(before),
+                    branch: Some(branch.id),
+                    detail: format!("{} -> {name}", branch.name),
+                    renamed: Some((branch.name, name.clone())),
+                    ..Change::new(branch.session, OperationKind::RenameBranch, at)
+                },
+            )
+        })
     }
 }

@@ -1,35 +1,33 @@
-//! Checkpoints, and what branches start from.
+//! Checkpoints, and the branch states that runs start from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{CheckpointStore, 
-    BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, OperationKind,
-    SessionId, StateCost, StoreResult, Timestamp,
+use hfs_core::{
+    BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
+    OperationKind, SessionId, StateCost, StoreResult, Timestamp,
 };
-use serde_json::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
 
 use crate::codec::rows;
-use crate::db::lookup;
+use crate::db::lookup::{self, BranchKey};
 use crate::error::{Error, Result, invalid, not_found};
-use crate::sqlite::SqliteStore;
 use crate::sqlite::operations::{self, Change};
-use crate::sqlite::sessions::taken;
+use crate::sqlite::sessions::unique_violation_as_conflict;
+use crate::sqlite::{SqliteStore, session_stats};
 use crate::state_store::rebase::{self, Orphans};
 use crate::state_store::{self, EncodedState, KeyframeCache, StoredState};
 
-pub(crate) use super::branch_state::{load_branch_state, save_branch_plugins, save_branch_state};
-
-/// The trigger of checkpoints that a person asked for.
+/// The trigger of checkpoints that the user asked for.
 const MANUAL: &str = "manual";
 
-const CHECKPOINT: &str = "SELECT checkpoint.id, session.id, branch.id, checkpoint.seq, checkpoint.trigger,
+const SELECT_CHECKPOINT: &str =
+    "SELECT checkpoint.id, session.id, branch.id, checkpoint.seq, checkpoint.trigger,
     checkpoint.label, checkpoint.pinned, checkpoint.created_at, state.hash, state.size, length(state.data)
     FROM checkpoint JOIN session ON session.no = checkpoint.session
     JOIN branch ON branch.no = checkpoint.branch JOIN state ON state.no = checkpoint.state";
 
-/// A checkpoint as its row has it.
 struct CheckpointRow {
     id: [u8; 16],
     session: [u8; 16],
@@ -77,7 +75,7 @@ impl CheckpointRow {
     }
 }
 
-/// A checkpoint's row to be.
+/// A checkpoint's row before it is inserted.
 #[derive(Debug)]
 pub(crate) struct NewCheckpoint {
     pub(crate) id: CheckpointId,
@@ -102,7 +100,8 @@ impl NewCheckpoint {
         }
     }
 
-    /// Makes the row, and its state's where there is none yet. The session has to [`count`] it.
+    /// Inserts the row, and the state's if that is not stored yet. The caller adds to the session's number of
+    /// checkpoints.
     pub(crate) fn insert(
         &self,
         conn: &Connection,
@@ -128,63 +127,25 @@ impl NewCheckpoint {
             self.created_at,
             state.no,
         ])
-        .map_err(|error| taken(error, "checkpoint", self.id))?;
+        .map_err(|error| unique_violation_as_conflict(error, "checkpoint", self.id))?;
         Ok(state)
     }
 }
 
-/// Whether retention may prune it.
+/// Whether retention may prune the checkpoint.
 fn is_automatic(trigger: &str, label: Option<&str>, pinned: bool) -> bool {
     !pinned && label.is_none() && trigger != MANUAL
 }
 
-/// Adds to how many checkpoints a session has.
-pub(crate) fn count(conn: &Connection, session: i64, more: i64) -> Result<()> {
-    // Where one comes and one goes, as with most, the row stays as it is.
-    if more == 0 {
-        return Ok(());
-    }
-    conn.prepare_cached("UPDATE activity SET checkpoints = checkpoints + ?2 WHERE session = ?1")?
-        .execute(params![session, more])?;
-    Ok(())
-}
-
-pub(crate) fn create(
-    store: &SqliteStore,
-    draft: &CheckpointDraft,
-    retention: u32,
-) -> StoreResult<Checkpoint> {
-    let action = "save a checkpoint";
-    let new = NewCheckpoint::new(draft, pack(store, action, draft.branch, &draft.state)?);
-    let (branch, keyframes) = (draft.branch, Arc::clone(&store.keyframes));
-    let (session, state, pruned) = store.db.write(action, move |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        let head = lookup::head(conn, branch.no, branch.forked_at)?;
-        check_seq(&branch.name, head, new.seq)?;
-        let state = new.insert(conn, branch.session, branch.no, &keyframes)?;
-        let pruned = prune(conn, branch.session, retention)?;
-        let gone = i64::try_from(pruned.count).unwrap_or(i64::MAX);
-        count(conn, branch.session, 1 - gone)?;
-        Ok((branch.session_id, state, pruned))
-    })?;
-    rebase::release(&store.db, &store.keyframes, &pruned.orphans);
-    // Where one comes and one goes, the next takes the space.
-    if pruned.count > 1 || !pruned.orphans.is_empty() {
-        store.give_back()?;
-    }
-    let cost = StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 };
-    Ok(draft.stored(session, state.hash, cost))
-}
-
-/// Makes a state ready to be stored for the session of a branch.
-fn pack(
+/// Encodes a state on the caller's thread, before the write transaction that stores it.
+fn encode_state(
     store: &SqliteStore,
     action: &str,
     branch: BranchId,
     state: &CheckpointState,
 ) -> StoreResult<EncodedState> {
     state_store::encode(&store.db, &store.keyframes, state, |conn| Ok(lookup::branch(conn, branch)?.session))
-        .map_err(|error| error.into_store_error(action, &store.db.paths.database))
+        .map_err(store.db.store_error(action))
 }
 
 pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Result<()> {
@@ -194,89 +155,73 @@ pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Result<()> {
     Ok(())
 }
 
-/// What retention has removed.
 #[derive(Debug, Default)]
 struct Pruned {
     count: usize,
     orphans: Orphans,
 }
 
-/// Removes the automatic checkpoints beyond `retention`, which the session still counts.
+/// Deletes the automatic checkpoints beyond the `retention` best ones. The newest are best, then those at the end of a
+/// run. The caller subtracts from the session's number of checkpoints.
 fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
     let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
-    let mut place = 0;
-    let mut surplus = conn
+    let mut rank = 0;
+    let mut checkpoints = conn
         .prepare_cached(
             "SELECT no, state, trigger = ?2 FROM checkpoint WHERE session = ?1 AND automatic = 1
                 ORDER BY created_at DESC, no DESC",
         )?
         .query_map(params![session, Checkpoint::RUN_ENDED], |row| {
-            place += 1;
-            Ok((row.get(0)?, row.get(1)?, place <= newest || row.get(2)?))
+            rank += 1;
+            Ok((row.get(0)?, row.get(1)?, rank <= newest || row.get(2)?))
         })?
         .collect::<rusqlite::Result<Vec<(i64, i64, bool)>>>()?;
-    // Those that go first come last, and are the oldest among their like.
-    surplus.sort_by_key(|(_, _, is_preferred)| !is_preferred);
-    let surplus = surplus.split_off(surplus.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
+    // A stable sort: among the preferred and among the others, the newest stay first.
+    checkpoints.sort_by_key(|(_, _, is_preferred)| !is_preferred);
+    let surplus =
+        checkpoints.split_off(checkpoints.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
     let mut pruned = Pruned { count: surplus.len(), ..Pruned::default() };
     for (no, state, _) in surplus {
-        pruned.orphans.extend(remove(conn, no, state)?);
+        pruned.orphans.extend(delete(conn, no, state)?);
     }
     Ok(pruned)
 }
 
-fn remove(conn: &Connection, no: i64, state: i64) -> Result<Option<i64>> {
+/// Deletes a checkpoint, and its state if nothing else uses it. Returns what [`state_store::drop_unused`] returns.
+fn delete(conn: &Connection, no: i64, state: i64) -> Result<Option<i64>> {
     conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
     state_store::drop_unused(conn, state)
 }
 
 fn find(conn: &Connection, id: CheckpointId) -> Result<Checkpoint> {
-    conn.prepare_cached(&format!("{CHECKPOINT} WHERE checkpoint.id = ?1 AND session.state <> 2"))?
+    conn.prepare_cached(&format!("{SELECT_CHECKPOINT} WHERE checkpoint.id = ?1 AND session.state <> 2"))?
         .query_row([id.as_uuid().as_bytes()], CheckpointRow::read)
         .optional()?
         .ok_or_else(|| not_found("checkpoint", &id))?
         .into_domain()
 }
 
-pub(crate) fn get(store: &SqliteStore, id: CheckpointId) -> StoreResult<Checkpoint> {
-    store.db.read("read a checkpoint", |conn| find(conn, id))
-}
-
-pub(crate) fn list(store: &SqliteStore, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
-    store.db.read("list checkpoints", |conn| {
-        let session = lookup::session_no(conn, session)?;
-        let sql = format!(
-            "{CHECKPOINT} WHERE checkpoint.session = ?1 ORDER BY checkpoint.created_at, checkpoint.no"
-        );
-        conn.prepare_cached(&sql)?
-            .query_map([session], CheckpointRow::read)?
-            .map(|row| row.map_err(Error::from).and_then(CheckpointRow::into_domain))
-            .collect()
-    })
-}
-
-/// What a checkpoint's row says to those that change it.
-struct Key {
+struct CheckpointKey {
     no: i64,
     session: i64,
     state: i64,
 }
 
-fn key(conn: &Connection, id: CheckpointId) -> Result<Key> {
+fn key(conn: &Connection, id: CheckpointId) -> Result<CheckpointKey> {
     conn.prepare_cached(
         "SELECT checkpoint.no, checkpoint.session, checkpoint.state FROM checkpoint
             JOIN session ON session.no = checkpoint.session
             WHERE checkpoint.id = ?1 AND session.state <> 2",
     )?
     .query_row([id.as_uuid().as_bytes()], |row| {
-        Ok(Key { no: row.get(0)?, session: row.get(1)?, state: row.get(2)? })
+        Ok(CheckpointKey { no: row.get(0)?, session: row.get(1)?, state: row.get(2)? })
     })
     .optional()?
     .ok_or_else(|| not_found("checkpoint", &id))
 }
 
-/// The number of the state that a rewind to a checkpoint of `session` brings back.
-pub(crate) fn state_to_rewind_to(conn: &Connection, id: CheckpointId, session: i64) -> Result<i64> {
+/// The number of the state that a rewind of `session` to a checkpoint restores.
+pub(crate) fn state_for_rewind(conn: &Connection, id: CheckpointId, session: i64) -> Result<i64> {
     let key = key(conn, id)?;
     if key.session != session {
         return Err(invalid(format!("checkpoint {id} belongs to another session")));
@@ -284,84 +229,159 @@ pub(crate) fn state_to_rewind_to(conn: &Connection, id: CheckpointId, session: i
     Ok(key.state)
 }
 
-pub(crate) fn load_state(store: &SqliteStore, id: CheckpointId) -> StoreResult<CheckpointState> {
-    store.db.read("read a checkpoint's state", |conn| {
-        state_store::load(conn, key(conn, id)?.state, &store.keyframes)
-    })
+/// The number of a branch's state.
+fn state_of_branch(conn: &Connection, branch: i64) -> Result<Option<i64>> {
+    let mut find = conn.prepare_cached("SELECT state FROM branch WHERE no = ?1")?;
+    Ok(find.query_row([branch], |row| row.get(0))?)
 }
 
-pub(crate) fn load_state_json(store: &SqliteStore, id: CheckpointId) -> StoreResult<String> {
-    store.db.read("read a checkpoint's state", |conn| {
-        let bytes = state_store::bytes(conn, key(conn, id)?.state, &store.keyframes)?;
-        let json = String::from_utf8(Arc::unwrap_or_clone(bytes));
-        json.map_err(|_| Error::Corrupt(format!("the state of checkpoint {id} is not text")))
-    })
-}
-
-pub(crate) fn pin(store: &SqliteStore, id: CheckpointId, pinned: bool) -> StoreResult<()> {
-    store.db.write("pin a checkpoint", move |conn| {
-        let key = key(conn, id)?;
-        conn.prepare_cached(
-            "UPDATE checkpoint SET pinned = ?2,
-                automatic = (NOT ?2 AND label IS NULL AND trigger <> ?3) WHERE no = ?1",
-        )?
-        .execute(params![key.no, pinned, MANUAL])?;
-        Ok(())
-    })
-}
-
-pub(crate) fn delete(store: &SqliteStore, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
-    let orphan = store.db.write("delete a checkpoint", move |conn| {
-        let key = key(conn, id)?;
-        let before = operations::shape(conn, key.session)?;
-        let orphan = remove(conn, key.no, key.state)?;
-        count(conn, key.session, -1)?;
-        let change = Change::new(key.session, OperationKind::Prune, at);
-        operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;
-        Ok(orphan)
-    })?;
-    rebase::release(&store.db, &store.keyframes, &orphan.into_iter().collect());
-    store.give_back()
+/// Replaces a branch's state. Returns what [`state_store::drop_unused`] returns for the one before.
+fn replace_branch_state(
+    conn: &Connection,
+    branch: &BranchKey,
+    before: Option<i64>,
+    encoded: &EncodedState,
+    keyframes: &KeyframeCache,
+) -> Result<Option<i64>> {
+    let state = state_store::insert(conn, branch.session, encoded, keyframes)?.no;
+    if before == Some(state) {
+        return Ok(None);
+    }
+    conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?.execute(params![branch.no, state])?;
+    before.map_or(Ok(None), |before| state_store::drop_unused(conn, before))
 }
 
 impl CheckpointStore for SqliteStore {
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
-        super::checkpoints::create(self, draft, retention)
+        let action = "save a checkpoint";
+        let new = NewCheckpoint::new(draft, encode_state(self, action, draft.branch, &draft.state)?);
+        let (branch, keyframes) = (draft.branch, Arc::clone(&self.keyframes));
+        let (session, state, pruned) = self.db.write(action, move |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            let head = lookup::head(conn, branch.no, branch.forked_at)?;
+            check_seq(&branch.name, head, new.seq)?;
+            let state = new.insert(conn, branch.session, branch.no, &keyframes)?;
+            let pruned = prune(conn, branch.session, retention)?;
+            let deleted = i64::try_from(pruned.count).unwrap_or(i64::MAX);
+            session_stats::add_checkpoints(conn, branch.session, 1 - deleted)?;
+            Ok((branch.session_id, state, pruned))
+        })?;
+        rebase::release(&self.db, &self.keyframes, &pruned.orphans);
+        // If one was created and one deleted, the next checkpoint takes the free pages.
+        if pruned.count > 1 || !pruned.orphans.is_empty() {
+            self.shrink()?;
+        }
+        let cost = StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 };
+        Ok(draft.stored(session, state.hash, cost))
     }
 
     fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
-        super::checkpoints::list(self, session)
+        self.db.read("list checkpoints", |conn| {
+            let session = lookup::session_no(conn, session)?;
+            let sql = format!(
+                "{SELECT_CHECKPOINT} WHERE checkpoint.session = ?1 ORDER BY checkpoint.created_at, checkpoint.no"
+            );
+            conn.prepare_cached(&sql)?
+                .query_map([session], CheckpointRow::read)?
+                .map(|row| row.map_err(Error::from).and_then(CheckpointRow::into_domain))
+                .collect()
+        })
     }
 
     fn get_checkpoint(&self, id: CheckpointId) -> StoreResult<Checkpoint> {
-        super::checkpoints::get(self, id)
+        self.db.read("read a checkpoint", |conn| find(conn, id))
     }
 
     fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState> {
-        super::checkpoints::load_state(self, id)
+        self.db.read("read a checkpoint's state", |conn| {
+            state_store::load(conn, key(conn, id)?.state, &self.keyframes)
+        })
     }
 
     fn load_state_json(&self, id: CheckpointId) -> StoreResult<String> {
-        super::checkpoints::load_state_json(self, id)
+        self.db.read("read a checkpoint's state", |conn| {
+            let bytes = state_store::bytes(conn, key(conn, id)?.state, &self.keyframes)?;
+            let json = String::from_utf8(Arc::unwrap_or_clone(bytes));
+            json.map_err(|_| Error::Corrupt(format!("the state of checkpoint {id} is not text")))
+        })
     }
 
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
-        super::checkpoints::save_branch_state(self, branch, state)
+        let action = "save a branch's state";
+        let encoded = encode_state(self, action, branch, state)?;
+        let keyframes = Arc::clone(&self.keyframes);
+        let orphan = self.db.write(action, move |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            let before = state_of_branch(conn, branch.no)?;
+            replace_branch_state(conn, &branch, before, &encoded, &keyframes)
+        })?;
+        rebase::release(&self.db, &self.keyframes, &orphan.into_iter().collect());
+        Ok(())
     }
 
     fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
-        super::checkpoints::save_branch_plugins(self, branch, plugins)
+        let action = "save the plugins' data of a session";
+        // Reading and encoding the state are outside the write transaction, because they take long. If another writer has
+        // replaced the state in between, this starts again with the new one.
+        loop {
+            let changed = self.db.read(action, |conn| {
+                let before = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
+                let state = before.map(|no| state_store::load(conn, no, &self.keyframes)).transpose()?;
+                let state = state.unwrap_or_default();
+                if state.plugins == *plugins {
+                    return Ok(None);
+                }
+                let read = before.map(|no| state_store::hash_at(conn, no)).transpose()?;
+                Ok(Some((read, CheckpointState { plugins: plugins.clone(), ..state })))
+            })?;
+            let Some((read, state)) = changed else { return Ok(()) };
+            let encoded = encode_state(self, action, branch, &state)?;
+            let keyframes = Arc::clone(&self.keyframes);
+            let saved = self.db.write(action, move |conn| {
+                let branch = lookup::branch(conn, branch)?;
+                let before = state_of_branch(conn, branch.no)?;
+                if before.map(|no| state_store::hash_at(conn, no)).transpose()? != read {
+                    return Ok(None);
+                }
+                replace_branch_state(conn, &branch, before, &encoded, &keyframes).map(Some)
+            })?;
+            if let Some(orphan) = saved {
+                rebase::release(&self.db, &self.keyframes, &orphan.into_iter().collect());
+                return Ok(());
+            }
+        }
     }
 
     fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>> {
-        super::checkpoints::load_branch_state(self, branch)
+        self.db.read("read a branch's state", |conn| {
+            let state = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;
+            state.map(|state| state_store::load(conn, state, &self.keyframes)).transpose()
+        })
     }
 
     fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()> {
-        super::checkpoints::pin(self, id, pinned)
+        self.db.write("pin a checkpoint", move |conn| {
+            let key = key(conn, id)?;
+            conn.prepare_cached(
+                "UPDATE checkpoint SET pinned = ?2,
+                    automatic = (NOT ?2 AND label IS NULL AND trigger <> ?3) WHERE no = ?1",
+            )?
+            .execute(params![key.no, pinned, MANUAL])?;
+            Ok(())
+        })
     }
 
     fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
-        super::checkpoints::delete(self, id, at)
+        let orphan = self.db.write("delete a checkpoint", move |conn| {
+            let key = key(conn, id)?;
+            let before = operations::session_attributes(conn, key.session)?;
+            let orphan = delete(conn, key.no, key.state)?;
+            session_stats::add_checkpoints(conn, key.session, -1)?;
+            let change = Change::new(key.session, OperationKind::Prune, at);
+            operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;
+            Ok(orphan)
+        })?;
+        rebase::release(&self.db, &self.keyframes, &orphan.into_iter().collect());
+        self.shrink()
     }
 }

@@ -1,84 +1,181 @@
-//! Messages: appended, read.
+//! Messages: appending and reading them, and replies that arrive as deltas.
+//!
+//! # Replies
+//!
+//! `begin_reply` inserts the message row with the status `streaming`, which reserves the reply's place on the branch, and
+//! a row in `reply` with the name of this process's presence lock. `extend_reply` inserts each delta as a row of its own
+//! in `reply_piece`; rewriting the growing body instead would write a number of bytes quadratic in the reply's length.
+//! `finish_reply` writes the final message and deletes the deltas.
+//!
+//! If the process ends in between, its presence lock is free, and the reply is abandoned. Readers then see it as
+//! interrupted, with the text of its deltas. Nothing has to be written for that, so a store that is only read, or cannot be
+//! written, shows it correctly too. The next writer of the branch, the text index or `recover_abandoned_replies` finalizes
+//! the row: see [`finalize_interrupted`].
+//!
+//! Invariant: only the newest message of a branch can be streaming, because `append` refuses to add after a reply that is
+//! being written.
 
-use hfs_core::{MessageStore, ReplyDelta, ReplyHandle, SessionId, Timestamp, 
-    Appended, BranchId, Message, MessageDraft, MessageId, MessageRange, Position, Source, StoreError,
-    StoreResult, Usage,
+use hfs_core::{
+    Appended, BranchId, ContentHash, DeltaKind, Message, MessageDraft, MessageId, MessageRange,
+    MessageStatus, MessageStore, Part, Position, ReplyDelta, ReplyHandle, SessionId, Source, StoreError,
+    StoreResult, Timestamp, Usage,
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use crate::codec::body;
-use crate::codec::checksum;
 use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
+use crate::codec::{body, checksum};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchKey};
 use crate::error::{Error, Result, conflict, invalid, not_found};
-use crate::sqlite::SqliteStore;
-use crate::sqlite::replies;
-use crate::sqlite::session_stats::{self, Standing};
-use crate::sqlite::sessions::taken;
+use crate::sqlite::session_stats::{self, SessionStats};
+use crate::sqlite::sessions::unique_violation_as_conflict;
+use crate::sqlite::{SqliteStore, text_index};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
-/// For how many messages memory is set aside before they are read.
-const READ_AHEAD: u64 = 1024;
+/// Largest number of messages that memory is reserved for before they are read.
+const MAX_RESERVED: u64 = 1024;
 
-pub(crate) fn append(store: &SqliteStore, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
-    let action = "save the message";
-    let rows = messages.iter().map(MessageRow::settled).collect::<Result<Vec<_>>>();
-    let rows = rows.map_err(|error| error.into_store_error(action, &store.db.paths.database))?;
-    let probe = store.db.liveness_probe();
-    store.db.write(action, move |conn| {
-        let last = add(conn, &probe, at, &rows)?;
-        let position = Position { branch: at.branch, head: seq_of(last) };
-        Ok(Appended { position, first: at.head + 1 })
-    })
+impl MessageStore for SqliteStore {
+    fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
+        let action = "save the message";
+        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>>>();
+        let rows = rows.map_err(self.db.store_error(action))?;
+        let probe = self.db.liveness_probe();
+        let appended = self.db.write(action, move |conn| {
+            let last = append_rows(conn, &probe, at, &rows)?;
+            let position = Position { branch: at.branch, head: seq_of(last) };
+            Ok(Appended { position, first: at.head + 1 })
+        })?;
+        text_index::after_append(self, messages.len());
+        Ok(appended)
+    }
+
+    fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
+        let action = "begin the reply";
+        let message = reply.id;
+        let row = MessageRow::streaming(reply).map_err(self.db.store_error(action))?;
+        let probe = self.db.liveness_probe();
+        self.db.write(action, move |conn| {
+            let no = append_rows(conn, &probe, at, std::slice::from_ref(&row))?;
+            conn.prepare_cached("INSERT INTO reply (message, writer) VALUES (?1, ?2)")?
+                .execute(params![no, probe.own()])?;
+            Ok(ReplyHandle { message, branch: at.branch, seq: seq_of(no) })
+        })
+    }
+
+    fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
+        let merged = merge_deltas(deltas);
+        let probe = self.db.liveness_probe();
+        self.db.write("save the reply", move |conn| {
+            let (no, _) = find_own_reply(conn, &probe, reply)?;
+            let last: i64 = conn
+                .prepare_cached("SELECT coalesce(max(number), 0) FROM reply_piece WHERE message = ?1")?
+                .query_row([no], |row| row.get(0))?;
+            let mut insert = conn.prepare_cached(
+                "INSERT INTO reply_piece (message, number, kind, text) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            for (number, delta) in (last + 1..).zip(&merged) {
+                insert.execute(params![no, number, rows::delta_kind_code(delta.kind), delta.text])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
+        let action = "save the reply";
+        let row = MessageRow::finalized(message).map_err(self.db.store_error(action))?;
+        let probe = self.db.liveness_probe();
+        self.db.write(action, move |conn| {
+            let (no, session) = find_own_reply(conn, &probe, reply)?;
+            replace_row(conn, no, reply.message, &row)?;
+            delete_reply(conn, no)?;
+            session_stats::touch(conn, session, row.created_at)?;
+            session_stats::set_needs_indexing(conn, session, true)
+        })?;
+        text_index::after_append(self, 1);
+        Ok(())
+    }
+
+    fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
+        let probe = self.db.liveness_probe();
+        self.db.read("read messages", |conn| {
+            let branch = lookup::branch(conn, branch)?;
+            match range {
+                MessageRange::Newest(count) => read_backwards(conn, &probe, branch, LAST_SEQ, count),
+                MessageRange::Before(seq, count) => {
+                    read_backwards(conn, &probe, branch, seq.saturating_sub(1).min(LAST_SEQ), count)
+                }
+                MessageRange::From(seq, count) => read_forwards(conn, &probe, branch, seq, count),
+            }
+        })
+    }
+
+    fn get_message(&self, id: MessageId) -> StoreResult<Message> {
+        let probe = self.db.liveness_probe();
+        self.db.read("read a message", |conn| {
+            let no = lookup::message(conn, id)?;
+            let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
+            let mut statement = conn.prepare_cached(&format!("{SELECT_MESSAGE} WHERE no = ?1"))?;
+            let mut rows = statement.query([no])?;
+            match rows.next()? {
+                Some(row) => message_from_row(conn, &probe, branch.id, row),
+                None => Err(Error::Corrupt(format!("message {id} is in an index but not in its table"))),
+            }
+        })
+    }
+
+    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
+        finalize_abandoned(self, session, Some(at))
+    }
 }
 
-/// Adds rows behind `at`; returns the number of the last message there is then.
-pub(crate) fn add(
+/// Inserts rows after the position `at`. Returns the number of the last one, or that of the head if there are no rows.
+fn append_rows(
     conn: &Connection,
     probe: &LivenessProbe,
     at: Position,
     messages: &[MessageRow],
 ) -> Result<i64> {
-    let tip = Tip::of(conn, at.branch)?;
-    if tip.retired {
+    let head = BranchHead::find(conn, at.branch)?;
+    if head.branch_is_undone {
         let branch = lookup::branch(conn, at.branch)?;
-        return Err(conflict(format!("branch {:?} is retired", branch.name)));
+        return Err(conflict(format!("branch {:?} is undone", branch.name)));
     }
-    if tip.head != at.head {
-        let found = Position { branch: at.branch, head: tip.head };
+    if head.seq != at.head {
+        let found = Position { branch: at.branch, head: head.seq };
         return Err(StoreError::HeadMismatch { expected: at, found }.into());
     }
-    let mut no = message_no(tip.branch, tip.head)?;
-    if tip.is_streaming {
+    let mut no = message_no(head.branch, head.seq)?;
+    if head.is_streaming {
         if lookup::is_being_written(conn, probe, no)? {
-            return Err(StoreError::Locked { seq: tip.head }.into());
+            return Err(StoreError::Locked { seq: head.seq }.into());
         }
-        replies::settle(conn, no)?;
+        finalize_interrupted(conn, no)?;
     }
-    let mut rows = Insert::new(conn)?;
-    for (seq, message) in (tip.head + 1..).zip(messages) {
-        no = message_no(tip.branch, seq)?;
-        rows.insert(no, message, message.sum(no))?;
+    let mut insert = InsertMessage::new(conn)?;
+    for (seq, message) in (head.seq + 1..).zip(messages) {
+        no = message_no(head.branch, seq)?;
+        insert.execute(no, message, message.checksum(no))?;
     }
     if let Some(at) = messages.iter().map(|message| message.created_at).max() {
-        session_stats::add(conn, tip.standing, at, messages.len())?;
+        session_stats::add_messages(conn, head.stats, at, messages.len())?;
     }
     Ok(no)
 }
 
-/// The end of a branch, and all else that an append must know, found at once.
-struct Tip {
+/// The end of a branch, with everything else that an append must know.
+struct BranchHead {
     branch: i64,
-    retired: bool,
-    head: u64,
-    /// Whether the message there is marked as streaming.
+    branch_is_undone: bool,
+    seq: u64,
+    /// Whether the status of the message at the head is `streaming`.
     is_streaming: bool,
-    standing: Standing,
+    stats: SessionStats,
 }
 
-impl Tip {
-    fn of(conn: &Connection, branch: BranchId) -> Result<Self> {
+impl BranchHead {
+    /// Finds everything with one statement, because an append is the store's most frequent write.
+    fn find(conn: &Connection, branch: BranchId) -> Result<Self> {
         conn.prepare_cached(
             "SELECT branch.no, branch.retired, branch.forked_at, branch.session, activity.updated_at,
                 activity.waiting,
@@ -92,16 +189,17 @@ impl Tip {
                 WHERE branch.id = ?1 AND session.state <> 2",
         )?
         .query_row([branch.as_uuid().as_bytes()], |row| {
+            // The seq and the status (two bits) of the branch's newest message; null if it has none of its own.
             let newest: Option<i64> = row.get(6)?;
             Ok(Self {
                 branch: row.get(0)?,
-                retired: row.get(1)?,
-                head: newest.map_or_else(|| row.get(2), |newest| Ok((newest >> 2).cast_unsigned()))?,
+                branch_is_undone: row.get(1)?,
+                seq: newest.map_or_else(|| row.get(2), |newest| Ok((newest >> 2).cast_unsigned()))?,
                 is_streaming: newest.is_some_and(|newest| newest & 0b11 == STREAMING),
-                standing: Standing {
+                stats: SessionStats {
                     session: row.get(3)?,
                     updated_at: row.get(4)?,
-                    waiting: row.get(5)?,
+                    needs_indexing: row.get(5)?,
                     is_first: row.get(7)?,
                 },
             })
@@ -111,13 +209,13 @@ impl Tip {
     }
 }
 
-/// Makes rows of messages.
-pub(crate) struct Insert<'c> {
+/// The prepared statement that inserts messages.
+pub(crate) struct InsertMessage<'c> {
     conn: &'c Connection,
     statement: CachedStatement<'c>,
 }
 
-impl<'c> Insert<'c> {
+impl<'c> InsertMessage<'c> {
     pub(crate) fn new(conn: &'c Connection) -> Result<Self> {
         let statement = conn.prepare_cached(
             "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
@@ -127,13 +225,13 @@ impl<'c> Insert<'c> {
         Ok(Self { conn, statement })
     }
 
-    /// Makes the row of a message whose sum is known, and those of its references to attachments.
-    pub(crate) fn insert(&mut self, no: i64, message: &MessageRow, sum: i64) -> Result<()> {
+    /// Inserts a message's row and its references to attachments.
+    pub(crate) fn execute(&mut self, no: i64, message: &MessageRow, checksum: i64) -> Result<()> {
         let id = || MessageId::from_uuid(rows::uuid(message.id));
         for hash in &message.attachments {
-            refer(self.conn, no, id(), *hash)?;
+            refer_to_attachment(self.conn, no, id(), *hash)?;
         }
-        let done = self.statement.execute(params![
+        let inserted = self.statement.execute(params![
             no,
             message.id,
             message.role,
@@ -147,16 +245,16 @@ impl<'c> Insert<'c> {
             message.source_id,
             message.body,
             message.extra,
-            sum,
+            checksum,
         ]);
-        done.map(drop).map_err(|error| taken(error, "message", id()))
+        inserted.map(drop).map_err(|error| unique_violation_as_conflict(error, "message", id()))
     }
 }
 
-/// Replaces everything about a message but its id and place.
-pub(crate) fn replace(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
+/// Replaces all of a message's row except its id and number.
+fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
     for hash in &message.attachments {
-        refer(conn, no, id, *hash)?;
+        refer_to_attachment(conn, no, id, *hash)?;
     }
     conn.prepare_cached(
         "UPDATE message SET role = ?2, status = ?3, created_at = ?4, agent = ?5, model = ?6,
@@ -177,10 +275,10 @@ pub(crate) fn replace(conn: &Connection, no: i64, id: MessageId, message: &Messa
         message.body,
         message.extra,
     ])?;
-    checksum::message(conn, no)
+    checksum::update_message(conn, no)
 }
 
-fn refer(conn: &Connection, no: i64, id: MessageId, hash: hfs_core::ContentHash) -> Result<()> {
+fn refer_to_attachment(conn: &Connection, no: i64, id: MessageId, hash: ContentHash) -> Result<()> {
     let attachment: Option<i64> = conn
         .prepare_cached("SELECT no FROM attachment WHERE hash = ?1")?
         .query_row([hash.as_bytes()], |row| row.get(0))
@@ -193,31 +291,34 @@ fn refer(conn: &Connection, no: i64, id: MessageId, hash: hfs_core::ContentHash)
     Ok(())
 }
 
-/// Selects what [`message_of`] reads; conditions follow.
-pub(crate) const MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
+/// Selects the columns that [`message_from_row`] reads; conditions follow.
+const SELECT_MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
     completion_tokens, source_format, source_id, body, extra FROM message";
 
-/// The message in a row of [`MESSAGE`], held by `branch`.
-pub(crate) fn message_of(
+/// Decodes a row of [`SELECT_MESSAGE`]. `branch` is the branch that the message is stored on.
+fn message_from_row(
     conn: &Connection,
     probe: &LivenessProbe,
     branch: BranchId,
     row: &Row<'_>,
 ) -> Result<Message> {
-    let no: i64 = row.get(0)?;
-    decode(conn, probe, branch, row).map_err(|error| match error {
-        Error::Corrupt(why) => Error::Corrupt(format!("message {} of branch {branch}: {why}", seq_of(no))),
+    let seq = seq_of(row.get(0)?);
+    decode_row(conn, probe, branch, row).map_err(|error| match error {
+        Error::Corrupt(reason) => Error::Corrupt(format!("message {seq} of branch {branch}: {reason}")),
         other => other,
     })
 }
 
-fn decode(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &Row<'_>) -> Result<Message> {
+fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &Row<'_>) -> Result<Message> {
     let no: i64 = row.get(0)?;
     let mut status = rows::status(row.get(3)?)?;
     let body = row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?;
-    let mut parts = body::read(body)?;
-    if status == hfs_core::MessageStatus::Streaming {
-        (status, parts) = replies::arrived(conn, probe, no, parts)?;
+    let mut parts = body::decode(body)?;
+    if status == MessageStatus::Streaming {
+        if !lookup::is_being_written(conn, probe, no)? {
+            status = MessageStatus::Interrupted;
+        }
+        append_stored_deltas(conn, no, &mut parts)?;
     }
     let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     let source: (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
@@ -241,80 +342,60 @@ fn decode(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &Row<
     Ok(Message { branch, seq: seq_of(no), content })
 }
 
-pub(crate) fn read(store: &SqliteStore, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
-    let probe = store.db.liveness_probe();
-    store.db.read("read messages", |conn| {
-        let branch = lookup::branch(conn, branch)?;
-        match range {
-            MessageRange::Newest(count) => read_back(conn, &probe, branch, LAST_SEQ, count),
-            MessageRange::Before(seq, count) => {
-                read_back(conn, &probe, branch, seq.saturating_sub(1).min(LAST_SEQ), count)
-            }
-            MessageRange::From(seq, count) => read_on(conn, &probe, branch, seq, count),
-        }
-    })
-}
-
-/// At most `count` messages up to `last`: the branch's own, then its parent's up to the fork, and so on.
-fn read_back(
+/// Reads at most `count` messages up to the seq `last`: those stored on the branch, then those of its parent up to the
+/// fork, and so on. Returns them oldest first.
+fn read_backwards(
     conn: &Connection,
     probe: &LivenessProbe,
     branch: BranchKey,
     last: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
-    let mut found = Vec::new();
+    let mut messages = Vec::new();
     let mut wanted = count;
     let mut last = last;
     let mut next = Some(branch);
     while let Some(branch) = next.filter(|_| wanted > 0) {
         if last > branch.forked_at {
-            let before = found.len();
-            read_own(
-                conn,
-                probe,
-                &branch,
-                (branch.forked_at + 1, last),
-                wanted,
-                Order::NewestFirst,
-                &mut found,
-            )?;
-            wanted -= u32::try_from(found.len() - before).unwrap_or(wanted);
+            let before = messages.len();
+            let range = (branch.forked_at + 1, last);
+            read_stored_on(conn, probe, &branch, range, wanted, Order::NewestFirst, &mut messages)?;
+            wanted -= u32::try_from(messages.len() - before).unwrap_or(wanted);
         }
         last = last.min(branch.forked_at);
         next = branch.parent.map(|parent| lookup::branch_by_no(conn, parent)).transpose()?;
     }
-    found.reverse();
-    Ok(found)
+    messages.reverse();
+    Ok(messages)
 }
 
-/// At most `count` messages from `first` on.
-fn read_on(
+/// Reads at most `count` messages from the seq `first` on.
+fn read_forwards(
     conn: &Connection,
     probe: &LivenessProbe,
     branch: BranchKey,
     first: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
-    let mut stretches = Vec::new();
+    // The branches that store the history from `first` on, newest first, each with its last seq in the history.
+    let mut path = Vec::new();
     let mut last = LAST_SEQ;
     let mut next = Some(branch);
     while let Some(branch) = next.filter(|_| first <= last) {
-        let parent = branch.parent;
-        let forked_at = branch.forked_at;
-        stretches.push((branch, last));
+        let (parent, forked_at) = (branch.parent, branch.forked_at);
+        path.push((branch, last));
         last = last.min(forked_at);
         next = parent.map(|parent| lookup::branch_by_no(conn, parent)).transpose()?;
     }
-    let mut found = Vec::new();
-    for (branch, last) in stretches.iter().rev() {
-        let wanted = count.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+    let mut messages = Vec::new();
+    for (branch, last) in path.iter().rev() {
+        let wanted = count.saturating_sub(u32::try_from(messages.len()).unwrap_or(u32::MAX));
         let from = first.max(branch.forked_at + 1);
         if wanted > 0 && from <= *last {
-            read_own(conn, probe, branch, (from, *last), wanted, Order::OldestFirst, &mut found)?;
+            read_stored_on(conn, probe, branch, (from, *last), wanted, Order::OldestFirst, &mut messages)?;
         }
     }
-    Ok(found)
+    Ok(messages)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -323,86 +404,163 @@ enum Order {
     NewestFirst,
 }
 
-/// Adds a stretch of a branch's own messages.
-fn read_own(
+/// Reads messages that are stored on the branch itself, not on an ancestor.
+fn read_stored_on(
     conn: &Connection,
     probe: &LivenessProbe,
     branch: &BranchKey,
     (first, last): (u64, u64),
     count: u32,
     order: Order,
-    found: &mut Vec<Message>,
+    messages: &mut Vec<Message>,
 ) -> Result<()> {
     let direction = if order == Order::NewestFirst { "DESC" } else { "ASC" };
-    let sql = format!("{MESSAGE} WHERE no BETWEEN ?1 AND ?2 ORDER BY no {direction} LIMIT ?3");
+    let sql = format!("{SELECT_MESSAGE} WHERE no BETWEEN ?1 AND ?2 ORDER BY no {direction} LIMIT ?3");
     let mut statement = conn.prepare_cached(&sql)?;
     let range = params![message_no(branch.no, first)?, message_no(branch.no, last)?, count];
     let mut rows = statement.query(range)?;
-    // There may be fewer: a range without an end is a promise of nothing.
-    let expected = u64::from(count).min(last.saturating_sub(first) + 1).min(READ_AHEAD);
-    found.reserve(usize::try_from(expected).unwrap_or(0));
+    // Callers ask for "all" with huge counts, so the reservation is limited.
+    let expected = u64::from(count).min(last.saturating_sub(first) + 1).min(MAX_RESERVED);
+    messages.reserve(usize::try_from(expected).unwrap_or(0));
     while let Some(row) = rows.next()? {
-        found.push(message_of(conn, probe, branch.id, row)?);
+        messages.push(message_from_row(conn, probe, branch.id, row)?);
     }
     Ok(())
 }
 
-pub(crate) fn get(store: &SqliteStore, id: MessageId) -> StoreResult<Message> {
-    let probe = store.db.liveness_probe();
-    store.db.read("read a message", |conn| {
-        let no = lookup::message(conn, id)?;
-        let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
-        let mut statement = conn.prepare_cached(&format!("{MESSAGE} WHERE no = ?1"))?;
-        let mut rows = statement.query([no])?;
-        match rows.next()? {
-            Some(row) => message_of(conn, &probe, branch.id, row),
-            None => Err(Error::Corrupt(format!("message {id} is in an index only"))),
-        }
-    })
-}
-
-/// The number that the message at `seq` of a branch's history has, whichever ancestor holds it.
-pub(crate) fn holder(conn: &Connection, branch: &BranchKey, seq: u64) -> Result<Option<i64>> {
-    let mut holder = branch.clone();
-    while seq <= holder.forked_at {
-        match holder.parent {
-            Some(parent) => holder = lookup::branch_by_no(conn, parent)?,
+/// The number of the message at `seq` of a branch's history, which may be stored on an ancestor.
+pub(crate) fn number_at(conn: &Connection, branch: &BranchKey, seq: u64) -> Result<Option<i64>> {
+    let mut branch = branch.clone();
+    while seq <= branch.forked_at {
+        match branch.parent {
+            Some(parent) => branch = lookup::branch_by_no(conn, parent)?,
             None => return Ok(None),
         }
     }
-    message_no(holder.no, seq).map(Some)
+    message_no(branch.no, seq).map(Some)
 }
 
-impl MessageStore for SqliteStore {
-    fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
-        let appended = super::messages::append(self, at, messages)?;
-        super::text_index::after_append(self, messages.len());
-        Ok(appended)
+/// Joins consecutive deltas of the same kind, so that each batch of deltas costs few rows.
+fn merge_deltas(deltas: &[ReplyDelta]) -> Vec<ReplyDelta> {
+    let mut merged: Vec<ReplyDelta> = Vec::new();
+    for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
+        match merged.last_mut() {
+            Some(last) if last.kind == delta.kind => last.text.push_str(&delta.text),
+            _ => merged.push(delta.clone()),
+        }
     }
+    merged
+}
 
-    fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
-        super::replies::begin(self, at, reply)
-    }
+/// The message number and the session of a reply that this store is writing.
+fn find_own_reply(conn: &Connection, probe: &LivenessProbe, reply: ReplyHandle) -> Result<(i64, i64)> {
+    conn.prepare_cached(
+        "SELECT message.no, branch.session FROM message
+            JOIN reply ON reply.message = message.no
+            JOIN branch ON branch.no = message.no >> 32
+            WHERE message.id = ?1 AND reply.writer = ?2 AND branch.id = ?3 AND message.no & 0xffffffff = ?4",
+    )?
+    .query_row(
+        params![
+            reply.message.as_uuid().as_bytes(),
+            probe.own(),
+            reply.branch.as_uuid().as_bytes(),
+            reply.seq
+        ],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+    .optional()?
+    .ok_or_else(|| conflict(format!("reply {} is not being written any more", reply.message)))
+}
 
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()> {
-        super::replies::extend(self, reply, pieces)
+/// Appends the stored deltas of a streaming reply to its parts.
+fn append_stored_deltas(conn: &Connection, no: i64, parts: &mut Vec<Part>) -> Result<()> {
+    let mut statement =
+        conn.prepare_cached("SELECT kind, text FROM reply_piece WHERE message = ?1 ORDER BY number")?;
+    let mut rows = statement.query([no])?;
+    while let Some(row) = rows.next()? {
+        let kind = rows::delta_kind(row.get(0)?)?;
+        let more = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        match (parts.last_mut(), kind) {
+            (Some(Part::Text { text }), DeltaKind::Text)
+            | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(more),
+            (_, DeltaKind::Text) => parts.push(Part::text(more)),
+            (_, DeltaKind::Thinking) => {
+                parts.push(Part::Thinking { text: more.to_owned(), signature: None });
+            }
+        }
     }
+    Ok(())
+}
 
-    fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
-        super::replies::finish(self, reply, message)?;
-        super::text_index::after_append(self, 1);
-        Ok(())
-    }
+/// Writes the final row of an abandoned reply: the text of its deltas, with the status `interrupted`.
+fn finalize_interrupted(conn: &Connection, no: i64) -> Result<()> {
+    let body: String =
+        conn.prepare_cached("SELECT body FROM message WHERE no = ?1")?.query_row([no], |row| row.get(0))?;
+    let mut parts = body::decode(&body)?;
+    append_stored_deltas(conn, no, &mut parts)?;
+    conn.prepare_cached("UPDATE message SET status = ?2, body = ?3 WHERE no = ?1")?.execute(params![
+        no,
+        rows::status_code(MessageStatus::Interrupted),
+        body::encode(&parts)?
+    ])?;
+    checksum::update_message(conn, no)?;
+    delete_reply(conn, no)?;
+    let session: i64 = conn
+        .prepare_cached("SELECT session FROM branch WHERE no = ?1")?
+        .query_row([rows::branch_of(no)], |row| row.get(0))?;
+    session_stats::set_needs_indexing(conn, session, true)
+}
 
-    fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
-        super::messages::read(self, branch, range)
-    }
+fn delete_reply(conn: &Connection, no: i64) -> Result<()> {
+    conn.prepare_cached("DELETE FROM reply_piece WHERE message = ?1")?.execute([no])?;
+    conn.prepare_cached("DELETE FROM reply WHERE message = ?1")?.execute([no])?;
+    Ok(())
+}
 
-    fn get_message(&self, id: MessageId) -> StoreResult<Message> {
-        super::messages::get(self, id)
+/// Finalizes the abandoned replies of a session, or of all sessions, and returns their number. With a time, their
+/// sessions count as changed then; without, their order in lists stays.
+pub(crate) fn finalize_abandoned(
+    store: &SqliteStore,
+    session: Option<SessionId>,
+    at: Option<Timestamp>,
+) -> StoreResult<u64> {
+    let probe = store.db.liveness_probe();
+    // Usually there are none. Reading first saves a write transaction.
+    if store.db.read("read replies", |conn| find_abandoned(conn, &probe, session))?.is_empty() {
+        return Ok(0);
     }
+    store.db.write("finalize interrupted replies", move |conn| {
+        let abandoned = find_abandoned(conn, &probe, session)?;
+        for (no, session) in &abandoned {
+            finalize_interrupted(conn, *no)?;
+            if let Some(at) = at {
+                session_stats::touch(conn, *session, at.as_micros())?;
+            }
+        }
+        Ok(abandoned.len() as u64)
+    })
+}
 
-    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
-        super::replies::recover_abandoned_replies(self, session, at)
+/// The message numbers of replies whose writers are gone, each with its session.
+fn find_abandoned(
+    conn: &Connection,
+    probe: &LivenessProbe,
+    session: Option<SessionId>,
+) -> Result<Vec<(i64, i64)>> {
+    let session = session.map(|id| lookup::session_no(conn, id)).transpose()?;
+    let mut statement = conn.prepare_cached(
+        "SELECT reply.message, branch.session, reply.writer FROM reply
+            JOIN branch ON branch.no = reply.message >> 32
+            WHERE ?1 IS NULL OR branch.session = ?1",
+    )?;
+    let mut abandoned = Vec::new();
+    let mut rows = statement.query([session])?;
+    while let Some(row) = rows.next()? {
+        let writer: String = row.get(2)?;
+        if !probe.is_alive(&writer) {
+            abandoned.push((row.get(0)?, row.get(1)?));
+        }
     }
+    Ok(abandoned)
 }

@@ -1,19 +1,17 @@
-//! The record of structural changes, and its reversal.
+//! The operation log: structural changes of sessions, and undo and redo.
 
-use hfs_core::{Attachment, ContentHash, OperationStore, 
-    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, Page, PageRequest,
-    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+use hfs_core::{
+    Attachment, BranchId, CheckpointId, ContentHash, Cursor, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::codec::checksum;
-use crate::codec::rows;
+use crate::codec::{checksum, rows};
 use crate::db::lookup::{self, LISTED, TRASHED};
 use crate::error::{Error, Result, conflict, invalid, not_found};
-use crate::sqlite::SqliteStore;
-use crate::sqlite::session_stats;
+use crate::sqlite::{SqliteStore, session_stats};
 
-/// An operation to be recorded; the session's shape after it is what the session is by then.
+/// An operation before it is recorded. The session's attributes after it are read when it is recorded.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) session: i64,
@@ -24,7 +22,7 @@ pub(crate) struct Change {
     pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) target: Option<OperationId>,
     pub(crate) detail: String,
-    /// A branch's name before and after.
+    /// The old and the new name of a branch.
     pub(crate) renamed: Option<(String, String)>,
 }
 
@@ -44,8 +42,8 @@ impl Change {
     }
 }
 
-/// The part of a session that operations change, as it is now.
-pub(crate) fn shape(conn: &Connection, session: i64) -> Result<SessionAttributes> {
+/// The current values of the attributes that operations change.
+pub(crate) fn session_attributes(conn: &Connection, session: i64) -> Result<SessionAttributes> {
     Ok(conn
         .prepare_cached(
             "SELECT session.name, session.automatic_name, branch.id, session.trashed_at IS NOT NULL
@@ -61,9 +59,9 @@ pub(crate) fn shape(conn: &Connection, session: i64) -> Result<SessionAttributes
         })?)
 }
 
-/// Records an operation and moves its session's last change forward.
+/// Records an operation, and its time as that of the session's last change.
 pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
-    session_stats::advance(conn, change.session, change.at.as_micros())?;
+    session_stats::touch(conn, change.session, change.at.as_micros())?;
     let session: [u8; 16] = conn
         .prepare_cached("SELECT id FROM session WHERE no = ?1")?
         .query_row([change.session], |row| row.get(0))?;
@@ -73,7 +71,7 @@ pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
         kind: change.kind,
         created_at: change.at,
         before: change.before,
-        after: shape(conn, change.session)?,
+        after: session_attributes(conn, change.session)?,
         branch: change.branch,
         checkpoint: change.checkpoint,
         target: change.target,
@@ -89,8 +87,8 @@ pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
         change.session,
         operation.kind.as_str(),
         operation.created_at.as_micros(),
-        operation.before.as_ref().map(rows::shape_to_json).transpose()?,
-        rows::shape_to_json(&operation.after)?,
+        operation.before.as_ref().map(rows::attributes_to_json).transpose()?,
+        rows::attributes_to_json(&operation.after)?,
         operation.branch.as_ref().map(|id| id.as_uuid().as_bytes()),
         operation.checkpoint.as_ref().map(|id| id.as_uuid().as_bytes()),
         operation.target.as_ref().map(|id| id.as_uuid().as_bytes()),
@@ -101,11 +99,11 @@ pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
     Ok(operation)
 }
 
-const OPERATION: &str = "SELECT operation.no, operation.id, session.id, operation.kind, operation.created_at,
+const SELECT_OPERATION: &str =
+    "SELECT operation.no, operation.id, session.id, operation.kind, operation.created_at,
     operation.before, operation.after, operation.branch, operation.checkpoint, operation.target,
     operation.detail FROM operation JOIN session ON session.no = operation.session";
 
-/// An operation as its row has it.
 struct OperationRow {
     no: i64,
     id: [u8; 16],
@@ -147,8 +145,8 @@ impl OperationRow {
             session: SessionId::from_uuid(rows::uuid(self.session)),
             kind,
             created_at: rows::time(self.created_at)?,
-            before: self.before.as_deref().map(rows::shape_from_json).transpose()?,
-            after: rows::shape_from_json(&self.after)?,
+            before: self.before.as_deref().map(rows::attributes_from_json).transpose()?,
+            after: rows::attributes_from_json(&self.after)?,
             branch: self.branch.map(|id| BranchId::from_uuid(rows::uuid(id))),
             checkpoint: self.checkpoint.map(|id| CheckpointId::from_uuid(rows::uuid(id))),
             target: self.target.map(|id| OperationId::from_uuid(rows::uuid(id))),
@@ -157,123 +155,76 @@ impl OperationRow {
     }
 }
 
-pub(crate) fn list(
-    store: &SqliteStore,
-    session: Option<SessionId>,
-    page: &PageRequest,
-) -> StoreResult<Page<Operation>> {
-    store.db.read("list operations", |conn| {
-        let before = page.after.as_ref().map(read_cursor).transpose()?.unwrap_or(i64::MAX);
-        let session = session.map(|id| lookup::session_no(conn, id)).transpose()?;
-        let condition = if session.is_some() { "operation.session = ?3 AND" } else { "?3 IS NULL AND" };
-        let sql = format!(
-            "{OPERATION} WHERE {condition} operation.no < ?1 AND session.state <> 2
-                ORDER BY operation.no DESC LIMIT ?2"
-        );
-        let mut found = conn
-            .prepare_cached(&sql)?
-            .query_map(params![before, i64::from(page.limit) + 1, session], OperationRow::read)?
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|last| Cursor(format!("operation/{}", last.no)));
-        let items = found.into_iter().map(OperationRow::into_domain).collect::<Result<_>>()?;
-        Ok(Page { items, next })
-    })
-}
-
 fn read_cursor(cursor: &Cursor) -> Result<i64> {
     let number = cursor.0.strip_prefix("operation/").and_then(|number| number.parse().ok());
-    number.ok_or_else(|| invalid(format!("{:?} is no place in a list of operations", cursor.0)))
+    number.ok_or_else(|| invalid(format!("{:?} is not a position in a list of operations", cursor.0)))
 }
 
-pub(crate) fn reverse(
-    store: &SqliteStore,
-    target: OperationId,
-    kind: OperationKind,
-    at: Timestamp,
-) -> StoreResult<Operation> {
-    store.db.write("reverse an operation", move |conn| {
-        let reversal = Reversal::plan(conn, target, kind)?;
-        let before = shape(conn, reversal.session)?;
-        reversal.apply(conn, &before, at)?;
-        record(
-            conn,
-            Change {
-                before: Some(before),
-                branch: reversal.retired.map(|(branch, _)| branch).or(reversal.renamed_branch),
-                target: Some(target),
-                detail: reversal.detail,
-                renamed: reversal.renamed,
-                ..Change::new(reversal.session, kind, at)
-            },
-        )
-    })
-}
-
-/// What a reversal will change.
+/// The changes that an undo or redo makes.
 struct Reversal {
     session: i64,
-    goal: SessionAttributes,
-    goal_branch: i64,
-    /// The branch to retire or bring back, and which of the two.
-    retired: Option<(BranchId, bool)>,
+    /// The session's attributes after the reversal, and the number of its current branch then.
+    attributes: SessionAttributes,
+    current_branch: i64,
+    /// The branch that the reversed operation created, and whether it is undone after the reversal.
+    created_branch: Option<(BranchId, bool)>,
     renamed_branch: Option<BranchId>,
-    /// Its name before and after.
+    /// The old and the new name of `renamed_branch`.
     renamed: Option<(String, String)>,
     detail: String,
 }
 
 impl Reversal {
-    /// What is to be done, when nothing stands in the way.
+    /// Checks that the operation can be reversed now: nothing has changed what it changed.
     fn plan(conn: &Connection, target: OperationId, kind: OperationKind) -> Result<Self> {
         let undo = match kind {
             OperationKind::Undo => true,
             OperationKind::Redo => false,
-            _ => return Err(invalid(format!("{kind} reverses nothing"))),
+            _ => return Err(invalid(format!("{kind} does not reverse an operation"))),
         };
         let (operation, names) = find(conn, target)?;
         let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
             let message = format!("{} cannot be undone", operation.kind);
             return Err(StoreError::Unsupported { message }.into());
         };
-        let (left, goal) = if undo { (&operation.after, before) } else { (before, &operation.after) };
-        check_turn(conn, &operation, undo)?;
+        let (expected, target_attributes) =
+            if undo { (&operation.after, before) } else { (before, &operation.after) };
+        check_not_yet_reversed(conn, &operation, undo)?;
         let session = lookup::session_no(conn, operation.session)?;
-        if shape(conn, session)? != *left {
+        if session_attributes(conn, session)? != *expected {
             return Err(conflict(format!("the session has changed since its {}", operation.kind)));
         }
 
-        let makes_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
-        let retired = operation.branch.filter(|_| makes_branch).map(|branch| (branch, undo));
-        let goal_branch = lookup::branch(conn, goal.current_branch)?;
-        let brings_back = retired.is_some_and(|(branch, retire)| !retire && branch == goal_branch.id);
-        if goal_branch.retired && !brings_back {
-            return Err(conflict("the branch that was current then is retired"));
+        let creates_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
+        let created_branch = operation.branch.filter(|_| creates_branch).map(|branch| (branch, undo));
+        let current_branch = lookup::branch(conn, target_attributes.current_branch)?;
+        let is_restored = created_branch == Some((current_branch.id, false));
+        if current_branch.undone && !is_restored {
+            return Err(conflict("the branch that was current then is undone"));
         }
         let renamed = names.map(|(from, to)| if undo { (to, from) } else { (from, to) });
         let renamed_branch = operation.branch.filter(|_| renamed.is_some());
         if let (Some(branch), Some((from, to))) = (renamed_branch, &renamed) {
             let branch = lookup::branch(conn, branch)?;
             if branch.name != *from {
-                return Err(conflict(format!("branch {from:?} has another name by now")));
+                return Err(conflict(format!("branch {from:?} has been renamed since")));
             }
             if from != to {
                 check_name_is_free(conn, session, to)?;
             }
         }
         let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
-        let goal = goal.clone();
-        Ok(Self { session, goal, goal_branch: goal_branch.no, retired, renamed_branch, renamed, detail })
+        let attributes = target_attributes.clone();
+        let current_branch = current_branch.no;
+        Ok(Self { session, attributes, current_branch, created_branch, renamed_branch, renamed, detail })
     }
 
     fn apply(&self, conn: &Connection, before: &SessionAttributes, at: Timestamp) -> Result<()> {
-        if let Some((branch, retire)) = self.retired {
+        if let Some((branch, undone)) = self.created_branch {
             conn.prepare_cached("UPDATE branch SET retired = ?2 WHERE id = ?1")?
-                .execute(params![branch.as_uuid().as_bytes(), retire])?;
+                .execute(params![branch.as_uuid().as_bytes(), undone])?;
             conn.prepare_cached("UPDATE activity SET branches = branches + ?2 WHERE session = ?1")?
-                .execute(params![self.session, if retire { -1 } else { 1 }])?;
+                .execute(params![self.session, if undone { -1 } else { 1 }])?;
         }
         if let (Some(branch), Some((_, to))) = (self.renamed_branch, &self.renamed) {
             conn.prepare_cached("UPDATE branch SET name = ?2 WHERE id = ?1")?
@@ -284,41 +235,39 @@ impl Reversal {
         )?
         .execute(params![
             self.session,
-            self.goal.name,
-            self.goal.automatic_name,
-            self.goal_branch
+            self.attributes.name,
+            self.attributes.automatic_name,
+            self.current_branch
         ])?;
-        checksum::session(conn, self.session)?;
-        if before.trashed != self.goal.trashed {
-            set_trashed(conn, self.session, self.goal.trashed.then_some(at))?;
+        checksum::update_session(conn, self.session)?;
+        if before.trashed != self.attributes.trashed {
+            set_trashed(conn, self.session, self.attributes.trashed.then_some(at))?;
         }
         Ok(())
     }
 }
 
-/// Moves a session into the trash or out of it.
+/// Moves a session to the trash at the time `at`, or out of it.
 pub(crate) fn set_trashed(conn: &Connection, session: i64, at: Option<Timestamp>) -> Result<()> {
     conn.prepare_cached("UPDATE session SET trashed_at = ?2 WHERE no = ?1")?
         .execute(params![session, at.map(Timestamp::as_micros)])?;
-    checksum::session(conn, session)?;
-    session_stats::move_to(conn, session, if at.is_some() { TRASHED } else { LISTED })
+    checksum::update_session(conn, session)?;
+    session_stats::move_to_list(conn, session, if at.is_some() { TRASHED } else { LISTED })
 }
 
-/// Refuses a name that a branch of the session has.
 pub(crate) fn check_name_is_free(conn: &Connection, session: i64, name: &str) -> Result<()> {
     let taken = conn
         .prepare_cached("SELECT 1 FROM branch WHERE session = ?1 AND name = ?2")?
         .exists(params![session, name])?;
     if taken {
-        return Err(conflict(format!("the session has a branch {name:?} already")));
+        return Err(conflict(format!("the session already has a branch {name:?}")));
     }
     Ok(())
 }
 
-type Names = Option<(String, String)>;
-
-fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Names)> {
-    let sql = format!("{OPERATION} WHERE operation.id = ?1 AND session.state <> 2");
+/// The operation, with the old and the new name of the branch that it renamed.
+fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Option<(String, String)>)> {
+    let sql = format!("{SELECT_OPERATION} WHERE operation.id = ?1 AND session.state <> 2");
     let row = conn
         .prepare_cached(&sql)?
         .query_row([id.as_uuid().as_bytes()], OperationRow::read)
@@ -330,15 +279,15 @@ fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Names)> {
     Ok((row.into_domain()?, before.zip(after)))
 }
 
-/// Refuses to undo what is undone already, and to redo what is not.
-fn check_turn(conn: &Connection, operation: &Operation, undo: bool) -> Result<()> {
+/// An operation can be undone if it is not undone, and redone if it is.
+fn check_not_yet_reversed(conn: &Connection, operation: &Operation, undo: bool) -> Result<()> {
     let last: Option<String> = conn
         .prepare_cached("SELECT kind FROM operation WHERE target = ?1 ORDER BY no DESC LIMIT 1")?
         .query_row([operation.id.as_uuid().as_bytes()], |row| row.get(0))
         .optional()?;
     let undone = last.as_deref() == Some(OperationKind::Undo.as_str());
     match (undo, undone) {
-        (true, true) => Err(conflict(format!("{} {} is undone already", operation.kind, operation.id))),
+        (true, true) => Err(conflict(format!("{} {} is already undone", operation.kind, operation.id))),
         (false, false) => Err(conflict(format!("{} {} is not undone", operation.kind, operation.id))),
         _ => Ok(()),
     }
@@ -350,11 +299,44 @@ impl OperationStore for SqliteStore {
         session: Option<SessionId>,
         page: &PageRequest,
     ) -> StoreResult<Page<Operation>> {
-        super::operations::list(self, session, page)
+        self.db.read("list operations", |conn| {
+            let before = page.after.as_ref().map(read_cursor).transpose()?.unwrap_or(i64::MAX);
+            let session = session.map(|id| lookup::session_no(conn, id)).transpose()?;
+            let condition = if session.is_some() { "operation.session = ?3 AND" } else { "?3 IS NULL AND" };
+            let sql = format!(
+                "{SELECT_OPERATION} WHERE {condition} operation.no < ?1 AND session.state <> 2
+                    ORDER BY operation.no DESC LIMIT ?2"
+            );
+            let mut found = conn
+                .prepare_cached(&sql)?
+                .query_map(params![before, i64::from(page.limit) + 1, session], OperationRow::read)?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).map(|last| Cursor(format!("operation/{}", last.no)));
+            let items = found.into_iter().map(OperationRow::into_domain).collect::<Result<_>>()?;
+            Ok(Page { items, next })
+        })
     }
 
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
-        super::operations::reverse(self, target, kind, at)
+        self.db.write("reverse an operation", move |conn| {
+            let reversal = Reversal::plan(conn, target, kind)?;
+            let before = session_attributes(conn, reversal.session)?;
+            reversal.apply(conn, &before, at)?;
+            record(
+                conn,
+                Change {
+                    before: Some(before),
+                    branch: reversal.created_branch.map(|(branch, _)| branch).or(reversal.renamed_branch),
+                    target: Some(target),
+                    detail: reversal.detail,
+                    renamed: reversal.renamed,
+                    ..Change::new(reversal.session, kind, at)
+                },
+            )
+        })
     }
 
     fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {

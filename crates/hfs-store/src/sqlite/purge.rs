@@ -1,8 +1,9 @@
-//! Removing sessions for good.
+//! Purging: deleting sessions permanently.
 //!
-//! A session is first made invisible, in one small transaction, by giving it the state of one that is arriving with
-//! nobody to finish it; then its rows go in batches, so that nobody waits long. What a crash leaves behind is
-//! cleared away like the leavings of an import: when the store is opened next, or the next import begins.
+//! A small transaction hides the session: it gets the state of a session that is being imported, without an importer.
+//! Then its rows are deleted in batches, so that other writers do not wait long. If the process ends in between, the
+//! remaining rows are orphaned, like those of an interrupted import; [`remove_orphaned_rows`] deletes both when the store
+//! is opened, when an import begins, and in `vacuum`.
 
 use hfs_core::{SessionId, StoreResult, Timestamp};
 use rusqlite::{Connection, params};
@@ -17,26 +18,26 @@ use crate::sqlite::text_index;
 use crate::state_store;
 use crate::state_store::rebase::{self, Orphans};
 
-/// How many messages go at a time.
-const BATCH: i64 = 500;
-/// The importer of a session that nobody imports.
-const NOBODY: &str = "";
+/// Messages deleted in one transaction.
+const BATCH_MESSAGES: i64 = 500;
+/// The importer of a session that is being purged.
+const NO_IMPORTER: &str = "";
 
-/// Whether to return once the disk knows.
-const LASTING: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
+/// The last transaction of a purge is durable, and with it the relaxed ones before it.
+const DURABLE: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
 const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
-pub(crate) fn session(store: &SqliteStore, id: SessionId) -> StoreResult<()> {
-    let no = store.db.write("remove a session", move |conn| {
+pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<()> {
+    let no = store.db.write("delete a session", move |conn| {
         let no = lookup::session_no(conn, id)?;
         hide(conn, no)?;
         Ok(no)
     })?;
-    clear(store, no)?;
-    store.give_back()
+    delete_rows(store, no)?;
+    store.shrink()
 }
 
-pub(crate) fn trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> {
+pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> {
     let hidden = store.db.write("empty the trash", move |conn| {
         let old = conn
             .prepare_cached("SELECT no FROM session WHERE state = ?1 AND trashed_at < ?2")?
@@ -45,50 +46,50 @@ pub(crate) fn trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> 
         old.iter().try_for_each(|no| hide(conn, *no))?;
         Ok(old)
     })?;
-    hidden.iter().try_for_each(|no| clear(store, *no))?;
+    hidden.iter().try_for_each(|no| delete_rows(store, *no))?;
     if !hidden.is_empty() {
-        store.give_back()?;
+        store.shrink()?;
     }
     Ok(hidden.len() as u64)
 }
 
-/// Makes a session one that nobody sees.
+/// Hides a session from all readers.
 pub(crate) fn hide(conn: &Connection, no: i64) -> Result<()> {
     conn.prepare_cached("UPDATE session SET state = 2, importer = ?2 WHERE no = ?1")?
-        .execute(params![no, NOBODY])?;
+        .execute(params![no, NO_IMPORTER])?;
     conn.prepare_cached("UPDATE activity SET waiting = 0 WHERE session = ?1")?.execute([no])?;
     Ok(())
 }
 
-/// Removes what interrupted imports and removals have left behind.
+/// Deletes the rows of interrupted imports and purges.
 pub(crate) fn remove_orphaned_rows(store: &SqliteStore) -> StoreResult<()> {
     let probe = store.db.liveness_probe();
-    let found = store.db.read("look for unfinished imports", |conn| {
-        let found = conn
+    let hidden = store.db.read("look for unfinished imports", |conn| {
+        let hidden = conn
             .prepare_cached("SELECT no, coalesce(importer, '') FROM session WHERE state = 2")?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
-        Ok(found)
+        Ok(hidden)
     })?;
-    for (no, importer) in found {
-        if importer == NOBODY || !probe.is_alive(&importer) {
-            clear(store, no)?;
+    for (no, importer) in hidden {
+        if importer == NO_IMPORTER || !probe.is_alive(&importer) {
+            delete_rows(store, no)?;
         }
     }
     Ok(())
 }
 
-/// Removes the rows of a hidden session, batch by batch. Several may do so at once.
-pub(crate) fn clear(store: &SqliteStore, session: i64) -> StoreResult<()> {
-    let action = "remove a session";
-    while store.db.write_with(RELAXED, action, move |conn| clear_some(conn, session))? {}
-    let orphans = store.db.write_with(LASTING, action, move |conn| clear_rest(conn, session))?;
+/// Deletes the rows of a hidden session in batches. Several processes may do this for one session at the same time.
+pub(crate) fn delete_rows(store: &SqliteStore, session: i64) -> StoreResult<()> {
+    let action = "delete a session";
+    while store.db.write_with(RELAXED, action, move |conn| delete_messages(conn, session))? {}
+    let orphans = store.db.write_with(DURABLE, action, move |conn| delete_other_rows(conn, session))?;
     rebase::release(&store.db, &store.keyframes, &orphans);
     Ok(())
 }
 
-/// Removes some messages; whether there were any.
-fn clear_some(conn: &Connection, session: i64) -> Result<bool> {
+/// Deletes a batch of messages. Returns whether there were any.
+fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
     let branches = conn
         .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
         .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -100,12 +101,12 @@ fn clear_some(conn: &Connection, session: i64) -> Result<bool> {
                 "SELECT min(no), max(no) FROM
                     (SELECT no FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3)",
             )?
-            .query_row(params![first, end, BATCH], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row(params![first, end, BATCH_MESSAGES], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if let (Some(first), Some(last)) = range {
             if indexed >= seq_of(first) {
-                text_index::forget(conn, first, last.min(message_no(branch, indexed)?))?;
+                text_index::remove(conn, first, last.min(message_no(branch, indexed)?))?;
             }
-            attachments::release(conn, first, last)?;
+            attachments::remove_references(conn, first, last)?;
             for table in ["reply", "reply_piece"] {
                 conn.prepare_cached(&format!("DELETE FROM {table} WHERE message BETWEEN ?1 AND ?2"))?
                     .execute([first, last])?;
@@ -117,29 +118,29 @@ fn clear_some(conn: &Connection, session: i64) -> Result<bool> {
     Ok(false)
 }
 
-/// Removes everything but messages.
-fn clear_rest(conn: &Connection, session: i64) -> Result<Orphans> {
-    let mut used = conn
+/// Deletes everything except messages. Returns the keyframes that only other sessions' states need now.
+fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
+    let mut states = conn
         .prepare_cached("DELETE FROM checkpoint WHERE session = ?1 RETURNING state")?
         .query_map([session], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<i64>>>()?;
-    let of_branches = conn
+    let branches = conn
         .prepare_cached("SELECT no, state FROM branch WHERE session = ?1 ORDER BY no DESC")?
         .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(i64, Option<i64>)>>>()?;
     for table in ["run", "operation"] {
         conn.prepare_cached(&format!("DELETE FROM {table} WHERE session = ?1"))?.execute([session])?;
     }
-    // Children before their parents.
-    for (branch, state) in of_branches {
+    // Newest first, because branches refer to their parents.
+    for (branch, state) in branches {
         conn.prepare_cached("DELETE FROM branch WHERE no = ?1")?.execute([branch])?;
-        used.extend(state);
+        states.extend(state);
     }
     let mut orphans = Orphans::new();
-    for state in used {
+    for state in states {
         orphans.extend(state_store::drop_unused(conn, state)?);
     }
-    attachments::release(conn, -session, -session)?;
+    attachments::remove_references(conn, -session, -session)?;
     conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
     conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;
     Ok(orphans)

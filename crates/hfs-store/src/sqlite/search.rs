@@ -1,13 +1,14 @@
 //! Full-text search.
 //!
-//! A first pass counts what fits, newest first, up to a limit; a second ranks it. What fits more messages than the
-//! limit cannot be told apart by its words: then the newest come first, which costs a thousandth of ranking.
+//! A first pass collects the matching messages, newest first, up to a limit; a second ranks them with FTS5's bm25. If more
+//! messages match than the limit, their words hardly distinguish them, and ranking all of them would take a thousand
+//! times as long as the rest of the search: then the newest are returned first, without ranks.
 
 use std::collections::HashSet;
 
-use hfs_core::{SearchIndex, 
-    BranchId, ErrorExt, ErrorKind, MessageId, SearchHit, SearchQuery, SearchResults, SearchTerm, SessionId,
-    StoreResult,
+use hfs_core::{
+    BranchId, ErrorExt, ErrorKind, MessageId, SearchHit, SearchIndex, SearchQuery, SearchResults, SearchTerm,
+    SessionId, StoreResult,
 };
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
@@ -16,58 +17,43 @@ use crate::error::{Error, Result};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::text_index;
 
-/// How many matches are counted and ranked.
-const RANKED: usize = 10_000;
-/// How many are looked at when most of them are in the wrong place.
-const EXAMINED: usize = 200_000;
-/// Among several words of which any will do, one that more messages have than this is left out, unless all are
-/// like that.
-const COMMON: i64 = 5_000;
-/// How many words a snippet has.
+/// Largest number of matches that are counted and ranked.
+const MAX_MATCHES: usize = 10_000;
+/// Largest number of index entries that are examined, if most of them are outside the search's scope.
+const MAX_EXAMINED: usize = 200_000;
+/// In a search for any of several words, words that more messages contain than this are left out, unless all are that
+/// common.
+const COMMON_WORD: i64 = 5_000;
 const SNIPPET_WORDS: i64 = 24;
 
-pub(crate) fn search(store: &SqliteStore, query: &SearchQuery) -> StoreResult<SearchResults> {
-    let terms = query.terms();
-    if terms.is_empty() {
-        return Ok(SearchResults::default());
-    }
-    match text_index::catch_up(store) {
-        // Nothing can be written now: what is indexed can be searched all the same.
-        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => {
-            tracing::warn!(%error, "the newest messages are not searched");
-        }
-        done => done?,
-    }
-    store.db.read("search", |conn| find(conn, query, &terms))
-}
-
 fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<SearchResults> {
-    let Some(scope) = Scope::of(conn, query)? else { return Ok(SearchResults::default()) };
+    let Some(scope) = Scope::new(conn, query)? else { return Ok(SearchResults::default()) };
     let words = if query.any_word { any_of(conn, terms)? } else { all_of(terms) };
-    let counted = count(conn, &words, &scope)?;
-    let total = counted.numbers.len() as u64;
+    let matches = find_matches(conn, &words, &scope)?;
+    let total = matches.numbers.len() as u64;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let best = if counted.whole {
-        rank(conn, &words, &scope, &counted.numbers, limit)?
+    let best = if matches.is_complete {
+        rank(conn, &words, &scope, &matches.numbers, limit)?
     } else {
-        by_age(&counted.numbers, limit)
+        newest_first(&matches.numbers, limit)
     };
     let hits = best.into_iter().map(|(no, score)| hit(conn, &words, no, score)).collect::<Result<_>>()?;
     Ok(SearchResults { hits, total })
 }
 
-/// A term in the index's own query language, in which a quoted text is never anything but text.
+/// A term in FTS5's query language. Quoted text contains no operators.
 fn quoted(term: &SearchTerm) -> String {
     let star = if term.prefix { "*" } else { "" };
     format!("\"{}\"{star}", term.phrase.replace('"', "\"\""))
 }
 
-/// All terms must occur. (Without an operator, terms in which the index sees no word do not count.)
+/// A query that all terms must match. FTS5 ignores terms without a word, such as punctuation, unless they are joined by
+/// an explicit AND.
 fn all_of(terms: &[SearchTerm]) -> String {
     terms.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Any of the terms will do: of those that are not too common, if there are such.
+/// A query that at least one of the terms must match. Leaves common terms out if there are others.
 fn any_of(conn: &Connection, terms: &[SearchTerm]) -> Result<String> {
     let mut rare = Vec::new();
     let mut all = Vec::new();
@@ -76,8 +62,8 @@ fn any_of(conn: &Connection, terms: &[SearchTerm]) -> Result<String> {
             .prepare_cached(
                 "SELECT count(*) FROM (SELECT 1 FROM message_text WHERE message_text MATCH ?1 LIMIT ?2)",
             )?
-            .query_row(params![term, COMMON], |row| row.get(0))?;
-        if (1..COMMON).contains(&found) {
+            .query_row(params![term, COMMON_WORD], |row| row.get(0))?;
+        if (1..COMMON_WORD).contains(&found) {
             rare.push(term.clone());
         }
         all.push(term);
@@ -85,19 +71,19 @@ fn any_of(conn: &Connection, terms: &[SearchTerm]) -> Result<String> {
     Ok(if rare.is_empty() { all } else { rare }.join(" OR "))
 }
 
-/// Where to look.
+/// The messages that a search may return.
 struct Scope {
-    /// The numbers of the messages to look among, range by range.
+    /// Ranges of message numbers.
     ranges: Vec<(i64, i64)>,
-    /// Branches of which nothing is shown.
-    hidden: HashSet<i64>,
+    /// Branches that are left out.
+    excluded: HashSet<i64>,
     role: Option<i64>,
     since: Option<i64>,
 }
 
 impl Scope {
-    /// `None` when there is nowhere to look.
-    fn of(conn: &Connection, query: &SearchQuery) -> Result<Option<Self>> {
+    /// Returns `None` if no message can be in the scope.
+    fn new(conn: &Connection, query: &SearchQuery) -> Result<Option<Self>> {
         let mut ranges = vec![(i64::MIN, i64::MAX)];
         if let Some(only) = query.session {
             if query.except_session == Some(only) {
@@ -109,7 +95,7 @@ impl Scope {
             }
             ranges.sort_unstable_by(|a, b| b.cmp(a));
         }
-        let mut hidden = conn
+        let mut excluded = conn
             .prepare_cached(
                 "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
                     WHERE session.state IN (1, 2)",
@@ -117,18 +103,18 @@ impl Scope {
             .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<HashSet<i64>>>()?;
         if let Some(except) = query.except_session {
-            hidden.extend(branches_of(conn, except)?);
+            excluded.extend(branches_of(conn, except)?);
         }
         Ok(Some(Self {
             ranges,
-            hidden,
+            excluded,
             role: query.role.map(rows::role_code),
             since: query.since.map(hfs_core::Timestamp::as_micros),
         }))
     }
 
-    fn admits(&self, properties: &mut Statement<'_>, no: i64) -> Result<bool> {
-        if self.hidden.contains(&branch_of(no)) {
+    fn contains(&self, properties: &mut Statement<'_>, no: i64) -> Result<bool> {
+        if self.excluded.contains(&branch_of(no)) {
             return Ok(false);
         }
         if self.role.is_none() && self.since.is_none() {
@@ -152,14 +138,14 @@ fn branches_of(conn: &Connection, session: SessionId) -> Result<Vec<i64>> {
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// What fits, newest first.
-struct Counted {
+/// Message numbers, newest first.
+struct Matches {
     numbers: Vec<i64>,
-    /// Whether that is all.
-    whole: bool,
+    /// Whether there are no others.
+    is_complete: bool,
 }
 
-fn count(conn: &Connection, words: &str, scope: &Scope) -> Result<Counted> {
+fn find_matches(conn: &Connection, words: &str, scope: &Scope) -> Result<Matches> {
     let mut numbers = Vec::new();
     let mut examined = 0;
     let mut properties = conn.prepare_cached("SELECT role, created_at FROM message WHERE no = ?1")?;
@@ -170,20 +156,20 @@ fn count(conn: &Connection, words: &str, scope: &Scope) -> Result<Counted> {
     for (first, last) in &scope.ranges {
         let mut rows = matches.query(params![words, first, last])?;
         while let Some(row) = rows.next()? {
-            if numbers.len() >= RANKED || examined >= EXAMINED {
-                return Ok(Counted { numbers, whole: false });
+            if numbers.len() >= MAX_MATCHES || examined >= MAX_EXAMINED {
+                return Ok(Matches { numbers, is_complete: false });
             }
             examined += 1;
             let no = row.get(0)?;
-            if scope.admits(&mut properties, no)? {
+            if scope.contains(&mut properties, no)? {
                 numbers.push(no);
             }
         }
     }
-    Ok(Counted { numbers, whole: true })
+    Ok(Matches { numbers, is_complete: true })
 }
 
-/// The best of what fits, best first, each with how good it is.
+/// The best matches, best first, with their scores.
 fn rank(
     conn: &Connection,
     words: &str,
@@ -192,7 +178,7 @@ fn rank(
     limit: usize,
 ) -> Result<Vec<(i64, f64)>> {
     let mut ranked = Vec::with_capacity(numbers.len());
-    let mut admitted = numbers.iter().peekable();
+    let mut remaining = numbers.iter().peekable();
     let mut matches = conn.prepare_cached(
         "SELECT rowid, rank FROM message_text WHERE message_text MATCH ?1 AND rowid BETWEEN ?2 AND ?3
             ORDER BY rowid DESC",
@@ -201,8 +187,8 @@ fn rank(
         let mut rows = matches.query(params![words, first, last])?;
         while let Some(row) = rows.next()? {
             let no: i64 = row.get(0)?;
-            // Both passes see the same rows in the same order.
-            if admitted.next_if(|next| **next == no).is_some() {
+            // Both passes are in one read transaction, so they see the same rows in the same order.
+            if remaining.next_if(|next| **next == no).is_some() {
                 let rank: f64 = row.get(1)?;
                 ranked.push((no, -rank));
             }
@@ -213,8 +199,9 @@ fn rank(
     Ok(ranked)
 }
 
-fn by_age(numbers: &[i64], limit: usize) -> Vec<(i64, f64)> {
-    (1_u32..).zip(numbers).take(limit).map(|(place, no)| (*no, 1.0 / f64::from(place))).collect()
+/// Scores matches by their position instead of their rank.
+fn newest_first(numbers: &[i64], limit: usize) -> Vec<(i64, f64)> {
+    (1_u32..).zip(numbers).take(limit).map(|(position, no)| (*no, 1.0 / f64::from(position))).collect()
 }
 
 fn hit(conn: &Connection, words: &str, no: i64, score: f64) -> Result<SearchHit> {
@@ -252,7 +239,9 @@ fn hit(conn: &Connection, words: &str, no: i64, score: f64) -> Result<SearchHit>
             })
         })
         .optional()?
-        .ok_or_else(|| Error::Corrupt(format!("message number {no} is in the text index only")))?;
+        .ok_or_else(|| {
+            Error::Corrupt(format!("message number {no} is in the text index but not in its table"))
+        })?;
     Ok(SearchHit {
         session: SessionId::from_uuid(rows::uuid(row.session)),
         session_name: row.session_name,
@@ -279,10 +268,21 @@ struct HitRow {
 
 impl SearchIndex for SqliteStore {
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults> {
-        super::search::search(self, query)
+        let terms = query.terms();
+        if terms.is_empty() {
+            return Ok(SearchResults::default());
+        }
+        match text_index::catch_up(self) {
+            // The store cannot be written, for example because the disk is full. What is indexed can be searched.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => {
+                tracing::warn!(%error, "the newest messages are not searched");
+            }
+            result => result?,
+        }
+        self.db.read("search", |conn| find(conn, query, &terms))
     }
 
     fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
-        super::text_index::update(self, progress)
+        text_index::update(self, progress)
     }
 }

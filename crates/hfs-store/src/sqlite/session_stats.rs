@@ -1,64 +1,83 @@
-//! When sessions last changed, how much they hold, and their places in the lists.
+//! Counters of sessions (the table `activity`), and the sessions' positions in lists.
 //!
-//! A list is ordered by `session.place`, which equals the session's `updated_at` but for the first of the list:
-//! there it may lag behind. So a conversation that goes on in one session touches one narrow row with each
-//! message, and no list; only when another session passes it is its own place brought up to date.
+//! Lists show the time of the last change and the number of messages, branches and checkpoints, and they are ordered by
+//! the time of the last change. Counting rows for each session of a page would read every message's index entry, so the
+//! numbers are stored. `verify` compares them with the rows.
+//!
+//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`, except that it may be older for
+//! the first session of each list. The order is the same either way, because no other session is newer.
+//!
+//! The exception is why the counters are in a table of their own. Most messages go to the session that was changed last,
+//! so an append to it updates one narrow row, and neither the wide session row nor its index entries. (The row "durable
+//! append, one writer" of `cargo xtask bench append` measures that.) When another session becomes the newest, it first
+//! updates the place of the one that it passes: see [`refresh_first`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
 
-/// Where a session stands before something happens in it.
+/// What an append must know of its session's counters.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct SessionStats {
     pub(crate) session: i64,
     pub(crate) updated_at: i64,
-    /// Whether messages of it wait for the text index.
-    pub(crate) waiting: bool,
-    /// Whether it is the first of its list.
+    /// Whether messages of the session are missing in the text index.
+    pub(crate) needs_indexing: bool,
+    /// Whether the session is the first of its list.
     pub(crate) is_first: bool,
 }
 
-/// Something happened in a session at a time.
-pub(crate) fn advance(conn: &Connection, session: i64, at: i64) -> Result<()> {
+/// Sets the time of a session's last change, if `at` is later.
+pub(crate) fn touch(conn: &Connection, session: i64, at: i64) -> Result<()> {
     let updated_at: i64 = conn
         .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
         .query_row([session], |row| row.get(0))?;
     if at > updated_at {
         conn.prepare_cached("UPDATE activity SET updated_at = ?2 WHERE session = ?1")?
             .execute(params![session, at])?;
-        keep_place(conn, session, at)?;
+        update_place(conn, session, at)?;
     }
     Ok(())
 }
 
-/// Messages were added to a session, the newest of them said at a time.
-pub(crate) fn add(conn: &Connection, standing: Standing, at: i64, messages: usize) -> Result<()> {
-    let Standing { session, updated_at, waiting, is_first } = standing;
-    let moved_to = updated_at.max(at);
-    // The index of what waits is touched only by whoever makes it wait.
-    let sql = if waiting {
+/// Counts messages that were added to a session. `at` is the time of the newest of them.
+pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, count: usize) -> Result<()> {
+    let SessionStats { session, updated_at, needs_indexing, is_first } = stats;
+    let new_updated_at = updated_at.max(at);
+    // Setting `waiting` to the value that it has would still update the partial index on it.
+    let sql = if needs_indexing {
         "UPDATE activity SET updated_at = ?2, messages = messages + ?3 WHERE session = ?1"
     } else {
         "UPDATE activity SET updated_at = ?2, messages = messages + ?3, waiting = 1 WHERE session = ?1"
     };
-    conn.prepare_cached(sql)?.execute(params![session, moved_to, messages])?;
-    if moved_to > updated_at && !is_first {
-        keep_place(conn, session, moved_to)?;
+    conn.prepare_cached(sql)?.execute(params![session, new_updated_at, count])?;
+    if new_updated_at > updated_at && !is_first {
+        update_place(conn, session, new_updated_at)?;
     }
     Ok(())
 }
 
-/// Some of a session's messages may not be in the text index any more.
-pub(crate) fn set_waiting(conn: &Connection, session: i64, waiting: bool) -> Result<()> {
-    conn.prepare_cached("UPDATE activity SET waiting = ?2 WHERE session = ?1 AND waiting <> ?2")?
-        .execute(params![session, waiting])?;
+/// Adds to the number of a session's checkpoints.
+pub(crate) fn add_checkpoints(conn: &Connection, session: i64, difference: i64) -> Result<()> {
+    // Usually one is created and one is pruned.
+    if difference == 0 {
+        return Ok(());
+    }
+    conn.prepare_cached("UPDATE activity SET checkpoints = checkpoints + ?2 WHERE session = ?1")?
+        .execute(params![session, difference])?;
     Ok(())
 }
 
-/// Puts a session into a list, at the place that its last change gives it there.
-pub(crate) fn move_to(conn: &Connection, session: i64, state: i64) -> Result<()> {
-    settle_first(conn, state, session)?;
+/// Marks whether messages of a session are missing in the text index.
+pub(crate) fn set_needs_indexing(conn: &Connection, session: i64, needs_indexing: bool) -> Result<()> {
+    conn.prepare_cached("UPDATE activity SET waiting = ?2 WHERE session = ?1 AND waiting <> ?2")?
+        .execute(params![session, needs_indexing])?;
+    Ok(())
+}
+
+/// Moves a session to the list of sessions with this state, at the position that its last change gives it.
+pub(crate) fn move_to_list(conn: &Connection, session: i64, state: i64) -> Result<()> {
+    refresh_first(conn, state, session)?;
     conn.prepare_cached(
         "UPDATE session SET state = ?2, place = (SELECT updated_at FROM activity WHERE session = ?1)
             WHERE no = ?1",
@@ -67,29 +86,31 @@ pub(crate) fn move_to(conn: &Connection, session: i64, state: i64) -> Result<()>
     Ok(())
 }
 
-/// Brings a session's place up to date, unless it is the first of its list.
-fn keep_place(conn: &Connection, session: i64, updated_at: i64) -> Result<()> {
+/// Sets a session's place, unless the session is the first of its list.
+fn update_place(conn: &Connection, session: i64, updated_at: i64) -> Result<()> {
     let state: i64 = conn
         .prepare_cached("SELECT state FROM session WHERE no = ?1")?
         .query_row([session], |row| row.get(0))?;
-    if settle_first(conn, state, session)? {
+    if refresh_first(conn, state, session)? {
         conn.prepare_cached("UPDATE session SET place = ?2 WHERE no = ?1")?
             .execute(params![session, updated_at])?;
     }
     Ok(())
 }
 
-/// Brings the place of the first of a list up to date, unless that is `passing`. Whether it is another.
-fn settle_first(conn: &Connection, state: i64, passing: i64) -> Result<bool> {
+/// Sets the place of a list's first session to the time of its last change, if that session is not `session`. Returns
+/// false if it is.
+fn refresh_first(conn: &Connection, state: i64, session: i64) -> Result<bool> {
     let first: Option<(i64, i64)> = conn
         .prepare_cached(
             "SELECT no, place FROM session WHERE state = ?1 ORDER BY place DESC, id DESC LIMIT 1",
         )?
         .query_row([state], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((first, place)) = first.filter(|(first, _)| *first != passing) else {
-        return Ok(first.is_none());
-    };
+    let Some((first, place)) = first else { return Ok(true) };
+    if first == session {
+        return Ok(false);
+    }
     let updated_at: i64 = conn
         .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
         .query_row([first], |row| row.get(0))?;
