@@ -128,7 +128,7 @@ fn full_stores(bench: &mut Bench) {
             return;
         }
         let (full, empty) = (StoreFixture::new(), StoreFixture::new());
-        let (mut in_full, mut in_empty) = (fill(&full), empty.session());
+        let (mut in_full, mut in_empty) = (fill(&full), empty.create_session());
         let (mut ours, mut theirs) = (Messages::new(1), Messages::new(1));
         bench.pair(row).rounds(2000).median(Target::AtMost(1.2)).run_timed(
             || append(&full, &mut in_full, &ours.next()),

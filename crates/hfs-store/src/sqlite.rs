@@ -1,18 +1,18 @@
 //! The store on SQLite. Each part of the port is implemented beside its SQL, in a file of its own.
 
-pub(crate) mod attachments;
-pub(crate) mod branches;
-pub(crate) mod checkpoints;
-pub(crate) mod import;
-pub(crate) mod maintenance;
-pub(crate) mod messages;
-pub(crate) mod operations;
-pub(crate) mod purge;
-pub(crate) mod runs;
-pub(crate) mod search;
-pub(crate) mod session_stats;
-pub(crate) mod sessions;
-pub(crate) mod text_index;
+mod attachments;
+mod branches;
+mod checkpoints;
+mod import;
+mod maintenance;
+mod messages;
+mod operations;
+mod purge;
+mod runs;
+mod search;
+mod session_stats;
+mod sessions;
+mod text_index;
 
 use std::fmt;
 use std::path::Path;

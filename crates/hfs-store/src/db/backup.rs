@@ -17,7 +17,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(5);
 pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
     let file = match create_private_file(to) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(conflict(format!("{} exists already", to.display())));
+            return Err(conflict(format!("{} already exists", to.display())));
         }
         created => created?,
     };

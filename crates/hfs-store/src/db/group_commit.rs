@@ -135,8 +135,8 @@ impl<B: Backend> GroupCommit<B> {
             self.wait_for_company();
             let mut queue = lock(&self.queue);
             // Stops at an exclusive request, which leads the next batch. Order is kept.
-            while queue.waiting.front().is_some_and(|next| !next.options().exclusive) {
-                batch.requests.extend(queue.waiting.pop_front());
+            while let Some(next) = queue.waiting.pop_front_if(|next| !next.options().exclusive) {
+                batch.requests.push(next);
             }
             queue.last_batch = batch.requests.len();
         }

@@ -149,3 +149,73 @@ impl Drop for RollbackOnDrop<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+
+    use super::*;
+    use crate::db::Database;
+
+    fn open(directory: &Path) -> Database {
+        Database::open(&directory.join("a.db"), SqliteOptions::default()).unwrap()
+    }
+
+    fn insert(conn: &Connection) -> Result<()> {
+        conn.execute("INSERT INTO attachment (hash, stored_at, bytes) VALUES (x'00', 0, x'00')", [])?;
+        Ok(())
+    }
+
+    fn count(db: &Database) -> i64 {
+        db.read("count", |conn| Ok(conn.query_row("SELECT count(*) FROM attachment", [], |row| row.get(0))?))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_failed_write_is_rolled_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        let failed = db.write("insert", |conn| {
+            insert(conn)?;
+            Err::<(), _>(Error::Corrupt("the row is bad".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(count(&db), 0);
+        db.write("insert", insert).unwrap();
+        assert_eq!(count(&db), 1);
+    }
+
+    #[test]
+    fn a_write_that_panics_is_rolled_back_and_the_next_one_succeeds() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            db.write("insert", |conn| -> Result<()> {
+                insert(conn)?;
+                panic!("the write panics")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(count(&db), 0);
+        db.write("insert", insert).unwrap();
+        assert_eq!(count(&db), 1);
+    }
+
+    #[test]
+    fn a_replaced_database_file_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        db.write("insert", insert).unwrap();
+        let copy = directory.path().join("copy.db");
+        db.read("copy", |conn| crate::db::backup::copy(conn, &copy)).unwrap();
+        db.write("delete", |conn| Ok(conn.execute("DELETE FROM attachment", [])?)).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(format!("a.db{suffix}")));
+        }
+        std::fs::rename(&copy, directory.path().join("a.db")).unwrap();
+        assert_eq!(count(&db), 1);
+        db.write("delete", |conn| Ok(conn.execute("DELETE FROM attachment", [])?)).unwrap();
+        assert_eq!(count(&db), 0);
+    }
+}

@@ -10,11 +10,9 @@ use crate::codec::{checksum, rows};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchKey};
 use crate::error::{Result, conflict, invalid, not_found};
-use crate::sqlite::SqliteStore;
-use crate::sqlite::checkpoints;
-use crate::sqlite::messages;
 use crate::sqlite::operations::{self, Change, check_name_is_free};
 use crate::sqlite::sessions::NewBranch;
+use crate::sqlite::{SqliteStore, checkpoints, messages};
 use crate::state_store;
 
 const SELECT_BRANCH: &str =

@@ -11,7 +11,7 @@ use crate::db::paths::with_suffix;
 use crate::db::url::StoreUrl;
 use crate::db::{backup, schema};
 use crate::error::Result;
-use crate::sqlite::{SqliteStore, messages, purge, text_index};
+use crate::sqlite::{SqliteStore, purge, text_index};
 use crate::state_store::rebase;
 
 /// Pages that one step of shrinking gives back to the file system. Other processes can write between two steps.

@@ -12,9 +12,7 @@ use crate::codec::rows::{message_no, seq_of};
 use crate::db::group_commit::WriteOptions;
 use crate::db::lookup::{self, TRASHED};
 use crate::error::Result;
-use crate::sqlite::SqliteStore;
-use crate::sqlite::attachments;
-use crate::sqlite::text_index;
+use crate::sqlite::{SqliteStore, attachments, text_index};
 use crate::state_store;
 use crate::state_store::rebase::{self, Orphans};
 

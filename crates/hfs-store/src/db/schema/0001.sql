@@ -1,5 +1,5 @@
--- Numbers, never ids, join the tables: `no` is a row's own. A message's number is its branch's number and its seq
--- (branch << 32 | seq), so that a branch's history lies together and a page of it is one range of the table.
+-- Tables refer to each other by row number (`no`), never by id. A message's number is its branch's number and its seq
+-- (branch << 32 | seq), so the messages of a branch are adjacent, and a page of its history is one range of the table.
 -- Times are microseconds since 1970. Ids are the sixteen bytes of a UUID.
 
 CREATE TABLE session (
@@ -8,10 +8,10 @@ CREATE TABLE session (
     short          TEXT NOT NULL,
     name           TEXT NOT NULL,
     automatic_name INTEGER NOT NULL,
-    -- 0 listed, 1 in the trash, 2 arriving (seen by nobody but its importer)
+    -- 0 listed, 1 in the trash, 2 hidden: being imported or purged
     state          INTEGER NOT NULL,
-    -- What lists are ordered by: activity.updated_at, behind which it may lag in the first row of each state. So a
-    -- conversation that goes on in one session does not touch the lists with every message.
+    -- Orders the lists. Equals activity.updated_at, but may be older for the first session of each state: see
+    -- sqlite/session_stats.rs.
     place          INTEGER NOT NULL,
     project        TEXT,
     directory      TEXT,
@@ -22,9 +22,9 @@ CREATE TABLE session (
     origin_id      TEXT,
     origin_path    TEXT,
     trashed_at     INTEGER,
-    -- Who is importing it: the name of a file in the live directory.
+    -- The presence lock of the process that imports it.
     importer       TEXT,
-    -- Over what lasts of the row; see seal.rs.
+    -- Row checksum, see codec/checksum.rs.
     sum            INTEGER NOT NULL,
     extra          TEXT
 ) STRICT;
@@ -34,14 +34,14 @@ CREATE INDEX session_place ON session (state, place, id);
 CREATE INDEX session_project ON session (project, state, place, id) WHERE project IS NOT NULL;
 CREATE INDEX session_origin ON session (origin_format, origin_id, state, place, id) WHERE origin_format IS NOT NULL;
 
--- What changes with every message, kept narrow.
+-- Counters that change with every message, in narrow rows.
 CREATE TABLE activity (
     session     INTEGER PRIMARY KEY REFERENCES session (no),
     updated_at  INTEGER NOT NULL,
     messages    INTEGER NOT NULL,
     branches    INTEGER NOT NULL,
     checkpoints INTEGER NOT NULL,
-    -- Whether messages of it may be missing in the text index.
+    -- Whether messages of the session may be missing in the text index.
     waiting     INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX activity_waiting ON activity (session) WHERE waiting = 1;
@@ -55,9 +55,9 @@ CREATE TABLE branch (
     forked_at  INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     retired    INTEGER NOT NULL,
-    -- The text index holds its own messages up to this seq.
+    -- Seq up to which the messages stored on this branch are in the text index.
     indexed    INTEGER NOT NULL,
-    -- What the next run on it starts from.
+    -- The branch state, from which the next run starts.
     state      INTEGER REFERENCES state (no),
     UNIQUE (session, name)
 ) STRICT;
@@ -78,14 +78,14 @@ CREATE TABLE message (
     completion_tokens INTEGER,
     source_format     TEXT,
     source_id         TEXT,
-    -- Over all the rest of the row; see seal.rs.
+    -- Row checksum, see codec/checksum.rs.
     sum               INTEGER NOT NULL,
     body              TEXT NOT NULL,
     extra             TEXT
 ) STRICT;
 CREATE UNIQUE INDEX message_id ON message (id);
 
--- Replies that are being written, by whom, and what has arrived of them.
+-- Replies that are being written, with the presence lock of the process that writes, and their deltas so far.
 CREATE TABLE reply (
     message INTEGER PRIMARY KEY,
     writer  TEXT NOT NULL
@@ -127,15 +127,15 @@ CREATE TABLE run (
 CREATE INDEX run_session ON run (session, started_at, id);
 CREATE INDEX run_branch ON run (branch);
 
--- Checkpoint states by content. A row without a base is a keyframe; the others are differences to theirs.
+-- Checkpoint states by content. A row without a base is a keyframe; the others are deltas to their base.
 CREATE TABLE state (
     no         INTEGER PRIMARY KEY,
     hash       BLOB NOT NULL UNIQUE,
     size       INTEGER NOT NULL,
     base       INTEGER REFERENCES state (no),
-    -- How many differences a keyframe has had, those that are gone included.
+    -- Number of deltas to a keyframe so far, deleted ones included.
     followers  INTEGER NOT NULL,
-    -- zstd, with its checksum
+    -- zstd with a checksum
     data       BLOB NOT NULL
 ) STRICT;
 CREATE INDEX state_base ON state (base) WHERE base IS NOT NULL;
@@ -149,7 +149,7 @@ CREATE TABLE checkpoint (
     trigger    TEXT NOT NULL,
     label      TEXT,
     pinned     INTEGER NOT NULL,
-    -- Whether retention may prune it: not pinned, not labelled, not manual.
+    -- Whether retention may prune it: it is not pinned, has no label and was not made by the user.
     automatic  INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     state      INTEGER NOT NULL REFERENCES state (no)
@@ -171,17 +171,16 @@ CREATE TABLE operation (
     checkpoint  BLOB,
     target      BLOB,
     detail      TEXT NOT NULL,
-    -- The branch's names, where it was renamed.
+    -- The old and the new name of a renamed branch.
     name_before TEXT,
     name_after  TEXT
 ) STRICT;
 CREATE INDEX operation_session ON operation (session, no);
 CREATE INDEX operation_target ON operation (target, no) WHERE target IS NOT NULL;
 
--- The text index. It holds what `indexed_text` shows; the text itself stays in the messages only, and
--- hfs_text() takes it out of their bodies.
+-- The content of the text index (the table is in text_index.sql). The text is stored in the messages only; hfs_text()
+-- extracts it from their bodies.
 CREATE VIEW indexed_text (no, text) AS
     SELECT message.no, hfs_text(message.body)
     FROM message JOIN branch ON branch.no = message.no >> 32
     WHERE message.no & 0xffffffff <= branch.indexed;
--- (Its table is made by text_index.sql.)

@@ -1,3 +1,3 @@
--- The data of a state that is a difference may be a script of copies behind a mark (see delta.rs). Nothing changes in
--- what is there, but versions that know only of version 1 would take such a state for damage, and repair it away.
+-- A state that is a delta may be stored as copy and insert operations (see codec/binary_delta.rs). Existing rows stay as they
+-- are; the new version keeps older programs from taking such states for damage and repairing them away.
 SELECT 1;

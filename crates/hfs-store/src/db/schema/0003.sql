@@ -1,7 +1,7 @@
--- One index for all of a session's checkpoints instead of one more for those that retention may prune: each checkpoint
--- writes a page less.
+-- One index for all of a session's checkpoints instead of a second one for those that retention may prune, so that each
+-- checkpoint writes one page less.
 DROP INDEX checkpoint_session;
 DROP INDEX checkpoint_automatic;
 CREATE INDEX checkpoint_session ON checkpoint (session, automatic, created_at, no);
--- From here on state.followers of a difference says which of its keyframe's it is, from one on, and a keyframe's own
--- counts only those that were made before: so a keyframe's row stays as it was written.
+-- From this version on, state.followers of a delta is its position among the deltas of its keyframe, from 1. The keyframe's
+-- own column counts only the deltas of earlier versions, so a keyframe's row is never updated.

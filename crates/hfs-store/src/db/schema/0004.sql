@@ -1,4 +1,4 @@
--- New and changed rows have sums of another hash (see seal.rs), and bodies of messages have their texts behind the JSON
--- (see body.rs). What is there stays as it is and is read as before, but versions that know only the first forms would
--- take new rows for damaged ones, and repair them away.
+-- New and changed rows have XXH3 checksums (see codec/checksum.rs), and message bodies have their texts after the JSON (see
+-- codec/body.rs). Existing rows stay as they are; the new version keeps older programs from taking new rows for damage and
+-- repairing them away.
 SELECT 1;
