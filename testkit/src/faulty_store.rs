@@ -1,20 +1,19 @@
 //! A store that fails and stalls on request, over any other store.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use hfs_core::{
-    Appended, Attachment, Branch, BranchDraft, BranchId, BranchStore, Checkpoint, CheckpointDraft,
-    CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message, MessageDraft,
-    MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex,
-    SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
-    SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification,
+    Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message,
+    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, ReplyDelta, ReplyHandle,
+    Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter,
+    SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo,
+    StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
-use serde_json::Value;
 
 /// Checkpoints that are held back fail after this time; no test holds them back for so long.
 const MAX_HOLD: Duration = Duration::from_secs(30);
@@ -52,7 +51,7 @@ impl<S> FaultyStore<S> {
     /// Lets calls that create a checkpoint wait (`true`), as on a slow disk, or continue (`false`). A call that waits
     /// for 30 seconds fails.
     pub fn hold_checkpoints(&self, hold: bool) {
-        *self.hold_checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        *lock_unpoisoned(&self.hold_checkpoints) = hold;
         self.released.notify_all();
     }
 
@@ -69,7 +68,7 @@ impl<S> FaultyStore<S> {
     }
 
     fn wait_until_released(&self) -> StoreResult<()> {
-        let hold = self.hold_checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = lock_unpoisoned(&self.hold_checkpoints);
         let waited = self.released.wait_timeout_while(hold, MAX_HOLD, |hold| *hold);
         if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             let source = "the test holds checkpoints back".into();
@@ -139,7 +138,7 @@ impl<S: Store> CheckpointStore for FaultyStore<S> {
         self.inner.save_branch_state(branch, state)
     }
 
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         self.inner.save_branch_plugins(branch, plugins)
     }
 
@@ -247,7 +246,9 @@ impl<S: Store> OperationStore for FaultyStore<S> {
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
         self.inner.reverse(target, kind, at)
     }
+}
 
+impl<S: Store> AttachmentStore for FaultyStore<S> {
     fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
         self.inner.get_attachment(hash)
     }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use hfs_core::{
     AgentMemory, AgentNode, AgentStatus, BranchId, CheckpointDraft, CheckpointId, CheckpointState,
-    ClaimDecision, Contest, MemoryEntry, MessageDraft, MessageId, MessageStore as _, Part, PassthroughFields,
-    PhaseSpan, Position, Role, RunSnapshot, Section, SectionStatus, SessionDraft, SessionId,
+    ClaimDecision, Contest, MessageDraft, MessageId, MessageStore as _, Part, PassthroughFields, PhaseSpan,
+    PluginStates, Position, Role, RunSnapshot, Section, SectionStatus, SessionDraft, SessionId,
     SessionStore as _, Timestamp, TokenCount, TriadNode, Usage,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::{Connection, params};
+use serde::Serialize;
 use tempfile::TempDir;
 
 /// Random numbers (xorshift) that are the same in every run.
@@ -201,6 +202,13 @@ impl BareDatabase {
     }
 }
 
+/// An entry of an agent's memory.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryEntry {
+    role: Role,
+    text: String,
+}
+
 /// Agents in a state, in groups of three (triads).
 const AGENTS: usize = 18;
 
@@ -289,8 +297,11 @@ impl States {
 
     fn state(&self) -> CheckpointState {
         let names: Vec<String> = (0..AGENTS).map(|n| format!("triad-{}/agent-{}", n / 3, n % 3)).collect();
-        let agents: BTreeMap<String, AgentMemory> =
-            names.iter().cloned().zip(self.memories.iter().cloned().map(Arc::new)).collect();
+        let agents: BTreeMap<String, AgentMemory> = names
+            .iter()
+            .cloned()
+            .zip(self.memories.iter().map(|memory| AgentMemory::new(memory).unwrap()))
+            .collect();
         let mut snapshot = RunSnapshot::default();
         let node = |(name, active): (&String, &usize)| AgentNode {
             agent_id: name.clone(),
@@ -327,7 +338,7 @@ impl States {
                 duration_ms: Some(1000),
             })
             .collect();
-        CheckpointState { run_snapshot: Arc::new(snapshot), agents, plugins: BTreeMap::new() }
+        CheckpointState { run_snapshot: Arc::new(snapshot), agents, plugins: PluginStates::default() }
     }
 }
 

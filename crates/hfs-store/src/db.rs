@@ -16,10 +16,10 @@ pub(crate) mod writer;
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hfs_core::{StoreError, StoreResult};
+use hfs_core::{StoreError, StoreResult, lock_unpoisoned};
 use rusqlite::Connection;
 
 use crate::db::connection::DbConnection;
@@ -87,7 +87,7 @@ impl Database {
         };
         let broken = result.as_ref().is_err_and(Error::breaks_connection);
         if ended.is_ok() && !broken {
-            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut readers = lock_unpoisoned(&self.readers);
             if readers.len() < IDLE_READERS {
                 readers.push(reader);
             }
@@ -97,7 +97,7 @@ impl Database {
 
     fn take_reader(&self) -> Result<DbConnection> {
         loop {
-            let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = lock_unpoisoned(&self.readers).pop();
             match idle {
                 Some(reader) if reader.is_current(&self.paths) => return Ok(reader),
                 Some(_) => {}

@@ -11,13 +11,13 @@ mod sessions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, Maintenance, Message, MessageDraft,
     MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId, RunStore,
     Seq, Session, SessionAttributes, SessionId, SessionSummary, StoreError, StoreInfo, StoreResult,
-    Timestamp, Verification,
+    Timestamp, Verification, lock_unpoisoned,
 };
 
 use crate::check::ProblemKind;
@@ -51,7 +51,7 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Data> {
         // Every operation checks its arguments before its first change, so a panic leaves no operation half done.
-        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_unpoisoned(&self.data)
     }
 }
 

@@ -27,13 +27,13 @@ mod encode;
 pub(crate) mod rebase;
 mod streaming_encoder;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use hfs_core::{CheckpointState, ContentHash};
+use hfs_core::{CheckpointState, ContentHash, lock_unpoisoned};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::compression::{self, CompressionError, DeltaBase};
-use crate::db::lookup::{self, BranchKey};
+use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result};
 
 pub(crate) use encode::{EncodedState, StoredState, encode, insert};
@@ -122,7 +122,7 @@ const MAX_CACHED_SIZE: usize = 8 * 1024 * 1024;
 
 impl KeyframeCache {
     fn get_or_restore(&self, conn: &Connection, row: &StateRow) -> Result<Arc<DeltaBase>> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cached = lock_unpoisoned(&self.0).clone();
         if let Some((_, keyframe)) = cached.filter(|(hash, _)| *hash == row.hash) {
             return Ok(keyframe);
         }
@@ -132,7 +132,7 @@ impl KeyframeCache {
     fn put(&self, hash: ContentHash, bytes: Arc<Vec<u8>>) -> Arc<DeltaBase> {
         let keyframe = Arc::new(DeltaBase::new(bytes));
         if keyframe.bytes().len() <= MAX_CACHED_SIZE {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hash, Arc::clone(&keyframe)));
+            *lock_unpoisoned(&self.0) = Some((hash, Arc::clone(&keyframe)));
         }
         keyframe
     }
@@ -230,7 +230,7 @@ pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Result<Option<i64>> {
 }
 
 /// Returns the state of the last checkpoint at or before `seq` in the history of a branch, its ancestors included.
-pub(crate) fn latest_at(conn: &Connection, branch: &BranchKey, seq: u64) -> Result<Option<i64>> {
+pub(crate) fn latest_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> Result<Option<i64>> {
     let mut best: Option<((u64, i64, i64), i64)> = None;
     let mut limit = seq;
     let mut next = Some(branch.clone());

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hfs_core::{
-    CheckpointStore, ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStore, Position, SearchIndex,
-    SearchQuery, SessionStore,
+    AttachmentStore, CheckpointStore, ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStore, Position,
+    SearchIndex, SearchQuery, SessionStore,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::builders::{Drafts, at, attachment, growing_state};
@@ -21,7 +21,7 @@ fn open(path: &Path) -> SqliteStore {
 
 fn texts(store: &SqliteStore, here: Position) -> Vec<String> {
     let messages = store.read_messages(here.branch, MessageRange::From(1, u32::MAX)).unwrap();
-    messages.iter().map(|message| message.text()).collect()
+    messages.iter().map(|message| message.content.text()).collect()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_backup_contains_everything_and_can_be_opened() {
     let make = Drafts::new(1);
     let session = store.create_session(&make.session("kept")).unwrap();
     let bytes = attachment(b"picture");
-    hfs_core::OperationStore::put_attachment(&store, &bytes).unwrap();
+    store.put_attachment(&bytes).unwrap();
     let drafts = [make.user("a needle"), make.full_message(&bytes)];
     let here = store.append(at(session.current_branch, 0), &drafts).unwrap().position;
     let checkpoint = store.create_checkpoint(&make.checkpoint(here, growing_state(3)), 10).unwrap();
@@ -45,7 +45,7 @@ fn a_backup_contains_everything_and_can_be_opened() {
     assert!(copy.verify().unwrap().is_ok());
     assert_eq!(copy.read_messages(here.branch, MessageRange::Newest(9)).unwrap().len(), 2);
     assert_eq!(copy.load_state(checkpoint.id).unwrap(), growing_state(3));
-    assert_eq!(hfs_core::OperationStore::get_attachment(&copy, bytes.hash).unwrap(), b"picture");
+    assert_eq!(copy.get_attachment(bytes.hash).unwrap(), b"picture");
     let query = SearchQuery { text: "needle".into(), limit: 5, ..SearchQuery::default() };
     assert!(copy.search(&query).unwrap().total >= 1);
     copy.append(here, &[make.user("only in the copy")]).unwrap();

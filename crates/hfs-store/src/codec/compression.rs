@@ -16,8 +16,9 @@
 //! MEASURED
 
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use hfs_core::lock_unpoisoned;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, get_frame_content_size};
 
 use super::binary_delta::{self, BinaryDeltaError, BlockIndex};
@@ -163,10 +164,10 @@ impl<T> ReusableContext<T> {
         create: impl FnOnce() -> Result<T, CompressionError>,
         work: impl FnOnce(&mut T) -> Result<R, CompressionError>,
     ) -> Result<R, CompressionError> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock_unpoisoned(&self.0).take();
         let mut context = kept.map_or_else(create, Ok)?;
         let result = work(&mut context)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+        *lock_unpoisoned(&self.0) = Some(context);
         Ok(result)
     }
 }

@@ -82,8 +82,8 @@ pub(crate) fn head(conn: &Connection, branch: i64, forked_at: u64) -> Result<u64
     Ok(newest_own(conn, branch)?.map_or(forked_at, |(no, _)| seq_of(no)))
 }
 
-/// The number of a message.
-pub(crate) fn message(conn: &Connection, id: MessageId) -> Result<i64> {
+/// The row number of a message.
+pub(crate) fn message_by_id(conn: &Connection, id: MessageId) -> Result<i64> {
     conn.prepare_cached(
         "SELECT message.no FROM message
             JOIN branch ON branch.no = message.no >> 32

@@ -1,17 +1,13 @@
 //! Checkpoints and their states. States are stored uncompressed, by the hash of their canonical JSON.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
-    OperationKind, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp,
+    OperationKind, PluginStates, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp, Trigger,
 };
-use serde_json::Value;
 
 use super::{Data, MemoryStore, NewOperation, conflict, hash_of, invalid, not_found};
-
-/// The trigger of checkpoints that a user creates. Retention does not delete them.
-const MANUAL: &str = "manual";
 
 impl CheckpointStore for MemoryStore {
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
@@ -54,7 +50,7 @@ impl CheckpointStore for MemoryStore {
         Ok(())
     }
 
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         let mut data = self.lock();
         let before = data.branch(branch)?.state.map(|hash| data.state(hash)).transpose()?.unwrap_or_default();
         if before.plugins == *plugins {
@@ -132,13 +128,13 @@ impl Data {
     fn prune(&mut self, session: SessionId, retention: u32) {
         let keep = usize::try_from(retention).unwrap_or(usize::MAX);
         let is_automatic = |checkpoint: &&Checkpoint| {
-            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != MANUAL
+            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
         };
         let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
         // In the order in which they are kept: the newest half of the retention, those at the end of a run, the others.
         let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(is_automatic).collect();
         if let Some(older) = wanted.get_mut(newest..) {
-            older.sort_by_key(|checkpoint| !checkpoint.ends_run());
+            older.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
         }
         let surplus: HashSet<CheckpointId> =
             wanted.into_iter().skip(keep).map(|checkpoint| checkpoint.id).collect();

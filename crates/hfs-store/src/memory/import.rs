@@ -9,7 +9,7 @@ use hfs_core::{
     StoreResult, Timestamp,
 };
 
-use super::sessions::check_hash;
+use super::messages::check_hash;
 use super::{
     BranchRow, Data, MemoryStore, MessageRow, NewOperation, attachments_of, conflict, invalid,
     missing_attachment,

@@ -1,14 +1,14 @@
-//! Messages and replies in progress.
+//! Messages, replies in progress, and attachments.
 
 use std::sync::{Arc, Weak};
 
 use hfs_core::{
-    Appended, BranchId, DeltaKind, Message, MessageDraft, MessageId, MessageRange, MessageStatus,
-    MessageStore, Part, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError, StoreResult,
-    Timestamp,
+    Appended, Attachment, AttachmentStore, BranchId, ContentHash, Message, MessageDraft, MessageId,
+    MessageRange, MessageStatus, MessageStore, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError,
+    StoreResult, Timestamp, append_delta,
 };
 
-use super::{Data, MemoryStore, MessageRow, conflict, not_found};
+use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, not_found};
 
 impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
@@ -98,6 +98,26 @@ impl MessageStore for MemoryStore {
     }
 }
 
+impl AttachmentStore for MemoryStore {
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        let data = self.lock();
+        let bytes = data.attachments.get(&hash).ok_or_else(|| not_found("attachment", &hash))?;
+        if hash_of(bytes) != hash {
+            return Err(StoreError::Corrupt {
+                message: format!("attachment {hash} does not match its hash"),
+            });
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
+        check_hash(attachment)?;
+        let mut data = self.lock();
+        data.attachments.entry(attachment.hash).or_insert_with(|| Arc::from(attachment.bytes.as_slice()));
+        Ok(())
+    }
+}
+
 impl MemoryStore {
     /// Returns the reply if this instance is its writer.
     fn own_reply<'a>(&self, data: &'a mut Data, reply: ReplyHandle) -> StoreResult<&'a mut MessageRow> {
@@ -163,13 +183,10 @@ impl Data {
     }
 }
 
-fn append_delta(parts: &mut Vec<Part>, delta: &ReplyDelta) {
-    match (parts.last_mut(), delta.kind) {
-        (Some(Part::Text { text }), DeltaKind::Text)
-        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(&delta.text),
-        (_, DeltaKind::Text) => parts.push(Part::text(delta.text.clone())),
-        (_, DeltaKind::Thinking) => {
-            parts.push(Part::Thinking { text: delta.text.clone(), signature: None });
-        }
+pub(super) fn check_hash(attachment: &Attachment) -> StoreResult<()> {
+    let found = hash_of(&attachment.bytes);
+    if found != attachment.hash {
+        return Err(invalid(format!("the attachment's hash is {found}, not {}", attachment.hash)));
     }
+    Ok(())
 }

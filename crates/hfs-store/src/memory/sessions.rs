@@ -1,19 +1,18 @@
 //! Sessions, their branches, and the log of operations on them.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use hfs_core::{
-    Attachment, Branch, BranchDraft, BranchId, BranchStore, CheckpointId, ContentHash, Cursor, MAIN_BRANCH,
-    Operation, OperationId, OperationKind, OperationStore, Page, PageRequest, Project, Session,
-    SessionAttributes, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
-    SessionSummary, StoreError, StoreResult, Timestamp,
+    Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Cursor, MAIN_BRANCH, Operation, OperationId,
+    OperationKind, OperationStore, Page, PageRequest, Project, Session, SessionAttributes, SessionDraft,
+    SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, StoreError,
+    StoreResult, Timestamp,
 };
 
 use super::import::MemoryImport;
 use super::{
     BranchRename, BranchRow, Data, MemoryStore, NewOperation, OperationRow, SessionRow, attachments_of,
-    conflict, hash_of, invalid, not_found,
+    conflict, invalid, not_found,
 };
 
 /// Number of candidates that the error for an ambiguous reference lists.
@@ -282,24 +281,6 @@ impl OperationStore for MemoryStore {
             ..NewOperation::new(session, kind, at, Some(before))
         })
     }
-
-    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
-        let data = self.lock();
-        let bytes = data.attachments.get(&hash).ok_or_else(|| not_found("attachment", &hash))?;
-        if hash_of(bytes) != hash {
-            return Err(StoreError::Corrupt {
-                message: format!("attachment {hash} does not match its hash"),
-            });
-        }
-        Ok(bytes.to_vec())
-    }
-
-    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
-        check_hash(attachment)?;
-        let mut data = self.lock();
-        data.attachments.entry(attachment.hash).or_insert_with(|| Arc::from(attachment.bytes.as_slice()));
-        Ok(())
-    }
 }
 
 impl Data {
@@ -515,14 +496,6 @@ fn parse_session_cursor(cursor: &Cursor) -> StoreResult<(Timestamp, SessionId)> 
     parts
         .and_then(|(micros, id)| Some((Timestamp::from_micros(micros.parse().ok()?)?, id.parse().ok()?)))
         .ok_or_else(|| invalid(format!("{:?} is not a valid cursor of a list of sessions", cursor.0)))
-}
-
-pub(super) fn check_hash(attachment: &Attachment) -> StoreResult<()> {
-    let found = hash_of(&attachment.bytes);
-    if found != attachment.hash {
-        return Err(invalid(format!("the attachment's hash is {found}, not {}", attachment.hash)));
-    }
-    Ok(())
 }
 
 fn parse_operation_cursor(cursor: &Cursor) -> StoreResult<u64> {

@@ -1,12 +1,37 @@
 //! Attachments, stored once under the hash of their bytes.
 
-use hfs_core::{Attachment, ContentHash, StoreError, StoreResult};
+use hfs_core::{Attachment, AttachmentStore, ContentHash, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Result, invalid, not_found};
+use crate::error::{Error, Result, invalid, not_found};
 use crate::sqlite::SqliteStore;
 use crate::state_store::hash_of;
 
+impl AttachmentStore for SqliteStore {
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
+        let action = "save an attachment";
+        check(attachment).map_err(self.db.store_error(action))?;
+        let attachment = attachment.clone();
+        let now = self.db.options.clock.now().as_micros();
+        self.db.write(action, move |conn| insert(conn, &attachment, now))
+    }
+
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        self.db.read("read an attachment", |conn| {
+            let bytes: Vec<u8> = conn
+                .prepare_cached("SELECT bytes FROM attachment WHERE hash = ?1")?
+                .query_row([hash.as_bytes()], |row| row.get(0))
+                .optional()?
+                .ok_or_else(|| not_found("attachment", &hash))?;
+            if hash_of(&bytes) != hash {
+                return Err(Error::Corrupt(format!("attachment {hash} does not match its hash")));
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+/// Checks the attachment's hash.
 pub(crate) fn check(attachment: &Attachment) -> Result<()> {
     let found = hash_of(&attachment.bytes);
     if found != attachment.hash {
@@ -15,33 +40,10 @@ pub(crate) fn check(attachment: &Attachment) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn put(store: &SqliteStore, attachment: &Attachment) -> StoreResult<()> {
-    let action = "save an attachment";
-    check(attachment).map_err(store.db.store_error(action))?;
-    let attachment = attachment.clone();
-    let now = store.db.options.clock.now().as_micros();
-    store.db.write(action, move |conn| insert(conn, &attachment, now))
-}
-
 pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Result<()> {
     conn.prepare_cached("INSERT OR IGNORE INTO attachment (hash, stored_at, bytes) VALUES (?1, ?2, ?3)")?
         .execute(params![attachment.hash.as_bytes(), now, attachment.bytes])?;
     Ok(())
-}
-
-pub(crate) fn get(store: &SqliteStore, hash: ContentHash) -> StoreResult<Vec<u8>> {
-    store.db.read("read an attachment", |conn| {
-        let bytes: Vec<u8> = conn
-            .prepare_cached("SELECT bytes FROM attachment WHERE hash = ?1")?
-            .query_row([hash.as_bytes()], |row| row.get(0))
-            .optional()?
-            .ok_or_else(|| not_found("attachment", &hash))?;
-        if hash_of(&bytes) != hash {
-            let message = format!("attachment {hash} does not match its hash");
-            return Err(StoreError::Corrupt { message }.into());
-        }
-        Ok(bytes)
-    })
 }
 
 /// Keeps an attachment until the import of a session ends, because a message that refers to it may follow. The

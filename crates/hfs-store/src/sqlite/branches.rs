@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codec::{checksum, rows};
 use crate::db::locks::LivenessProbe;
-use crate::db::lookup::{self, BranchKey};
+use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Result, conflict, invalid, not_found};
 use crate::sqlite::operations::{self, Change, check_name_is_free};
 use crate::sqlite::sessions::NewBranch;
@@ -62,7 +62,7 @@ impl BranchRow {
 fn check_fork(
     conn: &Connection,
     probe: &LivenessProbe,
-    parent: &BranchKey,
+    parent: &BranchRecord,
     draft: &BranchDraft,
 ) -> Result<()> {
     let newest = lookup::newest_own(conn, parent.no)?;

@@ -1,26 +1,21 @@
 //! Checkpoints, and the branch states that runs start from.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
-    OperationKind, SessionId, StateCost, StoreResult, Timestamp,
+    OperationKind, PluginStates, SessionId, StateCost, StoreResult, Timestamp, Trigger,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
 
 use crate::codec::rows;
-use crate::db::lookup::{self, BranchKey};
+use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result, invalid, not_found};
 use crate::sqlite::operations::{self, Change};
 use crate::sqlite::sessions::unique_violation_as_conflict;
 use crate::sqlite::{SqliteStore, session_stats};
 use crate::state_store::rebase::{self, Orphans};
 use crate::state_store::{self, EncodedState, KeyframeCache, StoredState};
-
-/// The trigger of checkpoints that the user asked for.
-const MANUAL: &str = "manual";
 
 const SELECT_CHECKPOINT: &str =
     "SELECT checkpoint.id, session.id, branch.id, checkpoint.seq, checkpoint.trigger,
@@ -65,7 +60,7 @@ impl CheckpointRow {
             session: SessionId::from_uuid(rows::uuid(self.session)),
             branch: BranchId::from_uuid(rows::uuid(self.branch)),
             seq: self.seq,
-            trigger: self.trigger,
+            trigger: Trigger::from(&*self.trigger),
             label: self.label,
             pinned: self.pinned,
             created_at: rows::time(self.created_at)?,
@@ -80,7 +75,7 @@ impl CheckpointRow {
 pub(crate) struct NewCheckpoint {
     pub(crate) id: CheckpointId,
     pub(crate) seq: u64,
-    pub(crate) trigger: String,
+    pub(crate) trigger: Trigger,
     pub(crate) label: Option<String>,
     pub(crate) pinned: bool,
     pub(crate) created_at: i64,
@@ -120,7 +115,7 @@ impl NewCheckpoint {
             session,
             branch,
             self.seq,
-            self.trigger,
+            self.trigger.as_str(),
             self.label,
             self.pinned,
             automatic,
@@ -133,8 +128,8 @@ impl NewCheckpoint {
 }
 
 /// Whether retention may prune the checkpoint.
-fn is_automatic(trigger: &str, label: Option<&str>, pinned: bool) -> bool {
-    !pinned && label.is_none() && trigger != MANUAL
+fn is_automatic(trigger: &Trigger, label: Option<&str>, pinned: bool) -> bool {
+    !pinned && label.is_none() && *trigger != Trigger::Manual
 }
 
 /// Encodes a state on the caller's thread, before the write transaction that stores it.
@@ -168,12 +163,13 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
     let mut rank = 0;
     let mut checkpoints = conn
         .prepare_cached(
-            "SELECT no, state, trigger = ?2 FROM checkpoint WHERE session = ?1 AND automatic = 1
+            "SELECT no, state, trigger FROM checkpoint WHERE session = ?1 AND automatic = 1
                 ORDER BY created_at DESC, no DESC",
         )?
-        .query_map(params![session, Checkpoint::RUN_ENDED], |row| {
+        .query_map([session], |row| {
             rank += 1;
-            Ok((row.get(0)?, row.get(1)?, rank <= newest || row.get(2)?))
+            let ends_run = Trigger::from(row.get_ref(2)?.as_str()?).ends_run();
+            Ok((row.get(0)?, row.get(1)?, rank <= newest || ends_run))
         })?
         .collect::<rusqlite::Result<Vec<(i64, i64, bool)>>>()?;
     // A stable sort: among the preferred and among the others, the newest stay first.
@@ -238,7 +234,7 @@ fn state_of_branch(conn: &Connection, branch: i64) -> Result<Option<i64>> {
 /// Replaces a branch's state. Returns what [`state_store::drop_unused`] returns for the one before.
 fn replace_branch_state(
     conn: &Connection,
-    branch: &BranchKey,
+    branch: &BranchRecord,
     before: Option<i64>,
     encoded: &EncodedState,
     keyframes: &KeyframeCache,
@@ -319,7 +315,7 @@ impl CheckpointStore for SqliteStore {
         Ok(())
     }
 
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         let action = "save the plugins' data of a session";
         // Reading and encoding the state are outside the write transaction, because they take long. If another writer has
         // replaced the state in between, this starts again with the new one.
@@ -366,7 +362,7 @@ impl CheckpointStore for SqliteStore {
                 "UPDATE checkpoint SET pinned = ?2,
                     automatic = (NOT ?2 AND label IS NULL AND trigger <> ?3) WHERE no = ?1",
             )?
-            .execute(params![key.no, pinned, MANUAL])?;
+            .execute(params![key.no, pinned, Trigger::Manual.as_str()])?;
             Ok(())
         })
     }

@@ -16,16 +16,16 @@
 //! being written.
 
 use hfs_core::{
-    Appended, BranchId, ContentHash, DeltaKind, Message, MessageDraft, MessageId, MessageRange,
-    MessageStatus, MessageStore, Part, Position, ReplyDelta, ReplyHandle, SessionId, Source, StoreError,
-    StoreResult, Timestamp, Usage,
+    Appended, BranchId, ContentHash, Message, MessageDraft, MessageId, MessageRange, MessageStatus,
+    MessageStore, Part, Position, ReplyDelta, ReplyHandle, SessionId, Source, StoreError, StoreResult,
+    Timestamp, Usage, append_delta,
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
 use crate::codec::{body, checksum};
 use crate::db::locks::LivenessProbe;
-use crate::db::lookup::{self, BranchKey};
+use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result, conflict, invalid, not_found};
 use crate::sqlite::session_stats::{self, SessionStats};
 use crate::sqlite::sessions::unique_violation_as_conflict;
@@ -113,7 +113,7 @@ impl MessageStore for SqliteStore {
     fn get_message(&self, id: MessageId) -> StoreResult<Message> {
         let probe = self.db.liveness_probe();
         self.db.read("read a message", |conn| {
-            let no = lookup::message(conn, id)?;
+            let no = lookup::message_by_id(conn, id)?;
             let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
             let mut statement = conn.prepare_cached(&format!("{SELECT_MESSAGE} WHERE no = ?1"))?;
             let mut rows = statement.query([no])?;
@@ -347,7 +347,7 @@ fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &
 fn read_backwards(
     conn: &Connection,
     probe: &LivenessProbe,
-    branch: BranchKey,
+    branch: BranchRecord,
     last: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
@@ -373,7 +373,7 @@ fn read_backwards(
 fn read_forwards(
     conn: &Connection,
     probe: &LivenessProbe,
-    branch: BranchKey,
+    branch: BranchRecord,
     first: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
@@ -408,7 +408,7 @@ enum Order {
 fn read_stored_on(
     conn: &Connection,
     probe: &LivenessProbe,
-    branch: &BranchKey,
+    branch: &BranchRecord,
     (first, last): (u64, u64),
     count: u32,
     order: Order,
@@ -429,7 +429,7 @@ fn read_stored_on(
 }
 
 /// The number of the message at `seq` of a branch's history, which may be stored on an ancestor.
-pub(crate) fn number_at(conn: &Connection, branch: &BranchKey, seq: u64) -> Result<Option<i64>> {
+pub(crate) fn number_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> Result<Option<i64>> {
     let mut branch = branch.clone();
     while seq <= branch.forked_at {
         match branch.parent {
@@ -479,16 +479,8 @@ fn append_stored_deltas(conn: &Connection, no: i64, parts: &mut Vec<Part>) -> Re
         conn.prepare_cached("SELECT kind, text FROM reply_piece WHERE message = ?1 ORDER BY number")?;
     let mut rows = statement.query([no])?;
     while let Some(row) = rows.next()? {
-        let kind = rows::delta_kind(row.get(0)?)?;
-        let more = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        match (parts.last_mut(), kind) {
-            (Some(Part::Text { text }), DeltaKind::Text)
-            | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(more),
-            (_, DeltaKind::Text) => parts.push(Part::text(more)),
-            (_, DeltaKind::Thinking) => {
-                parts.push(Part::Thinking { text: more.to_owned(), signature: None });
-            }
-        }
+        let delta = ReplyDelta { kind: rows::delta_kind(row.get(0)?)?, text: row.get(1)? };
+        append_delta(parts, &delta);
     }
     Ok(())
 }

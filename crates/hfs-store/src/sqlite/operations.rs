@@ -1,8 +1,8 @@
 //! The operation log: structural changes of sessions, and undo and redo.
 
 use hfs_core::{
-    Attachment, BranchId, CheckpointId, ContentHash, Cursor, Operation, OperationId, OperationKind,
-    OperationStore, Page, PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
+    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -337,13 +337,5 @@ impl OperationStore for SqliteStore {
                 },
             )
         })
-    }
-
-    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
-        super::attachments::get(self, hash)
-    }
-
-    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
-        super::attachments::put(self, attachment)
     }
 }

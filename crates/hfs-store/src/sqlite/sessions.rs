@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::codec::{checksum, rows};
-use crate::db::lookup::{self, ARRIVING, LISTED, TRASHED};
+use crate::db::lookup::{self, HIDDEN, LISTED, TRASHED};
 use crate::error::{Error, Result, conflict, invalid, not_found};
 use crate::sqlite::operations::{self, Change};
 use crate::sqlite::{SqliteStore, import, purge, session_stats};
@@ -124,7 +124,7 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
         draft.id.short().as_str(),
         draft.name,
         draft.automatic_name,
-        ARRIVING,
+        HIDDEN,
         at,
         project.map(Project::key),
         project.map(|project| &project.directory),

@@ -89,7 +89,11 @@ pub fn survives_kills(kills: u64) {
         // Text that was found now must also be found after the next kill.
         expected = found
             .iter()
-            .map(|message| Expected { id: message.id, text: message.text(), is_complete: true })
+            .map(|message| Expected {
+                id: message.content.id,
+                text: message.content.text(),
+                is_complete: true,
+            })
             .collect();
     }
     assert!(partial_replies > kills / 10, "only {partial_replies} replies were interrupted");
@@ -131,20 +135,20 @@ fn check_history(found: &[Message], expected: &[Expected], before: usize) -> u64
     assert!(found.len() <= expected.len() + 1, "at most one message was not acknowledged");
     let mut partial = 0;
     for (index, (message, expected)) in found.iter().zip(expected).enumerate() {
-        assert_eq!(message.id, expected.id, "messages are in the order of their acknowledgements");
-        let text = message.text();
+        assert_eq!(message.content.id, expected.id, "messages are in the order of their acknowledgements");
+        let text = message.content.text();
         if expected.is_complete {
             assert_eq!(text, expected.text);
         } else {
             assert!(text.starts_with(&expected.text), "{:?} / {text:?}", expected.text);
         }
         if index >= before {
-            let is_complete = message.role == Role::User || text.ends_with(END);
+            let is_complete = message.content.role == Role::User || text.ends_with(END);
             let status = if is_complete { MessageStatus::Complete } else { MessageStatus::Interrupted };
-            assert_eq!(message.status, status, "{text:?}");
+            assert_eq!(message.content.status, status, "{text:?}");
             partial += u64::from(!is_complete && !text.is_empty());
         }
-        assert_ne!(message.status, MessageStatus::Streaming);
+        assert_ne!(message.content.status, MessageStatus::Streaming);
     }
     partial
 }
@@ -215,8 +219,8 @@ pub fn concurrent_writers(killed: u64) {
     assert!(pairs >= acknowledged && pairs <= acknowledged + killed, "nothing is lost");
     let mut rounds: BTreeMap<String, u64> = BTreeMap::new();
     for pair in history.chunks(2) {
-        let question = pair[0].text();
-        assert_eq!(pair[1].text(), question.replace("question", "answer"), "pairs stay together");
+        let question = pair[0].content.text();
+        assert_eq!(pair[1].content.text(), question.replace("question", "answer"), "pairs stay together");
         let mut words = question.split(' ').skip(1);
         let next = rounds.entry(words.next().unwrap().to_owned()).or_default();
         assert_eq!(words.next().unwrap(), next.to_string(), "each writer's rounds are in order");

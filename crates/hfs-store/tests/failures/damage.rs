@@ -56,7 +56,7 @@ fn read_everything(store: &dyn Store) -> StoreResult<()> {
     for session in all_sessions(store)? {
         for branch in store.list_branches(session.id)? {
             for message in store.read_messages(branch.id, MessageRange::From(1, u32::MAX))? {
-                store.get_message(message.id)?;
+                store.get_message(message.content.id)?;
             }
             store.load_branch_state(branch.id)?;
         }
@@ -121,7 +121,7 @@ fn a_store_of_a_newer_version_is_refused_and_not_changed() {
     let (before, files_before) = (fs::read(&path).unwrap(), files(home.path()));
     let error = try_open(&path).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.hint().is_some());
+    assert!(error.suggestion().is_some());
     let StoreError::Newer { found, supported, .. } = error else { panic!("{error}") };
     assert_eq!((found, supported), (version + 1, version));
     assert_eq!(fs::read(&path).unwrap(), before);

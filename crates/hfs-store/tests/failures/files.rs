@@ -202,7 +202,7 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
         assert_fails(result, &[ErrorKind::Unavailable]);
     }
     assert_eq!(history(store, &appended).len(), messages);
-    let text = store.get_message(reply.message).unwrap().text();
+    let text = store.get_message(reply.message).unwrap().content.text();
     assert_eq!(text.len(), deltas * delta[0].text.len());
     assert_eq!(store.load_state(checkpoint.id).unwrap(), growing_state(1));
     assert_eq!(store.get_session(appended.id).unwrap().messages, messages as u64);

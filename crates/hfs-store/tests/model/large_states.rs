@@ -10,6 +10,7 @@ use hfs_core::{
 use hfs_store::{Durability, SqliteOptions, SqliteStore};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
+use serde_json::Value;
 use tempfile::TempDir;
 use testkit::builders::{Drafts, at, state_of};
 
@@ -109,7 +110,7 @@ impl Fixture {
     fn checkpoint(&mut self, trigger: &str) {
         let state = self.state();
         let mut draft = self.make.checkpoint(self.main, state.clone());
-        draft.trigger = trigger.to_owned();
+        draft.trigger = trigger.into();
         let made = self.store.create_checkpoint(&draft, RETENTION).unwrap();
         assert_eq!(made.state_hash.as_bytes(), blake3::hash(&state.canonical_json().unwrap()).as_bytes());
         self.checkpoints.insert(made.id, state);
@@ -145,7 +146,12 @@ impl Fixture {
                 if let Some(id) = self.any_checkpoint(*number) {
                     let state = self.store.load_state(id).unwrap();
                     let memory = state.agents.values().next().unwrap();
-                    self.entries = memory.iter().map(|entry| entry.text.clone()).collect();
+                    self.entries = memory
+                        .read::<Vec<Value>>()
+                        .unwrap()
+                        .iter()
+                        .map(|entry| entry["text"].as_str().unwrap().to_owned())
+                        .collect();
                     assert_eq!(self.state(), state);
                 }
             }

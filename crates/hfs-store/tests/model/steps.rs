@@ -3,6 +3,7 @@
 use hfs_core::{
     Attachment, BranchId, CheckpointDraft, CheckpointId, DeltaKind, MessageDraft, MessageStatus, OperationId,
     OperationKind, Part, Position, ReplyDelta, Role, SessionDraft, SessionId, Store, StoreResult, Timestamp,
+    Trigger,
 };
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use testkit::builders::{at, attachment, growing_state};
@@ -113,6 +114,7 @@ impl StorePair {
         let _ = self.try_apply(step.instance, &step.action);
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per action")]
     #[track_caller]
     fn try_apply(&mut self, instance: usize, action: &Action) -> Option<()> {
         let now = self.make.now();
@@ -196,7 +198,7 @@ impl StorePair {
                 let here = self.position(branch, back)?;
                 let draft = self.make.checkpoint(here, growing_state(usize::from(state)));
                 let draft = match kind {
-                    0 => CheckpointDraft { trigger: "manual".into(), ..draft },
+                    0 => CheckpointDraft { trigger: Trigger::Manual, ..draft },
                     1 => CheckpointDraft { label: Some("label".into()), ..draft },
                     2 => CheckpointDraft { pinned: true, ..draft },
                     3 => CheckpointDraft { trigger: "phase.ended".into(), ..draft },

@@ -248,7 +248,7 @@ impl Ledger {
 
 fn history(store: &dyn Store, branch: BranchId, before: Seq) -> Vec<(MessageId, String)> {
     let messages = store.read_messages(branch, MessageRange::Before(before, u32::MAX)).unwrap();
-    messages.iter().map(|message| (message.id, message.text())).collect()
+    messages.iter().map(|message| (message.content.id, message.content.text())).collect()
 }
 
 /// An operation without the ids that each store generates itself.
@@ -349,7 +349,9 @@ fn snapshot_searches(store: &dyn Store, text: &mut String) {
             let mut hits: Vec<(MessageId, BranchId, String)> = found
                 .hits
                 .into_iter()
-                .filter(|hit| store.get_message(hit.message).unwrap().status == MessageStatus::Complete)
+                .filter(|hit| {
+                    store.get_message(hit.message).unwrap().content.status == MessageStatus::Complete
+                })
                 .map(|hit| (hit.message, hit.branch, format!("{} {}", hit.session_name, hit.branch_name)))
                 .collect();
             hits.sort();

@@ -43,7 +43,7 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Result<()> {
             report.problem(ProblemKind::Content, &place, "its short id does not match its id");
         }
         let (state, is_trashed): (i64, bool) = (row.get(5)?, row.get(6)?);
-        if state == lookup::ARRIVING {
+        if state == lookup::HIDDEN {
             // The import writes the counters when the session is complete.
             return Ok(());
         }
