@@ -2,7 +2,7 @@
 //!
 //! All checks run in one read transaction, so they see one consistent state while others keep writing.
 
-mod rows;
+mod tables;
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::db::locks::LivenessProbe;
 use crate::db::{Database, backup};
 use crate::error::Result;
 
-pub(crate) use rows::count_messages;
+pub(crate) use tables::count_messages;
 
 /// Problems beyond this number are counted but not listed.
 const MAX_LISTED: usize = 1000;
@@ -45,18 +45,18 @@ fn run_checks(conn: &Connection, probe: &LivenessProbe, copy: &Path) -> Findings
     let mut report = Report::default();
     report.run("the database's pages", conn, pages);
     report.run("references", conn, references);
-    report.run("sessions", conn, rows::sessions);
-    report.run("lists of sessions", conn, rows::list_positions);
-    report.run("branches", conn, rows::branches);
-    report.run("messages", conn, rows::messages);
-    report.run("replies in progress", conn, |conn, report| rows::replies(conn, report, probe));
+    report.run("sessions", conn, tables::sessions);
+    report.run("lists of sessions", conn, tables::list_positions);
+    report.run("branches", conn, tables::branches);
+    report.run("messages", conn, tables::messages);
+    report.run("replies in progress", conn, |conn, report| tables::replies(conn, report, probe));
     report.run("text index", conn, indexed_messages);
     report.run("words in the text index", conn, |conn, report| indexed_words(conn, report, copy));
-    report.run("attachments", conn, rows::attachments);
-    report.run("runs", conn, rows::runs);
-    report.run("checkpoints", conn, rows::checkpoints);
-    report.run("states", conn, rows::states);
-    report.run("operations", conn, rows::operations);
+    report.run("attachments", conn, tables::attachments);
+    report.run("runs", conn, tables::runs);
+    report.run("checkpoints", conn, tables::checkpoints);
+    report.run("states", conn, tables::states);
+    report.run("operations", conn, tables::operations);
     report.finish()
 }
 
@@ -192,7 +192,7 @@ fn references(conn: &Connection, report: &mut Report) -> Result<()> {
         "SELECT session.no, session.name FROM session
             WHERE NOT EXISTS (SELECT 1 FROM activity WHERE activity.session = session.no)",
         [],
-        |row| Ok((rows::session_place(row)?, "its row in the activity table is missing".into())),
+        |row| Ok((tables::session_place(row)?, "its row in the activity table is missing".into())),
     )
 }
 
@@ -226,7 +226,7 @@ fn indexed_words(conn: &Connection, report: &mut Report, copy: &Path) -> Result<
             let detail = format!("its words are not those of the messages ({error})");
             report.problem(ProblemKind::Index, "text index", detail);
         }
-        // Most likely there is no space for the copy, which is not a damage of the store.
+        // Most likely there is no space for the copy, which does not mean that the store is damaged.
         Err(error) => {
             tracing::warn!(%error, "the words in the text index were not checked: the store could not be copied");
         }

@@ -1,4 +1,4 @@
-//! Importing a session: everything is collected beside the store and inserted at the end.
+//! Importing a session: everything is collected outside of the store and inserted at the end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

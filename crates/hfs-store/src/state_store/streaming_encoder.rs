@@ -1,8 +1,9 @@
 //! Hashes a large state and compares it with its keyframe while its JSON is still being written.
 //!
-//! Serialising a large state takes about as long as hashing and comparing it, so a second thread does the latter on
-//! chunks of 64 KB as they are written.
-//! MEASURED
+//! A second thread does that on chunks of 64 KB. The simple alternative does one step after the other: for a state of 2 MB,
+//! 10 ms of serialising, 1 ms of hashing and 4 ms of encoding. The thread saves up to the last 5 ms if a core is idle,
+//! which keeps a checkpoint of 2 MB faster than inserting its JSON. `cargo xtask bench states` measures both (rows "beside
+//! inserting the JSON" and "on one thread").
 //!
 //! A state of at most one chunk starts no thread.
 

@@ -54,9 +54,9 @@ fn only_the_owner_may_read_and_write_the_files() {
 
 /// Runs a test again as an unprivileged user, because root may write to everything.
 fn run_unprivileged(test: &str) {
-    const NOBODY: u32 = 65_534;
+    const UNPRIVILEGED: u32 = 65_534;
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args([test, "--exact"]).env("TMPDIR", "/tmp").uid(NOBODY).gid(NOBODY);
+    command.args([test, "--exact"]).env("TMPDIR", "/tmp").uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     match command.output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
         Err(error) => println!("skipped: another user cannot run this here: {error}"),
