@@ -16,10 +16,17 @@ mod sync {
     pub(crate) use shuttle::thread;
     pub(crate) use std::sync::PoisonError;
 
-    /// Random interleavings for each test: about two seconds for all of them.
-    const INTERLEAVINGS: usize = 2000;
+    use shuttle::scheduler::RandomScheduler;
+    use shuttle::{Config, Runner};
+
+    /// Random interleavings for each test.
+    const INTERLEAVINGS: usize = 500;
+    /// Stack of each simulated thread. Printing the backtrace of a panic needs more than shuttle's default of 60 KiB.
+    const STACK_BYTES: usize = 512 * 1024;
 
     pub(crate) fn explore(test: impl Fn() + Send + Sync + 'static) {
-        shuttle::check_random(test, INTERLEAVINGS);
+        let mut config = Config::new();
+        config.stack_size = STACK_BYTES;
+        Runner::new(RandomScheduler::new(INTERLEAVINGS), config).run(test);
     }
 }

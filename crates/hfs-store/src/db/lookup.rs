@@ -10,7 +10,7 @@ use crate::db::locks::LivenessProbe;
 use crate::error::{Error, Result, not_found};
 
 /// State of a session that is being imported or purged. It is in no list, and callers cannot find it.
-pub(crate) const ARRIVING: i64 = 2;
+pub(crate) const HIDDEN: i64 = 2;
 /// State of a session in the trash.
 pub(crate) const TRASHED: i64 = 1;
 /// State of a session in the list.
@@ -25,7 +25,7 @@ pub(crate) fn session_no(conn: &Connection, id: SessionId) -> Result<i64> {
 
 /// The columns of a branch that most operations need.
 #[derive(Debug, Clone)]
-pub(crate) struct BranchKey {
+pub(crate) struct BranchRecord {
     pub(crate) no: i64,
     pub(crate) id: BranchId,
     pub(crate) session: i64,
@@ -36,11 +36,11 @@ pub(crate) struct BranchKey {
     pub(crate) undone: bool,
 }
 
-const BRANCH_KEY: &str = "SELECT branch.no, branch.id, branch.session, branch.name, branch.parent,
+const SELECT_BRANCH: &str = "SELECT branch.no, branch.id, branch.session, branch.name, branch.parent,
     branch.forked_at, branch.retired, session.id FROM branch JOIN session ON session.no = branch.session";
 
-fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
-    Ok(BranchKey {
+fn branch_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchRecord> {
+    Ok(BranchRecord {
         no: row.get(0)?,
         id: BranchId::from_uuid(rows::uuid(row.get(1)?)),
         session: row.get(2)?,
@@ -52,18 +52,18 @@ fn branch_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchKey> {
     })
 }
 
-pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchKey> {
-    let sql = format!("{BRANCH_KEY} WHERE branch.id = ?1 AND session.state <> 2");
+pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchRecord> {
+    let sql = format!("{SELECT_BRANCH} WHERE branch.id = ?1 AND session.state <> 2");
     conn.prepare_cached(&sql)?
-        .query_row([id.as_uuid().as_bytes()], branch_key)
+        .query_row([id.as_uuid().as_bytes()], branch_from_row)
         .optional()?
         .ok_or_else(|| not_found("branch", &id))
 }
 
-pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchKey> {
-    let sql = format!("{BRANCH_KEY} WHERE branch.no = ?1");
+pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchRecord> {
+    let sql = format!("{SELECT_BRANCH} WHERE branch.no = ?1");
     conn.prepare_cached(&sql)?
-        .query_row([no], branch_key)
+        .query_row([no], branch_from_row)
         .optional()?
         .ok_or_else(|| Error::Corrupt(format!("branch number {no} is missing")))
 }
