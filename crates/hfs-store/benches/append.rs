@@ -1,8 +1,8 @@
-//! Durable appends, beside a bare loop of prepared inserts into one table.
+//! Durable appends, compared with a bare loop of prepared inserts into one table.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
-mod ground;
+mod fixtures;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use hfs_core::{CheckpointStore as _, MessageDraft, MessageStore as _, Position};
 use testkit::bench::{Bench, Target, Unit};
 
-use ground::{Bare, Ground, messages};
+use fixtures::{BareDatabase, StoreFixture, messages};
 
-/// How many appends each of the waiting does in one round.
-const EACH: usize = 16;
-/// How many inserts of the bare loop make one round beside them.
-const LOOP: usize = 200;
+/// Appends of each writer in one round.
+const APPENDS_PER_WRITER: usize = 16;
+/// Inserts of the bare loop in one round.
+const BARE_INSERTS: usize = 200;
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("append");
@@ -29,13 +29,13 @@ fn main() -> ExitCode {
     bench.finish()
 }
 
-/// Messages without end.
-struct Supply {
+/// An endless sequence of messages.
+struct Messages {
     ready: Vec<MessageDraft>,
     seed: u64,
 }
 
-impl Supply {
+impl Messages {
     fn new(seed: u64) -> Self {
         Self { ready: Vec::new(), seed }
     }
@@ -49,14 +49,14 @@ impl Supply {
     }
 }
 
-/// The time of one append at the end of a session.
-fn append(ground: &Ground, at: &mut Position, message: &MessageDraft) -> Duration {
+/// Appends a message and returns the time that it took.
+fn append(fixture: &StoreFixture, at: &mut Position, message: &MessageDraft) -> Duration {
     let begin = Instant::now();
-    *at = ground.store.append(*at, std::slice::from_ref(message)).unwrap().position;
+    *at = fixture.store.append(*at, std::slice::from_ref(message)).unwrap().position;
     begin.elapsed()
 }
 
-fn bare_insert(bare: &mut Bare, message: &MessageDraft) -> Duration {
+fn bare_insert(bare: &mut BareDatabase, message: &MessageDraft) -> Duration {
     let begin = Instant::now();
     bare.insert(message);
     begin.elapsed()
@@ -67,17 +67,17 @@ fn one_writer(bench: &mut Bench) {
     if !bench.wants(ROW) {
         return;
     }
-    let ground = Ground::new();
-    let mut at = ground.session();
-    let mut bare = Bare::new(&ground.directory.path().join("bare.db"));
-    // Both write the same messages.
-    let (mut ours, mut theirs) = (Supply::new(1), Supply::new(1));
+    let fixture = StoreFixture::new();
+    let mut at = fixture.create_session();
+    let mut bare = BareDatabase::new(&fixture.directory.path().join("bare.db"));
+    // Both sides write the same messages.
+    let (mut ours, mut theirs) = (Messages::new(1), Messages::new(1));
     bench
         .pair(ROW)
         .rounds(4000)
         .median(Target::AtMost(1.3))
         .p99(Target::AtMost(10.0))
-        .run_timed(|| append(&ground, &mut at, &ours.next()), || bare_insert(&mut bare, &theirs.next()));
+        .run_timed(|| append(&fixture, &mut at, &ours.next()), || bare_insert(&mut bare, &theirs.next()));
 }
 
 fn many_writers(bench: &mut Bench, writers: usize, speed: f64) {
@@ -85,81 +85,88 @@ fn many_writers(bench: &mut Bench, writers: usize, speed: f64) {
     if !bench.wants(&row) {
         return;
     }
-    let ground = Ground::new();
-    let places = RefCell::new((0..writers).map(|_| ground.session()).collect::<Vec<_>>());
-    let mut bare = Bare::new(&ground.directory.path().join("bare.db"));
-    let (mut ours, mut theirs) = (Supply::new(1), Supply::new(1));
-    bench.pair(&row).rounds(40).work(writers * EACH, LOOP).median(Target::SpeedAtLeast(speed)).run_timed(
-        || {
-            let batches: Vec<Vec<MessageDraft>> =
-                (0..writers).map(|_| (0..EACH).map(|_| ours.next()).collect()).collect();
-            let mut places = places.borrow_mut();
-            let begin = Instant::now();
-            std::thread::scope(|scope| {
-                for (at, batch) in places.iter_mut().zip(&batches) {
-                    let ground = &ground;
-                    scope.spawn(move || {
-                        for message in batch {
-                            append(ground, at, message);
-                        }
-                    });
-                }
-            });
-            begin.elapsed()
-        },
-        || {
-            let batch: Vec<MessageDraft> = (0..LOOP).map(|_| theirs.next()).collect();
-            let begin = Instant::now();
-            batch.iter().for_each(|message| bare.insert(message));
-            begin.elapsed()
-        },
-    );
+    let fixture = StoreFixture::new();
+    let positions = RefCell::new((0..writers).map(|_| fixture.create_session()).collect::<Vec<_>>());
+    let mut bare = BareDatabase::new(&fixture.directory.path().join("bare.db"));
+    let (mut ours, mut theirs) = (Messages::new(1), Messages::new(1));
+    bench
+        .pair(&row)
+        .rounds(40)
+        .work(writers * APPENDS_PER_WRITER, BARE_INSERTS)
+        .median(Target::SpeedAtLeast(speed))
+        .run_timed(
+            || {
+                let batches: Vec<Vec<MessageDraft>> =
+                    (0..writers).map(|_| (0..APPENDS_PER_WRITER).map(|_| ours.next()).collect()).collect();
+                let mut positions = positions.borrow_mut();
+                let begin = Instant::now();
+                std::thread::scope(|scope| {
+                    for (at, batch) in positions.iter_mut().zip(&batches) {
+                        let fixture = &fixture;
+                        scope.spawn(move || {
+                            for message in batch {
+                                append(fixture, at, message);
+                            }
+                        });
+                    }
+                });
+                begin.elapsed()
+            },
+            || {
+                let batch: Vec<MessageDraft> = (0..BARE_INSERTS).map(|_| theirs.next()).collect();
+                let begin = Instant::now();
+                batch.iter().for_each(|message| bare.insert(message));
+                begin.elapsed()
+            },
+        );
 }
 
-/// An append costs the same however much is stored.
+/// The time of an append does not depend on how much is stored.
 fn full_stores(bench: &mut Bench) {
-    let against_empty = |bench: &mut Bench, row: &str, fill: &dyn Fn(&Ground) -> Position| {
+    let compare_with_empty = |bench: &mut Bench, row: &str, fill: &dyn Fn(&StoreFixture) -> Position| {
         if !bench.wants(row) {
             return;
         }
-        let (full, empty) = (Ground::new(), Ground::new());
-        let (mut in_full, mut in_empty) = (fill(&full), empty.session());
-        let (mut ours, mut theirs) = (Supply::new(1), Supply::new(1));
+        let (full, empty) = (StoreFixture::new(), StoreFixture::new());
+        let (mut in_full, mut in_empty) = (fill(&full), empty.create_session());
+        let (mut ours, mut theirs) = (Messages::new(1), Messages::new(1));
         bench.pair(row).rounds(2000).median(Target::AtMost(1.2)).run_timed(
             || append(&full, &mut in_full, &ours.next()),
             || append(&empty, &mut in_empty, &theirs.next()),
         );
     };
     let long = bench.size(100_000, 500);
-    against_empty(bench, "append at 100,000 messages beside an empty store", &|ground| ground.talk(3, long));
-    let crowd = bench.size(10_000, 5);
-    against_empty(bench, "append among 1,000,000 messages beside an empty store", &|ground| {
-        ground.crowd(crowd, 100);
-        ground.session()
+    compare_with_empty(bench, "append at 100,000 messages beside an empty store", &|fixture| {
+        fixture.create_session_with(3, long)
+    });
+    let sessions = bench.size(10_000, 5);
+    compare_with_empty(bench, "append among 1,000,000 messages beside an empty store", &|fixture| {
+        fixture.import_sessions(sessions, 100);
+        fixture.create_session()
     });
     let states = bench.size(10, 1);
-    against_empty(bench, "append beside ten 2 MB checkpoints beside an empty store", &|ground| {
-        let at = ground.session();
-        let mut sequence = ground::states::States::new(ground::states::Shape::Prose, 9, 2_000_000);
+    compare_with_empty(bench, "append beside ten 2 MB checkpoints beside an empty store", &|fixture| {
+        let at = fixture.create_session();
+        let mut sequence = fixtures::States::new(fixtures::Shape::Prose, 9, 2_000_000);
         for n in 0..states {
-            let checkpoint = ground::states::checkpoint(at, n, sequence.another());
-            ground.store.create_checkpoint(&checkpoint, 100).unwrap();
+            let checkpoint = fixtures::checkpoint(at, n, sequence.next_state());
+            fixture.store.create_checkpoint(&checkpoint, 100).unwrap();
         }
         at
     });
 }
 
-/// Bytes on disk without the text index, beside the bytes of the texts.
+/// Bytes on disk without the text index, compared with the bytes of the texts.
 fn payload(bench: &mut Bench) {
     const ROW: &str = "bytes on disk beside the texts' own";
     if !bench.wants(ROW) {
         return;
     }
-    let ground = Ground::new();
+    let fixture = StoreFixture::new();
     let count = bench.size(20_000, 100);
-    ground.talk(3, count);
+    fixture.create_session_with(3, count);
     let bytes: usize = messages(3, count).iter().map(|message| message.text().len()).sum();
-    let reader = rusqlite::Connection::open(ground.path()).unwrap();
+    let reader = rusqlite::Connection::open(fixture.path()).unwrap();
     let stored: i64 = reader
         .query_row("SELECT sum(pgsize) FROM dbstat WHERE name NOT LIKE 'message_text%'", [], |row| row.get(0))
         .unwrap();

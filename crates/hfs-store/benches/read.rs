@@ -1,15 +1,15 @@
-//! Reading what is shown: its cost depends on the page, not on what is stored.
+//! Reading: the time depends on the page that is read, not on how much is stored.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
-mod ground;
+mod fixtures;
 
 use std::process::ExitCode;
 
 use hfs_core::{MessageRange, MessageStore as _, PageRequest, SessionFilter, SessionStore as _};
 use testkit::bench::{Bench, Target};
 
-use ground::Ground;
+use fixtures::StoreFixture;
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("read");
@@ -24,10 +24,10 @@ fn newest_page(bench: &mut Bench) {
     if !bench.wants(ROW) {
         return;
     }
-    let ground = Ground::new();
-    let long = ground.talk(1, bench.size(100_000, 200));
-    let short = ground.talk(2, 50);
-    let open = |branch| ground.store.read_messages(branch, MessageRange::Newest(50)).unwrap();
+    let fixture = StoreFixture::new();
+    let long = fixture.create_session_with(1, bench.size(100_000, 200));
+    let short = fixture.create_session_with(2, 50);
+    let open = |branch| fixture.store.read_messages(branch, MessageRange::Newest(50)).unwrap();
     bench.pair(ROW).rounds(1000).median(Target::AtMost(2.0)).run(|| open(long.branch), || open(short.branch));
 }
 
@@ -36,14 +36,14 @@ fn whole_session(bench: &mut Bench) {
     if !bench.wants(ROW) {
         return;
     }
-    let ground = Ground::new();
+    let fixture = StoreFixture::new();
     let count = bench.size(5_000, 50);
-    ground.crowd(bench.size(500, 2), 50);
-    let at = ground.talk(3, count);
-    let mut bare = ground::Bare::new(&ground.directory.path().join("bare.db"));
-    ground::messages(3, count).iter().for_each(|message| bare.insert(message));
+    fixture.import_sessions(bench.size(500, 2), 50);
+    let at = fixture.create_session_with(3, count);
+    let mut bare = fixtures::BareDatabase::new(&fixture.directory.path().join("bare.db"));
+    fixtures::messages(3, count).iter().for_each(|message| bare.insert(message));
     bench.pair(ROW).rounds(50).median(Target::AtMost(1.3)).run(
-        || ground.store.read_messages(at.branch, MessageRange::From(1, u32::MAX)).unwrap().len(),
+        || fixture.store.read_messages(at.branch, MessageRange::From(1, u32::MAX)).unwrap().len(),
         || {
             let mut scan =
                 bare.conn.prepare_cached("SELECT id, role, created_at, body FROM message").unwrap();
@@ -55,7 +55,7 @@ fn whole_session(bench: &mut Bench) {
                     row.get::<_, String>(3)?,
                 ))
             });
-            // Both keep what they read, as whoever reads a session whole does.
+            // Both sides keep what they read, as a caller does.
             rows.unwrap().map(Result::unwrap).collect::<Vec<_>>().len()
         },
     );
@@ -66,11 +66,11 @@ fn lists(bench: &mut Bench) {
     if !bench.wants(ROW) {
         return;
     }
-    let (many, few) = (Ground::new(), Ground::new());
-    many.crowd(bench.size(100_000, 200), 1);
-    few.crowd(bench.size(1_000, 50), 1);
-    let list = |ground: &Ground| {
-        ground.store.list_sessions(&SessionFilter::default(), &PageRequest::first(20)).unwrap().items.len()
+    let (many, few) = (StoreFixture::new(), StoreFixture::new());
+    many.import_sessions(bench.size(100_000, 200), 1);
+    few.import_sessions(bench.size(1_000, 50), 1);
+    let list = |fixture: &StoreFixture| {
+        fixture.store.list_sessions(&SessionFilter::default(), &PageRequest::first(20)).unwrap().items.len()
     };
     bench.pair(ROW).rounds(1000).median(Target::AtMost(1.5)).run(|| list(&many), || list(&few));
 }

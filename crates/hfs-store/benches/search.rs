@@ -1,35 +1,35 @@
-//! Full-text search in 100,000 messages, beside the bare FTS5 query.
+//! Full-text search in 100,000 messages, compared with the bare FTS5 query.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
-mod ground;
+mod fixtures;
 
 use std::process::ExitCode;
 
 use hfs_core::{SearchIndex as _, SearchQuery};
 use testkit::bench::{Bench, Target};
 
-use ground::{Dice, Ground, messages, word};
+use fixtures::{Random, StoreFixture, messages, word};
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("search");
     let count = bench.size(100_000, 500);
-    let ground = Ground::new();
-    ground.talk(1, count);
+    let fixture = StoreFixture::new();
+    fixture.create_session_with(1, count);
     let bare = bare_index(count);
-    let mut dice = Dice::new(5);
-    let (one, two, three) = (word(&mut dice), word(&mut dice), word(&mut dice));
+    let mut random = Random::new(5);
+    let (one, two, three) = (word(&mut random), word(&mut random), word(&mut random));
     for (row, text) in [
         ("search for one word in 100,000 messages, beside bare FTS5", one.clone()),
         ("search for three words in 100,000 messages, beside bare FTS5", format!("{one} {two} {three}")),
     ] {
         let query = SearchQuery { text: text.clone(), limit: 20, ..SearchQuery::default() };
-        // The first search takes in what was not indexed yet.
-        ground.store.search(&query).unwrap();
+        // The first search indexes the messages.
+        fixture.store.search(&query).unwrap();
         let terms: Vec<String> = text.split(' ').map(|term| format!("\"{term}\"")).collect();
         let terms = terms.join(" ");
         bench.pair(row).rounds(50).median(Target::AtMost(1.5)).run(
-            || ground.store.search(&query).unwrap().hits.len(),
+            || fixture.store.search(&query).unwrap().hits.len(),
             || {
                 let mut find = bare
                     .prepare_cached(
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     bench.finish()
 }
 
-/// The same texts in an index of nothing else.
+/// The same texts in an FTS5 table without a store.
 fn bare_index(count: usize) -> rusqlite::Connection {
     let conn = rusqlite::Connection::open_in_memory().unwrap();
     conn.execute_batch("CREATE VIRTUAL TABLE words USING fts5(body); BEGIN").unwrap();

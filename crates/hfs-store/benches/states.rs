@@ -1,26 +1,31 @@
-//! Checkpoint states that change a little each time, beside whole JSON in a bare table, and beside zstd alone there.
+//! Checkpoint states that change a little each time, compared with storing each as JSON, with compressing each alone, and
+//! (rows "delta") with zstd that has the keyframe as its prefix.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
-mod ground;
+mod fixtures;
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hfs_core::{Checkpoint, CheckpointState, CheckpointStore as _, Maintenance as _, Position, SessionId};
+use hfs_core::{
+    BranchStore as _, Checkpoint, CheckpointState, CheckpointStore as _, Maintenance as _, Position,
+    SessionId,
+};
+use hfs_store::binary_delta::{self, BlockIndex};
 use rusqlite::Connection;
 use testkit::bench::{Bench, Target, Unit};
+use zstd::zstd_safe::{CCtx, CParameter, compress_bound};
 
-use ground::Ground;
-use ground::states::{Shape, States, checkpoint};
+use fixtures::{BareDatabase, Shape, States, StoreFixture, checkpoint};
 
-/// How many automatic checkpoints a session keeps, unless its user wants others.
-const KEPT: u32 = 10;
-/// More than are ever made.
-const ALL: u32 = 100_000;
-/// zstd's own default, which the store uses, too.
+/// The default retention of automatic checkpoints.
+const DEFAULT_RETENTION: u32 = 10;
+/// A retention that no benchmark reaches.
+const KEEP_ALL: u32 = 100_000;
+/// The level of the store, which is zstd's default.
 const LEVEL: i32 = 3;
 
 fn main() -> ExitCode {
@@ -32,78 +37,105 @@ fn main() -> ExitCode {
         Sequence::new("2 MB, prose", Shape::Prose, 2_000_000, 0.65),
     ] {
         sequence.writes(&mut bench);
+        sequence.one_thread(&mut bench);
         sequence.bytes(&mut bench);
         sequence.restores(&mut bench);
+        sequence.deltas(&mut bench);
     }
     bench.finish()
 }
 
-/// A hundred checkpoints of a state of one size and shape.
+/// A hundred checkpoints of states of one size and shape.
 struct Sequence {
     name: &'static str,
     shape: Shape,
     bytes: usize,
     write_target: f64,
-    together_target: f64,
+    total_target: f64,
 }
 
-/// Ours, and the bare tables beside it.
-struct Scene {
-    ground: Ground,
+/// A store, and bare tables to compare it with.
+struct Fixture {
+    store: StoreFixture,
     at: Position,
     session: SessionId,
     bare: Connection,
-    made: Cell<usize>,
+    checkpoints: Cell<usize>,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
-        let ground = Ground::new();
-        let at = ground.session();
-        let session = hfs_core::BranchStore::get_branch(&ground.store, at.branch).unwrap().session;
-        let bare = ground::Bare::new(&ground.directory.path().join("bare.db")).conn;
+        let store = StoreFixture::new();
+        let at = store.create_session();
+        let session = store.store.get_branch(at.branch).unwrap().session;
+        let bare = BareDatabase::new(&store.directory.path().join("bare.db")).conn;
         bare.execute_batch(
-            "CREATE TABLE whole (n INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
-                CREATE TABLE packed (n INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;",
+            "CREATE TABLE plain (n INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+                CREATE TABLE compressed (n INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;",
         )
         .unwrap();
-        Self { ground, at, session, bare, made: Cell::new(0) }
+        Self { store, at, session, bare, checkpoints: Cell::new(0) }
     }
 
-    /// The time of one checkpoint.
-    fn write(&self, state: CheckpointState, retention: u32) -> Duration {
-        self.made.set(self.made.get() + 1);
-        let draft = checkpoint(self.at, self.made.get(), state);
-        timed(|| self.ground.store.create_checkpoint(&draft, retention).unwrap())
+    /// Creates a checkpoint and returns the time that it took.
+    fn create_checkpoint(&self, state: CheckpointState, retention: u32) -> Duration {
+        self.checkpoints.set(self.checkpoints.get() + 1);
+        let draft = checkpoint(self.at, self.checkpoints.get(), state);
+        timed(|| self.store.store.create_checkpoint(&draft, retention).unwrap())
     }
 
-    fn write_whole(&self, state: &CheckpointState) -> Duration {
+    fn insert_json(&self, state: &CheckpointState) -> Duration {
         timed(|| {
             let json = serde_json::to_string(state).unwrap();
-            self.bare.prepare_cached("INSERT INTO whole (json) VALUES (?1)").unwrap().execute([json]).unwrap()
+            self.bare.prepare_cached("INSERT INTO plain (json) VALUES (?1)").unwrap().execute([json]).unwrap()
         })
     }
 
-    fn write_packed(&self, state: &CheckpointState) -> Duration {
-        timed(|| {
-            let frame = packed(state);
-            let mut insert = self.bare.prepare_cached("INSERT INTO packed (frame) VALUES (?1)").unwrap();
-            insert.execute([frame]).unwrap()
-        })
+    fn insert_compressed(&self, state: &CheckpointState) -> Duration {
+        timed(|| self.insert_frame(compressed(state)))
     }
 
-    fn checkpoints(&self) -> Vec<Checkpoint> {
-        self.ground.store.list_checkpoints(self.session).unwrap()
+    fn insert_frame(&self, frame: Vec<u8>) -> usize {
+        let mut insert = self.bare.prepare_cached("INSERT INTO compressed (frame) VALUES (?1)").unwrap();
+        insert.execute([frame]).unwrap()
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "these are megabytes")]
-    fn stored(&self) -> f64 {
-        self.ground.store.info().unwrap().checkpoint_bytes as f64
+    fn list_checkpoints(&self) -> Vec<Checkpoint> {
+        self.store.store.list_checkpoints(self.session).unwrap()
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "the values are megabytes")]
+    fn stored_bytes(&self) -> f64 {
+        self.store.store.info().unwrap().checkpoint_bytes as f64
     }
 }
 
-fn packed(state: &CheckpointState) -> Vec<u8> {
+fn compressed(state: &CheckpointState) -> Vec<u8> {
     zstd::bulk::compress(&serde_json::to_vec(state).unwrap(), LEVEL).unwrap()
+}
+
+/// The delta as the store makes it for long states.
+fn binary_delta(base: &[u8], index: &BlockIndex, json: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(&binary_delta::encode(base, index, json), LEVEL).unwrap()
+}
+
+/// The simple alternative: zstd with the base as its prefix, at its fastest level and with long-distance matching, which
+/// is made for this.
+fn prefix_delta(base: &[u8], json: &[u8]) -> Vec<u8> {
+    let window_log = (base.len() + json.len()).next_power_of_two().trailing_zeros() + 1;
+    let mut context = CCtx::create();
+    for parameter in [
+        CParameter::CompressionLevel(1),
+        CParameter::ChecksumFlag(true),
+        CParameter::WindowLog(window_log.clamp(10, 30)),
+        CParameter::EnableLongDistanceMatching(true),
+    ] {
+        context.set_parameter(parameter).unwrap();
+    }
+    context.ref_prefix(base).unwrap();
+    let mut frame = Vec::with_capacity(compress_bound(json.len()));
+    context.compress2(&mut frame, json).unwrap();
+    frame
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {
@@ -114,8 +146,8 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
 
 impl Sequence {
     const fn new(name: &'static str, shape: Shape, bytes: usize, write_target: f64) -> Self {
-        let together_target = if write_target < 1.0 { 1.0 } else { 2.0 };
-        Self { name, shape, bytes, write_target, together_target }
+        let total_target = if write_target < 1.0 { 1.0 } else { 2.0 };
+        Self { name, shape, bytes, write_target, total_target }
     }
 
     fn states(&self, bench: &Bench) -> States {
@@ -131,38 +163,71 @@ impl Sequence {
             (self.row("write, 10 kept, beside inserting the JSON"), true, self.write_target),
             (self.row("write, 10 kept, beside inserting the JSON packed by zstd"), false, 1.5),
         ];
-        for (row, whole, target) in rows {
+        for (row, is_plain, target) in rows {
             if !bench.wants(&row) {
                 continue;
             }
-            let scene = Scene::new();
-            // Both write the same states, each of them once.
+            let fixture = Fixture::new();
+            // Both sides write the same states, each state once.
             let (ours, theirs) = (RefCell::new(self.states(bench)), RefCell::new(self.states(bench)));
-            let (our_time, their_time) = (Cell::new(Duration::ZERO), Cell::new(Duration::ZERO));
-            let add = |sum: &Cell<Duration>, time: Duration| {
-                sum.set(sum.get() + time);
+            let (our_total, their_total) = (Cell::new(Duration::ZERO), Cell::new(Duration::ZERO));
+            let add = |total: &Cell<Duration>, time: Duration| {
+                total.set(total.get() + time);
                 time
             };
             bench.pair(&row).rounds(100).median(Target::AtMost(target)).run_timed(
-                || add(&our_time, scene.write(ours.borrow_mut().another(), KEPT)),
                 || {
-                    let state = theirs.borrow_mut().another();
-                    let time = if whole { scene.write_whole(&state) } else { scene.write_packed(&state) };
-                    add(&their_time, time)
+                    let state = ours.borrow_mut().next_state();
+                    add(&our_total, fixture.create_checkpoint(state, DEFAULT_RETENTION))
+                },
+                || {
+                    let state = theirs.borrow_mut().next_state();
+                    let time = if is_plain {
+                        fixture.insert_json(&state)
+                    } else {
+                        fixture.insert_compressed(&state)
+                    };
+                    add(&their_total, time)
                 },
             );
-            // Moving others from a keyframe that is pruned happens at each tenth only: no median shows it.
+            // The total also has the rebases, which happen with every tenth checkpoint and so do not change the median.
             bench.amounts(
                 &format!("{row}, all of them together"),
-                our_time.get().as_secs_f64(),
-                their_time.get().as_secs_f64(),
+                our_total.get().as_secs_f64(),
+                their_total.get().as_secs_f64(),
                 Unit::Seconds,
-                Target::AtMost(if whole { self.together_target } else { 2.0 }),
+                Target::AtMost(if is_plain { self.total_target } else { 2.0 }),
             );
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "these are megabytes")]
+    /// What the streaming encoder gains: the same work one step after the other, into a bare table.
+    fn one_thread(&self, bench: &mut Bench) {
+        let row = self.row("write, 10 kept, beside serialising, hashing and encoding on one thread");
+        if self.bytes < 64 * 1024 || !bench.wants(&row) {
+            return;
+        }
+        let fixture = Fixture::new();
+        let (ours, theirs) = (RefCell::new(self.states(bench)), RefCell::new(self.states(bench)));
+        let base = theirs.borrow_mut().next_state().canonical_json().unwrap();
+        let index = BlockIndex::new(&base);
+        bench.pair(&row).rounds(100).median(Target::AtMost(1.4)).run_timed(
+            || {
+                let state = ours.borrow_mut().next_state();
+                fixture.create_checkpoint(state, DEFAULT_RETENTION)
+            },
+            || {
+                let state = theirs.borrow_mut().next_state();
+                timed(|| {
+                    let json = state.canonical_json().unwrap();
+                    black_box(blake3::hash(&json));
+                    fixture.insert_frame(binary_delta(&base, &index, &json))
+                })
+            },
+        );
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "the values are megabytes")]
     fn bytes(&self, bench: &mut Bench) {
         let rows = ["bytes, all kept, beside the JSON", "bytes, all kept, beside the JSON packed by zstd"]
             .map(|what| self.row(what));
@@ -170,68 +235,93 @@ impl Sequence {
         if !rows.iter().chain([&ten]).any(|row| bench.wants(row)) {
             return;
         }
-        let (all, few, mut states) = (Scene::new(), Scene::new(), self.states(bench));
-        let (mut json, mut frames, mut last) = (0, 0, Vec::new());
+        let (all, newest, mut states) = (Fixture::new(), Fixture::new(), self.states(bench));
+        let (mut frame_bytes, mut json_sizes) = (0, Vec::new());
         for _ in 0..bench.size(100, 12) {
-            let state = states.another();
-            last.push(serde_json::to_string(&state).unwrap().len());
-            json += last.last().unwrap();
-            frames += packed(&state).len();
-            all.write(state.clone(), ALL);
-            few.write(state, KEPT);
+            let state = states.next_state();
+            json_sizes.push(serde_json::to_string(&state).unwrap().len());
+            frame_bytes += compressed(&state).len();
+            all.create_checkpoint(state.clone(), KEEP_ALL);
+            newest.create_checkpoint(state, DEFAULT_RETENTION);
         }
-        let kept: usize = last.iter().rev().take(KEPT as usize).sum();
-        bench.amounts(&rows[0], all.stored(), json as f64, Unit::Bytes, Target::AtMost(0.05));
-        bench.amounts(&rows[1], all.stored(), frames as f64, Unit::Bytes, Target::AtMost(1.0));
-        bench.amounts(&ten, few.stored(), kept as f64, Unit::Bytes, Target::AtMost(0.06));
+        let json_bytes: usize = json_sizes.iter().sum();
+        let newest_json_bytes: usize = json_sizes.iter().rev().take(DEFAULT_RETENTION as usize).sum();
+        let stored = all.stored_bytes();
+        bench.amounts(&rows[0], stored, json_bytes as f64, Unit::Bytes, Target::AtMost(0.05));
+        bench.amounts(&rows[1], stored, frame_bytes as f64, Unit::Bytes, Target::AtMost(1.0));
+        let stored = newest.stored_bytes();
+        bench.amounts(&ten, stored, newest_json_bytes as f64, Unit::Bytes, Target::AtMost(0.06));
     }
 
     fn restores(&self, bench: &mut Bench) {
         let json_row = self.row("restore the JSON, beside parsing it");
         let values_row =
             self.row("restore the values, beside reading the JSON from its table and parsing it");
-        let packed_row =
+        let compressed_row =
             self.row("restore the JSON, beside reading it from its table and unpacking it by zstd");
-        if ![&json_row, &values_row, &packed_row].into_iter().any(|row| bench.wants(row)) {
+        if ![&json_row, &values_row, &compressed_row].into_iter().any(|row| bench.wants(row)) {
             return;
         }
-        let (scene, mut states) = (Scene::new(), self.states(bench));
+        let (fixture, mut states) = (Fixture::new(), self.states(bench));
         let mut jsons = Vec::new();
         for _ in 0..bench.size(30, 3) {
-            let state = states.another();
-            scene.write_whole(&state);
-            scene.write_packed(&state);
+            let state = states.next_state();
+            fixture.insert_json(&state);
+            fixture.insert_compressed(&state);
             jsons.push(serde_json::to_string(&state).unwrap());
-            scene.write(state, ALL);
+            fixture.create_checkpoint(state, KEEP_ALL);
         }
-        let (made, store) = (scene.checkpoints(), &scene.ground.store);
-        // Those of three keyframes in turns, so that none finds its keyframe opened.
+        let (checkpoints, store) = (fixture.list_checkpoints(), &fixture.store.store);
+        // Steps of 11 alternate between three keyframes, so that none is found in the cache.
         let (ours, theirs) = (Cell::new(0), Cell::new(0));
-        let turn = |cell: &Cell<usize>| {
-            cell.set(cell.get() + 1);
-            cell.get() * 11 % made.len()
+        let next = |counter: &Cell<usize>| {
+            counter.set(counter.get() + 1);
+            counter.get() * 11 % checkpoints.len()
         };
         bench.pair(&json_row).median(Target::AtMost(0.5)).run(
-            || store.load_state_json(made[turn(&ours)].id).unwrap(),
-            || serde_json::from_str::<CheckpointState>(&jsons[turn(&theirs)]).unwrap(),
+            || store.load_state_json(checkpoints[next(&ours)].id).unwrap(),
+            || serde_json::from_str::<CheckpointState>(&jsons[next(&theirs)]).unwrap(),
         );
         let (ours, theirs) = (Cell::new(0), Cell::new(0));
         bench.pair(&values_row).median(Target::AtMost(1.5)).run(
-            || store.load_state(made[turn(&ours)].id).unwrap(),
+            || store.load_state(checkpoints[next(&ours)].id).unwrap(),
             || {
-                let mut select = scene.bare.prepare_cached("SELECT json FROM whole WHERE n = ?1").unwrap();
-                let json: String = select.query_row([turn(&theirs) + 1], |row| row.get(0)).unwrap();
+                let mut select = fixture.bare.prepare_cached("SELECT json FROM plain WHERE n = ?1").unwrap();
+                let json: String = select.query_row([next(&theirs) + 1], |row| row.get(0)).unwrap();
                 serde_json::from_str::<CheckpointState>(&json).unwrap()
             },
         );
         let (ours, theirs) = (Cell::new(0), Cell::new(0));
-        bench.pair(&packed_row).median(Target::AtMost(2.0)).run(
-            || store.load_state_json(made[turn(&ours)].id).unwrap(),
+        bench.pair(&compressed_row).median(Target::AtMost(2.0)).run(
+            || store.load_state_json(checkpoints[next(&ours)].id).unwrap(),
             || {
-                let mut select = scene.bare.prepare_cached("SELECT frame FROM packed WHERE n = ?1").unwrap();
-                let frame: Vec<u8> = select.query_row([turn(&theirs) + 1], |row| row.get(0)).unwrap();
+                let mut select =
+                    fixture.bare.prepare_cached("SELECT frame FROM compressed WHERE n = ?1").unwrap();
+                let frame: Vec<u8> = select.query_row([next(&theirs) + 1], |row| row.get(0)).unwrap();
                 zstd::bulk::decompress(&frame, jsons[0].len() * 2).unwrap()
             },
         );
+    }
+
+    /// Nine deltas to a keyframe, each made in both ways. The store itself uses the prefix for short states.
+    #[allow(clippy::cast_precision_loss, reason = "the values are kilobytes")]
+    fn deltas(&self, bench: &mut Bench) {
+        let time_row = self.row("delta, beside zstd with the keyframe as prefix");
+        let bytes_row = self.row("delta bytes, beside zstd with the keyframe as prefix");
+        if self.bytes < 64 * 1024 || ![&time_row, &bytes_row].into_iter().any(|row| bench.wants(row)) {
+            return;
+        }
+        let mut states = self.states(bench);
+        let base = states.next_state().canonical_json().unwrap();
+        let jsons: Vec<_> = (0..9).map(|_| states.next_state().canonical_json().unwrap()).collect();
+        let encode_all = || {
+            // The store builds the index once per keyframe, so it counts once.
+            let index = BlockIndex::new(&base);
+            jsons.iter().map(|json| binary_delta(&base, &index, json).len()).sum::<usize>()
+        };
+        let compress_all = || jsons.iter().map(|json| prefix_delta(&base, json).len()).sum::<usize>();
+        bench.pair(&time_row).median(Target::AtMost(1.0)).run(encode_all, compress_all);
+        let (ours, theirs) = (encode_all() as f64, compress_all() as f64);
+        bench.amounts(&bytes_row, ours, theirs, Unit::Bytes, Target::AtMost(1.2));
     }
 }

@@ -1,62 +1,88 @@
-//! The stores: where everything lasts.
+//! Stores: implementations of the storage port of `hfs-core`.
 //!
-//! [`SqliteStore`] keeps everything in one file, [`MemoryStore`] in this process's memory. [`open`] chooses by
-//! address.
+//! [`SqliteStore`] keeps everything in one SQLite file, which several threads and processes can use at the same time.
+//! [`MemoryStore`] keeps everything in memory; it serves `memory:` addresses and tests. [`open`] chooses by address.
+//!
+//! ```
+//! use hfs_core::{
+//!     BranchId, MessageDraft, MessageRange, MessageStore, Part, PassthroughFields, Position, Role, SessionDraft,
+//!     SessionId, SessionStore, StoreError, Timestamp,
+//! };
+//! use hfs_store::{SqliteOptions, SqliteStore};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("hfs.db");
+//! let store = SqliteStore::open(path, SqliteOptions::default())?;
+//! let now = Timestamp::from_millis(1_700_000_000_000).ok_or("the time is out of range")?;
+//!
+//! // A session begins with one branch, which is empty.
+//! let draft = SessionDraft {
+//!     id: SessionId::generate(),
+//!     name: "Hello".into(),
+//!     automatic_name: false,
+//!     project: None,
+//!     created_at: now,
+//!     origin: None,
+//!     extra: PassthroughFields::new(),
+//!     main_branch: BranchId::generate(),
+//! };
+//! let session = store.create_session(&draft)?;
+//!
+//! // An append names the head that the caller has seen, so concurrent writers cannot interleave unnoticed.
+//! let empty = Position { branch: session.current_branch, head: 0 };
+//! let question = MessageDraft::new(Role::User, vec![Part::text("What is a monad?")], now);
+//! let appended = store.append(empty, &[question.clone()])?;
+//! assert_eq!(appended.position.head, 1);
+//! let refused = store.append(empty, &[MessageDraft::new(Role::User, vec![Part::text("Too late.")], now)]);
+//! assert!(matches!(refused, Err(StoreError::HeadMismatch { .. })));
+//!
+//! // The message is durable: it survives a crash and a power failure.
+//! let messages = store.read_messages(session.current_branch, MessageRange::Newest(10))?;
+//! assert_eq!(messages.len(), 1);
+//! assert_eq!(messages[0].content, question);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Modules
+//!
+//! Each module uses only those above it in this list:
+//!
+//! - `codec` encodes values in columns: message bodies, row checksums, compression.
+//! - `db` runs transactions: connections, group commit, locks between processes, migrations.
+//! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies and repairs a database.
+//! - `sqlite` implements the port: one file for each of its parts.
 
-mod activity;
-mod attachments;
-mod body;
-mod branches;
-mod checkpoints;
-mod commit;
-mod connection;
-mod delta;
-mod fault;
-mod files;
-mod import;
-mod index;
-mod listing;
-mod lookup;
-mod maintenance;
+mod check;
+mod codec;
+mod db;
+mod error;
 mod memory;
-mod messages;
-mod operations;
-mod options;
-mod port;
-mod purge;
-mod repair;
-mod replies;
-mod rows;
-mod runs;
-mod schema;
-mod seal;
-mod search;
-mod sessions;
-pub mod splice;
-mod states;
-mod store;
-mod url;
-mod verify;
+mod sqlite;
+mod state_store;
+mod sync;
 
 use std::sync::Arc;
 
 use hfs_core::{Store, StoreError, StoreResult};
 
+pub use codec::binary_delta;
+pub use db::options::{Durability, SqliteOptions};
+pub use db::url::StoreUrl;
 pub use memory::MemoryStore;
-pub use options::{Durability, SqliteOptions};
-pub use store::SqliteStore;
-pub use url::StoreUrl;
+pub use sqlite::SqliteStore;
 
-/// Opens the store at an address; see [`SqliteStore::open`] and [`MemoryStore::new`].
+/// Opens the store at an address.
 ///
 /// # Errors
-/// `Unsupported` for kinds of stores that this version does not have; else as opening it has it.
+/// The errors of [`SqliteStore::open`]; `Unsupported` for PostgreSQL, which this version does not implement.
 pub fn open(url: &StoreUrl, options: SqliteOptions) -> StoreResult<Arc<dyn Store>> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, options)?)),
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(options.clock))),
         StoreUrl::Postgres(_) => {
-            let message = format!("this version of hfs has no stores on PostgreSQL ({url})");
+            let message = format!("this version of hfs cannot store sessions in PostgreSQL ({url})");
             Err(StoreError::Unsupported { message })
         }
     }

@@ -1,6 +1,6 @@
-//! A backup is a whole store of one moment, made while others go on working.
+//! A backup is a complete store at one point in time, made while other threads keep writing.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is a test's own way of speaking")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hfs_core::{
-    CheckpointStore, ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStore, Position, SearchIndex,
-    SearchQuery, SessionStore,
+    AttachmentStore, CheckpointStore, ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStore, Position,
+    SearchIndex, SearchQuery, SessionStore,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::builders::{Drafts, at, attachment, growing_state};
@@ -25,13 +25,13 @@ fn texts(store: &SqliteStore, here: Position) -> Vec<String> {
 }
 
 #[test]
-fn a_backup_holds_everything_and_is_a_store() {
+fn a_backup_contains_everything_and_can_be_opened() {
     let home = tempfile::tempdir().unwrap();
     let store = open(&home.path().join("hfs.db"));
     let make = Drafts::new(1);
     let session = store.create_session(&make.session("kept")).unwrap();
     let bytes = attachment(b"picture");
-    hfs_core::OperationStore::put_attachment(&store, &bytes).unwrap();
+    store.put_attachment(&bytes).unwrap();
     let drafts = [make.user("a needle"), make.full_message(&bytes)];
     let here = store.append(at(session.current_branch, 0), &drafts).unwrap().position;
     let checkpoint = store.create_checkpoint(&make.checkpoint(here, growing_state(3)), 10).unwrap();
@@ -45,15 +45,15 @@ fn a_backup_holds_everything_and_is_a_store() {
     assert!(copy.verify().unwrap().is_ok());
     assert_eq!(copy.read_messages(here.branch, MessageRange::Newest(9)).unwrap().len(), 2);
     assert_eq!(copy.load_state(checkpoint.id).unwrap(), growing_state(3));
-    assert_eq!(hfs_core::OperationStore::get_attachment(&copy, bytes.hash).unwrap(), b"picture");
+    assert_eq!(copy.get_attachment(bytes.hash).unwrap(), b"picture");
     let query = SearchQuery { text: "needle".into(), limit: 5, ..SearchQuery::default() };
     assert!(copy.search(&query).unwrap().total >= 1);
-    copy.append(here, &[make.user("goes its own way")]).unwrap();
+    copy.append(here, &[make.user("only in the copy")]).unwrap();
     assert_eq!(texts(&store, here).last().unwrap(), "later");
 }
 
 #[test]
-fn a_backup_replaces_nothing() {
+fn a_backup_does_not_replace_an_existing_file() {
     let home = tempfile::tempdir().unwrap();
     let store = open(&home.path().join("hfs.db"));
     let to = home.path().join("precious");
@@ -62,29 +62,29 @@ fn a_backup_replaces_nothing() {
         assert_eq!(store.backup(path).unwrap_err().kind(), ErrorKind::Conflict, "{}", path.display());
     }
     assert_eq!(fs::read(&to).unwrap(), b"bytes");
-    let nowhere = home.path().join("missing/copy.db");
-    store.backup(&nowhere).unwrap_err();
-    assert!(!nowhere.exists());
+    let missing = home.path().join("missing/copy.db");
+    store.backup(&missing).unwrap_err();
+    assert!(!missing.exists());
 }
 
 #[test]
-fn a_backup_made_while_others_write_is_of_one_moment() {
+fn a_backup_during_writes_is_consistent() {
     let home = tempfile::tempdir().unwrap();
     let store = open(&home.path().join("hfs.db"));
     let make = Drafts::new(1);
     let session = store.create_session(&make.session("busy")).unwrap();
     let here = at(session.current_branch, 0);
-    let enough = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut position = here;
-            while !enough.load(Ordering::SeqCst) {
+            while !stop.load(Ordering::SeqCst) {
                 let n = position.head;
                 let pair = [make.user(&format!("question {n}")), make.assistant(&format!("answer {n}"))];
                 position = store.append(position, &pair).unwrap().position;
             }
         });
-        let mut seen = 0;
+        let mut previous = 0;
         for round in 0..6 {
             let to = home.path().join(format!("copy {round}.db"));
             let before = texts(&store, here);
@@ -92,12 +92,12 @@ fn a_backup_made_while_others_write_is_of_one_moment() {
             let copy = open(&to);
             assert!(copy.verify().unwrap().is_ok());
             let copied = texts(&copy, here);
-            assert!(copied.starts_with(&before), "what was acknowledged before is in it");
-            assert_eq!(copied.len() % 2, 0, "no append is in it by half");
-            assert!(copied.len() >= seen);
-            seen = copied.len();
+            assert!(copied.starts_with(&before), "everything acknowledged before the backup is in it");
+            assert_eq!(copied.len() % 2, 0, "each append is in it completely or not at all");
+            assert!(copied.len() >= previous);
+            previous = copied.len();
         }
-        enough.store(true, Ordering::SeqCst);
+        stop.store(true, Ordering::SeqCst);
     });
     assert!(store.verify().unwrap().is_ok());
 }

@@ -1,4 +1,4 @@
-//! The store in memory keeps every promise of the port.
+//! The memory store passes the conformance suite of the port.
 
 use hfs_core::Store;
 use hfs_store::MemoryStore;

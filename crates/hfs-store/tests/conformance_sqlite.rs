@@ -1,6 +1,6 @@
-//! The store on SQLite keeps every promise of the port.
+//! The SQLite store passes the conformance suite of the port.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is a test's own way of speaking")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::path::PathBuf;
 

@@ -1,17 +1,16 @@
-use std::collections::{BTreeMap, HashSet};
+//! Checkpoints and their states. States are stored uncompressed, by the hash of their canonical JSON.
+
+use std::collections::HashSet;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
     OperationKind, PluginStates, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp, Trigger,
 };
-use serde_json::Value;
 
-use super::data::{Change, Data, hash_of};
-use super::{MemoryStore, conflict, invalid, not_found};
+use super::{Data, MemoryStore, NewOperation, conflict, hash_of, invalid, not_found};
 
 impl CheckpointStore for MemoryStore {
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
-        self.pass_gate()?;
         let mut data = self.lock();
         let session = data.branch(draft.branch)?.branch.session;
         data.check_checkpoint(draft)?;
@@ -45,7 +44,7 @@ impl CheckpointStore for MemoryStore {
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
         let mut data = self.lock();
         data.branch(branch)?;
-        let (hash, _) = data.keep_state(state)?;
+        let (hash, _) = data.put_state(state)?;
         data.branch_mut(branch)?.state = Some(hash);
         data.drop_unused_states();
         Ok(())
@@ -57,7 +56,7 @@ impl CheckpointStore for MemoryStore {
         if before.plugins == *plugins {
             return Ok(());
         }
-        let (hash, _) = data.keep_state(&CheckpointState { plugins: plugins.clone(), ..before })?;
+        let (hash, _) = data.put_state(&CheckpointState { plugins: plugins.clone(), ..before })?;
         data.branch_mut(branch)?.state = Some(hash);
         data.drop_unused_states();
         Ok(())
@@ -78,11 +77,11 @@ impl CheckpointStore for MemoryStore {
     fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
         let mut data = self.lock();
         let session = data.checkpoint(id)?.session;
-        let before = data.session(session)?.shape();
+        let before = data.session(session)?.attributes();
         data.checkpoints.retain(|checkpoint| checkpoint.id != id);
         data.drop_unused_states();
-        let change = Change::new(session, OperationKind::Prune, at, Some(before));
-        data.record(Change { checkpoint: Some(id), ..change })?;
+        let new = NewOperation::new(session, OperationKind::Prune, at, Some(before));
+        data.record(NewOperation { checkpoint: Some(id), ..new })?;
         Ok(())
     }
 }
@@ -97,12 +96,12 @@ impl Data {
         let branch = &self.branch(draft.branch)?.branch;
         if draft.seq > branch.head {
             return Err(invalid(format!(
-                "branch {:?} ends at message number {}, before {}",
+                "branch {:?} ends at message {}, before {}",
                 branch.name, branch.head, draft.seq
             )));
         }
         if self.checkpoint(draft.id).is_ok() {
-            return Err(conflict(format!("checkpoint {} exists already", draft.id)));
+            return Err(conflict(format!("checkpoint {} already exists", draft.id)));
         }
         Ok(())
     }
@@ -112,7 +111,7 @@ impl Data {
         session: SessionId,
         draft: &CheckpointDraft,
     ) -> StoreResult<Checkpoint> {
-        let (state_hash, state_bytes) = self.keep_state(&draft.state)?;
+        let (state_hash, state_bytes) = self.put_state(&draft.state)?;
         let cost = StateCost { state_bytes, stored_bytes: state_bytes };
         let checkpoint = draft.stored(session, state_hash, cost);
         self.checkpoints.push(checkpoint.clone());
@@ -128,11 +127,12 @@ impl Data {
 
     fn prune(&mut self, session: SessionId, retention: u32) {
         let keep = usize::try_from(retention).unwrap_or(usize::MAX);
-        let automatic = |checkpoint: &&Checkpoint| {
+        let is_automatic = |checkpoint: &&Checkpoint| {
             !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
         };
         let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
-        let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(automatic).collect();
+        // In the order in which they are kept: the newest half of the retention, those at the end of a run, the others.
+        let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(is_automatic).collect();
         if let Some(older) = wanted.get_mut(newest..) {
             older.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
         }
@@ -142,10 +142,30 @@ impl Data {
         self.drop_unused_states();
     }
 
+    /// Stores a state. Returns its hash and its size in bytes.
+    fn put_state(&mut self, state: &CheckpointState) -> StoreResult<(ContentHash, u64)> {
+        let bytes = state.canonical_json().map_err(|source| StoreError::Internal {
+            action: "write a checkpoint's state".into(),
+            source: source.into(),
+        })?;
+        let size = bytes.len() as u64;
+        let hash = hash_of(&bytes);
+        self.states.entry(hash).or_insert_with(|| bytes.into());
+        Ok((hash, size))
+    }
+
+    /// Deletes the states that no checkpoint and no branch refers to.
+    pub(super) fn drop_unused_states(&mut self) {
+        let mut used: Vec<ContentHash> =
+            self.checkpoints.iter().map(|checkpoint| checkpoint.state_hash).collect();
+        used.extend(self.branches.values().filter_map(|branch| branch.state));
+        self.states.retain(|hash, _| used.contains(hash));
+    }
+
     fn state_bytes(&self, hash: ContentHash) -> StoreResult<&[u8]> {
         let corrupt = |why: &str| StoreError::Corrupt { message: format!("state {hash} {why}") };
         let bytes = self.states.get(&hash).ok_or_else(|| corrupt("is missing"))?;
-        if hash_of(bytes) == hash { Ok(bytes) } else { Err(corrupt("is not what was stored")) }
+        if hash_of(bytes) == hash { Ok(bytes) } else { Err(corrupt("does not match its hash")) }
     }
 
     fn state(&self, hash: ContentHash) -> StoreResult<CheckpointState> {
@@ -153,24 +173,24 @@ impl Data {
             .map_err(|error| StoreError::Corrupt { message: format!("state {hash} cannot be read: {error}") })
     }
 
-    /// The state of the checkpoint nearest before or at `seq` of the branch's history.
+    /// Returns the state of the last checkpoint at or before `seq` in the branch's history.
     pub(super) fn state_before(&self, branch: BranchId, seq: Seq) -> Option<ContentHash> {
-        let mut reach = vec![(branch, seq)];
+        let mut ancestors = vec![(branch, seq)];
         let mut next = self.branches.get(&branch);
         let mut limit = seq;
         while let Some(row) = next {
             limit = limit.min(row.branch.forked_at);
             let Some(parent) = row.branch.parent else { break };
-            reach.push((parent, limit));
+            ancestors.push((parent, limit));
             next = self.branches.get(&parent);
         }
-        let seen = |checkpoint: &&Checkpoint| {
-            reach.iter().any(|(branch, limit)| checkpoint.branch == *branch && checkpoint.seq <= *limit)
+        let is_in_history = |checkpoint: &&Checkpoint| {
+            ancestors.iter().any(|(branch, limit)| checkpoint.branch == *branch && checkpoint.seq <= *limit)
         };
-        // The last of equals wins: the one that was stored last.
+        // Of equal ones, `max_by_key` returns the last, which was stored last.
         self.checkpoints
             .iter()
-            .filter(seen)
+            .filter(is_in_history)
             .max_by_key(|checkpoint| (checkpoint.seq, checkpoint.created_at))
             .map(|checkpoint| checkpoint.state_hash)
     }

@@ -1,3 +1,5 @@
+//! Importing a session: everything is collected outside of the store and inserted at the end.
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -7,15 +9,17 @@ use hfs_core::{
     StoreResult, Timestamp,
 };
 
-use super::data::{BranchRow, Change, Data, MessageRow, attachments_of, missing_attachment};
-use super::operations::check_hash;
-use super::{MemoryStore, conflict, invalid};
+use super::messages::check_hash;
+use super::{
+    BranchRow, Data, MemoryStore, MessageRow, NewOperation, attachments_of, conflict, invalid,
+    missing_attachment,
+};
 
-/// A session that is arriving, beside the store until it is whole.
-pub(super) struct Import<'a> {
+/// A session that is being imported.
+pub(super) struct MemoryImport<'a> {
     store: &'a MemoryStore,
     draft: SessionDraft,
-    /// In the order in which they came; the first is the main branch.
+    /// In the order in which they were added; the first one is the main branch.
     branches: Vec<StagedBranch>,
     keys: HashMap<BranchKey, usize>,
     messages: HashSet<MessageId>,
@@ -37,7 +41,7 @@ impl StagedBranch {
         self.forked_at + self.messages.len() as u64
     }
 
-    /// The branch before its messages are added.
+    /// The branch without its messages, which are added later.
     fn to_branch(&self, session: &SessionDraft) -> Branch {
         Branch {
             id: self.id,
@@ -52,7 +56,7 @@ impl StagedBranch {
     }
 }
 
-impl<'a> Import<'a> {
+impl<'a> MemoryImport<'a> {
     pub(super) fn new(store: &'a MemoryStore, draft: &SessionDraft) -> Self {
         let main = StagedBranch {
             id: draft.main_branch,
@@ -80,13 +84,13 @@ impl<'a> Import<'a> {
 
     fn check_name(&self, name: &str) -> StoreResult<()> {
         if self.branches.iter().any(|branch| branch.name == name) {
-            return Err(conflict(format!("the session has a branch {name:?} already")));
+            return Err(conflict(format!("the session already has a branch {name:?}")));
         }
         Ok(())
     }
 }
 
-impl SessionImport for Import<'_> {
+impl SessionImport for MemoryImport<'_> {
     fn branch(
         &mut self,
         key: BranchKey,
@@ -98,17 +102,17 @@ impl SessionImport for Import<'_> {
         let from = self.staged(parent)?;
         if forked_at > from.head() {
             return Err(invalid(format!(
-                "branch {:?} ends at message number {}, before {forked_at}",
+                "branch {:?} ends at message {}, before {forked_at}",
                 from.name,
                 from.head()
             )));
         }
         let parent = Some(from.id);
         if self.keys.contains_key(&key) {
-            return Err(invalid(format!("the session has a branch number {key} already")));
+            return Err(invalid(format!("the session already has a branch number {key}")));
         }
         if self.branches.iter().any(|branch| branch.id == id) {
-            return Err(conflict(format!("branch {id} exists already")));
+            return Err(conflict(format!("branch {id} already exists")));
         }
         self.check_name(name)?;
         self.keys.insert(key, self.branches.len());
@@ -133,13 +137,13 @@ impl SessionImport for Import<'_> {
             if self.attachments.contains_key(&hash) {
                 continue;
             }
-            // A copy, so that a purge before the end takes nothing away from what is arriving.
+            // Copied, so that a purge during the import does not delete it.
             let stored = self.store.lock().attachments.get(&hash).cloned();
             let bytes = stored.ok_or_else(|| missing_attachment(message.id, hash))?;
             self.attachments.insert(hash, bytes);
         }
         if !self.messages.insert(message.id) {
-            return Err(conflict(format!("message {} exists already", message.id)));
+            return Err(conflict(format!("message {} already exists", message.id)));
         }
         self.branches.get_mut(index).ok_or_else(|| unknown_branch(branch))?.messages.push(message.clone());
         Ok(())
@@ -153,7 +157,7 @@ impl SessionImport for Import<'_> {
 
     fn run(&mut self, run: &Run) -> StoreResult<()> {
         if !self.branches.iter().any(|branch| branch.id == run.branch) {
-            return Err(invalid(format!("branch {} of the run is not of this session", run.branch)));
+            return Err(invalid(format!("branch {} of the run does not belong to this session", run.branch)));
         }
         self.runs.insert(run.id, run.clone());
         Ok(())
@@ -161,18 +165,18 @@ impl SessionImport for Import<'_> {
 
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()> {
         let branch = self.branches.iter().find(|branch| branch.id == checkpoint.branch).ok_or_else(|| {
-            invalid(format!("branch {} of the checkpoint is not of this session", checkpoint.branch))
+            invalid(format!("branch {} of the checkpoint does not belong to this session", checkpoint.branch))
         })?;
         if checkpoint.seq > branch.head() {
             return Err(invalid(format!(
-                "branch {:?} ends at message number {}, before {}",
+                "branch {:?} ends at message {}, before {}",
                 branch.name,
                 branch.head(),
                 checkpoint.seq
             )));
         }
         if self.checkpoints.iter().any(|other| other.id == checkpoint.id) {
-            return Err(conflict(format!("checkpoint {} exists already", checkpoint.id)));
+            return Err(conflict(format!("checkpoint {} already exists", checkpoint.id)));
         }
         self.checkpoints.push(checkpoint.clone());
         Ok(())
@@ -191,32 +195,34 @@ impl SessionImport for Import<'_> {
         self.draft.created_at = created_at;
         let store = self.store;
         let mut data = store.lock();
-        self.check_unknown(&data)?;
+        self.check_ids_are_new(&data)?;
         self.insert(&mut data)?;
         data.session_mut(id)?.session.current_branch = current;
-        data.record(Change::new(id, OperationKind::Import, store.clock.now(), None))?;
-        // What was said and recorded on the way counts as old as it is.
+        data.record(NewOperation::new(id, OperationKind::Import, store.clock.now(), None))?;
+        // Inserting the messages and the operation has set it to the time of the import.
         data.session_mut(id)?.session.updated_at = updated_at;
         let session = data.session(id)?;
         Ok(data.summary(session))
     }
 }
 
-impl Import<'_> {
-    /// Checks that nothing of the session has come into the store meanwhile.
-    fn check_unknown(&self, data: &Data) -> StoreResult<()> {
+impl MemoryImport<'_> {
+    /// Checks that no id of the session has been stored since the import began.
+    fn check_ids_are_new(&self, data: &Data) -> StoreResult<()> {
         data.check_new(&self.draft)?;
         if let Some(branch) = self.branches.iter().find(|branch| data.branches.contains_key(&branch.id)) {
-            return Err(conflict(format!("branch {} exists already", branch.id)));
+            return Err(conflict(format!("branch {} already exists", branch.id)));
         }
-        if let Some(id) = self.messages.iter().find(|id| data.places.contains_key(id)) {
-            return Err(conflict(format!("message {id} exists already")));
+        if let Some(id) = self.messages.iter().find(|id| data.positions.contains_key(id)) {
+            return Err(conflict(format!("message {id} already exists")));
         }
         if let Some(id) = self.runs.keys().find(|id| data.runs.contains_key(id)) {
-            return Err(conflict(format!("run {id} exists already")));
+            return Err(conflict(format!("run {id} already exists")));
         }
-        if let Some(one) = self.checkpoints.iter().find(|one| data.checkpoint(one.id).is_ok()) {
-            return Err(conflict(format!("checkpoint {} exists already", one.id)));
+        if let Some(checkpoint) =
+            self.checkpoints.iter().find(|checkpoint| data.checkpoint(checkpoint.id).is_ok())
+        {
+            return Err(conflict(format!("checkpoint {} already exists", checkpoint.id)));
         }
         Ok(())
     }
@@ -234,7 +240,7 @@ impl Import<'_> {
                 data.branch_mut(staged.id)?.branch.name = staged.name;
             }
             for message in staged.messages {
-                data.push(staged.id, MessageRow::settled(message))?;
+                data.push(staged.id, MessageRow::finished(message))?;
             }
         }
         data.runs.extend(self.runs);

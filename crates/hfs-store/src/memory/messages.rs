@@ -1,54 +1,51 @@
+//! Messages, replies in progress, and attachments.
+
 use std::sync::{Arc, Weak};
 
 use hfs_core::{
-    Appended, BranchId, DeltaKind, Message, MessageDraft, MessageId, MessageRange, MessageStatus,
-    MessageStore, Part, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError, StoreResult,
-    Timestamp,
+    Appended, Attachment, AttachmentStore, BranchId, ContentHash, Message, MessageDraft, MessageId,
+    MessageRange, MessageStatus, MessageStore, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError,
+    StoreResult, Timestamp, append_delta,
 };
 
-use super::data::{Data, MessageRow};
-use super::{MemoryStore, conflict, not_found};
+use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, not_found};
 
 impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
-        self.room_to_save()?;
         let mut data = self.lock();
         data.check_append(at, messages)?;
-        data.settle_newest(at.branch, messages.len())?;
+        data.recover_abandoned_newest(at.branch, messages.len())?;
         for message in messages {
-            data.push(at.branch, MessageRow::settled(message.clone()))?;
+            data.push(at.branch, MessageRow::finished(message.clone()))?;
         }
         let head = data.branch(at.branch)?.branch.head;
         Ok(Appended { position: Position { branch: at.branch, head }, first: at.head + 1 })
     }
 
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
-        self.room_to_save()?;
         let mut data = self.lock();
         let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
         data.check_append(at, std::slice::from_ref(&content))?;
-        data.settle_newest(at.branch, 1)?;
+        data.recover_abandoned_newest(at.branch, 1)?;
         data.push(at.branch, MessageRow { content, writer: Arc::downgrade(&self.writer) })?;
         Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
     }
 
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()> {
-        self.room_to_save()?;
+    fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
         let mut data = self.lock();
         let row = self.own_reply(&mut data, reply)?;
-        for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
-            extend(&mut row.content.parts, piece);
+        for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
+            append_delta(&mut row.content.parts, delta);
         }
         Ok(())
     }
 
     fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
-        self.room_to_save()?;
         let mut data = self.lock();
         self.own_reply(&mut data, reply)?;
         data.check_attachments(message)?;
         let row = self.own_reply(&mut data, reply)?;
-        *row = MessageRow::settled(MessageDraft { id: reply.message, ..message.clone() });
+        *row = MessageRow::finished(MessageDraft { id: reply.message, ..message.clone() });
         data.touch_branch(reply.branch, message.created_at)
     }
 
@@ -66,13 +63,15 @@ impl MessageStore for MemoryStore {
                 (from, head.min(from.saturating_add(u64::from(count)).saturating_sub(1)))
             }
         };
-        Ok((from..=to).filter_map(|seq| data.seen_at(branch, seq)).collect())
+        Ok((from..=to).filter_map(|seq| data.visible_message(branch, seq)).collect())
     }
 
     fn get_message(&self, id: MessageId) -> StoreResult<Message> {
         let data = self.lock();
-        let place = data.places.get(&id);
-        place.and_then(|(branch, seq)| data.seen_at(*branch, *seq)).ok_or_else(|| not_found("message", &id))
+        let position = data.positions.get(&id);
+        position
+            .and_then(|(branch, seq)| data.visible_message(*branch, *seq))
+            .ok_or_else(|| not_found("message", &id))
     }
 
     fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
@@ -80,34 +79,54 @@ impl MessageStore for MemoryStore {
         if let Some(session) = session {
             data.session(session)?;
         }
-        let mut settled = 0;
+        let mut recovered = 0;
         let mut changed = Vec::new();
         for row in data.branches.values_mut() {
             if session.is_some_and(|session| session != row.branch.session) {
                 continue;
             }
-            for message in row.messages.iter_mut().filter(|message| message.is_orphaned()) {
+            for message in row.messages.iter_mut().filter(|message| message.is_abandoned()) {
                 message.content.status = MessageStatus::Interrupted;
-                settled += 1;
+                recovered += 1;
                 changed.push(row.branch.id);
             }
         }
         for branch in changed {
             data.touch_branch(branch, at)?;
         }
-        Ok(settled)
+        Ok(recovered)
+    }
+}
+
+impl AttachmentStore for MemoryStore {
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        let data = self.lock();
+        let bytes = data.attachments.get(&hash).ok_or_else(|| not_found("attachment", &hash))?;
+        if hash_of(bytes) != hash {
+            return Err(StoreError::Corrupt {
+                message: format!("attachment {hash} does not match its hash"),
+            });
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
+        check_hash(attachment)?;
+        let mut data = self.lock();
+        data.attachments.entry(attachment.hash).or_insert_with(|| Arc::from(attachment.bytes.as_slice()));
+        Ok(())
     }
 }
 
 impl MemoryStore {
-    /// The reply, when this instance is writing it.
+    /// Returns the reply if this instance is its writer.
     fn own_reply<'a>(&self, data: &'a mut Data, reply: ReplyHandle) -> StoreResult<&'a mut MessageRow> {
-        let in_place = data.places.get(&reply.message) == Some(&(reply.branch, reply.seq));
+        let is_at_position = data.positions.get(&reply.message) == Some(&(reply.branch, reply.seq));
         data.message_mut(reply.message)
             .filter(|row| {
-                in_place && row.is_live() && Weak::ptr_eq(&row.writer, &Arc::downgrade(&self.writer))
+                is_at_position && row.is_live() && Weak::ptr_eq(&row.writer, &Arc::downgrade(&self.writer))
             })
-            .ok_or_else(|| conflict(format!("reply {} is not being written any more", reply.message)))
+            .ok_or_else(|| conflict(format!("reply {} is no longer being written", reply.message)))
     }
 }
 
@@ -115,7 +134,7 @@ impl Data {
     fn check_append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<()> {
         let row = self.branch(at.branch)?;
         if row.branch.undone {
-            return Err(conflict(format!("branch {:?} is retired", row.branch.name)));
+            return Err(conflict(format!("branch {:?} is undone", row.branch.name)));
         }
         let found = Position { branch: at.branch, head: row.branch.head };
         if found != at {
@@ -126,18 +145,18 @@ impl Data {
         }
         for (index, message) in messages.iter().enumerate() {
             let earlier = messages.iter().take(index).any(|other| other.id == message.id);
-            if earlier || self.places.contains_key(&message.id) {
-                return Err(conflict(format!("message {} exists already", message.id)));
+            if earlier || self.positions.contains_key(&message.id) {
+                return Err(conflict(format!("message {} already exists", message.id)));
             }
             self.check_attachments(message)?;
         }
         Ok(())
     }
 
-    /// Settles a reply that was abandoned, before something is said behind it.
-    fn settle_newest(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
+    /// Marks an abandoned reply at the end of the branch as interrupted before messages are appended.
+    fn recover_abandoned_newest(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
         let newest = self.branch_mut(branch)?.messages.last_mut();
-        if let Some(message) = newest.filter(|message| added > 0 && message.is_orphaned()) {
+        if let Some(message) = newest.filter(|message| added > 0 && message.is_abandoned()) {
             message.content.status = MessageStatus::Interrupted;
         }
         Ok(())
@@ -149,7 +168,7 @@ impl Data {
         row.branch.head += 1;
         row.messages.push(message);
         let seq = row.branch.head;
-        self.places.insert(id, (branch, seq));
+        self.positions.insert(id, (branch, seq));
         self.touch_branch(branch, at)
     }
 
@@ -159,18 +178,15 @@ impl Data {
         Ok(())
     }
 
-    fn seen_at(&self, branch: BranchId, seq: Seq) -> Option<Message> {
-        self.message_at(branch, seq).map(|(holder, message)| message.seen(holder.branch.id, seq))
+    fn visible_message(&self, branch: BranchId, seq: Seq) -> Option<Message> {
+        self.message_at(branch, seq).map(|(holder, message)| message.to_message(holder.branch.id, seq))
     }
 }
 
-fn extend(parts: &mut Vec<Part>, piece: &ReplyDelta) {
-    match (parts.last_mut(), piece.kind) {
-        (Some(Part::Text { text }), DeltaKind::Text)
-        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(&piece.text),
-        (_, DeltaKind::Text) => parts.push(Part::text(piece.text.clone())),
-        (_, DeltaKind::Thinking) => {
-            parts.push(Part::Thinking { text: piece.text.clone(), signature: None });
-        }
+pub(super) fn check_hash(attachment: &Attachment) -> StoreResult<()> {
+    let found = hash_of(&attachment.bytes);
+    if found != attachment.hash {
+        return Err(invalid(format!("the attachment's hash is {found}, not {}", attachment.hash)));
     }
+    Ok(())
 }

@@ -1,22 +1,29 @@
+//! Sessions, their branches, and the log of operations on them.
+
+use std::cmp::Reverse;
+
 use hfs_core::{
-    Branch, Cursor, MAIN_BRANCH, OperationKind, Page, PageRequest, Project, Session, SessionDraft,
+    Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Cursor, MAIN_BRANCH, Operation, OperationId,
+    OperationKind, OperationStore, Page, PageRequest, Project, Session, SessionAttributes, SessionDraft,
     SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, StoreError,
     StoreResult, Timestamp,
 };
 
-use super::data::{BranchRow, Change, Data, SessionRow, attachments_of};
-use super::import::Import;
-use super::{MemoryStore, conflict, invalid, not_found};
+use super::import::MemoryImport;
+use super::{
+    BranchRename, BranchRow, Data, MemoryStore, NewOperation, OperationRow, SessionRow, attachments_of,
+    conflict, invalid, not_found,
+};
 
-/// How many candidates an ambiguous reference lists.
-const CANDIDATES: usize = 10;
+/// Number of candidates that the error for an ambiguous reference lists.
+const MAX_CANDIDATES: usize = 10;
 
 impl SessionStore for MemoryStore {
     fn create_session(&self, draft: &SessionDraft) -> StoreResult<Session> {
         let mut data = self.lock();
         data.check_new(draft)?;
         data.insert_session(draft);
-        data.record(Change::new(draft.id, OperationKind::Create, draft.created_at, None))?;
+        data.record(NewOperation::new(draft.id, OperationKind::Create, draft.created_at, None))?;
         Ok(data.session(draft.id)?.session.clone())
     }
 
@@ -37,8 +44,8 @@ impl SessionStore for MemoryStore {
             SessionRef::Recent(back) => {
                 let filter = SessionFilter { project: project.map(str::to_owned), ..filter };
                 let found = usize::try_from(*back).ok().and_then(|back| data.newest_first(&filter).nth(back));
-                let named = || if *back == 0 { "@".to_owned() } else { format!("@-{back}") };
-                found.map(|row| row.session.id).ok_or_else(|| not_found("session", &named()))
+                let written = || if *back == 0 { "@".to_owned() } else { format!("@-{back}") };
+                found.map(|row| row.session.id).ok_or_else(|| not_found("session", &written()))
             }
             SessionRef::Named(text) => data.resolve_named(text, &filter),
         }
@@ -46,13 +53,13 @@ impl SessionStore for MemoryStore {
 
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>> {
         let data = self.lock();
-        let after = page.after.as_ref().map(read_cursor).transpose()?;
+        let after = page.after.as_ref().map(parse_session_cursor).transpose()?;
         let mut rows = data
             .newest_first(filter)
             .filter(|row| after.is_none_or(|after| (row.session.updated_at, row.session.id) < after));
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let items: Vec<SessionSummary> = rows.by_ref().take(limit).map(|row| data.summary(row)).collect();
-        let next = rows.next().and(items.last()).map(|last| write_cursor(&last.session));
+        let next = rows.next().and(items.last()).map(|last| session_cursor(&last.session));
         Ok(Page { items, next })
     }
 
@@ -63,14 +70,17 @@ impl SessionStore for MemoryStore {
         if automatic && !was_automatic {
             return Ok(());
         }
-        let before = row.shape();
+        let before = row.attributes();
         name.clone_into(&mut row.session.name);
         row.session.automatic_name = automatic;
         if automatic {
             return Ok(());
         }
         let detail = format!("{:?} -> {name:?}", before.name);
-        data.record(Change { detail, ..Change::new(id, OperationKind::Rename, at, Some(before)) })?;
+        data.record(NewOperation {
+            detail,
+            ..NewOperation::new(id, OperationKind::Rename, at, Some(before))
+        })?;
         Ok(())
     }
 
@@ -78,11 +88,11 @@ impl SessionStore for MemoryStore {
         let mut data = self.lock();
         let row = data.session_mut(id)?;
         if row.session.trashed_at.is_some() {
-            return Err(conflict(format!("session {:?} is in the trash already", row.session.name)));
+            return Err(conflict(format!("session {:?} is already in the trash", row.session.name)));
         }
-        let before = row.shape();
+        let before = row.attributes();
         row.session.trashed_at = Some(at);
-        data.record(Change::new(id, OperationKind::Delete, at, Some(before)))?;
+        data.record(NewOperation::new(id, OperationKind::Delete, at, Some(before)))?;
         Ok(())
     }
 
@@ -92,9 +102,9 @@ impl SessionStore for MemoryStore {
         if row.session.trashed_at.is_none() {
             return Err(conflict(format!("session {:?} is not in the trash", row.session.name)));
         }
-        let before = row.shape();
+        let before = row.attributes();
         row.session.trashed_at = None;
-        data.record(Change::new(id, OperationKind::Restore, at, Some(before)))?;
+        data.record(NewOperation::new(id, OperationKind::Restore, at, Some(before)))?;
         Ok(())
     }
 
@@ -120,7 +130,7 @@ impl SessionStore for MemoryStore {
 
     fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>> {
         self.lock().check_new(draft)?;
-        Ok(Box::new(Import::new(self, draft)))
+        Ok(Box::new(MemoryImport::new(self, draft)))
     }
 
     fn set_project(&self, id: SessionId, project: &Project) -> StoreResult<()> {
@@ -129,13 +139,157 @@ impl SessionStore for MemoryStore {
     }
 }
 
+impl BranchStore for MemoryStore {
+    fn list_branches(&self, session: SessionId) -> StoreResult<Vec<Branch>> {
+        let data = self.lock();
+        let row = data.session(session)?;
+        Ok(data.branches_of(row).map(|branch| branch.branch.clone()).collect())
+    }
+
+    fn get_branch(&self, id: BranchId) -> StoreResult<Branch> {
+        self.lock().branch(id).map(|row| row.branch.clone())
+    }
+
+    fn create_branch(
+        &self,
+        draft: &BranchDraft,
+        kind: OperationKind,
+        checkpoint: Option<CheckpointId>,
+        at: Timestamp,
+    ) -> StoreResult<Operation> {
+        let mut data = self.lock();
+        let parent = data.check_fork(draft)?;
+        let state = match (kind, checkpoint) {
+            (OperationKind::Rewind, Some(id)) => {
+                let checkpoint = data.checkpoint(id)?;
+                if checkpoint.session != parent.session {
+                    return Err(invalid(format!("checkpoint {id} belongs to another session")));
+                }
+                Some(checkpoint.state_hash)
+            }
+            (OperationKind::Fork, None) => data.state_before(parent.id, draft.forked_at),
+            (OperationKind::Rewind, None) => {
+                return Err(invalid("a rewind needs a checkpoint"));
+            }
+            (OperationKind::Fork, Some(_)) => return Err(invalid("a fork does not take a checkpoint")),
+            (_, _) => return Err(invalid(format!("{kind} does not create a branch"))),
+        };
+        let branch = Branch {
+            id: draft.id,
+            session: parent.session,
+            name: draft.name.clone(),
+            parent: Some(parent.id),
+            forked_at: draft.forked_at,
+            head: draft.forked_at,
+            created_at: at,
+            undone: false,
+        };
+        data.branches.insert(draft.id, BranchRow { branch, messages: Vec::new(), state });
+        let row = data.session_mut(parent.session)?;
+        let before = row.attributes();
+        row.branches.push(draft.id);
+        row.session.current_branch = draft.id;
+        data.record(NewOperation {
+            branch: Some(draft.id),
+            checkpoint,
+            detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
+            ..NewOperation::new(parent.session, kind, at, Some(before))
+        })
+    }
+
+    fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
+        let mut data = self.lock();
+        let target = data.branch(branch)?.branch.clone();
+        if target.undone {
+            return Err(conflict(format!("branch {:?} is undone", target.name)));
+        }
+        let before = data.session(target.session)?.attributes();
+        let from = data.branch(before.current_branch)?.branch.name.clone();
+        data.session_mut(target.session)?.session.current_branch = branch;
+        data.record(NewOperation {
+            detail: format!("{from} -> {}", target.name),
+            ..NewOperation::new(target.session, OperationKind::Switch, at, Some(before))
+        })
+    }
+
+    fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation> {
+        let mut data = self.lock();
+        let old = data.branch(branch)?.branch.clone();
+        if old.name != name {
+            data.check_name_is_free(old.session, name)?;
+        }
+        let before = data.session(old.session)?.attributes();
+        name.clone_into(&mut data.branch_mut(branch)?.branch.name);
+        data.record(NewOperation {
+            branch: Some(branch),
+            detail: format!("{} -> {name}", old.name),
+            renamed: Some(BranchRename { from: old.name, to: name.to_owned() }),
+            ..NewOperation::new(old.session, OperationKind::RenameBranch, at, Some(before))
+        })
+    }
+}
+
+impl OperationStore for MemoryStore {
+    fn list_operations(
+        &self,
+        session: Option<SessionId>,
+        page: &PageRequest,
+    ) -> StoreResult<Page<Operation>> {
+        let data = self.lock();
+        if let Some(session) = session {
+            data.session(session)?;
+        }
+        let after = page.after.as_ref().map(parse_operation_cursor).transpose()?;
+        let mut rows = data
+            .operations
+            .iter()
+            .rev()
+            .filter(|row| session.is_none_or(|session| row.operation.session == session))
+            .filter(|row| after.is_none_or(|after| row.number < after));
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let listed: Vec<&OperationRow> = rows.by_ref().take(limit).collect();
+        let next = rows.next().and(listed.last());
+        let next = next.map(|last| Cursor(format!("operation/{}", last.number)));
+        Ok(Page { items: listed.iter().map(|row| row.operation.clone()).collect(), next })
+    }
+
+    fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
+        let mut data = self.lock();
+        let reversal = data.check_reversal(target, kind)?;
+        let Reversal { session, goal, created, renamed, detail } = reversal;
+        if let Some((branch, undone)) = created {
+            data.branch_mut(branch)?.branch.undone = undone;
+        }
+        let mut branch = created.map(|(branch, _)| branch);
+        if let Some((renamed_branch, renamed)) = &renamed {
+            renamed.to.clone_into(&mut data.branch_mut(*renamed_branch)?.branch.name);
+            branch = Some(*renamed_branch);
+        }
+        let row = data.session_mut(session)?;
+        let before = row.attributes();
+        if before.trashed != goal.trashed {
+            row.session.trashed_at = goal.trashed.then_some(at);
+        }
+        row.session.name = goal.name;
+        row.session.automatic_name = goal.automatic_name;
+        row.session.current_branch = goal.current_branch;
+        data.record(NewOperation {
+            branch,
+            target: Some(target),
+            detail,
+            renamed: renamed.map(|(_, renamed)| renamed),
+            ..NewOperation::new(session, kind, at, Some(before))
+        })
+    }
+}
+
 impl Data {
     pub(super) fn check_new(&self, draft: &SessionDraft) -> StoreResult<()> {
         if self.sessions.contains_key(&draft.id) {
-            return Err(conflict(format!("session {} exists already", draft.id)));
+            return Err(conflict(format!("session {} already exists", draft.id)));
         }
         if self.branches.contains_key(&draft.main_branch) {
-            return Err(conflict(format!("branch {} exists already", draft.main_branch)));
+            return Err(conflict(format!("branch {} already exists", draft.main_branch)));
         }
         Ok(())
     }
@@ -170,7 +324,7 @@ impl Data {
     fn newest_first(&self, filter: &SessionFilter) -> impl Iterator<Item = &SessionRow> {
         let mut rows: Vec<&SessionRow> =
             self.sessions.values().filter(|row| matches(filter, &row.session)).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse((row.session.updated_at, row.session.id)));
+        rows.sort_by_key(|row| Reverse((row.session.updated_at, row.session.id)));
         rows.into_iter()
     }
 
@@ -181,6 +335,7 @@ impl Data {
         {
             return Ok(row.session.id);
         }
+        // A name takes precedence over a prefix of an id.
         let mut found: Vec<&Session> = self
             .newest_first(filter)
             .map(|row| &row.session)
@@ -204,7 +359,7 @@ impl Data {
                 reference: text.to_owned(),
                 candidates: several
                     .iter()
-                    .take(CANDIDATES)
+                    .take(MAX_CANDIDATES)
                     .map(|session| format!("{} {}", session.id.short(), session.name))
                     .collect(),
             }),
@@ -217,7 +372,7 @@ impl Data {
         let mut orphans = Vec::new();
         for branch in row.branches.iter().filter_map(|branch| self.branches.remove(branch)) {
             for message in &branch.messages {
-                self.places.remove(&message.content.id);
+                self.positions.remove(&message.content.id);
                 orphans.extend(attachments_of(&message.content));
             }
         }
@@ -228,9 +383,97 @@ impl Data {
         }
         self.runs.retain(|_, run| !row.branches.contains(&run.branch));
         self.checkpoints.retain(|checkpoint| checkpoint.session != id);
-        self.operations.retain(|record| record.operation.session != id);
+        self.operations.retain(|row| row.operation.session != id);
         self.drop_unused_states();
     }
+
+    /// Returns the parent of a new branch, or why the branch cannot be created.
+    fn check_fork(&self, draft: &BranchDraft) -> StoreResult<Branch> {
+        let parent = self.branch(draft.parent)?.branch.clone();
+        if draft.forked_at > parent.head {
+            return Err(invalid(format!(
+                "branch {:?} ends at message {}, before {}",
+                parent.name, parent.head, draft.forked_at
+            )));
+        }
+        if self.branches.contains_key(&draft.id) {
+            return Err(conflict(format!("branch {} already exists", draft.id)));
+        }
+        self.check_name_is_free(parent.session, &draft.name)?;
+        if self.message_at(parent.id, draft.forked_at).is_some_and(|(_, message)| message.is_live()) {
+            return Err(StoreError::Locked { seq: draft.forked_at });
+        }
+        Ok(parent)
+    }
+
+    /// Returns the changes of an undo or redo, or why it is not possible.
+    fn check_reversal(&self, target: OperationId, kind: OperationKind) -> StoreResult<Reversal> {
+        let is_undo = match kind {
+            OperationKind::Undo => true,
+            OperationKind::Redo => false,
+            OperationKind::Create
+            | OperationKind::Rename
+            | OperationKind::RenameBranch
+            | OperationKind::Fork
+            | OperationKind::Rewind
+            | OperationKind::Switch
+            | OperationKind::Import
+            | OperationKind::Delete
+            | OperationKind::Restore
+            | OperationKind::Prune => return Err(invalid(format!("{kind} does not reverse an operation"))),
+        };
+        let row = self.operations.iter().find(|row| row.operation.id == target);
+        let row = row.ok_or_else(|| not_found("operation", &target))?;
+        let operation = &row.operation;
+        let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
+            return Err(StoreError::Unsupported { message: format!("{} cannot be undone", operation.kind) });
+        };
+        // The session must be as the operation (or its undo) has left it.
+        let (current, goal) = if is_undo { (&operation.after, before) } else { (before, &operation.after) };
+
+        let last = self.operations.iter().rev().find(|row| row.operation.target == Some(target));
+        let is_undone = last.is_some_and(|last| last.operation.kind == OperationKind::Undo);
+        if is_undo && is_undone {
+            return Err(conflict(format!("{} {target} is already undone", operation.kind)));
+        }
+        if !is_undo && !is_undone {
+            return Err(conflict(format!("{} {target} is not undone", operation.kind)));
+        }
+        if self.session(operation.session)?.attributes() != *current {
+            return Err(conflict(format!("the session has changed since its {}", operation.kind)));
+        }
+
+        let creates_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
+        let created = operation.branch.filter(|_| creates_branch).map(|branch| (branch, is_undo));
+        let is_restored = created.is_some_and(|(branch, undone)| !undone && branch == goal.current_branch);
+        if self.branch(goal.current_branch)?.branch.undone && !is_restored {
+            return Err(conflict("the branch that was current then is undone"));
+        }
+        let renamed = operation.branch.zip(row.renamed.clone()).map(|(branch, BranchRename { from, to })| {
+            (branch, if is_undo { BranchRename { from: to, to: from } } else { BranchRename { from, to } })
+        });
+        if let Some((branch, renamed)) = &renamed {
+            if self.branch(*branch)?.branch.name != renamed.from {
+                return Err(conflict(format!("branch {:?} has been renamed since", renamed.from)));
+            }
+            if renamed.from != renamed.to {
+                self.check_name_is_free(operation.session, &renamed.to)?;
+            }
+        }
+        let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
+        Ok(Reversal { session: operation.session, goal: goal.clone(), created, renamed, detail })
+    }
+}
+
+/// The changes that an undo or redo makes.
+struct Reversal {
+    session: SessionId,
+    /// Attributes of the session after the reversal.
+    goal: SessionAttributes,
+    /// The branch that a fork or rewind created, and whether it is undone afterwards.
+    created: Option<(BranchId, bool)>,
+    renamed: Option<(BranchId, BranchRename)>,
+    detail: String,
 }
 
 fn matches(filter: &SessionFilter, session: &Session) -> bool {
@@ -244,13 +487,18 @@ fn matches(filter: &SessionFilter, session: &Session) -> bool {
         })
 }
 
-fn write_cursor(session: &Session) -> Cursor {
+fn session_cursor(session: &Session) -> Cursor {
     Cursor(format!("session/{}/{}", session.updated_at.as_micros(), session.id))
 }
 
-fn read_cursor(cursor: &Cursor) -> StoreResult<(Timestamp, SessionId)> {
+fn parse_session_cursor(cursor: &Cursor) -> StoreResult<(Timestamp, SessionId)> {
     let parts = cursor.0.strip_prefix("session/").and_then(|rest| rest.split_once('/'));
     parts
         .and_then(|(micros, id)| Some((Timestamp::from_micros(micros.parse().ok()?)?, id.parse().ok()?)))
-        .ok_or_else(|| invalid(format!("{:?} is no place in a list of sessions", cursor.0)))
+        .ok_or_else(|| invalid(format!("{:?} is not a valid cursor of a list of sessions", cursor.0)))
+}
+
+fn parse_operation_cursor(cursor: &Cursor) -> StoreResult<u64> {
+    let number = cursor.0.strip_prefix("operation/").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| invalid(format!("{:?} is not a valid cursor of a list of operations", cursor.0)))
 }

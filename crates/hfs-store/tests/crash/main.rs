@@ -1,6 +1,8 @@
-//! What has been acknowledged survives `kill -9`, and each operation has happened or has not.
+//! Acknowledged writes survive `kill -9`, and each operation happens completely or not at all.
 //!
-//! The processes that are killed are this test binary itself, told by an environment variable what to do.
+//! A test starts this test binary again as a child process, in which the test [`child`] runs one of the scenarios. The
+//! child prints a line after each write that has returned; the test kills it at a random moment and compares the store
+//! with the lines.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,60 +10,184 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::print_stdout,
-    reason = "a failed expectation is a test's own way of speaking; children answer on their output"
+    reason = "tests fail by panicking; child processes print what they have done"
 )]
 
-mod child;
-mod crowd;
-mod import;
+mod messages;
 mod structure;
-mod talk;
 
-use std::path::Path;
+use std::env;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use hfs_core::Store;
 use hfs_store::{SqliteOptions, SqliteStore};
 
-/// How often each kind of child is killed.
+/// Kills per scenario.
 const KILLS: u64 = 100;
 
 #[test]
-fn acknowledged_words_survive_a_hundred_kills() {
-    talk::survive(KILLS);
+fn acknowledged_messages_survive_a_hundred_kills() {
+    messages::survives_kills(KILLS);
 }
 
 #[test]
-fn each_structural_change_happens_or_does_not_in_a_hundred_kills() {
-    structure::survive(KILLS);
+fn each_structural_change_happens_completely_or_not_at_all_in_a_hundred_kills() {
+    structure::survives_kills(KILLS);
 }
 
 #[test]
-fn a_killed_import_is_there_whole_or_not_at_all() {
-    import::survive(25);
+fn a_killed_import_leaves_the_complete_session_or_nothing() {
+    structure::imports_survive_kills(25);
 }
 
 #[test]
 fn eight_processes_append_to_one_store_and_to_one_session() {
-    crowd::append(0);
+    messages::concurrent_writers(0);
 }
 
 #[test]
-fn processes_that_are_killed_do_not_disturb_the_others() {
-    crowd::append(3);
+fn killed_processes_do_not_disturb_the_others() {
+    messages::concurrent_writers(3);
 }
 
-/// The part of a child. Does nothing unless a parent has started it.
+/// What a child process does.
+#[derive(Debug, Clone, Copy)]
+enum Scenario {
+    /// Appends messages and streams replies until it is killed.
+    Messages,
+    /// Makes checkpoints, rewinds, forks, undoes and deletes until it is killed.
+    Structure,
+    /// Imports sessions until it is killed.
+    Imports,
+    /// Appends a number of times to a session that it shares with other processes, and ends.
+    ConcurrentWriter,
+    /// The same until it is killed.
+    EndlessConcurrentWriter,
+}
+
+impl Scenario {
+    const ALL: [Self; 5] = [
+        Self::Messages,
+        Self::Structure,
+        Self::Imports,
+        Self::ConcurrentWriter,
+        Self::EndlessConcurrentWriter,
+    ];
+}
+
+/// The part of the child process. Does nothing unless another test has started it.
 #[test]
-#[ignore = "it is the other side of the tests beside it, which start it"]
+#[ignore = "the other tests start it in a child process"]
 fn child() {
-    let Some(part) = child::Part::given() else { return };
-    match part.play.as_str() {
-        "talk" => talk::play(&part),
-        "structure" => structure::play(&part),
-        "import" => import::play(&part),
-        "crowd" => crowd::play(&part, crowd::ROUNDS),
-        "endless crowd" => crowd::play(&part, u64::MAX),
-        other => panic!("there is no part {other:?}"),
+    let Some((scenario, job)) = Job::from_env() else { return };
+    match scenario {
+        Scenario::Messages => messages::append_and_stream(&job),
+        Scenario::Structure => structure::change_structure(&job),
+        Scenario::Imports => structure::import_sessions(&job),
+        Scenario::ConcurrentWriter => messages::append_concurrently(&job, messages::ROUNDS),
+        Scenario::EndlessConcurrentWriter => messages::append_concurrently(&job, u64::MAX),
+    }
+}
+
+const SCENARIO: &str = "HFS_STORE_TEST_SCENARIO";
+const STORE: &str = "HFS_STORE_TEST_STORE";
+const SEED: &str = "HFS_STORE_TEST_SEED";
+
+/// Marks acknowledgements in the output, which also has lines of the test harness.
+const ACKNOWLEDGED: &str = "acknowledged ";
+
+/// The parameters of a child process.
+struct Job {
+    store: PathBuf,
+    seed: u64,
+}
+
+impl Job {
+    /// The scenario and parameters that this process was started with.
+    fn from_env() -> Option<(Scenario, Self)> {
+        let name = env::var(SCENARIO).ok()?;
+        let scenario = Scenario::ALL.into_iter().find(|scenario| format!("{scenario:?}") == name)?;
+        let seed = env::var(SEED).ok()?.parse().ok()?;
+        Some((scenario, Self { store: env::var_os(STORE)?.into(), seed }))
+    }
+}
+
+fn start(scenario: Scenario, store: &Path, seed: u64) -> ChildProcess {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .env(SCENARIO, format!("{scenario:?}"))
+        .env(STORE, store)
+        .env(SEED, seed.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    ChildProcess { child, lines }
+}
+
+/// Prints what the child has done. The test reads it even if the child is killed right afterwards.
+fn acknowledge(what: &str) {
+    let mut out = std::io::stdout().lock();
+    // Starts a new line, because the harness may have printed part of one.
+    out.write_all(format!("\n{ACKNOWLEDGED}{what}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+struct ChildProcess {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl ChildProcess {
+    /// Returns the next acknowledgement, or `None` if the child has ended.
+    fn next_acknowledgement(&mut self) -> Option<String> {
+        for line in self.lines.by_ref() {
+            if let Some(what) = line.unwrap().strip_prefix(ACKNOWLEDGED) {
+                return Some(what.to_owned());
+            }
+        }
+        None
+    }
+
+    /// Kills the child a random time after its acknowledgement number `count`. Returns all its acknowledgements.
+    fn kill_after(mut self, count: usize, random: &mut fastrand::Rng) -> Vec<String> {
+        let mut acknowledged = Vec::new();
+        while acknowledged.len() < count {
+            let next = self.next_acknowledgement();
+            acknowledged.push(next.unwrap_or_else(|| panic!("the child ended before it was killed")));
+        }
+        // This is not a synchronisation: the test has to hold for any moment of the kill.
+        thread::sleep(Duration::from_micros(random.u64(0..3000)));
+        self.child.kill().unwrap();
+        while let Some(what) = self.next_acknowledgement() {
+            acknowledged.push(what);
+        }
+        assert!(!self.child.wait().unwrap().success());
+        acknowledged
+    }
+
+    /// Waits until the child ends successfully. Returns all its acknowledgements.
+    fn finish(mut self) -> Vec<String> {
+        let mut acknowledged = Vec::new();
+        while let Some(what) = self.next_acknowledgement() {
+            acknowledged.push(what);
+        }
+        assert!(self.child.wait().unwrap().success(), "the child failed");
+        acknowledged
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        // For tests that fail. A child that has ended already cannot be killed, which is no problem.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -70,7 +196,7 @@ fn open(path: &Path) -> SqliteStore {
 }
 
 #[track_caller]
-fn assert_well(store: &dyn Store) {
+fn assert_intact(store: &dyn Store) {
     let verification = store.verify().unwrap();
     assert!(verification.is_ok(), "{:#?}", verification.problems);
 }

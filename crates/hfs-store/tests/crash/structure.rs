@@ -1,103 +1,100 @@
-//! A process that marks, goes back, forks, undoes and prunes. As each of its operations happens or does not, the
-//! store must look as after all that were acknowledged, or as after one more: the store in memory tells how that
-//! looks.
+//! Processes that change the structure of sessions: checkpoints, rewinds, forks, undo, deletions and imports.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use hfs_core::{
-    CheckpointDraft, Maintenance as _, MessageRange, OperationKind, PageRequest, Position, SessionId, Store,
+    CheckpointDraft, CheckpointState, Maintenance as _, MessageRange, MessageStore as _, OperationKind,
+    PageRequest, Position, SessionFilter, SessionId, SessionStore as _, Store,
 };
 use hfs_store::MemoryStore;
-use testkit::builders::{Drafts, at, growing_state};
+use testkit::builders::{Drafts, at, attachment, growing_state};
 use testkit::clock::TestClock;
 
-use crate::child::{Part, acknowledge};
-use crate::{assert_well, open};
+use crate::{Job, Scenario, acknowledge, assert_intact, open, start};
 
-/// A sequence of operations that depends on its seed only.
+/// A sequence of operations that depends only on its seed.
 struct Script {
     make: Drafts,
-    rng: fastrand::Rng,
+    random: fastrand::Rng,
     session: SessionId,
-    taken: usize,
+    steps: usize,
 }
 
 impl Script {
-    /// Begins with a session in an empty store.
+    /// Creates a session in an empty store.
     fn begin(store: &dyn Store, seed: u64) -> Self {
         let make = Drafts::new(seed);
         let draft = make.session("structure");
         store.create_session(&draft).unwrap();
         let messages: Vec<_> = (0..6).map(|n| make.user(&format!("message {n}"))).collect();
         store.append(at(draft.main_branch, 0), &messages).unwrap();
-        Self { make, rng: fastrand::Rng::with_seed(seed), session: draft.id, taken: 0 }
+        Self { make, random: fastrand::Rng::with_seed(seed), session: draft.id, steps: 0 }
     }
 
-    fn current(&self, store: &dyn Store) -> Position {
+    fn head(&self, store: &dyn Store) -> Position {
         let branch = store.get_session(self.session).unwrap().session.current_branch;
         at(branch, store.get_branch(branch).unwrap().head)
     }
 
-    /// Takes the next step: one call, which may be refused.
-    fn take(&mut self, store: &dyn Store) {
-        self.taken += 1;
-        let here = self.current(store);
+    /// Makes one call that changes the store, or that the store refuses.
+    fn step(&mut self, store: &dyn Store) {
+        self.steps += 1;
+        let here = self.head(store);
         let now = self.make.now();
-        let name = format!("branch {}", self.taken);
+        let name = format!("branch {}", self.steps);
         let checkpoints = store.list_checkpoints(self.session).unwrap();
         let operations = store.list_operations(Some(self.session), &PageRequest::first(6)).unwrap().items;
-        let choice = self.rng.usize(0..14);
-        let (one, other) = (self.rng.usize(..), self.rng.usize(..));
-        let back = u64::try_from(one % 4).unwrap();
+        let choice = self.random.usize(0..14);
+        let (a, b) = (self.random.usize(..), self.random.usize(..));
+        let earlier = at(here.branch, here.head.saturating_sub(u64::try_from(a % 4).unwrap()));
         match choice {
             0..4 => {
-                let state = growing_state(one % 50);
-                let draft = self.make.checkpoint(at(here.branch, here.head.saturating_sub(back)), state);
-                let pinned = other % 5 == 0;
+                let draft = self.make.checkpoint(earlier, growing_state(a % 50));
+                let pinned = b % 5 == 0;
                 store.create_checkpoint(&CheckpointDraft { pinned, ..draft }, 3).unwrap();
             }
             4..6 if !checkpoints.is_empty() => {
-                let checkpoint = &checkpoints[one % checkpoints.len()];
+                let checkpoint = &checkpoints[a % checkpoints.len()];
                 let draft = self.make.branch(&name, at(checkpoint.branch, checkpoint.seq));
                 store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint.id), now).unwrap();
             }
             6 if !checkpoints.is_empty() => {
-                store.delete_checkpoint(checkpoints[one % checkpoints.len()].id, now).unwrap();
+                store.delete_checkpoint(checkpoints[a % checkpoints.len()].id, now).unwrap();
             }
             7..11 => {
-                let kind = if one % 2 == 0 { OperationKind::Undo } else { OperationKind::Redo };
-                let target = &operations[other % operations.len()];
-                // Whether it can be done now is the same for both stores.
+                let kind = if a % 2 == 0 { OperationKind::Undo } else { OperationKind::Redo };
+                let target = &operations[b % operations.len()];
+                // Both stores refuse the same reversals.
                 let _ = store.reverse(target.id, kind, now);
             }
             11 => {
-                let draft = self.make.branch(&name, at(here.branch, here.head.saturating_sub(back)));
+                let draft = self.make.branch(&name, earlier);
                 store.create_branch(&draft, OperationKind::Fork, None, now).unwrap();
             }
-            12 => store.save_branch_state(here.branch, &growing_state(one % 50)).unwrap(),
+            12 => store.save_branch_state(here.branch, &growing_state(a % 50)).unwrap(),
             _ => {
                 store.append(here, &[self.make.user(&name)]).unwrap();
             }
         }
     }
 
-    /// Without checkpoints and what branches start from, no state takes any space.
-    fn assert_no_state_without_need(&self, store: &dyn Store) {
+    /// Checks that no unused state is left once all checkpoints are deleted and all branches have the same state.
+    fn assert_no_unused_states(&self, store: &dyn Store) {
         for checkpoint in store.list_checkpoints(self.session).unwrap() {
             store.delete_checkpoint(checkpoint.id, self.make.now()).unwrap();
         }
         for branch in store.list_branches(self.session).unwrap() {
-            store.save_branch_state(branch.id, &hfs_core::CheckpointState::default()).unwrap();
+            store.save_branch_state(branch.id, &CheckpointState::default()).unwrap();
         }
-        // All branches start from one small state now.
         let left = store.info().unwrap().checkpoint_bytes;
         assert!(left < 1000, "{left} bytes");
-        assert_well(store);
+        assert_intact(store);
     }
 
-    /// Everything that these steps can change, as text.
-    fn picture(&self, store: &dyn Store) -> String {
+    /// Everything that the steps can change, as text.
+    fn snapshot(&self, store: &dyn Store) -> String {
         let mut text = format!("{:?}\n", store.get_session(self.session).unwrap());
         for branch in store.list_branches(self.session).unwrap() {
             writeln!(text, "{branch:?}").unwrap();
@@ -105,8 +102,8 @@ impl Script {
             let history: Vec<_> =
                 history.iter().map(|message| (message.content.id, message.content.text())).collect();
             let state = store.load_branch_state(branch.id).unwrap();
-            let state = state.map(|state| state.agents["coder"].len());
-            writeln!(text, "  {history:?} starts from {state:?}").unwrap();
+            let state = state.map(|state| state.agents["coder"].as_json().len());
+            writeln!(text, "  {history:?} state {state:?}").unwrap();
         }
         for checkpoint in store.list_checkpoints(self.session).unwrap() {
             let state = store.load_state(checkpoint.id).unwrap();
@@ -123,44 +120,102 @@ impl Script {
     }
 }
 
-pub fn play(part: &Part) {
-    let store = open(&part.store);
-    let mut script = Script::begin(&store, part.seed);
+/// Runs the script of its seed until it is killed.
+pub fn change_structure(job: &Job) {
+    let store = open(&job.store);
+    let mut script = Script::begin(&store, job.seed);
     for step in 0.. {
         acknowledge(&step.to_string());
-        script.take(&store);
+        script.step(&store);
     }
 }
 
-pub fn survive(kills: u64) {
-    let mut rng = fastrand::Rng::with_seed(4);
+/// After a kill, the store must be as after the acknowledged steps, or as after one more. A memory store that runs
+/// the same script shows how that is.
+pub fn survives_kills(kills: u64) {
+    let mut random = fastrand::Rng::with_seed(4);
     for seed in 0..kills {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("hfs.db");
-        let heard = Part::new("structure", &path, seed).start().kill_after(rng.usize(1..40), &mut rng);
+        let child = start(Scenario::Structure, &path, seed);
+        let acknowledged = child.kill_after(random.usize(1..40), &mut random);
 
-        // As many steps as were acknowledged behind the first line, which says that it has begun.
+        // The first acknowledgement only says that the script has begun.
+        let steps = acknowledged.len() - 1;
         let memory = MemoryStore::new(Arc::new(TestClock::standing()));
         let mut script = Script::begin(&memory, seed);
-        for _ in 1..heard.len() {
-            script.take(&memory);
+        for _ in 0..steps {
+            script.step(&memory);
         }
-        let before = script.picture(&memory);
-        script.take(&memory);
-        let after = script.picture(&memory);
+        let before = script.snapshot(&memory);
+        script.step(&memory);
+        let after = script.snapshot(&memory);
 
         let store = open(&path);
-        assert_well(&store);
-        let found = script.picture(&store);
-        // What was killed before it had let go of a keyframe has left nothing that a vacuum does not find.
+        assert_intact(&store);
+        let found = script.snapshot(&store);
+        // A kill between a deletion and the rebase of its keyframe leaves an orphan for the vacuum.
         store.vacuum().unwrap();
-        assert_well(&store);
-        assert_eq!(script.picture(&store), found);
-        script.assert_no_state_without_need(&store);
+        assert_intact(&store);
+        assert_eq!(script.snapshot(&store), found);
+        script.assert_no_unused_states(&store);
         assert!(
             found == before || found == after,
-            "after {} steps with seed {seed}\n\nfound:\n{found}\n\nexpected:\n{before}\n\nor:\n{after}",
-            heard.len() - 1
+            "after {steps} steps with seed {seed}\n\nfound:\n{found}\n\nexpected:\n{before}\n\nor:\n{after}"
         );
+    }
+}
+
+/// Messages of each imported branch; more than the import writes in one transaction.
+const IMPORTED_MESSAGES: u64 = 1500;
+
+/// Imports sessions until it is killed.
+pub fn import_sessions(job: &Job) {
+    let store = open(&job.store);
+    let make = Drafts::new(job.seed);
+    loop {
+        let draft = make.session("importing");
+        let side = make.ids.branch();
+        let bytes = attachment(draft.id.to_string().as_bytes());
+        let mut import = store.import_session(&draft).unwrap();
+        import.attachment(&bytes).unwrap();
+        acknowledge("begun");
+        for number in 1..=IMPORTED_MESSAGES {
+            import.message(0, &make.user(&format!("message {number}"))).unwrap();
+        }
+        import.branch(1, 0, 1, side, "side").unwrap();
+        import.message(1, &make.full_message(&bytes)).unwrap();
+        import.checkpoint(&make.checkpoint(at(side, 2), growing_state(5))).unwrap();
+        import.run(&make.run(side)).unwrap();
+        acknowledge("filled");
+        import.finish("imported", 1, make.now(), make.now()).unwrap();
+        acknowledge(&format!("imported {}", draft.id));
+    }
+}
+
+pub fn imports_survive_kills(kills: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut imported: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..kills {
+        let child = start(Scenario::Imports, &path, seed);
+        let acknowledged = child.kill_after(random.usize(1..5), &mut random);
+        let finished = acknowledged.iter().filter_map(|line| line.strip_prefix("imported "));
+        imported.extend(finished.map(|id| (id.to_owned(), seed)));
+
+        let store = open(&path);
+        let page = store.list_sessions(&SessionFilter::default(), &PageRequest::first(1000)).unwrap();
+        assert_eq!(page.next, None);
+        for summary in &page.items {
+            let counts = (summary.messages, summary.branches, summary.checkpoints);
+            assert_eq!(counts, (IMPORTED_MESSAGES + 1, 2, 1), "every listed session is complete");
+            let current = summary.session.current_branch;
+            assert_eq!(store.read_messages(current, MessageRange::Newest(9)).unwrap().len(), 2);
+            imported.entry(summary.session.id.to_string()).or_insert(seed);
+        }
+        assert_eq!(page.items.len(), imported.len(), "every acknowledged session exists");
+        assert_eq!(store.info().unwrap().messages, imported.len() as u64 * (IMPORTED_MESSAGES + 1));
+        assert_intact(&store);
     }
 }

@@ -1,28 +1,31 @@
-//! Files that are not what was stored.
+//! Damaged and foreign files: what `open`, `verify` and `repair` do with them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, SearchQuery, Store, StoreError,
-    StoreResult,
+    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, SearchIndex, SearchQuery, Store,
+    StoreError, StoreResult,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use testkit::builders::{Drafts, at, attachment, growing_state};
 
-use crate::{all_sessions, head, open, refused, session, try_open};
+use crate::{all_sessions, assert_fails, assert_intact, create_session, head, history, open, try_open};
 
-/// A store with something of everything, closed.
-pub fn sample(sessions: u64) -> (TempDir, PathBuf) {
+/// Page size of the sample's database.
+const PAGE: usize = 4096;
+
+/// Creates a store that has rows in every table, and closes it.
+fn sample(sessions: u64) -> (TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("hfs.db");
     let opened = open(&path);
     let store: &dyn Store = &opened;
     let make = Drafts::new(1);
     for number in 0..sessions {
-        let one = session(store, &make, &format!("session {number}"), 60);
-        let here = head(store, &one);
+        let session = create_session(store, &make, &format!("session {number}"), 60);
+        let here = head(store, &session);
         let bytes = attachment(&number.to_be_bytes());
         store.put_attachment(&bytes).unwrap();
         let here = store.append(here, &[make.full_message(&bytes)]).unwrap().position;
@@ -36,20 +39,20 @@ pub fn sample(sessions: u64) -> (TempDir, PathBuf) {
         store.create_branch(&fork, OperationKind::Fork, None, make.now()).unwrap();
         store.append(at(fork.id, 20), &[make.user("aside")]).unwrap();
     }
-    // So that the text index is there to be damaged, too.
-    find(store, "line").unwrap();
+    // Fills the text index.
+    count_hits(store, "line").unwrap();
     drop(opened);
     (home, path)
 }
 
-fn find(store: &dyn Store, text: &str) -> StoreResult<u64> {
+fn count_hits(store: &dyn Store, text: &str) -> StoreResult<u64> {
     let query = SearchQuery { text: text.into(), limit: 1000, ..SearchQuery::default() };
     Ok(store.search(&query)?.total)
 }
 
-/// Reads everything; what cannot be read is an error, never a panic.
-pub fn read_everything(store: &dyn Store) -> StoreResult<()> {
-    find(store, "line")?;
+/// Reads everything through the port. Damage must be an error, never a panic.
+fn read_everything(store: &dyn Store) -> StoreResult<()> {
+    count_hits(store, "line")?;
     for session in all_sessions(store)? {
         for branch in store.list_branches(session.id)? {
             for message in store.read_messages(branch.id, MessageRange::From(1, u32::MAX))? {
@@ -69,18 +72,18 @@ pub fn read_everything(store: &dyn Store) -> StoreResult<()> {
 }
 
 #[test]
-fn what_is_no_store_of_ours_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_store_is_refused_and_not_changed() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("other.db");
-    let mut garbage = fastrand::Rng::with_seed(1);
-    let noise: Vec<u8> = std::iter::repeat_with(|| garbage.u8(..)).take(100_000).collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(100_000).collect();
     let half_a_header = b"SQLite format 3\0".to_vec();
-    let mut noise_behind_a_header = noise.clone();
-    noise_behind_a_header[..16].copy_from_slice(&half_a_header);
+    let mut noise_after_a_header = noise.clone();
+    noise_after_a_header[..16].copy_from_slice(&half_a_header);
     let text = b"{\"role\": \"user\"}\n".to_vec();
-    for bytes in [noise, half_a_header, noise_behind_a_header, text, vec![0], vec![0; 4096]] {
+    for bytes in [noise, half_a_header, noise_after_a_header, text, vec![0], vec![0; 4096]] {
         fs::write(&path, &bytes).unwrap();
-        refused(try_open(&path).map(|_| ()), &[ErrorKind::Corrupt, ErrorKind::Invalid]);
+        assert_fails(try_open(&path).map(|_| ()), &[ErrorKind::Corrupt, ErrorKind::Invalid]);
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
@@ -89,7 +92,7 @@ fn what_is_no_store_of_ours_is_refused_and_left_alone() {
     other.execute_batch("CREATE TABLE session (id TEXT); INSERT INTO session VALUES ('theirs')").unwrap();
     drop(other);
     let before = fs::read(&path).unwrap();
-    refused(try_open(&path).map(|_| ()), &[ErrorKind::Invalid]);
+    assert_fails(try_open(&path).map(|_| ()), &[ErrorKind::Invalid]);
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -98,55 +101,182 @@ fn an_empty_file_becomes_a_store() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("hfs.db");
     fs::write(&path, b"").unwrap();
-    session(&open(&path), &Drafts::new(1), "first", 1);
+    create_session(&open(&path), &Drafts::new(1), "first", 1);
     assert_eq!(all_sessions(&open(&path)).unwrap().len(), 1);
 }
 
 #[test]
-fn a_newer_store_is_refused_untouched() {
+fn a_store_of_a_newer_version_is_refused_and_not_changed() {
     let (home, path) = sample(1);
     let conn = Connection::open(&path).unwrap();
     let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     conn.execute_batch(&format!("PRAGMA user_version = {}; PRAGMA journal_mode = DELETE", version + 1))
         .unwrap();
     drop(conn);
-    let listing = |folder: &Path| {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        names.sort();
-        names
+    let files = |directory: &Path| {
+        let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
     };
-    let (before, files) = (fs::read(&path).unwrap(), listing(home.path()));
+    let (before, files_before) = (fs::read(&path).unwrap(), files(home.path()));
     let error = try_open(&path).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.hint().is_some());
+    assert!(error.suggestion().is_some());
     let StoreError::Newer { found, supported, .. } = error else { panic!("{error}") };
     assert_eq!((found, supported), (version + 1, version));
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert_eq!(listing(home.path()), files);
+    assert_eq!(files(home.path()), files_before);
 }
 
 #[test]
-fn a_truncated_store_is_found_damaged() {
+fn verify_finds_a_truncated_file() {
     let (_home, path) = sample(3);
-    let whole = fs::read(&path).unwrap();
-    let mut rng = fastrand::Rng::with_seed(3);
-    let mut lengths: Vec<usize> = (0..40).map(|_| rng.usize(1..whole.len())).collect();
-    lengths.extend([1, 16, 99, 100, 512, 4095, 4096, 8192, whole.len() - 4096, whole.len() - 1]);
+    let bytes = fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut lengths: Vec<usize> = (0..40).map(|_| random.usize(1..bytes.len())).collect();
+    lengths.extend([1, 16, 99, 100, 512, 4095, 4096, 8192, bytes.len() - 4096, bytes.len() - 1]);
     for length in lengths {
-        let place = tempfile::tempdir().unwrap();
-        let copy = place.path().join("hfs.db");
-        fs::write(&copy, &whole[..length]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("hfs.db");
+        fs::write(&copy, &bytes[..length]).unwrap();
         match try_open(&copy) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}: {error}"),
             Ok(store) => {
                 let found = store.verify();
                 assert!(
                     found.is_ok_and(|found| !found.is_ok()),
-                    "{length} of {} bytes look well",
-                    whole.len()
+                    "nothing found in {length} of {} bytes",
+                    bytes.len()
                 );
                 let _ = read_everything(&store);
             }
         }
     }
+}
+
+/// Everything that a user reads in a store.
+fn visible_content(store: &dyn Store) -> String {
+    let sessions = all_sessions(store).unwrap();
+    let messages = sessions.iter().flat_map(|session| history(store, session));
+    messages.map(|message| format!("{message:?}\n")).chain([format!("{sessions:?}")]).collect()
+}
+
+#[test]
+fn verify_finds_every_flipped_bit_that_changes_what_users_read() {
+    let (_home, path) = sample(2);
+    let expected = visible_content(&try_open(&path).unwrap());
+    let original = fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut found = 0;
+    for flip in 0..300 {
+        let (at, bit) = (random.usize(0..original.len()), random.u8(0..8));
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("hfs.db");
+        let mut bytes = original.clone();
+        bytes[at] ^= 1 << bit;
+        fs::write(&copy, &bytes).unwrap();
+        let Ok(store) = try_open(&copy) else {
+            found += 1;
+            continue;
+        };
+        let verification = store.verify().unwrap();
+        let read = read_everything(&store);
+        if verification.is_ok() {
+            assert!(read.is_ok(), "flip {flip} of bit {bit} at {at} is not found, but {read:?}");
+            assert_eq!(visible_content(&store), expected, "flip {flip} of bit {bit} at {at} is not found");
+        } else {
+            found += 1;
+        }
+    }
+    assert!(found > 30, "only {found} flips were found");
+}
+
+#[test]
+fn repair_changes_nothing_in_an_intact_store() {
+    let (_home, path) = sample(2);
+    let store = try_open(&path).unwrap();
+    let before = store.verify().unwrap();
+    assert_eq!(store.repair().unwrap(), []);
+    assert_eq!(store.verify().unwrap(), before);
+}
+
+#[test]
+fn a_repaired_store_is_intact_and_has_most_of_its_messages() {
+    let (_home, path) = sample(6);
+    let original = fs::read(&path).unwrap();
+    let (mut opened, mut messages, mut expected) = (0, 0, 0);
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..30 {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("hfs.db");
+        let mut bytes = original.clone();
+        // Zeroes a page or overwrites a part of one, but never the first page, without which nothing can be read.
+        let page = random.usize(1..original.len() / PAGE) * PAGE;
+        if round % 2 == 0 {
+            bytes[page..page + PAGE].fill(0);
+        } else {
+            let from = page + random.usize(0..PAGE - 300);
+            bytes[from..from + 300].iter_mut().for_each(|byte| *byte = random.u8(..));
+        }
+        fs::write(&copy, &bytes).unwrap();
+        let store = match try_open(&copy) {
+            Ok(store) => store,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                continue;
+            }
+        };
+        let is_damaged = !store.verify().unwrap().is_ok();
+        let log = store.repair().unwrap();
+        assert_eq!(is_damaged, !log.is_empty(), "the log says what was done: {log:?}");
+        assert_intact(&store);
+        read_everything(&store).unwrap();
+        let reopened = try_open(&copy).unwrap();
+        assert_intact(&reopened);
+        opened += 1;
+        expected += 6 * 62;
+        messages += reopened.info().unwrap().messages;
+    }
+    assert!(opened > 20, "{opened} of 30 could be opened");
+    assert!(messages * 10 > expected * 8, "{messages} of {expected} messages are left");
+}
+
+#[test]
+fn repair_rebuilds_a_damaged_text_index_from_the_messages() {
+    let (_home, path) = sample(2);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DELETE FROM message_text_data WHERE id > 1").unwrap();
+    drop(conn);
+    let store = try_open(&path).unwrap();
+    assert!(!store.verify().unwrap().is_ok());
+    assert!(!store.repair().unwrap().is_empty());
+    assert_intact(&store);
+    let query = SearchQuery { text: "line".into(), limit: 1000, ..SearchQuery::default() };
+    assert_eq!(store.search(&query).unwrap().total, 120);
+    assert!(all_sessions(&store).unwrap().iter().all(|session| history(&store, session).len() == 21));
+}
+
+#[test]
+fn repair_deletes_only_the_checkpoints_of_unreadable_states() {
+    let (_home, path) = sample(2);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("UPDATE state SET data = zeroblob(length(data)) WHERE base IS NOT NULL").unwrap();
+    let unreadable: u64 = conn
+        .query_row(
+            "SELECT count(*) FROM checkpoint JOIN state ON state.no = state WHERE base IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    drop(conn);
+    assert!(unreadable > 0);
+    let store = try_open(&path).unwrap();
+    let before = store.info().unwrap();
+    assert!(!store.verify().unwrap().is_ok());
+    store.repair().unwrap();
+    assert_intact(&store);
+    let after = store.info().unwrap();
+    assert_eq!(after.checkpoints, before.checkpoints - unreadable);
+    assert_eq!((after.sessions, after.messages), (before.sessions, before.messages));
+    read_everything(&store as &dyn Store).unwrap();
 }

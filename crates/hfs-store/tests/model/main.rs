@@ -1,41 +1,34 @@
-//! Random sequences of operations do the same to the store on SQLite as to the one in memory, and neither ever
-//! breaks what both promise whatever happens: a checkpoint gives back what was stored, what lies behind a fork
-//! does not change, nothing that was acknowledged is lost, and redo after undo changes nothing.
+//! Random sequences of operations have the same effect on the SQLite store and on the memory store. Neither ever breaks
+//! what both promise: a checkpoint restores what was stored, the history before a fork does not change, nothing that
+//! was acknowledged is lost, and redo after undo restores everything.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failed expectation is a test's own way of speaking"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
-mod actions;
-mod large;
-mod ledger;
-mod picture;
-mod step;
-mod world;
+mod large_states;
+mod steps;
+mod store_pair;
 
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, proptest};
 
-use step::step;
-use world::World;
+use steps::step;
+use store_pair::StorePair;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn sqlite_does_what_memory_does(steps in vec(step(), 1..80)) {
-        let mut world = World::new();
+    fn both_stores_behave_the_same(steps in vec(step(), 1..80)) {
+        let mut pair = StorePair::new();
         for (number, step) in steps.iter().enumerate() {
-            world.take(step);
+            pair.apply(step);
             if number % 16 == 15 {
-                world.compare();
+                pair.compare();
             }
         }
-        world.compare();
-        world.restart(0);
-        world.restart(1);
-        world.compare();
+        pair.compare();
+        pair.restart(0);
+        pair.restart(1);
+        pair.compare();
     }
 }

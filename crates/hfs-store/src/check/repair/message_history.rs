@@ -1,0 +1,334 @@
+//! Makes sessions, branches and messages complete histories again.
+
+use hfs_core::{BranchId, ContentHash, MAIN_BRANCH, MessageId, Part, SessionId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::check::repair::{RepairLog, row_numbers};
+use crate::check::{RepairKind, message_place};
+use crate::codec::rows::{self, message_no, seq_of};
+use crate::codec::{body, checksum};
+use crate::db::lookup;
+use crate::error::Result;
+
+/// Text of the placeholder for a lost message.
+const LOST: &str = "(This message was damaged, and could not be recovered.)";
+/// A gap of more messages than this is taken for a damaged number, not for lost messages.
+const MAX_GAP: u64 = 1_000_000;
+
+pub(super) fn repair(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    recreate_branches(conn, log)?;
+    recreate_sessions(conn, log)?;
+    add_main_branches(conn, log)?;
+    correct_forks(conn, log)?;
+    for branch in row_numbers(conn, "SELECT no FROM branch ORDER BY no")? {
+        fill_gaps(conn, branch, log)?;
+    }
+    extend_parents(conn, log)?;
+    correct_checkpoint_seqs(conn, log)?;
+    rewrite_damaged_messages(conn, log)?;
+    correct_attachment_uses(conn, log)
+}
+
+/// Creates a branch, in a session of its own, for messages whose branch is missing.
+fn recreate_branches(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let missing = row_numbers(
+        conn,
+        "SELECT DISTINCT no >> 32 FROM message
+            WHERE NOT EXISTS (SELECT 1 FROM branch WHERE branch.no = message.no >> 32)",
+    )?;
+    for branch in missing {
+        let session = new_session(conn, &format!("Recovered {branch}"))?;
+        conn.execute(
+            "INSERT INTO branch (no, id, session, name, parent, forked_at, created_at, retired, indexed)
+                VALUES (?1, ?2, ?3, ?4, NULL, 0, 0, 0, 0)",
+            params![branch, BranchId::generate().as_uuid().as_bytes(), session, MAIN_BRANCH],
+        )?;
+        log.add(
+            RepairKind::Recovered,
+            format!("branch number {branch}"),
+            format!("its messages are now in a session of their own, \"Recovered {branch}\""),
+        );
+    }
+    Ok(())
+}
+
+/// Creates a session for the branches of each missing session.
+fn recreate_sessions(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let missing = row_numbers(
+        conn,
+        "SELECT DISTINCT session FROM branch
+            WHERE NOT EXISTS (SELECT 1 FROM session WHERE session.no = branch.session)",
+    )?;
+    for lost in missing {
+        let name = format!("Recovered {lost}");
+        let session = new_session(conn, &name)?;
+        conn.execute("UPDATE branch SET session = ?2 WHERE session = ?1", [lost, session])?;
+        for table in ["run", "checkpoint", "operation"] {
+            conn.execute(&format!("UPDATE {table} SET session = ?2 WHERE session = ?1"), [lost, session])?;
+        }
+        log.add(
+            RepairKind::Recovered,
+            format!("session number {lost}"),
+            format!("it is now called {name:?}"),
+        );
+    }
+    Ok(())
+}
+
+/// Inserts a session without branches. Later steps compute the columns that are 0 here.
+fn new_session(conn: &Connection, name: &str) -> Result<i64> {
+    let id = SessionId::generate();
+    conn.execute(
+        "INSERT INTO session (id, short, name, automatic_name, state, place, created_at, current_branch, sum)
+            VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0, 0)",
+        params![id.as_uuid().as_bytes(), id.short().as_str(), name],
+    )?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// Adds an empty branch to sessions that have none.
+fn add_main_branches(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let without_branches = row_numbers(
+        conn,
+        "SELECT no FROM session WHERE NOT EXISTS (SELECT 1 FROM branch WHERE branch.session = session.no)",
+    )?;
+    for session in without_branches {
+        conn.execute(
+            "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed)
+                VALUES (?1, ?2, ?3, NULL, 0, 0, 0, 0)",
+            params![BranchId::generate().as_uuid().as_bytes(), session, MAIN_BRANCH],
+        )?;
+        let place = format!("session number {session}");
+        log.add(RepairKind::Recovered, place, "its branches are lost: it has a new, empty one");
+    }
+    Ok(())
+}
+
+/// Makes branches whose parent is missing or impossible start by themselves, and corrects impossible fork points.
+fn correct_forks(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    // A parent is always older than its branches, so its number is smaller.
+    log.execute(
+        conn,
+        "UPDATE branch SET parent = NULL WHERE parent IS NOT NULL AND (parent >= no OR NOT EXISTS (
+            SELECT 1 FROM branch AS other WHERE other.no = branch.parent AND other.session = branch.session))",
+        "branches",
+        "have no parent any more: it is missing",
+    )?;
+    for (branch, forked_at) in fork_points(conn)? {
+        let first = first_own_seq(conn, branch)?;
+        let possible = match first {
+            Some(first) => forked_at.min(first - 1),
+            None if forked_at > MAX_GAP => 0,
+            None => forked_at,
+        };
+        let parent = parent_of(conn, branch)?;
+        if parent.is_none() && forked_at > 0 {
+            // The messages before the fork are lost. `fill_gaps` puts placeholders before the branch's own messages,
+            // which keep their seqs; a branch without own messages gets a placeholder for the last one.
+            conn.execute("UPDATE branch SET forked_at = 0, indexed = 0 WHERE no = ?1", [branch])?;
+            if first.is_none() && possible > 0 {
+                insert_placeholder(conn, branch, possible)?;
+            }
+            let detail = "it does not continue another branch any more";
+            log.add(RepairKind::Mended, format!("branch number {branch}"), detail);
+        } else if possible != forked_at {
+            conn.execute("UPDATE branch SET forked_at = ?2 WHERE no = ?1", params![branch, possible])?;
+            let detail = format!("it now forks at message {possible}, not at {forked_at}");
+            log.add(RepairKind::Mended, format!("branch number {branch}"), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Number and fork point of each branch.
+fn fork_points(conn: &Connection) -> Result<Vec<(i64, u64)>> {
+    Ok(conn
+        .prepare("SELECT no, forked_at FROM branch ORDER BY no")?
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0).cast_unsigned())))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+fn parent_of(conn: &Connection, branch: i64) -> Result<Option<i64>> {
+    Ok(conn.query_row("SELECT parent FROM branch WHERE no = ?1", [branch], |row| row.get(0))?)
+}
+
+/// The seq of the first message of a branch, not counting those of its ancestors.
+fn first_own_seq(conn: &Connection, branch: i64) -> Result<Option<u64>> {
+    let range = params![message_no(branch, 1)?, message_no(branch, u64::from(u32::MAX))?];
+    let first: Option<i64> = conn
+        .prepare_cached("SELECT min(no) FROM message WHERE no BETWEEN ?1 AND ?2")?
+        .query_row(range, |row| row.get(0))?;
+    Ok(first.map(seq_of))
+}
+
+/// Inserts a placeholder for each message that is missing between others.
+fn fill_gaps(conn: &Connection, branch: i64, log: &mut RepairLog) -> Result<()> {
+    let forked_at: u64 =
+        conn.query_row("SELECT forked_at FROM branch WHERE no = ?1", [branch], |row| row.get(0))?;
+    let numbers: Vec<i64> = conn
+        .prepare_cached("SELECT no FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no")?
+        .query_map(params![message_no(branch, 1)?, message_no(branch, u64::from(u32::MAX))?], |row| {
+            row.get(0)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut expected = forked_at + 1;
+    let mut lost = Vec::new();
+    for no in numbers {
+        let seq = seq_of(no);
+        if seq.saturating_sub(expected) > MAX_GAP {
+            conn.execute("DELETE FROM message WHERE no = ?1", [no])?;
+            log.add(RepairKind::Removed, message_place(no), "its number is damaged");
+            continue;
+        }
+        lost.extend(expected..seq);
+        expected = seq + 1;
+    }
+    for seq in &lost {
+        insert_placeholder(conn, branch, *seq)?;
+    }
+    if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
+        let detail = format!("{} messages from {first} to {last} are lost", lost.len());
+        log.add(RepairKind::Lost, format!("branch number {branch}"), detail);
+    }
+    Ok(())
+}
+
+fn insert_placeholder(conn: &Connection, branch: i64, seq: u64) -> Result<()> {
+    let no = message_no(branch, seq)?;
+    // A placeholder gets the time of the message before it.
+    let at: i64 = conn
+        .prepare_cached("SELECT coalesce(max(created_at), 0) FROM message WHERE no = ?1 - 1")?
+        .query_row([no], |row| row.get(0))?;
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO message (no, id, role, status, created_at, sum, body)
+            VALUES (?1, ?2, 2, 2, ?3, 0, ?4)",
+    )?
+    .execute(params![
+        no,
+        MessageId::generate().as_uuid().as_bytes(),
+        at,
+        body::encode(&[Part::text(LOST)])?
+    ])?;
+    checksum::update_message(conn, no)
+}
+
+/// Extends each branch with placeholders up to the last fork from it.
+fn extend_parents(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    for (branch, forked_at) in fork_points(conn)? {
+        let Some(parent) = parent_of(conn, branch)? else { continue };
+        let parent = lookup::branch_by_no(conn, parent)?;
+        let head = lookup::head(conn, parent.no, parent.forked_at)?;
+        for seq in head + 1..=forked_at {
+            insert_placeholder(conn, parent.no, seq)?;
+        }
+        if head < forked_at {
+            let detail = format!("its messages after {head} are lost; there were at least {forked_at}");
+            log.add(RepairKind::Lost, format!("branch number {}", parent.no), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Moves checkpoints that are after the end of their branch to its end.
+fn correct_checkpoint_seqs(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let checkpoints: Vec<(i64, i64, u64)> = conn
+        .prepare("SELECT no, branch, seq FROM checkpoint")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.max(0).cast_unsigned())))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (no, branch, seq) in checkpoints {
+        let branch = lookup::branch_by_no(conn, branch)?;
+        let head = lookup::head(conn, branch.no, branch.forked_at)?;
+        if seq > head {
+            conn.execute("UPDATE checkpoint SET seq = ?2 WHERE no = ?1", params![no, head])?;
+            let detail = format!("it is now at message {head}, not at {seq}");
+            log.add(RepairKind::Mended, format!("checkpoint number {no}"), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Rewrites messages that do not match their checksum with everything that can still be read of them.
+fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let damaged =
+        row_numbers(conn, &format!("SELECT no FROM message WHERE NOT {}", checksum::message_matches()))?;
+    for no in damaged {
+        let (role, status, at, body, extra): (i64, i64, i64, String, Option<String>) = conn
+            .prepare_cached("SELECT role, status, created_at, body, extra FROM message WHERE no = ?1")?
+            .query_row([no], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
+        let is_readable = body::decode(&body).is_ok();
+        let body = if is_readable {
+            body
+        } else {
+            // Kept verbatim after the placeholder, so that a person can still look at it.
+            let raw = Part::Opaque { source: "hfs".into(), raw: body.into() };
+            body::encode(&[Part::text(LOST), raw])?
+        };
+        conn.prepare_cached(
+            "UPDATE message SET role = ?2, status = ?3, created_at = ?4, body = ?5, extra = ?6 WHERE no = ?1",
+        )?
+        .execute(params![
+            no,
+            rows::role(role).map_or(2, |_| role),
+            rows::status(status).map_or(2, |_| status),
+            rows::time(at).map_or(0, |_| at),
+            body,
+            extra.filter(|json| rows::extra_from_json(Some(json)).is_ok()),
+        ])?;
+        checksum::update_message(conn, no)?;
+        let detail = if is_readable {
+            "it does not match its checksum: what can be read of it is kept"
+        } else {
+            "it cannot be read: its bytes are kept unchanged"
+        };
+        log.add(RepairKind::Damaged, message_place(no), detail);
+    }
+    Ok(())
+}
+
+/// Makes the table of attachment uses match the messages. References to missing attachments lose their hash.
+fn correct_attachment_uses(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    conn.execute(
+        "DELETE FROM attachment_use WHERE message > 0
+            AND (NOT EXISTS (SELECT 1 FROM message WHERE no = attachment_use.message)
+            OR NOT EXISTS (SELECT 1 FROM attachment WHERE no = attachment_use.attachment))",
+        [],
+    )?;
+    let with_attachments = row_numbers(
+        conn,
+        "SELECT no FROM message WHERE instr(body, '\"attachment\":') > 0
+            UNION SELECT message FROM attachment_use WHERE message > 0",
+    )?;
+    for no in with_attachments {
+        let body: String =
+            conn.query_row("SELECT body FROM message WHERE no = ?1", [no], |row| row.get(0))?;
+        let mut parts = body::decode(&body)?;
+        conn.execute("DELETE FROM attachment_use WHERE message = ?1", [no])?;
+        let mut missing = 0;
+        for part in &mut parts {
+            let Part::Attachment { hash, .. } = part else { continue };
+            let Some(referenced) = *hash else { continue };
+            if !insert_attachment_use(conn, no, referenced)? {
+                *hash = None;
+                missing += 1;
+            }
+        }
+        if missing > 0 {
+            conn.execute("UPDATE message SET body = ?2 WHERE no = ?1", params![no, body::encode(&parts)?])?;
+            checksum::update_message(conn, no)?;
+            let detail = format!("the content of {missing} of its attachments is lost");
+            log.add(RepairKind::Lost, message_place(no), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Returns `false` if there is no attachment with this hash.
+fn insert_attachment_use(conn: &Connection, message: i64, hash: ContentHash) -> Result<bool> {
+    let attachment: Option<i64> = conn
+        .prepare_cached("SELECT no FROM attachment WHERE hash = ?1")?
+        .query_row([hash.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let Some(attachment) = attachment else { return Ok(false) };
+    conn.execute("INSERT OR IGNORE INTO attachment_use VALUES (?1, ?2)", [message, attachment])?;
+    Ok(true)
+}

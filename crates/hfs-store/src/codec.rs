@@ -1,0 +1,8 @@
+//! How values are encoded in columns.
+
+pub mod binary_delta;
+pub(crate) mod body;
+pub(crate) mod checksum;
+pub(crate) mod compressed_json;
+pub(crate) mod compression;
+pub(crate) mod rows;

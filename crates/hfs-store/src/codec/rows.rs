@@ -1,0 +1,324 @@
+//! Codes and JSON in columns, and the row of a message.
+//!
+//! Stored values are converted to and from the core's types here and in [`body`] only.
+
+use std::borrow::Cow;
+
+use hfs_core::{
+    ContentHash, DeltaKind, MessageDraft, MessageStatus, Part, PassthroughFields, Role, SessionAttributes,
+    Timestamp,
+};
+use rusqlite::types::ValueRef;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::codec::body;
+use crate::codec::checksum::RowChecksum;
+use crate::error::{Error, Result, invalid};
+
+/// Maximum nesting of a JSON value in a message. Values are read by recursion, on threads with small stacks too.
+const MAX_DEPTH: usize = 512;
+
+/// The row number of a message: its branch's number in the upper 32 bits, its seq in the lower.
+pub(crate) fn message_no(branch: i64, seq: u64) -> Result<i64> {
+    let seq = u32::try_from(seq).map_err(|_| invalid("a branch holds at most 4294967295 messages"))?;
+    let branch = i32::try_from(branch).map_err(|_| invalid("a store holds at most 2147483647 branches"))?;
+    Ok(i64::from(branch) << 32 | i64::from(seq))
+}
+
+pub(crate) const fn seq_of(no: i64) -> u64 {
+    (no & 0xffff_ffff).cast_unsigned()
+}
+
+pub(crate) const fn branch_of(no: i64) -> i64 {
+    no >> 32
+}
+
+pub(crate) const fn role_code(role: Role) -> i64 {
+    match role {
+        Role::User => 0,
+        Role::Assistant => 1,
+        Role::System => 2,
+        Role::Tool => 3,
+    }
+}
+
+pub(crate) fn role(code: i64) -> Result<Role> {
+    match code {
+        0 => Ok(Role::User),
+        1 => Ok(Role::Assistant),
+        2 => Ok(Role::System),
+        3 => Ok(Role::Tool),
+        _ => Err(Error::Corrupt(format!("{code} is not the code of a role"))),
+    }
+}
+
+pub(crate) const STREAMING: i64 = 1;
+
+pub(crate) const fn status_code(status: MessageStatus) -> i64 {
+    match status {
+        MessageStatus::Complete => 0,
+        MessageStatus::Streaming => STREAMING,
+        MessageStatus::Interrupted => 2,
+    }
+}
+
+pub(crate) fn status(code: i64) -> Result<MessageStatus> {
+    match code {
+        0 => Ok(MessageStatus::Complete),
+        STREAMING => Ok(MessageStatus::Streaming),
+        2 => Ok(MessageStatus::Interrupted),
+        _ => Err(Error::Corrupt(format!("{code} is not the code of a message's status"))),
+    }
+}
+
+pub(crate) const fn delta_kind_code(kind: DeltaKind) -> i64 {
+    match kind {
+        DeltaKind::Text => 0,
+        DeltaKind::Thinking => 1,
+    }
+}
+
+pub(crate) fn delta_kind(code: i64) -> Result<DeltaKind> {
+    match code {
+        0 => Ok(DeltaKind::Text),
+        1 => Ok(DeltaKind::Thinking),
+        _ => Err(Error::Corrupt(format!("{code} is not the code of a kind of delta"))),
+    }
+}
+
+pub(crate) fn time(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_micros(micros).ok_or_else(|| Error::Corrupt(format!("{micros} is not a time")))
+}
+
+pub(crate) fn uuid(bytes: [u8; 16]) -> Uuid {
+    Uuid::from_bytes(bytes)
+}
+
+/// A message's row except for its number. It is built on the caller's thread, before the write transaction.
+#[derive(Debug)]
+pub(crate) struct MessageRow {
+    pub(crate) id: [u8; 16],
+    pub(crate) role: i64,
+    pub(crate) status: i64,
+    pub(crate) created_at: i64,
+    pub(crate) agent: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) prompt_tokens: Option<i64>,
+    pub(crate) completion_tokens: Option<i64>,
+    pub(crate) source_format: Option<String>,
+    pub(crate) source_id: Option<String>,
+    pub(crate) body: String,
+    pub(crate) extra: Option<String>,
+    /// Attachments that the message refers to.
+    pub(crate) attachments: Vec<ContentHash>,
+}
+
+impl MessageRow {
+    /// The row of a message that will not change any more. A status of streaming becomes interrupted.
+    pub(crate) fn finalized(draft: &MessageDraft) -> Result<Self> {
+        let status = match draft.status {
+            MessageStatus::Streaming => MessageStatus::Interrupted,
+            status => status,
+        };
+        Self::new(draft, status, &draft.parts)
+    }
+
+    /// The row of a reply at its begin: it has no parts yet.
+    pub(crate) fn streaming(draft: &MessageDraft) -> Result<Self> {
+        Self::new(draft, MessageStatus::Streaming, &[])
+    }
+
+    fn new(draft: &MessageDraft, status: MessageStatus, parts: &[Part]) -> Result<Self> {
+        Ok(Self {
+            id: *draft.id.as_uuid().as_bytes(),
+            role: role_code(draft.role),
+            status: status_code(status),
+            created_at: draft.created_at.as_micros(),
+            agent: draft.agent.clone(),
+            model: draft.model.clone(),
+            prompt_tokens: draft.usage.map(|usage| usage.prompt_tokens.cast_signed()),
+            completion_tokens: draft.usage.map(|usage| usage.completion_tokens.cast_signed()),
+            source_format: draft.source.as_ref().map(|source| source.format.clone()),
+            source_id: draft.source.as_ref().map(|source| source.id.clone()),
+            body: body::encode(parts)?,
+            extra: extra_to_json(&draft.extra)?,
+            attachments: parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Attachment { hash, .. } => *hash,
+                    _ => None,
+                })
+                .collect(),
+        })
+    }
+}
+
+impl MessageRow {
+    /// The row's checksum under this number, equal to the one that
+    /// [`checksum::update_message`](crate::codec::checksum::update_message) writes.
+    pub(crate) fn checksum(&self, no: i64) -> i64 {
+        fn text(text: Option<&str>) -> ValueRef<'_> {
+            text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+        }
+        let number = |number: Option<i64>| number.map_or(ValueRef::Null, ValueRef::Integer);
+        let mut checksum = RowChecksum::default();
+        checksum.add(ValueRef::Integer(no));
+        checksum.add(ValueRef::Blob(&self.id));
+        for value in [self.role, self.status, self.created_at] {
+            checksum.add(ValueRef::Integer(value));
+        }
+        checksum.add(text(self.agent.as_deref()));
+        checksum.add(text(self.model.as_deref()));
+        checksum.add(number(self.prompt_tokens));
+        checksum.add(number(self.completion_tokens));
+        checksum.add(text(self.source_format.as_deref()));
+        checksum.add(text(self.source_id.as_deref()));
+        checksum.add(ValueRef::Text(self.body.as_bytes()));
+        checksum.add(text(self.extra.as_deref()));
+        checksum.finish()
+    }
+}
+
+/// The JSON of passthrough fields; `None` if there are none.
+pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
+    if extra.unparsed_json().is_none_or(|json| !is_shallow(json)) {
+        if extra.is_empty() {
+            return Ok(None);
+        }
+        extra.as_map().values().try_for_each(check_depth)?;
+    }
+    let json = extra.to_json().map(Cow::into_owned);
+    json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
+}
+
+/// Whether a well-formed JSON object has fields and passes [`check_depth`], as far as counting brackets can show it.
+fn is_shallow(json: &str) -> bool {
+    // JSON with few brackets cannot be deep, and counting them is fast: in chunks short enough for a `u8` counter, the
+    // compiler vectorizes the loop.
+    let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
+    let brackets: usize = json.as_bytes().chunks(128).map(|chunk| usize::from(opening(chunk))).sum();
+    brackets > 1 && (brackets <= MAX_DEPTH || depth(json) <= MAX_DEPTH)
+}
+
+/// The nesting of well-formed JSON.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// Passthrough fields from their JSON. Only its syntax is checked here; the fields are parsed when they are read.
+pub(crate) fn extra_from_json(json: Option<&str>) -> Result<PassthroughFields> {
+    let Some(json) = json else { return Ok(PassthroughFields::new()) };
+    let object: &RawValue = from_json(json)?;
+    if object.get().starts_with('{') {
+        return Ok(PassthroughFields::from_json(json));
+    }
+    Err(Error::Corrupt("the passthrough fields of a row are not a JSON object".into()))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttributesJson {
+    name: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    automatic_name: bool,
+    current_branch: Uuid,
+    #[serde(default, skip_serializing_if = "is_false")]
+    trashed: bool,
+}
+
+pub(crate) fn attributes_to_json(attributes: &SessionAttributes) -> Result<String> {
+    to_json(&AttributesJson {
+        name: attributes.name.clone(),
+        automatic_name: attributes.automatic_name,
+        current_branch: *attributes.current_branch.as_uuid(),
+        trashed: attributes.trashed,
+    })
+}
+
+pub(crate) fn attributes_from_json(json: &str) -> Result<SessionAttributes> {
+    let row: AttributesJson = from_json(json)?;
+    Ok(SessionAttributes {
+        name: row.name,
+        automatic_name: row.automatic_name,
+        current_branch: hfs_core::BranchId::from_uuid(row.current_branch),
+        trashed: row.trashed,
+    })
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
+}
+
+/// Parses JSON of any depth. [`check_depth`] limited it when it was written.
+pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.disable_recursion_limit();
+    T::deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| Error::Corrupt(format!("the JSON in a row cannot be read: {error}")))
+}
+
+/// Refuses a value that is nested too deeply to be read again on a small stack.
+pub(crate) fn check_depth(value: &Value) -> Result<()> {
+    let mut pending = vec![(value, 1)];
+    while let Some((next, depth)) = pending.pop() {
+        if depth > MAX_DEPTH {
+            return Err(invalid(format!("a value in a message is nested deeper than {MAX_DEPTH}")));
+        }
+        match next {
+            Value::Array(items) => pending.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(fields) => pending.extend(fields.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passthrough_fields_are_refused_only_for_their_depth() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        let text = format!("{{\"a\":\"{}\\\"\",\"b\":[]}}", "[".repeat(5000));
+        for json in [nested(MAX_DEPTH), text, "{\"a\":1}".to_owned()] {
+            let stored = extra_to_json(&PassthroughFields::from_json(json.as_str())).unwrap();
+            assert_eq!(stored, Some(json));
+        }
+        assert!(extra_to_json(&PassthroughFields::from_json(nested(MAX_DEPTH + 1))).is_err());
+        assert_eq!(extra_to_json(&PassthroughFields::from_json(" {} ")).unwrap(), None);
+    }
+
+    #[test]
+    fn passthrough_fields_that_are_not_an_object_are_corruption() {
+        assert_eq!(extra_from_json(Some("{\"a\":[1]}")).unwrap().get("a"), Some(&serde_json::json!([1])));
+        for json in ["", "[1]", "{", "{\"a\":1}}", "1"] {
+            assert!(matches!(extra_from_json(Some(json)), Err(Error::Corrupt(_))), "{json:?}");
+        }
+    }
+}

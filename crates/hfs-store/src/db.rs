@@ -1,0 +1,199 @@
+//! The database below the store: connections, locks between processes, the writer and the schema.
+//!
+//! [`Database`] runs closures in read or write transactions. It knows the schema's version but not what the rows
+//! mean; [`crate::sqlite`] is built on it.
+
+pub(crate) mod backup;
+pub(crate) mod connection;
+pub(crate) mod group_commit;
+pub(crate) mod locks;
+pub(crate) mod lookup;
+pub(crate) mod options;
+pub(crate) mod paths;
+pub(crate) mod schema;
+pub(crate) mod url;
+pub(crate) mod writer;
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hfs_core::{StoreError, StoreResult, lock_unpoisoned};
+use rusqlite::Connection;
+
+use crate::db::connection::DbConnection;
+use crate::db::group_commit::{GroupCommit, WriteOptions};
+use crate::db::locks::{LivenessProbe, PresenceLock, WriteLock};
+use crate::db::options::SqliteOptions;
+use crate::db::paths::Paths;
+use crate::db::writer::Writer;
+use crate::error::{Error, Result};
+
+/// Readers beyond these are closed after use.
+const IDLE_READERS: usize = 8;
+/// Longest time that group commit waits for the callers of the batch before: less than a commit to a fast disk takes.
+const LINGER: Duration = Duration::from_micros(100);
+
+/// One open database file. Threads share it; other processes may have the same file open.
+pub(crate) struct Database {
+    pub(crate) paths: Arc<Paths>,
+    pub(crate) options: SqliteOptions,
+    /// Name of this process's presence lock.
+    presence: Arc<str>,
+    readers: Mutex<Vec<DbConnection>>,
+    writer: GroupCommit<Writer>,
+}
+
+impl Database {
+    /// Opens the database at `path`. Creates it if it does not exist and migrates it if it is old.
+    pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
+        let paths = Arc::new(Paths::new(path)?);
+        check_header(&paths)?;
+        paths.create_directories()?;
+        paths.create_database()?;
+        let lock = WriteLock::open(&paths)?;
+        let guard = lock.acquire()?;
+        let presence = PresenceLock::acquire(&paths, None)?;
+        locks::remove_abandoned(&paths)?;
+        let connection = DbConnection::open_writer(&paths, options.max_bytes)?;
+        schema::migrate(&connection.conn, &paths, schema::MIGRATIONS)?;
+        drop(guard);
+
+        let name = presence.name().into();
+        let writer = Writer::new(Arc::clone(&paths), options.clone(), presence, connection, lock);
+        let writer = GroupCommit::new(writer, LINGER);
+        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer })
+    }
+
+    /// Runs `body` in a read transaction. `action` completes "cannot ..." in error messages.
+    pub(crate) fn read<T>(
+        &self,
+        action: &str,
+        body: impl FnOnce(&Connection) -> Result<T>,
+    ) -> StoreResult<T> {
+        self.try_read(body).map_err(self.store_error(action))
+    }
+
+    /// Like [`Database::read`], with the internal error, for a step of a larger operation.
+    pub(crate) fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let reader = self.take_reader()?;
+        reader.conn.prepare_cached("BEGIN")?.execute([])?;
+        let result = body(&reader.conn);
+        let ended = if reader.conn.is_autocommit() {
+            Ok(0)
+        } else {
+            reader.conn.prepare_cached("COMMIT").and_then(|mut end| end.execute([]))
+        };
+        let broken = result.as_ref().is_err_and(Error::breaks_connection);
+        if ended.is_ok() && !broken {
+            let mut readers = lock_unpoisoned(&self.readers);
+            if readers.len() < IDLE_READERS {
+                readers.push(reader);
+            }
+        }
+        result
+    }
+
+    fn take_reader(&self) -> Result<DbConnection> {
+        loop {
+            let idle = lock_unpoisoned(&self.readers).pop();
+            match idle {
+                Some(reader) if reader.is_current(&self.paths) => return Ok(reader),
+                Some(_) => {}
+                None => return DbConnection::open_reader(&self.paths),
+            }
+        }
+    }
+
+    /// Runs `job` in a write transaction, which it may share with other callers' jobs (see
+    /// [`group_commit`]). The write is as durable as the options say when this returns.
+    ///
+    /// `job` may run more than once; each time, the earlier attempt has been rolled back.
+    pub(crate) fn write<T: Send + 'static>(
+        &self,
+        action: &str,
+        job: impl FnMut(&Connection) -> Result<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        self.write_with(WriteOptions::default(), action, job)
+    }
+
+    /// Like [`Database::write`], with options.
+    pub(crate) fn write_with<T: Send + 'static>(
+        &self,
+        options: WriteOptions,
+        action: &str,
+        job: impl FnMut(&Connection) -> Result<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        self.writer.submit(options, job).map_err(self.store_error(action))
+    }
+
+    /// Runs `body` on the writing connection, outside any transaction but with the write lock held, so that no
+    /// other thread or process writes meanwhile.
+    pub(crate) fn with_writer<T>(
+        &self,
+        action: &str,
+        body: impl FnOnce(&Connection) -> Result<T>,
+    ) -> StoreResult<T> {
+        self.writer
+            .with_backend(|writer| writer.exclusively(|conn| body(conn)))
+            .map_err(self.store_error(action))
+    }
+
+    /// Replaces all pages of the database by those of the one that `body` returns, with the write lock held.
+    /// Other connections see the new pages from their next transaction on.
+    pub(crate) fn replace_pages<T>(
+        &self,
+        action: &str,
+        body: impl FnOnce(&Connection) -> Result<(Connection, T)>,
+    ) -> StoreResult<T> {
+        let replace = |conn: &mut Connection| {
+            let (new, result) = body(conn)?;
+            backup::copy_pages(&new, conn)?;
+            Ok(result)
+        };
+        self.writer.with_backend(|writer| writer.exclusively(replace)).map_err(self.store_error(action))
+    }
+
+    /// For `map_err`: converts an internal error of the operation `action`.
+    pub(crate) fn store_error(&self, action: &str) -> impl Fn(Error) -> StoreError {
+        move |error| error.into_store_error(action, &self.paths.database)
+    }
+
+    pub(crate) fn liveness_probe(&self) -> LivenessProbe {
+        LivenessProbe::new(Arc::clone(&self.paths), Arc::clone(&self.presence))
+    }
+
+    /// Name of this process's presence lock, which rows store as their writer.
+    pub(crate) fn presence(&self) -> Arc<str> {
+        Arc::clone(&self.presence)
+    }
+}
+
+/// Rejects a file that is not a database of hfs, or of a newer version, before anything is created beside it.
+fn check_header(paths: &Paths) -> Result<()> {
+    let mut header = Vec::new();
+    match std::fs::File::open(&paths.database) {
+        Ok(file) => file.take(100).read_to_end(&mut header)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // Offsets of https://www.sqlite.org/fileformat.html: 60 is user_version, 68 is application_id.
+    let number = |at: usize| {
+        let bytes = header.get(at..at + 4)?;
+        Some(u32::from_be_bytes(bytes.try_into().ok()?))
+    };
+    if header.is_empty() {
+        return Ok(());
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        let message = format!("{} is not a database of hfs", paths.database.display());
+        return Err(StoreError::Corrupt { message }.into());
+    }
+    let (found, supported) = (number(60).unwrap_or(0), schema::newest(schema::MIGRATIONS));
+    if number(68) == Some(schema::APPLICATION_ID) && found > supported {
+        let store = paths.database.display().to_string();
+        return Err(StoreError::Newer { store, found, supported }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Connections to the database and their settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hfs_core::{MessageDraft, Part, Role, SearchHit, Timestamp};
+use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::codec::{body, checksum};
+use crate::db::paths::{FileId, Paths};
+use crate::error::Result;
+
+/// Time to wait for SQLite's own locks. Processes of hfs wait for the locks in [`super::locks`] instead, so only other
+/// programs, such as the `sqlite3` shell, are waited for here.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const CACHED_STATEMENTS: usize = 96;
+/// Page cache of each connection.
+const CACHE_KIB: i64 = 8 * 1024;
+/// Size to which the write-ahead log is truncated after a checkpoint has emptied it.
+const MAX_IDLE_LOG_BYTES: i64 = 16 * 1024 * 1024;
+
+/// A connection that knows which file it was opened on.
+///
+/// A database file can be replaced while the store is open, for example when a backup is moved over it. A connection
+/// to the old file would silently go on reading and writing the deleted one.
+#[derive(Debug)]
+pub(crate) struct DbConnection {
+    pub(crate) conn: Connection,
+    file: FileId,
+}
+
+impl DbConnection {
+    /// Whether the path still leads to the file that this connection was opened on.
+    pub(crate) fn is_current(&self, paths: &Paths) -> bool {
+        paths.file_id().is_ok_and(|file| file == self.file)
+    }
+
+    /// Opens the database, which must exist.
+    pub(crate) fn open(paths: &Paths) -> Result<Self> {
+        let file = paths.file_id()?;
+        Ok(Self { conn: connect(&paths.database)?, file })
+    }
+
+    pub(crate) fn open_reader(paths: &Paths) -> Result<Self> {
+        let reader = Self::open(paths)?;
+        reader.conn.pragma_update(None, "query_only", true)?;
+        Ok(reader)
+    }
+
+    pub(crate) fn open_writer(paths: &Paths, max_bytes: Option<u64>) -> Result<Self> {
+        let writer = Self::open(paths)?;
+        // On macOS, fsync alone does not reach the disk.
+        writer.conn.pragma_update(None, "fullfsync", true)?;
+        writer.conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+        writer.conn.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG_BYTES)?;
+        if let Some(bytes) = max_bytes {
+            let page: i64 = writer.conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+            writer.conn.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))?;
+        }
+        Ok(writer)
+    }
+}
+
+/// Opens an existing file with the settings and SQL functions that the schema needs.
+pub(crate) fn connect(path: &Path) -> Result<Connection> {
+    // SQLite's mutex is not needed: `Connection` is not `Sync`, so one thread at a time uses it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // The query planner stability guarantee. Without it, a statement whose plan could use a partial index is
+    // compiled again whenever another value is bound to it.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    checksum::register_functions(&conn)?;
+    register_text_function(&conn)?;
+    Ok(conn)
+}
+
+/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index is built from it: a change of
+/// what it returns needs a migration that rebuilds the index.
+fn register_text_function(conn: &Connection) -> Result<()> {
+    let flags =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    conn.create_scalar_function("hfs_text", 1, flags, |context| {
+        let body = context.get_raw(0).as_str()?;
+        // `verify` reports a corrupt body. Search works without that message.
+        Ok(body::decode(body).map(searchable_text).unwrap_or_default())
+    })?;
+    Ok(())
+}
+
+/// The searchable text of a message, without the characters that mark matches in a snippet.
+pub(crate) fn searchable_text(parts: Vec<Part>) -> String {
+    let text = MessageDraft::new(Role::User, parts, Timestamp::UNIX_EPOCH).searchable_text();
+    if text.contains([SearchHit::MARK_START, SearchHit::MARK_END]) {
+        text.replace([SearchHit::MARK_START, SearchHit::MARK_END], " ")
+    } else {
+        text
+    }
+}

@@ -1,0 +1,206 @@
+//! File locks between the processes that share a database, in the directory `<database>-live`.
+//!
+//! - `write` is held during each write transaction, and `turn` while waiting for it; see [`WriteLock`].
+//! - `<uuid>` is held by each open store for as long as it is open; see [`PresenceLock`].
+//!
+//! The operating system releases all of them when a process ends, however it ends.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::db::paths::{Paths, create_private_file, private};
+
+/// A fair lock around write transactions.
+//
+// SQLite's own write lock is polled: a writer that finds it taken sleeps and tries again, so a process that writes
+// without pause can starve the others until their busy timeout ends. One `flock` is not fair either, because the
+// process that has just released it can take it again before the woken one runs. With two locks it cannot: the process
+// that waits for `write` holds `turn` meanwhile, and the previous writer needs `turn` before it can ask for `write`
+// again.
+#[derive(Debug)]
+pub(crate) struct WriteLock {
+    turn: File,
+    write: File,
+}
+
+impl WriteLock {
+    pub(crate) fn open(paths: &Paths) -> io::Result<Self> {
+        let open = |name: &str| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            private(&mut options).open(paths.locks.join(name))
+        };
+        Ok(Self { turn: open("turn")?, write: open("write")? })
+    }
+
+    /// Waits for the lock. On a file system without locks this returns at once, and SQLite's own locks order the
+    /// writers.
+    pub(crate) fn acquire(&self) -> io::Result<WriteGuard<'_>> {
+        let locked = self.turn.lock().and_then(|()| {
+            let locked = self.write.lock();
+            self.turn.unlock().and(locked)
+        });
+        match locked {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+            _ => Ok(WriteGuard { lock: &self.write }),
+        }
+    }
+}
+
+/// Releases the [`WriteLock`] when dropped.
+#[derive(Debug)]
+pub(crate) struct WriteGuard<'a> {
+    lock: &'a File,
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the write lock could not be released");
+        }
+    }
+}
+
+/// Shows other processes that a store is open.
+///
+/// Rows that only one process may finish (a streaming reply, a session that is being imported) carry the name of its
+/// presence lock. When that lock is free, the process is gone and the rows are abandoned. A process id would not do:
+/// it is reused, and it means nothing in another container that shares the file.
+#[derive(Debug)]
+pub(crate) struct PresenceLock {
+    name: String,
+    path: PathBuf,
+    _held: File,
+}
+
+impl PresenceLock {
+    /// Takes a lock with a new name, or with `name` if its file has been deleted.
+    ///
+    /// The caller holds the write lock, so that [`remove_abandoned`] does not delete the file after it is created and
+    /// before it is locked.
+    pub(crate) fn acquire(paths: &Paths, name: Option<&str>) -> io::Result<Self> {
+        let name = name.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+        let path = paths.locks.join(&name);
+        let held = create_private_file(&path)?;
+        match held.lock() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+            _ => Ok(Self { name, path, _held: held }),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the lock file still exists. It is gone if the whole directory was deleted or moved.
+    pub(crate) fn is_visible(&self) -> bool {
+        self.path.exists()
+    }
+}
+
+impl Drop for PresenceLock {
+    fn drop(&mut self) {
+        // A missing file means the same as an unlocked one. If this fails, `remove_abandoned` deletes the file later.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Checks whether the process that writes a row is still alive.
+#[derive(Debug, Clone)]
+pub(crate) struct LivenessProbe {
+    paths: Arc<Paths>,
+    own: Arc<str>,
+}
+
+impl LivenessProbe {
+    pub(crate) const fn new(paths: Arc<Paths>, own: Arc<str>) -> Self {
+        Self { paths, own }
+    }
+
+    /// Name of this process's presence lock.
+    pub(crate) fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// Whether a store is open that holds the presence lock `name`.
+    pub(crate) fn is_alive(&self, name: &str) -> bool {
+        *name == *self.own || is_held(&self.paths, name)
+    }
+}
+
+fn is_held(paths: &Paths, name: &str) -> bool {
+    match File::open(paths.locks.join(name)) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        // If the file exists but cannot be opened, the safe answer is that its owner is alive.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Deletes the presence locks of processes that ended without closing their store. The caller holds the write lock.
+pub(crate) fn remove_abandoned(paths: &Paths) -> io::Result<()> {
+    for entry in fs::read_dir(&paths.locks)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| Uuid::try_parse(name).is_ok()) else { continue };
+        if !is_held(paths, name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const ABANDONED: &str = "0192f0c17e1a7cc09b1e0123456789af";
+
+    fn paths(directory: &Path) -> Paths {
+        let paths = Paths::new(&directory.join("a.db")).unwrap();
+        paths.create_directories().unwrap();
+        paths
+    }
+
+    #[test]
+    fn a_presence_lock_is_held_until_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = paths(directory.path());
+        let presence = PresenceLock::acquire(&paths, None).unwrap();
+        let name = presence.name().to_owned();
+        assert!(is_held(&paths, &name));
+        assert!(!is_held(&paths, ABANDONED));
+        drop(presence);
+        assert!(!is_held(&paths, &name));
+    }
+
+    #[test]
+    fn abandoned_presence_locks_are_removed_and_held_ones_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = paths(directory.path());
+        let presence = PresenceLock::acquire(&paths, None).unwrap();
+        let abandoned = paths.locks.join(ABANDONED);
+        create_private_file(&abandoned).unwrap();
+        let _lock = WriteLock::open(&paths).unwrap();
+        remove_abandoned(&paths).unwrap();
+        assert!(!abandoned.exists());
+        assert!(presence.is_visible() && paths.locks.join("write").exists());
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = paths(directory.path());
+        let (first, second) = (WriteLock::open(&paths).unwrap(), WriteLock::open(&paths).unwrap());
+        let guard = first.acquire().unwrap();
+        assert!(matches!(second.write.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(guard);
+        drop(second.acquire().unwrap());
+        drop(first.acquire().unwrap());
+    }
+}

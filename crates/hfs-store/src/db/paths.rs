@@ -1,0 +1,126 @@
+//! The paths of a store's files, and creating files that only their owner can read.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    /// The database, absolute.
+    pub(crate) database: PathBuf,
+    /// Directory of the lock files, `<database>-live`.
+    pub(crate) locks: PathBuf,
+}
+
+/// Identity of the file at a path, which changes when the file is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl Paths {
+    pub(crate) fn new(database: &Path) -> io::Result<Self> {
+        let database = std::path::absolute(database)?;
+        let locks = with_suffix(&database, "-live");
+        Ok(Self { database, locks })
+    }
+
+    /// Creates the directories of the database and of the lock files, readable by their owner only.
+    pub(crate) fn create_directories(&self) -> io::Result<()> {
+        create_private_directory(&self.locks)
+    }
+
+    /// Creates an empty database file, readable by its owner only, if there is none.
+    pub(crate) fn create_database(&self) -> io::Result<()> {
+        match create_private_file(&self.database) {
+            Ok(_) => self.sync_directory(),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the new directory entry durable.
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.database.parent() {
+            Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn file_id(&self) -> io::Result<FileId> {
+        file_id(&fs::metadata(&self.database)?)
+    }
+
+    /// The first of `<database><suffix>`, `<database><suffix>.1`, ... that does not exist.
+    pub(crate) fn unused_path(&self, suffix: &str) -> PathBuf {
+        let first = with_suffix(&self.database, suffix);
+        std::iter::once(first.clone())
+            .chain((1_u32..).map(|n| with_suffix(&first, &format!(".{n}"))))
+            .find(|path| !path.exists())
+            .unwrap_or(first)
+    }
+}
+
+/// Appends `suffix` to the file name of `path`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Creates a file that only its owner can read. Fails if it exists.
+pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    private(&mut options).open(path)
+}
+
+#[cfg(unix)]
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
+fn file_id(metadata: &fs::Metadata) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
+}
+
+/// Elsewhere an open file cannot be replaced, so its path always leads to it.
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
+fn file_id(_: &fs::Metadata) -> io::Result<FileId> {
+    Ok(FileId { device: 0, inode: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_path_does_not_exist() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&directory.path().join("a.db")).unwrap();
+        let first = paths.unused_path(".v1.bak");
+        assert!(first.ends_with("a.db.v1.bak"));
+        create_private_file(&first).unwrap();
+        assert!(paths.unused_path(".v1.bak").ends_with("a.db.v1.bak.1"));
+    }
+}

@@ -1,0 +1,221 @@
+//! The writing connection: where group commit's transactions run.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::db::connection::DbConnection;
+use crate::db::group_commit::Backend;
+use crate::db::locks::{PresenceLock, WriteLock};
+use crate::db::options::{Durability, SqliteOptions};
+use crate::db::paths::Paths;
+use crate::db::schema;
+use crate::error::{Error, Result};
+
+/// Pages in the write-ahead log at which a commit checkpoints it: SQLite's default.
+const AUTOCHECKPOINT_PAGES: i64 = 1000;
+/// The same for relaxed transactions. A checkpoint waits for the disk, so bulk writers want few of them; imports run
+/// their own checkpointer.
+pub(crate) const RELAXED_AUTOCHECKPOINT_PAGES: i64 = 16384;
+
+/// The process's one writing connection with the lock that orders it among processes.
+pub(crate) struct Writer {
+    paths: Arc<Paths>,
+    options: SqliteOptions,
+    presence: PresenceLock,
+    /// `None` after a failure; opened again by the next transaction.
+    open: Option<OpenWriter>,
+}
+
+struct OpenWriter {
+    connection: DbConnection,
+    lock: WriteLock,
+    /// Which setting of `synchronous` the connection has; `None` if unknown.
+    relaxed: Option<bool>,
+}
+
+impl Writer {
+    pub(crate) const fn new(
+        paths: Arc<Paths>,
+        options: SqliteOptions,
+        presence: PresenceLock,
+        connection: DbConnection,
+        lock: WriteLock,
+    ) -> Self {
+        Self { paths, options, presence, open: Some(OpenWriter { connection, lock, relaxed: None }) }
+    }
+
+    /// Returns the connection. Opens it again if the last transaction broke it, or if the path leads to another file
+    /// by now (a backup was copied over it).
+    fn prepare(&mut self) -> Result<&mut OpenWriter> {
+        if self.open.as_ref().is_some_and(|open| !open.connection.is_current(&self.paths)) {
+            self.open = None;
+        }
+        if self.open.is_none() {
+            // This never creates a database: a deleted one is an error until it is back.
+            let connection = DbConnection::open_writer(&self.paths, self.options.max_bytes)?;
+            self.paths.create_directories()?;
+            let lock = WriteLock::open(&self.paths)?;
+            let guard = lock.acquire()?;
+            schema::migrate(&connection.conn, &self.paths, schema::MIGRATIONS)?;
+            if !self.presence.is_visible() {
+                let name = self.presence.name().to_owned();
+                self.presence = PresenceLock::acquire(&self.paths, Some(&name))?;
+            }
+            drop(guard);
+            self.open = Some(OpenWriter { connection, lock, relaxed: None });
+        }
+        self.open.as_mut().ok_or_else(|| Error::Internal("there is no writing connection".into()))
+    }
+
+    /// Runs `body` with the write lock held and no transaction open.
+    pub(crate) fn exclusively<T>(&mut self, body: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
+        let open = self.prepare()?;
+        let guard = open.lock.acquire()?;
+        let result = body(&mut open.connection.conn);
+        drop(guard);
+        // `body` may have changed the connection's settings.
+        open.relaxed = None;
+        self.close_if_broken(result)
+    }
+
+    fn close_if_broken<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.as_ref().is_err_and(Error::breaks_connection) {
+            self.open = None;
+        }
+        result
+    }
+}
+
+impl Backend for Writer {
+    type Transaction = Connection;
+    type Error = Error;
+
+    fn transact(&mut self, relaxed: bool, body: &mut dyn FnMut(&Connection) -> bool) -> Result<()> {
+        let relaxed = relaxed || self.options.durability == Durability::Fast;
+        let open = self.prepare()?;
+        let conn = &open.connection.conn;
+        let guard = open.lock.acquire()?;
+        let result = set_synchronous(conn, relaxed, open.relaxed).and_then(|()| transaction(conn, body));
+        drop(guard);
+        open.relaxed = result.is_ok().then_some(relaxed);
+        self.close_if_broken(result)
+    }
+
+    fn changes(conn: &Connection) -> u64 {
+        conn.total_changes()
+    }
+
+    fn is_refusal(error: &Error) -> bool {
+        error.is_refusal()
+    }
+
+    fn abandoned() -> Error {
+        Error::Internal("the write was abandoned".into())
+    }
+}
+
+fn set_synchronous(conn: &Connection, relaxed: bool, current: Option<bool>) -> Result<()> {
+    if current != Some(relaxed) {
+        let (synchronous, pages) =
+            if relaxed { ("NORMAL", RELAXED_AUTOCHECKPOINT_PAGES) } else { ("FULL", AUTOCHECKPOINT_PAGES) };
+        conn.pragma_update(None, "synchronous", synchronous)?;
+        conn.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+fn transaction(conn: &Connection, body: &mut dyn FnMut(&Connection) -> bool) -> Result<()> {
+    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let rollback = RollbackOnDrop { conn };
+    if body(conn) {
+        conn.prepare_cached("COMMIT")?.execute([])?;
+    }
+    drop(rollback);
+    Ok(())
+}
+
+/// Rolls back what has not been committed, also after a panic.
+struct RollbackOnDrop<'a> {
+    conn: &'a Connection,
+}
+
+impl Drop for RollbackOnDrop<'_> {
+    fn drop(&mut self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+
+    use super::*;
+    use crate::db::Database;
+
+    fn open(directory: &Path) -> Database {
+        Database::open(&directory.join("a.db"), SqliteOptions::default()).unwrap()
+    }
+
+    fn insert(conn: &Connection) -> Result<()> {
+        conn.execute("INSERT INTO attachment (hash, stored_at, bytes) VALUES (x'00', 0, x'00')", [])?;
+        Ok(())
+    }
+
+    fn count(db: &Database) -> i64 {
+        db.read("count", |conn| Ok(conn.query_row("SELECT count(*) FROM attachment", [], |row| row.get(0))?))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_failed_write_is_rolled_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        let failed = db.write("insert", |conn| {
+            insert(conn)?;
+            Err::<(), _>(Error::Corrupt("the row is bad".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(count(&db), 0);
+        db.write("insert", insert).unwrap();
+        assert_eq!(count(&db), 1);
+    }
+
+    #[test]
+    fn a_write_that_panics_is_rolled_back_and_the_next_one_succeeds() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            db.write("insert", |conn| -> Result<()> {
+                insert(conn)?;
+                panic!("the write panics")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(count(&db), 0);
+        db.write("insert", insert).unwrap();
+        assert_eq!(count(&db), 1);
+    }
+
+    #[test]
+    fn a_replaced_database_file_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = open(directory.path());
+        db.write("insert", insert).unwrap();
+        let copy = directory.path().join("copy.db");
+        db.read("copy", |conn| crate::db::backup::copy(conn, &copy)).unwrap();
+        db.write("delete", |conn| Ok(conn.execute("DELETE FROM attachment", [])?)).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(format!("a.db{suffix}")));
+        }
+        std::fs::rename(&copy, directory.path().join("a.db")).unwrap();
+        assert_eq!(count(&db), 1);
+        db.write("delete", |conn| Ok(conn.execute("DELETE FROM attachment", [])?)).unwrap();
+        assert_eq!(count(&db), 0);
+    }
+}

@@ -1,0 +1,615 @@
+//! Imports: sessions that arrive message by message, often with hundreds of thousands of messages.
+//!
+//! Rows are inserted where they will stay, under a hidden session. The last transaction moves the session to the list, so
+//! an import is atomic although it takes many transactions. An import that is dropped before, or whose process ends,
+//! leaves orphaned rows, which [`purge::remove_orphaned_rows`] deletes.
+//!
+//! # Threads
+//!
+//! Three threads share the work of a large import (`cargo xtask bench import` measures it):
+//!
+//! - The caller parses the transcript and builds rows.
+//! - The writer thread ([`BatchWriter`]) inserts them in batches. Parsing takes about as long as inserting, so the two
+//!   overlap.
+//! - The [`WalCheckpointer`] copies the write-ahead log into the database. A commit that finds the log long does that
+//!   itself otherwise, and waits for the disk each time.
+//!
+//! Batches are committed relaxed, without waiting for the disk. The last transaction is durable, and in a write-ahead log
+//! that makes the earlier ones durable too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::{mem, panic};
+
+use hfs_core::{
+    Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
+    SessionDraft, SessionImport, SessionSummary, StoreError, StoreResult, Timestamp,
+};
+use rusqlite::{Connection, params};
+
+use crate::codec::checksum;
+use crate::codec::rows::{MessageRow, message_no};
+use crate::db::Database;
+use crate::db::connection::DbConnection;
+use crate::db::group_commit::WriteOptions;
+use crate::db::lookup::LISTED;
+use crate::db::paths::Paths;
+use crate::db::writer::RELAXED_AUTOCHECKPOINT_PAGES;
+use crate::error::{Error, Result, conflict, invalid};
+use crate::sqlite::checkpoints::{self, NewCheckpoint};
+use crate::sqlite::messages::InsertMessage;
+use crate::sqlite::operations::{self, Change};
+use crate::sqlite::runs::RunRow;
+use crate::sqlite::sessions::{self, NewBranch, unique_violation_as_conflict};
+use crate::sqlite::{SqliteStore, attachments, purge, session_stats};
+use crate::state_store;
+
+/// A batch is written when it has this many bytes or this many rows.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const BATCH_ROWS: usize = 8000;
+/// Batches that wait for the writer thread at most. With fewer, a short delay of one thread would stop the other one too.
+const QUEUED_BATCHES: usize = 3;
+
+const ACTION: &str = "import a session";
+const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
+
+pub(crate) struct Import<'a> {
+    store: &'a SqliteStore,
+    draft: SessionDraft,
+    session: i64,
+    /// In order of creation; the first is the main branch.
+    branches: Vec<ImportedBranch>,
+    /// Positions in `branches`.
+    keys: HashMap<BranchKey, usize>,
+    batch: Vec<PendingRow>,
+    batch_bytes: usize,
+    /// Writes the earlier batches.
+    writer: BatchWriter,
+    messages: i64,
+    finished: bool,
+}
+
+#[derive(Clone)]
+struct ImportedBranch {
+    no: i64,
+    id: BranchId,
+    name: String,
+    head: Seq,
+    /// Time of the first message.
+    created_at: Option<i64>,
+}
+
+/// A row of the current batch.
+enum PendingRow {
+    Message { no: i64, checksum: i64, row: Box<MessageRow> },
+    Attachment(Attachment),
+    Run { branch: i64, row: Box<RunRow> },
+}
+
+impl PendingRow {
+    fn size(&self) -> usize {
+        match self {
+            Self::Message { row, .. } => row.body.len() + row.extra.as_ref().map_or(0, String::len),
+            Self::Attachment(attachment) => attachment.bytes.len(),
+            Self::Run { row, .. } => row.size(),
+        }
+    }
+
+    fn insert(
+        &self,
+        conn: &Connection,
+        session: i64,
+        now: i64,
+        insert_message: &mut InsertMessage<'_>,
+    ) -> Result<()> {
+        match self {
+            Self::Message { no, checksum, row } => insert_message.execute(*no, row, *checksum),
+            Self::Attachment(attachment) => {
+                attachments::insert(conn, attachment, now)?;
+                attachments::hold_for_import(conn, session, attachment.hash)
+            }
+            Self::Run { branch, row } => {
+                conn.prepare_cached("DELETE FROM run WHERE id = ?1 AND session = ?2")?
+                    .execute(params![row.id.as_uuid().as_bytes(), session])?;
+                row.insert(conn, session, *branch)
+                    .map_err(|error| unique_violation_as_conflict(error, "run", row.id))
+            }
+        }
+    }
+}
+
+/// Rows that are inserted in one transaction.
+struct Batch {
+    session: i64,
+    rows: Vec<PendingRow>,
+    now: i64,
+}
+
+impl Batch {
+    fn insert(&self, conn: &Connection) -> Result<()> {
+        let mut insert_message = InsertMessage::new(conn)?;
+        self.rows.iter().try_for_each(|row| row.insert(conn, self.session, self.now, &mut insert_message))
+    }
+}
+
+pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreResult<Import<'a>> {
+    purge::remove_orphaned_rows(store)?;
+    let importer = store.db.presence();
+    let row = draft.clone();
+    let (session, main) =
+        store.db.write_with(RELAXED, ACTION, move |conn| sessions::insert(conn, &row, Some(&importer)))?;
+    let main = ImportedBranch {
+        no: main,
+        id: draft.main_branch,
+        name: MAIN_BRANCH.into(),
+        head: 0,
+        created_at: None,
+    };
+    Ok(Import {
+        store,
+        draft: draft.clone(),
+        session,
+        branches: vec![main],
+        keys: [(0, 0)].into(),
+        batch: Vec::new(),
+        batch_bytes: 0,
+        writer: BatchWriter::new(Arc::clone(&store.db)),
+        messages: 0,
+        finished: false,
+    })
+}
+
+impl Import<'_> {
+    fn store_error(&self, error: Error) -> StoreError {
+        error.into_store_error(ACTION, &self.store.db.paths.database)
+    }
+
+    fn branch_by_key(&self, key: BranchKey) -> Result<&ImportedBranch> {
+        let index = self.keys.get(&key);
+        index.and_then(|index| self.branches.get(*index)).ok_or_else(|| unknown_branch(key))
+    }
+
+    /// The branch that a run or checkpoint (`what`) belongs to.
+    fn branch_by_id(&self, id: BranchId, what: &str) -> Result<&ImportedBranch> {
+        self.branches
+            .iter()
+            .find(|branch| branch.id == id)
+            .ok_or_else(|| invalid(format!("branch {id} of the {what} is not of this session")))
+    }
+
+    fn check_name_is_free(&self, name: &str) -> Result<()> {
+        if self.branches.iter().any(|branch| branch.name == name) {
+            return Err(conflict(format!("the session already has a branch {name:?}")));
+        }
+        Ok(())
+    }
+
+    /// Adds a row to the batch. Hands a full batch to the writer thread.
+    fn push(&mut self, row: PendingRow) -> StoreResult<()> {
+        self.batch_bytes += row.size();
+        self.batch.push(row);
+        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ROWS {
+            let batch = self.take_batch();
+            self.writer.write(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all rows that were pushed, and runs `then` in the transaction of the last ones.
+    fn flush<T: Send + 'static>(
+        &mut self,
+        mut then: impl FnMut(&Connection) -> Result<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        self.writer.wait()?;
+        let batch = self.take_batch();
+        self.store.db.write_with(RELAXED, ACTION, move |conn| {
+            batch.insert(conn)?;
+            then(conn)
+        })
+    }
+
+    fn take_batch(&mut self) -> Batch {
+        self.batch_bytes = 0;
+        let now = self.store.db.options.clock.now().as_micros();
+        Batch { session: self.session, rows: mem::take(&mut self.batch), now }
+    }
+
+    /// Checks a new branch. Returns the function that inserts its row.
+    fn prepare_branch(
+        &self,
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: BranchId,
+        name: &str,
+    ) -> Result<impl FnMut(&Connection) -> Result<i64> + Send + use<>> {
+        let parent = self.branch_by_key(parent)?;
+        checkpoints::check_seq(&parent.name, parent.head, forked_at)?;
+        if self.keys.contains_key(&key) {
+            return Err(invalid(format!("the session already has a branch number {key}")));
+        }
+        self.check_name_is_free(name)?;
+        let (session, parent, at) = (self.session, Some(parent.no), self.draft.created_at.as_micros());
+        let name = name.to_owned();
+        Ok(move |conn: &Connection| {
+            NewBranch { session, id, name: &name, parent, forked_at, at }.insert(conn, None)
+        })
+    }
+}
+
+fn unknown_branch(key: BranchKey) -> Error {
+    invalid(format!("the session has no branch number {key}"))
+}
+
+impl SessionImport for Import<'_> {
+    fn branch(
+        &mut self,
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: BranchId,
+        name: &str,
+    ) -> StoreResult<()> {
+        let insert =
+            self.prepare_branch(key, parent, forked_at, id, name).map_err(|error| self.store_error(error))?;
+        let no = self.flush(insert)?;
+        self.keys.insert(key, self.branches.len());
+        let name = name.to_owned();
+        self.branches.push(ImportedBranch { no, id, name, head: forked_at, created_at: None });
+        Ok(())
+    }
+
+    fn name_main(&mut self, name: &str) -> StoreResult<()> {
+        let main = self.branch_by_key(0).map_err(|error| self.store_error(error))?;
+        if main.name == name {
+            return Ok(());
+        }
+        self.check_name_is_free(name).map_err(|error| self.store_error(error))?;
+        let (no, new) = (main.no, name.to_owned());
+        self.flush(move |conn| {
+            conn.prepare_cached("UPDATE branch SET name = ?2 WHERE no = ?1")?.execute(params![no, new])?;
+            Ok(())
+        })?;
+        if let Some(main) = self.branches.first_mut() {
+            name.clone_into(&mut main.name);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, branch: BranchKey, message: &MessageDraft) -> StoreResult<()> {
+        let row = MessageRow::finalized(message).map_err(|error| self.store_error(error))?;
+        let index = self.keys.get(&branch).copied();
+        let Some(branch) = index.and_then(|index| self.branches.get_mut(index)) else {
+            return Err(self.store_error(unknown_branch(branch)));
+        };
+        let seq = branch.head + 1;
+        let no = message_no(branch.no, seq);
+        branch.head = seq;
+        branch.created_at.get_or_insert(row.created_at);
+        self.messages += 1;
+        let no = no.map_err(|error| self.store_error(error))?;
+        // A message that refers to an attachment is written at once. Otherwise another process that purges a session or
+        // vacuums could remove the attachment before the reference is stored.
+        let refers = !row.attachments.is_empty();
+        let checksum = row.checksum(no);
+        self.push(PendingRow::Message { no, checksum, row: Box::new(row) })?;
+        if refers { self.flush(|_| Ok(())) } else { Ok(()) }
+    }
+
+    fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()> {
+        attachments::check(attachment).map_err(|error| self.store_error(error))?;
+        self.push(PendingRow::Attachment(attachment.clone()))
+    }
+
+    fn run(&mut self, run: &Run) -> StoreResult<()> {
+        let branch = self.branch_by_id(run.branch, "run").map_err(|error| self.store_error(error))?.no;
+        let row = RunRow::new(run).map_err(|error| self.store_error(error))?;
+        self.push(PendingRow::Run { branch, row: Box::new(row) })
+    }
+
+    fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()> {
+        let branch = self.branch_by_id(checkpoint.branch, "checkpoint").cloned();
+        let branch = branch.map_err(|error| self.store_error(error))?;
+        checkpoints::check_seq(&branch.name, branch.head, checkpoint.seq)
+            .map_err(|error| self.store_error(error))?;
+        // A state may be encoded as a delta to the one before, so that must be in the database.
+        self.writer.wait()?;
+        let session = self.session;
+        let state =
+            state_store::encode(&self.store.db, &self.store.keyframes, &checkpoint.state, |_| Ok(session));
+        let new = NewCheckpoint::new(checkpoint, state.map_err(|error| self.store_error(error))?);
+        let keyframes = Arc::clone(&self.store.keyframes);
+        self.flush(move |conn| {
+            new.insert(conn, session, branch.no, &keyframes)?;
+            session_stats::add_checkpoints(conn, session, 1)
+        })
+    }
+
+    fn finish(
+        mut self: Box<Self>,
+        name: &str,
+        current: BranchKey,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    ) -> StoreResult<SessionSummary> {
+        let current = self.branch_by_key(current).map_err(|error| self.store_error(error))?.no;
+        self.writer.wait()?;
+        let completion = Completion {
+            name: name.to_owned(),
+            current,
+            created_at: created_at.as_micros(),
+            updated_at: updated_at.as_micros(),
+            now: self.store.db.options.clock.now(),
+            branches: self.branches.clone(),
+            messages: self.messages,
+        };
+        let batch = self.take_batch();
+        let summary = self.store.db.write(ACTION, move |conn| {
+            batch.insert(conn)?;
+            completion.apply(conn, batch.session)?;
+            sessions::summary(conn, batch.session)
+        })?;
+        self.finished = true;
+        Ok(summary)
+    }
+}
+
+/// The changes that make an imported session visible.
+struct Completion {
+    name: String,
+    current: i64,
+    created_at: i64,
+    updated_at: i64,
+    now: Timestamp,
+    branches: Vec<ImportedBranch>,
+    messages: i64,
+}
+
+impl Completion {
+    fn apply(&self, conn: &Connection, session: i64) -> Result<()> {
+        let count = i64::try_from(self.branches.len()).unwrap_or(i64::MAX);
+        for (index, branch) in self.branches.iter().enumerate() {
+            let is_main = index == 0;
+            let at = branch.created_at.filter(|_| !is_main).unwrap_or(self.created_at);
+            conn.prepare_cached("UPDATE branch SET created_at = ?2 WHERE no = ?1")?
+                .execute(params![branch.no, at])?;
+        }
+        conn.prepare_cached(
+            "UPDATE session SET name = ?2, current_branch = ?3, created_at = ?4, importer = NULL
+                WHERE no = ?1",
+        )?
+        .execute(params![session, self.name, self.current, self.created_at])?;
+        checksum::update_session(conn, session)?;
+        attachments::release_import_holds(conn, session)?;
+        operations::record(conn, Change::new(session, OperationKind::Import, self.now))?;
+        // Last, because recording the operation has set the time of the last change to now, and an imported session
+        // keeps its own.
+        conn.prepare_cached(
+            "UPDATE activity SET updated_at = ?2, messages = ?3, branches = ?4, waiting = ?5
+                WHERE session = ?1",
+        )?
+        .execute(params![session, self.updated_at, self.messages, count, self.messages > 0])?;
+        session_stats::move_to_list(conn, session, LISTED)
+    }
+}
+
+impl Drop for Import<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.writer.stop();
+        let session = self.session;
+        let hidden = self.store.db.write_with(RELAXED, ACTION, move |conn| purge::hide(conn, session));
+        if let Err(error) = hidden.and_then(|()| purge::delete_rows(self.store, session)) {
+            tracing::warn!(%error, "the rows of an unfinished import could not be deleted");
+        }
+    }
+}
+
+/// Writes batches on a thread of its own, one after the other.
+struct BatchWriter {
+    db: Arc<Database>,
+    /// Started with the first batch, so small imports have none.
+    thread: Option<WriterThread>,
+}
+
+struct WriterThread {
+    batches: SyncSender<Batch>,
+    results: Receiver<StoreResult<()>>,
+    /// `None` once the thread has been joined.
+    handle: Option<JoinHandle<()>>,
+    /// Number of batches without a result. A failed batch stays counted, so that later calls find the error too.
+    pending: usize,
+}
+
+impl BatchWriter {
+    const fn new(db: Arc<Database>) -> Self {
+        Self { db, thread: None }
+    }
+
+    /// Hands a batch to the thread. Blocks while too many batches are queued. Returns the error of an earlier batch, if
+    /// one has failed.
+    fn write(&mut self, batch: Batch) -> StoreResult<()> {
+        if self.thread.is_none() {
+            self.thread = Some(self.start()?);
+        }
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        while let Ok(result) = thread.results.try_recv() {
+            result?;
+            thread.pending = thread.pending.saturating_sub(1);
+        }
+        thread.pending += 1;
+        if thread.batches.send(batch).is_err() {
+            return self.join_failed();
+        }
+        Ok(())
+    }
+
+    /// Waits until all batches are written.
+    fn wait(&mut self) -> StoreResult<()> {
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        while thread.pending > 0 {
+            let Ok(result) = thread.results.recv() else { return self.join_failed() };
+            result?;
+            thread.pending = thread.pending.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Ends the thread after the batches that it has received.
+    fn stop(&mut self) {
+        let Some(WriterThread { batches, handle, .. }) = self.thread.take() else { return };
+        drop(batches);
+        // If the thread has panicked, the panic hook has reported it.
+        let _ = handle.map(JoinHandle::join);
+    }
+
+    fn start(&self) -> StoreResult<WriterThread> {
+        let (batches, queued) = sync_channel::<Batch>(QUEUED_BATCHES);
+        let (send_result, results) = channel();
+        let db = Arc::clone(&self.db);
+        let work = move || {
+            let checkpointer = WalCheckpointer::start(Arc::clone(&db.paths));
+            for batch in queued {
+                let result = db.write_with(RELAXED, ACTION, move |conn| batch.insert(conn));
+                checkpointer.log_has_grown();
+                // After a failed batch the import cannot be completed.
+                let failed = result.is_err();
+                if send_result.send(result).is_err() || failed {
+                    break;
+                }
+            }
+        };
+        let handle = thread::Builder::new().name("import".into()).spawn(work);
+        let handle = handle.map_err(Error::from).map_err(self.db.store_error(ACTION))?;
+        Ok(WriterThread { batches, results, handle: Some(handle), pending: 0 })
+    }
+
+    /// Joins a thread that has ended early. Returns its error, or resumes its panic.
+    fn join_failed(&mut self) -> StoreResult<()> {
+        let Some(thread) = &mut self.thread else { return Ok(()) };
+        if let Some(Err(payload)) = thread.handle.take().map(JoinHandle::join) {
+            panic::resume_unwind(payload);
+        }
+        thread.results.try_iter().find(Result::is_err).unwrap_or_else(|| {
+            let error = Error::Internal("an earlier batch was not written".into());
+            Err(error.into_store_error(ACTION, &self.db.paths.database))
+        })
+    }
+}
+
+impl Drop for BatchWriter {
+    fn drop(&mut self) {
+        // The thread's connections must be closed before the store's: SQLite removes the log when the last connection
+        // is closed.
+        self.stop();
+    }
+}
+
+/// Runs `wal_checkpoint(PASSIVE)` on a thread of its own, while more is written to the log.
+///
+/// This is only an optimization. What is not checkpointed here stays in the log, where it is as safe, until a commit finds
+/// the log longer than [`RELAXED_AUTOCHECKPOINT_PAGES`].
+struct WalCheckpointer {
+    /// Requests of a checkpoint. `None` if the thread could not be started.
+    requests: Option<SyncSender<CheckpointRequest>>,
+    /// Pages in the log after the last checkpoint; 0 if all of them were copied, so that the log starts over.
+    log_pages: Arc<AtomicI64>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// The sender, if any, is dropped after the checkpoint. The requester waits for that.
+type CheckpointRequest = Option<SyncSender<()>>;
+
+impl WalCheckpointer {
+    fn start(paths: Arc<Paths>) -> Self {
+        let (requests, received) = sync_channel(1);
+        let log_pages = Arc::new(AtomicI64::new(0));
+        let shared_log_pages = Arc::clone(&log_pages);
+        let work = move || {
+            if let Err(error) = run_checkpoints(&paths, &received, &shared_log_pages) {
+                tracing::warn!(?error, "the write-ahead log is not checkpointed during an import");
+            }
+        };
+        match thread::Builder::new().name("checkpoint".into()).spawn(work) {
+            Ok(handle) => Self { requests: Some(requests), log_pages, handle: Some(handle) },
+            Err(error) => {
+                tracing::warn!(%error, "the thread that checkpoints the write-ahead log could not be started");
+                Self { requests: None, log_pages, handle: None }
+            }
+        }
+    }
+
+    /// Requests a checkpoint after a write. Waits for it if the log is long.
+    fn log_has_grown(&self) {
+        let Some(requests) = &self.requests else { return };
+        if self.log_pages.load(Ordering::Relaxed) <= RELAXED_AUTOCHECKPOINT_PAGES {
+            // If the thread is busy, one more request is not needed.
+            let _ = requests.try_send(None);
+            return;
+        }
+        // SQLite starts the log over only when a checkpoint has copied all of it and nothing was written meanwhile.
+        // If the disk is slower than the writer, that never happens by itself, and the log would grow without limit.
+        let (done, waiting) = sync_channel(1);
+        if requests.send(Some(done)).is_ok() {
+            let _ = waiting.recv();
+        }
+    }
+}
+
+impl Drop for WalCheckpointer {
+    fn drop(&mut self) {
+        self.requests = None;
+        // If the thread has panicked, the panic hook has reported it.
+        let _ = self.handle.take().map(JoinHandle::join);
+    }
+}
+
+fn run_checkpoints(
+    paths: &Paths,
+    requests: &Receiver<CheckpointRequest>,
+    log_pages: &AtomicI64,
+) -> Result<()> {
+    let connection = DbConnection::open_writer(paths, None)?;
+    for done in requests {
+        // PASSIVE does not wait for readers or writers. It does nothing if another process is checkpointing.
+        let (total, copied): (i64, i64) =
+            connection
+                .conn
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        log_pages.store(if total == copied { 0 } else { total }, Ordering::Relaxed);
+        drop(done);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{SessionStore as _, Timestamp};
+    use testkit::builders::Drafts;
+
+    use super::*;
+    use crate::db::options::SqliteOptions;
+
+    #[test]
+    fn an_import_of_many_batches_leaves_no_log_after_the_store_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hfs.db");
+        let (store, make) = (SqliteStore::open(&path, SqliteOptions::default()).unwrap(), Drafts::new(1));
+        let draft = make.session("large");
+        let mut import = store.import_session(&draft).unwrap();
+        let text = "words ".repeat(BATCH_BYTES / 12);
+        for _ in 0..6 {
+            import.message(0, &make.user(&text)).unwrap();
+        }
+        import.finish("large", 0, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(store.get_session(draft.id).unwrap().messages, 6);
+        drop(store);
+        let left = ["hfs.db-wal", "hfs.db-shm"].map(|name| directory.path().join(name).exists());
+        assert_eq!(left, [false, false]);
+    }
+}

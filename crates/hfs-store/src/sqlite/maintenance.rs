@@ -1,0 +1,132 @@
+//! Maintenance: facts about the store, backups, giving free space back. Checks and repairs are in [`crate::check`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use hfs_core::{Maintenance, Problem, StoreInfo, StoreResult, Verification};
+use rusqlite::Connection;
+
+use crate::check::{repair, verify};
+use crate::db::paths::with_suffix;
+use crate::db::url::StoreUrl;
+use crate::db::{backup, schema};
+use crate::error::Result;
+use crate::sqlite::{SqliteStore, purge, text_index};
+use crate::state_store::rebase;
+
+/// Pages that one step of shrinking gives back to the file system. Other processes can write between two steps.
+const SHRINK_STEP_PAGES: i64 = 512;
+/// Smallest number of free pages that are kept for later writes. In a large file, an eighth of its pages is kept.
+const MIN_SPARE_PAGES: i64 = 256;
+/// Age at which an attachment that no message refers to is removed. A younger one may belong to a message that is about
+/// to be saved.
+const UNUSED_ATTACHMENT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Maintenance for SqliteStore {
+    fn info(&self) -> StoreResult<StoreInfo> {
+        let url = StoreUrl::Sqlite(self.db.paths.database.clone()).to_string();
+        let bytes = ["", "-wal"]
+            .iter()
+            .filter_map(|suffix| std::fs::metadata(with_suffix(&self.db.paths.database, suffix)).ok())
+            .map(|metadata| metadata.len())
+            .sum();
+        self.db.read("read the store's statistics", |conn| {
+            let (sessions, messages, checkpoints) = conn.query_row(
+                "SELECT count(*), coalesce(sum(activity.messages), 0), coalesce(sum(activity.checkpoints), 0)
+                    FROM session JOIN activity ON activity.session = session.no WHERE session.state <> 2",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )?;
+            let checkpoint_bytes =
+                conn.query_row("SELECT coalesce(sum(length(data)), 0) FROM state", [], |row| row.get(0))?;
+            Ok(StoreInfo {
+                url,
+                backend: "sqlite",
+                schema_version: schema::newest(schema::MIGRATIONS),
+                sessions,
+                messages,
+                checkpoints,
+                bytes,
+                checkpoint_bytes,
+            })
+        })
+    }
+
+    fn verify(&self) -> StoreResult<Verification> {
+        verify::verify(&self.db)
+    }
+
+    fn repair(&self) -> StoreResult<Vec<Problem>> {
+        repair::repair(&self.db, &|| text_index::catch_up(self))
+    }
+
+    fn backup(&self, to: &Path) -> StoreResult<()> {
+        // Two results: one of reading this store, and one of writing the copy, whose error names the copy's path.
+        let copied = self.db.read("read the store", |conn| Ok(backup::copy(conn, to)))?;
+        copied.map_err(|error| error.into_store_error("write the copy", to))
+    }
+
+    fn vacuum(&self) -> StoreResult<()> {
+        purge::remove_orphaned_rows(self)?;
+        text_index::catch_up(self)?;
+        remove_unused_attachments(self)?;
+        rebase::release_all(&self.db, &self.keyframes)?;
+        self.db.write("optimize the text index", |conn| {
+            conn.execute("INSERT INTO message_text (message_text) VALUES ('optimize')", [])?;
+            Ok(())
+        })?;
+        self.db.with_writer("shrink the database", |conn| {
+            while shrink_step(conn, 0)? {}
+            conn.execute_batch("PRAGMA optimize")?;
+            Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        })
+    }
+}
+
+fn remove_unused_attachments(store: &SqliteStore) -> StoreResult<()> {
+    let age = i64::try_from(UNUSED_ATTACHMENT_AGE.as_micros()).unwrap_or(i64::MAX);
+    let before = store.db.options.clock.now().as_micros().saturating_sub(age);
+    store.db.write("remove unused attachments", move |conn| {
+        conn.execute(
+            "DELETE FROM attachment WHERE stored_at < ?1
+                AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = attachment.no)",
+            [before],
+        )?;
+        Ok(())
+    })
+}
+
+impl SqliteStore {
+    /// Gives free pages back to the file system if there are many. Called after deletions.
+    pub(crate) fn shrink(&self) -> StoreResult<()> {
+        let action = "shrink the database";
+        // Reading first saves the wait for the write lock.
+        if !self.db.read(action, |conn| Ok(free_pages(conn)? > spare_pages(conn)?))? {
+            return Ok(());
+        }
+        while self.db.with_writer(action, |conn| shrink_step(conn, spare_pages(conn)?))? {}
+        Ok(())
+    }
+}
+
+fn free_pages(conn: &Connection) -> Result<i64> {
+    Ok(conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?)
+}
+
+/// The number of free pages to keep.
+fn spare_pages(conn: &Connection) -> Result<i64> {
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    Ok(MIN_SPARE_PAGES.max(pages / 8))
+}
+
+/// Gives some free pages back. Returns whether there is more to do until `keep` of them are left.
+fn shrink_step(conn: &Connection, keep: i64) -> Result<bool> {
+    let before = free_pages(conn)?;
+    if before <= keep {
+        return Ok(false);
+    }
+    let pages = SHRINK_STEP_PAGES.min(before - keep);
+    conn.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
+    let after = free_pages(conn)?;
+    Ok(after > keep && after < before)
+}

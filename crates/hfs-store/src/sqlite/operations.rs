@@ -1,0 +1,341 @@
+//! The operation log: structural changes of sessions, and undo and redo.
+
+use hfs_core::{
+    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
+    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::codec::{checksum, rows};
+use crate::db::lookup::{self, LISTED, TRASHED};
+use crate::error::{Error, Result, conflict, invalid, not_found};
+use crate::sqlite::{SqliteStore, session_stats};
+
+/// An operation before it is recorded. The session's attributes after it are read when it is recorded.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) session: i64,
+    pub(crate) kind: OperationKind,
+    pub(crate) at: Timestamp,
+    pub(crate) before: Option<SessionAttributes>,
+    pub(crate) branch: Option<BranchId>,
+    pub(crate) checkpoint: Option<CheckpointId>,
+    pub(crate) target: Option<OperationId>,
+    pub(crate) detail: String,
+    /// The old and the new name of a branch.
+    pub(crate) renamed: Option<(String, String)>,
+}
+
+impl Change {
+    pub(crate) const fn new(session: i64, kind: OperationKind, at: Timestamp) -> Self {
+        Self {
+            session,
+            kind,
+            at,
+            before: None,
+            branch: None,
+            checkpoint: None,
+            target: None,
+            detail: String::new(),
+            renamed: None,
+        }
+    }
+}
+
+/// The current values of the attributes that operations change.
+pub(crate) fn session_attributes(conn: &Connection, session: i64) -> Result<SessionAttributes> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT session.name, session.automatic_name, branch.id, session.trashed_at IS NOT NULL
+                FROM session JOIN branch ON branch.no = session.current_branch WHERE session.no = ?1",
+        )?
+        .query_row([session], |row| {
+            Ok(SessionAttributes {
+                name: row.get(0)?,
+                automatic_name: row.get(1)?,
+                current_branch: BranchId::from_uuid(rows::uuid(row.get(2)?)),
+                trashed: row.get(3)?,
+            })
+        })?)
+}
+
+/// Records an operation, and its time as that of the session's last change.
+pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
+    session_stats::touch(conn, change.session, change.at.as_micros())?;
+    let session: [u8; 16] = conn
+        .prepare_cached("SELECT id FROM session WHERE no = ?1")?
+        .query_row([change.session], |row| row.get(0))?;
+    let operation = Operation {
+        id: OperationId::generate(),
+        session: SessionId::from_uuid(rows::uuid(session)),
+        kind: change.kind,
+        created_at: change.at,
+        before: change.before,
+        after: session_attributes(conn, change.session)?,
+        branch: change.branch,
+        checkpoint: change.checkpoint,
+        target: change.target,
+        detail: change.detail,
+    };
+    let (name_before, name_after) = change.renamed.unzip();
+    conn.prepare_cached(
+        "INSERT INTO operation (id, session, kind, created_at, before, after, branch, checkpoint, target,
+            detail, name_before, name_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?
+    .execute(params![
+        operation.id.as_uuid().as_bytes(),
+        change.session,
+        operation.kind.as_str(),
+        operation.created_at.as_micros(),
+        operation.before.as_ref().map(rows::attributes_to_json).transpose()?,
+        rows::attributes_to_json(&operation.after)?,
+        operation.branch.as_ref().map(|id| id.as_uuid().as_bytes()),
+        operation.checkpoint.as_ref().map(|id| id.as_uuid().as_bytes()),
+        operation.target.as_ref().map(|id| id.as_uuid().as_bytes()),
+        operation.detail,
+        name_before,
+        name_after,
+    ])?;
+    Ok(operation)
+}
+
+const SELECT_OPERATION: &str =
+    "SELECT operation.no, operation.id, session.id, operation.kind, operation.created_at,
+    operation.before, operation.after, operation.branch, operation.checkpoint, operation.target,
+    operation.detail FROM operation JOIN session ON session.no = operation.session";
+
+struct OperationRow {
+    no: i64,
+    id: [u8; 16],
+    session: [u8; 16],
+    kind: String,
+    created_at: i64,
+    before: Option<String>,
+    after: String,
+    branch: Option<[u8; 16]>,
+    checkpoint: Option<[u8; 16]>,
+    target: Option<[u8; 16]>,
+    detail: String,
+}
+
+impl OperationRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            no: row.get(0)?,
+            id: row.get(1)?,
+            session: row.get(2)?,
+            kind: row.get(3)?,
+            created_at: row.get(4)?,
+            before: row.get(5)?,
+            after: row.get(6)?,
+            branch: row.get(7)?,
+            checkpoint: row.get(8)?,
+            target: row.get(9)?,
+            detail: row.get(10)?,
+        })
+    }
+
+    fn into_domain(self) -> Result<Operation> {
+        let kind = OperationKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == self.kind)
+            .ok_or_else(|| Error::Corrupt(format!("{:?} is not a kind of operation", self.kind)))?;
+        Ok(Operation {
+            id: OperationId::from_uuid(rows::uuid(self.id)),
+            session: SessionId::from_uuid(rows::uuid(self.session)),
+            kind,
+            created_at: rows::time(self.created_at)?,
+            before: self.before.as_deref().map(rows::attributes_from_json).transpose()?,
+            after: rows::attributes_from_json(&self.after)?,
+            branch: self.branch.map(|id| BranchId::from_uuid(rows::uuid(id))),
+            checkpoint: self.checkpoint.map(|id| CheckpointId::from_uuid(rows::uuid(id))),
+            target: self.target.map(|id| OperationId::from_uuid(rows::uuid(id))),
+            detail: self.detail,
+        })
+    }
+}
+
+fn read_cursor(cursor: &Cursor) -> Result<i64> {
+    let number = cursor.0.strip_prefix("operation/").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| invalid(format!("{:?} is not a position in a list of operations", cursor.0)))
+}
+
+/// The changes that an undo or redo makes.
+struct Reversal {
+    session: i64,
+    /// The session's attributes after the reversal, and the number of its current branch then.
+    attributes: SessionAttributes,
+    current_branch: i64,
+    /// The branch that the reversed operation created, and whether it is undone after the reversal.
+    created_branch: Option<(BranchId, bool)>,
+    renamed_branch: Option<BranchId>,
+    /// The old and the new name of `renamed_branch`.
+    renamed: Option<(String, String)>,
+    detail: String,
+}
+
+impl Reversal {
+    /// Checks that the operation can be reversed now: nothing has changed what it changed.
+    fn plan(conn: &Connection, target: OperationId, kind: OperationKind) -> Result<Self> {
+        let undo = match kind {
+            OperationKind::Undo => true,
+            OperationKind::Redo => false,
+            _ => return Err(invalid(format!("{kind} does not reverse an operation"))),
+        };
+        let (operation, names) = find(conn, target)?;
+        let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
+            let message = format!("{} cannot be undone", operation.kind);
+            return Err(StoreError::Unsupported { message }.into());
+        };
+        let (expected, target_attributes) =
+            if undo { (&operation.after, before) } else { (before, &operation.after) };
+        check_not_yet_reversed(conn, &operation, undo)?;
+        let session = lookup::session_no(conn, operation.session)?;
+        if session_attributes(conn, session)? != *expected {
+            return Err(conflict(format!("the session has changed since its {}", operation.kind)));
+        }
+
+        let creates_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
+        let created_branch = operation.branch.filter(|_| creates_branch).map(|branch| (branch, undo));
+        let current_branch = lookup::branch(conn, target_attributes.current_branch)?;
+        let is_restored = created_branch == Some((current_branch.id, false));
+        if current_branch.undone && !is_restored {
+            return Err(conflict("the branch that was current then is undone"));
+        }
+        let renamed = names.map(|(from, to)| if undo { (to, from) } else { (from, to) });
+        let renamed_branch = operation.branch.filter(|_| renamed.is_some());
+        if let (Some(branch), Some((from, to))) = (renamed_branch, &renamed) {
+            let branch = lookup::branch(conn, branch)?;
+            if branch.name != *from {
+                return Err(conflict(format!("branch {from:?} has been renamed since")));
+            }
+            if from != to {
+                check_name_is_free(conn, session, to)?;
+            }
+        }
+        let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
+        let attributes = target_attributes.clone();
+        let current_branch = current_branch.no;
+        Ok(Self { session, attributes, current_branch, created_branch, renamed_branch, renamed, detail })
+    }
+
+    fn apply(&self, conn: &Connection, before: &SessionAttributes, at: Timestamp) -> Result<()> {
+        if let Some((branch, undone)) = self.created_branch {
+            conn.prepare_cached("UPDATE branch SET retired = ?2 WHERE id = ?1")?
+                .execute(params![branch.as_uuid().as_bytes(), undone])?;
+            conn.prepare_cached("UPDATE activity SET branches = branches + ?2 WHERE session = ?1")?
+                .execute(params![self.session, if undone { -1 } else { 1 }])?;
+        }
+        if let (Some(branch), Some((_, to))) = (self.renamed_branch, &self.renamed) {
+            conn.prepare_cached("UPDATE branch SET name = ?2 WHERE id = ?1")?
+                .execute(params![branch.as_uuid().as_bytes(), to])?;
+        }
+        conn.prepare_cached(
+            "UPDATE session SET name = ?2, automatic_name = ?3, current_branch = ?4 WHERE no = ?1",
+        )?
+        .execute(params![
+            self.session,
+            self.attributes.name,
+            self.attributes.automatic_name,
+            self.current_branch
+        ])?;
+        checksum::update_session(conn, self.session)?;
+        if before.trashed != self.attributes.trashed {
+            set_trashed(conn, self.session, self.attributes.trashed.then_some(at))?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a session to the trash at the time `at`, or out of it.
+pub(crate) fn set_trashed(conn: &Connection, session: i64, at: Option<Timestamp>) -> Result<()> {
+    conn.prepare_cached("UPDATE session SET trashed_at = ?2 WHERE no = ?1")?
+        .execute(params![session, at.map(Timestamp::as_micros)])?;
+    checksum::update_session(conn, session)?;
+    session_stats::move_to_list(conn, session, if at.is_some() { TRASHED } else { LISTED })
+}
+
+pub(crate) fn check_name_is_free(conn: &Connection, session: i64, name: &str) -> Result<()> {
+    let taken = conn
+        .prepare_cached("SELECT 1 FROM branch WHERE session = ?1 AND name = ?2")?
+        .exists(params![session, name])?;
+    if taken {
+        return Err(conflict(format!("the session already has a branch {name:?}")));
+    }
+    Ok(())
+}
+
+/// The operation, with the old and the new name of the branch that it renamed.
+fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Option<(String, String)>)> {
+    let sql = format!("{SELECT_OPERATION} WHERE operation.id = ?1 AND session.state <> 2");
+    let row = conn
+        .prepare_cached(&sql)?
+        .query_row([id.as_uuid().as_bytes()], OperationRow::read)
+        .optional()?
+        .ok_or_else(|| not_found("operation", &id))?;
+    let (before, after): (Option<String>, Option<String>) = conn
+        .prepare_cached("SELECT name_before, name_after FROM operation WHERE no = ?1")?
+        .query_row([row.no], |names| Ok((names.get(0)?, names.get(1)?)))?;
+    Ok((row.into_domain()?, before.zip(after)))
+}
+
+/// An operation can be undone if it is not undone, and redone if it is.
+fn check_not_yet_reversed(conn: &Connection, operation: &Operation, undo: bool) -> Result<()> {
+    let last: Option<String> = conn
+        .prepare_cached("SELECT kind FROM operation WHERE target = ?1 ORDER BY no DESC LIMIT 1")?
+        .query_row([operation.id.as_uuid().as_bytes()], |row| row.get(0))
+        .optional()?;
+    let undone = last.as_deref() == Some(OperationKind::Undo.as_str());
+    match (undo, undone) {
+        (true, true) => Err(conflict(format!("{} {} is already undone", operation.kind, operation.id))),
+        (false, false) => Err(conflict(format!("{} {} is not undone", operation.kind, operation.id))),
+        _ => Ok(()),
+    }
+}
+
+impl OperationStore for SqliteStore {
+    fn list_operations(
+        &self,
+        session: Option<SessionId>,
+        page: &PageRequest,
+    ) -> StoreResult<Page<Operation>> {
+        self.db.read("list operations", |conn| {
+            let before = page.after.as_ref().map(read_cursor).transpose()?.unwrap_or(i64::MAX);
+            let session = session.map(|id| lookup::session_no(conn, id)).transpose()?;
+            let condition = if session.is_some() { "operation.session = ?3 AND" } else { "?3 IS NULL AND" };
+            let sql = format!(
+                "{SELECT_OPERATION} WHERE {condition} operation.no < ?1 AND session.state <> 2
+                    ORDER BY operation.no DESC LIMIT ?2"
+            );
+            let mut found = conn
+                .prepare_cached(&sql)?
+                .query_map(params![before, i64::from(page.limit) + 1, session], OperationRow::read)?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).map(|last| Cursor(format!("operation/{}", last.no)));
+            let items = found.into_iter().map(OperationRow::into_domain).collect::<Result<_>>()?;
+            Ok(Page { items, next })
+        })
+    }
+
+    fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
+        self.db.write("reverse an operation", move |conn| {
+            let reversal = Reversal::plan(conn, target, kind)?;
+            let before = session_attributes(conn, reversal.session)?;
+            reversal.apply(conn, &before, at)?;
+            record(
+                conn,
+                Change {
+                    before: Some(before),
+                    branch: reversal.created_branch.map(|(branch, _)| branch).or(reversal.renamed_branch),
+                    target: Some(target),
+                    detail: reversal.detail,
+                    renamed: reversal.renamed,
+                    ..Change::new(reversal.session, kind, at)
+                },
+            )
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! Counters of sessions (the table `activity`), and the sessions' positions in lists.
+//!
+//! Lists show the time of the last change and the number of messages, branches and checkpoints, and they are ordered by
+//! the time of the last change. Counting rows for each session of a page would read every message's index entry, so the
+//! numbers are stored. `verify` compares them with the rows.
+//!
+//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`, except that it may be older for
+//! the first session of each list. The order is the same either way, because no other session is newer.
+//!
+//! The exception is why the counters are in a table of their own. Most messages go to the session that was changed last,
+//! so an append to it updates one narrow row, and neither the wide session row nor its index entries. (The row "durable
+//! append, one writer" of `cargo xtask bench append` measures that.) When another session becomes the newest, it first
+//! updates the place of the one that it passes: see [`refresh_first`].
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::Result;
+
+/// What an append must know of its session's counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionStats {
+    pub(crate) session: i64,
+    pub(crate) updated_at: i64,
+    /// Whether messages of the session are missing in the text index.
+    pub(crate) needs_indexing: bool,
+    /// Whether the session is the first of its list.
+    pub(crate) is_first: bool,
+}
+
+/// Sets the time of a session's last change, if `at` is later.
+pub(crate) fn touch(conn: &Connection, session: i64, at: i64) -> Result<()> {
+    let updated_at: i64 = conn
+        .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
+        .query_row([session], |row| row.get(0))?;
+    if at > updated_at {
+        conn.prepare_cached("UPDATE activity SET updated_at = ?2 WHERE session = ?1")?
+            .execute(params![session, at])?;
+        update_place(conn, session, at)?;
+    }
+    Ok(())
+}
+
+/// Counts messages that were added to a session. `at` is the time of the newest of them.
+pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, count: usize) -> Result<()> {
+    let SessionStats { session, updated_at, needs_indexing, is_first } = stats;
+    let new_updated_at = updated_at.max(at);
+    // Setting `waiting` to the value that it has would still update the partial index on it.
+    let sql = if needs_indexing {
+        "UPDATE activity SET updated_at = ?2, messages = messages + ?3 WHERE session = ?1"
+    } else {
+        "UPDATE activity SET updated_at = ?2, messages = messages + ?3, waiting = 1 WHERE session = ?1"
+    };
+    conn.prepare_cached(sql)?.execute(params![session, new_updated_at, count])?;
+    if new_updated_at > updated_at && !is_first {
+        update_place(conn, session, new_updated_at)?;
+    }
+    Ok(())
+}
+
+/// Adds to the number of a session's checkpoints.
+pub(crate) fn add_checkpoints(conn: &Connection, session: i64, difference: i64) -> Result<()> {
+    // Usually one is created and one is pruned.
+    if difference == 0 {
+        return Ok(());
+    }
+    conn.prepare_cached("UPDATE activity SET checkpoints = checkpoints + ?2 WHERE session = ?1")?
+        .execute(params![session, difference])?;
+    Ok(())
+}
+
+/// Marks whether messages of a session are missing in the text index.
+pub(crate) fn set_needs_indexing(conn: &Connection, session: i64, needs_indexing: bool) -> Result<()> {
+    conn.prepare_cached("UPDATE activity SET waiting = ?2 WHERE session = ?1 AND waiting <> ?2")?
+        .execute(params![session, needs_indexing])?;
+    Ok(())
+}
+
+/// Moves a session to the list of sessions with this state, at the position that its last change gives it.
+pub(crate) fn move_to_list(conn: &Connection, session: i64, state: i64) -> Result<()> {
+    refresh_first(conn, state, session)?;
+    conn.prepare_cached(
+        "UPDATE session SET state = ?2, place = (SELECT updated_at FROM activity WHERE session = ?1)
+            WHERE no = ?1",
+    )?
+    .execute(params![session, state])?;
+    Ok(())
+}
+
+/// Sets a session's place, unless the session is the first of its list.
+fn update_place(conn: &Connection, session: i64, updated_at: i64) -> Result<()> {
+    let state: i64 = conn
+        .prepare_cached("SELECT state FROM session WHERE no = ?1")?
+        .query_row([session], |row| row.get(0))?;
+    if refresh_first(conn, state, session)? {
+        conn.prepare_cached("UPDATE session SET place = ?2 WHERE no = ?1")?
+            .execute(params![session, updated_at])?;
+    }
+    Ok(())
+}
+
+/// Sets the place of a list's first session to the time of its last change, if that session is not `session`. Returns
+/// false if it is.
+fn refresh_first(conn: &Connection, state: i64, session: i64) -> Result<bool> {
+    let first: Option<(i64, i64)> = conn
+        .prepare_cached(
+            "SELECT no, place FROM session WHERE state = ?1 ORDER BY place DESC, id DESC LIMIT 1",
+        )?
+        .query_row([state], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((first, place)) = first else { return Ok(true) };
+    if first == session {
+        return Ok(false);
+    }
+    let updated_at: i64 = conn
+        .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
+        .query_row([first], |row| row.get(0))?;
+    if updated_at != place {
+        conn.prepare_cached("UPDATE session SET place = ?2 WHERE no = ?1")?
+            .execute(params![first, updated_at])?;
+    }
+    Ok(true)
+}

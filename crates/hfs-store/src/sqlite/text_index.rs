@@ -1,0 +1,231 @@
+//! Keeping the text index up to date.
+//!
+//! An append does not update the index. FTS5 merges its segments now and then, so an append that updated it would
+//! sometimes take very long, and every append would write several pages more. Instead `branch.indexed` is the seq up to
+//! which a branch's own messages are indexed, and `activity.waiting` marks the sessions that have more. A search indexes
+//! what is missing before it starts, so it finds every message that was acknowledged.
+//!
+//! To keep that short, missing messages are also indexed in batches at other times: after an append that follows a pause,
+//! when many messages are missing, and when the store is closed.
+
+use std::mem;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use hfs_core::StoreResult;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::codec::rows::{STREAMING, message_no, seq_of};
+use crate::db::group_commit::WriteOptions;
+use crate::db::lookup;
+use crate::error::Result;
+use crate::sqlite::{SqliteStore, messages, session_stats};
+
+/// Limits of a batch. An append that arrives meanwhile waits for the whole batch.
+const BATCH_MESSAGES: u32 = 256;
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// The index need not be durable: what a crash takes from it is indexed again.
+const OPTIONS: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
+
+/// An append after a pause this long is taken for one of a user who types, so there is time for a batch.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Number of missing messages at which every append indexes a batch, so that a search does not take long.
+const MAX_BACKLOG: usize = 20_000;
+/// Number of batches when a store is closed after writes.
+const BATCHES_ON_CLOSE: usize = 4;
+
+/// The number of messages that this process has appended since the last batch, and the time of the last append.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    messages: usize,
+    last: Instant,
+}
+
+impl Backlog {
+    pub(crate) fn new() -> Mutex<Self> {
+        Mutex::new(Self { messages: 0, last: Instant::now() })
+    }
+
+    /// Counts appended messages. Returns whether it is time to index a batch.
+    fn add(&mut self, messages: usize) -> bool {
+        let now = Instant::now();
+        let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
+        self.messages = self.messages.saturating_add(messages);
+        let due = paused || self.messages >= MAX_BACKLOG;
+        if due {
+            self.messages = self.messages.saturating_sub(usize::try_from(BATCH_MESSAGES).unwrap_or(0));
+        }
+        due
+    }
+}
+
+/// Counts appended messages, and indexes a batch if it is time.
+pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
+    let due = store.backlog.lock().is_ok_and(|mut backlog| backlog.add(messages));
+    if due {
+        index_batch_or_warn(store);
+    }
+}
+
+/// Indexes a few batches if this store has appended messages.
+pub(crate) fn before_close(store: &mut SqliteStore) {
+    let has_backlog = store.backlog.get_mut().is_ok_and(|backlog| backlog.messages > 0);
+    if !has_backlog {
+        return;
+    }
+    for _ in 0..BATCHES_ON_CLOSE {
+        if !is_behind(store).unwrap_or(false) {
+            break;
+        }
+        index_batch_or_warn(store);
+    }
+}
+
+/// Indexes a batch after an append. The append has succeeded, so an error is not its error; the next search tries again.
+fn index_batch_or_warn(store: &SqliteStore) {
+    if let Err(error) = index_batch(store) {
+        tracing::warn!(%error, "messages could not be added to the text index");
+    }
+}
+
+/// Indexes all missing messages.
+pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
+    messages::finalize_abandoned(store, None, None)?;
+    while is_behind(store)? {
+        index_batch(store)?;
+    }
+    Ok(())
+}
+
+/// Like [`catch_up`], but calls `progress` with the number of missing messages before each batch, and stops when it returns
+/// false.
+pub(crate) fn update(store: &SqliteStore, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
+    messages::finalize_abandoned(store, None, None)?;
+    let mut missing = store.db.read("count messages to index", count_missing)?;
+    while is_behind(store)? {
+        if !progress(missing) {
+            return Ok(());
+        }
+        missing = missing.saturating_sub(index_batch(store)?);
+    }
+    progress(0);
+    Ok(())
+}
+
+fn count_missing(conn: &Connection) -> Result<u64> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT coalesce(sum(max(0, (SELECT message.no & 0xffffffff FROM message
+                    WHERE message.no BETWEEN branch.no << 32 AND branch.no << 32 | 0xffffffff
+                    ORDER BY message.no DESC LIMIT 1) - branch.indexed)), 0)
+                FROM activity CROSS JOIN branch ON branch.session = activity.session
+                WHERE activity.waiting = 1",
+        )?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// Whether messages are missing in the index.
+fn is_behind(store: &SqliteStore) -> StoreResult<bool> {
+    store.db.read("look for messages to index", |conn| Ok(next_session(conn)?.is_some()))
+}
+
+/// Indexes one batch of missing messages and returns their number.
+fn index_batch(store: &SqliteStore) -> StoreResult<u64> {
+    store.db.write_with(OPTIONS, "index messages", |conn| match next_session(conn)? {
+        Some(session) => index_session(conn, session),
+        None => Ok(0),
+    })
+}
+
+/// The newest session with messages that are missing in the index.
+fn next_session(conn: &Connection) -> Result<Option<i64>> {
+    Ok(conn
+        .prepare_cached("SELECT session FROM activity WHERE waiting = 1 ORDER BY session DESC LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?)
+}
+
+/// What may still be added to a batch.
+struct BatchBudget {
+    messages: u32,
+    bytes: usize,
+}
+
+impl BatchBudget {
+    const fn is_exhausted(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+}
+
+/// Indexes a batch of a session's missing messages and returns their number. Unmarks the session if none is left.
+fn index_session(conn: &Connection, session: i64) -> Result<u64> {
+    let branches = conn
+        .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
+        .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
+    let mut budget = BatchBudget { messages: BATCH_MESSAGES, bytes: BATCH_BYTES };
+    let count = |budget: &BatchBudget| u64::from(BATCH_MESSAGES - budget.messages);
+    for (branch, indexed) in branches {
+        if budget.is_exhausted() {
+            return Ok(count(&budget));
+        }
+        let end = match lookup::newest_own(conn, branch)? {
+            // A streaming reply is left out, because its text still changes. `finish_reply` marks the session again.
+            Some((no, STREAMING)) => seq_of(no).saturating_sub(1),
+            Some((no, _)) => seq_of(no),
+            None => continue,
+        };
+        if indexed < end {
+            let reached = index_range(conn, branch, (indexed + 1, end), &mut budget)?;
+            conn.prepare_cached("UPDATE branch SET indexed = ?2 WHERE no = ?1")?
+                .execute(params![branch, reached])?;
+            if reached < end {
+                return Ok(count(&budget));
+            }
+        }
+    }
+    session_stats::set_needs_indexing(conn, session, false)?;
+    Ok(count(&budget))
+}
+
+/// Indexes the messages of a branch from the seq `first` to `last`, as far as the budget allows. Returns the seq that it
+/// has reached.
+fn index_range(
+    conn: &Connection,
+    branch: i64,
+    (first, last): (u64, u64),
+    budget: &mut BatchBudget,
+) -> Result<u64> {
+    let mut select = conn.prepare_cached(
+        "SELECT no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3",
+    )?;
+    let mut insert = conn.prepare_cached("INSERT INTO message_text (rowid, text) VALUES (?1, ?2)")?;
+    let range = params![message_no(branch, first)?, message_no(branch, last)?, budget.messages];
+    let mut rows = select.query(range)?;
+    while let Some(row) = rows.next()? {
+        let no: i64 = row.get(0)?;
+        let text = row.get_ref(1)?;
+        let length = text.as_str().map_err(rusqlite::Error::from)?.len();
+        insert.execute(params![no, ToSqlOutput::Borrowed(text)])?;
+        budget.messages = budget.messages.saturating_sub(1);
+        budget.bytes = budget.bytes.saturating_sub(length);
+        if budget.is_exhausted() {
+            return Ok(seq_of(no));
+        }
+    }
+    // Not the seq of the last row: where a repair has removed the last messages, there is a gap up to `last`.
+    Ok(last)
+}
+
+/// Removes messages from the index. They must be in the index, and still in their table, because FTS5 needs the indexed
+/// text to remove it.
+pub(crate) fn remove(conn: &Connection, first: i64, last: i64) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO message_text (message_text, rowid, text)
+            SELECT 'delete', no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2",
+    )?
+    .execute([first, last])?;
+    Ok(())
+}

@@ -1,0 +1,373 @@
+//! The two stores under test, the ledger of what must be true of both, and how they are compared.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hfs_core::{
+    BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorExt, ErrorKind, MessageId,
+    MessageRange, MessageStatus, Operation, OperationId, OperationKind, PageRequest, ReplyHandle,
+    SearchQuery, Seq, SessionAttributes, SessionFilter, SessionId, StateCost, Store, StoreError, StoreResult,
+    Timestamp,
+};
+use hfs_store::{Durability, MemoryStore, SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+use testkit::builders::Drafts;
+use testkit::clock::TestClock;
+
+/// Both stores, each open twice, and what has been done to them.
+pub struct StorePair {
+    memory: MemoryStore,
+    path: PathBuf,
+    clock: Arc<TestClock>,
+    /// By instance: the memory store and the SQLite store.
+    pub open: [[Box<dyn Store>; 2]; 2],
+    _directory: TempDir,
+    pub make: Drafts,
+    pub ledger: Ledger,
+    // Everything that was ever created. Both stores must refuse what is deleted in the same way.
+    pub sessions: Vec<SessionId>,
+    pub branches: Vec<BranchId>,
+    pub messages: Vec<MessageId>,
+    pub checkpoints: Vec<CheckpointId>,
+    pub attachments: Vec<ContentHash>,
+    /// Replies and the instances that began them.
+    pub replies: Vec<(ReplyHandle, usize)>,
+}
+
+/// What callers can distinguish about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    NotFound(&'static str),
+    Details(String),
+    Kind(ErrorKind),
+}
+
+impl From<&StoreError> for Refusal {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what, .. } => Self::NotFound(what),
+            StoreError::HeadMismatch { .. } | StoreError::Locked { .. } => {
+                Self::Details(format!("{error:?}"))
+            }
+            _ => Self::Kind(error.kind()),
+        }
+    }
+}
+
+impl StorePair {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hfs.db");
+        let clock = Arc::new(TestClock::standing());
+        let memory = MemoryStore::new(clock.clone());
+        let open = [0, 1].map(|_| [Box::new(memory.reopen()) as Box<dyn Store>, sqlite(&path, &clock)]);
+        let mut pair = Self {
+            memory,
+            path,
+            clock,
+            open,
+            _directory: directory,
+            make: Drafts::new(3),
+            ledger: Ledger::default(),
+            sessions: Vec::new(),
+            branches: Vec::new(),
+            messages: Vec::new(),
+            checkpoints: Vec::new(),
+            attachments: Vec::new(),
+            replies: Vec::new(),
+        };
+        pair.create_session(0);
+        pair
+    }
+
+    /// Closes one instance of each store and opens another in its place.
+    pub fn restart(&mut self, instance: usize) {
+        self.open[instance] = [Box::new(self.memory.reopen()), sqlite(&self.path, &self.clock)];
+    }
+
+    /// Makes the same call to both stores, which must return the same.
+    #[track_caller]
+    pub fn both<T: PartialEq + Debug>(
+        &self,
+        instance: usize,
+        call: impl Fn(&dyn Store) -> StoreResult<T>,
+    ) -> Result<T, Refusal> {
+        self.each(instance, |store, _| call(store))
+    }
+
+    /// Like [`StorePair::both`]; the call also gets the index of the store.
+    #[track_caller]
+    pub fn each<T: PartialEq + Debug>(
+        &self,
+        instance: usize,
+        call: impl Fn(&dyn Store, usize) -> StoreResult<T>,
+    ) -> Result<T, Refusal> {
+        let [memory, sqlite] = [0, 1].map(|which| call(&*self.open[instance][which], which));
+        let visible = [&memory, &sqlite].map(|result| result.as_ref().map_err(Refusal::from));
+        assert_eq!(visible[0], visible[1], "memory and SQLite differ: {memory:?} / {sqlite:?}");
+        memory.map_err(|error| Refusal::from(&error))
+    }
+
+    /// The store to read from where both are the same.
+    pub fn reference(&self) -> &dyn Store {
+        &*self.open[0][0]
+    }
+
+    /// The id that each store has for one of the newest operations. An even number selects among all of them, an odd
+    /// one among those that can be reversed.
+    pub fn operation(&self, number: u16) -> Option<[OperationId; 2]> {
+        use OperationKind::{Create, Import, Prune, Redo, Undo};
+        let back = number / 2;
+        let lists = [0, 1].map(|which| {
+            let mut list = self.operations(which, None);
+            let irreversible = [Create, Import, Prune, Redo, Undo];
+            list.retain(|operation| number.is_multiple_of(2) || !irreversible.contains(&operation.kind));
+            list
+        });
+        assert_eq!(lists[0].len(), lists[1].len());
+        let index = usize::from(back) % lists[0].len().max(1);
+        Some([lists[0].get(index)?.id, lists[1].get(index)?.id])
+    }
+
+    pub fn operations(&self, which: usize, session: Option<SessionId>) -> Vec<Operation> {
+        self.open[0][which].list_operations(session, &PageRequest::first(10_000)).unwrap().items
+    }
+
+    pub fn view(&self, which: usize, operation: &Operation) -> OperationView {
+        OperationView::new(operation, &self.operations(which, Some(operation.session)))
+    }
+
+    /// Compares everything that is visible in both stores, and verifies them.
+    #[track_caller]
+    pub fn compare(&self) {
+        self.recover_replies(0);
+        for instance in 0..2 {
+            let [memory, sqlite] = [0, 1].map(|which| snapshot(self, &*self.open[instance][which], which));
+            assert!(memory == sqlite, "memory and SQLite differ:\n{}", difference(&memory, &sqlite));
+        }
+        for store in &self.open[0] {
+            let verification = store.verify().unwrap();
+            assert!(verification.is_ok(), "{:#?}", verification.problems);
+            self.ledger.check(&**store);
+        }
+    }
+}
+
+fn sqlite(path: &Path, clock: &Arc<TestClock>) -> Box<dyn Store> {
+    let options =
+        SqliteOptions { durability: Durability::Fast, clock: clock.clone(), ..SqliteOptions::default() };
+    Box::new(SqliteStore::open(path, options).unwrap())
+}
+
+/// Selects an item modulo their count.
+pub fn pick<T: Copy>(all: &[T], number: u16) -> Option<T> {
+    all.get(usize::from(number) % all.len().max(1)).copied()
+}
+
+/// What must stay true of the stores, recorded as they acknowledge it.
+#[derive(Default)]
+pub struct Ledger {
+    /// Each branch's own messages, in order.
+    messages: BTreeMap<BranchId, Vec<LedgerMessage>>,
+    /// The history before each fork when it was made.
+    before_forks: BTreeMap<BranchId, Vec<(MessageId, String)>>,
+    states: BTreeMap<CheckpointId, CheckpointState>,
+    sessions: BTreeMap<BranchId, SessionId>,
+    purged: Vec<SessionId>,
+}
+
+struct LedgerMessage {
+    id: MessageId,
+    text: String,
+    is_streaming: bool,
+}
+
+impl Ledger {
+    pub fn add_branch(&mut self, session: SessionId, branch: BranchId) {
+        self.sessions.insert(branch, session);
+    }
+
+    pub fn append(&mut self, branch: BranchId, id: MessageId, text: String, is_streaming: bool) {
+        self.messages.entry(branch).or_default().push(LedgerMessage { id, text, is_streaming });
+    }
+
+    /// Appends `text` to a reply, or replaces its text if that finishes it.
+    pub fn update_reply(&mut self, branch: BranchId, id: MessageId, text: &str, is_finished: bool) {
+        let messages = self.messages.entry(branch).or_default();
+        let reply = messages.iter_mut().find(|message| message.id == id).unwrap();
+        if is_finished {
+            reply.text.clear();
+        }
+        reply.text.push_str(text);
+        reply.is_streaming = !is_finished;
+    }
+
+    /// Records a new branch and the history before its fork.
+    pub fn add_fork(&mut self, store: &dyn Store, branch: BranchId) {
+        self.add_branch(store.get_branch(branch).unwrap().session, branch);
+        self.before_forks.insert(branch, history(store, branch, Seq::MAX));
+    }
+
+    pub fn add_state(&mut self, checkpoint: CheckpointId, state: CheckpointState) {
+        self.states.insert(checkpoint, state);
+    }
+
+    pub fn purge(&mut self, session: SessionId) {
+        self.purged.push(session);
+    }
+
+    #[track_caller]
+    pub fn check(&self, store: &dyn Store) {
+        for (branch, session) in &self.sessions {
+            if self.purged.contains(session) {
+                assert!(store.get_branch(*branch).is_err());
+                continue;
+            }
+            let found = history(store, *branch, Seq::MAX);
+            let head = store.get_branch(*branch).unwrap().head;
+            assert_eq!(found.len() as u64, head, "a history has no gaps");
+            if let Some(before) = self.before_forks.get(branch) {
+                assert_eq!(&found[..before.len()], before, "the history before a fork never changes");
+            }
+            let messages = self.messages.get(branch).map_or(&[][..], Vec::as_slice);
+            let own = &found[found.len() - messages.len()..];
+            for (message, (id, text)) in messages.iter().zip(own) {
+                assert_eq!((message.id, &message.text), (*id, text), "streaming: {}", message.is_streaming);
+            }
+        }
+        for (checkpoint, state) in &self.states {
+            match store.load_state(*checkpoint) {
+                Ok(stored) => assert_eq!(&stored, state, "a checkpoint restores what was stored"),
+                Err(error) => assert!(matches!(error, StoreError::NotFound { .. }), "{error}"),
+            }
+        }
+    }
+}
+
+fn history(store: &dyn Store, branch: BranchId, before: Seq) -> Vec<(MessageId, String)> {
+    let messages = store.read_messages(branch, MessageRange::Before(before, u32::MAX)).unwrap();
+    messages.iter().map(|message| (message.content.id, message.content.text())).collect()
+}
+
+/// An operation without the ids that each store generates itself.
+#[derive(Debug, PartialEq)]
+pub struct OperationView {
+    session: SessionId,
+    kind: OperationKind,
+    at: Timestamp,
+    before: Option<SessionAttributes>,
+    after: SessionAttributes,
+    branch: Option<BranchId>,
+    checkpoint: Option<CheckpointId>,
+    /// Number of the session's operations that are older than the target.
+    target: Option<usize>,
+}
+
+impl OperationView {
+    /// `all` are the session's operations, newest first.
+    pub fn new(operation: &Operation, all: &[Operation]) -> Self {
+        let target = operation.target;
+        Self {
+            session: operation.session,
+            kind: operation.kind,
+            at: operation.created_at,
+            before: operation.before.clone(),
+            after: operation.after.clone(),
+            branch: operation.branch,
+            checkpoint: operation.checkpoint,
+            target: target.map(|id| all.iter().rev().position(|operation| operation.id == id).unwrap()),
+        }
+    }
+}
+
+const QUERIES: [&str; 6] = ["alpha", "beta gamma", "\"gamma delta\"", "del*", "piece", "nowhere"];
+
+/// Everything that is visible in a store, as text.
+fn snapshot(pair: &StorePair, store: &dyn Store, which: usize) -> String {
+    let mut text = String::new();
+    let info = store.info().unwrap();
+    writeln!(
+        text,
+        "{} sessions, {} messages, {} checkpoints",
+        info.sessions, info.messages, info.checkpoints
+    )
+    .unwrap();
+    for trashed in [false, true] {
+        let filter = SessionFilter { trashed, ..SessionFilter::default() };
+        let mut page = PageRequest::first(3);
+        loop {
+            let found = store.list_sessions(&filter, &page).unwrap();
+            for summary in found.items {
+                writeln!(text, "{summary:?}").unwrap();
+                snapshot_session(pair, store, which, summary.session.id, &mut text);
+            }
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+    }
+    for hash in &pair.attachments {
+        writeln!(text, "attachment {hash} {:?}", store.get_attachment(*hash).ok()).unwrap();
+    }
+    snapshot_searches(store, &mut text);
+    text
+}
+
+fn snapshot_session(pair: &StorePair, store: &dyn Store, which: usize, id: SessionId, text: &mut String) {
+    for branch in store.list_branches(id).unwrap() {
+        writeln!(text, "  {branch:?}").unwrap();
+        for message in store.read_messages(branch.id, MessageRange::From(1, u32::MAX)).unwrap() {
+            writeln!(text, "    {message:?}").unwrap();
+        }
+        let state = store.load_branch_state(branch.id).unwrap();
+        let hash = state.map(|state| blake3::hash(&state.canonical_json().unwrap()));
+        writeln!(text, "    state {hash:?}").unwrap();
+    }
+    for checkpoint in store.list_checkpoints(id).unwrap() {
+        let cost = StateCost { stored_bytes: 0, ..checkpoint.cost };
+        writeln!(text, "  {:?}", Checkpoint { cost, ..checkpoint }).unwrap();
+    }
+    let operations = pair.operations(which, Some(id));
+    for operation in &operations {
+        writeln!(text, "  {:?}", OperationView::new(operation, &operations)).unwrap();
+    }
+    for run in store.list_runs(id).unwrap() {
+        writeln!(text, "  {:?}", store.get_run(run).unwrap()).unwrap();
+    }
+}
+
+/// The hits of searches, except in streaming replies: the stores may index those at different times.
+fn snapshot_searches(store: &dyn Store, text: &mut String) {
+    for query in QUERIES {
+        for any_word in [false, true] {
+            let query = SearchQuery { text: query.into(), any_word, limit: 1000, ..SearchQuery::default() };
+            let found = store.search(&query).unwrap();
+            assert_eq!(found.total, found.hits.len() as u64);
+            let mut hits: Vec<(MessageId, BranchId, String)> = found
+                .hits
+                .into_iter()
+                .filter(|hit| {
+                    store.get_message(hit.message).unwrap().content.status == MessageStatus::Complete
+                })
+                .map(|hit| (hit.message, hit.branch, format!("{} {}", hit.session_name, hit.branch_name)))
+                .collect();
+            hits.sort();
+            writeln!(text, "{:?} {any_word}: {hits:?}", query.text).unwrap();
+        }
+    }
+}
+
+/// The lines in which two snapshots differ.
+fn difference(memory: &str, sqlite: &str) -> String {
+    let mut text = String::new();
+    for line in memory.lines().filter(|line| !sqlite.lines().any(|other| other == *line)) {
+        writeln!(text, "only in memory: {line}").unwrap();
+    }
+    for line in sqlite.lines().filter(|line| !memory.lines().any(|other| other == *line)) {
+        writeln!(text, "only in SQLite: {line}").unwrap();
+    }
+    if text.is_empty() { format!("only the order differs:\n{memory}\n/\n{sqlite}") } else { text }
+}
