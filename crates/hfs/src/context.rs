@@ -93,7 +93,7 @@ impl Context {
             return Ok(plugins.as_ref());
         }
         let store = Arc::clone(self.store()?);
-        let begin = || Plugins::begin(wiring::plugins::parts(self, Some(store)));
+        let begin = || Plugins::start(wiring::plugins::parts(self, Some(store)));
         Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(begin)).as_ref())
     }
 

@@ -14,7 +14,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{PluginStatus, Plugins, State};
+use hfs_plugins::{PluginState, PluginStatus, Plugins};
 use serde_json::json;
 
 use crate::context::Context;
@@ -211,7 +211,7 @@ pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
 
 /// What there is, with nothing of it running.
 fn look(context: &Context) -> Plugins {
-    Plugins::look(parts(context, None))
+    Plugins::discover(parts(context, None))
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
@@ -303,7 +303,7 @@ fn conclude(plugin: &PluginStatus, context: &Context) -> Result<(), Failure> {
     let why =
         if plugin.reason.is_empty() { String::new() } else { format!(": {}", plain::line(&plugin.reason)) };
     let text = format!("{} is {} now{why}", plain::line(&plugin.name), plugin.state);
-    if plugin.state == State::Invalid {
+    if plugin.state == PluginState::Invalid {
         console.warn(&text);
     } else {
         console.note(&text);

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{ErrorExt, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginError, PluginStatus, Plugins, State};
+use hfs_core::{ErrorExt, Node, SessionId, Slot, Store, Tone};
+use hfs_plugins::{
+    HostConfig, Interpreters, PluginError, PluginState, PluginStatus, Plugins, RenderedWidget,
+};
 use hfs_tui::{
     ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
     Widget,
@@ -22,30 +24,27 @@ use crate::terminal::told;
 const DISABLED: &str = "disabled_plugins";
 
 /// What the host of plugins is made of. Without a store, plugins see no sessions.
-pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
+pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfig {
     let home = context.home.root().to_path_buf();
     let project = context.environment.working_directory.join(".hfs").join("plugins");
-    HostParts {
-        cache: context.home.machine_code(),
-        interpreters: interpreters(context),
-        only: None,
-        project: (!is_same(&project, &home.join("plugins"))).then_some(project),
-        user_home: context.environment.user_home.clone(),
-        disabled: disabled(context),
-        store,
-        clock: Arc::new(SystemClock),
-        limits: Limits {
-            hook: Duration::from_millis(context.settings.plugin_hook_ms),
-            command: Duration::from_millis(context.settings.plugin_command_ms),
-            ..Limits::default()
-        },
-        home,
-    }
+    let is_separate_project = !is_same(&project, &home.join("plugins"));
+    let mut config = HostConfig::new(home, context.home.machine_code());
+    config.interpreters = interpreters(context);
+    config.project = is_separate_project.then_some(project);
+    config.user_home.clone_from(&context.environment.user_home);
+    config.disabled = disabled(context);
+    config.store = store;
+    config.limits.hook = Duration::from_millis(context.settings.plugin_hook_ms);
+    config.limits.command = Duration::from_millis(context.settings.plugin_command_ms);
+    config
 }
 
 /// Where interpreters are looked for.
 pub fn interpreters(context: &Context) -> Interpreters {
-    Interpreters { own: context.home.runtimes(), beside: context.environment.program_folder.clone() }
+    Interpreters {
+        user_folder: context.home.runtimes(),
+        program_folder: context.environment.program_folder.clone(),
+    }
 }
 
 /// Whoever works in their home directory has no project there.
@@ -111,7 +110,8 @@ impl Host {
 impl PluginHost for Host {
     fn view(&self, session: Option<SessionId>) -> PluginView {
         let plugins = self.plugins.list();
-        let pending = plugins.iter().filter(|plugin| plugin.state == State::Pending).map(request).collect();
+        let pending =
+            plugins.iter().filter(|plugin| plugin.state == PluginState::Pending).map(request).collect();
         PluginView {
             pending,
             plugins: plugins.iter().map(row).collect(),
@@ -121,7 +121,7 @@ impl PluginHost for Host {
                 .into_iter()
                 .map(|command| PluginCommand { name: command.name, about: command.about })
                 .collect(),
-            widgets: self.plugins.pictures(session).into_iter().map(widget).collect(),
+            widgets: self.plugins.widgets(session).into_iter().map(widget).collect(),
             notices: self.plugins.take_notices(),
         }
     }
@@ -163,18 +163,18 @@ fn request(plugin: &PluginStatus) -> ApprovalRequest {
         plugin: plugin.name.clone(),
         version: plugin.version.clone(),
         about: plugin.description.clone(),
-        permissions: plugin.powers.iter().map(hfs_plugins::Power::words).collect(),
-        new_permissions: plugin.new_powers.iter().map(hfs_plugins::Power::words).collect(),
+        permissions: plugin.permissions.iter().map(hfs_plugins::Permission::description).collect(),
+        new_permissions: plugin.new_permissions.iter().map(hfs_plugins::Permission::description).collect(),
     }
 }
 
-fn widget(picture: Picture) -> Widget {
+fn widget(widget: RenderedWidget) -> Widget {
     // The line of status has no room for titles.
-    let has_title = picture.slot != Slot::StatusBar && !picture.title.is_empty();
-    let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));
+    let has_title = widget.slot != Slot::StatusBar && !widget.title.is_empty();
+    let title = has_title.then(|| Node::Text(vec![(widget.title, Tone::Accent)]));
     Widget {
-        plugin: picture.plugin,
-        slot: picture.slot,
-        nodes: title.into_iter().chain(picture.nodes).collect(),
+        plugin: widget.plugin,
+        slot: widget.slot,
+        nodes: title.into_iter().chain(widget.nodes).collect(),
     }
 }

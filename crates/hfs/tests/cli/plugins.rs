@@ -118,5 +118,5 @@ fn a_broken_plugin_is_shown_with_its_reason_and_hurts_nothing() {
     // The question and its answer were two strikes; one more.
     let _ = hfs.run(&["chat", "hello"]).ok();
     let list = hfs.run(&["plugin", "list"]).ok().stdout;
-    assert!(list.contains("quarantined") && list.contains("no WebAssembly component"), "{list}");
+    assert!(list.contains("quarantined") && list.contains("not a WebAssembly component"), "{list}");
 }

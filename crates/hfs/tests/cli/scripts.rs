@@ -97,7 +97,7 @@ fn without_an_interpreter_it_is_said_how_to_get_one() {
     assert!(told.stderr.contains("not there"), "{}", told.stderr);
     fs::write(hfs.project().join("hfs-python.wasm"), "no interpreter").unwrap();
     let told = hfs.run(&["plugin", "runtime", "install", "hfs-python.wasm"]).fails_with(6);
-    assert!(told.stderr.contains("no interpreter"), "{}", told.stderr);
+    assert!(told.stderr.contains("not an interpreter"), "{}", told.stderr);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hfs_agents::Provider;
-use hfs_plugins::{Language, Plugins, State};
+use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
 
 use super::Check;
@@ -161,8 +161,8 @@ fn keys(context: &Context) -> Check {
 /// Which plugins there are, and what runs those that are source.
 fn plugins(context: &Context) -> Check {
     const NAME: &str = "plugins";
-    let all = Plugins::look(wiring::plugins::parts(context, None)).list();
-    let named = |wanted: &[State]| -> Vec<&str> {
+    let all = Plugins::discover(wiring::plugins::parts(context, None)).list();
+    let named = |wanted: &[PluginState]| -> Vec<&str> {
         let wanted = all.iter().filter(|plugin| wanted.contains(&plugin.state));
         wanted.map(|plugin| plugin.name.as_str()).collect()
     };
@@ -174,8 +174,8 @@ fn plugins(context: &Context) -> Check {
         .collect();
     let interpreters =
         if here.is_empty() { "no interpreter".into() } else { format!("interpreters: {}", here.join(", ")) };
-    let detail = format!("{} running of {}; {interpreters}", named(&[State::Active]).len(), all.len());
-    let broken = named(&[State::Invalid, State::Quarantined]);
+    let detail = format!("{} running of {}; {interpreters}", named(&[PluginState::Active]).len(), all.len());
+    let broken = named(&[PluginState::Invalid, PluginState::Quarantined]);
     if broken.is_empty() {
         return Check::ok(NAME, detail);
     }

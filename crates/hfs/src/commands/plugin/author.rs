@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use hfs_core::ErrorKind;
-use hfs_plugins::{MANIFEST, Manifest};
+use hfs_plugins::{MANIFEST_FILE, Manifest};
 
 use crate::failure::Failure;
 
@@ -85,7 +85,7 @@ pub fn create(folder: &Path, language: Language, compiled: bool) -> Result<Strin
     };
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let named = |text: &str| text.replace("NAME", &name);
-    let manifest = templates.iter().find(|(path, _)| *path == MANIFEST).map(|(_, text)| named(text));
+    let manifest = templates.iter().find(|(path, _)| *path == MANIFEST_FILE).map(|(_, text)| named(text));
     Manifest::from_yaml(&manifest.unwrap_or_default())
         .map_err(|error| invalid(folder, &error.to_string()))?;
     fs::create_dir(folder)
@@ -119,7 +119,7 @@ pub fn invalid(folder: &Path, message: &str) -> Failure {
 /// # Errors
 /// As the system has it; `Invalid` when it makes no sense.
 pub fn manifest_of(folder: &Path) -> Result<Manifest, Failure> {
-    let path = folder.join(MANIFEST);
+    let path = folder.join(MANIFEST_FILE);
     let text =
         fs::read_to_string(&path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
     Manifest::from_yaml(&text).map_err(|error| invalid(folder, &error.to_string()))

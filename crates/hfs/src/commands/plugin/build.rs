@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{Entry, check, componentize};
+use hfs_plugins::{EntryPoint, check_component, componentize};
 
 use super::author::{CONTRACT, WORLD, invalid, manifest_of};
 use super::compile::compile;
@@ -18,9 +18,11 @@ use crate::failure::Failure;
 /// `Invalid` when its manifest or the component makes no sense; `Unavailable` when it does not compile.
 pub fn build(folder: &Path) -> Result<PathBuf, Failure> {
     let manifest = manifest_of(folder)?;
-    let entry = match &manifest.entry {
-        Some(Entry::Script(..)) => return Err(invalid(folder, "a plugin in plain source needs no building")),
-        Some(Entry::Component(entry)) => entry.clone(),
+    let entry = match &manifest.entry_point {
+        Some(EntryPoint::Script(..)) => {
+            return Err(invalid(folder, "a plugin in plain source needs no building"));
+        }
+        Some(EntryPoint::Component(entry)) => entry.clone(),
         None => "plugin.wasm".into(),
     };
     let has = |file: &str| folder.join(file).is_file();
@@ -40,8 +42,8 @@ pub fn build(folder: &Path) -> Result<PathBuf, Failure> {
         ));
     };
     let bytes = fs::read(&built).map_err(|error| Failure::io(format!("read {}", built.display()), error))?;
-    let component = componentize(&bytes).map_err(|reason| invalid(folder, &reason))?;
-    check(&manifest, &component).map_err(|reason| invalid(folder, &reason))?;
+    let component = componentize(&bytes).map_err(|error| invalid(folder, &error.to_string()))?;
+    check_component(&manifest, &component).map_err(|error| invalid(folder, &error.to_string()))?;
     fs::write(&path, component).map_err(|error| Failure::io(format!("write {}", path.display()), error))?;
     Ok(path)
 }

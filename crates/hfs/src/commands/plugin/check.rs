@@ -6,7 +6,7 @@ use hfs_core::{
     Clock as _, ErrorKind, Event, EventPayload, Hooks as _, RunEnding, RunId, RunSnapshot, SystemClock,
     Verdict,
 };
-use hfs_plugins::{Export, Power};
+use hfs_plugins::{Export, Permission};
 use serde::Serialize;
 
 use super::TryArgs;
@@ -35,8 +35,8 @@ pub fn run(wanted: &TryArgs, context: &Context) -> Result<Outcome, Failure> {
     let plugin = runtime.block_on(tryout.start())?;
     let mut findings = Vec::new();
     let mut known = 0;
-    for power in &plugin.powers {
-        if let Power::Export(export) = power {
+    for power in &plugin.permissions {
+        if let Permission::Export(export) = power {
             let begin = Instant::now();
             let told = runtime.block_on(try_part(&tryout, *export));
             let microseconds = begin.elapsed().as_micros();
@@ -109,9 +109,9 @@ async fn try_part(tryout: &Tryout, export: Export) -> Result<String, String> {
             if names.is_empty() { Err("it has none".into()) } else { Ok(format!("/{}", names.join(", /"))) }
         }
         Export::Widgets => {
-            let _ = plugins.pictures(Some(session));
+            let _ = plugins.widgets(Some(session));
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            let drawn = plugins.pictures(Some(session));
+            let drawn = plugins.widgets(Some(session));
             match drawn.len() {
                 0 => Err("nothing was drawn".into()),
                 count => Ok(format!("{count} drawn")),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hfs_core::{Hooks as _, Node, Slot, Verdict};
-use hfs_plugins::{PluginStatus, Power};
+use hfs_plugins::{Permission, PluginStatus};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use super::TryArgs;
@@ -78,7 +78,7 @@ struct Bench<'c> {
 
 impl Bench<'_> {
     fn run(&self, yes: bool, waiting: &Receiver<Signal>) -> Result<Outcome, Failure> {
-        let mut allowed = self.tryout.plugin()?.powers;
+        let mut allowed = self.tryout.plugin()?.permissions;
         self.load("loaded")?;
         self.context.console.note(HELP);
         while let Ok(signal) = waiting.recv() {
@@ -88,11 +88,12 @@ impl Bench<'_> {
                     settle(waiting, self)?;
                     self.tryout.plugins.refresh();
                     let plugin = self.tryout.plugin()?;
-                    let more: Vec<&Power> =
-                        plugin.powers.iter().filter(|power| !allowed.contains(power)).collect();
+                    let more: Vec<&Permission> =
+                        plugin.permissions.iter().filter(|power| !allowed.contains(power)).collect();
                     if !more.is_empty() && !yes {
                         self.say(&format!("{} wants more than before:\n", plugin.name))?;
-                        more.iter().try_for_each(|power| self.say(&format!("  - {}\n", power.words())))?;
+                        more.iter()
+                            .try_for_each(|power| self.say(&format!("  - {}\n", power.description())))?;
                         self.say("/reload lets it; until then it does not run\n")?;
                         continue;
                     }
@@ -103,7 +104,7 @@ impl Bench<'_> {
                     "/quit" | "/exit" => break,
                     "/reload" => {
                         self.tryout.plugins.refresh();
-                        allowed = self.tryout.plugin()?.powers;
+                        allowed = self.tryout.plugin()?.permissions;
                         self.load("reloaded")?;
                     }
                     line => self.answer(line)?,
@@ -164,10 +165,10 @@ impl Bench<'_> {
     fn widgets(&self) -> Result<(), Failure> {
         let plugins = &self.tryout.plugins;
         let known = self.tryout.failures()?.len();
-        let _ = plugins.pictures(Some(self.tryout.session));
+        let _ = plugins.widgets(Some(self.tryout.session));
         // They are drawn by the plugin's own thread, in its own time.
         thread::sleep(Duration::from_millis(200));
-        for picture in plugins.pictures(Some(self.tryout.session)) {
+        for picture in plugins.widgets(Some(self.tryout.session)) {
             let place = match picture.slot {
                 Slot::Sidebar => "sidebar",
                 Slot::StatusBar => "status bar",
@@ -196,8 +197,8 @@ fn settle(waiting: &Receiver<Signal>, bench: &Bench<'_>) -> Result<(), Failure> 
 }
 
 fn summary(plugin: &PluginStatus) -> String {
-    let parts = plugin.powers.iter().filter_map(|power| match power {
-        Power::Export(export) => Some(export.as_str()),
+    let parts = plugin.permissions.iter().filter_map(|power| match power {
+        Permission::Export(export) => Some(export.as_str()),
         _ => None,
     });
     parts.collect::<Vec<_>>().join(", ")

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{Entry, LEFT_BY_TOOLS, Language, MANIFEST, Manifest, Place, Plugins, examine, unpack};
+use hfs_plugins::{
+    EntryPoint, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Place, Plugins, check_folder, unpack,
+};
 use tempfile::TempDir;
 
 use super::author::{invalid, manifest_of};
@@ -33,7 +35,7 @@ pub fn install(source: &Path, context: &Context) -> Result<Manifest, Failure> {
     if kind.is_dir() {
         return install_folder(source, stage, &plugins);
     }
-    let unpacked = unpack(source, stage.path()).map_err(|reason| invalid(source, &reason))?;
+    let unpacked = unpack(source, stage.path()).map_err(|error| invalid(source, &error.to_string()))?;
     install_folder(&unpacked, self::stage(&plugins)?, &plugins).map_err(|failure| match failure {
         // Where it was unpacked to is nobody's business, and gone.
         Failure::Refused { kind, message, hint } => {
@@ -56,10 +58,10 @@ fn not_written(path: &Path, error: io::Error) -> Failure {
 
 fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manifest, Failure> {
     let manifest = manifest_of(source)?;
-    let mut files = vec![(PathBuf::from(MANIFEST), true)];
+    let mut files = vec![(PathBuf::from(MANIFEST_FILE), true)];
     match entry_of(&manifest, source) {
-        Entry::Component(entry) => files.push((entry, true)),
-        Entry::Script(language, entry) => {
+        EntryPoint::Component(entry) => files.push((entry, true)),
+        EntryPoint::Script(language, entry) => {
             files.push((entry, true));
             let sources = sources(source, language);
             let sources =
@@ -81,7 +83,7 @@ fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manif
             copied.map_err(|error| Failure::io(format!("copy {}", from.display()), error))?;
         }
     }
-    examine(stage.path()).map_err(|reason| invalid(source, &reason))?;
+    check_folder(stage.path()).map_err(|error| invalid(source, &error.to_string()))?;
     let place = plugins.join(&manifest.name);
     let mut old = None;
     if place.exists() {
@@ -101,11 +103,11 @@ fn install_folder(source: &Path, stage: TempDir, plugins: &Path) -> Result<Manif
 }
 
 /// Where its code is; where it is nowhere, what is said to be missing.
-fn entry_of(manifest: &Manifest, folder: &Path) -> Entry {
-    let is_there = |entry: &Entry| folder.join(entry.file()).is_file();
-    let [first, ..] = Entry::usual();
-    let usual = || Entry::usual().into_iter().find(is_there).unwrap_or(first);
-    manifest.entry.clone().unwrap_or_else(usual)
+fn entry_of(manifest: &Manifest, folder: &Path) -> EntryPoint {
+    let is_there = |entry: &EntryPoint| folder.join(entry.file()).is_file();
+    let [first, ..] = EntryPoint::defaults();
+    let usual = || EntryPoint::defaults().into_iter().find(is_there).unwrap_or(first);
+    manifest.entry_point.clone().unwrap_or_else(usual)
 }
 
 /// All source of this language below a folder, but for what tools have left there.
@@ -119,7 +121,7 @@ fn sources(folder: &Path, language: Language) -> io::Result<Vec<PathBuf>> {
             let path = below.join(&name);
             let kind = entry.file_type()?;
             let left =
-                name.as_encoded_bytes().starts_with(b".") || LEFT_BY_TOOLS.iter().any(|left| name == *left);
+                name.as_encoded_bytes().starts_with(b".") || IGNORED_FOLDERS.iter().any(|left| name == *left);
             if kind.is_dir() && !left {
                 folders.push(path);
             } else if kind.is_file() && Language::of(&path) == Some(language) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{Installed, Language};
+use hfs_plugins::{InstalledInterpreter, Language};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -77,7 +77,7 @@ pub fn run(arguments: &RuntimeArgs, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn row(language: Language, found: Option<&Installed>) -> Value {
+fn row(language: Language, found: Option<&InstalledInterpreter>) -> Value {
     json!({
         "language": language.as_str(),
         "path": found.map(|found| &found.path),

@@ -1,6 +1,5 @@
 //! One plugin, wherever it lies, with a home of its own for what it stores: for those who write it.
 
-use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use hfs_core::{
     BranchId, ErrorKind, MessageDraft, Part, Position, Role, SessionDraft, SessionId, Store, SystemClock,
     Timestamp,
 };
-use hfs_plugins::{HostParts, PluginStatus, Plugins, State};
+use hfs_plugins::{PluginState, PluginStatus, Plugins};
 use hfs_store::MemoryStore;
 
 use super::{TryArgs, view};
@@ -54,14 +53,12 @@ impl Tryout {
             Some(session) => (Arc::clone(context.store()?), context.session(session)?),
             None => made_up(context.now())?,
         };
-        let parts = HostParts {
-            home: home.path().to_path_buf(),
-            only: Some(folder.clone()),
-            // Whether another one of its name is switched off is no matter here.
-            disabled: BTreeSet::new(),
-            ..parts(context, Some(store))
-        };
-        let tryout = Self { plugins: Plugins::look(parts), folder, session, _home: home };
+        let mut config = parts(context, Some(store));
+        config.home = home.path().to_path_buf();
+        config.only = Some(folder.clone());
+        // `disabled_plugins` is about installed plugins, one of which may have the same name.
+        config.disabled.clear();
+        let tryout = Self { plugins: Plugins::discover(config), folder, session, _home: home };
         tryout.ask(wanted.yes, context)?;
         Ok(tryout)
     }
@@ -100,7 +97,7 @@ impl Tryout {
     /// cannot run.
     fn ask(&self, yes: bool, context: &Context) -> Result<(), Failure> {
         let plugin = self.plugin()?;
-        if plugin.state == State::Invalid {
+        if plugin.state == PluginState::Invalid {
             return Err(self.refused(&plugin.reason));
         }
         let console = &context.console;
@@ -133,7 +130,7 @@ impl Tryout {
     /// `Invalid` with the reason when it does not run.
     pub async fn start(&self) -> Result<PluginStatus, Failure> {
         let plugin = self.plugin()?;
-        if plugin.state == State::Invalid {
+        if plugin.state == PluginState::Invalid {
             return Err(self.refused(&plugin.reason));
         }
         self.plugins.approve(&plugin.name)?;
@@ -141,7 +138,7 @@ impl Tryout {
         // What went wrong is told once, here.
         let plugin = self.plugin()?;
         match plugin.state {
-            State::Active => Ok(plugin),
+            PluginState::Active => Ok(plugin),
             _ => {
                 let _ = self.plugins.take_notices();
                 Err(self.refused(&plugin.reason))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hfs_plugins::{Place, PluginStatus, Power};
+use hfs_plugins::{Permission, Place, PluginStatus};
 use serde::Serialize;
 
 use crate::console::Palette;
@@ -27,14 +27,14 @@ pub struct PluginRow {
 
 impl From<&PluginStatus> for PluginRow {
     fn from(plugin: &PluginStatus) -> Self {
-        let named = |powers: &[Power]| powers.iter().map(ToString::to_string).collect();
+        let named = |powers: &[Permission]| powers.iter().map(ToString::to_string).collect();
         Self {
             name: plugin.name.clone(),
             version: plugin.version.clone(),
             description: plugin.description.clone(),
             capabilities: plugin.capabilities.iter().map(|capability| capability.as_str()).collect(),
-            permissions: named(&plugin.powers),
-            new_permissions: named(&plugin.new_powers),
+            permissions: named(&plugin.permissions),
+            new_permissions: named(&plugin.new_permissions),
             state: plugin.state.as_str(),
             reason: plugin.reason.clone(),
             place: match plugin.place {
@@ -43,7 +43,7 @@ impl From<&PluginStatus> for PluginRow {
             },
             folder: plugin.folder.clone(),
             warnings: plugin.warnings.clone(),
-            content: plugin.content.clone(),
+            content: plugin.content_hash.clone(),
         }
     }
 }
@@ -63,7 +63,7 @@ pub fn described(plugin: &PluginStatus, palette: &Palette) -> String {
     for warning in &plugin.warnings {
         text += &format!("{dim}{}{dim:#}\n", plain::line(warning));
     }
-    if !plugin.powers.is_empty() {
+    if !plugin.permissions.is_empty() {
         text += "\nOnce it is approved it may\n";
     }
     text + &listed(plugin, palette)
@@ -77,9 +77,9 @@ pub fn powers(plugin: &PluginStatus, palette: &Palette) -> String {
 fn listed(plugin: &PluginStatus, palette: &Palette) -> String {
     let strong = palette.strong;
     let mut text = String::new();
-    for power in &plugin.powers {
-        let new = if plugin.new_powers.contains(power) { "  (new since it was approved)" } else { "" };
-        text += &format!("  - {}{strong}{new}{strong:#}\n", plain::line(&power.words()));
+    for power in &plugin.permissions {
+        let new = if plugin.new_permissions.contains(power) { "  (new since it was approved)" } else { "" };
+        text += &format!("  - {}{strong}{new}{strong:#}\n", plain::line(&power.description()));
     }
     text
 }
