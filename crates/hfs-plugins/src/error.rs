@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 
 use crate::approval::PluginState;
 use crate::contract::{Capability, Export};
@@ -135,23 +135,22 @@ impl ErrorExt for PluginError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::PluginNotFound { .. } | Self::CommandNotFound { .. } => {
-                Some("`hfs plugin list` shows what there is".into())
-            }
-            Self::NotActive { name, state, .. } => match state {
-                PluginState::Pending => Some(format!(
-                    "`hfs plugin show {name}` says what it wants, `hfs plugin approve {name}` lets it run"
-                )),
-                PluginState::Denied => Some(format!("`hfs plugin approve {name}` lets it run")),
-                PluginState::Disabled | PluginState::Quarantined => {
-                    Some(format!("`hfs plugin enable {name}` lets it run again"))
+            Self::PluginNotFound { .. } | Self::CommandNotFound { .. } => Some(Suggestion::ListPlugins),
+            Self::NotActive { name, state, .. } => {
+                let plugin = name.clone();
+                match state {
+                    PluginState::Pending => Some(Suggestion::ReviewPlugin { plugin }),
+                    PluginState::Denied => Some(Suggestion::ApprovePlugin { plugin }),
+                    PluginState::Disabled | PluginState::Quarantined => {
+                        Some(Suggestion::EnablePlugin { plugin })
+                    }
+                    PluginState::Active | PluginState::Invalid => None,
                 }
-                PluginState::Active | PluginState::Invalid => None,
-            },
+            }
             Self::Stopped { name, .. } | Self::Failed { name, .. } => {
-                Some(format!("`hfs plugin logs {name}` shows what it wrote"))
+                Some(Suggestion::ShowPluginLog { plugin: name.clone() })
             }
             Self::AmbiguousCommand { .. }
             | Self::Ended { .. }

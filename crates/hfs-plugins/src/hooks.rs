@@ -1,12 +1,10 @@
 //! [`Hooks`] for plugins. Each hook calls the plugins that export it, one after another in the order of their names. A
 //! plugin that fails or is too slow is reported to the user and left out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfs_core::{Event, Hooks, RunSnapshot, SessionId, Verdict};
-use serde_json::Value;
+use hfs_core::{Event, Hooks, PluginStates, RunSnapshot, SessionId, Verdict};
 
 use crate::Plugins;
 use crate::contract::Export;
@@ -49,8 +47,8 @@ impl Hooks for Plugins {
         if current == original { Verdict::Pass } else { Verdict::Replace(current.as_ref().to_owned()) }
     }
 
-    /// Events are queued without waiting, because they arrive during a run, for example for every streamed delta. A
-    /// plugin that is too slow for them loses some.
+    /// Events are queued without waiting, so that a slow plugin does not delay the run. A plugin whose queue is full
+    /// loses events.
     async fn on_event(&self, session: SessionId, event: &Event) {
         let kind = event.payload.kind();
         // Serialized once, and only if a plugin wants the event.
@@ -100,11 +98,11 @@ impl Hooks for Plugins {
         }
     }
 
-    fn session_state(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
+    fn session_state(&self, session: SessionId) -> Option<PluginStates> {
         self.inner().session_states().get(session)
     }
 
-    fn restore_state(&self, session: SessionId, states: &BTreeMap<String, Value>) {
+    fn restore_state(&self, session: SessionId, states: &PluginStates) {
         self.inner().session_states().restore(session, states);
     }
 }

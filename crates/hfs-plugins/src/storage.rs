@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use hfs_core::{SessionId, lock_unpoisoned};
+use hfs_core::{PluginStates, SessionId, lock_unpoisoned};
 use serde_json::{Map, Value};
 
 use crate::PluginError;
@@ -106,16 +106,16 @@ impl PluginStorage {
 /// that a checkpoint restores them on a machine that has the plugin.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStates {
-    sessions: Mutex<HashMap<SessionId, BTreeMap<String, Value>>>,
+    sessions: Mutex<HashMap<SessionId, PluginStates>>,
 }
 
 impl SessionStates {
     /// The values of all plugins; `None` if the session was neither restored nor changed.
-    pub fn get(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
+    pub fn get(&self, session: SessionId) -> Option<PluginStates> {
         lock_unpoisoned(&self.sessions).get(&session).cloned()
     }
 
-    pub fn restore(&self, session: SessionId, states: &BTreeMap<String, Value>) {
+    pub fn restore(&self, session: SessionId, states: &PluginStates) {
         lock_unpoisoned(&self.sessions).insert(session, states.clone());
     }
 
@@ -150,7 +150,7 @@ impl SessionStates {
         };
         let result = change(&mut values);
         if !values.is_empty() {
-            plugins.insert(plugin.to_owned(), Value::Object(values));
+            plugins.insert(plugin, Value::Object(values));
         }
         result
     }
@@ -190,13 +190,14 @@ mod tests {
         let session = SessionId::generate();
         states.change(session, "a", |values| values.insert("n".into(), "1".into()));
         let mut saved = states.get(session).unwrap();
-        saved.insert("not-installed".into(), serde_json::json!([1, 2]));
+        saved.insert("not-installed", serde_json::json!([1, 2]));
         states.change(session, "a", |values| values.insert("n".into(), "2".into()));
         states.restore(session, &saved);
         assert_eq!(states.get(session), Some(saved));
         assert_eq!(states.read(session, "a", |values| values["n"].clone()), "1");
         states.change(session, "a", |values| values.remove("n"));
-        assert_eq!(states.get(session).unwrap().keys().collect::<Vec<_>>(), ["not-installed"]);
+        let names: Vec<String> = states.get(session).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["not-installed"]);
         assert_eq!(states.get(SessionId::generate()), None);
     }
 }

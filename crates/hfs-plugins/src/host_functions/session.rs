@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Message, MessageRange, PageRequest, SessionFilter, SessionId, Store, StoreError, Timestamp};
+use hfs_core::{
+    MessageDraft, MessageRange, PageRequest, SessionFilter, SessionId, Store, StoreError, Timestamp,
+};
 use serde_json::json;
 
 use super::{ErrorCode, HostResult, InstanceState, host_error};
@@ -49,7 +51,7 @@ pub(crate) fn millis(time: Timestamp) -> u64 {
     u64::try_from(time.as_micros() / 1_000).unwrap_or(0)
 }
 
-fn contract_message(session: &str, message: &Message) -> ContractMessage {
+fn contract_message(session: &str, message: &MessageDraft) -> ContractMessage {
     ContractMessage {
         id: message.id.to_string(),
         session: session.to_owned(),
@@ -72,7 +74,7 @@ fn messages(store: &dyn Store, session: &str, skip: u32, limit: u32) -> HostResu
     let mut bytes = 0;
     // From the newest message on, so that the oldest ones are left out at the limit.
     for message in store.read_messages(branch, range).map_err(|error| store_error(&error))?.iter().rev() {
-        let message = contract_message(session, message);
+        let message = contract_message(session, &message.content);
         bytes += message.text.len();
         if bytes > MAX_TEXT_BYTES && !messages.is_empty() {
             break;
