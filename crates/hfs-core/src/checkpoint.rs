@@ -70,8 +70,8 @@ impl PluginStates {
     }
 
     /// Replaces the state of one plugin and returns the earlier one.
-    pub fn insert(&mut self, plugin: impl Into<String>, state: Value) -> Option<Value> {
-        self.0.insert(plugin.into(), state)
+    pub fn insert(&mut self, plugin: String, state: Value) -> Option<Value> {
+        self.0.insert(plugin, state)
     }
 
     /// Removes the state of one plugin and returns it.
@@ -93,6 +93,12 @@ impl PluginStates {
     /// Sorts the keys of all objects inside the states, so that equal states serialize to equal bytes.
     fn sort_keys(&mut self) {
         self.0.values_mut().for_each(Value::sort_all_objects);
+    }
+}
+
+impl<const N: usize> From<[(String, Value); N]> for PluginStates {
+    fn from(states: [(String, Value); N]) -> Self {
+        Self(states.into())
     }
 }
 
@@ -280,7 +286,7 @@ mod tests {
     fn equal_states_have_equal_bytes_and_survive_a_round_trip() {
         let state = |plugin: Value| CheckpointState {
             agents: [("a".to_owned(), AgentMemory::new(&json!([1])).unwrap())].into(),
-            plugins: [("notes".to_owned(), plugin)].into_iter().collect(),
+            plugins: [("notes".to_owned(), plugin)].into(),
             ..CheckpointState::default()
         };
         let (one, other) = (

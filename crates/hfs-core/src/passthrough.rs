@@ -107,6 +107,11 @@ impl PassthroughFields {
         self.as_map().get(key)
     }
 
+    /// Value of one field, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.as_map_mut().get_mut(key)
+    }
+
     /// Whether a field exists.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
@@ -114,8 +119,8 @@ impl PassthroughFields {
     }
 
     /// Sets a field and returns its earlier value.
-    pub fn insert(&mut self, key: impl Into<String>, value: Value) -> Option<Value> {
-        self.as_map_mut().insert(key.into(), value)
+    pub fn insert(&mut self, key: String, value: Value) -> Option<Value> {
+        self.as_map_mut().insert(key, value)
     }
 
     /// Removes a field, keeping the order of the others, and returns its value.
@@ -193,7 +198,7 @@ mod tests {
     #[test]
     fn changed_fields_are_serialized_again() {
         let mut extra = PassthroughFields::from_json("{\"b\": 1,  \"a\": 2}");
-        extra.insert("c", json!([3]));
+        extra.insert("c".into(), json!([3]));
         assert_eq!(extra.to_json().unwrap(), r#"{"b":1,"a":2,"c":[3]}"#);
         extra.remove("b");
         assert_eq!(extra.to_json().unwrap(), r#"{"a":2,"c":[3]}"#);
@@ -204,7 +209,7 @@ mod tests {
         for text in ["", "[1]", "{\"a\":1", "{\"a\":\"\\ud800\"}", "{} {}"] {
             let mut extra = PassthroughFields::from_json(text);
             assert_eq!(extra.get(UNREADABLE), Some(&json!(text)));
-            extra.insert("a", Value::Null);
+            extra.insert("a".into(), Value::Null);
             assert_eq!(extra.get(UNREADABLE), Some(&json!(text)));
         }
     }

@@ -10,8 +10,9 @@ use crate::{BranchId, MessageId, Role, Seq, SessionId, Timestamp};
 /// let query = SearchQuery::new("\"connection refused\" retry*").with_limit(20);
 /// assert_eq!(query.terms().len(), 2);
 /// ```
+///
+/// Fields may be added; construct it with [`new`](Self::new) or with `..SearchQuery::default()`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct SearchQuery {
     /// Words that must all occur, `"quoted phrases"`, and `word*` for a prefix. All other characters are taken
     /// literally, so no text is a syntax error. See [`terms`](Self::terms).

@@ -75,8 +75,9 @@ pub struct SessionSummary {
 }
 
 /// Selects the sessions of a list. All conditions must hold.
+///
+/// Fields may be added; construct it with `..SessionFilter::default()`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
 pub struct SessionFilter {
     /// Only sessions of the project with this [`Project::key`].
     pub project: Option<String>,
@@ -84,35 +85,6 @@ pub struct SessionFilter {
     pub trashed: bool,
     /// Only the session with this origin (format and id).
     pub origin: Option<(String, String)>,
-}
-
-impl SessionFilter {
-    /// All sessions that are not in the trash.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only sessions of the project with this key, if there is one.
-    #[must_use]
-    pub fn with_project(mut self, key: Option<String>) -> Self {
-        self.project = key;
-        self
-    }
-
-    /// Sessions in the trash instead of all others.
-    #[must_use]
-    pub const fn in_trash(mut self, trashed: bool) -> Self {
-        self.trashed = trashed;
-        self
-    }
-
-    /// Only the session with this origin.
-    #[must_use]
-    pub fn with_origin(mut self, format: impl Into<String>, id: impl Into<String>) -> Self {
-        self.origin = Some((format.into(), id.into()));
-        self
-    }
 }
 
 /// How a user refers to a session.

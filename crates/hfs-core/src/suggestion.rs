@@ -30,6 +30,11 @@ pub enum Suggestion {
         /// Environment variable that holds the key, where the provider has one.
         variable: Option<String>,
     },
+    /// Check the plan and billing of a provider.
+    CheckBilling {
+        /// Name of the provider, for people.
+        provider: String,
+    },
     /// Name the format of an import.
     NameFormat,
     /// Run the same import again; it continues where it stopped.
