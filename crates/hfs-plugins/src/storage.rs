@@ -150,7 +150,7 @@ impl SessionStates {
         };
         let result = change(&mut values);
         if !values.is_empty() {
-            plugins.insert(plugin, Value::Object(values));
+            plugins.insert(plugin.to_owned(), Value::Object(values));
         }
         result
     }
@@ -190,7 +190,7 @@ mod tests {
         let session = SessionId::generate();
         states.change(session, "a", |values| values.insert("n".into(), "1".into()));
         let mut saved = states.get(session).unwrap();
-        saved.insert("not-installed", serde_json::json!([1, 2]));
+        saved.insert("not-installed".to_owned(), serde_json::json!([1, 2]));
         states.change(session, "a", |values| values.insert("n".into(), "2".into()));
         states.restore(session, &saved);
         assert_eq!(states.get(session), Some(saved));

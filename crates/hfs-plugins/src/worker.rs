@@ -408,6 +408,10 @@ struct Worker {
 
 impl Worker {
     /// Creates the first instance, and asks the plugin what it has.
+    #[allow(
+        clippy::redundant_closure_for_method_calls,
+        reason = "a path to the method is not general over the lifetime of `GuestCall`"
+    )]
     fn load(&mut self, exports: Vec<Export>) -> Result<WorkerShared, StartError> {
         let limit = self.limits.start;
         self.attempt(None, limit, |_| Ok(Ok(()))).map_err(|error| match error {
@@ -524,6 +528,10 @@ impl Worker {
 
     /// Creates an instance, and loads the script if there is one. This has its own time limit, so that the call that
     /// needs the instance keeps its full time.
+    #[allow(
+        clippy::redundant_closure_for_method_calls,
+        reason = "a path to the method is not general over the lifetime of `GuestCall`"
+    )]
     fn new_instance(&self, session: Option<SessionId>) -> Result<Instance, GuestError> {
         let call = || CallContext::new(session, Instant::now() + self.limits.start);
         let context = Arc::clone(&self.context);

@@ -464,7 +464,7 @@ fn collect_unknown(keys: &KeyTree, above: &str, found: &mut Vec<String>) {
             collect_unknown(below, &path, found);
         } else {
             let line = key.referenced.line();
-            found.push(format!("{}:{line}: {path:?} is not known and was ignored", MANIFEST_FILE));
+            found.push(format!("{MANIFEST_FILE}:{line}: {path:?} is not known and was ignored"));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use hfs_core::{Hooks, SessionId, Verdict};
-use hfs_plugins::{Permission, Place, PluginState, Plugins};
+use hfs_core::Verdict;
+use hfs_plugins::{Permission, Place, PluginState};
 
 use crate::fixture::{
     APPEND, HOOKS, Home, component, message_component, newer_component, on_message, on_user_message, state,

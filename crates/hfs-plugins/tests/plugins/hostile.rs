@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use hfs_core::{Hooks, SessionId, Verdict};
-use hfs_plugins::{PluginState, Plugins};
+use hfs_plugins::PluginState;
 
 use crate::fixture::{
     APPEND, HOOKS, Home, assert_log_was_cut, component, message_component, on_message, on_user_message, state,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hfs_core::{
     Event, EventPayload, Hooks, Node, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone, Verdict,
 };
-use hfs_plugins::{PluginError, PluginState, Plugins};
+use hfs_plugins::{PluginError, PluginState};
 
 use crate::fixture::{
     APPEND, HOOKS, Home, STORING, component, counter, counter_with_command, message_component, on_message,

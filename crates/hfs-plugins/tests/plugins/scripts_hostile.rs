@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hfs_core::{Hooks, SessionId, Verdict};
+use hfs_core::Verdict;
 use hfs_plugins::{Language, PluginState, Plugins};
 
 use crate::fixture::{Home, assert_log_was_cut, on_user_message, state};
