@@ -1,4 +1,4 @@
-// The JavaScript interpreter of hfs: everything that a plugin can export, done by the functions its source has.
+// The JavaScript interpreter of hfs. It exports the whole contract, and calls the functions of the script that it runs.
 
 import * as logPort from "hfs:plugin/log@0.1.0";
 import hfs, { commands as registered, isRejection, widgets as drawn } from "./hfs.js";
@@ -29,8 +29,8 @@ const failed = (error) => {
   return { code: "failed", message: describe(error) };
 };
 
-/** What goes wrong in the plugin is an answer with file and line; its stack goes to the log. */
-const told = (call) => (...values) => {
+/** Turns an exception of the script into an error with file and line, and logs its stack. */
+const withContractErrors = (call) => (...values) => {
   try {
     return call(...values);
   } catch (error) {
@@ -38,11 +38,11 @@ const told = (call) => (...values) => {
   }
 };
 
-/** Calls one of the plugin's own functions, which answers at once: everything that hfs gives does, too. */
+/** Calls a function of the script. It must not be async: all functions of hfs return their results directly. */
 const called = (name, call, ...values) => {
   const result = call(...values);
   if (typeof result?.then === "function") {
-    throw new TypeError(`${name} returned a promise: functions of a plugin are not async, nothing here has to be awaited`);
+    throw new TypeError(`${name} returned a promise: functions of a plugin must not be async; the functions of hfs return their results directly`);
   }
   return result;
 };
@@ -53,13 +53,13 @@ const hook = (name, ...values) => {
 };
 
 export const interpreter = {
-  load: told(() => {
+  load: withContractErrors(() => {
     plugin();
   }),
 };
 
 export const onStart = {
-  handle: told((session) => {
+  handle: withContractErrors((session) => {
     hook("onStart", session);
   }),
 };
@@ -72,18 +72,18 @@ const verdict = (answer) => {
 };
 
 export const onMessage = {
-  handle: told((message) => verdict(hook("onMessage", message.text, message.role === "user", message))),
+  handle: withContractErrors((message) => verdict(hook("onMessage", message.text, message.role === "user", message))),
 };
 
 export const onEvent = {
   patterns: () => (plugin().EVENTS ?? ["*"]).map(String),
-  handle: told((session, event) => {
+  handle: withContractErrors((session, event) => {
     hook("onEvent", JSON.parse(event), session);
   }),
 };
 
 export const onRunComplete = {
-  handle: told((session, snapshot) => {
+  handle: withContractErrors((session, snapshot) => {
     hook("onRunComplete", JSON.parse(snapshot), session);
   }),
 };
@@ -93,7 +93,7 @@ export const onExit = {
     try {
       hook("onExit", session);
     } catch (error) {
-      failed(error); // The log has it, and nobody is left to tell.
+      failed(error); // Logs it; on-exit cannot return an error.
     }
   },
 };
@@ -105,7 +105,7 @@ const allCommands = () => {
 
 export const commands = {
   list: () => [...allCommands()].map(([name, { about, usage }]) => ({ name, about, usage })),
-  run: told(({ name, arguments: text, session }) => {
+  run: withContractErrors(({ name, arguments: text, session }) => {
     const result = called(`/${name}`, allCommands().get(name).call, text, session ?? null);
     return result == null ? { tag: "done" } : { tag: "show", val: String(result) };
   }),
@@ -122,5 +122,5 @@ export const widgets = {
     plugin();
     return [...drawn].map(([id, { slot, title, refreshMs }]) => ({ id, slot, title, refreshMs }));
   },
-  render: told((id, session) => nodes(called(id, drawn.get(id).call, session ?? null))),
+  render: withContractErrors((id, session) => nodes(called(id, drawn.get(id).call, session ?? null))),
 };

@@ -1,4 +1,4 @@
-// What hfs gives to plugins: `import hfs from "hfs"`, or the global `hfs`.
+// The functions of hfs for plugins: `import hfs from "hfs"`, or the global `hfs`.
 
 import * as clockPort from "hfs:plugin/clock@0.1.0";
 import * as configPort from "hfs:plugin/config@0.1.0";
@@ -9,7 +9,7 @@ import * as logPort from "hfs:plugin/log@0.1.0";
 import * as sessionPort from "hfs:plugin/session@0.1.0";
 import * as uiPort from "hfs:plugin/ui@0.1.0";
 
-/** hfs did not do what was asked. `code` says which way: `denied`, `quota`, `not-found`, `timeout`, `failed`, ... */
+/** A call to hfs failed. `code` is `denied`, `quota`, `not-found`, `timeout`, `failed`, ... */
 export class HfsError extends Error {
   constructor(code, message) {
     super(message);
@@ -18,7 +18,7 @@ export class HfsError extends Error {
   }
 }
 
-/** Asks hfs. A refusal is an exception. */
+/** Calls hfs. An error becomes an exception. */
 const asked = (ask, ...values) => {
   try {
     return ask(...values);
@@ -34,12 +34,12 @@ const stops = new WeakSet();
 
 export const isRejection = (value) => typeof value === "object" && value !== null && stops.has(value);
 
-const shelf = (scope) =>
+const storedValues = (scope) =>
   Object.freeze({
     get: (key, otherwise) => asked(kvPort.get, scope, String(key)) ?? otherwise,
     set: (key, value) => {
       if (typeof value !== "string") {
-        throw new TypeError(`only texts are kept, not ${typeof value}; JSON.stringify makes one of most things`);
+        throw new TypeError(`only texts can be stored, not ${typeof value}; JSON.stringify turns most values into one`);
       }
       asked(kvPort.set, scope, String(key), value);
     },
@@ -49,7 +49,7 @@ const shelf = (scope) =>
 
 const named = (session) => {
   const id = session ?? sessionPort.current();
-  if (id == null) throw new HfsError("not-found", "this call is about no session; name one");
+  if (id == null) throw new HfsError("not-found", "this call has no session; pass one");
   return String(id);
 };
 
@@ -76,7 +76,7 @@ const utf8 = {
   },
 };
 
-/** Numbers as the contract wants them; what is none is nothing. */
+/** A value as a number that the contract allows: whole and not negative; 0 if it is not a number. */
 const whole = (value) => Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.trunc(Number(value) || 0)));
 const count = (value) => Math.min(0x7fffffff, whole(value));
 
@@ -84,7 +84,7 @@ const tones = new Set(["plain", "dim", "accent", "good", "warn", "bad"]);
 
 const span = (piece) => {
   const [text, tone] = Array.isArray(piece) ? piece : [piece, "plain"];
-  if (!tones.has(tone)) throw new TypeError(`${JSON.stringify(tone)} is no tone: ${[...tones].join(", ")}`);
+  if (!tones.has(tone)) throw new TypeError(`${JSON.stringify(tone)} is not a tone; expected one of ${[...tones].join(", ")}`);
   return { text: String(text), tone };
 };
 
@@ -104,9 +104,9 @@ const hfs = Object.freeze({
       return text == null ? otherwise : JSON.parse(text);
     },
   }),
-  kv: shelf("plugin"),
+  kv: storedValues("plugin"),
   session: Object.freeze({
-    kv: shelf("session"),
+    kv: storedValues("session"),
     current: () => asked(sessionPort.current) ?? null,
     recent: (sinceMs = 0, limit = 20) => asked(sessionPort.recent, whole(sinceMs), count(limit)),
     messages: (session, skip = 0, limit = 50) =>

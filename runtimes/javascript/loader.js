@@ -1,12 +1,12 @@
-// Loads a plugin from the source that hfs hands over, and tells where in it something went wrong.
+// Loads the script that hfs passes, and finds the place in it where an error occurred.
 
 import { transform } from "sucrase";
 import { entry, files, read, seed } from "hfs:runner/script@0.1.0";
 import hfs from "./hfs.js";
 
-/** Hooks that may stand in the main file without `export`. */
+/** Names that the main file may define without exporting them. */
 const NAMES = ["onStart", "onMessage", "onEvent", "onRunComplete", "onExit", "EVENTS", "COMMANDS"];
-/** A file with one of these is a module of the language; others may use `exports` and `require`. */
+/** A file that matches is an ES module; others may use `exports` and `require`. */
 const MODULE = /^[ \t]*(?:import|export)\b/m;
 
 const modules = new Map();
@@ -14,8 +14,8 @@ let known;
 let loaded;
 
 /**
- * The engine calls every source by one name, so that files are told apart by their lines: each begins behind where the
- * one before it can have ended.
+ * The engine gives every source the same name, so files are distinguished by their line numbers: each file gets a range
+ * of lines of its own, a multiple of STEP.
  */
 const STEP = 10_000;
 const places = [];
@@ -27,7 +27,7 @@ const placed = (source, file) => {
   return "\n".repeat(before) + source;
 };
 
-/** The file and line behind a line that the engine names. */
+/** The file and line for a line number of the engine. */
 const unplaced = (line) => {
   const place = places.find(({ before, end }) => line > before && line <= end);
   return place ? `${place.file}:${line - place.before}` : undefined;
@@ -35,10 +35,10 @@ const unplaced = (line) => {
 
 const NAMED = /(?:<input>|<evalScript>|<eval>):(\d+)(?::\d+)?/;
 
-/** The first line of a file stays its first line. */
+/** Wraps a source into a function, on the same line, so that line numbers do not change. */
 const wrapped = (source, file, isMain) => {
-  const kept = isMain ? NAMES.map((name) => `${name}: typeof ${name} === "undefined" ? undefined : ${name}`) : [];
-  const tail = isMain ? `\nmodule.found = { ${kept.join(", ")} };` : "";
+  const names = isMain ? NAMES.map((name) => `${name}: typeof ${name} === "undefined" ? undefined : ${name}`) : [];
+  const tail = isMain ? `\nmodule.found = { ${names.join(", ")} };` : "";
   return placed(`(function (module, exports, require, hfs) { ${source}${tail}\n})`, file);
 };
 
@@ -77,7 +77,7 @@ const load = (file) => {
   return module;
 };
 
-/** Random numbers (sfc32) from a seed of this instance's own: the engine's was drawn while it was built. */
+/** Random numbers (sfc32) with a new seed: the engine's seed was set when the interpreter was built, for all instances. */
 const reseed = () => {
   const drawn = [seed(), seed()];
   let [a, b, c, d] = drawn.flatMap((number) => [number | 0, Math.trunc(number / 2 ** 32) | 0]);
@@ -94,7 +94,7 @@ const reseed = () => {
   Math.random = () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
 };
 
-/** What the plugin's main file has, loaded the first time it is asked for. One that failed is not tried again. */
+/** The names that the main file defines or exports, loaded on first use. If loading failed, the same error is thrown again. */
 export const plugin = () => {
   if (loaded === undefined) {
     known = new Set(files());
@@ -110,7 +110,7 @@ export const plugin = () => {
   return loaded.value;
 };
 
-/** The plugin's file and line in which something went wrong. */
+/** File and line of the script in which an error was thrown. */
 const where = (error) => {
   for (const line of String(error?.stack ?? "").split("\n")) {
     const named = NAMED.exec(line);
@@ -120,17 +120,17 @@ const where = (error) => {
   return undefined;
 };
 
-/** One line that says what went wrong, and where. */
+/** One line with the place and the text of an error. */
 export const describe = (error) => {
   const place = where(error);
   const said = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return place ? `${place}: ${said}` : said;
 };
 
-/** The stack, as far as it is the plugin's own. */
+/** The lines of the stack that belong to the script. */
 export const trace = (error) => {
   const lines = String(error?.stack ?? "").split("\n");
   const own = lines.filter((line) => NAMED.test(line));
-  const told = own.map((line) => line.replace(NAMED, (all, number) => unplaced(Number(number)) ?? all));
-  return [error instanceof Error ? String(error) : `thrown: ${error}`, ...told].join("\n");
+  const translated = own.map((line) => line.replace(NAMED, (all, number) => unplaced(Number(number)) ?? all));
+  return [error instanceof Error ? String(error) : `thrown: ${error}`, ...translated].join("\n");
 };

@@ -1,4 +1,4 @@
-"""The Python interpreter of hfs: everything that a plugin can export, done by the functions that its source has."""
+"""The Python interpreter of hfs. It exports the whole contract, and calls the functions of the script that it runs."""
 
 import asyncio
 import inspect
@@ -9,17 +9,17 @@ import time
 
 import hfs
 import loader
-import stdlib  # noqa: F401  What is imported while the interpreter is built is what plugins can import.
+import stdlib  # noqa: F401  Plugins can import only modules that are imported while the interpreter is built.
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports import commands as _commands, on_message as _verdicts, widgets as _widgets
 from wit_world.imports import log as _log, types as _types
 
-# ------------------------------------------------------------------------------------------------ the surroundings
+# ------------------------------------------------------------------------------------------------ environment of the script
 
 
 class _Log(io.TextIOBase):
-    """What is printed goes to the plugin's log, line by line."""
+    """Writes printed text to the plugin's log, line by line."""
 
     def __init__(self, level):
         self.level = level
@@ -41,7 +41,7 @@ class _Log(io.TextIOBase):
 
 
 class _Waiting:
-    """There is nothing outside to wait for but time."""
+    """A selector for timers only: there are no sockets to wait for."""
 
     def select(self, timeout):
         if timeout is None:
@@ -71,18 +71,18 @@ class _Loop(asyncio.BaseEventLoop):
 sys.stdout = _Log(_log.Level.INFO)
 sys.stderr = _Log(_log.Level.WARN)
 asyncio.new_event_loop = asyncio.events.new_event_loop = _Loop
-# Deeper would be stopped by the sandbox, and without a traceback.
+# Below the stack limit of the sandbox, so that a recursion that is too deep ends with a traceback.
 sys.setrecursionlimit(900)
 loader.install()
 
-# ---------------------------------------------------------------------------------------------- calling the plugin
+# ---------------------------------------------------------------------------------------------- calls into the script
 
 _HOOKS = ("on_start", "on_message", "on_event", "on_run_complete", "on_exit")
 _fits = {}
 
 
 def _call(function, *arguments):
-    """Calls with as many arguments as the function takes, and waits for one that is `async`."""
+    """Calls a function with as many arguments as it takes, and runs it to its end if it is `async`."""
     if function not in _fits:
         _fits[function] = _most(function, len(arguments))
     result = function(*arguments[: _fits[function]])
@@ -103,8 +103,8 @@ def _most(function, offered):
     return min(offered, sum(parameter.kind in positional for parameter in parameters))
 
 
-def _told(method):
-    """What goes wrong in the plugin is an answer with file and line; its traceback goes to the log."""
+def _with_contract_errors(method):
+    """Turns an exception of the script into an error with file and line, and logs its traceback."""
 
     def guarded(*arguments):
         try:
@@ -131,7 +131,7 @@ def _hook(name, *arguments):
 
 
 def _classes():
-    """One object of each class of the plugin's main file that has a hook: some have them in classes."""
+    """One object of each class in the main file that has a hook, because hooks may be methods."""
     global _objects
     if _objects is None:
         module = loader.plugin()
@@ -142,19 +142,19 @@ def _classes():
 
 
 class Interpreter(exports.Interpreter):
-    @_told
+    @_with_contract_errors
     def load(self):
         loader.plugin()
 
 
 class OnStart(exports.OnStart):
-    @_told
+    @_with_contract_errors
     def handle(self, session):
         _hook("on_start", session)
 
 
 class OnMessage(exports.OnMessage):
-    @_told
+    @_with_contract_errors
     def handle(self, message):
         answer = _hook("on_message", hfs.Message(message), message.role == "user")
         if answer is None:
@@ -171,13 +171,13 @@ class OnEvent(exports.OnEvent):
         wanted = getattr(loader.plugin(), "EVENTS", ["*"])
         return [str(pattern) for pattern in wanted]
 
-    @_told
+    @_with_contract_errors
     def handle(self, session, event):
         _hook("on_event", hfs.Record(json.loads(event)), session)
 
 
 class OnRunComplete(exports.OnRunComplete):
-    @_told
+    @_with_contract_errors
     def handle(self, session, snapshot):
         _hook("on_run_complete", hfs.Record(json.loads(snapshot)), session)
 
@@ -185,9 +185,9 @@ class OnRunComplete(exports.OnRunComplete):
 class OnExit(exports.OnExit):
     def handle(self, session):
         try:
-            _told(_hook)("on_exit", session)
+            _with_contract_errors(_hook)("on_exit", session)
         except Err:
-            pass  # The log has it, and nobody is left to tell.
+            pass  # Logged by `_with_contract_errors`; on-exit cannot return an error.
 
 
 def _all_commands():
@@ -203,7 +203,7 @@ class Commands(exports.Commands):
             for name, (_, about, usage) in _all_commands().items()
         ]
 
-    @_told
+    @_with_contract_errors
     def run(self, invocation):
         function, _, _ = _all_commands()[invocation.name]
         shown = _call(function, invocation.arguments, invocation.session)
@@ -218,7 +218,7 @@ class Widgets(exports.Widgets):
             for id, (_, slot, title, refresh) in hfs._drawn.items()
         ]
 
-    @_told
+    @_with_contract_errors
     def render(self, id, session):
         function, *_ = hfs._drawn[id]
         return _nodes(_call(function, session))

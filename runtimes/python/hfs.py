@@ -1,7 +1,7 @@
-"""What hfs gives to plugins.
+"""The functions of hfs for plugins.
 
-A plugin's own functions are found by their names: `on_start`, `on_message`, `on_event`, `on_run_complete` and
-`on_exit`, and what `COMMANDS` names. Each takes as many of its arguments as it wants, and may be `async`.
+The functions of a plugin are found by their names: `on_start`, `on_message`, `on_event`, `on_run_complete` and
+`on_exit`, and those in `COMMANDS`. Each may leave out arguments at the end, and may be `async`.
 """
 
 import datetime
@@ -22,7 +22,7 @@ from wit_world.imports import (
 
 
 class Error(RuntimeError):
-    """hfs did not do what was asked. `code` says which way: `quota`, `not-found`, `timeout`, `failed`, ..."""
+    """A call to hfs failed. `code` is `quota`, `not-found`, `timeout`, `failed`, ..."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -30,7 +30,7 @@ class Error(RuntimeError):
 
 
 def _asked(function, *arguments):
-    """Asks hfs. A refusal is an exception that Python knows, where there is one."""
+    """Calls hfs. An error becomes an exception: the built-in one for a missing permission, `Error` otherwise."""
     try:
         return function(*arguments)
     except Err as refused:
@@ -40,7 +40,7 @@ def _asked(function, *arguments):
         raise Error(error.code, error.message) from None
 
 
-# ---------------------------------------------------------------------------------------------- talking to people
+# ---------------------------------------------------------------------------------------------- log and notices
 
 
 def log(text, level="info"):
@@ -49,27 +49,27 @@ def log(text, level="info"):
 
 
 def reject(reason):
-    """What `on_message` returns to stop what the user said, with a reason for them."""
+    """The result of `on_message` that stops a message of the user, with a reason."""
     return _verdicts.Verdict_Reject(str(reason))
 
 
 class _Ui:
-    """What the user sees."""
+    """Notices and widgets."""
 
     @staticmethod
     def notify(text):
-        """Tells the user something, once, on one line."""
+        """Shows the user a notice, on one line."""
         _ui.notify(str(text))
 
     @staticmethod
     def invalidate(widget):
-        """Asks for a widget to be drawn anew soon."""
+        """Asks hfs to render a widget again soon."""
         _ui.invalidate(str(widget))
 
 
 ui = _Ui()
 
-# ------------------------------------------------------------------------------------------------ what it may know
+# ------------------------------------------------------------------------------------------------ settings, time, stored values, sessions
 
 
 class _Config:
@@ -77,7 +77,7 @@ class _Config:
 
     @staticmethod
     def get(key, default=None):
-        """A setting, or `default` where the user has not set it."""
+        """A setting, or `default` if the user has not set it."""
         text = _config.get(str(key))
         return default if text is None else json.loads(text)
 
@@ -86,51 +86,51 @@ config = _Config()
 
 
 def now():
-    """The moment, in the user's own time."""
+    """The current time in the user's time zone."""
     at = _clock.now()
     zone = datetime.timezone(datetime.timedelta(minutes=_clock.offset(at)))
     return datetime.datetime.fromtimestamp(at / 1000, zone)
 
 
 class _Kv:
-    """Texts that are kept. Wants `permissions.storage`."""
+    """Stored values. Needs `permissions.storage`."""
 
     def __init__(self, scope):
         self._scope = scope
 
     def get(self, key, default=None):
-        """A text, or `default` where there is none."""
+        """A value, or `default` if there is none."""
         text = _asked(_kv.get, self._scope, str(key))
         return default if text is None else text
 
     def set(self, key, value):
-        """Keeps a text."""
+        """Stores a value."""
         if not isinstance(value, str):
-            raise TypeError(f"only texts are kept, not {type(value).__name__}; json.dumps makes one of most things")
+            raise TypeError(f"only texts can be stored, not {type(value).__name__}; json.dumps turns most values into one")
         _asked(_kv.set, self._scope, str(key), value)
 
     def delete(self, key):
-        """Forgets a text."""
+        """Deletes a value."""
         _asked(_kv.delete, self._scope, str(key))
 
     def keys(self, prefix=""):
-        """The keys that begin so, in order."""
+        """The keys that start with a prefix, sorted."""
         return _asked(_kv.keys, self._scope, str(prefix))
 
 
-#: Kept with the plugin, for all sessions.
+#: Stored with the plugin, for all sessions.
 kv = _Kv(_kv.Scope.PLUGIN)
 
 
 class _Session:
-    """What was said. Wants `permissions.session: read`."""
+    """Reading sessions. Needs `permissions.session: read`."""
 
-    #: Kept with the session of the call; part of checkpoints, and comes back on rewind.
+    #: Stored with the session of the call; part of checkpoints, and restored by a rewind.
     kv = _Kv(_kv.Scope.SESSION)
 
     @staticmethod
     def current():
-        """The id of the session of the call; `None` where there is none."""
+        """The id of the session of the call; `None` if there is none."""
         return _asked(_session.current)
 
     @staticmethod
@@ -152,17 +152,17 @@ class _Session:
     def _named(cls, session):
         session = session or cls.current()
         if session is None:
-            raise Error("not-found", "this call is about no session; name one")
+            raise Error("not-found", "this call has no session; pass one")
         return str(session)
 
 
 session = _Session()
 
-# --------------------------------------------------------------------------------------------------- going outside
+# --------------------------------------------------------------------------------------------------- network and files
 
 
 class Response:
-    """What came back."""
+    """A response."""
 
     def __init__(self, response):
         self.status = response.status
@@ -175,16 +175,16 @@ class Response:
         return self.body.decode("utf-8", "replace")
 
     def json(self):
-        """The body, which is JSON, as values."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
 
 class _Http:
-    """Calls to the hosts that `permissions.network` names. hfs makes them."""
+    """Requests to the hosts that `permissions.network` lists. hfs sends them."""
 
     @staticmethod
     def fetch(url, method="GET", headers=None, body=None):
-        """Makes a call and waits for the answer."""
+        """Sends a request and waits for the response."""
         if isinstance(body, str):
             body = body.encode()
         pairs = [(str(name), str(value)) for name, value in (headers or {}).items()]
@@ -195,7 +195,7 @@ http = _Http()
 
 
 class _Files:
-    """Files below the folders that `permissions.filesystem` names."""
+    """Files below the folders that `permissions.filesystem` lists."""
 
     @staticmethod
     def read(path):
@@ -214,7 +214,7 @@ class _Files:
 
     @staticmethod
     def list(path):
-        """What is in a folder: each with name, is_folder and bytes."""
+        """The entries of a folder: each with name, is_folder and bytes."""
         return _asked(_files.list, str(path))
 
     @staticmethod
@@ -232,7 +232,7 @@ _drawn = {}
 
 
 def command(name, about="", usage=""):
-    """Makes a function a command. It gets everything behind the command's name, and returns Markdown, or nothing."""
+    """Makes a function a command. It gets the text after the command's name, and returns Markdown or None."""
 
     def register(function):
         _commands[name] = (function, about or _first_line(function), usage)
@@ -242,7 +242,7 @@ def command(name, about="", usage=""):
 
 
 def widget(id, slot="sidebar", title="", refresh_ms=None):
-    """Makes a function a widget, in `sidebar`, `status-bar` or `panel`. It returns what is to be seen."""
+    """Makes a function a widget in `sidebar`, `status-bar` or `panel`. It returns the content."""
 
     def register(function):
         _drawn[id] = (function, slot, title, refresh_ms)
@@ -256,32 +256,32 @@ def _first_line(function):
 
 
 def line(*spans):
-    """One line: texts, and pairs of a text and its tone (plain, dim, accent, good, warn, bad)."""
+    """One line of texts, and of pairs of a text and a tone (plain, dim, accent, good, warn, bad)."""
     pairs = [(span, "plain") if isinstance(span, str) else span for span in spans]
     return _widgets.Node_Text([_widgets.Span(str(text), _widgets.Tone[tone.upper()]) for text, tone in pairs])
 
 
 def gauge(label, ratio):
-    """How full something is, from 0 to 1."""
+    """A bar that is filled from 0 to 1."""
     return _widgets.Node_Gauge(_widgets.Gauge(str(label), float(ratio)))
 
 
 def table(header, rows):
-    """Rows of fields; `header` may be empty."""
+    """Rows of cells; `header` may be empty."""
     rows = [[str(field) for field in row] for row in rows]
     return _widgets.Node_Table(_widgets.Table([str(field) for field in header], rows))
 
 
 def sparkline(values):
-    """A curve through whole numbers."""
+    """A small curve of whole numbers."""
     return _widgets.Node_Sparkline([max(0, int(value)) for value in values])
 
 
-# ----------------------------------------------------------------------------------------------------- plain values
+# ----------------------------------------------------------------------------------------------------- values that plugins get
 
 
 class Message(str):
-    """A message: its text, with what else is known of it."""
+    """The text of a message, with its other fields as attributes."""
 
     def __new__(cls, message):
         self = super().__new__(cls, message.text)
@@ -297,7 +297,7 @@ class _Text(str):
 
 
 class Record(dict):
-    """What JSON calls an object; its fields are attributes, too."""
+    """A JSON object, whose fields are also attributes."""
 
     def __getattr__(self, name):
         try:

@@ -1,4 +1,4 @@
-"""Loads a plugin from the source that hfs hands over, and tells where in it something went wrong."""
+"""Loads the script that hfs passes, and finds the place in it where an error occurred."""
 
 import importlib
 import importlib.abc
@@ -10,12 +10,12 @@ import traceback
 
 from wit_world.imports import script as _script
 
-#: What the plugin's own modules are found below, so that they can import each other with dots.
+#: Package of the script's modules, so that they can use relative imports.
 PACKAGE = "hfs_plugin"
 
 
 class _Source(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds modules among the plugin's files: by their own names, and below the plugin's package."""
+    """Finds modules among the script's files, by their own names and below the package."""
 
     def __init__(self):
         self.files = None
@@ -41,7 +41,7 @@ class _Source(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         file = module.__spec__.origin
         source = _script.read(file) or ""
-        # With the lines in this cache a traceback shows them without a file system.
+        # Tracebacks take source lines from this cache, because there is no file system.
         linecache.cache[file] = (len(source), None, source.splitlines(True), file)
         exec(compile(source, file, "exec"), module.__dict__)
 
@@ -52,17 +52,17 @@ _failed = None
 
 
 def install():
-    """Lets the plugin's modules be found."""
+    """Makes the script's modules importable."""
     sys.meta_path.insert(0, _source)
 
 
 def plugin():
-    """The plugin's main module, loaded the first time it is asked for. One that failed is not tried again."""
+    """The main module, loaded on first use. If loading failed, the same error is raised again."""
     global _plugin, _failed
     if _failed is not None:
         raise _failed
     if _plugin is None:
-        # Seeded while the interpreter was built, it would draw the same in every instance.
+        # The state from the build of the interpreter would be the same in every instance.
         random.seed()
         try:
             _plugin = importlib.import_module(PACKAGE)
@@ -73,7 +73,7 @@ def plugin():
 
 
 def where(error):
-    """The plugin's file and line in which something went wrong: the innermost, where there are several."""
+    """File and line of the script in which an exception was raised: the innermost of them."""
     if isinstance(error, SyntaxError) and error.filename in _source.known():
         return f"{error.filename}:{error.lineno}"
     place = None
@@ -87,7 +87,7 @@ def where(error):
 
 
 def describe(error):
-    """One line that says what went wrong, and where."""
+    """One line with the place and the text of an exception."""
     what = error.msg if isinstance(error, SyntaxError) else str(error)
     said = f"{type(error).__name__}: {what}" if what else type(error).__name__
     if isinstance(error, ModuleNotFoundError):
@@ -97,7 +97,7 @@ def describe(error):
 
 
 def trace(error):
-    """The traceback, from the plugin's own code on."""
+    """The traceback, starting at the script's own code."""
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename not in _source.known():
         step = step.tb_next

@@ -1,6 +1,6 @@
 """The part of Python's standard library that plugins can import.
 
-Only what is imported while the interpreter is built is there later: it has no file system to look anything up in.
+Only modules that are imported while the interpreter is built can be imported later, because there is no file system.
 """
 
 import abc, ast, asyncio, base64, bisect, calendar, cmath, codecs, collections, collections.abc, colorsys

@@ -1,4 +1,4 @@
-/** What hfs gives to plugins, for editors. The module itself is part of the interpreter. */
+/** Type declarations of the module `hfs`, for editors. The module itself is part of the interpreter. */
 declare module "hfs" {
   type Tone = "plain" | "dim" | "accent" | "good" | "warn" | "bad";
   type Span = string | number | [text: string | number, tone: Tone];
@@ -40,27 +40,27 @@ declare module "hfs" {
     keys(prefix?: string): string[];
   }
 
-  /** Why hfs did not do what was asked: `denied`, `quota`, `not-found`, `timeout`, `failed`, ... */
+  /** A call to hfs failed. `code` is `denied`, `quota`, `not-found`, `timeout`, `failed`, ... */
   class HfsError extends Error {
     code: string;
   }
 
   /**
-   * A plugin's own functions are found by their names: `onStart(session)`, `onMessage(text, isUser, message)`,
-   * `onEvent(event, session)` (`EVENTS = ["negotiation.*"]` chooses), `onRunComplete(snapshot, session)`,
-   * `onExit(session)`, and `COMMANDS`, an object of functions. They are exported, or stand in the main file.
+   * The functions of a plugin are found by their names: `onStart(session)`, `onMessage(text, isUser, message)`,
+   * `onEvent(event, session)` (`EVENTS = ["negotiation.*"]` selects), `onRunComplete(snapshot, session)`,
+   * `onExit(session)`, and `COMMANDS`, an object of functions. They are exported, or are in the main file.
    */
   const hfs: {
     Error: typeof HfsError;
-    /** Writes to the plugin's log, which `hfs plugin logs` shows. `console.log` does, too. */
+    /** Writes to the plugin's log, as `console.log` does. `hfs plugin logs` shows it. */
     log(text: unknown, level?: "debug" | "info" | "warn" | "error"): void;
-    /** What `onMessage` returns to stop what the user said, with a reason for them. */
+    /** The result of `onMessage` that stops a message of the user, with a reason. */
     reject(reason: string): Verdict;
-    /** Milliseconds since 1970. */
+    /** The current time, in milliseconds since 1970. */
     now(): number;
-    /** How many minutes the user's own time is ahead of UTC at that moment. */
+    /** Offset of the user's time zone from UTC, in minutes. */
     offset(at?: number): number;
-    /** Makes a function a command. It gets what is behind the command's name, and returns Markdown, or nothing. */
+    /** Makes a function a command. It gets the text after the command's name, and returns Markdown or nothing. */
     command(name: string, run: (text: string, session: string | null) => unknown): void;
     command(
       name: string,
@@ -74,34 +74,34 @@ declare module "hfs" {
       options: { slot?: "sidebar" | "status-bar" | "panel"; title?: string; refreshMs?: number },
       draw: (session: string | null) => Drawn,
     ): void;
-    /** One line: texts, and pairs of a text and its tone. */
+    /** One line of texts, and of pairs of a text and a tone. */
     line(...spans: Span[]): Node;
-    /** How full something is, from 0 to 1. */
+    /** A bar that is filled from 0 to 1. */
     gauge(label: string, ratio: number): Node;
-    /** Rows of fields; `header` may be empty. */
+    /** Rows of cells; `header` may be empty. */
     table(header: unknown[], rows: unknown[][]): Node;
-    /** A curve through whole numbers. */
+    /** A small curve of whole numbers. */
     sparkline(values: number[]): Node;
-    /** Texts that are kept with the plugin, for all sessions. Wants `permissions.storage`. */
+    /** Values that are stored with the plugin, for all sessions. Needs `permissions.storage`. */
     kv: Kv;
     config: { get(key: string, otherwise?: any): any };
-    /** What was said. Wants `permissions.session: read`. */
+    /** Reading sessions. Needs `permissions.session: read`. */
     session: {
-      /** Kept with the session of the call; part of checkpoints, and comes back on rewind. */
+      /** Stored with the session of the call; part of checkpoints, and restored by a rewind. */
       kv: Kv;
       current(): string | null;
       recent(sinceMs?: number, limit?: number): SessionInfo[];
       messages(session?: string | null, skip?: number, limit?: number): Message[];
       runs(session?: string | null, limit?: number): any[];
     };
-    /** Calls to the hosts that `permissions.network` names. */
+    /** Requests to the hosts that `permissions.network` lists. */
     http: {
       fetch(
         url: string,
         options?: { method?: string; headers?: Record<string, string>; body?: string | Uint8Array },
       ): Response;
     };
-    /** Files below the folders that `permissions.filesystem` names. */
+    /** Files below the folders that `permissions.filesystem` lists. */
     files: {
       read(path: string): Uint8Array;
       readText(path: string): string;
@@ -110,9 +110,9 @@ declare module "hfs" {
       delete(path: string): void;
     };
     ui: {
-      /** Tells the user something, once, on one line. */
+      /** Shows the user a notice, on one line. */
       notify(text: unknown): void;
-      /** Asks for a widget to be drawn anew soon. */
+      /** Asks hfs to render a widget again soon. */
       invalidate(widget: string): void;
     };
   };

@@ -1,10 +1,10 @@
-"""What hfs gives to plugins, for editors. The module itself is part of the interpreter.
+"""Type stubs of the module `hfs`, for editors. The module itself is part of the interpreter.
 
-A plugin's own functions are found by their names, and each takes as many of its arguments as it wants:
+The functions of a plugin are found by their names. Each may leave out arguments at the end:
 
     def on_start(session_id: str): ...
     def on_message(message: hfs.Message, is_user: bool) -> str | hfs.Verdict | None: ...
-    def on_event(event: hfs.Record, session_id: str): ...       # EVENTS = ["negotiation.*"] chooses
+    def on_event(event: hfs.Record, session_id: str): ...       # EVENTS = ["negotiation.*"] selects
     def on_run_complete(run_snapshot: hfs.Record, session_id: str): ...
     def on_exit(session_id: str): ...
     COMMANDS = {"name": function}
@@ -21,12 +21,12 @@ class Verdict: ...
 class Node: ...
 
 class Error(RuntimeError):
-    """hfs did not do what was asked. What was not granted is a PermissionError instead."""
+    """A call to hfs failed. A missing permission is a PermissionError instead."""
 
     code: str
 
 class Message(str):
-    """A message: its text, with what else is known of it."""
+    """The text of a message, with its other fields as attributes."""
 
     id: str
     session: str
@@ -35,39 +35,39 @@ class Message(str):
     created_ms: int
 
 class Record(dict[str, Any]):
-    """What JSON calls an object; its fields are attributes, too."""
+    """A JSON object, whose fields are also attributes."""
 
     def __getattr__(self, name: str) -> Any: ...
     def model_dump(self, **options: Any) -> dict[str, Any]: ...
 
 def log(text: object, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
-    """Writes to the plugin's log, which `hfs plugin logs` shows. `print` does, too."""
+    """Writes to the plugin's log, as `print` does. `hfs plugin logs` shows it."""
 
 def reject(reason: str) -> Verdict:
-    """What `on_message` returns to stop what the user said, with a reason for them."""
+    """The result of `on_message` that stops a message of the user, with a reason."""
 
 def now() -> datetime.datetime:
-    """The moment, in the user's own time."""
+    """The current time in the user's time zone."""
 
 def command[F: Callable[..., Any]](name: str, about: str = "", usage: str = "") -> Callable[[F], F]:
-    """Makes a function a command. It gets what is behind the command's name, and returns Markdown, or nothing."""
+    """Makes a function a command. It gets the text after the command's name, and returns Markdown or None."""
 
 def widget[F: Callable[..., Any]](
     id: str, slot: Slot = "sidebar", title: str = "", refresh_ms: int | None = None
 ) -> Callable[[F], F]:
-    """Makes a function a widget. It returns a text, a node, or a list of them."""
+    """Makes a function a widget. It returns a text, a node, or a list of these."""
 
 def line(*spans: str | tuple[object, Tone]) -> Node:
-    """One line: texts, and pairs of a text and its tone."""
+    """One line of texts, and of pairs of a text and a tone."""
 
 def gauge(label: str, ratio: float) -> Node:
-    """How full something is, from 0 to 1."""
+    """A bar that is filled from 0 to 1."""
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Node:
-    """Rows of fields; `header` may be empty."""
+    """Rows of cells; `header` may be empty."""
 
 def sparkline(values: Iterable[float]) -> Node:
-    """A curve through whole numbers."""
+    """A small curve of whole numbers."""
 
 class _Kv:
     def get[D](self, key: str, default: D = None) -> str | D: ...
@@ -77,7 +77,7 @@ class _Kv:
 
 class _Config:
     def get(self, key: str, default: Any = None) -> Any:
-        """A setting of the user's for this plugin."""
+        """A setting of the user for this plugin."""
 
 class _SessionInfo:
     id: str
@@ -96,7 +96,7 @@ class _Said:
 
 class _Session:
     kv: _Kv
-    """Kept with the session of the call; part of checkpoints, and comes back on rewind."""
+    """Stored with the session of the call; part of checkpoints, and restored by a rewind."""
 
     def current(self) -> str | None: ...
     def recent(self, since_ms: int = 0, limit: int = 20) -> list[_SessionInfo]: ...
@@ -133,10 +133,10 @@ class _Files:
 
 class _Ui:
     def notify(self, text: object) -> None:
-        """Tells the user something, once, on one line."""
+        """Shows the user a notice, on one line."""
 
     def invalidate(self, widget: str) -> None:
-        """Asks for a widget to be drawn anew soon."""
+        """Asks hfs to render a widget again soon."""
 
 kv: _Kv
 config: _Config

@@ -1,9 +1,11 @@
-//! Machine code of plugins and their interpreters, kept between starts so that nobody waits for a compiler twice.
+//! A cache of compiled WebAssembly components.
 //!
-//! wasmtime's own cache writes behind the back of a program that may end before, and unpacks what it finds: a tenth of a
-//! second for an interpreter of 25 MB. Here a file is written before anybody goes on, and mapped as it is. wasmtime
-//! believes such a file, whatever it says, which is why to load one is `unsafe`, and why this crate, which does nothing
-//! else, is the only one of the workspace that may write that word.
+//! Compiling an interpreter takes seconds, so its machine code is kept in a file and mapped into memory by later
+//! processes. wasmtime has a cache of its own, which does not fit here: it writes in the background, so a short-lived
+//! process may end before the write, and it compresses entries, so loading an interpreter of 25 MB takes 0.1 s.
+//!
+//! Loading machine code is `unsafe`, because wasmtime runs whatever the file contains. This crate does nothing else, so
+//! that the rest of the workspace can forbid `unsafe` code.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,96 +17,105 @@ use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// What files of machine code end in.
-const ENDING: &str = "code";
-/// Machine code that was not needed for so long is removed.
-const UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
-/// Use is written down no more often than this.
-const NOTED: Duration = Duration::from_secs(24 * 3600);
+/// Extension of files with machine code.
+const EXTENSION: &str = "code";
+/// Entries that were not used for this long are removed.
+const MAX_UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
+/// The time of the last use is updated at most this often, so that most loads do not write to the disk.
+const USE_RESOLUTION: Duration = Duration::from_secs(24 * 3600);
 
-/// A folder of machine code that belongs to this user alone.
+/// A folder with machine code, which only the current user can write to.
+///
+/// The name of an entry is made from the hash of the component and a hash of the compiler's version and settings. An
+/// entry of another version of wasmtime is therefore never found; it is removed once it has been unused for 60 days.
 #[derive(Debug, Clone)]
-pub struct Shelf {
+pub struct ArtifactCache {
     folder: PathBuf,
 }
 
-impl Shelf {
-    /// A folder, which has to be there when something is kept in it.
+impl ArtifactCache {
+    /// Uses a folder, which is not created here. Without it, nothing is found or stored.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// The machine code of the component with this hash for this engine. `None` when there is none, or none that
-    /// can be believed.
+    /// Loads the machine code of the component with this hash. `None` if there is none for this engine, or if another
+    /// user could have written to it.
     #[must_use]
-    pub fn find(&self, engine: &Engine, hash: &str) -> Option<Component> {
+    pub fn get(&self, engine: &Engine, hash: &str) -> Option<Component> {
         let path = self.path(engine, hash);
-        if !is_ours_alone(&self.folder) || !is_ours_alone(&path) {
+        if !is_private(&self.folder) || !is_private(&path) {
             return None;
         }
-        // SAFETY: what is loaded has to be what `Engine::precompile_component` made, unchanged. Nobody but this user
-        // can write into the folder or to the file, as was just seen; files come there by `keep` alone, whole, under
-        // a name that says of which component, compiler and settings they are. A user who writes machine code there
-        // by hand can as well put it in place of this program.
-        #[allow(
-            unsafe_code,
-            reason = "see above; what else the runtime checks, such as its version, it checks"
-        )]
+        // SAFETY: `deserialize_file` requires a file that `Engine::precompile_component` produced, and that does not
+        // change while it is mapped.
+        // - Only the current user can write to the folder and the file (checked above; a link is refused, because its
+        //   target could be elsewhere). A process of this user that wants to run machine code can do so without us, for
+        //   example by replacing this program.
+        // - Files get there only through `put`, which renames a complete file into place. Neither `put` nor `remove_file`
+        //   changes a file that is already mapped: the mapping keeps the old content.
+        // - A file that was damaged later, for example by the disk, is caught as far as wasmtime checks it: it verifies
+        //   the header with its version and the compiler's settings, but not the code itself.
+        #[allow(unsafe_code, reason = "loading machine code is the purpose of this crate")]
         let loaded = unsafe { Component::deserialize_file(engine, &path) };
         match loaded {
             Ok(component) => {
-                note_use(&path);
+                record_use(&path);
                 Some(component)
             }
             Err(_) => {
-                // Of another version, or cut short by a disk that was full: it is made anew.
+                // Truncated, or written by a version of wasmtime with the same hash of settings. The caller compiles
+                // again.
                 let _ = fs::remove_file(&path);
                 None
             }
         }
     }
 
-    /// Compiles a component, keeps its machine code and loads it. Whoever else compiles the same meanwhile, in any
-    /// process, is waited for, and their work is taken.
+    /// Compiles a component, stores its machine code, and loads it. If another thread or process compiles the same
+    /// component, waits for it and loads its result.
     ///
     /// # Errors
-    /// When it does not compile. That its machine code cannot be kept only costs the next start some time.
+    /// If the component does not compile. A failure to store the machine code is ignored; the component is then
+    /// compiled in memory.
     pub fn compile(&self, engine: &Engine, hash: &str, component: &[u8]) -> wasmtime::Result<Component> {
         let path = self.path(engine, hash);
-        // Without a lock it is compiled twice, and as well.
+        // The lock only avoids double work. Without it, for example because the folder does not exist, the result is
+        // the same.
         let lock_path = path.with_extension("lock");
         let lock = lock(&lock_path);
-        if let Some(component) = self.find(engine, hash) {
+        if let Some(component) = self.get(engine, hash) {
             return Ok(component);
         }
-        let kept = engine.precompile_component(component).map(|code| self.keep(&path, &code));
+        let stored = engine.precompile_component(component).map(|code| self.put(&path, &code));
         if lock.is_some() {
-            // Whoever waits for it finds what it stood for.
+            // A process that waits for the lock on the removed file gets it, and then finds the stored entry.
             let _ = fs::remove_file(&lock_path);
         }
-        match kept?.ok().and_then(|()| self.find(engine, hash)) {
+        match stored?.ok().and_then(|()| self.get(engine, hash)) {
             Some(component) => Ok(component),
             None => Component::new(engine, component),
         }
     }
 
-    fn keep(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let mut staged = tempfile::NamedTempFile::new_in(&self.folder)?;
-        staged.write_all(code)?;
-        staged.as_file().sync_all()?;
-        staged.persist(path).map_err(|error| error.error)?;
-        self.tidy();
+    /// Writes a file under a temporary name, syncs it and renames it, so that a reader never sees a part of it.
+    fn put(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(code)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        self.remove_unused();
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Removes what nobody has needed for long. What cannot be removed stays.
-    fn tidy(&self) {
+    fn remove_unused(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
-            let used = entry.metadata().and_then(|found| found.modified());
-            let old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
-            if old && entry.path().extension().is_some_and(|ending| ending == ENDING) {
+            let last_used = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_unused =
+                last_used.is_ok_and(|used| used.elapsed().is_ok_and(|elapsed| elapsed > MAX_UNUSED));
+            if is_unused && entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -114,22 +125,23 @@ impl Shelf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = hasher.finish();
-        // A hash that somebody else chose is no name of a file.
+        // `hash` may come from a file beside an interpreter. Hashing it again gives a safe file name whatever it
+        // contains.
         let component = blake3::hash(hash.as_bytes()).to_hex();
-        self.folder.join(format!("{}-{settings:016x}.{ENDING}", component.get(..32).unwrap_or_default()))
+        self.folder.join(format!("{}-{settings:016x}.{EXTENSION}", component.get(..32).unwrap_or_default()))
     }
 }
 
-/// Writes down, as the time of the file, that it was needed. Where that fails, it is removed too early.
-fn note_use(path: &Path) {
-    let noted = fs::metadata(path).and_then(|found| found.modified());
-    if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|since| since > NOTED)) {
+/// Records the time of use as the modification time of the file. If that fails, the entry may be removed too early.
+fn record_use(path: &Path) {
+    let recorded = fs::metadata(path).and_then(|metadata| metadata.modified());
+    if recorded.is_ok_and(|recorded| recorded.elapsed().is_ok_and(|elapsed| elapsed > USE_RESOLUTION)) {
         let file = fs::OpenOptions::new().append(true).open(path);
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
-/// A lock that lasts for as long as the result.
+/// Waits for an exclusive lock, which is held until the file is dropped.
 fn lock(path: &Path) -> Option<File> {
     let mut options = fs::OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).ok()?;
@@ -137,12 +149,13 @@ fn lock(path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// Whether a file or folder, itself and no link to it, is this user's and nobody else can change it.
-fn is_ours_alone(path: &Path) -> bool {
-    let Ok(found) = rustix::fs::lstat(path) else { return false };
-    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
-    let plain = matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory);
-    plain && found.st_uid == rustix::process::geteuid().as_raw() && found.st_mode & 0o022 == 0
+/// Whether a path is a regular file or folder (not a link) that belongs to the current user, and that no other user can
+/// write to.
+fn is_private(path: &Path) -> bool {
+    let Ok(metadata) = rustix::fs::lstat(path) else { return false };
+    let kind = rustix::fs::FileType::from_raw_mode(metadata.st_mode);
+    let is_regular = matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory);
+    is_regular && metadata.st_uid == rustix::process::geteuid().as_raw() && metadata.st_mode & 0o022 == 0
 }
 
 #[cfg(test)]
@@ -156,11 +169,11 @@ mod tests {
         Engine::default()
     }
 
-    fn shelf() -> (tempfile::TempDir, Shelf) {
+    fn cache() -> (tempfile::TempDir, ArtifactCache) {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let shelf = Shelf::new(folder.path().to_path_buf());
-        (folder, shelf)
+        let cache = ArtifactCache::new(folder.path().to_path_buf());
+        (folder, cache)
     }
 
     fn component() -> Vec<u8> {
@@ -174,76 +187,76 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compiled_once_is_found_again() {
-        let (folder, shelf) = shelf();
-        assert!(shelf.find(&engine(), "a").is_none());
-        shelf.compile(&engine(), "a", &component()).unwrap();
-        assert!(shelf.find(&engine(), "a").is_some());
-        assert!(shelf.find(&engine(), "b").is_none());
+    fn compiled_code_is_found_again() {
+        let (folder, cache) = cache();
+        assert!(cache.get(&engine(), "a").is_none());
+        cache.compile(&engine(), "a", &component()).unwrap();
+        assert!(cache.get(&engine(), "a").is_some());
+        assert!(cache.get(&engine(), "b").is_none());
         assert_eq!(fs::metadata(only_file(folder.path())).unwrap().permissions().mode() & 0o077, 0);
     }
 
     #[test]
-    fn what_others_could_have_changed_is_not_believed() {
-        let (folder, shelf) = shelf();
-        shelf.compile(&engine(), "a", &component()).unwrap();
+    fn code_that_other_users_can_change_is_not_loaded() {
+        let (folder, cache) = cache();
+        cache.compile(&engine(), "a", &component()).unwrap();
         let file = only_file(folder.path());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o620)).unwrap();
-        assert!(shelf.find(&engine(), "a").is_none());
+        assert!(cache.get(&engine(), "a").is_none());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(shelf.find(&engine(), "a").is_some());
+        assert!(cache.get(&engine(), "a").is_some());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(shelf.find(&engine(), "a").is_none());
+        assert!(cache.get(&engine(), "a").is_none());
     }
 
     #[test]
     fn a_link_is_not_followed() {
-        let (folder, shelf) = shelf();
-        shelf.compile(&engine(), "a", &component()).unwrap();
+        let (folder, cache) = cache();
+        cache.compile(&engine(), "a", &component()).unwrap();
         let (file, aside) = (only_file(folder.path()), folder.path().join("aside"));
         fs::rename(&file, &aside).unwrap();
         std::os::unix::fs::symlink(&aside, &file).unwrap();
-        assert!(shelf.find(&engine(), "a").is_none());
+        assert!(cache.get(&engine(), "a").is_none());
     }
 
     #[test]
-    fn what_is_no_machine_code_is_made_anew() {
-        let (folder, shelf) = shelf();
-        shelf.compile(&engine(), "a", &component()).unwrap();
+    fn a_damaged_entry_is_compiled_again() {
+        let (folder, cache) = cache();
+        cache.compile(&engine(), "a", &component()).unwrap();
         let file = only_file(folder.path());
-        fs::write(&file, b"no machine code").unwrap();
-        assert!(shelf.find(&engine(), "a").is_none());
-        shelf.compile(&engine(), "a", &component()).unwrap();
-        assert!(shelf.find(&engine(), "a").is_some());
+        fs::write(&file, b"not machine code").unwrap();
+        assert!(cache.get(&engine(), "a").is_none());
+        cache.compile(&engine(), "a", &component()).unwrap();
+        assert!(cache.get(&engine(), "a").is_some());
     }
 
     #[test]
-    fn what_was_not_needed_for_long_goes_and_what_is_needed_stays() {
-        let (folder, shelf) = shelf();
-        let long_ago = SystemTime::now() - UNUSED - NOTED;
-        for hash in ["old", "needed"] {
-            shelf.compile(&engine(), hash, &component()).unwrap();
+    fn entries_that_were_unused_for_long_are_removed() {
+        let (folder, cache) = cache();
+        let long_ago = SystemTime::now() - MAX_UNUSED - USE_RESOLUTION;
+        for hash in ["old", "used"] {
+            cache.compile(&engine(), hash, &component()).unwrap();
         }
         for file in fs::read_dir(folder.path()).unwrap() {
             let file = fs::OpenOptions::new().append(true).open(file.unwrap().path()).unwrap();
             file.set_modified(long_ago).unwrap();
         }
-        assert!(shelf.find(&engine(), "needed").is_some());
-        shelf.compile(&engine(), "new", &component()).unwrap();
-        assert!(shelf.find(&engine(), "needed").is_some() && shelf.find(&engine(), "new").is_some());
-        assert!(shelf.find(&engine(), "old").is_none());
+        assert!(cache.get(&engine(), "used").is_some());
+        cache.compile(&engine(), "new", &component()).unwrap();
+        assert!(cache.get(&engine(), "used").is_some() && cache.get(&engine(), "new").is_some());
+        assert!(cache.get(&engine(), "old").is_none());
     }
 
     #[test]
-    fn what_does_not_compile_leaves_nothing_behind() {
-        let (folder, shelf) = shelf();
-        assert!(shelf.compile(&engine(), "a", b"no component").is_err());
+    fn a_component_that_does_not_compile_leaves_no_files() {
+        let (folder, cache) = cache();
+        assert!(cache.compile(&engine(), "a", b"not a component").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn without_a_folder_it_still_compiles() {
-        let shelf = Shelf::new("/nowhere/at/all".into());
-        assert!(shelf.compile(&engine(), "a", &component()).is_ok());
+    fn a_missing_folder_does_not_prevent_compiling() {
+        let cache = ArtifactCache::new("/nowhere/at/all".into());
+        assert!(cache.compile(&engine(), "a", &component()).is_ok());
     }
 }

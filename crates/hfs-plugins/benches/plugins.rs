@@ -1,31 +1,31 @@
-//! A message through a plugin, beside what other ways to hook in cost; and what plugins cost at the start.
+//! Time of a message through a plugin compared with other kinds of hooks, and time of starting plugins.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a benchmark that cannot go on ends"
+    reason = "a benchmark that cannot continue ends"
 )]
 
 #[path = "../tests/plugins/fixture.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod fixture;
-#[path = "plugins/scripts.rs"]
-mod scripts;
 
 use std::hint::black_box;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fixture::{APPEND, HOOKS, Home, message_component};
 use hfs_core::{Hooks, SessionId, Verdict};
-use hfs_plugins::Plugins;
+use hfs_plugins::{Language, PluginState, Plugins};
 use testkit::bench::{Bench, Target, Unit};
 use tokio::runtime::Runtime;
 
-/// How many messages one measured call sends through a plugin.
+/// Messages for each measurement.
 const MESSAGES: usize = 200;
+/// Plugins that are started together.
 const MANY: usize = 20;
 
 fn main() -> std::process::ExitCode {
@@ -33,8 +33,8 @@ fn main() -> std::process::ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let text: String = "a word and another, ".chars().cycle().take(1_024).collect();
     messages(&mut bench, &runtime, &text);
-    scripts::run(&mut bench, &runtime, &text);
-    start(&mut bench, &runtime);
+    scripts(&mut bench, &runtime, &text);
+    start_components(&mut bench, &runtime);
     bench.finish()
 }
 
@@ -43,7 +43,7 @@ fn through(plugins: &Plugins, runtime: &Runtime, session: SessionId, text: &str)
     assert!(matches!(verdict, Verdict::Replace(_)), "{verdict:?} {:?}", plugins.take_notices());
 }
 
-/// What a hook that is a program of its own costs: it reads the message and writes it back.
+/// A hook that is a program: it reads the message and writes it back.
 fn spawned(program: &str, arguments: &[&str], text: &str) -> String {
     let mut child =
         Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -62,7 +62,7 @@ fn direct(text: &str) -> String {
 fn messages(bench: &mut Bench, runtime: &Runtime, text: &str) {
     let home = Home::new();
     home.add("p", HOOKS, &message_component("", APPEND));
-    let plugins = runtime.block_on(home.begin(&["p"]));
+    let plugins = runtime.block_on(home.start(&["p"]));
     let session = SessionId::generate();
     let work = bench.size(MESSAGES, 2);
     let ours = || (0..work).for_each(|_| through(&plugins, runtime, session, text));
@@ -100,29 +100,29 @@ fn median(times: &mut [Duration]) -> f64 {
     times[times.len() / 2].as_secs_f64()
 }
 
-/// Twenty plugins whose machine code is in the cache: until all of them run, and what the caller waits for.
-fn start(bench: &mut Bench, runtime: &Runtime) {
+/// Starting 20 plugins from the cache: time until all of them run, and time that the caller waits.
+fn start_components(bench: &mut Bench, runtime: &Runtime) {
     let home = Home::new();
     let names: Vec<String> = (0..MANY).map(|number| format!("p{number}")).collect();
     for (number, name) in names.iter().enumerate() {
-        // Each is another component: no two share their machine code.
+        // Each component differs, so that each has its own compiled code.
         let body = format!("(drop (i32.const {number})) {APPEND}");
         home.add(name, HOOKS, &message_component("", &body));
     }
     let approved: Vec<&str> = names.iter().map(String::as_str).collect();
-    drop(runtime.block_on(home.begin(&approved)));
+    drop(runtime.block_on(home.start(&approved)));
     let empty = Home::new();
     let rounds = bench.size(15, 1);
     let (mut until_running, mut until_back, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let begin = Instant::now();
-        let plugins = Plugins::begin(home.parts());
+        let plugins = Plugins::start(home.config());
         until_back.push(begin.elapsed());
         runtime.block_on(plugins.started());
         until_running.push(begin.elapsed());
-        assert_eq!(plugins.list().iter().filter(|one| one.state.as_str() == "active").count(), MANY);
+        assert_eq!(plugins.list().iter().filter(|plugin| plugin.state == PluginState::Active).count(), MANY);
         let begin = Instant::now();
-        drop(Plugins::begin(empty.parts()));
+        drop(Plugins::start(empty.config()));
         without.push(begin.elapsed());
     }
     let limit = |ms| Target::Under(Duration::from_millis(ms));
@@ -136,4 +136,114 @@ fn start(bench: &mut Bench, runtime: &Runtime) {
         limit(50),
     );
     bench.amounts("the start does not wait for 20 plugins", back, without, Unit::Seconds, limit(10));
+}
+
+/// The same plugin in each language, with the target for a message in microseconds.
+const SCRIPTS: [(Language, &str, &str, u64); 2] = [
+    (Language::Python, "plugin.py", "def on_message(message):\n    return message + '!'\n", 60),
+    (Language::JavaScript, "plugin.js", "export const onMessage = (text) => text + '!';\n", 500),
+];
+
+/// The same hook with pluggy in one Python process; prints the seconds for each call.
+const PLUGGY: &str = "
+import sys, time, pluggy
+spec, impl = pluggy.HookspecMarker('hfs'), pluggy.HookimplMarker('hfs')
+class Spec:
+    @spec(firstresult=True)
+    def on_message(self, message, is_user): ...
+class Plugin:
+    @impl
+    def on_message(self, message, is_user): return message + '!'
+manager = pluggy.PluginManager('hfs')
+manager.add_hookspecs(Spec)
+manager.register(Plugin())
+text, times = sys.stdin.read(), int(sys.argv[1])
+for _ in range(2):
+    begin = time.perf_counter()
+    for _ in range(times): manager.hook.on_message(message=text, is_user=True)
+    spent = time.perf_counter() - begin
+print(spent / times)
+";
+
+fn scripts(bench: &mut Bench, runtime: &Runtime, text: &str) {
+    for (language, file, source, limit) in SCRIPTS {
+        let Some(home) = Home::with(language) else { continue };
+        home.add_source("p", HOOKS, &[(file, source)]);
+        let plugins = runtime.block_on(home.start(&["p"]));
+        script_messages(bench, runtime, language, &plugins, text, Duration::from_micros(limit));
+        drop(plugins);
+        start_script(bench, runtime, language, &home);
+    }
+}
+
+fn script_messages(
+    bench: &mut Bench,
+    runtime: &Runtime,
+    language: Language,
+    plugins: &Plugins,
+    text: &str,
+    limit: Duration,
+) {
+    let session = SessionId::generate();
+    let work = bench.size(MESSAGES, 2);
+    let ours = || (0..work).for_each(|_| through(plugins, runtime, session, text));
+    let compiled = Home::new();
+    compiled.add("p", HOOKS, &message_component("", APPEND));
+    let beside = runtime.block_on(compiled.start(&["p"]));
+    bench
+        .pair(&format!("{language}: on_message of 1 KB beside a compiled plugin"))
+        .work(work, work)
+        .median(Target::Under(limit))
+        .run(ours, || (0..work).for_each(|_| through(&beside, runtime, session, text)));
+    let python = Command::new("python3").arg("--version").output().is_ok();
+    if python {
+        let program = "import sys; sys.stdout.write(sys.stdin.read() + '!')";
+        let faster = if language == Language::Python { 500.0 } else { 50.0 };
+        bench
+            .pair(&format!("{language}: on_message of 1 KB beside a spawned python3"))
+            .work(work, 1)
+            .rounds(bench_rounds())
+            .median(Target::SpeedAtLeast(faster))
+            .run(ours, || spawned("python3", &["-c", program], text));
+    }
+    let row = format!("{language}: on_message of 1 KB beside pluggy in one process");
+    if bench.wants(&row)
+        && let Some(pluggy) = pluggy(bench.size(20_000, 10), text)
+    {
+        let begin = Instant::now();
+        (0..work * 10).for_each(|_| through(plugins, runtime, session, text));
+        #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+        let each = begin.elapsed().as_secs_f64() / (work * 10) as f64;
+        bench.amounts(&row, each, pluggy, Unit::Seconds, Target::Under(limit));
+    }
+}
+
+/// Seconds for one call, if there is a Python with pluggy. `cargo xtask runtimes` installs one.
+fn pluggy(times: usize, text: &str) -> Option<f64> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/runtimes/python/tools/bin/python");
+    let output = spawned(tools.to_str()?, &["-c", PLUGGY, &times.to_string()], text);
+    output.trim().parse().ok()
+}
+
+/// Starting a script whose interpreter is in the cache.
+fn start_script(bench: &mut Bench, runtime: &Runtime, language: Language, home: &Home) {
+    let row = format!("{language}: start from cache, until the plugin runs");
+    if !bench.wants(&row) {
+        return;
+    }
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let empty = Home::new();
+    for _ in 0..bench.size(15, 1) {
+        let begin = Instant::now();
+        let plugins = Plugins::start(home.config());
+        runtime.block_on(plugins.started());
+        with.push(begin.elapsed());
+        assert_eq!(plugins.list()[0].state, PluginState::Active);
+        let begin = Instant::now();
+        let plugins = Plugins::start(empty.config());
+        runtime.block_on(plugins.started());
+        without.push(begin.elapsed());
+    }
+    let limit = Target::Under(Duration::from_millis(10));
+    bench.amounts(&row, median(&mut with), median(&mut without), Unit::Seconds, limit);
 }

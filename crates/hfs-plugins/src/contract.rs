@@ -1,24 +1,173 @@
-//! The contract's types as the runtime sees them. They stay behind this crate's doors.
-#![allow(
-    missing_docs,
-    unused_qualifications,
-    clippy::all,
-    clippy::pedantic,
-    reason = "made from the contract's text"
-)]
+//! The plugin contract (`wit/0.1/hfs-plugin.wit`): its generated bindings, and the names of its interfaces.
 
-wasmtime::component::bindgen!({
-    path: "../../wit/0.1",
-    world: "hfs:plugin/plugin",
-    imports: { default: trappable },
-});
+/// Version of the contract that this host implements.
+pub const API_VERSION: &str = "0.1";
+/// Package name of the contract, as component binaries spell it.
+pub(crate) const PACKAGE: &str = "hfs:plugin";
 
-/// What is between hfs and its interpreters.
-pub(crate) mod runner {
+/// What a plugin adds to hfs, as listed under `capabilities` in its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Slash commands.
+    Commands,
+    /// Widgets beside the conversation.
+    Widgets,
+    /// Lifecycle hooks.
+    Hooks,
+}
+
+impl Capability {
+    /// All capabilities.
+    pub const ALL: [Self; 3] = [Self::Commands, Self::Widgets, Self::Hooks];
+
+    /// Name in a manifest.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Commands => "commands",
+            Self::Widgets => "widgets",
+            Self::Hooks => "hooks",
+        }
+    }
+}
+
+/// An interface of the contract that a plugin may export, and that the host calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Export {
+    /// Called when a session is opened or created.
+    OnStart,
+    /// Called before a message is saved.
+    OnMessage,
+    /// Called for events of a run.
+    OnEvent,
+    /// Called at the end of a run.
+    OnRunComplete,
+    /// Called when a session is left.
+    OnExit,
+    /// Lists and runs commands.
+    Commands,
+    /// Lists and renders widgets.
+    Widgets,
+}
+
+impl Export {
+    /// All exports.
+    pub const ALL: [Self; 7] = [
+        Self::OnStart,
+        Self::OnMessage,
+        Self::OnEvent,
+        Self::OnRunComplete,
+        Self::OnExit,
+        Self::Commands,
+        Self::Widgets,
+    ];
+
+    /// Name of the interface in the contract.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnStart => "on-start",
+            Self::OnMessage => "on-message",
+            Self::OnEvent => "on-event",
+            Self::OnRunComplete => "on-run-complete",
+            Self::OnExit => "on-exit",
+            Self::Commands => "commands",
+            Self::Widgets => "widgets",
+        }
+    }
+
+    /// The capability that a manifest has to list for this export.
+    #[must_use]
+    pub const fn capability(self) -> Capability {
+        match self {
+            Self::OnStart | Self::OnMessage | Self::OnEvent | Self::OnRunComplete | Self::OnExit => {
+                Capability::Hooks
+            }
+            Self::Commands => Capability::Commands,
+            Self::Widgets => Capability::Widgets,
+        }
+    }
+
+    /// What the export lets the plugin do, in words for the user.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::OnStart => "notice when a session is opened",
+            Self::OnMessage => "see every message, and change or stop it before it is saved",
+            Self::OnEvent => "see what happens during a run",
+            Self::OnRunComplete => "see the result of a run",
+            Self::OnExit => "notice when a session is left",
+            Self::Commands => "add commands",
+            Self::Widgets => "show widgets beside the conversation",
+        }
+    }
+}
+
+/// An interface of the contract that a plugin may import, and that the host implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Import {
+    Log,
+    Config,
+    Clock,
+    Kv,
+    Session,
+    Http,
+    Files,
+    Ui,
+}
+
+impl Import {
+    pub const ALL: [Self; 8] =
+        [Self::Log, Self::Config, Self::Clock, Self::Kv, Self::Session, Self::Http, Self::Files, Self::Ui];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Config => "config",
+            Self::Clock => "clock",
+            Self::Kv => "kv",
+            Self::Session => "session",
+            Self::Http => "http",
+            Self::Files => "files",
+            Self::Ui => "ui",
+        }
+    }
+
+    /// The key under `permissions` in the manifest that grants this import; `None` if every plugin may use it.
+    pub const fn permission(self) -> Option<&'static str> {
+        match self {
+            Self::Log | Self::Config | Self::Clock | Self::Ui => None,
+            Self::Kv => Some("storage"),
+            Self::Session => Some("session"),
+            Self::Http => Some("network"),
+            Self::Files => Some("filesystem"),
+        }
+    }
+}
+
+/// Rust types of the contract, generated by wasmtime. They are used only inside this crate.
+pub(crate) mod bindings {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from the contract"
+    )]
+
     wasmtime::component::bindgen!({
-        path: ["../../wit/0.1", "../../runtimes/wit"],
-        world: "hfs:runner/source",
+        path: "../../wit/0.1",
+        world: "hfs:plugin/plugin",
         imports: { default: trappable },
-        with: { "hfs:plugin/types": super::hfs::plugin::types },
     });
+
+    /// The private contract between hfs and the Python and JavaScript interpreters.
+    pub(crate) mod runner {
+        wasmtime::component::bindgen!({
+            path: ["../../wit/0.1", "../../runtimes/wit"],
+            world: "hfs:runner/source",
+            imports: { default: trappable },
+            with: { "hfs:plugin/types": super::hfs::plugin::types },
+        });
+    }
 }

@@ -1,72 +1,70 @@
-//! The lifecycle hooks: each plugin in its turn, and none of them in anybody's way.
+//! [`Hooks`] for plugins. Each hook calls the plugins that export it, one after another in the order of their names. A
+//! plugin that fails or is too slow is reported to the user and left out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hfs_core::{Event, Hooks, PluginStates, RunSnapshot, SessionId, Verdict};
-use serde_json::Value;
 
 use crate::Plugins;
-use crate::capability::Export;
-use crate::guest::convert;
-
-/// The hook that others rely on: what a guard does not see goes on unguarded.
-pub(crate) const ON_MESSAGE: &str = "on_message";
+use crate::contract::Export;
+use crate::worker::CallKind;
 
 #[async_trait]
 impl Hooks for Plugins {
     async fn on_start(&self, session: SessionId) {
         self.started().await;
         let limit = self.inner().limits().hook;
-        for (name, handle) in self.inner().running_with(Export::OnStart) {
-            let answer =
-                handle.ask("on_start", Some(session), limit, move |calling| convert::start(calling, session));
-            if let Err(error) = answer.await {
-                self.inner().tell_failure(&name, "on_start", &error);
+        for (name, worker) in self.inner().running_with(Export::OnStart) {
+            let result =
+                worker.call(CallKind::OnStart, Some(session), limit, move |guest| guest.on_start(session));
+            if let Err(error) = result.await {
+                self.inner().notify_failure(&name, CallKind::OnStart, &error);
             }
         }
     }
 
-    /// Each plugin sees what the one before it made of the text.
+    /// Each plugin gets the text as the plugins before it changed it. The first rejection ends the chain.
     async fn on_message(&self, session: SessionId, text: &str, is_user: bool) -> Verdict {
         self.started().await;
         let limit = self.inner().limits().hook;
         let now = self.inner().clock().now();
         let original: Arc<str> = Arc::from(text);
         let mut current = Arc::clone(&original);
-        self.inner().tell_unstarted();
-        for (name, handle) in self.inner().running_with(Export::OnMessage) {
-            let seen = Arc::clone(&current);
-            let answer = handle.ask_first(ON_MESSAGE, Some(session), limit, move |calling| {
-                convert::message(calling, session, &seen, is_user, now)
+        self.inner().notify_unstarted_message_hooks();
+        for (name, worker) in self.inner().running_with(Export::OnMessage) {
+            let input = Arc::clone(&current);
+            let result = worker.call_urgent(CallKind::OnMessage, Some(session), limit, move |guest| {
+                guest.on_message(session, &input, is_user, now)
             });
-            match answer.await {
+            match result.await {
                 Ok(Some(Verdict::Replace(changed))) => current = Arc::from(changed),
                 Ok(Some(Verdict::Pass) | None) => {}
                 Ok(Some(verdict @ Verdict::Reject { .. })) => return verdict,
-                Err(error) => self.inner().tell_unseen(&name, &error),
+                Err(error) => self.inner().notify_missed_message(&name, &error),
             }
         }
         if current == original { Verdict::Pass } else { Verdict::Replace(current.as_ref().to_owned()) }
     }
 
-    /// Nobody waits: what a plugin does not take in time it does not see.
+    /// Events are queued without waiting, so that a slow plugin does not delay the run. A plugin whose queue is full
+    /// loses events.
     async fn on_event(&self, session: SessionId, event: &Event) {
         let kind = event.payload.kind();
-        let mut text: Option<Arc<str>> = None;
-        for (name, handle) in self.inner().running_with(Export::OnEvent) {
-            if !handle.shared().patterns.iter().any(|pattern| pattern.matches(kind)) {
+        // Serialized once, and only if a plugin wants the event.
+        let mut json: Option<Arc<str>> = None;
+        for (name, worker) in self.inner().running_with(Export::OnEvent) {
+            if !worker.shared().event_patterns.iter().any(|pattern| pattern.matches(kind)) {
                 continue;
             }
-            let text = Arc::clone(
-                text.get_or_insert_with(|| Arc::from(serde_json::to_string(event).unwrap_or_default())),
+            let json = Arc::clone(
+                json.get_or_insert_with(|| Arc::from(serde_json::to_string(event).unwrap_or_default())),
             );
             let limit = self.inner().limits().hook;
-            let told = handle
-                .tell("on_event", session, limit, move |calling| convert::event(calling, session, &text));
-            if !told {
-                tracing::warn!("plugin {name} is behind with its events; {kind} was left out");
+            let is_queued = worker
+                .enqueue(CallKind::OnEvent, session, limit, move |guest| guest.on_event(session, &json));
+            if !is_queued {
+                tracing::warn!("plugin {name} is too slow for its events; {kind} was dropped");
             }
         }
     }
@@ -77,34 +75,34 @@ impl Hooks for Plugins {
             return;
         }
         let limit = self.inner().limits().hook;
-        let text: Arc<str> = Arc::from(serde_json::to_string(snapshot).unwrap_or_default());
-        for (name, handle) in running {
-            let text = Arc::clone(&text);
-            let answer = handle.ask("on_run_complete", Some(session), limit, move |calling| {
-                convert::run_complete(calling, session, &text)
+        let json: Arc<str> = Arc::from(serde_json::to_string(snapshot).unwrap_or_default());
+        for (name, worker) in running {
+            let json = Arc::clone(&json);
+            let result = worker.call(CallKind::OnRunComplete, Some(session), limit, move |guest| {
+                guest.on_run_complete(session, &json)
             });
-            if let Err(error) = answer.await {
-                self.inner().tell_failure(&name, "on_run_complete", &error);
+            if let Err(error) = result.await {
+                self.inner().notify_failure(&name, CallKind::OnRunComplete, &error);
             }
         }
     }
 
     async fn on_exit(&self, session: SessionId) {
         let limit = self.inner().limits().hook;
-        for (name, handle) in self.inner().running_with(Export::OnExit) {
-            let answer =
-                handle.ask("on_exit", Some(session), limit, move |calling| convert::exit(calling, session));
-            if let Err(error) = answer.await {
-                self.inner().tell_failure(&name, "on_exit", &error);
+        for (name, worker) in self.inner().running_with(Export::OnExit) {
+            let result =
+                worker.call(CallKind::OnExit, Some(session), limit, move |guest| guest.on_exit(session));
+            if let Err(error) = result.await {
+                self.inner().notify_failure(&name, CallKind::OnExit, &error);
             }
         }
     }
 
     fn session_state(&self, session: SessionId) -> Option<PluginStates> {
-        self.inner().states().of(session)
+        self.inner().session_states().get(session)
     }
 
-    fn restore_state(&self, session: SessionId, state: &PluginStates) {
-        self.inner().states().restore(session, state);
+    fn restore_state(&self, session: SessionId, states: &PluginStates) {
+        self.inner().session_states().restore(session, states);
     }
 }

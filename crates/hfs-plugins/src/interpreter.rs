@@ -1,27 +1,26 @@
-//! Interpreters: components that run the source of plugins, in the same sandbox in which every plugin runs.
+//! Interpreters: components that run plugins written in Python or JavaScript, in the same sandbox as other plugins.
 //!
-//! They are no part of the program, since what makes them is no part of a Rust toolchain: `cargo xtask runtimes`
-//! builds them. Each lies beside the program, or among the user's own things, with its hash in a file beside it.
+//! They are not part of the binary, because building them needs Python and Node.js (`cargo xtask runtimes`). Each is a
+//! file with the usual name of its language, and a file beside it that contains its BLAKE3 hash.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use hfs_machine_code::Shelf;
+use hfs_machine_code::ArtifactCache;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::PluginError;
-use crate::grants::create_private_folder;
-use crate::inspect::is_interpreter;
+use crate::plugin::inspect::{ComponentError, check_interpreter};
+use crate::plugin::script::Language;
+use crate::private_files::{Durability, create_private_folder, replace_file};
 use crate::runtime::Runtime;
-use crate::script::Language;
 
-/// A larger file is none.
-const MOST_BYTES: u64 = 128 << 20;
+/// Size limit of an interpreter, in bytes.
+const MAX_BYTES: u64 = 128 << 20;
 
 impl Language {
-    /// The name of its interpreter's file.
+    /// File name of the interpreter.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -30,7 +29,7 @@ impl Language {
         }
     }
 
-    const fn hash_name(self) -> &'static str {
+    const fn hash_file_name(self) -> &'static str {
         match self {
             Self::Python => "hfs-python.blake3",
             Self::JavaScript => "hfs-javascript.blake3",
@@ -38,136 +37,161 @@ impl Language {
     }
 }
 
-/// Where interpreters are.
+/// Where interpreters are looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interpreters {
-    /// The user's own.
-    pub own: PathBuf,
-    /// Those that came with the program.
-    pub beside: Option<PathBuf>,
+    /// The folder of interpreters that the user installed. They have precedence.
+    pub user_folder: PathBuf,
+    /// The folder of the program, for interpreters that came with it.
+    pub program_folder: Option<PathBuf>,
 }
 
-/// An interpreter that is there.
+/// An interpreter that was found or installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installed {
-    /// Its language.
+#[non_exhaustive]
+pub struct InstalledInterpreter {
+    /// Language that it runs.
     pub language: Language,
-    /// Its file.
+    /// Path of the component.
     pub path: PathBuf,
-    /// The BLAKE3 hash that it has to have.
+    /// The BLAKE3 hash from the file beside it, in hexadecimal digits.
     pub hash: String,
-    /// Its size.
+    /// Size of the component.
     pub bytes: u64,
 }
 
+/// Why an interpreter cannot be used. The text is one line.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterpreterError {
+    /// No interpreter of this language is installed.
+    #[error(
+        "it is {0} source, and no {0} interpreter is installed; `hfs plugin runtime` shows how to install one"
+    )]
+    Missing(Language),
+    /// The file is larger than an interpreter may be.
+    #[error("it is larger than {} MiB", MAX_BYTES >> 20)]
+    TooLarge,
+    /// The file cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// The file differs from its hash.
+    #[error("it is damaged: its hash differs from the one in the file beside it")]
+    Damaged,
+    /// The file is not a component, or not one of an interpreter.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The compiler refused the component.
+    #[error("it cannot be compiled: {0}")]
+    Compile(String),
+    /// An installed interpreter cannot be used.
+    #[error("the {language} interpreter {}: {problem}", path.display())]
+    Installed {
+        /// Language that it runs.
+        language: Language,
+        /// Path of the component.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<Self>,
+    },
+}
+
 impl Interpreters {
-    /// The interpreter of a language: the user's own, then the program's.
+    /// Finds the interpreter of a language, first among the user's own, then beside the program.
     #[must_use]
-    pub fn find(&self, language: Language) -> Option<Installed> {
-        let folders = std::iter::once(&self.own).chain(&self.beside);
-        folders.into_iter().find_map(|folder| {
+    pub fn find(&self, language: Language) -> Option<InstalledInterpreter> {
+        let mut folders = std::iter::once(&self.user_folder).chain(&self.program_folder);
+        folders.find_map(|folder| {
             let path = folder.join(language.file_name());
             let bytes = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?.len();
-            let hash = fs::read_to_string(folder.join(language.hash_name())).ok()?;
+            let hash = fs::read_to_string(folder.join(language.hash_file_name())).ok()?;
             let hash = hash.split_whitespace().next()?.to_owned();
-            Some(Installed { language, path, hash, bytes })
+            Some(InstalledInterpreter { language, path, hash, bytes })
         })
     }
 
-    /// Takes an interpreter among the user's own, from its file or from a folder in which it has its usual name.
+    /// Copies an interpreter to the user's own. `source` is its file, or a folder that contains a file of the usual
+    /// name.
     ///
     /// # Errors
-    /// `Interpreter` when it is none; as the system has it.
-    pub fn install(&self, language: Language, source: &Path) -> Result<Installed, PluginError> {
+    /// `Interpreter` if the file is not an interpreter of this version; `Io`.
+    pub fn install(&self, language: Language, source: &Path) -> Result<InstalledInterpreter, PluginError> {
         let file = if source.is_dir() { source.join(language.file_name()) } else { source.to_path_buf() };
-        let bad = |message: String| PluginError::Interpreter { path: file.clone(), message };
-        let io = |action, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| PluginError::Io { action, path, source }
-        };
-        let size = fs::metadata(&file).map_err(io("read", &file))?.len();
-        if size > MOST_BYTES {
-            return Err(bad(format!("it is larger than {} MiB", MOST_BYTES >> 20)));
+        let invalid = |problem: InterpreterError| PluginError::Interpreter { path: file.clone(), problem };
+        let bytes = fs::metadata(&file).map_err(|error| PluginError::io("read", &file, error))?.len();
+        if bytes > MAX_BYTES {
+            return Err(invalid(InterpreterError::TooLarge));
         }
-        let binary = fs::read(&file).map_err(io("read", &file))?;
-        is_interpreter(&binary).map_err(bad)?;
+        let binary = fs::read(&file).map_err(|error| PluginError::io("read", &file, error))?;
+        check_interpreter(&binary).map_err(|error| invalid(error.into()))?;
         let hash = blake3::hash(&binary).to_hex().to_string();
-        create_private_folder(&self.own)?;
-        // The hash last: without it the file counts for nothing.
-        for (name, bytes) in
-            [(language.file_name(), binary.as_slice()), (language.hash_name(), hash.as_bytes())]
-        {
-            let path = self.own.join(name);
-            let write = || {
-                let mut staged = tempfile::NamedTempFile::new_in(&self.own)?;
-                staged.write_all(bytes)?;
-                staged.as_file().sync_all()?;
-                staged.persist(&path).map(drop).map_err(|error| error.error)
-            };
-            write().map_err(io("write", &path))?;
-        }
-        let path = self.own.join(language.file_name());
-        Ok(Installed { language, path, hash, bytes: size })
+        create_private_folder(&self.user_folder)?;
+        // The hash is written last: an interpreter without it is ignored, and one with the hash of a previous version
+        // is reported as damaged.
+        let path = self.user_folder.join(language.file_name());
+        replace_file(&path, &binary, Durability::Synced)?;
+        let hash_path = self.user_folder.join(language.hash_file_name());
+        replace_file(&hash_path, hash.as_bytes(), Durability::Synced)?;
+        Ok(InstalledInterpreter { language, path, hash, bytes })
     }
 
-    /// Compiles an interpreter ahead of the first plugin that needs it, which takes seconds; once is enough.
+    /// Compiles an interpreter and stores the result in the folder `cache`, so that the first plugin that needs it does
+    /// not wait for seconds.
     ///
     /// # Errors
-    /// `Interpreter` when there is none that can be used; `Runtime`.
+    /// `Interpreter` if there is none that can be used; `Runtime`.
     pub fn prepare(&self, language: Language, cache: &Path) -> Result<(), PluginError> {
-        let prepared = Runtime::new(cache)?.interpreter(language, self);
-        prepared.map(drop).map_err(|message| {
+        let compiled = Runtime::new(cache)?.interpreter(language, self);
+        compiled.map(drop).map_err(|problem| {
             let path = self.find(language).map_or_else(|| language.file_name().into(), |found| found.path);
-            PluginError::Interpreter { path, message }
+            PluginError::Interpreter { path, problem }
         })
     }
 
-    /// Removes an interpreter from among the user's own. `false` when there is none.
+    /// Removes an interpreter from the user's own. Returns `false` if there was none.
     ///
     /// # Errors
-    /// As the system has it.
+    /// `Io`.
     pub fn uninstall(&self, language: Language) -> Result<bool, PluginError> {
-        let mut found = false;
-        for name in [language.hash_name(), language.file_name()] {
-            let path = self.own.join(name);
+        let mut is_removed = false;
+        for name in [language.hash_file_name(), language.file_name()] {
+            let path = self.user_folder.join(name);
             match fs::remove_file(&path) {
-                Ok(()) => found = true,
+                Ok(()) => is_removed = true,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(PluginError::Io { action: "remove", path, source }),
+                Err(error) => return Err(PluginError::io("remove", path, error)),
             }
         }
-        Ok(found)
-    }
-
-    /// What to say where there is none.
-    pub(crate) fn missing(language: Language) -> String {
-        format!(
-            "it is {language} source, and there is no {language} interpreter here; `hfs plugin runtime` says how to \
-             get one"
-        )
+        Ok(is_removed)
     }
 }
 
-impl Installed {
-    /// The interpreter as the runtime wants it: as it was compiled before, or compiled now, which takes seconds.
-    ///
-    /// # Errors
-    /// Why it cannot be used, on one line.
-    pub(crate) fn component(&self, engine: &Engine, shelf: &Shelf) -> Result<Component, String> {
-        // What was compiled under this hash was of it; the file itself need not be read again.
-        if let Some(component) = shelf.find(engine, &self.hash) {
+impl InstalledInterpreter {
+    /// Loads the compiled interpreter from the cache, or compiles it, which takes seconds.
+    pub(crate) fn load(&self, engine: &Engine, cache: &ArtifactCache) -> Result<Component, InterpreterError> {
+        // An entry of the cache under this hash was compiled from a file with this hash, so the file need not be read
+        // and hashed again.
+        if let Some(component) = cache.get(engine, &self.hash) {
             return Ok(component);
         }
-        let told =
-            |what: String| format!("the {} interpreter {}: {what}", self.language, self.path.display());
-        if self.bytes > MOST_BYTES {
-            return Err(told("it is too large for one".into()));
+        self.compile(engine, cache).map_err(|problem| InterpreterError::Installed {
+            language: self.language,
+            path: self.path.clone(),
+            problem: Box::new(problem),
+        })
+    }
+
+    fn compile(&self, engine: &Engine, cache: &ArtifactCache) -> Result<Component, InterpreterError> {
+        if self.bytes > MAX_BYTES {
+            return Err(InterpreterError::TooLarge);
         }
-        let binary = fs::read(&self.path).map_err(|error| told(error.to_string()))?;
+        let binary = fs::read(&self.path).map_err(|error| InterpreterError::Unreadable(error.to_string()))?;
         if blake3::hash(&binary).to_hex().as_str() != self.hash {
-            return Err(told("it is damaged: its hash is not the one that stands beside it".into()));
+            return Err(InterpreterError::Damaged);
         }
-        is_interpreter(&binary).map_err(told)?;
-        shelf.compile(engine, &self.hash, &binary).map_err(|error| told(format!("{error:#}")))
+        check_interpreter(&binary)?;
+        cache
+            .compile(engine, &self.hash, &binary)
+            .map_err(|error| InterpreterError::Compile(format!("{error:#}")))
     }
 }

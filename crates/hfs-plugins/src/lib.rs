@@ -1,43 +1,42 @@
-//! Plugins: what they say of themselves, what they may do, and the sandbox in which they do it.
+//! Plugins: discovery, approval, and a sandbox that runs them.
 //!
-//! A plugin is a folder with a manifest and a WebAssembly component. Nothing of it runs before a person approved
-//! it as it is; afterwards every call is bounded in time and memory, every call back goes through one gate, and
-//! what goes wrong in a plugin is that plugin's affair.
+//! A plugin is a folder with a manifest and code: a WebAssembly component, or a script in Python or JavaScript that an
+//! interpreter (itself a component) runs. Three rules hold for all of them:
+//!
+//! * No code of a plugin runs before the user has approved the exact content of its files.
+//! * Every call into a plugin has a time limit and a memory limit. A plugin that exceeds one is stopped, and what it was
+//!   called for continues without it.
+//! * A plugin reaches the outside only through host functions, which check its permissions.
+//!
+//! [`Plugins`] is the entry point. It implements [`hfs_core::Hooks`], through which the engine calls plugins.
 
-mod actor;
-mod archive;
-mod capability;
-mod componentize;
-mod content;
+mod approval;
 mod contract;
-mod discover;
 mod error;
-mod gate;
-mod grants;
-mod guest;
 mod hooks;
 mod host;
-mod inspect;
+mod host_functions;
+mod instance;
 mod interpreter;
 mod log;
-mod manifest;
 mod notices;
-mod power;
+mod permission;
+mod plugin;
+mod private_files;
 mod runtime;
-mod script;
-mod session_states;
 mod storage;
-mod widget;
+mod worker;
 
-pub use archive::unpack;
-pub use capability::{API_VERSION, Capability, Export};
-pub use componentize::{check, componentize};
-pub use content::LEFT_BY_TOOLS;
-pub use discover::{Place, examine};
-pub use error::PluginError;
-pub use host::{CommandInfo, HostParts, Limits, PluginStatus, Plugins, State};
-pub use interpreter::{Installed, Interpreters};
-pub use manifest::{Entry, MANIFEST, Manifest, ManifestError, Permissions};
-pub use power::Power;
-pub use script::Language;
-pub use widget::Picture;
+pub use approval::PluginState;
+pub use contract::{API_VERSION, Capability, Export};
+pub use error::{InvalidPlugin, PluginError};
+pub use host::{CommandInfo, HostConfig, Limits, PluginStatus, Plugins, RenderedWidget};
+pub use interpreter::{InstalledInterpreter, InterpreterError, Interpreters};
+pub use permission::Permission;
+pub use plugin::archive::{ArchiveError, unpack};
+pub use plugin::files::IGNORED_FOLDERS;
+pub use plugin::inspect::{ComponentError, check_component, componentize};
+pub use plugin::manifest::{EntryPoint, MANIFEST_FILE, Manifest, ManifestError, Permissions};
+pub use plugin::script::Language;
+pub use plugin::{Place, check_folder};
+pub use runtime::RuntimeError;

@@ -1,4 +1,4 @@
-//! What plugins write for whoever wants to know what they do: one file each, of bounded size.
+//! The log file of each plugin, which `hfs plugin logs` shows.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use hfs_core::Timestamp;
 
 use crate::PluginError;
-use crate::grants::{create_private_folder, private};
+use crate::private_files::{create_private_folder, private};
 
-/// When a file is this long, it becomes the old one and a new one is begun.
-const MOST_BYTES: u64 = 1 << 20;
-/// A longer line is cut.
-const LONGEST_LINE: usize = 8 << 10;
+/// Size at which the file is renamed to `.log.1`, replacing the previous one. A plugin's logs are at most twice as
+/// large.
+const MAX_BYTES: u64 = 1 << 20;
+/// Length at which a line is cut, in bytes.
+const MAX_LINE_BYTES: usize = 8 << 10;
 
 /// The log of one plugin.
 #[derive(Debug)]
@@ -20,42 +21,61 @@ pub(crate) struct PluginLog {
     path: PathBuf,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl PluginLog {
     pub fn new(folder: &Path, plugin: &str) -> Self {
         Self { path: folder.join(format!("{plugin}.log")) }
     }
 
-    /// Adds a line and returns how many bytes of it were taken. What cannot be written is lost, since nobody
-    /// waits for it.
-    pub fn write(&self, now: Timestamp, level: &str, text: &str) -> usize {
-        let line = shown(text);
-        if let Err(error) = self.append(&format!("{now} {level:<5} {line}\n")) {
+    /// Appends a line, and returns the number of its bytes after cutting. A failure only goes to the application's log:
+    /// a plugin must not fail because its log cannot be written.
+    pub fn write(&self, now: Timestamp, level: LogLevel, text: &str) -> usize {
+        let line = sanitize(text);
+        if let Err(error) = self.append(&format!("{now} {:<5} {line}\n", level.as_str())) {
             tracing::warn!("the log of a plugin cannot be written: {error}");
         }
         line.len()
     }
 
     fn append(&self, line: &str) -> Result<(), PluginError> {
-        let told = |error| PluginError::io("write", &self.path, error);
-        if fs::metadata(&self.path).is_ok_and(|found| found.len() > MOST_BYTES) {
-            fs::rename(&self.path, self.path.with_extension("log.1")).map_err(told)?;
+        let failed = |error| PluginError::io("write", &self.path, error);
+        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
+            fs::rename(&self.path, self.path.with_extension("log.1")).map_err(failed)?;
         }
         let mut options = OpenOptions::new();
         private(options.create(true).append(true));
         let mut file = match options.open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 create_private_folder(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
-                options.open(&self.path).map_err(told)?
+                options.open(&self.path).map_err(failed)?
             }
-            other => other.map_err(told)?,
+            opened => opened.map_err(failed)?,
         };
-        file.write_all(line.as_bytes()).map_err(told)
+        file.write_all(line.as_bytes()).map_err(failed)
     }
 
-    /// The newest lines, oldest first.
+    /// The newest lines, oldest first. A log that does not exist is empty.
     ///
     /// # Errors
-    /// As the system has it; a log that was never written is empty.
+    /// If a file exists and cannot be read.
     pub fn tail(&self, lines: usize) -> Result<Vec<String>, PluginError> {
         let mut text = String::new();
         for path in [self.path.with_extension("log.1"), self.path.clone()] {
@@ -71,11 +91,11 @@ impl PluginLog {
     }
 }
 
-/// On one line, without anything that a terminal would obey.
-fn shown(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(LONGEST_LINE));
+/// Makes one line of a text and replaces control characters, which a terminal would interpret.
+fn sanitize(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MAX_LINE_BYTES));
     for c in text.trim_end().chars() {
-        if line.len() >= LONGEST_LINE {
+        if line.len() >= MAX_LINE_BYTES {
             line.push_str(" ...");
             break;
         }
@@ -94,17 +114,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_kept_in_order_without_control_characters_and_within_bounds() {
+    fn lines_are_in_order_bounded_and_without_control_characters() {
         let folder = tempfile::tempdir().unwrap();
         let log = PluginLog::new(&folder.path().join("deep/er"), "p");
         assert_eq!(log.tail(5).unwrap(), [] as [String; 0]);
-        log.write(Timestamp::UNIX_EPOCH, "info", "one\u{1b}[31m\ntwo");
-        let taken = log.write(Timestamp::UNIX_EPOCH, "warn", &"x".repeat(100_000));
-        assert!(taken < 10_000, "{taken}");
+        log.write(Timestamp::UNIX_EPOCH, LogLevel::Info, "one\u{1b}[31m\ntwo");
+        let written = log.write(Timestamp::UNIX_EPOCH, LogLevel::Warn, &"x".repeat(100_000));
+        assert!(written < 10_000, "{written}");
         let lines = log.tail(5).unwrap();
         assert!(lines[0].ends_with("info  one\u{fffd}[31m\\ntwo"), "{}", lines[0]);
         for _ in 0..300 {
-            log.write(Timestamp::UNIX_EPOCH, "warn", &"x".repeat(100_000));
+            log.write(Timestamp::UNIX_EPOCH, LogLevel::Warn, &"x".repeat(100_000));
         }
         let bytes: u64 = fs::read_dir(folder.path().join("deep/er"))
             .unwrap()

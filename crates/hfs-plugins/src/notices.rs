@@ -1,53 +1,50 @@
-//! What plugins, and the host about them, tell the user: each thing once.
+//! Short messages for the user, from plugins and from the host about them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use hfs_core::lock_unpoisoned;
 use tokio::sync::watch;
 
-/// How many wait for somebody to read them.
-const MOST: usize = 50;
-/// A longer one is cut.
-const LONGEST: usize = 300;
+/// Maximum number of unread notices; the oldest ones are dropped.
+const MAX_UNREAD: usize = 50;
+/// Length at which a notice is cut, in characters.
+const MAX_CHARS: usize = 300;
 
-/// Words for the user that nobody has read yet.
+/// A queue of notices that the user has not read yet.
 #[derive(Debug)]
 pub(crate) struct Notices {
-    waiting: Mutex<VecDeque<String>>,
-    /// Counts up whenever there is something new to see.
+    unread: Mutex<VecDeque<String>>,
+    /// A counter that is incremented for every new notice, widget content or plugin state. A front end watches it to
+    /// know when to read them again.
     pub changes: watch::Sender<u64>,
 }
 
 impl Notices {
     pub fn new() -> Self {
-        Self { waiting: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { unread: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
-    /// Tells the user something in a plugin's name.
-    pub fn tell(&self, plugin: &str, text: &str) {
+    /// Adds a notice about a plugin.
+    pub fn push(&self, plugin: &str, text: &str) {
         let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut line: String = text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        let mut line: String = text.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect();
         line.insert_str(0, &format!("{plugin}: "));
-        let mut waiting = self.lock();
-        if waiting.len() >= MOST {
-            waiting.pop_front();
+        let mut unread = lock_unpoisoned(&self.unread);
+        if unread.len() >= MAX_UNREAD {
+            unread.pop_front();
         }
-        waiting.push_back(line);
-        drop(waiting);
-        self.changed();
+        unread.push_back(line);
+        drop(unread);
+        self.mark_changed();
     }
 
-    /// Everything that was told since the last time.
+    /// Removes and returns all unread notices.
     pub fn take(&self) -> Vec<String> {
-        self.lock().drain(..).collect()
+        lock_unpoisoned(&self.unread).drain(..).collect()
     }
 
-    /// There is something new to see.
-    pub fn changed(&self) {
+    pub fn mark_changed(&self) {
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,99 +1,99 @@
-//! The WebAssembly runtime that all plugins share: compiler, cache of machine code, and the clock of deadlines.
+//! The WebAssembly runtime that all plugins share: engine, linker, cache of compiled code, and the ticker of deadlines.
 
-mod system;
 mod ticker;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use hfs_machine_code::Shelf;
-use wasmtime::component::{Component, HasSelf, Linker};
+use hfs_core::lock_unpoisoned;
+use hfs_machine_code::ArtifactCache;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 
-use crate::PluginError;
-use crate::contract::hfs::plugin;
-use crate::contract::runner::hfs::runner;
-use crate::gate::GuestState;
-use crate::grants::create_private_folder;
-use crate::interpreter::Interpreters;
-use crate::script::Language;
-pub(crate) use system::System;
+use crate::error::StartError;
+use crate::host_functions::{InstanceState, add_to_linker};
+use crate::interpreter::{InterpreterError, Interpreters};
+use crate::plugin::script::Language;
+use crate::private_files::create_private_folder;
+pub(crate) use ticker::TickGuard;
 use ticker::Ticker;
-pub(crate) use ticker::Ticking;
 
-/// How deep a plugin's own calls may go, in bytes of stack. A plugin's thread has more.
-const GUEST_STACK: usize = 1 << 20;
+/// Stack that a plugin's own functions may use, in bytes. Its thread has more, for host functions.
+const GUEST_STACK_BYTES: usize = 1 << 20;
+
+/// The WebAssembly runtime cannot be started on this machine.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the plugin runtime cannot be started: {0}")]
+pub struct RuntimeError(String);
 
 /// What all plugins share.
 pub(crate) struct Runtime {
     engine: Engine,
-    linker: Linker<GuestState>,
+    linker: Linker<InstanceState>,
     ticker: Ticker,
-    shelf: Shelf,
-    /// The interpreters that somebody needed, each loaded once for all its plugins.
+    cache: ArtifactCache,
+    /// Loaded interpreters. All plugins of a language share the compiled code of one interpreter.
     interpreters: Mutex<BTreeMap<Language, Component>>,
 }
 
 impl Runtime {
-    /// Starts it. `cache` is a folder of its own for machine code, which the runtime trusts: nobody else may
-    /// write there.
+    /// Starts the runtime. Compiled code in the folder `cache` is trusted, so no other user may be able to write there.
     ///
     /// # Errors
-    /// `Runtime` when it cannot be started here.
-    pub fn new(cache: &Path) -> Result<Self, PluginError> {
-        let told = |error: wasmtime::Error| PluginError::Runtime { message: format!("{error:#}") };
+    /// If the engine or the ticker's thread cannot be started.
+    pub fn new(cache: &Path) -> Result<Self, RuntimeError> {
+        let failed = |error: wasmtime::Error| RuntimeError(format!("{error:#}"));
         let mut config = Config::new();
         config
             .epoch_interruption(true)
-            .max_wasm_stack(GUEST_STACK)
-            // Where in the author's source something happened is not in release builds, and costs memory.
+            .max_wasm_stack(GUEST_STACK_BYTES)
+            // The address map translates traps to source lines. Release builds have no debug information, and the map
+            // costs memory.
             .generate_address_map(false);
-        let engine = Engine::new(&config).map_err(told)?;
+        let engine = Engine::new(&config).map_err(failed)?;
         let mut linker = Linker::new(&engine);
-        link(&mut linker).map_err(told)?;
-        let ticker = Ticker::start(&engine).map_err(|error| PluginError::Runtime {
-            message: format!("its clock does not start: {error}"),
-        })?;
-        // Without its folder the runtime is slower to begin, and works.
+        add_to_linker(&mut linker).map_err(failed)?;
+        let ticked = engine.clone();
+        let ticker = Ticker::start(move || ticked.increment_epoch())
+            .map_err(|error| RuntimeError(format!("the thread for deadlines does not start: {error}")))?;
+        // Without the folder, plugins are compiled at every start.
         if let Err(error) = create_private_folder(cache) {
-            tracing::warn!("plugins are compiled anew at every start: {error}");
+            tracing::warn!("compiled plugins cannot be cached: {error}");
         }
-        let shelf = Shelf::new(cache.to_path_buf());
-        Ok(Self { engine, linker, ticker, shelf, interpreters: Mutex::default() })
+        let cache = ArtifactCache::new(cache.to_path_buf());
+        Ok(Self { engine, linker, ticker, cache, interpreters: Mutex::default() })
     }
 
-    /// Compiles a component, or takes what was compiled of it before.
-    ///
-    /// # Errors
-    /// Why it cannot be, on one line.
-    pub fn compile(&self, binary: &[u8]) -> Result<Component, String> {
+    /// Compiles a component, or loads it from the cache.
+    pub fn compile(&self, binary: &[u8]) -> Result<Component, StartError> {
         let hash = blake3::hash(binary).to_hex();
-        if let Some(component) = self.shelf.find(&self.engine, &hash) {
+        if let Some(component) = self.cache.get(&self.engine, &hash) {
             return Ok(component);
         }
-        // A compiler that stumbles over hostile bytes must not take the app along.
-        let compile = || self.shelf.compile(&self.engine, &hash, binary);
-        let compiled = std::panic::catch_unwind(AssertUnwindSafe(compile));
-        match compiled {
+        // The bytes are not trusted. A bug that makes the compiler panic must not end the application.
+        let compile = || self.cache.compile(&self.engine, &hash, binary);
+        match std::panic::catch_unwind(AssertUnwindSafe(compile)) {
             Ok(Ok(component)) => Ok(component),
-            Ok(Err(error)) => Err(format!("it cannot be compiled: {}", first_line(&error))),
-            Err(_) => Err("it cannot be compiled: the compiler stumbled over it".into()),
+            Ok(Err(error)) => Err(StartError::Compile(first_line(&error))),
+            Err(_) => Err(StartError::Compile("the compiler panicked".into())),
         }
     }
 
-    /// The interpreter of a language. Whoever needs one that is being compiled waits for it.
-    ///
-    /// # Errors
-    /// Why it cannot be had, on one line.
-    pub fn interpreter(&self, language: Language, places: &Interpreters) -> Result<Component, String> {
-        let mut loaded = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The interpreter of a language. The lock is held while it is compiled, which takes seconds the first time, so
+    /// that plugins that start at the same time wait for one compilation.
+    pub fn interpreter(
+        &self,
+        language: Language,
+        interpreters: &Interpreters,
+    ) -> Result<Component, InterpreterError> {
+        let mut loaded = lock_unpoisoned(&self.interpreters);
         if let Some(component) = loaded.get(&language) {
             return Ok(component.clone());
         }
-        let installed = places.find(language).ok_or_else(|| Interpreters::missing(language))?;
-        let component = installed.component(&self.engine, &self.shelf)?;
+        let installed = interpreters.find(language).ok_or(InterpreterError::Missing(language))?;
+        let component = installed.load(&self.engine, &self.cache)?;
         loaded.insert(language, component.clone());
         Ok(component)
     }
@@ -102,33 +102,18 @@ impl Runtime {
         &self.engine
     }
 
-    pub const fn linker(&self) -> &Linker<GuestState> {
+    pub const fn linker(&self) -> &Linker<InstanceState> {
         &self.linker
     }
 
-    /// Keeps the clock of deadlines running for as long as the result is kept.
-    pub fn tick(&self) -> Ticking<'_> {
-        self.ticker.tick()
+    /// Keeps the ticker of deadlines running until the result is dropped.
+    pub fn keep_ticking(&self) -> TickGuard<'_> {
+        self.ticker.keep_ticking()
     }
 }
 
-/// Everything that a plugin can import. In the system below it there is nothing.
-fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    system::link(linker)?;
-    runner::script::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::clock::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::kv::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::session::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::files::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    plugin::ui::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
-}
-
-/// What an error of the runtime says first; what follows is about its inside.
+/// The first line of an error of wasmtime. The lines after it describe internals of the engine.
 pub(crate) fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
-    text.lines().next().unwrap_or("no reason is known").to_owned()
+    text.lines().next().unwrap_or("unknown error").to_owned()
 }

@@ -1,32 +1,44 @@
-//! What a plugin keeps for itself, across sessions: one file each, shared by all processes.
+//! What plugins store through the `kv` interface, in its two scopes.
+//!
+//! [`PluginStorage`] is the scope `plugin`: one file for each plugin, shared by all sessions and processes.
+//! [`SessionStates`] is the scope `session`: values in memory that the engine writes into checkpoints and restores on
+//! rewind.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use hfs_core::{PluginStates, SessionId, lock_unpoisoned};
+use serde_json::{Map, Value};
 
 use crate::PluginError;
-use crate::grants::{create_private_folder, private};
+use crate::private_files::{Durability, lock_beside, replace_file};
 
-/// What a plugin keeps for itself. Read when it is first needed in a call, written when the call is over.
+/// Limit of what one plugin may store for one session, in bytes, whatever its storage permission says. Every checkpoint
+/// of the session contains these values.
+pub(crate) const MAX_SESSION_BYTES: u64 = 256 << 10;
+
+/// Values that a plugin stores across sessions. They are read on first use in a call, and written at its end: a call
+/// that sets ten keys writes the file once.
 #[derive(Debug)]
-pub(crate) struct Storage {
+pub(crate) struct PluginStorage {
     path: PathBuf,
-    /// As it is now, once it was read in this call.
+    /// All values including the changes of this call; `None` until the call uses them.
     entries: Option<BTreeMap<String, String>>,
-    /// What this call changed; `None` for what it took away.
-    changed: BTreeMap<String, Option<String>>,
+    /// Changes of this call; `None` for a deleted key.
+    changes: BTreeMap<String, Option<String>>,
 }
 
-impl Storage {
+impl PluginStorage {
     pub fn new(folder: &Path, plugin: &str) -> Self {
-        Self { path: folder.join(format!("{plugin}.json")), entries: None, changed: BTreeMap::new() }
+        Self { path: folder.join(format!("{plugin}.json")), entries: None, changes: BTreeMap::new() }
     }
 
-    /// Everything, by key.
+    /// All values by key.
     ///
     /// # Errors
-    /// As the system has it; `BadFile` for what is damaged.
+    /// If the file cannot be read; `InvalidFile` if it is damaged.
     pub fn entries(&mut self) -> Result<&BTreeMap<String, String>, PluginError> {
         if self.entries.is_none() {
             self.entries = Some(self.read()?);
@@ -34,10 +46,10 @@ impl Storage {
         Ok(self.entries.get_or_insert_default())
     }
 
-    /// Keeps a text, or takes it away.
+    /// Stores a value; `None` deletes it.
     ///
     /// # Errors
-    /// As [`entries`](Self::entries).
+    /// As [`Self::entries`].
     pub fn set(&mut self, key: &str, value: Option<String>) -> Result<(), PluginError> {
         self.entries()?;
         let entries = self.entries.get_or_insert_default();
@@ -49,51 +61,38 @@ impl Storage {
                 entries.remove(key);
             }
         }
-        self.changed.insert(key.to_owned(), value);
+        self.changes.insert(key.to_owned(), value);
         Ok(())
     }
 
-    /// Ends a call: what it changed is written over what is there by now. Other processes may have written
-    /// meanwhile; of what several changed, the last word counts.
+    /// Writes the changes of a call that has ended. Only changed keys are applied to the current file, so that two
+    /// processes keep each other's changes; if both changed the same key, the later write wins.
     ///
     /// # Errors
-    /// As the system has it; then nothing is lost but this call's changes.
-    pub fn finish(&mut self) -> Result<(), PluginError> {
+    /// If the file cannot be read or written. The changes of the call are then lost, and the file is unchanged.
+    pub fn finish_call(&mut self) -> Result<(), PluginError> {
         self.entries = None;
-        let changed = std::mem::take(&mut self.changed);
-        if changed.is_empty() {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() {
             return Ok(());
         }
-        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
-        create_private_folder(folder)?;
-        let _lock = self.lock()?;
+        let _lock = lock_beside(&self.path)?;
         let mut entries = self.read()?;
-        for (key, value) in changed {
+        for (key, value) in changes {
             match value {
                 Some(value) => entries.insert(key, value),
                 None => entries.remove(&key),
             };
         }
-        let told = |error| PluginError::io("write", &self.path, error);
-        let text = serde_json::to_vec(&entries).map_err(|error| told(error.into()))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(told)?;
-        file.write_all(&text).map_err(told)?;
-        file.persist(&self.path).map_err(|error| told(error.error))?;
-        Ok(())
-    }
-
-    fn lock(&self) -> Result<File, PluginError> {
-        let path = self.path.with_extension("lock");
-        let told = |error| PluginError::io("lock", &path, error);
-        let file =
-            private(OpenOptions::new().create(true).truncate(false).write(true)).open(&path).map_err(told)?;
-        fs4::FileExt::lock(&file).map_err(told)?;
-        Ok(file)
+        let text = serde_json::to_vec(&entries)
+            .map_err(|error| PluginError::io("write", &self.path, error.into()))?;
+        // Not synced: the call would wait for the disk, and its time limit is 50 ms.
+        replace_file(&self.path, &text, Durability::Unsynced)
     }
 
     fn read(&self) -> Result<BTreeMap<String, String>, PluginError> {
         match fs::read(&self.path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| PluginError::BadFile {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| PluginError::InvalidFile {
                 path: self.path.clone(),
                 message: error.to_string(),
             }),
@@ -103,30 +102,102 @@ impl Storage {
     }
 }
 
+/// Values that plugins store for open sessions, by plugin name. Values of plugins that are not installed are kept, so
+/// that a checkpoint restores them on a machine that has the plugin.
+#[derive(Debug, Default)]
+pub(crate) struct SessionStates {
+    sessions: Mutex<HashMap<SessionId, PluginStates>>,
+}
+
+impl SessionStates {
+    /// The values of all plugins; `None` if the session was neither restored nor changed.
+    pub fn get(&self, session: SessionId) -> Option<PluginStates> {
+        lock_unpoisoned(&self.sessions).get(&session).cloned()
+    }
+
+    pub fn restore(&self, session: SessionId, states: &PluginStates) {
+        lock_unpoisoned(&self.sessions).insert(session, states.clone());
+    }
+
+    /// Passes the values of one plugin to `read`.
+    pub fn read<T>(
+        &self,
+        session: SessionId,
+        plugin: &str,
+        read: impl FnOnce(&Map<String, Value>) -> T,
+    ) -> T {
+        let sessions = lock_unpoisoned(&self.sessions);
+        let values =
+            sessions.get(&session).and_then(|plugins| plugins.get(plugin)).and_then(Value::as_object);
+        match values {
+            Some(values) => read(values),
+            None => read(&Map::new()),
+        }
+    }
+
+    /// Lets `change` modify the values of one plugin. A state that is not a JSON object is replaced.
+    pub fn change<T>(
+        &self,
+        session: SessionId,
+        plugin: &str,
+        change: impl FnOnce(&mut Map<String, Value>) -> T,
+    ) -> T {
+        let mut sessions = lock_unpoisoned(&self.sessions);
+        let plugins = sessions.entry(session).or_default();
+        let mut values = match plugins.remove(plugin) {
+            Some(Value::Object(values)) => values,
+            _ => Map::new(),
+        };
+        let result = change(&mut values);
+        if !values.is_empty() {
+            plugins.insert(plugin.to_owned(), Value::Object(values));
+        }
+        result
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_there_for_the_next_process_and_two_lose_nothing_of_each_other() {
+    fn stored_values_survive_and_two_processes_keep_each_others_changes() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut one, mut other) = (Storage::new(folder.path(), "p"), Storage::new(folder.path(), "p"));
-        one.set("a", Some("1".into())).unwrap();
-        other.set("b", Some("2".into())).unwrap();
-        one.finish().unwrap();
-        other.finish().unwrap();
-        assert_eq!(one.entries().unwrap().keys().collect::<Vec<_>>(), ["a", "b"]);
-        one.set("a", None).unwrap();
-        one.finish().unwrap();
-        assert_eq!(other.entries().unwrap().keys().collect::<Vec<_>>(), ["b"]);
+        let mut first = PluginStorage::new(folder.path(), "p");
+        let mut second = PluginStorage::new(folder.path(), "p");
+        first.set("a", Some("1".into())).unwrap();
+        second.set("b", Some("2".into())).unwrap();
+        first.finish_call().unwrap();
+        second.finish_call().unwrap();
+        assert_eq!(first.entries().unwrap().keys().collect::<Vec<_>>(), ["a", "b"]);
+        first.set("a", None).unwrap();
+        first.finish_call().unwrap();
+        assert_eq!(second.entries().unwrap().keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
-    fn a_damaged_file_is_told_and_left_alone() {
+    fn a_damaged_file_is_an_error_and_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("p.json"), "{").unwrap();
-        let mut storage = Storage::new(folder.path(), "p");
+        let mut storage = PluginStorage::new(folder.path(), "p");
         assert!(storage.set("a", Some("1".into())).is_err());
         assert_eq!(fs::read_to_string(folder.path().join("p.json")).unwrap(), "{");
+    }
+
+    #[test]
+    fn restoring_session_states_also_restores_those_of_unknown_plugins() {
+        let states = SessionStates::default();
+        let session = SessionId::generate();
+        states.change(session, "a", |values| values.insert("n".into(), "1".into()));
+        let mut saved = states.get(session).unwrap();
+        saved.insert("not-installed".to_owned(), serde_json::json!([1, 2]));
+        states.change(session, "a", |values| values.insert("n".into(), "2".into()));
+        states.restore(session, &saved);
+        assert_eq!(states.get(session), Some(saved));
+        assert_eq!(states.read(session, "a", |values| values["n"].clone()), "1");
+        states.change(session, "a", |values| values.remove("n"));
+        let names: Vec<String> = states.get(session).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["not-installed"]);
+        assert_eq!(states.get(SessionId::generate()), None);
     }
 }

@@ -1,11 +1,11 @@
-//! Keeps keys and tokens out of messages. By default they are masked; with `mode: reject` under `secret-guard` in
-//! `plugin_settings.yaml`, a message of yours that holds one is stopped.
+//! Keeps keys and tokens out of messages. By default they are masked. With `mode: reject` under `secret-guard` in
+//! `plugin_settings.yaml`, a message of the user that contains one is stopped.
 
 use hfs_plugin::{Error, Message, OnMessage, Verdict, config};
 
 struct Guard;
 
-/// How a secret begins, how many characters follow at least, and what it is.
+/// Prefix of a secret, minimum number of characters after it, and its description.
 const KINDS: &[(&str, usize, &str)] = &[
     ("sk-ant-", 20, "an Anthropic key"),
     ("sk-", 20, "an OpenAI key"),
@@ -26,7 +26,7 @@ const KINDS: &[(&str, usize, &str)] = &[
 const BLOCK: (&str, &str) = ("-----BEGIN ", "-----END ");
 const MASK: &str = "[masked]";
 
-/// A message without its secrets, and what they were.
+/// Masks the secrets in a text, and returns their descriptions.
 fn masked(text: &str) -> (String, Vec<&'static str>) {
     let mut found = Vec::new();
     let mut out = String::with_capacity(text.len());

@@ -1,5 +1,4 @@
-//! Shows the tokens of a session, run by run, and what they cost. The price is the user's to say, in
-//! `plugin_settings.yaml`:
+//! Shows the tokens of a session, run by run, and their cost. The user sets the price in `plugin_settings.yaml`:
 //!
 //! ```yaml
 //! token-meter: { price_per_million: 9.0, currency: "$", budget: 200000 }
@@ -14,8 +13,8 @@ use serde_json::Value;
 struct Meter;
 
 const RUNS: &str = "runs";
-/// How many runs are remembered one by one; older ones count in the sum only.
-const MOST_RUNS: usize = 60;
+/// Number of runs whose tokens are stored one by one; older runs only count in the sum.
+const MAX_RUNS: usize = 60;
 const SUM: &str = "sum";
 
 fn number(key: &str) -> Option<f64> {
@@ -26,7 +25,7 @@ fn sum() -> Result<u64, Error> {
     Ok(kv::get(Scope::Session, SUM)?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-/// The tokens of the last runs, oldest first.
+/// Tokens of the last runs, oldest first.
 fn runs() -> Result<Vec<u64>, Error> {
     let kept = kv::get(Scope::Session, RUNS)?.unwrap_or_default();
     Ok(kept.split(' ').filter_map(|tokens| tokens.parse().ok()).collect())
@@ -57,7 +56,7 @@ impl OnRunComplete for Meter {
         let mut runs = runs()?;
         runs.push(tokens);
         let runs: Vec<String> =
-            runs.iter().rev().take(MOST_RUNS).rev().map(u64::to_string).collect();
+            runs.iter().rev().take(MAX_RUNS).rev().map(u64::to_string).collect();
         kv::set(Scope::Session, RUNS, &runs.join(" "))?;
         kv::set(Scope::Session, SUM, &(sum()? + tokens).to_string())
     }

@@ -1,8 +1,8 @@
-//! Made from the contract's text: one module for what plugins import, one for each thing that they may export.
+//! Bindings generated from the contract: one module for all imports, and one for each export.
 
-#![allow(missing_docs, reason = "the contract's text says what these are")]
+#![allow(missing_docs, reason = "the contract documents them")]
 
-/// What every plugin may import.
+/// Everything that a plugin may import.
 pub mod imports {
     wit_bindgen::generate!({ path: "wit", world: "hfs:plugin/imports", generate_all });
 }

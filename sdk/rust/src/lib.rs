@@ -1,6 +1,6 @@
 //! Write plugins for hfs in Rust.
 //!
-//! A plugin is a type that has some of the traits here, and one line that says which:
+//! A plugin is a type that implements some of the traits in this crate, and one line that lists them:
 //!
 //! ```ignore
 //! use hfs_plugin::{Error, Message, OnMessage, Verdict};
@@ -16,12 +16,12 @@
 //! hfs_plugin::plugin!(Shout: on_message);
 //! ```
 //!
-//! Its crate is a `cdylib`, built for `wasm32-unknown-unknown`; `hfs plugin build` makes the component of it. What the
-//! plugin calls back for stands in the modules [`log`], [`config`], [`clock`], [`ui`], and, with a permission in the manifest, [`kv`], [`session`],
-//! [`http`] and [`files`].
+//! Its crate is a `cdylib` for `wasm32-unknown-unknown`, which `hfs plugin build` compiles and turns into a component. The
+//! functions of hfs are in the modules [`log`], [`config`], [`clock`] and [`ui`], and, with a permission in the manifest,
+//! [`kv`], [`session`], [`http`] and [`files`]. There is no other access to time, files and network.
 //!
-//! An instance lives as long as nothing goes wrong in it, and is thrown away then: what is to last belongs into
-//! [`kv`], not into a `static`. There is no clock, no randomness, no file and no network but through these modules.
+//! After a panic or an exceeded limit the next call gets a new instance, and the values of all `static`s are lost. Store
+//! values that have to last in [`kv`].
 
 #[doc(hidden)]
 pub mod bindings;
@@ -39,12 +39,12 @@ pub use bindings::widgets::exports::hfs::plugin::widgets::{
 };
 
 impl Error {
-    /// Something went wrong; `message` says what, on one line.
+    /// An error with a message for people, on one line.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { code: "failed".into(), message: message.into() }
     }
 
-    /// Whether the plugin was not allowed to.
+    /// Whether the plugin lacks a permission.
     pub fn is_denied(&self) -> bool {
         self.code == "denied"
     }
@@ -74,20 +74,20 @@ impl Node {
     }
 }
 
-/// Writes panics to the plugin's log: `hfs plugin logs` shows them. [`plugin!`] does it for every plugin.
+/// Writes panics to the plugin's log, which `hfs plugin logs` shows. [`plugin!`] calls this for every plugin.
 #[doc(hidden)]
 pub fn explain_panics() {
     std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
 }
 
-/// Makes a plugin of a type: behind the colon stands what it has, of `on_start`, `on_message`, `on_event`,
-/// `on_run_complete`, `on_exit`, `commands` and `widgets`. Each wants the trait of its name.
+/// Exports a type as a plugin. After the colon follow the exports: any of `on_start`, `on_message`, `on_event`,
+/// `on_run_complete`, `on_exit`, `commands` and `widgets`. The type implements the trait of the same name for each.
 #[macro_export]
 macro_rules! plugin {
     ($plugin:ident: $($has:ident),+ $(,)?) => {
         $( $crate::plugin!(@ $has $plugin); )+
 
-        // Runs when an instance begins.
+        // Called when an instance is created.
         #[unsafe(export_name = "_initialize")]
         extern "C" fn initialize() {
             $crate::explain_panics();

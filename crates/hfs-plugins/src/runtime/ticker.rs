@@ -1,82 +1,109 @@
-//! The clock of deadlines: while a plugin runs it makes the plugin look at the time, and otherwise it sleeps.
+//! Increments the engine's epoch every 2 ms while plugins run, so that running code checks its deadline.
+//!
+//! The ticker sleeps while no plugin runs: 500 wakeups a second would keep the processor of an idle machine awake. It
+//! falls asleep only after half a second without a call, because waking it takes longer than a short call.
+//!
+//! No call may run while the ticker sleeps. A caller first increments `running` and then reads `is_asleep`; the ticker
+//! first sets `is_asleep` and then reads `running`. Both use sequentially consistent operations, so at least one of the
+//! two sees what the other wrote (with weaker orderings, each could read the old value). The mutex closes the remaining
+//! gap: a caller that sees `is_asleep` takes it before it notifies, so the notification cannot fall between the
+//! ticker's check and its wait. A counter under the mutex would be simpler, but every call of every plugin would lock
+//! it twice. The test below explores the possible schedules with shuttle.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use wasmtime::Engine;
+#[cfg(not(test))]
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+};
 
-/// How often a running plugin looks at the time.
+#[cfg(test)]
+use shuttle::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+};
+
+/// How often running code checks its deadline.
 const TICK: Duration = Duration::from_millis(2);
-/// How many ticks nothing has to run before the clock sleeps. Waking it costs more than a short call does.
-const IDLE_TICKS: u32 = 250;
+/// Number of ticks without a running call after which the ticker sleeps. The model test uses fewer, to get there in few
+/// steps.
+const IDLE_TICKS: u32 = if cfg!(test) { 1 } else { 250 };
 
+/// A thread that ticks. It ends when this value is dropped.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
+    /// Number of calls that run.
     running: AtomicU32,
-    asleep: AtomicBool,
-    ended: AtomicBool,
+    is_asleep: AtomicBool,
+    is_ended: AtomicBool,
     sleep: Mutex<()>,
     wake: Condvar,
 }
 
-/// Something runs.
-pub(crate) struct Ticking<'t>(&'t Shared);
+/// Keeps the ticker awake until it is dropped.
+pub(crate) struct TickGuard<'t>(&'t Shared);
 
 impl Ticker {
-    pub fn start(engine: &Engine) -> io::Result<Self> {
+    /// Starts a thread that calls `tick`.
+    pub fn start(tick: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let (engine, for_thread) = (engine.clone(), Arc::clone(&shared));
-        thread::Builder::new().name("hfs-plugin-clock".into()).spawn(move || for_thread.run(&engine))?;
+        let for_thread = Arc::clone(&shared);
+        thread::Builder::new().name("hfs-plugin-clock".into()).spawn(move || for_thread.run(&tick))?;
         Ok(Self { shared })
     }
 
-    pub fn tick(&self) -> Ticking<'_> {
+    pub fn keep_ticking(&self) -> TickGuard<'_> {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
-        if self.shared.asleep.load(Ordering::SeqCst) {
-            self.shared.wake();
+        if self.shared.is_asleep.load(Ordering::SeqCst) {
+            self.shared.wake_up();
         }
-        Ticking(&self.shared)
+        TickGuard(&self.shared)
     }
 }
 
 impl Shared {
-    fn run(&self, engine: &Engine) {
-        let mut idle = 0;
-        while !self.ended.load(Ordering::SeqCst) {
+    fn run(&self, tick: &impl Fn()) {
+        let mut idle_ticks = 0;
+        while !self.is_ended.load(Ordering::SeqCst) {
             thread::sleep(TICK);
-            engine.increment_epoch();
-            idle = if self.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-            if idle > IDLE_TICKS {
-                self.sleep();
-                idle = 0;
+            tick();
+            idle_ticks = if self.running.load(Ordering::SeqCst) == 0 { idle_ticks + 1 } else { 0 };
+            if idle_ticks > IDLE_TICKS {
+                self.sleep_until_needed();
+                idle_ticks = 0;
             }
         }
     }
 
-    fn sleep(&self) {
+    fn sleep_until_needed(&self) {
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever begins after this sees it and takes the lock to wake us; whoever began before is seen here.
-        self.asleep.store(true, Ordering::SeqCst);
-        while self.running.load(Ordering::SeqCst) == 0 && !self.ended.load(Ordering::SeqCst) {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        while self.running.load(Ordering::SeqCst) == 0 && !self.is_ended.load(Ordering::SeqCst) {
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        self.asleep.store(false, Ordering::SeqCst);
+        self.is_asleep.store(false, Ordering::SeqCst);
     }
 
-    fn wake(&self) {
+    fn wake_up(&self) {
         drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_all();
     }
 }
 
-impl Drop for Ticking<'_> {
+impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
@@ -84,7 +111,57 @@ impl Drop for Ticking<'_> {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.shared.is_ended.store(true, Ordering::SeqCst);
+        self.shared.wake_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct SetOnDrop(Arc<AtomicBool>);
+
+    impl Drop for SetOnDrop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn one_execution() {
+        let epoch = Arc::new(AtomicU32::new(0));
+        let has_exited = Arc::new(AtomicBool::new(false));
+        let (counter, on_exit) = (Arc::clone(&epoch), SetOnDrop(Arc::clone(&has_exited)));
+        let tick = move || {
+            let _ = &on_exit;
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        let ticker = Arc::new(Ticker::start(tick).unwrap());
+        let calls: Vec<_> = (0..2)
+            .map(|_| {
+                let (ticker, epoch) = (Arc::clone(&ticker), Arc::clone(&epoch));
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let _running = ticker.keep_ticking();
+                        let start = epoch.load(Ordering::SeqCst);
+                        // A call during which the ticker sleeps waits here until shuttle's limit of steps.
+                        while epoch.load(Ordering::SeqCst) == start {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        calls.into_iter().for_each(|call| call.join().unwrap());
+        drop(ticker);
+        while !has_exited.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_call_sees_ticks_and_the_thread_ends_in_all_explored_schedules() {
+        shuttle::check_random(one_execution, 1_000);
+        shuttle::check_pct(one_execution, 1_000, 3);
     }
 }

@@ -1,6 +1,6 @@
-//! Plugins for tests: components made from WebAssembly text, so that no guest compiler is needed.
+//! Plugins for tests. Their components are made from WebAssembly text, so that no compiler for WebAssembly is needed.
 
-#![allow(clippy::print_stdout, reason = "a test says why it was left out")]
+#![allow(clippy::print_stdout, reason = "a skipped test prints why")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Store, SystemClock};
-use hfs_plugins::{HostParts, Interpreters, Language, Limits, Plugins, State};
+use hfs_core::{Hooks, SessionId, Store, Verdict};
+use hfs_plugins::{HostConfig, Interpreters, Language, Limits, PluginState, Plugins};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// What every plugin begins with: a memory, and somewhere to put what the host hands over. What a call was handed
-/// is forgotten when it is over.
+/// Start of every module: a memory, an allocator for the values that the host passes, and helpers. The memory of a call is
+/// freed at its end.
 const PRELUDE: &str = r#"
   (memory (export "memory") 4)
   (global $heap (mut i32) (i32.const 65536))
@@ -27,7 +27,7 @@ const PRELUDE: &str = r#"
       (drop (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get $n) (i32.const 16))))))
     (if (local.get $had) (then (memory.copy (local.get $at) (local.get $old) (local.get $had))))
     (local.get $at))
-  ;; The answers of on-message.
+  ;; Results of on-message: `pass`, or `replace` (1) or `reject` (2) with a text.
   (func $pass (result i32) (i64.store (i32.const 1024) (i64.const 0)) (i32.const 1024))
   (func $say (param $kind i32) (param $at i32) (param $len i32) (result i32)
     (i32.store (i32.const 1024) (i32.const 0))
@@ -35,8 +35,8 @@ const PRELUDE: &str = r#"
     (i32.store (i32.const 1032) (local.get $at))
     (i32.store (i32.const 1036) (local.get $len))
     (i32.const 1024))
-  ;; What a call back answered at 2048, as a message: `ok`, or the error's code.
-  (func $told (result i32)
+  ;; The result of a host function at 2048, as a replaced message: `ok`, or the code of the error.
+  (func $outcome (result i32)
     (if (result i32) (i32.load8_u (i32.const 2048))
       (then (call $say (i32.const 1) (i32.load (i32.const 2052)) (i32.load (i32.const 2056))))
       (else (call $say (i32.const 1) (i32.const 16) (i32.const 2)))))
@@ -48,7 +48,7 @@ pub fn component(exports: &[&str], imports: &str, functions: &str) -> Vec<u8> {
     component_of("0.1.0", exports, imports, functions)
 }
 
-/// A component of a module that brings everything itself.
+/// A component made from a complete module, without the prelude.
 pub fn component_of_module(exports: &[&str], text: &str) -> Vec<u8> {
     component_of_text("0.1.0", exports, text)
 }
@@ -72,12 +72,12 @@ fn component_of_text(version: &str, exports: &[&str], text: &str) -> Vec<u8> {
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 
-/// A component for a contract that this host does not speak.
+/// A component for a version of the contract that this host does not have.
 pub fn newer_component() -> Vec<u8> {
     component_of("0.2.0", &["on-message"], "", &on_message_of("0.2.0", "(call $pass)"))
 }
 
-/// The function behind on-message. `$text` and `$len` are the message's.
+/// The function of on-message. `$text` and `$len` are the message's text.
 pub fn on_message(body: &str) -> String {
     on_message_of("0.1.0", body)
 }
@@ -95,12 +95,12 @@ fn on_message_of(version: &str, body: &str) -> String {
     )
 }
 
-/// A component whose on-message does this.
+/// A component whose on-message runs `body`.
 pub fn message_component(imports: &str, body: &str) -> Vec<u8> {
     component(&["on-message"], imports, &on_message(body))
 }
 
-/// Adds a word to every message.
+/// Appends `!` to every message.
 pub const APPEND: &str = r#"
   (memory.copy (i32.const 131072) (local.get $text) (local.get $len))
   (i32.store8 (i32.add (i32.const 131072) (local.get $len)) (i32.const 33))
@@ -118,24 +118,25 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
-        // Generous, because many tests run at once; what is to run out of time brings its own.
-        let patient = Duration::from_secs(20);
-        let limits =
-            Limits { hook: patient, command: patient, render: patient, begin: patient, ..Limits::default() };
+        // Long, because many tests run at once. A test about time limits sets its own.
+        let long = Duration::from_secs(20);
+        let mut limits = Limits::default();
+        (limits.hook, limits.command, limits.render, limits.start) = (long, long, long, long);
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("home/.hfs")).unwrap();
-        let interpreters = Interpreters { own: folder.path().join("home/.hfs/runtimes"), beside: None };
+        let user_folder = folder.path().join("home/.hfs/runtimes");
+        let interpreters = Interpreters { user_folder, program_folder: None };
         Self { folder, limits, store: None, disabled: BTreeSet::new(), interpreters, cache: None }
     }
 
-    /// A home with the interpreter of a language. `None`, and a line that says so, where there is none to be had.
+    /// A home with the interpreter of a language. Returns `None`, and prints that the test is skipped, if there is none.
     pub fn with(language: Language) -> Option<Self> {
         let shared = interpreters(language)?;
-        let interpreters = Interpreters { own: shared.clone(), beside: None };
+        let interpreters = Interpreters { user_folder: shared.clone(), program_folder: None };
         Some(Self { interpreters, cache: Some(shared.join("cache/plugins")), ..Self::new() })
     }
 
-    /// Puts a plugin there that is source. `rest` is the manifest behind its name and version.
+    /// Adds a script. `rest` is the manifest after name and version.
     pub fn add_source(&self, name: &str, rest: &str, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.path().join("plugins").join(name);
         for (file, text) in files {
@@ -159,7 +160,7 @@ impl Home {
         self.folder.path().join("project/.hfs/plugins")
     }
 
-    /// Puts a plugin there. `rest` is the manifest behind its name and version.
+    /// Adds a component. `rest` is the manifest after name and version.
     pub fn add(&self, name: &str, rest: &str, binary: &[u8]) -> PathBuf {
         add(&self.path().join("plugins"), name, rest, binary)
     }
@@ -168,41 +169,39 @@ impl Home {
         add(&self.project(), name, rest, binary)
     }
 
-    pub fn parts(&self) -> HostParts {
-        HostParts {
-            cache: self.cache.clone().unwrap_or_else(|| self.path().join("cache/plugins")),
-            interpreters: self.interpreters.clone(),
-            only: None,
-            home: self.path(),
-            project: Some(self.project()),
-            user_home: Some(self.user_home()),
-            disabled: self.disabled.clone(),
-            store: self.store.clone(),
-            clock: Arc::new(SystemClock),
-            limits: self.limits,
-        }
+    pub fn config(&self) -> HostConfig {
+        let cache = self.cache.clone().unwrap_or_else(|| self.path().join("cache/plugins"));
+        let mut config = HostConfig::new(self.path(), cache);
+        config.interpreters = self.interpreters.clone();
+        config.project = Some(self.project());
+        config.user_home = Some(self.user_home());
+        config.disabled = self.disabled.clone();
+        config.store = self.store.clone();
+        config.limits = self.limits;
+        config
     }
 
-    pub fn look(&self) -> Plugins {
-        Plugins::look(self.parts())
+    pub fn discover(&self) -> Plugins {
+        Plugins::discover(self.config())
     }
 
-    /// Approves these and starts everything.
-    pub async fn begin(&self, approved: &[&str]) -> Plugins {
-        let decide = self.look();
+    /// Approves these plugins and starts all that are approved.
+    pub async fn start(&self, approved: &[&str]) -> Plugins {
+        let undecided = self.discover();
         for name in approved {
-            decide.approve(name).unwrap();
+            undecided.approve(name).unwrap();
         }
-        decide.started().await;
-        drop(decide);
-        let plugins = Plugins::begin(self.parts());
+        undecided.started().await;
+        drop(undecided);
+        let plugins = Plugins::start(self.config());
         plugins.started().await;
         plugins
     }
 }
 
-/// A folder with the interpreter of a language, and in `cache/plugins` its machine code: compiled once for all tests,
-/// which takes a while in a build that is not optimised. `None`, and a line that says so, where there is none.
+/// A folder with the interpreter of a language, and its machine code in `cache/plugins`. It is compiled once for all tests,
+/// because a compiler built without optimisation takes long. Returns `None`, and prints that the test is skipped, if there
+/// is no interpreter.
 pub fn interpreters(language: Language) -> Option<PathBuf> {
     let Some(built) = runtimes().filter(|folder| folder.join(language.file_name()).is_file()) else {
         println!("skipped: no {language} interpreter; `cargo xtask runtimes` builds it");
@@ -212,21 +211,21 @@ pub fn interpreters(language: Language) -> Option<PathBuf> {
     fs::create_dir_all(&shared).unwrap();
     let lock = fs::File::create(shared.join("lock")).unwrap();
     lock.lock().unwrap();
-    let interpreters = Interpreters { own: shared.clone(), beside: None };
-    // A build of its own sources that is another one counts as one that is not there.
-    let taken = fs::read(shared.join(language.file_name())).unwrap_or_default();
-    if taken != fs::read(built.join(language.file_name())).unwrap() {
+    let interpreters = Interpreters { user_folder: shared.clone(), program_folder: None };
+    // An interpreter that was built again replaces the installed one.
+    let installed = fs::read(shared.join(language.file_name())).unwrap_or_default();
+    if installed != fs::read(built.join(language.file_name())).unwrap() {
         interpreters.install(language, &built).unwrap();
     }
     interpreters.prepare(language, &shared.join("cache/plugins")).unwrap();
     Some(shared)
 }
 
-/// Where `cargo xtask runtimes` puts interpreters.
+/// The folder of interpreters that `cargo xtask runtimes` builds.
 fn runtimes() -> Option<PathBuf> {
-    let named = std::env::var_os("HFS_RUNTIMES").map(PathBuf::from);
-    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/runtimes");
-    Some(named.unwrap_or_else(usual)).filter(|folder| folder.is_dir())
+    let configured = std::env::var_os("HFS_RUNTIMES").map(PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/runtimes");
+    Some(configured.unwrap_or_else(default)).filter(|folder| folder.is_dir())
 }
 
 fn add(root: &Path, name: &str, rest: &str, binary: &[u8]) -> PathBuf {
@@ -237,51 +236,56 @@ fn add(root: &Path, name: &str, rest: &str, binary: &[u8]) -> PathBuf {
     folder
 }
 
-pub fn state(plugins: &Plugins, name: &str) -> (State, String) {
+/// The verdict on a message of the user in a new session.
+pub async fn on_user_message(plugins: &Plugins, text: &str) -> Verdict {
+    plugins.on_message(SessionId::generate(), text, true).await
+}
+
+pub fn state(plugins: &Plugins, name: &str) -> (PluginState, String) {
     let status = plugins.get(name).unwrap();
     (status.state, status.reason)
 }
 
-/// What a plugin wrote was too much, is not all there, and says so.
+/// Checks that the output of a plugin was cut, and that its log says so.
 pub fn assert_log_was_cut(home: &Home, plugins: &Plugins, name: &str) {
     let folder = home.path().join("logs/plugins");
     let bytes: u64 = fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 1 << 20, "{bytes}");
     let log = plugins.log(name, 1_000).unwrap();
-    assert!(log.iter().any(|line| line.contains("left out")), "{:?}", log.last());
+    assert!(log.iter().any(|line| line.contains("too much output")), "{:?}", log.last());
 }
 
-/// The manifest of a plugin with hooks and nothing else.
+/// Manifest of a plugin with hooks and no permissions.
 pub const HOOKS: &str = "capabilities: [hooks]\n";
 
-/// The manifest of a plugin that keeps something.
+/// Manifest of a plugin with hooks that may store values.
 pub const STORING: &str = "capabilities: [hooks]\npermissions: {storage: 1KiB}\n";
 
-const KEEPING: &str = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
+const KV_IMPORTS: &str = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
     (import "hfs:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
 
-/// Counts up in the store of this scope and says the count so far as one digit.
+/// Increments a stored number of this scope, and replaces the message with it. One digit only.
 fn counting(scope: u32) -> String {
-    // What get answers is at 2048: whether it failed, whether there is a text, and where.
+    // The result of `get` is at 2048: whether it failed, whether there is a value, and where.
     format!(
         r#"(i32.store8 (i32.const 600) (i32.const 49))
         (call $get (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 2048))
-        (if (i32.load8_u (i32.const 2048)) (then (return (call $told))))
+        (if (i32.load8_u (i32.const 2048)) (then (return (call $outcome))))
         (if (i32.load8_u (i32.const 2052))
           (then (i32.store8 (i32.const 600) (i32.add (i32.const 1) (i32.load8_u (i32.load (i32.const 2056)))))))
         (call $set (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 2048))
-        (if (i32.load8_u (i32.const 2048)) (then (return (call $told))))
+        (if (i32.load8_u (i32.const 2048)) (then (return (call $outcome))))
         (call $say (i32.const 1) (i32.const 600) (i32.const 1))"#
     )
 }
 
-/// Counts messages in the store of this scope.
+/// A plugin that counts messages in a stored value of this scope.
 pub fn counter(scope: u32) -> Vec<u8> {
     let functions = format!(r#"{} (data (i32.const 512) "n")"#, on_message(&counting(scope)));
-    component(&["on-message"], KEEPING, &functions)
+    component(&["on-message"], KV_IMPORTS, &functions)
 }
 
-/// The same with a command `up`, which counts, too.
+/// A plugin like [`counter`] with a command `up` that counts as well.
 pub fn counter_with_command(scope: u32) -> Vec<u8> {
     let counting = counting(scope);
     let functions = format!(
@@ -297,5 +301,5 @@ pub fn counter_with_command(scope: u32) -> Vec<u8> {
            {}"#,
         on_message(&counting)
     );
-    component(&["commands", "on-message"], KEEPING, &functions)
+    component(&["commands", "on-message"], KV_IMPORTS, &functions)
 }

@@ -1,20 +1,16 @@
-//! Plugins at work: messages, commands, widgets, and what they keep.
+//! Running plugins: messages, commands, widgets, stored values.
 
 use std::time::Duration;
 
 use hfs_core::{
     Event, EventPayload, Hooks, Node, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone, Verdict,
 };
-use hfs_plugins::{PluginError, Plugins, State};
+use hfs_plugins::{PluginError, PluginState};
 
 use crate::fixture::{
     APPEND, HOOKS, Home, STORING, component, counter, counter_with_command, message_component, on_message,
-    state,
+    on_user_message, state,
 };
-
-async fn said(plugins: &Plugins, text: &str) -> Verdict {
-    plugins.on_message(SessionId::generate(), text, true).await
-}
 
 const REJECT: &str = r#"(call $say (i32.const 2) (i32.const 512) (i32.const 7)) (return)) (data (i32.const 512) "because") (func (result i32) (i32.const 0)"#;
 
@@ -23,82 +19,82 @@ async fn messages_go_from_plugin_to_plugin_in_the_order_of_names() {
     let home = Home::new();
     home.add("a", HOOKS, &message_component("", APPEND));
     home.add("b", HOOKS, &message_component("", APPEND));
-    let plugins = home.begin(&["a", "b"]).await;
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("x!!".into()));
+    let plugins = home.start(&["a", "b"]).await;
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("x!!".into()));
     home.add("c", HOOKS, &message_component("", REJECT));
     plugins.refresh();
     plugins.approve("c").unwrap();
     let rejected = Verdict::Reject { plugin: "c".into(), reason: "because".into() };
-    assert_eq!(said(&plugins, "x").await, rejected);
+    assert_eq!(on_user_message(&plugins, "x").await, rejected);
     plugins.deny("c").unwrap();
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("x!!".into()));
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("x!!".into()));
 }
 
 #[tokio::test]
-async fn what_is_kept_for_a_session_is_its_own_and_comes_back_on_rewind() {
+async fn values_of_a_session_are_separate_and_restored_on_rewind() {
     let home = Home::new();
     home.add("count", STORING, &counter(1));
-    let plugins = home.begin(&["count"]).await;
-    let (one, other) = (SessionId::generate(), SessionId::generate());
+    let plugins = home.start(&["count"]).await;
+    let (first, second) = (SessionId::generate(), SessionId::generate());
     let count = async |session| match plugins.on_message(session, "x", true).await {
         Verdict::Replace(text) => text,
         verdict => panic!("{verdict:?} {:?}", plugins.take_notices()),
     };
-    assert_eq!(count(one).await, "1");
-    assert_eq!(count(one).await, "2");
-    assert_eq!(count(other).await, "1");
-    let mark = plugins.session_state(one).unwrap();
-    assert_eq!(serde_json::to_value(&mark).unwrap(), serde_json::json!({"count": {"n": "2"}}));
-    assert_eq!(count(one).await, "3");
-    plugins.restore_state(one, &mark);
-    assert_eq!(count(one).await, "3");
-    assert_eq!(count(other).await, "2");
-    let elsewhere = home.begin(&[]).await;
-    elsewhere.restore_state(one, &mark);
-    assert_eq!(elsewhere.on_message(one, "x", true).await, Verdict::Replace("3".into()));
+    assert_eq!(count(first).await, "1");
+    assert_eq!(count(first).await, "2");
+    assert_eq!(count(second).await, "1");
+    let saved = plugins.session_state(first).unwrap();
+    assert_eq!(serde_json::to_value(&saved).unwrap(), serde_json::json!({"count": {"n": "2"}}));
+    assert_eq!(count(first).await, "3");
+    plugins.restore_state(first, &saved);
+    assert_eq!(count(first).await, "3");
+    assert_eq!(count(second).await, "2");
+    let second_process = home.start(&[]).await;
+    second_process.restore_state(first, &saved);
+    assert_eq!(second_process.on_message(first, "x", true).await, Verdict::Replace("3".into()));
 }
 
 #[tokio::test]
-async fn what_is_kept_for_a_plugin_outlives_the_process_and_its_instance() {
+async fn values_of_a_plugin_survive_the_process() {
     let home = Home::new();
     home.add("count", STORING, &counter(0));
-    let plugins = home.begin(&["count"]).await;
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("1".into()));
+    let plugins = home.start(&["count"]).await;
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("1".into()));
     drop(plugins);
-    let plugins = home.begin(&[]).await;
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("2".into()));
+    let plugins = home.start(&[]).await;
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("2".into()));
     assert_eq!(plugins.session_state(SessionId::generate()), None);
 }
 
 #[tokio::test]
-async fn commands_and_hooks_keep_the_same_things_for_a_session() {
+async fn commands_and_hooks_share_the_values_of_a_session() {
     let home = Home::new();
     let manifest = "capabilities: [commands, hooks]\npermissions: {storage: 1KiB}\n";
     home.add("count", manifest, &counter_with_command(1));
-    let plugins = home.begin(&["count"]).await;
+    let plugins = home.start(&["count"]).await;
     let session = SessionId::generate();
     assert_eq!(plugins.run("up", "", Some(session)).await.unwrap(), Some("1".into()));
     assert_eq!(plugins.on_message(session, "x", true).await, Verdict::Replace("2".into()));
-    let kept = serde_json::to_value(plugins.session_state(session)).unwrap();
-    assert_eq!(kept, serde_json::json!({"count": {"n": "2"}}));
-    // Outside of a session there is nothing to keep it with.
-    let told = plugins.run("up", "", None).await.unwrap();
-    assert_eq!(told, Some("invalid".into()));
+    let stored = serde_json::to_value(plugins.session_state(session)).unwrap();
+    assert_eq!(stored, serde_json::json!({"count": {"n": "2"}}));
+    // A call without a session has no values of a session.
+    let output = plugins.run("up", "", None).await.unwrap();
+    assert_eq!(output, Some("invalid".into()));
 }
 
 #[tokio::test]
-async fn a_quota_is_an_answer_and_not_a_crash() {
+async fn exceeding_the_storage_quota_is_an_error_for_the_plugin() {
     let imports = r#"(import "hfs:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
     let body = r"(call $set (i32.const 0) (i32.const 16) (i32.const 2) (i32.const 4096) (i32.const 1023) (i32.const 2048))
-        (call $told)";
+        (call $outcome)";
     let home = Home::new();
     home.add("p", STORING, &message_component(imports, body));
-    let plugins = home.begin(&["p"]).await;
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("quota".into()));
-    assert_eq!(state(&plugins, "p").0, State::Active);
+    let plugins = home.start(&["p"]).await;
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("quota".into()));
+    assert_eq!(state(&plugins, "p").0, PluginState::Active);
 }
 
-/// Lists one command, which says what it was given.
+/// A plugin with one command, which returns its arguments.
 fn echo(name: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "hfs:plugin/commands@0.1.0#list") (result i32)
@@ -119,21 +115,21 @@ fn echo(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn commands_are_called_by_their_name_and_by_their_plugins_where_two_have_it() {
+async fn a_command_that_two_plugins_have_needs_the_plugins_name() {
     let home = Home::new();
     home.add("a", "capabilities: [commands]\n", &echo("say"));
-    let plugins = home.begin(&["a"]).await;
+    let plugins = home.start(&["a"]).await;
     assert_eq!(plugins.commands()[0].about, "about");
     assert_eq!(plugins.run("say", "1  2", None).await.unwrap(), Some("1  2".into()));
     assert_eq!(plugins.run("a:say", "x", None).await.unwrap(), Some("x".into()));
-    assert!(matches!(plugins.run("sing", "", None).await, Err(PluginError::NoCommand { .. })));
+    assert!(matches!(plugins.run("sing", "", None).await, Err(PluginError::CommandNotFound { .. })));
     home.add("b", "capabilities: [commands]\n", &echo("say"));
     plugins.refresh();
     plugins.approve("b").unwrap();
     plugins.started().await;
     let names: Vec<String> = plugins.commands().into_iter().map(|command| command.name).collect();
     assert_eq!(names, ["a:say", "b:say"]);
-    assert!(matches!(plugins.run("say", "", None).await, Err(PluginError::Ambiguous { .. })));
+    assert!(matches!(plugins.run("say", "", None).await, Err(PluginError::AmbiguousCommand { .. })));
     assert_eq!(plugins.run("b:say", "x", None).await.unwrap(), Some("x".into()));
     plugins.deny("b").unwrap();
     assert!(matches!(plugins.run("b:say", "x", None).await, Err(PluginError::NotActive { .. })));
@@ -141,16 +137,16 @@ async fn commands_are_called_by_their_name_and_by_their_plugins_where_two_have_i
 }
 
 #[tokio::test]
-async fn a_command_with_a_name_that_is_none_is_refused() {
+async fn a_plugin_with_an_invalid_command_name_is_refused() {
     let home = Home::new();
     home.add("a", "capabilities: [commands]\n", &echo("rm -rf"));
-    let plugins = home.begin(&["a"]).await;
+    let plugins = home.start(&["a"]).await;
     let (state, reason) = state(&plugins, "a");
-    assert_eq!(state, State::Invalid);
-    assert!(reason.contains("no name for a command"), "{reason}");
+    assert_eq!(state, PluginState::Invalid);
+    assert!(reason.contains("not a valid name for a command"), "{reason}");
 }
 
-/// Shows how often it was drawn, as a gauge and as a line; after the first time only with what is wrong.
+/// A plugin whose widget renders once, as a line and a gauge, and panics from the second time on.
 fn meter() -> Vec<u8> {
     let functions = r#"
       (global $drawn (mut i32) (i32.const 0))
@@ -179,39 +175,37 @@ fn meter() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_widget_is_drawn_for_whoever_looks_and_its_last_good_picture_stays() {
+async fn a_widget_is_rendered_for_a_viewer_and_its_last_good_rendering_stays() {
     let home = Home::new();
     home.add("m", "capabilities: [hooks, widgets]\n", &meter());
-    let plugins = home.begin(&["m"]).await;
+    let plugins = home.start(&["m"]).await;
     let mut changes = plugins.changes();
     let session = SessionId::generate();
-    assert_eq!(plugins.pictures(Some(session)), []);
-    let picture = loop {
-        if let Some(picture) = plugins.pictures(Some(session)).pop() {
-            break picture;
+    assert_eq!(plugins.widgets(Some(session)), []);
+    let widget = loop {
+        if let Some(widget) = plugins.widgets(Some(session)).pop() {
+            break widget;
         }
         tokio::time::timeout(Duration::from_secs(30), changes.changed()).await.unwrap().unwrap();
     };
+    assert_eq!((widget.plugin.as_str(), widget.slot, widget.title.as_str()), ("m", Slot::StatusBar, "title"));
     assert_eq!(
-        (picture.plugin.as_str(), picture.slot, picture.title.as_str()),
-        ("m", Slot::StatusBar, "title")
-    );
-    assert_eq!(
-        picture.nodes,
+        widget.nodes,
         [Node::Text(vec![("title".into(), Tone::Good)]), Node::Gauge { label: "title".into(), ratio: 1.0 }]
     );
-    // A message makes it draw again, and there it breaks.
+    // A message makes it render again, and then it panics.
     plugins.on_message(session, "x", true).await;
     loop {
-        if plugins.take_notices().iter().any(|told| told.contains("stopped in drawing")) {
+        if plugins.take_notices().iter().any(|notice| notice.contains("stopped in drawing")) {
             break;
         }
         tokio::time::timeout(Duration::from_secs(30), changes.changed()).await.unwrap().unwrap();
     }
-    assert_eq!(plugins.pictures(Some(session)), [picture]);
+    assert_eq!(plugins.widgets(Some(session)), [widget]);
 }
 
-/// Rejects messages once an event of the family it wants, and only that, was seen.
+/// A plugin that replaces messages with a digit that says which hooks were called: 1 for each event, 10 for a completed
+/// run, 20 for a start.
 fn watcher() -> Vec<u8> {
     let functions = r#"
       (global $seen (mut i32) (i32.const 0))
@@ -238,10 +232,10 @@ fn watcher() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn hooks_are_called_for_what_they_want() {
+async fn events_are_filtered_by_pattern_and_other_hooks_always_called() {
     let home = Home::new();
     home.add("w", HOOKS, &watcher());
-    let plugins = home.begin(&["w"]).await;
+    let plugins = home.start(&["w"]).await;
     let session = SessionId::generate();
     let event = |payload| Event { run: RunId::generate(), number: 1, at: Timestamp::UNIX_EPOCH, payload };
     plugins.on_start(session).await;
@@ -251,11 +245,16 @@ async fn hooks_are_called_for_what_they_want() {
     plugins.on_run_complete(session, &RunSnapshot::default()).await;
     plugins.on_exit(session).await;
     // '0' + 20 for the start, 1 for each phase event, 10 for the run.
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("P".into()), "{:?}", plugins.take_notices());
+    assert_eq!(
+        on_user_message(&plugins, "x").await,
+        Verdict::Replace("P".into()),
+        "{:?}",
+        plugins.take_notices()
+    );
 }
 
 #[tokio::test]
-async fn one_broken_one_slow_and_one_quarantined_do_not_keep_the_good_from_their_work() {
+async fn broken_slow_and_quarantined_plugins_do_not_stop_the_others() {
     let mut home = Home::new();
     home.add("a-good", HOOKS, &message_component("", APPEND));
     home.add("broken", HOOKS, b"not a component");
@@ -264,12 +263,12 @@ async fn one_broken_one_slow_and_one_quarantined_do_not_keep_the_good_from_their
     home.add("z-good", HOOKS, &message_component("", APPEND));
     home.limits.hook = Duration::from_secs(1);
     home.limits.strikes = 1;
-    let plugins = home.begin(&["quarantined"]).await;
-    said(&plugins, "x").await;
+    let plugins = home.start(&["quarantined"]).await;
+    on_user_message(&plugins, "x").await;
     drop(plugins);
     home.limits.strikes = 3;
-    let plugins = home.begin(&["a-good", "slow", "z-good"]).await;
-    assert_eq!(said(&plugins, "x").await, Verdict::Replace("x!!".into()));
+    let plugins = home.start(&["a-good", "slow", "z-good"]).await;
+    assert_eq!(on_user_message(&plugins, "x").await, Verdict::Replace("x!!".into()));
     let states: Vec<(String, &str)> =
         plugins.list().into_iter().map(|status| (status.name, status.state.as_str())).collect();
     let expected = [
@@ -280,6 +279,6 @@ async fn one_broken_one_slow_and_one_quarantined_do_not_keep_the_good_from_their
         ("z-good", "active"),
     ];
     assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state)));
-    let told = plugins.take_notices().join("\n");
-    assert!(told.contains("slow") && told.contains("longer than it may"), "{told}");
+    let notices = plugins.take_notices().join("\n");
+    assert!(notices.contains("slow") && notices.contains("exceeded its time limit"), "{notices}");
 }

@@ -1,16 +1,10 @@
-//! Plugins as a whole: found, decided about, run, and kept within their bounds.
+//! Tests of the whole crate: discovery, approval, running, and limits.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed expectation is a test's own way of speaking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod approval;
 mod examples;
 mod fixture;
-mod guards;
 mod hostile;
 mod living;
 mod reference;

@@ -1,4 +1,4 @@
-//! The contract's page in `docs/` says what the contract says.
+//! `docs/plugin-contract.md` is generated from the contract.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,18 +7,18 @@ use std::path::Path;
 use wit_parser::{Docs, FunctionKind, Interface, Resolve, Type, TypeDefKind, TypeId};
 
 const HEAD: &str = "# The plugin contract\n\n\
-    <!-- Made from wit/0.1/hfs-plugin.wit: UPDATE_REFERENCE=1 cargo test -p hfs-plugins reference -->\n\n";
+    <!-- Generated from wit/0.1/hfs-plugin.wit: UPDATE_REFERENCE=1 cargo test -p hfs-plugins reference -->\n\n";
 
 #[test]
-fn the_contracts_page_is_of_the_contract() {
+fn the_page_of_the_contract_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = page(&fs::read_to_string(root.join("wit/0.1/hfs-plugin.wit")).unwrap());
     let path = root.join("docs/plugin-contract.md");
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         fs::write(&path, &page).unwrap();
     }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == page, "run this test with UPDATE_REFERENCE=1 and commit {}", path.display());
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    assert!(current == page, "run this test with UPDATE_REFERENCE=1 and commit {}", path.display());
 }
 
 fn page(contract: &str) -> String {
@@ -73,7 +73,7 @@ fn types(page: &mut String, resolve: &Resolve, interface: &Interface) {
                 };
                 ("variant", variant.cases.iter().map(|case| (shown(case), &case.docs)).collect())
             }
-            // What is used from another interface is told there.
+            // Types of other interfaces are described there.
             _ => continue,
         };
         write!(page, "{kind} `{name}`{}", about(&ty.docs)).unwrap();
@@ -87,7 +87,7 @@ fn types(page: &mut String, resolve: &Resolve, interface: &Interface) {
 
 fn paragraph(page: &mut String, docs: &Docs) {
     let Some(text) = &docs.contents else { return };
-    // Headings between interfaces are no part of what follows them.
+    // Section headings between interfaces are not part of the documentation.
     let about = match text.rsplit_once("---\n") {
         Some((_, rest)) => rest.split_once('\n').map_or("", |(_heading, rest)| rest),
         None => text,

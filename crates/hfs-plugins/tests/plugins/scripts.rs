@@ -1,31 +1,27 @@
-//! Plugins that are source: what their authors are promised.
+//! Plugins in Python and JavaScript: what works for their authors.
 
 use hfs_core::{
     Event, EventPayload, Hooks, Node, RunEnding, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone,
     Verdict,
 };
-use hfs_plugins::{Language, Plugins, State};
+use hfs_plugins::{Language, PluginState, Plugins};
 
-use crate::fixture::{Home, state};
+use crate::fixture::{Home, on_user_message, state};
 
-fn active(plugins: &Plugins, name: &str) {
-    assert_eq!(state(plugins, name), (State::Active, String::new()), "{:?}", plugins.log(name, 50));
+fn assert_active(plugins: &Plugins, name: &str) {
+    assert_eq!(state(plugins, name), (PluginState::Active, String::new()), "{:?}", plugins.log(name, 50));
 }
 
-/// A home with one plugin, `p`, of this source, which runs.
+/// A home with one running script `p`. `None` if there is no interpreter.
 async fn running(language: Language, rest: &str, files: &[(&str, &str)]) -> Option<(Home, Plugins)> {
     let home = Home::with(language)?;
     home.add_source("p", rest, files);
-    let plugins = home.begin(&["p"]).await;
-    active(&plugins, "p");
+    let plugins = home.start(&["p"]).await;
+    assert_active(&plugins, "p");
     Some((home, plugins))
 }
 
-async fn said(plugins: &Plugins, text: &str) -> Verdict {
-    plugins.on_message(SessionId::generate(), text, true).await
-}
-
-/// As the Python original had them: `entry_point: __init__`, functions of the module, and `COMMANDS`.
+/// A plugin as written for the Python original of hfs: `entry_point: __init__`, functions of the module, `COMMANDS`.
 const ORIGINAL: &str = r#"
 seen = []
 
@@ -56,8 +52,8 @@ async fn a_plugin_of_the_python_original_runs_unchanged() {
     let Some((_home, plugins)) = running(Language::Python, manifest, &files).await else { return };
     let session = SessionId::generate();
     plugins.on_start(session).await;
-    assert_eq!(said(&plugins, "Fix it").await, Verdict::Replace("[Enhanced] Fix it".into()));
-    assert_eq!(said(&plugins, "hello").await, Verdict::Pass);
+    assert_eq!(on_user_message(&plugins, "Fix it").await, Verdict::Replace("[Enhanced] Fix it".into()));
+    assert_eq!(on_user_message(&plugins, "hello").await, Verdict::Pass);
     assert_eq!(plugins.on_message(session, "a fix", false).await, Verdict::Pass);
     let mut snapshot = RunSnapshot::default();
     snapshot.usage.total_tokens = 21;
@@ -70,7 +66,7 @@ async fn a_plugin_of_the_python_original_runs_unchanged() {
 }
 
 #[tokio::test]
-async fn hooks_may_stand_in_a_class() {
+async fn hooks_may_be_methods_of_a_class() {
     let source = r#"
 from typing import Protocol
 
@@ -92,8 +88,8 @@ class MyPlugin:
         return;
     };
     plugins.on_start(SessionId::generate()).await;
-    assert_eq!(said(&plugins, "Fix it").await, Verdict::Replace("[Enhanced] Fix it".into()));
-    assert_eq!(said(&plugins, "hello").await, Verdict::Pass);
+    assert_eq!(on_user_message(&plugins, "Fix it").await, Verdict::Replace("[Enhanced] Fix it".into()));
+    assert_eq!(on_user_message(&plugins, "hello").await, Verdict::Pass);
     assert_eq!(plugins.take_notices(), [""; 0]);
 }
 
@@ -174,13 +170,13 @@ async fn everything(language: Language, files: &[(&str, &str)]) {
     plugins.on_event(session, &Event { run: RunId::generate(), number: 1, at, payload }).await;
     assert_eq!(plugins.run("kept", "", Some(session)).await.unwrap().as_deref(), Some("run.ended user"));
 
-    let mut pictures = plugins.pictures(Some(session));
+    let mut widgets = plugins.widgets(Some(session));
     let mut changes = plugins.changes();
-    while pictures.is_empty() {
+    while widgets.is_empty() {
         changes.changed().await.unwrap();
-        pictures = plugins.pictures(Some(session));
+        widgets = plugins.widgets(Some(session));
     }
-    assert_eq!((pictures[0].slot, pictures[0].title.as_str()), (Slot::StatusBar, "W"));
+    assert_eq!((widgets[0].slot, widgets[0].title.as_str()), (Slot::StatusBar, "W"));
     let expected = [
         Node::Text(vec![("last ".into(), Tone::Plain), ("hello".into(), Tone::Good)]),
         Node::Gauge { label: "g".into(), ratio: 0.5 },
@@ -188,7 +184,7 @@ async fn everything(language: Language, files: &[(&str, &str)]) {
         Node::Sparkline { values: vec![1, 2] },
         Node::Text(vec![("plain".into(), Tone::Plain)]),
     ];
-    assert_eq!(pictures[0].nodes, expected);
+    assert_eq!(widgets[0].nodes, expected);
 }
 
 #[tokio::test]
@@ -210,12 +206,12 @@ async fn javascript_without_modules_works_too() {
     let more = "exports.loud = (text) => text.toUpperCase();";
     let files = [("plugin.js", source), ("more.js", more)];
     let Some((_home, plugins)) = running(Language::JavaScript, "", &files).await else { return };
-    assert_eq!(said(&plugins, "hi").await, Verdict::Replace("HI".into()));
+    assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Replace("HI".into()));
     assert_eq!(plugins.run("size", "four", None).await.unwrap().as_deref(), Some("4"));
 }
 
-/// Why a plugin that does not begin does not, and that one beside it works.
-async fn broken(language: Language, file: &str, source: &str) -> Option<String> {
+/// Checks that a bad plugin is invalid while another one works. Returns the reason and the log.
+async fn invalid_reason(language: Language, file: &str, source: &str) -> Option<String> {
     let home = Home::with(language)?;
     home.add_source("bad", "", &[(file, source)]);
     let good = match language {
@@ -223,16 +219,16 @@ async fn broken(language: Language, file: &str, source: &str) -> Option<String> 
         Language::JavaScript => "export const onMessage = (text) => text + '!';\n",
     };
     home.add_source("good", "", &[(file, good)]);
-    let plugins = home.begin(&["bad", "good"]).await;
+    let plugins = home.start(&["bad", "good"]).await;
     let (state, reason) = state(&plugins, "bad");
-    assert_eq!(state, State::Invalid, "{reason}");
-    assert_eq!(said(&plugins, "hi").await, Verdict::Replace("hi!".into()));
+    assert_eq!(state, PluginState::Invalid, "{reason}");
+    assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Replace("hi!".into()));
     let log = plugins.log("bad", 20).unwrap().join("\n");
     Some(format!("{reason}\n{log}"))
 }
 
 #[tokio::test]
-async fn a_python_plugin_that_does_not_load_is_named_with_file_and_line() {
+async fn an_error_while_loading_python_has_file_and_line() {
     for (source, expected) in [
         (
             "def on_message(m):\n    pass\nimport requests\n",
@@ -241,25 +237,25 @@ async fn a_python_plugin_that_does_not_load_is_named_with_file_and_line() {
         ("def on_message(m):\n    return ((\n", "plugin.py:2: SyntaxError"),
         ("def on_message(m): ...\nx = 1 / 0\n", "plugin.py:2: ZeroDivisionError"),
     ] {
-        let Some(told) = broken(Language::Python, "plugin.py", source).await else { return };
-        assert!(told.contains(expected), "{told}");
+        let Some(error) = invalid_reason(Language::Python, "plugin.py", source).await else { return };
+        assert!(error.contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_javascript_plugin_that_does_not_load_is_named_with_file_and_line() {
+async fn an_error_while_loading_javascript_has_file_and_line() {
     for (source, expected) in [
         ("const onMessage = 1;\nrequire('fs');\n", "plugin.js:2: Error: there is no module \"fs\""),
         ("const onMessage = 1;\nlet = = 3;\n", "plugin.js:2: SyntaxError"),
         ("export const onMessage = 1;\nnothing.here();\n", "plugin.js:2: ReferenceError"),
     ] {
-        let Some(told) = broken(Language::JavaScript, "plugin.js", source).await else { return };
-        assert!(told.contains(expected), "{told}");
+        let Some(error) = invalid_reason(Language::JavaScript, "plugin.js", source).await else { return };
+        assert!(error.contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn what_a_plugin_raises_is_told_with_file_and_line_and_its_trace_is_in_the_log() {
+async fn an_exception_has_file_and_line_and_its_trace_is_logged() {
     let python = [
         ("plugin.py", "import more\n\ndef on_message(m):\n    more.f()\n"),
         ("more.py", "def f():\n    raise ValueError('no')\n"),
@@ -273,51 +269,51 @@ async fn what_a_plugin_raises_is_told_with_file_and_line_and_its_trace_is_in_the
         (Language::JavaScript, javascript, "more.js:2: TypeError: no"),
     ] {
         let Some((_home, plugins)) = running(language, "", &files).await else { return };
-        assert_eq!(said(&plugins, "hi").await, Verdict::Pass);
-        let told = plugins.take_notices().join("\n");
-        assert!(told.contains(expected), "{told}");
+        assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Pass);
+        let error = plugins.take_notices().join("\n");
+        assert!(error.contains(expected), "{error}");
         let log = plugins.log("p", 30).unwrap().join("\n");
         assert!(log.contains(files[0].0), "{log}");
-        active(&plugins, "p");
+        assert_active(&plugins, "p");
     }
 }
 
 #[tokio::test]
-async fn what_was_not_granted_is_refused_in_words() {
+async fn a_missing_permission_is_named_in_the_error() {
     let python = "import hfs\ndef on_message(m):\n    try:\n        hfs.kv.get('k')\n    except PermissionError as e:\n        return str(e)\n";
     let javascript = "export const onMessage = () => {\n  try { hfs.kv.get('k'); } catch (e) { return `${e.code}: ${e.message}`; }\n};";
     for (language, file, source) in
         [(Language::Python, "plugin.py", python), (Language::JavaScript, "plugin.js", javascript)]
     {
         let Some((_home, plugins)) = running(language, "", &[(file, source)]).await else { return };
-        let Verdict::Replace(told) = said(&plugins, "hi").await else {
+        let Verdict::Replace(error) = on_user_message(&plugins, "hi").await else {
             panic!("{:?}", plugins.take_notices())
         };
-        assert!(told.contains("permissions.storage was not granted"), "{told}");
+        assert!(error.contains("permissions.storage was not granted"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn every_instance_draws_other_random_numbers() {
+async fn every_instance_has_its_own_random_numbers() {
     let python = "import random, uuid\ndef on_message(m):\n    return f'{random.random()} {uuid.uuid4()}'\n";
     let javascript = "export const onMessage = () => `${Math.random()} ${Math.random()}`;";
     for (language, file, source) in
         [(Language::Python, "plugin.py", python), (Language::JavaScript, "plugin.js", javascript)]
     {
-        let mut drawn = Vec::new();
+        let mut numbers = Vec::new();
         for _ in 0..3 {
             let Some((_home, plugins)) = running(language, "", &[(file, source)]).await else { return };
-            let Verdict::Replace(text) = said(&plugins, "hi").await else {
+            let Verdict::Replace(text) = on_user_message(&plugins, "hi").await else {
                 panic!("{:?}", plugins.take_notices())
             };
-            drawn.extend(text.split(' ').map(ToOwned::to_owned));
+            numbers.extend(text.split(' ').map(ToOwned::to_owned));
         }
-        let distinct: std::collections::BTreeSet<&String> = drawn.iter().collect();
-        assert_eq!(distinct.len(), 6, "{drawn:?}");
+        let distinct: std::collections::BTreeSet<&String> = numbers.iter().collect();
+        assert_eq!(distinct.len(), 6, "{numbers:?}");
     }
 }
 
-/// The guide's list of modules, as it stands in the guide.
+/// The modules that the guide lists.
 fn listed_modules() -> Vec<String> {
     let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plugins.md");
     let guide = std::fs::read_to_string(guide).unwrap();
@@ -327,35 +323,35 @@ fn listed_modules() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_guide_lists_can_be_imported() {
+async fn every_module_in_the_guide_can_be_imported() {
     let modules = listed_modules();
     assert!(modules.len() > 60, "{modules:?}");
     let source = format!("import {}\ndef on_message(m):\n    return 'all'\n", modules.join(", "));
     let Some((_home, plugins)) = running(Language::Python, "", &[("plugin.py", &source)]).await else {
         return;
     };
-    assert_eq!(said(&plugins, "hi").await, Verdict::Replace("all".into()));
+    assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Replace("all".into()));
 }
 
 #[tokio::test]
-async fn without_its_interpreter_a_plugin_says_what_to_do() {
+async fn a_missing_interpreter_is_explained() {
     let home = Home::new();
     home.add_source("p", "", &[("plugin.py", "def on_start(): ...\n")]);
-    let plugins = home.begin(&["p"]).await;
+    let plugins = home.start(&["p"]).await;
     let (state, reason) = state(&plugins, "p");
-    assert_eq!(state, State::Invalid);
+    assert_eq!(state, PluginState::Invalid);
     assert!(reason.contains("no Python interpreter") && reason.contains("hfs plugin runtime"), "{reason}");
 }
 
 #[tokio::test]
-async fn a_source_that_changed_after_approval_does_not_run() {
+async fn a_script_that_changed_after_approval_does_not_run() {
     let files =
         [("plugin.py", "import more\ndef on_message(m):\n    return more.x\n"), ("more.py", "x = 'a'\n")];
     let Some((home, plugins)) = running(Language::Python, "", &files).await else { return };
-    assert_eq!(said(&plugins, "hi").await, Verdict::Replace("a".into()));
+    assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Replace("a".into()));
     drop(plugins);
     std::fs::write(home.path().join("plugins/p/more.py"), "x = 'b'\n").unwrap();
-    let plugins = home.begin(&[]).await;
-    assert_eq!(state(&plugins, "p").0, State::Pending);
-    assert_eq!(said(&plugins, "hi").await, Verdict::Pass);
+    let plugins = home.start(&[]).await;
+    assert_eq!(state(&plugins, "p").0, PluginState::Pending);
+    assert_eq!(on_user_message(&plugins, "hi").await, Verdict::Pass);
 }

@@ -1,20 +1,17 @@
-//! What a plugin that is source may try, and what comes of it: nothing, within bounds, and the next call works.
+//! Misbehaving scripts: each is stopped or refused within its limits, other plugins work, and so does the plugin's next
+//! call.
 
 use std::time::{Duration, Instant};
 
-use hfs_core::{Hooks, SessionId, Verdict};
-use hfs_plugins::{Language, Plugins, State};
+use hfs_core::Verdict;
+use hfs_plugins::{Language, PluginState, Plugins};
 
-use crate::fixture::{Home, assert_log_was_cut, state};
+use crate::fixture::{Home, assert_log_was_cut, on_user_message, state};
 
-/// How long a hook may take where it is to run out of time.
+/// Time limit of a hook in these tests.
 const HOOK: Duration = Duration::from_secs(2);
-/// A stopped call is over after its own time and this, on a machine that has much else to do.
+/// How long a stopped call may take beyond its limit on a busy machine.
 const SLACK: Duration = Duration::from_secs(20);
-
-async fn said(plugins: &Plugins, text: &str) -> Verdict {
-    plugins.on_message(SessionId::generate(), text, true).await
-}
 
 fn sources(language: Language, body: &str) -> (&'static str, String, &'static str) {
     match language {
@@ -40,45 +37,44 @@ fn indented(body: &str) -> String {
     body.lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// A plugin did its worst beside another one.
-struct Tried {
-    /// What became of the message.
+/// Result of a message that a bad and a good plugin handled.
+struct Outcome {
+    /// The text after both plugins.
     text: String,
-    /// What the user was told.
-    told: String,
+    notices: String,
     plugins: Plugins,
     _home: Home,
 }
 
-async fn done(language: Language, body: &str) -> Option<Tried> {
+async fn run_bad(language: Language, body: &str) -> Option<Outcome> {
     let mut home = Home::with(language)?;
     home.limits.hook = HOOK;
     let (file, bad, good) = sources(language, body);
     home.add_source("bad", "", &[(file, &bad)]);
     home.add_source("good", "", &[(file, good)]);
-    let plugins = home.begin(&["bad", "good"]).await;
-    assert_eq!(state(&plugins, "bad"), (State::Active, String::new()), "{:?}", plugins.log("bad", 20));
+    let plugins = home.start(&["bad", "good"]).await;
+    assert_eq!(state(&plugins, "bad"), (PluginState::Active, String::new()), "{:?}", plugins.log("bad", 20));
     let before = Instant::now();
-    let verdict = said(&plugins, "b").await;
+    let verdict = on_user_message(&plugins, "b").await;
     assert!(before.elapsed() < HOOK + SLACK, "{:?}", before.elapsed());
-    let Verdict::Replace(text) = verdict else { panic!("the good one did nothing: {verdict:?}") };
-    let told = plugins.take_notices().join("\n");
-    Some(Tried { text, told, plugins, _home: home })
+    let Verdict::Replace(text) = verdict else { panic!("the good plugin did nothing: {verdict:?}") };
+    let notices = plugins.take_notices().join("\n");
+    Some(Outcome { text, notices, plugins, _home: home })
 }
 
-/// Lets a plugin do its worst. Whatever that is, the next message goes through both.
-async fn tried(language: Language, body: &str) -> Option<(String, String)> {
-    let Tried { text, told, plugins, .. } = done(language, body).await?;
-    let next = said(&plugins, "a").await;
-    assert_eq!(next, Verdict::Replace("a!!".into()), "{told} {:?}", plugins.take_notices());
-    Some((text, told))
+/// Runs `body` in a bad plugin, and checks that both plugins handle the next message. Returns the text and the notices.
+async fn survived(language: Language, body: &str) -> Option<(String, String)> {
+    let Outcome { text, notices, plugins, .. } = run_bad(language, body).await?;
+    let next = on_user_message(&plugins, "a").await;
+    assert_eq!(next, Verdict::Replace("a!!".into()), "{notices} {:?}", plugins.take_notices());
+    Some((text, notices))
 }
 
-/// It is stopped or fails, and the message goes on without it.
+/// Runs `body` in a bad plugin, and checks that the message continues without it and that the notices explain why.
 async fn contained(language: Language, body: &str, expected: &str) {
-    let Some((text, told)) = tried(language, body).await else { return };
-    assert_eq!(text, "b!", "{told}");
-    assert!(told.contains("bad") && told.contains(expected), "{told}");
+    let Some((text, notices)) = survived(language, body).await else { return };
+    assert_eq!(text, "b!", "{notices}");
+    assert!(notices.contains("bad") && notices.contains(expected), "{notices}");
 }
 
 const PYTHON: Language = Language::Python;
@@ -86,37 +82,41 @@ const JAVASCRIPT: Language = Language::JavaScript;
 
 #[tokio::test]
 async fn an_endless_loop_ends() {
-    contained(PYTHON, "while True: pass", "longer than it may").await;
-    contained(JAVASCRIPT, "for (;;) {}", "longer than it may").await;
+    contained(PYTHON, "while True: pass", "exceeded its time limit").await;
+    contained(JAVASCRIPT, "for (;;) {}", "exceeded its time limit").await;
 }
 
 #[tokio::test]
-async fn whoever_swallows_every_exception_still_ends() {
+async fn code_that_catches_every_exception_still_ends() {
     contained(
         PYTHON,
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "longer than it may",
+        "exceeded its time limit",
     )
     .await;
 }
 
 #[tokio::test]
 async fn sleep_ends_with_the_time_for_the_call() {
-    contained(PYTHON, "import time\ntime.sleep(3600)", "longer than it may").await;
-    contained(PYTHON, "import asyncio\nasyncio.run(asyncio.sleep(3600))", "longer than it may").await;
+    contained(PYTHON, "import time\ntime.sleep(3600)", "exceeded its time limit").await;
+    contained(PYTHON, "import asyncio\nasyncio.run(asyncio.sleep(3600))", "exceeded its time limit").await;
     contained(PYTHON, "import asyncio\nasyncio.run(asyncio.Event().wait())", "nothing will ever come").await;
-    contained(JAVASCRIPT, "const t = Date.now(); while (Date.now() - t < 3600e3);", "longer than it may")
-        .await;
+    contained(
+        JAVASCRIPT,
+        "const t = Date.now(); while (Date.now() - t < 3600e3);",
+        "exceeded its time limit",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_memory_hog_gets_no_more_than_its_share() {
     let python = "v = []\nwhile True: v.append(bytearray(1 << 20))";
-    let Some((text, told)) = tried(PYTHON, python).await else { return };
-    assert!(text == "b!" && (told.contains("memory") || told.contains("Memory")), "{told}");
+    let Some((text, notices)) = survived(PYTHON, python).await else { return };
+    assert!(text == "b!" && (notices.contains("memory") || notices.contains("Memory")), "{notices}");
     let javascript = "const v = []; for (;;) v.push(new Uint8Array(1 << 20).fill(1));";
-    let Some((text, told)) = tried(JAVASCRIPT, javascript).await else { return };
-    assert!(text == "b!" && told.contains("memory"), "{told}");
+    let Some((text, notices)) = survived(JAVASCRIPT, javascript).await else { return };
+    assert!(text == "b!" && notices.contains("memory"), "{notices}");
 }
 
 #[tokio::test]
@@ -135,17 +135,17 @@ async fn to_end_oneself_is_ones_own_affair() {
 }
 
 #[tokio::test]
-async fn there_are_no_files() {
+async fn files_are_not_accessible() {
     contained(PYTHON, "return open('/etc/passwd').read()", "plugin.py:3").await;
     contained(PYTHON, "open('/tmp/x', 'w').write('x')", "plugin.py:3").await;
     contained(PYTHON, "import os\nreturn str(os.listdir('/'))", "plugin.py:4").await;
     let javascript = "return [typeof std, typeof os, typeof fetch, typeof process, typeof Deno].join();";
-    let Some((text, _)) = tried(JAVASCRIPT, javascript).await else { return };
+    let Some((text, _)) = survived(JAVASCRIPT, javascript).await else { return };
     assert_eq!(text, "undefined,undefined,undefined,undefined,undefined!");
 }
 
 #[tokio::test]
-async fn there_is_no_network_and_no_name_is_looked_up() {
+async fn the_network_is_not_accessible() {
     contained(PYTHON, "import socket\nsocket.socket().connect(('127.0.0.1', 22))\nreturn 'in'", "plugin.py")
         .await;
     contained(PYTHON, "import socket\nreturn str(socket.getaddrinfo('example.com', 80))", "plugin.py").await;
@@ -158,8 +158,8 @@ async fn there_is_no_network_and_no_name_is_looked_up() {
 }
 
 #[tokio::test]
-async fn there_is_no_environment_and_there_are_no_processes() {
-    let Some((text, _)) = tried(PYTHON, "import os\nreturn str(dict(os.environ))").await else { return };
+async fn environment_processes_and_threads_are_not_accessible() {
+    let Some((text, _)) = survived(PYTHON, "import os\nreturn str(dict(os.environ))").await else { return };
     assert_eq!(text, "{}!");
     contained(PYTHON, "import subprocess\nsubprocess.run(['sh', '-c', 'id'])", "plugin.py").await;
     contained(PYTHON, "import os\nos.fork()", "plugin.py").await;
@@ -176,20 +176,20 @@ async fn a_flood_of_output_is_cut() {
         home.limits.hook = Duration::from_secs(60);
         let (file, bad, _) = sources(language, body);
         home.add_source("bad", "", &[(file, &bad)]);
-        let plugins = home.begin(&["bad"]).await;
-        assert_eq!(said(&plugins, "b").await, Verdict::Pass);
+        let plugins = home.start(&["bad"]).await;
+        assert_eq!(on_user_message(&plugins, "b").await, Verdict::Pass);
         assert_log_was_cut(&home, &plugins, "bad");
     }
 }
 
 #[tokio::test]
-async fn a_return_value_of_20_mb_is_not_taken() {
+async fn a_return_value_of_20_mb_is_refused() {
     contained(PYTHON, "return 'x' * 20_000_000", "").await;
     contained(JAVASCRIPT, "return 'x'.repeat(20000000);", "").await;
 }
 
 #[tokio::test]
-async fn what_is_of_the_wrong_type_is_told() {
+async fn values_of_the_wrong_type_are_errors_with_the_type() {
     contained(PYTHON, "return 3", "on_message returned int").await;
     contained(JAVASCRIPT, "return 3;", "onMessage returned number").await;
     contained(JAVASCRIPT, "return Promise.resolve('x');", "onMessage returned a promise").await;
@@ -198,7 +198,7 @@ async fn what_is_of_the_wrong_type_is_told() {
 }
 
 #[tokio::test]
-async fn calls_back_that_were_not_granted_are_refused() {
+async fn host_functions_without_permission_are_refused() {
     contained(PYTHON, "hfs.session.recent()", "permissions.session").await;
     contained(PYTHON, "hfs.http.fetch('http://127.0.0.1/')", "permissions.network").await;
     contained(PYTHON, "hfs.files.read('/etc/passwd')", "permissions.filesystem").await;
@@ -208,15 +208,17 @@ async fn calls_back_that_were_not_granted_are_refused() {
 }
 
 #[tokio::test]
-async fn one_who_meddles_with_the_interpreter_meddles_with_their_own() {
+async fn changes_to_the_interpreter_affect_only_the_plugin_itself() {
     let python = "import sys, builtins, hfs, loader\nbuiltins.open = None\nsys.modules.clear()\nloader.plugin = None\nraise ValueError('x')";
     let javascript =
         "globalThis.JSON = null; Array.prototype.map = null; Object.freeze = null; throw new Error('x');";
     for (language, body) in [(PYTHON, python), (JAVASCRIPT, javascript)] {
-        let Some(Tried { text, told, plugins, .. }) = done(language, body).await else { return };
-        assert!(text == "b!" && told.contains("bad"), "{told}");
-        // What becomes of its own next call is its own affair.
-        let Verdict::Replace(next) = said(&plugins, "a").await else { panic!("the good one is gone") };
+        let Some(Outcome { text, notices, plugins, .. }) = run_bad(language, body).await else { return };
+        assert!(text == "b!" && notices.contains("bad"), "{notices}");
+        // The next call of the bad plugin may fail.
+        let Verdict::Replace(next) = on_user_message(&plugins, "a").await else {
+            panic!("the good plugin does not run")
+        };
         assert!(next.ends_with('!'), "{next}");
     }
 }

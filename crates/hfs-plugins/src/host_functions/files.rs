@@ -1,0 +1,315 @@
+//! Files below the folders that `permissions.filesystem` lists.
+//!
+//! Paths with `..` are refused, and cap-std refuses symbolic links that point outside: it resolves each component below
+//! an open folder, so there is no moment between the check and the use of a path.
+
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, OpenOptions};
+
+use super::{ErrorCode, HostResult, InstanceState, host_error};
+use crate::contract::Import;
+use crate::contract::bindings::hfs::plugin::files::{Entry, Host};
+use crate::contract::bindings::hfs::plugin::types::Error;
+use crate::error::StartError;
+use crate::plugin::manifest::Permissions;
+
+/// Maximum size of a file that is read or written.
+const MAX_BYTES: u64 = 4 << 20;
+/// Maximum number of entries of a folder that are listed.
+const MAX_ENTRIES: usize = 5_000;
+/// Time limit of a file operation.
+const MAX_TIME: Duration = Duration::from_secs(5);
+
+/// The folders that a plugin may access.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FolderGrants {
+    read: Vec<GrantedFolder>,
+    /// These are also in `read`.
+    write: Vec<GrantedFolder>,
+}
+
+#[derive(Debug, Clone)]
+struct GrantedFolder {
+    /// The path as the manifest has it, which may start with `~`. A plugin may use this form in its calls.
+    listed: PathBuf,
+    /// The absolute path.
+    path: PathBuf,
+}
+
+impl FolderGrants {
+    /// Resolves the folders in the manifest. `user_home` is the meaning of `~`; `hfs_home` contains approvals, settings
+    /// and sessions, and no plugin may access it.
+    ///
+    /// # Errors
+    /// If a folder contains `hfs_home` or is inside it, or if there is no home directory for `~`.
+    pub fn new(
+        permissions: &Permissions,
+        user_home: Option<&Path>,
+        hfs_home: &Path,
+    ) -> Result<Self, StartError> {
+        let hfs_home = hfs_home.canonicalize().unwrap_or_else(|_| hfs_home.to_path_buf());
+        let resolve = |listed: &String| {
+            let path = match listed.strip_prefix('~') {
+                Some(rest) => user_home
+                    .ok_or_else(|| StartError::NoHomeDirectory(listed.clone()))?
+                    .join(rest.trim_start_matches('/')),
+                None => PathBuf::from(listed),
+            };
+            // A folder that does not exist cannot be canonicalized. It is granted, and calls fail until it exists.
+            let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if canonical.starts_with(&hfs_home) || hfs_home.starts_with(&canonical) {
+                return Err(StartError::ForbiddenFolder(listed.clone()));
+            }
+            Ok(GrantedFolder { listed: PathBuf::from(listed), path })
+        };
+        let write = permissions.write_files.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+        let mut read = permissions.read_files.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+        read.extend(write.iter().cloned());
+        Ok(Self { read, write })
+    }
+
+    /// The granted folder that contains a path, and the path below it. If several contain it, the innermost one.
+    fn find(&self, path: &str, access: Access) -> HostResult<(PathBuf, PathBuf)> {
+        let folders = match access {
+            Access::Read => &self.read,
+            Access::Write => &self.write,
+        };
+        let path = Path::new(path);
+        let containing = folders.iter().filter_map(|folder| {
+            let rest = path.strip_prefix(&folder.listed).or_else(|_| path.strip_prefix(&folder.path)).ok()?;
+            Some((folder.listed.components().count(), &folder.path, rest))
+        });
+        let innermost = containing.max_by_key(|(depth, ..)| *depth);
+        let (_, folder, rest) = innermost.ok_or_else(|| {
+            host_error(ErrorCode::Denied, format!("{} is not in a granted folder", path.display()))
+        })?;
+        if rest.components().any(|part| !matches!(part, Component::Normal(_))) {
+            let message = format!("{} points outside its folder", path.display());
+            return Err(host_error(ErrorCode::Denied, message));
+        }
+        Ok((folder.clone(), rest.to_path_buf()))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn file_error(error: &io::Error) -> Error {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => ErrorCode::NotFound,
+        // cap-std also reports links that point outside the folder this way.
+        io::ErrorKind::PermissionDenied => ErrorCode::Denied,
+        _ => ErrorCode::Failed,
+    };
+    host_error(code, error.kind().to_string())
+}
+
+fn open_folder(path: &Path) -> HostResult<Dir> {
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| file_error(&error))
+}
+
+/// Opens without blocking. Opening a named pipe would otherwise wait for a process at its other end.
+fn non_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options
+}
+
+fn require_regular(file: File) -> HostResult<File> {
+    let metadata = file.metadata().map_err(|error| file_error(&error))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(host_error(ErrorCode::Invalid, "it is not a regular file"))
+    }
+}
+
+fn read(folder: &Path, path: &Path) -> HostResult<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    let file = open_folder(folder)?
+        .open_with(path, non_blocking(options.read(true)))
+        .map_err(|error| file_error(&error))?;
+    let mut bytes = Vec::new();
+    require_regular(file)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| file_error(&error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(host_error(ErrorCode::Quota, format!("the file is larger than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn write(folder: &Path, path: &Path, bytes: &[u8]) -> HostResult<()> {
+    let folder = open_folder(folder)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    // Truncated only after the check: `truncate(true)` would act on a device or pipe as well.
+    let file = folder.open_with(path, non_blocking(&mut options)).map_err(|error| file_error(&error))?;
+    let file = require_regular(file)?;
+    let written = file.set_len(0).and_then(|()| {
+        let mut file = file;
+        io::Write::write_all(&mut file, bytes)
+    });
+    written.map_err(|error| file_error(&error))
+}
+
+fn list(folder: &Path, path: &Path) -> HostResult<Vec<Entry>> {
+    let folder = open_folder(folder)?;
+    let listed = if path.as_os_str().is_empty() { folder.entries() } else { folder.read_dir(path) };
+    let mut entries = Vec::new();
+    for entry in listed.map_err(|error| file_error(&error))?.take(MAX_ENTRIES) {
+        let entry = entry.map_err(|error| file_error(&error))?;
+        let metadata = entry.metadata().map_err(|error| file_error(&error))?;
+        entries.push(Entry {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            is_folder: metadata.is_dir(),
+            bytes: metadata.len(),
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+impl InstanceState {
+    fn with_file<T: Send + 'static>(
+        &mut self,
+        path: &str,
+        access: Access,
+        work: impl FnOnce(&Path, &Path) -> HostResult<T> + Send + 'static,
+    ) -> HostResult<T> {
+        self.authorize(Import::Files)?;
+        let (folder, path) = self.context.folders.find(path, access)?;
+        self.run_with_timeout(MAX_TIME, move |_| work(&folder, &path))
+    }
+}
+
+impl Host for InstanceState {
+    fn read(&mut self, path: String) -> wasmtime::Result<HostResult<Vec<u8>>> {
+        Ok(self.with_file(&path, Access::Read, read))
+    }
+
+    fn write(&mut self, path: String, bytes: Vec<u8>) -> wasmtime::Result<HostResult<()>> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Ok(Err(host_error(ErrorCode::Quota, format!("a file may have {MAX_BYTES} bytes"))));
+        }
+        Ok(self.with_file(&path, Access::Write, move |folder, path| write(folder, path, &bytes)))
+    }
+
+    fn list(&mut self, path: String) -> wasmtime::Result<HostResult<Vec<Entry>>> {
+        Ok(self.with_file(&path, Access::Read, list))
+    }
+
+    fn delete(&mut self, path: String) -> wasmtime::Result<HostResult<()>> {
+        let deleted = self.with_file(&path, Access::Write, |folder, path| {
+            open_folder(folder)?.remove_file(path).map_err(|error| file_error(&error))
+        });
+        Ok(deleted)
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Playground {
+        folder: tempfile::TempDir,
+        grants: FolderGrants,
+    }
+
+    fn playground() -> Playground {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["home/notes/deep", "home/out", "home/.hfs", "secret"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("secret/key"), "k").unwrap();
+        fs::write(folder.path().join("home/notes/a"), "hello").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("home/notes/way"))
+            .unwrap();
+        std::os::unix::fs::symlink("../../secret/key", folder.path().join("home/out/key")).unwrap();
+        let permissions = Permissions {
+            read_files: vec!["~/notes".into()],
+            write_files: vec!["~/out".into()],
+            ..Permissions::default()
+        };
+        let home = folder.path().join("home");
+        let grants = FolderGrants::new(&permissions, Some(&home), &home.join(".hfs")).unwrap();
+        Playground { folder, grants }
+    }
+
+    fn outcome<T>(
+        grants: &FolderGrants,
+        path: &str,
+        access: Access,
+        work: impl FnOnce(&Path, &Path) -> HostResult<T>,
+    ) -> Result<T, String> {
+        grants.find(path, access).and_then(|(folder, path)| work(&folder, &path)).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn only_granted_folders_are_read_and_written() {
+        let Playground { folder, grants } = playground();
+        assert_eq!(outcome(&grants, "~/notes/a", Access::Read, read).unwrap(), b"hello");
+        outcome(&grants, "~/out/b", Access::Write, |folder, path| write(folder, path, b"first, long"))
+            .unwrap();
+        outcome(&grants, "~/out/b", Access::Write, |folder, path| write(folder, path, b"x")).unwrap();
+        assert_eq!(outcome(&grants, "~/out/b", Access::Read, read).unwrap(), b"x");
+        let names = outcome(&grants, "~/notes", Access::Read, list).unwrap();
+        assert_eq!(names.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "deep", "way"]);
+        let absolute = folder.path().join("home/notes/a");
+        assert!(outcome(&grants, absolute.to_str().unwrap(), Access::Read, read).is_ok());
+        for (path, access) in [
+            ("~/notes/a", Access::Write),
+            ("/etc/passwd", Access::Read),
+            ("~/.ssh/id", Access::Read),
+            ("~/notes/../.hfs/x", Access::Read),
+            ("~/notesx", Access::Read),
+            ("notes/a", Access::Read),
+        ] {
+            let result = outcome(&grants, path, access, |_, _| Ok(()));
+            assert_eq!(result.unwrap_err(), "denied", "{path}");
+        }
+    }
+
+    #[test]
+    fn links_that_point_outside_are_refused() {
+        let Playground { folder, grants } = playground();
+        assert_eq!(outcome(&grants, "~/notes/way/key", Access::Read, read).unwrap_err(), "denied");
+        assert_eq!(outcome(&grants, "~/notes/way", Access::Read, list).unwrap_err(), "denied");
+        let written = outcome(&grants, "~/out/key", Access::Write, |folder, path| write(folder, path, b"x"));
+        assert_eq!(written.unwrap_err(), "denied");
+        assert_eq!(fs::read_to_string(folder.path().join("secret/key")).unwrap(), "k");
+    }
+
+    #[test]
+    fn pipes_and_large_files_are_refused_without_blocking() {
+        let Playground { folder, grants } = playground();
+        let pipe = folder.path().join("home/notes/pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(outcome(&grants, "~/notes/pipe", Access::Read, read).unwrap_err(), "invalid");
+        assert!(outcome(&grants, "~/notes/deep", Access::Read, read).is_err());
+        fs::write(folder.path().join("home/notes/big"), vec![0; 5 << 20]).unwrap();
+        assert_eq!(outcome(&grants, "~/notes/big", Access::Read, read).unwrap_err(), "quota");
+    }
+
+    #[test]
+    fn the_folder_of_hfs_itself_cannot_be_granted() {
+        let Playground { folder, .. } = playground();
+        let home = folder.path().join("home");
+        for wanted in ["~", "~/.hfs", "~/.hfs/plugins", "/"] {
+            let permissions = Permissions { read_files: vec![wanted.into()], ..Permissions::default() };
+            let error = FolderGrants::new(&permissions, Some(&home), &home.join(".hfs")).unwrap_err();
+            assert!(matches!(error, StartError::ForbiddenFolder(_)), "{wanted}: {error}");
+        }
+    }
+}

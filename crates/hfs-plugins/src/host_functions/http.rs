@@ -1,0 +1,421 @@
+//! HTTP requests that the host sends for plugins, to the hosts that `permissions.network` lists.
+//!
+//! Each address is resolved once, checked, and then used for the connection, so that a second answer of the name server
+//! cannot lead to another address. Redirects are followed here, with the same checks for each hop. A host name that is
+//! public must not resolve to a private address: otherwise a plugin that may talk to any host could reach services on
+//! the user's machine and network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Client, Method, Response as HttpResponse, Url, redirect};
+
+use super::{ErrorCode, HostResult, InstanceState, host_error, timeout_error};
+use crate::contract::Import;
+use crate::contract::bindings::hfs::plugin::http::{Host, Request, Response};
+use crate::contract::bindings::hfs::plugin::types::Error;
+
+/// Maximum size of a request's or response's body.
+const MAX_BODY_BYTES: usize = 4 << 20;
+/// Time limit of a request with all its redirects.
+const MAX_TIME: Duration = Duration::from_secs(20);
+const MAX_REDIRECTS: usize = 5;
+const MAX_HEADERS: usize = 64;
+
+/// A request whose method, address and headers are valid. Whether its host is allowed is checked for each hop.
+struct CheckedRequest {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+impl CheckedRequest {
+    fn new(request: Request) -> HostResult<Self> {
+        let invalid = |what: &str| host_error(ErrorCode::Invalid, format!("{what} is not valid"));
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| invalid("the method"))?;
+        if method == Method::CONNECT || method == Method::TRACE {
+            return Err(host_error(ErrorCode::Denied, format!("plugins may not use {method}")));
+        }
+        let url = Url::parse(&request.url).map_err(|_| invalid("the address"))?;
+        if request.body.as_ref().is_some_and(|body| body.len() > MAX_BODY_BYTES)
+            || request.headers.len() > MAX_HEADERS
+        {
+            let message = format!("a request may have {MAX_BODY_BYTES} bytes and {MAX_HEADERS} headers");
+            return Err(host_error(ErrorCode::Quota, message));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name"))?;
+            // These describe the connection. A plugin that sets `host` could reach another virtual host than the one
+            // that was allowed.
+            if matches!(
+                name.as_str(),
+                "host" | "connection" | "content-length" | "transfer-encoding" | "upgrade"
+            ) {
+                return Err(host_error(ErrorCode::Denied, format!("the header {name} is set by the host")));
+            }
+            headers.append(name, HeaderValue::from_str(value).map_err(|_| invalid("a header's value"))?);
+        }
+        Ok(Self { method, url, headers, body: request.body })
+    }
+
+    /// The request that a redirect asks for; `None` if the response is not a redirect.
+    fn redirected(mut self, response: &HttpResponse) -> HostResult<Option<Self>> {
+        let status = response.status().as_u16();
+        let Some(location) =
+            response.headers().get(LOCATION).filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308))
+        else {
+            return Ok(None);
+        };
+        let target = location.to_str().ok().and_then(|location| self.url.join(location).ok());
+        let target =
+            target.ok_or_else(|| host_error(ErrorCode::Failed, "the target of the redirect is not valid"))?;
+        if target.origin() != self.url.origin() {
+            // Credentials are meant for the original host only.
+            self.headers.remove("authorization");
+            self.headers.remove("cookie");
+        }
+        if status <= 303 && self.method != Method::GET && self.method != Method::HEAD {
+            self.method = Method::GET;
+            self.body = None;
+        }
+        self.url = target;
+        Ok(Some(self))
+    }
+}
+
+async fn fetch(mut request: CheckedRequest, allowed: &AllowList) -> HostResult<Response> {
+    for _ in 0..=MAX_REDIRECTS {
+        let response = send(&request, allowed).await?;
+        request = match request.redirected(&response)? {
+            Some(next) => next,
+            None => return read_response(response).await,
+        };
+    }
+    Err(host_error(ErrorCode::Failed, format!("more than {MAX_REDIRECTS} redirects")))
+}
+
+async fn send(request: &CheckedRequest, allowed: &AllowList) -> HostResult<HttpResponse> {
+    let url = &request.url;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        let message = "plugins may use only http and https addresses without a user name";
+        return Err(host_error(ErrorCode::Denied, message));
+    }
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    let reach = allowed.check(host, port).ok_or_else(|| {
+        host_error(ErrorCode::Denied, format!("permissions.network does not list {host}:{port}"))
+    })?;
+    let addresses = resolve(host, port, reach).await?;
+    let sent = client(host, &addresses)?
+        .request(request.method.clone(), url.clone())
+        .headers(request.headers.clone())
+        .body(request.body.clone().unwrap_or_default());
+    sent.send().await.map_err(|error| http_error(&error))
+}
+
+async fn resolve(host: &str, port: u16, reach: Reach) -> HostResult<Vec<SocketAddr>> {
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((name, port)).await;
+    let found: Vec<SocketAddr> =
+        found.map_err(|_| host_error(ErrorCode::Failed, format!("{host} was not found")))?.collect();
+    let reachable: Vec<SocketAddr> =
+        found.iter().copied().filter(|address| reach.includes(address.ip())).collect();
+    if reachable.is_empty() && !found.is_empty() {
+        return Err(host_error(ErrorCode::Denied, format!("{host} has a private address")));
+    }
+    Ok(reachable)
+}
+
+fn client(host: &str, addresses: &[SocketAddr]) -> HostResult<Client> {
+    // Fails if the process has already installed a provider, which is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .resolve_to_addrs(host, addresses)
+        .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| http_error(&error))
+}
+
+async fn read_response(mut response: HttpResponse) -> HostResult<Response> {
+    let headers = response
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .take(MAX_HEADERS)
+        .collect();
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| http_error(&error))? {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            let message = format!("the response is larger than {MAX_BODY_BYTES} bytes");
+            return Err(host_error(ErrorCode::Quota, message));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response { status, headers, body })
+}
+
+fn http_error(error: &reqwest::Error) -> Error {
+    let what = if error.is_connect() { "the connection failed" } else { "the request failed" };
+    host_error(ErrorCode::Failed, what)
+}
+
+impl InstanceState {
+    fn fetch_for_guest(&mut self, request: Request) -> HostResult<Response> {
+        self.authorize(Import::Http)?;
+        let request = CheckedRequest::new(request)?;
+        let allowed = AllowList::new(&self.context.permissions.network);
+        self.run_with_timeout(MAX_TIME, move |remaining| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| host_error(ErrorCode::Failed, error.to_string()))?;
+            let fetched =
+                runtime.block_on(async { tokio::time::timeout(remaining, fetch(request, &allowed)).await });
+            // Dropping the runtime would wait for a name lookup that is still running.
+            runtime.shutdown_background();
+            fetched.unwrap_or_else(|_| Err(timeout_error()))
+        })
+    }
+}
+
+impl Host for InstanceState {
+    fn fetch(&mut self, request: Request) -> wasmtime::Result<HostResult<Response>> {
+        Ok(self.fetch_for_guest(request))
+    }
+}
+
+/// The hosts in `permissions.network`.
+#[derive(Debug, Clone, Default)]
+struct AllowList(Vec<AllowedHost>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AllowedHost {
+    host: HostPattern,
+    /// `None` for the default ports of http and https.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostPattern {
+    /// `*`: any public host.
+    Any,
+    /// `*.example.com`: every name below this one, without the name itself.
+    Subdomains(String),
+    Name(String),
+    Address(IpAddr),
+}
+
+/// Which addresses an allowed host may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Public addresses only.
+    Public,
+    /// Private addresses, too.
+    Private,
+}
+
+impl AllowList {
+    fn new(entries: &[String]) -> Self {
+        Self(entries.iter().map(|entry| AllowedHost::new(entry)).collect())
+    }
+
+    /// Whether a host and port are allowed, and at which addresses. A private address is allowed only if the entry is an
+    /// address or `localhost`: the author then meant it, and the user saw it.
+    fn check(&self, host: &str, port: u16) -> Option<Reach> {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let address = parse_address(&host);
+        let of_port = self.0.iter().filter(|allowed| match allowed.port {
+            Some(allowed) => allowed == port,
+            None => matches!(port, 80 | 443),
+        });
+        let reaches = of_port.filter_map(|allowed| match (&allowed.host, address) {
+            (HostPattern::Address(allowed), Some(address)) => (*allowed == address).then_some(Reach::Private),
+            (HostPattern::Any, _) => Some(Reach::Public),
+            (HostPattern::Name(name), None) if *name == host => {
+                Some(if name == "localhost" { Reach::Private } else { Reach::Public })
+            }
+            (HostPattern::Subdomains(name), None) => {
+                let is_below = host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+                is_below.then_some(Reach::Public)
+            }
+            (HostPattern::Address(_), None)
+            | (HostPattern::Name(_), _)
+            | (HostPattern::Subdomains(_), Some(_)) => None,
+        });
+        reaches.max()
+    }
+}
+
+impl Reach {
+    fn includes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Public => is_public(address),
+            Self::Private => true,
+        }
+    }
+}
+
+impl AllowedHost {
+    fn new(entry: &str) -> Self {
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+            _ => (entry, None),
+        };
+        let host = match (host, parse_address(host)) {
+            (_, Some(address)) => HostPattern::Address(address),
+            ("*", None) => HostPattern::Any,
+            (name, None) => match name.strip_prefix("*.") {
+                Some(rest) => HostPattern::Subdomains(rest.to_owned()),
+                None => HostPattern::Name(name.to_owned()),
+            },
+        };
+        Self { host, port }
+    }
+}
+
+fn parse_address(host: &str) -> Option<IpAddr> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.parse().ok()
+}
+
+/// Whether an address is reachable on the internet, that is, not reserved for a private network or another purpose.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => match embedded_v4(address) {
+            Some(embedded) => is_public_v4(embedded),
+            None => is_public_v6(address),
+        },
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let is_reserved = address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (b == 18 || b == 19));
+    !is_reserved
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    // Global unicast is 2000::/3. In it, 2001:db8::/32 is for documentation and 2001::/23 for protocols.
+    let [first, second, ..] = address.segments();
+    (first & 0xe000) == 0x2000 && !(first == 0x2001 && (second == 0xdb8 || second < 0x200))
+}
+
+/// The IPv4 address in an IPv6 address that is IPv4-mapped, NAT64 or 6to4.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let from_segments = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(from_segments(high, low))
+        }
+        [0x2002, high, low, ..] => Some(from_segments(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(entries: &[&str], host: &str, port: u16) -> Option<Reach> {
+        AllowList::new(&entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>()).check(host, port)
+    }
+
+    #[test]
+    fn a_host_is_allowed_if_it_is_listed() {
+        assert_eq!(check(&["api.example.com"], "API.example.com.", 443), Some(Reach::Public));
+        assert_eq!(check(&["*.example.com"], "a.b.example.com", 80), Some(Reach::Public));
+        assert_eq!(check(&["*"], "anything.org", 443), Some(Reach::Public));
+        assert_eq!(check(&["localhost:8080"], "localhost", 8080), Some(Reach::Private));
+        assert_eq!(check(&["127.0.0.1:9"], "127.0.0.1", 9), Some(Reach::Private));
+        assert_eq!(check(&["[::1]:9"], "[::1]", 9), Some(Reach::Private));
+        for (entries, host, port) in [
+            (&["api.example.com"][..], "example.com", 443),
+            (&["api.example.com"], "api.example.com", 22),
+            (&["api.example.com:8443"], "api.example.com", 443),
+            (&["*.example.com"], "example.com", 443),
+            (&["*.example.com"], "evilexample.com", 443),
+            (&["localhost"], "127.0.0.1", 80),
+            (&[], "example.com", 443),
+        ] {
+            assert_eq!(check(entries, host, port), None, "{entries:?} {host}:{port}");
+        }
+    }
+
+    #[test]
+    fn private_and_reserved_addresses_are_not_public() {
+        for (address, public) in [
+            ("93.184.216.34", true),
+            ("2606:2800:220:1::1", true),
+            ("127.0.0.1", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("192.168.1.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("fc00::1", false),
+            ("ff02::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:93.184.216.34", true),
+            ("64:ff9b::a00:1", false),
+            ("2002:7f00:1::", false),
+            ("2001:db8::1", false),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(Reach::Public.includes(address), public, "{address}");
+            assert!(Reach::Private.includes(address));
+        }
+    }
+
+    fn request(method: &str, url: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Request {
+        Request {
+            method: method.to_owned(),
+            url: url.to_owned(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body,
+        }
+    }
+
+    fn error_code(request: Request) -> String {
+        CheckedRequest::new(request).err().map(|error| error.code).unwrap_or_default()
+    }
+
+    #[test]
+    fn headers_and_methods_of_the_connection_are_refused() {
+        let url = "https://example.com/";
+        assert_eq!(error_code(request("GET", url, &[("Accept", "*/*")], None)), "");
+        assert_eq!(error_code(request("GET", url, &[("Host", "other.example")], None)), "denied");
+        assert_eq!(error_code(request("GET", url, &[("Transfer-Encoding", "chunked")], None)), "denied");
+        assert_eq!(error_code(request("CONNECT", url, &[], None)), "denied");
+        assert_eq!(error_code(request("GET", url, &[("a\nb", "c")], None)), "invalid");
+        assert_eq!(error_code(request("GET", url, &[("a", "b\r\nc: d")], None)), "invalid");
+        assert_eq!(error_code(request("G T", url, &[], None)), "invalid");
+        assert_eq!(error_code(request("POST", url, &[], Some(vec![0; MAX_BODY_BYTES + 1]))), "quota");
+        assert_eq!(error_code(request("GET", url, &[("a", "b"); MAX_HEADERS + 1], None)), "quota");
+    }
+}

@@ -1,0 +1,92 @@
+//! Permissions: the single things that a plugin may do once it is approved.
+//!
+//! An approval stores the names of all permissions of the plugin (see [`crate::approval`]). A later version of the
+//! plugin is compared with that list, so that the user sees what is new.
+
+use std::fmt;
+
+use crate::contract::Export;
+
+/// One thing that a plugin may do once it is approved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// The host calls this export.
+    Export(Export),
+    /// Read sessions.
+    ReadSessions,
+    /// Send HTTP requests to a host.
+    Network(String),
+    /// Read files below a folder.
+    ReadFiles(String),
+    /// Read, change and delete files below a folder.
+    WriteFiles(String),
+    /// Store data of its own, up to this number of bytes.
+    Storage(u64),
+}
+
+impl Permission {
+    /// The permission in words for the user.
+    #[must_use]
+    pub fn description(&self) -> String {
+        match self {
+            Self::Export(export) => export.description().to_owned(),
+            Self::ReadSessions => "read all your saved conversations".into(),
+            Self::Network(host) if host == "*" => "talk to any host on the internet".into(),
+            Self::Network(host) => format!("talk to {host} over the network"),
+            Self::ReadFiles(folder) => format!("read the files in {folder}"),
+            Self::WriteFiles(folder) => format!("read, change and delete files in {folder}"),
+            Self::Storage(bytes) => format!("store up to {} of its own data", format_bytes(*bytes)),
+        }
+    }
+}
+
+/// The name that the file of approvals and the JSON output use. Changing it makes every approved plugin look as if it
+/// asked for something new.
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Export(export) => write!(f, "export:{}", export.as_str()),
+            Self::ReadSessions => f.write_str("session:read"),
+            Self::Network(host) => write!(f, "network:{host}"),
+            Self::ReadFiles(folder) => write!(f, "filesystem.read:{folder}"),
+            Self::WriteFiles(folder) => write!(f, "filesystem.write:{folder}"),
+            Self::Storage(bytes) => write!(f, "storage:{bytes}"),
+        }
+    }
+}
+
+/// The permissions in `wanted` whose names are not in `granted`.
+pub(crate) fn not_granted<'a>(
+    wanted: &'a [Permission],
+    granted: &'a [String],
+) -> impl Iterator<Item = &'a Permission> {
+    wanted.iter().filter(|permission| !granted.contains(&permission.to_string()))
+}
+
+fn format_bytes(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
+        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_permission_that_the_approval_does_not_name_is_new() {
+        let wanted = [
+            Permission::Export(Export::OnMessage),
+            Permission::Network("a.example".into()),
+            Permission::Network("b.example".into()),
+            Permission::Storage(1 << 20),
+        ];
+        let granted = ["export:on-message", "network:a.example", "storage:1024"].map(str::to_owned).to_vec();
+        let new: Vec<String> = not_granted(&wanted, &granted).map(Permission::description).collect();
+        assert_eq!(new, ["talk to b.example over the network", "store up to 1 MiB of its own data"]);
+    }
+}
