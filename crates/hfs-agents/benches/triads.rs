@@ -19,8 +19,8 @@ use hfs_core::{
     Agent, AgentMemory, BranchId, DeltaKind, Event, EventPayload, Message, MessageDraft, RunId, RunRequest,
     RunSink, RunSnapshot, SessionId, Timestamp,
 };
-use testkit::agents::sound_answer;
 use testkit::bench::{Bench, Target, Unit};
+use testkit::model_server::well_formed_answer;
 use testkit::model_server::{ModelServer, Protocol};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     let mut bench = Bench::from_args("triads");
     let latency = Duration::from_millis(bench.size(100, 1) as u64);
     let server = ModelServer::start();
-    server.otherwise(move |asked| sound_answer(asked).after(latency));
+    server.otherwise(move |asked| well_formed_answer(asked).after(latency));
     let mut model = ModelConfig::new(Provider::OpenAi, "bench", None);
     model.base_url = Some(server.url(Protocol::OpenAi));
     let config = TriadsConfig::from_yaml(TriadsConfig::STANDARD).unwrap();

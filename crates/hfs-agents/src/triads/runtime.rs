@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hfs_core::{AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as MessageRole};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Exhausted, Meter};
@@ -25,16 +24,7 @@ const KEPT_ENTRIES: usize = 16;
 /// Limit for one memory entry, in characters.
 const MAX_ENTRY: usize = 2_000;
 
-/// One entry of an agent's memory: a prompt it was given or an answer it gave.
-///
-/// The memory of an agent in a checkpoint is a JSON array of these.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryEntry {
-    /// `User` for a prompt, `Assistant` for an answer.
-    pub role: MessageRole,
-    /// Text of the prompt or answer.
-    pub text: String,
-}
+pub use hfs_core::MemoryEntry;
 
 /// What all agents of a run share.
 pub(super) struct RunContext<'a> {

@@ -7,7 +7,7 @@ use super::Participant;
 use super::config::Preset;
 use super::negotiation::{NegotiationState, Ownership};
 use super::prompts::{Position, material};
-use super::runtime::{AgentHandle, Prompt, RunContext, TriadRuntime};
+use super::runtime::{AgentHandle, Prompt, RunContext};
 use crate::model::{ModelReply, PartsBuilder, StreamEvent, TriadTask};
 
 /// Something that a triad has to write.

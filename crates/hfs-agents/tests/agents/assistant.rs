@@ -24,7 +24,7 @@ async fn text_and_thinking_are_streamed_from_every_provider() {
     for protocol in Protocol::ALL {
         let server = ModelServer::start();
         server.then(
-            Script::pieces(Vec::<String>::new())
+            Script::chunks(Vec::<String>::new())
                 .then_thinking("let me ")
                 .then_thinking("see")
                 .then_text("Grüße, ")
@@ -304,7 +304,7 @@ async fn a_rejected_request_is_an_error_with_the_providers_message() {
 async fn a_truncated_stream_is_an_error_and_what_was_streamed_stays() {
     for protocol in Protocol::ALL {
         for script in
-            [Script::pieces(["half ", "a "]).then_break(), Script::pieces(["half ", "a "]).then_stop()]
+            [Script::chunks(["half ", "a "]).then_break(), Script::chunks(["half ", "a "]).then_stop()]
         {
             let server = ModelServer::start();
             server.then(script);
@@ -322,7 +322,7 @@ async fn a_truncated_stream_is_an_error_and_what_was_streamed_stays() {
 async fn a_stream_that_breaks_before_its_first_text_is_requested_again() {
     for protocol in Protocol::ALL {
         let server = ModelServer::start();
-        server.then(Script::pieces(Vec::<String>::new()).then_break()).then(Script::text("whole"));
+        server.then(Script::chunks(Vec::<String>::new()).then_break()).then(Script::text("whole"));
         let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
         assert!(outcome.is_ok(), "{protocol:?}: {outcome:?}");
         assert_eq!(sink.text(), "whole");
@@ -343,7 +343,7 @@ async fn a_malformed_chunk_is_an_error_and_what_was_streamed_stays() {
 #[tokio::test]
 async fn a_reply_without_text_is_an_error_with_the_stop_reason() {
     let server = ModelServer::start();
-    server.then(Script::pieces(Vec::<String>::new()).stop_reason("content_filter"));
+    server.then(Script::chunks(Vec::<String>::new()).stop_reason("content_filter"));
     let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
     assert!(outcome.unwrap_err().to_string().contains("content_filter"));
 }

@@ -10,8 +10,8 @@ use hfs_core::{
     Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, DeltaKind, Event, EventPayload, MessageDraft,
     Part, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store, Timestamp,
 };
-use testkit::agents::{sound_answer, sound_text};
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 use tokio_util::sync::CancellationToken;
 
 use crate::recall::{empty_store, store_with_two_sessions};
@@ -64,7 +64,7 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         for yaml in [TriadsConfig::SMALL, TriadsConfig::STANDARD] {
             let server = ModelServer::start();
-            server.otherwise(sound_answer);
+            server.otherwise(well_formed_answer);
             let (sink, outcome) =
                 run(&triads(&server, protocol, yaml), question("Why is the sky blue?")).await;
             let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
@@ -104,7 +104,7 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
 #[tokio::test]
 async fn a_section_that_two_triads_hold_goes_to_the_arbiter_after_two_rounds() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let (sink, outcome) =
         run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), question("Why?")).await;
     assert!(outcome.is_ok());
@@ -144,7 +144,7 @@ async fn split_and_merged_sections_are_written_completely() {
             assert!(prompt.contains("Treat \"reservations\" in it, too"), "{prompt}");
             "LEAD".to_owned()
         } else {
-            sound_text(&prompt)
+            well_formed_text(&prompt)
         })
     });
     let (sink, outcome) =
@@ -161,7 +161,7 @@ async fn split_and_merged_sections_are_written_completely() {
 #[tokio::test]
 async fn every_agent_has_its_own_memory_and_a_later_run_continues_with_it() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, _) = run(&agent, question("First question?")).await;
     let memories = sink.memories.into_inner().unwrap();
@@ -190,7 +190,7 @@ async fn every_agent_has_its_own_memory_and_a_later_run_continues_with_it() {
     assert!(outcome.is_ok());
     let prompts: Vec<String> = server.requests()[before..]
         .iter()
-        .map(Recorded::prompt)
+        .map(RecordedRequest::prompt)
         .filter(|prompt| prompt.contains("XYZZY"))
         .collect();
     assert!(!prompts.is_empty());
@@ -219,7 +219,7 @@ async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
         }
     }
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let sink = CheckingSink::default();
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let outcome = Agent::run(&agent, question("Why?"), &sink).await;
@@ -230,7 +230,7 @@ async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
 #[tokio::test]
 async fn each_role_uses_its_own_model() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let yaml = format!("{}\nmodels:\n  critic: sharp\n  integrator: eloquent\n", TriadsConfig::SMALL);
     let config_of = |name: &str| ModelConfig { model: name.into(), ..config(&server, Protocol::OpenAi) };
     let parsed = TriadsConfig::from_yaml(&yaml).unwrap();
@@ -258,7 +258,7 @@ async fn each_role_uses_its_own_model() {
 #[tokio::test]
 async fn the_system_prompt_is_sent_to_every_agent() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let model = ModelConfig {
         system_prompt: Some("Answer in rhymes.".into()),
         ..config(&server, Protocol::Anthropic)
@@ -273,7 +273,7 @@ async fn the_system_prompt_is_sent_to_every_agent() {
 #[tokio::test]
 async fn the_conversation_before_the_question_is_sent_to_the_agents() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let at = Timestamp::UNIX_EPOCH;
     let history = vec![
         MessageDraft::user("My name is Ishmael.", at),
@@ -321,7 +321,7 @@ async fn a_run_can_be_cancelled_in_every_phase() {
                     counter.fetch_add(1, Ordering::SeqCst);
                     return Script::silence();
                 }
-                sound_answer(request)
+                well_formed_answer(request)
             });
             let agent = triads(&server, protocol, TriadsConfig::SMALL);
             let (sink, outcome, took) = run_and_cancel(&agent, question("Why?"), async |_| {
@@ -343,7 +343,7 @@ async fn a_run_can_be_cancelled_in_every_phase() {
 #[tokio::test]
 async fn a_run_can_be_cancelled_between_phases_and_before_the_first() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let request = question("Why?");
     request.cancel.cancel();

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hfs_agents::TriadsConfig;
 use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, Part, SectionStatus};
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 
 use crate::triads::{assert_closed, snapshot_of, triads, triads_on};
 use crate::{config, question, run};
-use testkit::agents::{sound_answer, sound_text};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 
-fn is_for(request: &Recorded, who: &str) -> bool {
+fn is_for(request: &RecordedRequest, who: &str) -> bool {
     request.prompt().contains(&format!("You are {who} of the triad"))
 }
 
@@ -24,7 +24,7 @@ async fn a_malformed_answer_is_requested_once_more_and_then_counts_as_hold() {
             Script::text(if malformed {
                 "I'd rather not say {".into()
             } else {
-                sound_text(&request.last_turn())
+                well_formed_text(&request.last_turn())
             })
         });
         let (sink, outcome) = run(&triads(&server, protocol, TriadsConfig::SMALL), question("Why?")).await;
@@ -59,7 +59,7 @@ async fn an_answer_that_is_well_formed_the_second_time_is_used() {
         if prompt.contains(r#"{"tasks""#) && spoilt.fetch_add(1, Ordering::SeqCst) == 0 {
             return Script::text("Certainly! Here are your tasks.");
         }
-        sound_answer(request)
+        well_formed_answer(request)
     });
     let (sink, outcome) =
         run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), question("Why?")).await;
@@ -116,7 +116,7 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
             if is_for(request, lost) {
                 Script::status(400, "this agent is ill")
             } else {
-                sound_answer(request)
+                well_formed_answer(request)
             }
         });
         let agent = triads(&server, Protocol::Anthropic, TriadsConfig::SMALL);
@@ -143,7 +143,7 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
 async fn a_consensus_triad_continues_with_two_peers() {
     let server = ModelServer::start();
     server.otherwise(|request| {
-        if is_for(request, "peer-1") { Script::status(400, "ill") } else { sound_answer(request) }
+        if is_for(request, "peer-1") { Script::status(400, "ill") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::STANDARD);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -158,7 +158,7 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let server = ModelServer::start();
     server.otherwise(|request| {
         let lost = request.prompt().contains("of the triad \"testers\"");
-        if lost { Script::status(400, "ill") } else { sound_answer(request) }
+        if lost { Script::status(400, "ill") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -173,7 +173,7 @@ async fn what_a_triad_cannot_write_another_triad_writes() {
     server.otherwise(|request| {
         let ill = request.prompt().contains("of the triad \"testers\"")
             && request.last_turn().contains("Write the section");
-        if ill { Script::status(400, "writer's cramp") } else { sound_answer(request) }
+        if ill { Script::status(400, "writer's cramp") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -194,7 +194,7 @@ async fn without_an_arbiter_the_first_claimant_gets_the_section_and_without_an_i
     server.otherwise(|request| {
         let prompt = request.prompt();
         let ill = prompt.contains("You are the arbiter") || prompt.contains("You make one coherent reply");
-        if ill { Script::status(400, "ill") } else { sound_answer(request) }
+        if ill { Script::status(400, "ill") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -223,7 +223,7 @@ async fn a_failure_during_integration_keeps_the_streamed_text() {
     let server = ModelServer::start();
     server.otherwise(|request| {
         let last = request.prompt().contains("You make one coherent reply");
-        if last { Script::text("So far, so ").then_break() } else { sound_answer(request) }
+        if last { Script::text("So far, so ").then_break() } else { well_formed_answer(request) }
     });
     let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
@@ -238,9 +238,9 @@ async fn slow_and_overloaded_agents_do_not_fail_a_run() {
     let count = AtomicUsize::new(0);
     server.otherwise(move |request| match count.fetch_add(1, Ordering::SeqCst) % 4 {
         0 => Script::status(503, "busy"),
-        1 => Script::pieces(Vec::<String>::new()).then_break(),
-        2 => sound_answer(request).after(Duration::from_millis(5)),
-        _ => sound_answer(request),
+        1 => Script::chunks(Vec::<String>::new()).then_break(),
+        2 => well_formed_answer(request).after(Duration::from_millis(5)),
+        _ => well_formed_answer(request),
     });
     let mut model = config(&server, Protocol::OpenAi);
     model.retries.max_attempts = 10;
@@ -255,7 +255,7 @@ async fn slow_and_overloaded_agents_do_not_fail_a_run() {
 async fn a_spent_token_budget_stops_a_triad_but_not_the_run() {
     let yaml = TriadsConfig::SMALL.replacen("tokens: 60000", "tokens: 50", 1);
     let server = ModelServer::start();
-    server.otherwise(|request| sound_answer(request).usage(30, 10));
+    server.otherwise(|request| well_formed_answer(request).usage(30, 10));
     let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     let errors = sink.errors();
@@ -279,7 +279,7 @@ async fn a_spent_token_budget_stops_a_triad_but_not_the_run() {
 async fn a_spent_global_budget_ends_the_run_with_the_finished_sections() {
     let yaml = TriadsConfig::SMALL.replace("tokens: 150000", "tokens: 200");
     let server = ModelServer::start();
-    server.otherwise(|request| sound_answer(request).usage(30, 10));
+    server.otherwise(|request| well_formed_answer(request).usage(30, 10));
     let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     assert!(sink.text().starts_with("## "), "{}", sink.text());
@@ -292,9 +292,9 @@ async fn a_spent_global_budget_ends_the_run_with_the_finished_sections() {
 async fn a_hanging_agent_is_interrupted_when_the_time_budget_of_its_triad_is_used_up() {
     let yaml = TriadsConfig::SMALL.replacen("time_ms: 180000", "time_ms: 150", 1);
     let server = ModelServer::start();
-    server.otherwise(
-        |request| if is_for(request, "worker-1") { Script::silence() } else { sound_answer(request) },
-    );
+    server.otherwise(|request| {
+        if is_for(request, "worker-1") { Script::silence() } else { well_formed_answer(request) }
+    });
     let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     let errors = sink.errors();

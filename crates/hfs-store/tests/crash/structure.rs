@@ -139,7 +139,7 @@ pub fn survive(kills: u64) {
         let heard = Part::new("structure", &path, seed).start().kill_after(rng.usize(1..40), &mut rng);
 
         // As many steps as were acknowledged behind the first line, which says that it has begun.
-        let memory = MemoryStore::new(Arc::new(TestClock::standing()));
+        let memory = MemoryStore::new(Arc::new(TestClock::fixed()));
         let mut script = Script::begin(&memory, seed);
         for _ in 1..heard.len() {
             script.take(&memory);

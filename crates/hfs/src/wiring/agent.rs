@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_agents::{
-    Assistant, ModelConfig, ModelName, Provider, Recall, Secret, Seen, TriadModels, Triads, TriadsConfig,
-    detect, probe_ollama,
+    ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModels, Triads,
+    TriadsConfig, detect_model, probe_ollama,
 };
 use hfs_core::{Agent, ErrorKind};
 
@@ -78,17 +78,17 @@ pub async fn choose(context: &Context) -> Result<Answerer, Failure> {
         context.console.warn(warning);
     }
     let (agent, offline): (Arc<dyn Agent>, bool) = match who {
-        Who::Recall => (Arc::new(Recall::new(store).chosen_because(why)), true),
+        Who::Recall => (Arc::new(Recall::new(store).with_selection_reason(why)), true),
         Who::Assistant(model) => {
             let bytes = Arc::new(move |hash| store.get_attachment(hash).ok());
-            (Arc::new(Assistant::new(model).with_attachments(bytes).chosen_because(why)), false)
+            (Arc::new(Assistant::new(model).with_attachments(bytes).with_selection_reason(why)), false)
         }
         Who::Triads(config, models) => {
             let offline = models.is_none();
             let models = models.map_or(TriadModels::Offline(store), |Models { default, named }| {
                 TriadModels::Online { default, named }
             });
-            (Arc::new(Triads::new(config, models)?.chosen_because(why)), offline)
+            (Arc::new(Triads::new(config, models)?.with_selection_reason(why)), offline)
         }
     };
     Ok(Answerer { agent, offline })
@@ -99,7 +99,7 @@ pub async fn choose(context: &Context) -> Result<Answerer, Failure> {
 /// # Errors
 /// When the settings name something that cannot be had.
 pub async fn decision(settings: &Settings, environment: &Environment) -> Result<Answering, Failure> {
-    let mut seen = Seen { keys: keys_in(environment), ollama: None };
+    let mut seen = AvailableProviders { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &seen) {
         let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
         seen.ollama = probe_ollama(address, OLLAMA_BUDGET).await;
@@ -129,11 +129,11 @@ fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
     Provider::ALL.into_iter().filter_map(found).collect()
 }
 
-pub fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
+pub fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, ApiKey)> {
     provider
         .key_variables()
         .iter()
-        .find_map(|variable| Some((*variable, Secret::new(environment.get(variable)?)?)))
+        .find_map(|variable| Some((*variable, ApiKey::new(environment.get(variable)?)?)))
 }
 
 /// The provider that the settings name, outright or by the model's name. A project's model names none.
@@ -151,7 +151,7 @@ fn wants_recall(settings: &Settings) -> bool {
     settings.agent.as_deref() == Some("recall") || settings.model.as_deref() == Some("recall")
 }
 
-fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
+fn needs_ollama(settings: &Settings, seen: &AvailableProviders) -> bool {
     if wants_recall(settings) {
         return false;
     }
@@ -161,18 +161,18 @@ fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
     }
 }
 
-fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+fn decide(settings: &Settings, seen: &AvailableProviders) -> Result<Decision, Failure> {
     if wants_recall(settings) {
         return Ok(Decision::Offline("as configured".into()));
     }
     if let Some(provider) = named_provider(settings) {
         return configured(provider, settings, seen);
     }
-    if let Some(choice) = detect(seen) {
+    if let Some(choice) = detect_model(seen) {
         let (model, warning) = model_for(choice.provider, settings, Some(choice.model.clone()));
         let model = model.unwrap_or_else(|| choice.model.clone());
         let why = if model == choice.model {
-            choice.why
+            choice.reason
         } else {
             format!("using {model} of {}, as configured", choice.provider.title())
         };
@@ -189,7 +189,11 @@ fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
     Ok(Decision::Offline(format!("because {reason}")))
 }
 
-fn configured(provider: Provider, settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+fn configured(
+    provider: Provider,
+    settings: &Settings,
+    seen: &AvailableProviders,
+) -> Result<Decision, Failure> {
     let title = provider.title();
     let has_key = seen.keys.iter().any(|(with_key, _)| *with_key == provider);
     if !has_key && settings.base_url.is_none() && !provider.key_variables().is_empty() {
@@ -199,8 +203,10 @@ fn configured(provider: Provider, settings: &Settings, seen: &Seen) -> Result<De
             hint: Some(format!("set {}", provider.key_variables().join(" or "))),
         });
     }
-    let installed =
-        seen.ollama.as_ref().and_then(|_| detect(&Seen { keys: Vec::new(), ollama: seen.ollama.clone() }));
+    let installed = seen
+        .ollama
+        .as_ref()
+        .and_then(|_| detect_model(&AvailableProviders { keys: Vec::new(), ollama: seen.ollama.clone() }));
     let usual = provider.default_model().map(str::to_owned).or(installed.map(|choice| choice.model));
     let (model, warning) = model_for(provider, settings, usual);
     let model = model.ok_or_else(|| Failure::Refused {
@@ -246,12 +252,12 @@ mod tests {
         settings
     }
 
-    fn keys(providers: &[Provider]) -> Seen {
+    fn keys(providers: &[Provider]) -> AvailableProviders {
         let keys = providers.iter().map(|provider| (*provider, provider.key_variables()[0].to_owned()));
-        Seen { keys: keys.collect(), ollama: None }
+        AvailableProviders { keys: keys.collect(), ollama: None }
     }
 
-    fn decided(settings: &Settings, seen: &Seen) -> (Option<Provider>, String) {
+    fn decided(settings: &Settings, seen: &AvailableProviders) -> (Option<Provider>, String) {
         match decide(settings, seen).unwrap() {
             Decision::Model { provider, model, .. } => (Some(provider), model),
             Decision::Offline(why) => (None, why),
@@ -269,7 +275,10 @@ mod tests {
             s.base_url = Some("http://127.0.0.1:1/v1".into());
             s.model = Some("qwen/qwen3".into());
         });
-        assert_eq!(decided(&by_address, &Seen::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
+        assert_eq!(
+            decided(&by_address, &AvailableProviders::default()),
+            (Some(Provider::OpenAi), "qwen/qwen3".into())
+        );
         let offline = settings(|s| s.agent = Some("recall".into()));
         assert_eq!(decided(&offline, &seen).0, None);
     }
@@ -277,15 +286,16 @@ mod tests {
     #[test]
     fn without_settings_a_key_is_used_and_without_a_key_the_offline_agent() {
         assert_eq!(decided(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
-        let (provider, why) = decided(&settings(|_| {}), &Seen::default());
+        let (provider, why) = decided(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && why.contains("no provider's key"), "{why}");
         let only_assistant = settings(|s| s.agent = Some("assistant".into()));
-        assert!(decide(&only_assistant, &Seen::default()).is_err());
+        assert!(decide(&only_assistant, &AvailableProviders::default()).is_err());
     }
 
     #[test]
     fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
-        let error = decide(&settings(|s| s.provider = Some("gemini".into())), &Seen::default()).unwrap_err();
+        let error = decide(&settings(|s| s.provider = Some("gemini".into())), &AvailableProviders::default())
+            .unwrap_err();
         assert!(error.document().hint.unwrap().contains("GEMINI_API_KEY"));
     }
 

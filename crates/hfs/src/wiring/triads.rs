@@ -54,7 +54,7 @@ pub fn to_write_down(key: &Key, text: &str, environment: &Environment) -> Result
 }
 
 fn ready(name: &str) -> Option<&'static str> {
-    TriadsConfig::READY.iter().find(|(known, _)| *known == name).map(|(_, yaml)| *yaml)
+    TriadsConfig::BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, yaml)| *yaml)
 }
 
 /// A path in a file starts from that file's folder, any other from the working directory; `~/` from the home.
@@ -75,7 +75,7 @@ fn checked(yaml: String, path: Option<PathBuf>) -> Result<ChosenTriads, ConfigEr
     for (line, text) in (1..).zip(yaml.lines()) {
         if let Some(reason) = secret_in(text) {
             let place = Place::File { path: named(), line };
-            return Err(ConfigError::Secret { place, key: "this line".into(), reason });
+            return Err(ConfigError::ApiKey { place, key: "this line".into(), reason });
         }
     }
     match TriadsConfig::from_yaml(&yaml) {

@@ -9,7 +9,7 @@ use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 #[test]
 fn the_reply_streams_and_both_are_saved() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
+    server.then(Script::chunks(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
     let hfs = hfs_with(&server);
     let told = hfs.run(&["chat", "hi"]).ok();
     assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("Hello there\nand more\n", ""));
@@ -58,13 +58,13 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
 #[test]
 fn ctrl_c_ends_the_reply_and_keeps_what_has_arrived() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["half of it\n"]).then_hang());
+    server.then(Script::chunks(["half of it\n"]).then_hang());
     let hfs = hfs_with(&server);
     let running = hfs.command(&["chat", "hi"]).spawn();
     let _ = running.wait_for_line("half of it");
     running.interrupt();
     let told = running.wait().fails_with(130);
-    assert!(told.stderr.contains("what had arrived is kept"), "{}", told.told());
+    assert!(told.stderr.contains("what had arrived is kept"), "{}", told.describe());
     let session = shown(&hfs, "@");
     let reply = &session["messages"][1];
     assert_eq!((text(reply), reply["status"].as_str()), ("half of it\n", Some("interrupted")));
@@ -90,22 +90,22 @@ fn a_refused_key_is_denied_and_not_repeated() {
     let hfs = hfs_with(&server);
     let told = hfs.run(&["chat", "hi", "--json"]).fails_with(5);
     assert_eq!(told.json_error()["kind"], "denied");
-    assert!(!told.stderr.contains("0123456789"), "{}", told.told());
+    assert!(!told.stderr.contains("0123456789"), "{}", told.describe());
     assert_eq!(told.json()["message"]["status"], "interrupted", "the message is saved and can be sent again");
 }
 
 #[test]
 fn a_reply_that_breaks_off_is_kept_and_marked() {
     for (script, kind, code) in [
-        (Script::pieces(["a beginning"]).then_break(), "unavailable", 8),
-        (Script::pieces(["a beginning"]).then_garbage(), "unavailable", 8),
-        (Script::pieces(["a beginning"]).then_stop(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_break(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_garbage(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_stop(), "unavailable", 8),
     ] {
         let server = ModelServer::start();
         server.then(script);
         let hfs = hfs_with(&server);
         let told = hfs.run(&["chat", "hi", "--json"]).fails_with(code);
-        assert_eq!(told.json_error()["kind"], kind, "{}", told.told());
+        assert_eq!(told.json_error()["kind"], kind, "{}", told.describe());
         let reply = shown(&hfs, "@")["messages"][1].clone();
         assert_eq!((text(&reply), reply["status"].as_str()), ("a beginning", Some("interrupted")));
         let plain = hfs.run(&["session", "show", "@"]).ok().stdout;
@@ -117,7 +117,7 @@ fn a_reply_that_breaks_off_is_kept_and_marked() {
 fn the_offline_agent_says_that_it_answers_and_why() {
     let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let told = hfs.run(&["chat", "hi"]).ok();
-    assert!(told.stderr.starts_with("recall: ") && told.stderr.contains("key"), "{}", told.told());
+    assert!(told.stderr.starts_with("recall: ") && told.stderr.contains("key"), "{}", told.describe());
     assert_eq!(hfs.run(&["-q", "chat", "-c", "hi"]).ok().stderr, "");
 }
 
@@ -125,7 +125,7 @@ fn the_offline_agent_says_that_it_answers_and_why() {
 fn a_reply_whose_reader_has_left_is_saved_whole() {
     let server = ModelServer::start();
     let pieces: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
-    server.then(Script::pieces(pieces.clone()));
+    server.then(Script::chunks(pieces.clone()));
     let hfs = hfs_with(&server);
     let mut child = hfs
         .command(&["chat", "hi"])

@@ -39,7 +39,7 @@ fn a_project_cannot_say_where_keys_and_data_go_or_what_is_removed() {
     write(&hfs, "disabled_plugins: [mine]\n", hostile);
     let told = hfs.run(&["chat", "hello"]).ok();
     for key in ["base_url", "provider", "store.url", "trash_retention_days"] {
-        assert!(told.stderr.contains(&format!("{key} is ignored")), "{key}: {}", told.told());
+        assert!(told.stderr.contains(&format!("{key} is ignored")), "{key}: {}", told.describe());
     }
     assert!(!hfs.project().join("evil.db").exists() && hfs.hfs_home().join("hfs.db").exists());
     assert_eq!(value(&hfs, &["base_url"]).1, "default");
@@ -66,17 +66,17 @@ fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning()
     ] {
         write(&hfs, text, "");
         let told = hfs.run(&["session", "list"]).fails_with(6);
-        assert!(told.stderr.contains(expected), "{text:?}: {}", told.told());
+        assert!(told.stderr.contains(expected), "{text:?}: {}", told.describe());
     }
     write(&hfs, "outputmode: verbose\nstore.url: x\nnonsense: 1\n", "");
     let told = hfs.run(&["session", "list"]).ok();
     assert!(
         told.stderr.contains("config.yaml:1: unknown key \"outputmode\"; did you mean output_mode?"),
         "{}",
-        told.told()
+        told.describe()
     );
-    assert!(told.stderr.contains("store: url"), "{}", told.told());
-    assert!(told.stderr.contains("unknown key \"nonsense\"\n"), "{}", told.told());
+    assert!(told.stderr.contains("store: url"), "{}", told.describe());
+    assert!(told.stderr.contains("unknown key \"nonsense\"\n"), "{}", told.describe());
 }
 
 #[test]
@@ -90,8 +90,12 @@ fn a_secret_is_refused_and_not_repeated() {
     ] {
         write(&hfs, text, "");
         let told = hfs.run(&["session", "list"]).fails_with(5);
-        assert!(told.stderr.contains("is refused") && told.stderr.contains("environment"), "{}", told.told());
-        assert!(!told.stderr.contains("abc"), "{}", told.told());
+        assert!(
+            told.stderr.contains("is refused") && told.stderr.contains("environment"),
+            "{}",
+            told.describe()
+        );
+        assert!(!told.stderr.contains("abc"), "{}", told.describe());
     }
 }
 

@@ -46,7 +46,7 @@ fn help_is_help_and_no_error() {
     let hfs = hfs();
     for arguments in [&["--help"][..], &["session", "--help"], &["import", "--help"], &["chat", "-h"]] {
         let told = hfs.run(arguments).ok();
-        assert!(told.stdout.contains("Usage: hfs") && told.stderr.is_empty(), "{}", told.told());
+        assert!(told.stdout.contains("Usage: hfs") && told.stderr.is_empty(), "{}", told.describe());
     }
     assert!(!hfs.hfs_home().exists(), "help makes no files");
 }
@@ -99,6 +99,6 @@ fn a_store_of_a_newer_version_is_left_alone() {
     let _ = std::fs::remove_file(hfs.hfs_home().join("hfs.db-wal"));
     std::fs::write(&path, &bytes).unwrap();
     let told = hfs.run(&["session", "list"]).fails_with(9);
-    assert!(told.stderr.contains("9999"), "{}", told.told());
+    assert!(told.stderr.contains("9999"), "{}", told.describe());
     assert!(std::fs::read(&path).unwrap() == bytes, "the file was touched");
 }

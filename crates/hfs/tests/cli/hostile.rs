@@ -59,7 +59,7 @@ fn errors_and_file_names_are_harmless_too() {
 #[test]
 fn a_model_cannot_send_escape_sequences_however_it_cuts_them() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["safe \u{1b}", "[31mred\u{1b}]0;ti", "tle\u{7} \u{9b}", "2Jend\r"]));
+    server.then(Script::chunks(["safe \u{1b}", "[31mred\u{1b}]0;ti", "tle\u{7} \u{9b}", "2Jend\r"]));
     let hfs = hfs_with(&server);
     let told = hfs.run(&["chat", "hello"]).ok();
     assert_eq!(told.stdout, "safe red end\n");

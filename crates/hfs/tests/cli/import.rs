@@ -60,7 +60,7 @@ fn a_dry_run_writes_nothing() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));
     let told = hfs.run(&["import", "--dry-run", "good.json"]).ok();
-    assert!(told.stdout.contains("nothing was written"), "{}", told.told());
+    assert!(told.stdout.contains("nothing was written"), "{}", told.describe());
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["messages"], 0);
 }
 
@@ -111,7 +111,7 @@ fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
     while sessions() == 0 {}
     running.interrupt();
     let told = running.wait().fails_with(130);
-    assert!(told.stderr.contains("the same import again does the rest"), "{}", told.told());
+    assert!(told.stderr.contains("the same import again does the rest"), "{}", told.describe());
     let info = hfs.run(&["store", "info", "--json"]).ok().json();
     assert_eq!(info["messages"].as_u64().unwrap(), info["sessions"].as_u64().unwrap() * 1_000);
     let _ = hfs.run(&["import", "."]).ok();

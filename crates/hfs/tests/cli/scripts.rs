@@ -180,7 +180,7 @@ fn a_plugin_is_compiled_from_javascript() {
     new(&hfs, "loud", &["--lang", "javascript", "--compiled"]);
     let _ = hfs.run(&["plugin", "build", "loud"]).ok();
     let _ = hfs.run(&["plugin", "install", "loud"]).ok();
-    let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).patience(PATIENCE).run().ok();
+    let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).timeout(PATIENCE).run().ok();
     let _ = hfs.run(&["chat", "hello"]).ok();
     assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "HELLO");
 }

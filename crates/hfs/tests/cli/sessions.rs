@@ -18,9 +18,13 @@ fn a_list_shows_this_projects_sessions_and_knows_of_others() {
     --- stderr
     ");
     let elsewhere = hfs.command(&["sessions", "list"]).in_folder(hfs.home()).run().ok();
-    assert!(elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"), "{}", elsewhere.told());
+    assert!(
+        elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"),
+        "{}",
+        elsewhere.describe()
+    );
     let all = hfs.command(&["session", "list", "--all"]).in_folder(hfs.home()).run().ok();
-    assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.told());
+    assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.describe());
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn a_deleted_session_comes_back_and_a_purged_one_does_not() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "precious"]).ok();
     let told = hfs.run(&["session", "rm", "@"]).ok();
-    assert!(told.stderr.contains("hfs session restore"), "{}", told.told());
+    assert!(told.stderr.contains("hfs session restore"), "{}", told.describe());
     let _ = hfs.run(&["session", "show", "@"]).fails_with(3);
     let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
     let id = trash["sessions"][0]["id"].as_str().unwrap().to_owned();

@@ -21,8 +21,8 @@ fn without_a_terminal_there_is_help_and_nobody_is_asked() {
     let hfs = hfs();
     transcript(&hfs);
     let told = hfs.run(&[]).ok();
-    assert!(told.stdout.contains("Usage: hfs") && told.stdout.contains("hfs chat"), "{}", told.told());
-    assert!(!told.stdout.contains("[y/N]"), "{}", told.told());
+    assert!(told.stdout.contains("Usage: hfs") && told.stdout.contains("hfs chat"), "{}", told.describe());
+    assert!(!told.stdout.contains("[y/N]"), "{}", told.describe());
     let document = hfs.run(&["--json"]).ok().json();
     assert_eq!(document["sessions"], serde_json::json!([]));
 }
@@ -54,9 +54,9 @@ fn on_a_terminal_the_app_opens_keeps_what_is_said_and_says_how_to_come_back() {
 fn without_a_terminal_the_app_says_what_to_do_instead() {
     let hfs = hfs();
     let told = hfs.run(&["-c"]).fails_with(6);
-    assert!(told.stderr.contains("hfs chat"), "{}", told.told());
+    assert!(told.stderr.contains("hfs chat"), "{}", told.describe());
     let told = hfs.run(&["resume"]).fails_with(6);
-    assert!(told.stderr.contains("needs a terminal"), "{}", told.told());
+    assert!(told.stderr.contains("needs a terminal"), "{}", told.describe());
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn damage_is_found_and_named() {
     }
     std::fs::write(&path, bytes).unwrap();
     let told = hfs.run(&["store", "verify"]).fails_with(7);
-    assert!(!told.stdout.contains("everything is in order"), "{}", told.told());
+    assert!(!told.stdout.contains("everything is in order"), "{}", told.describe());
 }
 
 #[cfg(unix)]
@@ -93,7 +93,11 @@ fn the_log_holds_no_words_and_no_key() {
 fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
     let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
     let told = hfs.run(&["doctor"]).ok();
-    assert!(told.stdout.contains("OPENAI_API_KEY set") && !told.stdout.contains("sesame"), "{}", told.told());
+    assert!(
+        told.stdout.contains("OPENAI_API_KEY set") && !told.stdout.contains("sesame"),
+        "{}",
+        told.describe()
+    );
     let document = hfs.run(&["doctor", "--json"]).ok().json();
     assert_eq!(document["ok"], true);
     let names: Vec<_> =
@@ -116,5 +120,5 @@ fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
 
     std::fs::write(hfs.hfs_home().join("config.yaml"), "model: a\noutput_mode: loud\n").unwrap();
     let told = hfs.run(&["doctor"]).fails_with(6);
-    assert!(told.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", told.told());
+    assert!(told.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", told.describe());
 }

@@ -9,7 +9,7 @@ use crate::{hfs, hfs_with, shown, text};
 #[test]
 fn a_killed_chat_keeps_what_had_arrived_marked_as_interrupted() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["first line\n", "second "]).then_hang());
+    server.then(Script::chunks(["first line\n", "second "]).then_hang());
     let hfs = hfs_with(&server);
     let running = hfs.command(&["chat", "hi"]).spawn();
     let _ = running.wait_for_line("first line");
@@ -44,7 +44,7 @@ fn eight_processes_on_one_session_interleave_nothing_and_lose_nothing() {
     server.otherwise(|request| {
         let asked = request.prompt();
         let last = asked.lines().last().unwrap_or_default().to_owned();
-        Script::pieces(["answer ".to_owned(), format!("to {last}")])
+        Script::chunks(["answer ".to_owned(), format!("to {last}")])
     });
     let hfs = hfs_with(&server);
     let _ = hfs.run(&["chat", "begin"]).ok();
@@ -61,8 +61,8 @@ fn eight_processes_on_one_session_interleave_nothing_and_lose_nothing() {
         match told.code {
             Some(0) => answered.push(prompt),
             // Somebody else was writing: nothing of this one is there.
-            Some(4) => assert!(told.stderr.contains("hint:"), "{}", told.told()),
-            _ => panic!("{}", told.told()),
+            Some(4) => assert!(told.stderr.contains("hint:"), "{}", told.describe()),
+            _ => panic!("{}", told.describe()),
         }
     }
     assert!(!answered.is_empty());

@@ -312,7 +312,7 @@ fn what_cannot_be_done_is_refused_with_the_code_of_its_kind() {
         (&["branch", "rename", "work", "main", " "], 6, "empty"),
     ] {
         let told = hfs.run(arguments).fails_with(code);
-        assert!(told.stderr.contains(says), "{arguments:?}: {}", told.told());
+        assert!(told.stderr.contains(says), "{arguments:?}: {}", told.describe());
     }
     assert_eq!(shape(&hfs), before);
     // The rename was the last change that can be taken back.
@@ -321,7 +321,7 @@ fn what_cannot_be_done_is_refused_with_the_code_of_its_kind() {
     assert!(
         told.stderr.contains("nothing more to undo: the session's create is its beginning"),
         "{}",
-        told.told()
+        told.describe()
     );
 }
 
@@ -346,9 +346,13 @@ fn what_cannot_be_undone_says_so_before_it_is_done() {
     }
     // Nor does it stand in the way of undoing what was done before.
     let told = hfs.run(&["undo", "work"]).ok();
-    assert!(told.stderr.contains("took back: rename"), "{}", told.told());
+    assert!(told.stderr.contains("took back: rename"), "{}", told.describe());
     let told = hfs.run(&["undo", "@"]).fails_with(4);
-    assert!(told.stderr.contains("a checkpoint that was deleted cannot be brought back"), "{}", told.told());
+    assert!(
+        told.stderr.contains("a checkpoint that was deleted cannot be brought back"),
+        "{}",
+        told.describe()
+    );
 }
 
 #[test]
@@ -386,7 +390,7 @@ fn the_user_says_which_events_make_a_checkpoint_and_a_project_does_not() {
     let told = hfs.run(&["chat", "hi"]).fails_with(6);
     let expected =
         "config.yaml:2: checkpoint_on is a list with \"run.start\" in it; expected a list of events";
-    assert!(told.stderr.contains(expected), "{}", told.told());
+    assert!(told.stderr.contains(expected), "{}", told.describe());
     write(hfs.hfs_home(), "checkpoint_on: run.ended\n");
     assert!(
         hfs.run(&["chat", "hi"])
@@ -398,7 +402,7 @@ fn the_user_says_which_events_make_a_checkpoint_and_a_project_does_not() {
     write(hfs.hfs_home(), "checkpoint_on: [run.started]\n");
     write(hfs.project().join(".hfs"), "checkpoint_on: []\n");
     let told = hfs.run(&["chat", "hi"]).ok();
-    assert!(told.stderr.contains("checkpoint_on is ignored"), "{}", told.told());
+    assert!(told.stderr.contains("checkpoint_on is ignored"), "{}", told.describe());
     assert_eq!(triggers(), ["run.started"]);
     let _ = hfs.command(&["chat", "-c", "again"]).env("HFS_CHECKPOINT_ON", "run.*").run().ok();
     assert_eq!(triggers(), ["run.started", "run.started", "run.ended"]);

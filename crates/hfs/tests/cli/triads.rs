@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use hfs_core::{Event, RunSnapshot};
 use serde_json::Value;
-use testkit::agents::{sound_answer, sound_text};
 use testkit::cli::{Hfs, Key};
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 
 use crate::{scrubbed, shown, text};
 
@@ -48,7 +48,7 @@ fn a_run_on_either_protocol_streams_its_reply_and_its_usage_is_what_the_server_c
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         for (name, triads) in [("small", 2), ("standard", 6)] {
             let server = ModelServer::start();
-            server.otherwise(sound_answer);
+            server.otherwise(well_formed_answer);
             let hfs = triads_on(&server, protocol);
             let told = hfs.run(&["chat", "--triads", name, "Is it safe?"]).ok();
             assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("The whole reply.\n", ""));
@@ -90,14 +90,14 @@ fn slow_failing_and_malformed_agents_cost_no_more_than_themselves() {
                 return Script::status(400, "this agent is ill");
             }
             if prompt.contains("You are worker-2 of the triad") {
-                return sound_answer(asked).after(Duration::from_millis(80));
+                return well_formed_answer(asked).after(Duration::from_millis(80));
             }
             if asked.last_turn().contains(r#"{"decisions""#) {
                 return Script::text("I would rather not say {");
             }
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Script::status(503, "busy").header("retry-after", "0"),
-                _ => sound_answer(asked),
+                _ => well_formed_answer(asked),
             }
         });
         let hfs = triads_on(&server, protocol);
@@ -121,7 +121,7 @@ fn slow_failing_and_malformed_agents_cost_no_more_than_themselves() {
 #[test]
 fn the_document_holds_the_whole_run() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi);
     let told = hfs.run(&["chat", "--json", "Is it safe?"]).ok();
     let document = told.json();
@@ -145,14 +145,14 @@ fn a_later_run_starts_from_what_the_agents_remember() {
     server.otherwise(|asked| {
         let said = asked.last_turn();
         let only_the_critic = said.contains("Say what is wrong with this draft");
-        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { sound_text(&said) })
+        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { well_formed_text(&said) })
     });
     let hfs = triads_on(&server, Protocol::OpenAi);
     let _ = hfs.run(&["chat", "The first question?"]).ok();
     let before = server.requests().len();
     let _ = hfs.run(&["chat", "-c", "The second question?"]).ok();
-    let asked: Vec<Recorded> = server.requests().split_off(before);
-    let of = |who: &str| -> Vec<&Recorded> {
+    let asked: Vec<RecordedRequest> = server.requests().split_off(before);
+    let of = |who: &str| -> Vec<&RecordedRequest> {
         let who = format!("You are {who} of the triad");
         asked.iter().filter(|asked| asked.prompt().contains(&who)).collect()
     };
@@ -194,7 +194,7 @@ fn ctrl_c_ends_a_run_at_once_in_any_phase_and_the_session_goes_on() {
                 seen.fetch_add(1, Ordering::SeqCst);
                 return Script::silence();
             }
-            sound_answer(asked)
+            well_formed_answer(asked)
         });
         let hfs = triads_on(&server, Protocol::Anthropic);
         let running = hfs.command(&["chat", "Is it safe?"]).spawn();
@@ -207,7 +207,7 @@ fn ctrl_c_ends_a_run_at_once_in_any_phase_and_the_session_goes_on() {
         running.interrupt();
         let told = running.wait().fails_with(130);
         quickest = quickest.min(asked.elapsed());
-        assert!(told.stderr.contains("cancelled"), "{}", told.told());
+        assert!(told.stderr.contains("cancelled"), "{}", told.describe());
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(run["ending"], "cancelled");
         assert_eq!(phases(&run["snapshot"]).last(), Some(&phase), "{moment}");
@@ -229,18 +229,18 @@ fn without_a_model_saved_sessions_answer_and_the_run_says_so() {
         .ok();
     for name in ["small", "standard"] {
         let told = hfs.run(&["chat", "--triads", name, "Why does the login fail?"]).ok();
-        assert!(told.stdout.contains("the clock of the server is wrong"), "{}", told.told());
+        assert!(told.stdout.contains("the clock of the server is wrong"), "{}", told.describe());
         assert!(
             told.stderr.starts_with("triads: ") && told.stderr.contains("no provider's key"),
             "{}",
-            told.told()
+            told.describe()
         );
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(phases(&run["snapshot"]), PHASES);
         assert_eq!(run["total_tokens"], 0);
     }
     let asked = hfs.command(&["chat", "--triads", "small", "Why?"]).env("HFS_MODEL", "recall").run().ok();
-    assert!(asked.stderr.contains("as configured"), "{}", asked.told());
+    assert!(asked.stderr.contains("as configured"), "{}", asked.describe());
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
         assert_eq!(found["run"]["id"], first["id"], "{reference}");
     }
     let newest = hfs.run(&["run", "list", "@", "-n", "1"]).ok();
-    assert!(newest.stderr.contains("1 older") && newest.stdout.lines().count() == 2, "{}", newest.told());
+    assert!(newest.stderr.contains("1 older") && newest.stdout.lines().count() == 2, "{}", newest.describe());
     let _ = hfs.run(&["run", "show", "@", "3"]).fails_with(3);
     let events = hfs.run(&["run", "show", "@", "1", "--events"]).ok().stdout;
     assert!(events.contains("negotiation.resolved") && events.contains("run.ended"), "{events}");
@@ -319,7 +319,7 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
 #[test]
 fn the_app_answers_with_the_triads_that_its_options_name() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("HFS_AGENT", "assistant");
     let terminal = hfs.command(&["--agent", "triads", "--triads", "standard"]).in_terminal(36, 110);
     terminal.wait_for("Say something");

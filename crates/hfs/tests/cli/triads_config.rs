@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use testkit::agents::sound_answer;
 use testkit::cli::Hfs;
-use testkit::model_server::{ModelServer, Protocol, Recorded};
+use testkit::model_server::well_formed_answer;
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest};
 
 use crate::scrubbed;
 use crate::triads::{triads_offline, triads_on};
@@ -70,7 +70,7 @@ fn a_bad_configuration_is_an_error_with_file_and_line_and_nothing_is_lost() {
     let _ = hfs.run(&["chat", "--agent", "nobody", "x"]).fails_with(2);
     write(&hfs, "secret.yaml", &format!("{small}\nmodel: sk-ant-0123456789abcdefgh\n"));
     let told = hfs.run(&["chat", "--triads", "secret.yaml", "x"]).fails_with(5);
-    assert!(!told.stderr.contains("abcdefgh"), "{}", told.told());
+    assert!(!told.stderr.contains("abcdefgh"), "{}", told.describe());
     assert_eq!(hfs.run(&["config", "get", "triads"]).ok().stdout, "small\n");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
 }
@@ -78,7 +78,7 @@ fn a_bad_configuration_is_an_error_with_file_and_line_and_nothing_is_lost() {
 #[test]
 fn each_role_asks_the_model_that_it_is_given_and_no_key_goes_to_a_stranger() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi);
     let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
     write(&hfs, "roles.yaml", &format!("{small}\nmodels:\n  critic: sharp\n  integrator: claude-like\n"));
@@ -100,20 +100,20 @@ fn each_role_asks_the_model_that_it_is_given_and_no_key_goes_to_a_stranger() {
     assert!(
         told.stderr.contains("ANTHROPIC_API_KEY") && told.stderr.contains("other.yaml"),
         "{}",
-        told.told()
+        told.describe()
     );
 }
 
 #[test]
 fn a_project_may_choose_triads_but_not_where_they_are_asked() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("ANTHROPIC_API_KEY", "test-key-9876543210");
     let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
     write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
     write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
     let told = hfs.run(&["chat", "Why?"]).ok();
-    assert!(told.stderr.contains("a project may not choose the provider"), "{}", told.told());
-    let models: BTreeSet<String> = server.requests().iter().map(Recorded::model).collect();
+    assert!(told.stderr.contains("a project may not choose the provider"), "{}", told.describe());
+    let models: BTreeSet<String> = server.requests().iter().map(RecordedRequest::model).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);
 }

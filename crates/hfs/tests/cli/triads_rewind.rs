@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::agents::sound_text;
 use testkit::cli::Hfs;
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::well_formed_text;
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 
 const FIRST: &str = "The first question?";
 const SECOND: &str = "The second question?";
@@ -14,9 +14,9 @@ const THIRD: &str = "The third question?";
 
 /// In the first round all triads but the one that is there for it leave a section; only the risks go on to the
 /// second round, and to the arbiter. So nothing depends on whose answer comes first.
-fn answer(asked: &Recorded) -> String {
+fn answer(asked: &RecordedRequest) -> String {
     let said = asked.last_turn();
-    let text = sound_text(&said);
+    let text = well_formed_text(&said);
     if !said.contains(r#"{"decisions""#) {
         return text;
     }
@@ -40,7 +40,7 @@ fn answer(asked: &Recorded) -> String {
 }
 
 /// Whether this is the second question's negotiation behind its first round.
-fn is_behind_the_moment(asked: &Recorded) -> bool {
+fn is_behind_the_moment(asked: &RecordedRequest) -> bool {
     let said = asked.last_turn();
     said.contains("in round 2") && said.contains(&format!("<question>\n{SECOND}"))
 }

@@ -290,23 +290,23 @@ fn every_imported_sample_comes_back_to_the_byte() {
     };
     let (one, other) = (hfs(), hfs());
     let patience = Duration::from_secs(300);
-    let out = one.command(&["import", "--json"]).arg(&samples).patience(patience).run();
+    let out = one.command(&["import", "--json"]).arg(&samples).timeout(patience).run();
     // Samples that hold nothing to import are reported as such; all others are there.
-    assert!(matches!(out.code, Some(0 | 6)), "{}", out.told());
+    assert!(matches!(out.code, Some(0 | 6)), "{}", out.describe());
     let imported = out.json()["imported"].as_array().unwrap().len();
-    assert!(imported > 20, "only {imported} sessions were imported: {}", out.told());
+    assert!(imported > 20, "only {imported} sessions were imported: {}", out.describe());
     let folder = one.project().join("documents");
     std::fs::create_dir(&folder).unwrap();
     let sessions = sessions(&one);
     for id in sessions.keys() {
         let file = folder.join(format!("{id}.json"));
-        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).patience(patience).run().ok();
+        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).timeout(patience).run().ok();
     }
-    let back = other.command(&["import", "--json"]).arg(&folder).patience(patience).run().ok().json();
+    let back = other.command(&["import", "--json"]).arg(&folder).timeout(patience).run().ok().json();
     assert_eq!(back["imported"].as_array().unwrap().len(), sessions.len(), "{}", back["failed"]);
     for (id, name) in &sessions {
         let before = std::fs::read_to_string(folder.join(format!("{id}.json"))).unwrap();
-        let after = other.command(&["export", "-q", id, "-o", "-"]).patience(patience).run().ok().stdout;
+        let after = other.command(&["export", "-q", id, "-o", "-"]).timeout(patience).run().ok().stdout;
         assert_same(name, &but_for_its_time(&before), &but_for_its_time(&after));
     }
     assert_eq!(done(&other, &["store", "verify"])["ok"], true);
@@ -319,9 +319,9 @@ fn a_secret_in_an_export_is_told_of_and_masked_where_that_is_asked_for() {
     let said = format!("the key is {key}, keep it");
     let session = hfs.run(&["chat", &said, "--json"]).ok().json()["session"].as_str().unwrap().to_owned();
     let plain = hfs.run(&["export", &session, "-o", "-"]).ok();
-    assert!(plain.stdout.contains(&key), "{}", plain.told());
-    assert!(plain.stderr.contains("--redact"), "{}", plain.told());
+    assert!(plain.stdout.contains(&key), "{}", plain.describe());
+    assert!(plain.stderr.contains("--redact"), "{}", plain.describe());
     let masked = hfs.run(&["export", &session, "--redact", "-o", "-"]).ok();
-    assert!(!masked.stdout.contains(&key), "{}", masked.told());
-    assert!(masked.stderr.contains("masked"), "{}", masked.told());
+    assert!(!masked.stdout.contains(&key), "{}", masked.describe());
+    assert!(masked.stderr.contains("masked"), "{}", masked.describe());
 }

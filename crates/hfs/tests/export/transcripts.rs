@@ -24,7 +24,7 @@ fn records(text: &str) -> HashMap<String, usize> {
 
 fn transcript(hfs: &Hfs, session: &str, format: &str) -> String {
     let export = ["export", "-q", session, "--format", format, "-o", "-"];
-    hfs.command(&export).patience(Duration::from_secs(120)).run().ok().stdout
+    hfs.command(&export).timeout(Duration::from_secs(120)).run().ok().stdout
 }
 
 #[test]
@@ -106,6 +106,6 @@ fn a_transcript_has_the_name_that_its_tool_looks_for_and_says_what_to_type() {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(path.is_file() && name.ends_with(ending), "{name}");
         assert_eq!(name.contains(&session), format != "opencode", "{name}");
-        assert!(out.stderr.contains(command), "{}", out.told());
+        assert!(out.stderr.contains(command), "{}", out.describe());
     }
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use hfs_core::{ArbiterDecision, ClaimDecision, Contest, EventPayload, SectionDecision};
 
-use super::config::Pressure;
+use crate::triads::config::Pressure;
 
 /// A claimant's decision about a section in one round.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ fn assert_given_back(screen: &Screen) {
 #[test]
 fn a_system_that_shuts_down_gets_the_terminal_back_and_the_reply_so_far_is_kept() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["the first half"]).then_hang());
+    server.then(Script::chunks(["the first half"]).then_hang());
     let hfs = hfs_with(&server);
     let terminal = app(&hfs, &[]);
     say(&terminal, "tell me");
@@ -96,7 +96,7 @@ fn what_another_process_said_meanwhile_is_not_talked_over() {
 #[test]
 fn the_next_message_can_be_written_while_a_reply_arrives() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["a long story"]).then_hang());
+    server.then(Script::chunks(["a long story"]).then_hang());
     server.otherwise(|_| Script::text("short and good"));
     let hfs = hfs_with(&server);
     let terminal = app(&hfs, &[]);
