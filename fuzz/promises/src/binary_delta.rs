@@ -10,7 +10,7 @@ const MOST: usize = 1 << 24;
 ///
 /// # Panics
 /// When that does not hold.
-pub fn splice(bytes: &[u8]) {
+pub fn binary_delta(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
     let (base, rest) = bytes.split_at(bytes.len() * usize::from(*at) / 256);
     if let Err(SpliceError::Size { found, .. }) = follow(base, rest, usize::MAX)
