@@ -88,7 +88,7 @@ impl Assistant {
             model_request = self.model_request(&request) => model_request,
         };
         let mut handler = |event: StreamEvent<'_>| match event {
-            StreamEvent::Delta(kind, text) => sink.reply(kind, text),
+            StreamEvent::Delta(delta) => sink.reply(delta),
             StreamEvent::Retrying(error, delay) => {
                 let delay = delay.as_secs_f64();
                 sink.event(error_event(format!("{error}; trying again in {delay:.1} s")));
@@ -121,7 +121,7 @@ impl Agent for Assistant {
             .selection_reason
             .clone()
             .unwrap_or_else(|| format!("{} of {}", self.model.name(), self.provider.title()));
-        AgentDescription { name: ID.to_owned(), model: Some(self.model.name().to_owned()), summary }
+        AgentDescription::new(ID, summary).with_model(Some(self.model.name().to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -160,6 +160,6 @@ impl Agent for Assistant {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome { parts: reply.parts, model: Some(model), usage: reply.usage, extra })
+        Ok(RunOutcome::new(reply.parts).with_model(Some(model)).with_usage(reply.usage).with_extra(extra))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{AgentError, ContentHash, DeltaKind, Message, Part, Role, Usage};
+use hfs_core::{AgentError, ContentHash, Message, Part, ReplyDelta, Role, Usage};
 use tokio_util::sync::CancellationToken;
 
 /// Image types that every vision-capable provider accepts.
@@ -96,8 +96,7 @@ pub(crate) struct ContestedSection {
 /// What a model reports before its reply is complete.
 #[derive(Debug)]
 pub(crate) enum StreamEvent<'a> {
-    /// More text of the reply.
-    Delta(DeltaKind, &'a str),
+    Delta(ReplyDelta),
     /// An attempt failed before its first delta; the next one starts after the delay.
     Retrying(&'a AgentError, Duration),
 }
@@ -128,39 +127,6 @@ pub(crate) trait Model: Send + Sync {
     ) -> Result<ModelReply, AgentError>;
 }
 
-/// Assembles streamed deltas to message parts.
-#[derive(Debug, Default)]
-pub(crate) struct PartsBuilder {
-    parts: Vec<Part>,
-}
-
-impl PartsBuilder {
-    pub fn push(&mut self, kind: DeltaKind, more: &str) {
-        match (kind, self.parts.last_mut()) {
-            (DeltaKind::Text, Some(Part::Text { text }))
-            | (DeltaKind::Thinking, Some(Part::Thinking { text, .. })) => text.push_str(more),
-            (DeltaKind::Text, _) => self.parts.push(Part::text(more)),
-            (DeltaKind::Thinking, _) => {
-                self.parts.push(Part::Thinking { text: more.to_owned(), signature: None });
-            }
-        }
-    }
-
-    /// Appends to the signature of the last thinking part. Anthropic also signs thinking whose text it omits.
-    pub fn append_signature(&mut self, more: &str) {
-        if !matches!(self.parts.last(), Some(Part::Thinking { .. })) {
-            self.parts.push(Part::Thinking { text: String::new(), signature: None });
-        }
-        if let Some(Part::Thinking { signature, .. }) = self.parts.last_mut() {
-            signature.get_or_insert_default().push_str(more);
-        }
-    }
-
-    pub fn finish(self) -> Vec<Part> {
-        self.parts
-    }
-}
-
 /// A saved conversation in the form that every provider accepts.
 ///
 /// Roles alternate and the first turn is the user's. Tool calls and results become text, because providers
@@ -180,7 +146,7 @@ impl ChatTurns {
         let mut tool_names: HashMap<&str, &str> = HashMap::new();
         for message in history {
             let mut parts = Vec::new();
-            for part in &message.parts {
+            for part in &message.content.parts {
                 if let Part::ToolCall { id, name, .. } = part {
                     tool_names.insert(id, name);
                 }
@@ -189,7 +155,7 @@ impl ChatTurns {
             if parts.is_empty() {
                 continue;
             }
-            match message.role {
+            match message.content.role {
                 Role::System if chat.turns.is_empty() => {
                     chat.system.extend(parts.into_iter().filter_map(|part| match part {
                         ChatPart::Text(text) => Some(text),
@@ -224,8 +190,11 @@ impl ChatTurns {
 
 /// The newest images of the history that every provider accepts.
 pub(crate) fn images_to_send(history: &[Message]) -> Vec<ContentHash> {
-    let newest_first =
-        history.iter().rev().filter(|message| message.role == Role::User).flat_map(|m| m.parts.iter());
+    let newest_first = history
+        .iter()
+        .rev()
+        .filter(|message| message.content.role == Role::User)
+        .flat_map(|m| m.content.parts.iter());
     newest_first
         .filter_map(|part| match part {
             Part::Attachment { media_type, hash, bytes, .. }

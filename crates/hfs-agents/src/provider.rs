@@ -24,12 +24,12 @@ use genai::chat::{
 };
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Headers, ModelIden, ServiceTarget};
-use hfs_core::{AgentError, DeltaKind, Usage};
+use hfs_core::{AgentError, Backoff, DeltaKind, Part, ReplyDelta, Usage, append_delta};
 
 use crate::model::{
-    ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, PartsBuilder, StreamEvent, StreamHandler,
+    ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler,
 };
-use crate::{ModelConfig, Provider};
+use crate::{ModelConfig, Provider, RetryPolicy};
 
 use error_mapper::{AttemptError, ProviderErrorMapper};
 use retry::RetryAdvice;
@@ -145,18 +145,20 @@ impl ProviderModel {
         let options = self.options(request);
         let response = client.exec_chat_stream(target, chat_request(request), Some(&options)).await;
         let mut stream = response.map_err(|error| self.errors.map(&error))?.stream;
-        let mut parts = PartsBuilder::default();
+        let mut parts = Vec::new();
         let mut received_any = false;
         while let Some(event) = stream.next().await {
             let event = event.map_err(|error| {
                 let error = self.errors.map(&error);
                 if received_any { error.without_retry() } else { error }
             })?;
-            let (kind, text) = match event {
-                ChatStreamEvent::Chunk(chunk) => (DeltaKind::Text, chunk.content),
-                ChatStreamEvent::ReasoningChunk(chunk) => (DeltaKind::Thinking, chunk.content),
+            let delta = match event {
+                ChatStreamEvent::Chunk(chunk) => ReplyDelta { kind: DeltaKind::Text, text: chunk.content },
+                ChatStreamEvent::ReasoningChunk(chunk) => {
+                    ReplyDelta { kind: DeltaKind::Thinking, text: chunk.content }
+                }
                 ChatStreamEvent::ThoughtSignatureChunk(chunk) => {
-                    parts.append_signature(&chunk.content);
+                    append_signature(&mut parts, &chunk.content);
                     continue;
                 }
                 ChatStreamEvent::End(end) => return self.finish(end, parts),
@@ -164,17 +166,16 @@ impl ProviderModel {
                     continue;
                 }
             };
-            if !text.is_empty() {
+            if !delta.text.is_empty() {
                 received_any = true;
-                parts.push(kind, &text);
-                handler(StreamEvent::Delta(kind, &text));
+                append_delta(&mut parts, &delta);
+                handler(StreamEvent::Delta(delta));
             }
         }
         Err(self.errors.truncated_stream(received_any))
     }
 
-    fn finish(&self, end: StreamEnd, parts: PartsBuilder) -> Result<ModelReply, AttemptError> {
-        let parts = parts.finish();
+    fn finish(&self, end: StreamEnd, parts: Vec<Part>) -> Result<ModelReply, AttemptError> {
         let stop_reason = end.captured_stop_reason.map(|reason| reason.raw().to_owned());
         // Gemini and Ollama have no end marker besides the stop reason.
         let needs_reason = matches!(self.config.provider, Provider::Gemini | Provider::Ollama);
@@ -207,6 +208,8 @@ impl ProviderModel {
         request: &ModelRequest,
         handler: StreamHandler<'_>,
     ) -> Result<ModelReply, AgentError> {
+        let RetryPolicy { initial_delay, max_delay, .. } = self.config.retries;
+        let mut backoff = Backoff::new(initial_delay, max_delay);
         let mut attempt = 1;
         loop {
             let error = match self.attempt(request, handler).await {
@@ -214,7 +217,8 @@ impl ProviderModel {
                 Err(error) if self.learn_temperature_rejected(&error) => continue,
                 Err(error) => error,
             };
-            let Some(delay) = retry::next_delay(&self.config.retries, attempt, &error.retry) else {
+            let Some(delay) = retry::next_delay(&self.config.retries, attempt, &error.retry, &mut backoff)
+            else {
                 return Err(error.error);
             };
             handler(StreamEvent::Retrying(&error.error, delay));
@@ -253,6 +257,16 @@ fn with_trailing_slash(base_url: &str) -> String {
         url.set_path(&path);
     }
     url.into()
+}
+
+/// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
+fn append_signature(parts: &mut Vec<Part>, more: &str) {
+    if !matches!(parts.last(), Some(Part::Thinking { .. })) {
+        parts.push(Part::Thinking { text: String::new(), signature: None });
+    }
+    if let Some(Part::Thinking { signature, .. }) = parts.last_mut() {
+        signature.get_or_insert_default().push_str(more);
+    }
 }
 
 fn chat_request(request: &ModelRequest) -> ChatRequest {

@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, DeltaKind, EventPayload, MessageId, PageRequest, Part,
-    PassthroughFields, Role, RunOutcome, RunRequest, RunSink, SearchHit, SessionFilter, SessionId, Store,
-    StoreResult,
+    Agent, AgentDescription, AgentError, AgentStatus, EventPayload, MessageId, PageRequest, Part,
+    PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SearchHit, SessionFilter,
+    SessionId, Store, StoreResult,
 };
 use serde_json::json;
 
@@ -76,10 +76,10 @@ struct AskedQuestion {
 
 impl AskedQuestion {
     fn of_request(request: &RunRequest) -> Self {
-        let newest = request.history.iter().rev().find(|message| message.role == Role::User);
+        let newest = request.history.iter().rev().find(|message| message.content.role == Role::User);
         Self {
-            text: newest.map(|message| message.text()).unwrap_or_default(),
-            message: newest.map(|message| message.id),
+            text: newest.map(|message| message.content.text()).unwrap_or_default(),
+            message: newest.map(|message| message.content.id),
             session: request.session,
         }
     }
@@ -120,7 +120,7 @@ impl Agent for Recall {
             .selection_reason
             .clone()
             .unwrap_or_else(|| "a search over your saved sessions, used while no model is set up".to_owned());
-        AgentDescription { name: ID.to_owned(), model: None, summary }
+        AgentDescription::new(ID, summary)
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -140,15 +140,10 @@ impl Agent for Recall {
         let outcome = found.map(|found| {
             let mut text = String::new();
             for paragraph in answer_paragraphs(&found) {
-                sink.reply(DeltaKind::Text, &paragraph);
                 text.push_str(&paragraph);
+                sink.reply(ReplyDelta::text(paragraph));
             }
-            RunOutcome {
-                parts: vec![Part::text(text)],
-                model: None,
-                usage: None,
-                extra: references(&found.retrieved.passages),
-            }
+            RunOutcome::new(vec![Part::text(text)]).with_extra(references(&found.retrieved.passages))
         });
         let status = match &outcome {
             Ok(_) => AgentStatus::Complete,

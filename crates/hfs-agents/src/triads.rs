@@ -149,8 +149,8 @@ impl Triads {
             ConfiguredModels::Offline(store) => Arc::clone(store),
         };
         let question = question.to_owned();
-        let asking = request.history.iter().rev().find(|message| message.role == MessageRole::User);
-        let except = asking.map(|message| message.id);
+        let asking = request.history.iter().rev().find(|message| message.content.role == MessageRole::User);
+        let except = asking.map(|message| message.content.id);
         let search = move || OfflineModel::search(&*store, &question, except);
         match tokio::task::spawn_blocking(search).await {
             Ok(Ok(model)) => Ok(RunModels::Offline(model)),
@@ -258,12 +258,10 @@ impl Triads {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome {
-            parts: reply.parts,
-            model: Some(integrator.identity.model),
-            usage: Some(emitter.total_usage()),
-            extra,
-        })
+        Ok(RunOutcome::new(reply.parts)
+            .with_model(Some(integrator.identity.model))
+            .with_usage(Some(emitter.total_usage()))
+            .with_extra(extra))
     }
 }
 
@@ -295,7 +293,7 @@ impl Agent for Triads {
             summary.push_str(", ");
             summary.push_str(reason);
         }
-        AgentDescription { name: ID.to_owned(), model: Some(model.to_owned()), summary }
+        AgentDescription::new(ID, summary).with_model(Some(model.to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {

@@ -1,10 +1,8 @@
 //! Branches: forks, rewinds, the current branch, and the state that each branch starts with.
 
-use std::collections::BTreeMap;
-
 use hfs_core::{
     BranchDraft, BranchId, CheckpointDraft, CheckpointId, CheckpointState, ErrorKind, MessageRange,
-    MessageStatus, Operation, OperationKind, StoreError, StoreResult,
+    MessageStatus, Operation, OperationKind, PluginStates, StoreError, StoreResult,
 };
 use serde_json::json;
 
@@ -217,7 +215,7 @@ pub fn ranges_are_correct_at_any_depth_of_forks(fixture: &Fixture<'_>) {
         let length = history.len();
         let read = |range: MessageRange| -> Vec<(u64, String)> {
             let found = another.read_messages(branch.branch, range).unwrap();
-            found.iter().map(|message| (message.seq, message.text())).collect()
+            found.iter().map(|message| (message.seq, message.content.text())).collect()
         };
         let expected = |from: usize, to: usize| -> Vec<(u64, String)> {
             (from..to).map(|index| (index as u64 + 1, history[index].clone())).collect()
@@ -277,7 +275,7 @@ pub fn a_fork_after_an_interrupted_reply_contains_it(fixture: &Fixture<'_>) {
     let (side, _) = fixture.fork(at(main.branch, 2), "side");
     fixture.append_text(side, "go on");
     assert_eq!(fixture.texts(side.branch), ["hello", "as far as", "go on"]);
-    assert_eq!(fixture.history(side.branch)[1].status, MessageStatus::Interrupted);
+    assert_eq!(fixture.history(side.branch)[1].content.status, MessageStatus::Interrupted);
 }
 
 fn state(fixture: &Fixture<'_>, branch: BranchId) -> Option<CheckpointState> {
@@ -380,7 +378,7 @@ pub fn plugin_states_can_be_saved_without_the_rest_of_the_state(fixture: &Fixtur
     let main = fixture.append_numbered(fixture.main(), "m", 2);
     let kept = |text: &str| [("notes".to_owned(), json!({ "n": text }))].into();
     // Saving no plugin states does not create a branch state.
-    fixture.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    fixture.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
     assert_eq!(state(fixture, main.branch), None);
     fixture.store.save_branch_plugins(main.branch, &kept("1")).unwrap();
     let alone = CheckpointState { plugins: kept("1"), ..CheckpointState::default() };
@@ -395,10 +393,10 @@ pub fn plugin_states_can_be_saved_without_the_rest_of_the_state(fixture: &Fixtur
     let before = state(fixture, main.branch).unwrap();
     let checkpoint = fixture.checkpoint(main, before.clone(), 10);
     let (back, _) = fixture.rewind(&checkpoint, "back");
-    fixture.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    fixture.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
     fixture.store.save_branch_plugins(back.branch, &kept("4")).unwrap();
     assert_eq!(fixture.store.load_state(checkpoint.id).unwrap(), before);
-    let without = CheckpointState { plugins: BTreeMap::new(), ..before.clone() };
+    let without = CheckpointState { plugins: PluginStates::new(), ..before.clone() };
     assert_eq!(state(fixture, main.branch), Some(without));
     assert_eq!(state(fixture, back.branch), Some(CheckpointState { plugins: kept("4"), ..before }));
     let unknown = fixture.drafts.ids.branch();

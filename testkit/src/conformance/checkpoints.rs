@@ -129,7 +129,7 @@ pub fn a_long_run_does_not_displace_the_final_checkpoints_of_earlier_runs(fixtur
     };
     let triggers = || -> String {
         let listed = fixture.store.list_checkpoints(session).unwrap();
-        listed.iter().map(|checkpoint| if checkpoint.ends_run() { 'E' } else { 'm' }).collect()
+        listed.iter().map(|checkpoint| if checkpoint.trigger.ends_run() { 'E' } else { 'm' }).collect()
     };
     ["run.ended"; 4].into_iter().for_each(&mut mark);
     ["phase.ended"; 9].into_iter().for_each(&mut mark);

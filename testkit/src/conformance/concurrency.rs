@@ -60,8 +60,8 @@ pub fn concurrent_appends_to_one_branch_are_complete_and_not_interleaved(fixture
     assert!((1..).zip(&history).all(|(seq, message)| message.seq == seq), "seqs have no gaps");
     let mut next: HashMap<String, u64> = HashMap::new();
     for exchange in history.chunks(2) {
-        let question = exchange[0].text();
-        assert_eq!(exchange[1].text(), question.replace("question", "answer"));
+        let question = exchange[0].content.text();
+        assert_eq!(exchange[1].content.text(), question.replace("question", "answer"));
         let mut words = question.split(' ').skip(1);
         let writer = words.next().unwrap().to_owned();
         let round = next.entry(writer).or_default();
@@ -88,7 +88,7 @@ pub fn concurrent_appends_through_one_instance_are_not_interleaved(fixture: &Fix
     let history = fixture.history(main.branch);
     assert_eq!(history.len() as u64, WRITERS * ROUNDS * 2);
     for exchange in history.chunks(2) {
-        assert_eq!(exchange[1].text(), exchange[0].text().replace("question", "answer"));
+        assert_eq!(exchange[1].content.text(), exchange[0].content.text().replace("question", "answer"));
     }
 }
 

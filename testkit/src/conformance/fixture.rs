@@ -98,7 +98,7 @@ impl<'a> Fixture<'a> {
 
     /// The texts of all messages of a branch.
     pub fn texts(&self, branch: BranchId) -> Vec<String> {
-        self.history(branch).iter().map(|message| message.text()).collect()
+        self.history(branch).iter().map(|message| message.content.text()).collect()
     }
 
     /// The operations of a session, newest first.

@@ -294,7 +294,7 @@ pub fn an_imported_streaming_message_becomes_interrupted(fixture: &Fixture<'_>) 
         hfs_core::MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("half") };
     import.message(0, &message).unwrap();
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
-    assert_eq!(fixture.history(draft.main_branch)[0].status, MessageStatus::Interrupted);
+    assert_eq!(fixture.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
     fixture.append_text(at(draft.main_branch, 1), "go on");
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }

@@ -19,7 +19,7 @@ pub fn every_field_of_a_message_is_stored(fixture: &Fixture<'_>) {
     assert_eq!(stored[0].content, draft);
     assert_eq!(stored[1].content, plain);
     assert_eq!(another.get_message(draft.id).unwrap(), stored[0]);
-    let keys: Vec<_> = stored[0].extra.keys().collect();
+    let keys: Vec<_> = stored[0].content.extra.as_map().keys().collect();
     assert_eq!(keys, ["z", "a", ""], "passthrough fields keep their order");
 }
 
@@ -63,7 +63,7 @@ pub fn seqs_count_from_one_without_gaps(fixture: &Fixture<'_>) {
     assert_eq!((second.first, second.position), (2, at(main.branch, 3)));
     let history = fixture.history(main.branch);
     assert_eq!(history.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(history.iter().zip(&drafts).all(|(stored, draft)| stored.id == draft.id));
+    assert!(history.iter().zip(&drafts).all(|(stored, draft)| stored.content.id == draft.id));
     assert_eq!(fixture.store.get_branch(main.branch).unwrap().head, 3);
 }
 
@@ -125,7 +125,7 @@ pub fn an_appended_message_is_never_streaming(fixture: &Fixture<'_>) {
     let draft =
         MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("from elsewhere") };
     let main = fixture.store.append(main, &[draft]).unwrap().position;
-    assert_eq!(fixture.history(main.branch)[0].status, MessageStatus::Interrupted);
+    assert_eq!(fixture.history(main.branch)[0].content.status, MessageStatus::Interrupted);
     fixture.append_text(main, "the branch is not locked");
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }
@@ -143,7 +143,7 @@ pub fn a_message_cannot_refer_to_a_missing_attachment(fixture: &Fixture<'_>) {
     expect_kind(fixture.store.finish_reply(reply, &draft), ErrorKind::Invalid);
     fixture.store.put_attachment(&missing).unwrap();
     fixture.store.finish_reply(reply, &draft).unwrap();
-    assert_eq!(fixture.history(main.branch)[0].parts, draft.parts);
+    assert_eq!(fixture.history(main.branch)[0].content.parts, draft.parts);
 }
 
 pub fn a_range_contains_exactly_its_messages(fixture: &Fixture<'_>) {
@@ -152,7 +152,7 @@ pub fn a_range_contains_exactly_its_messages(fixture: &Fixture<'_>) {
     fixture.append_numbered(main, "m", 10);
     let seqs = |range: MessageRange| -> Vec<u64> {
         let found = fixture.store.read_messages(main.branch, range).unwrap();
-        assert!(found.iter().all(|message| message.text() == format!("m {}", message.seq)));
+        assert!(found.iter().all(|message| message.content.text() == format!("m {}", message.seq)));
         found.iter().map(|message| message.seq).collect()
     };
     let max = u64::MAX;

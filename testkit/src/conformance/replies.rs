@@ -31,16 +31,19 @@ pub fn a_reply_is_visible_while_it_is_streamed(fixture: &Fixture<'_>) {
     let reply = fixture.store.begin_reply(main, &draft).unwrap();
     assert_eq!((reply.message, reply.branch, reply.seq), (draft.id, main.branch, 2));
     let begun = read(&*fixture.other_process(), reply);
-    assert_eq!((begun.branch, begun.seq, begun.status), (main.branch, 2, MessageStatus::Streaming));
-    assert_eq!((begun.role, begun.created_at), (Role::Assistant, draft.created_at));
-    assert_eq!((&begun.agent, &begun.model, begun.parts.len()), (&draft.agent, &draft.model, 0));
+    assert_eq!((begun.branch, begun.seq, begun.content.status), (main.branch, 2, MessageStatus::Streaming));
+    assert_eq!((begun.content.role, begun.content.created_at), (Role::Assistant, draft.created_at));
+    assert_eq!(
+        (&begun.content.agent, &begun.content.model, begun.content.parts.len()),
+        (&draft.agent, &draft.model, 0)
+    );
 
     fixture.store.extend_reply(reply, &[text("Hel"), text("lo")]).unwrap();
     fixture.store.extend_reply(reply, &[text(", wörld 🦀")]).unwrap();
     for store in [&fixture.store, &fixture.other_process()] {
         let arriving = read(&**store, reply);
-        assert_eq!(arriving.status, MessageStatus::Streaming);
-        assert_eq!(arriving.parts, [Part::text("Hello, wörld 🦀")]);
+        assert_eq!(arriving.content.status, MessageStatus::Streaming);
+        assert_eq!(arriving.content.parts, [Part::text("Hello, wörld 🦀")]);
         assert_eq!(store.get_branch(main.branch).unwrap().head, 2);
     }
     assert_eq!(fixture.history(main.branch)[1], read(&*fixture.store, reply));
@@ -54,7 +57,7 @@ pub fn a_change_between_text_and_thinking_starts_a_new_part(fixture: &Fixture<'_
     fixture.store.extend_reply(reply, &[text("b"), thinking(""), text("c"), thinking("d")]).unwrap();
     let thinking_part = |text: &str| Part::Thinking { text: text.into(), signature: None };
     let expected = [thinking_part("hm!?"), Part::text("abc"), thinking_part("d")];
-    assert_eq!(read(&*fixture.store, reply).parts, expected);
+    assert_eq!(read(&*fixture.store, reply).content.parts, expected);
 }
 
 pub fn finishing_a_reply_keeps_its_id_and_position_and_replaces_the_rest(fixture: &Fixture<'_>) {
@@ -87,15 +90,15 @@ pub fn a_finished_reply_cannot_be_changed(fixture: &Fixture<'_>) {
     let reply = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
     let last = MessageDraft { status: MessageStatus::Interrupted, ..fixture.drafts.assistant("cancelled") };
     fixture.store.finish_reply(reply, &last).unwrap();
-    assert_eq!(read(&*fixture.store, reply).status, MessageStatus::Interrupted);
+    assert_eq!(read(&*fixture.store, reply).content.status, MessageStatus::Interrupted);
     expect_kind(fixture.store.extend_reply(reply, &[text("more")]), ErrorKind::Conflict);
     expect_kind(fixture.store.finish_reply(reply, &fixture.drafts.assistant("again")), ErrorKind::Conflict);
-    assert_eq!(read(&*fixture.store, reply).text(), "cancelled");
+    assert_eq!(read(&*fixture.store, reply).content.text(), "cancelled");
 
     let other = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
     let unfinished = MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("odd") };
     fixture.store.finish_reply(other, &unfinished).unwrap();
-    assert_eq!(read(&*fixture.store, other).status, MessageStatus::Interrupted);
+    assert_eq!(read(&*fixture.store, other).content.status, MessageStatus::Interrupted);
 }
 
 pub fn a_branch_is_locked_while_a_reply_is_written(fixture: &Fixture<'_>) {
@@ -122,13 +125,17 @@ pub fn only_the_instance_that_began_a_reply_can_write_it(fixture: &Fixture<'_>) 
     expect_kind(fixture.store.finish_reply(reply, &fixture.drafts.assistant("forged")), ErrorKind::Conflict);
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
     writer.extend_reply(reply, &[text("mine")]).unwrap();
-    assert_eq!(read(&*fixture.store, reply).text(), "mine");
+    assert_eq!(read(&*fixture.store, reply).content.text(), "mine");
     let elsewhere = fixture.append_text(fixture.main(), "x");
     for wrong in [
         ReplyHandle { seq: reply.seq + 1, ..reply },
         ReplyHandle { branch: elsewhere.branch, ..reply },
         ReplyHandle { message: fixture.drafts.ids.message(), ..reply },
-        ReplyHandle { message: fixture.history(elsewhere.branch)[0].id, branch: elsewhere.branch, seq: 1 },
+        ReplyHandle {
+            message: fixture.history(elsewhere.branch)[0].content.id,
+            branch: elsewhere.branch,
+            seq: 1,
+        },
     ] {
         expect_kind(writer.extend_reply(wrong, &[text("x")]), ErrorKind::Conflict);
     }
@@ -144,10 +151,13 @@ pub fn a_reply_is_interrupted_as_soon_as_its_writer_is_gone(fixture: &Fixture<'_
     let expected = [Part::Thinking { text: "well".into(), signature: None }, Part::text("So far")];
     for store in [&fixture.store, &fixture.other_process()] {
         let left = read(&**store, reply);
-        assert_eq!((left.status, left.parts.as_slice()), (MessageStatus::Interrupted, expected.as_slice()));
+        assert_eq!(
+            (left.content.status, left.content.parts.as_slice()),
+            (MessageStatus::Interrupted, expected.as_slice())
+        );
         expect_kind(store.extend_reply(reply, &[text("er")]), ErrorKind::Conflict);
     }
-    assert_eq!(fixture.history(main.branch)[1].status, MessageStatus::Interrupted);
+    assert_eq!(fixture.history(main.branch)[1].content.status, MessageStatus::Interrupted);
     let main = fixture.append_text(at(main.branch, 2), "go on");
     assert_eq!(fixture.texts(main.branch), ["question", "So far", "go on"]);
 }
@@ -171,10 +181,13 @@ pub fn an_abandoned_reply_is_recovered_once(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
     for reply in left {
         let recovered = read(&*fixture.store, reply);
-        assert_eq!((recovered.status, recovered.text().as_str()), (MessageStatus::Interrupted, "left"));
+        assert_eq!(
+            (recovered.content.status, recovered.content.text().as_str()),
+            (MessageStatus::Interrupted, "left")
+        );
     }
     fixture.store.extend_reply(living, &[text("still here")]).unwrap();
-    assert_eq!(read(&*fixture.other_process(), living).status, MessageStatus::Streaming);
+    assert_eq!(read(&*fixture.other_process(), living).content.status, MessageStatus::Streaming);
 }
 
 pub fn an_append_after_an_abandoned_reply_recovers_it(fixture: &Fixture<'_>) {
@@ -193,7 +206,11 @@ pub fn an_append_after_an_abandoned_reply_recovers_it(fixture: &Fixture<'_>) {
     assert_eq!(recovered, 0, "the appends have recovered them already");
     assert_eq!(fixture.store.get_session(session).unwrap(), before);
     assert!(
-        fixture.history(main.branch).iter().step_by(2).all(|left| left.status == MessageStatus::Interrupted)
+        fixture
+            .history(main.branch)
+            .iter()
+            .step_by(2)
+            .all(|left| left.content.status == MessageStatus::Interrupted)
     );
     assert_eq!(fixture.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }
@@ -206,7 +223,7 @@ pub fn a_long_reply_can_be_streamed_in_many_deltas(fixture: &Fixture<'_>) {
         expected.push_str(&delta);
         fixture.store.extend_reply(reply, &[text(&delta)]).unwrap();
     }
-    assert_eq!(read(&*fixture.other_process(), reply).parts, [Part::text(expected)]);
+    assert_eq!(read(&*fixture.other_process(), reply).content.parts, [Part::text(expected)]);
 }
 
 pub fn a_restart_does_not_change_finished_replies(fixture: &Fixture<'_>) {
@@ -216,6 +233,9 @@ pub fn a_restart_does_not_change_finished_replies(fixture: &Fixture<'_>) {
     writer.finish_reply(reply, &fixture.drafts.assistant("answer")).unwrap();
     drop(writer);
     let finished = read(&*fixture.other_process(), reply);
-    assert_eq!((finished.status, finished.text().as_str()), (MessageStatus::Complete, "answer"));
+    assert_eq!(
+        (finished.content.status, finished.content.text().as_str()),
+        (MessageStatus::Complete, "answer")
+    );
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }

@@ -7,7 +7,7 @@ use super::fixture::expect_kind;
 
 pub fn a_run_is_stored_with_events_of_every_kind(fixture: &Fixture<'_>) {
     let run = fixture.drafts.run(fixture.main().branch);
-    assert!(run.events.iter().any(|event| matches!(event.payload, EventPayload::Unknown(_))));
+    assert!(run.events.iter().any(|event| matches!(event.payload, EventPayload::Custom(_))));
     fixture.store.save_run(&run).unwrap();
     let stored = fixture.other_process().get_run(run.id).unwrap();
     assert_eq!(stored, run);

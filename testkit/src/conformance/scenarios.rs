@@ -40,7 +40,10 @@ pub fn a_conversation_is_continued_after_a_crash(fixture: &Fixture<'_>) {
 
     assert_eq!(fixture.store.recover_abandoned_replies(Some(newest), fixture.drafts.now()).unwrap(), 1);
     let page = fixture.store.read_messages(main.branch, MessageRange::Newest(2)).unwrap();
-    assert_eq!((page[1].text().as_str(), page[1].status), ("They are", MessageStatus::Interrupted));
+    assert_eq!(
+        (page[1].content.text().as_str(), page[1].content.status),
+        ("They are", MessageStatus::Interrupted)
+    );
     fixture.append_text(at(main.branch, 4), "Go on");
     assert_eq!(
         fixture.texts(main.branch),

@@ -173,7 +173,8 @@ pub fn hits_can_be_filtered_by_session_role_and_time(fixture: &Fixture<'_>) {
         for role in Role::ALL {
             main = append_as(fixture, main, role, vec![Part::text("needle")]);
         }
-        times.extend(fixture.history(session.current_branch).iter().map(|message| message.created_at));
+        times
+            .extend(fixture.history(session.current_branch).iter().map(|message| message.content.created_at));
         sessions.push(session.id);
     }
     let total = |narrow: SearchQuery| {

@@ -54,7 +54,7 @@ pub fn a_session_is_the_same_in_every_process(fixture: &Fixture<'_>) {
     let summary = fixture.other_process().get_session(session.id).unwrap();
     assert_eq!(summary.session, session);
     assert_eq!(
-        summary.session.extra.keys().collect::<Vec<_>>(),
+        summary.session.extra.as_map().keys().collect::<Vec<_>>(),
         ["z", "a"],
         "passthrough fields keep their order"
     );

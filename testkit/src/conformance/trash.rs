@@ -46,7 +46,7 @@ pub fn a_purge_removes_everything_of_a_session(fixture: &Fixture<'_>) {
     let main = fixture.append_numbered(main, "needle", 3);
     let (side, _) = fixture.fork(at(main.branch, 1), "side");
     fixture.append_numbered(side, "needle", 4);
-    let message = fixture.history(side.branch)[2].id;
+    let message = fixture.history(side.branch)[2].content.id;
     let checkpoint = fixture.checkpoint(main, growing_state(1), 10);
     fixture.store.save_branch_state(side.branch, &growing_state(2)).unwrap();
     let run = fixture.drafts.run(side.branch);

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use genai::webc::StreamTimeout;
-use hfs_core::AgentError;
+use hfs_core::{AgentError, Suggestion};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -60,12 +60,11 @@ impl ProviderErrorMapper {
         &self.label
     }
 
-    fn set_key_hint(&self) -> String {
-        match self.provider.key_variables().first() {
-            Some(variable) => {
-                format!("set the environment variable {variable} to an API key of {}", self.label)
-            }
-            None => format!("check which credentials {} requires", self.label),
+    fn set_key_suggestion(&self) -> Suggestion {
+        let variable = self.provider.key_variables().first();
+        Suggestion::SetApiKey {
+            provider: self.label.clone(),
+            variable: variable.map(|name| (*name).to_owned()),
         }
     }
 
@@ -73,7 +72,7 @@ impl ProviderErrorMapper {
         AgentError::Denied {
             provider: self.label.clone(),
             message: "no API key is set".into(),
-            hint: self.set_key_hint(),
+            suggestion: Some(self.set_key_suggestion()),
         }
     }
 
@@ -120,10 +119,10 @@ impl ProviderErrorMapper {
         }
     }
 
-    fn denied(&self, message: &str, hint: String) -> AttemptError {
+    fn denied(&self, message: &str, suggestion: Suggestion) -> AttemptError {
         let message = self.sanitize(message);
         AttemptError {
-            error: AgentError::Denied { provider: self.label.clone(), message, hint },
+            error: AgentError::Denied { provider: self.label.clone(), message, suggestion: Some(suggestion) },
             retry: RetryAdvice::Never,
         }
     }
@@ -210,9 +209,9 @@ impl ProviderErrorMapper {
         let message = self.status_message(status, body);
         let out_of_credit = body.contains("insufficient_quota") || status == StatusCode::PAYMENT_REQUIRED;
         match status.as_u16() {
-            401 | 403 => self.denied(&message, self.set_key_hint()),
+            401 | 403 => self.denied(&message, self.set_key_suggestion()),
             _ if out_of_credit => {
-                self.denied(&message, format!("see the plan and billing of {}", self.label))
+                self.denied(&message, Suggestion::CheckBilling { provider: self.label.clone() })
             }
             408 | 409 | 425 | 429 | 500..=599 => {
                 let retry = requested_delay.map_or(RetryAdvice::Backoff, RetryAdvice::After);
@@ -248,7 +247,7 @@ impl ProviderErrorMapper {
             .find_map(|path| body.pointer(path).and_then(Value::as_str))
             .unwrap_or_default();
         match kind {
-            "authentication_error" | "permission_error" => self.denied(&message, self.set_key_hint()),
+            "authentication_error" | "permission_error" => self.denied(&message, self.set_key_suggestion()),
             "invalid_request_error" | "not_found_error" | "request_too_large" => self.rejected(&message),
             _ => self.unavailable(&message, None, RetryAdvice::Backoff),
         }

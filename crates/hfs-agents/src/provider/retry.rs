@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hfs_core::{Clock, SystemClock, Timestamp};
+use hfs_core::{Backoff, Clock, SystemClock, Timestamp};
 
 use crate::RetryPolicy;
 
@@ -17,7 +17,12 @@ pub(super) enum RetryAdvice {
 }
 
 /// Delay between attempt `attempt` (from 1) and the next one. `None` if there is no next attempt.
-pub(super) fn next_delay(policy: &RetryPolicy, attempt: u32, advice: &RetryAdvice) -> Option<Duration> {
+pub(super) fn next_delay(
+    policy: &RetryPolicy,
+    attempt: u32,
+    advice: &RetryAdvice,
+    backoff: &mut Backoff,
+) -> Option<Duration> {
     if attempt >= policy.max_attempts.max(1) {
         return None;
     }
@@ -29,10 +34,8 @@ pub(super) fn next_delay(policy: &RetryPolicy, attempt: u32, advice: &RetryAdvic
         RetryAdvice::After(requested) => {
             Some(*requested + policy.initial_delay.mul_f64(fastrand::f64() / 2.0))
         }
-        RetryAdvice::Backoff => {
-            let doubled = policy.initial_delay.saturating_mul(1 << (attempt - 1).min(16));
-            Some(doubled.min(policy.max_delay).mul_f64(1.0 - fastrand::f64() / 2.0))
-        }
+        // Jitter shortens a delay by up to half, so that clients that failed together do not retry together.
+        RetryAdvice::Backoff => Some(backoff.next_delay().mul_f64(1.0 - fastrand::f64() / 2.0)),
     }
 }
 
@@ -89,21 +92,24 @@ mod tests {
             initial_delay: Duration::from_millis(100),
             max_delay: Duration::from_millis(300),
         };
+        let mut backoff = Backoff::new(policy.initial_delay, policy.max_delay);
         for (attempt, longest) in [(1, 100), (2, 200), (3, 300)] {
-            let delay = next_delay(&policy, attempt, &RetryAdvice::Backoff).unwrap();
+            let delay = next_delay(&policy, attempt, &RetryAdvice::Backoff, &mut backoff).unwrap();
             let longest = Duration::from_millis(longest);
             assert!(delay >= longest / 2 && delay <= longest, "{attempt}: {delay:?}");
         }
-        assert_eq!(next_delay(&policy, 4, &RetryAdvice::Backoff), None);
-        assert_eq!(next_delay(&policy, 1, &RetryAdvice::Never), None);
+        assert_eq!(next_delay(&policy, 4, &RetryAdvice::Backoff, &mut backoff), None);
+        assert_eq!(next_delay(&policy, 1, &RetryAdvice::Never, &mut backoff), None);
     }
 
     #[test]
     fn a_requested_delay_is_respected_unless_it_exceeds_the_maximum() {
         let policy = RetryPolicy::default();
+        let mut backoff = Backoff::new(policy.initial_delay, policy.max_delay);
         let requested = Duration::from_secs(2);
-        assert!(next_delay(&policy, 1, &RetryAdvice::After(requested)).unwrap() >= requested);
+        let delay = next_delay(&policy, 1, &RetryAdvice::After(requested), &mut backoff);
+        assert!(delay.unwrap() >= requested);
         let too_long = RetryAdvice::After(Duration::from_secs(3600));
-        assert_eq!(next_delay(&policy, 1, &too_long), None);
+        assert_eq!(next_delay(&policy, 1, &too_long, &mut backoff), None);
     }
 }

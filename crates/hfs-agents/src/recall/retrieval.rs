@@ -107,8 +107,8 @@ pub(crate) fn retrieve(
 }
 
 fn is_quoting_answer(message: &Message) -> bool {
-    message.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
-        && message.model.as_deref().is_none_or(|model| model == ID)
+    message.content.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
+        && message.content.model.as_deref().is_none_or(|model| model == ID)
 }
 
 /// Scores the passages and sorts them, best first.
@@ -189,14 +189,16 @@ fn reply_to(store: &dyn Store, hit: &SearchHit) -> StoreResult<Option<String>> {
     let following = store.read_messages(hit.branch, MessageRange::From(hit.seq + 1, 3))?;
     Ok(following
         .iter()
-        .take_while(|message| message.role != Role::User)
-        .filter(|message| message.role == Role::Assistant && message.agent.as_deref() != Some(ID))
+        .take_while(|message| message.content.role != Role::User)
+        .filter(|message| {
+            message.content.role == Role::Assistant && message.content.agent.as_deref() != Some(ID)
+        })
         .find_map(text_beginning))
 }
 
 /// The beginning of the message's text, on one line.
 fn text_beginning(message: &Message) -> Option<String> {
-    let text = message.parts.iter().find_map(|part| match part {
+    let text = message.content.parts.iter().find_map(|part| match part {
         Part::Text { text } if !text.trim().is_empty() => Some(text.trim()),
         _ => None,
     })?;
@@ -210,7 +212,7 @@ fn text_beginning(message: &Message) -> Option<String> {
 /// The snippet of the message that contains most of the query; the earliest one if several do.
 fn best_snippet(message: &Message, query: &Query) -> Option<Snippet> {
     let mut best: Option<Snippet> = None;
-    for (text, is_text) in message.parts.iter().filter_map(searchable_text) {
+    for (text, is_text) in message.content.parts.iter().filter_map(searchable_text) {
         for window in windows(prefix(text, MAX_SCANNED)) {
             let snippet = Snippet { is_text, ..match_terms(window, query) };
             let is_better = best

@@ -6,8 +6,10 @@
 //! advance would make parallel agents wait for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use hfs_core::lock_unpoisoned;
 
 use super::config::Budget;
 
@@ -57,7 +59,7 @@ impl Meter {
     }
 
     fn clock(&self) -> MutexGuard<'_, WorkClock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_unpoisoned(&self.clock)
     }
 
     pub fn spend(&self, tokens: u64) {

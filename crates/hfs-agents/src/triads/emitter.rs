@@ -5,10 +5,10 @@
 //! then; [`RunEmitter::close`] does it for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use hfs_core::{AgentMemory, AgentStatus, DeltaKind, EventPayload, RunSink, Usage};
+use hfs_core::{AgentMemory, AgentStatus, EventPayload, ReplyDelta, RunSink, Usage, lock_unpoisoned};
 
 /// What events say about an agent.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl<'a> RunEmitter<'a> {
     }
 
     fn open(&self) -> MutexGuard<'_, OpenSpans> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_unpoisoned(&self.open)
     }
 
     pub fn event(&self, payload: EventPayload) {
@@ -82,8 +82,8 @@ impl<'a> RunEmitter<'a> {
         payloads.into_iter().for_each(|payload| self.sink.event(payload));
     }
 
-    pub fn reply(&self, kind: DeltaKind, text: &str) {
-        self.sink.reply(kind, text);
+    pub fn reply(&self, delta: ReplyDelta) {
+        self.sink.reply(delta);
     }
 
     /// Ends the current phase, if any, and starts this one.

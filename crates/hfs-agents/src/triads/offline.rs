@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hfs_core::{
-    AgentError, ClaimDecision, DeltaKind, MessageId, Part, PassthroughFields, Store, StoreResult, Usage,
+    AgentError, ClaimDecision, MessageId, Part, PassthroughFields, ReplyDelta, Store, StoreResult, Usage,
 };
 use serde_json::json;
 
@@ -153,13 +153,10 @@ impl Model for OfflineModel {
             return Err(AgentError::Cancelled);
         }
         let pieces = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
-        for piece in &pieces {
-            handler(StreamEvent::Delta(DeltaKind::Text, piece));
+        let parts = vec![Part::text(pieces.concat())];
+        for piece in pieces {
+            handler(StreamEvent::Delta(ReplyDelta::text(piece)));
         }
-        Ok(ModelReply {
-            parts: vec![Part::text(pieces.concat())],
-            usage: Some(Usage::default()),
-            stop_reason: None,
-        })
+        Ok(ModelReply { parts, usage: Some(Usage::default()), stop_reason: None })
     }
 }

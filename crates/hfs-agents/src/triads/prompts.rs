@@ -41,12 +41,14 @@ pub(super) struct Question {
 impl Question {
     /// Takes the newest user message as the question and the newest messages before it as the context.
     pub fn from_history(history: &[Message]) -> Self {
-        let index = history.iter().rposition(|message| message.role == MessageRole::User).unwrap_or(0);
-        let text = history.get(index).map(|message| message.text()).unwrap_or_default();
+        let index =
+            history.iter().rposition(|message| message.content.role == MessageRole::User).unwrap_or(0);
+        let text = history.get(index).map(|message| message.content.text()).unwrap_or_default();
         let mut context: Vec<String> = Vec::new();
         let mut remaining = MAX_CONTEXT;
         for message in history.iter().take(index).rev() {
             let texts: Vec<&str> = message
+                .content
                 .parts
                 .iter()
                 .filter_map(|part| match part {
@@ -54,8 +56,11 @@ impl Question {
                     _ => None,
                 })
                 .collect();
-            let entry =
-                format!("{}: {}", message.role, truncate(texts.join("\n").trim(), MAX_CONTEXT_MESSAGE));
+            let entry = format!(
+                "{}: {}",
+                message.content.role,
+                truncate(texts.join("\n").trim(), MAX_CONTEXT_MESSAGE)
+            );
             let length = entry.chars().count();
             if texts.is_empty() || length > remaining {
                 continue;

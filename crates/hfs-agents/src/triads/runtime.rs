@@ -5,17 +5,22 @@
 //! problem as an event and returns `None`, and each phase has a fallback for missing answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use hfs_core::{AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as MessageRole};
+use hfs_core::{
+    AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as MessageRole, lock_unpoisoned,
+};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Exhausted, Meter};
 use super::config::{Budget, SectionConfig, TriadConfig};
 use super::emitter::{AgentIdentity, RunEmitter};
 use super::prompts::{self, Question};
-use crate::model::{ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, TriadTask};
+use crate::model::{
+    ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler, TriadTask,
+};
 
 /// How many of the newest memory entries are sent with a prompt.
 const SENT_ENTRIES: usize = 6;
@@ -24,7 +29,16 @@ const KEPT_ENTRIES: usize = 16;
 /// Limit for one memory entry, in characters.
 const MAX_ENTRY: usize = 2_000;
 
-pub use hfs_core::MemoryEntry;
+/// One entry of an agent's memory: a prompt it was given or an answer it gave.
+///
+/// The memory of an agent in a checkpoint is a JSON array of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryEntry {
+    /// `User` for a prompt, `Assistant` for an answer.
+    pub role: MessageRole,
+    /// Text of the prompt or answer.
+    pub text: String,
+}
 
 /// What all agents of a run share.
 pub(super) struct RunContext<'a> {
@@ -58,7 +72,7 @@ impl<'a> RunContext<'a> {
     }
 
     fn first_error(&self) -> MutexGuard<'_, Option<AgentError>> {
-        self.first_error.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_unpoisoned(&self.first_error)
     }
 
     pub fn take_first_error(&self) -> Option<AgentError> {
@@ -96,7 +110,8 @@ impl AgentHandle {
         system_prompt: String,
         memory: Option<&AgentMemory>,
     ) -> Self {
-        let memory = memory.map(|memory| memory.to_vec()).unwrap_or_default();
+        // A memory that cannot be read was stored by another kind of agent with the same id; start without one.
+        let memory = memory.and_then(|memory| memory.read().ok()).unwrap_or_default();
         Self { identity, model, system_prompt, memory: Mutex::new(memory), is_lost: AtomicBool::new(false) }
     }
 
@@ -105,7 +120,7 @@ impl AgentHandle {
     }
 
     fn memory(&self) -> MutexGuard<'_, Vec<MemoryEntry>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_unpoisoned(&self.memory)
     }
 
     fn model_request(&self, prompt: &Prompt, cancel: &CancellationToken) -> ModelRequest {
@@ -135,14 +150,15 @@ impl AgentHandle {
     }
 
     /// Adds the prompt and the answer to the memory, drops the oldest entries, and returns the new memory.
-    fn remember(&self, prompt: &Prompt, answer: &str) -> AgentMemory {
+    fn remember(&self, prompt: &Prompt, answer: &str) -> Option<AgentMemory> {
         let mut memory = self.memory();
         for (role, text) in [(MessageRole::User, prompt.text.as_str()), (MessageRole::Assistant, answer)] {
             memory.push(MemoryEntry { role, text: prompts::truncate(text, MAX_ENTRY) });
         }
         let excess = memory.len().saturating_sub(KEPT_ENTRIES);
         memory.drain(..excess);
-        Arc::new(memory.clone())
+        // Strings and roles can always be serialized.
+        AgentMemory::new(&*memory).ok()
     }
 
     /// Asks the agent, within the budgets of the run and of its triad (`triad_meter`).
@@ -171,7 +187,7 @@ impl AgentHandle {
         context: &RunContext<'_>,
         triad_meter: Option<&Meter>,
         prompt: &Prompt,
-        handler: &mut (dyn FnMut(&StreamEvent<'_>) + Send),
+        handler: StreamHandler<'_>,
     ) -> Option<Result<ModelReply, AgentError>> {
         let emitter = context.emitter;
         let id = self.identity.id.as_str();
@@ -197,11 +213,13 @@ impl AgentHandle {
                 let delay = delay.as_secs_f64();
                 emitter.error(Some(id), format!("{error}; trying again in {delay:.1} s"));
             }
-            handler(&event);
+            handler(event);
         };
         match tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await {
             Ok(Ok(reply)) => {
-                emitter.remember(id, self.remember(prompt, &reply_text(&reply)));
+                if let Some(memory) = self.remember(prompt, &reply_text(&reply)) {
+                    emitter.remember(id, memory);
+                }
                 let usage = reply.usage.unwrap_or_default();
                 triad_meter.into_iter().chain([&context.meter]).for_each(|meter| meter.spend(usage.total()));
                 emitter.usage(&self.identity, usage);
@@ -328,7 +346,7 @@ impl<'a> TriadRuntime<'a> {
             .filter(|agent| !agent.is_able())
             .map(|agent| agent.identity.id.clone())
             .collect();
-        let mut reported = self.reported_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = lock_unpoisoned(&self.reported_lost);
         if lost.len() > *reported {
             *reported = lost.len();
             drop(reported);

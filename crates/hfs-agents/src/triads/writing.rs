@@ -1,14 +1,14 @@
 //! The execution and integration phases: triads write their sections, and one reply is made of them.
 
 use futures::future::join_all;
-use hfs_core::{AgentError, DeltaKind};
+use hfs_core::{AgentError, DeltaKind, ReplyDelta, append_delta};
 
 use super::Participant;
 use super::config::Preset;
 use super::negotiation::{NegotiationState, Ownership};
 use super::prompts::{Position, material};
 use super::runtime::{AgentHandle, Prompt, RunContext};
-use crate::model::{ModelReply, PartsBuilder, StreamEvent, TriadTask};
+use crate::model::{ModelReply, StreamEvent, TriadTask};
 
 /// Something that a triad has to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,13 +216,13 @@ pub(super) async fn integrate(
         material("sections", &texts.join("\n\n")),
     );
     let prompt = Prompt::new(TriadTask::Integrate { sections: sections.to_vec() }, text);
-    let mut parts = PartsBuilder::default();
+    let mut parts = Vec::new();
     let mut has_text = false;
-    let mut handler = |event: &StreamEvent<'_>| {
-        if let StreamEvent::Delta(kind, text) = event {
-            has_text |= *kind == DeltaKind::Text;
-            parts.push(*kind, text);
-            context.emitter.reply(*kind, text);
+    let mut handler = |event: StreamEvent<'_>| {
+        if let StreamEvent::Delta(delta) = event {
+            has_text |= delta.kind == DeltaKind::Text;
+            append_delta(&mut parts, &delta);
+            context.emitter.reply(delta);
         }
     };
     let reply = integrator.ask_streaming(context, None, &prompt, &mut handler).await;
@@ -236,10 +236,10 @@ pub(super) async fn integrate(
         }),
         _ => {
             context.emitter.error(None, "the integrator failed, so the reply has the sections as written");
-            let text = texts.join("\n\n");
-            context.emitter.reply(DeltaKind::Text, &text);
-            parts.push(DeltaKind::Text, &text);
-            Ok(ModelReply { parts: parts.finish(), ..ModelReply::default() })
+            let delta = ReplyDelta::text(texts.join("\n\n"));
+            append_delta(&mut parts, &delta);
+            context.emitter.reply(delta);
+            Ok(ModelReply { parts, ..ModelReply::default() })
         }
     }
 }

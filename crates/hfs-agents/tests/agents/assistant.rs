@@ -7,8 +7,8 @@ use hfs_agents::{
     Assistant, AvailableProviders, DetectedModel, ModelConfig, Provider, detect_model, probe_ollama,
 };
 use hfs_core::{
-    Agent, AgentError, Clock, ContentHash, DeltaKind, ErrorExt, ErrorKind, EventPayload, MessageDraft, Part,
-    Role, SystemClock, Timestamp, Usage,
+    Agent, AgentError, Clock, ContentHash, ErrorExt, ErrorKind, EventPayload, MessageDraft, Part, Role,
+    Suggestion, SystemClock, Timestamp, Usage,
 };
 use serde_json::json;
 use testkit::model_server::{ModelServer, Protocol, Script};
@@ -35,12 +35,12 @@ async fn text_and_thinking_are_streamed_from_every_provider() {
         let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
         let deltas = sink.deltas.into_inner().unwrap();
         let expected = [
-            (DeltaKind::Thinking, "let me "),
-            (DeltaKind::Thinking, "see"),
-            (DeltaKind::Text, "Grüße, "),
-            (DeltaKind::Text, "世界"),
+            ReplyDelta::thinking("let me "),
+            ReplyDelta::thinking("see"),
+            ReplyDelta::text("Grüße, "),
+            ReplyDelta::text("世界"),
         ];
-        assert_eq!(deltas, expected.map(|(kind, text)| (kind, text.to_owned())), "{protocol:?}");
+        assert_eq!(deltas, expected, "{protocol:?}");
         let usage = Usage { prompt_tokens: 11, completion_tokens: 7 };
         assert_eq!(outcome.usage, Some(usage), "{protocol:?}");
         assert_eq!(server.usage(), (usage, 1), "{protocol:?}");
@@ -273,10 +273,10 @@ async fn a_rejected_key_is_not_retried_and_not_shown() {
         let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{protocol:?}");
-        let shown = format!("{error} {error:?} {:?} {:?}", error.hint(), sink.errors());
+        let shown = format!("{error} {error:?} {:?} {:?}", error.suggestion(), sink.errors());
         assert!(shown.contains("invalid key [key]"), "{shown}");
         assert!(!shown.contains(KEY), "{shown}");
-        assert!(error.hint().is_some());
+        assert!(error.suggestion().is_some());
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -287,7 +287,10 @@ async fn without_a_key_nothing_is_sent_and_the_hint_names_the_variable() {
     let (_, outcome) = run(&assistant, question("hello?")).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(error.hint().unwrap().contains("GEMINI_API_KEY"));
+    let Some(Suggestion::SetApiKey { variable, .. }) = error.suggestion() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(variable.as_deref(), Some("GEMINI_API_KEY"));
 }
 
 #[tokio::test]

@@ -18,11 +18,10 @@ use std::time::{Duration, Instant};
 
 use hfs_agents::{ApiKey, ModelConfig, Provider, RetryPolicy, Timeouts};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, BranchId, DeltaKind, EventPayload, Message, MessageDraft, RunId,
-    RunOutcome, RunRequest, RunSink, SessionId, Timestamp,
+    Agent, AgentError, AgentMemory, BranchId, DeltaKind, EventPayload, Message, MessageDraft, ReplyDelta,
+    RunId, RunOutcome, RunRequest, RunSink, SessionId, Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol};
-use tokio_util::sync::CancellationToken;
 
 /// A cancelled run must end within this time.
 const CANCEL_DEADLINE: Duration = Duration::from_millis(200);
@@ -31,7 +30,7 @@ const CANCEL_DEADLINE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 struct RecordingSink {
     pub events: Mutex<Vec<EventPayload>>,
-    pub deltas: Mutex<Vec<(DeltaKind, String)>>,
+    deltas: Mutex<Vec<ReplyDelta>>,
     pub memories: Mutex<BTreeMap<String, AgentMemory>>,
     pub first_delta: tokio::sync::Notify,
 }
@@ -41,8 +40,8 @@ impl RunSink for RecordingSink {
         self.events.lock().unwrap().push(payload);
     }
 
-    fn reply(&self, kind: DeltaKind, text: &str) {
-        self.deltas.lock().unwrap().push((kind, text.to_owned()));
+    fn reply(&self, delta: ReplyDelta) {
+        self.deltas.lock().unwrap().push(delta);
         self.first_delta.notify_one();
     }
 
@@ -55,7 +54,7 @@ impl RecordingSink {
     /// The streamed text without thinking.
     pub fn text(&self) -> String {
         let deltas = self.deltas.lock().unwrap();
-        deltas.iter().filter(|(kind, _)| *kind == DeltaKind::Text).map(|(_, text)| text.as_str()).collect()
+        deltas.iter().filter(|delta| delta.kind == DeltaKind::Text).map(|delta| delta.text.as_str()).collect()
     }
 
     /// The types of the events, in order.
@@ -77,14 +76,8 @@ impl RecordingSink {
 /// A request with these messages as its history.
 fn request(messages: Vec<MessageDraft>) -> RunRequest {
     let branch = BranchId::generate();
-    RunRequest {
-        run: RunId::generate(),
-        session: SessionId::generate(),
-        branch,
-        history: (1..).zip(messages).map(|(seq, content)| Message { branch, seq, content }).collect(),
-        memories: BTreeMap::new(),
-        cancel: CancellationToken::new(),
-    }
+    let history = (1..).zip(messages).map(|(seq, content)| Message { branch, seq, content }).collect();
+    RunRequest::new(RunId::generate(), SessionId::generate(), branch, history)
 }
 
 /// A request with one user message.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hfs_agents::{MemoryEntry, ModelConfig, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, DeltaKind, Event, EventPayload, MessageDraft,
-    Part, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store, Timestamp,
+    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, Event, EventPayload, MessageDraft, Part,
+    ReplyDelta, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store, Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 use testkit::model_server::{well_formed_answer, well_formed_text};
@@ -179,12 +179,13 @@ async fn every_agent_has_its_own_memory_and_a_later_run_continues_with_it() {
             "testers/synthesizer"
         ]
     );
-    assert!(memories["testers/critic"].iter().any(|entry| entry.text.contains("First question?")));
+    let mut critic: Vec<MemoryEntry> = memories["testers/critic"].read().unwrap();
+    assert!(critic.iter().any(|entry| entry.text.contains("First question?")));
 
     let mut next = question("Second question?");
     next.memories = memories;
-    let secret = MemoryEntry { role: Role::Assistant, text: "only the critic knows XYZZY".into() };
-    Arc::make_mut(next.memories.get_mut("testers/critic").unwrap()).push(secret);
+    critic.push(MemoryEntry { role: Role::Assistant, text: "only the critic knows XYZZY".into() });
+    next.memories.insert("testers/critic".to_owned(), AgentMemory::new(&critic).unwrap());
     let before = server.requests().len();
     let (_, outcome) = run(&agent, next).await;
     assert!(outcome.is_ok());
@@ -211,8 +212,8 @@ async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
             }
             self.0.event(payload);
         }
-        fn reply(&self, kind: DeltaKind, text: &str) {
-            self.0.reply(kind, text);
+        fn reply(&self, delta: ReplyDelta) {
+            self.0.reply(delta);
         }
         fn remember(&self, agent: &str, memory: AgentMemory) {
             self.0.remember(agent, memory);
@@ -376,8 +377,8 @@ impl RunSink for CancellingSink {
         self.inner.event(payload);
     }
 
-    fn reply(&self, kind: DeltaKind, text: &str) {
-        self.inner.reply(kind, text);
+    fn reply(&self, delta: ReplyDelta) {
+        self.inner.reply(delta);
     }
 
     fn remember(&self, agent: &str, memory: AgentMemory) {
@@ -478,4 +479,20 @@ async fn a_run_on_saved_sessions_can_be_cancelled() {
     let (_, outcome) = run(&agent, request).await;
     assert!(matches!(outcome, Err(AgentError::Cancelled)));
     assert!(agent.describe().summary.contains("search your saved sessions"));
+}
+
+#[tokio::test]
+async fn stored_memories_are_read_and_unreadable_ones_are_ignored() {
+    let server = ModelServer::start();
+    server.otherwise(well_formed_answer);
+    let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
+    let mut request = question("Why?");
+    // The format of checkpoints written by earlier versions.
+    let stored = serde_json::json!([{"role": "user", "text": "FROM-A-CHECKPOINT"}]);
+    request.memories.insert("testers/critic".to_owned(), AgentMemory::new(&stored).unwrap());
+    let unreadable = serde_json::json!({"version": 99});
+    request.memories.insert("testers/proposer".to_owned(), AgentMemory::new(&unreadable).unwrap());
+    let (_, outcome) = run(&agent, request).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert!(server.requests().iter().any(|request| request.prompt().contains("FROM-A-CHECKPOINT")));
 }
