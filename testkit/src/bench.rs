@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 pub use row::{Target, Unit};
 
-use distribution::{Distribution, Disturbance, Quantile, find_disturbance};
+use distribution::{Distribution, Quantile, find_disturbance};
 use row::Row;
 
 /// A benchmark program, which reports rows.

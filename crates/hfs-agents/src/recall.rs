@@ -160,7 +160,7 @@ impl Agent for Recall {
     }
 }
 
-/// The answer as Markdown, in the pieces in which it is streamed.
+/// The answer as Markdown, as the deltas that are streamed.
 fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
     let SearchOutcome { query, retrieved, is_only_session } = found;
     if *is_only_session {

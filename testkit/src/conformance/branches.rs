@@ -1,8 +1,9 @@
 //! Branches: forks, rewinds, the current branch, and the state that each branch starts with.
 
 use hfs_core::{
-    BranchDraft, BranchId, CheckpointDraft, CheckpointId, CheckpointState, ErrorKind, MessageRange,
-    MessageStatus, Operation, OperationKind, PluginStates, StoreError, StoreResult,
+    BranchDraft, BranchId, CheckpointDraft, CheckpointId, CheckpointState, DeltaKind, ErrorKind,
+    MessageRange, MessageStatus, Operation, OperationKind, PluginStates, ReplyDelta, StoreError, StoreResult,
+    Timestamp,
 };
 use serde_json::json;
 
@@ -181,7 +182,7 @@ pub fn a_branch_can_be_forked_at_any_position_up_to_its_head(fixture: &Fixture<'
         assert_eq!(fixture.texts(side.branch).last().unwrap(), "own");
     }
     let beyond = fixture.drafts.branch("beyond", at(main.branch, 4));
-    let fork = hfs_core::OperationKind::Fork;
+    let fork = OperationKind::Fork;
     expect_kind(fixture.store.create_branch(&beyond, fork, None, fixture.drafts.now()), ErrorKind::Invalid);
     assert_eq!(fixture.texts(main.branch), ["main 1", "main 2", "main 3"]);
 }
@@ -252,24 +253,24 @@ pub fn a_branch_cannot_be_forked_after_a_reply_that_is_being_written(fixture: &F
     let session = fixture.session_of(main.branch);
     let writer = fixture.other_process();
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
-    let behind = fixture.drafts.branch("behind", at(main.branch, 3));
-    let fork = hfs_core::OperationKind::Fork;
-    let refusal = expect_error(fixture.store.create_branch(&behind, fork, None, fixture.drafts.now()));
+    let after_reply = fixture.drafts.branch("after the reply", at(main.branch, 3));
+    let fork = OperationKind::Fork;
+    let refusal = expect_error(fixture.store.create_branch(&after_reply, fork, None, fixture.drafts.now()));
     assert!(matches!(refusal, StoreError::Locked { seq: 3 }), "{refusal}");
     assert_eq!(fixture.store.list_branches(session).unwrap().len(), 1);
 
     let (side, _) = fixture.fork(main, "before it");
     assert_eq!(fixture.texts(side.branch), ["main 1", "main 2"]);
     writer.finish_reply(reply, &fixture.drafts.assistant("done")).unwrap();
-    fixture.store.create_branch(&behind, fork, None, fixture.drafts.now()).unwrap();
-    assert_eq!(fixture.texts(behind.id), ["main 1", "main 2", "done"]);
+    fixture.store.create_branch(&after_reply, fork, None, fixture.drafts.now()).unwrap();
+    assert_eq!(fixture.texts(after_reply.id), ["main 1", "main 2", "done"]);
 }
 
 pub fn a_fork_after_an_interrupted_reply_contains_it(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "hello");
     let writer = fixture.other_process();
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
-    let delta = hfs_core::ReplyDelta { kind: hfs_core::DeltaKind::Text, text: "as far as".into() };
+    let delta = ReplyDelta { kind: DeltaKind::Text, text: "as far as".into() };
     writer.extend_reply(reply, &[delta]).unwrap();
     drop(writer);
     let (side, _) = fixture.fork(at(main.branch, 2), "side");
@@ -350,7 +351,7 @@ pub fn a_fork_of_a_fork_considers_only_checkpoints_in_its_own_history(fixture: &
     fixture.checkpoint(at(main.branch, 2), growing_state(2), 100);
     fixture.checkpoint(at(main.branch, 5), growing_state(50), 100);
     let on_side = fixture.drafts.checkpoint(at(side.branch, 5), growing_state(5));
-    let older = CheckpointDraft { created_at: hfs_core::Timestamp::UNIX_EPOCH, ..on_side };
+    let older = CheckpointDraft { created_at: Timestamp::UNIX_EPOCH, ..on_side };
     fixture.store.create_checkpoint(&older, 100).unwrap();
     // The checkpoint of main at 5 is after the fork, so it is not in the history of the side branch.
     let (deep, _) = fixture.fork(side, "deep");

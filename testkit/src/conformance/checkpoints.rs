@@ -1,6 +1,6 @@
 //! Checkpoints: stored states, retention, pins and deletion.
 
-use hfs_core::{Checkpoint, CheckpointDraft, CheckpointId, ErrorKind, SessionId};
+use hfs_core::{Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, ErrorKind, SessionId, Timestamp};
 
 use super::Fixture;
 use super::fixture::expect_kind;
@@ -54,7 +54,7 @@ pub fn checkpoints_are_listed_oldest_first(fixture: &Fixture<'_>) {
     let main = fixture.append_numbered(fixture.main(), "m", 3);
     let late = fixture.drafts.checkpoint(main, growing_state(1));
     let early = CheckpointDraft {
-        created_at: hfs_core::Timestamp::UNIX_EPOCH,
+        created_at: Timestamp::UNIX_EPOCH,
         ..fixture.drafts.checkpoint(at(main.branch, 1), growing_state(2))
     };
     let same =
@@ -106,7 +106,7 @@ pub fn retention_is_by_time_and_per_session(fixture: &Fixture<'_>) {
     let bytes = fixture.store.info().unwrap().checkpoint_bytes;
     let newer = fixture.checkpoint(main, growing_state(2), 1);
     let older = CheckpointDraft {
-        created_at: hfs_core::Timestamp::UNIX_EPOCH,
+        created_at: Timestamp::UNIX_EPOCH,
         ..fixture.drafts.checkpoint(main, growing_state(3))
     };
     fixture.store.create_checkpoint(&older, 1).unwrap();
@@ -212,7 +212,7 @@ pub fn states_of_very_different_sizes_are_stored_together(fixture: &Fixture<'_>)
         state_of(&["small"]),
         state_of(&[&large, "and a little more"]),
         state_of(&["little", &large]),
-        hfs_core::CheckpointState::default(),
+        CheckpointState::default(),
         state_of(&["\u{0}", "\"quoted\" \\ ü 🦀"]),
     ];
     let ids: Vec<_> = states.iter().map(|state| fixture.checkpoint(main, state.clone(), 100).id).collect();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Barrier;
 use std::thread;
 
-use hfs_core::{MessageDraft, OperationKind, Position, Store, StoreError};
+use hfs_core::{MessageDraft, MessageRange, OperationKind, Position, Store, StoreError};
 
 use super::Fixture;
 use crate::builders::{Drafts, at, growing_state};
@@ -138,8 +138,7 @@ pub fn readers_see_appends_completely_or_not_at_all(fixture: &Fixture<'_>) {
             }
         } else {
             for _ in 0..ROUNDS * 2 {
-                let seen =
-                    store.read_messages(main.branch, hfs_core::MessageRange::From(1, u32::MAX)).unwrap();
+                let seen = store.read_messages(main.branch, MessageRange::From(1, u32::MAX)).unwrap();
                 assert_eq!(seen.len() % 2, 0, "a question is visible together with its answer");
                 let branch = store.get_branch(main.branch).unwrap();
                 assert!(branch.head >= seen.len() as u64);

@@ -1,8 +1,9 @@
 //! Imports of whole sessions.
 
 use hfs_core::{
-    ErrorKind, MessageStatus, OperationKind, Origin, Part, Role, Run, SearchQuery, SessionDraft,
-    SessionFilter, SessionId, SessionImport, StoreResult, Timestamp,
+    Attachment, CheckpointDraft, ErrorExt, ErrorKind, MessageDraft, MessageStatus, OperationKind, Origin,
+    PageRequest, Part, Role, Run, SearchQuery, SessionDraft, SessionFilter, SessionId, SessionImport,
+    SessionRef, StoreResult, Timestamp,
 };
 
 use super::Fixture;
@@ -30,19 +31,19 @@ fn assert_invisible(fixture: &Fixture<'_>, id: SessionId) {
         expect_kind(store.get_session(id), ErrorKind::NotFound);
         expect_kind(store.list_branches(id), ErrorKind::NotFound);
         expect_kind(
-            store.resolve_session(&hfs_core::SessionRef::new(&id.to_string()), None, false),
+            store.resolve_session(&SessionRef::new(&id.to_string()), None, false),
             ErrorKind::NotFound,
         );
         for filter in [SessionFilter::default(), SessionFilter { trashed: true, ..SessionFilter::default() }]
         {
-            let listed = store.list_sessions(&filter, &hfs_core::PageRequest::first(100)).unwrap();
+            let listed = store.list_sessions(&filter, &PageRequest::first(100)).unwrap();
             assert!(listed.items.iter().all(|summary| summary.session.id != id));
         }
         let info = store.info().unwrap();
         assert_eq!((info.sessions, info.messages, info.checkpoints), (0, 0, 0));
         let query = SearchQuery { text: "needle".into(), limit: 9, ..SearchQuery::default() };
         assert_eq!(store.search(&query).unwrap().total, 0);
-        assert_eq!(store.list_operations(None, &hfs_core::PageRequest::first(9)).unwrap().items, []);
+        assert_eq!(store.list_operations(None, &PageRequest::first(9)).unwrap().items, []);
     }
 }
 
@@ -163,7 +164,7 @@ pub fn an_inconsistent_import_is_rejected(fixture: &Fixture<'_>) {
         }),
         (ErrorKind::Invalid, &|import| import.message(0, &make.full_message(&attachment(b"missing")))),
         (ErrorKind::Invalid, &|import| {
-            let wrong = hfs_core::Attachment { bytes: b"other".to_vec(), ..attachment(b"bytes") };
+            let wrong = Attachment { bytes: b"other".to_vec(), ..attachment(b"bytes") };
             import.attachment(&wrong)
         }),
         (ErrorKind::Conflict, &|import| {
@@ -176,7 +177,7 @@ pub fn an_inconsistent_import_is_rejected(fixture: &Fixture<'_>) {
         let mut import = fixture.store.import_session(&draft).unwrap();
         import.message(0, &fixture.drafts.user("needle")).unwrap();
         let error = attempt(&mut *import).unwrap_err();
-        assert_eq!(hfs_core::ErrorExt::kind(&error), kind, "attempt {index}: {error}");
+        assert_eq!(ErrorExt::kind(&error), kind, "attempt {index}: {error}");
         drop(import);
         assert_invisible(fixture, draft.id);
     }
@@ -215,7 +216,7 @@ pub fn an_existing_id_is_a_conflict(fixture: &Fixture<'_>) {
         &|import| import.branch(1, 0, 0, existing.current_branch, "x"),
         &|import| {
             let again = fixture.drafts.checkpoint(at(new.main_branch, 0), growing_state(1));
-            import.checkpoint(&hfs_core::CheckpointDraft { id: kept.id, ..again })
+            import.checkpoint(&CheckpointDraft { id: kept.id, ..again })
         },
         &|import| import.run(&Run { id: run.id, ..fixture.drafts.run(new.main_branch) }),
     ];
@@ -228,7 +229,7 @@ pub fn an_existing_id_is_a_conflict(fixture: &Fixture<'_>) {
                 Err(error)
             }
         };
-        let kind = result.map_err(|error| hfs_core::ErrorExt::kind(&error));
+        let kind = result.map_err(|error| ErrorExt::kind(&error));
         assert_eq!(kind, Err(ErrorKind::Conflict), "conflict {index}");
         expect_kind(fixture.store.get_session(new.id), ErrorKind::NotFound);
     }
@@ -290,8 +291,7 @@ pub fn a_purge_keeps_attachments_of_a_running_import(fixture: &Fixture<'_>) {
 pub fn an_imported_streaming_message_becomes_interrupted(fixture: &Fixture<'_>) {
     let draft = draft(fixture);
     let mut import = fixture.store.import_session(&draft).unwrap();
-    let message =
-        hfs_core::MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("half") };
+    let message = MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("half") };
     import.message(0, &message).unwrap();
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
     assert_eq!(fixture.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use hfs_core::{
-    Cursor, ErrorKind, Operation, OperationId, OperationKind, PageRequest, SessionAttributes, SessionDraft,
-    SessionId, Store,
+    Cursor, ErrorKind, Operation, OperationId, OperationKind, PageRequest, Position, SessionAttributes,
+    SessionDraft, SessionId, Store, Timestamp,
 };
 
 use super::Fixture;
@@ -130,7 +130,7 @@ pub fn a_cursor_in_the_operations_stays_valid_while_more_are_recorded(fixture: &
 pub fn operations_are_ordered_by_recording_not_by_time(fixture: &Fixture<'_>) {
     let main = fixture.main();
     let session = fixture.session_of(main.branch);
-    let (late, early) = (fixture.drafts.now(), hfs_core::Timestamp::UNIX_EPOCH);
+    let (late, early) = (fixture.drafts.now(), Timestamp::UNIX_EPOCH);
     for (name, time) in [("a", late), ("b", early), ("c", late), ("d", early)] {
         fixture.store.rename_session(session, name, false, time).unwrap();
     }
@@ -176,7 +176,7 @@ fn reversible(fixture: &Fixture<'_>, change: impl Fn(&Fixture<'_>, SessionId)) {
     back_and_forth(&mut fixture, &before, target, session);
 }
 
-fn current(fixture: &Fixture<'_>, session: SessionId) -> hfs_core::Position {
+fn current(fixture: &Fixture<'_>, session: SessionId) -> Position {
     let branch = fixture.store.get_session(session).unwrap().session.current_branch;
     at(branch, fixture.store.get_branch(branch).unwrap().head)
 }

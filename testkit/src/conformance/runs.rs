@@ -1,6 +1,6 @@
 //! Runs and their events.
 
-use hfs_core::{ErrorKind, EventPayload, Run, RunSnapshot};
+use hfs_core::{ErrorKind, EventPayload, Run, RunSnapshot, Timestamp};
 
 use super::Fixture;
 use super::fixture::expect_kind;
@@ -43,7 +43,7 @@ pub fn runs_are_listed_in_the_order_of_their_start(fixture: &Fixture<'_>) {
     }
     let same_time = Run { started_at: runs[3].started_at, ..fixture.drafts.run(main.branch) };
     fixture.store.save_run(&same_time).unwrap();
-    let earliest = Run { started_at: hfs_core::Timestamp::UNIX_EPOCH, ..fixture.drafts.run(side.branch) };
+    let earliest = Run { started_at: Timestamp::UNIX_EPOCH, ..fixture.drafts.run(side.branch) };
     fixture.store.save_run(&earliest).unwrap();
     fixture.store.save_run(&fixture.drafts.run(fixture.main().branch)).unwrap();
     let mut expected = vec![earliest.id];

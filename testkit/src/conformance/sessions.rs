@@ -1,8 +1,8 @@
 //! Sessions: creation, names, lists and references.
 
 use hfs_core::{
-    Cursor, ErrorKind, MAIN_BRANCH, Origin, PageRequest, Project, SessionDraft, SessionFilter, SessionId,
-    SessionRef, Store, StoreError,
+    Cursor, ErrorKind, MAIN_BRANCH, OperationKind, Origin, PageRequest, Project, SessionDraft, SessionFilter,
+    SessionId, SessionRef, Store, StoreError,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -83,10 +83,7 @@ pub fn unknown_ids_are_not_found(fixture: &Fixture<'_>) {
     expect_kind(fixture.store.list_runs(id), ErrorKind::NotFound);
     expect_kind(fixture.store.list_checkpoints(id), ErrorKind::NotFound);
     expect_kind(fixture.store.recover_abandoned_replies(Some(id), now), ErrorKind::NotFound);
-    expect_kind(
-        fixture.store.list_operations(Some(id), &hfs_core::PageRequest::first(1)),
-        ErrorKind::NotFound,
-    );
+    expect_kind(fixture.store.list_operations(Some(id), &PageRequest::first(1)), ErrorKind::NotFound);
 }
 
 pub fn a_rename_by_the_user_is_recorded(fixture: &Fixture<'_>) {
@@ -96,7 +93,7 @@ pub fn a_rename_by_the_user_is_recorded(fixture: &Fixture<'_>) {
     let renamed = fixture.store.get_session(session.id).unwrap().session;
     assert_eq!((renamed.name.as_str(), renamed.automatic_name, renamed.updated_at), ("after ü", false, now));
     let operation = fixture.last_operation(session.id);
-    assert_eq!(operation.kind, hfs_core::OperationKind::Rename);
+    assert_eq!(operation.kind, OperationKind::Rename);
     assert_eq!(operation.before.unwrap().name, "before");
     assert_eq!(operation.after.name, "after ü");
     assert_eq!(operation.created_at, now);

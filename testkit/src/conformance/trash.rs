@@ -1,6 +1,8 @@
 //! Trash and purge.
 
-use hfs_core::{ErrorKind, OperationKind, Part, Role, SearchQuery, SessionFilter, SessionRef};
+use hfs_core::{
+    Attachment, ErrorKind, OperationKind, PageRequest, Part, Role, SearchQuery, SessionFilter, SessionRef,
+};
 
 use super::Fixture;
 use super::fixture::expect_kind;
@@ -16,8 +18,7 @@ pub fn a_trashed_session_is_hidden_and_can_be_restored(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.get_session(session).unwrap().session.trashed_at, Some(now));
     assert_eq!(fixture.last_operation(session).kind, OperationKind::Delete);
     assert_eq!(fixture.texts(main.branch).len(), 3, "a trashed session can be read");
-    let listed =
-        fixture.store.list_sessions(&SessionFilter::default(), &hfs_core::PageRequest::first(9)).unwrap();
+    let listed = fixture.store.list_sessions(&SessionFilter::default(), &PageRequest::first(9)).unwrap();
     assert_eq!(listed.items, []);
 
     expect_kind(fixture.store.trash_session(session, fixture.drafts.now()), ErrorKind::Conflict);
@@ -64,7 +65,7 @@ pub fn a_purge_removes_everything_of_a_session(fixture: &Fixture<'_>) {
     expect_kind(fixture.store.restore_session(session, fixture.drafts.now()), ErrorKind::NotFound);
     let info = fixture.store.info().unwrap();
     assert_eq!((info.sessions, info.messages, info.checkpoints, info.checkpoint_bytes), (1, 1, 0, 0));
-    let operations = fixture.store.list_operations(None, &hfs_core::PageRequest::first(100)).unwrap();
+    let operations = fixture.store.list_operations(None, &PageRequest::first(100)).unwrap();
     assert!(operations.items.iter().all(|operation| operation.session != session));
     let query = SearchQuery { text: "needle".into(), limit: 10, ..SearchQuery::default() };
     assert_eq!(fixture.store.search(&query).unwrap().total, 1);
@@ -85,7 +86,7 @@ pub fn a_purge_deletes_only_attachments_without_other_references(fixture: &Fixtu
     for one in [&own, &shared, &unused] {
         fixture.store.put_attachment(one).unwrap();
     }
-    let refer = |one: &hfs_core::Attachment| Part::Attachment {
+    let refer = |one: &Attachment| Part::Attachment {
         media_type: "text/plain".into(),
         name: None,
         hash: Some(one.hash),

@@ -193,7 +193,7 @@ fn word_usage(request: &RecordedRequest, steps: &[Step]) -> Usage {
 }
 
 struct FrameEncoder<'a> {
-    request: &'a Recorded,
+    request: &'a RecordedRequest,
     usage: Usage,
     /// Index of the open content block, and whether it is thinking (Anthropic only).
     block: Option<(u32, bool)>,

@@ -29,8 +29,8 @@ pub(super) fn next_delay(
     match advice {
         RetryAdvice::Never => None,
         RetryAdvice::After(requested) if *requested > policy.max_delay => None,
-        // Jitter only lengthens a requested delay: clients that were rejected together must neither return
-        // too early nor all at once.
+        // Jitter only lengthens a requested delay: clients that were rejected together must not return too early,
+        // and not all at the same time.
         RetryAdvice::After(requested) => {
             Some(*requested + policy.initial_delay.mul_f64(fastrand::f64() / 2.0))
         }

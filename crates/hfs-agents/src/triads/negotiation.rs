@@ -125,7 +125,7 @@ async fn decide(
             let stance = match (decision.decision, decision.part) {
                 (ClaimDecision::Concede, _) => Stance::Concede,
                 (ClaimDecision::Revise, Some(part)) if !part.trim().is_empty() => Stance::Revise(part),
-                // A revision that does not say which part is no offer to the others.
+                // A revision that does not say which part offers nothing to the others.
                 (ClaimDecision::Revise | ClaimDecision::Hold, _) => Stance::Hold,
             };
             ((decision.section, id.clone()), stance)

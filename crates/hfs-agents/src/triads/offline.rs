@@ -37,7 +37,7 @@ impl OfflineModel {
         references(&self.retrieved.passages)
     }
 
-    /// The answer, in the pieces in which it is streamed.
+    /// The answer, as the deltas that are streamed.
     fn answer(&self, task: &TriadTask) -> Vec<String> {
         let answer = match task {
             TriadTask::Decompose => {
@@ -123,13 +123,13 @@ impl OfflineModel {
     }
 
     fn integrate(sections: &[(String, String)]) -> Vec<String> {
-        let mut pieces: Vec<String> =
+        let mut deltas: Vec<String> =
             sections.iter().map(|(name, text)| format!("## {name}\n\n{text}\n\n")).collect();
-        pieces.push(format!(
+        deltas.push(format!(
             "---\n\nThis reply is from `{ID}` in the place of a model: the triads only quote your saved \
              sessions. {MODEL_SETUP_HELP}\n"
         ));
-        pieces
+        deltas
     }
 }
 
@@ -152,10 +152,10 @@ impl Model for OfflineModel {
         if request.cancel.is_cancelled() {
             return Err(AgentError::Cancelled);
         }
-        let pieces = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
-        let parts = vec![Part::text(pieces.concat())];
-        for piece in pieces {
-            handler(StreamEvent::Delta(ReplyDelta::text(piece)));
+        let deltas = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
+        let parts = vec![Part::text(deltas.concat())];
+        for delta in deltas {
+            handler(StreamEvent::Delta(ReplyDelta::text(delta)));
         }
         Ok(ModelReply { parts, usage: Some(Usage::default()), stop_reason: None })
     }

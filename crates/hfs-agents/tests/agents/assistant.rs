@@ -7,8 +7,8 @@ use hfs_agents::{
     Assistant, AvailableProviders, DetectedModel, ModelConfig, Provider, detect_model, probe_ollama,
 };
 use hfs_core::{
-    Agent, AgentError, Clock, ContentHash, ErrorExt, ErrorKind, EventPayload, MessageDraft, Part, Role,
-    Suggestion, SystemClock, Timestamp, Usage,
+    Agent, AgentError, Clock, ContentHash, ErrorExt, ErrorKind, EventPayload, MessageDraft, Part, ReplyDelta,
+    Role, Suggestion, SystemClock, Timestamp, Usage,
 };
 use serde_json::json;
 use testkit::model_server::{ModelServer, Protocol, Script};

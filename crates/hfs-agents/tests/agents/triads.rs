@@ -96,7 +96,10 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
             for section in &snapshot.negotiation.sections {
                 assert_eq!((section.status, section.owners.len()), (SectionStatus::Resolved, 1));
             }
-            assert_eq!(outcome.extra["sections"].as_object().unwrap().len(), config.sections.len());
+            assert_eq!(
+                outcome.extra.get("sections").unwrap().as_object().unwrap().len(),
+                config.sections.len()
+            );
         }
     }
 }
@@ -150,8 +153,8 @@ async fn split_and_merged_sections_are_written_completely() {
     let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["answer"], serde_json::json!(["testers", "makers"]));
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["testers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["testers", "makers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
     let integration = server.requests().pop().unwrap().last_turn();
     assert!(integration.contains("## answer\n\nLEAD\n\nPART-HOW"), "{integration}");
     assert!(!integration.contains("## reservations"), "{integration}");
@@ -421,7 +424,7 @@ async fn a_run_on_saved_sessions_goes_through_all_phases_without_errors() {
         assert!(text.contains("refresh token was sent to the wrong endpoint"), "{text}");
         assert!(text.contains("in the place of a model") && text.contains("hfs config set model"), "{text}");
         assert_eq!(outcome.model.as_deref(), Some("recall"));
-        assert!(outcome.extra["references"][0]["session"] == login.to_string());
+        assert!(outcome.extra.get("references").unwrap()[0]["session"] == login.to_string());
         let snapshot = snapshot_of(&sink);
         let phases: Vec<&str> = snapshot.timeline.phases.iter().map(|phase| phase.name.as_str()).collect();
         assert_eq!(phases, PHASES);

@@ -53,10 +53,10 @@ async fn a_malformed_answer_is_requested_once_more_and_then_counts_as_hold() {
 #[tokio::test]
 async fn an_answer_that_is_well_formed_the_second_time_is_used() {
     let server = ModelServer::start();
-    let spoilt = AtomicUsize::new(0);
+    let malformed_count = AtomicUsize::new(0);
     server.otherwise(move |request| {
         let prompt = request.last_turn();
-        if prompt.contains(r#"{"tasks""#) && spoilt.fetch_add(1, Ordering::SeqCst) == 0 {
+        if prompt.contains(r#"{"tasks""#) && malformed_count.fetch_add(1, Ordering::SeqCst) == 0 {
             return Script::text("Certainly! Here are your tasks.");
         }
         well_formed_answer(request)
@@ -163,7 +163,7 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["makers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["makers"]));
     assert_eq!(sink.text(), "The whole reply.");
 }
 
@@ -199,8 +199,8 @@ async fn without_an_arbiter_the_first_claimant_gets_the_section_and_without_an_i
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["answer"], serde_json::json!(["makers"]));
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["testers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["makers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
     let text = sink.text();
     assert!(text.starts_with("## answer\n\nSome words about it.\n\n## reservations"), "{text}");
     assert_eq!(outcome.parts, [Part::text(text)]);

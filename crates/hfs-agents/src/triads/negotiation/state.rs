@@ -147,8 +147,8 @@ impl NegotiationState {
         Some(EventPayload::NegotiationClaimed { section: section.to_owned(), claimant: triad.to_owned() })
     }
 
-    /// Assigns each section with a single claimant to it, and each section without claimants to the triad that
-    /// `fallback` returns for it.
+    /// Assigns each section with a single claimant to that claimant, and each section without claimants to the triad
+    /// that `fallback` returns for it.
     pub fn assign_uncontested(&mut self, fallback: impl Fn(&str) -> String) -> Vec<EventPayload> {
         let round = self.round;
         let open = self.sections.iter_mut().filter(|section| section.ownership.is_none());
@@ -163,8 +163,8 @@ impl NegotiationState {
         .collect()
     }
 
-    /// Starts the next round. Returns `None` if there is none; [`unresolved`](Self::unresolved) sections are then the
-    /// arbiter's to decide.
+    /// Starts the next round. Returns `None` after the last round; the arbiter then decides the sections that are
+    /// [`unresolved`](Self::unresolved).
     pub fn next_round(&mut self) -> Option<(Round, Vec<EventPayload>)> {
         let number = self.round + 1;
         let temperature = self.pressure.temperature(number);
@@ -214,7 +214,7 @@ impl NegotiationState {
             if section.ownership.is_some() {
                 continue;
             }
-            let mut standing = Vec::new();
+            let mut not_conceded = Vec::new();
             for claimant in &section.remaining {
                 let key = (section.name.clone(), claimant.clone());
                 let stance = stances.get(&key).cloned().unwrap_or(Stance::Hold);
@@ -226,13 +226,13 @@ impl NegotiationState {
                     round,
                 });
                 if stance != Stance::Concede {
-                    standing.push((claimant.clone(), stance));
+                    not_conceded.push((claimant.clone(), stance));
                 }
             }
-            if let Some(ownership) = agreement(&standing, &section.remaining) {
+            if let Some(ownership) = agreement(&not_conceded, &section.remaining) {
                 events.push(resolve(section, ownership, round));
             } else {
-                section.remaining = standing.into_iter().map(|(claimant, _)| claimant).collect();
+                section.remaining = not_conceded.into_iter().map(|(claimant, _)| claimant).collect();
             }
         }
         events
@@ -309,10 +309,10 @@ fn resolve(section: &mut SectionState, ownership: Ownership, round: u32) -> Even
 
 /// The ownership that the decisions of a round lead to. `None` if the section stays contested.
 ///
-/// `standing` are the claimants that did not concede, `before` the claimants before the round.
-fn agreement(standing: &[(String, Stance)], before: &[String]) -> Option<Ownership> {
-    let holders = standing.iter().filter(|(_, stance)| *stance == Stance::Hold).count();
-    match standing {
+/// `not_conceded` are the claimants that did not concede, `before` the claimants before the round.
+fn agreement(not_conceded: &[(String, Stance)], before: &[String]) -> Option<Ownership> {
+    let holders = not_conceded.iter().filter(|(_, stance)| *stance == Stance::Hold).count();
+    match not_conceded {
         // All conceded at the same time. The section still needs an author.
         [] => before.first().cloned().map(Ownership::sole),
         [(only, _)] => Some(Ownership::sole(only.clone())),
