@@ -128,7 +128,7 @@ impl Suite<'_> {
         }
         let succeeded = shell::succeeds(&mut command)?;
         let mut summary = match fs::read_to_string(&report) {
-            Ok(xml) => Summary::of_junit(&xml)?,
+            Ok(xml) => Summary::from_junit(&xml)?,
             Err(_) => Summary::default(),
         };
         summary.is_broken |= !succeeded && summary.failed == 0;
@@ -181,7 +181,7 @@ fn run_and_summarize(command: &mut Command) -> Result<Summary> {
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.with_context(|| format!("read the output of {command_line}"))?;
         let line = String::from_utf8_lossy(&line);
-        summary.note_line(&line);
+        summary.add_line(&line);
         if filter.is_visible(&line) {
             println!("{line}");
         }
