@@ -1,4 +1,4 @@
-//! Drafts of everything that a store keeps, with ids and times in order.
+//! Builders of test data for stores, with deterministic ids and times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use serde_json::{Value, json};
 
 use crate::clock::{TestClock, TestIds};
 
-/// Makes drafts. Each takes the next id, and its time from a clock that ticks by a second.
+/// Builds drafts. Each has the next id, and a time one second after the previous one.
 #[derive(Debug)]
 pub struct Drafts {
-    /// Where ids come from.
+    /// Source of ids.
     pub ids: TestIds,
-    /// Where times come from.
+    /// Source of times.
     pub clock: Arc<TestClock>,
 }
 
 impl Drafts {
-    /// Drafts with the ids of this seed.
+    /// Creates a builder whose ids depend on the seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { ids: TestIds::new(seed), clock: Arc::new(TestClock::ticking()) }
     }
 
-    /// The next second.
+    /// The time of the clock, which then advances by one second.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// A session with a name that a person gave it.
+    /// A session with a name given by the user.
     pub fn session(&self, name: &str) -> SessionDraft {
         SessionDraft {
             id: self.ids.session(),
@@ -47,7 +47,7 @@ impl Drafts {
         }
     }
 
-    /// A branch that shares `at` with its parent.
+    /// A branch forked at this position.
     pub fn branch(&self, name: &str, at: Position) -> BranchDraft {
         BranchDraft { id: self.ids.branch(), name: name.into(), parent: at.branch, forked_at: at.head }
     }
@@ -57,17 +57,17 @@ impl Drafts {
         MessageDraft { id: self.ids.message(), ..MessageDraft::new(role, parts, self.now()) }
     }
 
-    /// What a person says.
+    /// A user message.
     pub fn user(&self, text: &str) -> MessageDraft {
         self.message(Role::User, vec![Part::text(text)])
     }
 
-    /// What an agent answers.
+    /// An assistant message.
     pub fn assistant(&self, text: &str) -> MessageDraft {
         self.message(Role::Assistant, vec![Part::text(text)])
     }
 
-    /// A message in which every field has a value and every kind of part occurs. Refers to `attachment`.
+    /// A message with a value in every field and with every kind of part. Refers to `attachment`.
     pub fn full_message(&self, attachment: &Attachment) -> MessageDraft {
         let extra = json!({"z": 1, "a": {"deep": [null, true, 1.5, "ü"]}, "": "empty key"});
         MessageDraft {
@@ -103,7 +103,7 @@ impl Drafts {
         }
     }
 
-    /// An automatic checkpoint at `at`.
+    /// An automatic checkpoint at a position.
     pub fn checkpoint(&self, at: Position, state: CheckpointState) -> CheckpointDraft {
         CheckpointDraft {
             id: self.ids.checkpoint(),
@@ -117,7 +117,7 @@ impl Drafts {
         }
     }
 
-    /// A finished run with known and unknown events, and the snapshot that they fold into.
+    /// A finished run with known and unknown events and the resulting snapshot.
     pub fn run(&self, branch: BranchId) -> Run {
         let id = self.ids.run();
         let fields = json!({"tool": "grep", "nested": {"b": [1, null], "a": 2}});
@@ -153,8 +153,9 @@ impl Drafts {
     }
 }
 
-/// A state in which one agent remembers `entries` and a plugin the number of them.
+/// A checkpoint state in which one agent has these memory entries and a plugin their number.
 #[must_use]
+#[allow(clippy::unwrap_used, reason = "a JSON value can always be serialized")]
 pub fn state_of(entries: &[&str]) -> CheckpointState {
     let memory: Vec<Value> = entries.iter().map(|text| json!({"role": "user", "text": text})).collect();
     CheckpointState {
@@ -164,7 +165,7 @@ pub fn state_of(entries: &[&str]) -> CheckpointState {
     }
 }
 
-/// A state of some kilobytes, of which about a hundredth differs between one number and the next.
+/// A checkpoint state of some kilobytes. States of consecutive numbers differ in about one percent.
 #[must_use]
 pub fn growing_state(number: usize) -> CheckpointState {
     let entries: Vec<String> = (0..60 + number)
@@ -176,13 +177,13 @@ pub fn growing_state(number: usize) -> CheckpointState {
     state_of(&entries.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// These bytes under their hash.
+/// An attachment with these bytes and their hash.
 #[must_use]
 pub fn attachment(bytes: &[u8]) -> Attachment {
     Attachment { hash: ContentHash::from_bytes(*blake3::hash(bytes).as_bytes()), bytes: bytes.to_vec() }
 }
 
-/// The place behind the first `head` messages of a branch.
+/// The position after the first `head` messages of a branch.
 #[must_use]
 pub const fn at(branch: BranchId, head: Seq) -> Position {
     Position { branch, head }

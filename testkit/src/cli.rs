@@ -1,55 +1,54 @@
-//! The built binary in a world of its own: an empty home, a clean environment, a fixed zone and language.
+//! Runs the built binary in isolation: with an empty home, a clean environment, and a fixed time zone and locale.
 //!
-//! A test of the binary hands in where it is, which only its own crate knows:
+//! The caller passes the path of the binary, which only the crate that builds it knows:
 //!
 //! ```text
 //! let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
 //! let listed = hfs.run(&["session", "list", "--json"]).ok().json();
 //! ```
-#![allow(clippy::panic, clippy::expect_used, reason = "what fails in here fails the test that called it")]
+#![allow(clippy::panic, clippy::expect_used, reason = "a panic here fails the test that called")]
 
-mod keys;
-mod output;
-mod running;
-mod scrub;
+mod process;
 mod terminal;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-pub use keys::Key;
-pub use output::Output;
-pub use running::Running;
-pub use terminal::{Screen, Terminal};
+use regex::{Captures, Regex};
 
-/// How long anything may take before the test fails, unless the invocation says otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Where the usual programs are, such as git; nothing of the developer's own.
+pub use process::{Output, RunningProcess};
+pub use terminal::{Key, Screen, Terminal};
+
+/// Default timeout of every wait.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Directories of the system's programs, such as git.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The binary with a home, a working directory and an environment of its own, all gone when it is dropped.
+/// The binary with its own home, working directory and environment. Dropping it deletes the directories.
 #[derive(Debug)]
 pub struct Hfs {
     binary: PathBuf,
-    world: tempfile::TempDir,
+    root: tempfile::TempDir,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl Hfs {
-    /// The binary at `binary`, in an empty home.
+    /// Creates an empty home for the binary at this path.
     #[must_use]
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        let world = tempfile::Builder::new().prefix("hfs-").tempdir().expect("make a temporary home");
-        let hfs = Self { binary: binary.into(), world, environment: Vec::new() };
+        let root = tempfile::Builder::new().prefix("hfs-").tempdir().expect("make a temporary home");
+        let hfs = Self { binary: binary.into(), root, environment: Vec::new() };
         for folder in [hfs.home(), hfs.project(), hfs.temporary()] {
             std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
         }
         hfs
     }
 
-    /// Sets a variable for every invocation.
+    /// Sets an environment variable for all invocations.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -59,10 +58,10 @@ impl Hfs {
     /// The user's home directory.
     #[must_use]
     pub fn home(&self) -> PathBuf {
-        self.world.path().join("home")
+        self.root.path().join("home")
     }
 
-    /// What `HFS_HOME` says. It does not exist before the binary makes it.
+    /// The value of `HFS_HOME`. The binary creates this directory.
     #[must_use]
     pub fn hfs_home(&self) -> PathBuf {
         self.home().join(".hfs")
@@ -71,21 +70,21 @@ impl Hfs {
     /// The working directory.
     #[must_use]
     pub fn project(&self) -> PathBuf {
-        self.world.path().join("project")
+        self.root.path().join("project")
     }
 
-    /// What `TMPDIR` says.
+    /// The value of `TMPDIR`.
     fn temporary(&self) -> PathBuf {
-        self.world.path().join("tmp")
+        self.root.path().join("tmp")
     }
 
-    /// Runs the binary with these arguments and an empty standard input, to its end.
+    /// Runs the binary with these arguments and an empty standard input, and waits for its end.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).run()
     }
 
-    /// Prepares an invocation with these arguments.
+    /// Creates an invocation with these arguments.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Invocation<'_> {
         Invocation {
@@ -94,27 +93,27 @@ impl Hfs {
             environment: Vec::new(),
             folder: self.project(),
             stdin: Vec::new(),
-            patience: PATIENCE,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 
-    /// `text` with everything replaced that differs from run to run, for snapshots.
+    /// Replaces everything that differs between runs, for snapshots.
     ///
-    /// Ids become `[id-1]`, `[id-2]` in the order of their first appearance, their short forms `[short-1]`;
-    /// times, durations and this world's directories become `[time]`, `[duration]`, `[home]` and `[project]`.
+    /// Ids become `[id-1]`, `[id-2]` in the order of their first appearance, and short ids `[short-1]`. Times,
+    /// durations and directories become `[time]`, `[duration]`, `[home]` and `[project]`.
     #[must_use]
     pub fn scrub(&self, text: &str) -> String {
         let folders = [
             (self.home(), "[home]"),
             (self.project(), "[project]"),
             (self.temporary(), "[tmp]"),
-            (self.world.path().to_path_buf(), "[world]"),
+            (self.root.path().to_path_buf(), "[world]"),
         ];
-        scrub::scrubbed(text, &folders)
+        scrub(text, &folders)
     }
 }
 
-/// One invocation of the binary, before it starts.
+/// An invocation of the binary, before it starts.
 #[derive(Debug)]
 pub struct Invocation<'a> {
     hfs: &'a Hfs,
@@ -122,65 +121,65 @@ pub struct Invocation<'a> {
     environment: Vec<(OsString, OsString)>,
     folder: PathBuf,
     stdin: Vec<u8>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Invocation<'_> {
-    /// Adds an argument, such as a path.
+    /// Adds an argument that need not be UTF-8, such as a path.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Starts it in another working directory.
+    /// Sets the working directory.
     #[must_use]
     pub fn in_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = folder.as_ref().to_path_buf();
         self
     }
 
-    /// What it reads from its standard input, which ends after that.
+    /// Sets the content of standard input.
     #[must_use]
     pub fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
         self.stdin = text.as_ref().to_vec();
         self
     }
 
-    /// How long anything may take before the test fails.
+    /// Sets the timeout of every wait. The test fails when it expires.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the binary and waits for its end.
     #[must_use]
     pub fn run(self) -> Output {
         self.spawn().wait()
     }
 
-    /// Starts it and leaves it running.
+    /// Starts the binary and does not wait for it.
     #[must_use]
-    pub fn spawn(self) -> Running {
+    pub fn spawn(self) -> RunningProcess {
         let command = self.to_command();
-        Running::start(command, self.stdin, self.patience)
+        RunningProcess::start(command, self.stdin, self.timeout)
     }
 
-    /// Starts it on a terminal of that many rows and columns.
+    /// Starts the binary on a terminal of this size.
     #[must_use]
     pub fn in_terminal(self, rows: u16, columns: u16) -> Terminal {
         self.on_terminal(rows, columns, false)
     }
 
-    /// As [`in_terminal`](Self::in_terminal), on one that tells whoever asks that its ground is light.
+    /// Like [`in_terminal`](Self::in_terminal), on a terminal that reports a light background when a program asks.
     #[must_use]
     pub fn in_light_terminal(self, rows: u16, columns: u16) -> Terminal {
         self.on_terminal(rows, columns, true)
@@ -188,17 +187,17 @@ impl Invocation<'_> {
 
     fn on_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
         let mut command = self.to_command();
-        // A person's terminal: it has colours unless the test says otherwise.
+        // Unlike a pipe, a terminal has colours unless the test sets these variables.
         if !self.sets("NO_COLOR") {
             command.env_remove("NO_COLOR");
         }
         if !self.sets("TERM") {
             command.env("TERM", "xterm-256color");
         }
-        Terminal::start(command, (rows, columns), is_light, self.patience)
+        Terminal::start(command, (rows, columns), is_light, self.timeout)
     }
 
-    /// The command as the standard library knows it, for what this harness cannot do.
+    /// The invocation as a [`Command`], for tests that need more than this type offers.
     #[must_use]
     pub fn to_command(&self) -> Command {
         let mut command = Command::new(&self.hfs.binary);
@@ -224,20 +223,72 @@ impl Invocation<'_> {
     }
 }
 
+/// Words that match the pattern of a short id but are not ids.
+const WORDS_LIKE_SHORT_IDS: &[&str] = &["output"];
+
+static ID: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"));
+/// The 6 letters that lists show, or all 12.
+static SHORT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(?:[k-z]{12}|[k-z]{6})\b"));
+static TIME: LazyLock<Regex> = LazyLock::new(|| {
+    // RFC 3339, the format of lists, and the format in automatic session names.
+    pattern(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?|_\d\d-\d\d)")
+});
+static AGO: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"\b(?:\d+ ?(?:s|m|h|d|seconds?|minutes?|hours?|days?|weeks?|months?|years?) ago|just now)\b")
+});
+static DURATION: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|sec|min)\b"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the pattern is well-formed")
+}
+
+/// Replaces what differs between runs. `folders` lists nested directories before the directories that contain them.
+fn scrub(text: &str, folders: &[(PathBuf, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (folder, name) in folders {
+        // If the temporary directory is a symbolic link, programs may print either path.
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        for path in [&real, folder] {
+            text = text.replace(&*path.to_string_lossy(), name);
+        }
+    }
+    let text = number_matches(&ID, &text, "id");
+    let text = number_matches(&SHORT, &text, "short");
+    let text = TIME.replace_all(&text, "[time]");
+    let text = AGO.replace_all(&text, "[ago]");
+    DURATION.replace_all(&text, "[duration]").into_owned()
+}
+
+/// Replaces each distinct match by a number, in the order of first appearance.
+fn number_matches(pattern: &Regex, text: &str, name: &str) -> String {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let replaced = pattern.replace_all(text, |found: &Captures<'_>| {
+        let found = found.get(0).map_or("", |found| found.as_str());
+        if WORDS_LIKE_SHORT_IDS.contains(&found) {
+            return found.to_owned();
+        }
+        let next = known.len() + 1;
+        let number = known.entry(found.to_owned()).or_insert(next);
+        format!("[{name}-{number}]")
+    });
+    replaced.into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A shell in the binary's place.
+    /// Uses a shell as the binary.
     fn shell() -> Hfs {
         Hfs::new("/bin/sh")
     }
 
     #[test]
-    fn nothing_of_the_developers_own_reaches_the_binary() {
+    fn the_environment_of_the_developer_is_not_passed_on() {
         let hfs = shell().env("EVERY", "1");
         let out = hfs.command(&["-c", "env | cut -d= -f1 | sort"]).env("ONE", "2").run().ok();
-        // PWD, SHLVL, _ and OLDPWD are the shell's own.
+        // The shell itself sets PWD, SHLVL, _ and OLDPWD.
         let names: Vec<&str> =
             out.stdout.lines().filter(|name| !matches!(*name, "PWD" | "OLDPWD" | "SHLVL" | "_")).collect();
         let expected =
@@ -246,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn two_homes_have_nothing_in_common() {
+    fn two_homes_are_isolated_from_each_other() {
         let (one, other) = (shell(), shell());
         let _ = one.run(&["-c", "mkdir $HFS_HOME && touch $HFS_HOME/a"]).ok();
         assert!(one.hfs_home().join("a").exists());
@@ -255,16 +306,57 @@ mod tests {
     }
 
     #[test]
-    fn standard_input_is_given_whole_and_then_ends() {
+    fn standard_input_is_passed_completely_and_then_closed() {
         let text = "line\n".repeat(100_000);
         let out = shell().command(&["-c", "cat"]).stdin(&text).run().ok();
         assert_eq!(out.stdout, text);
     }
 
     #[test]
-    fn an_argument_may_be_a_path_and_the_folder_another() {
+    fn arguments_may_be_paths_and_the_working_directory_can_be_set() {
         let hfs = shell();
         let out = hfs.command(&["-c", "pwd; echo $0"]).arg(hfs.home()).in_folder(hfs.home()).run().ok();
         assert_eq!(hfs.scrub(&out.stdout), "[home]\n[home]\n");
+    }
+
+    fn scrub_in_tmp(text: &str) -> String {
+        scrub(text, &[("/tmp/hfs-x/home".into(), "[home]"), ("/tmp/hfs-x".into(), "[world]")])
+    }
+
+    #[test]
+    fn ids_are_numbered_in_order_and_an_id_keeps_its_number() {
+        let one = "0192f0c1-7e1a-7cc0-9b1e-3f2a5c6d7e8f";
+        let other = "0192f0c1-7e1a-7cc0-9b1e-3f2a5c6d7e80";
+        assert_eq!(scrub_in_tmp(&format!("{other} {one} {other}")), "[id-1] [id-2] [id-1]");
+    }
+
+    #[test]
+    fn short_ids_are_distinguished_from_words() {
+        assert_eq!(
+            scrub_in_tmp("qpvuzx zyxwvutsrqpk output unknown support"),
+            "[short-1] [short-2] output unknown support"
+        );
+    }
+
+    #[test]
+    fn times_in_all_formats_and_durations_are_replaced() {
+        assert_eq!(scrub_in_tmp("at 2026-02-01T14:30:00.123456Z"), "at [time]");
+        assert_eq!(scrub_in_tmp("\"2026-02-01T14:30:00Z\""), "\"[time]\"");
+        assert_eq!(scrub_in_tmp("2026-02-01 14:30, 3 minutes ago, just now"), "[time], [ago], [ago]");
+        assert_eq!(scrub_in_tmp("Fix login bug - 2026-02-01_14-30"), "Fix login bug - [time]");
+        assert_eq!(scrub_in_tmp("took 1.25 ms, then 3s"), "took [duration], then [duration]");
+    }
+
+    #[test]
+    fn nested_directories_are_replaced_first() {
+        assert_eq!(scrub_in_tmp("/tmp/hfs-x/home/.hfs and /tmp/hfs-x/b"), "[home]/.hfs and [world]/b");
+    }
+
+    #[test]
+    fn counts_and_dates_are_kept() {
+        assert_eq!(
+            scrub_in_tmp("12 messages, 3 branches, since 2026-02-01"),
+            "12 messages, 3 branches, since 2026-02-01"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A clock and ids that are the same in every run.
+//! A clock and ids that are deterministic.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -6,9 +6,9 @@ use hfs_core::{BranchId, CheckpointId, Clock, MessageId, OperationId, RunId, Ses
 use uuid::Uuid;
 
 /// 2026-02-01T14:30:00Z in microseconds.
-const BEGINNING: i64 = 1_769_956_200_000_000;
+const START: i64 = 1_769_956_200_000_000;
 
-/// A clock that moves only when it is told to, or by a fixed step with each look at it.
+/// A clock that only moves when a test advances it, or by one second with each reading.
 #[derive(Debug)]
 pub struct TestClock {
     micros: AtomicI64,
@@ -16,19 +16,19 @@ pub struct TestClock {
 }
 
 impl TestClock {
-    /// A clock that stands at 2026-02-01T14:30:00Z.
+    /// A clock that stays at 2026-02-01T14:30:00Z until it is advanced.
     #[must_use]
-    pub const fn standing() -> Self {
-        Self { micros: AtomicI64::new(BEGINNING), step: 0 }
+    pub const fn fixed() -> Self {
+        Self { micros: AtomicI64::new(START), step: 0 }
     }
 
-    /// A clock that begins at 2026-02-01T14:30:00Z and goes on by one second after each look.
+    /// A clock that starts at 2026-02-01T14:30:00Z and advances by one second after each reading.
     #[must_use]
     pub const fn ticking() -> Self {
-        Self { micros: AtomicI64::new(BEGINNING), step: 1_000_000 }
+        Self { micros: AtomicI64::new(START), step: 1_000_000 }
     }
 
-    /// Moves it by so many milliseconds; back, when negative.
+    /// Moves the clock by `millis` milliseconds, backwards if negative.
     pub fn advance(&self, millis: i64) {
         self.micros.fetch_add(millis.saturating_mul(1000), Ordering::SeqCst);
     }
@@ -41,7 +41,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Ids that look like real ones (ordered by age, with a random-looking tail) and depend on the seed only.
+/// Generates version 7 UUIDs that depend only on the seed. Like real ids they are ordered by time.
 #[derive(Debug)]
 pub struct TestIds {
     seed: u64,
@@ -49,16 +49,16 @@ pub struct TestIds {
 }
 
 impl TestIds {
-    /// Ids of this seed. Two seeds give different ids.
+    /// Creates a generator. Different seeds yield different ids.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, count: AtomicU64::new(0) }
     }
 
-    /// The next one.
+    /// The next id.
     pub fn uuid(&self) -> Uuid {
         let count = self.count.fetch_add(1, Ordering::SeqCst);
-        let millis = u64::try_from(BEGINNING / 1000).unwrap_or_default() + count;
+        let millis = u64::try_from(START / 1000).unwrap_or_default() + count;
         let tail = mix(self.seed ^ mix(count)).to_be_bytes();
         let middle = mix(!self.seed ^ count).to_be_bytes();
         let mut random = [0; 10];
@@ -66,38 +66,38 @@ impl TestIds {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
-    /// The next one, for a session.
+    /// The next session id.
     pub fn session(&self) -> SessionId {
         SessionId::from_uuid(self.uuid())
     }
 
-    /// The next one, for a branch.
+    /// The next branch id.
     pub fn branch(&self) -> BranchId {
         BranchId::from_uuid(self.uuid())
     }
 
-    /// The next one, for a message.
+    /// The next message id.
     pub fn message(&self) -> MessageId {
         MessageId::from_uuid(self.uuid())
     }
 
-    /// The next one, for a run.
+    /// The next run id.
     pub fn run(&self) -> RunId {
         RunId::from_uuid(self.uuid())
     }
 
-    /// The next one, for a checkpoint.
+    /// The next checkpoint id.
     pub fn checkpoint(&self) -> CheckpointId {
         CheckpointId::from_uuid(self.uuid())
     }
 
-    /// The next one, for an operation.
+    /// The next operation id.
     pub fn operation(&self) -> OperationId {
         OperationId::from_uuid(self.uuid())
     }
 }
 
-/// Scatters the bits of `x` (the finalizer of splitmix64).
+/// The finalizer of splitmix64.
 const fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_new_each_time_ordered_and_the_same_in_every_run() {
+    fn ids_are_unique_ordered_and_determined_by_the_seed() {
         let (one, same, other) = (TestIds::new(1), TestIds::new(1), TestIds::new(2));
         let ids: Vec<SessionId> = (0..100).map(|_| one.session()).collect();
         assert!(ids.is_sorted_by(|a, b| a < b));
@@ -120,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_clock_moves_when_told_and_a_ticking_one_by_itself() {
-        let standing = TestClock::standing();
-        assert_eq!(standing.now(), standing.now());
-        assert_eq!(standing.now().to_string(), "2026-02-01T14:30:00Z");
-        standing.advance(1500);
-        assert_eq!(standing.now().to_string(), "2026-02-01T14:30:01.5Z");
+    fn a_fixed_clock_moves_when_advanced_and_a_ticking_one_with_each_reading() {
+        let fixed = TestClock::fixed();
+        assert_eq!(fixed.now(), fixed.now());
+        assert_eq!(fixed.now().to_string(), "2026-02-01T14:30:00Z");
+        fixed.advance(1500);
+        assert_eq!(fixed.now().to_string(), "2026-02-01T14:30:01.5Z");
         let ticking = TestClock::ticking();
         assert_eq!(ticking.now().millis_since(ticking.now()), 0);
         assert_eq!(ticking.now().to_string(), "2026-02-01T14:30:02Z");

@@ -1,6 +1,6 @@
-//! Test support.
+//! Test support that several crates share: deterministic clocks and ids, builders of test data, the conformance
+//! suite of the store port, a scripted model server, a harness for the binary, and benchmarks as ratios.
 
-pub mod agents;
 pub mod bench;
 pub mod builders;
 pub mod cli;

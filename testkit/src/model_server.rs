@@ -1,11 +1,10 @@
-//! A model provider on loopback that says what a test tells it to.
+//! A model provider on loopback with scripted answers.
 //!
-//! It speaks the streaming protocols of OpenAI (chat completions), Anthropic (messages), Gemini
-//! (streamGenerateContent) and Ollama (chat), told apart by the path. It runs on a thread of its own, so that
-//! blocking tests of the binary can use it too, and ends when it is dropped.
+//! It supports the streaming protocols of OpenAI (chat completions), Anthropic (messages), Gemini
+//! (streamGenerateContent) and Ollama (chat), and recognizes them by the path of the request. It runs on its own
+//! thread, so that blocking tests of the binary can use it too, and stops when it is dropped.
 
-mod script;
-mod wire;
+mod protocol;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -20,79 +19,78 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use hfs_core::Usage;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-pub use script::Script;
-pub use wire::Protocol;
+pub use protocol::Protocol;
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The path with its query.
+pub struct RecordedRequest {
+    /// Path and query.
     pub path: String,
-    /// Which protocol it is of.
+    /// Protocol, recognized by the path.
     pub protocol: Protocol,
-    /// Its headers, names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// Body.
     pub body: Value,
-    /// When it had arrived whole.
+    /// Time at which it was received completely.
     pub at: Instant,
 }
 
-impl Recorded {
-    /// Every text in the body, system prompt and all turns, one after another.
+impl RecordedRequest {
+    /// All texts in the body, from the system prompt to the last message.
     #[must_use]
     pub fn prompt(&self) -> String {
-        wire::texts(&self.body).join("\n")
+        protocol::texts(&self.body).join("\n")
     }
 
-    /// The text of its last turn, which is what is asked now.
+    /// The last text in the body, which is the current prompt.
     #[must_use]
     pub fn last_turn(&self) -> String {
-        wire::texts(&self.body).last().map(|text| (*text).to_owned()).unwrap_or_default()
+        protocol::texts(&self.body).last().map(|text| (*text).to_owned()).unwrap_or_default()
     }
 
-    /// The model asked for.
+    /// Name of the requested model.
     #[must_use]
     pub fn model(&self) -> String {
-        wire::model(self.protocol, &self.path, &self.body)
+        protocol::model(self.protocol, &self.path, &self.body)
     }
 }
 
-type Fallback = Arc<dyn Fn(&Recorded) -> Script + Send + Sync>;
+type Fallback = Arc<dyn Fn(&RecordedRequest) -> Script + Send + Sync>;
 
 #[derive(Default)]
-struct Told {
+struct ServerState {
     queue: VecDeque<Script>,
     fallback: Option<Fallback>,
     models: Vec<String>,
-    requests: Vec<Recorded>,
+    requests: Vec<RecordedRequest>,
     usage: Usage,
-    calls_counted: u64,
+    complete_replies: u64,
 }
 
 #[derive(Default)]
 struct Shared {
-    told: Mutex<Told>,
-    arrival: Condvar,
-    open: AtomicUsize,
+    state: Mutex<ServerState>,
+    request_received: Condvar,
+    open_streams: AtomicUsize,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ServerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, usage: Usage) {
-        let mut told = self.lock();
-        told.usage += usage;
-        told.calls_counted += 1;
+    fn record_usage(&self, usage: Usage) {
+        let mut state = self.lock();
+        state.usage += usage;
+        state.complete_replies += 1;
     }
 }
 
-/// The server. Dropping it closes every connection.
+/// The server. Dropping it stops the server and closes all connections.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -101,12 +99,12 @@ pub struct ModelServer {
 }
 
 impl ModelServer {
-    /// Starts a server on a free port of 127.0.0.1. Without a script it answers every request with `ok`.
+    /// Starts a server on a free port of 127.0.0.1. It answers requests without a script with `ok`.
     ///
     /// # Panics
-    /// When no port of the loopback interface can be had.
+    /// Panics if it cannot listen on the loopback interface.
     #[must_use]
-    #[allow(clippy::expect_used, reason = "a test without its server cannot go on")]
+    #[allow(clippy::expect_used, reason = "a test cannot run without its server")]
     pub fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
         listener.set_nonblocking(true).expect("a non-blocking listener");
@@ -130,13 +128,13 @@ impl ModelServer {
         Self { address, shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// `http://127.0.0.1:PORT`, which is what Ollama's clients take.
+    /// `http://127.0.0.1:PORT`, the base URL for clients of Ollama.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The base address for clients of the given protocol.
+    /// The base URL for clients of the given protocol.
     #[must_use]
     pub fn url(&self, protocol: Protocol) -> String {
         match protocol {
@@ -146,49 +144,51 @@ impl ModelServer {
         }
     }
 
-    /// Answers the next request that has no script yet with this one.
+    /// Adds a script to the queue. Each request takes the next one.
     pub fn then(&self, script: Script) -> &Self {
         self.shared.lock().queue.push_back(script);
         self
     }
 
-    /// Answers requests beyond the queue with what `decide` says.
-    pub fn otherwise(&self, decide: impl Fn(&Recorded) -> Script + Send + Sync + 'static) -> &Self {
+    /// Sets how requests are answered when the queue is empty.
+    pub fn otherwise(&self, decide: impl Fn(&RecordedRequest) -> Script + Send + Sync + 'static) -> &Self {
         self.shared.lock().fallback = Some(Arc::new(decide));
         self
     }
 
-    /// What `GET /api/tags` lists, as Ollama does.
+    /// Sets the models that `GET /api/tags`, Ollama's list, returns.
     pub fn models<T: Into<String>>(&self, names: impl IntoIterator<Item = T>) -> &Self {
         self.shared.lock().models = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The requests so far.
+    /// All requests received so far.
     #[must_use]
-    pub fn requests(&self) -> Vec<Recorded> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.lock().requests.clone()
     }
 
-    /// The tokens that were reported to clients, and in how many answers.
+    /// The total usage reported to clients, and the number of replies that reported it.
     #[must_use]
     pub fn usage(&self) -> (Usage, u64) {
-        let told = self.shared.lock();
-        (told.usage, told.calls_counted)
+        let state = self.shared.lock();
+        (state.usage, state.complete_replies)
     }
 
-    /// How many answers are being streamed right now. A client that leaves ends its stream.
+    /// Number of replies that are being streamed. A stream ends when its client disconnects.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
+        self.shared.open_streams.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests have arrived; `false` when they do not come in time.
+    /// Waits until `count` requests were received. Returns `false` on timeout.
     #[must_use]
-    pub fn wait_for_requests(&self, count: usize, at_most: Duration) -> bool {
-        let told = self.shared.lock();
-        let waited =
-            self.shared.arrival.wait_timeout_while(told, at_most, |told| told.requests.len() < count);
+    pub fn wait_for_requests(&self, count: usize, timeout: Duration) -> bool {
+        let state = self.shared.lock();
+        let waited = self
+            .shared
+            .request_received
+            .wait_timeout_while(state, timeout, |state| state.requests.len() < count);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -212,12 +212,12 @@ async fn answer(
 ) -> Response<axum::body::Body> {
     let path = uri.to_string();
     if uri.path() == "/api/tags" {
-        return wire::tags(&shared.lock().models);
+        return protocol::tags(&shared.lock().models);
     }
     let Some(protocol) = Protocol::of_path(uri.path()) else {
-        return wire::plain(404, "no such path");
+        return protocol::plain_text(404, "no such path");
     };
-    let request = Recorded {
+    let request = RecordedRequest {
         path,
         protocol,
         headers: headers
@@ -230,33 +230,217 @@ async fn answer(
         at: Instant::now(),
     };
     let script = {
-        let mut told = shared.lock();
-        told.requests.push(request.clone());
-        shared.arrival.notify_all();
-        match told.queue.pop_front() {
+        let mut state = shared.lock();
+        state.requests.push(request.clone());
+        shared.request_received.notify_all();
+        match state.queue.pop_front() {
             Some(script) => script,
             None => {
-                let fallback = told.fallback.clone();
-                drop(told);
+                let fallback = state.fallback.clone();
+                drop(state);
                 fallback.map_or_else(|| Script::text("ok"), |decide| decide(&request))
             }
         }
     };
-    wire::respond(shared, request, script).await
+    protocol::respond(shared, request, script).await
 }
 
-/// Counts a stream as open while it lives.
+/// Guard that counts an open stream.
 struct OpenStream(Arc<Shared>);
 
 impl OpenStream {
     fn new(shared: Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::SeqCst);
+        shared.open_streams.fetch_add(1, Ordering::SeqCst);
         Self(shared)
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.open_streams.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One step of a streamed reply.
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(Duration),
+    Text(String),
+    Thinking(String),
+    /// A chunk with this invalid payload.
+    Raw(String),
+    /// Breaks the connection.
+    Break,
+    /// Ends the body without the protocol's end marker.
+    Stop,
+    /// Sends nothing more, but keeps the connection.
+    Hang,
+}
+
+/// A scripted answer to one request.
+#[derive(Debug, Clone)]
+pub struct Script {
+    delay: Duration,
+    error: Option<ErrorResponse>,
+    steps: Vec<Step>,
+    usage: Option<Usage>,
+    stop_reason: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct ErrorResponse {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Script {
+    const fn empty() -> Self {
+        Self { delay: Duration::ZERO, error: None, steps: Vec::new(), usage: None, stop_reason: None }
+    }
+
+    /// A reply with this text in one chunk.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::empty().then_text(text)
+    }
+
+    /// A reply with one chunk for each text.
+    #[must_use]
+    pub fn chunks<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
+        texts.into_iter().fold(Self::empty(), Self::then_text)
+    }
+
+    /// An error response with this status and message.
+    #[must_use]
+    pub fn status(status: u16, message: &str) -> Self {
+        let body = json!({
+            "type": "error", "error": {"type": "api_error", "message": message, "code": status}
+        });
+        let error = ErrorResponse { status, headers: Vec::new(), body: body.to_string() };
+        Self { error: Some(error), ..Self::empty() }
+    }
+
+    /// Never answers the request.
+    #[must_use]
+    pub fn silence() -> Self {
+        Self { delay: Duration::MAX, ..Self::empty() }
+    }
+
+    /// Adds a header to an error response.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        if let Some(error) = &mut self.error {
+            error.headers.push((name.to_owned(), value.into()));
+        }
+        self
+    }
+
+    /// Sets the time before the response starts.
+    #[must_use]
+    pub const fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Adds a pause.
+    #[must_use]
+    pub fn then_wait(self, wait: Duration) -> Self {
+        self.step(Step::Wait(wait))
+    }
+
+    /// Adds a chunk of text.
+    #[must_use]
+    pub fn then_text(self, text: impl Into<String>) -> Self {
+        self.step(Step::Text(text.into()))
+    }
+
+    /// Adds a chunk of thinking.
+    #[must_use]
+    pub fn then_thinking(self, text: impl Into<String>) -> Self {
+        self.step(Step::Thinking(text.into()))
+    }
+
+    /// Adds a chunk that is not valid JSON.
+    #[must_use]
+    pub fn then_garbage(self) -> Self {
+        self.step(Step::Raw("{\"choices\": [{\"delta\": ".into()))
+    }
+
+    /// Breaks the connection at this point.
+    #[must_use]
+    pub fn then_break(self) -> Self {
+        self.step(Step::Break)
+    }
+
+    /// Ends the body at this point without the protocol's end marker.
+    #[must_use]
+    pub fn then_stop(self) -> Self {
+        self.step(Step::Stop)
+    }
+
+    /// Sends nothing more from this point on, but keeps the connection.
+    #[must_use]
+    pub fn then_hang(self) -> Self {
+        self.step(Step::Hang)
+    }
+
+    /// Sets the reported usage. By default, words are counted as tokens.
+    #[must_use]
+    pub const fn usage(mut self, prompt_tokens: u64, completion_tokens: u64) -> Self {
+        self.usage = Some(Usage { prompt_tokens, completion_tokens });
+        self
+    }
+
+    /// Sets the stop reason, in the terms of the protocol.
+    #[must_use]
+    pub fn stop_reason(mut self, reason: &str) -> Self {
+        self.stop_reason = Some(reason.to_owned());
+        self
+    }
+
+    fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+}
+
+/// A well-formed answer of an agent in a triad: it claims all sections that it may claim, and holds them. The arbiter
+/// gives sections to the last claimant.
+#[must_use]
+pub fn well_formed_answer(request: &RecordedRequest) -> Script {
+    Script::text(well_formed_text(&request.last_turn()))
+}
+
+/// The text of [`well_formed_answer`] to a prompt.
+#[must_use]
+pub fn well_formed_text(prompt: &str) -> String {
+    let items_with = |marker: &str| -> Vec<String> {
+        let lines = prompt.lines().filter(|line| line.contains(marker));
+        lines
+            .filter_map(|line| Some(line.strip_prefix("- ")?.split([':', '(']).next()?.trim().to_owned()))
+            .collect()
+    };
+    if prompt.contains(r#"{"tasks""#) {
+        r#"{"tasks": ["find the answer", "find the catch"]}"#.into()
+    } else if prompt.contains(r#"{"position""#) {
+        let claims = items_with("(your triad");
+        json!({"position": "We hold that.", "claims": claims, "proposals": ["Say so."]}).to_string()
+    } else if prompt.contains(r#"{"vote""#) {
+        r#"I vote: {"vote": 2}"#.into()
+    } else if prompt.contains(r#"{"decisions""#) {
+        let decisions: Vec<_> = items_with("also claimed by")
+            .into_iter()
+            .map(|section| json!({"section": section, "decision": "hold"}))
+            .collect();
+        json!({"decisions": decisions}).to_string()
+    } else if prompt.contains(r#"{"decision""#) {
+        let claimants = prompt.split("is claimed by ").nth(1).and_then(|rest| rest.split('.').next());
+        let owner = claimants.and_then(|claimants| claimants.rsplit(", ").next());
+        json!({"decision": "assign", "owner": owner, "reason": "it is last"}).to_string()
+    } else if prompt.contains("Make one coherent reply") {
+        "The whole reply.".into()
+    } else {
+        "Some words about it.".into()
     }
 }

@@ -1,14 +1,14 @@
-// node check.mjs BROWSER PICTURES PAGE...
-// Opens each page on a phone and on a wide screen, in light and in dark, with everything unfolded. Says what is
-// wrong on lines of their own and fails when there is anything: a request, a message on the console, a dialog, a
-// script, a page wider than the screen, or what axe finds.
+// node check.mjs BROWSER SCREENSHOTS PAGE...
+// Opens each page at the width of a phone and of a desktop, in light and in dark mode, with all details unfolded. Prints
+// each problem on a line, and fails if there are any: a request, a console message, a dialog, a script, a page wider than
+// the screen, or a violation that axe reports.
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const [browserPath, pictures, ...pages] = process.argv.slice(2);
+const [browserPath, screenshots, ...pages] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--no-sandbox"];
@@ -16,7 +16,7 @@ const browser = await chromium.launch({ executablePath: browserPath, args: quiet
 const problems = [];
 
 async function check(path, width, colorScheme) {
-  // The page's own policy forbids scripts; the checker's may pass, whatever the policy says.
+  // The content security policy of the page forbids scripts. Bypass it for the scripts of this checker.
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, bypassCSP: true });
   const page = await context.newPage();
   const where = `${basename(path)} at ${width} px, ${colorScheme}`;
@@ -24,7 +24,7 @@ async function check(path, width, colorScheme) {
   const own = pathToFileURL(path).href;
   page.on("request", (request) => {
     const url = request.url();
-    if (url !== own && !url.startsWith("data:")) problem(`it asks for ${url}`);
+    if (url !== own && !url.startsWith("data:")) problem(`request to ${url}`);
   });
   page.on("console", (message) => problem(`console: ${message.text()}`));
   page.on("pageerror", (error) => problem(`error: ${error.message}`));
@@ -40,10 +40,10 @@ async function check(path, width, colorScheme) {
   }));
   if (found.scripts + found.handlers > 0) problem(`${found.scripts} scripts, ${found.handlers} handlers`);
   if (found.links.length > 0) problem(`links to ${found.links.join(", ")}`);
-  if (found.wide > 0) problem(`${found.wide} px do not fit`);
-  if (pictures !== "-") {
+  if (found.wide > 0) problem(`${found.wide} px wider than the screen`);
+  if (screenshots !== "-") {
     const name = `${basename(path, ".html")}-${width}-${colorScheme}.png`;
-    await page.screenshot({ path: join(pictures, name), fullPage: true });
+    await page.screenshot({ path: join(screenshots, name), fullPage: true });
   }
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run());

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`.
+//! `cargo xtask dist`: the release archive.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ use crate::workspace::Workspace;
 use crate::{runtimes, shell};
 
 const SHELLS: &[&str] = &["bash", "elvish", "fish", "powershell", "zsh"];
-const TEXTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
+const DOCUMENTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Builds the binary for release and packs it with its completions and licences.
+/// Builds the binary in release mode and packs it with interpreters, completions and licences.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut build = shell::cargo(&workspace.root);
     ensure!(
@@ -25,17 +25,17 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let dist = workspace.root.join("dist");
     let folder = dist.join(&name);
     if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+        fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
     }
     let completions = folder.join("completions");
-    fs::create_dir_all(&completions).with_context(|| format!("make {}", completions.display()))?;
+    fs::create_dir_all(&completions).with_context(|| format!("create {}", completions.display()))?;
 
     let binary = folder.join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
     let built = workspace.target.join("release").join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
     copy(&built, &binary)?;
-    interpreters(workspace, &binary, &folder)?;
-    for text in TEXTS {
-        copy(&workspace.root.join(text), &folder.join(text))?;
+    add_interpreters(workspace, &binary, &folder)?;
+    for document in DOCUMENTS {
+        copy(&workspace.root.join(document), &folder.join(document))?;
     }
     for shell in SHELLS {
         let script = shell::output_of(Command::new(&binary).args(["completions", shell]))?;
@@ -47,20 +47,21 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut tar = Command::new("tar");
     ensure!(
         shell::succeeds(tar.current_dir(&dist).args(["-czf", &archive, &name]))?,
-        "tar could not pack {name}"
+        "tar cannot pack {name}"
     );
     println!("{}", dist.join(archive).display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts the interpreters beside the program, which says what their hashes are.
-fn interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<()> {
-    let lacking = runtimes::build_all(workspace)?;
-    ensure!(lacking.is_empty(), "a release without {}", lacking.join(" and without "));
+/// Copies the interpreters and their hashes next to the program. Installing them with the program itself checks that
+/// they match it, and computes the hashes.
+fn add_interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<()> {
+    let missing = runtimes::build_all(workspace)?;
+    ensure!(missing.is_empty(), "cannot build {}", missing.join("; "));
     let home = workspace.target.join("dist-home");
-    let mut take = Command::new(binary);
-    take.arg("--home").arg(&home).args(["plugin", "runtime", "install"]).arg(runtimes::folder(workspace));
-    ensure!(shell::succeeds(&mut take)?, "the interpreters are not of this version");
+    let mut install = Command::new(binary);
+    install.arg("--home").arg(&home).args(["plugin", "runtime", "install"]).arg(runtimes::folder(workspace));
+    ensure!(shell::succeeds(&mut install)?, "the interpreters do not match this version");
     for file in ["hfs-python", "hfs-javascript"] {
         for ending in ["wasm", "blake3"] {
             let name = format!("{file}.{ending}");
@@ -70,11 +71,11 @@ fn interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<(
     Ok(())
 }
 
-/// The triple that this machine's compiler builds for.
+/// The target triple of the compiler.
 fn host() -> Result<String> {
     let version = shell::output_of(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("find the host in what rustc -vV says")?.to_owned())
+    Ok(host.context("find the host in the output of rustc -vV")?.to_owned())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -8,28 +8,27 @@ use clap::Args;
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// What to fuzz, and for how long.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The target; without one they are listed
+    /// The target; without it, all targets are listed
     target: Option<String>,
-    /// How long to search
+    /// Duration in seconds
     #[arg(long, default_value_t = 60, value_name = "N")]
     seconds: u64,
-    /// Search without coverage guidance even where cargo-fuzz is installed
+    /// Do not use coverage guidance even if cargo-fuzz is installed
     #[arg(long)]
     stable: bool,
 }
 
-/// Searches for input that breaks a promise: guided by coverage where the tools for that are installed,
-/// otherwise by mutating the seeds blindly, which any toolchain can do.
+/// Searches for input that violates a property: with coverage guidance if a nightly compiler and cargo-fuzz are
+/// installed, else by random mutation of the seeds, which needs a stable toolchain only.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let Some(target) = &options.target else {
-        ensure!(shell::succeeds(&mut blind(workspace))?, "the targets could not be listed");
+        ensure!(shell::succeeds(&mut unguided(workspace))?, "cannot list the targets");
         return Ok(ExitCode::SUCCESS);
     };
     let seconds = options.seconds.to_string();
-    let missing = if options.stable { None } else { what_is_missing(workspace) };
+    let missing = if options.stable { None } else { missing_tool(workspace) };
     let mut command = match (&missing, options.stable) {
         (None, false) => {
             let mut command = Command::new("rustup");
@@ -47,19 +46,19 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             command
         }
         _ => {
-            let mut command = blind(workspace);
+            let mut command = unguided(workspace);
             command.args([target, &seconds]);
             command
         }
     };
     if let Some(missing) = missing {
-        eprintln!("searching without coverage guidance, which needs {missing}");
+        eprintln!("searching without coverage guidance, which requires {missing}");
     }
     Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What coverage guidance needs and this machine does not have, with the command that brings it.
-fn what_is_missing(workspace: &Workspace) -> Option<&'static str> {
+/// The tool that coverage guidance requires and that is not installed, with the command that installs it.
+fn missing_tool(workspace: &Workspace) -> Option<&'static str> {
     let has_nightly =
         shell::is_available(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]));
     if !has_nightly {
@@ -69,8 +68,8 @@ fn what_is_missing(workspace: &Workspace) -> Option<&'static str> {
     (!has_cargo_fuzz).then_some("cargo-fuzz (cargo install cargo-fuzz)")
 }
 
-/// The search that any toolchain can do, with the checks for overflow that a release build leaves out.
-fn blind(workspace: &Workspace) -> Command {
+/// The search without coverage guidance. The dev profile checks for integer overflow, unlike a release build.
+fn unguided(workspace: &Workspace) -> Command {
     let mut command = shell::cargo(&workspace.root);
     command.args(["run", "--quiet", "--package", "fuzz-promises", "--"]);
     command

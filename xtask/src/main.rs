@@ -1,12 +1,12 @@
-//! The project's chores: `cargo xtask <task>`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through both")]
+//! Development tasks of the project: `cargo xtask TASK`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 mod bench;
 mod check;
 mod dist;
 mod fuzz;
 mod guests;
-mod pages;
+mod page_check;
 mod runtimes;
 mod shell;
 mod test;
@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
 
-/// The project's chores.
+/// Development tasks of the project
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
@@ -29,23 +29,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Everything that can be said about the code without running it: house rules, formatting, lints, docs.
+    /// Check the code without running it: source rules, dependencies, formatting, lints, documentation
     Check,
-    /// The whole test suite, doc tests included; says at the end what was left out and why.
+    /// Run all tests including doc tests, and list at the end what was skipped and why
     Test(test::Options),
-    /// The benchmarks: every ratio beside its target, in one table.
+    /// Run the benchmarks and print all ratios and targets as a table
     Bench(bench::Options),
-    /// Exported pages in a real browser: nothing is asked for, nothing runs, everything fits and can be read.
-    PageCheck(pages::Options),
-    /// Each benchmark on tiny data in the test profile, so that all of them go on compiling and running.
+    /// Check exported HTML pages in a browser: no network requests, no scripts, no overflow, readable
+    PageCheck(page_check::Options),
+    /// Run each benchmark on tiny data in the test profile, to check that it compiles and runs
     BenchSmoke,
-    /// One fuzz target for a while: with cargo-fuzz where it is installed, otherwise without coverage guidance.
+    /// Run a fuzz target, with cargo-fuzz if installed, else without coverage guidance
     Fuzz(fuzz::Options),
-    /// The example plugins' components, compiled from their sources; with --check, whether they are of these.
+    /// Compile the WebAssembly components of the example plugins, or check that they are up to date
     Guests(guests::Options),
-    /// The interpreters of plugins in Python and JavaScript, built from the package registries.
+    /// Build the interpreters for plugins in Python and JavaScript from package registries
     Runtimes(runtimes::Options),
-    /// A release build with completions and licences, in dist/.
+    /// Build a release archive with completions and licences in dist/
     Dist,
 }
 
@@ -65,7 +65,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Check => check::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
         Task::Bench(options) => bench::run(&workspace, options),
-        Task::PageCheck(options) => pages::run(&workspace, options),
+        Task::PageCheck(options) => page_check::run(&workspace, options),
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),
@@ -79,7 +79,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_definition_is_valid() {
         super::Cli::command().debug_assert();
     }
 }

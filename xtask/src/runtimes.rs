@@ -1,4 +1,4 @@
-//! `cargo xtask runtimes`.
+//! `cargo xtask runtimes`: the interpreters for plugins in Python and JavaScript.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,13 @@ use clap::{Args, ValueEnum};
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// Which interpreters to build.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only this one (may be repeated)
+    /// Only this language (may be repeated)
     #[arg(long, value_name = "LANGUAGE")]
     only: Vec<Language>,
 }
 
-/// A language whose interpreter is built here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Language {
     Python,
@@ -36,62 +34,61 @@ impl Language {
     }
 }
 
-/// Builds the interpreters, says where they are, and what makes them known to hfs.
+/// Builds the interpreters, and prints their paths and how to install them.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let wanted = if options.only.is_empty() { Language::ALL.to_vec() } else { options.only.clone() };
-    for language in wanted {
+    let languages = if options.only.is_empty() { Language::ALL.to_vec() } else { options.only.clone() };
+    for language in languages {
         match build(workspace, language)? {
             Ok(file) => println!("{}", file.display()),
-            Err(lacking) => bail!("the {} interpreter cannot be built here: {lacking}", language.name()),
+            Err(missing) => bail!("cannot build the {} interpreter: {missing}", language.name()),
         }
     }
-    eprintln!("`hfs plugin runtime install {}` takes them", folder(workspace).display());
+    eprintln!("install them with: hfs plugin runtime install {}", folder(workspace).display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds whatever can be built here for the tests; says of the rest why not.
+/// Builds all interpreters for which the tools are installed. Returns what is skipped and why.
 pub fn build_all(workspace: &Workspace) -> Result<Vec<String>> {
-    let mut left_out = Vec::new();
+    let mut skipped = Vec::new();
     for language in Language::ALL {
-        if let Err(lacking) = build(workspace, language)? {
-            left_out.push(format!(
-                "plugins in {}: its interpreter cannot be built here: {lacking}",
-                language.name()
-            ));
+        if let Err(missing) = build(workspace, language)? {
+            skipped.push(format!("plugins in {}: cannot build the interpreter: {missing}", language.name()));
         }
     }
-    Ok(left_out)
+    Ok(skipped)
 }
 
-/// Where the interpreters come to be.
+/// The folder of the built interpreters.
 pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("runtimes")
 }
 
-/// Builds one, unless the one that is there was built of the same sources. `Err` in it says what is lacking.
+/// Builds an interpreter unless it is up to date. The inner error is the name of a tool that is not installed.
 fn build(workspace: &Workspace, language: Language) -> Result<Result<PathBuf, String>> {
     let target = folder(workspace).join(format!("hfs-{}.wasm", language.name()));
     let work = folder(workspace).join(language.name());
     let sources = sources(workspace, language)?;
+    // The sources of the existing build.
     let stamp = work.join("sources");
-    if target.is_file() && fs::read_to_string(&stamp).is_ok_and(|built| built == sources) {
+    if target.is_file() && fs::read_to_string(&stamp).is_ok_and(|text| text == sources) {
         return Ok(Ok(target));
     }
-    let wit = contract(workspace, &work)?;
-    let made = match language {
+    let wit = prepare_wit(workspace, &work)?;
+    let built = match language {
         Language::Python => python(workspace, &work, &wit)?,
         Language::Javascript => javascript(workspace, &work, &wit)?,
     };
-    let made = match made {
-        Ok(made) => made,
-        Err(lacking) => return Ok(Err(lacking)),
+    let built = match built {
+        Ok(built) => built,
+        Err(missing) => return Ok(Err(missing)),
     };
-    fs::rename(&made, &target).with_context(|| format!("move {} to {}", made.display(), target.display()))?;
+    fs::rename(&built, &target)
+        .with_context(|| format!("move {} to {}", built.display(), target.display()))?;
     write(&stamp, &sources)?;
     Ok(Ok(target))
 }
 
-/// The texts that an interpreter is made of, one after the other.
+/// The concatenated sources of an interpreter.
 fn sources(workspace: &Workspace, language: Language) -> Result<String> {
     let own = workspace.root.join("runtimes").join(language.name());
     let mut files: Vec<PathBuf> = entries(&own)?;
@@ -113,13 +110,13 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The contract as the builders want it: the interpreters' own, with the plugins' below it.
-fn contract(workspace: &Workspace, work: &Path) -> Result<PathBuf> {
+/// Creates a WIT folder as the build tools expect it: the interpreter's world, with the plugin package in `deps`.
+fn prepare_wit(workspace: &Workspace, work: &Path) -> Result<PathBuf> {
     let wit = work.join("wit");
-    let below = wit.join("deps/hfs-plugin");
-    fs::create_dir_all(&below).with_context(|| format!("make {}", below.display()))?;
+    let dependency = wit.join("deps/hfs-plugin");
+    fs::create_dir_all(&dependency).with_context(|| format!("create {}", dependency.display()))?;
     copy(&workspace.root.join("runtimes/wit/hfs-runner.wit"), &wit)?;
-    copy(&workspace.root.join("wit/0.1/hfs-plugin.wit"), &below)?;
+    copy(&workspace.root.join("wit/0.1/hfs-plugin.wit"), &dependency)?;
     Ok(wit)
 }
 
@@ -130,24 +127,24 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     if !shell::is_available(Command::new("python3").args(["-m", "venv", "--help"])) {
         return Ok(Err("no python3 with venv".into()));
     }
-    // Made anew: what is in it names the folder that it was made in, which may have been another.
+    // Always recreate the environment: it contains the path of its folder, which may have been moved.
     let mut install = Command::new(tools.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     let installed = shell::succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&tools))?
         && shell::succeeds(install.arg(source.join("requirements.txt")))?;
     if !installed {
-        return Ok(Err("pip could not install componentize-py".into()));
+        return Ok(Err("pip cannot install componentize-py".into()));
     }
-    let made = work.join("made.wasm");
+    let output = work.join("made.wasm");
     let mut build = Command::new(builder);
-    // What Python would leave beside the sources names the folders of this machine.
+    // Python would otherwise write bytecode next to the sources, which contains paths of this machine.
     build.env("PYTHONDONTWRITEBYTECODE", "1");
     build.arg("--wit-path").arg(wit).args(["--world", "runner", "componentize", "app", "--python-path"]);
-    build.arg(&source).arg("--output").arg(&made);
+    build.arg(&source).arg("--output").arg(&output);
     if !shell::succeeds(&mut build)? {
-        bail!("componentize-py could not build the interpreter");
+        bail!("componentize-py failed to build the interpreter");
     }
-    Ok(Ok(made))
+    Ok(Ok(output))
 }
 
 fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
@@ -161,7 +158,7 @@ fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<P
     let mut install = Command::new("npm");
     install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(work);
     if !shell::succeeds(&mut install)? {
-        return Ok(Err("npm could not install componentize-qjs".into()));
+        return Ok(Err("npm cannot install componentize-qjs".into()));
     }
     let tools = work.join("node_modules/.bin");
     let mut bundle = Command::new(tools.join("esbuild"));
@@ -173,19 +170,19 @@ fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<P
         "--external:hfs:*",
         "--log-level=warning",
     ]);
-    let made = work.join("made.wasm");
+    let output = work.join("made.wasm");
     let mut build = Command::new(tools.join("componentize-qjs"));
     build
         .arg("--wit")
         .arg(wit)
         .args(["--world", "runner", "--sync", "--js", "bundle.js", "--output"])
-        .arg(&made);
+        .arg(&output);
     if !shell::succeeds(bundle.arg("--outfile=bundle.js").current_dir(work))?
         || !shell::succeeds(build.current_dir(work))?
     {
-        bail!("the JavaScript interpreter could not be built");
+        bail!("componentize-qjs failed to build the interpreter");
     }
-    Ok(Ok(made))
+    Ok(Ok(output))
 }
 
 fn copy(file: &Path, folder: &Path) -> Result<()> {

@@ -1,89 +1,88 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: all tests, with a list of what was skipped.
 
-mod plain;
-mod tally;
+mod summary;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::Workspace;
-use crate::{pages, runtimes, shell};
-use tally::Tally;
+use crate::{page_check, runtimes, shell};
+use summary::Summary;
 
-/// Names the folder of real transcripts for the tests that read some.
-const SAMPLES: &str = "HFS_SAMPLES";
+/// Variable with the folder of real transcripts, for the tests that read them.
+const SAMPLES_VARIABLE: &str = "HFS_SAMPLES";
 
-/// Names the folder of interpreters for the tests of plugins that are source.
-const RUNTIMES: &str = "HFS_RUNTIMES";
+/// Variable with the folder of the interpreters, for the tests of plugins in Python and JavaScript.
+const RUNTIMES_VARIABLE: &str = "HFS_RUNTIMES";
 
-/// What to test.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Only tests whose names contain one of these
+    /// Only tests whose names contain one of these texts
     filters: Vec<String>,
     /// Only the tests of this crate (may be repeated)
     #[arg(short, long, value_name = "CRATE")]
     package: Vec<String>,
-    /// Use plain `cargo test` even where cargo-nextest is installed
+    /// Use plain `cargo test` even if cargo-nextest is installed
     #[arg(long)]
     no_nextest: bool,
 }
 
-/// Runs the suite, then the doc tests, and closes with what was left out and the sum of it all.
+/// Runs the tests, doc tests and the page check, and prints what was skipped and a summary.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    let mut left_out = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
     let suite = Suite { workspace, options, samples: samples_folder(workspace) };
     if suite.samples.is_none() {
-        left_out.insert(format!(
-            "real transcripts: no folder ../shared/samples beside the repository; {SAMPLES} names another"
+        skipped.insert(format!(
+            "real transcripts: there is no folder ../shared/samples next to the repository; set {SAMPLES_VARIABLE} to another"
         ));
     }
 
     if options.filters.is_empty() && options.package.is_empty() {
-        left_out.extend(runtimes::build_all(workspace)?);
+        skipped.extend(runtimes::build_all(workspace)?);
     }
 
     let has_nextest = shell::is_available(shell::cargo(&workspace.root).args(["nextest", "--version"]));
-    let mut tally = if has_nextest && !options.no_nextest {
+    let mut summary = if has_nextest && !options.no_nextest {
         suite.with_nextest()?
     } else {
-        left_out.insert("the time limit of each test: only cargo-nextest keeps it".to_owned());
+        skipped.insert("time limits of tests: only cargo-nextest has them".to_owned());
         suite.with_cargo()?
     };
-    tally.add(suite.doc_tests()?);
+    summary.add(suite.doc_tests()?);
     if options.filters.is_empty() && options.package.is_empty() {
-        match pages::run_with_tests(workspace)? {
-            Ok(true) => tally.passed += 1,
-            Ok(false) => tally.failed += 1,
+        match page_check::run_with_tests(workspace)? {
+            Ok(true) => summary.passed += 1,
+            Ok(false) => summary.failed += 1,
             Err(why) => {
-                left_out.insert(why);
+                skipped.insert(why);
             }
         }
     }
 
-    left_out.append(&mut tally.skipped);
+    skipped.append(&mut summary.skipped);
     println!();
-    for reason in &left_out {
+    for reason in &skipped {
         println!("left out: {reason}");
     }
-    if left_out.is_empty() {
+    if skipped.is_empty() {
         println!("left out: nothing");
     }
-    println!("{}", tally.closing_line(started.elapsed()));
-    Ok(if tally.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{}", summary.closing_line(started.elapsed()));
+    Ok(if summary.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The folder of real transcripts, where there is one.
+/// The folder of real transcripts, if it exists.
 fn samples_folder(workspace: &Workspace) -> Option<PathBuf> {
-    let beside = || workspace.root.parent().map(|parent| parent.join("shared/samples"));
-    let folder = std::env::var_os(SAMPLES).map(PathBuf::from).or_else(beside)?;
+    let next_to_repository = || workspace.root.parent().map(|parent| parent.join("shared/samples"));
+    let folder = std::env::var_os(SAMPLES_VARIABLE).map(PathBuf::from).or_else(next_to_repository)?;
     folder.is_dir().then_some(folder)
 }
 
@@ -94,7 +93,7 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// A cargo command for the chosen crates that hands nothing of the developer's own hfs to the tests.
+    /// A cargo command for the selected crates, without the `HFS_` variables of the developer's own environment.
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = shell::cargo(&self.workspace.root);
         command.args(arguments);
@@ -109,17 +108,17 @@ impl Suite<'_> {
                 command.env_remove(name);
             }
         }
-        command.env(RUNTIMES, runtimes::folder(self.workspace));
+        command.env(RUNTIMES_VARIABLE, runtimes::folder(self.workspace));
         if let Some(samples) = &self.samples {
-            command.env(SAMPLES, samples);
+            command.env(SAMPLES_VARIABLE, samples);
         }
         command
     }
 
-    fn with_nextest(&self) -> Result<Tally> {
-        // Nextest keeps its reports here even where cargo builds elsewhere.
+    fn with_nextest(&self) -> Result<Summary> {
+        // nextest writes its report here even if cargo has another target directory.
         let report = self.workspace.root.join("target/nextest/default/junit.xml");
-        // A report of an earlier run must not be taken for this one's.
+        // Remove the report of an earlier run, so that it is not read if this run fails early.
         if report.exists() {
             fs::remove_file(&report).with_context(|| format!("remove {}", report.display()))?;
         }
@@ -128,45 +127,106 @@ impl Suite<'_> {
             command.arg("--no-tests=pass").args(&self.options.filters);
         }
         let succeeded = shell::succeeds(&mut command)?;
-        let mut tally = match fs::read_to_string(&report) {
-            Ok(xml) => Tally::of_junit(&xml)?,
-            Err(_) => Tally::default(),
+        let mut summary = match fs::read_to_string(&report) {
+            Ok(xml) => Summary::from_junit(&xml)?,
+            Err(_) => Summary::default(),
         };
-        tally.is_broken |= !succeeded && tally.failed == 0;
+        summary.is_broken |= !succeeded && summary.failed == 0;
         if succeeded {
-            self.count_ignored(&mut tally)?;
+            self.add_ignored(&mut summary)?;
         }
-        Ok(tally)
+        Ok(summary)
     }
 
-    /// The report does not list ignored tests, so they are asked for.
-    fn count_ignored(&self, tally: &mut Tally) -> Result<()> {
+    /// Adds the ignored tests, which the report does not contain.
+    fn add_ignored(&self, summary: &mut Summary) -> Result<()> {
         let mut list =
             self.cargo(&["nextest", "list", "--run-ignored", "only", "--message-format", "oneline"]);
         let names = shell::output_of(list.args(["--cargo-quiet"]).args(&self.options.filters))?;
         for name in names.lines() {
-            tally.ignored += 1;
-            tally.skipped.insert(format!("{name}: marked #[ignore]"));
+            summary.ignored += 1;
+            summary.skipped.insert(format!("{name}: marked #[ignore]"));
         }
         Ok(())
     }
 
-    fn with_cargo(&self) -> Result<Tally> {
+    fn with_cargo(&self) -> Result<Summary> {
         let mut command = self.cargo(&["test", "--tests", "--no-fail-fast"]);
-        plain::run(command.args(["--", "--show-output"]).args(&self.options.filters))
+        run_and_summarize(command.args(["--", "--show-output"]).args(&self.options.filters))
     }
 
-    fn doc_tests(&self) -> Result<Tally> {
-        let is_documented = |name: &String| {
+    fn doc_tests(&self) -> Result<Summary> {
+        let is_library = |name: &String| {
             let targets = self.workspace.package(name).map(|package| package.targets.iter());
             targets
                 .is_some_and(|mut targets| targets.any(|target| target.kind.iter().any(|kind| kind == "lib")))
         };
-        // Cargo refuses to look for doc tests in a crate without a library.
-        if !self.options.package.is_empty() && !self.options.package.iter().all(is_documented) {
-            return Ok(Tally::default());
+        // cargo rejects `--doc` for a crate without a library.
+        if !self.options.package.is_empty() && !self.options.package.iter().all(is_library) {
+            return Ok(Summary::default());
         }
         let mut command = self.cargo(&["test", "--doc", "--quiet", "--no-fail-fast"]);
-        plain::run(command.arg("--").args(&self.options.filters))
+        run_and_summarize(command.arg("--").args(&self.options.filters))
+    }
+}
+
+/// Runs a `cargo test` command. Searches the output of passing tests for skips, but does not print it.
+fn run_and_summarize(command: &mut Command) -> Result<Summary> {
+    let command_line = shell::command_line(command);
+    eprintln!("$ {command_line}");
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("run {command_line}"))?;
+    let stdout = child.stdout.take().with_context(|| format!("read the output of {command_line}"))?;
+    let mut summary = Summary::default();
+    let mut filter = OutputFilter::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.with_context(|| format!("read the output of {command_line}"))?;
+        let line = String::from_utf8_lossy(&line);
+        summary.add_line(&line);
+        if filter.is_visible(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().with_context(|| format!("wait for {command_line}"))?;
+    summary.is_broken = !status.success() && summary.failed == 0;
+    Ok(summary)
+}
+
+/// Hides the section in which the test harness repeats the output of passing tests.
+#[derive(Debug, Default)]
+struct OutputFilter {
+    is_hiding: bool,
+}
+
+impl OutputFilter {
+    fn is_visible(&mut self, line: &str) -> bool {
+        if line == "successes:" {
+            self.is_hiding = true;
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.is_hiding = false;
+        }
+        !self.is_hiding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_of_passing_tests_is_hidden_and_failures_are_not() {
+        let lines = [
+            "test a ... ok",
+            "successes:",
+            "---- a stdout ----",
+            "noise",
+            "successes:",
+            "    a",
+            "failures:",
+            "---- b stdout ----",
+            "test result: FAILED. 1 passed; 1 failed",
+        ];
+        let mut filter = OutputFilter::default();
+        let visible: Vec<_> = lines.into_iter().filter(|line| filter.is_visible(line)).collect();
+        assert_eq!(visible, [lines[0], lines[6], lines[7], lines[8]]);
     }
 }

@@ -1,4 +1,4 @@
-//! What cargo knows about the workspace.
+//! The workspace as reported by `cargo metadata`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,15 @@ use serde::Deserialize;
 
 use crate::shell;
 
-/// The workspace: where it is and which crates it has.
 #[derive(Debug, Deserialize)]
 pub struct Workspace {
-    /// Its folder.
     #[serde(rename = "workspace_root")]
     pub root: PathBuf,
-    /// Where cargo builds.
     #[serde(rename = "target_directory")]
     pub target: PathBuf,
-    /// Its crates.
     pub packages: Vec<Package>,
 }
 
-/// A crate of the workspace.
 #[derive(Debug, Deserialize)]
 pub struct Package {
     pub name: String,
@@ -30,17 +25,16 @@ pub struct Package {
     pub targets: Vec<Target>,
 }
 
-/// What a crate depends on.
 #[derive(Debug, Deserialize)]
 pub struct Dependency {
     pub name: String,
-    /// `None` for an ordinary one, otherwise `dev` or `build`.
+    /// `None` for a normal dependency, else `dev` or `build`.
     pub kind: Option<String>,
-    /// Where it is, for a crate of our own.
+    /// Path of a crate in this workspace.
     pub path: Option<PathBuf>,
 }
 
-/// What cargo builds from a crate.
+/// A build target of a crate.
 #[derive(Debug, Deserialize)]
 pub struct Target {
     pub name: String,
@@ -48,16 +42,16 @@ pub struct Target {
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Runs `cargo metadata`.
     pub fn load() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut metadata = shell::cargo(here);
         metadata.args(["metadata", "--format-version", "1", "--no-deps"]);
         let json = shell::output_of(&mut metadata)?;
-        serde_json::from_str(&json).context("read what cargo metadata says")
+        serde_json::from_str(&json).context("parse the output of cargo metadata")
     }
 
-    /// The crates with a benchmark, each with the benchmark's name.
+    /// The names of all benchmarks, with their crates.
     pub fn benchmarks(&self) -> impl Iterator<Item = (&Package, &str)> {
         self.packages.iter().flat_map(|package| {
             let benches =
@@ -66,7 +60,6 @@ impl Workspace {
         })
     }
 
-    /// The crate of this name.
     pub fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
     }

@@ -1,12 +1,12 @@
-//! A run of six triads on a model that takes its time: beside the longest chain of calls that wait for each
-//! other, beside all calls one after another, and what the host itself computes for each call.
+//! A run of six triads on a model with a fixed latency, compared with the longest chain of dependent calls and with all
+//! calls in sequence; and the processor time of the host per call.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a benchmark that cannot go on ends"
+    reason = "a panic ends the benchmark"
 )]
 
 use std::collections::BTreeMap;
@@ -19,15 +19,14 @@ use hfs_core::{
     Agent, AgentMemory, BranchId, Event, EventPayload, Message, MessageDraft, ReplyDelta, RunId, RunRequest,
     RunSink, RunSnapshot, SessionId, Timestamp,
 };
-use testkit::agents::sound_answer;
 use testkit::bench::{Bench, Target, Unit};
+use testkit::model_server::well_formed_answer;
 use testkit::model_server::{ModelServer, Protocol};
-use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
-struct Log(Mutex<Vec<EventPayload>>);
+struct EventLog(Mutex<Vec<EventPayload>>);
 
-impl RunSink for Log {
+impl RunSink for EventLog {
     fn event(&self, payload: EventPayload) {
         self.0.lock().unwrap().push(payload);
     }
@@ -40,47 +39,41 @@ impl RunSink for Log {
 fn request() -> RunRequest {
     let branch = BranchId::generate();
     let content = MessageDraft::user("Why is the sky blue?", Timestamp::UNIX_EPOCH);
-    RunRequest {
-        run: RunId::generate(),
-        session: SessionId::generate(),
-        branch,
-        history: vec![Message { branch, seq: 1, content }],
-        memories: BTreeMap::new(),
-        cancel: CancellationToken::new(),
-    }
+    let history = vec![Message { branch, seq: 1, content }];
+    RunRequest::new(RunId::generate(), SessionId::generate(), branch, history)
 }
 
-/// What one run took and did.
-struct Ran {
+/// Measurements of a run.
+struct MeasuredRun {
     wall: Duration,
-    /// Processor time of the thread that hosts the run, where the system tells it.
+    /// Processor time of the thread that runs the agents, on Linux.
     processor: Option<Duration>,
     snapshot: RunSnapshot,
 }
 
-/// The processor time of this thread.
+/// The processor time of the current thread, if the system reports it.
 fn processor_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-fn run(agent: &Triads, runtime: &tokio::runtime::Runtime) -> Ran {
-    let log = Log::default();
-    let (begin, before) = (Instant::now(), processor_time());
+fn run(agent: &Triads, runtime: &tokio::runtime::Runtime) -> MeasuredRun {
+    let log = EventLog::default();
+    let (start, processor_start) = (Instant::now(), processor_time());
     runtime.block_on(agent.run(request(), &log)).expect("the run ends with a reply");
-    let wall = begin.elapsed();
-    let processor = processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let wall = start.elapsed();
+    let processor = processor_time().zip(processor_start).map(|(end, start)| end.saturating_sub(start));
     let run = RunId::generate();
     let events: Vec<Event> = (1..)
         .zip(log.0.into_inner().unwrap())
         .map(|(number, payload)| Event { run, number, at: Timestamp::UNIX_EPOCH, payload })
         .collect();
-    Ran { wall, processor, snapshot: RunSnapshot::fold(&events) }
+    MeasuredRun { wall, processor, snapshot: RunSnapshot::fold(&events) }
 }
 
-/// The longest chain of calls that wait for each other: a dialectic's four, one for each round, the arbiter,
-/// the writers (no agent has more than one section here) and the integrator.
-fn chain(snapshot: &RunSnapshot) -> u32 {
+/// Length of the longest chain of dependent calls: four of a dialectic triad, one for each round, the arbiter, the
+/// writers (here no agent has more than one section) and the integrator.
+fn longest_chain(snapshot: &RunSnapshot) -> u32 {
     let arbiter = snapshot.negotiation.sections.iter().any(|section| section.arbiter.is_some());
     4 + snapshot.negotiation.round + u32::from(arbiter) + 1 + 1
 }
@@ -99,32 +92,32 @@ fn main() -> ExitCode {
     let mut bench = Bench::from_args("triads");
     let latency = Duration::from_millis(bench.size(100, 1) as u64);
     let server = ModelServer::start();
-    server.otherwise(move |asked| sound_answer(asked).after(latency));
+    server.otherwise(move |asked| well_formed_answer(asked).after(latency));
     let mut model = ModelConfig::new(Provider::OpenAi, "bench", None);
     model.base_url = Some(server.url(Protocol::OpenAi));
     let config = TriadsConfig::from_yaml(TriadsConfig::STANDARD).unwrap();
     let agent = Triads::new(config, TriadModels::Online { default: model, named: BTreeMap::new() }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
-    // The first run makes the client and the connections.
+    // The first run creates the client and the connections.
     run(&agent, &runtime);
-    let runs: Vec<Ran> = (0..bench.size(5, 1)).map(|_| run(&agent, &runtime)).collect();
-    let (chain, calls) = (chain(&runs[0].snapshot), calls(&runs[0].snapshot));
-    let ours = median(runs.iter().map(|ran| ran.wall).collect());
+    let runs: Vec<MeasuredRun> = (0..bench.size(5, 1)).map(|_| run(&agent, &runtime)).collect();
+    let (chain, calls) = (longest_chain(&runs[0].snapshot), calls(&runs[0].snapshot));
+    let ours = median(runs.iter().map(|run| run.wall).collect());
     let path = (latency * chain).as_secs_f64();
-    let row = format!("6 triads, {calls} calls of 100 ms, beside the {chain} that wait for each other");
+    let row = format!("6 triads, {calls} calls of 100 ms, against the longest chain of {chain}");
     bench.amounts(&row, ours, path, Unit::Seconds, Target::AtMost(1.25));
     let sum = (latency * calls).as_secs_f64();
     bench.amounts(
-        "the same beside all calls one after another",
+        "the same, against all calls in sequence",
         ours,
         sum,
         Unit::Seconds,
         Target::SpeedAtLeast(4.0),
     );
-    let processor: Vec<Duration> = runs.iter().filter_map(|ran| Some(ran.processor? / calls)).collect();
+    let processor: Vec<Duration> = runs.iter().filter_map(|run| Some(run.processor? / calls)).collect();
     if !processor.is_empty() {
-        let row = "the host's processor time for each call, beside 1 ms";
+        let row = "processor time of the host per call, against 1 ms";
         bench.amounts(row, median(processor), 1e-3, Unit::Seconds, Target::AtMost(1.0));
     }
     bench.finish()

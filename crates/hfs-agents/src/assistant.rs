@@ -1,4 +1,4 @@
-//! The assistant: one model, one reply.
+//! The agent that sends the conversation to one model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,31 +7,30 @@ use std::time::Instant;
 use async_trait::async_trait;
 use hfs_core::{
     Agent, AgentDescription, AgentError, AgentStatus, ContentHash, EventPayload, Message, Part,
-    PassthroughFields, ReplyDelta, RunOutcome, RunRequest, RunSink,
+    PassthroughFields, RunOutcome, RunRequest, RunSink,
 };
 
-use crate::model::{Heard, Model, ModelReply, ModelRequest};
+use crate::model::{ChatTurns, Model, ModelReply, ModelRequest, StreamEvent, images_to_send};
 use crate::provider::ProviderModel;
-use crate::turns::{conversation, images_to_send};
 use crate::{ModelConfig, Provider};
 
-/// The id under which the assistant appears in events.
+/// Agent id in events.
 const ID: &str = "assistant";
 
-/// Finds the bytes of an attachment; called off the runtime's threads.
+/// Loads the bytes of an attachment. May block: it is called on tokio's blocking thread pool.
 pub type AttachmentSource = Arc<dyn Fn(ContentHash) -> Option<Vec<u8>> + Send + Sync>;
 
-/// Answers with one model.
+/// An agent that answers with one model.
 pub struct Assistant {
     model: ProviderModel,
     provider: Provider,
     system_prompt: Option<String>,
     attachments: Option<AttachmentSource>,
-    chosen: Option<String>,
+    selection_reason: Option<String>,
 }
 
 impl Assistant {
-    /// An assistant on this model. Nothing is connected before the first message.
+    /// Creates an assistant. It connects to the provider at its first request.
     #[must_use]
     pub fn new(config: ModelConfig) -> Self {
         Self {
@@ -39,79 +38,79 @@ impl Assistant {
             system_prompt: config.system_prompt.clone(),
             model: ProviderModel::new(config),
             attachments: None,
-            chosen: None,
+            selection_reason: None,
         }
     }
 
-    /// Lets it show images to the model.
+    /// Sets where images of the conversation are loaded from. Without it, only their names are sent.
     #[must_use]
     pub fn with_attachments(mut self, source: AttachmentSource) -> Self {
         self.attachments = Some(source);
         self
     }
 
-    /// Says why this model was chosen, for [`AgentDescription::summary`].
+    /// Sets why this model was chosen, which becomes the [`AgentDescription::summary`].
     #[must_use]
-    pub fn chosen_because(mut self, why: impl Into<String>) -> Self {
-        self.chosen = Some(why.into());
+    pub fn with_selection_reason(mut self, reason: impl Into<String>) -> Self {
+        self.selection_reason = Some(reason.into());
         self
     }
 
-    async fn request(&self, request: &RunRequest) -> ModelRequest {
-        let images = self.images(&request.history).await;
-        let told = conversation(&request.history, &images);
+    async fn model_request(&self, request: &RunRequest) -> ModelRequest {
+        let images = self.load_images(&request.history).await;
+        let chat = ChatTurns::from_history(&request.history, &images);
         let system: Vec<&str> =
-            self.system_prompt.as_deref().into_iter().chain(told.system.iter().map(String::as_str)).collect();
+            self.system_prompt.as_deref().into_iter().chain(chat.system.iter().map(String::as_str)).collect();
         ModelRequest {
             system: (!system.is_empty()).then(|| system.join("\n\n")),
-            turns: told.turns,
+            turns: chat.turns,
             cancel: request.cancel.clone(),
             ..ModelRequest::default()
         }
     }
 
-    async fn images(&self, history: &[Message]) -> HashMap<ContentHash, Vec<u8>> {
+    async fn load_images(&self, history: &[Message]) -> HashMap<ContentHash, Vec<u8>> {
         let wanted = images_to_send(history);
         let Some(source) = self.attachments.clone().filter(|_| !wanted.is_empty()) else {
             return HashMap::new();
         };
-        let reading = tokio::task::spawn_blocking(move || {
+        let loading = tokio::task::spawn_blocking(move || {
             wanted.into_iter().filter_map(|hash| source(hash).map(|bytes| (hash, bytes))).collect()
         });
-        // Images that cannot be read are named like those that never had bytes.
-        reading.await.unwrap_or_default()
+        // If loading panics, the request names the images instead of sending them.
+        loading.await.unwrap_or_default()
     }
 
-    async fn answer(&self, request: RunRequest, sink: &dyn RunSink) -> Result<ModelReply, AgentError> {
-        let asked = tokio::select! {
+    async fn reply(&self, request: RunRequest, sink: &dyn RunSink) -> Result<ModelReply, AgentError> {
+        let model_request = tokio::select! {
             biased;
             () = request.cancel.cancelled() => return Err(AgentError::Cancelled),
-            asked = self.request(&request) => asked,
+            model_request = self.model_request(&request) => model_request,
         };
-        let mut ear = |heard: Heard<'_>| match heard {
-            Heard::Piece(kind, text) => sink.reply(ReplyDelta { kind, text: text.to_owned() }),
-            Heard::Retrying(error, pause) => {
-                let pause = pause.as_secs_f64();
-                sink.event(failed(format!("{error}; trying again in {pause:.1} s")));
+        let mut handler = |event: StreamEvent<'_>| match event {
+            StreamEvent::Delta(delta) => sink.reply(delta),
+            StreamEvent::Retrying(error, delay) => {
+                let delay = delay.as_secs_f64();
+                sink.event(error_event(format!("{error}; trying again in {delay:.1} s")));
             }
         };
-        let reply = self.model.reply(&asked, &mut ear).await?;
-        let says_something = reply.parts.iter().any(|part| match part {
+        let reply = self.model.reply(&model_request, &mut handler).await?;
+        let has_text = reply.parts.iter().any(|part| match part {
             Part::Text { text } => !text.is_empty(),
             _ => false,
         });
-        if says_something {
+        if has_text {
             return Ok(reply);
         }
         let reason = reply.stop_reason.as_deref().unwrap_or("none given");
         Err(AgentError::Malformed {
             provider: self.provider.title().to_owned(),
-            message: format!("it ended without a word (reason: {reason})"),
+            message: format!("the reply contains no text (stop reason: {reason})"),
         })
     }
 }
 
-fn failed(message: String) -> EventPayload {
+fn error_event(message: String) -> EventPayload {
     EventPayload::ErrorOccurred { agent: Some(ID.to_owned()), phase: None, message }
 }
 
@@ -119,14 +118,14 @@ fn failed(message: String) -> EventPayload {
 impl Agent for Assistant {
     fn describe(&self) -> AgentDescription {
         let summary = self
-            .chosen
+            .selection_reason
             .clone()
             .unwrap_or_else(|| format!("{} of {}", self.model.name(), self.provider.title()));
         AgentDescription::new(ID, summary).with_model(Some(self.model.name().to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
-        let began = Instant::now();
+        let started = Instant::now();
         let model = self.model.name().to_owned();
         sink.event(EventPayload::AgentStarted {
             agent: ID.to_owned(),
@@ -135,8 +134,8 @@ impl Agent for Assistant {
             preset: None,
             model: Some(model.clone()),
         });
-        let answer = self.answer(request, sink).await;
-        let status = match &answer {
+        let result = self.reply(request, sink).await;
+        let status = match &result {
             Ok(reply) => {
                 if let Some(usage) = reply.usage {
                     sink.event(EventPayload::UsageRecorded {
@@ -150,13 +149,13 @@ impl Agent for Assistant {
             }
             Err(AgentError::Cancelled) => AgentStatus::Idle,
             Err(error) => {
-                sink.event(failed(error.to_string()));
+                sink.event(error_event(error.to_string()));
                 AgentStatus::Blocked
             }
         };
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         sink.event(EventPayload::AgentEnded { agent: ID.to_owned(), status, duration_ms });
-        let reply = answer?;
+        let reply = result?;
         let mut extra = PassthroughFields::new();
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());

@@ -1,4 +1,4 @@
-//! Which model to use when nobody has said so.
+//! Chooses a model when the configuration names none.
 
 use std::time::Duration;
 
@@ -6,42 +6,42 @@ use serde::Deserialize;
 
 use crate::Provider;
 
-/// What the binary saw around it.
+/// Providers that can be used without further configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// Providers whose key is in the environment, each with the variable that holds it.
+pub struct AvailableProviders {
+    /// Providers whose API key is set, each with the name of the environment variable.
     pub keys: Vec<(Provider, String)>,
-    /// The models of the Ollama that answered, if one did; see [`probe_ollama`].
+    /// Models of the local Ollama server, if it responds; see [`probe_ollama`].
     pub ollama: Option<Vec<String>>,
 }
 
-/// What was chosen.
+/// The result of [`detect_model`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// The provider.
+pub struct DetectedModel {
+    /// Provider.
     pub provider: Provider,
-    /// The model.
+    /// The provider's name for the model.
     pub model: String,
-    /// One line for people: what was chosen and why.
-    pub why: String,
+    /// One line for the user: the model and why it was chosen.
+    pub reason: String,
 }
 
-/// Chooses: a key in the environment first (in the order of [`Provider::ALL`]), else an Ollama that has a
-/// model. `None` leaves it to the offline agent.
+/// Chooses the default model of the first provider (in the order of [`Provider::ALL`]) whose key is set, else a
+/// model of the local Ollama server. Returns `None` if neither is available.
 #[must_use]
-pub fn detect(seen: &Seen) -> Option<Choice> {
+pub fn detect_model(available: &AvailableProviders) -> Option<DetectedModel> {
     let by_key = Provider::ALL.into_iter().find_map(|provider| {
-        let (_, variable) = seen.keys.iter().find(|(with_key, _)| *with_key == provider)?;
+        let (_, variable) = available.keys.iter().find(|(with_key, _)| *with_key == provider)?;
         let model = provider.default_model()?;
-        let why = format!("using {model} of {}, because {variable} is set", provider.title());
-        Some(Choice { provider, model: model.to_owned(), why })
+        let reason = format!("using {model} of {}, because {variable} is set", provider.title());
+        Some(DetectedModel { provider, model: model.to_owned(), reason })
     });
     by_key.or_else(|| {
-        let models = seen.ollama.as_deref()?;
-        // Ollama lists what changed last first; models that only embed cannot talk.
+        let models = available.ollama.as_deref()?;
+        // Ollama lists the most recently modified model first. Embedding and reranking models cannot chat.
         let model = models.iter().find(|name| !name.contains("embed") && !name.contains("rerank"))?;
-        let why = format!("using {model} of the Ollama on this machine, because no provider's key is set");
-        Some(Choice { provider: Provider::Ollama, model: model.clone(), why })
+        let reason = format!("using {model} of the Ollama on this machine, because no provider's key is set");
+        Some(DetectedModel { provider: Provider::Ollama, model: model.clone(), reason })
     })
 }
 
@@ -55,17 +55,17 @@ struct Tag {
     name: String,
 }
 
-/// The models of the Ollama at `base_url`, when it answers within `budget` (150 ms are plenty on the same
-/// machine). `None` when nothing that looks like an Ollama answers in time.
-pub async fn probe_ollama(base_url: &str, budget: Duration) -> Option<Vec<String>> {
+/// Lists the models of the Ollama server at `base_url`. Returns `None` if no Ollama server responds within
+/// `timeout`; 150 ms are enough on the same machine.
+pub async fn probe_ollama(base_url: &str, timeout: Duration) -> Option<Vec<String>> {
     let url = format!("{}/api/tags", base_url.trim_end_matches('/'));
-    let asking = async {
-        let client = crate::provider::bare_client(&url)?.connect_timeout(budget).build().ok()?;
+    let request = async {
+        let client = crate::provider::client_builder(&url)?.connect_timeout(timeout).build().ok()?;
         let body = client.get(&url).send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
         let tags: Tags = serde_json::from_slice(&body).ok()?;
         Some(tags.models.into_iter().map(|tag| tag.name).collect())
     };
-    tokio::time::timeout(budget, asking).await.ok().flatten()
+    tokio::time::timeout(timeout, request).await.ok().flatten()
 }
 
 #[cfg(test)]
@@ -73,30 +73,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_comes_before_ollama_and_the_reason_names_the_variable() {
-        let seen = Seen {
+    fn a_key_takes_precedence_over_ollama_and_the_reason_names_its_variable() {
+        let available = AvailableProviders {
             keys: vec![
                 (Provider::Gemini, "GOOGLE_API_KEY".into()),
                 (Provider::OpenAi, "OPENAI_API_KEY".into()),
             ],
             ollama: Some(vec!["llama3:8b".into()]),
         };
-        let choice = detect(&seen).unwrap();
-        assert_eq!(choice.provider, Provider::OpenAi);
-        assert!(choice.why.contains("OPENAI_API_KEY"), "{}", choice.why);
+        let detected = detect_model(&available).unwrap();
+        assert_eq!(detected.provider, Provider::OpenAi);
+        assert!(detected.reason.contains("OPENAI_API_KEY"), "{}", detected.reason);
     }
 
     #[test]
-    fn an_ollama_that_can_talk_is_used_without_keys() {
-        let seen =
-            Seen { keys: vec![], ollama: Some(vec!["nomic-embed-text:latest".into(), "qwen3:4b".into()]) };
-        assert_eq!(detect(&seen).map(|choice| choice.model), Some("qwen3:4b".into()));
+    fn without_keys_the_first_chat_model_of_ollama_is_chosen() {
+        let available = AvailableProviders {
+            keys: vec![],
+            ollama: Some(vec!["nomic-embed-text:latest".into(), "qwen3:4b".into()]),
+        };
+        assert_eq!(detect_model(&available).map(|detected| detected.model), Some("qwen3:4b".into()));
     }
 
     #[test]
-    fn nothing_seen_or_nothing_that_talks_is_no_choice() {
-        assert_eq!(detect(&Seen::default()), None);
-        let only_embeddings = Seen { keys: vec![], ollama: Some(vec!["nomic-embed-text".into()]) };
-        assert_eq!(detect(&only_embeddings), None);
+    fn without_a_key_or_a_chat_model_nothing_is_chosen() {
+        assert_eq!(detect_model(&AvailableProviders::default()), None);
+        let only_embeddings =
+            AvailableProviders { keys: vec![], ollama: Some(vec!["nomic-embed-text".into()]) };
+        assert_eq!(detect_model(&only_embeddings), None);
     }
 }

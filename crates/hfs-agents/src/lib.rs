@@ -1,30 +1,24 @@
-//! What answers a message: models of several providers, an offline agent that searches the saved sessions,
-//! and triads of agents that negotiate.
+//! Agents that answer a message: models of several providers, an offline agent that searches the saved
+//! sessions, and triads of agents that negotiate who writes which section of the reply.
 //!
-//! Nothing here reads the environment or a file: keys, addresses and settings come in from the binary. All
-//! talk with providers goes through one door ([`ModelConfig`] describes it).
+//! This crate reads neither environment variables nor files: the binary passes in API keys, URLs and settings.
+//! All requests to providers go through one private module; [`ModelConfig`] describes its options.
 
-#![cfg_attr(
-    test,
-    allow(clippy::string_slice, reason = "a failed expectation is a test's own way of speaking")
-)]
+#![cfg_attr(test, allow(clippy::string_slice, reason = "a panic is how a test fails"))]
 
 mod assistant;
-mod config;
 mod detect;
 mod model;
+mod model_config;
 mod provider;
 mod recall;
-mod secret;
 mod triads;
-mod turns;
 
 pub use assistant::{Assistant, AttachmentSource};
-pub use config::{ModelConfig, ModelName, Provider, Retries, Timeouts};
-pub use detect::{Choice, Seen, detect, probe_ollama};
+pub use detect::{AvailableProviders, DetectedModel, detect_model, probe_ollama};
+pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
 pub use recall::Recall;
-pub use secret::Secret;
 pub use triads::{
-    ArbiterConfig, Budget, ConfigProblem, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadModels,
-    Triads, TriadsConfig, TriadsConfigError,
+    ArbiterConfig, Budget, ConfigProblem, MemoryEntry, Preset, Pressure, Role, SectionConfig, TriadConfig,
+    TriadModels, Triads, TriadsConfig, TriadsConfigError,
 };

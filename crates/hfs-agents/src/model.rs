@@ -1,135 +1,348 @@
-//! The one shape in which every agent here asks a model, whatever is behind it.
+//! The interface to a language model, and the conversion of a saved conversation to the turns a model accepts.
+//!
+//! [`Model`] is implemented by the provider client and by the offline model that quotes saved sessions. Agents
+//! build a [`ModelRequest`] and receive a stream of [`StreamEvent`]s followed by the whole [`ModelReply`].
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, DeltaKind, Part, Usage};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hfs_core::{AgentError, ContentHash, Message, Part, ReplyDelta, Role, Usage};
 use tokio_util::sync::CancellationToken;
 
-/// Who speaks in a turn.
+/// Image types that every vision-capable provider accepts.
+const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/// Anthropic's limit, the strictest among the providers.
+const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024;
+/// Older images are replaced by their names.
+const MAX_IMAGES: usize = 10;
+/// Limit for a tool's input or output, in characters.
+const MAX_TOOL_TEXT: usize = 8_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaker {
+pub(crate) enum ChatRole {
     User,
     Assistant,
 }
 
-/// A piece of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum ChatPart {
     Text(String),
-    /// An image as base64, for models that see.
-    Image {
-        media_type: String,
-        base64: String,
-    },
+    Image { media_type: String, base64: String },
 }
 
-/// What one side says before the other speaks again.
+/// Consecutive messages of one role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Turn {
-    pub speaker: Speaker,
-    pub pieces: Vec<Piece>,
+pub(crate) struct ChatTurn {
+    pub role: ChatRole,
+    pub parts: Vec<ChatPart>,
 }
 
-/// What a model is asked.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ModelRequest {
     pub system: Option<String>,
-    /// Begins and ends with the user, and the two alternate.
-    pub turns: Vec<Turn>,
+    /// Roles alternate; the first and the last turn are the user's.
+    pub turns: Vec<ChatTurn>,
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub cancel: CancellationToken,
-    /// What this is about, for those that cannot read the words.
-    pub task: Option<Task>,
+    /// What the prompt asks for, for a model that does not understand language (the offline model).
+    pub task: Option<TriadTask>,
 }
 
 /// A step of a run with triads, in a form that needs no understanding of language.
+///
+/// Every prompt of a triad carries one, so that the offline model can answer without reading the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Task {
-    /// Take the question apart for two workers.
+pub(crate) enum TriadTask {
+    /// Divide the question into tasks for two workers.
     Decompose,
-    /// Find out about one half of the question.
+    /// Work on one half of the question (0 or 1).
     Research { half: usize },
     /// Draft a position.
     Propose,
-    /// Say what is wrong with a draft.
+    /// Object to a draft.
     Critique,
-    /// Take a position and claim sections.
+    /// State the triad's position and claim sections.
     Position { claims: Vec<String> },
-    /// Choose one of so many positions.
-    Vote { among: usize },
-    /// Concede, revise or hold: contested sections, and whether the triad is there for them.
-    Decide { contested: Vec<(String, bool)> },
-    /// Decide who gets a section.
+    /// Vote for one of the numbered positions.
+    Vote,
+    /// Concede, revise or hold each contested section.
+    Decide { contested: Vec<ContestedSection> },
+    /// Decide which of the claimants owns a section.
     Rule { claimants: Vec<String> },
-    /// Write a section, or a part of it: the `place`th (from 0) of so many, with an eye for what is missing where
-    /// the writers are critical by nature.
-    Write { place: usize, of: usize, critical: bool },
-    /// Make one reply of the sections.
+    /// Write a section, or a part of it.
+    Write {
+        /// Index of the section in the reply.
+        index: usize,
+        /// Number of sections in the reply.
+        count: usize,
+        /// Also say what is missing (set for dialectic triads).
+        critical: bool,
+    },
+    /// Combine the sections, as (name, text), into one reply.
     Integrate { sections: Vec<(String, String)> },
 }
 
-/// What is heard while a model works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContestedSection {
+    pub name: String,
+    /// Whether it is one of the triad's primary sections.
+    pub is_primary: bool,
+}
+
+/// What a model reports before its reply is complete.
 #[derive(Debug)]
-pub(crate) enum Heard<'a> {
-    /// The reply goes on.
-    Piece(DeltaKind, &'a str),
-    /// An attempt failed before the first piece, and the next one comes after a pause.
+pub(crate) enum StreamEvent<'a> {
+    Delta(ReplyDelta),
+    /// An attempt failed before its first delta; the next one starts after the delay.
     Retrying(&'a AgentError, Duration),
 }
 
-/// Takes in what is heard.
-pub(crate) type Ear<'a> = &'a mut (dyn FnMut(Heard<'_>) + Send);
+/// Called for each event, in order.
+pub(crate) type StreamHandler<'a> = &'a mut (dyn FnMut(StreamEvent<'_>) + Send);
 
-/// A whole reply.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct ModelReply {
-    /// Text and thinking, as they were heard.
+    /// Text and thinking, equal to the streamed deltas.
     pub parts: Vec<Part>,
     pub usage: Option<Usage>,
     pub stop_reason: Option<String>,
 }
 
-/// Something that continues a conversation.
 #[async_trait]
 pub(crate) trait Model: Send + Sync {
-    /// What its provider calls it.
+    /// The provider's name for the model.
     fn name(&self) -> &str;
 
-    /// Asks, and tells `ear` what comes. What had been heard when it fails is the caller's to keep.
-    async fn reply(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, AgentError>;
+    /// Sends the request and passes the reply to `handler` while it streams.
+    ///
+    /// An error after the first delta does not take back what was streamed; the caller keeps it.
+    async fn reply(
+        &self,
+        request: &ModelRequest,
+        handler: StreamHandler<'_>,
+    ) -> Result<ModelReply, AgentError>;
 }
 
-/// Puts streamed pieces together to parts.
-#[derive(Debug, Default)]
-pub(crate) struct PartsBuilder {
-    parts: Vec<Part>,
+/// A saved conversation in the form that every provider accepts.
+///
+/// Roles alternate and the first turn is the user's. Tool calls and results become text, because providers
+/// reject calls of tools that the request does not declare. Thinking is left out: only the model that
+/// produced it can use it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ChatTurns {
+    /// System messages before the first turn.
+    pub system: Vec<String>,
+    pub turns: Vec<ChatTurn>,
 }
 
-impl PartsBuilder {
-    pub fn push(&mut self, kind: DeltaKind, more: &str) {
-        match (kind, self.parts.last_mut()) {
-            (DeltaKind::Text, Some(Part::Text { text }))
-            | (DeltaKind::Thinking, Some(Part::Thinking { text, .. })) => text.push_str(more),
-            (DeltaKind::Text, _) => self.parts.push(Part::text(more)),
-            (DeltaKind::Thinking, _) => {
-                self.parts.push(Part::Thinking { text: more.to_owned(), signature: None });
+impl ChatTurns {
+    /// Converts the history. Images without an entry in `images` are replaced by their names.
+    pub fn from_history(history: &[Message], images: &HashMap<ContentHash, Vec<u8>>) -> Self {
+        let mut chat = Self::default();
+        let mut tool_names: HashMap<&str, &str> = HashMap::new();
+        for message in history {
+            let mut parts = Vec::new();
+            for part in &message.content.parts {
+                if let Part::ToolCall { id, name, .. } = part {
+                    tool_names.insert(id, name);
+                }
+                parts.extend(chat_part(part, &tool_names, images));
+            }
+            if parts.is_empty() {
+                continue;
+            }
+            match message.content.role {
+                Role::System if chat.turns.is_empty() => {
+                    chat.system.extend(parts.into_iter().filter_map(|part| match part {
+                        ChatPart::Text(text) => Some(text),
+                        ChatPart::Image { .. } => None,
+                    }));
+                }
+                Role::System => {
+                    parts.insert(0, ChatPart::Text("(system instruction)".into()));
+                    chat.push(ChatRole::User, parts);
+                }
+                Role::User | Role::Tool => chat.push(ChatRole::User, parts),
+                Role::Assistant => chat.push(ChatRole::Assistant, parts),
+            }
+        }
+        chat
+    }
+
+    /// Appends to the last turn if it has the same role, else starts a new turn.
+    fn push(&mut self, role: ChatRole, parts: Vec<ChatPart>) {
+        match self.turns.last_mut() {
+            Some(last) if last.role == role => last.parts.extend(parts),
+            last => {
+                if last.is_none() && role == ChatRole::Assistant {
+                    let opening = vec![ChatPart::Text("(the conversation continues from here)".into())];
+                    self.turns.push(ChatTurn { role: ChatRole::User, parts: opening });
+                }
+                self.turns.push(ChatTurn { role, parts });
             }
         }
     }
+}
 
-    /// The proof of the last thought.
-    pub fn sign(&mut self, more: &str) {
-        if !matches!(self.parts.last(), Some(Part::Thinking { .. })) {
-            self.parts.push(Part::Thinking { text: String::new(), signature: None });
+/// The newest images of the history that every provider accepts.
+pub(crate) fn images_to_send(history: &[Message]) -> Vec<ContentHash> {
+    let newest_first = history
+        .iter()
+        .rev()
+        .filter(|message| message.content.role == Role::User)
+        .flat_map(|m| m.content.parts.iter());
+    newest_first
+        .filter_map(|part| match part {
+            Part::Attachment { media_type, hash, bytes, .. }
+                if IMAGE_TYPES.contains(&media_type.as_str()) && *bytes <= MAX_IMAGE_BYTES =>
+            {
+                *hash
+            }
+            _ => None,
+        })
+        .take(MAX_IMAGES)
+        .collect()
+}
+
+fn chat_part(
+    part: &Part,
+    tool_names: &HashMap<&str, &str>,
+    images: &HashMap<ContentHash, Vec<u8>>,
+) -> Option<ChatPart> {
+    match part {
+        Part::Text { text } => (!text.trim().is_empty()).then(|| ChatPart::Text(text.clone())),
+        Part::ToolCall { name, input, .. } => {
+            Some(ChatPart::Text(format!("[used the tool {name} with {}]", shorten(&input.to_string()))))
         }
-        if let Some(Part::Thinking { signature, .. }) = self.parts.last_mut() {
-            signature.get_or_insert_default().push_str(more);
+        Part::ToolResult { id, output, is_error } => {
+            let name = tool_names.get(id.as_str()).copied().unwrap_or("a tool");
+            let verb = if *is_error { "failed with" } else { "answered" };
+            Some(ChatPart::Text(format!("[{name} {verb}:\n{}]", shorten(output))))
+        }
+        Part::Attachment { media_type, name, hash, .. } => match hash.and_then(|hash| images.get(&hash)) {
+            Some(bytes) => {
+                Some(ChatPart::Image { media_type: media_type.clone(), base64: STANDARD.encode(bytes) })
+            }
+            None => {
+                let name = name.as_deref().unwrap_or("unnamed file");
+                Some(ChatPart::Text(format!("[attached: {name}, {media_type}]")))
+            }
+        },
+        Part::Thinking { .. } | Part::Opaque { .. } => None,
+    }
+}
+
+/// Keeps the beginning and the end of a long text.
+fn shorten(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= MAX_TOOL_TEXT {
+        return text.to_owned();
+    }
+    let half = MAX_TOOL_TEXT / 2;
+    let beginning: String = text.chars().take(half).collect();
+    let end: String = text.chars().skip(length - half).collect();
+    format!("{beginning}\n[... {} characters omitted ...]\n{end}", length - 2 * half)
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{BranchId, MessageDraft, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    fn history(messages: Vec<(Role, Vec<Part>)>) -> Vec<Message> {
+        let branch = BranchId::generate();
+        (1..)
+            .zip(messages)
+            .map(|(seq, (role, parts))| Message {
+                branch,
+                seq,
+                content: MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH),
+            })
+            .collect()
+    }
+
+    fn image(byte: u8) -> Part {
+        Part::Attachment {
+            media_type: "image/png".into(),
+            name: Some("shot.png".into()),
+            hash: Some(ContentHash::from_bytes([byte; 32])),
+            bytes: 3,
         }
     }
 
-    pub fn finish(self) -> Vec<Part> {
-        self.parts
+    #[test]
+    fn an_imported_conversation_becomes_alternating_turns_that_begin_with_the_user() {
+        let history = history(vec![
+            (Role::System, vec![Part::text("be brief")]),
+            (
+                Role::Assistant,
+                vec![
+                    Part::Thinking { text: "hm".into(), signature: None },
+                    Part::ToolCall { id: "1".into(), name: "grep".into(), input: json!({"p": "x"}) },
+                ],
+            ),
+            (Role::Tool, vec![Part::ToolResult { id: "1".into(), output: "a.rs".into(), is_error: false }]),
+            (Role::User, vec![Part::text("and now?")]),
+        ]);
+        let chat = ChatTurns::from_history(&history, &HashMap::new());
+        assert_eq!(chat.system, ["be brief"]);
+        let texts: Vec<(ChatRole, Vec<&str>)> = chat
+            .turns
+            .iter()
+            .map(|turn| {
+                let parts = turn.parts.iter().map(|part| match part {
+                    ChatPart::Text(text) => text.as_str(),
+                    ChatPart::Image { .. } => "image",
+                });
+                (turn.role, parts.collect())
+            })
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                (ChatRole::User, vec!["(the conversation continues from here)"]),
+                (ChatRole::Assistant, vec!["[used the tool grep with {\"p\":\"x\"}]"]),
+                (ChatRole::User, vec!["[grep answered:\na.rs]", "and now?"]),
+            ]
+        );
+    }
+
+    #[test]
+    fn loaded_images_are_sent_and_the_others_are_named() {
+        let history = history(vec![(Role::User, vec![image(1), image(2), Part::text("what is this?")])]);
+        let wanted = images_to_send(&history);
+        assert_eq!(wanted.len(), 2);
+        let loaded = HashMap::from([(ContentHash::from_bytes([1; 32]), vec![1, 2, 3])]);
+        let chat = ChatTurns::from_history(&history, &loaded);
+        assert_eq!(
+            chat.turns[0].parts,
+            [
+                ChatPart::Image { media_type: "image/png".into(), base64: "AQID".into() },
+                ChatPart::Text("[attached: shot.png, image/png]".into()),
+                ChatPart::Text("what is this?".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_the_newest_images_are_sent() {
+        let history = history((0..30).map(|byte| (Role::User, vec![image(byte)])).collect());
+        let wanted = images_to_send(&history);
+        assert_eq!(wanted.len(), MAX_IMAGES);
+        assert_eq!(wanted[0], ContentHash::from_bytes([29; 32]));
+    }
+
+    #[test]
+    fn a_very_long_tool_output_keeps_its_beginning_and_end() {
+        let text = format!("start{}end", "é".repeat(50_000));
+        let short = shorten(&text);
+        assert!(short.starts_with("start") && short.ends_with("end"));
+        assert!(short.chars().count() < MAX_TOOL_TEXT + 60);
     }
 }

@@ -1,12 +1,15 @@
-//! The one door to model providers. Behind it is the `genai` library; nobody else here knows its types.
+//! The client of the model providers, built on the `genai` library. No other module uses genai's types.
 //!
-//! What the door adds to the library:
-//! - a failed status of a streamed call is buried in a boxed error there; here it decides about trying again
-//! - a Gemini or Ollama stream that was cut ends there like a whole one; here the missing stop reason tells
-//! - a model name such as `qwen-max` loses its last word there, taken for a reasoning effort
-//! - redirects are not followed, so that a key in a header of the provider's own is never sent elsewhere
+//! It corrects the library in four places:
+//! - genai boxes the status of a failed streaming call in an opaque error; here the status decides whether to
+//!   retry.
+//! - In genai a truncated stream of Gemini or Ollama ends like a complete one; here a missing stop reason is an
+//!   error.
+//! - genai takes the last word of a model name such as `qwen-max` for a reasoning effort and removes it; here
+//!   the name is sent unchanged.
+//! - Redirects are not followed, because a provider-specific key header would be sent to the new host as well.
 
-mod failure;
+mod error_mapper;
 mod retry;
 
 use std::sync::OnceLock;
@@ -21,67 +24,75 @@ use genai::chat::{
 };
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Headers, ModelIden, ServiceTarget};
-use hfs_core::{AgentError, DeltaKind, Usage};
+use hfs_core::{AgentError, Backoff, DeltaKind, Part, ReplyDelta, Usage, append_delta};
 
-use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, PartsBuilder, Piece, Speaker, Turn};
-use crate::{ModelConfig, Provider};
+use crate::model::{
+    ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler,
+};
+use crate::{ModelConfig, Provider, RetryPolicy};
 
-use failure::{Attempt, Failure, Voice};
+use error_mapper::{AttemptError, ProviderErrorMapper};
+use retry::RetryAdvice;
 
-/// A model at a provider.
 pub(crate) struct ProviderModel {
     config: ModelConfig,
     base_url: String,
-    voice: Voice,
-    /// Made at the first request: reading the system's certificates takes time that nothing else should pay.
+    errors: ProviderErrorMapper,
+    // Created at the first request: loading the system's certificates is slow, and commands that never ask
+    // the model must not pay for it. `None` if the base URL is not valid.
     client: OnceLock<Option<genai::Client>>,
-    /// The model has once refused a temperature; it is not sent again.
-    no_temperature: AtomicBool,
+    /// Set once the model has rejected the parameter; from then on it is not sent.
+    temperature_rejected: AtomicBool,
 }
 
-/// An HTTP client for `url` without a policy of its own on time; `None` when the address makes no sense.
-pub(crate) fn bare_client(url: &str) -> Option<reqwest::ClientBuilder> {
-    // An error means that one is installed already, which is as good.
+/// An HTTP client for `url` without timeouts and redirects. `None` if the URL is not valid.
+pub(crate) fn client_builder(url: &str) -> Option<reqwest::ClientBuilder> {
+    // Fails only if a crypto provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url = reqwest::Url::parse(url).ok()?;
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    let on_this_machine = match url.host_str()? {
+    let is_loopback = match url.host_str()? {
         "localhost" | "[::1]" => true,
         host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
     };
-    // A proxy cannot reach what is on this machine.
-    Some(if on_this_machine { builder.no_proxy() } else { builder })
+    // A proxy cannot reach servers on this machine.
+    Some(if is_loopback { builder.no_proxy() } else { builder })
 }
 
 impl ProviderModel {
     pub fn new(config: ModelConfig) -> Self {
         let base_url = config.base_url.as_deref().unwrap_or(config.provider.default_base_url());
-        let base_url = with_final_slash(base_url);
-        let voice = Voice::new(&config, &base_url);
-        Self { config, base_url, voice, client: OnceLock::new(), no_temperature: AtomicBool::new(false) }
+        let base_url = with_trailing_slash(base_url);
+        let errors = ProviderErrorMapper::new(&config, &base_url);
+        Self {
+            config,
+            base_url,
+            errors,
+            client: OnceLock::new(),
+            temperature_rejected: AtomicBool::new(false),
+        }
     }
 
     fn client(&self) -> Result<&genai::Client, AgentError> {
-        let made = self.client.get_or_init(|| {
-            let client = bare_client(&self.base_url)?
+        let client = self.client.get_or_init(|| {
+            let client = client_builder(&self.base_url)?
                 .connect_timeout(self.config.timeouts.connect)
                 .tcp_nodelay(true)
                 .build()
                 .ok()?;
             genai::Client::builder().with_reqwest(client).build().ok()
         });
-        made.as_ref().ok_or_else(|| AgentError::Rejected {
-            provider: self.voice.label().to_owned(),
-            message: "its base address is not a URL such as http://127.0.0.1:8080/v1".into(),
+        client.as_ref().ok_or_else(|| AgentError::Rejected {
+            provider: self.errors.label().to_owned(),
+            message: "its base URL is not valid; expected a URL such as http://127.0.0.1:8080/v1".into(),
         })
     }
 
-    /// Where and as whom to ask.
     fn target(&self) -> Result<ServiceTarget, AgentError> {
         let auth = match (&self.config.key, self.config.provider) {
             (Some(key), _) => AuthData::from_single(key.expose()),
             (None, Provider::Ollama) => AuthData::None,
-            (None, _) if self.config.base_url.is_none() => return Err(self.voice.no_key()),
+            (None, _) if self.config.base_url.is_none() => return Err(self.errors.missing_key()),
             (None, Provider::OpenAi) => AuthData::RequestOverride {
                 url: format!("{}chat/completions", self.base_url),
                 headers: Headers::default(),
@@ -108,63 +119,68 @@ impl ProviderModel {
             .with_stream_header_timeout(self.config.timeouts.first_byte)
             .with_stream_read_timeout(self.config.timeouts.idle);
         if self.config.provider == Provider::OpenAi {
-            // The library reads an effort out of the end of a model's name (`qwen-max`) unless one is given;
-            // this one it does not send to this kind of provider.
+            // Unless an effort is given, genai takes the end of a model name (`qwen-max`) for one and removes it.
+            // A budget is never sent to this provider, so it only turns that off.
             options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
         }
-        if let Some(most) = request.max_tokens.or(self.config.max_tokens) {
-            options = options.with_max_tokens(most);
+        if let Some(max_tokens) = request.max_tokens.or(self.config.max_tokens) {
+            options = options.with_max_tokens(max_tokens);
         }
         if let Some(temperature) = request.temperature.or(self.config.temperature)
-            && !self.no_temperature.load(Ordering::Relaxed)
+            && !self.temperature_rejected.load(Ordering::Relaxed)
         {
             options = options.with_temperature(temperature);
         }
         options
     }
 
-    /// One attempt, from the request to the end of its stream.
-    async fn attempt(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, Failure> {
-        let fatal = |error| Failure { error, again: Attempt::Last };
+    async fn attempt(
+        &self,
+        request: &ModelRequest,
+        handler: StreamHandler<'_>,
+    ) -> Result<ModelReply, AttemptError> {
+        let fatal = |error| AttemptError { error, retry: RetryAdvice::Never };
         let client = self.client().map_err(fatal)?;
         let target = self.target().map_err(fatal)?;
         let options = self.options(request);
         let response = client.exec_chat_stream(target, chat_request(request), Some(&options)).await;
-        let mut stream = response.map_err(|error| self.voice.failure(&error))?.stream;
-        let mut parts = PartsBuilder::default();
-        let mut heard_any = false;
+        let mut stream = response.map_err(|error| self.errors.map(&error))?.stream;
+        let mut parts = Vec::new();
+        let mut received_any = false;
         while let Some(event) = stream.next().await {
             let event = event.map_err(|error| {
-                let failure = self.voice.failure(&error);
-                if heard_any { failure.final_now() } else { failure }
+                let error = self.errors.map(&error);
+                if received_any { error.without_retry() } else { error }
             })?;
-            let piece = match event {
-                ChatStreamEvent::Chunk(chunk) => (DeltaKind::Text, chunk.content),
-                ChatStreamEvent::ReasoningChunk(chunk) => (DeltaKind::Thinking, chunk.content),
+            let delta = match event {
+                ChatStreamEvent::Chunk(chunk) => ReplyDelta { kind: DeltaKind::Text, text: chunk.content },
+                ChatStreamEvent::ReasoningChunk(chunk) => {
+                    ReplyDelta { kind: DeltaKind::Thinking, text: chunk.content }
+                }
                 ChatStreamEvent::ThoughtSignatureChunk(chunk) => {
-                    parts.sign(&chunk.content);
+                    append_signature(&mut parts, &chunk.content);
                     continue;
                 }
-                ChatStreamEvent::End(end) => return self.ended(end, parts),
+                ChatStreamEvent::End(end) => return self.finish(end, parts),
                 ChatStreamEvent::Start | ChatStreamEvent::ToolCallChunk(_) | ChatStreamEvent::Heartbeat => {
                     continue;
                 }
             };
-            if !piece.1.is_empty() {
-                heard_any = true;
-                parts.push(piece.0, &piece.1);
-                ear(Heard::Piece(piece.0, &piece.1));
+            if !delta.text.is_empty() {
+                received_any = true;
+                append_delta(&mut parts, &delta);
+                handler(StreamEvent::Delta(delta));
             }
         }
-        Err(self.voice.cut(heard_any))
+        Err(self.errors.truncated_stream(received_any))
     }
 
-    fn ended(&self, end: StreamEnd, parts: PartsBuilder) -> Result<ModelReply, Failure> {
-        let parts = parts.finish();
+    fn finish(&self, end: StreamEnd, parts: Vec<Part>) -> Result<ModelReply, AttemptError> {
         let stop_reason = end.captured_stop_reason.map(|reason| reason.raw().to_owned());
-        let ends_by_reason = matches!(self.config.provider, Provider::Gemini | Provider::Ollama);
-        if ends_by_reason && stop_reason.is_none() {
-            return Err(self.voice.cut(!parts.is_empty()));
+        // Gemini and Ollama have no end marker besides the stop reason.
+        let needs_reason = matches!(self.config.provider, Provider::Gemini | Provider::Ollama);
+        if needs_reason && stop_reason.is_none() {
+            return Err(self.errors.truncated_stream(!parts.is_empty()));
         }
         let tokens = |count: Option<i32>| u64::try_from(count.unwrap_or(0)).unwrap_or(0);
         let usage = end.captured_usage.map(|usage| Usage {
@@ -174,29 +190,40 @@ impl ProviderModel {
         Ok(ModelReply { parts, usage, stop_reason })
     }
 
-    /// A refusal of the temperature costs one more request, once.
-    fn learns_from(&self, failure: &Failure) -> bool {
-        let refused = matches!(
-            &failure.error,
+    /// Whether the model rejected the temperature for the first time. The caller then repeats the request
+    /// without one, and all later requests omit it.
+    ///
+    /// Some reasoning models accept no temperature, and no API reports which. A list of such models would
+    /// always be out of date; this costs one extra request per process.
+    fn learn_temperature_rejected(&self, error: &AttemptError) -> bool {
+        let rejected = matches!(
+            &error.error,
             AgentError::Rejected { message, .. } if message.to_ascii_lowercase().contains("temperature")
         );
-        refused && !self.no_temperature.swap(true, Ordering::Relaxed)
+        rejected && !self.temperature_rejected.swap(true, Ordering::Relaxed)
     }
 
-    async fn attempts(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, AgentError> {
-        let mut number = 1;
+    async fn reply_with_retries(
+        &self,
+        request: &ModelRequest,
+        handler: StreamHandler<'_>,
+    ) -> Result<ModelReply, AgentError> {
+        let RetryPolicy { initial_delay, max_delay, .. } = self.config.retries;
+        let mut backoff = Backoff::new(initial_delay, max_delay);
+        let mut attempt = 1;
         loop {
-            let failure = match self.attempt(request, ear).await {
+            let error = match self.attempt(request, handler).await {
                 Ok(reply) => return Ok(reply),
-                Err(failure) if self.learns_from(&failure) => continue,
-                Err(failure) => failure,
+                Err(error) if self.learn_temperature_rejected(&error) => continue,
+                Err(error) => error,
             };
-            let Some(pause) = retry::pause(&self.config.retries, number, &failure.again) else {
-                return Err(failure.error);
+            let Some(delay) = retry::next_delay(&self.config.retries, attempt, &error.retry, &mut backoff)
+            else {
+                return Err(error.error);
             };
-            ear(Heard::Retrying(&failure.error, pause));
-            tokio::time::sleep(pause).await;
-            number += 1;
+            handler(StreamEvent::Retrying(&error.error, delay));
+            tokio::time::sleep(delay).await;
+            attempt += 1;
         }
     }
 }
@@ -207,17 +234,21 @@ impl Model for ProviderModel {
         &self.config.model
     }
 
-    async fn reply(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, AgentError> {
+    async fn reply(
+        &self,
+        request: &ModelRequest,
+        handler: StreamHandler<'_>,
+    ) -> Result<ModelReply, AgentError> {
         tokio::select! {
             biased;
             () = request.cancel.cancelled() => Err(AgentError::Cancelled),
-            reply = self.attempts(request, ear) => reply,
+            reply = self.reply_with_retries(request, handler) => reply,
         }
     }
 }
 
-/// The library joins paths to the address as it stands.
-fn with_final_slash(base_url: &str) -> String {
+/// genai appends paths to the base URL without a separator.
+fn with_trailing_slash(base_url: &str) -> String {
     let Ok(mut url) = reqwest::Url::parse(base_url) else {
         return base_url.to_owned();
     };
@@ -228,6 +259,16 @@ fn with_final_slash(base_url: &str) -> String {
     url.into()
 }
 
+/// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
+fn append_signature(parts: &mut Vec<Part>, more: &str) {
+    if !matches!(parts.last(), Some(Part::Thinking { .. })) {
+        parts.push(Part::Thinking { text: String::new(), signature: None });
+    }
+    if let Some(Part::Thinking { signature, .. }) = parts.last_mut() {
+        signature.get_or_insert_default().push_str(more);
+    }
+}
+
 fn chat_request(request: &ModelRequest) -> ChatRequest {
     let chat = ChatRequest::new(request.turns.iter().map(chat_message).collect());
     match &request.system {
@@ -236,20 +277,20 @@ fn chat_request(request: &ModelRequest) -> ChatRequest {
     }
 }
 
-fn chat_message(turn: &Turn) -> ChatMessage {
+fn chat_message(turn: &ChatTurn) -> ChatMessage {
     let parts: Vec<ContentPart> = turn
-        .pieces
+        .parts
         .iter()
-        .map(|piece| match piece {
-            Piece::Text(text) => ContentPart::from_text(text.as_str()),
-            Piece::Image { media_type, base64 } => {
+        .map(|part| match part {
+            ChatPart::Text(text) => ContentPart::from_text(text.as_str()),
+            ChatPart::Image { media_type, base64 } => {
                 ContentPart::Binary(Binary::from_base64(media_type.as_str(), base64.as_str(), None))
             }
         })
         .collect();
     let content = MessageContent::from_parts(parts);
-    match turn.speaker {
-        Speaker::User => ChatMessage::user(content),
-        Speaker::Assistant => ChatMessage::assistant(content),
+    match turn.role {
+        ChatRole::User => ChatMessage::user(content),
+        ChatRole::Assistant => ChatMessage::assistant(content),
     }
 }

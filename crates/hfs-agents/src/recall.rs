@@ -1,96 +1,105 @@
-//! The offline agent: answers from the user's own saved sessions, by full-text search.
+//! The offline agent. It answers from the user's saved sessions by full-text search, without a model.
+//!
+//! A question becomes a [`Query`]; [`retrieve`] searches the store, ranks the best [`Passage`]s and removes
+//! near-duplicates; this module renders them as Markdown with citations. The same question to the same store
+//! always has the same answer.
 
-mod answer;
-mod passage;
-mod question;
-mod retrieve;
+mod query;
+mod retrieval;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, DeltaKind, EventPayload, MessageId, PageRequest, Part,
-    PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionFilter, SessionId, Store,
-    StoreResult,
+    Agent, AgentDescription, AgentError, AgentStatus, EventPayload, MessageId, PageRequest, Part,
+    PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SearchHit, SessionFilter,
+    SessionId, Store, StoreResult,
 };
 use serde_json::json;
 
-pub(crate) use answer::{quoted, set_up};
-pub(crate) use question::Question;
-pub(crate) use retrieve::{Found, Passage, retrieve};
+pub(crate) use query::Query;
+pub(crate) use retrieval::{Passage, Retrieved, retrieve};
 
-/// The id under which this agent appears in events and messages.
+/// Agent id in events and messages.
 pub(crate) const ID: &str = "recall";
-/// Agents whose replies may have come from here.
-const OFFLINE_AGENTS: [&str; 2] = [ID, "triads"];
-/// How many passages an answer quotes.
-const QUOTED: usize = 5;
+const MAX_QUOTED_PASSAGES: usize = 5;
 
-/// Answers by quoting saved sessions. The same question to the same store gives the same answer.
+/// How to set up a model, as Markdown. Part of every answer that no model gave.
+pub(crate) const MODEL_SETUP_HELP: &str = "For answers by a model, set `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` or \
+    `GEMINI_API_KEY` in the environment, or start Ollama on this machine; `hfs config set model PROVIDER/MODEL` \
+    chooses another one.";
+
+/// An agent that quotes saved sessions.
 pub struct Recall {
     store: Arc<dyn Store>,
-    why: Option<String>,
+    selection_reason: Option<String>,
 }
 
 impl Recall {
-    /// A recall over everything in this store.
+    /// Creates an agent that searches all sessions of the store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, why: None }
+        Self { store, selection_reason: None }
     }
 
-    /// Says why no model was chosen, for [`AgentDescription::summary`].
+    /// Sets why no model is used, which becomes the [`AgentDescription::summary`].
     #[must_use]
-    pub fn chosen_because(mut self, why: impl Into<String>) -> Self {
-        self.why = Some(why.into());
+    pub fn with_selection_reason(mut self, reason: impl Into<String>) -> Self {
+        self.selection_reason = Some(reason.into());
         self
     }
 
-    async fn found(&self, asked: Asked) -> Result<(Question, Found, bool), AgentError> {
+    async fn search(&self, question: AskedQuestion) -> Result<SearchOutcome, AgentError> {
         let store = Arc::clone(&self.store);
-        let searching = tokio::task::spawn_blocking(move || -> StoreResult<_> {
-            let question = Question::read(&asked.text);
-            let found = retrieve(&*store, &question, asked.message, QUOTED)?;
-            let empty = found.passages.is_empty() && holds_nothing_but(&*store, asked.session)?;
-            Ok((question, found, empty))
+        let search = tokio::task::spawn_blocking(move || -> StoreResult<_> {
+            let query = Query::parse(&question.text);
+            let retrieved = retrieve(&*store, &query, question.message, MAX_QUOTED_PASSAGES)?;
+            let is_only_session =
+                retrieved.passages.is_empty() && is_only_session(&*store, question.session)?;
+            Ok(SearchOutcome { query, retrieved, is_only_session })
         });
-        match searching.await {
-            Ok(Ok(found)) => Ok(found),
+        match search.await {
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(AgentError::Internal { message: format!("cannot search: {error}") }),
-            Err(_) => Err(AgentError::Internal { message: "the search broke off".into() }),
+            Err(_) => Err(AgentError::Internal { message: "the search panicked".into() }),
         }
     }
 }
 
-/// What is asked, by which message, in which session.
-struct Asked {
+/// The newest user message of a request.
+struct AskedQuestion {
     text: String,
     message: Option<MessageId>,
     session: SessionId,
 }
 
-impl Asked {
-    fn in_request(request: &RunRequest) -> Self {
-        let asking = request.history.iter().rev().find(|message| message.content.role == Role::User);
+impl AskedQuestion {
+    fn of_request(request: &RunRequest) -> Self {
+        let newest = request.history.iter().rev().find(|message| message.content.role == Role::User);
         Self {
-            text: asking.map(|message| message.content.text()).unwrap_or_default(),
-            message: asking.map(|message| message.content.id),
+            text: newest.map(|message| message.content.text()).unwrap_or_default(),
+            message: newest.map(|message| message.content.id),
             session: request.session,
         }
     }
 }
 
-/// Whether this session is the only one.
-fn holds_nothing_but(store: &dyn Store, session: SessionId) -> StoreResult<bool> {
+struct SearchOutcome {
+    query: Query,
+    retrieved: Retrieved,
+    /// Nothing was found, and the store has no session besides the one with the question.
+    is_only_session: bool,
+}
+
+fn is_only_session(store: &dyn Store, session: SessionId) -> StoreResult<bool> {
     let newest = store.list_sessions(&SessionFilter::default(), &PageRequest::first(2))?;
     Ok(newest.items.iter().all(|summary| summary.session.id == session))
 }
 
-/// Where the passages stand, to be kept with a reply.
-pub(crate) fn references(found: &Found) -> PassthroughFields {
-    let references: Vec<_> = found
-        .passages
+/// The sources of an answer, saved with the reply under `references`.
+pub(crate) fn references(passages: &[Passage]) -> PassthroughFields {
+    let references: Vec<_> = passages
         .iter()
         .map(|passage| {
             let hit = &passage.hit;
@@ -108,14 +117,14 @@ pub(crate) fn references(found: &Found) -> PassthroughFields {
 impl Agent for Recall {
     fn describe(&self) -> AgentDescription {
         let summary = self
-            .why
+            .selection_reason
             .clone()
             .unwrap_or_else(|| "a search over your saved sessions, used while no model is set up".to_owned());
         AgentDescription::new(ID, summary)
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
-        let began = Instant::now();
+        let started = Instant::now();
         sink.event(EventPayload::AgentStarted {
             agent: ID.to_owned(),
             role: ID.to_owned(),
@@ -126,15 +135,15 @@ impl Agent for Recall {
         let found = tokio::select! {
             biased;
             () = request.cancel.cancelled() => Err(AgentError::Cancelled),
-            found = self.found(Asked::in_request(&request)) => found,
+            found = self.search(AskedQuestion::of_request(&request)) => found,
         };
-        let outcome = found.map(|(question, found, empty)| {
+        let outcome = found.map(|found| {
             let mut text = String::new();
-            for piece in answer::pieces(&question, &found, empty) {
-                text.push_str(&piece);
-                sink.reply(ReplyDelta::text(piece));
+            for paragraph in answer_paragraphs(&found) {
+                text.push_str(&paragraph);
+                sink.reply(ReplyDelta::text(paragraph));
             }
-            RunOutcome::new(vec![Part::text(text)]).with_extra(references(&found))
+            RunOutcome::new(vec![Part::text(text)]).with_extra(references(&found.retrieved.passages))
         });
         let status = match &outcome {
             Ok(_) => AgentStatus::Complete,
@@ -145,8 +154,111 @@ impl Agent for Recall {
                 AgentStatus::Blocked
             }
         };
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         sink.event(EventPayload::AgentEnded { agent: ID.to_owned(), status, duration_ms });
         outcome
     }
+}
+
+/// The answer as Markdown, as the deltas that are streamed.
+fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
+    let SearchOutcome { query, retrieved, is_only_session } = found;
+    if *is_only_session {
+        return vec![
+            "There are no other saved sessions to search yet.\n\n".to_owned(),
+            "I am `recall`: not a model, but a search over your saved sessions. Import conversations with \
+             `hfs import ~/.claude` (or `~/.codex`, or any export), and ask again.\n\n"
+                .to_owned(),
+            format!("{MODEL_SETUP_HELP}\n"),
+        ];
+    }
+    let searched = searched_terms(query);
+    if retrieved.passages.is_empty() {
+        return vec![
+            format!("Nothing in your saved sessions matches {searched}.\n\n"),
+            "I am `recall`: not a model, but a search over your saved sessions. Try other words or fewer of \
+             them. `hfs search` finds messages that contain all words, and `hfs import ~/.claude` imports \
+             conversations of other tools.\n\n"
+                .to_owned(),
+            format!("{MODEL_SETUP_HELP}\n"),
+        ];
+    }
+    let most_terms = retrieved.passages.iter().map(|passage| passage.snippet.terms.len()).max().unwrap_or(0);
+    let opening = if 2 * most_terms <= query.terms.len() && query.terms.len() > 2 {
+        format!("Nothing in your saved sessions has most of {searched}. The closest matches:\n\n")
+    } else {
+        format!("From your saved sessions, for {searched}:\n\n")
+    };
+    let mut paragraphs = vec![opening];
+    paragraphs
+        .extend((1..).zip(&retrieved.passages).map(|(number, passage)| numbered_entry(number, passage)));
+    let matches = if retrieved.total == 1 {
+        "1 message matches".to_owned()
+    } else {
+        format!("{} messages match", retrieved.total)
+    };
+    paragraphs.push(format!(
+        "---\n\nI am `recall`: not a model, but a search over all your saved sessions. {matches}; the best \
+         are quoted above. `hfs session show SESSION` shows a whole session. {MODEL_SETUP_HELP}\n"
+    ));
+    paragraphs
+}
+
+fn searched_terms(query: &Query) -> String {
+    let phrases = query.phrases.iter().map(|phrase| format!("\"{}\"", escape_markdown(phrase)));
+    let words = query.terms.iter().map(|term| format!("*{}*", escape_markdown(&term.word)));
+    words.chain(phrases).collect::<Vec<_>>().join(", ")
+}
+
+fn numbered_entry(number: usize, passage: &Passage) -> String {
+    let mut entry = format!("{number}. {}\n\n", citation(&passage.hit));
+    entry.push_str(&block_quote(&passage.snippet.text));
+    if let Some(reply) = &passage.reply {
+        entry.push_str("\n   The reply began:\n\n");
+        entry.push_str(&block_quote(reply));
+    }
+    if !passage.duplicates.is_empty() {
+        let cited: Vec<String> = passage.duplicates.iter().take(3).map(short_citation).collect();
+        let more = passage.duplicates.len().saturating_sub(cited.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        entry.push_str(&format!("\n   Nearly the same in {}{more}.\n", cited.join(", ")));
+    }
+    entry.push('\n');
+    entry
+}
+
+/// A passage as a list item: citation and quotation.
+pub(crate) fn quote(passage: &Passage) -> String {
+    format!("- {}\n\n{}", citation(&passage.hit), block_quote(&passage.snippet.text))
+}
+
+/// Session name, short id, message number, role and date.
+fn citation(hit: &SearchHit) -> String {
+    let day = hit.created_at.to_jiff().strftime("%Y-%m-%d");
+    format!("**{}** ({}, {}, {day})", escape_markdown(&hit.session_name), short_citation(hit), hit.role)
+}
+
+fn short_citation(hit: &SearchHit) -> String {
+    format!("`{}` #{}", hit.session.short().shown(), hit.seq)
+}
+
+/// A block quotation inside a list item. Each line is prefixed, so quoted Markdown such as an unclosed code
+/// fence cannot extend past the quotation.
+fn block_quote(text: &str) -> String {
+    text.lines().map(|line| format!("   > {}\n", line.trim_end())).collect()
+}
+
+fn escape_markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            escaped.push(' ');
+        } else {
+            if "\\`*_[]<>#|~".contains(c) {
+                escaped.push('\\');
+            }
+            escaped.push(c);
+        }
+    }
+    escaped
 }

@@ -1,21 +1,20 @@
 //! Triads: groups of three agents that answer a question together and negotiate who writes what.
 //!
-//! A run goes through phases: deliberation (each triad comes to a position), claims, negotiation, freeze,
-//! execution (sections are written) and integration (one reply). All agents of a run live in one task, so
-//! that a cancel, which drops that task's future, stops every one of them at once.
+//! A run has six phases: deliberation (each triad arrives at a position), claims, negotiation, freeze, execution
+//! (sections are written) and integration (one reply is made of them).
+//!
+//! All agents of a run are futures of one task, joined within it rather than spawned. A cancelled run drops its
+//! future and with it every agent and connection at once; spawned tasks would have to be aborted one by one.
 
 mod budget;
 mod config;
-mod crew;
 mod deliberation;
+mod emitter;
 mod negotiation;
 mod offline;
 mod prompts;
-mod settlement;
-mod stage;
-mod structured;
+mod runtime;
 mod writing;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, Role as Speaks,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, Role as MessageRole,
     RunOutcome, RunRequest, RunSink, Store,
 };
 use serde_json::{Map, Value, json};
@@ -32,55 +31,58 @@ use crate::ModelConfig;
 use crate::model::Model;
 use crate::provider::ProviderModel;
 use budget::Meter;
-use crew::{Crew, Member, Shared};
-use negotiation::Negotiation;
+use emitter::{AgentIdentity, Phase, RunEmitter};
+use negotiation::NegotiationState;
 use offline::OfflineModel;
-use settlement::Standing;
-use stage::{Identity, Stage};
+use prompts::{Position, Question};
+use runtime::{AgentHandle, RunContext, TriadRuntime};
 
-pub use config::{ArbiterConfig, Budget, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadsConfig};
-pub use yaml::{ConfigProblem, TriadsConfigError};
+pub use config::{
+    ArbiterConfig, Budget, ConfigProblem, Preset, Pressure, Role, SectionConfig, TriadConfig, TriadsConfig,
+    TriadsConfigError,
+};
+pub use runtime::MemoryEntry;
 
-/// The id under which this agent appears.
+/// Agent id in messages.
 const ID: &str = "triads";
 
-/// What is behind the agents of triads.
+/// The models of the agents.
 #[derive(Clone)]
-#[allow(clippy::large_enum_variant, reason = "there is one of them, and it is moved once")]
+#[allow(clippy::large_enum_variant, reason = "there is one value, and it is moved once")]
 pub enum TriadModels {
     /// Models of providers.
     Online {
-        /// For every role without a model of its own.
+        /// Model of every role for which the configuration names none.
         default: ModelConfig,
-        /// Those that the configuration names; see [`TriadsConfig::model_names`].
+        /// The models that the configuration names; see [`TriadsConfig::model_names`].
         named: BTreeMap<String, ModelConfig>,
     },
-    /// The saved sessions in this store.
+    /// No models: agents quote the sessions saved in this store.
     Offline(Arc<dyn Store>),
 }
 
-/// Answers with triads.
+/// An agent that answers with triads.
 pub struct Triads {
     config: TriadsConfig,
-    source: Source,
-    /// What every agent is told besides its own task.
+    models: ConfiguredModels,
+    /// Appended to the system prompt of every agent.
     instructions: Option<String>,
-    why: Option<String>,
+    selection_reason: Option<String>,
 }
 
-enum Source {
+enum ConfiguredModels {
     Online { default: Arc<dyn Model>, named: BTreeMap<String, Arc<dyn Model>> },
     Offline(Arc<dyn Store>),
 }
 
-/// The models of one run, by role.
-enum Models<'a> {
+/// The models of one run.
+enum RunModels<'a> {
     Online { default: &'a Arc<dyn Model>, named: &'a BTreeMap<String, Arc<dyn Model>> },
     Offline(Arc<OfflineModel>),
 }
 
-impl Models<'_> {
-    fn of(&self, config: &TriadsConfig, role: Role) -> Arc<dyn Model> {
+impl RunModels<'_> {
+    fn for_role(&self, config: &TriadsConfig, role: Role) -> Arc<dyn Model> {
         match self {
             Self::Online { default, named } => {
                 let named = config.model_of(role).and_then(|name| named.get(name));
@@ -91,16 +93,22 @@ impl Models<'_> {
     }
 }
 
+/// A triad that arrived at a position, and so takes part in negotiation and writing.
+struct Participant<'a, 'b> {
+    triad: &'b TriadRuntime<'a>,
+    position: &'b Position,
+}
+
 impl Triads {
-    /// Triads on these models. Nothing is connected before the first message. The system prompt of the default
-    /// model is told to every agent.
+    /// Creates an agent. It connects to providers at its first request. The system prompt of the default model
+    /// is given to all agents.
     ///
     /// # Errors
-    /// `Rejected` when the configuration names a model that is not among `models`.
+    /// `Rejected` if the configuration names a model that is not in `models`.
     pub fn new(config: TriadsConfig, models: TriadModels) -> Result<Self, AgentError> {
         let mut instructions = None;
-        let source = match models {
-            TriadModels::Offline(store) => Source::Offline(store),
+        let models = match models {
+            TriadModels::Offline(store) => ConfiguredModels::Offline(store),
             TriadModels::Online { default, named } => {
                 if let Some(missing) =
                     config.model_names().into_iter().find(|name| !named.contains_key(*name))
@@ -112,147 +120,154 @@ impl Triads {
                 }
                 instructions.clone_from(&default.system_prompt);
                 let model = |config| Arc::new(ProviderModel::new(config)) as Arc<dyn Model>;
-                Source::Online {
+                ConfiguredModels::Online {
                     default: model(default),
                     named: named.into_iter().map(|(name, config)| (name, model(config))).collect(),
                 }
             }
         };
-        Ok(Self { config, source, instructions, why: None })
+        Ok(Self { config, models, instructions, selection_reason: None })
     }
 
-    /// Says why these models were chosen, or none, for [`AgentDescription::summary`].
+    /// Sets why these models (or none) were chosen, for [`AgentDescription::summary`].
     #[must_use]
-    pub fn chosen_because(mut self, why: impl Into<String>) -> Self {
-        self.why = Some(why.into());
+    pub fn with_selection_reason(mut self, reason: impl Into<String>) -> Self {
+        self.selection_reason = Some(reason.into());
         self
     }
 
-    fn told(&self, system: String) -> String {
+    fn with_instructions(&self, system_prompt: String) -> String {
         match &self.instructions {
-            Some(instructions) => format!("{system}\n\n{}", instructions.trim()),
-            None => system,
+            Some(instructions) => format!("{system_prompt}\n\n{}", instructions.trim()),
+            None => system_prompt,
         }
     }
 
-    async fn models(&self, request: &RunRequest, question: &str) -> Result<Models<'_>, AgentError> {
-        let store = match &self.source {
-            Source::Online { default, named } => return Ok(Models::Online { default, named }),
-            Source::Offline(store) => Arc::clone(store),
+    async fn run_models(&self, request: &RunRequest, question: &str) -> Result<RunModels<'_>, AgentError> {
+        let store = match &self.models {
+            ConfiguredModels::Online { default, named } => return Ok(RunModels::Online { default, named }),
+            ConfiguredModels::Offline(store) => Arc::clone(store),
         };
         let question = question.to_owned();
-        let asking = request.history.iter().rev().find(|message| message.content.role == Speaks::User);
+        let asking = request.history.iter().rev().find(|message| message.content.role == MessageRole::User);
         let except = asking.map(|message| message.content.id);
         let search = move || OfflineModel::search(&*store, &question, except);
         match tokio::task::spawn_blocking(search).await {
-            Ok(Ok(model)) => Ok(Models::Offline(model)),
+            Ok(Ok(model)) => Ok(RunModels::Offline(model)),
             Ok(Err(error)) => Err(AgentError::Internal { message: format!("cannot search: {error}") }),
-            Err(_) => Err(AgentError::Internal { message: "the search broke off".to_owned() }),
+            Err(_) => Err(AgentError::Internal { message: "the search panicked".to_owned() }),
         }
     }
 
-    fn crew<'a>(
+    fn triad_runtime<'a>(
         &'a self,
         triad: &'a TriadConfig,
-        models: &Models<'_>,
+        models: &RunModels<'_>,
         memories: &BTreeMap<String, AgentMemory>,
-    ) -> Crew<'a> {
-        let members = triad.preset.agents().map(|(name, role)| {
-            let model = models.of(&self.config, role);
-            let who = Identity {
+    ) -> TriadRuntime<'a> {
+        let agents = triad.preset.agents().map(|(name, role)| {
+            let model = models.for_role(&self.config, role);
+            let identity = AgentIdentity {
                 id: format!("{}/{name}", triad.id),
                 role: role.as_str(),
                 triad: Some(triad.id.clone()),
                 preset: Some(triad.preset.as_str()),
                 model: model.name().to_owned(),
             };
-            let memory = memories.get(&who.id).cloned();
-            Member::new(who, model, self.told(prompts::identity(triad, name, role)), memory)
+            let memory = memories.get(&identity.id);
+            let system_prompt = self.with_instructions(prompts::system_prompt(triad, name, role));
+            AgentHandle::new(identity, model, system_prompt, memory)
         });
-        Crew::new(triad, members)
+        TriadRuntime::new(triad, agents)
     }
 
-    /// An agent that belongs to no triad.
-    fn single(
+    /// Creates the arbiter or the integrator, which belong to no triad.
+    fn single_agent(
         &self,
         role: Role,
-        system: &str,
-        models: &Models<'_>,
+        system_prompt: &str,
+        models: &RunModels<'_>,
         memories: &BTreeMap<String, AgentMemory>,
-    ) -> Member {
-        let model = models.of(&self.config, role);
+    ) -> AgentHandle {
+        let model = models.for_role(&self.config, role);
         let id = role.as_str();
-        let who = Identity {
+        let identity = AgentIdentity {
             id: id.to_owned(),
             role: id,
             triad: None,
             preset: None,
             model: model.name().to_owned(),
         };
-        Member::new(who, model, self.told(system.to_owned()), memories.get(id).cloned())
+        let system_prompt = self.with_instructions(system_prompt.to_owned());
+        AgentHandle::new(identity, model, system_prompt, memories.get(id))
     }
 
-    async fn answer(&self, request: &RunRequest, stage: &Stage<'_>) -> Result<RunOutcome, AgentError> {
-        stage.phase("deliberation");
-        let said = prompts::question_and_before(&request.history);
-        let models = self.models(request, &said.0).await?;
+    async fn run_phases(
+        &self,
+        request: &RunRequest,
+        emitter: &RunEmitter<'_>,
+    ) -> Result<RunOutcome, AgentError> {
+        emitter.start_phase(Phase::Deliberation);
         let config = &self.config;
+        let memories = &request.memories;
+        let question = Question::from_history(&request.history);
+        let models = self.run_models(request, &question.text).await?;
         let meter = Meter::new(config.pressure.budget);
-        let shared = Shared::new(stage, said, &config.sections, meter, request.cancel.clone());
-
-        let crews: Vec<Crew<'_>> =
-            config.triads.iter().map(|triad| self.crew(triad, &models, &request.memories)).collect();
-        let positions = join_all(crews.iter().map(|crew| deliberation::deliberate(crew, &shared))).await;
-        let standing: Vec<Standing<'_, '_>> = crews
+        let context = RunContext::new(emitter, question, &config.sections, meter, request.cancel.clone());
+        let triads: Vec<TriadRuntime<'_>> =
+            config.triads.iter().map(|triad| self.triad_runtime(triad, &models, memories)).collect();
+        let positions = join_all(triads.iter().map(|triad| deliberation::deliberate(triad, &context))).await;
+        let participants: Vec<Participant<'_, '_>> = triads
             .iter()
             .zip(&positions)
-            .filter_map(|(crew, position)| Some((crew, position.as_ref()?)))
+            .filter_map(|(triad, position)| Some(Participant { triad, position: position.as_ref()? }))
             .collect();
-        if standing.is_empty() {
-            return Err(nobody_left(&shared));
+        if participants.is_empty() {
+            return Err(no_agent_left(&context));
         }
 
-        stage.phase("claims");
+        emitter.start_phase(Phase::Claims);
         let sections = config.sections.iter().map(|section| section.name.clone());
-        let mut state = Negotiation::new(config.pressure, sections);
-        settlement::claim(&mut state, &shared, &standing);
+        let mut state = NegotiationState::new(config.pressure, sections);
+        negotiation::register_claims(&mut state, &context, &participants);
 
-        stage.phase("negotiation");
-        let arbiter = self.single(Role::Arbiter, prompts::ARBITER, &models, &request.memories);
-        settlement::negotiate(&mut state, &shared, &standing, (&arbiter, &config.arbiter)).await;
+        emitter.start_phase(Phase::Negotiation);
+        let arbiter = self.single_agent(Role::Arbiter, prompts::ARBITER, &models, memories);
+        negotiation::negotiate(&mut state, &context, &participants, &arbiter, &config.arbiter).await;
 
-        stage.phase("freeze");
-        let settled: Map<String, Value> =
-            state.ownerships().map(|(name, owner)| (name.to_owned(), json!(owner.owners()))).collect();
+        emitter.start_phase(Phase::Freeze);
+        let owners_by_section: Map<String, Value> = state
+            .ownerships()
+            .map(|(name, ownership)| (name.to_owned(), json!(ownership.owners())))
+            .collect();
 
-        stage.phase("execution");
-        let texts = writing::execute(&state, &shared, &standing).await;
+        emitter.start_phase(Phase::Execution);
+        let texts = writing::write_sections(&state, &context, &participants).await;
         if texts.is_empty() {
-            return Err(nobody_left(&shared));
+            return Err(no_agent_left(&context));
         }
 
-        stage.phase("integration");
-        let integrator = self.single(Role::Integrator, prompts::INTEGRATOR, &models, &request.memories);
-        let reply = writing::integrate(&shared, &integrator, &texts).await?;
+        emitter.start_phase(Phase::Integration);
+        let integrator = self.single_agent(Role::Integrator, prompts::INTEGRATOR, &models, memories);
+        let reply = writing::integrate(&context, &integrator, &texts).await?;
         let mut extra = match &models {
-            Models::Offline(model) => model.references(),
-            Models::Online { .. } => PassthroughFields::new(),
+            RunModels::Offline(model) => model.references(),
+            RunModels::Online { .. } => PassthroughFields::new(),
         };
-        extra.insert("sections".to_owned(), Value::Object(settled));
+        extra.insert("sections".to_owned(), Value::Object(owners_by_section));
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        let usage = stage.spent();
         Ok(RunOutcome::new(reply.parts)
-            .with_model(Some(integrator.who.model))
-            .with_usage(Some(usage))
+            .with_model(Some(integrator.identity.model))
+            .with_usage(Some(emitter.total_usage()))
             .with_extra(extra))
     }
 }
 
-/// Why a run could not go on: the first failure of a model, else that everything was spent.
-fn nobody_left(shared: &Shared<'_>) -> AgentError {
-    shared.take_failure().unwrap_or_else(|| AgentError::Unavailable {
+/// The error of a run without any result: the first error of a model, or that the budgets were used up.
+fn no_agent_left(context: &RunContext<'_>) -> AgentError {
+    context.take_first_error().unwrap_or_else(|| AgentError::Unavailable {
         provider: ID.to_owned(),
         message: "no agent could finish its work within the budgets".to_owned(),
         retry_after: None,
@@ -262,39 +277,39 @@ fn nobody_left(shared: &Shared<'_>) -> AgentError {
 #[async_trait]
 impl Agent for Triads {
     fn describe(&self) -> AgentDescription {
-        let model = match &self.source {
-            Source::Online { default, .. } => default.name(),
-            Source::Offline(_) => crate::recall::ID,
+        let model = match &self.models {
+            ConfiguredModels::Online { default, .. } => default.name(),
+            ConfiguredModels::Offline(_) => crate::recall::ID,
         };
         let count = self.config.triads.len();
         let triads = if count == 1 { "triad" } else { "triads" };
-        let mut summary = match &self.source {
-            Source::Online { .. } => format!("{count} {triads} ({} agents) on {model}", 3 * count),
-            Source::Offline(_) => {
+        let mut summary = match &self.models {
+            ConfiguredModels::Online { .. } => format!("{count} {triads} ({} agents) on {model}", 3 * count),
+            ConfiguredModels::Offline(_) => {
                 format!("{count} {triads} ({} agents) that search your saved sessions", 3 * count)
             }
         };
-        if let Some(why) = &self.why {
+        if let Some(reason) = &self.selection_reason {
             summary.push_str(", ");
-            summary.push_str(why);
+            summary.push_str(reason);
         }
         AgentDescription::new(ID, summary).with_model(Some(model.to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
-        let stage = Stage::new(sink);
+        let emitter = RunEmitter::new(sink);
         let outcome = tokio::select! {
             biased;
             () = request.cancel.cancelled() => Err(AgentError::Cancelled),
-            outcome = self.answer(&request, &stage) => outcome,
+            outcome = self.run_phases(&request, &emitter) => outcome,
         };
         match &outcome {
-            Ok(_) => stage.close(AgentStatus::Complete),
+            Ok(_) => emitter.close(AgentStatus::Complete),
             Err(error) => {
                 if !matches!(error, AgentError::Cancelled) {
-                    stage.error(None, error.to_string());
+                    emitter.error(None, error.to_string());
                 }
-                stage.close(AgentStatus::Idle);
+                emitter.close(AgentStatus::Idle);
             }
         }
         outcome

@@ -1,84 +1,80 @@
-//! What must hold for any bytes that reach a reader, whoever made them up.
+//! Properties that must hold for any input of the readers, including malicious input.
 //!
-//! Each target takes bytes and panics when a promise is broken. Three searches call them: property tests in the
-//! normal suite, `cargo xtask fuzz` on any toolchain, and cargo-fuzz with coverage guidance.
-#![allow(clippy::panic, reason = "a broken promise has to stop the search")]
+//! Each target takes bytes and panics if its property does not hold. Three programs call the targets: the property tests
+//! of this crate, `cargo xtask fuzz` on a stable toolchain, and cargo-fuzz with coverage guidance.
+#![allow(clippy::panic, reason = "a violated property must stop the search")]
 
+mod binary_delta;
 mod events;
 mod mutation;
-mod splice;
 mod transcripts;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use binary_delta::binary_delta;
 pub use events::events;
-pub use mutation::mutated;
-pub use splice::splice;
+pub use mutation::mutate;
 pub use transcripts::{
     aider, chatgpt, claude_code, codex, detect, documents, gemini, goose, openai_messages, opencode, sharegpt,
 };
 
-/// Something that takes any bytes, and panics when it breaks its promise.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// The name of its seeds' folder and of its cargo-fuzz target.
+    /// Name of the cargo-fuzz target and of the folder with its seeds.
     pub name: &'static str,
-    /// What it promises.
-    pub promise: &'static str,
-    /// Puts the promise to the test.
+    /// The property that it checks.
+    pub property: &'static str,
+    /// Panics if the property does not hold for the input.
     pub check: fn(&[u8]),
 }
 
-/// Every target.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "events",
-        promise: "an event survives its JSON, and any run folds into a state",
+        property: "events are unchanged by a JSON round trip, and any events fold into a snapshot",
         check: events,
     },
     Target {
         name: "detect",
-        promise: "any file is read or refused, with every record accounted for",
+        property: "any file is read or rejected, and every record is accounted for",
         check: detect,
     },
     Target {
         name: "claude_code",
-        promise: "the same, taken for a Claude Code transcript",
+        property: "the same, read as a Claude Code transcript",
         check: claude_code,
     },
+    Target { name: "openai_messages", property: "the same, read as OpenAI messages", check: openai_messages },
+    Target { name: "documents", property: "the same, read as an hfs document", check: documents },
+    Target { name: "codex", property: "the same, read as a Codex rollout", check: codex },
+    Target { name: "opencode", property: "the same, read as an opencode export", check: opencode },
+    Target { name: "gemini", property: "the same, read as a Gemini CLI chat", check: gemini },
+    Target { name: "goose", property: "the same, read as a goose export", check: goose },
+    Target { name: "chatgpt", property: "the same, read as a ChatGPT export", check: chatgpt },
+    Target { name: "aider", property: "the same, read as an aider history", check: aider },
+    Target { name: "sharegpt", property: "the same, read as a ShareGPT dataset", check: sharegpt },
     Target {
-        name: "openai_messages",
-        promise: "the same, taken for OpenAI messages",
-        check: openai_messages,
-    },
-    Target { name: "documents", promise: "the same, taken for a document of ours", check: documents },
-    Target { name: "codex", promise: "the same, taken for a Codex rollout", check: codex },
-    Target { name: "opencode", promise: "the same, taken for an opencode export", check: opencode },
-    Target { name: "gemini", promise: "the same, taken for a Gemini CLI chat", check: gemini },
-    Target { name: "goose", promise: "the same, taken for a goose export", check: goose },
-    Target { name: "chatgpt", promise: "the same, taken for a ChatGPT export", check: chatgpt },
-    Target { name: "aider", promise: "the same, taken for an aider history", check: aider },
-    Target { name: "sharegpt", promise: "the same, taken for a ShareGPT dataset", check: sharegpt },
-    Target {
-        name: "splice",
-        promise: "a script makes of a base what it says, or nothing; what one was made of comes back",
-        check: splice,
+        name: "binary_delta",
+        property: "applying any delta yields the size that it declares or an error, and deltas round-trip",
+        check: binary_delta,
     },
 ];
 
 impl Target {
-    /// The target of this name.
+    /// The target with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         TARGETS.iter().find(|target| target.name == name)
     }
 
-    /// The inputs that its searches begin with.
+    /// The seeds, which every search starts with.
     ///
     /// # Errors
-    /// When its folder of seeds cannot be read.
+    /// Returns an error if the folder of seeds cannot be read.
     pub fn seeds(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut paths = fs::read_dir(fuzz_folder().join("seeds").join(self.name))?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -88,7 +84,7 @@ impl Target {
     }
 }
 
-/// The folder of cargo-fuzz: seeds, targets, and what was found.
+/// The folder with seeds, cargo-fuzz targets and found inputs.
 #[must_use]
 pub fn fuzz_folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

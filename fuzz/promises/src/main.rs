@@ -1,5 +1,5 @@
-//! The search that any toolchain can do: seeds, damaged at random, for as long as one likes.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through both")]
+//! Fuzzing without coverage guidance, on a stable toolchain: mutates the seeds at random for a given time.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 use std::error::Error;
 use std::fs;
@@ -7,16 +7,16 @@ use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fuzz_promises::{TARGETS, Target, fuzz_folder, mutated};
+use fuzz_promises::{TARGETS, Target, fuzz_folder, mutate};
 
-/// An input that takes longer is worth a look: what reads it is not linear.
-const SLOW: Duration = Duration::from_secs(2);
+/// An input that takes longer counts as a finding: its reader is probably not linear.
+const SLOW_INPUT: Duration = Duration::from_secs(2);
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, seconds] = arguments.as_slice() else {
-        for Target { name, promise, .. } in TARGETS {
-            println!("{name:<16} {promise}");
+        for Target { name, property, .. } in TARGETS {
+            println!("{name:<16} {property}");
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -24,19 +24,19 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     search(target, Duration::from_secs(seconds.parse()?))
 }
 
-/// Tries inputs until the time is up or a promise is broken; then the input is kept.
+/// Tries inputs until the time is up or the property is violated. Saves the input in that case.
 fn search(target: &Target, time: Duration) -> Result<ExitCode, Box<dyn Error>> {
     let seeds = target.seeds()?;
-    let begin = Instant::now();
+    let start = Instant::now();
     let mut tried = 0_u64;
-    while begin.elapsed() < time {
+    while start.elapsed() < time {
         let choices: Vec<u8> = (0..fastrand::usize(1..64)).map(|_| fastrand::u8(..)).collect();
-        let input = mutated(&seeds, &choices);
-        let started = Instant::now();
+        let input = mutate(&seeds, &choices);
+        let check_start = Instant::now();
         let outcome = panic::catch_unwind(|| (target.check)(&input));
         tried += 1;
-        if outcome.is_err() || started.elapsed() > SLOW {
-            let what = if outcome.is_err() { "broke its promise" } else { "was slow" };
+        if outcome.is_err() || check_start.elapsed() > SLOW_INPUT {
+            let what = if outcome.is_err() { "violates its property" } else { "is slow" };
             let folder = fuzz_folder().join("artifacts").join(target.name);
             fs::create_dir_all(&folder)?;
             let path = folder.join(format!("found-{tried}-{:016x}", fastrand::u64(..)));
@@ -45,6 +45,6 @@ fn search(target: &Target, time: Duration) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    println!("{}: {tried} inputs in {} s, every promise held", target.name, begin.elapsed().as_secs());
+    println!("{}: {tried} inputs in {} s, the property held for all", target.name, start.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)
 }

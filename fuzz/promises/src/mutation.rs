@@ -1,6 +1,6 @@
-//! Damaging good input in the ways that files are damaged.
+//! Mutates valid inputs in the ways in which real files get damaged.
 
-/// What means something to the readers, so that damage reaches further than their first check.
+/// Tokens with a meaning for the readers, so that mutated inputs get past their first checks.
 const TOKENS: &[&[u8]] = &[
     b"\n",
     b"\r\n",
@@ -23,65 +23,65 @@ const TOKENS: &[&[u8]] = &[
     b"\x28\xb5\x2f\xfd",
 ];
 
-/// The longest input that is made.
-const LONGEST: usize = 64 << 10;
+/// Limit for the length of an input.
+const MAX_INPUT: usize = 64 << 10;
 
-/// An input made of the seeds by damaging them as `choices` says. The same choices make the same input, and
-/// without any it is the first seed as it is.
+/// Mutates a seed as determined by `choices`. The same choices yield the same input; without any, the result is the first
+/// seed.
 #[must_use]
-pub fn mutated(seeds: &[Vec<u8>], choices: &[u8]) -> Vec<u8> {
+pub fn mutate(seeds: &[Vec<u8>], choices: &[u8]) -> Vec<u8> {
     let mut choices = Choices(choices);
     let mut bytes = choices.pick(seeds).cloned().unwrap_or_default();
     while !choices.0.is_empty() {
-        damage(&mut bytes, seeds, &mut choices);
-        bytes.truncate(LONGEST);
+        apply_mutation(&mut bytes, seeds, &mut choices);
+        bytes.truncate(MAX_INPUT);
     }
     bytes
 }
 
-fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], choices: &mut Choices<'_>) {
+fn apply_mutation(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], choices: &mut Choices<'_>) {
     let kind = choices.byte() % 7;
-    let at = choices.place(bytes.len());
+    let at = choices.position(bytes.len());
     match kind {
-        // A bit turns.
+        // Flip a bit.
         0 => {
             let bit = 1 << (choices.byte() % 8);
             bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= bit);
         }
-        // A stretch is lost.
+        // Delete a range.
         1 => {
             let end = at + choices.length(bytes.len() - at);
             bytes.drain(at..end);
         }
-        // The rest is lost.
+        // Truncate.
         2 => bytes.truncate(at),
-        // A stretch is there twice.
+        // Duplicate a range.
         3 => {
             let length = choices.length(bytes.len() - at);
-            let stretch: Vec<u8> = bytes.iter().skip(at).take(length).copied().collect();
-            bytes.splice(at..at, stretch);
+            let range: Vec<u8> = bytes.iter().skip(at).take(length).copied().collect();
+            bytes.splice(at..at, range);
         }
-        // A word stands where none belongs.
+        // Insert a token.
         4 => {
             let token = choices.pick(TOKENS).copied().unwrap_or_default();
             bytes.splice(at..at, token.iter().copied());
         }
-        // Any byte stands there.
+        // Insert a byte.
         5 => {
             let byte = choices.byte();
             bytes.insert(at, byte);
         }
-        // The end of another file follows.
+        // Replace the rest by the end of another seed.
         _ => {
             let other = choices.pick(seeds).map_or(&[][..], Vec::as_slice);
-            let from = choices.place(other.len());
+            let from = choices.position(other.len());
             bytes.truncate(at);
             bytes.extend(other.iter().skip(from));
         }
     }
 }
 
-/// Decisions read off a string of bytes; when it runs out, all are the first.
+/// Decisions, each determined by the next bytes. After the last byte, every decision is 0.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -91,21 +91,21 @@ impl Choices<'_> {
         *first
     }
 
-    /// A place from 0 to `length`, both included.
-    fn place(&mut self, length: usize) -> usize {
+    /// A position from 0 to `length` inclusive.
+    fn position(&mut self, length: usize) -> usize {
         let drawn = usize::from(self.byte()) << 8 | usize::from(self.byte());
         drawn % (length + 1)
     }
 
-    /// A length from 0 to `most`, mostly short.
-    fn length(&mut self, most: usize) -> usize {
+    /// A length from 0 to `max` inclusive, usually short.
+    fn length(&mut self, max: usize) -> usize {
         let drawn = usize::from(self.byte());
-        (drawn * drawn / 16).min(most)
+        (drawn * drawn / 16).min(max)
     }
 
-    fn pick<'t, T>(&mut self, among: &'t [T]) -> Option<&'t T> {
+    fn pick<'t, T>(&mut self, items: &'t [T]) -> Option<&'t T> {
         let drawn = usize::from(self.byte());
-        among.get(drawn.checked_rem(among.len())?)
+        items.get(drawn.checked_rem(items.len())?)
     }
 }
 
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn without_choices_the_first_seed_stays_whole() {
-        assert_eq!(mutated(&seeds(), &[]), b"first seed");
-        assert_eq!(mutated(&seeds(), &[1]), b"second");
-        assert_eq!(mutated(&[], &[0, 4, 0, 0, 6]), b"null");
+    fn without_choices_the_first_seed_is_unchanged() {
+        assert_eq!(mutate(&seeds(), &[]), b"first seed");
+        assert_eq!(mutate(&seeds(), &[1]), b"second");
+        assert_eq!(mutate(&[], &[0, 4, 0, 0, 6]), b"null");
     }
 
     #[test]
-    fn every_kind_of_damage_does_something() {
+    fn every_kind_of_mutation_has_an_effect() {
         for (choices, expected) in [
             (&[0, 0, 0, 0, 0][..], &b"girst seed"[..]),
             (&[0, 1, 0, 1, 8], b"f seed"),
@@ -135,14 +135,14 @@ mod tests {
             (&[0, 5, 0, 1, b'x'], b"fxirst seed"),
             (&[0, 6, 0, 2, 1, 0, 3], b"fiond"),
         ] {
-            assert_eq!(mutated(&seeds(), choices), expected, "{choices:?}");
+            assert_eq!(mutate(&seeds(), choices), expected, "{choices:?}");
         }
     }
 
     #[test]
-    fn growth_ends_somewhere() {
+    fn the_length_of_an_input_is_limited() {
         let choices: Vec<u8> = [3, 0, 0, 255].repeat(1000);
-        let input = mutated(&[vec![b'x'; 60 << 10]], &choices);
-        assert!(input.len() <= LONGEST);
+        let input = mutate(&[vec![b'x'; 60 << 10]], &choices);
+        assert!(input.len() <= MAX_INPUT);
     }
 }

@@ -1,34 +1,33 @@
-//! Transcripts and documents, through the door that `hfs import` takes.
+//! Transcripts and documents, read in the same way as by `hfs import`.
 
 use hfs_core::ImportError;
 use hfs_exchange::{Collected, Collector, Format, Source, read};
 
-/// Whatever the bytes are, they are read as something or refused.
+/// Checks that any input is read in some format or rejected.
 ///
 /// # Panics
-/// When a reader panics, tells a session out of order, loses count of records, or tells another story the
-/// second time.
+/// Panics if a reader panics, reports the parts of a session in a wrong order, does not account for every record, or reads
+/// something else the second time.
 pub fn detect(bytes: &[u8]) {
-    reads_or_refuses(bytes, None);
+    check_reader(bytes, None);
 }
 
-macro_rules! taken_for {
+macro_rules! check_as {
     ($($name:ident: $format:ident, $what:literal;)*) => {$(
-        #[doc = concat!("The same when they are taken for ", $what, ".")]
+        #[doc = concat!("Like [`detect`], but reads the input as ", $what, ".")]
         ///
         /// # Panics
-        /// When a reader panics, tells a session out of order, loses count of records, or tells another story
-        /// the second time.
+        /// See [`detect`].
         pub fn $name(bytes: &[u8]) {
-            reads_or_refuses(bytes, Some(Format::$format));
+            check_reader(bytes, Some(Format::$format));
         }
     )*};
 }
 
-taken_for! {
+check_as! {
     claude_code: ClaudeCode, "a Claude Code transcript";
     openai_messages: OpenAiMessages, "OpenAI messages";
-    documents: Hfs, "a document of ours";
+    documents: Hfs, "an hfs document";
     codex: Codex, "a Codex rollout";
     opencode: OpenCode, "an opencode export";
     gemini: Gemini, "a Gemini CLI chat";
@@ -38,31 +37,31 @@ taken_for! {
     sharegpt: ShareGpt, "a ShareGPT dataset";
 }
 
-/// A reader never panics, tells a session in an order that its receiver can follow, accounts for every record,
-/// and tells the same when it reads the same again.
-fn reads_or_refuses(bytes: &[u8], format: Option<Format>) {
-    let (sessions, error) = told(bytes, format);
+/// Checks that a reader does not panic, reports a session in an order that the receiver accepts, accounts for every record,
+/// and is deterministic.
+fn check_reader(bytes: &[u8], format: Option<Format>) {
+    let (sessions, error) = read_all(bytes, format);
     assert!(
         !matches!(error, Some(ImportError::Store(_))),
-        "a session was told in an order that cannot be followed: {error:?}"
+        "the receiver rejected the order of a session: {error:?}"
     );
     for session in &sessions {
         let report = &session.report;
         assert_eq!(
             report.records,
             report.mapped + report.opaque + report.dropped,
-            "records unaccounted for: {report:?}"
+            "records are not accounted for: {report:?}"
         );
     }
-    let (again, _) = told(bytes, format);
-    assert_eq!(again.len(), sessions.len(), "another number of sessions the second time");
-    for (again, first) in again.iter().zip(&sessions) {
-        assert_eq!(again.report, first.report);
-        assert_same_words(again, first);
+    let (second, _) = read_all(bytes, format);
+    assert_eq!(second.len(), sessions.len(), "the second reading has another number of sessions");
+    for (second, first) in second.iter().zip(&sessions) {
+        assert_eq!(second.report, first.report);
+        assert_same_content(second, first);
     }
 }
 
-fn told(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportError>) {
+fn read_all(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportError>) {
     let source =
         Source::stream(bytes).unwrap_or_else(|error| panic!("bytes in memory cannot be read: {error}"));
     let mut collector = Collector::default();
@@ -70,16 +69,16 @@ fn told(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportE
     (collector.sessions, error)
 }
 
-/// Identities are new each time; what was said, by whom and on which branch is not.
-fn assert_same_words(again: &Collected, first: &Collected) {
-    let words = |session: &Collected| {
+/// Asserts that two readings are equal except for their ids, which are new each time.
+fn assert_same_content(second: &Collected, first: &Collected) {
+    let structure = |session: &Collected| {
         let branches =
             session.branches.iter().map(|branch| (branch.parent, branch.forked_at, branch.messages.len()));
         branches.collect::<Vec<_>>()
     };
-    assert_eq!(words(again), words(first));
-    for (again, first) in again.messages().zip(first.messages()) {
-        assert_eq!((again.role, again.status, &again.parts), (first.role, first.status, &first.parts));
+    assert_eq!(structure(second), structure(first));
+    for (second, first) in second.messages().zip(first.messages()) {
+        assert_eq!((second.role, second.status, &second.parts), (first.role, first.status, &first.parts));
     }
 }
 
@@ -89,7 +88,7 @@ mod tests {
     use crate::Target;
 
     #[test]
-    fn the_searches_begin_with_input_that_is_read() {
+    fn the_seeds_are_valid_inputs() {
         let formats = [
             ("claude_code", Some(Format::ClaudeCode)),
             ("openai_messages", Some(Format::OpenAiMessages)),
@@ -105,11 +104,11 @@ mod tests {
         ];
         for (name, format) in formats {
             let seeds = Target::named(name).unwrap().seeds().unwrap();
-            let refused = seeds.iter().filter(|seed| told(seed, format).0.is_empty()).count();
-            // One seed in some folders is there to be refused: a newer document, a letter.
+            let rejected = seeds.iter().filter(|seed| read_all(seed, format).0.is_empty()).count();
+            // Some folders have one seed that must be rejected, such as a document of a newer version.
             assert!(
-                refused < seeds.len() && refused <= 1,
-                "{name}: {refused} of {} seeds are refused",
+                rejected < seeds.len() && rejected <= 1,
+                "{name}: {rejected} of {} seeds are rejected",
                 seeds.len()
             );
         }

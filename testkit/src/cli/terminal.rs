@@ -1,4 +1,4 @@
-//! A terminal that a test types into and reads.
+//! A pseudo-terminal: a test types into it and reads the screen, which vt100 emulates.
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
@@ -13,37 +13,36 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
 pub use vt100::Screen;
 
-use super::keys::Key;
-use super::running::shown;
+use super::process::command_line;
 
-/// The binary on a terminal of its own. Dropping it kills it.
+/// A process on its own terminal. Dropping it kills the process.
 pub struct Terminal {
     command: String,
     child: Child,
     pty: Arc<Pty>,
     shared: Arc<Shared>,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// What the reading thread and the test both see.
+/// Shared between the reading thread and the test.
 struct Shared {
     display: Mutex<Display>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 struct Display {
-    parser: vt100::Parser<Answers>,
+    parser: vt100::Parser<QueryResponder>,
     has_ended: bool,
 }
 
-/// What the terminal has to answer: programs ask where the cursor is, and what kind of terminal this is.
+/// Answers queries of programs about the cursor position, the kind of terminal and its background colour.
 #[derive(Default)]
-struct Answers {
-    given: Vec<u8>,
+struct QueryResponder {
+    pending: Vec<u8>,
     is_light: bool,
 }
 
-impl vt100::Callbacks for Answers {
+impl vt100::Callbacks for QueryResponder {
     fn unhandled_csi(
         &mut self,
         screen: &mut Screen,
@@ -55,18 +54,18 @@ impl vt100::Callbacks for Answers {
         match (intermediate, params, letter) {
             (None, [[6]], 'n') => {
                 let (row, column) = screen.cursor_position();
-                self.given.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
+                self.pending.extend(format!("\x1b[{};{}R", row + 1, column + 1).into_bytes());
             }
-            // A VT220 with colours, and nothing newer.
-            (None, _, 'c') => self.given.extend(b"\x1b[?62;22c"),
+            // Identifies as a VT220 with colours.
+            (None, _, 'c') => self.pending.extend(b"\x1b[?62;22c"),
             _ => {}
         }
     }
 
     fn unhandled_osc(&mut self, _screen: &mut Screen, params: &[&[u8]]) {
-        // Many terminals keep the colour of their ground to themselves.
+        // Like many terminals, a dark one does not answer this query.
         if self.is_light && params == [b"11".as_slice(), b"?"] {
-            self.given.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
+            self.pending.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
         }
     }
 }
@@ -76,37 +75,42 @@ impl Terminal {
         command: Command,
         (rows, columns): (u16, u16),
         is_light: bool,
-        patience: Duration,
+        timeout: Duration,
     ) -> Self {
-        let shown = shown(&command);
-        let fail = |what: &str, error: pty_process::Error| -> ! { panic!("{what} for {shown}: {error}") };
+        let command_line = command_line(&command);
+        let fail =
+            |what: &str, error: pty_process::Error| -> ! { panic!("{what} for {command_line}: {error}") };
         let (pty, pts) = pty_process::blocking::open().unwrap_or_else(|error| fail("open a terminal", error));
         pty.resize(Size::new(rows, columns)).unwrap_or_else(|error| fail("size the terminal", error));
         let child = pty_process::blocking::Command::from(command)
             .spawn(pts)
             .unwrap_or_else(|error| fail("start a process", error));
-        let (rows, columns) = sides(rows, columns);
-        let parser =
-            vt100::Parser::new_with_callbacks(rows, columns, 0, Answers { given: Vec::new(), is_light });
+        let (rows, columns) = nonzero_size(rows, columns);
+        let parser = vt100::Parser::new_with_callbacks(
+            rows,
+            columns,
+            0,
+            QueryResponder { pending: Vec::new(), is_light },
+        );
         let display = Mutex::new(Display { parser, has_ended: false });
         let terminal = Self {
-            command: shown,
+            command: command_line,
             child,
             pty: Arc::new(pty),
-            shared: Arc::new(Shared { display, news: Condvar::new() }),
-            patience,
+            shared: Arc::new(Shared { display, changed: Condvar::new() }),
+            timeout,
         };
-        terminal.read_on();
+        terminal.start_reader();
         terminal
     }
 
-    /// Keeps the screen up to date, and answers what the program asks the terminal.
-    fn read_on(&self) {
+    /// Starts the thread that updates the screen and answers queries of the program.
+    fn start_reader(&self) {
         let (pty, shared) = (Arc::clone(&self.pty), Arc::clone(&self.shared));
         thread::spawn(move || {
             let mut buffer = [0; 8192];
             loop {
-                // An error is how a terminal says that nobody holds its other side any more.
+                // Reading fails when no process has the other side of the terminal open any more.
                 let read = (&*pty).read(&mut buffer).unwrap_or(0);
                 let mut display = shared.lock();
                 match buffer.get(..read) {
@@ -114,19 +118,19 @@ impl Terminal {
                     _ => display.has_ended = true,
                 }
                 let has_ended = display.has_ended;
-                let answers = std::mem::take(&mut display.parser.callbacks_mut().given);
+                let answers = std::mem::take(&mut display.parser.callbacks_mut().pending);
                 drop(display);
-                shared.news.notify_all();
+                shared.changed.notify_all();
                 if has_ended {
                     return;
                 }
-                // A program that has gone since needs no answer.
+                // Ignore errors: the program may have ended.
                 (&*pty).write_all(&answers).ok();
             }
         });
     }
 
-    /// Types text, letter by letter.
+    /// Types text.
     #[track_caller]
     pub fn type_text(&self, text: &str) {
         self.send(text);
@@ -139,124 +143,125 @@ impl Terminal {
         self.send(&key.bytes(application_cursor));
     }
 
-    /// Pastes text, marked as pasted where the program asked for that.
+    /// Pastes text, as a bracketed paste if the program has enabled that.
     #[track_caller]
     pub fn paste(&self, text: &str) {
-        let is_marked = self.shared.lock().parser.screen().bracketed_paste();
-        self.send(&if is_marked { format!("\x1b[200~{text}\x1b[201~") } else { text.to_owned() });
+        let is_bracketed = self.shared.lock().parser.screen().bracketed_paste();
+        self.send(&if is_bracketed { format!("\x1b[200~{text}\x1b[201~") } else { text.to_owned() });
     }
 
     #[track_caller]
     fn send(&self, text: &str) {
         let sent = (&*self.pty).write_all(text.as_bytes());
         sent.unwrap_or_else(|error| {
-            panic!("type {text:?} into {}: {error}\n{}", self.command, self.picture())
+            panic!("type {text:?} into {}: {error}\n{}", self.command, self.contents())
         });
     }
 
-    /// Gives the terminal another size, of which the program is told.
+    /// Resizes the terminal, which sends SIGWINCH to the program.
     #[track_caller]
     pub fn resize(&self, rows: u16, columns: u16) {
-        let (parser_rows, parser_columns) = sides(rows, columns);
+        let (parser_rows, parser_columns) = nonzero_size(rows, columns);
         self.shared.lock().parser.set_size(parser_rows, parser_columns);
         let resized = self.pty.resize(Size::new(rows, columns));
         resized.unwrap_or_else(|error| panic!("resize the terminal of {}: {error}", self.command));
     }
 
-    /// What the screen shows now.
+    /// The current screen.
     #[must_use]
     pub fn screen(&self) -> Screen {
         self.shared.lock().parser.screen().clone()
     }
 
-    /// Waits until the screen shows `text`, and gives it.
+    /// Waits until the screen contains `text`, and returns the screen.
     ///
     /// # Panics
-    /// When the program ends without, or takes too long.
+    /// Panics if the program ends without it, or on timeout.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> Screen {
         self.wait_until(&format!("{text:?} on the screen"), |screen| screen.contents().contains(text))
     }
 
-    /// Waits until the screen is as `is_so` wants it, and gives it; `what` says that in words.
+    /// Waits for a condition on the screen, and returns the screen. `what` describes the condition in the error message.
     ///
     /// # Panics
-    /// When the program ends without, or takes too long.
+    /// Panics if the program ends before the condition holds, or on timeout.
     #[track_caller]
-    pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Screen) -> bool) -> Screen {
-        let found = self.wait(|display| is_so(display.parser.screen()) || display.has_ended);
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Screen) -> bool) -> Screen {
+        let found = self.wait(|display| condition(display.parser.screen()) || display.has_ended);
         let screen = self.screen();
         assert!(
-            found && is_so(&screen),
+            found && condition(&screen),
             "waited for {what}, but the screen of {} was\n{}",
             self.command,
-            self.picture()
+            self.contents()
         );
         screen
     }
 
-    /// Its process id.
+    /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks the program to end, as the system does when it shuts down.
+    /// Sends SIGTERM, as the system does when it shuts down.
     pub fn terminate(&self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
-        // One that has just ended needs no signal.
+        // Ignore errors: the process may just have ended.
         kill_process(pid, Signal::TERM).ok();
     }
 
-    /// Whether the terminal is as a shell wants it: it collects lines and echoes them.
+    /// Whether the terminal is in cooked mode, which buffers and echoes lines as a shell needs it.
     #[must_use]
     pub fn is_cooked(&self) -> bool {
         let modes = tcgetattr(&*self.pty).expect("a terminal has modes").local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
 
-    /// Waits for the program to end, and gives what is on the screen then.
+    /// Waits for the program to end, and returns the final screen.
     ///
     /// # Panics
-    /// When it takes too long.
+    /// Panics on timeout.
     #[track_caller]
     pub fn wait_for_end(&self) -> Screen {
         let has_ended = self.wait(|display| display.has_ended);
-        assert!(has_ended, "{} goes on, its screen is\n{}", self.command, self.picture());
+        assert!(has_ended, "{} is still running, its screen is\n{}", self.command, self.contents());
         self.screen()
     }
 
-    /// Waits for the program to end.
+    /// Waits for the program to end, and returns its exit status.
     ///
     /// # Panics
-    /// When it takes too long.
+    /// Panics on timeout.
     #[track_caller]
     pub fn wait_for_exit(mut self) -> ExitStatus {
         self.wait_for_end();
         self.child.wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.command))
     }
 
-    /// Ends the program at once, as `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
-        // One that has just ended is as good as killed.
+        // Ignore errors: the process may just have ended.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 
-    fn wait(&self, mut is_so: impl FnMut(&Display) -> bool) -> bool {
-        let deadline = Instant::now() + self.patience;
+    fn wait(&self, mut condition: impl FnMut(&Display) -> bool) -> bool {
+        let deadline = Instant::now() + self.timeout;
         let mut display = self.shared.lock();
-        while !is_so(&display) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        while !condition(&display) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return false;
             }
-            (display, _) = self.shared.news.wait_timeout(display, left).expect("the reader does not panic");
+            (display, _) =
+                self.shared.changed.wait_timeout(display, remaining).expect("the reader does not panic");
         }
         true
     }
 
-    fn picture(&self) -> String {
+    fn contents(&self) -> String {
         self.screen().contents()
     }
 }
@@ -269,15 +274,105 @@ impl Shared {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Nothing may outlive the test, which has ended already where this fails.
+        // Ignore errors: the process may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-fn sides(rows: u16, columns: u16) -> (NonZeroU16, NonZeroU16) {
+fn nonzero_size(rows: u16, columns: u16) -> (NonZeroU16, NonZeroU16) {
     let side = |length| NonZeroU16::new(length).expect("a terminal has at least one row and one column");
     (side(rows), side(columns))
+}
+
+/// A key, or a key with a modifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A character.
+    Char(char),
+    /// A letter with Ctrl.
+    Ctrl(char),
+    /// A letter with Alt.
+    Alt(char),
+    /// Return.
+    Enter,
+    /// Return with Alt, which many programs take as a line break.
+    AltEnter,
+    /// Tab.
+    Tab,
+    /// Tab with Shift.
+    BackTab,
+    /// Escape.
+    Escape,
+    /// Backspace.
+    Backspace,
+    /// Delete.
+    Delete,
+    /// Up arrow.
+    Up,
+    /// Down arrow.
+    Down,
+    /// Left arrow.
+    Left,
+    /// Right arrow.
+    Right,
+    /// Home.
+    Home,
+    /// End.
+    End,
+    /// Page up.
+    PageUp,
+    /// Page down.
+    PageDown,
+    /// Function key, 1 to 12.
+    F(u8),
+}
+
+impl Key {
+    /// The bytes that xterm sends. `application_cursor` is a mode that programs can set.
+    fn bytes(self, application_cursor: bool) -> String {
+        let arrow = |letter: char| {
+            let introducer = if application_cursor { 'O' } else { '[' };
+            format!("\x1b{introducer}{letter}")
+        };
+        match self {
+            Self::Char(letter) => letter.to_string(),
+            Self::Ctrl(letter) => {
+                char::from(u8::try_from(letter.to_ascii_uppercase()).unwrap_or(b'@') & 0x1f).into()
+            }
+            Self::Alt(letter) => format!("\x1b{letter}"),
+            Self::Enter => "\r".into(),
+            Self::AltEnter => "\x1b\r".into(),
+            Self::Tab => "\t".into(),
+            Self::BackTab => "\x1b[Z".into(),
+            Self::Escape => "\x1b".into(),
+            Self::Backspace => "\x7f".into(),
+            Self::Delete => "\x1b[3~".into(),
+            Self::Up => arrow('A'),
+            Self::Down => arrow('B'),
+            Self::Right => arrow('C'),
+            Self::Left => arrow('D'),
+            Self::Home => arrow('H'),
+            Self::End => arrow('F'),
+            Self::PageUp => "\x1b[5~".into(),
+            Self::PageDown => "\x1b[6~".into(),
+            Self::F(number) => function_key(number),
+        }
+    }
+}
+
+fn function_key(number: u8) -> String {
+    match number {
+        1 => "\x1bOP".into(),
+        2 => "\x1bOQ".into(),
+        3 => "\x1bOR".into(),
+        4 => "\x1bOS".into(),
+        5 => "\x1b[15~".into(),
+        // The numbering has gaps because the VT220 keyboard had gaps between its groups of keys.
+        6..=10 => format!("\x1b[{}~", number + 11),
+        11 | 12 => format!("\x1b[{}~", number + 12),
+        _ => panic!("there is no key F{number}"),
+    }
 }
 
 #[cfg(test)]
@@ -290,14 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn the_program_sees_a_terminal_of_the_size_that_was_asked_for() {
+    fn the_program_sees_a_terminal_of_the_given_size() {
         let hfs = Hfs::new("/bin/sh");
         let terminal = sh(&hfs, "test -t 0 && test -t 1 && test -t 2 && stty size; echo $TERM; read line");
         assert_eq!(terminal.wait_for("xterm").contents().trim_end(), "6 30\nxterm-256color");
     }
 
     #[test]
-    fn what_is_typed_reaches_the_program_and_the_screen() {
+    fn typed_text_reaches_the_program_and_the_screen() {
         let hfs = Hfs::new("/bin/sh");
         let terminal = sh(&hfs, "read line; echo got $line; exit 4");
         terminal.type_text("two words");
@@ -316,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_is_told_of_a_new_size() {
+    fn the_program_is_notified_of_a_new_size() {
         let hfs = Hfs::new("/bin/sh");
         let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
         let terminal = sh(&hfs, script);
@@ -326,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_leaves_the_terminal_raw_is_found_out() {
+    fn a_terminal_left_in_raw_mode_is_detected() {
         let hfs = Hfs::new("/bin/sh");
         let tidy = sh(&hfs, "stty raw -echo; stty sane; echo over");
         assert!(tidy.wait_for_end().contents().contains("over") && tidy.is_cooked());
@@ -336,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_asked_to_end_may_say_its_last_words() {
+    fn a_terminated_program_can_handle_the_signal() {
         let hfs = Hfs::new("/bin/sh");
         let terminal =
             sh(&hfs, "trap 'echo last words; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
@@ -347,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn the_terminal_answers_where_its_cursor_is() {
+    fn the_terminal_reports_the_cursor_position() {
         let hfs = Hfs::new("/bin/sh");
         let script =
             "stty raw -echo; printf 'ab\\033[6n'; dd bs=1 count=6 2>/dev/null | tr '\\033' '^'; stty cooked";
@@ -356,8 +451,26 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "waited for")]
-    fn waiting_for_what_never_shows_fails_when_the_program_ends() {
+    fn waiting_for_a_text_fails_when_the_program_ends() {
         let hfs = Hfs::new("/bin/sh");
         sh(&hfs, "echo other").wait_for("ready");
+    }
+
+    #[test]
+    fn control_keys_are_control_characters() {
+        assert_eq!(Key::Ctrl('c').bytes(false), "\x03");
+        assert_eq!(Key::Ctrl('[').bytes(false), "\x1b");
+    }
+
+    #[test]
+    fn arrow_keys_depend_on_the_cursor_mode() {
+        assert_eq!(Key::Up.bytes(false), "\x1b[A");
+        assert_eq!(Key::Up.bytes(true), "\x1bOA");
+    }
+
+    #[test]
+    fn function_keys_skip_the_gaps_of_the_numbering() {
+        let numbers: Vec<String> = [5, 6, 10, 11, 12].map(|n| Key::F(n).bytes(false)).into();
+        assert_eq!(numbers, ["\x1b[15~", "\x1b[17~", "\x1b[21~", "\x1b[23~", "\x1b[24~"]);
     }
 }

@@ -1,22 +1,23 @@
-//! An import appears whole or not at all.
+//! Imports of whole sessions.
 
 use hfs_core::{
-    ErrorKind, MessageStatus, OperationKind, Origin, Part, Role, Run, SearchQuery, SessionDraft,
-    SessionFilter, SessionId, SessionImport, StoreResult, Timestamp,
+    Attachment, CheckpointDraft, ErrorExt, ErrorKind, MessageDraft, MessageStatus, OperationKind, Origin,
+    PageRequest, Part, Role, Run, SearchQuery, SessionDraft, SessionFilter, SessionId, SessionImport,
+    SessionRef, StoreResult, Timestamp,
 };
 
-use super::Scene;
-use super::scene::expect_kind;
+use super::Fixture;
+use super::fixture::expect_kind;
 use crate::builders::{at, attachment, growing_state};
 
-/// Something that an import is given.
+/// A call on an import.
 type Step<'a> = &'a dyn Fn(&mut dyn SessionImport) -> StoreResult<()>;
 
-fn draft(scene: &Scene<'_>) -> SessionDraft {
+fn draft(fixture: &Fixture<'_>) -> SessionDraft {
     SessionDraft {
         origin: Some(Origin { format: "claude-code".into(), id: "one".into(), path: None }),
         automatic_name: true,
-        ..scene.make.session("arriving")
+        ..fixture.drafts.session("arriving")
     }
 }
 
@@ -24,39 +25,39 @@ fn long_ago(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000).unwrap()
 }
 
-/// Checks that nobody can see anything of a session, but its importer.
-fn is_unseen(scene: &Scene<'_>, id: SessionId) {
-    for store in [&scene.store, &scene.another()] {
+/// Asserts that nothing of a session is visible outside its import.
+fn assert_invisible(fixture: &Fixture<'_>, id: SessionId) {
+    for store in [&fixture.store, &fixture.other_process()] {
         expect_kind(store.get_session(id), ErrorKind::NotFound);
         expect_kind(store.list_branches(id), ErrorKind::NotFound);
         expect_kind(
-            store.resolve_session(&hfs_core::SessionRef::new(&id.to_string()), None, false),
+            store.resolve_session(&SessionRef::new(&id.to_string()), None, false),
             ErrorKind::NotFound,
         );
         for filter in [SessionFilter::default(), SessionFilter { trashed: true, ..SessionFilter::default() }]
         {
-            let listed = store.list_sessions(&filter, &hfs_core::PageRequest::first(100)).unwrap();
+            let listed = store.list_sessions(&filter, &PageRequest::first(100)).unwrap();
             assert!(listed.items.iter().all(|summary| summary.session.id != id));
         }
         let info = store.info().unwrap();
         assert_eq!((info.sessions, info.messages, info.checkpoints), (0, 0, 0));
         let query = SearchQuery { text: "needle".into(), limit: 9, ..SearchQuery::default() };
         assert_eq!(store.search(&query).unwrap().total, 0);
-        assert_eq!(store.list_operations(None, &hfs_core::PageRequest::first(9)).unwrap().items, []);
+        assert_eq!(store.list_operations(None, &PageRequest::first(9)).unwrap().items, []);
     }
 }
 
-pub fn an_import_appears_whole_at_its_end(scene: &Scene<'_>) {
-    let draft = draft(scene);
-    let side = scene.make.ids.branch();
+pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let side = fixture.drafts.ids.branch();
     let bytes = attachment(b"picture");
-    let full = scene.make.full_message(&bytes);
-    let texts: Vec<_> = (1..=3).map(|n| scene.make.user(&format!("needle {n}"))).collect();
-    let aside = scene.make.assistant("aside");
-    let run = scene.make.run(side);
-    let checkpoint = scene.make.checkpoint(at(side, 3), growing_state(4));
+    let full = fixture.drafts.full_message(&bytes);
+    let texts: Vec<_> = (1..=3).map(|n| fixture.drafts.user(&format!("needle {n}"))).collect();
+    let aside = fixture.drafts.assistant("aside");
+    let run = fixture.drafts.run(side);
+    let checkpoint = fixture.drafts.checkpoint(at(side, 3), growing_state(4));
 
-    let mut import = scene.store.import_session(&draft).unwrap();
+    let mut import = fixture.store.import_session(&draft).unwrap();
     import.name_main("trunk").unwrap();
     import.attachment(&bytes).unwrap();
     import.message(0, &texts[0]).unwrap();
@@ -67,7 +68,7 @@ pub fn an_import_appears_whole_at_its_end(scene: &Scene<'_>) {
     import.message(7, &aside).unwrap();
     import.run(&run).unwrap();
     import.checkpoint(&checkpoint).unwrap();
-    is_unseen(scene, draft.id);
+    assert_invisible(fixture, draft.id);
     let summary = import.finish("Imported", 7, long_ago(1), long_ago(9)).unwrap();
 
     assert_eq!((summary.messages, summary.branches, summary.checkpoints), (5, 2, 1));
@@ -76,7 +77,7 @@ pub fn an_import_appears_whole_at_its_end(scene: &Scene<'_>) {
     assert_eq!((session.id, session.name.as_str(), session.automatic_name), (draft.id, "Imported", true));
     assert_eq!((session.created_at, session.updated_at), (long_ago(1), long_ago(9)));
     assert_eq!((&session.origin, session.current_branch, session.trashed_at), (&draft.origin, side, None));
-    let another = scene.another();
+    let another = fixture.other_process();
     assert_eq!(another.get_session(draft.id).unwrap(), summary);
     let branches = another.list_branches(draft.id).unwrap();
     assert_eq!(
@@ -85,8 +86,8 @@ pub fn an_import_appears_whole_at_its_end(scene: &Scene<'_>) {
     );
     assert_eq!((branches[1].name.as_str(), branches[1].parent), ("side", Some(draft.main_branch)));
     assert_eq!((branches[1].forked_at, branches[1].head, branches[1].created_at), (1, 3, full.created_at));
-    assert_eq!(scene.texts(draft.main_branch), ["needle 1", "needle 2", "needle 3"]);
-    let history: Vec<_> = scene.history(side).into_iter().map(|message| message.content).collect();
+    assert_eq!(fixture.texts(draft.main_branch), ["needle 1", "needle 2", "needle 3"]);
+    let history: Vec<_> = fixture.history(side).into_iter().map(|message| message.content).collect();
     assert_eq!(history, [texts[0].clone(), full, aside]);
     assert_eq!(another.get_attachment(bytes.hash).unwrap(), b"picture");
     assert_eq!(another.get_run(run.id).unwrap(), run);
@@ -96,61 +97,61 @@ pub fn an_import_appears_whole_at_its_end(scene: &Scene<'_>) {
     let query = SearchQuery { text: "needle".into(), limit: 9, ..SearchQuery::default() };
     assert!(another.search(&query).unwrap().total >= 3);
 
-    let operation = scene.last_operation(draft.id);
+    let operation = fixture.last_operation(draft.id);
     assert_eq!((operation.kind, operation.before), (OperationKind::Import, None));
     assert_eq!(operation.after.name, "Imported");
-    assert!(operation.created_at > long_ago(9), "recorded when it was done");
+    assert!(operation.created_at > long_ago(9), "the time is that of the import");
 }
 
-pub fn an_imported_session_goes_on_like_any_other(scene: &Scene<'_>) {
-    let draft = draft(scene);
-    let mut import = scene.store.import_session(&draft).unwrap();
-    import.message(0, &scene.make.user("said elsewhere")).unwrap();
+pub fn an_imported_session_can_be_continued(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    import.message(0, &fixture.drafts.user("said elsewhere")).unwrap();
     import.finish("Imported", 0, long_ago(1), long_ago(2)).unwrap();
-    let main = scene.say(at(draft.main_branch, 1), "said here");
-    assert!(scene.store.get_session(draft.id).unwrap().session.updated_at > long_ago(2));
-    scene.checkpoint(main, growing_state(1), 1);
-    scene.fork(main, "side");
-    scene.store.rename_session(draft.id, "renamed", false, scene.make.now()).unwrap();
-    scene.undo(scene.last_operation(draft.id).id).unwrap();
-    let operations = scene.operations(draft.id);
-    expect_kind(scene.undo(operations[operations.len() - 1].id), ErrorKind::Unsupported);
+    let main = fixture.append_text(at(draft.main_branch, 1), "said here");
+    assert!(fixture.store.get_session(draft.id).unwrap().session.updated_at > long_ago(2));
+    fixture.checkpoint(main, growing_state(1), 1);
+    fixture.fork(main, "side");
+    fixture.store.rename_session(draft.id, "renamed", false, fixture.drafts.now()).unwrap();
+    fixture.undo(fixture.last_operation(draft.id).id).unwrap();
+    let operations = fixture.operations(draft.id);
+    expect_kind(fixture.undo(operations[operations.len() - 1].id), ErrorKind::Unsupported);
 }
 
-pub fn what_was_dropped_on_the_way_leaves_nothing(scene: &Scene<'_>) {
-    let draft = draft(scene);
-    let message = scene.make.user("needle");
-    let side = scene.make.ids.branch();
-    let checkpoint = scene.make.checkpoint(at(side, 1), growing_state(1));
-    let run = scene.make.run(side);
+pub fn a_dropped_import_leaves_nothing_behind(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let message = fixture.drafts.user("needle");
+    let side = fixture.drafts.ids.branch();
+    let checkpoint = fixture.drafts.checkpoint(at(side, 1), growing_state(1));
+    let run = fixture.drafts.run(side);
     let fill = |import: &mut dyn SessionImport| {
         import.message(0, &message).unwrap();
         import.branch(1, 0, 1, side, "side").unwrap();
         for n in 0..600 {
-            import.message(1, &scene.make.user(&format!("needle {n}"))).unwrap();
+            import.message(1, &fixture.drafts.user(&format!("needle {n}"))).unwrap();
         }
         import.checkpoint(&checkpoint).unwrap();
         import.run(&run).unwrap();
     };
     for _ in 0..2 {
-        let mut import = scene.store.import_session(&draft).unwrap();
+        let mut import = fixture.store.import_session(&draft).unwrap();
         fill(&mut *import);
         drop(import);
-        is_unseen(scene, draft.id);
-        expect_kind(scene.store.get_message(message.id), ErrorKind::NotFound);
-        expect_kind(scene.store.get_branch(side), ErrorKind::NotFound);
-        expect_kind(scene.store.load_state(checkpoint.id), ErrorKind::NotFound);
-        expect_kind(scene.store.get_run(run.id), ErrorKind::NotFound);
-        assert!(scene.store.verify().unwrap().is_ok());
+        assert_invisible(fixture, draft.id);
+        expect_kind(fixture.store.get_message(message.id), ErrorKind::NotFound);
+        expect_kind(fixture.store.get_branch(side), ErrorKind::NotFound);
+        expect_kind(fixture.store.load_state(checkpoint.id), ErrorKind::NotFound);
+        expect_kind(fixture.store.get_run(run.id), ErrorKind::NotFound);
+        assert!(fixture.store.verify().unwrap().is_ok());
     }
-    assert_eq!(scene.store.info().unwrap().checkpoint_bytes, 0);
-    let mut import = scene.store.import_session(&draft).unwrap();
+    assert_eq!(fixture.store.info().unwrap().checkpoint_bytes, 0);
+    let mut import = fixture.store.import_session(&draft).unwrap();
     fill(&mut *import);
     assert_eq!(import.finish("now", 1, long_ago(0), long_ago(0)).unwrap().messages, 601);
 }
 
-pub fn an_import_that_makes_no_sense_is_refused(scene: &Scene<'_>) {
-    let make = &scene.make;
+pub fn an_inconsistent_import_is_rejected(fixture: &Fixture<'_>) {
+    let make = &fixture.drafts;
     let attempts: [(ErrorKind, Step<'_>); 10] = [
         (ErrorKind::Invalid, &|import| import.message(1, &make.user("x"))),
         (ErrorKind::Invalid, &|import| import.branch(1, 2, 0, make.ids.branch(), "x")),
@@ -163,7 +164,7 @@ pub fn an_import_that_makes_no_sense_is_refused(scene: &Scene<'_>) {
         }),
         (ErrorKind::Invalid, &|import| import.message(0, &make.full_message(&attachment(b"missing")))),
         (ErrorKind::Invalid, &|import| {
-            let wrong = hfs_core::Attachment { bytes: b"other".to_vec(), ..attachment(b"bytes") };
+            let wrong = Attachment { bytes: b"other".to_vec(), ..attachment(b"bytes") };
             import.attachment(&wrong)
         }),
         (ErrorKind::Conflict, &|import| {
@@ -172,55 +173,55 @@ pub fn an_import_that_makes_no_sense_is_refused(scene: &Scene<'_>) {
         }),
     ];
     for (index, (kind, attempt)) in attempts.into_iter().enumerate() {
-        let draft = draft(scene);
-        let mut import = scene.store.import_session(&draft).unwrap();
-        import.message(0, &scene.make.user("needle")).unwrap();
+        let draft = draft(fixture);
+        let mut import = fixture.store.import_session(&draft).unwrap();
+        import.message(0, &fixture.drafts.user("needle")).unwrap();
         let error = attempt(&mut *import).unwrap_err();
-        assert_eq!(hfs_core::ErrorExt::kind(&error), kind, "attempt {index}: {error}");
+        assert_eq!(ErrorExt::kind(&error), kind, "attempt {index}: {error}");
         drop(import);
-        is_unseen(scene, draft.id);
+        assert_invisible(fixture, draft.id);
     }
-    let draft = draft(scene);
-    let import = scene.store.import_session(&draft).unwrap();
+    let draft = draft(fixture);
+    let import = fixture.store.import_session(&draft).unwrap();
     expect_kind(import.finish("x", 3, long_ago(0), long_ago(0)), ErrorKind::Invalid);
-    is_unseen(scene, draft.id);
+    assert_invisible(fixture, draft.id);
 
-    let mut import = scene.store.import_session(&draft).unwrap();
-    let beyond = scene.make.checkpoint(at(draft.main_branch, 1), growing_state(0));
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    let beyond = fixture.drafts.checkpoint(at(draft.main_branch, 1), growing_state(0));
     expect_kind(import.checkpoint(&beyond), ErrorKind::Invalid);
 }
 
-pub fn an_id_that_exists_is_a_conflict(scene: &Scene<'_>) {
-    let existing = scene.session("here");
-    let here = scene.make.user("here");
-    scene.store.append(at(existing.current_branch, 0), std::slice::from_ref(&here)).unwrap();
-    let kept = scene.checkpoint(at(existing.current_branch, 1), growing_state(0), 9);
-    let run = scene.make.run(existing.current_branch);
-    scene.store.save_run(&run).unwrap();
+pub fn an_existing_id_is_a_conflict(fixture: &Fixture<'_>) {
+    let existing = fixture.session("here");
+    let here = fixture.drafts.user("here");
+    fixture.store.append(at(existing.current_branch, 0), std::slice::from_ref(&here)).unwrap();
+    let kept = fixture.checkpoint(at(existing.current_branch, 1), growing_state(0), 9);
+    let run = fixture.drafts.run(existing.current_branch);
+    fixture.store.save_run(&run).unwrap();
 
-    let same_id = SessionDraft { id: existing.id, ..draft(scene) };
-    expect_kind(scene.store.import_session(&same_id).map(|_| ()), ErrorKind::Conflict);
-    let same_branch = SessionDraft { main_branch: existing.current_branch, ..draft(scene) };
-    expect_kind(scene.store.import_session(&same_branch).map(|_| ()), ErrorKind::Conflict);
+    let same_id = SessionDraft { id: existing.id, ..draft(fixture) };
+    expect_kind(fixture.store.import_session(&same_id).map(|_| ()), ErrorKind::Conflict);
+    let same_branch = SessionDraft { main_branch: existing.current_branch, ..draft(fixture) };
+    expect_kind(fixture.store.import_session(&same_branch).map(|_| ()), ErrorKind::Conflict);
 
-    // Each other id may be found taken when it comes, or in the end.
-    let new = draft(scene);
+    // Each other conflict may be reported by the call or by `finish`.
+    let new = draft(fixture);
     let conflicts: [Step<'_>; 5] = [
         &|import| import.message(0, &here),
         &|import| {
-            let message = scene.make.user("twice");
+            let message = fixture.drafts.user("twice");
             import.message(0, &message)?;
             import.message(0, &message)
         },
         &|import| import.branch(1, 0, 0, existing.current_branch, "x"),
         &|import| {
-            let again = scene.make.checkpoint(at(new.main_branch, 0), growing_state(1));
-            import.checkpoint(&hfs_core::CheckpointDraft { id: kept.id, ..again })
+            let again = fixture.drafts.checkpoint(at(new.main_branch, 0), growing_state(1));
+            import.checkpoint(&CheckpointDraft { id: kept.id, ..again })
         },
-        &|import| import.run(&Run { id: run.id, ..scene.make.run(new.main_branch) }),
+        &|import| import.run(&Run { id: run.id, ..fixture.drafts.run(new.main_branch) }),
     ];
     for (index, conflict) in conflicts.into_iter().enumerate() {
-        let mut import = scene.store.import_session(&new).unwrap();
+        let mut import = fixture.store.import_session(&new).unwrap();
         let result = match conflict(&mut *import) {
             Ok(()) => import.finish("x", 0, long_ago(0), long_ago(0)).map(|_| ()),
             Err(error) => {
@@ -228,72 +229,72 @@ pub fn an_id_that_exists_is_a_conflict(scene: &Scene<'_>) {
                 Err(error)
             }
         };
-        let kind = result.map_err(|error| hfs_core::ErrorExt::kind(&error));
+        let kind = result.map_err(|error| ErrorExt::kind(&error));
         assert_eq!(kind, Err(ErrorKind::Conflict), "conflict {index}");
-        expect_kind(scene.store.get_session(new.id), ErrorKind::NotFound);
+        expect_kind(fixture.store.get_session(new.id), ErrorKind::NotFound);
     }
-    assert_eq!(scene.store.get_run(run.id).unwrap(), run);
-    assert_eq!(scene.texts(existing.current_branch), ["here"]);
+    assert_eq!(fixture.store.get_run(run.id).unwrap(), run);
+    assert_eq!(fixture.texts(existing.current_branch), ["here"]);
 }
 
-pub fn others_go_on_while_an_import_runs(scene: &Scene<'_>) {
-    let first = draft(scene);
-    let second = SessionDraft { origin: None, ..draft(scene) };
-    let another = scene.another();
-    let mut one = scene.store.import_session(&first).unwrap();
+pub fn other_writers_are_not_blocked_by_an_import(fixture: &Fixture<'_>) {
+    let first = draft(fixture);
+    let second = SessionDraft { origin: None, ..draft(fixture) };
+    let another = fixture.other_process();
+    let mut one = fixture.store.import_session(&first).unwrap();
     let mut other = another.import_session(&second).unwrap();
-    let mut main = scene.main();
+    let mut main = fixture.main();
     for n in 1..=300 {
-        one.message(0, &scene.make.user(&format!("one {n}"))).unwrap();
-        other.message(0, &scene.make.user(&format!("other {n}"))).unwrap();
+        one.message(0, &fixture.drafts.user(&format!("one {n}"))).unwrap();
+        other.message(0, &fixture.drafts.user(&format!("other {n}"))).unwrap();
         if n % 50 == 0 {
-            main = scene.say(main, &format!("main {n}"));
+            main = fixture.append_text(main, &format!("main {n}"));
         }
     }
     one.finish("One", 0, long_ago(0), long_ago(1)).unwrap();
     other.finish("Other", 0, long_ago(0), long_ago(1)).unwrap();
-    assert_eq!(scene.texts(main.branch).len(), 6);
+    assert_eq!(fixture.texts(main.branch).len(), 6);
     for (id, word) in [(first.main_branch, "one"), (second.main_branch, "other")] {
         let expected: Vec<_> = (1..=300).map(|n| format!("{word} {n}")).collect();
-        assert_eq!(scene.texts(id), expected);
+        assert_eq!(fixture.texts(id), expected);
     }
 }
 
-pub fn an_import_ends_with_the_store_that_it_goes_through(scene: &Scene<'_>) {
-    let draft = draft(scene);
-    let message = scene.make.user("needle");
+pub fn an_import_is_dropped_with_its_store(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let message = fixture.drafts.user("needle");
     {
-        let another = scene.another();
+        let another = fixture.other_process();
         let mut import = another.import_session(&draft).unwrap();
         import.message(0, &message).unwrap();
     }
-    is_unseen(scene, draft.id);
-    scene.store.create_session(&draft).unwrap();
-    scene.store.append(at(draft.main_branch, 0), &[message]).unwrap();
+    assert_invisible(fixture, draft.id);
+    fixture.store.create_session(&draft).unwrap();
+    fixture.store.append(at(draft.main_branch, 0), &[message]).unwrap();
 }
 
-pub fn a_purge_takes_no_attachment_away_from_an_import(scene: &Scene<'_>) {
+pub fn a_purge_keeps_attachments_of_a_running_import(fixture: &Fixture<'_>) {
     let bytes = attachment(b"shared");
     let refer =
         || Part::Attachment { media_type: "x/y".into(), name: None, hash: Some(bytes.hash), bytes: 6 };
-    scene.store.put_attachment(&bytes).unwrap();
-    let going = scene.main();
-    scene.store.append(going, &[scene.make.message(Role::User, vec![refer()])]).unwrap();
-    let draft = draft(scene);
-    let mut import = scene.store.import_session(&draft).unwrap();
-    import.message(0, &scene.make.message(Role::User, vec![refer()])).unwrap();
-    scene.another().purge_session(scene.session_of(going.branch)).unwrap();
+    fixture.store.put_attachment(&bytes).unwrap();
+    let purged = fixture.main();
+    fixture.store.append(purged, &[fixture.drafts.message(Role::User, vec![refer()])]).unwrap();
+    let draft = draft(fixture);
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    import.message(0, &fixture.drafts.message(Role::User, vec![refer()])).unwrap();
+    fixture.other_process().purge_session(fixture.session_of(purged.branch)).unwrap();
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
-    assert_eq!(scene.store.get_attachment(bytes.hash).unwrap(), b"shared");
+    assert_eq!(fixture.store.get_attachment(bytes.hash).unwrap(), b"shared");
 }
 
-pub fn what_was_streaming_elsewhere_is_interrupted_here(scene: &Scene<'_>) {
-    let draft = draft(scene);
-    let mut import = scene.store.import_session(&draft).unwrap();
-    let message = hfs_core::MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("half") };
+pub fn an_imported_streaming_message_becomes_interrupted(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    let message = MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("half") };
     import.message(0, &message).unwrap();
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
-    assert_eq!(scene.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
-    scene.say(at(draft.main_branch, 1), "go on");
-    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(fixture.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
+    fixture.append_text(at(draft.main_branch, 1), "go on");
+    assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }

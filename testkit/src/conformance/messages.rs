@@ -1,44 +1,44 @@
-//! What is appended is there, in its place, as it was.
+//! Messages and attachments: append and read.
 
-use hfs_core::{ErrorKind, MessageDraft, MessageRange, MessageStatus, Part, Role, StoreError};
+use hfs_core::{Attachment, ErrorKind, MessageDraft, MessageRange, MessageStatus, Part, Role, StoreError};
 use serde_json::json;
 
-use super::Scene;
-use super::scene::{expect_kind, refused};
+use super::Fixture;
+use super::fixture::{expect_error, expect_kind};
 use crate::builders::{at, attachment};
 
-pub fn every_field_of_a_message_is_kept(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn every_field_of_a_message_is_stored(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let bytes = attachment(b"\x89PNG");
-    scene.store.put_attachment(&bytes).unwrap();
-    let draft = scene.make.full_message(&bytes);
-    let plain = scene.make.message(Role::System, Vec::new());
-    scene.store.append(main, &[draft.clone(), plain.clone()]).unwrap();
-    let another = scene.another();
+    fixture.store.put_attachment(&bytes).unwrap();
+    let draft = fixture.drafts.full_message(&bytes);
+    let plain = fixture.drafts.message(Role::System, Vec::new());
+    fixture.store.append(main, &[draft.clone(), plain.clone()]).unwrap();
+    let another = fixture.other_process();
     let stored = another.read_messages(main.branch, MessageRange::Newest(10)).unwrap();
     assert_eq!(stored[0].content, draft);
     assert_eq!(stored[1].content, plain);
     assert_eq!(another.get_message(draft.id).unwrap(), stored[0]);
     let keys: Vec<_> = stored[0].content.extra.as_map().keys().collect();
-    assert_eq!(keys, ["z", "a", ""], "what came with it keeps its order");
+    assert_eq!(keys, ["z", "a", ""], "passthrough fields keep their order");
 }
 
-pub fn every_role_and_status_is_kept(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn every_role_and_status_is_stored(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let mut drafts = Vec::new();
     for role in Role::ALL {
         for status in [MessageStatus::Complete, MessageStatus::Interrupted] {
-            let message = scene.make.message(role, vec![Part::text(role.as_str())]);
+            let message = fixture.drafts.message(role, vec![Part::text(role.as_str())]);
             drafts.push(MessageDraft { status, ..message });
         }
     }
-    scene.store.append(main, &drafts).unwrap();
-    let stored: Vec<_> = scene.history(main.branch).into_iter().map(|message| message.content).collect();
+    fixture.store.append(main, &drafts).unwrap();
+    let stored: Vec<_> = fixture.history(main.branch).into_iter().map(|message| message.content).collect();
     assert_eq!(stored, drafts);
 }
 
-pub fn a_message_of_any_size_is_kept(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn a_message_of_any_size_is_stored(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let large = "0123456789abcdé\n".repeat(200_000);
     let mut deep = json!("bottom");
     for _ in 0..100 {
@@ -49,105 +49,109 @@ pub fn a_message_of_any_size_is_kept(scene: &Scene<'_>) {
         Part::ToolCall { id: "1".into(), name: "x".into(), input: deep },
         Part::text("\u{0}\u{1}\u{7f}\u{10ffff}"),
     ];
-    let draft = scene.make.message(Role::Tool, parts);
-    scene.store.append(main, std::slice::from_ref(&draft)).unwrap();
-    assert_eq!(scene.another().get_message(draft.id).unwrap().content, draft);
+    let draft = fixture.drafts.message(Role::Tool, parts);
+    fixture.store.append(main, std::slice::from_ref(&draft)).unwrap();
+    assert_eq!(fixture.other_process().get_message(draft.id).unwrap().content, draft);
 }
 
-pub fn seqs_count_from_one_without_gaps(scene: &Scene<'_>) {
-    let main = scene.main();
-    let drafts: Vec<_> = (0..3).map(|n| scene.make.user(&format!("{n}"))).collect();
-    let first = scene.store.append(main, &drafts[..1]).unwrap();
+pub fn seqs_count_from_one_without_gaps(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let drafts: Vec<_> = (0..3).map(|n| fixture.drafts.user(&format!("{n}"))).collect();
+    let first = fixture.store.append(main, &drafts[..1]).unwrap();
     assert_eq!((first.first, first.position), (1, at(main.branch, 1)));
-    let second = scene.store.append(first.position, &drafts[1..]).unwrap();
+    let second = fixture.store.append(first.position, &drafts[1..]).unwrap();
     assert_eq!((second.first, second.position), (2, at(main.branch, 3)));
-    let history = scene.history(main.branch);
+    let history = fixture.history(main.branch);
     assert_eq!(history.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(history.iter().zip(&drafts).all(|(stored, draft)| stored.content.id == draft.id));
-    assert_eq!(scene.store.get_branch(main.branch).unwrap().head, 3);
+    assert_eq!(fixture.store.get_branch(main.branch).unwrap().head, 3);
 }
 
-pub fn an_append_of_nothing_only_looks(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "one");
-    let appended = scene.store.append(main, &[]).unwrap();
+pub fn an_empty_append_only_checks_the_position(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "one");
+    let appended = fixture.store.append(main, &[]).unwrap();
     assert_eq!((appended.position, appended.first), (main, 2));
-    let stale = scene.store.append(at(main.branch, 0), &[]);
-    assert!(matches!(refused(stale), StoreError::HeadMismatch { .. }));
+    let stale = fixture.store.append(at(main.branch, 0), &[]);
+    assert!(matches!(expect_error(stale), StoreError::HeadMismatch { .. }));
 }
 
-pub fn an_append_behind_a_moved_head_changes_nothing(scene: &Scene<'_>) {
-    let main = scene.main();
-    let seen = scene.say(main, "mine");
-    let found = scene.another().append(seen, &[scene.make.user("theirs")]).unwrap().position;
+pub fn an_append_at_a_stale_head_changes_nothing(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let seen = fixture.append_text(main, "mine");
+    let found = fixture.other_process().append(seen, &[fixture.drafts.user("theirs")]).unwrap().position;
     for stale in [main, seen, at(main.branch, 3), at(main.branch, u64::from(u32::MAX) + 7)] {
-        let StoreError::HeadMismatch { expected, found: named } =
-            refused(scene.store.append(stale, &[scene.make.user("late"), scene.make.user("later")]))
-        else {
-            panic!("expected to be told of the move");
+        let StoreError::HeadMismatch { expected, found: named } = expect_error(
+            fixture.store.append(stale, &[fixture.drafts.user("late"), fixture.drafts.user("later")]),
+        ) else {
+            panic!("expected a head mismatch");
         };
         assert_eq!((expected, named), (stale, found));
-        let reply = scene.store.begin_reply(stale, &scene.make.assistant(""));
-        assert!(matches!(refused(reply), StoreError::HeadMismatch { .. }));
+        let reply = fixture.store.begin_reply(stale, &fixture.drafts.assistant(""));
+        assert!(matches!(expect_error(reply), StoreError::HeadMismatch { .. }));
     }
-    assert_eq!(scene.texts(main.branch), ["mine", "theirs"]);
-    scene.say(found, "now I have seen it");
+    assert_eq!(fixture.texts(main.branch), ["mine", "theirs"]);
+    fixture.append_text(found, "now I have seen it");
 }
 
-pub fn an_id_is_taken_once_in_the_whole_store(scene: &Scene<'_>) {
-    let (one, other) = (scene.main(), scene.main());
-    let message = scene.make.user("first");
-    let here = scene.store.append(one, std::slice::from_ref(&message)).unwrap().position;
-    let again = MessageDraft { id: message.id, ..scene.make.user("second") };
-    let new = scene.make.user("new");
-    expect_kind(scene.store.append(here, std::slice::from_ref(&again)), ErrorKind::Conflict);
-    expect_kind(scene.store.append(other, std::slice::from_ref(&again)), ErrorKind::Conflict);
-    expect_kind(scene.store.begin_reply(other, &again), ErrorKind::Conflict);
-    // All or none: what stands before the conflict is not written either.
-    expect_kind(scene.store.append(other, &[new.clone(), again]), ErrorKind::Conflict);
-    expect_kind(scene.store.append(other, &[new.clone(), new.clone()]), ErrorKind::Conflict);
-    expect_kind(scene.store.get_message(new.id), ErrorKind::NotFound);
-    assert_eq!(scene.texts(one.branch), ["first"]);
-    assert_eq!(scene.history(other.branch), []);
-    assert_eq!(scene.store.get_branch(other.branch).unwrap().head, 0);
-    scene.store.append(other, &[new]).unwrap();
+pub fn message_ids_are_unique_in_the_store(fixture: &Fixture<'_>) {
+    let (one, other) = (fixture.main(), fixture.main());
+    let message = fixture.drafts.user("first");
+    let here = fixture.store.append(one, std::slice::from_ref(&message)).unwrap().position;
+    let again = MessageDraft { id: message.id, ..fixture.drafts.user("second") };
+    let new = fixture.drafts.user("new");
+    expect_kind(fixture.store.append(here, std::slice::from_ref(&again)), ErrorKind::Conflict);
+    expect_kind(fixture.store.append(other, std::slice::from_ref(&again)), ErrorKind::Conflict);
+    expect_kind(fixture.store.begin_reply(other, &again), ErrorKind::Conflict);
+    // An append is atomic: messages before the conflicting one are not written either.
+    expect_kind(fixture.store.append(other, &[new.clone(), again]), ErrorKind::Conflict);
+    expect_kind(fixture.store.append(other, &[new.clone(), new.clone()]), ErrorKind::Conflict);
+    expect_kind(fixture.store.get_message(new.id), ErrorKind::NotFound);
+    assert_eq!(fixture.texts(one.branch), ["first"]);
+    assert_eq!(fixture.history(other.branch), []);
+    assert_eq!(fixture.store.get_branch(other.branch).unwrap().head, 0);
+    fixture.store.append(other, &[new]).unwrap();
 }
 
-pub fn what_is_not_there_is_not_found(scene: &Scene<'_>) {
-    let nowhere = at(scene.make.ids.branch(), 0);
-    expect_kind(scene.store.append(nowhere, &[scene.make.user("x")]), ErrorKind::NotFound);
-    expect_kind(scene.store.begin_reply(nowhere, &scene.make.assistant("")), ErrorKind::NotFound);
-    expect_kind(scene.store.read_messages(nowhere.branch, MessageRange::Newest(1)), ErrorKind::NotFound);
-    expect_kind(scene.store.get_message(scene.make.ids.message()), ErrorKind::NotFound);
+pub fn unknown_ids_are_not_found(fixture: &Fixture<'_>) {
+    let nowhere = at(fixture.drafts.ids.branch(), 0);
+    expect_kind(fixture.store.append(nowhere, &[fixture.drafts.user("x")]), ErrorKind::NotFound);
+    expect_kind(fixture.store.begin_reply(nowhere, &fixture.drafts.assistant("")), ErrorKind::NotFound);
+    expect_kind(fixture.store.read_messages(nowhere.branch, MessageRange::Newest(1)), ErrorKind::NotFound);
+    expect_kind(fixture.store.get_message(fixture.drafts.ids.message()), ErrorKind::NotFound);
 }
 
-pub fn a_message_without_a_writer_is_never_streaming(scene: &Scene<'_>) {
-    let main = scene.main();
-    let draft = MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("from elsewhere") };
-    let main = scene.store.append(main, &[draft]).unwrap().position;
-    assert_eq!(scene.history(main.branch)[0].content.status, MessageStatus::Interrupted);
-    scene.say(main, "nobody is writing there");
-    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
+pub fn an_appended_message_is_never_streaming(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let draft =
+        MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("from elsewhere") };
+    let main = fixture.store.append(main, &[draft]).unwrap().position;
+    assert_eq!(fixture.history(main.branch)[0].content.status, MessageStatus::Interrupted);
+    fixture.append_text(main, "the branch is not locked");
+    assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }
 
-pub fn a_message_cannot_refer_to_bytes_that_are_not_there(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn a_message_cannot_refer_to_a_missing_attachment(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let missing = attachment(b"missing");
-    let draft = scene.make.full_message(&missing);
-    expect_kind(scene.store.append(main, &[scene.make.user("fine"), draft.clone()]), ErrorKind::Invalid);
-    assert_eq!(scene.history(main.branch), []);
-    let reply = scene.store.begin_reply(main, &scene.make.assistant("")).unwrap();
-    expect_kind(scene.store.finish_reply(reply, &draft), ErrorKind::Invalid);
-    scene.store.put_attachment(&missing).unwrap();
-    scene.store.finish_reply(reply, &draft).unwrap();
-    assert_eq!(scene.history(main.branch)[0].content.parts, draft.parts);
+    let draft = fixture.drafts.full_message(&missing);
+    expect_kind(
+        fixture.store.append(main, &[fixture.drafts.user("fine"), draft.clone()]),
+        ErrorKind::Invalid,
+    );
+    assert_eq!(fixture.history(main.branch), []);
+    let reply = fixture.store.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    expect_kind(fixture.store.finish_reply(reply, &draft), ErrorKind::Invalid);
+    fixture.store.put_attachment(&missing).unwrap();
+    fixture.store.finish_reply(reply, &draft).unwrap();
+    assert_eq!(fixture.history(main.branch)[0].content.parts, draft.parts);
 }
 
-pub fn a_range_gives_what_it_says(scene: &Scene<'_>) {
-    let main = scene.main();
-    assert_eq!(scene.store.read_messages(main.branch, MessageRange::Newest(5)).unwrap(), []);
-    scene.talk(main, "m", 10);
+pub fn a_range_contains_exactly_its_messages(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    assert_eq!(fixture.store.read_messages(main.branch, MessageRange::Newest(5)).unwrap(), []);
+    fixture.append_numbered(main, "m", 10);
     let seqs = |range: MessageRange| -> Vec<u64> {
-        let found = scene.store.read_messages(main.branch, range).unwrap();
+        let found = fixture.store.read_messages(main.branch, range).unwrap();
         assert!(found.iter().all(|message| message.content.text() == format!("m {}", message.seq)));
         found.iter().map(|message| message.seq).collect()
     };
@@ -178,4 +182,20 @@ pub fn a_range_gives_what_it_says(scene: &Scene<'_>) {
     ] {
         assert_eq!(seqs(range), [0; 0], "{range:?}");
     }
+}
+
+pub fn an_attachment_is_read_back_unchanged(fixture: &Fixture<'_>) {
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    for bytes in [b"".as_slice(), b"\x00\xff\xfe", "text ü".as_bytes(), &large] {
+        let one = attachment(bytes);
+        fixture.store.put_attachment(&one).unwrap();
+        fixture.store.put_attachment(&one).unwrap();
+        assert_eq!(fixture.other_process().get_attachment(one.hash).unwrap(), bytes);
+    }
+}
+
+pub fn an_attachment_with_a_wrong_hash_is_rejected(fixture: &Fixture<'_>) {
+    let wrong = Attachment { bytes: b"other".to_vec(), ..attachment(b"bytes") };
+    expect_kind(fixture.store.put_attachment(&wrong), ErrorKind::Invalid);
+    expect_kind(fixture.store.get_attachment(wrong.hash), ErrorKind::NotFound);
 }

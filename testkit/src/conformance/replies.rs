@@ -1,19 +1,19 @@
-//! A reply is durable as it arrives, and belongs to whoever is writing it.
+//! Replies: streaming, locking, and recovery after the writer is gone.
 
 use hfs_core::{
     DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, ReplyHandle, Role, Store,
     StoreError, Usage,
 };
 
-use super::Scene;
-use super::scene::{expect_kind, refused};
+use super::Fixture;
+use super::fixture::{expect_error, expect_kind};
 use crate::builders::at;
 
 fn text(text: &str) -> ReplyDelta {
     ReplyDelta { kind: DeltaKind::Text, text: text.into() }
 }
 
-fn thought(text: &str) -> ReplyDelta {
+fn thinking(text: &str) -> ReplyDelta {
     ReplyDelta { kind: DeltaKind::Thinking, text: text.into() }
 }
 
@@ -21,16 +21,16 @@ fn read(store: &dyn Store, reply: ReplyHandle) -> Message {
     store.get_message(reply.message).unwrap()
 }
 
-pub fn a_reply_is_seen_as_it_arrives(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "question");
+pub fn a_reply_is_visible_while_it_is_streamed(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "question");
     let draft = MessageDraft {
         agent: Some("coder".into()),
         model: Some("m".into()),
-        ..scene.make.assistant("parts of a draft do not count")
+        ..fixture.drafts.assistant("the parts of this draft are ignored")
     };
-    let reply = scene.store.begin_reply(main, &draft).unwrap();
+    let reply = fixture.store.begin_reply(main, &draft).unwrap();
     assert_eq!((reply.message, reply.branch, reply.seq), (draft.id, main.branch, 2));
-    let begun = read(&*scene.another(), reply);
+    let begun = read(&*fixture.other_process(), reply);
     assert_eq!((begun.branch, begun.seq, begun.content.status), (main.branch, 2, MessageStatus::Streaming));
     assert_eq!((begun.content.role, begun.content.created_at), (Role::Assistant, draft.created_at));
     assert_eq!(
@@ -38,37 +38,37 @@ pub fn a_reply_is_seen_as_it_arrives(scene: &Scene<'_>) {
         (&draft.agent, &draft.model, 0)
     );
 
-    scene.store.extend_reply(reply, &[text("Hel"), text("lo")]).unwrap();
-    scene.store.extend_reply(reply, &[text(", wörld 🦀")]).unwrap();
-    for store in [&scene.store, &scene.another()] {
+    fixture.store.extend_reply(reply, &[text("Hel"), text("lo")]).unwrap();
+    fixture.store.extend_reply(reply, &[text(", wörld 🦀")]).unwrap();
+    for store in [&fixture.store, &fixture.other_process()] {
         let arriving = read(&**store, reply);
         assert_eq!(arriving.content.status, MessageStatus::Streaming);
         assert_eq!(arriving.content.parts, [Part::text("Hello, wörld 🦀")]);
         assert_eq!(store.get_branch(main.branch).unwrap().head, 2);
     }
-    assert_eq!(scene.history(main.branch)[1], read(&*scene.store, reply));
+    assert_eq!(fixture.history(main.branch)[1], read(&*fixture.store, reply));
 }
 
-pub fn a_change_of_kind_begins_a_new_part(scene: &Scene<'_>) {
-    let reply = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
-    scene.store.extend_reply(reply, &[thought("h"), thought("m")]).unwrap();
-    scene.store.extend_reply(reply, &[thought("!"), text(""), thought("?"), text("a")]).unwrap();
-    scene.store.extend_reply(reply, &[]).unwrap();
-    scene.store.extend_reply(reply, &[text("b"), thought(""), text("c"), thought("d")]).unwrap();
-    let thinking = |text: &str| Part::Thinking { text: text.into(), signature: None };
-    let expected = [thinking("hm!?"), Part::text("abc"), thinking("d")];
-    assert_eq!(read(&*scene.store, reply).content.parts, expected);
+pub fn a_change_between_text_and_thinking_starts_a_new_part(fixture: &Fixture<'_>) {
+    let reply = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
+    fixture.store.extend_reply(reply, &[thinking("h"), thinking("m")]).unwrap();
+    fixture.store.extend_reply(reply, &[thinking("!"), text(""), thinking("?"), text("a")]).unwrap();
+    fixture.store.extend_reply(reply, &[]).unwrap();
+    fixture.store.extend_reply(reply, &[text("b"), thinking(""), text("c"), thinking("d")]).unwrap();
+    let thinking_part = |text: &str| Part::Thinking { text: text.into(), signature: None };
+    let expected = [thinking_part("hm!?"), Part::text("abc"), thinking_part("d")];
+    assert_eq!(read(&*fixture.store, reply).content.parts, expected);
 }
 
-pub fn a_finished_reply_keeps_its_id_and_place_and_takes_the_rest(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "question");
-    let draft = scene.make.assistant("");
-    let reply = scene.store.begin_reply(main, &draft).unwrap();
-    scene.store.extend_reply(reply, &[text("raw")]).unwrap();
+pub fn finishing_a_reply_keeps_its_id_and_position_and_replaces_the_rest(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "question");
+    let draft = fixture.drafts.assistant("");
+    let reply = fixture.store.begin_reply(main, &draft).unwrap();
+    fixture.store.extend_reply(reply, &[text("raw")]).unwrap();
     let last = MessageDraft {
         usage: Some(Usage { prompt_tokens: 3, completion_tokens: 4 }),
         model: Some("another".into()),
-        ..scene.make.message(
+        ..fixture.drafts.message(
             Role::Assistant,
             vec![
                 Part::text("refined"),
@@ -76,63 +76,63 @@ pub fn a_finished_reply_keeps_its_id_and_place_and_takes_the_rest(scene: &Scene<
             ],
         )
     };
-    scene.store.finish_reply(reply, &last).unwrap();
-    let stored = scene.another().get_message(reply.message).unwrap();
+    fixture.store.finish_reply(reply, &last).unwrap();
+    let stored = fixture.other_process().get_message(reply.message).unwrap();
     assert_eq!(stored.content, MessageDraft { id: draft.id, ..last.clone() });
     assert_eq!((stored.branch, stored.seq), (main.branch, 2));
-    expect_kind(scene.store.get_message(last.id), ErrorKind::NotFound);
-    let session = scene.store.get_session(scene.session_of(main.branch)).unwrap();
+    expect_kind(fixture.store.get_message(last.id), ErrorKind::NotFound);
+    let session = fixture.store.get_session(fixture.session_of(main.branch)).unwrap();
     assert_eq!((session.messages, session.session.updated_at), (2, last.created_at));
-    scene.say(at(main.branch, 2), "next");
+    fixture.append_text(at(main.branch, 2), "next");
 }
 
-pub fn a_finished_reply_is_finished(scene: &Scene<'_>) {
-    let reply = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
-    let last = MessageDraft { status: MessageStatus::Interrupted, ..scene.make.assistant("cancelled") };
-    scene.store.finish_reply(reply, &last).unwrap();
-    assert_eq!(read(&*scene.store, reply).content.status, MessageStatus::Interrupted);
-    expect_kind(scene.store.extend_reply(reply, &[text("more")]), ErrorKind::Conflict);
-    expect_kind(scene.store.finish_reply(reply, &scene.make.assistant("again")), ErrorKind::Conflict);
-    assert_eq!(read(&*scene.store, reply).content.text(), "cancelled");
+pub fn a_finished_reply_cannot_be_changed(fixture: &Fixture<'_>) {
+    let reply = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
+    let last = MessageDraft { status: MessageStatus::Interrupted, ..fixture.drafts.assistant("cancelled") };
+    fixture.store.finish_reply(reply, &last).unwrap();
+    assert_eq!(read(&*fixture.store, reply).content.status, MessageStatus::Interrupted);
+    expect_kind(fixture.store.extend_reply(reply, &[text("more")]), ErrorKind::Conflict);
+    expect_kind(fixture.store.finish_reply(reply, &fixture.drafts.assistant("again")), ErrorKind::Conflict);
+    assert_eq!(read(&*fixture.store, reply).content.text(), "cancelled");
 
-    let other = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
-    let unfinished = MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("odd") };
-    scene.store.finish_reply(other, &unfinished).unwrap();
-    assert_eq!(read(&*scene.store, other).content.status, MessageStatus::Interrupted);
+    let other = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
+    let unfinished = MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("odd") };
+    fixture.store.finish_reply(other, &unfinished).unwrap();
+    assert_eq!(read(&*fixture.store, other).content.status, MessageStatus::Interrupted);
 }
 
-pub fn nobody_speaks_while_a_reply_is_being_written(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "question");
-    let reply = scene.store.begin_reply(main, &scene.make.assistant("")).unwrap();
+pub fn a_branch_is_locked_while_a_reply_is_written(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "question");
+    let reply = fixture.store.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
     let here = at(main.branch, 2);
-    for store in [&scene.store, &scene.another()] {
-        let refusal = refused(store.append(here, &[scene.make.user("me too")]));
+    for store in [&fixture.store, &fixture.other_process()] {
+        let refusal = expect_error(store.append(here, &[fixture.drafts.user("me too")]));
         assert!(matches!(refusal, StoreError::Locked { seq: 2 }), "{refusal}");
-        let refusal = refused(store.begin_reply(here, &scene.make.assistant("")));
+        let refusal = expect_error(store.begin_reply(here, &fixture.drafts.assistant("")));
         assert!(matches!(refusal, StoreError::Locked { seq: 2 }), "{refusal}");
-        let stale = refused(store.append(main, &[scene.make.user("me too")]));
+        let stale = expect_error(store.append(main, &[fixture.drafts.user("me too")]));
         assert!(matches!(stale, StoreError::HeadMismatch { .. }), "{stale}");
     }
-    scene.store.finish_reply(reply, &scene.make.assistant("answer")).unwrap();
-    scene.another().append(here, &[scene.make.user("now")]).unwrap();
-    assert_eq!(scene.texts(main.branch), ["question", "answer", "now"]);
+    fixture.store.finish_reply(reply, &fixture.drafts.assistant("answer")).unwrap();
+    fixture.other_process().append(here, &[fixture.drafts.user("now")]).unwrap();
+    assert_eq!(fixture.texts(main.branch), ["question", "answer", "now"]);
 }
 
-pub fn only_who_began_a_reply_writes_it(scene: &Scene<'_>) {
-    let writer = scene.another();
-    let reply = writer.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
-    expect_kind(scene.store.extend_reply(reply, &[text("forged")]), ErrorKind::Conflict);
-    expect_kind(scene.store.finish_reply(reply, &scene.make.assistant("forged")), ErrorKind::Conflict);
-    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
+pub fn only_the_instance_that_began_a_reply_can_write_it(fixture: &Fixture<'_>) {
+    let writer = fixture.other_process();
+    let reply = writer.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
+    expect_kind(fixture.store.extend_reply(reply, &[text("forged")]), ErrorKind::Conflict);
+    expect_kind(fixture.store.finish_reply(reply, &fixture.drafts.assistant("forged")), ErrorKind::Conflict);
+    assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
     writer.extend_reply(reply, &[text("mine")]).unwrap();
-    assert_eq!(read(&*scene.store, reply).content.text(), "mine");
-    let elsewhere = scene.say(scene.main(), "x");
+    assert_eq!(read(&*fixture.store, reply).content.text(), "mine");
+    let elsewhere = fixture.append_text(fixture.main(), "x");
     for wrong in [
         ReplyHandle { seq: reply.seq + 1, ..reply },
         ReplyHandle { branch: elsewhere.branch, ..reply },
-        ReplyHandle { message: scene.make.ids.message(), ..reply },
+        ReplyHandle { message: fixture.drafts.ids.message(), ..reply },
         ReplyHandle {
-            message: scene.history(elsewhere.branch)[0].content.id,
+            message: fixture.history(elsewhere.branch)[0].content.id,
             branch: elsewhere.branch,
             seq: 1,
         },
@@ -141,15 +141,15 @@ pub fn only_who_began_a_reply_writes_it(scene: &Scene<'_>) {
     }
 }
 
-pub fn a_reply_whose_writer_is_gone_is_interrupted_at_once(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "question");
-    let writer = scene.another();
-    let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
-    writer.extend_reply(reply, &[thought("well"), text("So ")]).unwrap();
+pub fn a_reply_is_interrupted_as_soon_as_its_writer_is_gone(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "question");
+    let writer = fixture.other_process();
+    let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    writer.extend_reply(reply, &[thinking("well"), text("So ")]).unwrap();
     writer.extend_reply(reply, &[text("far")]).unwrap();
     drop(writer);
     let expected = [Part::Thinking { text: "well".into(), signature: None }, Part::text("So far")];
-    for store in [&scene.store, &scene.another()] {
+    for store in [&fixture.store, &fixture.other_process()] {
         let left = read(&**store, reply);
         assert_eq!(
             (left.content.status, left.content.parts.as_slice()),
@@ -157,85 +157,85 @@ pub fn a_reply_whose_writer_is_gone_is_interrupted_at_once(scene: &Scene<'_>) {
         );
         expect_kind(store.extend_reply(reply, &[text("er")]), ErrorKind::Conflict);
     }
-    assert_eq!(scene.history(main.branch)[1].content.status, MessageStatus::Interrupted);
-    let main = scene.say(at(main.branch, 2), "go on");
-    assert_eq!(scene.texts(main.branch), ["question", "So far", "go on"]);
+    assert_eq!(fixture.history(main.branch)[1].content.status, MessageStatus::Interrupted);
+    let main = fixture.append_text(at(main.branch, 2), "go on");
+    assert_eq!(fixture.texts(main.branch), ["question", "So far", "go on"]);
 }
 
-pub fn an_interrupted_reply_is_settled_once(scene: &Scene<'_>) {
-    let (one, other, alive) = (scene.main(), scene.main(), scene.main());
-    let writer = scene.another();
+pub fn an_abandoned_reply_is_recovered_once(fixture: &Fixture<'_>) {
+    let (one, other, alive) = (fixture.main(), fixture.main(), fixture.main());
+    let writer = fixture.other_process();
     let left = [one, other].map(|main| {
-        let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
+        let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
         writer.extend_reply(reply, &[text("left")]).unwrap();
         reply
     });
     drop(writer);
-    let living = scene.store.begin_reply(alive, &scene.make.assistant("")).unwrap();
-    let session = scene.session_of(one.branch);
-    let now = scene.make.now();
-    assert_eq!(scene.store.recover_abandoned_replies(Some(session), now).unwrap(), 1);
-    assert_eq!(scene.store.get_session(session).unwrap().session.updated_at, now);
-    assert_eq!(scene.store.recover_abandoned_replies(Some(session), scene.make.now()).unwrap(), 0);
-    assert_eq!(scene.another().recover_abandoned_replies(None, scene.make.now()).unwrap(), 1);
-    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
+    let living = fixture.store.begin_reply(alive, &fixture.drafts.assistant("")).unwrap();
+    let session = fixture.session_of(one.branch);
+    let now = fixture.drafts.now();
+    assert_eq!(fixture.store.recover_abandoned_replies(Some(session), now).unwrap(), 1);
+    assert_eq!(fixture.store.get_session(session).unwrap().session.updated_at, now);
+    assert_eq!(fixture.store.recover_abandoned_replies(Some(session), fixture.drafts.now()).unwrap(), 0);
+    assert_eq!(fixture.other_process().recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 1);
+    assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
     for reply in left {
-        let settled = read(&*scene.store, reply);
+        let recovered = read(&*fixture.store, reply);
         assert_eq!(
-            (settled.content.status, settled.content.text().as_str()),
+            (recovered.content.status, recovered.content.text().as_str()),
             (MessageStatus::Interrupted, "left")
         );
     }
-    scene.store.extend_reply(living, &[text("still here")]).unwrap();
-    assert_eq!(read(&*scene.another(), living).content.status, MessageStatus::Streaming);
+    fixture.store.extend_reply(living, &[text("still here")]).unwrap();
+    assert_eq!(read(&*fixture.other_process(), living).content.status, MessageStatus::Streaming);
 }
 
-pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn an_append_after_an_abandoned_reply_recovers_it(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     for round in 0..3 {
-        let writer = scene.another();
+        let writer = fixture.other_process();
         let here = at(main.branch, round * 2);
-        let reply = writer.begin_reply(here, &scene.make.assistant("")).unwrap();
+        let reply = writer.begin_reply(here, &fixture.drafts.assistant("")).unwrap();
         writer.extend_reply(reply, &[text(&format!("left {round}"))]).unwrap();
         drop(writer);
-        scene.say(at(main.branch, round * 2 + 1), "and?");
+        fixture.append_text(at(main.branch, round * 2 + 1), "and?");
     }
-    let session = scene.session_of(main.branch);
-    let before = scene.store.get_session(session).unwrap();
-    let settled = scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
-    assert_eq!(settled, 0, "what was appended behind them has settled them");
-    assert_eq!(scene.store.get_session(session).unwrap(), before);
+    let session = fixture.session_of(main.branch);
+    let before = fixture.store.get_session(session).unwrap();
+    let recovered = fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap();
+    assert_eq!(recovered, 0, "the appends have recovered them already");
+    assert_eq!(fixture.store.get_session(session).unwrap(), before);
     assert!(
-        scene
+        fixture
             .history(main.branch)
             .iter()
             .step_by(2)
             .all(|left| left.content.status == MessageStatus::Interrupted)
     );
-    assert_eq!(scene.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
+    assert_eq!(fixture.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }
 
-pub fn a_long_reply_arrives_in_many_pieces(scene: &Scene<'_>) {
-    let reply = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
+pub fn a_long_reply_can_be_streamed_in_many_deltas(fixture: &Fixture<'_>) {
+    let reply = fixture.store.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
     let mut expected = String::new();
     for number in 0..300 {
-        let piece = format!("{number} é🦀\u{0}\n");
-        expected.push_str(&piece);
-        scene.store.extend_reply(reply, &[text(&piece)]).unwrap();
+        let delta = format!("{number} é🦀\u{0}\n");
+        expected.push_str(&delta);
+        fixture.store.extend_reply(reply, &[text(&delta)]).unwrap();
     }
-    assert_eq!(read(&*scene.another(), reply).content.parts, [Part::text(expected)]);
+    assert_eq!(read(&*fixture.other_process(), reply).content.parts, [Part::text(expected)]);
 }
 
-pub fn a_restart_leaves_what_was_finished_alone(scene: &Scene<'_>) {
-    let main = scene.main();
-    let writer = scene.another();
-    let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
-    writer.finish_reply(reply, &scene.make.assistant("answer")).unwrap();
+pub fn a_restart_does_not_change_finished_replies(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let writer = fixture.other_process();
+    let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    writer.finish_reply(reply, &fixture.drafts.assistant("answer")).unwrap();
     drop(writer);
-    let finished = read(&*scene.another(), reply);
+    let finished = read(&*fixture.other_process(), reply);
     assert_eq!(
         (finished.content.status, finished.content.text().as_str()),
         (MessageStatus::Complete, "answer")
     );
-    assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
+    assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
 }

@@ -1,22 +1,22 @@
-//! Runs are kept with all their events.
+//! Runs and their events.
 
-use hfs_core::{ErrorKind, EventPayload, Run, RunSnapshot};
+use hfs_core::{ErrorKind, EventPayload, Run, RunSnapshot, Timestamp};
 
-use super::Scene;
-use super::scene::expect_kind;
+use super::Fixture;
+use super::fixture::expect_kind;
 
-pub fn a_run_is_kept_with_events_of_every_kind(scene: &Scene<'_>) {
-    let run = scene.make.run(scene.main().branch);
+pub fn a_run_is_stored_with_events_of_every_kind(fixture: &Fixture<'_>) {
+    let run = fixture.drafts.run(fixture.main().branch);
     assert!(run.events.iter().any(|event| matches!(event.payload, EventPayload::Custom(_))));
-    scene.store.save_run(&run).unwrap();
-    let stored = scene.another().get_run(run.id).unwrap();
+    fixture.store.save_run(&run).unwrap();
+    let stored = fixture.other_process().get_run(run.id).unwrap();
     assert_eq!(stored, run);
     assert_eq!(RunSnapshot::fold(&stored.events), run.snapshot);
 }
 
-pub fn a_run_replaces_what_was_stored_of_it(scene: &Scene<'_>) {
-    let main = scene.main();
-    let finished = scene.make.run(main.branch);
+pub fn saving_a_run_again_replaces_it(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let finished = fixture.drafts.run(main.branch);
     let events = finished.events[..2].to_vec();
     let begun = Run {
         ended_at: None,
@@ -25,35 +25,35 @@ pub fn a_run_replaces_what_was_stored_of_it(scene: &Scene<'_>) {
         events,
         ..finished.clone()
     };
-    scene.store.save_run(&begun).unwrap();
-    assert_eq!(scene.store.get_run(begun.id).unwrap(), begun);
-    scene.store.save_run(&finished).unwrap();
-    assert_eq!(scene.store.get_run(begun.id).unwrap(), finished);
-    assert_eq!(scene.store.list_runs(scene.session_of(main.branch)).unwrap(), [begun.id]);
+    fixture.store.save_run(&begun).unwrap();
+    assert_eq!(fixture.store.get_run(begun.id).unwrap(), begun);
+    fixture.store.save_run(&finished).unwrap();
+    assert_eq!(fixture.store.get_run(begun.id).unwrap(), finished);
+    assert_eq!(fixture.store.list_runs(fixture.session_of(main.branch)).unwrap(), [begun.id]);
 }
 
-pub fn runs_are_listed_by_their_beginning(scene: &Scene<'_>) {
-    let main = scene.main();
-    let session = scene.session_of(main.branch);
-    let (side, _) = scene.fork(main, "side");
+pub fn runs_are_listed_in_the_order_of_their_start(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let session = fixture.session_of(main.branch);
+    let (side, _) = fixture.fork(main, "side");
     let runs: Vec<Run> =
-        [main, side, main, side].iter().map(|position| scene.make.run(position.branch)).collect();
+        [main, side, main, side].iter().map(|position| fixture.drafts.run(position.branch)).collect();
     for index in [2, 0, 3, 1] {
-        scene.store.save_run(&runs[index]).unwrap();
+        fixture.store.save_run(&runs[index]).unwrap();
     }
-    let same_time = Run { started_at: runs[3].started_at, ..scene.make.run(main.branch) };
-    scene.store.save_run(&same_time).unwrap();
-    let earliest = Run { started_at: hfs_core::Timestamp::UNIX_EPOCH, ..scene.make.run(side.branch) };
-    scene.store.save_run(&earliest).unwrap();
-    scene.store.save_run(&scene.make.run(scene.main().branch)).unwrap();
+    let same_time = Run { started_at: runs[3].started_at, ..fixture.drafts.run(main.branch) };
+    fixture.store.save_run(&same_time).unwrap();
+    let earliest = Run { started_at: Timestamp::UNIX_EPOCH, ..fixture.drafts.run(side.branch) };
+    fixture.store.save_run(&earliest).unwrap();
+    fixture.store.save_run(&fixture.drafts.run(fixture.main().branch)).unwrap();
     let mut expected = vec![earliest.id];
     expected.extend(runs.iter().map(|run| run.id));
     expected.push(same_time.id);
-    assert_eq!(scene.another().list_runs(session).unwrap(), expected);
+    assert_eq!(fixture.other_process().list_runs(session).unwrap(), expected);
 }
 
-pub fn a_run_needs_its_branch(scene: &Scene<'_>) {
-    let run = scene.make.run(scene.make.ids.branch());
-    expect_kind(scene.store.save_run(&run), ErrorKind::NotFound);
-    expect_kind(scene.store.get_run(run.id), ErrorKind::NotFound);
+pub fn a_run_needs_an_existing_branch(fixture: &Fixture<'_>) {
+    let run = fixture.drafts.run(fixture.drafts.ids.branch());
+    expect_kind(fixture.store.save_run(&run), ErrorKind::NotFound);
+    expect_kind(fixture.store.get_run(run.id), ErrorKind::NotFound);
 }

@@ -1,4 +1,4 @@
-//! What was said is found, and nothing else.
+//! Full-text search: query syntax, hits, and the index.
 
 use hfs_core::{
     DeltaKind, Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
@@ -6,38 +6,38 @@ use hfs_core::{
 };
 use serde_json::json;
 
-use super::Scene;
+use super::Fixture;
 use crate::builders::at;
 
 fn query(text: &str) -> SearchQuery {
     SearchQuery { text: text.into(), limit: 200, ..SearchQuery::default() }
 }
 
-fn search(scene: &Scene<'_>, query: &SearchQuery) -> SearchResults {
-    let found = scene.store.search(query).unwrap();
-    assert_eq!(found.total, scene.another().search(query).unwrap().total);
-    assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score), "the best come first");
+fn search(fixture: &Fixture<'_>, query: &SearchQuery) -> SearchResults {
+    let found = fixture.store.search(query).unwrap();
+    assert_eq!(found.total, fixture.other_process().search(query).unwrap().total);
+    assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score), "the best matches come first");
     found
 }
 
-fn count(scene: &Scene<'_>, text: &str) -> u64 {
-    let found = search(scene, &query(text));
+fn count(fixture: &Fixture<'_>, text: &str) -> u64 {
+    let found = search(fixture, &query(text));
     assert_eq!(found.hits.len() as u64, found.total);
     found.total
 }
 
-fn say_as(scene: &Scene<'_>, at: Position, role: Role, parts: Vec<Part>) -> Position {
-    scene.store.append(at, &[scene.make.message(role, parts)]).unwrap().position
+fn append_as(fixture: &Fixture<'_>, at: Position, role: Role, parts: Vec<Part>) -> Position {
+    fixture.store.append(at, &[fixture.drafts.message(role, parts)]).unwrap().position
 }
 
-pub fn a_hit_says_where_it_is(scene: &Scene<'_>) {
-    let draft = scene.make.session("Login ü");
-    scene.store.create_session(&draft).unwrap();
-    let main = scene.say(at(draft.main_branch, 0), "nothing here");
-    let (side, _) = scene.fork(main, "side");
-    let message = scene.make.assistant("Somewhere in here is a Needle, in a haystack.");
-    scene.store.append(side, std::slice::from_ref(&message)).unwrap();
-    let found = search(scene, &query("needle"));
+pub fn a_hit_contains_its_session_branch_and_message(fixture: &Fixture<'_>) {
+    let draft = fixture.drafts.session("Login ü");
+    fixture.store.create_session(&draft).unwrap();
+    let main = fixture.append_text(at(draft.main_branch, 0), "nothing here");
+    let (side, _) = fixture.fork(main, "side");
+    let message = fixture.drafts.assistant("Somewhere in here is a Needle, in a haystack.");
+    fixture.store.append(side, std::slice::from_ref(&message)).unwrap();
+    let found = search(fixture, &query("needle"));
     assert_eq!(found.total, 1);
     let hit = &found.hits[0];
     assert_eq!((hit.session, hit.session_name.as_str()), (draft.id, "Login ü"));
@@ -49,18 +49,18 @@ pub fn a_hit_says_where_it_is(scene: &Scene<'_>) {
     assert!(hit.snippet.contains("haystack"));
 }
 
-pub fn a_snippet_of_a_long_text_shows_the_surroundings(scene: &Scene<'_>) {
+pub fn the_snippet_of_a_long_text_is_the_context_of_the_match(fixture: &Fixture<'_>) {
     let filler = "lorem ipsum dolor sit amet ".repeat(2000);
-    scene.say(scene.main(), &format!("{filler} before needle behind {filler}"));
-    let found = search(scene, &query("needle"));
+    fixture.append_text(fixture.main(), &format!("{filler} before needle behind {filler}"));
+    let found = search(fixture, &query("needle"));
     let snippet = &found.hits[0].snippet;
     assert!(snippet.len() < 1000, "{} bytes", snippet.len());
     let marked = format!("before {}needle{} behind", SearchHit::MARK_START, SearchHit::MARK_END);
     assert!(snippet.contains(&marked), "{snippet:?}");
 }
 
-pub fn every_kind_of_part_is_searched(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn every_kind_of_part_is_searched(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let parts = vec![
         Part::Thinking { text: "alpha".into(), signature: Some("secretsignature".into()) },
         Part::text("beta"),
@@ -78,106 +78,107 @@ pub fn every_kind_of_part_is_searched(scene: &Scene<'_>) {
         },
         Part::Opaque { source: "foreign".into(), raw: json!({"field": "theta"}) },
     ];
-    say_as(scene, main, Role::Tool, parts);
+    append_as(fixture, main, Role::Tool, parts);
     for word in ["alpha", "beta", "gammatool", "delta", "epsilon", "zeta", "eta", "theta"] {
-        assert_eq!(count(scene, word), 1, "{word}");
+        assert_eq!(count(fixture, word), 1, "{word}");
     }
     for word in ["secretsignature", "callid", "keyname", "12345", "field", "foreign", "text"] {
-        assert_eq!(count(scene, word), 0, "{word}");
+        assert_eq!(count(fixture, word), 0, "{word}");
     }
 }
 
-pub fn everything_that_was_acknowledged_is_found(scene: &Scene<'_>) {
-    let (one, other) = (scene.main(), scene.main());
+pub fn every_appended_message_is_found_at_once(fixture: &Fixture<'_>) {
+    let (one, other) = (fixture.main(), fixture.main());
     let (mut here, mut there) = (one, other);
     for number in 0..60 {
-        here = scene.say(here, &format!("unique{number}a shared"));
-        assert_eq!(count(scene, &format!("unique{number}a")), 1);
+        here = fixture.append_text(here, &format!("unique{number}a shared"));
+        assert_eq!(count(fixture, &format!("unique{number}a")), 1);
         let parts = vec![Part::text(format!("unique{number}b shared"))];
-        there = say_as(scene, there, Role::Assistant, parts);
+        there = append_as(fixture, there, Role::Assistant, parts);
     }
     for number in 0..60 {
-        assert_eq!(count(scene, &format!("unique{number}b")), 1);
+        assert_eq!(count(fixture, &format!("unique{number}b")), 1);
     }
-    let found = search(scene, &SearchQuery { limit: 7, ..query("shared") });
+    let found = search(fixture, &SearchQuery { limit: 7, ..query("shared") });
     assert_eq!((found.hits.len(), found.total), (7, 120));
-    let found = search(scene, &SearchQuery { limit: 0, ..query("shared") });
+    let found = search(fixture, &SearchQuery { limit: 0, ..query("shared") });
     assert_eq!((found.hits.len(), found.total), (0, 120));
-    scene.store.vacuum().unwrap();
-    assert_eq!(count(scene, "shared"), 120);
+    fixture.store.vacuum().unwrap();
+    assert_eq!(count(fixture, "shared"), 120);
 }
 
-pub fn a_reply_is_found_when_it_is_finished_or_settled(scene: &Scene<'_>) {
-    let writer = scene.another();
-    let piece = |text: &str| [ReplyDelta { kind: DeltaKind::Text, text: text.into() }];
-    let finished = writer.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
-    writer.extend_reply(finished, &piece("draftword")).unwrap();
-    writer.finish_reply(finished, &scene.make.assistant("finalword")).unwrap();
-    assert_eq!((count(scene, "finalword"), count(scene, "draftword")), (1, 0));
+pub fn a_reply_is_found_after_it_is_finished_or_recovered(fixture: &Fixture<'_>) {
+    let writer = fixture.other_process();
+    let delta = |text: &str| [ReplyDelta { kind: DeltaKind::Text, text: text.into() }];
+    let finished = writer.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
+    writer.extend_reply(finished, &delta("draftword")).unwrap();
+    writer.finish_reply(finished, &fixture.drafts.assistant("finalword")).unwrap();
+    assert_eq!((count(fixture, "finalword"), count(fixture, "draftword")), (1, 0));
 
-    let main = scene.main();
-    let left = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
-    writer.extend_reply(left, &piece("half")).unwrap();
-    writer.extend_reply(left, &piece("way there")).unwrap();
+    let main = fixture.main();
+    let left = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    writer.extend_reply(left, &delta("half")).unwrap();
+    writer.extend_reply(left, &delta("way there")).unwrap();
     drop(writer);
-    scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
-    assert_eq!((count(scene, "halfway"), count(scene, "there"), count(scene, "half")), (1, 1, 0));
-    scene.say(at(main.branch, 1), "later");
-    assert_eq!(count(scene, "later"), 1);
+    fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap();
+    assert_eq!((count(fixture, "halfway"), count(fixture, "there"), count(fixture, "half")), (1, 1, 0));
+    fixture.append_text(at(main.branch, 1), "later");
+    assert_eq!(count(fixture, "later"), 1);
 }
 
-pub fn what_was_said_behind_an_interrupted_reply_is_found(scene: &Scene<'_>) {
-    let main = scene.main();
-    let writer = scene.another();
-    let reply = writer.begin_reply(main, &scene.make.assistant("")).unwrap();
+pub fn messages_after_an_interrupted_reply_are_found(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let writer = fixture.other_process();
+    let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
     writer.extend_reply(reply, &[ReplyDelta { kind: DeltaKind::Text, text: "partword".into() }]).unwrap();
     drop(writer);
-    scene.say(at(main.branch, 1), "behindword");
-    assert_eq!(count(scene, "behindword"), 1);
-    scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap();
-    assert_eq!((count(scene, "behindword"), count(scene, "partword")), (1, 1));
+    fixture.append_text(at(main.branch, 1), "behindword");
+    assert_eq!(count(fixture, "behindword"), 1);
+    fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap();
+    assert_eq!((count(fixture, "behindword"), count(fixture, "partword")), (1, 1));
 }
 
-pub fn a_message_that_branches_share_is_one_hit(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "needle");
-    scene.fork(main, "one");
-    scene.fork(main, "two");
-    assert_eq!(count(scene, "needle"), 1);
+pub fn a_message_shared_by_branches_is_one_hit(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "needle");
+    fixture.fork(main, "one");
+    fixture.fork(main, "two");
+    assert_eq!(count(fixture, "needle"), 1);
 }
 
-pub fn retired_branches_are_searched_and_the_trash_is_not(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "needle");
-    let session = scene.session_of(main.branch);
-    let (side, fork) = scene.fork(main, "side");
-    scene.say(side, "needle aside");
-    scene.undo(fork.id).unwrap();
-    assert_eq!(count(scene, "needle"), 2);
-    scene.store.trash_session(session, scene.make.now()).unwrap();
-    assert_eq!(count(scene, "needle"), 0);
+pub fn undone_branches_are_searched_and_the_trash_is_not(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "needle");
+    let session = fixture.session_of(main.branch);
+    let (side, fork) = fixture.fork(main, "side");
+    fixture.append_text(side, "needle aside");
+    fixture.undo(fork.id).unwrap();
+    assert_eq!(count(fixture, "needle"), 2);
+    fixture.store.trash_session(session, fixture.drafts.now()).unwrap();
+    assert_eq!(count(fixture, "needle"), 0);
     let only = SearchQuery { session: Some(session), ..query("needle") };
-    assert_eq!(search(scene, &only).total, 0);
-    scene.say(main, "needle while in the trash");
-    scene.store.restore_session(session, scene.make.now()).unwrap();
-    assert_eq!(count(scene, "needle"), 3);
-    scene.store.purge_session(session).unwrap();
-    assert_eq!(count(scene, "needle"), 0);
+    assert_eq!(search(fixture, &only).total, 0);
+    fixture.append_text(main, "needle while in the trash");
+    fixture.store.restore_session(session, fixture.drafts.now()).unwrap();
+    assert_eq!(count(fixture, "needle"), 3);
+    fixture.store.purge_session(session).unwrap();
+    assert_eq!(count(fixture, "needle"), 0);
 }
 
-pub fn hits_can_be_limited_to_a_session_a_role_and_a_time(scene: &Scene<'_>) {
+pub fn hits_can_be_filtered_by_session_role_and_time(fixture: &Fixture<'_>) {
     let mut sessions = Vec::new();
     let mut times: Vec<Timestamp> = Vec::new();
     for n in 0..3 {
-        let draft = SessionDraft { ..scene.make.session(&format!("{n}")) };
-        let session = scene.store.create_session(&draft).unwrap();
+        let draft = SessionDraft { ..fixture.drafts.session(&format!("{n}")) };
+        let session = fixture.store.create_session(&draft).unwrap();
         let mut main = at(session.current_branch, 0);
         for role in Role::ALL {
-            main = say_as(scene, main, role, vec![Part::text("needle")]);
+            main = append_as(fixture, main, role, vec![Part::text("needle")]);
         }
-        times.extend(scene.history(session.current_branch).iter().map(|message| message.content.created_at));
+        times
+            .extend(fixture.history(session.current_branch).iter().map(|message| message.content.created_at));
         sessions.push(session.id);
     }
     let total = |narrow: SearchQuery| {
-        let found = search(scene, &narrow);
+        let found = search(fixture, &narrow);
         assert_eq!(found.hits.len() as u64, found.total);
         found.total
     };
@@ -188,7 +189,7 @@ pub fn hits_can_be_limited_to_a_session_a_role_and_a_time(scene: &Scene<'_>) {
     let both = SearchQuery { session: Some(sessions[1]), except_session: Some(sessions[1]), ..all.clone() };
     assert_eq!(total(both), 0);
     for role in Role::ALL {
-        let found = search(scene, &SearchQuery { role: Some(role), ..all.clone() });
+        let found = search(fixture, &SearchQuery { role: Some(role), ..all.clone() });
         assert_eq!(found.total, 3);
         assert!(found.hits.iter().all(|hit| hit.role == role));
     }
@@ -202,37 +203,227 @@ pub fn hits_can_be_limited_to_a_session_a_role_and_a_time(scene: &Scene<'_>) {
     assert_eq!(total(SearchQuery { since: late, ..narrow }), 0);
 }
 
-pub fn what_matches_better_comes_first(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn better_matches_come_first(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     let filler = "lorem ipsum dolor sit amet consectetur ".repeat(30);
-    let main = scene.say(main, &format!("needle {filler}"));
-    let main = scene.say(main, "needle needle thread");
-    scene.talk(main, "filler", 12);
-    let found = search(scene, &query("needle"));
+    let main = fixture.append_text(main, &format!("needle {filler}"));
+    let main = fixture.append_text(main, "needle needle thread");
+    fixture.append_numbered(main, "filler", 12);
+    let found = search(fixture, &query("needle"));
     assert_eq!(found.hits.iter().map(|hit| hit.seq).collect::<Vec<_>>(), [2, 1]);
     let any = SearchQuery { any_word: true, ..query("needle thread") };
-    assert_eq!(search(scene, &any).hits[0].seq, 2);
+    assert_eq!(search(fixture, &any).hits[0].seq, 2);
 }
 
-pub fn what_waits_for_the_index_is_indexed_as_far_as_it_is_wanted(scene: &Scene<'_>) {
-    let main = scene.main();
-    scene.talk(main, "needle", 700);
+pub fn updating_the_index_can_be_stopped_and_resumed(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    fixture.append_numbered(main, "needle", 700);
     let mut left = Vec::new();
-    let mut stop_at_once = |waiting: u64| {
+    let mut stop = |waiting: u64| {
         left.push(waiting);
         false
     };
-    scene.store.update_index(&mut stop_at_once).unwrap();
-    assert_eq!(left.len(), 1, "it was told to stop");
+    fixture.store.update_index(&mut stop).unwrap();
+    assert_eq!(left.len(), 1, "the update stops when the callback returns false");
 
     let mut left = Vec::new();
-    let mut go_on = |waiting: u64| {
+    let mut resume = |waiting: u64| {
         left.push(waiting);
         true
     };
-    scene.store.update_index(&mut go_on).unwrap();
+    fixture.store.update_index(&mut resume).unwrap();
     assert!(left.is_sorted_by(|a, b| a >= b), "{left:?}");
     assert!(left[0] <= 700, "{left:?}");
     assert_eq!(left.last(), Some(&0));
-    assert_eq!(search(scene, &query("needle")).total, 700);
+    assert_eq!(search(fixture, &query("needle")).total, 700);
+}
+
+/// Appends each text as a message. Returns a function that searches and returns the seqs of the hits.
+fn corpus<'a>(fixture: &'a Fixture<'_>, texts: &[&str]) -> impl Fn(&str) -> Vec<u64> + 'a {
+    let mut main = fixture.main();
+    for text in texts {
+        main = fixture.append_text(main, text);
+    }
+    |text| find(fixture, &SearchQuery { text: text.into(), limit: 100, ..SearchQuery::default() })
+}
+
+fn find(fixture: &Fixture<'_>, query: &SearchQuery) -> Vec<u64> {
+    let found = fixture.store.search(query).unwrap();
+    let mut seqs: Vec<u64> = found.hits.iter().map(|hit| hit.seq).collect();
+    seqs.sort_unstable();
+    assert_eq!(found.total, seqs.len() as u64);
+    seqs
+}
+
+const NONE: [u64; 0] = [];
+
+pub fn all_words_must_occur_in_any_order(fixture: &Fixture<'_>) {
+    let find = corpus(fixture, &["red green", "green", "blue and green and red", "redder greens"]);
+    assert_eq!(find("red green"), [1, 3]);
+    assert_eq!(find("GREEN red"), [1, 3]);
+    assert_eq!(find("  red\n\tblue  "), [3]);
+    assert_eq!(find("red purple"), NONE);
+}
+
+pub fn with_any_word_one_match_is_enough(fixture: &Fixture<'_>) {
+    let _ = corpus(fixture, &["red green", "green", "blue", "redder"]);
+    let any = |text: &str| {
+        let query = SearchQuery { text: text.into(), any_word: true, limit: 100, ..SearchQuery::default() };
+        find(fixture, &query)
+    };
+    assert_eq!(any("red green"), [1, 2]);
+    assert_eq!(any("red purple blue"), [1, 3]);
+    assert_eq!(any("red* \"blue green\""), [1, 4]);
+    assert_eq!(any("* \""), NONE);
+    assert_eq!(any("purple OR"), NONE);
+}
+
+pub fn a_phrase_matches_adjacent_words(fixture: &Fixture<'_>) {
+    let find = corpus(
+        fixture,
+        &["the red fox", "the fox is red", "red, FOX!", "red\nfox", "infrared fox", "red green fox"],
+    );
+    assert_eq!(find("\"red fox\""), [1, 3, 4]);
+    assert_eq!(find("\"red fox"), [1, 3, 4]);
+    assert_eq!(find("\"the red\" fox"), [1]);
+    assert_eq!(find("\"fox red\""), NONE);
+    assert_eq!(find("\"\" fox \"\""), [1, 2, 3, 4, 5, 6]);
+}
+
+pub fn words_joined_by_punctuation_match_adjacent_words(fixture: &Fixture<'_>) {
+    let find = corpus(
+        fixture,
+        &["see src/main.rs:7", "main in src of rs", "well-known", "well known", "don't", "a_b"],
+    );
+    assert_eq!(find("src/main.rs"), [1]);
+    assert_eq!(find("main.rs"), [1]);
+    assert_eq!(find("well-known"), [3, 4]);
+    assert_eq!(find("don't"), [5]);
+    assert_eq!(find("a_b"), [6]);
+}
+
+pub fn a_star_matches_the_rest_of_a_word(fixture: &Fixture<'_>) {
+    let find = corpus(fixture, &["checkpoint", "checkpoints", "check point", "uncheck", "Überprüfung"]);
+    assert_eq!(find("checkp*"), [1, 2]);
+    assert_eq!(find("check*"), [1, 2, 3]);
+    assert_eq!(find("check"), [3]);
+    assert_eq!(find("CHECK** point"), [3]);
+    assert_eq!(find("check-po*"), [3]);
+    assert_eq!(find("uber*"), [5]);
+    assert_eq!(find("*check"), [3]);
+    assert_eq!(find("\"check*\""), [3]);
+}
+
+pub fn case_and_diacritics_are_ignored(fixture: &Fixture<'_>) {
+    let find = corpus(
+        fixture,
+        &["Été à la plage", "e\u{301}te\u{301}", "ETE", "Việt Nam", "naïve", "Straße", "ОТЧЁТ"],
+    );
+    for text in ["été", "ete", "ÉTÉ", "e\u{301}te\u{301}", "EtE"] {
+        assert_eq!(find(text), [1, 2, 3], "{text:?}");
+    }
+    assert_eq!(find("viet"), [4]);
+    assert_eq!(find("NAIVE"), [5]);
+    assert_eq!(find("straße"), [6]);
+    assert_eq!(find("отчёт"), [7]);
+}
+
+pub fn words_of_other_scripts_and_numbers_are_found(fixture: &Fixture<'_>) {
+    let find =
+        corpus(fixture, &["日本語 テスト", "한국어 문장", "version 1.2.3 of v2", "Ελληνικά", "🦀 crab"]);
+    assert_eq!(find("日本語"), [1]);
+    assert_eq!(find("日*"), [1]);
+    assert_eq!(find("한국어"), [2]);
+    assert_eq!(find("1.2.3"), [3]);
+    assert_eq!(find("v2"), [3]);
+    assert_eq!(find("ΕΛΛΗΝΙΚΆ"), [4]);
+    assert_eq!(find("🦀 crab"), [5]);
+}
+
+pub fn any_text_is_a_valid_query(fixture: &Fixture<'_>) {
+    let find = corpus(fixture, &["a plain text about near and not or and", "null byte"]);
+    for text in [
+        "",
+        " ",
+        "\"",
+        "\"\"",
+        "\"\"\"",
+        "*",
+        "**",
+        "^",
+        "-",
+        "+",
+        ":",
+        "(",
+        ")",
+        "()",
+        "{",
+        "\\",
+        "'",
+        "''",
+        ";",
+        "--",
+        "\u{0}",
+        "\u{0}\u{0}",
+        "🦀",
+        "🦀*",
+        "\u{301}",
+        "\u{e000}",
+        "\u{feff}",
+        "%",
+        "_",
+        "/*",
+        "$1",
+        "?1",
+        ":x",
+        "@x",
+    ] {
+        assert_eq!(find(text), NONE, "{text:?}");
+    }
+    for text in [
+        "NEAR(",
+        "NEAR(a b, 2)",
+        "text:a",
+        "a AND",
+        "AND a",
+        "a OR",
+        "OR",
+        "NOT",
+        "a NOT",
+        "NOT a",
+        "-a",
+        "+a",
+        "^a",
+        "a^2",
+        "(a",
+        "a)",
+        "{a b}: c",
+        "a:b:c",
+        "\"a\" \"b",
+        "a\"b\"c\"",
+        "'a'; DROP TABLE message; --",
+        "a\\",
+        "\\\"a",
+        "rowid:1",
+        "a\u{0}b",
+        "\u{0}a",
+        "a*b*c",
+        "a* *b",
+        "\"a\"*",
+        "\"a b\"*",
+        "a +b",
+        "* a",
+        "near/3",
+    ] {
+        find(text);
+    }
+    assert_eq!(find("near and not"), [1]);
+    assert_eq!(find("plain AND text"), [1]);
+    assert_eq!(find("text:"), [1]);
+    assert_eq!(find("-plain"), [1]);
+    assert_eq!(find("null\u{0}byte"), [2]);
+    assert_eq!(find("plain NOT text"), [1]);
+    let long = "word ".repeat(2000);
+    assert_eq!(find(&long), NONE);
+    assert_eq!(find(&"x".repeat(100_000)), NONE);
 }

@@ -1,32 +1,46 @@
-//! When to try again.
+//! When a failed request is repeated.
 
 use std::time::Duration;
 
-use hfs_core::{Clock, SystemClock, Timestamp};
+use hfs_core::{Backoff, Clock, SystemClock, Timestamp};
 
-use crate::Retries;
+use crate::RetryPolicy;
 
-use super::failure::Attempt;
+/// Whether repeating a failed request can help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RetryAdvice {
+    Never,
+    /// After a delay of the client's choice.
+    Backoff,
+    /// After the delay that the provider requested.
+    After(Duration),
+}
 
-/// How long to wait after attempt `number` (from 1) before the next one; `None` when there is to be no next.
-pub(super) fn pause(retries: &Retries, number: u32, again: &Attempt) -> Option<Duration> {
-    if number >= retries.attempts.max(1) {
+/// Delay between attempt `attempt` (from 1) and the next one. `None` if there is no next attempt.
+pub(super) fn next_delay(
+    policy: &RetryPolicy,
+    attempt: u32,
+    advice: &RetryAdvice,
+    backoff: &mut Backoff,
+) -> Option<Duration> {
+    if attempt >= policy.max_attempts.max(1) {
         return None;
     }
-    match again {
-        Attempt::Last => None,
-        Attempt::After(asked) if *asked > retries.longest_pause => None,
-        // A little later than asked, so that many who were turned away together do not come back together.
-        Attempt::After(asked) => Some(*asked + retries.first_pause.mul_f64(fastrand::f64() / 2.0)),
-        Attempt::Again => {
-            let doubled = retries.first_pause.saturating_mul(1 << (number - 1).min(16));
-            Some(doubled.min(retries.longest_pause).mul_f64(1.0 - fastrand::f64() / 2.0))
+    match advice {
+        RetryAdvice::Never => None,
+        RetryAdvice::After(requested) if *requested > policy.max_delay => None,
+        // Jitter only lengthens a requested delay: clients that were rejected together must not return too early,
+        // and not all at the same time.
+        RetryAdvice::After(requested) => {
+            Some(*requested + policy.initial_delay.mul_f64(fastrand::f64() / 2.0))
         }
+        // Jitter shortens a delay by up to half, so that clients that failed together do not retry together.
+        RetryAdvice::Backoff => Some(backoff.next_delay().mul_f64(1.0 - fastrand::f64() / 2.0)),
     }
 }
 
-/// What a provider asks for in its headers: milliseconds, seconds, or a date.
-pub(super) fn asked_pause(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
+/// The delay that a provider requests in its response headers: as milliseconds, seconds or a date.
+pub(super) fn requested_delay(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name: &str| text(name)?.parse::<f64>().ok().filter(|number| number.is_finite());
     if let Some(millis) = number("retry-after-ms") {
@@ -51,47 +65,51 @@ mod tests {
     }
 
     #[test]
-    fn seconds_milliseconds_and_dates_are_understood() {
-        assert_eq!(asked_pause(&headers("retry-after", "7")), Some(Duration::from_secs(7)));
-        assert_eq!(asked_pause(&headers("retry-after-ms", "250")), Some(Duration::from_millis(250)));
-        let past = asked_pause(&headers("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"));
+    fn a_requested_delay_may_be_in_seconds_milliseconds_or_a_date() {
+        assert_eq!(requested_delay(&headers("retry-after", "7")), Some(Duration::from_secs(7)));
+        assert_eq!(requested_delay(&headers("retry-after-ms", "250")), Some(Duration::from_millis(250)));
+        let past = requested_delay(&headers("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"));
         assert_eq!(past, Some(Duration::ZERO));
         let future = SystemClock.now().to_jiff() + jiff::SignedDuration::from_secs(3600);
         let date = jiff::fmt::rfc2822::DateTimePrinter::new();
         let mut text = String::new();
         date.print_timestamp_rfc9110(&future, &mut text).unwrap();
-        let asked = asked_pause(&headers("retry-after", &text)).unwrap();
-        assert!(asked > Duration::from_secs(3500) && asked <= Duration::from_secs(3600), "{asked:?}");
+        let delay = requested_delay(&headers("retry-after", &text)).unwrap();
+        assert!(delay > Duration::from_secs(3500) && delay <= Duration::from_secs(3600), "{delay:?}");
     }
 
     #[test]
-    fn nonsense_is_no_wish() {
+    fn an_unreadable_header_requests_no_delay() {
         for value in ["soon", "-5", "NaN", "inf"] {
-            assert_eq!(asked_pause(&headers("retry-after", value)), None, "{value}");
+            assert_eq!(requested_delay(&headers("retry-after", value)), None, "{value}");
         }
     }
 
     #[test]
-    fn pauses_double_within_their_bounds_and_end_with_the_attempts() {
-        let retries = Retries {
-            attempts: 4,
-            first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_millis(300),
+    fn delays_double_up_to_the_maximum_and_end_with_the_attempts() {
+        let policy = RetryPolicy {
+            max_attempts: 4,
+            initial_delay: Duration::from_millis(100),
+            max_delay: Duration::from_millis(300),
         };
-        for (number, longest) in [(1, 100), (2, 200), (3, 300)] {
-            let pause = pause(&retries, number, &Attempt::Again).unwrap();
+        let mut backoff = Backoff::new(policy.initial_delay, policy.max_delay);
+        for (attempt, longest) in [(1, 100), (2, 200), (3, 300)] {
+            let delay = next_delay(&policy, attempt, &RetryAdvice::Backoff, &mut backoff).unwrap();
             let longest = Duration::from_millis(longest);
-            assert!(pause >= longest / 2 && pause <= longest, "{number}: {pause:?}");
+            assert!(delay >= longest / 2 && delay <= longest, "{attempt}: {delay:?}");
         }
-        assert_eq!(pause(&retries, 4, &Attempt::Again), None);
-        assert_eq!(pause(&retries, 1, &Attempt::Last), None);
+        assert_eq!(next_delay(&policy, 4, &RetryAdvice::Backoff, &mut backoff), None);
+        assert_eq!(next_delay(&policy, 1, &RetryAdvice::Never, &mut backoff), None);
     }
 
     #[test]
-    fn a_wish_is_kept_unless_it_is_too_long() {
-        let retries = Retries::default();
-        let asked = Duration::from_secs(2);
-        assert!(pause(&retries, 1, &Attempt::After(asked)).unwrap() >= asked);
-        assert_eq!(pause(&retries, 1, &Attempt::After(Duration::from_secs(3600))), None);
+    fn a_requested_delay_is_respected_unless_it_exceeds_the_maximum() {
+        let policy = RetryPolicy::default();
+        let mut backoff = Backoff::new(policy.initial_delay, policy.max_delay);
+        let requested = Duration::from_secs(2);
+        let delay = next_delay(&policy, 1, &RetryAdvice::After(requested), &mut backoff);
+        assert!(delay.unwrap() >= requested);
+        let too_long = RetryAdvice::After(Duration::from_secs(3600));
+        assert_eq!(next_delay(&policy, 1, &too_long, &mut backoff), None);
     }
 }

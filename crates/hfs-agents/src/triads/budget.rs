@@ -1,27 +1,42 @@
-//! What may still be spent.
+//! Accounting of tokens and time against a [`Budget`].
+//!
+//! Each triad has a meter, and so does the whole run. A call is charged to both. Tokens are known only after a
+//! call, so the limit is soft: a call may start while any are left, its `max_tokens` is capped by the rest, and
+//! calls that run at the same time may overshoot together, by at most one call per agent. Reserving tokens in
+//! advance would make parallel agents wait for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use hfs_core::lock_unpoisoned;
 
 use super::config::Budget;
 
-/// Counts what is spent against a budget. Time runs only while somebody works.
+/// Counts what is spent of a budget.
+///
+/// Time counts only while at least one call is running: a triad that waits for the others in a negotiation
+/// round must not lose its budget by waiting. Calls in parallel count the same time once.
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: Budget,
     tokens: AtomicU64,
-    clock: Mutex<Clock>,
+    clock: Mutex<WorkClock>,
 }
 
 #[derive(Debug, Default)]
-struct Clock {
-    spent: Duration,
-    /// Since when, and by how many, work has been going on.
-    running: Option<(Instant, u32)>,
+struct WorkClock {
+    /// Total of the completed periods of work.
+    elapsed: Duration,
+    current: Option<WorkPeriod>,
 }
 
-/// What is used up.
+#[derive(Debug, Clone, Copy)]
+struct WorkPeriod {
+    start: Instant,
+    running_calls: u32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exhausted {
     Tokens,
@@ -29,9 +44,10 @@ pub(super) enum Exhausted {
 }
 
 impl Exhausted {
+    /// The reason for an error message.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Tokens => "its budget of tokens is used up",
+            Self::Tokens => "its token budget is used up",
             Self::Time => "its time is up",
         }
     }
@@ -42,30 +58,28 @@ impl Meter {
         Self { budget, tokens: AtomicU64::new(0), clock: Mutex::default() }
     }
 
-    fn clock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clock(&self) -> MutexGuard<'_, WorkClock> {
+        lock_unpoisoned(&self.clock)
     }
 
     pub fn spend(&self, tokens: u64) {
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
-    /// Lets time run until the guard is dropped. Several guards count the same time once.
-    pub fn work(&self) -> Working<'_> {
+    /// Counts time until the guard is dropped. A guard, so that a cancelled call stops the clock as well.
+    pub fn start_call(&self) -> RunningCall<'_> {
         let mut clock = self.clock();
-        clock.running = match clock.running {
-            Some((since, workers)) => Some((since, workers + 1)),
-            None => Some((Instant::now(), 1)),
-        };
-        Working(self)
+        let period = clock.current.get_or_insert(WorkPeriod { start: Instant::now(), running_calls: 0 });
+        period.running_calls += 1;
+        RunningCall(self)
     }
 
-    /// What is left, or what is not.
-    pub fn left(&self) -> Result<Budget, Exhausted> {
+    /// The rest of the budget. Both amounts are greater than zero.
+    pub fn remaining(&self) -> Result<Budget, Exhausted> {
         let tokens = self.budget.tokens.saturating_sub(self.tokens.load(Ordering::Relaxed));
         let clock = self.clock();
-        let running = clock.running.map_or(Duration::ZERO, |(since, _)| since.elapsed());
-        let time = self.budget.time.saturating_sub(clock.spent + running);
+        let current = clock.current.map_or(Duration::ZERO, |period| period.start.elapsed());
+        let time = self.budget.time.saturating_sub(clock.elapsed + current);
         if tokens == 0 {
             Err(Exhausted::Tokens)
         } else if time.is_zero() {
@@ -76,18 +90,18 @@ impl Meter {
     }
 }
 
-/// Somebody works.
-pub(super) struct Working<'a>(&'a Meter);
+/// Guard of [`Meter::start_call`].
+pub(super) struct RunningCall<'a>(&'a Meter);
 
-impl Drop for Working<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
         let mut clock = self.0.clock();
-        if let Some((since, workers)) = clock.running {
-            if workers > 1 {
-                clock.running = Some((since, workers - 1));
-            } else {
-                clock.spent += since.elapsed();
-                clock.running = None;
+        if let Some(period) = &mut clock.current {
+            period.running_calls -= 1;
+            if period.running_calls == 0 {
+                let elapsed = period.start.elapsed();
+                clock.elapsed += elapsed;
+                clock.current = None;
             }
         }
     }
@@ -98,24 +112,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_run_out_and_stay_out() {
+    fn a_spent_token_budget_stays_spent() {
         let meter = Meter::new(Budget { tokens: 10, time: Duration::from_secs(60) });
         meter.spend(9);
-        assert_eq!(meter.left().unwrap().tokens, 1);
+        assert_eq!(meter.remaining().unwrap().tokens, 1);
         meter.spend(5);
-        assert_eq!(meter.left(), Err(Exhausted::Tokens));
+        assert_eq!(meter.remaining(), Err(Exhausted::Tokens));
     }
 
     #[test]
-    fn time_passes_only_while_somebody_works() {
+    fn time_counts_only_while_a_call_is_running() {
         let meter = Meter::new(Budget { tokens: 1, time: Duration::from_millis(1) });
         std::thread::sleep(Duration::from_millis(2));
-        assert!(meter.left().is_ok());
-        let (first, second) = (meter.work(), meter.work());
+        assert!(meter.remaining().is_ok());
+        let (first, second) = (meter.start_call(), meter.start_call());
         std::thread::sleep(Duration::from_millis(2));
         drop(first);
-        assert_eq!(meter.left(), Err(Exhausted::Time));
+        assert_eq!(meter.remaining(), Err(Exhausted::Time));
         drop(second);
-        assert_eq!(meter.left(), Err(Exhausted::Time));
+        assert_eq!(meter.remaining(), Err(Exhausted::Time));
     }
 }

@@ -1,133 +1,130 @@
-//! Each triad comes to a position, in the manner of its preset.
+//! The deliberation phase: each triad arrives at a position, in the way its preset prescribes.
 
 use futures::future::join_all;
 
 use super::config::Preset;
-use super::crew::{Ask, Crew, Member, Shared};
-use super::prompts::{self, material};
-use super::structured::{Position, Tasks, Vote};
-use crate::model::Task;
+use super::prompts::{self, Position, Vote, WorkerTasks, material};
+use super::runtime::{AgentHandle, Prompt, RunContext, TriadRuntime};
+use crate::model::TriadTask;
 
-/// What a triad holds, claims and proposes. `None` when none of its agents is left.
+/// The triad's position, with only those claims that its configuration allows. `None` if all its agents are lost.
 ///
-/// A triad that came to no readable position still stands for the sections it is there for.
-pub(super) async fn deliberate(crew: &Crew<'_>, shared: &Shared<'_>) -> Option<Position> {
-    let position = match crew.config.preset {
-        Preset::Hierarchical => hierarchical(crew, shared).await,
-        Preset::Dialectic => dialectic(crew, shared).await,
-        Preset::Consensus => consensus(crew, shared).await,
+/// A triad without a readable position claims its primary sections.
+pub(super) async fn deliberate(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
+    let position = match triad.config.preset {
+        Preset::Hierarchical => hierarchical(triad, context).await,
+        Preset::Dialectic => dialectic(triad, context).await,
+        Preset::Consensus => consensus(triad, context).await,
     };
-    crew.lead()?;
+    triad.lead()?;
     let mut position =
-        position.unwrap_or_else(|| Position { claims: crew.config.primary.clone(), ..Position::default() });
-    position.claims.retain(|section| crew.config.may_claim(section));
+        position.unwrap_or_else(|| Position { claims: triad.config.primary.clone(), ..Position::default() });
+    position.claims.retain(|section| triad.config.may_claim(section));
     Some(position)
 }
 
-/// Asks a member for the triad's position, with the material that was gathered.
-async fn take_position(
-    crew: &Crew<'_>,
-    shared: &Shared<'_>,
-    member: &Member,
+/// Asks an agent to state the triad's position, given material such as reports or a draft.
+async fn ask_position(
+    triad: &TriadRuntime<'_>,
+    context: &RunContext<'_>,
+    agent: &AgentHandle,
     material: &str,
 ) -> Option<Position> {
-    let prompt = format!(
+    let text = format!(
         "{}\n\n{material}\n\n{}\n\nSay what your triad holds, which sections it claims, and what it proposes.",
-        prompts::question(&shared.question, &shared.before),
-        prompts::sections(crew.config, shared.sections),
+        context.question.prompt(),
+        prompts::sections(triad.config, context.sections),
     );
-    let claims = crew.config.primary.iter().chain(&crew.config.reach).cloned().collect();
-    let task = Task::Position { claims };
-    crew.ask_for(shared, member, Ask::new(task, prompt), Position::SHAPE).await
+    let claims = triad.config.primary.iter().chain(&triad.config.reach).cloned().collect();
+    let prompt = Prompt::new(TriadTask::Position { claims }, text);
+    triad.ask_for(context, agent, prompt, Position::SHAPE).await
 }
 
-async fn hierarchical(crew: &Crew<'_>, shared: &Shared<'_>) -> Option<Position> {
-    let [orchestrator, workers @ ..] = &crew.members;
-    let question = prompts::question(&shared.question, &shared.before);
-    let prompt =
-        format!("{question}\n\nTake the question apart into two tasks, one for each of your workers.");
-    let tasks =
-        crew.ask_for::<Tasks>(shared, orchestrator, Ask::new(Task::Decompose, prompt), Tasks::SHAPE).await;
-    // Without an orchestrator the workers take the obvious halves.
+/// What was worked out becomes the position if no agent could state it in the required form.
+fn position_from_text(triad: &TriadRuntime<'_>, text: String) -> Option<Position> {
+    let claims = triad.config.primary.clone();
+    (!text.trim().is_empty()).then(|| Position { position: text, claims, proposals: Vec::new() })
+}
+
+async fn hierarchical(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
+    let [orchestrator, workers @ ..] = &triad.agents;
+    let question = context.question.prompt();
+    let text = format!("{question}\n\nTake the question apart into two tasks, one for each of your workers.");
+    let prompt = Prompt::new(TriadTask::Decompose, text);
+    let tasks = triad.ask_for::<WorkerTasks>(context, orchestrator, prompt, WorkerTasks::SHAPE).await;
     let tasks = tasks.map_or_else(
         || ["Answer the question.".to_owned(), "Find what an obvious answer would miss.".to_owned()],
         |tasks| tasks.tasks,
     );
-    let work = workers.iter().zip(&tasks).enumerate().map(|(half, (worker, task))| {
-        let prompt = format!("{question}\n\n{}\n\nDo this task and report briefly.", material("task", task));
-        crew.ask(shared, worker, Task::Research { half }, prompt)
+    let research = workers.iter().zip(&tasks).enumerate().map(|(half, (worker, task))| {
+        let text = format!("{question}\n\n{}\n\nDo this task and report briefly.", material("task", task));
+        triad.ask(context, worker, TriadTask::Research { half }, text)
     });
-    let reports: Vec<String> = join_all(work).await.into_iter().flatten().collect();
+    let reports: Vec<String> = join_all(research).await.into_iter().flatten().collect();
     let reports = reports.join("\n\n");
-    let position = take_position(crew, shared, crew.lead()?, &material("reports", &reports)).await;
-    position.or_else(|| stand_in(crew, reports))
+    let position = ask_position(triad, context, triad.lead()?, &material("reports", &reports)).await;
+    position.or_else(|| position_from_text(triad, reports))
 }
 
-async fn dialectic(crew: &Crew<'_>, shared: &Shared<'_>) -> Option<Position> {
-    let [synthesizer, proposer, critic] = &crew.members;
-    let question = prompts::question(&shared.question, &shared.before);
-    let prompt = format!("{question}\n\nDraft what your triad should hold.");
-    let mut draft = crew.ask(shared, proposer, Task::Propose, prompt.clone()).await;
+async fn dialectic(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
+    let [synthesizer, proposer, critic] = &triad.agents;
+    let question = context.question.prompt();
+    let text = format!("{question}\n\nDraft what your triad should hold.");
+    let mut draft = triad.ask(context, proposer, TriadTask::Propose, text.clone()).await;
     if draft.is_none() {
-        draft = crew.ask(shared, crew.lead()?, Task::Propose, prompt).await;
+        draft = triad.ask(context, triad.lead()?, TriadTask::Propose, text).await;
     }
-    let mut best = draft.unwrap_or_default();
-    let draft = material("draft", &best);
-    let prompt = format!("{question}\n\n{draft}\n\nSay what is wrong with this draft and what it lacks.");
-    let critique = crew.ask(shared, critic, Task::Critique, prompt).await;
-    let mut all = draft.clone();
+    let mut newest_draft = draft.unwrap_or_default();
+    let draft = material("draft", &newest_draft);
+    let text = format!("{question}\n\n{draft}\n\nSay what is wrong with this draft and what it lacks.");
+    let critique = triad.ask(context, critic, TriadTask::Critique, text).await;
+    let mut discussion = draft.clone();
     if let Some(critique) = critique {
         let critique = material("critique", &critique);
-        let prompt =
+        let text =
             format!("{question}\n\n{draft}\n\n{critique}\n\nRevise the draft where the critique is right.");
-        let revision = crew.ask(shared, proposer, Task::Propose, prompt).await;
-        all = format!("{all}\n\n{critique}");
+        let revision = triad.ask(context, proposer, TriadTask::Propose, text).await;
+        discussion = format!("{discussion}\n\n{critique}");
         if let Some(revision) = revision {
-            all = format!("{all}\n\n{}", material("revision", &revision));
-            best = revision;
+            discussion = format!("{discussion}\n\n{}", material("revision", &revision));
+            newest_draft = revision;
         }
     }
-    let position = take_position(crew, shared, crew.able_or_lead(synthesizer)?, &all).await;
-    position.or_else(|| stand_in(crew, best))
+    let position = ask_position(triad, context, triad.able_or_lead(synthesizer)?, &discussion).await;
+    position.or_else(|| position_from_text(triad, newest_draft))
 }
 
-/// What had been worked out stands for the position that nobody could put into its form.
-fn stand_in(crew: &Crew<'_>, text: String) -> Option<Position> {
-    let claims = crew.config.primary.clone();
-    (!text.trim().is_empty()).then(|| Position { position: text, claims, proposals: Vec::new() })
-}
-
-async fn consensus(crew: &Crew<'_>, shared: &Shared<'_>) -> Option<Position> {
-    let first = join_all(crew.able().map(|peer| take_position(crew, shared, peer, ""))).await;
-    let first: Vec<Position> = first.into_iter().flatten().collect();
-    if first.len() <= 1 {
-        return first.into_iter().next();
+async fn consensus(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
+    let initial = join_all(triad.able_agents().map(|peer| ask_position(triad, context, peer, ""))).await;
+    let initial: Vec<Position> = initial.into_iter().flatten().collect();
+    if initial.len() <= 1 {
+        return initial.into_iter().next();
     }
-    let seen = format!(
+    let discussion = format!(
         "{}\n\nThese are the positions of all peers. Keep yours or change it.",
-        prompts::positions(&first)
+        prompts::positions(&initial)
     );
-    let discussed = join_all(crew.able().map(|peer| take_position(crew, shared, peer, &seen))).await;
-    let discussed: Vec<Position> = discussed.into_iter().flatten().collect();
-    let standing = if discussed.is_empty() { first } else { discussed };
-    if standing.len() == 1 {
-        return standing.into_iter().next();
+    let revised =
+        join_all(triad.able_agents().map(|peer| ask_position(triad, context, peer, &discussion))).await;
+    let revised: Vec<Position> = revised.into_iter().flatten().collect();
+    let candidates = if revised.is_empty() { initial } else { revised };
+    if candidates.len() == 1 {
+        return candidates.into_iter().next();
     }
-    let prompt = format!(
+    let text = format!(
         "{}\n\n{}\n\nVote for the position that your triad should take, by its number.",
-        prompts::question(&shared.question, &shared.before),
-        prompts::positions(&standing)
+        context.question.prompt(),
+        prompts::positions(&candidates)
     );
-    let task = Task::Vote { among: standing.len() };
-    let votes =
-        join_all(crew.able().map(|peer| {
-            crew.ask_for::<Vote>(shared, peer, Ask::new(task.clone(), prompt.clone()), Vote::SHAPE)
-        }));
+    let prompt = Prompt::new(TriadTask::Vote, text);
+    let votes = join_all(
+        triad.able_agents().map(|peer| triad.ask_for::<Vote>(context, peer, prompt.clone(), Vote::SHAPE)),
+    );
     let votes: Vec<usize> = votes.await.into_iter().flatten().map(|vote| vote.vote).collect();
-    standing.into_iter().nth(elected(&votes))
+    candidates.into_iter().nth(elected(&votes))
 }
 
-/// The place of the position that two of three want; without such a majority, of the first.
+/// Index of the position with at least two of three votes, or 0 if there is none. Votes count from 1.
 fn elected(votes: &[usize]) -> usize {
     let majority = (1..=3).find(|number| votes.iter().filter(|vote| *vote == number).count() >= 2);
     majority.map_or(0, |number| number - 1)
@@ -138,8 +135,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_of_three_decide_and_without_them_the_first() {
-        for (votes, place) in [
+    fn a_majority_of_two_elects_a_position_and_otherwise_the_first_is_taken() {
+        for (votes, index) in [
             (vec![2, 2, 1], 1),
             (vec![1, 3, 3], 2),
             (vec![1, 2, 3], 0),
@@ -148,7 +145,7 @@ mod tests {
             (vec![9, 9, 9], 0),
             (vec![2, 2], 1),
         ] {
-            assert_eq!(elected(&votes), place, "{votes:?}");
+            assert_eq!(elected(&votes), index, "{votes:?}");
         }
     }
 }

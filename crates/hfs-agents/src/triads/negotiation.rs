@@ -1,323 +1,177 @@
-//! Who writes which section: a pure state machine.
-//!
-//! Triads claim sections. A section that several claim is contested: in each round its claimants concede,
-//! revise (want a part only) or hold. What is still contested when the temperature freezes, after too many
-//! rounds over it, or after the last round, is the arbiter's to decide. Every change is told as an event, and
-//! folding the events gives the same state.
+//! The claims and negotiation phases: conducts a [`NegotiationState`] with the answers of triads and arbiter.
+
+mod state;
 
 use std::collections::BTreeMap;
 
-use hfs_core::{ArbiterDecision, ClaimDecision, Contest, EventPayload, SectionDecision};
+use futures::future::join_all;
+use hfs_core::ClaimDecision;
 
-use super::config::Pressure;
+use super::Participant;
+use super::config::{ArbiterConfig, TriadConfig};
+use super::prompts::{ArbiterAnswer, ClaimDecisions, material};
+use super::runtime::{AgentHandle, Prompt, RunContext};
+use crate::model::{ContestedSection, TriadTask};
 
-/// A claimant's decision in a round.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stance {
-    Concede,
-    /// The part it still wants.
-    Revise(String),
-    Hold,
-}
+pub(super) use state::{NegotiationState, Ownership};
+use state::{OpenSection, Round, Ruling, Stance};
 
-impl Stance {
-    const fn kind(&self) -> ClaimDecision {
-        match self {
-            Self::Concede => ClaimDecision::Concede,
-            Self::Revise(_) => ClaimDecision::Revise,
-            Self::Hold => ClaimDecision::Hold,
+/// Registers the claims of all positions, in the order of the triads, and assigns the uncontested sections.
+///
+/// A section without claims goes to the first triad that has it as primary, else to the first that may claim it, else
+/// to the first triad.
+pub(super) fn register_claims(
+    state: &mut NegotiationState,
+    context: &RunContext<'_>,
+    participants: &[Participant<'_, '_>],
+) {
+    // The first claimant wins ties, so claims to primary sections are registered first.
+    for is_primary in [true, false] {
+        for Participant { triad, position } in participants {
+            let matching = |section: &&String| triad.config.primary.contains(section) == is_primary;
+            for section in position.claims.iter().filter(matching) {
+                context.emitter.events(state.claim(section, &triad.config.id));
+            }
         }
     }
+    let events = state.assign_uncontested(|section| {
+        let find = |matches: &dyn Fn(&TriadConfig) -> bool| {
+            participants.iter().map(|participant| participant.triad.config).find(|triad| matches(triad))
+        };
+        find(&|triad| triad.primary.iter().any(|name| name == section))
+            .or_else(|| find(&|triad| triad.may_claim(section)))
+            .or_else(|| find(&|_| true))
+            .map(|triad| triad.id.clone())
+            .unwrap_or_default()
+    });
+    context.emitter.events(events);
 }
 
-/// What the arbiter says of a section.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ruling {
-    Assign(String),
-    /// The first named leads; each part is written by its triad.
-    Split(Vec<(String, String)>),
-    /// The section is written together with another one.
-    Merge(String),
-}
-
-/// Who writes a section. The lead writes everything that is nobody else's part, so that the whole is covered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ownership {
-    pub lead: String,
-    /// Other triads, and what each of them writes.
-    pub parts: Vec<(String, String)>,
-    /// The section in which this one is written.
-    pub within: Option<String>,
-}
-
-impl Ownership {
-    const fn whole(lead: String) -> Self {
-        Self { lead, parts: Vec::new(), within: None }
+/// Conducts rounds until there are no more, then asks the arbiter about the remaining sections.
+pub(super) async fn negotiate(
+    state: &mut NegotiationState,
+    context: &RunContext<'_>,
+    participants: &[Participant<'_, '_>],
+    arbiter: &AgentHandle,
+    config: &ArbiterConfig,
+) {
+    while let Some((round, events)) = state.next_round() {
+        context.emitter.events(events);
+        let decisions = participants.iter().map(|participant| decide(participant, context, &round));
+        let stances: BTreeMap<(String, String), Stance> =
+            join_all(decisions).await.into_iter().flatten().collect();
+        context.emitter.events(state.end_round(&stances));
     }
-
-    /// Everyone who owns some of it, the lead first.
-    pub fn owners(&self) -> Vec<String> {
-        std::iter::once(&self.lead).chain(self.parts.iter().map(|(triad, _)| triad)).cloned().collect()
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Section {
-    name: String,
-    claimants: Vec<String>,
-    /// Who has not conceded.
-    remaining: Vec<String>,
-    contests: Vec<Contest>,
-    arbiter: Option<ArbiterDecision>,
-    ownership: Option<Ownership>,
-}
-
-impl Section {
-    const fn is_contested(&self) -> bool {
-        self.ownership.is_none() && self.remaining.len() > 1
-    }
-}
-
-/// A round that is to be held.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Round {
-    pub number: u32,
-    pub temperature: f64,
-    /// Each contested section with its claimants.
-    pub contests: Vec<(String, Vec<String>)>,
-}
-
-/// The state of a negotiation.
-#[derive(Debug, Clone)]
-pub(crate) struct Negotiation {
-    pressure: Pressure,
-    round: u32,
-    temperature: Option<f64>,
-    /// In the order of the reply.
-    sections: Vec<Section>,
-}
-
-impl Negotiation {
-    /// A negotiation over these sections.
-    pub fn new(pressure: Pressure, sections: impl IntoIterator<Item = String>) -> Self {
-        let sections = sections.into_iter().map(|name| Section {
-            name,
-            claimants: Vec::new(),
-            remaining: Vec::new(),
-            contests: Vec::new(),
-            arbiter: None,
-            ownership: None,
+    let unresolved = state.unresolved();
+    let rulings = unresolved.iter().map(|open| ask_arbiter(context, participants, arbiter, config, open));
+    let rulings = join_all(rulings).await;
+    for (open, ruling) in unresolved.iter().zip(rulings) {
+        let (ruling, reason) = ruling.unwrap_or_else(|| {
+            let first = open.claimants.first().cloned().unwrap_or_default();
+            let reason = "the arbiter gave no usable answer, so the first claimant gets the section";
+            (Ruling::Assign(first), reason.to_owned())
         });
-        Self { pressure, round: 0, temperature: None, sections: sections.collect() }
+        context.emitter.events(state.apply_ruling(&open.section, ruling, &reason));
     }
+}
 
-    fn section_mut(&mut self, name: &str) -> Option<&mut Section> {
-        self.sections.iter_mut().find(|section| section.name == name)
+/// A triad's decisions in a round, keyed by section and triad.
+async fn decide(
+    participant: &Participant<'_, '_>,
+    context: &RunContext<'_>,
+    round: &Round,
+) -> Vec<((String, String), Stance)> {
+    let Participant { triad, position } = participant;
+    let id = &triad.config.id;
+    let contested: Vec<&OpenSection> =
+        round.contests.iter().filter(|open| open.claimants.contains(id)).collect();
+    if contested.is_empty() {
+        return Vec::new();
     }
-
-    /// A triad wants a section. Claims of the same triad, for unknown sections, or after the first round
-    /// change nothing.
-    pub fn claim(&mut self, section: &str, triad: &str) -> Option<EventPayload> {
-        if self.round > 0 {
-            return None;
-        }
-        let found = self.section_mut(section)?;
-        if found.ownership.is_some() || found.claimants.iter().any(|known| known == triad) {
-            return None;
-        }
-        found.claimants.push(triad.to_owned());
-        found.remaining.push(triad.to_owned());
-        Some(EventPayload::NegotiationClaimed { section: section.to_owned(), claimant: triad.to_owned() })
-    }
-
-    /// Sections that one triad alone claims are its own; those that nobody claims go to whom `otherwise` names.
-    pub fn settle_uncontested(&mut self, otherwise: impl Fn(&str) -> String) -> Vec<EventPayload> {
-        let round = self.round;
-        let free = self.sections.iter_mut().filter(|section| section.ownership.is_none());
-        free.filter_map(|section| {
-            let owner = match section.remaining.as_slice() {
-                [] => otherwise(&section.name),
-                [only] => only.clone(),
-                _ => return None,
+    let Some(lead) = triad.lead().filter(|_| triad.meter.remaining().is_ok()) else {
+        // A triad that cannot write any more concedes to those that can.
+        let key = |open: &OpenSection| (open.section.clone(), id.clone());
+        return contested.iter().map(|open| (key(open), Stance::Concede)).collect();
+    };
+    let rivals = contested.iter().map(|open| {
+        let others: Vec<&str> =
+            open.claimants.iter().filter(|other| *other != id).map(String::as_str).collect();
+        format!("- {}: also claimed by {}", open.section, others.join(", "))
+    });
+    let text = format!(
+        "{}\n\n{}\n\nThese sections that your triad claims are contested, in round {} at a temperature of \
+         {:.2} (the lower, the more you should insist only on what your triad is responsible for):\n{}\n\nFor \
+         each, concede it, revise your claim to a part of it, or hold it.",
+        context.question.prompt(),
+        material("position", &position.position),
+        round.number,
+        round.temperature,
+        rivals.collect::<Vec<_>>().join("\n"),
+    );
+    let sections = contested.iter().map(|open| ContestedSection {
+        name: open.section.clone(),
+        is_primary: triad.config.primary.contains(&open.section),
+    });
+    let task = TriadTask::Decide { contested: sections.collect() };
+    // Some providers reject temperatures above 1.
+    let temperature = Some(round.temperature.min(1.0));
+    let prompt = Prompt { temperature, ..Prompt::new(task, text) };
+    let answer = triad.ask_for::<ClaimDecisions>(context, lead, prompt, ClaimDecisions::SHAPE).await;
+    let decisions = answer.map(|answer| answer.decisions).unwrap_or_default();
+    decisions
+        .into_iter()
+        .filter(|decision| contested.iter().any(|open| open.section == decision.section))
+        .map(|decision| {
+            let stance = match (decision.decision, decision.part) {
+                (ClaimDecision::Concede, _) => Stance::Concede,
+                (ClaimDecision::Revise, Some(part)) if !part.trim().is_empty() => Stance::Revise(part),
+                // A revision that does not say which part offers nothing to the others.
+                (ClaimDecision::Revise | ClaimDecision::Hold, _) => Stance::Hold,
             };
-            Some(resolve(section, Ownership::whole(owner), round))
+            ((decision.section, id.clone()), stance)
         })
         .collect()
-    }
-
-    /// The next round, if there is to be one; the rest is for the arbiter then.
-    pub fn next_round(&mut self) -> Option<(Round, Vec<EventPayload>)> {
-        let number = self.round + 1;
-        let temperature = self.pressure.temperature(number);
-        let frozen = temperature <= self.pressure.freeze_threshold;
-        if frozen || number > self.pressure.max_negotiation_rounds {
-            return None;
-        }
-        let patience = self.pressure.escalation_threshold;
-        let mut contests = Vec::new();
-        let mut events = Vec::new();
-        for section in self.sections.iter_mut().filter(|section| section.is_contested()) {
-            if u32::try_from(section.contests.len()).unwrap_or(u32::MAX) >= patience {
-                continue;
-            }
-            let claimants = section.remaining.clone();
-            section.contests.push(Contest {
-                round: number,
-                temperature,
-                claimants: claimants.clone(),
-                decisions: BTreeMap::new(),
-            });
-            events.push(EventPayload::NegotiationContested {
-                section: section.name.clone(),
-                claimants: claimants.clone(),
-                round: number,
-                temperature,
-            });
-            contests.push((section.name.clone(), claimants));
-        }
-        if contests.is_empty() {
-            return None;
-        }
-        self.round = number;
-        self.temperature = Some(temperature);
-        Some((Round { number, temperature, contests }, events))
-    }
-
-    /// Ends the round with what the claimants decided, by section and claimant. Whoever said nothing holds.
-    ///
-    /// One who is left has the section. When nobody is left, whoever claimed it first keeps it. When at most
-    /// one holds and the others revise, the section is split: the one who holds (else the first) leads, the
-    /// others write their parts.
-    pub fn end_round(&mut self, stances: &BTreeMap<(String, String), Stance>) -> Vec<EventPayload> {
-        let round = self.round;
-        let mut events = Vec::new();
-        for section in &mut self.sections {
-            let Some(contest) = section.contests.last_mut().filter(|contest| contest.round == round) else {
-                continue;
-            };
-            if section.ownership.is_some() {
-                continue;
-            }
-            let mut left = Vec::new();
-            for claimant in &section.remaining {
-                let key = (section.name.clone(), claimant.clone());
-                let stance = stances.get(&key).cloned().unwrap_or(Stance::Hold);
-                contest.decisions.insert(claimant.clone(), stance.kind());
-                events.push(EventPayload::NegotiationDecided {
-                    section: section.name.clone(),
-                    claimant: claimant.clone(),
-                    decision: stance.kind(),
-                    round,
-                });
-                if stance != Stance::Concede {
-                    left.push((claimant.clone(), stance));
-                }
-            }
-            if let Some(ownership) = agreed(&left, &section.remaining) {
-                events.push(resolve(section, ownership, round));
-            } else {
-                section.remaining = left.into_iter().map(|(claimant, _)| claimant).collect();
-            }
-        }
-        events
-    }
-
-    /// The sections that are left to the arbiter, each with its claimants, once there are no more rounds.
-    pub fn unresolved(&self) -> Vec<(String, Vec<String>)> {
-        let open = self.sections.iter().filter(|section| section.ownership.is_none());
-        open.map(|section| (section.name.clone(), section.remaining.clone())).collect()
-    }
-
-    /// The arbiter has decided. A ruling that names others than the claimants, or a section that has no owner
-    /// of its own to merge into, gives the section to the first claimant instead.
-    pub fn rule(&mut self, name: &str, ruling: Ruling, reason: &str) -> Vec<EventPayload> {
-        let target = match &ruling {
-            Ruling::Merge(into) if into != name => self
-                .sections
-                .iter()
-                .find(|section| section.name == *into)
-                .and_then(|section| section.ownership.clone())
-                .filter(|ownership| ownership.within.is_none()),
-            _ => None,
-        };
-        let round = self.round;
-        let Some(section) = self.section_mut(name).filter(|section| section.ownership.is_none()) else {
-            return Vec::new();
-        };
-        let Some(first) = section.remaining.first().cloned() else {
-            return Vec::new();
-        };
-        let claims = |triad: &String| section.remaining.contains(triad);
-        let (decision, ownership) = match ruling {
-            Ruling::Assign(triad) if claims(&triad) => (SectionDecision::Assign, Ownership::whole(triad)),
-            Ruling::Split(shares) => match split(&shares, claims) {
-                Some(ownership) => (SectionDecision::Split, ownership),
-                None => (SectionDecision::Assign, Ownership::whole(first)),
-            },
-            Ruling::Merge(into) => match target {
-                Some(target) => (
-                    SectionDecision::Merge,
-                    Ownership { lead: target.lead, parts: Vec::new(), within: Some(into) },
-                ),
-                None => (SectionDecision::Assign, Ownership::whole(first)),
-            },
-            Ruling::Assign(_) => (SectionDecision::Assign, Ownership::whole(first)),
-        };
-        section.arbiter = Some(ArbiterDecision { decision, reason: reason.to_owned() });
-        let decided = EventPayload::ArbiterDecided {
-            section: name.to_owned(),
-            decision,
-            owners: ownership.owners(),
-            reason: reason.to_owned(),
-        };
-        vec![decided, resolve(section, ownership, round)]
-    }
-
-    /// Who writes what, in the order of the sections; complete once nothing is unresolved.
-    pub fn ownerships(&self) -> impl Iterator<Item = (&str, &Ownership)> {
-        self.sections.iter().filter_map(|section| Some((section.name.as_str(), section.ownership.as_ref()?)))
-    }
 }
 
-fn resolve(section: &mut Section, ownership: Ownership, round: u32) -> EventPayload {
-    let owners = ownership.owners();
-    section.ownership = Some(ownership);
-    EventPayload::NegotiationResolved { section: section.name.clone(), owners, round }
-}
-
-/// What those who are left have come to, if they have.
-fn agreed(left: &[(String, Stance)], before: &[String]) -> Option<Ownership> {
-    let holders = left.iter().filter(|(_, stance)| *stance == Stance::Hold).count();
-    match left {
-        [] => before.first().cloned().map(Ownership::whole),
-        [(only, _)] => Some(Ownership::whole(only.clone())),
-        several if holders <= 1 => {
-            let lead =
-                several.iter().find(|(_, stance)| *stance == Stance::Hold).or_else(|| several.first())?;
-            let parts = several.iter().filter(|(claimant, _)| *claimant != lead.0);
-            let parts = parts.filter_map(|(claimant, stance)| match stance {
-                Stance::Revise(part) => Some((claimant.clone(), part.clone())),
-                Stance::Hold | Stance::Concede => None,
-            });
-            Some(Ownership { lead: lead.0.clone(), parts: parts.collect(), within: None })
+/// The arbiter's ruling about a section and its reason. `None` without a readable answer.
+async fn ask_arbiter(
+    context: &RunContext<'_>,
+    participants: &[Participant<'_, '_>],
+    arbiter: &AgentHandle,
+    config: &ArbiterConfig,
+    open: &OpenSection,
+) -> Option<(Ruling, String)> {
+    let OpenSection { section, claimants } = open;
+    let about = context.sections.iter().find(|known| known.name == *section).map_or("", |known| &known.about);
+    let other_sections: Vec<&str> =
+        context.sections.iter().map(|known| known.name.as_str()).filter(|name| name != section).collect();
+    let cases = participants
+        .iter()
+        .filter(|participant| claimants.contains(&participant.triad.config.id))
+        .map(|Participant { triad, position }| {
+            let proposals = position.proposals.join("; ");
+            format!("{}: {} Proposes: {proposals}", triad.config.id, position.position)
+        });
+    let text = format!(
+        "{}\n\nThe section \"{section}\" ({about}) is claimed by {}. They could not agree.\n\n{}\n\nAssign it \
+         to one of them, split it among them, or merge it into one of these sections: {}. Give your reason.",
+        context.question.prompt(),
+        claimants.join(", "),
+        material("cases", &cases.collect::<Vec<_>>().join("\n\n")),
+        other_sections.join(", "),
+    );
+    let prompt = Prompt {
+        temperature: Some(config.temperature),
+        max_tokens: Some(config.max_tokens),
+        ..Prompt::new(TriadTask::Rule { claimants: claimants.clone() }, text)
+    };
+    let answer = arbiter.ask_for::<ArbiterAnswer>(context, None, prompt, ArbiterAnswer::SHAPE).await?;
+    Some(match answer {
+        ArbiterAnswer::Assign { owner, reason } => (Ruling::Assign(owner), reason),
+        ArbiterAnswer::Split { shares, reason } => {
+            let shares = shares.into_iter().map(|share| (share.triad, share.part)).collect();
+            (Ruling::Split(shares), reason)
         }
-        _ => None,
-    }
+        ArbiterAnswer::Merge { into, reason } => (Ruling::Merge(into), reason),
+    })
 }
-
-/// A split among claimants: the first leads, each further one has one part.
-fn split(shares: &[(String, String)], claims: impl Fn(&String) -> bool) -> Option<Ownership> {
-    let ((lead, _), rest) = shares.split_first()?;
-    let mut parts: Vec<(String, String)> = Vec::new();
-    for (triad, part) in rest {
-        let again = triad == lead || parts.iter().any(|(known, _)| known == triad);
-        if again || !claims(triad) {
-            return None;
-        }
-        parts.push((triad.clone(), part.clone()));
-    }
-    (claims(lead) && !parts.is_empty()).then(|| Ownership { lead: lead.clone(), parts, within: None })
-}
-
-#[cfg(test)]
-mod tests;

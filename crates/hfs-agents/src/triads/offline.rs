@@ -1,135 +1,141 @@
-//! Saved sessions as the model of triads: what each agent says is made of passages, always the same ones.
+//! A model for triads without a provider: it answers every task with passages of the saved sessions.
+//!
+//! Runs on it are deterministic, cost no tokens and need no network.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, DeltaKind, MessageId, Part, PassthroughFields, Store, StoreResult, Usage};
+use hfs_core::{
+    AgentError, ClaimDecision, MessageId, Part, PassthroughFields, ReplyDelta, Store, StoreResult, Usage,
+};
 use serde_json::json;
 
-use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, Task};
-use crate::recall::{Found, ID, Passage, Question, quoted, references, retrieve, set_up};
+use crate::model::{Model, ModelReply, ModelRequest, StreamEvent, StreamHandler, TriadTask};
+use crate::recall::{ID, MODEL_SETUP_HELP, Passage, Query, Retrieved, quote, references, retrieve};
 
-/// How many passages all agents together have.
-const GATHERED: usize = 12;
-/// How many of them one text quotes.
-const QUOTED: usize = 3;
+/// How many passages are retrieved for all agents together.
+const MAX_PASSAGES: usize = 12;
+/// How many passages one answer quotes.
+const MAX_QUOTED_PASSAGES: usize = 3;
+/// Limit for a passage that is cited on one line, in characters.
+const MAX_LINE: usize = 160;
 
-/// Answers for agents from what was found for one question. It spends no tokens and does not wait.
 pub(super) struct OfflineModel {
-    question: Question,
-    found: Found,
+    query: Query,
+    retrieved: Retrieved,
 }
 
 impl OfflineModel {
-    /// Searches once, for the whole run. Blocks.
-    pub fn search(store: &dyn Store, text: &str, except: Option<MessageId>) -> StoreResult<Arc<Self>> {
-        let question = Question::read(text);
-        let found = retrieve(store, &question, except, GATHERED)?;
-        Ok(Arc::new(Self { question, found }))
+    /// Searches the store once for the whole run. Blocks on the store.
+    pub fn search(store: &dyn Store, question: &str, except: Option<MessageId>) -> StoreResult<Arc<Self>> {
+        let query = Query::parse(question);
+        let retrieved = retrieve(store, &query, except, MAX_PASSAGES)?;
+        Ok(Arc::new(Self { query, retrieved }))
     }
 
-    /// Where the passages stand.
     pub fn references(&self) -> PassthroughFields {
-        references(&self.found)
+        references(&self.retrieved.passages)
     }
 
-    fn answer(&self, task: &Task) -> Vec<String> {
-        let said = match task {
-            Task::Decompose => {
-                let half = self.question.terms.len().div_ceil(2);
-                let words: Vec<&str> = self.question.terms.iter().map(|term| term.word.as_str()).collect();
+    /// The answer, as the deltas that are streamed.
+    fn answer(&self, task: &TriadTask) -> Vec<String> {
+        let answer = match task {
+            TriadTask::Decompose => {
+                let half = self.query.terms.len().div_ceil(2);
+                let words: Vec<&str> = self.query.terms.iter().map(|term| term.word.as_str()).collect();
                 let (first, second) = words.split_at_checked(half).unwrap_or((&words, &[]));
                 json!({"tasks": [first.join(" "), second.join(" ")]}).to_string()
             }
-            Task::Research { half } => self.quotations(self.passages().skip(*half).step_by(2)),
-            Task::Propose => self.quotations(self.passages()),
-            Task::Critique => self.critique(),
-            Task::Position { claims } => {
+            TriadTask::Research { half } => self.quotations(self.passages().skip(*half).step_by(2)),
+            TriadTask::Propose => self.quotations(self.passages()),
+            TriadTask::Critique => self.critique(),
+            TriadTask::Position { claims } => {
                 let position = self.passages().next().map_or_else(
-                    || "No saved session bears on the question.".to_owned(),
-                    |best| first_line(&best.stretch.text),
+                    || "No saved session is relevant to the question.".to_owned(),
+                    |best| one_line(&best.snippet.text),
                 );
-                let proposals: Vec<String> =
-                    self.passages().take(QUOTED).map(|passage| first_line(&passage.stretch.text)).collect();
+                let quoted = self.passages().take(MAX_QUOTED_PASSAGES);
+                let proposals: Vec<String> = quoted.map(|passage| one_line(&passage.snippet.text)).collect();
                 json!({"position": position, "claims": claims, "proposals": proposals}).to_string()
             }
-            Task::Vote { .. } => json!({"vote": 1}).to_string(),
-            Task::Decide { contested } => {
+            TriadTask::Vote => json!({"vote": 1}).to_string(),
+            TriadTask::Decide { contested } => {
                 let decisions: Vec<_> = contested
                     .iter()
-                    .map(|(section, primary)| {
-                        json!({"section": section, "decision": if *primary { "hold" } else { "concede" }})
+                    .map(|section| {
+                        let decision =
+                            if section.is_primary { ClaimDecision::Hold } else { ClaimDecision::Concede };
+                        json!({"section": section.name, "decision": decision})
                     })
                     .collect();
                 json!({"decisions": decisions}).to_string()
             }
-            Task::Rule { claimants } => {
-                let reason = "the first to claim it has it, since no model weighs the cases";
+            TriadTask::Rule { claimants } => {
+                let reason = "without a model, the first claimant gets the section";
                 json!({"decision": "assign", "owner": claimants.first(), "reason": reason}).to_string()
             }
-            Task::Write { place, of, critical } => self.section(*place, *of, *critical),
-            Task::Integrate { sections } => return self.reply(sections),
+            TriadTask::Write { index, count, critical } => self.section(*index, *count, *critical),
+            TriadTask::Integrate { sections } => return Self::integrate(sections),
         };
-        vec![said]
+        vec![answer]
     }
 
     fn passages(&self) -> std::slice::Iter<'_, Passage> {
-        self.found.passages.iter()
+        self.retrieved.passages.iter()
     }
 
     fn quotations<'a>(&self, passages: impl Iterator<Item = &'a Passage>) -> String {
-        let quotations: Vec<String> = passages.take(QUOTED).map(quoted).collect();
+        let quotations: Vec<String> = passages.take(MAX_QUOTED_PASSAGES).map(quote).collect();
         if quotations.is_empty() {
-            "No saved session bears on this.".to_owned()
+            "No saved session is relevant to this.".to_owned()
         } else {
             quotations.join("\n")
         }
     }
 
-    /// What the saved sessions do not say.
+    /// Which terms of the question were not found, and how old the passages are.
     fn critique(&self) -> String {
         let missing: Vec<&str> = (0..)
-            .zip(&self.question.terms)
-            .filter(|(at, _)| !self.passages().any(|passage| passage.stretch.covers.contains(at)))
+            .zip(&self.query.terms)
+            .filter(|(index, _)| !self.passages().any(|passage| passage.snippet.terms.contains(index)))
             .map(|(_, term)| term.word.as_str())
             .collect();
         let oldest = self.passages().map(|passage| passage.hit.created_at).min();
         let age = oldest.map_or_else(String::new, |oldest| {
-            format!(" The oldest of what was found is of {}.", oldest.to_jiff().strftime("%Y-%m-%d"))
+            format!(" The oldest passage is from {}.", oldest.to_jiff().strftime("%Y-%m-%d"))
         });
         if missing.is_empty() {
-            format!("Every word of the question occurs in what was found.{age}")
+            format!("Every word of the question occurs in the passages found.{age}")
         } else {
-            format!("Nothing that was found mentions {}.{age}", missing.join(", "))
+            format!("No passage mentions {}.{age}", missing.join(", "))
         }
     }
 
-    /// Each section has passages of its own: those that are left when the others take their turns, too.
-    fn section(&self, place: usize, of: usize, critical: bool) -> String {
-        let mut mine = self.passages().skip(place).step_by(of.max(1)).peekable();
-        let quoted = if mine.peek().is_none() && self.passages().len() > 0 {
-            "Nothing further was found that bears on this.".to_owned()
+    /// Distributes the passages over the sections round-robin, so that no passage is quoted twice.
+    fn section(&self, index: usize, count: usize, critical: bool) -> String {
+        let mut passages = self.passages().skip(index).step_by(count.max(1)).peekable();
+        let text = if passages.peek().is_none() && self.passages().len() > 0 {
+            "No further passages were found for this section.".to_owned()
         } else {
-            self.quotations(mine)
+            self.quotations(passages)
         };
-        if critical { format!("{}\n\n{quoted}", self.critique()) } else { quoted }
+        if critical { format!("{}\n\n{text}", self.critique()) } else { text }
     }
 
-    fn reply(&self, sections: &[(String, String)]) -> Vec<String> {
-        let mut pieces: Vec<String> =
+    fn integrate(sections: &[(String, String)]) -> Vec<String> {
+        let mut deltas: Vec<String> =
             sections.iter().map(|(name, text)| format!("## {name}\n\n{text}\n\n")).collect();
-        pieces.push(format!(
-            "---\n\nThis is `{ID}` in the place of a model: the triads above quote your saved sessions and \
-             have thought nothing themselves. {}\n",
-            set_up()
+        deltas.push(format!(
+            "---\n\nThis reply is from `{ID}` in the place of a model: the triads only quote your saved \
+             sessions. {MODEL_SETUP_HELP}\n"
         ));
-        pieces
+        deltas
     }
 }
 
-fn first_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    super::prompts::shortened(&line, 160)
+    super::prompts::truncate(&line, MAX_LINE)
 }
 
 #[async_trait]
@@ -138,18 +144,19 @@ impl Model for OfflineModel {
         ID
     }
 
-    async fn reply(&self, request: &ModelRequest, ear: Ear<'_>) -> Result<ModelReply, AgentError> {
+    async fn reply(
+        &self,
+        request: &ModelRequest,
+        handler: StreamHandler<'_>,
+    ) -> Result<ModelReply, AgentError> {
         if request.cancel.is_cancelled() {
             return Err(AgentError::Cancelled);
         }
-        let pieces = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
-        for piece in &pieces {
-            ear(Heard::Piece(DeltaKind::Text, piece));
+        let deltas = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
+        let parts = vec![Part::text(deltas.concat())];
+        for delta in deltas {
+            handler(StreamEvent::Delta(ReplyDelta::text(delta)));
         }
-        Ok(ModelReply {
-            parts: vec![Part::text(pieces.concat())],
-            usage: Some(Usage::default()),
-            stop_reason: None,
-        })
+        Ok(ModelReply { parts, usage: Some(Usage::default()), stop_reason: None })
     }
 }

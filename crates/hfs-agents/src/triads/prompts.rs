@@ -1,64 +1,100 @@
-//! What agents are told. Everything that came from outside stands between marks, so that it reads as material.
+//! The prompts of agents in triads, and the structured answers they ask for.
+//!
+//! Text from outside (the conversation, other agents' answers) stands between XML-like tags, so that the model can
+//! tell material from instructions.
+//!
+//! Structured answers are read leniently: models surround JSON with prose and code fences however clearly the
+//! prompt forbids it, and not every provider offers constrained output. [`parse_answer`] therefore takes the
+//! first JSON object of the expected shape and ignores the rest.
 
-use hfs_core::{Message, Part, Role as Speaks};
+use hfs_core::{ClaimDecision, Message, Part, Role as MessageRole};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::config::{Role, SectionConfig, TriadConfig};
-use super::structured::Position;
 
-/// How much of the conversation before the question is shown, in characters.
-const LONGEST_BEFORE: usize = 6_000;
-/// The most of one message of it.
-const LONGEST_MESSAGE: usize = 1_500;
+/// Limit for the conversation before the question, in characters.
+const MAX_CONTEXT: usize = 6_000;
+/// Limit for one message of the context, in characters.
+const MAX_CONTEXT_MESSAGE: usize = 1_500;
+/// How many opening braces are tried as the start of a JSON object. Each attempt may scan the rest of the text, so
+/// without a limit a text of braces would take quadratic time.
+const MAX_JSON_STARTS: usize = 64;
 
-/// The beginning of a text, with a mark where it was cut.
-pub(super) fn shortened(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+/// Cuts a text after `max_chars` characters and marks the cut.
+pub(super) fn truncate(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{} [...]", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
 }
 
-/// The newest user's message, and a digest of what stands before it.
-pub(super) fn question_and_before(history: &[Message]) -> (String, String) {
-    let at = history.iter().rposition(|message| message.content.role == Speaks::User).unwrap_or(0);
-    let question = history.get(at).map(|message| message.content.text()).unwrap_or_default();
-    let mut digest: Vec<String> = Vec::new();
-    let mut left = LONGEST_BEFORE;
-    for message in history.iter().take(at).rev() {
-        let text: Vec<&str> = message
-            .content
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text { text } => Some(text.as_str()),
-                _ => None,
-            })
-            .collect();
-        let entry =
-            format!("{}: {}", message.content.role, shortened(text.join("\n").trim(), LONGEST_MESSAGE));
-        let size = entry.chars().count();
-        if text.is_empty() || size > left {
-            continue;
-        }
-        left -= size;
-        digest.push(entry);
-    }
-    digest.reverse();
-    (question, digest.join("\n"))
+/// The user's question and what it refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Question {
+    /// Text of the newest user message.
+    pub text: String,
+    /// Excerpt of the conversation before it; may be empty.
+    pub context: String,
 }
 
-/// Who an agent of a triad is.
-pub(super) fn identity(triad: &TriadConfig, name: &str, role: Role) -> String {
+impl Question {
+    /// Takes the newest user message as the question and the newest messages before it as the context.
+    pub fn from_history(history: &[Message]) -> Self {
+        let index =
+            history.iter().rposition(|message| message.content.role == MessageRole::User).unwrap_or(0);
+        let text = history.get(index).map(|message| message.content.text()).unwrap_or_default();
+        let mut context: Vec<String> = Vec::new();
+        let mut remaining = MAX_CONTEXT;
+        for message in history.iter().take(index).rev() {
+            let texts: Vec<&str> = message
+                .content
+                .parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Text { text } => Some(text.as_str()),
+                    _ => None,
+                })
+                .collect();
+            let entry = format!(
+                "{}: {}",
+                message.content.role,
+                truncate(texts.join("\n").trim(), MAX_CONTEXT_MESSAGE)
+            );
+            let length = entry.chars().count();
+            if texts.is_empty() || length > remaining {
+                continue;
+            }
+            remaining -= length;
+            context.push(entry);
+        }
+        context.reverse();
+        Self { text, context: context.join("\n") }
+    }
+
+    /// The beginning of every prompt.
+    pub fn prompt(&self) -> String {
+        let Self { text, context } = self;
+        if context.is_empty() {
+            format!("<question>\n{text}\n</question>")
+        } else {
+            format!("<conversation>\n{context}\n</conversation>\n\n<question>\n{text}\n</question>")
+        }
+    }
+}
+
+/// System prompt of an agent in a triad.
+pub(super) fn system_prompt(triad: &TriadConfig, name: &str, role: Role) -> String {
     let mut text = format!(
         "You are {name} of the triad \"{}\", one of several groups of three agents that answer a question \
          together. {}",
         triad.id,
         match role {
-            Role::Orchestrator => "You divide the work of your triad and merge what comes back.",
+            Role::Orchestrator => "You divide the work of your triad and merge the results.",
             Role::Worker => "You do the work that your orchestrator gives you, thoroughly and briefly.",
-            Role::Proposer => "You draft what your triad holds, and revise it when an objection is right.",
+            Role::Proposer => "You draft your triad's position, and revise it when an objection is right.",
             Role::Critic => "You find what is wrong or missing in a draft. You are specific and fair.",
-            Role::Synthesizer => "You weigh draft and objections and decide what your triad holds.",
+            Role::Synthesizer => "You weigh draft and objections and decide your triad's position.",
             Role::Peer => "You and your two peers are equals: you propose, discuss and vote.",
             Role::Arbiter | Role::Integrator => "",
         }
@@ -71,41 +107,30 @@ pub(super) fn identity(triad: &TriadConfig, name: &str, role: Role) -> String {
         text.push_str("\n- ");
         text.push_str(objective);
     }
-    text.push_str(SAME_LANGUAGE);
+    text.push_str("\n\nWrite in the language of the question.");
     text
 }
 
-/// Who decides where triads do not agree.
+/// System prompt of the arbiter.
 pub(super) const ARBITER: &str = "You are the arbiter among groups of agents that answer a question together. Where \
     they cannot agree who writes a section, you assign, split or merge it, for the good of the reply.";
 
-/// Who makes one reply of many sections.
+/// System prompt of the integrator.
 pub(super) const INTEGRATOR: &str = "You make one coherent reply of sections that several authors wrote. Keep every \
     fact and reservation, remove repetitions and contradictions, keep a clear structure, and speak to the person who \
     asked. Do not mention the authors or that there were sections.";
 
-const SAME_LANGUAGE: &str = "\n\nWrite in the language of the question.";
-
-/// The question with what was said before it.
-pub(super) fn question(question: &str, before: &str) -> String {
-    if before.is_empty() {
-        format!("<question>\n{question}\n</question>")
-    } else {
-        format!("<conversation>\n{before}\n</conversation>\n\n<question>\n{question}\n</question>")
-    }
+/// Text from outside, in tags.
+pub(super) fn material(tag: &str, text: &str) -> String {
+    format!("<{tag}>\n{}\n</{tag}>", text.trim())
 }
 
-/// Material under a name.
-pub(super) fn material(name: &str, text: &str) -> String {
-    format!("<{name}>\n{}\n</{name}>", text.trim())
-}
-
-/// What sections there are, and which of them a triad is there for and may claim.
+/// The list of sections, with those that the triad may claim marked.
 pub(super) fn sections(triad: &TriadConfig, sections: &[SectionConfig]) -> String {
     let mut text = "The reply will have these sections:".to_owned();
     for section in sections {
         let claim = if triad.primary.contains(&section.name) {
-            " (your triad is there for it)"
+            " (your triad is responsible for it)"
         } else if triad.may_claim(&section.name) {
             " (your triad may claim it)"
         } else {
@@ -127,26 +152,111 @@ pub(super) fn positions(positions: &[Position]) -> String {
     material("positions", &numbered.collect::<Vec<_>>().join("\n\n"))
 }
 
-/// Asks for an answer in a shape.
+/// Adds the request for an answer of the given shape.
 pub(super) fn with_shape(prompt: &str, shape: &str) -> String {
     format!("{prompt}\n\nAnswer with JSON of this shape and nothing else:\n{shape}")
 }
 
-/// Asks again for what could not be read.
-pub(super) fn once_more(shape: &str) -> String {
+/// Repeats the request for an answer of the given shape, after one that could not be read.
+pub(super) fn repeat_in_shape(shape: &str) -> String {
     format!(
         "Your last answer could not be read. Answer the same again, with JSON of this shape and nothing \
          else, no words before or after it:\n{shape}"
     )
 }
 
+/// The first JSON object in the text that has the expected shape.
+pub(super) fn parse_answer<T: DeserializeOwned>(text: &str) -> Option<T> {
+    text.match_indices('{').take(MAX_JSON_STARTS).find_map(|(start, _)| {
+        // A stream deserializer ignores what follows the object.
+        let mut values = serde_json::Deserializer::from_str(text.get(start..)?).into_iter::<T>();
+        values.next()?.ok()
+    })
+}
+
+/// A triad's position on the question.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub(super) struct Position {
+    pub position: String,
+    /// Names of the sections that the triad wants to write.
+    pub claims: Vec<String>,
+    /// What the sections should say.
+    #[serde(default)]
+    pub proposals: Vec<String>,
+}
+
+impl Position {
+    pub const SHAPE: &'static str =
+        r#"{"position": "what you hold", "claims": ["section name"], "proposals": ["what to say in them"]}"#;
+}
+
+/// The orchestrator's tasks for the two workers.
+#[derive(Debug, Deserialize)]
+pub(super) struct WorkerTasks {
+    pub tasks: [String; 2],
+}
+
+impl WorkerTasks {
+    pub const SHAPE: &'static str = r#"{"tasks": ["for the first worker", "for the second worker"]}"#;
+}
+
+/// A vote for a position, numbered from 1.
+#[derive(Debug, Deserialize)]
+pub(super) struct Vote {
+    pub vote: usize,
+}
+
+impl Vote {
+    pub const SHAPE: &'static str = r#"{"vote": 1}"#;
+}
+
+/// A triad's decisions about the sections it contests.
+#[derive(Debug, Deserialize)]
+pub(super) struct ClaimDecisions {
+    pub decisions: Vec<SectionClaim>,
+}
+
+impl ClaimDecisions {
+    pub const SHAPE: &'static str = r#"{"decisions": [{"section": "name", "decision": "concede | revise | hold", "part": "if revise: what you still want"}]}"#;
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SectionClaim {
+    pub section: String,
+    pub decision: ClaimDecision,
+    #[serde(default)]
+    pub part: Option<String>,
+}
+
+/// The arbiter's decision about a section.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "decision", rename_all = "lowercase")]
+pub(super) enum ArbiterAnswer {
+    Assign { owner: String, reason: String },
+    Split { shares: Vec<Share>, reason: String },
+    Merge { into: String, reason: String },
+}
+
+impl ArbiterAnswer {
+    pub const SHAPE: &'static str = r#"{"decision": "assign", "owner": "triad", "reason": "why"} or {"decision": "split", "shares": [{"triad": "who leads", "part": "what"}, {"triad": "another", "part": "what"}], "reason": "why"} or {"decision": "merge", "into": "section", "reason": "why"}"#;
+}
+
+/// A triad's part of a split section.
+#[derive(Debug, Deserialize)]
+pub(super) struct Share {
+    pub triad: String,
+    #[serde(default)]
+    pub part: String,
+}
+
 #[cfg(test)]
 mod tests {
     use hfs_core::{BranchId, MessageDraft, Timestamp};
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn history(texts: &[(Speaks, &str)]) -> Vec<Message> {
+    fn history(texts: &[(MessageRole, &str)]) -> Vec<Message> {
         let branch = BranchId::generate();
         (1..)
             .zip(texts)
@@ -159,20 +269,54 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_question_is_answered_and_the_newest_talk_before_it_is_shown() {
+    fn the_question_is_the_newest_user_message_and_the_context_the_newest_messages_before_it() {
         let long = "word ".repeat(2_000);
         let history = history(&[
-            (Speaks::User, &long),
-            (Speaks::Assistant, &long),
-            (Speaks::User, &long),
-            (Speaks::Assistant, &long),
-            (Speaks::Assistant, "the last answer"),
-            (Speaks::User, "and now?"),
+            (MessageRole::User, &long),
+            (MessageRole::Assistant, &long),
+            (MessageRole::User, &long),
+            (MessageRole::Assistant, &long),
+            (MessageRole::Assistant, "the last answer"),
+            (MessageRole::User, "and now?"),
         ]);
-        let (question, before) = question_and_before(&history);
-        assert_eq!(question, "and now?");
-        assert!(before.ends_with("assistant: the last answer"), "{before}");
-        assert!(before.chars().count() <= LONGEST_BEFORE + 10);
-        assert_eq!(question_and_before(&[]), (String::new(), String::new()));
+        let Question { text, context } = Question::from_history(&history);
+        assert_eq!(text, "and now?");
+        assert!(context.ends_with("assistant: the last answer"), "{context}");
+        assert!(context.chars().count() <= MAX_CONTEXT + 10);
+        assert_eq!(Question::from_history(&[]), Question::default());
+    }
+
+    #[test]
+    fn json_is_found_between_words_and_code_fences() {
+        for text in [
+            r#"{"vote": 2}"#,
+            "Sure! ```json\n{\"vote\": 2}\n``` Anything else?",
+            "I think {this} is it: {\"vote\": 2, \"why\": \"it is {good}\"}",
+        ] {
+            assert_eq!(parse_answer::<Vote>(text).map(|vote| vote.vote), Some(2), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_not_accepted() {
+        for text in ["", "no", "{", "{\"vote\": \"two\"}", "[1]", "{\"vote\": -1}"] {
+            assert!(parse_answer::<Vote>(text).is_none(), "{text}");
+        }
+        assert!(parse_answer::<ArbiterAnswer>(r#"{"decision": "burn", "reason": "x"}"#).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_parsing_panic(text in "[\\[{}\\]\":,a-z0-9 \\n]{0,400}") {
+            let _ = parse_answer::<Position>(&text);
+            let _ = parse_answer::<ClaimDecisions>(&text);
+            let _ = parse_answer::<ArbiterAnswer>(&text);
+        }
+    }
+
+    #[test]
+    fn a_long_text_of_braces_is_rejected_quickly() {
+        assert!(parse_answer::<Position>(&"{".repeat(1_000_000)).is_none());
+        assert!(parse_answer::<Position>(&"{\"a\":".repeat(200_000)).is_none());
     }
 }

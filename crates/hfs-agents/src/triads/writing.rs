@@ -1,112 +1,119 @@
-//! Triads write their sections, and one reply is made of them.
+//! The execution and integration phases: triads write their sections, and one reply is made of them.
 
 use futures::future::join_all;
-use hfs_core::{AgentError, DeltaKind};
+use hfs_core::{AgentError, DeltaKind, ReplyDelta, append_delta};
 
+use super::Participant;
 use super::config::Preset;
-use super::crew::{Ask, Crew, Member, Shared};
-use super::negotiation::{Negotiation, Ownership};
-use super::prompts::{self, material};
-use super::settlement::Standing;
-use super::structured::Position;
-use crate::model::{Heard, ModelReply, PartsBuilder, Task};
+use super::negotiation::{NegotiationState, Ownership};
+use super::prompts::{Position, material};
+use super::runtime::{AgentHandle, Prompt, RunContext};
+use crate::model::{ModelReply, StreamEvent, TriadTask};
 
 /// Something that a triad has to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Assignment {
-    /// The section it belongs to.
-    section: String,
-    /// What to write of it; `None` for all of it.
-    part: Option<String>,
-    /// What to leave to others.
-    except: Vec<String>,
-    /// Other sections that are written with it.
-    with: Vec<String>,
     triad: String,
+    section: String,
+    /// The part of the section to write; `None` for the whole section.
+    part: Option<String>,
+    /// Parts of the section that other triads write.
+    excluded_parts: Vec<String>,
+    /// Sections that were merged into this one.
+    merged_sections: Vec<String>,
 }
 
-/// Everything that is to be written, in the order in which it is read.
-fn assignments(state: &Negotiation) -> Vec<Assignment> {
+/// An assignment and its text; `None` if it could not be written.
+type Written = (Assignment, Option<String>);
+
+/// All assignments in the order of the reply.
+fn assignments(state: &NegotiationState) -> Vec<Assignment> {
     let mut all = Vec::new();
-    for (section, Ownership { lead, parts, within }) in state.ownerships() {
-        if within.is_some() {
+    for (section, Ownership { lead, parts, merged_into }) in state.ownerships() {
+        if merged_into.is_some() {
             continue;
         }
-        let merged = state.ownerships().filter(|(_, other)| other.within.as_deref() == Some(section));
+        let merged = state.ownerships().filter(|(_, other)| other.merged_into.as_deref() == Some(section));
         all.push(Assignment {
+            triad: lead.clone(),
             section: section.to_owned(),
             part: None,
-            except: parts.iter().map(|(_, part)| part.clone()).collect(),
-            with: merged.map(|(name, _)| name.to_owned()).collect(),
-            triad: lead.clone(),
+            excluded_parts: parts.iter().map(|(_, part)| part.clone()).collect(),
+            merged_sections: merged.map(|(name, _)| name.to_owned()).collect(),
         });
         all.extend(parts.iter().map(|(triad, part)| Assignment {
+            triad: triad.clone(),
             section: section.to_owned(),
             part: Some(part.clone()),
-            except: Vec::new(),
-            with: Vec::new(),
-            triad: triad.clone(),
+            excluded_parts: Vec::new(),
+            merged_sections: Vec::new(),
         }));
     }
     all
 }
 
-fn prompt(assignment: &Assignment, shared: &Shared<'_>, position: &Position) -> String {
+fn prompt_text(assignment: &Assignment, context: &RunContext<'_>, position: &Position) -> String {
     let about = |name: &str| {
-        let known = shared.sections.iter().find(|section| section.name == name);
-        known.map(|section| section.about.as_str()).unwrap_or_default().to_owned()
+        let section = context.sections.iter().find(|section| section.name == name);
+        section.map(|section| section.about.as_str()).unwrap_or_default().to_owned()
     };
     let section = &assignment.section;
     let mut task = match &assignment.part {
         Some(part) => format!("Write this part of the section \"{section}\": {part}"),
         None => format!("Write the section \"{section}\": {}", about(section)),
     };
-    for with in &assignment.with {
-        task.push_str(&format!("\nTreat \"{with}\" in it, too: {}", about(with)));
+    for merged in &assignment.merged_sections {
+        task.push_str(&format!("\nTreat \"{merged}\" in it, too: {}", about(merged)));
     }
-    for except in &assignment.except {
-        task.push_str(&format!("\nLeave out, since another triad writes it: {except}"));
+    for part in &assignment.excluded_parts {
+        task.push_str(&format!("\nLeave out, since another triad writes it: {part}"));
     }
     let proposals: String = position.proposals.iter().map(|proposal| format!("\n- {proposal}")).collect();
     format!(
         "{}\n\n{}\n\n{task}\n\nAnswer with the text alone, in Markdown, without a heading.",
-        prompts::question(&shared.question, &shared.before),
+        context.question.prompt(),
         material("position", &format!("{}{proposals}", position.position)),
     )
 }
 
-fn task(assignment: &Assignment, shared: &Shared<'_>, preset: Preset) -> Task {
-    let place = shared.sections.iter().position(|section| section.name == assignment.section).unwrap_or(0);
-    Task::Write { place, of: shared.sections.len(), critical: preset == Preset::Dialectic }
+fn write_task(assignment: &Assignment, context: &RunContext<'_>, preset: Preset) -> TriadTask {
+    let index = context.sections.iter().position(|section| section.name == assignment.section).unwrap_or(0);
+    TriadTask::Write { index, count: context.sections.len(), critical: preset == Preset::Dialectic }
 }
 
-/// What was written, by assignment.
-type Written = Vec<(Assignment, Option<String>)>;
-
-/// Has a triad's assignments written by its agents in parallel; what one of them fails at, another takes over.
-async fn write(crew: &Crew<'_>, shared: &Shared<'_>, position: &Position, todo: Vec<Assignment>) -> Written {
-    let able: Vec<&Member> = crew.able().collect();
+/// Distributes a triad's assignments over its agents, which write in parallel. If an agent is lost, the lead takes
+/// over its assignment.
+async fn write_assignments(
+    participant: &Participant<'_, '_>,
+    context: &RunContext<'_>,
+    assignments: Vec<Assignment>,
+) -> Vec<Written> {
+    let Participant { triad, position } = participant;
+    let able: Vec<&AgentHandle> = triad.able_agents().collect();
     if able.is_empty() {
-        return todo.into_iter().map(|assignment| (assignment, None)).collect();
+        return assignments.into_iter().map(|assignment| (assignment, None)).collect();
     }
     let mut shares: Vec<Vec<Assignment>> = able.iter().map(|_| Vec::new()).collect();
-    for (at, assignment) in todo.into_iter().enumerate() {
-        let place = at % able.len();
-        if let Some(share) = shares.get_mut(place) {
+    for (index, assignment) in assignments.into_iter().enumerate() {
+        let agent_index = index % able.len();
+        if let Some(share) = shares.get_mut(agent_index) {
             share.push(assignment);
         }
     }
-    let writing = able.into_iter().zip(shares).map(|(member, share)| async move {
-        let mut written: Written = Vec::new();
+    let writing = able.into_iter().zip(shares).map(|(agent, share)| async move {
+        let mut written = Vec::new();
         for assignment in share {
             let mut text = None;
-            // Each failure loses an agent, so this ends; without a loss another try would be no better.
-            let mut author = crew.able_or_lead(member);
-            while let Some(agent) = author {
-                let task = task(&assignment, shared, crew.config.preset);
-                text = crew.ask(shared, agent, task, prompt(&assignment, shared, position)).await;
+            // Try another agent only if this one was lost. An agent that is still able had no budget left or
+            // wrote nothing, which another agent does not change. Each repetition loses an agent, so the loop
+            // ends.
+            let mut author = triad.able_or_lead(agent);
+            while let Some(current) = author {
+                let task = write_task(&assignment, context, triad.config.preset);
+                let prompt = prompt_text(&assignment, context, position);
+                text = triad.ask(context, current, task, prompt).await;
                 text = text.filter(|text| !text.trim().is_empty());
-                author = if text.is_some() || agent.works() { None } else { crew.lead() };
+                author = if text.is_some() || current.is_able() { None } else { triad.lead() };
             }
             written.push((assignment, text));
         }
@@ -115,108 +122,124 @@ async fn write(crew: &Crew<'_>, shared: &Shared<'_>, position: &Position, todo: 
     join_all(writing).await.into_iter().flatten().collect()
 }
 
-/// Every section with its text, in the order in which they are read. A section that could not be written is
-/// made of what its triad had proposed, or left out with an error event.
-pub(super) async fn execute(
-    state: &Negotiation,
-    shared: &Shared<'_>,
-    standing: &[Standing<'_, '_>],
+/// Writes all sections. Returns their names and texts in the order of the reply.
+///
+/// If a triad cannot write an assignment, another triad does; if none can, the position of the triad takes the
+/// place of the text. A section without any text is left out and reported as an error event.
+pub(super) async fn write_sections(
+    state: &NegotiationState,
+    context: &RunContext<'_>,
+    participants: &[Participant<'_, '_>],
 ) -> Vec<(String, String)> {
     let all = assignments(state);
-    let writing = standing.iter().map(|(crew, position)| {
-        let mine = all.iter().filter(|assignment| assignment.triad == crew.config.id).cloned().collect();
-        write(crew, shared, position, mine)
+    let writing = participants.iter().map(|participant| {
+        let id = &participant.triad.config.id;
+        let own = all.iter().filter(|assignment| assignment.triad == *id).cloned().collect();
+        write_assignments(participant, context, own)
     });
-    let mut written: Written = join_all(writing).await.into_iter().flatten().collect();
-    take_over(&mut written, shared, standing).await;
+    let mut written: Vec<Written> = join_all(writing).await.into_iter().flatten().collect();
+    reassign_unwritten(&mut written, context, participants).await;
     let mut sections: Vec<(String, String)> = Vec::new();
     for assignment in all {
         let text = written.iter().find(|(done, _)| *done == assignment).and_then(|(_, text)| text.clone());
-        let text = text.or_else(|| proposed(&assignment, standing));
+        let text = text.or_else(|| position_text(&assignment, participants));
         let name = &assignment.section;
         match (text, sections.iter_mut().find(|(known, _)| known == name)) {
-            (Some(text), Some((_, before))) => {
-                before.push_str("\n\n");
-                before.push_str(text.trim());
+            (Some(text), Some((_, section))) => {
+                section.push_str("\n\n");
+                section.push_str(text.trim());
             }
             (Some(text), None) => sections.push((name.clone(), text.trim().to_owned())),
             (None, _) => {
-                let message = format!("nobody could write {name:?} for {}", assignment.triad);
-                shared.stage.error(None, message);
+                let message = format!("no triad could write {name:?} for {}", assignment.triad);
+                context.emitter.error(None, message);
             }
         }
     }
     sections
 }
 
-/// What a triad could not write, the first other one that still can writes in its place.
-async fn take_over(written: &mut Written, shared: &Shared<'_>, standing: &[Standing<'_, '_>]) {
-    let missing = written.iter_mut().filter(|(_, text)| text.is_none());
-    let writing = missing.map(|(assignment, text)| async move {
-        let able = |(crew, _): &&Standing<'_, '_>| {
-            crew.config.id != assignment.triad && crew.lead().is_some() && crew.meter.left().is_ok()
+/// Lets the first other triad that is able write what a triad could not.
+async fn reassign_unwritten(
+    written: &mut [Written],
+    context: &RunContext<'_>,
+    participants: &[Participant<'_, '_>],
+) {
+    let unwritten = written.iter_mut().filter(|(_, text)| text.is_none());
+    let writing = unwritten.map(|(assignment, text)| async move {
+        let is_able = |participant: &&Participant<'_, '_>| {
+            let triad = participant.triad;
+            triad.config.id != assignment.triad && triad.lead().is_some() && triad.meter.remaining().is_ok()
         };
-        let Some((crew, position)) = standing.iter().find(able).filter(|_| shared.meter.left().is_ok())
+        let Some(substitute) =
+            participants.iter().find(is_able).filter(|_| context.meter.remaining().is_ok())
         else {
             return;
         };
-        let message =
-            format!("{} could not write {:?}; {} does", assignment.triad, assignment.section, crew.config.id);
-        shared.stage.error(None, message);
-        let done = write(crew, shared, position, vec![assignment.clone()]).await;
-        *text = done.into_iter().find_map(|(_, text)| text);
+        let message = format!(
+            "{} could not write {:?}; {} writes it instead",
+            assignment.triad, assignment.section, substitute.triad.config.id
+        );
+        context.emitter.error(None, message);
+        let rewritten = write_assignments(substitute, context, vec![assignment.clone()]).await;
+        *text = rewritten.into_iter().find_map(|(_, text)| text);
     });
     join_all(writing).await;
 }
 
-/// What a triad had said before it could write no more.
-fn proposed(assignment: &Assignment, standing: &[Standing<'_, '_>]) -> Option<String> {
-    let (_, position) = standing.iter().find(|(crew, _)| crew.config.id == assignment.triad)?;
-    let mut text = position.position.trim().to_owned();
-    for proposal in &position.proposals {
+/// The position of the assigned triad as a text.
+fn position_text(assignment: &Assignment, participants: &[Participant<'_, '_>]) -> Option<String> {
+    let participant =
+        participants.iter().find(|participant| participant.triad.config.id == assignment.triad)?;
+    let mut text = participant.position.position.trim().to_owned();
+    for proposal in &participant.position.proposals {
         text.push_str(&format!("\n- {proposal}"));
     }
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// Makes one reply, streaming it. When the integrator cannot, the sections themselves are the reply; when it
-/// breaks off in the middle, that is the run's failure, since what was said cannot be taken back.
+/// Combines the sections into one reply and streams it.
+///
+/// If the integrator fails before its first text, the sections themselves become the reply.
+///
+/// # Errors
+/// If the integrator fails later: what was streamed cannot be taken back.
 pub(super) async fn integrate(
-    shared: &Shared<'_>,
-    integrator: &Member,
+    context: &RunContext<'_>,
+    integrator: &AgentHandle,
     sections: &[(String, String)],
 ) -> Result<ModelReply, AgentError> {
     let texts: Vec<String> = sections.iter().map(|(name, text)| format!("## {name}\n\n{text}")).collect();
-    let prompt = format!(
+    let text = format!(
         "{}\n\n{}\n\nMake one coherent reply of these sections.",
-        prompts::question(&shared.question, &shared.before),
+        context.question.prompt(),
         material("sections", &texts.join("\n\n")),
     );
-    let ask = Ask::new(Task::Integrate { sections: sections.to_vec() }, prompt);
-    let mut parts = PartsBuilder::default();
-    let mut has_spoken = false;
-    let mut ear = |heard: &Heard<'_>| {
-        if let Heard::Piece(kind, text) = heard {
-            has_spoken |= *kind == DeltaKind::Text;
-            parts.push(*kind, text);
-            shared.stage.reply(*kind, text);
+    let prompt = Prompt::new(TriadTask::Integrate { sections: sections.to_vec() }, text);
+    let mut parts = Vec::new();
+    let mut has_text = false;
+    let mut handler = |event: StreamEvent<'_>| {
+        if let StreamEvent::Delta(delta) = event {
+            has_text |= delta.kind == DeltaKind::Text;
+            append_delta(&mut parts, &delta);
+            context.emitter.reply(delta);
         }
     };
-    let reply = integrator.ask_aloud(shared, None, &ask, &mut ear).await;
+    let reply = integrator.ask_streaming(context, None, &prompt, &mut handler).await;
     match reply {
-        Some(Ok(reply)) if has_spoken => Ok(reply),
-        Some(Err(error)) if has_spoken => Err(error),
-        None if has_spoken => Err(AgentError::Unavailable {
-            provider: integrator.who.model.clone(),
-            message: "the time of the run was up in the middle of the reply".to_owned(),
+        Some(Ok(reply)) if has_text => Ok(reply),
+        Some(Err(error)) if has_text => Err(error),
+        None if has_text => Err(AgentError::Unavailable {
+            provider: integrator.identity.model.clone(),
+            message: "the time budget of the run was used up in the middle of the reply".to_owned(),
             retry_after: None,
         }),
         _ => {
-            shared.stage.error(None, "the sections were not made one reply and stand as they were written");
-            let text = texts.join("\n\n");
-            shared.stage.reply(DeltaKind::Text, &text);
-            parts.push(DeltaKind::Text, &text);
-            Ok(ModelReply { parts: parts.finish(), ..ModelReply::default() })
+            context.emitter.error(None, "the integrator failed, so the reply has the sections as written");
+            let delta = ReplyDelta::text(texts.join("\n\n"));
+            append_delta(&mut parts, &delta);
+            context.emitter.reply(delta);
+            Ok(ModelReply { parts, ..ModelReply::default() })
         }
     }
 }

@@ -1,36 +1,46 @@
-//! What an assistant says when all goes well.
+//! The assistant against a model server: replies, requests, retries and failures.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use hfs_agents::{Assistant, Choice, Provider, Seen, detect, probe_ollama};
-use hfs_core::{Agent, ContentHash, DeltaKind, EventPayload, MessageDraft, Part, Role, Timestamp, Usage};
+use hfs_agents::{
+    Assistant, AvailableProviders, DetectedModel, ModelConfig, Provider, detect_model, probe_ollama,
+};
+use hfs_core::{
+    Agent, AgentError, Clock, ContentHash, ErrorExt, ErrorKind, EventPayload, MessageDraft, Part, ReplyDelta,
+    Role, Suggestion, SystemClock, Timestamp, Usage,
+};
 use serde_json::json;
 use testkit::model_server::{ModelServer, Protocol, Script};
 
-use crate::support::{KEY, config, question, request, run};
+use crate::{CANCEL_DEADLINE, KEY, config, question, request, run, run_and_cancel, wait_for_requests};
+
+fn assistant(server: &ModelServer, protocol: Protocol) -> Assistant {
+    Assistant::new(config(server, protocol))
+}
 
 #[tokio::test]
-async fn text_and_reasoning_stream_in_pieces_from_every_provider() {
+async fn text_and_thinking_are_streamed_from_every_provider() {
     for protocol in Protocol::ALL {
         let server = ModelServer::start();
         server.then(
-            Script::pieces(Vec::<String>::new())
+            Script::chunks(Vec::<String>::new())
                 .then_thinking("let me ")
                 .then_thinking("see")
                 .then_text("Grüße, ")
                 .then_text("世界")
                 .usage(11, 7),
         );
-        let (heard, outcome) = run(&Assistant::new(config(&server, protocol)), question("hello?")).await;
+        let (sink, outcome) = run(&Assistant::new(config(&server, protocol)), question("hello?")).await;
         let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
-        let pieces = heard.pieces.into_inner().unwrap();
+        let deltas = sink.deltas.into_inner().unwrap();
         let expected = [
-            (DeltaKind::Thinking, "let me "),
-            (DeltaKind::Thinking, "see"),
-            (DeltaKind::Text, "Grüße, "),
-            (DeltaKind::Text, "世界"),
+            ReplyDelta::thinking("let me "),
+            ReplyDelta::thinking("see"),
+            ReplyDelta::text("Grüße, "),
+            ReplyDelta::text("世界"),
         ];
-        assert_eq!(pieces, expected.map(|(kind, text)| (kind, text.to_owned())), "{protocol:?}");
+        assert_eq!(deltas, expected, "{protocol:?}");
         let usage = Usage { prompt_tokens: 11, completion_tokens: 7 };
         assert_eq!(outcome.usage, Some(usage), "{protocol:?}");
         assert_eq!(server.usage(), (usage, 1), "{protocol:?}");
@@ -43,21 +53,21 @@ async fn text_and_reasoning_stream_in_pieces_from_every_provider() {
 }
 
 #[tokio::test]
-async fn events_tell_of_one_agent_and_its_usage() {
+async fn the_events_are_those_of_one_agent_with_its_usage() {
     let server = ModelServer::start();
     server.then(Script::text("hi").usage(5, 1));
-    let (heard, outcome) =
+    let (sink, outcome) =
         run(&Assistant::new(config(&server, Protocol::Anthropic)), question("hello?")).await;
     assert!(outcome.is_ok());
-    assert_eq!(heard.kinds(), ["agent.started", "usage.recorded", "agent.ended"]);
-    assert!(heard.events.lock().unwrap().iter().any(|event| matches!(
+    assert_eq!(sink.kinds(), ["agent.started", "usage.recorded", "agent.ended"]);
+    assert!(sink.events.lock().unwrap().iter().any(|event| matches!(
         event,
         EventPayload::UsageRecorded { agent, usage, .. } if agent == "assistant" && usage.total() == 6
     )));
 }
 
 #[tokio::test]
-async fn the_key_goes_where_each_provider_wants_it_and_nowhere_else() {
+async fn the_key_is_sent_in_the_header_of_each_provider_and_nowhere_else() {
     for (protocol, header, value) in [
         (Protocol::OpenAi, "authorization", format!("Bearer {KEY}")),
         (Protocol::Anthropic, "x-api-key", KEY.to_owned()),
@@ -74,15 +84,15 @@ async fn the_key_goes_where_each_provider_wants_it_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_server_of_the_users_own_needs_no_key_and_is_sent_none() {
+async fn a_server_at_a_configured_base_url_gets_no_key_if_none_is_set() {
     let server = ModelServer::start();
     let mut config = config(&server, Protocol::OpenAi);
     config.key = None;
     config.model = "qwen-max".into();
     config.base_url = Some(format!("{}/", server.url(Protocol::OpenAi)));
-    let (heard, outcome) = run(&Assistant::new(config), question("hello?")).await;
+    let (sink, outcome) = run(&Assistant::new(config), question("hello?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
-    assert_eq!(heard.text(), "ok");
+    assert_eq!(sink.text(), "ok");
     let sent = &server.requests()[0];
     assert_eq!(sent.headers.get("authorization"), None);
     assert_eq!(sent.model(), "qwen-max");
@@ -90,7 +100,7 @@ async fn a_server_of_the_users_own_needs_no_key_and_is_sent_none() {
 }
 
 #[tokio::test]
-async fn settings_reach_the_model() {
+async fn settings_are_sent_to_the_model() {
     let server = ModelServer::start();
     let mut config = config(&server, Protocol::Anthropic);
     config.max_tokens = Some(321);
@@ -105,16 +115,16 @@ async fn settings_reach_the_model() {
 }
 
 #[tokio::test]
-async fn a_temperature_that_a_model_refuses_is_left_out() {
+async fn a_temperature_that_the_model_rejects_is_omitted_from_then_on() {
     let server = ModelServer::start();
     server.then(Script::status(400, "Unsupported value: 'temperature' does not support 0.25"));
     let mut config = config(&server, Protocol::OpenAi);
     config.temperature = Some(0.25);
     let assistant = Assistant::new(config);
     for _ in 0..2 {
-        let (heard, outcome) = run(&assistant, question("hello?")).await;
+        let (sink, outcome) = run(&assistant, question("hello?")).await;
         assert!(outcome.is_ok(), "{outcome:?}");
-        assert_eq!(heard.errors(), [] as [&str; 0]);
+        assert_eq!(sink.errors(), [] as [&str; 0]);
     }
     let sent: Vec<bool> =
         server.requests().iter().map(|request| request.body.get("temperature").is_some()).collect();
@@ -166,16 +176,16 @@ async fn an_imported_history_with_tools_and_images_is_accepted_by_every_protocol
 }
 
 #[tokio::test]
-async fn an_ollama_that_answers_is_found_with_its_models_and_chosen() {
+async fn an_ollama_server_is_detected_with_its_models() {
     let server = ModelServer::start();
     server.models(["nomic-embed-text:latest", "qwen3:4b"]);
-    let models = probe_ollama(&server.base_url(), std::time::Duration::from_secs(5)).await;
-    let choice = detect(&Seen { keys: vec![], ollama: models }).unwrap();
-    assert_eq!((choice.provider, choice.model.as_str()), (Provider::Ollama, "qwen3:4b"));
-    let Choice { why, .. } = choice;
-    assert!(why.contains("Ollama") && why.contains("qwen3:4b"), "{why}");
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    assert_eq!(probe_ollama(&nobody, std::time::Duration::from_millis(150)).await, None);
+    let models = probe_ollama(&server.base_url(), Duration::from_secs(5)).await;
+    let detected = detect_model(&AvailableProviders { keys: vec![], ollama: models }).unwrap();
+    let DetectedModel { provider, model, reason } = detected;
+    assert_eq!((provider, model.as_str()), (Provider::Ollama, "qwen3:4b"));
+    assert!(reason.contains("Ollama") && reason.contains("qwen3:4b"), "{reason}");
+    let unused = format!("http://127.0.0.1:{}", free_port());
+    assert_eq!(probe_ollama(&unused, Duration::from_millis(150)).await, None);
 }
 
 fn free_port() -> u16 {
@@ -183,11 +193,242 @@ fn free_port() -> u16 {
 }
 
 #[tokio::test]
-async fn a_description_names_the_model_and_why() {
+async fn the_description_names_the_model_and_why_it_was_chosen() {
     let server = ModelServer::start();
-    let assistant = Assistant::new(config(&server, Protocol::OpenAi)).chosen_because("OPENAI_API_KEY is set");
+    let assistant =
+        Assistant::new(config(&server, Protocol::OpenAi)).with_selection_reason("OPENAI_API_KEY is set");
     let description = assistant.describe();
     assert_eq!(description.name, "assistant");
     assert_eq!(description.model.as_deref(), Some("test-model"));
     assert_eq!(description.summary, "OPENAI_API_KEY is set");
+}
+
+#[tokio::test]
+async fn a_request_to_an_overloaded_provider_is_repeated() {
+    for protocol in Protocol::ALL {
+        let server = ModelServer::start();
+        server.then(Script::status(429, "slow down")).then(Script::status(503, "overloaded"));
+        server.then(Script::text("here"));
+        let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
+        assert!(outcome.is_ok(), "{protocol:?}: {outcome:?}");
+        assert_eq!(sink.text(), "here");
+        assert_eq!(server.requests().len(), 3);
+        let errors = sink.errors();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("slow down") && errors[0].contains("trying again"), "{errors:?}");
+    }
+}
+
+#[tokio::test]
+async fn when_the_attempts_are_used_up_the_error_has_the_providers_message() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::status(500, "the hamster is asleep"));
+    let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("the hamster is asleep"), "{error}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_requested_delay_in_seconds_is_respected() {
+    let server = ModelServer::start();
+    server.then(Script::status(429, "slow down").header("retry-after", "1"));
+    let (_, outcome) = run(&assistant(&server, Protocol::Anthropic), question("hello?")).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    let requests = server.requests();
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_requested_delay_as_a_date_is_respected() {
+    let server = ModelServer::start();
+    let then = SystemClock.now().to_jiff() + jiff::SignedDuration::from_secs(2);
+    let mut date = String::new();
+    jiff::fmt::rfc2822::DateTimePrinter::new().print_timestamp_rfc9110(&then, &mut date).unwrap();
+    server.then(Script::status(429, "slow down").header("retry-after", date.as_str()));
+    let (_, outcome) = run(&assistant(&server, Protocol::Anthropic), question("hello?")).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(server.requests().len(), 2);
+    assert!(SystemClock.now().to_jiff().as_second() >= then.as_second());
+}
+
+#[tokio::test]
+async fn a_requested_delay_over_the_maximum_is_an_error_at_once() {
+    let server = ModelServer::start();
+    server.then(Script::status(429, "come back tomorrow").header("retry-after", "86400"));
+    let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
+    let Err(AgentError::Unavailable { retry_after, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(86_400)));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_rejected_key_is_not_retried_and_not_shown() {
+    for protocol in Protocol::ALL {
+        let server = ModelServer::start();
+        server.then(Script::status(401, &format!("invalid key {KEY}")));
+        let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{protocol:?}");
+        let shown = format!("{error} {error:?} {:?} {:?}", error.suggestion(), sink.errors());
+        assert!(shown.contains("invalid key [key]"), "{shown}");
+        assert!(!shown.contains(KEY), "{shown}");
+        assert!(error.suggestion().is_some());
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_is_sent_and_the_hint_names_the_variable() {
+    let assistant = Assistant::new(ModelConfig::new(Provider::Gemini, "m", None));
+    let (_, outcome) = run(&assistant, question("hello?")).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    let Some(Suggestion::SetApiKey { variable, .. }) = error.suggestion() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(variable.as_deref(), Some("GEMINI_API_KEY"));
+}
+
+#[tokio::test]
+async fn a_rejected_request_is_an_error_with_the_providers_message() {
+    let server = ModelServer::start();
+    server.then(Script::status(404, "model test-model does not exist"));
+    let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("model test-model does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn a_truncated_stream_is_an_error_and_what_was_streamed_stays() {
+    for protocol in Protocol::ALL {
+        for script in
+            [Script::chunks(["half ", "a "]).then_break(), Script::chunks(["half ", "a "]).then_stop()]
+        {
+            let server = ModelServer::start();
+            server.then(script);
+            let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{protocol:?}: {error}");
+            assert_eq!(sink.text(), "half a ", "{protocol:?}");
+            assert_eq!(server.requests().len(), 1, "{protocol:?}: nothing may be streamed twice");
+            assert_eq!(sink.kinds(), ["agent.started", "error.occurred", "agent.ended"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_its_first_text_is_requested_again() {
+    for protocol in Protocol::ALL {
+        let server = ModelServer::start();
+        server.then(Script::chunks(Vec::<String>::new()).then_break()).then(Script::text("whole"));
+        let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
+        assert!(outcome.is_ok(), "{protocol:?}: {outcome:?}");
+        assert_eq!(sink.text(), "whole");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_chunk_is_an_error_and_what_was_streamed_stays() {
+    for protocol in Protocol::ALL {
+        let server = ModelServer::start();
+        server.then(Script::text("so far ").then_garbage().then_text("lost"));
+        let (sink, outcome) = run(&assistant(&server, protocol), question("hello?")).await;
+        assert!(matches!(outcome, Err(AgentError::Malformed { .. })), "{protocol:?}: {outcome:?}");
+        assert_eq!(sink.text(), "so far ", "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_without_text_is_an_error_with_the_stop_reason() {
+    let server = ModelServer::start();
+    server.then(Script::chunks(Vec::<String>::new()).stop_reason("content_filter"));
+    let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
+    assert!(outcome.unwrap_err().to_string().contains("content_filter"));
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_an_error_that_names_the_address() {
+    let server = ModelServer::start();
+    let config = config(&server, Protocol::OpenAi);
+    let address = server.base_url();
+    drop(server);
+    let (_, outcome) = run(&Assistant::new(config), question("hello?")).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(address.trim_start_matches("http://")), "{error}");
+    assert!(error.to_string().contains("no connection"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_without_a_response_fails_after_the_first_byte_timeout() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::silence());
+    let mut config = config(&server, Protocol::OpenAi);
+    config.timeouts.first_byte = Duration::from_millis(50);
+    config.retries.max_attempts = 2;
+    let (_, outcome) = run(&Assistant::new(config), question("hello?")).await;
+    assert!(outcome.unwrap_err().to_string().contains("no answer within 50ms"));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_stalled_stream_fails_after_the_idle_timeout_and_what_was_streamed_stays() {
+    let server = ModelServer::start();
+    server.then(Script::text("so far").then_hang());
+    let mut config = config(&server, Protocol::Anthropic);
+    config.timeouts.idle = Duration::from_millis(100);
+    let (sink, outcome) = run(&Assistant::new(config), question("hello?")).await;
+    assert!(outcome.unwrap_err().to_string().contains("no more data"));
+    assert_eq!(sink.text(), "so far");
+}
+
+#[tokio::test]
+async fn an_invalid_base_url_is_an_error() {
+    let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
+    config.base_url = Some("not an address".into());
+    let (_, outcome) = run(&Assistant::new(config), question("hello?")).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_key_is_not_sent_to_its_target() {
+    let other = ModelServer::start();
+    let server = ModelServer::start();
+    server.then(Script::status(307, "moved").header("location", format!("{}/v1/messages", other.base_url())));
+    let (_, outcome) = run(&assistant(&server, Protocol::Anthropic), question("hello?")).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_can_be_cancelled_before_during_and_between_attempts() {
+    // Before the response.
+    let server = ModelServer::start();
+    server.then(Script::silence());
+    let agent = assistant(&server, Protocol::OpenAi);
+    let (_, outcome, took) =
+        run_and_cancel(&agent, question("hello?"), async |_| wait_for_requests(&server, 1).await).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)), "{outcome:?}");
+    assert!(took < CANCEL_DEADLINE, "{took:?}");
+
+    // During the response.
+    server.then(Script::text("half").then_hang());
+    let (sink, outcome, took) =
+        run_and_cancel(&agent, question("hello?"), async |sink| sink.first_delta.notified().await).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)), "{outcome:?}");
+    assert!(took < CANCEL_DEADLINE, "{took:?}");
+    assert_eq!(sink.text(), "half");
+    assert_eq!(sink.kinds(), ["agent.started", "agent.ended"]);
+
+    // During the delay before the next attempt.
+    server.then(Script::status(429, "later").header("retry-after", "2"));
+    let (_, outcome, took) =
+        run_and_cancel(&agent, question("hello?"), async |_| wait_for_requests(&server, 3).await).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)), "{outcome:?}");
+    assert!(took < CANCEL_DEADLINE, "{took:?}");
 }

@@ -1,35 +1,40 @@
-//! Runs with triads against a model server that plays all agents.
+//! Runs with triads on a model server that answers for all agents, cancelled runs, and runs on saved sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hfs_agents::{ModelConfig, TriadModels, Triads, TriadsConfig};
+use hfs_agents::{MemoryEntry, ModelConfig, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    AgentError, AgentStatus, ClaimDecision, Event, EventPayload, MessageDraft, Part, Role, RunId,
-    RunSnapshot, SectionStatus, Timestamp,
+    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, Event, EventPayload, MessageDraft, Part,
+    ReplyDelta, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store, Timestamp,
 };
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
+use testkit::model_server::{well_formed_answer, well_formed_text};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{Heard, arrived, config, question, request, run, run_and_cancel};
-use testkit::agents::{sound_answer, sound_text};
+use crate::recall::{empty_store, store_with_two_sessions};
+use crate::{
+    CANCEL_DEADLINE, RecordingSink, config, question, request, run, run_and_cancel, wait_for_requests,
+};
 
 pub const PHASES: [&str; 6] = ["deliberation", "claims", "negotiation", "freeze", "execution", "integration"];
 
-/// Triads on the server's model, with the small configuration unless another is given.
+/// Triads on a model of the server.
 pub fn triads(server: &ModelServer, protocol: Protocol, yaml: &str) -> Triads {
-    on(config(server, protocol), yaml)
+    triads_on(config(server, protocol), yaml)
 }
 
-pub fn on(model: ModelConfig, yaml: &str) -> Triads {
+pub fn triads_on(model: ModelConfig, yaml: &str) -> Triads {
     let config = TriadsConfig::from_yaml(yaml).unwrap();
     Triads::new(config, TriadModels::Online { default: model, named: BTreeMap::new() }).unwrap()
 }
 
-/// The snapshot that the events fold into.
-pub fn folded(heard: &Heard) -> RunSnapshot {
+/// The snapshot that results from the events.
+pub fn snapshot_of(sink: &RecordingSink) -> RunSnapshot {
     let run = RunId::generate();
-    let payloads = heard.events.lock().unwrap().clone();
+    let payloads = sink.events.lock().unwrap().clone();
     let events: Vec<Event> = (1..)
         .zip(payloads)
         .map(|(number, payload)| Event { run, number, at: Timestamp::UNIX_EPOCH, payload })
@@ -37,16 +42,16 @@ pub fn folded(heard: &Heard) -> RunSnapshot {
     RunSnapshot::fold(&events)
 }
 
-/// Nothing is left open: every phase ended, and nobody works.
-pub fn assert_closed(heard: &Heard) {
-    let snapshot = folded(heard);
+/// Asserts that every phase has ended and no agent is working.
+pub fn assert_closed(sink: &RecordingSink) {
+    let snapshot = snapshot_of(sink);
     for phase in &snapshot.timeline.phases {
         assert!(phase.duration_ms.is_some(), "{} is open", phase.name);
     }
     let tree = &snapshot.agent_tree;
     let agents = tree.triads.iter().flat_map(|triad| &triad.agents).chain(&tree.agents);
     for agent in agents {
-        assert_ne!(agent.status, AgentStatus::Working, "{} still works", agent.agent_id);
+        assert_ne!(agent.status, AgentStatus::Working, "{} is still working", agent.agent_id);
     }
 }
 
@@ -55,21 +60,21 @@ fn phases(snapshot: &RunSnapshot) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_run_ends_with_a_reply_all_events_and_usage_that_adds_up_to_what_the_server_counted() {
+async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         for yaml in [TriadsConfig::SMALL, TriadsConfig::STANDARD] {
             let server = ModelServer::start();
-            server.otherwise(sound_answer);
-            let (heard, outcome) =
+            server.otherwise(well_formed_answer);
+            let (sink, outcome) =
                 run(&triads(&server, protocol, yaml), question("Why is the sky blue?")).await;
             let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
             assert_eq!(outcome.parts, [Part::text("The whole reply.")]);
-            assert_eq!(heard.text(), "The whole reply.");
-            assert_eq!(heard.errors(), [] as [&str; 0]);
+            assert_eq!(sink.text(), "The whole reply.");
+            assert_eq!(sink.errors(), [] as [&str; 0]);
 
-            let snapshot = folded(&heard);
+            let snapshot = snapshot_of(&sink);
             assert_eq!(phases(&snapshot), PHASES);
-            assert_closed(&heard);
+            assert_closed(&sink);
             let (counted, calls) = server.usage();
             assert_eq!(snapshot.usage.total_tokens, counted.total(), "{protocol:?}");
             assert_eq!(outcome.usage, Some(counted));
@@ -91,19 +96,22 @@ async fn a_run_ends_with_a_reply_all_events_and_usage_that_adds_up_to_what_the_s
             for section in &snapshot.negotiation.sections {
                 assert_eq!((section.status, section.owners.len()), (SectionStatus::Resolved, 1));
             }
-            assert_eq!(outcome.extra["sections"].as_object().unwrap().len(), config.sections.len());
+            assert_eq!(
+                outcome.extra.get("sections").unwrap().as_object().unwrap().len(),
+                config.sections.len()
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn what_both_triads_hold_goes_to_the_arbiter_after_two_rounds() {
+async fn a_section_that_two_triads_hold_goes_to_the_arbiter_after_two_rounds() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
-    let (heard, outcome) =
+    server.otherwise(well_formed_answer);
+    let (sink, outcome) =
         run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), question("Why?")).await;
     assert!(outcome.is_ok());
-    let snapshot = folded(&heard);
+    let snapshot = snapshot_of(&sink);
     for section in &snapshot.negotiation.sections {
         let temperatures: Vec<f64> = section.contests.iter().map(|contest| contest.temperature).collect();
         assert_eq!(temperatures, [1.0, 0.85], "{}", section.name);
@@ -114,18 +122,18 @@ async fn what_both_triads_hold_goes_to_the_arbiter_after_two_rounds() {
         assert_eq!(section.owners, [section.claimants[1].clone()]);
         assert_eq!(section.arbiter.as_ref().unwrap().reason, "it is last");
     }
-    let asked = server.requests();
-    let arbiter = asked.iter().find(|asked| asked.prompt().contains("You are the arbiter")).unwrap();
+    let requests = server.requests();
+    let arbiter = requests.iter().find(|request| request.prompt().contains("You are the arbiter")).unwrap();
     assert_eq!((&arbiter.body["max_tokens"], &arbiter.body["temperature"]), (&1024.into(), &0.3.into()));
-    let round = asked.iter().find(|asked| asked.last_turn().contains("in round 2")).unwrap();
+    let round = requests.iter().find(|request| request.last_turn().contains("in round 2")).unwrap();
     assert_eq!(round.body["temperature"], 0.85);
 }
 
 #[tokio::test]
-async fn a_section_that_is_split_or_merged_is_written_whole() {
+async fn split_and_merged_sections_are_written_completely() {
     let server = ModelServer::start();
-    server.otherwise(|asked| {
-        let prompt = asked.last_turn();
+    server.otherwise(|request| {
+        let prompt = request.last_turn();
         Script::text(if prompt.contains(r#"{"decision":"#) && prompt.contains("\"answer\" (") {
             r#"{"decision": "split", "reason": "both know some",
                 "shares": [{"triad": "testers", "part": "all"}, {"triad": "makers", "part": "the how"}]}"#
@@ -139,30 +147,30 @@ async fn a_section_that_is_split_or_merged_is_written_whole() {
             assert!(prompt.contains("Treat \"reservations\" in it, too"), "{prompt}");
             "LEAD".to_owned()
         } else {
-            sound_text(&prompt)
+            well_formed_text(&prompt)
         })
     });
-    let (heard, outcome) =
+    let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["answer"], serde_json::json!(["testers", "makers"]));
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["testers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["testers", "makers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
     let integration = server.requests().pop().unwrap().last_turn();
     assert!(integration.contains("## answer\n\nLEAD\n\nPART-HOW"), "{integration}");
     assert!(!integration.contains("## reservations"), "{integration}");
-    assert_eq!(heard.errors(), [] as [&str; 0]);
+    assert_eq!(sink.errors(), [] as [&str; 0]);
 }
 
 #[tokio::test]
-async fn every_agent_remembers_its_own_part_and_a_later_run_starts_from_it() {
+async fn every_agent_has_its_own_memory_and_a_later_run_continues_with_it() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-    let (heard, _) = run(&agent, question("First question?")).await;
-    let memories = heard.memories.into_inner().unwrap();
-    let everyone: Vec<&str> = memories.keys().map(String::as_str).collect();
+    let (sink, _) = run(&agent, question("First question?")).await;
+    let memories = sink.memories.into_inner().unwrap();
+    let agents: Vec<&str> = memories.keys().map(String::as_str).collect();
     assert_eq!(
-        everyone,
+        agents,
         [
             "arbiter",
             "integrator",
@@ -174,64 +182,59 @@ async fn every_agent_remembers_its_own_part_and_a_later_run_starts_from_it() {
             "testers/synthesizer"
         ]
     );
-    assert!(
-        memories["testers/critic"]
-            .read::<Vec<MemoryEntry>>()
-            .unwrap()
-            .iter()
-            .any(|entry| entry.text.contains("First question?"))
-    );
+    let mut critic: Vec<MemoryEntry> = memories["testers/critic"].read().unwrap();
+    assert!(critic.iter().any(|entry| entry.text.contains("First question?")));
 
     let mut next = question("Second question?");
     next.memories = memories;
-    let secret = MemoryEntry { role: Role::Assistant, text: "only the critic knows XYZZY".into() };
-    let memory = next.memories.get_mut("testers/critic").unwrap();
-    let mut entries: Vec<MemoryEntry> = memory.read().unwrap();
-    entries.push(secret);
-    *memory = hfs_core::AgentMemory::new(&entries).unwrap();
+    critic.push(MemoryEntry { role: Role::Assistant, text: "only the critic knows XYZZY".into() });
+    next.memories.insert("testers/critic".to_owned(), AgentMemory::new(&critic).unwrap());
     let before = server.requests().len();
     let (_, outcome) = run(&agent, next).await;
     assert!(outcome.is_ok());
-    let told: Vec<String> = server.requests()[before..]
+    let prompts: Vec<String> = server.requests()[before..]
         .iter()
-        .map(Recorded::prompt)
+        .map(RecordedRequest::prompt)
         .filter(|prompt| prompt.contains("XYZZY"))
         .collect();
-    assert!(!told.is_empty());
-    assert!(told.iter().all(|prompt| prompt.contains("You are critic of the triad \"testers\"")), "{told:?}");
+    assert!(!prompts.is_empty());
+    assert!(
+        prompts.iter().all(|prompt| prompt.contains("You are critic of the triad \"testers\"")),
+        "{prompts:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_memory_is_there_before_the_event_that_shows_it() {
+async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
     #[derive(Default)]
-    struct Watch(Heard);
-    impl hfs_core::RunSink for Watch {
+    struct CheckingSink(RecordingSink);
+    impl RunSink for CheckingSink {
         fn event(&self, payload: EventPayload) {
             if let EventPayload::UsageRecorded { agent, .. } = &payload {
                 assert!(self.0.memories.lock().unwrap().contains_key(agent), "{agent}");
             }
             self.0.event(payload);
         }
-        fn reply(&self, delta: hfs_core::ReplyDelta) {
+        fn reply(&self, delta: ReplyDelta) {
             self.0.reply(delta);
         }
-        fn remember(&self, agent: &str, memory: hfs_core::AgentMemory) {
+        fn remember(&self, agent: &str, memory: AgentMemory) {
             self.0.remember(agent, memory);
         }
     }
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
-    let watch = Watch::default();
+    server.otherwise(well_formed_answer);
+    let sink = CheckingSink::default();
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-    let outcome = hfs_core::Agent::run(&agent, question("Why?"), &watch).await;
+    let outcome = Agent::run(&agent, question("Why?"), &sink).await;
     assert!(outcome.is_ok());
-    assert!(watch.0.kinds().contains(&"usage.recorded".to_owned()));
+    assert!(sink.0.kinds().contains(&"usage.recorded".to_owned()));
 }
 
 #[tokio::test]
 async fn each_role_uses_its_own_model() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let yaml = format!("{}\nmodels:\n  critic: sharp\n  integrator: eloquent\n", TriadsConfig::SMALL);
     let config_of = |name: &str| ModelConfig { model: name.into(), ..config(&server, Protocol::OpenAi) };
     let parsed = TriadsConfig::from_yaml(&yaml).unwrap();
@@ -243,8 +246,8 @@ async fn each_role_uses_its_own_model() {
     let models = TriadModels::Online { default: config_of("plain"), named: names };
     let (_, outcome) = run(&Triads::new(parsed, models).unwrap(), question("Why?")).await;
     assert_eq!(outcome.unwrap().model.as_deref(), Some("eloquent"));
-    for asked in server.requests() {
-        let prompt = asked.prompt();
+    for request in server.requests() {
+        let prompt = request.prompt();
         let expected = if prompt.contains("You are critic") {
             "sharp"
         } else if prompt.contains("You make one coherent reply") {
@@ -252,29 +255,29 @@ async fn each_role_uses_its_own_model() {
         } else {
             "plain"
         };
-        assert_eq!(asked.model(), expected);
+        assert_eq!(request.model(), expected);
     }
 }
 
 #[tokio::test]
-async fn the_system_prompt_is_told_to_every_agent() {
+async fn the_system_prompt_is_sent_to_every_agent() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let model = ModelConfig {
         system_prompt: Some("Answer in rhymes.".into()),
         ..config(&server, Protocol::Anthropic)
     };
-    let agent = on(model, TriadsConfig::SMALL).chosen_because("as a test has it");
-    assert!(hfs_core::Agent::describe(&agent).summary.ends_with("on test-model, as a test has it"));
+    let agent = triads_on(model, TriadsConfig::SMALL).with_selection_reason("as configured in a test");
+    assert!(Agent::describe(&agent).summary.ends_with("on test-model, as configured in a test"));
     let (_, outcome) = run(&agent, question("Why?")).await;
     assert!(outcome.is_ok());
     assert!(server.requests().iter().all(|asked| asked.prompt().contains("Answer in rhymes.")));
 }
 
 #[tokio::test]
-async fn what_was_said_before_the_question_is_part_of_it() {
+async fn the_conversation_before_the_question_is_sent_to_the_agents() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let at = Timestamp::UNIX_EPOCH;
     let history = vec![
         MessageDraft::user("My name is Ishmael.", at),
@@ -283,20 +286,216 @@ async fn what_was_said_before_the_question_is_part_of_it() {
     ];
     let (_, outcome) = run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), request(history)).await;
     assert!(outcome.is_ok());
-    assert!(server.requests().iter().filter(|asked| asked.prompt().contains("Ishmael")).count() > 5);
+    assert!(server.requests().iter().filter(|request| request.prompt().contains("Ishmael")).count() > 5);
 }
 
 #[tokio::test]
-async fn agents_of_all_triads_work_at_the_same_time() {
+async fn agents_of_all_triads_work_in_parallel() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::silence());
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::STANDARD);
-    // Nobody is answered, so only what does not wait for each other is asked: two times three peers, two
+    // Without any answer, only the first step of each triad is requested: three peers of two triads, two
     // orchestrators and two proposers.
-    let asked = async |_: &Heard| {
-        tokio::time::timeout(Duration::from_secs(60), arrived(&server, 10)).await.unwrap();
+    let all_requested = async |_: &RecordingSink| {
+        tokio::time::timeout(Duration::from_secs(60), wait_for_requests(&server, 10)).await.unwrap();
     };
-    let (_, outcome, _) = run_and_cancel(&agent, question("Why?"), asked).await;
+    let (_, outcome, _) = run_and_cancel(&agent, question("Why?"), all_requested).await;
     assert!(matches!(outcome, Err(AgentError::Cancelled)));
     assert_eq!(server.requests().len(), 10);
+}
+
+/// A phase, and part of a prompt in it that is never answered.
+const HANGING_PROMPTS: [(&str, &str); 5] = [
+    ("deliberation", "Take the question apart"),
+    ("deliberation", "Draft what your triad should hold"),
+    ("negotiation", "in round 1"),
+    ("execution", "Write the section"),
+    ("integration", "Make one coherent reply"),
+];
+
+#[tokio::test]
+async fn a_run_can_be_cancelled_in_every_phase() {
+    for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
+        for (phase, prompt) in HANGING_PROMPTS {
+            let server = ModelServer::start();
+            let reached = Arc::new(AtomicUsize::new(0));
+            let counter = Arc::clone(&reached);
+            server.otherwise(move |request| {
+                if request.last_turn().contains(prompt) {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    return Script::silence();
+                }
+                well_formed_answer(request)
+            });
+            let agent = triads(&server, protocol, TriadsConfig::SMALL);
+            let (sink, outcome, took) = run_and_cancel(&agent, question("Why?"), async |_| {
+                while reached.load(Ordering::SeqCst) == 0 {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            })
+            .await;
+            assert!(matches!(outcome, Err(AgentError::Cancelled)), "{prompt}: {outcome:?}");
+            assert!(took < CANCEL_DEADLINE, "{prompt}: {took:?}");
+            let snapshot = snapshot_of(&sink);
+            assert_eq!(snapshot.timeline.phases.last().map(|span| span.name.as_str()), Some(phase));
+            assert_closed(&sink);
+            assert_eq!(sink.errors(), [] as [&str; 0], "{prompt}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_can_be_cancelled_between_phases_and_before_the_first() {
+    let server = ModelServer::start();
+    server.otherwise(well_formed_answer);
+    let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
+    let request = question("Why?");
+    request.cancel.cancel();
+    let (sink, outcome) = run(&agent, request).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)));
+    assert_eq!(sink.kinds(), [] as [&str; 0]);
+    assert!(server.requests().is_empty());
+    for phase in PHASES {
+        let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
+        let request = question("Why?");
+        let sink = CancellingSink { inner: RecordingSink::default(), phase, cancel: request.cancel.clone() };
+        let outcome = Agent::run(&agent, request, &sink).await;
+        assert!(matches!(outcome, Err(AgentError::Cancelled)), "{phase}: {outcome:?}");
+        assert_closed(&sink.inner);
+    }
+}
+
+/// Cancels the run when a phase starts.
+struct CancellingSink {
+    inner: RecordingSink,
+    phase: &'static str,
+    cancel: CancellationToken,
+}
+
+impl RunSink for CancellingSink {
+    fn event(&self, payload: EventPayload) {
+        if matches!(&payload, EventPayload::PhaseStarted { phase } if phase == self.phase) {
+            self.cancel.cancel();
+        }
+        self.inner.event(payload);
+    }
+
+    fn reply(&self, delta: ReplyDelta) {
+        self.inner.reply(delta);
+    }
+
+    fn remember(&self, agent: &str, memory: AgentMemory) {
+        self.inner.remember(agent, memory);
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_run_closes_its_connections() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("half").then_hang());
+    let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
+    let (_, outcome, _) =
+        run_and_cancel(&agent, question("Why?"), async |_| wait_for_requests(&server, 2).await).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)));
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while server.open_streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+fn offline(store: &Arc<dyn Store>, yaml: &str) -> Triads {
+    let config = TriadsConfig::from_yaml(yaml).unwrap();
+    Triads::new(config, TriadModels::Offline(Arc::clone(store))).unwrap()
+}
+
+const QUESTION: &str = "Why did the login fail when the token expired?";
+
+#[tokio::test]
+async fn a_run_on_saved_sessions_goes_through_all_phases_without_errors() {
+    let (store, login) = store_with_two_sessions();
+    for yaml in [TriadsConfig::SMALL, TriadsConfig::STANDARD] {
+        let agent = offline(&store, yaml);
+        let (sink, outcome) = run(&agent, question(QUESTION)).await;
+        let outcome = outcome.unwrap();
+        let text = sink.text();
+        assert!(text.contains("refresh token was sent to the wrong endpoint"), "{text}");
+        assert!(text.contains("in the place of a model") && text.contains("hfs config set model"), "{text}");
+        assert_eq!(outcome.model.as_deref(), Some("recall"));
+        assert!(outcome.extra.get("references").unwrap()[0]["session"] == login.to_string());
+        let snapshot = snapshot_of(&sink);
+        let phases: Vec<&str> = snapshot.timeline.phases.iter().map(|phase| phase.name.as_str()).collect();
+        assert_eq!(phases, PHASES);
+        assert_closed(&sink);
+        assert_eq!(sink.errors(), [] as [&str; 0]);
+        assert_eq!(snapshot.usage.total_tokens, 0);
+        assert!(snapshot.usage.by_agent.len() > 6);
+        let config = TriadsConfig::from_yaml(yaml).unwrap();
+        assert_eq!(snapshot.negotiation.sections.len(), config.sections.len());
+        assert!(
+            snapshot.negotiation.sections.iter().all(|section| section.status == SectionStatus::Resolved)
+        );
+    }
+}
+
+/// The events with all durations set to 0, since these differ between runs.
+fn without_durations(sink: &RecordingSink) -> Vec<EventPayload> {
+    let mut events = sink.events.lock().unwrap().clone();
+    for event in &mut events {
+        match event {
+            EventPayload::PhaseEnded { duration_ms, .. } | EventPayload::AgentEnded { duration_ms, .. } => {
+                *duration_ms = 0;
+            }
+            _ => {}
+        }
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_saved_sessions_the_same_question_has_the_same_events_memories_and_reply() {
+    let (store, _) = store_with_two_sessions();
+    let agent = offline(&store, TriadsConfig::STANDARD);
+    let (first, _) = run(&agent, question(QUESTION)).await;
+    let (second, _) = run(&agent, question(QUESTION)).await;
+    assert_eq!(without_durations(&first), without_durations(&second));
+    assert_eq!(first.text(), second.text());
+    assert_eq!(*first.memories.lock().unwrap(), *second.memories.lock().unwrap());
+}
+
+#[tokio::test]
+async fn without_saved_sessions_the_reply_says_so() {
+    let agent = offline(&empty_store(), TriadsConfig::SMALL);
+    let (sink, outcome) = run(&agent, question(QUESTION)).await;
+    assert!(outcome.is_ok());
+    assert!(sink.text().contains("No saved session is relevant to this."), "{}", sink.text());
+}
+
+#[tokio::test]
+async fn a_run_on_saved_sessions_can_be_cancelled() {
+    let (store, _) = store_with_two_sessions();
+    let agent = offline(&store, TriadsConfig::SMALL);
+    let request = question(QUESTION);
+    request.cancel.cancel();
+    let (_, outcome) = run(&agent, request).await;
+    assert!(matches!(outcome, Err(AgentError::Cancelled)));
+    assert!(agent.describe().summary.contains("search your saved sessions"));
+}
+
+#[tokio::test]
+async fn stored_memories_are_read_and_unreadable_ones_are_ignored() {
+    let server = ModelServer::start();
+    server.otherwise(well_formed_answer);
+    let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
+    let mut request = question("Why?");
+    // The format of checkpoints written by earlier versions.
+    let stored = serde_json::json!([{"role": "user", "text": "FROM-A-CHECKPOINT"}]);
+    request.memories.insert("testers/critic".to_owned(), AgentMemory::new(&stored).unwrap());
+    let unreadable = serde_json::json!({"version": 99});
+    request.memories.insert("testers/proposer".to_owned(), AgentMemory::new(&unreadable).unwrap());
+    let (_, outcome) = run(&agent, request).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert!(server.requests().iter().any(|request| request.prompt().contains("FROM-A-CHECKPOINT")));
 }

@@ -1,74 +1,75 @@
-//! Runs with triads in which something goes wrong: answers, models, budgets.
+//! Runs with triads in which answers cannot be read, models fail or budgets run out.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hfs_agents::TriadsConfig;
-use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, SectionStatus};
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, Part, SectionStatus};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 
-use crate::support::{config, question, run};
-use crate::triads::{assert_closed, folded, on, triads};
-use testkit::agents::{sound_answer, sound_text};
+use crate::triads::{assert_closed, snapshot_of, triads, triads_on};
+use crate::{config, question, run};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 
-fn is_for(asked: &Recorded, who: &str) -> bool {
-    asked.prompt().contains(&format!("You are {who} of the triad"))
+fn is_for(request: &RecordedRequest, who: &str) -> bool {
+    request.prompt().contains(&format!("You are {who} of the triad"))
 }
 
 #[tokio::test]
-async fn a_malformed_answer_is_asked_for_once_more_and_then_taken_as_hold() {
+async fn a_malformed_answer_is_requested_once_more_and_then_counts_as_hold() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         let server = ModelServer::start();
-        server.otherwise(|asked| {
-            let malformed = asked.last_turn().contains(r#"{"decisions""#);
+        server.otherwise(|request| {
+            let malformed = request.last_turn().contains(r#"{"decisions""#);
             Script::text(if malformed {
                 "I'd rather not say {".into()
             } else {
-                sound_text(&asked.last_turn())
+                well_formed_text(&request.last_turn())
             })
         });
-        let (heard, outcome) = run(&triads(&server, protocol, TriadsConfig::SMALL), question("Why?")).await;
+        let (sink, outcome) = run(&triads(&server, protocol, TriadsConfig::SMALL), question("Why?")).await;
         assert!(outcome.is_ok(), "{outcome:?}");
-        let snapshot = folded(&heard);
+        let snapshot = snapshot_of(&sink);
         for section in &snapshot.negotiation.sections {
             assert_eq!(section.status, SectionStatus::Resolved);
             assert!(section.contests.iter().all(|contest| {
                 contest.decisions.values().all(|decision| *decision == ClaimDecision::Hold)
             }));
         }
-        let complaints = heard.errors();
+        let errors = sink.errors();
         // Two triads, two rounds.
-        assert_eq!(complaints.len(), 4, "{complaints:?}");
-        assert!(
-            complaints.iter().all(|error| error.contains("answered twice in a form that cannot be read"))
-        );
-        let asked =
-            server.requests().iter().filter(|asked| asked.last_turn().contains(r#"{"decisions""#)).count();
-        assert_eq!(asked, 8);
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert!(errors.iter().all(|error| error.contains("answered twice in a form that cannot be read")));
+        let request = server
+            .requests()
+            .iter()
+            .filter(|request| request.last_turn().contains(r#"{"decisions""#))
+            .count();
+        assert_eq!(request, 8);
         assert_eq!(snapshot.usage.total_tokens, server.usage().0.total());
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_right_the_second_time_counts() {
+async fn an_answer_that_is_well_formed_the_second_time_is_used() {
     let server = ModelServer::start();
-    let spoilt = AtomicUsize::new(0);
-    server.otherwise(move |asked| {
-        let prompt = asked.last_turn();
-        if prompt.contains(r#"{"tasks""#) && spoilt.fetch_add(1, Ordering::SeqCst) == 0 {
+    let malformed_count = AtomicUsize::new(0);
+    server.otherwise(move |request| {
+        let prompt = request.last_turn();
+        if prompt.contains(r#"{"tasks""#) && malformed_count.fetch_add(1, Ordering::SeqCst) == 0 {
             return Script::text("Certainly! Here are your tasks.");
         }
-        sound_answer(asked)
+        well_formed_answer(request)
     });
-    let (heard, outcome) =
+    let (sink, outcome) =
         run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), question("Why?")).await;
     assert!(outcome.is_ok());
-    assert_eq!(heard.errors(), [] as [&str; 0]);
-    assert!(server.requests().iter().any(|asked| asked.last_turn().contains("find the catch")));
+    assert_eq!(sink.errors(), [] as [&str; 0]);
+    assert!(server.requests().iter().any(|request| request.last_turn().contains("find the catch")));
 }
 
 #[tokio::test]
-async fn agents_that_answer_nonsense_throughout_cannot_wedge_or_crash_a_run() {
+async fn a_run_ends_even_if_all_answers_are_nonsense() {
     let nonsense = [
         "",
         "null",
@@ -92,9 +93,9 @@ async fn agents_that_answer_nonsense_throughout_cannot_wedge_or_crash_a_run() {
             Script::text(nonsense[at % nonsense.len()])
         });
         let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-        let (heard, _) = run(&agent, question("Why?")).await;
-        assert_closed(&heard);
-        let snapshot = folded(&heard);
+        let (sink, _) = run(&agent, question("Why?")).await;
+        assert_closed(&sink);
+        let snapshot = snapshot_of(&sink);
         assert!(
             snapshot.negotiation.sections.iter().all(|section| section.status == SectionStatus::Resolved)
         );
@@ -102,7 +103,7 @@ async fn agents_that_answer_nonsense_throughout_cannot_wedge_or_crash_a_run() {
 }
 
 #[tokio::test]
-async fn a_triad_that_loses_an_agent_goes_on_with_two_and_says_so() {
+async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
     for (lost, id) in [
         ("critic", "testers/critic"),
         ("proposer", "testers/proposer"),
@@ -111,23 +112,27 @@ async fn a_triad_that_loses_an_agent_goes_on_with_two_and_says_so() {
         ("worker-2", "makers/worker-2"),
     ] {
         let server = ModelServer::start();
-        server.otherwise(move |asked| {
-            if is_for(asked, lost) { Script::status(400, "this agent is ill") } else { sound_answer(asked) }
+        server.otherwise(move |request| {
+            if is_for(request, lost) {
+                Script::status(400, "this agent is ill")
+            } else {
+                well_formed_answer(request)
+            }
         });
         let agent = triads(&server, Protocol::Anthropic, TriadsConfig::SMALL);
-        let (heard, outcome) = run(&agent, question("Why?")).await;
+        let (sink, outcome) = run(&agent, question("Why?")).await;
         assert!(outcome.is_ok(), "{lost}: {outcome:?}");
-        assert_eq!(heard.text(), "The whole reply.");
-        let snapshot = folded(&heard);
+        assert_eq!(sink.text(), "The whole reply.");
+        let snapshot = snapshot_of(&sink);
         let (triad, _) = id.split_once('/').unwrap();
         let triad = snapshot.agent_tree.triads.iter().find(|node| node.triad_id == triad).unwrap();
         assert_eq!(triad.lost, [id], "{lost}");
         let node = triad.agents.iter().find(|agent| agent.agent_id == id).unwrap();
         assert_eq!(node.status, AgentStatus::Blocked, "{lost}");
-        let errors = heard.errors();
+        let errors = sink.errors();
         assert_eq!(errors.len(), 1, "{lost}: {errors:?}");
         assert!(errors[0].contains("this agent is ill"));
-        assert!(heard.kinds().contains(&"triad.degraded".to_owned()));
+        assert!(sink.kinds().contains(&"triad.degraded".to_owned()));
         assert!(
             snapshot.negotiation.sections.iter().all(|section| section.status == SectionStatus::Resolved)
         );
@@ -135,169 +140,167 @@ async fn a_triad_that_loses_an_agent_goes_on_with_two_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_consensus_goes_on_with_two_peers() {
+async fn a_consensus_triad_continues_with_two_peers() {
     let server = ModelServer::start();
-    server.otherwise(
-        |asked| {
-            if is_for(asked, "peer-1") { Script::status(400, "ill") } else { sound_answer(asked) }
-        },
-    );
+    server.otherwise(|request| {
+        if is_for(request, "peer-1") { Script::status(400, "ill") } else { well_formed_answer(request) }
+    });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::STANDARD);
-    let (heard, outcome) = run(&agent, question("Why?")).await;
+    let (sink, outcome) = run(&agent, question("Why?")).await;
     assert!(outcome.is_ok());
-    let snapshot = folded(&heard);
+    let snapshot = snapshot_of(&sink);
     let lost: Vec<_> = snapshot.agent_tree.triads.iter().flat_map(|triad| &triad.lost).collect();
     assert_eq!(lost, ["framing/peer-1", "voice/peer-1"]);
 }
 
 #[tokio::test]
-async fn a_triad_that_is_lost_leaves_its_sections_to_the_others() {
+async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let server = ModelServer::start();
-    server.otherwise(|asked| {
-        let lost = asked.prompt().contains("of the triad \"testers\"");
-        if lost { Script::status(400, "ill") } else { sound_answer(asked) }
+    server.otherwise(|request| {
+        let lost = request.prompt().contains("of the triad \"testers\"");
+        if lost { Script::status(400, "ill") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-    let (heard, outcome) = run(&agent, question("Why?")).await;
+    let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["makers"]));
-    assert_eq!(heard.text(), "The whole reply.");
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["makers"]));
+    assert_eq!(sink.text(), "The whole reply.");
 }
 
 #[tokio::test]
-async fn what_a_triad_cannot_write_any_more_another_one_writes() {
+async fn what_a_triad_cannot_write_another_triad_writes() {
     let server = ModelServer::start();
-    server.otherwise(|asked| {
-        let ill = asked.prompt().contains("of the triad \"testers\"")
-            && asked.last_turn().contains("Write the section");
-        if ill { Script::status(400, "writer's cramp") } else { sound_answer(asked) }
+    server.otherwise(|request| {
+        let ill = request.prompt().contains("of the triad \"testers\"")
+            && request.last_turn().contains("Write the section");
+        if ill { Script::status(400, "writer's cramp") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-    let (heard, outcome) = run(&agent, question("Why?")).await;
+    let (sink, outcome) = run(&agent, question("Why?")).await;
     assert!(outcome.is_ok());
-    let taken =
-        heard.errors().into_iter().filter(|error| error.contains("could not write")).collect::<Vec<_>>();
+    let reassigned =
+        sink.errors().into_iter().filter(|error| error.contains("could not write")).collect::<Vec<_>>();
     // The arbiter gives each section to its last claimant.
-    assert_eq!(taken, ["testers could not write \"answer\"; makers does"]);
+    assert_eq!(reassigned, ["testers could not write \"answer\"; makers writes it instead"]);
     let integration = server.requests().pop().unwrap().last_turn();
     assert!(integration.contains("## answer\n\nSome words about it."), "{integration}");
-    assert_eq!(folded(&heard).agent_tree.triads[1].lost.len(), 3);
+    assert_eq!(snapshot_of(&sink).agent_tree.triads[1].lost.len(), 3);
 }
 
 #[tokio::test]
-async fn without_an_arbiter_the_first_claimant_has_the_section_and_without_an_integrator_the_sections_stand()
-{
+async fn without_an_arbiter_the_first_claimant_gets_the_section_and_without_an_integrator_the_sections_are_the_reply()
+ {
     let server = ModelServer::start();
-    server.otherwise(|asked| {
-        let prompt = asked.prompt();
+    server.otherwise(|request| {
+        let prompt = request.prompt();
         let ill = prompt.contains("You are the arbiter") || prompt.contains("You make one coherent reply");
-        if ill { Script::status(400, "ill") } else { sound_answer(asked) }
+        if ill { Script::status(400, "ill") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
-    let (heard, outcome) = run(&agent, question("Why?")).await;
+    let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra["sections"]["answer"], serde_json::json!(["makers"]));
-    assert_eq!(outcome.extra["sections"]["reservations"], serde_json::json!(["testers"]));
-    let text = heard.text();
+    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["makers"]));
+    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
+    let text = sink.text();
     assert!(text.starts_with("## answer\n\nSome words about it.\n\n## reservations"), "{text}");
-    assert_eq!(outcome.parts, [hfs_core::Part::text(text)]);
+    assert_eq!(outcome.parts, [Part::text(text)]);
 }
 
 #[tokio::test]
-async fn when_nobody_is_left_the_run_fails_with_the_providers_words() {
+async fn when_all_agents_are_lost_the_run_fails_with_the_providers_message() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::status(401, "no such key"));
-    let (heard, outcome) =
+    let (sink, outcome) =
         run(&triads(&server, Protocol::OpenAi, TriadsConfig::SMALL), question("Why?")).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.to_string().contains("no such key"), "{error}");
-    assert_closed(&heard);
+    assert_closed(&sink);
 }
 
 #[tokio::test]
-async fn a_reply_that_breaks_off_is_kept_as_far_as_it_came() {
+async fn a_failure_during_integration_keeps_the_streamed_text() {
     let server = ModelServer::start();
-    server.otherwise(|asked| {
-        let last = asked.prompt().contains("You make one coherent reply");
-        if last { Script::text("So far, so ").then_break() } else { sound_answer(asked) }
+    server.otherwise(|request| {
+        let last = request.prompt().contains("You make one coherent reply");
+        if last { Script::text("So far, so ").then_break() } else { well_formed_answer(request) }
     });
-    let (heard, outcome) =
+    let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable);
-    assert_eq!(heard.text(), "So far, so ");
-    assert_closed(&heard);
+    assert_eq!(sink.text(), "So far, so ");
+    assert_closed(&sink);
 }
 
 #[tokio::test]
-async fn slow_and_overloaded_agents_are_waited_for() {
+async fn slow_and_overloaded_agents_do_not_fail_a_run() {
     let server = ModelServer::start();
     let count = AtomicUsize::new(0);
-    server.otherwise(move |asked| match count.fetch_add(1, Ordering::SeqCst) % 4 {
+    server.otherwise(move |request| match count.fetch_add(1, Ordering::SeqCst) % 4 {
         0 => Script::status(503, "busy"),
-        1 => Script::pieces(Vec::<String>::new()).then_break(),
-        2 => sound_answer(asked).after(Duration::from_millis(5)),
-        _ => sound_answer(asked),
+        1 => Script::chunks(Vec::<String>::new()).then_break(),
+        2 => well_formed_answer(request).after(Duration::from_millis(5)),
+        _ => well_formed_answer(request),
     });
     let mut model = config(&server, Protocol::OpenAi);
-    model.retries.attempts = 10;
-    let (heard, outcome) = run(&on(model, TriadsConfig::SMALL), question("Why?")).await;
+    model.retries.max_attempts = 10;
+    let (sink, outcome) = run(&triads_on(model, TriadsConfig::SMALL), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
-    let snapshot = folded(&heard);
+    let snapshot = snapshot_of(&sink);
     assert_eq!(snapshot.usage.total_tokens, server.usage().0.total());
-    assert!(heard.errors().iter().all(|error| error.contains("trying again")));
+    assert!(sink.errors().iter().all(|error| error.contains("trying again")));
 }
 
 #[tokio::test]
-async fn a_spent_budget_of_tokens_stops_a_triad_but_not_the_run() {
+async fn a_spent_token_budget_stops_a_triad_but_not_the_run() {
     let yaml = TriadsConfig::SMALL.replacen("tokens: 60000", "tokens: 50", 1);
     let server = ModelServer::start();
-    server.otherwise(|asked| sound_answer(asked).usage(30, 10));
-    let (heard, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
+    server.otherwise(|request| well_formed_answer(request).usage(30, 10));
+    let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
-    let errors = heard.errors();
-    assert!(
-        errors.iter().any(|error| error.contains("makers") && error.contains("budget of tokens is used up"))
-    );
+    let errors = sink.errors();
+    assert!(errors.iter().any(|error| error.contains("makers") && error.contains("token budget is used up")));
     assert!(errors.iter().all(|error| !error.contains("testers")), "{errors:?}");
-    let spent: u64 = folded(&heard)
+    let spent: u64 = snapshot_of(&sink)
         .usage
         .by_agent
         .iter()
         .filter(|(agent, _)| agent.starts_with("makers/"))
         .map(|(_, count)| count.usage.total())
         .sum();
-    // What was under way when the budget ran out is still paid for: at most one call of each agent.
+    // Calls that run while the budget is used up still count: at most one call of each agent.
     assert!(spent <= 50 + 3 * 40, "{spent}");
     let limits: Vec<u64> =
-        server.requests().iter().filter_map(|asked| asked.body["max_tokens"].as_u64()).collect();
+        server.requests().iter().filter_map(|request| request.body["max_tokens"].as_u64()).collect();
     assert!(limits.contains(&50), "{limits:?}");
 }
 
 #[tokio::test]
-async fn a_spent_global_budget_ends_with_what_there_is() {
+async fn a_spent_global_budget_ends_the_run_with_the_finished_sections() {
     let yaml = TriadsConfig::SMALL.replace("tokens: 150000", "tokens: 200");
     let server = ModelServer::start();
-    server.otherwise(|asked| sound_answer(asked).usage(30, 10));
-    let (heard, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
+    server.otherwise(|request| well_formed_answer(request).usage(30, 10));
+    let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
-    assert!(heard.text().starts_with("## "), "{}", heard.text());
-    assert!(heard.errors().iter().any(|error| error.contains("budget of tokens is used up")));
+    assert!(sink.text().starts_with("## "), "{}", sink.text());
+    assert!(sink.errors().iter().any(|error| error.contains("token budget is used up")));
     assert!(server.usage().0.total() <= 200 + 6 * 40);
-    assert_closed(&heard);
+    assert_closed(&sink);
 }
 
 #[tokio::test]
-async fn an_agent_that_hangs_is_interrupted_when_its_triads_time_is_up() {
+async fn a_hanging_agent_is_interrupted_when_the_time_budget_of_its_triad_is_used_up() {
     let yaml = TriadsConfig::SMALL.replacen("time_ms: 180000", "time_ms: 150", 1);
     let server = ModelServer::start();
-    server.otherwise(|asked| if is_for(asked, "worker-1") { Script::silence() } else { sound_answer(asked) });
-    let (heard, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
+    server.otherwise(|request| {
+        if is_for(request, "worker-1") { Script::silence() } else { well_formed_answer(request) }
+    });
+    let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
-    let errors = heard.errors();
+    let errors = sink.errors();
     assert!(
         errors.iter().any(|error| error == "makers/worker-1 was interrupted: its time is up"),
         "{errors:?}"
     );
-    assert_closed(&heard);
+    assert_closed(&sink);
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask page-check`: exported pages in a real browser.
+//! `cargo xtask page-check`: checks exported HTML pages in a headless browser.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,69 +12,74 @@ use serde::Deserialize;
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// Names a browser that is looked for nowhere else.
-const BROWSER: &str = "HFS_CHROMIUM";
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// What is exported: a session with a bit of everything, and one that tries to break out of its page.
+/// Variable with the path of the browser.
+const BROWSER_VARIABLE: &str = "HFS_CHROMIUM";
+const BROWSER_NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// The exported sessions: one with every kind of content, and one that attempts to inject markup.
 const SESSIONS: [&str; 2] = ["crates/hfs-exchange/tests/golden/2.0.0.json", "xtask/page-check/hostile.json"];
 
-/// What to do with the pages.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Keep a picture of each page in this folder
-    #[arg(long, value_name = "FOLDER")]
-    pictures: Option<PathBuf>,
-    /// Check these pages too
+    /// Save a screenshot of each page in this folder
+    #[arg(long = "pictures", value_name = "FOLDER")]
+    screenshots: Option<PathBuf>,
+    /// Further pages to check
     pages: Vec<PathBuf>,
 }
 
-/// Checks the pages, or fails when this machine cannot.
+/// Checks the pages. Fails if a tool is not installed.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    if let Some(lacking) = lacking() {
-        anyhow::bail!("pages cannot be checked here: {lacking}");
+    if let Some(missing) = missing_tool() {
+        anyhow::bail!("cannot check pages: {missing}");
     }
-    let folder = checker(workspace)?.context("npm could not install what checks the pages")?;
+    let folder = install_checker(workspace)?.context("npm cannot install the page checker")?;
     let program = program(workspace, &["build", "--package", "hfs"])?;
-    Ok(if is_ok(workspace, &folder, &program, options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if check_pages(workspace, &folder, &program, options)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-/// Checks the pages as a part of the tests. `Err` in it says why they were left out.
+/// Checks the pages as part of the tests. The inner error is the reason why the check is skipped.
 pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
-    if let Some(lacking) = lacking() {
-        return Ok(Err(format!("exported pages in a browser: {lacking}")));
+    if let Some(missing) = missing_tool() {
+        return Ok(Err(format!("exported pages in a browser: {missing}")));
     }
-    match checker(workspace)? {
+    match install_checker(workspace)? {
         Some(folder) => {
-            // With the tests' own choice of features, in which it has been compiled.
+            // The tests have compiled the program with these features already.
             let program = program(workspace, &["test", "--workspace", "--no-run"])?;
-            is_ok(workspace, &folder, &program, &Options { pictures: None, pages: Vec::new() }).map(Ok)
+            check_pages(workspace, &folder, &program, &Options { screenshots: None, pages: Vec::new() })
+                .map(Ok)
         }
-        None => Ok(Err("exported pages in a browser: npm could not install what checks them".into())),
+        None => Ok(Err("exported pages in a browser: npm cannot install the page checker".into())),
     }
 }
 
-/// What this machine lacks.
-fn lacking() -> Option<String> {
+/// The tool that is not installed, if any.
+fn missing_tool() -> Option<String> {
     if browser().is_none() {
-        return Some(format!("no Chromium; {BROWSER} names one"));
+        return Some(format!("Chromium is not installed; set {BROWSER_VARIABLE} to its path"));
     }
     let has = |program: &str| shell::is_available(Command::new(program).arg("--version"));
-    (!has("node") || !has("npm")).then(|| "no Node.js".to_owned())
+    (!has("node") || !has("npm")).then(|| "Node.js is not installed".to_owned())
 }
 
 fn browser() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os(BROWSER) {
+    if let Some(named) = std::env::var_os(BROWSER_VARIABLE) {
         return Some(PathBuf::from(named)).filter(|path| path.is_file());
     }
     let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    let candidates = BROWSERS.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let candidates =
+        BROWSER_NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     candidates.into_iter().find(|path| path.is_file())
 }
 
-/// The folder with the checker and what it needs; `None` when that cannot be had.
-fn checker(workspace: &Workspace) -> Result<Option<PathBuf>> {
+/// Installs the checker and its dependencies into a folder. `None` if npm fails.
+fn install_checker(workspace: &Workspace) -> Result<Option<PathBuf>> {
     let folder = workspace.root.join("target/page-check");
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     for name in ["package.json", "check.mjs"] {
         let from = workspace.root.join("xtask/page-check").join(name);
         fs::copy(&from, folder.join(name)).with_context(|| format!("copy {}", from.display()))?;
@@ -85,7 +90,7 @@ fn checker(workspace: &Workspace) -> Result<Option<PathBuf>> {
     Ok(installed.then_some(folder))
 }
 
-/// A line of what cargo tells.
+/// A line of cargo's JSON output.
 #[derive(Deserialize)]
 struct Artifact {
     #[serde(default)]
@@ -99,45 +104,46 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// The program, made by cargo with these arguments.
+/// Builds the program by a cargo command with these arguments, and returns its path.
 pub fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = shell::cargo(&workspace.root);
     command.args(arguments).args(["--quiet", "--message-format=json-render-diagnostics"]);
-    let told = shell::output_of(&mut command)?;
-    let artifacts = told.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
-    let is_ours = |target: &Target| target.name == "hfs" && target.kind.iter().any(|kind| kind == "bin");
+    let output = shell::output_of(&mut command)?;
+    let artifacts = output.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let is_program = |target: &Target| target.name == "hfs" && target.kind.iter().any(|kind| kind == "bin");
     artifacts
-        .filter(|artifact| is_ours(&artifact.target))
+        .filter(|artifact| is_program(&artifact.target))
         .filter_map(|artifact| artifact.executable)
-        // Its own unit tests are called as it is, in another folder.
+        // The executable of its unit tests has the same name, but is in the folder `deps`.
         .find(|path| path.parent().is_some_and(|folder| !folder.ends_with("deps")))
-        .context("find the program that cargo made")
+        .context("find the program that cargo built")
 }
 
-fn is_ok(workspace: &Workspace, folder: &Path, program: &Path, options: &Options) -> Result<bool> {
+fn check_pages(workspace: &Workspace, folder: &Path, program: &Path, options: &Options) -> Result<bool> {
     let mut pages = export(workspace, program, folder)?;
     for page in &options.pages {
         pages.push(fs::canonicalize(page).with_context(|| format!("find {}", page.display()))?);
     }
-    let pictures = match &options.pictures {
+    let screenshots = match &options.screenshots {
         Some(folder) => {
-            fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
             fs::canonicalize(folder).with_context(|| format!("find {}", folder.display()))?.into_os_string()
         }
         None => "-".into(),
     };
     let browser = browser().context("find a browser")?;
     let mut check = Command::new("node");
-    check.arg(folder.join("check.mjs")).args([browser.as_os_str(), &pictures]).args(&pages);
+    check.arg(folder.join("check.mjs")).args([browser.as_os_str(), &screenshots]).args(&pages);
     shell::succeeds(&mut check)
 }
 
-/// Exports the sessions as the program does it.
+/// Exports the sessions with the program.
 fn export(workspace: &Workspace, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
     for session in SESSIONS {
         let path = workspace.root.join(session);
-        let name = path.file_stem().context("name a page")?.to_string_lossy().into_owned();
+        let name =
+            path.file_stem().context("find the name of the session file")?.to_string_lossy().into_owned();
         let home = folder.join("home");
         if home.exists() {
             fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))?;
@@ -149,7 +155,7 @@ fn export(workspace: &Workspace, program: &Path, folder: &Path) -> Result<Vec<Pa
             let mut command = Command::new(program);
             command.args(["--quiet", "--home"]).current_dir(&workspace.root);
             let done = shell::succeeds(command.arg(&home).args(arguments))?;
-            ensure!(done, "{session} could not be made a page");
+            ensure!(done, "cannot export {session}");
         }
         pages.push(page);
     }

@@ -1,52 +1,54 @@
+//! What the conformance tests share: a store, drafts to put into it, and assertions.
+
 use hfs_core::{
     BranchId, Checkpoint, CheckpointState, ErrorExt, ErrorKind, Message, MessageRange, Operation,
     OperationId, OperationKind, PageRequest, Position, Session, SessionId, Store, StoreError, StoreResult,
 };
 
-use super::Place;
+use super::StoreLocation;
 use crate::builders::{Drafts, at};
 
-/// A store with what a promise needs to be looked at.
-pub struct Scene<'a> {
-    place: &'a dyn Place,
+/// An open store, with drafts that have the same ids and times in every run.
+pub struct Fixture<'a> {
+    location: &'a dyn StoreLocation,
     /// The store.
     pub store: Box<dyn Store>,
-    /// What is to be stored.
-    pub make: Drafts,
+    /// Source of sessions, messages and other drafts.
+    pub drafts: Drafts,
 }
 
-impl<'a> Scene<'a> {
-    /// A scene at this place.
+impl<'a> Fixture<'a> {
+    /// Opens the store at the location.
     #[must_use]
-    pub fn new(place: &'a dyn Place) -> Self {
-        Self { place, store: place.open(), make: Drafts::new(7) }
+    pub fn new(location: &'a dyn StoreLocation) -> Self {
+        Self { location, store: location.open(), drafts: Drafts::new(7) }
     }
 
-    /// Another scene in the same store.
+    /// Opens the same store again, with drafts that have other ids.
     #[must_use]
-    pub fn beside(&self) -> Self {
-        Self { place: self.place, store: self.place.open(), make: Drafts::new(8) }
+    pub fn with_other_ids(&self) -> Self {
+        Self { location: self.location, store: self.location.open(), drafts: Drafts::new(8) }
     }
 
-    /// The same store as another process sees it.
+    /// Opens the same store again, as another process would.
     #[must_use]
-    pub fn another(&self) -> Box<dyn Store> {
-        self.place.open()
+    pub fn other_process(&self) -> Box<dyn Store> {
+        self.location.open()
     }
 
     /// Closes the store and opens it again.
-    pub fn restart(&mut self) {
-        self.store = self.place.open();
+    pub fn reopen(&mut self) {
+        self.store = self.location.open();
     }
 
-    /// A new session.
+    /// Creates a session.
     pub fn session(&self, name: &str) -> Session {
-        self.store.create_session(&self.make.session(name)).unwrap()
+        self.store.create_session(&self.drafts.session(name)).unwrap()
     }
 
-    /// A new session's empty main branch.
+    /// Creates a session and returns the position of its empty main branch.
     pub fn main(&self) -> Position {
-        at(self.session("scene").current_branch, 0)
+        at(self.session("fixture").current_branch, 0)
     }
 
     /// The session that a branch belongs to.
@@ -54,30 +56,31 @@ impl<'a> Scene<'a> {
         self.store.get_branch(branch).unwrap().session
     }
 
-    /// Appends one message. Returns where the branch is then.
-    pub fn say(&self, at: Position, text: &str) -> Position {
-        self.store.append(at, &[self.make.user(text)]).unwrap().position
+    /// Appends a user message. Returns the new position.
+    pub fn append_text(&self, at: Position, text: &str) -> Position {
+        self.store.append(at, &[self.drafts.user(text)]).unwrap().position
     }
 
-    /// Appends messages `word 1`, `word 2` and so on, numbered by their seqs, up to `head`.
-    pub fn talk(&self, branch: Position, word: &str, head: u64) -> Position {
+    /// Appends messages up to the seq `head`, each with the text `word SEQ`. Returns the new position.
+    pub fn append_numbered(&self, branch: Position, word: &str, head: u64) -> Position {
         let drafts: Vec<_> =
-            (branch.head + 1..=head).map(|seq| self.make.user(&format!("{word} {seq}"))).collect();
+            (branch.head + 1..=head).map(|seq| self.drafts.user(&format!("{word} {seq}"))).collect();
         self.store.append(branch, &drafts).unwrap().position
     }
 
-    /// Forks a branch.
+    /// Forks a branch. Returns the position of the new one.
     pub fn fork(&self, from: Position, name: &str) -> (Position, Operation) {
-        let draft = self.make.branch(name, from);
-        let operation = self.store.create_branch(&draft, OperationKind::Fork, None, self.make.now()).unwrap();
+        let draft = self.drafts.branch(name, from);
+        let operation =
+            self.store.create_branch(&draft, OperationKind::Fork, None, self.drafts.now()).unwrap();
         (at(draft.id, from.head), operation)
     }
 
-    /// Goes back to a checkpoint.
+    /// Rewinds to a checkpoint. Returns the position of the new branch.
     pub fn rewind(&self, checkpoint: &Checkpoint, name: &str) -> (Position, Operation) {
         let from = at(checkpoint.branch, checkpoint.seq);
-        let draft = self.make.branch(name, from);
-        let now = self.make.now();
+        let draft = self.drafts.branch(name, from);
+        let now = self.drafts.now();
         let operation =
             self.store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint.id), now).unwrap();
         (at(draft.id, from.head), operation)
@@ -85,42 +88,42 @@ impl<'a> Scene<'a> {
 
     /// Stores an automatic checkpoint.
     pub fn checkpoint(&self, position: Position, state: CheckpointState, retention: u32) -> Checkpoint {
-        self.store.create_checkpoint(&self.make.checkpoint(position, state), retention).unwrap()
+        self.store.create_checkpoint(&self.drafts.checkpoint(position, state), retention).unwrap()
     }
 
-    /// A branch's whole history.
+    /// All messages of a branch, including those shared with its parents.
     pub fn history(&self, branch: BranchId) -> Vec<Message> {
         self.store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap()
     }
 
-    /// The texts of a branch's whole history.
+    /// The texts of all messages of a branch.
     pub fn texts(&self, branch: BranchId) -> Vec<String> {
         self.history(branch).iter().map(|message| message.content.text()).collect()
     }
 
-    /// Everything that was recorded about a session, newest first.
+    /// The operations of a session, newest first.
     pub fn operations(&self, session: SessionId) -> Vec<Operation> {
         self.store.list_operations(Some(session), &PageRequest::first(1000)).unwrap().items
     }
 
-    /// The operation recorded last.
+    /// The newest operation of a session.
     pub fn last_operation(&self, session: SessionId) -> Operation {
         self.operations(session).remove(0)
     }
 
     /// Undoes an operation.
     pub fn undo(&self, target: OperationId) -> StoreResult<Operation> {
-        self.store.reverse(target, OperationKind::Undo, self.make.now())
+        self.store.reverse(target, OperationKind::Undo, self.drafts.now())
     }
 
     /// Redoes an operation.
     pub fn redo(&self, target: OperationId) -> StoreResult<Operation> {
-        self.store.reverse(target, OperationKind::Redo, self.make.now())
+        self.store.reverse(target, OperationKind::Redo, self.drafts.now())
     }
 
-    /// What a user can see of a session's structure: its name, its branches but the undone ones, the current
-    /// one, whether it is in the trash, and the texts of every branch.
-    pub fn visible(&self, session: SessionId) -> String {
+    /// The structure of a session as a user sees it: name, trash state, current branch, and the branches that are not
+    /// undone with their texts.
+    pub fn visible_state(&self, session: SessionId) -> String {
         let summary = self.store.get_session(session).unwrap();
         let mut lines = vec![format!(
             "{:?} automatic={} trashed={} current={} branches={}",
@@ -139,15 +142,15 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The error of a call that must fail.
+/// Asserts that a call fails, and returns its error.
 #[track_caller]
-pub fn refused<T: std::fmt::Debug>(result: StoreResult<T>) -> StoreError {
-    result.expect_err("this must fail")
+pub fn expect_error<T: std::fmt::Debug>(result: StoreResult<T>) -> StoreError {
+    result.expect_err("the call should fail")
 }
 
-/// Checks that a call fails in this way.
+/// Asserts that a call fails with an error of this kind.
 #[track_caller]
 pub fn expect_kind<T: std::fmt::Debug>(result: StoreResult<T>, kind: ErrorKind) {
-    let error = refused(result);
+    let error = expect_error(result);
     assert_eq!(error.kind(), kind, "{error}");
 }

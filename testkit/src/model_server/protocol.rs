@@ -1,4 +1,4 @@
-//! The frames of each protocol.
+//! The wire formats: how each protocol streams a reply, and what a request contains.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,24 +10,23 @@ use hfs_core::Usage;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::script::{Script, Step};
-use super::{OpenStream, Recorded, Shared};
+use super::{OpenStream, RecordedRequest, Script, Shared, Step};
 
-/// What a client speaks.
+/// The streaming protocol of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Chat completions with server-sent events.
+    /// OpenAI chat completions as server-sent events.
     OpenAi,
-    /// Messages with server-sent events.
+    /// Anthropic messages as server-sent events.
     Anthropic,
-    /// `streamGenerateContent?alt=sse`.
+    /// Gemini `streamGenerateContent` as server-sent events.
     Gemini,
-    /// `/api/chat` with one JSON document a line.
+    /// Ollama `/api/chat` as JSON lines.
     Ollama,
 }
 
 impl Protocol {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Ollama];
 
     pub(super) fn of_path(path: &str) -> Option<Self> {
@@ -45,7 +44,7 @@ impl Protocol {
     }
 }
 
-/// Every string in a request body that is part of what is said.
+/// All prompt texts in a request body, in order.
 pub(super) fn texts(body: &Value) -> Vec<&str> {
     fn collect<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
@@ -80,8 +79,8 @@ pub(super) fn model(protocol: Protocol, path: &str, body: &Value) -> String {
     }
 }
 
-/// A short answer that is no stream.
-pub(super) fn plain(status: u16, text: &str) -> Response {
+/// A plain text response.
+pub(super) fn plain_text(status: u16, text: &str) -> Response {
     respond_with(status, "text/plain", Body::from(text.to_owned()))
 }
 
@@ -91,24 +90,24 @@ pub(super) fn tags(models: &[String]) -> Response {
     respond_with(200, "application/json", Body::from(json!({"models": models}).to_string()))
 }
 
-#[allow(clippy::expect_used, reason = "a script with an impossible header is a fault of the test")]
+#[allow(clippy::expect_used, reason = "an invalid status is a mistake in the test")]
 fn respond_with(status: u16, content_type: &str, body: Body) -> Response {
     Response::builder()
         .status(status)
         .header("content-type", content_type)
         .body(body)
-        .expect("a status and a content type that exist")
+        .expect("a valid status and content type")
 }
 
-pub(super) async fn respond(shared: Arc<Shared>, request: Recorded, script: Script) -> Response {
+pub(super) async fn respond(shared: Arc<Shared>, request: RecordedRequest, script: Script) -> Response {
     let open = OpenStream::new(Arc::clone(&shared));
-    if script.before == Duration::MAX {
+    if script.delay == Duration::MAX {
         std::future::pending::<Infallible>().await;
     }
-    tokio::time::sleep(script.before).await;
-    if let Some(refusal) = script.refusal {
-        let mut response = respond_with(refusal.status, "application/json", Body::from(refusal.body));
-        for (name, value) in refusal.headers {
+    tokio::time::sleep(script.delay).await;
+    if let Some(error) = script.error {
+        let mut response = respond_with(error.status, "application/json", Body::from(error.body));
+        for (name, value) in error.headers {
             if let (Ok(name), Ok(value)) =
                 (axum::http::HeaderName::try_from(name), axum::http::HeaderValue::try_from(value))
             {
@@ -124,18 +123,18 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Recorded, script: Scri
     let (send, receive) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
     tokio::spawn(async move {
         let _open = open;
-        let left = send.clone();
+        let disconnected = send.clone();
         tokio::select! {
-            () = play(&shared, &request, script, &send) => {}
-            () = left.closed() => {}
+            () = stream_reply(&shared, &request, script, &send) => {}
+            () = disconnected.closed() => {}
         }
     });
-    respond_with(200, content_type, Body::from_stream(Pieces(receive)))
+    respond_with(200, content_type, Body::from_stream(ChunkStream(receive)))
 }
 
-struct Pieces(mpsc::Receiver<Result<Bytes, std::io::Error>>);
+struct ChunkStream(mpsc::Receiver<Result<Bytes, std::io::Error>>);
 
-impl futures::Stream for Pieces {
+impl futures::Stream for ChunkStream {
     type Item = Result<Bytes, std::io::Error>;
 
     fn poll_next(
@@ -146,15 +145,15 @@ impl futures::Stream for Pieces {
     }
 }
 
-async fn play(
+async fn stream_reply(
     shared: &Shared,
-    request: &Recorded,
+    request: &RecordedRequest,
     script: Script,
     send: &mpsc::Sender<Result<Bytes, std::io::Error>>,
 ) {
-    let usage = script.usage.unwrap_or_else(|| counted(request, &script.steps));
-    let mut frames = Frames { request, usage, block: None };
-    let opening = frames.opening();
+    let usage = script.usage.unwrap_or_else(|| word_usage(request, &script.steps));
+    let mut encoder = FrameEncoder { request, usage, block: None };
+    let opening = encoder.opening();
     if !opening.is_empty() && send.send(Ok(opening.into())).await.is_err() {
         return;
     }
@@ -164,9 +163,9 @@ async fn play(
                 tokio::time::sleep(wait).await;
                 continue;
             }
-            Step::Text(text) => frames.piece(false, &text),
-            Step::Thinking(text) => frames.piece(true, &text),
-            Step::Raw(raw) => frames.raw(&raw),
+            Step::Text(text) => encoder.delta(false, &text),
+            Step::Thinking(text) => encoder.delta(true, &text),
+            Step::Raw(raw) => encoder.raw(&raw),
             Step::Break => {
                 let _ = send.send(Err(std::io::ErrorKind::ConnectionReset.into())).await;
                 return;
@@ -178,25 +177,25 @@ async fn play(
             return;
         }
     }
-    let closing = frames.closing(script.stop_reason.as_deref());
-    shared.count(usage);
+    let closing = encoder.closing(script.stop_reason.as_deref());
+    shared.record_usage(usage);
     let _ = send.send(Ok(closing.into())).await;
 }
 
-/// Words stand in for tokens.
-fn counted(request: &Recorded, steps: &[Step]) -> Usage {
+/// A usage that counts words as tokens.
+fn word_usage(request: &RecordedRequest, steps: &[Step]) -> Usage {
     let words = |text: &str| u64::try_from(text.split_whitespace().count()).unwrap_or(u64::MAX);
-    let said = steps.iter().map(|step| match step {
+    let completion = steps.iter().map(|step| match step {
         Step::Text(text) | Step::Thinking(text) => words(text).max(1),
         _ => 0,
     });
-    Usage { prompt_tokens: words(&request.prompt()), completion_tokens: said.sum() }
+    Usage { prompt_tokens: words(&request.prompt()), completion_tokens: completion.sum() }
 }
 
-struct Frames<'a> {
-    request: &'a Recorded,
+struct FrameEncoder<'a> {
+    request: &'a RecordedRequest,
     usage: Usage,
-    /// The content block that is open (Anthropic), and whether it is a thought.
+    /// Index of the open content block, and whether it is thinking (Anthropic only).
     block: Option<(u32, bool)>,
 }
 
@@ -208,7 +207,7 @@ fn data(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
-impl Frames<'_> {
+impl FrameEncoder<'_> {
     fn opening(&self) -> String {
         let model = self.request.model();
         match self.request.protocol {
@@ -227,7 +226,7 @@ impl Frames<'_> {
         }
     }
 
-    fn piece(&mut self, thinking: bool, text: &str) -> String {
+    fn delta(&mut self, thinking: bool, text: &str) -> String {
         match self.request.protocol {
             Protocol::OpenAi => {
                 let key = if thinking { "reasoning_content" } else { "content" };
@@ -236,7 +235,7 @@ impl Frames<'_> {
                     "choices": [{"index": 0, "delta": {key: text}, "finish_reason": null}]
                 }))
             }
-            Protocol::Anthropic => self.anthropic_piece(thinking, text),
+            Protocol::Anthropic => self.anthropic_delta(thinking, text),
             Protocol::Gemini => data(&json!({
                 "candidates": [{"index": 0, "content": {
                     "role": "model", "parts": [{"text": text, "thought": thinking}]
@@ -250,7 +249,7 @@ impl Frames<'_> {
         }
     }
 
-    fn anthropic_piece(&mut self, thinking: bool, text: &str) -> String {
+    fn anthropic_delta(&mut self, thinking: bool, text: &str) -> String {
         let mut frames = String::new();
         let index = match self.block {
             Some((index, open)) if open == thinking => index,

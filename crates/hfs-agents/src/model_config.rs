@@ -1,29 +1,28 @@
-//! Which model, where, and how patiently.
+//! Configuration of a model: provider, API key, timeouts, retries and sampling.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
-
-use crate::Secret;
 
 /// A family of model providers that share a protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
-    /// OpenAI, and everything that speaks its chat completions at another base address.
+    /// OpenAI, and every server that implements its chat completions API.
     OpenAi,
     /// Anthropic.
     Anthropic,
-    /// Google's Gemini.
+    /// Google Gemini.
     Gemini,
-    /// Ollama, on this machine or another.
+    /// Ollama.
     Ollama,
 }
 
 impl Provider {
-    /// All providers, in the order in which they are looked for.
+    /// All providers, in order of preference for [`detect_model`](crate::detect_model).
     pub const ALL: [Self; 4] = [Self::Anthropic, Self::OpenAi, Self::Gemini, Self::Ollama];
 
-    /// The name in configurations.
+    /// Name in configuration files.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +33,7 @@ impl Provider {
         }
     }
 
-    /// The name for people.
+    /// Display name.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -45,7 +44,7 @@ impl Provider {
         }
     }
 
-    /// The environment variables that may hold its key, the first one found counts.
+    /// Environment variables that may hold the API key, in order of precedence.
     #[must_use]
     pub const fn key_variables(self) -> &'static [&'static str] {
         match self {
@@ -56,7 +55,7 @@ impl Provider {
         }
     }
 
-    /// Where it is reached when no base address is configured.
+    /// Base URL used when none is configured.
     #[must_use]
     pub const fn default_base_url(self) -> &'static str {
         match self {
@@ -67,14 +66,13 @@ impl Provider {
         }
     }
 
-    /// The model used when none is configured. `None` where that depends on what is installed.
+    /// Model used when none is configured; `None` for Ollama, where it depends on what is installed.
     #[must_use]
     pub fn default_model(self) -> Option<&'static str> {
         DEFAULT_MODELS.iter().find(|(provider, _)| *provider == self).map(|(_, model)| *model)
     }
 }
 
-/// One row for each provider with a fixed choice; change a row when a better model takes its place.
 const DEFAULT_MODELS: [(Provider, &str); 3] = [
     (Provider::Anthropic, "claude-sonnet-4-6"),
     (Provider::OpenAi, "gpt-5.4"),
@@ -87,7 +85,7 @@ impl fmt::Display for Provider {
     }
 }
 
-/// A text that names no provider.
+/// The text is not the name of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a provider: expected openai, anthropic, gemini or ollama")]
 pub struct ParseProviderError(String);
@@ -106,18 +104,20 @@ impl FromStr for Provider {
     }
 }
 
-/// How a configuration names a model: `anthropic/claude-sonnet-4-6`, or a model alone.
+/// A model as written in a configuration: `anthropic/claude-sonnet-4-6`, or only the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelName {
-    /// The provider, where it was named or the model's name gives it away.
+    /// Provider, if the text names it or the model's name implies it.
     pub provider: Option<Provider>,
-    /// The model, as its provider calls it.
+    /// The provider's name for the model.
     pub model: String,
 }
 
 impl ModelName {
-    /// Reads a name. What stands before the first `/` is taken for a provider only when it is one, so that
-    /// names such as `meta-llama/llama-4` stay whole.
+    /// Parses a name.
+    ///
+    /// The text before the first `/` counts as a provider only if it is the name of one: `meta-llama/llama-4` is
+    /// a model name as a whole.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let text = text.trim();
@@ -142,15 +142,15 @@ impl ModelName {
     }
 }
 
-/// How long to wait for what.
+/// Timeouts of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection.
+    /// Time to establish a connection.
     pub connect: Duration,
-    /// From the request to the answer's beginning. Models that think, and machines that load a model first,
-    /// take their time.
+    /// Time from the request to the first byte of the response. The default is long because reasoning models
+    /// and servers that first load the model start late.
     pub first_byte: Duration,
-    /// Between two pieces of an answer.
+    /// Time between two chunks of the response.
     pub idle: Duration,
 }
 
@@ -164,45 +164,107 @@ impl Default for Timeouts {
     }
 }
 
-/// How often and when to try again. Only what failed before the first piece of an answer is tried again.
+/// When to repeat a failed request. A request is repeated only if it failed before its first delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retries {
-    /// How many attempts in all, at least one.
-    pub attempts: u32,
-    /// The pause before the second attempt; it doubles with each further one, less a random share of up to
-    /// half.
-    pub first_pause: Duration,
-    /// The longest pause, also when the provider asks for more: then it fails instead.
-    pub longest_pause: Duration,
+pub struct RetryPolicy {
+    /// Total number of attempts; 0 counts as 1.
+    pub max_attempts: u32,
+    /// Delay before the second attempt. It doubles with each attempt; jitter shortens it by up to half.
+    pub initial_delay: Duration,
+    /// Upper limit for a delay. If the provider requests a longer one, the request fails instead.
+    pub max_delay: Duration,
 }
 
-impl Default for Retries {
+impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts: 4, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(60) }
+        Self {
+            max_attempts: 4,
+            initial_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(60),
+        }
     }
 }
 
-/// A model and everything needed to talk to it. Its `Debug` leaves the address out, which may hold a password.
+/// Text that replaces a key in messages.
+const MASK: &str = "[key]";
+
+/// Shorter keys are not masked: they are likely to occur in ordinary text by chance.
+const MIN_MASKED_LEN: usize = 6;
+
+/// A provider's API key.
+///
+/// It has no `Display`, and its `Debug` hides it. Providers repeat keys in their error messages, so every
+/// message passes through [`ApiKey::mask_in`]. That removes this one known key only; finding unknown
+/// secrets by their pattern is the task of the scanner in hfs-exchange.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(Arc<str>);
+
+impl ApiKey {
+    /// Creates a key from the trimmed text. Returns `None` if the text is blank.
+    #[must_use]
+    pub fn new(key: &str) -> Option<Self> {
+        let key = key.trim();
+        (!key.is_empty()).then(|| Self(key.into()))
+    }
+
+    /// The key itself, for the authorization header.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Replaces the key in `text`, in plain and in percent-encoded form.
+    #[must_use]
+    pub fn mask_in(&self, text: &str) -> String {
+        if self.0.len() < MIN_MASKED_LEN {
+            return text.to_owned();
+        }
+        let masked = text.replace(&*self.0, MASK);
+        let encoded = percent_encoded(&self.0);
+        if encoded == *self.0 { masked } else { masked.replace(&encoded, MASK) }
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
+}
+
+/// A model and everything needed to send requests to it.
+///
+/// `Debug` omits the base URL, which may contain a password.
 #[derive(Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The protocol.
+    /// Provider, which determines the protocol.
     pub provider: Provider,
-    /// The model, as its provider calls it.
+    /// The provider's name for the model.
     pub model: String,
-    /// The base address, such as `http://127.0.0.1:8080/v1`; `None` for the provider's own.
+    /// Base URL such as `http://127.0.0.1:8080/v1`; `None` for [`Provider::default_base_url`].
     pub base_url: Option<String>,
-    /// The key. Servers at an address of the user's own may need none.
-    pub key: Option<Secret>,
-    /// The longest reply, in tokens; `None` leaves it to the provider.
+    /// API key. A server at a configured base URL may not need one.
+    pub key: Option<ApiKey>,
+    /// Maximum length of a reply in tokens; `None` for the provider's default.
     pub max_tokens: Option<u32>,
-    /// The sampling temperature; `None` leaves it to the provider.
+    /// Sampling temperature; `None` for the provider's default.
     pub temperature: Option<f64>,
-    /// What the model is told before the conversation.
+    /// System prompt, sent before the conversation.
     pub system_prompt: Option<String>,
-    /// How long to wait.
+    /// Timeouts of a request.
     pub timeouts: Timeouts,
-    /// How often to try.
-    pub retries: Retries,
+    /// When to repeat a failed request.
+    pub retries: RetryPolicy,
 }
 
 impl fmt::Debug for ModelConfig {
@@ -216,9 +278,9 @@ impl fmt::Debug for ModelConfig {
 }
 
 impl ModelConfig {
-    /// This model with everything else left to the defaults.
+    /// Creates a configuration with default settings.
     #[must_use]
-    pub fn new(provider: Provider, model: impl Into<String>, key: Option<Secret>) -> Self {
+    pub fn new(provider: Provider, model: impl Into<String>, key: Option<ApiKey>) -> Self {
         Self {
             provider,
             model: model.into(),
@@ -228,7 +290,7 @@ impl ModelConfig {
             temperature: None,
             system_prompt: None,
             timeouts: Timeouts::default(),
-            retries: Retries::default(),
+            retries: RetryPolicy::default(),
         }
     }
 }
@@ -238,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn model_names_give_their_provider_away_or_keep_it_open() {
+    fn the_provider_is_inferred_from_well_known_model_names_only() {
         for (text, provider, model) in [
             ("anthropic/claude-x", Some(Provider::Anthropic), "claude-x"),
             ("claude-x", Some(Provider::Anthropic), "claude-x"),
@@ -255,10 +317,25 @@ mod tests {
     }
 
     #[test]
-    fn every_provider_is_found_by_its_name() {
+    fn every_provider_is_parsed_from_its_name() {
         for provider in Provider::ALL {
             assert_eq!(provider.as_str().parse(), Ok(provider));
         }
         assert!("bard".parse::<Provider>().is_err());
+    }
+
+    #[test]
+    fn a_key_is_hidden_in_debug_output_and_masked_in_messages() {
+        let key = ApiKey::new(" sk-very/secret+key ").unwrap();
+        assert_eq!(format!("{key:?}"), "ApiKey(..)");
+        assert_eq!(
+            key.mask_in("bad key sk-very/secret+key at ?key=sk-very%2Fsecret%2Bkey"),
+            "bad key [key] at ?key=[key]"
+        );
+    }
+
+    #[test]
+    fn blank_text_is_not_a_key() {
+        assert_eq!(ApiKey::new(" \n"), None);
     }
 }

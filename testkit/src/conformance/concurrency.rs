@@ -1,19 +1,20 @@
-//! Many at once: nothing is lost, and nobody's words interleave.
+//! Concurrent writers and readers.
 
 use std::collections::HashMap;
 use std::sync::Barrier;
 use std::thread;
 
-use hfs_core::{MessageDraft, OperationKind, Position, Store, StoreError};
+use hfs_core::{MessageDraft, MessageRange, OperationKind, Position, Store, StoreError};
 
-use super::Scene;
+use super::Fixture;
 use crate::builders::{Drafts, at, growing_state};
 
 const WRITERS: u64 = 8;
 const ROUNDS: u64 = 12;
 
-/// Appends a question and its answer by one append, again where others were faster. Returns the new position.
-fn exchange(store: &dyn Store, mut here: Position, pair: &[MessageDraft]) -> Position {
+/// Appends a question and its answer in one append, and retries at the new head after a conflict. Returns the new
+/// position.
+fn append_exchange(store: &dyn Store, mut here: Position, pair: &[MessageDraft]) -> Position {
     loop {
         match store.append(here, pair) {
             Ok(appended) => return appended.position,
@@ -23,17 +24,17 @@ fn exchange(store: &dyn Store, mut here: Position, pair: &[MessageDraft]) -> Pos
     }
 }
 
-/// Lets each writer do its part at the same time, each with a store of its own and drafts of its own.
-fn together(scene: &Scene<'_>, part: impl Fn(u64, &dyn Store, &Drafts) + Sync) {
+/// Runs `work` in each writer thread at the same time, each with its own store instance and drafts.
+fn run_concurrently(fixture: &Fixture<'_>, work: impl Fn(u64, &dyn Store, &Drafts) + Sync) {
     let start = Barrier::new(usize::try_from(WRITERS).unwrap());
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let store = scene.another();
-            let (start, part) = (&start, &part);
+            let store = fixture.other_process();
+            let (start, work) = (&start, &work);
             scope.spawn(move || {
                 let drafts = Drafts::new(1000 + writer);
                 start.wait();
-                part(writer, &*store, &drafts);
+                work(writer, &*store, &drafts);
             });
         }
     });
@@ -46,15 +47,15 @@ fn pair(drafts: &Drafts, writer: u64, round: u64) -> [MessageDraft; 2] {
     ]
 }
 
-pub fn writers_of_one_branch_lose_nothing_and_do_not_interleave(scene: &Scene<'_>) {
-    let main = scene.main();
-    together(scene, |writer, store, drafts| {
+pub fn concurrent_appends_to_one_branch_are_complete_and_not_interleaved(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    run_concurrently(fixture, |writer, store, drafts| {
         let mut here = main;
         for round in 0..ROUNDS {
-            here = exchange(store, here, &pair(drafts, writer, round));
+            here = append_exchange(store, here, &pair(drafts, writer, round));
         }
     });
-    let history = scene.history(main.branch);
+    let history = fixture.history(main.branch);
     assert_eq!(history.len() as u64, WRITERS * ROUNDS * 2);
     assert!((1..).zip(&history).all(|(seq, message)| message.seq == seq), "seqs have no gaps");
     let mut next: HashMap<String, u64> = HashMap::new();
@@ -64,35 +65,35 @@ pub fn writers_of_one_branch_lose_nothing_and_do_not_interleave(scene: &Scene<'_
         let mut words = question.split(' ').skip(1);
         let writer = words.next().unwrap().to_owned();
         let round = next.entry(writer).or_default();
-        assert_eq!(words.next().unwrap(), round.to_string(), "each writer's order is kept");
+        assert_eq!(words.next().unwrap(), round.to_string(), "the messages of each writer keep their order");
         *round += 1;
     }
-    let summary = scene.store.get_session(scene.session_of(main.branch)).unwrap();
+    let summary = fixture.store.get_session(fixture.session_of(main.branch)).unwrap();
     assert_eq!(summary.messages, WRITERS * ROUNDS * 2);
 }
 
-pub fn writers_of_one_instance_do_not_interleave_either(scene: &Scene<'_>) {
-    let main = scene.main();
+pub fn concurrent_appends_through_one_instance_are_not_interleaved(fixture: &Fixture<'_>) {
+    let main = fixture.main();
     thread::scope(|scope| {
         for writer in 0..WRITERS {
             scope.spawn(move || {
                 let drafts = Drafts::new(2000 + writer);
                 let mut here = main;
                 for round in 0..ROUNDS {
-                    here = exchange(&*scene.store, here, &pair(&drafts, writer, round));
+                    here = append_exchange(&*fixture.store, here, &pair(&drafts, writer, round));
                 }
             });
         }
     });
-    let history = scene.history(main.branch);
+    let history = fixture.history(main.branch);
     assert_eq!(history.len() as u64, WRITERS * ROUNDS * 2);
     for exchange in history.chunks(2) {
         assert_eq!(exchange[1].content.text(), exchange[0].content.text().replace("question", "answer"));
     }
 }
 
-pub fn sessions_are_written_to_side_by_side(scene: &Scene<'_>) {
-    together(scene, |writer, store, drafts| {
+pub fn different_sessions_can_be_written_concurrently(fixture: &Fixture<'_>) {
+    run_concurrently(fixture, |writer, store, drafts| {
         let session = store.create_session(&drafts.session(&format!("{writer}"))).unwrap();
         let mut here = at(session.current_branch, 0);
         for round in 0..ROUNDS {
@@ -105,16 +106,16 @@ pub fn sessions_are_written_to_side_by_side(scene: &Scene<'_>) {
         let reply = store.begin_reply(here, &drafts.assistant("")).unwrap();
         store.finish_reply(reply, &drafts.assistant("done")).unwrap();
     });
-    let info = scene.store.info().unwrap();
+    let info = fixture.store.info().unwrap();
     assert_eq!((info.sessions, info.messages), (WRITERS, WRITERS * (ROUNDS * 2 + 1)));
     assert_eq!(info.checkpoints, WRITERS * 2);
 }
 
-pub fn only_one_of_many_takes_a_name_an_id_or_the_floor(scene: &Scene<'_>) {
-    let main = scene.say(scene.main(), "hello");
-    let session = scene.make.session("contested");
+pub fn one_of_many_concurrent_writers_gets_a_name_an_id_or_a_reply(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "hello");
+    let session = fixture.drafts.session("contested");
     let winners = std::sync::Mutex::new([0; 3]);
-    together(scene, |_, store, drafts| {
+    run_concurrently(fixture, |_, store, drafts| {
         let branch = drafts.branch("contested", main);
         let made = store.create_branch(&branch, OperationKind::Fork, None, drafts.now()).is_ok();
         let created = store.create_session(&session).is_ok();
@@ -127,19 +128,18 @@ pub fn only_one_of_many_takes_a_name_an_id_or_the_floor(scene: &Scene<'_>) {
     assert_eq!(*winners.lock().unwrap(), [1, 1, 1]);
 }
 
-pub fn readers_see_whole_appends(scene: &Scene<'_>) {
-    let main = scene.main();
-    together(scene, |writer, store, drafts| {
+pub fn readers_see_appends_completely_or_not_at_all(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    run_concurrently(fixture, |writer, store, drafts| {
         if writer % 2 == 0 {
             let mut here = main;
             for round in 0..ROUNDS {
-                here = exchange(store, here, &pair(drafts, writer, round));
+                here = append_exchange(store, here, &pair(drafts, writer, round));
             }
         } else {
             for _ in 0..ROUNDS * 2 {
-                let seen =
-                    store.read_messages(main.branch, hfs_core::MessageRange::From(1, u32::MAX)).unwrap();
-                assert_eq!(seen.len() % 2, 0, "a question comes with its answer");
+                let seen = store.read_messages(main.branch, MessageRange::From(1, u32::MAX)).unwrap();
+                assert_eq!(seen.len() % 2, 0, "a question is visible together with its answer");
                 let branch = store.get_branch(main.branch).unwrap();
                 assert!(branch.head >= seen.len() as u64);
             }
@@ -147,13 +147,13 @@ pub fn readers_see_whole_appends(scene: &Scene<'_>) {
     });
 }
 
-pub fn structural_changes_do_not_disturb_who_speaks(scene: &Scene<'_>) {
-    let main = scene.main();
-    let session = scene.session_of(main.branch);
-    together(scene, |writer, store, drafts| {
+pub fn concurrent_structural_changes_do_not_disturb_appends(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let session = fixture.session_of(main.branch);
+    run_concurrently(fixture, |writer, store, drafts| {
         let mut here = main;
         for round in 0..ROUNDS / 2 {
-            here = exchange(store, here, &pair(drafts, writer, round));
+            here = append_exchange(store, here, &pair(drafts, writer, round));
             let name = format!("{writer} {round}");
             let branch = drafts.branch(&name, here);
             store.create_branch(&branch, OperationKind::Fork, None, drafts.now()).unwrap();
@@ -165,9 +165,9 @@ pub fn structural_changes_do_not_disturb_who_speaks(scene: &Scene<'_>) {
         }
     });
     let exchanges = WRITERS * (ROUNDS / 2);
-    let summary = scene.store.get_session(session).unwrap();
+    let summary = fixture.store.get_session(session).unwrap();
     assert_eq!((summary.branches, summary.messages), (1 + exchanges, 3 * exchanges));
     assert_eq!(summary.checkpoints, 3);
-    assert_eq!(scene.operations(session).len() as u64, 1 + 3 * exchanges);
-    assert_eq!(scene.texts(main.branch).len() as u64, 2 * exchanges);
+    assert_eq!(fixture.operations(session).len() as u64, 1 + 3 * exchanges);
+    assert_eq!(fixture.texts(main.branch).len() as u64, 2 * exchanges);
 }

@@ -1,8 +1,8 @@
-//! What a question asks for.
+//! Parses a question in natural language into terms and phrases to search for.
 
 use hfs_core::Role;
 
-/// English words that carry no meaning of their own, question words and talk about the conversation included.
+/// English stop words, including question words and words about the conversation itself.
 const STOP_WORDS: &str = "a about above after again against ago all also am an and any anyone anything are as at be because \
     been before being below between both but by can cannot conversation conversations could d did \
     discuss discussed do does doing don done down during each ever every few find for from further get \
@@ -14,15 +14,14 @@ const STOP_WORDS: &str = "a about above after again against ago all also am an a
     under until up us ve very want was we were what when where which while who whom why will with would \
     yes yet you your yours";
 
-/// More terms than this make a search no better.
-const MOST_TERMS: usize = 16;
+/// Further terms are dropped; they do not improve the ranking.
+const MAX_TERMS: usize = 16;
 
-/// A word to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Term {
-    /// As it was written, in lower case.
+    /// The word in lower case.
     pub word: String,
-    /// What every form of it begins with.
+    /// Common prefix of its inflected forms.
     pub stem: String,
 }
 
@@ -31,52 +30,49 @@ impl Term {
         Self { word: word.to_owned(), stem: stem(word).to_owned() }
     }
 
-    /// Whether this word (in lower case) is a form of the term: it begins with the stem and is not much longer.
-    pub fn fits(&self, word: &str) -> bool {
+    /// Whether a lower-case word is a form of the term: it starts with the stem and is at most 4 bytes longer.
+    pub fn matches(&self, word: &str) -> bool {
         word.strip_prefix(self.stem.as_str()).is_some_and(|rest| rest.len() <= 4)
     }
 }
 
-/// A question taken apart.
+/// What a question asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Question {
-    /// Distinct words that carry meaning, in order.
+pub(crate) struct Query {
+    /// Distinct words without stop words, in order.
     pub terms: Vec<Term>,
-    /// What stood between double quotation marks, in lower case.
+    /// Texts in double quotation marks, in lower case.
     pub phrases: Vec<String>,
-    /// Whose words are asked for: "what did I say", "what did you answer".
-    pub speaker: Option<Role>,
+    /// The role whose messages are asked for ("what did I say", "what did you answer").
+    pub role: Option<Role>,
 }
 
-impl Question {
-    /// Takes a question apart.
-    pub fn read(text: &str) -> Self {
+impl Query {
+    pub fn parse(text: &str) -> Self {
         let lower = text.to_lowercase();
         let words: Vec<&str> = words(&lower).collect();
-        let mut question = Self { speaker: speaker(&words), ..Self::default() };
-        for piece in lower.split('"').skip(1).step_by(2).map(str::trim).filter(|piece| !piece.is_empty()) {
-            question.phrases.push(piece.split_whitespace().collect::<Vec<_>>().join(" "));
+        let mut query = Self { role: asked_role(&words), ..Self::default() };
+        for quoted in lower.split('"').skip(1).step_by(2).map(str::trim).filter(|text| !text.is_empty()) {
+            query.phrases.push(quoted.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         let meaningful: Vec<&str> = words.iter().copied().filter(|word| !is_stop_word(word)).collect();
-        // A question of nothing but stop words is still better searched by them than not at all.
+        // If the question has only stop words, search for those rather than for nothing.
         let chosen = if meaningful.is_empty() { words } else { meaningful };
         for word in chosen {
             let term = Term::new(word);
-            if question.terms.len() < MOST_TERMS
-                && !question.terms.iter().any(|known| known.stem == term.stem)
-            {
-                question.terms.push(term);
+            if query.terms.len() < MAX_TERMS && !query.terms.iter().any(|known| known.stem == term.stem) {
+                query.terms.push(term);
             }
         }
-        question
+        query
     }
 
-    /// The text of a search that finds any form of any term.
+    /// The query for the store's full-text search, which matches any form of any term.
     pub fn search_text(&self) -> String {
         let mut text = String::new();
         for term in &self.terms {
             text.push_str(&term.stem);
-            // A short beginning fits too much.
+            // A short prefix matches too many other words.
             text.push_str(if term.stem.chars().count() >= 4 { "* " } else { " " });
         }
         for phrase in &self.phrases {
@@ -88,7 +84,7 @@ impl Question {
     }
 }
 
-/// The words of a text, as full-text search cuts them.
+/// The words of a text, separated like the tokens of the full-text index.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
@@ -97,7 +93,7 @@ fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.split(' ').any(|stop| stop == word)
 }
 
-fn speaker(words: &[&str]) -> Option<Role> {
+fn asked_role(words: &[&str]) -> Option<Role> {
     words.windows(3).find_map(|three| match three {
         ["did" | "have" | "had", "i", "say" | "said" | "ask" | "asked" | "write" | "tell" | "told"] => {
             Some(Role::User)
@@ -111,7 +107,7 @@ fn speaker(words: &[&str]) -> Option<Role> {
     })
 }
 
-/// Cuts the commonest English endings off, carefully: what is left has at least four letters.
+/// Removes the most common English endings. The stem keeps at least four letters.
 fn stem(word: &str) -> &str {
     if !word.is_ascii() {
         return word;
@@ -135,29 +131,29 @@ mod tests {
     use super::*;
 
     fn terms(text: &str) -> Vec<String> {
-        Question::read(text).terms.into_iter().map(|term| term.word).collect()
+        Query::parse(text).terms.into_iter().map(|term| term.word).collect()
     }
 
     #[test]
-    fn a_question_keeps_what_carries_meaning() {
+    fn stop_words_are_dropped_unless_there_are_no_others() {
         assert_eq!(terms("How did we fix the login bug in auth.rs?"), ["fix", "login", "bug", "auth", "rs"]);
         assert_eq!(terms("What is this?"), ["what", "is", "this"]);
         assert_eq!(terms(""), [] as [&str; 0]);
     }
 
     #[test]
-    fn forms_of_a_word_are_one_term_and_find_each_other() {
-        let question = Question::read("migrations migration migrating");
-        assert_eq!(question.terms.len(), 1);
-        assert!(question.terms[0].fits("migrated"));
-        assert!(!Question::read("class").terms[0].fits("clarity"));
+    fn forms_of_a_word_are_one_term_and_match_each_other() {
+        let query = Query::parse("migrations migration migrating");
+        assert_eq!(query.terms.len(), 1);
+        assert!(query.terms[0].matches("migrated"));
+        assert!(!Query::parse("class").terms[0].matches("clarity"));
     }
 
     #[test]
-    fn phrases_and_the_speaker_are_seen() {
-        let question = Question::read("What did I say about \"Group  commit\"?");
-        assert_eq!(question.phrases, ["group commit"]);
-        assert_eq!(question.speaker, Some(Role::User));
-        assert_eq!(question.search_text(), "group* commit* \"group commit\"");
+    fn phrases_and_the_asked_role_are_recognized() {
+        let query = Query::parse("What did I say about \"Group  commit\"?");
+        assert_eq!(query.phrases, ["group commit"]);
+        assert_eq!(query.role, Some(Role::User));
+        assert_eq!(query.search_text(), "group* commit* \"group commit\"");
     }
 }

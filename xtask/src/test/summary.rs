@@ -1,32 +1,32 @@
-//! Counting what the test runners report.
+//! Counts of passed, failed and skipped tests, parsed from the output of the test runners.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// What a test that passes without having tested prints, followed by why.
-const SKIPPED: &str = "skipped: ";
+/// A test that cannot run prints a line with this prefix and the reason, and passes.
+const SKIPPED_PREFIX: &str = "skipped: ";
 
-/// The sum of one or several test runs.
+/// The summary of one or more test runs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Summary {
     pub passed: usize,
     pub failed: usize,
     pub ignored: usize,
-    /// Why tests, or parts of tests, were skipped.
+    /// Reasons of skipped tests, or of skipped parts of tests.
     pub skipped: BTreeSet<String>,
-    /// A run failed though no test did: it did not build, or was stopped.
+    /// A run failed although no test failed: it did not build, or was aborted.
     pub is_broken: bool,
 }
 
-impl Tally {
-    /// The sum in cargo-nextest's JUnit report, with the skips that passing tests tell of.
-    pub fn of_junit(xml: &str) -> Result<Self> {
+impl Summary {
+    /// Parses the JUnit report of cargo-nextest.
+    pub fn from_junit(xml: &str) -> Result<Self> {
         let head = xml
             .lines()
             .find(|line| line.contains("<testsuites "))
-            .context("find the sum in the JUnit report")?;
+            .context("find the totals in the JUnit report")?;
         let count = |name: &str| -> Result<usize> {
             let (_, rest) =
                 head.split_once(&format!(" {name}=\"")).with_context(|| format!("find {name} in {head}"))?;
@@ -35,18 +35,18 @@ impl Tally {
             digits.parse().with_context(|| format!("read {name} in {head}"))
         };
         let failed = count("failures")? + count("errors")?;
-        let mut tally = Self { passed: count("tests")?.saturating_sub(failed), failed, ..Self::default() };
+        let mut summary = Self { passed: count("tests")?.saturating_sub(failed), failed, ..Self::default() };
         for line in xml.lines() {
-            tally.note_skip(&text_of(line));
+            summary.add_skip(&xml_text(line));
         }
-        Ok(tally)
+        Ok(summary)
     }
 
-    /// Takes in one line that `cargo test` printed.
-    pub fn note_line(&mut self, line: &str) {
-        self.note_skip(line);
-        let Some(sums) = line.strip_prefix("test result: ") else { return };
-        for part in sums.split(['.', ';']) {
+    /// Parses a line of the output of `cargo test`.
+    pub fn add_line(&mut self, line: &str) {
+        self.add_skip(line);
+        let Some(totals) = line.strip_prefix("test result: ") else { return };
+        for part in totals.split(['.', ';']) {
             let mut words = part.split_whitespace();
             let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse::<usize>), words.next()) else {
                 continue;
@@ -60,13 +60,13 @@ impl Tally {
         }
     }
 
-    fn note_skip(&mut self, line: &str) {
-        if let Some(reason) = line.trim().strip_prefix(SKIPPED) {
+    fn add_skip(&mut self, line: &str) {
+        if let Some(reason) = line.trim().strip_prefix(SKIPPED_PREFIX) {
             self.skipped.insert(reason.to_owned());
         }
     }
 
-    /// Adds the sum of another run.
+    /// Adds the summary of another run.
     pub fn add(&mut self, mut other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -75,17 +75,17 @@ impl Tally {
         self.is_broken |= other.is_broken;
     }
 
-    /// Whether everything that ran, ran and passed.
+    /// Whether all runs completed without failures.
     pub fn is_ok(&self) -> bool {
         self.failed == 0 && !self.is_broken
     }
 
-    /// The sum in the form that Rust's own test harness ends with.
+    /// The summary in the format of Rust's test harness.
     pub fn closing_line(&self, elapsed: Duration) -> String {
         let verdict = if self.is_ok() { "ok" } else { "FAILED" };
         let Self { passed, failed, ignored, .. } = self;
         let seconds = elapsed.as_secs_f64();
-        let broken = if self.is_broken { " (a part did not build or was stopped)" } else { "" };
+        let broken = if self.is_broken { " (a part did not build or was aborted)" } else { "" };
         format!(
             "test result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; \
              0 filtered out; finished in {seconds:.2}s{broken}"
@@ -93,13 +93,13 @@ impl Tally {
     }
 }
 
-/// What a line of XML says, its tags aside.
-fn text_of(xml: &str) -> String {
-    let pieces = xml.split('<').enumerate();
-    let text: String = pieces
-        .map(|(index, piece)| match piece.split_once('>') {
+/// The text of a line of XML without tags.
+fn xml_text(xml: &str) -> String {
+    let segments = xml.split('<').enumerate();
+    let text: String = segments
+        .map(|(index, segment)| match segment.split_once('>') {
             Some((_tag, text)) if index > 0 => text,
-            _ => piece,
+            _ => segment,
         })
         .collect();
     text.replace("&lt;", "<")
@@ -124,48 +124,48 @@ test a ... ok</system-out></testcase>
 "#;
 
     #[test]
-    fn a_junit_report_is_summed_up_with_its_skips() {
-        let tally = Tally::of_junit(JUNIT).unwrap();
-        assert_eq!((tally.passed, tally.failed), (3, 2));
-        let skips: Vec<_> = tally.skipped.iter().map(String::as_str).collect();
+    fn a_junit_report_is_parsed_with_its_skips() {
+        let summary = Summary::from_junit(JUNIT).unwrap();
+        assert_eq!((summary.passed, summary.failed), (3, 2));
+        let skips: Vec<_> = summary.skipped.iter().map(String::as_str).collect();
         assert_eq!(skips, ["no folder <samples> & none named", "something else"]);
-        assert!(!tally.is_ok());
+        assert!(!summary.is_ok());
     }
 
     #[test]
-    fn a_report_without_a_sum_is_an_error_rather_than_nothing_failed() {
-        assert!(Tally::of_junit("<testsuites name=\"x\">").is_err());
-        assert!(Tally::of_junit("").is_err());
+    fn a_report_without_totals_is_an_error() {
+        assert!(Summary::from_junit("<testsuites name=\"x\">").is_err());
+        assert!(Summary::from_junit("").is_err());
     }
 
     #[test]
-    fn the_results_of_several_binaries_add_up() {
-        let mut tally = Tally::default();
-        tally.note_line(
+    fn the_results_of_several_binaries_are_added() {
+        let mut summary = Summary::default();
+        summary.add_line(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s",
         );
-        tally.note_line(
+        summary.add_line(
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
         );
-        tally.note_line("test a ... ok");
-        assert_eq!((tally.passed, tally.failed, tally.ignored), (14, 1, 1));
+        summary.add_line("test a ... ok");
+        assert_eq!((summary.passed, summary.failed, summary.ignored), (14, 1, 1));
     }
 
     #[test]
-    fn what_does_not_build_is_no_success() {
-        let mut tally = Tally { passed: 3, ..Tally::default() };
-        tally.add(Tally { is_broken: true, ..Tally::default() });
-        assert!(!tally.is_ok());
-        assert!(tally.closing_line(Duration::from_millis(1500)).starts_with(
+    fn a_failed_build_is_not_a_success() {
+        let mut summary = Summary { passed: 3, ..Summary::default() };
+        summary.add(Summary { is_broken: true, ..Summary::default() });
+        assert!(!summary.is_ok());
+        assert!(summary.closing_line(Duration::from_millis(1500)).starts_with(
             "test result: FAILED. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s"
         ));
     }
 
     #[test]
-    fn the_closing_line_can_be_read_back() {
-        let tally = Tally { passed: 7, failed: 2, ignored: 1, ..Tally::default() };
-        let mut again = Tally::default();
-        again.note_line(&tally.closing_line(Duration::ZERO));
-        assert_eq!(again, tally);
+    fn the_closing_line_can_be_parsed() {
+        let summary = Summary { passed: 7, failed: 2, ignored: 1, ..Summary::default() };
+        let mut again = Summary::default();
+        again.add_line(&summary.closing_line(Duration::ZERO));
+        assert_eq!(again, summary);
     }
 }
