@@ -1,7 +1,7 @@
 //! Transcripts and documents, through the door that `hfs import` takes.
 
 use hfs_core::ImportError;
-use hfs_exchange::{Collected, Collector, Format, Source, read};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, read};
 
 /// Whatever the bytes are, they are read as something or refused.
 ///
@@ -62,7 +62,7 @@ fn reads_or_refuses(bytes: &[u8], format: Option<Format>) {
     }
 }
 
-fn told(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportError>) {
+fn told(bytes: &[u8], format: Option<Format>) -> (Vec<CollectedSession>, Option<ImportError>) {
     let source =
         Source::stream(bytes).unwrap_or_else(|error| panic!("bytes in memory cannot be read: {error}"));
     let mut collector = Collector::default();
@@ -71,8 +71,8 @@ fn told(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportE
 }
 
 /// Identities are new each time; what was said, by whom and on which branch is not.
-fn assert_same_words(again: &Collected, first: &Collected) {
-    let words = |session: &Collected| {
+fn assert_same_words(again: &CollectedSession, first: &CollectedSession) {
+    let words = |session: &CollectedSession| {
         let branches =
             session.branches.iter().map(|branch| (branch.parent, branch.forked_at, branch.messages.len()));
         branches.collect::<Vec<_>>()

@@ -1,28 +1,33 @@
-//! Claude Code's transcripts: one JSONL file for a session, or the web session's `{"loglines": [...]}`.
+//! Claude Code transcripts: one JSONL file per session, or `{"loglines": [...]}` from the web version.
+//!
+//! A transcript is read twice. The records of one message may be far apart, and a later record decides
+//! whether an earlier one was the start of a branch, so the branch of a message is known only at the end of
+//! the file. The first pass decodes the few fields of each record that matter ([`index`]) and computes one
+//! action per record ([`layout`]). The second pass decodes whole records ([`record`], [`content`]) and sends
+//! messages to the receiver ([`second_pass`]). The alternative, to keep all records in memory, was rejected
+//! because transcripts reach gigabytes and a parsed record takes several times the memory of its text; the
+//! index entry of a record takes about 100 bytes.
 
-mod blocks;
 mod content;
-mod messages;
-mod outline;
-mod plan;
+mod index;
+mod layout;
 mod record;
-mod saved;
-mod skeleton;
-mod stream;
+mod second_pass;
 
 use hfs_core::{ForeignSession, ImportError, Origin, Project, SessionSink};
 
-use crate::detect::Head;
-use crate::records::{Entry, Framing, visit};
+use crate::detect::FormatProbe;
+use crate::records::{Entry, Framing, for_each_record};
 use crate::{Format, Source};
 
-pub(crate) use blocks::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
-use outline::Outline;
-use plan::{Plan, Planner};
+pub(crate) use content::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
+use index::IndexEntry;
+use layout::{Layout, LayoutBuilder};
+use second_pass::SecondPass;
 
 pub(crate) const NAME: &str = "claude-code";
 
-/// The types of records that only Claude Code writes.
+/// Types of records that only Claude Code writes.
 const OWN_TYPES: [&str; 6] =
     ["file-history-snapshot", "queue-operation", "custom-title", "ai-title", "permission-mode", "agent-name"];
 
@@ -33,9 +38,9 @@ impl super::Reader for ClaudeCode {
         Format::ClaudeCode
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_key("loglines")
-            || head.objects().iter().any(|record| {
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_key("loglines")
+            || probe.records().iter().any(|record| {
                 let kind = record.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
                 match kind {
                     "user" | "assistant" => record.contains_key("message") && record.contains_key("uuid"),
@@ -48,32 +53,32 @@ impl super::Reader for ClaudeCode {
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let framing = framing(source)?;
-        let plan = plan(source, framing, sink)?;
-        stream::Stream::new(source, plan, sink).run(framing)
+        let layout = layout(source, framing, sink)?;
+        second_pass::Stream::new(source, layout, sink).run(framing)
     }
 }
 
 fn framing(source: &Source) -> Result<Framing, ImportError> {
-    let head = Head::of(source)?;
-    Ok(if head.has_key("loglines") { Framing::Array(Some("loglines")) } else { Framing::Lines })
+    let probe = FormatProbe::new(source)?;
+    Ok(if probe.has_key("loglines") { Framing::Array(Some("loglines")) } else { Framing::Lines })
 }
 
-/// The first pass: little of each record, to know where everything goes.
-fn plan(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Plan, ImportError> {
-    let mut planner = Planner::default();
-    visit::<Outline>(source, framing, &mut |at, entry| {
+/// The first pass: indexes the records and computes the layout.
+fn layout(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Layout, ImportError> {
+    let mut builder = LayoutBuilder::default();
+    for_each_record::<IndexEntry>(source, framing, &mut |at, entry| {
         if let Entry::Record(record, _) = entry {
-            planner.add(record);
+            builder.add(record);
         }
-        // The first pass counts for a quarter of the way.
-        super::go_on(source, sink, at.bytes / 4)
+        // The first pass accounts for a quarter of the progress.
+        super::report_progress(source, sink, at.bytes / 4)
     })?;
-    Ok(planner.finish())
+    Ok(builder.finish())
 }
 
-/// The session's own facts.
-fn session(source: &Source, plan: &Plan) -> ForeignSession {
-    let id = match (source.stem(), &plan.session) {
+/// The session-level fields.
+fn session(source: &Source, layout: &Layout) -> ForeignSession {
+    let id = match (source.stem(), &layout.session) {
         (Some(stem), Some(session)) if stem != *session => format!("{session}/{stem}"),
         (_, Some(session)) => session.clone(),
         (Some(stem), None) => stem,
@@ -81,10 +86,10 @@ fn session(source: &Source, plan: &Plan) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
-    session.title.clone_from(&plan.title);
-    session.automatic_name = !plan.title_by_hand;
-    session.project = plan.cwd.clone().map(|directory| Project { directory, repository: None });
-    session.created_at = plan.first;
-    session.updated_at = plan.last;
+    session.title.clone_from(&layout.title);
+    session.automatic_name = !layout.title_by_user;
+    session.project = layout.cwd.clone().map(|directory| Project { directory, repository: None });
+    session.created_at = layout.first;
+    session.updated_at = layout.last;
     session
 }

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
-use hfs_exchange::{ExportError, Guarded, PageOptions, SecretReport, Secrets, Shown, Stamp, landing};
+use hfs_exchange::{
+    BranchSelection, ExportError, ExportMetadata, PageOptions, RedactedSource, SecretReport, SecretScanner,
+    install_path,
+};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -130,14 +133,17 @@ impl Job {
         context: &Context,
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
-        let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let options = PageOptions { stamp, shown: if self.all { Shown::All } else { Shown::Current } };
+        let stamp = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let options = PageOptions {
+            metadata: stamp,
+            branches: if self.all { BranchSelection::All } else { BranchSelection::Current },
+        };
         // Nobody would hear what the search found.
         if context.console.manner.quiet && !self.redact {
             return self.form.write(document, options, out);
         }
-        let secrets = Secrets::new()?;
-        let guarded = Guarded::new(document, &secrets, self.redact);
+        let secrets = SecretScanner::new()?;
+        let guarded = RedactedSource::new(document, &secrets, self.redact);
         self.form.write(&guarded, options, out)?;
         if let Some(told) = about_secrets(&guarded.report(), self.redact) {
             context.console.warn(&plain::line(&told));
@@ -205,7 +211,7 @@ fn to_file(job: &Job, path: &Path, is_default: bool, context: &Context) -> Resul
 /// How the tool that a transcript was written for goes on with it.
 fn way_on(form: Form, session: &Session, path: &str, context: &Context) -> Option<String> {
     let home = context.environment.user_home.as_deref()?;
-    let landing = landing(form.tool()?, session, home, &moved(&context.environment))?;
+    let landing = install_path(form.tool()?, session, home, &moved(&context.environment))?;
     Some(match &landing.folder {
         Some(folder) if Path::new(path).parent() == Some(folder) => {
             format!("go on with: {}", landing.command)

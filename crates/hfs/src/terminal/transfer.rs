@@ -7,7 +7,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use hfs_core::{Clock, ErrorExt, ErrorKind, ImportError, Session, Store, SystemClock};
 use hfs_engine::{Importer, SkippedSession};
-use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
+use hfs_exchange::{
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
+};
 use hfs_tui::{
     ExportFormat, ExportRequest, Exported, Failure as Told, FoundTranscripts, ImportRequest, Imported,
     Progress, Transfer,
@@ -55,12 +57,12 @@ impl Files {
         let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
         let target = Target::choose(&path, false, document.outline().0, form)?;
         let name = target.shown();
-        let stamp = Stamp { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let shown = if request.all_branches { Shown::All } else { Shown::Current };
+        let stamp = ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let shown = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out = Reporting { inner: BufWriter::new(target.begin()?), progress, name: &name, bytes: 0 };
-        let secrets = Secrets::new()?;
-        let guarded = Guarded::new(&document, &secrets, request.redact);
-        form.write(&guarded, PageOptions { stamp, shown }, &mut out)
+        let secrets = SecretScanner::new()?;
+        let guarded = RedactedSource::new(&document, &secrets, request.redact);
+        form.write(&guarded, PageOptions { metadata: stamp, branches: shown }, &mut out)
             .map_err(|error| export::failed(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out

@@ -27,7 +27,7 @@ fn one_bad_file_costs_one_file() {
     --- stderr
     error: cannot read [project]/missing.json
       because: No such file or directory (os error 2)
-    error: [project]/bad.json is not a transcript that hfs can read: it holds no JSON records and no database that is known
+    error: [project]/bad.json is not a transcript that hfs can read: it contains neither JSON records nor a known database
     hint: name the format with --format if you know it; `hfs import --help` lists them
     ");
     let list = hfs.run(&["session", "list", "--all", "--json"]).ok().json();

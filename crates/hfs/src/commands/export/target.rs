@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hfs_core::Session;
-use hfs_exchange::{Places, landing};
+use hfs_exchange::{LocationOverrides, install_path};
 use tempfile::NamedTempFile;
 
 use super::form::Form;
@@ -134,7 +134,9 @@ impl Target {
 
 /// What the file of a session is called, without its ending: as the tool it is for wants it, or after the session.
 fn name_of(session: &Session, form: Form) -> String {
-    let landing = form.tool().and_then(|tool| landing(tool, session, Path::new(""), &Places::default()));
+    let landing = form
+        .tool()
+        .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
     if let Some(name) = landing.and_then(|landing| landing.name) {
         let stem =
             name.strip_suffix(form.extension()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&name);

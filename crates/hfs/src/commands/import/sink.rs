@@ -25,7 +25,7 @@ impl<'a> WithRepositories<'a> {
     }
 
     pub fn next_file(&mut self, source: &Source) {
-        self.importer.next_file(source.name(), source.written());
+        self.importer.next_file(source.name(), source.modified_at());
     }
 
     pub fn abandon(&mut self) {

@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-use hfs_exchange::{Format, Places, usual_places};
+use hfs_exchange::{Format, LocationOverrides, default_locations};
 
 use crate::environment::Environment;
 
 /// The places of other tools that exist, each with its format.
 pub fn places(environment: &Environment) -> Vec<(Format, PathBuf)> {
     let Some(home) = &environment.user_home else { return Vec::new() };
-    usual_places(home, &moved(environment)).into_iter().filter(|(_, path)| path.exists()).collect()
+    default_locations(home, &moved(environment)).into_iter().filter(|(_, path)| path.exists()).collect()
 }
 
 /// The folders of other tools that the environment moves.
-pub fn moved(environment: &Environment) -> Places {
+pub fn moved(environment: &Environment) -> LocationOverrides {
     let folder = |name: &str| environment.get(name).map(PathBuf::from);
-    Places {
+    LocationOverrides {
         claude_config: folder("CLAUDE_CONFIG_DIR"),
         codex_home: folder("CODEX_HOME"),
         xdg_data_home: folder("XDG_DATA_HOME"),
