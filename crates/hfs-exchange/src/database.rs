@@ -86,7 +86,7 @@ impl Database {
 /// A row of a query.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseRow {
-    /// DatabaseRow by name, except BLOBs.
+    /// Columns by name, except BLOBs.
     pub fields: Map<String, Value>,
     /// BLOB columns by name.
     pub blobs: Vec<(String, Vec<u8>)>,

@@ -1,8 +1,9 @@
 //! The hfs document: a whole session as JSON, and its versions.
 //!
-//! The wire types of each version are in a file of their own and never change after a release. Each old version has a
-//! function that migrates a document to the next one, so any version can be imported through the chain. Only the current
-//! version is written, as a stream: the serializer pulls messages from the [`DocumentSource`] page by page.
+//! The wire types of each version are in a file of their own and never change after a release. Each old
+//! version has a function that migrates a document to the next one, so any version can be imported through
+//! the chain. Only the current version is written, as a stream: the serializer pulls messages from the
+//! [`DocumentSource`] page by page.
 
 pub(crate) mod v0;
 pub(crate) mod v1;

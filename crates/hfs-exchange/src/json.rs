@@ -1,11 +1,12 @@
-//! JSON as other programs leave it: in lines or in one large document, truncated, with repeated fields, nested too deeply,
-//! with escapes that are not characters.
+//! JSON as other programs leave it: in lines or in one large document, truncated, with repeated fields,
+//! nested too deeply, with escapes that are not characters.
 //!
-//! Whatever the input, reading it does not panic, does not overflow the stack, and needs memory for one value of at most
-//! [`lines::MAX_LINE`] bytes of text. A value that [`Value`] does not represent without loss keeps its original text.
+//! Whatever the input, reading it does not panic, does not overflow the stack, and needs memory for one value
+//! of at most [`lines::MAX_LINE`] bytes of text. A value that [`Value`] does not represent without loss keeps
+//! its original text.
 //!
-//! This module holds the types for lenient deserialization, which ignore values of an unexpected type, and functions
-//! that append JSON to a string.
+//! This module holds the types for lenient deserialization, which ignore values of an unexpected type, and
+//! functions that append JSON to a string.
 
 pub(crate) mod lines;
 pub(crate) mod pull;

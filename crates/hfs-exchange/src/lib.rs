@@ -1,14 +1,15 @@
 //! Import and export of sessions.
 //!
-//! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI, goose, ChatGPT,
-//! llm, aider, ShareGPT, LangGraph, OpenAI messages) and the documents that hfs exported in any version. A reader pushes
-//! sessions into a [`SessionSink`], the receiver, one message at a time. The receiver is usually the store; [`Collector`]
-//! keeps sessions in memory. Formats that can be streamed are imported in bounded memory, whatever the size of the file.
-//! [`detect()`] finds the format by looking into the file, and [`discover()`] finds the transcripts in a folder.
+//! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI,
+//! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and the documents that hfs exported in
+//! any version. A reader pushes sessions into a [`SessionSink`], the receiver, one message at a time. The
+//! receiver is usually the store; [`Collector`] keeps sessions in memory. Formats that can be streamed are
+//! imported in bounded memory, whatever the size of the file. [`detect()`] finds the format by looking into
+//! the file, and [`discover()`] finds the transcripts in a folder.
 //!
-//! **Export.** A session is read through [`DocumentSource`] and written as a JSON document ([`write_json`]), as a page
-//! for people ([`write_markdown`], [`write_html`]) or as a transcript from which another tool continues
-//! ([`write_transcript`]). [`RedactedSource`] finds and masks secrets in any of them.
+//! **Export.** A session is read through [`DocumentSource`] and written as a JSON document ([`write_json`]),
+//! as a page for people ([`write_markdown`], [`write_html`]) or as a transcript from which another tool
+//! continues ([`write_transcript`]). [`RedactedSource`] finds and masks secrets in any of them.
 //!
 //! # Example
 //!
@@ -35,8 +36,8 @@
 //!
 //! # Where imported data goes
 //!
-//! What hfs has a type for becomes sessions, branches, messages and parts. Everything else is stored verbatim beside the
-//! message that it came with, in the message's `extra` field:
+//! What hfs has a type for becomes sessions, branches, messages and parts. Everything else is stored verbatim
+//! beside the message that it came with, in the message's `extra` field:
 //!
 //! - `flags`: flags with the same meaning in every format: `sidechain`, `meta`, `compact-summary`, `hidden`,
 //!   `injected`, `error`
@@ -79,8 +80,8 @@ use hfs_core::{ImportError, SessionSink};
 /// Reads every session of `source` into the receiver. Without a `format`, the format is detected.
 ///
 /// # Errors
-/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or asks to stop. Sessions
-/// whose end the receiver has seen by then are complete.
+/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or asks to
+/// stop. Sessions whose end the receiver has seen by then are complete.
 pub fn read(source: &Source, format: Option<Format>, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let format = match format {
         Some(format) => format,

@@ -1,4 +1,5 @@
-//! Where other tools keep their transcripts, and where a transcript has to be installed so that its tool finds it.
+//! Where other tools keep their transcripts, and where a transcript has to be installed so that its tool
+//! finds it.
 
 use std::path::{Path, PathBuf};
 

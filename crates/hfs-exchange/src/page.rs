@@ -1,7 +1,7 @@
 //! Pages for people, in Markdown and HTML.
 //!
-//! This module determines what both kinds of pages contain: the ranges of messages, the summary at the top, and the tables
-//! about the activity of agents. The submodules render it.
+//! This module determines what both kinds of pages contain: the ranges of messages, the summary at the top,
+//! and the tables about the activity of agents. The submodules render it.
 
 pub(crate) mod html;
 pub(crate) mod markdown;

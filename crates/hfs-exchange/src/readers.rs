@@ -1,5 +1,5 @@
-//! One reader per format, and what the readers share: the trait, the keys under which records are stored beside messages,
-//! and the report of an import.
+//! One reader per format, and what the readers share: the trait, the keys under which records are stored
+//! beside messages, and the report of an import.
 
 pub(crate) mod aider;
 pub(crate) mod chatgpt;

@@ -1,8 +1,8 @@
 //! Iterates over the records of a source, which are lines or the elements of an array in a document.
 //!
-//! Parsing JSON takes most of the time of an import, so the lines of a large file are decoded on several threads. The
-//! visitor runs on the calling thread and sees the entries in order. Memory is bounded by the queue between the two,
-//! whatever the size of the source.
+//! Parsing JSON takes most of the time of an import, so the lines of a large file are decoded on several
+//! threads. The visitor runs on the calling thread and sees the entries in order. Memory is bounded by the
+//! queue between the two, whatever the size of the source.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -223,6 +223,11 @@ impl StreamError {
     }
 }
 
+/// The message for a document of which the part before the damage was imported.
+pub(crate) fn damage_message(reason: &str, at: u64) -> String {
+    format!("the rest of the document cannot be read: {reason} (at byte {at})")
+}
+
 /// Number of chunks that may wait to be visited.
 const MAX_QUEUED: usize = 8;
 /// Further threads would only wait for the visitor, which runs on the calling thread.
@@ -275,18 +280,18 @@ impl<R: Read, T> ChunkDispenser<R, T> {
     }
 }
 
-/// Calls `take` with each decoded chunk, in input order, until it returns an error.
+/// Calls `visit` with each decoded chunk, in input order, until it returns an error.
 ///
-/// Two bounds keep memory constant: the queue holds at most [`MAX_QUEUED`] chunks' worth of bytes, and each
-/// thread works on one chunk. A pool of threads with unordered results would need a reorder buffer without
-/// such a bound.
+/// The queue keeps both the order and the bound on memory: a thread enqueues the channel for its result
+/// before it decodes the chunk, so at most [`MAX_QUEUED`] chunks' worth of bytes wait. A thread pool that
+/// returns results as they are ready would need an additional reorder buffer, whose size nothing limits.
 ///
 /// # Errors
-/// Returns any error of `take`, which also receives the errors of the input.
+/// Returns any error of `visit`, which also receives the errors of the input.
 fn decode_in_order<R, T, E>(
     chunks: LineChunks<R>,
     decode: impl Fn(&LineChunk) -> T + Sync,
-    mut take: impl FnMut(io::Result<T>) -> Result<(), E>,
+    mut visit: impl FnMut(io::Result<T>) -> Result<(), E>,
 ) -> Result<(), E>
 where
     R: Read + Send,
@@ -305,7 +310,7 @@ where
         }
     };
     thread::scope(|scope| {
-        // Dropped before the threads are joined, so that a thread blocked on a full queue ends when `take`
+        // Dropped before the threads are joined, so that a thread blocked on a full queue ends when `visit`
         // fails.
         let queued = queued;
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
@@ -314,7 +319,7 @@ where
             if let Err(error) = spawned
                 && number == 0
             {
-                return take(Err(error));
+                return visit(Err(error));
             }
         }
         for entry in queued {
@@ -322,10 +327,10 @@ where
                 Ok(QueueEntry::Reserved) => {}
                 // A thread that sent no result has panicked; the scope propagates its panic.
                 Ok(QueueEntry::Chunk(result)) => match result.recv() {
-                    Ok(content) => take(Ok(content))?,
+                    Ok(content) => visit(Ok(content))?,
                     Err(_) => break,
                 },
-                Err(error) => take(Err(error))?,
+                Err(error) => visit(Err(error))?,
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Finds secrets in exported sessions and masks them.
 //!
-//! The rules are those of gitleaks and Kingfisher, which the `secrets_scanner` crate bundles, and one of our own for
-//! passwords in URLs, which neither has. [`RedactedSource`] wraps the source of an export, so that no exporter can read a
-//! session without the scanner.
+//! The rules are those of gitleaks and Kingfisher, which the `secrets_scanner` crate bundles, and one of our
+//! own for passwords in URLs, which neither has. [`RedactedSource`] wraps the source of an export, so that no
+//! exporter can read a session without the scanner.
 
 mod rules;
 

@@ -1,7 +1,8 @@
-//! Version 2.0.0, the current one: its wire types, their conversions to and from the types of `hfs_core`, and its JSON
-//! Schema.
+//! Version 2.0.0, the current one: its wire types, their conversions to and from the types of `hfs_core`, and
+//! its JSON Schema.
 //!
-//! The wire types are separate from those of `hfs_core`, so that a change there cannot change the format by accident.
+//! The wire types are separate from those of `hfs_core`, so that a change there cannot change the format by
+//! accident.
 
 use std::collections::BTreeMap;
 

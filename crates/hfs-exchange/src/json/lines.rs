@@ -1,7 +1,7 @@
 //! Splits a transcript into lines, one at a time or in chunks.
 //!
-//! [`Lines`] is for readers that process one line after another, [`LineChunks`] for parsing on several threads. Both skip
-//! lines that are too long and number all lines in the same way.
+//! [`Lines`] is for readers that process one line after another, [`LineChunks`] for parsing on several
+//! threads. Both skip lines that are too long and number all lines in the same way.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};

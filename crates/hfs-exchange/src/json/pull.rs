@@ -1,8 +1,8 @@
 //! A pull parser for one JSON document of any size.
 //!
-//! The caller steps through the structure of the document and reads or skips its values. Only the value that is being
-//! read is in memory. `serde_json` can stream values only from a top-level sequence, while exports of other tools nest
-//! their lists of messages inside of objects.
+//! The caller steps through the structure of the document and reads or skips its values. Only the value that
+//! is being read is in memory. `serde_json` can stream values only from a top-level sequence, while exports
+//! of other tools nest their lists of messages inside of objects.
 
 use std::io::{self, Read};
 

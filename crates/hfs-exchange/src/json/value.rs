@@ -1,9 +1,10 @@
 //! Parses JSON values without losing information.
 //!
-//! `serde_json` rejects or rounds some of what other programs write: escapes of lone surrogates, `NaN`, numbers out of
-//! range, and deep nesting. [`parse`] accepts all of these. It tries `serde_json` first; only if that fails or may have
-//! lost something, it finds the end of the value with its own scanner, repairs the text, and returns the original text
-//! beside the repaired value. [`salvage`] recovers the records of a damaged line.
+//! `serde_json` rejects or rounds some of what other programs write: escapes of lone surrogates, `NaN`,
+//! numbers out of range, and deep nesting. [`parse`] accepts all of these. It tries `serde_json` first; only
+//! if that fails or may have lost something, it finds the end of the value with its own scanner, repairs the
+//! text, and returns the original text beside the repaired value. [`salvage`] recovers the records of a
+//! damaged line.
 
 use std::fmt;
 

@@ -166,7 +166,7 @@ const fn heading_level(depth: usize) -> HeadingLevel {
     }
 }
 
-/// Whether a link may lead to this url.
+/// Whether a link may lead to this URL.
 fn is_safe_url(url: &str) -> bool {
     let url = url.trim_start().to_ascii_lowercase();
     ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme))
@@ -256,8 +256,8 @@ mod tests {
                 }
             }
             let plain = |c: char| if c.is_whitespace() || c.is_control() { ' ' } else { c };
-            let said: String = format!("x{}", text.chars().map(plain).collect::<String>().trim());
-            prop_assert_eq!(read, said);
+            let expected: String = format!("x{}", text.chars().map(plain).collect::<String>().trim());
+            prop_assert_eq!(read, expected);
         }
 
         #[test]

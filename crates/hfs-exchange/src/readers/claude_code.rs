@@ -1,12 +1,14 @@
 //! Claude Code transcripts: one JSONL file per session, or `{"loglines": [...]}` from the web version.
 //!
-//! A transcript is read twice. The records of one message may be far apart, and a later record decides
-//! whether an earlier one was the start of a branch, so the branch of a message is known only at the end of
-//! the file. The first pass decodes the few fields of each record that matter ([`index`]) and computes one
-//! action per record ([`layout`]). The second pass decodes whole records ([`record`], [`content`]) and sends
-//! messages to the receiver ([`second_pass`]). The alternative, to keep all records in memory, was rejected
-//! because transcripts reach gigabytes and a parsed record takes several times the memory of its text; the
-//! index entry of a record takes about 100 bytes.
+//! A transcript is read twice, because one pass cannot know forks, titles and the ends of messages in bounded
+//! memory: the records of one message may be far apart, and a later record decides whether an earlier one
+//! began a branch. The first pass decodes the few fields of each record that matter ([`index`]) and computes
+//! one action per record ([`layout`]). The second pass decodes whole records ([`record`], [`content`]) and
+//! sends messages to the receiver ([`second_pass`]). Holding all records in memory instead would take several
+//! times the size of the file.
+//!
+//! A record is stored beside its message as its original JSON text, with references in place of what became
+//! parts. So nothing is stored twice, and an export writes back every record as it was.
 
 mod content;
 mod index;
@@ -53,8 +55,8 @@ impl super::Reader for ClaudeCode {
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let framing = framing(source)?;
-        let layout = layout(source, framing, sink)?;
-        second_pass::Stream::new(source, layout, sink).run(framing)
+        let layout = compute_layout(source, framing, sink)?;
+        SecondPass::new(source, layout, sink).run(framing)
     }
 }
 
@@ -64,7 +66,11 @@ fn framing(source: &Source) -> Result<Framing, ImportError> {
 }
 
 /// The first pass: indexes the records and computes the layout.
-fn layout(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Layout, ImportError> {
+fn compute_layout(
+    source: &Source,
+    framing: Framing,
+    sink: &mut dyn SessionSink,
+) -> Result<Layout, ImportError> {
     let mut builder = LayoutBuilder::default();
     for_each_record::<IndexEntry>(source, framing, &mut |at, entry| {
         if let Entry::Record(record, _) = entry {

@@ -55,7 +55,7 @@ impl super::Reader for Codex {
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let info = info(source, sink)?;
+        let info = read_info(source, sink)?;
         let session = session(source, &info);
         let mut rollout = Rollout {
             session: StreamedSession::new(source, sink, session),
@@ -102,7 +102,7 @@ fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     }
 }
 
-fn info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo, ImportError> {
+fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo, ImportError> {
     let mut info = RolloutInfo::default();
     let mut mirrored: Vec<Timestamp> = Vec::new();
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
@@ -225,7 +225,7 @@ impl Rollout<'_> {
         };
         let joins = role == Role::Assistant
             && self
-                .to
+                .session
                 .newest()
                 .is_some_and(|newest| newest.draft.role == Role::Assistant && !has_output(newest));
         let mut parts =
@@ -271,7 +271,7 @@ impl Rollout<'_> {
     /// Adds a part to the newest message if that is the assistant's and can grow; otherwise begins a message.
     fn assistant(&mut self, part: Part, begins: bool, line: u64) -> Result<(), ImportError> {
         let joins = self
-            .to
+            .session
             .newest()
             .is_some_and(|newest| newest.draft.role == Role::Assistant && !(begins && has_output(newest)));
         if joins {
@@ -288,10 +288,10 @@ impl Rollout<'_> {
         self.session.report.mapped();
         let mut inner = take_payload(&mut record.fields);
         let payload = &mut inner;
-        let output = |key: &str| payload.get(key).map(as_text).unwrap_or_default();
-        let mut thought = output("summary");
+        let field_text = |key: &str| payload.get(key).map(as_text).unwrap_or_default();
+        let mut thought = field_text("summary");
         if thought.is_empty() {
-            thought = output("content");
+            thought = field_text("content");
         }
         let signature = text(payload, "encrypted_content").map(str::to_owned);
         self.assistant(Part::Thinking { text: thought, signature }, true, line)?;
@@ -395,8 +395,8 @@ fn content(
                 parts.push(Part::Text { text: content });
             }
             ("input_image", _) => {
-                let address = text(fields, "image_url").unwrap_or_default().to_owned();
-                let inline = address.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+                let url = text(fields, "image_url").unwrap_or_default().to_owned();
+                let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
                 match inline {
                     Some((media_type, data)) => {
                         let (part, attachment) = inline_image(media_type, data, None);
@@ -406,7 +406,7 @@ fn content(
                         attachments.extend(attachment);
                         parts.push(part);
                     }
-                    None => parts.push(image_reference(&address)),
+                    None => parts.push(image_reference(&url)),
                 }
             }
             _ => {

@@ -1,7 +1,8 @@
 //! Sessions that are read into memory before they are sent to the receiver.
 //!
-//! Some formats have to be: later parts of a document say what becomes of earlier ones, or messages form a tree whose
-//! branches are known only at the end. Formats without this property use [`streamed`](super::streamed).
+//! Some formats have to be: later parts of a document say what becomes of earlier ones, or messages form a
+//! tree whose branches are known only at the end. Formats without this property use
+//! [`streamed`](super::streamed).
 
 use hfs_core::{
     Attachment, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part, Role, SessionSink,
@@ -13,7 +14,7 @@ use crate::Source;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
 use crate::readers::{AFTER, FLAGS, RECORDS, ReportBuilder, excerpt, report_progress};
-use crate::records::StreamError;
+use crate::records::{StreamError, damage_message};
 
 /// A message with its attachments.
 #[derive(Debug)]
@@ -206,7 +207,7 @@ pub(crate) fn inline_image(media_type: &str, data: &str, name: Option<String>) -
     }
 }
 
-/// Limit on the size of such a document. Real sessions are far smaller.
+/// Limit on the size of a [`BufferedExport`]. Real sessions are far smaller.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A document of one session that is read into memory, because later parts of it change earlier ones.
@@ -224,9 +225,7 @@ impl BufferedExport {
         let mut export = Self::default();
         match export.fill(source, key, sink) {
             Err(StreamError::Json(PullError::Damaged { at, reason })) if !export.messages.is_empty() => {
-                export
-                    .unreadable
-                    .push(format!("the document cannot be read any further: {reason} (at byte {at})"));
+                export.unreadable.push(damage_message(reason, at));
             }
             filled => filled.map_err(|error| error.into_import_error(source))?,
         }

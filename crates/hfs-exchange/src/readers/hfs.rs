@@ -1,7 +1,8 @@
 //! Documents that hfs exported, in any version.
 //!
-//! Documents of old versions are small and are read into memory, migrated step by step to the current version, and then
-//! sent to the receiver. A document of the current version may be large and is read as a stream.
+//! Documents of old versions are small and are read into memory, migrated step by step to the current
+//! version, and then sent to the receiver. A document of the current version may be large and is read as a
+//! stream.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -20,7 +21,7 @@ use crate::document::{v0, v1, v2};
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
 use crate::readers::{ReportBuilder, excerpt};
-use crate::records::StreamError;
+use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
 const NAME: &str = "hfs";
@@ -73,7 +74,7 @@ impl super::Reader for Hfs {
                 supported: v2::VERSION.into(),
             }),
             Some((major, minor)) => {
-                Err(source.damaged(format!("there has never been a document version {major}.{minor}")))
+                Err(source.damaged(format!("there is no document version {major}.{minor}")))
             }
         }
     }
@@ -108,12 +109,12 @@ fn version(source: &Source) -> Result<Option<(u64, u64)>, ImportError> {
     let mut numbers = text.split('.').map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => Ok(Some((major, minor))),
-        _ => Err(source.damaged(format!("its schema_version {version} is no version"))),
+        _ => Err(source.damaged(format!("its schema_version {version} is not a valid version"))),
     }
 }
 
 /// Appends the elements of the next array to `items`. Elements that cannot be read are counted as dropped.
-fn read_list<T: serde::de::DeserializeOwned, R: std::io::Read>(
+fn read_list<T: DeserializeOwned, R: Read>(
     parser: &mut PullParser<R>,
     items: &mut Vec<T>,
     report: &mut ReportBuilder,
@@ -133,7 +134,7 @@ fn read_list<T: serde::de::DeserializeOwned, R: std::io::Read>(
                 report.mapped();
                 items.push(item);
             }
-            None => report.dropped(Some(number), format!("no {what}: `{}`", excerpt(&text))),
+            None => report.dropped(Some(number), format!("unreadable {what}: `{}`", excerpt(&text))),
         }
     }
     Ok(())
@@ -149,8 +150,7 @@ fn accept_partial(
 ) -> Result<(), ImportError> {
     match outcome {
         Err(StreamError::Json(PullError::Damaged { at, reason })) if messages > 0 => {
-            let why = format!("the document cannot be read any further: {reason} (at byte {at})");
-            report.dropped(None, why);
+            report.dropped(None, damage_message(reason, at));
             Ok(())
         }
         outcome => outcome.map_err(|error| error.into_import_error(source)),
@@ -210,7 +210,7 @@ fn read_v1(source: &Source, report: &mut ReportBuilder) -> Result<v1::Document, 
 
 /// Identifies a document of an old version by its name and its first messages, which stay the same when
 /// messages are added.
-fn seed(document: &v1::Document) -> String {
+fn fingerprint(document: &v1::Document) -> String {
     let mut hasher = blake3::Hasher::new();
     let name = document.metadata.as_ref().and_then(|metadata| metadata.session_name.as_deref());
     hasher.update(name.unwrap_or_default().as_bytes());
@@ -229,8 +229,8 @@ fn send_migrated(
     report: ReportBuilder,
     sink: &mut dyn SessionSink,
 ) -> Result<(), ImportError> {
-    let seed = seed(&document);
-    let id = source.stem().map_or_else(|| seed.clone(), |stem| format!("{stem}/{seed}"));
+    let fingerprint = fingerprint(&document);
+    let id = source.stem().map_or_else(|| fingerprint.clone(), |stem| format!("{stem}/{fingerprint}"));
     let path = source.path().map(|path| path.display().to_string());
     let origin = Origin { format: NAME.into(), id: id.clone(), path };
     send_document(source, document.migrate(&id), origin, report, sink)
@@ -332,7 +332,7 @@ impl DocumentHeader {
     }
 
     fn find_main(&mut self, parser: &mut PullParser<Box<dyn Read + Send + '_>>) -> Result<(), StreamError> {
-        let mut header = serde_json::Map::new();
+        let mut header = Map::new();
         parser.enter()?;
         while let Some(key) = parser.next_key()? {
             if key == "messages" {
@@ -357,11 +357,13 @@ struct DocumentImport<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
     report: ReportBuilder,
+    /// `false` for a migrated document, whose records were counted when it was read.
     counts_records: bool,
     /// Key and head of each branch.
     branches: HashMap<BranchId, (usize, Seq)>,
-    open: usize,
-    open_id: Option<BranchId>,
+    /// The branch that messages are added to.
+    current_key: usize,
+    current_id: Option<BranchId>,
     /// Attachments whose bytes are in the document.
     attached: HashSet<ContentHash>,
     /// Whether damage has been reported.
@@ -376,8 +378,8 @@ impl<'a> DocumentImport<'a> {
             report,
             counts_records: true,
             branches: HashMap::new(),
-            open: 0,
-            open_id: None,
+            current_key: 0,
+            current_id: None,
             attached: HashSet::new(),
             damage_reported: false,
         }
@@ -387,13 +389,13 @@ impl<'a> DocumentImport<'a> {
         Ok(self.sink.begin(session)? == Disposition::Take)
     }
 
-    fn count(&mut self) {
+    fn count_mapped(&mut self) {
         if self.counts_records {
             self.report.mapped();
         }
     }
 
-    fn lost(&mut self, why: String) {
+    fn report_loss(&mut self, why: String) {
         if self.counts_records {
             self.report.dropped(None, why);
         } else {
@@ -404,7 +406,7 @@ impl<'a> DocumentImport<'a> {
     /// Reads the document again: attachments first, because messages refer to them, then the rest.
     fn import_content(&mut self, attachments: bool) -> Result<(), StreamError> {
         if attachments {
-            self.walk(&mut |import, key, parser| {
+            self.for_each_intact_field(&mut |import, key, parser| {
                 if key != "attachments" {
                     return Ok(false);
                 }
@@ -416,7 +418,7 @@ impl<'a> DocumentImport<'a> {
                 Ok(true)
             })?;
         }
-        self.walk(&mut |import, key, parser| {
+        self.for_each_intact_field(&mut |import, key, parser| {
             if key != "branches" {
                 return Ok(false);
             }
@@ -426,10 +428,10 @@ impl<'a> DocumentImport<'a> {
             }
             Ok(true)
         })?;
-        self.walk(&mut |import, key, parser| {
+        self.for_each_intact_field(&mut |import, key, parser| {
             match key {
-                "runs" => import.each(parser, Self::run)?,
-                "checkpoints" => import.each(parser, Self::checkpoint)?,
+                "runs" => import.for_each_item(parser, Self::run)?,
+                "checkpoints" => import.for_each_item(parser, Self::checkpoint)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -438,11 +440,11 @@ impl<'a> DocumentImport<'a> {
 
     /// Calls `field` for each field of the document up to the first damage. `field` returns whether it
     /// consumed the value.
-    fn walk(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
-        match self.try_walk(field) {
+    fn for_each_intact_field(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
+        match self.for_each_field(field) {
             Err(StreamError::Json(PullError::Damaged { at, reason })) => {
                 if !std::mem::replace(&mut self.damage_reported, true) {
-                    self.lost(damage_message(reason, at));
+                    self.report_loss(damage_message(reason, at));
                 }
                 Ok(())
             }
@@ -450,7 +452,7 @@ impl<'a> DocumentImport<'a> {
         }
     }
 
-    fn try_walk(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
+    fn for_each_field(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
         let source = self.source;
         let mut parser = PullParser::new(source.open()?)?;
         parser.enter()?;
@@ -463,10 +465,10 @@ impl<'a> DocumentImport<'a> {
         Ok(())
     }
 
-    fn each<T: DeserializeOwned>(
+    fn for_each_item<T: DeserializeOwned>(
         &mut self,
         parser: &mut PullParser<Box<dyn Read + Send + '_>>,
-        take: fn(&mut Self, T) -> Result<(), ImportError>,
+        import: fn(&mut Self, T) -> Result<(), ImportError>,
     ) -> Result<(), StreamError> {
         if parser.peek()? != Some(b'[') {
             parser.skip()?;
@@ -476,15 +478,15 @@ impl<'a> DocumentImport<'a> {
         while parser.next_element()? {
             let text = parser.value()?;
             match from_text(&text) {
-                Some(item) => take(self, item)?,
-                None => self.lost(format!("unreadable entry: `{}`", excerpt(&text))),
+                Some(item) => import(self, item)?,
+                None => self.report_loss(format!("unreadable entry: `{}`", excerpt(&text))),
             }
         }
         Ok(())
     }
 
     fn read_branch(&mut self, parser: &mut PullParser<Box<dyn Read + Send + '_>>) -> Result<(), StreamError> {
-        let mut header = serde_json::Map::new();
+        let mut header = Map::new();
         let mut begun = false;
         parser.enter()?;
         while let Some(key) = parser.next_key()? {
@@ -495,10 +497,10 @@ impl<'a> DocumentImport<'a> {
                     Ok(branch) => {
                         self.branch(&branch)?;
                         begun = true;
-                        self.each(parser, Self::message)?;
+                        self.for_each_item(parser, Self::message)?;
                     }
                     Err(error) => {
-                        self.lost(format!("unreadable branch: {error}"));
+                        self.report_loss(format!("unreadable branch: {error}"));
                         parser.skip()?;
                     }
                 }
@@ -522,25 +524,25 @@ impl<'a> DocumentImport<'a> {
                 branch.parent.and_then(|parent| self.branches.get(&parent)).copied().unwrap_or((0, 0));
             let forked_at = branch.forked_at.min(parent.1);
             if forked_at != branch.forked_at {
-                self.lost(format!("branch {:?} forks after the end of its parent", branch.name));
+                self.report_loss(format!("branch {:?} forks after the end of its parent", branch.name));
             }
             self.sink.branch(key, parent.0, forked_at, Some(branch.id), Some(branch.name.clone()))?;
             self.branches.insert(branch.id, (key, forked_at));
         } else {
             self.branches.insert(branch.id, (0, 0));
         }
-        self.open = key;
-        self.open_id = Some(branch.id);
+        self.current_key = key;
+        self.current_id = Some(branch.id);
         Ok(())
     }
 
     fn message(&mut self, message: v2::Message) -> Result<(), ImportError> {
-        if let Some(id) = self.open_id
+        if let Some(id) = self.current_id
             && let Some((_, head)) = self.branches.get_mut(&id)
         {
             *head += 1;
         }
-        self.count();
+        self.count_mapped();
         let mut message: MessageDraft = message.into();
         for part in &mut message.parts {
             if let Part::Attachment { hash: reference @ Some(_), name, .. } = part
@@ -551,17 +553,17 @@ impl<'a> DocumentImport<'a> {
                 self.report.warn(None, format!("the bytes of {name} in message {} are missing", message.id));
             }
         }
-        self.sink.message(self.open, message)?;
+        self.sink.message(self.current_key, message)?;
         Ok(())
     }
 
     fn run(&mut self, run: v2::Run) -> Result<(), ImportError> {
         match run.try_into() {
             Ok(run) => {
-                self.count();
+                self.count_mapped();
                 self.sink.run(run)?;
             }
-            Err(error) => self.lost(format!("unreadable run: {error}")),
+            Err(error) => self.report_loss(format!("unreadable run: {error}")),
         }
         Ok(())
     }
@@ -569,10 +571,10 @@ impl<'a> DocumentImport<'a> {
     fn checkpoint(&mut self, checkpoint: v2::Checkpoint) -> Result<(), ImportError> {
         match checkpoint.try_into() {
             Ok(checkpoint) => {
-                self.count();
+                self.count_mapped();
                 self.sink.checkpoint(checkpoint)?;
             }
-            Err(error) => self.lost(format!("unreadable checkpoint: {error}")),
+            Err(error) => self.report_loss(format!("unreadable checkpoint: {error}")),
         }
         Ok(())
     }
@@ -580,15 +582,15 @@ impl<'a> DocumentImport<'a> {
     fn attachment(&mut self, hash: &str, text: &str) -> Result<(), ImportError> {
         let bytes = from_text::<String>(text).and_then(|text| STANDARD.decode(text).ok());
         let Some(bytes) = bytes else {
-            self.lost(format!("attachment {hash} cannot be decoded"));
+            self.report_loss(format!("attachment {hash} cannot be decoded"));
             return Ok(());
         };
         let found = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
         if found.to_string() != hash {
-            self.lost(format!("attachment {hash} does not match its hash"));
+            self.report_loss(format!("attachment {hash} does not match its hash"));
             return Ok(());
         }
-        self.count();
+        self.count_mapped();
         self.attached.insert(found);
         self.sink.attachment(Attachment { hash: found, bytes })?;
         Ok(())

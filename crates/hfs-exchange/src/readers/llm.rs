@@ -85,7 +85,7 @@ fn read_thread(
             chain.push(row.fields);
             Ok(())
         })?;
-        // StreamError at a cycle of parents.
+        // Stop at a cycle of parents.
         if chain.iter().rev().skip(1).any(|seen| next.is_some() && text(seen, "hash") == next.as_deref()) {
             break;
         }

@@ -1,7 +1,7 @@
 //! Messages in the form of OpenAI's API (role, content, tool_calls), which many tools and datasets share.
 //!
-//! A source is one conversation (an array, or `{"messages": [...]}`), or a dataset with one conversation per element of an
-//! array or per line.
+//! A source is one conversation (an array, or `{"messages": [...]}`), or a dataset with one conversation per
+//! element of an array or per line.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -21,7 +21,7 @@ pub(crate) struct StreamedSession<'a> {
     held: Option<(usize, ImportedMessage)>,
     events: Vec<Value>,
     held_bytes: usize,
-    /// FormatProbe of each branch, including the message that is held back.
+    /// Head of each branch, including the message that is held back.
     heads: Vec<u64>,
     branch: usize,
     pub report: ReportBuilder,
@@ -55,7 +55,7 @@ impl<'a> StreamedSession<'a> {
     /// Adds a record that is not a message.
     pub(crate) fn push_event(&mut self, record: JsonRecord, bytes: usize, line: u64) {
         if self.held_bytes + bytes > MAX_HELD_BYTES {
-            self.report.dropped(Some(line), "more records without a message in a row than can be kept");
+            self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
         }
         self.report.opaque();

@@ -2,7 +2,7 @@
 //!
 //! There are about a thousand rules. Most have keywords (`ghp_`, `stripe`), one of which a text must contain
 //! before the pattern is tried. Compiling all patterns takes longer than a typical export, while one
-//! Aho-Corasick search finds the keywords of a text in microseconds. So only rules whose keywords have
+//! Aho-Corasick search finds all keywords of a text at once. So only rules whose keywords have
 //! occurred are compiled.
 
 use std::collections::BTreeSet;

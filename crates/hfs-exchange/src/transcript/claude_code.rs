@@ -1,8 +1,8 @@
 //! Writes Claude Code's JSONL with every branch: its records form a tree, as do the branches of a session.
 //!
-//! A record that was imported from Claude Code is restored from its stored form and from the parts of its messages, so
-//! that it is written back as it was. A resume continues after the newest message of the file, unless a `last-prompt`
-//! record names another one.
+//! A record that was imported from Claude Code is restored from its stored form and from the parts of its
+//! messages, so that it is written back as it was. A resume continues after the newest message of the file,
+//! unless a `last-prompt` record names another one.
 
 use std::collections::HashMap;
 use std::io::Write;

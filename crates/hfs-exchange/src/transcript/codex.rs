@@ -1,7 +1,8 @@
 //! Writes a Codex rollout with the history of the current branch.
 //!
-//! A rollout contains a conversation twice: as items, which are sent to the model, and as events, which are shown to the
-//! user. Without the events Codex continues a session, but neither lists it nor shows its messages.
+//! A rollout contains a conversation twice: as items, which are sent to the model, and as events, which are
+//! shown to the user. Without the events Codex continues a session, but neither lists it nor shows its
+//! messages.
 
 use std::io::Write;
 

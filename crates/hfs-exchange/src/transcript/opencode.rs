@@ -1,5 +1,5 @@
-//! Writes an opencode export with the history of the current branch. opencode stores the result of a tool inside the
-//! call, so messages are held back until their calls have results.
+//! Writes an opencode export with the history of the current branch. opencode stores the result of a tool
+//! inside the call, so messages are held back until their calls have results.
 
 use std::collections::VecDeque;
 use std::io::Write;

@@ -1,8 +1,8 @@
 //! Content blocks of Anthropic's API: parsing them, and converting them into message parts.
 //!
-//! A block may have fields that a part cannot hold. They stay in the record that is stored beside the message, where
-//! `{"$part": [message, part]}` stands for the block together with its remaining fields. An export combines both into the
-//! original record.
+//! A block may have fields that a part cannot hold. They stay in the record that is stored beside the
+//! message, where `{"$part": [message, part]}` stands for the block together with its remaining fields. An
+//! export combines both into the original record.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};

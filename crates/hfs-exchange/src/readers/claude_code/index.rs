@@ -1,7 +1,8 @@
-//! The index of a transcript, which the first pass builds: one small entry per record, with the fields that decide where
-//! the record's messages go.
+//! The index of a transcript, which the first pass builds: one small entry per record, with the fields that
+//! decide where the record's messages go.
 //!
-//! The decoding threads compute the entries, so that the thread that builds the layout only has to look up ids.
+//! The decoding threads compute the entries, so that the thread that builds the layout only has to look up
+//! ids.
 
 use std::borrow::Cow;
 use std::fmt;

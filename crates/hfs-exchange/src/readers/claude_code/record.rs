@@ -1,9 +1,10 @@
-//! Records as the second pass decodes them: the fields that describe a message, and everything else as JSON text.
+//! Records as the second pass decodes them: the fields that describe a message, and everything else as JSON
+//! text.
 //!
-//! Most fields of a record are only stored, so their text is kept verbatim in a [`RecordTemplate`] with a placeholder for
-//! the content. Parsing them into values and serializing these again would take most of the time of the second pass. Only
-//! a record that repeats a field, or that a value does not represent without loss, takes the slow path through
-//! [`JsonRecord`].
+//! Most fields of a record only pass through from the file into the store, so they stay text: a
+//! [`RecordTemplate`] holds the record verbatim, with a placeholder for the content. This saves building
+//! values and serializing them again. Only a record that repeats a field, or that a value does not represent
+//! without loss, takes the slow path through [`JsonRecord`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +35,7 @@ const FLAGS: [(&str, &str); 5] = [
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub info: RecordInfo,
-    /// MessageContent of the record's message.
+    /// Content of the record's message.
     pub content: Option<MessageContent>,
     template: RecordTemplate,
 }

@@ -1,7 +1,7 @@
 //! The second pass over a transcript: decodes whole records and sends their messages to the receiver.
 //!
-//! Messages are sent in the order in which they begin. The records of an assistant's message may have other records
-//! between them, so a message waits in a queue until the layout says that it is complete.
+//! Messages are sent in the order in which they begin. The records of an assistant's message may have other
+//! records between them, so a message waits in a queue until the layout says that it is complete.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub(crate) struct SecondPass<'a> {
     announced: u32,
     /// Key of the file's first branch: 0, except in the transcripts of subagents.
     offset: usize,
-    /// FormatProbe of each branch.
+    /// Head of each branch.
     heads: Vec<Seq>,
     /// Branch and seq of each tool call, where subagents may have been started.
     calls: HashMap<String, (usize, Seq)>,
@@ -113,7 +113,7 @@ impl<'a> SecondPass<'a> {
         self.flush()?;
         let mut next = 1 + self.layout.forks.len();
         for path in source.companions() {
-            next = self.companion(path, next)?;
+            next = self.import_subagent(path, next)?;
         }
         if self.layout.current > 0 {
             self.sink.current_branch(self.layout.current as usize)?;
@@ -124,12 +124,12 @@ impl<'a> SecondPass<'a> {
 
     /// Adds the transcript of a subagent as a branch that forks where the subagent was started. Returns the
     /// key of the next branch.
-    fn companion(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
+    fn import_subagent(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = Source::file(path);
-        let layout = match super::layout(&source, Framing::Lines, self.sink) {
+        let layout = match super::compute_layout(&source, Framing::Lines, self.sink) {
             Ok(layout) => layout,
-            Err(stop @ ImportError::Interrupted { .. }) => return Err(stop),
+            Err(error @ ImportError::Interrupted { .. }) => return Err(error),
             // A damaged subagent transcript does not fail the import of the session.
             Err(error) => {
                 self.report.warn(None, format!("subagent transcript {name} was skipped: {error}"));
@@ -177,7 +177,7 @@ impl<'a> SecondPass<'a> {
             RecordAction::Duplicate => {
                 self.report.dropped(Some(line), format!("duplicate of record {}", record_id(&record, line)));
             }
-            RecordAction::Event => self.event(line, &record, length),
+            RecordAction::Event => self.push_event(line, &record, length),
             RecordAction::User { branch } => {
                 self.report.mapped();
                 let at = self.time(&record);
@@ -188,7 +188,7 @@ impl<'a> SecondPass<'a> {
             }
             RecordAction::Assistant { branch, group, last } => {
                 self.report.mapped();
-                self.assistant(record, (branch, group, last), line, length);
+                self.push_assistant_record(record, (branch, group, last), line, length);
             }
         }
         self.emit()
@@ -201,7 +201,7 @@ impl<'a> SecondPass<'a> {
         time
     }
 
-    fn event(&mut self, line: u64, record: &Record, bytes: usize) {
+    fn push_event(&mut self, line: u64, record: &Record, bytes: usize) {
         if self.held_bytes + bytes > MAX_HELD_BYTES {
             self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
@@ -212,7 +212,7 @@ impl<'a> SecondPass<'a> {
         self.events.push(record.original_json());
     }
 
-    fn assistant(&mut self, record: Record, to: (u32, u32, bool), line: u64, bytes: usize) {
+    fn push_assistant_record(&mut self, record: Record, to: (u32, u32, bool), line: u64, bytes: usize) {
         let (branch, group, last) = to;
         let time = self.time(&record);
         let position = self.open.get(&group).and_then(|position| position.checked_sub(self.emitted));
@@ -248,7 +248,7 @@ impl<'a> SecondPass<'a> {
     /// beside it.
     fn emit(&mut self) -> Result<(), ImportError> {
         if self.held_bytes > MAX_HELD_BYTES {
-            // The message spans too many bytes, so it is sent without queued for the rest.
+            // The message spans too many bytes, so it is sent without waiting for the rest.
             self.open.clear();
             self.queue.iter_mut().for_each(|queued| queued.open = false);
         }
@@ -312,9 +312,9 @@ const TEMPLATE_CAPACITY: usize = 128;
 /// A message under construction, with its attachments and the records to store beside it.
 #[derive(Debug)]
 struct PendingMessage {
-    pub draft: MessageDraft,
-    pub attachments: Vec<Attachment>,
-    pub preserved: PreservedRecords,
+    draft: MessageDraft,
+    attachments: Vec<Attachment>,
+    preserved: PreservedRecords,
 }
 
 /// Flags and records that are stored beside a message, as JSON.
@@ -322,10 +322,10 @@ struct PendingMessage {
 struct PreservedRecords {
     flags: Vec<&'static str>,
     /// The records that the message was made from, with references in place of their content.
-    pub records: Vec<String>,
+    records: Vec<String>,
     /// The records before and after it that are not messages.
-    pub before: Vec<String>,
-    pub after: Vec<String>,
+    before: Vec<String>,
+    after: Vec<String>,
 }
 
 impl PreservedRecords {
