@@ -451,7 +451,7 @@ fn repair(text: &str) -> String {
 }
 
 fn push_quoted(text: &str, out: &mut String) {
-    out.push_str(&serde_json::Value::String(text.to_owned()).to_string());
+    out.push_str(&Value::String(text.to_owned()).to_string());
 }
 
 /// End of the string that begins at `start`.
@@ -724,7 +724,7 @@ pub(crate) mod tests {
     fn too_deeply_nested_values_become_strings() {
         let deep = format!("{}\"]\"{}", "[".repeat(5000), "]".repeat(5000));
         let repaired = repair(&deep);
-        let mut value: &serde_json::Value = &serde_json::from_str(&repaired).unwrap();
+        let mut value: &Value = &serde_json::from_str(&repaired).unwrap();
         let mut levels = 0;
         while let Some(inner) = value.as_array().and_then(|items| items.first()) {
             value = inner;

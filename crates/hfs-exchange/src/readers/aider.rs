@@ -63,6 +63,7 @@ struct ChatHistory<'a> {
     sink: &'a mut dyn SessionSink,
     open: Option<ConversationTree>,
     block: Option<(Speaker, Vec<String>)>,
+    /// Lines that could not be read, for the report of the session in which they are.
     unattributed: ReportBuilder,
     sessions: u64,
 }
@@ -144,7 +145,7 @@ impl ChatHistory<'_> {
         self.end_block();
         if let Some(mut open) = self.open.take() {
             open.report.merge(std::mem::take(&mut self.unattributed));
-            open.hand_over(self.sink)?;
+            open.send_to(self.sink)?;
         }
         Ok(())
     }

@@ -125,8 +125,8 @@ fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportE
 
 fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) {
     conversation.report.mapped();
-    let number = conversation.nodes.len() + 1;
-    let id = format!("{number}/{}", text(&fields, "id").unwrap_or_default());
+    let message_number = conversation.nodes.len() + 1;
+    let id = format!("{message_number}/{}", text(&fields, "id").unwrap_or_default());
     let at = fields.get("created").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
     let assistant = text(&fields, "role") == Some("assistant");
     let hidden =

@@ -37,20 +37,20 @@ impl super::Reader for Hfs {
 
     fn recognizes(&self, probe: &FormatProbe) -> bool {
         let Some(first) = probe.first_object() else { return false };
-        if let Some(metadata) = header.get("metadata") {
+        if let Some(metadata) = first.get("metadata") {
             return !probe.is_array() && metadata.get("schema_version").is_some();
         }
-        let old = |message: &Map<String, Value>| {
+        let is_v0_message = |message: &Map<String, Value>| {
             message.get("role").is_some_and(Value::is_string)
                 && message.contains_key("content")
                 && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
         };
         let only_one = probe.records().len() <= 1 || probe.is_array();
-        match header.get("messages") {
+        match first.get("messages") {
             Some(Value::Array(list)) if !probe.is_array() => {
-                only_one && list.iter().filter_map(Value::as_object).next().is_some_and(old)
+                only_one && list.iter().filter_map(Value::as_object).next().is_some_and(is_v0_message)
             }
-            _ => probe.is_array() && old(first),
+            _ => probe.is_array() && is_v0_message(first),
         }
     }
 
