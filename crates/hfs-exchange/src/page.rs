@@ -148,7 +148,7 @@ pub(crate) fn checkpoint_title(
     escape: impl Fn(&str) -> String,
 ) -> String {
     let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
-    format!("Checkpoint {number} ({}){}", escape(&checkpoint.trigger), label.unwrap_or_default())
+    format!("Checkpoint {number} ({}){}", escape(checkpoint.trigger.as_str()), label.unwrap_or_default())
 }
 
 fn range(branch: &Branch, until: Seq, all: &[Branch]) -> BranchRange {

@@ -5,11 +5,11 @@
 //! queue between the two, whatever the size of the source.
 
 use std::io::{self, Read};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use hfs_core::ImportError;
+use hfs_core::{ImportError, lock_unpoisoned};
 use serde_json::{Map, Value};
 
 use crate::Source;
@@ -300,7 +300,7 @@ where
     let (queue, queued) = sync_channel(MAX_QUEUED);
     let dispenser = Mutex::new(ChunkDispenser { chunks, queue: Some(queue) });
     let work = || {
-        let next = |done| dispenser.lock().unwrap_or_else(PoisonError::into_inner).next(done);
+        let next = |done| lock_unpoisoned(&dispenser).next(done);
         let mut done = None;
         while let Some((chunk, result_sender)) = next(done) {
             if result_sender.send(decode(&chunk)).is_err() {

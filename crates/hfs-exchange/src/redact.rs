@@ -286,7 +286,7 @@ impl DocumentSource for RedactedSource<'_> {
             self.source.session()?,
             |session, on_secret| {
                 self.scanner.mask_text(&mut session.name, on_secret);
-                self.scanner.mask_fields(&mut session.extra, on_secret);
+                self.scanner.mask_fields(session.extra.as_map_mut(), on_secret);
                 if let Some(path) = session.origin.as_mut().and_then(|origin| origin.path.as_mut()) {
                     self.scanner.mask_text(path, on_secret);
                 }
@@ -335,7 +335,7 @@ impl DocumentSource for RedactedSource<'_> {
                 for name in content.agent.iter_mut().chain(&mut content.model) {
                     self.scanner.mask_text(name, on_secret);
                 }
-                self.scanner.mask_fields(&mut content.extra, on_secret);
+                self.scanner.mask_fields(content.extra.as_map_mut(), on_secret);
                 Ok(())
             })
         });

@@ -9,14 +9,14 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{
     Attachment, Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, DocumentBranch,
-    Event, EventPayload, Message, MessageDraft, MessageId, MessageStatus, Origin, Part, Project, Role, Run,
-    RunEnding, RunId, RunSnapshot, Session, SessionDocument, SessionId, StateCost, Timestamp, Usage,
+    Event, EventPayload, Message, MessageDraft, MessageId, MessageStatus, Origin, Part, PluginStates,
+    Project, Role, Run, RunEnding, RunId, RunSnapshot, Session, SessionDocument, SessionId, StateCost,
+    Timestamp, Trigger, Usage,
 };
 use hfs_exchange::{
     BranchSelection, CollectedSession, Collector, ExportMetadata, Format, PageOptions, Source,
@@ -211,14 +211,14 @@ fn build(
                 session,
                 branch: main.id,
                 seq: main.head,
-                trigger: "manual".into(),
+                trigger: Trigger::Manual,
                 label,
                 pinned,
                 created_at,
                 state_hash: ContentHash::from_bytes([0; 32]),
                 cost: StateCost::default(),
             };
-            let plugins = BTreeMap::from([("notes".to_owned(), state)]);
+            let plugins = PluginStates::from([("notes".to_owned(), state)]);
             (checkpoint, CheckpointState { plugins, ..CheckpointState::default() })
         })
         .collect();

@@ -9,7 +9,7 @@
 
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, DocumentBranch,
-    SessionDocument, StateCost, Timestamp,
+    SessionDocument, StateCost, Timestamp, Trigger,
 };
 use hfs_exchange::{
     BranchSelection, Collector, ExportMetadata, Format, PageOptions, Source, read, write_html, write_markdown,
@@ -181,7 +181,7 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
         session: document.session.id,
         branch: aside.id,
         seq: 2,
-        trigger: "manual".into(),
+        trigger: Trigger::Manual,
         label: Some("before it".into()),
         pinned: false,
         created_at: Timestamp::UNIX_EPOCH,

@@ -140,7 +140,7 @@ fn the_python_database_is_read_with_its_write_ahead_log_and_left_untouched() {
         session.messages().map(|message| (message.role, message.text())).collect();
     assert_eq!(messages, [(Role::User, "hello".into()), (Role::Assistant, "hi".into())]);
     assert_eq!((session.checkpoints[0].seq, session.checkpoints[0].trigger.as_str()), (1, "run.ended"));
-    assert_eq!(session.checkpoints[0].state.plugins["hfs-python"], json!({"kept": 1}));
+    assert_eq!(session.checkpoints[0].state.plugins.get("hfs-python").unwrap(), &json!({"kept": 1}));
 }
 
 fn listing(folder: &std::path::Path) -> Vec<(std::ffi::OsString, u64)> {

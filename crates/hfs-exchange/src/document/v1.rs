@@ -1,7 +1,7 @@
 //! Version 1.0.0, which the Python implementation wrote.
 
 use hfs_core::{
-    BranchId, CheckpointId, MAIN_BRANCH, MessageId, RunId, RunSnapshot, Seq, SessionId, Timestamp,
+    BranchId, CheckpointId, MAIN_BRANCH, MessageId, RunId, RunSnapshot, Seq, SessionId, Timestamp, Trigger,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,8 +9,6 @@ use serde_json::{Map, Value, json};
 use super::v2;
 
 pub(crate) const VERSION: &str = "1.0.0";
-/// Trigger of a checkpoint that the user made.
-const MANUAL_TRIGGER: &str = "manual";
 
 #[derive(Debug, Default)]
 pub(crate) struct Document {
@@ -191,7 +189,7 @@ fn migrate_checkpoint(
         id,
         branch,
         seq,
-        trigger: checkpoint.trigger.unwrap_or_else(|| MANUAL_TRIGGER.into()),
+        trigger: checkpoint.trigger.unwrap_or_else(|| Trigger::Manual.to_string()),
         label,
         pinned: false,
         created_at,

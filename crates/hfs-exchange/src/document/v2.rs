@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hfs_core::{
     BranchId, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, ForeignSession, MessageDraft,
-    MessageId, MessageStatus, RunId, RunSnapshot, Seq, SessionId, Timestamp,
+    MessageId, MessageStatus, RunId, RunSnapshot, Seq, SessionId, Timestamp, Trigger,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -477,7 +477,7 @@ impl TryFrom<Checkpoint> for CheckpointDraft {
             id: checkpoint.id,
             branch: checkpoint.branch,
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger,
+            trigger: Trigger::from(&*checkpoint.trigger),
             label: checkpoint.label,
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,
@@ -495,7 +495,7 @@ impl Checkpoint {
             id: checkpoint.id,
             branch: checkpoint.branch,
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger,
+            trigger: checkpoint.trigger.to_string(),
             label: checkpoint.label,
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,

@@ -101,7 +101,7 @@ fn read_session(
             id: CheckpointId::generate(),
             branch,
             seq,
-            trigger: text_column(&row, "trigger_event"),
+            trigger: text_column(&row, "trigger_event").as_str().into(),
             label: None,
             pinned: false,
             created_at,

@@ -6,10 +6,10 @@
 //! occurred are compiled.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aho_corasick::AhoCorasick;
-use hfs_core::{StoreError, StoreResult};
+use hfs_core::{StoreError, StoreResult, lock_unpoisoned};
 use secrets_scanner::rules::BUNDLED_RULES;
 use secrets_scanner::{ScanConfig, Scanner, ScannerError};
 
@@ -63,7 +63,7 @@ impl RuleSet {
     /// Returns an error if a rule that was needed could not be compiled. An export must not count as scanned
     /// then.
     pub(super) fn check(&self) -> StoreResult<()> {
-        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = lock_unpoisoned(&self.compiled);
         compiled.failure.as_ref().map_or(Ok(()), |failure| Err(invalid_rules(failure)))
     }
 
@@ -73,7 +73,7 @@ impl RuleSet {
         let found = self.keywords.find_overlapping_iter(text);
         wanted
             .extend(found.filter_map(|found| self.rule_by_keyword.get(found.pattern().as_usize()).copied()));
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut compiled = lock_unpoisoned(&self.compiled);
         let is_new = |index: &usize| compiled.scanner_indexes.get(*index).is_some_and(Option::is_none);
         let new: Vec<usize> = wanted.iter().copied().filter(is_new).collect();
         if !new.is_empty() {

@@ -143,7 +143,11 @@ impl PluginHost for Host {
 }
 
 fn refused(error: &PluginError) -> Told {
-    Told { kind: error.kind(), message: plain::line(&error.to_string()), hint: error.hint() }
+    Told {
+        kind: error.kind(),
+        message: plain::line(&error.to_string()),
+        hint: error.suggestion().as_ref().map(crate::suggestion::hint),
+    }
 }
 
 fn row(plugin: &PluginStatus) -> PluginRow {
