@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 #[path = "support/samples.rs"]
 mod support;
 
-const NASTY: [&str; 12] = [
+const HOSTILE_TEXTS: [&str; 12] = [
     "# A heading\n\n## Another\n\nSetext\n===\n",
     "```\nunclosed",
     "~~~~\n```\n~~~~\n`````md\n````",
@@ -42,19 +42,19 @@ fn options(branches: BranchSelection) -> PageOptions<'static> {
     }
 }
 
-fn nasty() -> SessionDocument {
-    let mut messages: Vec<Value> = NASTY
+fn hostile_document() -> SessionDocument {
+    let mut messages: Vec<Value> = HOSTILE_TEXTS
         .iter()
         .map(|text| json!({"role": "user", "content": text, "timestamp": "2026-01-01T00:00:00Z"}))
         .collect();
-    for text in NASTY {
+    for text in HOSTILE_TEXTS {
         messages.push(json!({
             "role": "assistant", "content": null, "reasoning": text,
             "tool_calls": [{"id": "c", "function": {"name": text, "arguments": json!({ "a": text }).to_string()}}],
         }));
         messages.push(json!({"role": "tool", "tool_call_id": "c", "content": text}));
     }
-    let text = json!({"title": NASTY.concat(), "messages": messages}).to_string();
+    let text = json!({"title": HOSTILE_TEXTS.concat(), "messages": messages}).to_string();
     let mut sink = Collector::default();
     read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut sink).unwrap();
     sink.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
@@ -109,14 +109,14 @@ fn tags(page: &str) -> Vec<String> {
 
 #[test]
 fn a_markdown_page_has_only_its_own_headings() {
-    let document = nasty();
+    let document = hostile_document();
     let page = markdown(&document, BranchSelection::Current);
     let found = headings(&page);
     let roles: Vec<&str> =
         found[2..].iter().map(|heading| heading.split_whitespace().nth(1).unwrap()).collect();
     assert_eq!(found[1], "h2 Conversation");
-    let mut expected = vec!["User"; NASTY.len()];
-    expected.extend(["Assistant", "Tool"].repeat(NASTY.len()));
+    let mut expected = vec!["User"; HOSTILE_TEXTS.len()];
+    expected.extend(["Assistant", "Tool"].repeat(HOSTILE_TEXTS.len()));
     assert_eq!(roles, expected);
     for tag in tags(&page) {
         assert!(
@@ -128,7 +128,7 @@ fn a_markdown_page_has_only_its_own_headings() {
 
 #[test]
 fn an_html_page_contains_no_tag_from_a_message() {
-    let page = html(&nasty());
+    let page = html(&hostile_document());
     let lower = page.to_lowercase();
     for bad in ["<script", "<img", "<iframe", "<object", "<a href=\"javascript", "<a href=\"data"] {
         assert!(!lower.contains(bad), "{bad} is in the page");
@@ -166,7 +166,7 @@ fn every_sample_becomes_a_page_with_all_of_its_messages() {
 
 #[test]
 fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
-    let mut document = nasty();
+    let mut document = hostile_document();
     let main = document.branches[0].branch.clone();
     let aside = Branch {
         id: BranchId::generate(),

@@ -33,7 +33,8 @@ impl<'a> Line<'a> {
         if number == 1 {
             line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
-        // Almost every line is valid UTF-8, and validating is much faster than a lossy conversion.
+        // Almost every line is valid UTF-8. simdutf8 validates lines that are not ASCII in a third of the time
+        // that the standard library takes.
         let text = simdutf8::basic::from_utf8(line);
         Self::Text(text.map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
     }
@@ -87,6 +88,7 @@ impl<R: Read> Lines<R> {
                 None => available,
             };
             let used = segment.len();
+            // The line end may take two bytes more than the limit.
             if self.buffer.len() + used <= self.max + 2 {
                 self.buffer.extend_from_slice(segment);
             } else {

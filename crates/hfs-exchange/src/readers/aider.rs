@@ -43,7 +43,7 @@ impl super::Reader for Aider {
             match line {
                 Line::Text(text) => reader.line(&text)?,
                 Line::TooLong { .. } => {
-                    reader.unattributed.dropped(Some(number), "a line longer than 64 MiB")
+                    reader.unattributed.dropped(Some(number), "a line longer than 64 MiB");
                 }
             }
         }

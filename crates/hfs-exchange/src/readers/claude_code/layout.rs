@@ -223,7 +223,8 @@ impl LayoutBuilder {
             .iter()
             .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).map(|(index, _)| *index))
             .collect();
-        let mut through: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];
+        // The result for each event that was passed, so that finding all ancestors takes linear time.
+        let mut resolved: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];
         let mut path = Vec::new();
         let mut nearest = |start: usize| -> Option<u32> {
             path.clear();
@@ -234,7 +235,7 @@ impl LayoutBuilder {
                     Some(node) if node.kind.in_conversation() => break Some(index),
                     _ => {}
                 }
-                let slot = through.get_mut(index as usize)?;
+                let slot = resolved.get_mut(index as usize)?;
                 if let Some(known) = *slot {
                     break known;
                 }
@@ -244,7 +245,7 @@ impl LayoutBuilder {
                 at = parents.get(index as usize).copied().flatten();
             };
             for index in &path {
-                if let Some(slot) = through.get_mut(*index as usize) {
+                if let Some(slot) = resolved.get_mut(*index as usize) {
                     *slot = Some(found);
                 }
             }
