@@ -197,7 +197,7 @@ fn build(
     let used: Vec<ContentHash> = branches
         .iter()
         .flat_map(|branch| &branch.messages)
-        .flat_map(|message| &message.parts)
+        .flat_map(|message| &message.content.parts)
         .filter_map(|part| if let Part::Attachment { hash, .. } = part { *hash } else { None })
         .collect();
     attachments.retain(|attachment| used.contains(&attachment.hash));
@@ -298,7 +298,7 @@ fn every_sample_round_trips_through_a_document() {
 
 #[test]
 fn the_schema_in_the_repository_matches_the_wire_types() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/document-2.0.0.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/document-2.0.0.json");
     let current = serde_json::to_string_pretty(&document_schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         std::fs::write(&path, &current).unwrap();

@@ -143,7 +143,7 @@ fn the_python_database_is_read_with_its_write_ahead_log_and_left_untouched() {
     assert_eq!(session.checkpoints[0].state.plugins.get("hfs-python").unwrap(), &json!({"kept": 1}));
 }
 
-fn listing(folder: &std::path::Path) -> Vec<(std::ffi::OsString, u64)> {
+fn listing(folder: &Path) -> Vec<(std::ffi::OsString, u64)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -522,7 +522,7 @@ fn check_file(path: &Path, name: &str, expected: &Value, all: &mut Vec<String>) 
 #[test]
 fn every_sample_gives_the_numbers_of_the_independent_reader() {
     let Some(folder) = support::samples() else { return };
-    let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let text = fs::read_to_string(folder.join("expected.json")).unwrap();
     let table: Value = serde_json::from_str(&text).unwrap();
     let mut all = Vec::new();
     for (name, expected) in table["files"].as_object().unwrap() {
