@@ -1,4 +1,4 @@
-//! A sink that keeps everything, for tests, dry runs and small documents.
+//! A receiver that keeps sessions in memory, for tests, dry runs and small documents.
 
 use hfs_core::{
     Attachment, Branch, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointState, ContentHash,
@@ -6,35 +6,33 @@ use hfs_core::{
     Seq, Session, SessionDocument, SessionId, SessionSink, StateCost, StoreError, Timestamp, automatic_name,
 };
 
-/// A session as its reader told it.
+/// A session as its reader delivered it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Collected {
-    /// The session.
+pub struct CollectedSession {
+    /// Session-level fields.
     pub session: ForeignSession,
-    /// Its branches; the first is the one that exists from the beginning.
+    /// Branches; the first one is the main branch.
     pub branches: Vec<CollectedBranch>,
     /// The branch that a resume opens.
     pub current: BranchKey,
-    /// Its attachments, in order of arrival, repetitions included.
+    /// Attachments in order of arrival, including duplicates.
     pub attachments: Vec<Attachment>,
-    /// Its runs.
+    /// Runs.
     pub runs: Vec<Run>,
-    /// Its checkpoints.
+    /// Checkpoints.
     pub checkpoints: Vec<CheckpointDraft>,
-    /// What became of its records.
+    /// Number of records that were imported and dropped, with warnings.
     pub report: ImportReport,
 }
 
-impl Collected {
-    /// All messages, branch after branch.
+impl CollectedSession {
+    /// All messages, one branch after another.
     pub fn messages(&self) -> impl Iterator<Item = &MessageDraft> {
         self.branches.iter().flat_map(|branch| &branch.messages)
     }
-}
 
-impl Collected {
-    /// The session as plain data, with ids and names where it came without; `now` stands for times that are
-    /// unknown.
+    /// Converts the session into a document. Generates the ids and names that the source did not provide;
+    /// `now` replaces unknown times.
     #[must_use]
     pub fn into_document(mut self, now: Timestamp) -> SessionDocument {
         let id = self.session.id.unwrap_or_else(SessionId::generate);
@@ -54,7 +52,7 @@ impl Collected {
         let main = ids.first().copied().unwrap_or_else(BranchId::generate);
         let id_of = |key: BranchKey| ids.get(key).copied().unwrap_or(main);
         let branches = self.branches.into_iter().enumerate().map(|(key, branch)| {
-            let usual =
+            let default_name =
                 || if key == 0 { MAIN_BRANCH.to_owned() } else { format!("{MAIN_BRANCH}-{}", key + 1) };
             let messages = branch.messages.into_iter().zip(branch.forked_at + 1..);
             let messages: Vec<Message> =
@@ -63,7 +61,7 @@ impl Collected {
                 branch: Branch {
                     id: id_of(key),
                     session: id,
-                    name: branch.name.unwrap_or_else(usual),
+                    name: branch.name.unwrap_or_else(default_name),
                     parent: branch.parent.map(id_of),
                     forked_at: branch.forked_at,
                     head: branch.forked_at + messages.len() as Seq,
@@ -114,33 +112,33 @@ fn checkpoint(draft: CheckpointDraft, session: SessionId) -> (Checkpoint, Checkp
     (checkpoint, draft.state)
 }
 
-/// A branch as its reader told it.
+/// A branch as its reader delivered it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CollectedBranch {
-    /// The branch it leaves; `None` for the first.
+    /// Parent branch; `None` for the first one.
     pub parent: Option<BranchKey>,
-    /// The last seq it shares with that one.
+    /// The last seq that it shares with its parent.
     pub forked_at: Seq,
-    /// Its identity, if it came with one.
+    /// Branch id, if the source provided one.
     pub id: Option<BranchId>,
-    /// Its name, if it came with one.
+    /// Name, if the source provided one.
     pub name: Option<String>,
-    /// Its own messages.
+    /// The branch's own messages.
     pub messages: Vec<MessageDraft>,
 }
 
-/// Keeps every session it is given.
+/// Collects every session that it receives.
 #[derive(Debug, Default)]
 pub struct Collector {
-    /// The sessions that have ended.
-    pub sessions: Vec<Collected>,
-    open: Option<Collected>,
+    /// Sessions that are complete.
+    pub sessions: Vec<CollectedSession>,
+    open: Option<CollectedSession>,
 }
 
 impl Collector {
-    fn open(&mut self) -> Result<&mut Collected, StoreError> {
+    fn open(&mut self) -> Result<&mut CollectedSession, StoreError> {
         self.open.as_mut().ok_or_else(|| StoreError::Invalid {
-            message: "a piece of a session came outside any session".into(),
+            message: "session content was received outside of a session".into(),
         })
     }
 
@@ -148,7 +146,7 @@ impl Collector {
         self.open()?
             .branches
             .get_mut(key)
-            .ok_or_else(|| StoreError::Invalid { message: format!("branch {key} has not been made") })
+            .ok_or_else(|| StoreError::Invalid { message: format!("branch {key} does not exist") })
     }
 }
 
@@ -159,7 +157,7 @@ impl SessionSink for Collector {
             main.id = Some(*id);
             main.name = Some(name.clone());
         }
-        self.open = Some(Collected {
+        self.open = Some(CollectedSession {
             session,
             branches: vec![main],
             current: 0,
@@ -179,12 +177,14 @@ impl SessionSink for Collector {
         id: Option<BranchId>,
         name: Option<String>,
     ) -> Result<(), StoreError> {
-        let above = self.branch_mut(parent)?;
-        let head = above.forked_at + above.messages.len() as u64;
+        let parent_branch = self.branch_mut(parent)?;
+        let head = parent_branch.forked_at + parent_branch.messages.len() as u64;
         let open = self.open()?;
         if key != open.branches.len() || forked_at > head {
             return Err(StoreError::Invalid {
-                message: format!("branch {key} of {parent} at {forked_at}, whose head is {head}"),
+                message: format!(
+                    "branch {key} forks from {parent} after message {forked_at}, but its head is {head}"
+                ),
             });
         }
         let parent = Some(parent);
@@ -219,9 +219,10 @@ impl SessionSink for Collector {
     }
 
     fn end(&mut self, report: ImportReport) -> Result<(), StoreError> {
-        let mut session = self.open.take().ok_or_else(|| StoreError::Invalid {
-            message: "the end of a session that has not begun".into(),
-        })?;
+        let mut session = self
+            .open
+            .take()
+            .ok_or_else(|| StoreError::Invalid { message: "`end` was called without `begin`".into() })?;
         session.report = report;
         self.sessions.push(session);
         Ok(())

@@ -1,4 +1,4 @@
-//! Other tools' SQLite databases, read without leaving a trace beside them.
+//! Read-only access to the SQLite databases of other tools, without creating files beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::Source;
 
-/// An open database, and the folder it was copied to, if it was.
+/// An open database, and the temporary folder that holds its copy, if it was copied.
 pub(crate) struct Database {
     connection: Connection,
     name: String,
@@ -19,17 +19,18 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the database. One whose newest changes are still in its write-ahead log is copied first: only so
-    /// can they be read without writing beside it.
+    /// Opens the database with `immutable=1`, so that SQLite creates no files beside it. In this mode SQLite
+    /// ignores the write-ahead log, so a database whose log is not empty is copied first, together with the
+    /// log.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let io = |error| source.io(error);
         let (path, copy) = match source.path() {
-            Some(path) if !has_log(path) => (path.to_owned(), None),
+            Some(path) if !has_wal(path) => (path.to_owned(), None),
             Some(path) => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
                 fs::copy(path, &copy).map_err(io)?;
-                fs::copy(log_of(path), log_of(&copy)).map_err(io)?;
+                fs::copy(wal_path(path), wal_path(&copy)).map_err(io)?;
                 (copy, Some(folder))
             }
             None => {
@@ -51,22 +52,22 @@ impl Database {
         Ok(Self { connection, name: source.name(), _copy: copy })
     }
 
-    /// The names of its tables.
+    /// Names of the tables.
     pub(crate) fn tables(&self) -> Result<Vec<String>, ImportError> {
         let mut tables = Vec::new();
         self.rows("select name from sqlite_master where type = 'table'", &[], &mut |row| {
-            tables.push(text(&row, "name"));
+            tables.push(text_column(&row, "name"));
             Ok(())
         })?;
         Ok(tables)
     }
 
-    /// Visits the rows of a query, each as its columns by name. BLOBs come as their bytes.
+    /// Calls `visit` for each row of a query.
     pub(crate) fn rows(
         &self,
         sql: &str,
         parameters: &[&str],
-        visit: &mut dyn FnMut(Columns) -> Result<(), ImportError>,
+        visit: &mut dyn FnMut(DatabaseRow) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
         let damaged = |error: rusqlite::Error| ImportError::Damaged {
             path: self.name.clone(),
@@ -82,28 +83,28 @@ impl Database {
     }
 }
 
-/// A row.
+/// A row of a query.
 #[derive(Debug, Default)]
-pub(crate) struct Columns {
-    /// Its columns, but for BLOBs.
+pub(crate) struct DatabaseRow {
+    /// Columns by name, except BLOBs.
     pub fields: Map<String, Value>,
-    /// Its BLOBs.
+    /// BLOB columns by name.
     pub blobs: Vec<(String, Vec<u8>)>,
 }
 
-impl Columns {
+impl DatabaseRow {
     pub(crate) fn blob(&self, name: &str) -> Option<&[u8]> {
         self.blobs.iter().find(|(found, _)| found == name).map(|(_, bytes)| bytes.as_slice())
     }
 }
 
-/// A text column, empty when it is none.
-pub(crate) fn text(row: &Columns, name: &str) -> String {
+/// A text column; empty if it is missing or has another type.
+pub(crate) fn text_column(row: &DatabaseRow, name: &str) -> String {
     row.fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<Columns> {
-    let mut columns = Columns::default();
+fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<DatabaseRow> {
+    let mut columns = DatabaseRow::default();
     for (index, name) in names.iter().enumerate() {
         let value = match row.get_ref(index)? {
             ValueRef::Null => Value::Null,
@@ -120,17 +121,17 @@ fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<Columns> {
     Ok(columns)
 }
 
-fn log_of(path: &Path) -> PathBuf {
+fn wal_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     PathBuf::from(log)
 }
 
-fn has_log(path: &Path) -> bool {
-    fs::metadata(log_of(path)).is_ok_and(|metadata| metadata.len() > 0)
+fn has_wal(path: &Path) -> bool {
+    fs::metadata(wal_path(path)).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// A path inside a `file:` URI.
+/// Percent-encodes a path for a `file:` URI.
 fn uri_path(path: &Path) -> String {
     let mut out = String::new();
     for byte in path.as_os_str().as_encoded_bytes() {

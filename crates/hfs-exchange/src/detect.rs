@@ -1,4 +1,4 @@
-//! Finds out what a file is by looking into it.
+//! Detects the format of a source from its beginning.
 
 use std::io::Read;
 
@@ -7,33 +7,36 @@ use serde_json::{Map, Value};
 
 use crate::database::Database;
 use crate::json::parse;
-use crate::json::salvage::{Fragment, salvage};
-use crate::json::walk::{Walk, WalkResult};
+use crate::json::pull::{PullParser, PullResult};
+use crate::json::value::{Fragment, salvage};
 use crate::{Format, Source};
 
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-const HEAD_BYTES: u64 = 256 << 10;
-/// How many records are looked at.
-const HEAD_RECORDS: usize = 40;
+const PROBE_BYTES: u64 = 256 << 10;
+/// Number of records that are examined.
+const PROBE_RECORDS: usize = 40;
 
-/// The beginning of a file.
+/// What the readers examine to recognize a format: the first records of a file, the tables of a database, or
+/// the names in an archive or a folder. Reading the beginning once for all readers keeps detection fast in a
+/// folder with thousands of transcripts.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(crate) struct FormatProbe {
     bytes: Vec<u8>,
-    objects: Vec<Map<String, Value>>,
+    records: Vec<Map<String, Value>>,
     keys: Vec<String>,
     array: bool,
+    /// The first value of the document, if its beginning is valid JSON.
     first: Option<Value>,
-    /// The files of an archive, or the folders of a folder.
+    /// Files of an archive, or subfolders of a folder.
     entries: Vec<String>,
-    /// The tables of a database, with their columns.
+    /// Tables of a database, with their columns.
     tables: Vec<(String, Vec<String>)>,
 }
 
-impl Head {
-    /// Reads the beginning of `source`. A folder has an empty one.
-    pub(crate) fn of(source: &Source) -> Result<Self, ImportError> {
+impl FormatProbe {
+    /// Examines the beginning of `source`.
+    pub(crate) fn new(source: &Source) -> Result<Self, ImportError> {
         if let Some(folder) = source.path().filter(|path| path.is_dir()) {
             let entries = std::fs::read_dir(folder).map_err(|error| source.io(error))?.flatten();
             let folders = entries.filter(|entry| entry.path().is_dir());
@@ -41,7 +44,7 @@ impl Head {
             return Ok(Self { entries, ..Self::default() });
         }
         let mut bytes = Vec::new();
-        source.open()?.take(HEAD_BYTES).read_to_end(&mut bytes).map_err(|error| source.io(error))?;
+        source.open()?.take(PROBE_BYTES).read_to_end(&mut bytes).map_err(|error| source.io(error))?;
         if bytes.starts_with(SQLITE_MAGIC) {
             return Ok(Self { tables: tables(source).unwrap_or_default(), bytes, ..Self::default() });
         }
@@ -51,104 +54,104 @@ impl Head {
                 .map(|archive| archive.file_names().flatten().map(std::borrow::Cow::into_owned).collect());
             return Ok(Self { entries: names.unwrap_or_default(), bytes, ..Self::default() });
         }
-        Ok(Self::new(bytes))
+        Ok(Self::from_bytes(bytes))
     }
 
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        let mut head = Self::default();
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
+        let mut probe = Self::default();
         let text = String::from_utf8_lossy(&bytes);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         'lines: for line in text.split('\n') {
             for fragment in salvage(line) {
-                if head.objects.len() >= HEAD_RECORDS {
+                if probe.records.len() >= PROBE_RECORDS {
                     break 'lines;
                 }
                 if let Fragment::Record(text) = fragment
                     && let Some(Value::Object(fields)) = parse(text).map(|parsed| parsed.value)
                 {
-                    head.objects.push(fields);
+                    probe.records.push(fields);
                 }
             }
         }
-        // A document that goes on beyond the head ends in an error; what was seen before counts.
-        let _ = head.walk(&bytes);
-        head.bytes = bytes;
-        head
+        // A document that is longer than the probe ends in an error; what was read before it counts.
+        let _ = probe.scan_keys(&bytes);
+        probe.bytes = bytes;
+        probe
     }
 
-    /// Collects the keys of the object that the document is, or of the first object in its array.
-    fn walk(&mut self, bytes: &[u8]) -> WalkResult<()> {
-        let mut walk = Walk::new(bytes)?;
-        if walk.peek()? == Some(b'[') {
+    /// Collects the keys of the top-level object, or of the first object in a top-level array.
+    fn scan_keys(&mut self, bytes: &[u8]) -> PullResult<()> {
+        let mut parser = PullParser::new(bytes)?;
+        if parser.peek()? == Some(b'[') {
             self.array = true;
-            walk.enter()?;
-            if !walk.next_element()? {
+            parser.enter()?;
+            if !parser.next_element()? {
                 return Ok(());
             }
         }
-        if walk.peek()? != Some(b'{') {
-            self.first = parse(&walk.value()?).map(|parsed| parsed.value);
+        if parser.peek()? != Some(b'{') {
+            self.first = parse(&parser.value()?).map(|parsed| parsed.value);
             return Ok(());
         }
-        walk.enter()?;
+        parser.enter()?;
         let mut first = Map::new();
-        while let Some(key) = walk.next_key()? {
+        while let Some(key) = parser.next_key()? {
             self.keys.push(key.clone());
-            let text = walk.value()?;
+            let text = parser.value()?;
             first.insert(key, parse(&text).map_or(Value::Null, |parsed| parsed.value));
             self.first = Some(Value::Object(first.clone()));
         }
         Ok(())
     }
 
-    /// The bytes themselves.
+    /// The bytes that were read.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether its first line is a whole record and another follows.
+    /// Whether the first line is a complete record and another line follows.
     pub(crate) fn begins_with_several_records(&self) -> bool {
         let mut lines = self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let first = lines.next().and_then(|line| str::from_utf8(line).ok());
-        let is_whole = first.and_then(parse).is_some_and(|parsed| parsed.value.is_object());
-        is_whole && lines.next().is_some()
+        let is_record = first.and_then(parse).is_some_and(|parsed| parsed.value.is_object());
+        is_record && lines.next().is_some()
     }
 
-    /// The first whole records that stand on lines of their own.
-    pub(crate) fn objects(&self) -> &[Map<String, Value>] {
-        &self.objects
+    /// The first records that are complete on their line.
+    pub(crate) fn records(&self) -> &[Map<String, Value>] {
+        &self.records
     }
 
-    /// Whether there is something in it, but nothing of it can be read.
-    pub(crate) fn is_garbage(&self) -> bool {
-        self.objects.is_empty()
+    /// Whether the file is not empty, but nothing in it can be parsed.
+    pub(crate) fn is_unparsable(&self) -> bool {
+        self.records.is_empty()
             && self.keys.is_empty()
             && self.first.is_none()
             && !self.array
             && !self.bytes.is_empty()
     }
 
-    /// The files of an archive.
+    /// Files of an archive, or subfolders of a folder.
     pub(crate) fn entries(&self) -> &[String] {
         &self.entries
     }
 
-    /// Whether it is a folder that holds this one.
-    pub(crate) fn holds_folder(&self, name: &str) -> bool {
+    /// Whether this is a folder with this subfolder.
+    pub(crate) fn has_subfolder(&self, name: &str) -> bool {
         self.bytes.is_empty() && self.entries.iter().any(|found| found == name)
     }
 
-    /// Whether it is a database.
+    /// Whether this is an SQLite database.
     pub(crate) fn is_database(&self) -> bool {
         self.bytes.starts_with(SQLITE_MAGIC)
     }
 
-    /// Whether it is a database with all of these tables.
+    /// Whether this is a database with all of these tables.
     pub(crate) fn has_tables(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.tables.iter().any(|(table, _)| table == name))
     }
 
-    /// Whether it is a database with a column of this name.
+    /// Whether this is a database with a column of this name.
     pub(crate) fn has_column(&self, name: &str) -> bool {
         self.tables.iter().any(|(_, columns)| columns.iter().any(|column| column == name))
     }
@@ -158,13 +161,13 @@ impl Head {
         self.array
     }
 
-    /// Whether the object that the document is (or the first one in its array) has this key.
+    /// Whether the top-level object, or the first object in a top-level array, has this key.
     pub(crate) fn has_key(&self, key: &str) -> bool {
         self.keys.iter().any(|found| found == key)
     }
 
-    /// That object, as far as it lies in the head.
-    pub(crate) fn first(&self) -> Option<&Map<String, Value>> {
+    /// The top-level object, or the first object in a top-level array, as far as it was read.
+    pub(crate) fn first_object(&self) -> Option<&Map<String, Value>> {
         self.first.as_ref().and_then(Value::as_object)
     }
 }
@@ -176,7 +179,7 @@ fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
     for table in database.tables()? {
         let mut columns = Vec::new();
         database.rows("select name from pragma_table_info(?1)", &[&table], &mut |row| {
-            columns.push(crate::database::text(&row, "name"));
+            columns.push(crate::database::text_column(&row, "name"));
             Ok(())
         })?;
         tables.push((table, columns));
@@ -184,30 +187,30 @@ fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
     Ok(tables)
 }
 
-/// The format of a source; `None` when no reader knows it.
+/// Detects the format of a source; `None` if no reader recognizes it.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Returns an error if the source cannot be read.
 pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
-    let head = Head::of(source)?;
+    let probe = FormatProbe::new(source)?;
     let mut readers = Format::ALL.into_iter().map(Format::reader);
-    Ok(readers.find(|reader| reader.recognizes(&head)).map(crate::readers::Reader::format))
+    Ok(readers.find(|reader| reader.recognizes(&probe)).map(crate::readers::Reader::format))
 }
 
-/// The error for a source that no reader knows.
-pub(crate) fn unknown(source: &Source) -> Result<ImportError, ImportError> {
-    let head = Head::of(source)?;
+/// The error for a source that no reader recognizes.
+pub(crate) fn unknown_format(source: &Source) -> Result<ImportError, ImportError> {
+    let probe = FormatProbe::new(source)?;
     let reason = if source.path().is_some_and(std::path::Path::is_dir) {
         "it is a folder".to_owned()
-    } else if head.bytes().is_empty() {
+    } else if probe.bytes().is_empty() {
         "it is empty".to_owned()
-    } else if head.keys.is_empty() && head.objects.is_empty() {
-        "it holds no JSON records and no database that is known".to_owned()
+    } else if probe.keys.is_empty() && probe.records.is_empty() {
+        "it contains neither JSON records nor a known database".to_owned()
     } else {
-        let keys: Vec<&str> = if head.keys.is_empty() {
-            head.objects.iter().flat_map(Map::keys).take(6).map(String::as_str).collect()
+        let keys: Vec<&str> = if probe.keys.is_empty() {
+            probe.records.iter().flat_map(Map::keys).take(6).map(String::as_str).collect()
         } else {
-            head.keys.iter().take(6).map(String::as_str).collect()
+            probe.keys.iter().take(6).map(String::as_str).collect()
         };
         format!("its records have the fields {}", keys.join(", "))
     };

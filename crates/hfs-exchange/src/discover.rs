@@ -1,4 +1,4 @@
-//! Finds the transcripts below a folder.
+//! Finds the transcripts in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
 
-use crate::detect::Head;
+use crate::detect::FormatProbe;
 use crate::{Format, Source, detect};
 
-/// Folders are followed so deep at most, so that no loop of links goes on for ever.
+/// Maximum depth of subfolders, so that a loop of symbolic links ends.
 const MAX_DEPTH: usize = 12;
-/// Endings of files that may hold transcripts.
-const ENDINGS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
+/// Extensions of files that may contain transcripts.
+const EXTENSIONS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
 
-/// The transcripts below `path`, in order of their paths; a file is one itself, whatever is in it. Files that no reader knows are
-/// left out, and files that belong to another's session come with it, as its companions.
+/// Finds the transcripts in a folder, sorted by path. If `path` is a file, it is returned whatever it
+/// contains.
+///
+/// Files that no reader recognizes are omitted. Files that belong to the session of another file become its
+/// companions.
 ///
 /// # Errors
-/// When `path` itself cannot be read. What cannot be read below it is left out.
+/// Returns an error if `path` itself cannot be read. Unreadable files and folders below it are skipped.
 pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let io = |source| ImportError::Io { path: path.display().to_string(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
@@ -35,10 +38,10 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let mut companions: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     let mut own = Vec::new();
     for file in files {
-        match host_of(&file, &known) {
-            // What stands beside a subagent's transcript is read with it.
-            Some(host) if file.extension().is_some_and(|end| end == "jsonl") => {
-                companions.entry(host).or_default().push(file);
+        match owner_of(&file, &known) {
+            // Other files beside a subagent's transcript are read together with it.
+            Some(owner) if file.extension().is_some_and(|end| end == "jsonl") => {
+                companions.entry(owner).or_default().push(file);
             }
             Some(_) => {}
             None => own.push(file),
@@ -47,14 +50,14 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     let sources = own.into_iter().filter_map(|file| {
         let with = companions.remove(&file).unwrap_or_default();
         let source = Source::file(file).with_companions(with);
-        // What cannot be read or holds no data at all is kept, so that reading it says why.
-        let wanted = detect(&source).map_or(true, |format| format.is_some()) || is_garbage(&source);
+        // Keep files that cannot be read or parsed, so that the import reports the reason.
+        let wanted = detect(&source).map_or(true, |format| format.is_some()) || is_unparsable_json(&source);
         wanted.then_some(source)
     });
     Ok(sources.collect())
 }
 
-/// The files beside one transcript that belong to its session.
+/// The transcripts of subagents that belong to the session of one transcript.
 fn companions_of(path: &Path) -> Vec<PathBuf> {
     if path.extension().is_none_or(|end| end != "jsonl") {
         return Vec::new();
@@ -69,7 +72,7 @@ fn companions_of(path: &Path) -> Vec<PathBuf> {
     };
     let mut agents: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_agent).collect();
     let known = BTreeSet::from([path.to_owned()]);
-    agents.retain(|file| file != path && host_of(file, &known).is_some());
+    agents.retain(|file| file != path && owner_of(file, &known).is_some());
     agents.sort();
     agents
 }
@@ -87,41 +90,44 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
             }
         } else if path
             .extension()
-            .is_some_and(|end| ENDINGS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+            .is_some_and(|end| EXTENSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)))
         {
             files.push(path);
         }
     }
 }
 
-/// Whether a file that should hold JSON holds none: a damaged transcript rather than another program's file.
-fn is_garbage(source: &Source) -> bool {
+/// Whether a file with a JSON extension contains no JSON: a damaged transcript rather than another program's
+/// file.
+fn is_unparsable_json(source: &Source) -> bool {
     let json = source.path().and_then(Path::extension).is_some_and(|end| end == "jsonl" || end == "json");
-    json && source.bytes() > 0 && Head::of(source).is_ok_and(|head| head.is_garbage())
+    json && source.bytes() > 0 && FormatProbe::new(source).is_ok_and(|probe| probe.is_unparsable())
 }
 
-/// Whether a reader takes a folder as a whole.
+/// Whether one reader reads the folder as a unit.
 fn is_source(folder: &Path) -> bool {
     detect(&Source::file(folder)).is_ok_and(|format| format.is_some())
 }
 
-/// The file whose session a file is a part of: Claude Code's subagents stand in a folder named after the
-/// session, or, from older versions, beside it.
-fn host_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+/// The transcript whose session `file` belongs to. Claude Code keeps the transcripts of subagents in a folder
+/// named after the session; older versions keep them beside it.
+fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let name = file.file_name()?.to_str()?;
     let folder = file.parent()?;
     if folder.file_name()? == "subagents" || folder.file_name()? == "tool-results" {
         let session = folder.parent()?;
-        let host = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
-        return known.contains(&host).then_some(host);
+        let owner = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
+        return known.contains(&owner).then_some(owner);
     }
     if !name.starts_with("agent-") || !name.ends_with(".jsonl") {
         return None;
     }
-    let head = Head::of(&Source::file(file)).ok()?;
+    let probe = FormatProbe::new(&Source::file(file)).ok()?;
     let session =
-        head.objects().iter().find_map(|record| record.get("sessionId")?.as_str().map(str::to_owned))?;
-    let host = folder.join(format!("{session}.jsonl"));
-    (known.contains(&host) && host != file && detect(&Source::file(&host)).ok()? == Some(Format::ClaudeCode))
-        .then_some(host)
+        probe.records().iter().find_map(|record| record.get("sessionId")?.as_str().map(str::to_owned))?;
+    let owner = folder.join(format!("{session}.jsonl"));
+    (known.contains(&owner)
+        && owner != file
+        && detect(&Source::file(&owner)).ok()? == Some(Format::ClaudeCode))
+    .then_some(owner)
 }

@@ -1,4 +1,4 @@
-//! What writers take: a session, piece by piece.
+//! The source of an export, and its errors.
 
 use std::io;
 
@@ -7,61 +7,64 @@ use hfs_core::{
     Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult, Suggestion,
 };
 
-/// How many messages a writer asks for at once.
+/// Number of messages that an exporter requests at once.
 pub(crate) const PAGE: u32 = 256;
 
-/// A session that can be written. Asked for its messages in pages, so that writing costs what a page costs.
+/// A session that can be exported. Messages are read in pages, so that an export takes the memory of one
+/// page, not of the session.
+///
+/// Every method returns the errors of the underlying store.
 pub trait DocumentSource {
     /// The session.
     ///
     /// # Errors
-    /// As the store's state has it; so for all of these.
+    /// Returns any error of the underlying store.
     fn session(&self) -> StoreResult<Session>;
 
-    /// Its branches, parents before children, the first one first; undone ones left out.
+    /// The branches that are not undone, parents before children, the first one first.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn branches(&self) -> StoreResult<Vec<Branch>>;
 
     /// At most `limit` of the branch's own messages with a seq greater than `after`, in order.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>>;
 
-    /// Its runs, in order of their beginning.
+    /// The runs, in order of their start.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn runs(&self) -> StoreResult<Vec<RunId>>;
 
     /// One run.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn run(&self, id: RunId) -> StoreResult<Run>;
 
-    /// Its checkpoints, oldest first.
+    /// The checkpoints, oldest first.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn checkpoints(&self) -> StoreResult<Vec<Checkpoint>>;
 
     /// The state of a checkpoint.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn state(&self, checkpoint: CheckpointId) -> StoreResult<CheckpointState>;
 
-    /// Bytes that a message refers to.
+    /// The bytes of an attachment.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
 }
 
-/// Why a session could not be written.
+/// The error of an export.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -71,12 +74,12 @@ pub enum ExportError {
     /// The output could not be written.
     #[error("cannot write the export")]
     Io(#[from] io::Error),
-    /// What was read cannot be told in the format.
+    /// The format cannot hold the exported data.
     #[error("cannot write {what} as {format}")]
     Unsupported {
-        /// What.
+        /// Description of the data.
         what: String,
-        /// The format.
+        /// Name of the format.
         format: &'static str,
     },
 }

@@ -1,19 +1,19 @@
-//! The formats and their names.
+//! The formats that can be imported, and their names.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::readers::{self, Reader};
 
-/// A format that can be read.
+/// A transcript format that hfs can import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Format {
-    /// Our own documents, of every version.
+    /// Documents that hfs exported, in any version.
     Hfs,
     /// Claude Code's transcripts.
     ClaudeCode,
-    /// Codex's rollouts.
+    /// Codex's rollout files.
     Codex,
     /// opencode's database, storage folder or export.
     OpenCode,
@@ -29,16 +29,17 @@ pub enum Format {
     Aider,
     /// ShareGPT datasets.
     ShareGpt,
-    /// LangGraph's SQLite checkpoints.
+    /// SQLite checkpoints of LangGraph.
     LangGraph,
-    /// The Python original's database.
+    /// The database of the Python implementation that preceded hfs.
     Python,
-    /// Messages as OpenAI's API takes them, alone or as a dataset.
+    /// Messages in the form of OpenAI's API: one conversation or a dataset.
     OpenAiMessages,
 }
 
 impl Format {
-    /// All formats, in the order in which a file is tried on them.
+    /// All formats, in the order in which [`detect`](crate::detect()) tries them. Specific formats come
+    /// first, because OpenAI messages would also match some of the others.
     pub const ALL: [Self; 13] = [
         Self::ClaudeCode,
         Self::Codex,
@@ -55,7 +56,7 @@ impl Format {
         Self::OpenAiMessages,
     ];
 
-    /// The name that people type and stores keep.
+    /// The name used on the command line and in stored sessions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -100,7 +101,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// A text that names no format.
+/// The error for a string that does not name a format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseFormatError(String);
 

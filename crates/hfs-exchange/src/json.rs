@@ -1,25 +1,177 @@
-//! JSON as other programs leave it behind: framed in lines or in one large document, cut off, repeated,
-//! nested without measure, with escapes that are no characters.
+//! JSON as other programs leave it: in lines or in one large document, truncated, with repeated fields,
+//! nested too deeply, with escapes that are not characters.
 //!
-//! Whatever the bytes are, reading them neither panics nor overflows the stack nor takes more memory than
-//! [`lines::MAX_LINE`] bytes of text need. What a value cannot hold faithfully comes with its original text.
+//! Whatever the input, reading it does not panic, does not overflow the stack, and needs memory for one value
+//! of at most [`lines::MAX_LINE`] bytes of text. A value that [`Value`] does not represent without loss keeps
+//! its original text.
+//!
+//! This module holds the types for lenient deserialization, which ignore values of an unexpected type, and
+//! functions that append JSON to a string.
 
-pub(crate) mod lenient;
 pub(crate) mod lines;
-pub(crate) mod parse;
-pub(crate) mod pieces;
-pub(crate) mod repair;
-pub(crate) mod salvage;
-pub(crate) mod scan;
-pub(crate) mod walk;
+pub(crate) mod pull;
+pub(crate) mod value;
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-pub(crate) use parse::{Parsed, parse};
+pub(crate) use value::{Parsed, parse};
 
-/// Writes a text as JSON.
+/// Visitor methods that accept values of the given kinds and return a default for them.
+macro_rules! default_for {
+    ($default:expr; $($kind:ident)*) => { $($crate::json::default_for!(@$kind $default);)* };
+    (@bool $default:expr) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> { Ok($default) }
+    };
+    (@number $default:expr) => {
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> { Ok($default) }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> { Ok($default) }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> { Ok($default) }
+    };
+    (@str $default:expr) => {
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> { Ok($default) }
+    };
+    (@null $default:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> { Ok($default) }
+    };
+    (@seq $default:expr) => {
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            Ok($default)
+        }
+    };
+    (@map $default:expr) => {
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
+            Ok($default)
+        }
+    };
+}
+pub(crate) use default_for;
+
+/// A string, borrowed from the input unless it contains escapes; `None` for a value of any other type.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct LenientText<'de>(pub Option<Cow<'de, str>>);
+
+impl<'de> Deserialize<'de> for LenientText<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = LenientText<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<LenientText<'de>, E> {
+                Ok(LenientText(Some(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<LenientText<'de>, E> {
+                Ok(LenientText(Some(Cow::Owned(text.to_owned()))))
+            }
+            default_for!(LenientText(None); bool number null seq map);
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A boolean; `false` for a value of any other type.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LenientFlag(pub bool);
+
+impl<'de> Deserialize<'de> for LenientFlag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = LenientFlag;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_bool<E>(self, flag: bool) -> Result<LenientFlag, E> {
+                Ok(LenientFlag(flag))
+            }
+            default_for!(LenientFlag(false); number str null seq map);
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A non-negative integer; 0 for any other value.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LenientCount(pub u64);
+
+impl<'de> Deserialize<'de> for LenientCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = LenientCount;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<LenientCount, E> {
+                Ok(LenientCount(number))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<LenientCount, E> {
+                Ok(LenientCount(u64::try_from(number).unwrap_or_default()))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<LenientCount, E> {
+                Ok(LenientCount(0))
+            }
+            default_for!(LenientCount(0); bool str null seq map);
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// The name of a field, borrowed from the input unless it contains escapes.
+pub(crate) struct FieldName<'de>(pub Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for FieldName<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = FieldName<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a field")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<FieldName<'de>, E> {
+                Ok(FieldName(Cow::Borrowed(name)))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<FieldName<'de>, E> {
+                Ok(FieldName(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
+/// Calls `field` for each field of an object. `field` returns whether it consumed the value; if not, the
+/// value is skipped. It is called again for a repeated field, so the last value wins.
+pub(crate) fn for_each_field<'de, A: MapAccess<'de>>(
+    mut map: A,
+    mut field: impl FnMut(&str, &mut A) -> Result<bool, A::Error>,
+) -> Result<(), A::Error> {
+    while let Some(FieldName(key)) = map.next_key()? {
+        if !field(&key, &mut map)? {
+            map.next_value::<IgnoredAny>()?;
+        }
+    }
+    Ok(())
+}
+
+/// Calls `element` for each element of an array.
+pub(crate) fn for_each_element<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
+    mut seq: A,
+    mut element: impl FnMut(T),
+) -> Result<(), A::Error> {
+    while let Some(next) = seq.next_element()? {
+        element(next);
+    }
+    Ok(())
+}
+
+/// Appends a string as JSON.
 pub(crate) fn push_text(json: &mut String, text: &str) {
     if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
         push_value(json, &text.into());
@@ -30,7 +182,7 @@ pub(crate) fn push_text(json: &mut String, text: &str) {
     }
 }
 
-/// Writes an array as JSON, each of its elements by `push`.
+/// Appends an array as JSON; `push` appends one element.
 pub(crate) fn push_array<T>(
     json: &mut String,
     elements: impl IntoIterator<Item = T>,
@@ -44,8 +196,8 @@ pub(crate) fn push_array<T>(
     json.push(']');
 }
 
-/// Writes a value as JSON.
+/// Appends a value as JSON.
 pub(crate) fn push_value(json: &mut String, value: &Value) {
-    // A string takes whatever is written to it.
+    // Writing to a `String` cannot fail.
     let _ = write!(json, "{value}");
 }

@@ -1,15 +1,48 @@
-//! Sessions in and out: readers for our own documents and for what other tools write.
+//! Import and export of sessions.
 //!
-//! A reader pushes what it finds into a [`hfs_core::SessionSink`], piece by piece, so that a transcript of any
-//! size passes through in bounded memory. Which reader a file needs is found by looking into it.
+//! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI,
+//! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and the documents that hfs exported in
+//! any version. A reader pushes sessions into a [`SessionSink`], the receiver, one message at a time. The
+//! receiver is usually the store; [`Collector`] keeps sessions in memory. Formats that can be streamed are
+//! imported in bounded memory, whatever the size of the file. [`detect()`] finds the format by looking into
+//! the file, and [`discover()`] finds the transcripts in a folder.
 //!
-//! Where foreign records go: what has an equal here becomes sessions, branches, messages and parts; everything
-//! else stays beside the message it came with, in its `extra`:
+//! **Export.** A session is read through [`DocumentSource`] and written as a JSON document ([`write_json`]),
+//! as a page for people ([`write_markdown`], [`write_html`]) or as a transcript from which another tool
+//! continues ([`write_transcript`]). [`RedactedSource`] finds and masks secrets in any of them.
 //!
-//! - `flags`: what is worth knowing in every format: `sidechain`, `meta`, `compact-summary`, `hidden`,
+//! # Example
+//!
+//! ```
+//! use hfs_core::Timestamp;
+//! use hfs_exchange::{
+//!     BranchSelection, Collector, ExportMetadata, PageOptions, Source, read, write_markdown,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let transcript = r#"[{"role": "user", "content": "Why does the test fail?"},
+//!                      {"role": "assistant", "content": "The fixture is missing."}]"#;
+//! let mut receiver = Collector::default();
+//! read(&Source::stream(transcript.as_bytes())?, None, &mut receiver)?;
+//!
+//! let document = receiver.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+//! let metadata = ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.1.0" };
+//! let mut page = Vec::new();
+//! write_markdown(&document, PageOptions { metadata, branches: BranchSelection::Current }, &mut page)?;
+//! assert!(String::from_utf8(page)?.contains("The fixture is missing."));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where imported data goes
+//!
+//! What hfs has a type for becomes sessions, branches, messages and parts. Everything else is stored verbatim
+//! beside the message that it came with, in the message's `extra` field:
+//!
+//! - `flags`: flags with the same meaning in every format: `sidechain`, `meta`, `compact-summary`, `hidden`,
 //!   `injected`, `error`
-//! - `records`: the records the message was made of, with references where their content became parts
-//! - `before`, `after`: records that are no messages and stood before (after the last message: behind) it
+//! - `records`: the records that the message was made from, with references in place of what became parts
+//! - `before` and `after`: records that are not messages and came before the message, or after the last one
 
 mod collect;
 mod database;
@@ -19,47 +52,46 @@ mod document;
 mod export;
 mod format;
 mod json;
+mod locations;
 mod page;
-mod places;
 mod readers;
 mod records;
 mod redact;
 mod source;
-mod tally;
 mod time;
 mod transcript;
 
-pub use collect::{Collected, CollectedBranch, Collector};
+pub use collect::{CollectedBranch, CollectedSession, Collector};
 pub use detect::detect;
 pub use discover::discover;
-pub use document::{DOCUMENT_VERSION, Stamp, document_schema, write_json};
+pub use document::{DOCUMENT_VERSION, ExportMetadata, document_schema, write_json};
 pub use export::{DocumentSource, ExportError};
 pub use format::{Format, ParseFormatError};
+pub use locations::{InstallPath, LocationOverrides, default_locations, install_path};
 pub use page::html::write_html;
 pub use page::markdown::write_markdown;
-pub use page::{PageOptions, Shown};
-pub use places::{Places, usual_places};
-pub use redact::{Guarded, SecretReport, Secrets};
+pub use page::{BranchSelection, PageOptions};
+pub use redact::{RedactedSource, SecretReport, SecretScanner};
 pub use source::Source;
-pub use transcript::{Landing, TRANSCRIPTS, landing, write_transcript};
+pub use transcript::{TRANSCRIPT_FORMATS, write_transcript};
 
 use hfs_core::{ImportError, SessionSink};
 
-/// Reads every session of `source` into `sink`. Without a `format` it is found by looking.
+/// Reads every session of `source` into the receiver. Without a `format`, the format is detected.
 ///
 /// # Errors
-/// When nothing can be read, the format is unknown, the sink fails or asks to stop. Sessions that the sink saw
-/// the end of before that are whole.
+/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or asks to
+/// stop. Sessions whose end the receiver has seen by then are complete.
 pub fn read(source: &Source, format: Option<Format>, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let format = match format {
         Some(format) => format,
         None => match detect(source)? {
             Some(format) => format,
-            // An empty file holds no sessions, and that is no mistake.
+            // An empty file is valid and contains no sessions.
             None if source.path().is_none_or(std::path::Path::is_file) && source.bytes() == 0 => {
                 return Ok(());
             }
-            None => return Err(detect::unknown(source)?),
+            None => return Err(detect::unknown_format(source)?),
         },
     };
     format.reader().read(source, sink)

@@ -1,32 +1,307 @@
-//! Sessions for people: Markdown and HTML.
+//! Pages for people, in Markdown and HTML.
+//!
+//! This module determines what both kinds of pages contain: the ranges of messages, the summary at the top,
+//! and the tables about the activity of agents. The submodules render it.
 
-mod activity;
 pub(crate) mod html;
 pub(crate) mod markdown;
-mod outline;
 mod text;
 
-use hfs_core::BranchId;
+use std::collections::BTreeMap;
 
-use crate::document::Stamp;
+use hfs_core::{
+    AgentNode, Branch, BranchId, Checkpoint, Message, Role, Run, RunSnapshot, Seq, Session, Timestamp,
+    TokenCount, Usage,
+};
+
+use crate::document::ExportMetadata;
+use crate::export::{DocumentSource, ExportError, PAGE};
 
 /// Which branches a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Shown {
+pub enum BranchSelection {
     /// The history of the branch that a resume opens.
     #[default]
     Current,
     /// The history of this branch.
     One(BranchId),
-    /// Every branch, each with the messages that are its own.
+    /// Every branch, each with its own messages.
     All,
 }
 
-/// What a page shows.
+/// Options of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageOptions<'a> {
-    /// What it says about itself.
-    pub stamp: Stamp<'a>,
-    /// Which branches.
-    pub shown: Shown,
+    /// Facts about the export, shown at the top.
+    pub metadata: ExportMetadata<'a>,
+    /// Which branches to show.
+    pub branches: BranchSelection,
+}
+
+/// A range of a branch's own messages.
+#[derive(Debug, Clone)]
+pub(crate) struct BranchRange {
+    pub branch: Branch,
+    /// Name of the branch that it forked from.
+    pub parent: Option<String>,
+    /// The last seq in the range.
+    pub until: Seq,
+}
+
+/// What a page shows of a session, other than the messages themselves.
+pub(crate) struct PageContents {
+    pub session: Session,
+    pub branches: Vec<Branch>,
+    pub ranges: Vec<BranchRange>,
+    pub checkpoints: Vec<Checkpoint>,
+    pub messages: u64,
+    pub usage: Usage,
+    pub duration_ms: u64,
+}
+
+impl PageContents {
+    pub(crate) fn new(source: &dyn DocumentSource, selection: BranchSelection) -> Result<Self, ExportError> {
+        let session = source.session()?;
+        let branches = source.branches()?;
+        let ranges = match selection {
+            BranchSelection::All => {
+                branches.iter().map(|branch| range(branch, branch.head, &branches)).collect()
+            }
+            BranchSelection::Current => history(session.current_branch, &branches),
+            BranchSelection::One(id) => history(id, &branches),
+        };
+        let checkpoints = source.checkpoints()?;
+        let messages = ranges.iter().map(|range| range.until.saturating_sub(range.branch.forked_at)).sum();
+        let mut contents = Self {
+            session,
+            branches,
+            ranges,
+            checkpoints,
+            messages,
+            usage: Usage::default(),
+            duration_ms: 0,
+        };
+        contents.add_usage(source)?;
+        Ok(contents)
+    }
+
+    /// Adds up token usage and duration. If the messages have no usage, the usage of the runs is shown.
+    fn add_usage(&mut self, source: &dyn DocumentSource) -> Result<(), ExportError> {
+        let mut usage = Usage::default();
+        for range in &self.ranges {
+            for_each_message(source, range, &mut |message| {
+                usage += message.content.usage.unwrap_or_default();
+                Ok(())
+            })?;
+        }
+        let mut run_usage = Usage::default();
+        for id in source.runs()? {
+            let run = source.run(id)?;
+            self.duration_ms += run.snapshot.timeline.total_duration_ms.unwrap_or(0);
+            for count in run.snapshot.usage.by_agent.values() {
+                run_usage += count.usage;
+            }
+        }
+        self.usage = if usage.total() == 0 { run_usage } else { usage };
+        Ok(())
+    }
+
+    /// The session's summary as pairs of a label and a value.
+    pub(crate) fn summary(&self, metadata: ExportMetadata<'_>) -> Vec<(&'static str, String)> {
+        let mut summary =
+            vec![("Exported", format_time(metadata.exported_at)), ("Messages", self.messages.to_string())];
+        let usage = self.usage;
+        if usage.total() > 0 {
+            let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
+            summary.push(("Tokens", format!("{} ({prompt} prompt, {completion} completion)", usage.total())));
+        }
+        if self.duration_ms > 0 {
+            summary.push(("Duration", format_duration(self.duration_ms)));
+        }
+        if let Some(project) = &self.session.project {
+            summary.push(("Project", project.directory.clone()));
+        }
+        summary
+    }
+
+    /// The checkpoints directly after this message of this branch, with their numbers.
+    pub(crate) fn checkpoints_at(
+        &self,
+        branch: BranchId,
+        seq: Seq,
+    ) -> impl Iterator<Item = (usize, &Checkpoint)> {
+        let all = self.checkpoints.iter().enumerate();
+        all.filter(move |(_, checkpoint)| checkpoint.branch == branch && checkpoint.seq == seq)
+            .map(|(index, checkpoint)| (index + 1, checkpoint))
+    }
+}
+
+/// Describes where a branch forked.
+pub(crate) fn fork_origin(parent: &str, branch: &Branch, escape: impl Fn(&str) -> String) -> String {
+    format!("forked from {} after message {}", escape(parent), branch.forked_at)
+}
+
+/// The title of a checkpoint.
+pub(crate) fn checkpoint_title(
+    number: usize,
+    checkpoint: &Checkpoint,
+    escape: impl Fn(&str) -> String,
+) -> String {
+    let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
+    format!("Checkpoint {number} ({}){}", escape(checkpoint.trigger.as_str()), label.unwrap_or_default())
+}
+
+fn range(branch: &Branch, until: Seq, all: &[Branch]) -> BranchRange {
+    let parent = branch.parent.and_then(|parent| all.iter().find(|branch| branch.id == parent));
+    BranchRange { branch: branch.clone(), parent: parent.map(|parent| parent.name.clone()), until }
+}
+
+/// The ranges that make up a branch's history, oldest first.
+fn history(id: BranchId, all: &[Branch]) -> Vec<BranchRange> {
+    let mut ranges = Vec::new();
+    let mut next = all.iter().find(|branch| branch.id == id).or_else(|| all.first());
+    let mut until = next.map_or(0, |branch| branch.head);
+    while let Some(branch) = next {
+        if ranges.len() > all.len() {
+            break;
+        }
+        if until > branch.forked_at {
+            ranges.push(range(branch, until, all));
+        }
+        until = until.min(branch.forked_at);
+        next = branch.parent.and_then(|parent| all.iter().find(|branch| branch.id == parent));
+    }
+    ranges.reverse();
+    ranges
+}
+
+/// Calls `visit` for each message in a range.
+pub(crate) fn for_each_message(
+    source: &dyn DocumentSource,
+    range: &BranchRange,
+    visit: &mut dyn FnMut(&Message) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let mut after = range.branch.forked_at;
+    while after < range.until {
+        let page = source.messages(range.branch.id, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.seq;
+        for message in page.iter().filter(|message| message.seq <= range.until) {
+            visit(message)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::User => "User",
+        Role::Assistant => "Assistant",
+        Role::System => "System",
+        Role::Tool => "Tool",
+    }
+}
+
+/// A time for people. It is always in UTC, because a page may be read anywhere.
+pub(crate) fn format_time(at: Timestamp) -> String {
+    at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A duration for people.
+pub(crate) fn format_duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+/// The serialized name of an enum such as a status.
+pub(crate) fn serialized_name(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A table of unescaped text.
+pub(crate) struct Table {
+    pub columns: [&'static str; 4],
+    pub rows: Vec<[String; 4]>,
+}
+
+/// Calls `visit` for each run that has any activity, numbered from 1.
+pub(crate) fn for_each_run(
+    source: &dyn DocumentSource,
+    visit: &mut dyn FnMut(usize, &Run) -> std::io::Result<()>,
+) -> Result<(), ExportError> {
+    let mut number = 0;
+    for id in source.runs()? {
+        let run = source.run(id)?;
+        if has_activity(&run) {
+            number += 1;
+            visit(number, &run)?;
+        }
+    }
+    Ok(())
+}
+
+fn has_activity(run: &Run) -> bool {
+    tables(run).next().is_some() || run.snapshot.usage.total_tokens > 0
+}
+
+/// The tables of a run that are not empty.
+pub(crate) fn tables(run: &Run) -> impl Iterator<Item = Table> {
+    let snapshot = &run.snapshot;
+    let all = [
+        agents(snapshot),
+        negotiation(snapshot),
+        usage("Usage by agent", &snapshot.usage.by_agent),
+        usage("Usage by phase", &snapshot.usage.by_phase),
+        timeline(snapshot),
+    ];
+    all.into_iter().filter(|table| !table.rows.is_empty())
+}
+
+fn agents(snapshot: &RunSnapshot) -> Table {
+    let row = |triad: String, agent: &AgentNode| {
+        [triad, agent.agent_id.clone(), agent.role.clone(), serialized_name(agent.status)]
+    };
+    let mut rows = Vec::new();
+    for triad in &snapshot.agent_tree.triads {
+        let triad_name = format!("{} ({})", triad.triad_id, triad.preset);
+        rows.extend(triad.agents.iter().map(|agent| row(triad_name.clone(), agent)));
+        // A triad that lost agents continued without them.
+        let lost = triad.lost.iter().filter(|lost| triad.agents.iter().all(|agent| agent.agent_id != **lost));
+        rows.extend(lost.map(|lost| [triad_name.clone(), lost.clone(), String::new(), "lost".to_owned()]));
+        if triad.agents.is_empty() && triad.lost.is_empty() {
+            rows.push([triad_name, String::new(), String::new(), String::new()]);
+        }
+    }
+    rows.extend(snapshot.agent_tree.agents.iter().map(|agent| row(String::new(), agent)));
+    Table { columns: ["Triad", "Agent", "Role", "Status"], rows }
+}
+
+fn negotiation(snapshot: &RunSnapshot) -> Table {
+    let sections = snapshot.negotiation.sections.iter();
+    let rows = sections.map(|section| {
+        let contests = section.contests.len().to_string();
+        [section.name.clone(), serialized_name(section.status), section.owners.join(", "), contests]
+    });
+    Table { columns: ["Section", "Outcome", "Owners", "Contests"], rows: rows.collect() }
+}
+
+fn usage(title: &'static str, counts: &BTreeMap<String, TokenCount>) -> Table {
+    let rows = counts.iter().map(|(name, count)| {
+        let usage = count.usage;
+        let (prompt, completion) = (usage.prompt_tokens.to_string(), usage.completion_tokens.to_string());
+        [name.clone(), prompt, completion, count.calls.to_string()]
+    });
+    Table { columns: [title, "Prompt tokens", "Completion tokens", "Calls"], rows: rows.collect() }
+}
+
+fn timeline(snapshot: &RunSnapshot) -> Table {
+    let rows = snapshot.timeline.phases.iter().map(|phase| {
+        let end = phase.end.map(format_time).unwrap_or_default();
+        let duration = phase.duration_ms.map(format_duration).unwrap_or_default();
+        [phase.name.clone(), format_time(phase.start), end, duration]
+    });
+    Table { columns: ["Phase", "Start", "End", "Duration"], rows: rows.collect() }
 }

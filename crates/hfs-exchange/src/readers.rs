@@ -1,7 +1,7 @@
-//! One reader for each format, behind one trait.
+//! One reader per format, and what the readers share: the trait, the keys under which records are stored
+//! beside messages, and the report of an import.
 
 pub(crate) mod aider;
-pub(crate) mod chat;
 pub(crate) mod chatgpt;
 pub(crate) mod claude_code;
 pub(crate) mod codex;
@@ -10,43 +10,116 @@ pub(crate) mod gemini;
 pub(crate) mod goose;
 pub(crate) mod hfs;
 pub(crate) mod langgraph;
-pub(crate) mod linear;
 pub(crate) mod llm;
 pub(crate) mod openai;
 pub(crate) mod opencode;
 pub(crate) mod python;
 pub(crate) mod sharegpt;
-pub(crate) mod whole;
+pub(crate) mod streamed;
 
-use hfs_core::{ImportError, SessionSink};
+use hfs_core::{ImportError, ImportReport, ImportWarning, SessionSink};
 
-use crate::detect::Head;
+use crate::detect::FormatProbe;
 use crate::{Format, Source};
 
-/// In a message's `extra`: what is worth knowing about it in every format.
+/// Further warnings are counted, but not kept.
+const MAX_WARNINGS: usize = 1_000;
+
+/// Key in a message's `extra`: flags that have the same meaning in every format.
 pub(crate) const FLAGS: &str = "flags";
-/// In a message's (or, for want of messages, a session's) `extra`: the records it was made of.
+/// Key in the `extra` of a message, or of a session without messages: the records that it was made from.
 pub(crate) const RECORDS: &str = "records";
-/// In a message's `extra`: records that are no messages and stood before it.
+/// Key in a message's `extra`: the records before it that are not messages.
 pub(crate) const BEFORE: &str = "before";
-/// In the last message's `extra`: records that are no messages and stood after it.
+/// Key in the last message's `extra`: the records after it that are not messages.
 pub(crate) const AFTER: &str = "after";
-/// The text of a record that no value can hold faithfully.
+/// Key of the original text of a record that a JSON value does not represent without loss.
 pub(crate) const RAW: &str = "$raw";
 
-/// Reads one format.
+/// Imports one format.
 pub(crate) trait Reader: Sync {
-    /// Which.
+    /// The format that this reader imports.
     fn format(&self) -> Format;
 
-    /// Whether something that begins like this is of this format.
-    fn recognizes(&self, head: &Head) -> bool;
+    /// Whether a source with this beginning has the reader's format.
+    fn recognizes(&self, probe: &FormatProbe) -> bool;
 
-    /// Reads every session into the sink.
+    /// Reads every session of the source into the receiver.
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError>;
 }
 
-/// Tells the sink how far the reader is; an error when it asks to stop.
-pub(crate) fn go_on(source: &Source, sink: &mut dyn SessionSink, bytes: u64) -> Result<(), ImportError> {
+/// Reports progress to the receiver; returns an error if the receiver asks to stop.
+pub(crate) fn report_progress(
+    source: &Source,
+    sink: &mut dyn SessionSink,
+    bytes: u64,
+) -> Result<(), ImportError> {
     if sink.progress(bytes) { Ok(()) } else { Err(ImportError::Interrupted { path: source.name() }) }
+}
+
+/// Builds the report of an import. Every record is counted exactly once, as mapped, opaque or dropped.
+#[derive(Debug, Default)]
+pub(crate) struct ReportBuilder {
+    report: ImportReport,
+    suppressed: u64,
+}
+
+impl ReportBuilder {
+    /// Counts a record that became part of a session.
+    pub(crate) fn mapped(&mut self) {
+        self.report.records += 1;
+        self.report.mapped += 1;
+    }
+
+    /// Counts a record that is stored verbatim.
+    pub(crate) fn opaque(&mut self) {
+        self.report.records += 1;
+        self.report.opaque += 1;
+    }
+
+    /// Counts a record that was lost, with a warning.
+    pub(crate) fn dropped(&mut self, line: Option<u64>, why: impl Into<String>) {
+        self.report.records += 1;
+        self.report.dropped += 1;
+        self.warn(line, why);
+    }
+
+    pub(crate) fn warn(&mut self, line: Option<u64>, message: impl Into<String>) {
+        if self.report.warnings.len() < MAX_WARNINGS {
+            self.report.warnings.push(ImportWarning { line, message: message.into() });
+        } else {
+            self.suppressed += 1;
+        }
+    }
+
+    /// Adds the counts and warnings of another report.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let report = other.report;
+        self.report.records += report.records;
+        self.report.mapped += report.mapped;
+        self.report.opaque += report.opaque;
+        self.report.dropped += report.dropped;
+        self.suppressed += other.suppressed;
+        for warning in report.warnings {
+            self.warn(warning.line, warning.message);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> ImportReport {
+        if self.suppressed > 0 {
+            let message = format!("and {} more warnings", self.suppressed);
+            self.report.warnings.push(ImportWarning { line: None, message });
+        }
+        self.report
+    }
+}
+
+/// The beginning of a text that could not be read, for a warning.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
 }

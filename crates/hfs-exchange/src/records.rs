@@ -1,44 +1,48 @@
-//! The records of a source, one after another, whether they stand on lines or in an array of a document.
+//! Iterates over the records of a source, which are lines or the elements of an array in a document.
+//!
+//! Parsing JSON takes most of the time of an import, so the lines of a large file are decoded on several
+//! threads. The visitor runs on the calling thread and sees the entries in order. Memory is bounded by the
+//! queue between the two, whatever the size of the source.
 
-mod ahead;
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
-use std::io::Read;
-
-use hfs_core::ImportError;
+use hfs_core::{ImportError, lock_unpoisoned};
 use serde_json::{Map, Value};
 
 use crate::Source;
-use crate::json::lines::Line;
-use crate::json::pieces::{Piece, Pieces};
-use crate::json::salvage::{Fragment, salvage};
-use crate::json::walk::{Walk, WalkError};
+use crate::json::lines::{CHUNK_BYTES, Line, LineChunk, LineChunks};
+use crate::json::pull::{PullError, PullParser};
+use crate::json::value::{Fragment, salvage};
 use crate::json::{Parsed, parse};
+use crate::readers::excerpt;
 
-/// How records are framed.
+/// How the records of a source are delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// One on each line.
+    /// One record per line.
     Lines,
-    /// The elements of the array that is the document, or that stands in it under this key.
+    /// Elements of an array: the document itself, or the value of this key.
     Array(Option<&'static str>),
 }
 
-/// What a record is read as.
+/// A type that records are decoded into.
 pub(crate) trait Decode: Sized {
-    /// Reads a text; `None` when it is not exactly one object.
+    /// Decodes a text; `None` if it is not exactly one object.
     fn decode(text: &str) -> Option<Self>;
 }
 
-/// A whole record.
+/// A record with all of its fields.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Whole {
-    /// Its fields.
+pub(crate) struct JsonRecord {
     pub fields: Map<String, Value>,
-    /// Its text, where the fields are not a faithful image of it.
+    /// The original text, if the fields do not represent it without loss.
     pub raw: Option<String>,
 }
 
-impl Decode for Whole {
+impl Decode for JsonRecord {
     fn decode(text: &str) -> Option<Self> {
         match parse(text)? {
             Parsed { value: Value::Object(fields), raw } => Some(Self { fields, raw }),
@@ -47,29 +51,29 @@ impl Decode for Whole {
     }
 }
 
-/// What was found.
+/// One item of a source.
 pub(crate) enum Entry<T> {
-    /// A record, and how many bytes of text it was read from.
+    /// A record, and the length of its text in bytes.
     Record(T, usize),
-    /// Something that is none, and what is wrong with it.
-    Bad(String),
+    /// Text that is not a record, with a message for the report.
+    Damaged(String),
 }
 
-/// Where an entry stands and how far the input has been read.
+/// Position of an entry in the source.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct At {
-    /// The line, or the record's number in an array, from 1.
+pub(crate) struct RecordPosition {
+    /// Line number, or number of the element in an array, from 1.
     pub line: u64,
-    /// The bytes read so far.
+    /// Number of bytes read so far.
     pub bytes: u64,
 }
 
-/// Visits every entry of the source in order. Two visits of an unchanged source see the same entries, whatever
-/// they are read as. Lines are decoded by other threads, while those before them are visited.
-pub(crate) fn visit<T: Decode + Send>(
+/// Calls the visitor for every entry of the source, in order. Two passes over an unchanged source see the
+/// same entries, whatever type they are decoded into.
+pub(crate) fn for_each_record<T: Decode + Send>(
     source: &Source,
     framing: Framing,
-    visit: &mut Visitor<'_, T>,
+    visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
     let input = source.open()?;
     match framing {
@@ -78,41 +82,41 @@ pub(crate) fn visit<T: Decode + Send>(
     }
 }
 
-type Visitor<'v, T> = dyn FnMut(At, Entry<T>) -> Result<(), ImportError> + 'v;
+type RecordVisitor<'v, T> = dyn FnMut(RecordPosition, Entry<T>) -> Result<(), ImportError> + 'v;
 
 fn visit_lines<T: Decode + Send>(
     source: &Source,
     input: impl Read + Send,
-    visit: &mut Visitor<'_, T>,
+    visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
     let io = |error| source.io(error);
-    let mut pieces = Pieces::new(input);
-    let Some(first) = pieces.next().map_err(io)? else { return Ok(()) };
-    // What fits into one piece is not worth a thread.
+    let mut chunks = LineChunks::new(input);
+    let Some(first) = chunks.next().map_err(io)? else { return Ok(()) };
+    // A file that fits into one chunk is not worth starting threads for.
     decode_lines::<T>(&first, &mut |at, entry| visit(at, entry))?;
     drop(first);
-    if pieces.is_at_end() {
+    if chunks.is_at_end() {
         return Ok(());
     }
-    let decode = |piece: &Piece| {
-        let mut entries = Vec::with_capacity(piece.count());
-        let collected = decode_lines::<T>(piece, &mut |at, entry| {
+    let decode = |chunk: &LineChunk| {
+        let mut entries = Vec::with_capacity(chunk.count());
+        let collected = decode_lines::<T>(chunk, &mut |at, entry| {
             entries.push((at, entry));
             Ok(())
         });
         collected.map(|()| entries)
     };
-    ahead::each(pieces, decode, |entries| {
+    decode_in_order(chunks, decode, |entries| {
         entries.map_err(io)??.into_iter().try_for_each(|(at, entry)| visit(at, entry))
     })
 }
 
-fn decode_lines<T: Decode>(piece: &Piece, found: &mut Visitor<'_, T>) -> Result<(), ImportError> {
-    for (line, bytes, content) in piece.lines() {
-        let at = At { line, bytes };
+fn decode_lines<T: Decode>(chunk: &LineChunk, found: &mut RecordVisitor<'_, T>) -> Result<(), ImportError> {
+    for (line, bytes, content) in chunk.lines() {
+        let at = RecordPosition { line, bytes };
         match content {
             Line::TooLong { bytes } => {
-                found(at, Entry::Bad(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
+                found(at, Entry::Damaged(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
             }
             Line::Text(text) => decode_text(at, &text, found)?,
         }
@@ -120,7 +124,11 @@ fn decode_lines<T: Decode>(piece: &Piece, found: &mut Visitor<'_, T>) -> Result<
     Ok(())
 }
 
-fn decode_text<T: Decode>(at: At, text: &str, found: &mut Visitor<'_, T>) -> Result<(), ImportError> {
+fn decode_text<T: Decode>(
+    at: RecordPosition,
+    text: &str,
+    found: &mut RecordVisitor<'_, T>,
+) -> Result<(), ImportError> {
     if text.trim_ascii().is_empty() {
         return Ok(());
     }
@@ -128,7 +136,7 @@ fn decode_text<T: Decode>(at: At, text: &str, found: &mut Visitor<'_, T>) -> Res
         return found(at, Entry::Record(record, text.len()));
     }
     for fragment in salvage(text) {
-        let bad = match fragment {
+        let damaged = match fragment {
             Fragment::Record(text) => {
                 if let Some(record) = T::decode(text) {
                     found(at, Entry::Record(record, text.len()))?;
@@ -136,9 +144,9 @@ fn decode_text<T: Decode>(at: At, text: &str, found: &mut Visitor<'_, T>) -> Res
                 }
                 text
             }
-            Fragment::Bad(text) => text,
+            Fragment::Damaged(text) => text,
         };
-        found(at, Entry::Bad(format!("no record can be read from `{}`", crate::tally::excerpt(bad))))?;
+        found(at, Entry::Damaged(format!("not a JSON record: `{}`", excerpt(damaged))))?;
     }
     Ok(())
 }
@@ -147,56 +155,239 @@ fn visit_array<T: Decode>(
     source: &Source,
     input: impl Read,
     key: Option<&str>,
-    visit: &mut Visitor<'_, T>,
+    visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
-    let mut at = At { line: 0, bytes: 0 };
-    let walk_all = || -> Result<(), Stop> {
-        let mut walk = Walk::new(input)?;
-        walk.enter()?;
+    let mut at = RecordPosition { line: 0, bytes: 0 };
+    let parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(input)?;
+        parser.enter()?;
         if let Some(key) = key {
             loop {
-                match walk.next_key()? {
+                match parser.next_key()? {
                     Some(found) if found == key => break,
-                    Some(_) => walk.skip()?,
+                    Some(_) => parser.skip()?,
                     None => return Ok(()),
                 }
             }
-            walk.enter()?;
+            parser.enter()?;
         }
-        while walk.next_element()? {
-            at = At { line: at.line + 1, bytes: walk.consumed() };
-            let text = walk.value()?;
+        while parser.next_element()? {
+            at = RecordPosition { line: at.line + 1, bytes: parser.consumed() };
+            let text = parser.value()?;
             match T::decode(&text) {
                 Some(record) => visit(at, Entry::Record(record, text.len()))?,
-                None => visit(at, Entry::Bad(format!("no record: `{}`", crate::tally::excerpt(&text))))?,
+                None => visit(at, Entry::Damaged(format!("not a JSON object: `{}`", excerpt(&text))))?,
             }
         }
         Ok(())
     };
-    match walk_all() {
+    match parse_all() {
         Ok(()) => Ok(()),
-        Err(Stop::Import(error)) => Err(error),
-        Err(Stop::Walk(WalkError::Io(error))) => Err(source.io(error)),
-        Err(Stop::Walk(WalkError::Damaged { at: byte, reason })) => {
-            visit(At { line: at.line + 1, ..at }, Entry::Bad(format!("{reason} (at byte {byte})")))
+        Err(StreamError::Import(error)) => Err(error),
+        Err(StreamError::Json(PullError::Io(error))) => Err(source.io(error)),
+        Err(StreamError::Json(PullError::Damaged { at: byte, reason })) => visit(
+            RecordPosition { line: at.line + 1, ..at },
+            Entry::Damaged(format!("{reason} (at byte {byte})")),
+        ),
+    }
+}
+
+/// Why a pass over a document ended early.
+pub(crate) enum StreamError {
+    Json(PullError),
+    Import(ImportError),
+}
+
+impl From<PullError> for StreamError {
+    fn from(error: PullError) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<ImportError> for StreamError {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
+    }
+}
+
+impl StreamError {
+    /// The import error for a pass over this source.
+    pub(crate) fn into_import_error(self, source: &Source) -> ImportError {
+        match self {
+            Self::Import(error) => error,
+            Self::Json(PullError::Io(error)) => source.io(error),
+            Self::Json(PullError::Damaged { at, reason }) => {
+                source.damaged(format!("{reason} (at byte {at})"))
+            }
         }
     }
 }
 
-/// Why a walk through a document ended early.
-pub(crate) enum Stop {
-    Walk(WalkError),
-    Import(ImportError),
+/// The message for a document of which the part before the damage was imported.
+pub(crate) fn damage_message(reason: &str, at: u64) -> String {
+    format!("the rest of the document cannot be read: {reason} (at byte {at})")
 }
 
-impl From<WalkError> for Stop {
-    fn from(error: WalkError) -> Self {
-        Self::Walk(error)
+/// Number of chunks that may wait to be visited.
+const MAX_QUEUED: usize = 8;
+/// Further threads would only wait for the visitor, which runs on the calling thread.
+const MAX_THREADS: usize = 4;
+
+/// An entry of the queue, in input order.
+enum QueueEntry<T> {
+    /// A chunk that a thread is decoding, as the channel that its result comes from.
+    Chunk(Receiver<T>),
+    /// Takes up a slot of the queue, so that a long chunk counts as several.
+    Reserved,
+}
+
+/// Hands out chunks to the decoding threads in input order. Only the thread that holds its lock reads the
+/// input.
+struct ChunkDispenser<R, T> {
+    chunks: LineChunks<R>,
+    /// `None` after the last chunk, so that the receiving side sees the end of the queue.
+    queue: Option<SyncSender<io::Result<QueueEntry<T>>>>,
+}
+
+impl<R: Read, T> ChunkDispenser<R, T> {
+    /// Recycles a processed chunk, then returns the next one with the channel for its result. Blocks while
+    /// the queue is full.
+    fn next(&mut self, done: Option<LineChunk>) -> Option<(LineChunk, SyncSender<T>)> {
+        if let Some(chunk) = done {
+            self.chunks.recycle(chunk);
+        }
+        let queue = self.queue.as_ref()?;
+        let chunk = match self.chunks.next() {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                // A closed queue means that the visitor has stopped.
+                let _ = queue.send(Err(error));
+                None
+            }
+        };
+        let next = chunk.and_then(|chunk| {
+            for _ in 1..chunk.len().div_ceil(CHUNK_BYTES).min(2 * MAX_QUEUED) {
+                queue.send(Ok(QueueEntry::Reserved)).ok()?;
+            }
+            let (result_sender, result_receiver) = sync_channel(1);
+            queue.send(Ok(QueueEntry::Chunk(result_receiver))).ok()?;
+            Some((chunk, result_sender))
+        });
+        if next.is_none() {
+            self.queue = None;
+        }
+        next
     }
 }
 
-impl From<ImportError> for Stop {
-    fn from(error: ImportError) -> Self {
-        Self::Import(error)
+/// Calls `visit` with each decoded chunk, in input order, until it returns an error.
+///
+/// The queue keeps both the order and the bound on memory: a thread enqueues the channel for its result
+/// before it decodes the chunk, so at most [`MAX_QUEUED`] chunks' worth of bytes wait. A thread pool that
+/// returns results as they are ready would need an additional reorder buffer, whose size nothing limits.
+///
+/// # Errors
+/// Returns any error of `visit`, which also receives the errors of the input.
+fn decode_in_order<R, T, E>(
+    chunks: LineChunks<R>,
+    decode: impl Fn(&LineChunk) -> T + Sync,
+    mut visit: impl FnMut(io::Result<T>) -> Result<(), E>,
+) -> Result<(), E>
+where
+    R: Read + Send,
+    T: Send,
+{
+    let (queue, queued) = sync_channel(MAX_QUEUED);
+    let dispenser = Mutex::new(ChunkDispenser { chunks, queue: Some(queue) });
+    let work = || {
+        let next = |done| lock_unpoisoned(&dispenser).next(done);
+        let mut done = None;
+        while let Some((chunk, result_sender)) = next(done) {
+            if result_sender.send(decode(&chunk)).is_err() {
+                break;
+            }
+            done = Some(chunk);
+        }
+    };
+    thread::scope(|scope| {
+        // Dropped before the threads are joined, so that a thread blocked on a full queue ends when `visit`
+        // fails.
+        let queued = queued;
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        for number in 0..threads {
+            let spawned = thread::Builder::new().name("decode".into()).spawn_scoped(scope, work);
+            if let Err(error) = spawned
+                && number == 0
+            {
+                return visit(Err(error));
+            }
+        }
+        for entry in queued {
+            match entry {
+                Ok(QueueEntry::Reserved) => {}
+                // A thread that sent no result has panicked; the scope propagates its panic.
+                Ok(QueueEntry::Chunk(result)) => match result.recv() {
+                    Ok(content) => visit(Ok(content))?,
+                    Err(_) => break,
+                },
+                Err(error) => visit(Err(error))?,
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize) -> Vec<u8> {
+        (0..count).map(|number| format!("{number:0>99}\n")).collect::<String>().into_bytes()
+    }
+
+    fn first_number(chunk: &LineChunk) -> u64 {
+        chunk.lines().next().unwrap().0
+    }
+
+    #[test]
+    fn chunks_are_visited_in_order() {
+        let bytes = numbers(200_000);
+        let mut found = Vec::new();
+        decode_in_order(LineChunks::new(&bytes[..]), first_number, |number| {
+            found.push(number.unwrap());
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+        assert!(found.len() > 10 && found.is_sorted());
+    }
+
+    #[test]
+    fn an_error_of_the_visitor_stops_the_threads() {
+        let bytes = numbers(200_000);
+        let mut taken = 0;
+        let stopped = decode_in_order(LineChunks::new(&bytes[..]), first_number, |_| {
+            taken += 1;
+            if taken == 2 { Err("enough") } else { Ok(()) }
+        });
+        assert_eq!((stopped, taken), (Err("enough"), 2));
+    }
+
+    #[test]
+    fn a_read_error_follows_the_chunks_before_it() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let bytes = numbers(50_000);
+        let mut results = Vec::new();
+        let _ = decode_in_order(LineChunks::new(bytes.chain(Broken)), first_number, |found| {
+            results.push(found.map_err(|error| error.to_string()));
+            Ok::<(), ()>(())
+        });
+        assert!(results.len() > 2);
+        assert_eq!(results.pop(), Some(Err("broken".into())));
+        assert!(results.iter().all(Result::is_ok));
     }
 }

@@ -1,4 +1,4 @@
-//! Where a transcript is read from.
+//! The input of an import: a file, a folder or a stream.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
-/// Input that cannot be read twice is kept in memory up to this size, beyond it in a temporary file.
+/// A stream is kept in memory up to this size, and in a temporary file beyond it.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Something that holds one or more sessions: a file, a folder that is read as a whole, or a stream.
+/// An input that contains one or more sessions: a file, a folder that one reader reads as a unit, or a
+/// stream.
 #[derive(Debug)]
 pub struct Source {
     data: Data,
@@ -26,23 +27,24 @@ enum Data {
 }
 
 impl Source {
-    /// A file, or a folder that one reader takes as a whole.
+    /// A file, or a folder that one reader reads as a unit.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { data: Data::Path(path.into()), companions: Vec::new() }
     }
 
-    /// Files beside it that belong to the same session, such as those of subagents.
+    /// Adds files that belong to the same session, such as the transcripts of subagents.
     #[must_use]
     pub fn with_companions(mut self, companions: Vec<PathBuf>) -> Self {
         self.companions = companions;
         self
     }
 
-    /// A stream such as standard input. It is read to its end at once, because readers go through it twice.
+    /// Reads a stream, such as standard input, to its end. Readers pass over a source twice, so its content
+    /// is kept.
     ///
     /// # Errors
-    /// As the stream has it, or when no temporary file can be made for a long one.
+    /// Returns any error of the stream, or of creating a temporary file.
     pub fn stream(mut input: impl Read) -> io::Result<Self> {
         let mut memory = Vec::new();
         input.by_ref().take(SPOOL_IN_MEMORY).read_to_end(&mut memory)?;
@@ -56,7 +58,7 @@ impl Source {
         Ok(Self { data: Data::Spooled(file), companions: Vec::new() })
     }
 
-    /// The file or folder; `None` for a stream.
+    /// Path of the file or folder; `None` for a stream.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.data {
@@ -65,26 +67,26 @@ impl Source {
         }
     }
 
-    /// Files beside it that belong to the same session.
+    /// Other files that belong to the same session.
     #[must_use]
     pub fn companions(&self) -> &[PathBuf] {
         &self.companions
     }
 
-    /// How messages name it.
+    /// The name shown in messages.
     #[must_use]
     pub fn name(&self) -> String {
         self.path().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string())
     }
 
-    /// The file's name without its endings; `None` for a stream.
+    /// The file name without its extension and without `.zst`; `None` for a stream.
     pub(crate) fn stem(&self) -> Option<String> {
         let name = self.path()?.file_name()?.to_string_lossy();
         let name = name.strip_suffix(".zst").unwrap_or(&name);
         Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned())
     }
 
-    /// How many bytes there are to be read (compressed ones where they are); 0 for a folder.
+    /// Size in bytes, before decompression; 0 for a folder.
     pub fn bytes(&self) -> u64 {
         let metadata = match &self.data {
             Data::Memory(memory) => return memory.len() as u64,
@@ -94,15 +96,15 @@ impl Source {
         metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
     }
 
-    /// When the file was last written; `None` for a stream or a folder.
+    /// Time of the last modification; `None` for a stream or a folder.
     #[must_use]
-    pub fn written(&self) -> Option<Timestamp> {
+    pub fn modified_at(&self) -> Option<Timestamp> {
         let metadata = std::fs::metadata(self.path()?).ok().filter(std::fs::Metadata::is_file)?;
         let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
     }
 
-    /// Its bytes from the beginning, decompressed where they are compressed with zstd.
+    /// Opens the content from its beginning, decompressing zstd.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         self.try_open().map_err(|source| self.io(source))
     }
@@ -115,7 +117,7 @@ impl Source {
         }
     }
 
-    /// Its files, when it is a zip archive.
+    /// Opens the source as a zip archive.
     pub(crate) fn archive(&self) -> Result<zip::ZipArchive<Box<dyn ReadSeek + '_>>, ImportError> {
         let input: Box<dyn ReadSeek + '_> = match &self.data {
             Data::Memory(memory) => Box::new(Cursor::new(memory)),
@@ -125,18 +127,18 @@ impl Source {
         zip::ZipArchive::new(input).map_err(|error| self.damaged(error.to_string()))
     }
 
-    /// The error for a failure to read it.
+    /// The error for a failed read of this source.
     pub(crate) fn io(&self, source: io::Error) -> ImportError {
         ImportError::Io { path: self.name(), source }
     }
 
-    /// The error for contents of which nothing can be saved.
+    /// The error for content from which nothing can be recovered.
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> ImportError {
         ImportError::Damaged { path: self.name(), reason: reason.into() }
     }
 }
 
-/// What can be read at any place.
+/// A seekable reader.
 pub(crate) trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stem_has_no_endings() {
+    fn a_stem_has_no_extension() {
         assert_eq!(Source::file("/a/rollout-1.jsonl.zst").stem().as_deref(), Some("rollout-1"));
         assert_eq!(Source::file("/a/x.chat.md").stem().as_deref(), Some("x.chat"));
     }

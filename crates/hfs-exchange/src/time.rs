@@ -1,15 +1,16 @@
-//! Times as other programs write them.
+//! Parses times as other programs write them.
 
 use hfs_core::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-/// Above this a number of seconds would lie beyond the year 5000, so that it must be milliseconds.
+/// Larger numbers are milliseconds: as seconds they would lie beyond the year 5000.
 const SECONDS_LIMIT: f64 = 1.0e11;
 
-/// A time written as text (RFC 3339, or without a zone and then UTC) or as a number of seconds or milliseconds.
-pub(crate) fn read(value: &Value) -> Option<Timestamp> {
+/// Parses a time that is written as text (RFC 3339, or without a zone, which means UTC) or as a number of
+/// seconds or milliseconds.
+pub(crate) fn from_json(value: &Value) -> Option<Timestamp> {
     match value {
         Value::String(text) => parse(text),
         Value::Number(number) => from_number(number.as_f64()?),
@@ -17,7 +18,7 @@ pub(crate) fn read(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// A time written as text.
+/// Parses a time that is written as text.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     text.parse().ok().or_else(|| {
@@ -26,7 +27,7 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     })
 }
 
-/// A number of seconds, or of milliseconds where seconds would be absurd.
+/// Converts a number of seconds, or of milliseconds if it is too large for seconds.
 pub(crate) fn from_number(number: f64) -> Option<Timestamp> {
     let seconds = if number.abs() > SECONDS_LIMIT { number / 1e3 } else { number };
     if !seconds.is_finite() || seconds.abs() > SECONDS_LIMIT {
@@ -42,7 +43,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_way_to_write_a_time_is_read() {
+    fn all_notations_are_parsed() {
         for (written, time) in [
             (json!("2025-06-14T10:02:00Z"), "2025-06-14T10:02:00Z"),
             (json!("2025-06-14T10:02:00.5+02:00"), "2025-06-14T08:02:00.5Z"),
@@ -51,10 +52,10 @@ mod tests {
             (json!(1_732_845_769.248_123), "2024-11-29T02:02:49.248123Z"),
             (json!(1_732_845_769_248_i64), "2024-11-29T02:02:49.248Z"),
         ] {
-            assert_eq!(read(&written).map(|time| time.to_string()).as_deref(), Some(time), "{written}");
+            assert_eq!(from_json(&written).map(|time| time.to_string()).as_deref(), Some(time), "{written}");
         }
         for nonsense in [json!("yesterday"), json!(null), json!(1e300), json!(true), json!("")] {
-            assert_eq!(read(&nonsense), None, "{nonsense}");
+            assert_eq!(from_json(&nonsense), None, "{nonsense}");
         }
     }
 }

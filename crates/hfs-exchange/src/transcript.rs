@@ -1,28 +1,29 @@
-//! Sessions written as other tools' transcripts, so that those tools can go on with them.
+//! Writes sessions as transcripts of other tools, so that those tools can continue them.
 
-mod claude_code;
+pub(crate) mod claude_code;
 mod codex;
-mod landing;
 mod opencode;
-mod restore;
 
 use std::io::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hfs_core::{Branch, ContentHash, Message, Seq, Session};
 use serde_json::Value;
 
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
 
-pub use landing::{Landing, landing};
-
 /// The formats that [`write_transcript`] writes.
-pub const TRANSCRIPTS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
+pub const TRANSCRIPT_FORMATS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
 
-/// Writes the session as a transcript of another tool: Claude Code's with every branch, Codex's and opencode's
-/// with the history of the current one. Records that were imported from Claude Code go back to it as they came.
+/// Writes the session as a transcript of another tool. Claude Code's contains every branch; those of Codex
+/// and opencode contain the history of the current branch. Records that were imported from Claude Code are
+/// written back as they were.
 ///
 /// # Errors
+/// Returns any error of reading the session or of writing the output, and [`ExportError::Unsupported`] for a
+/// format that is not in [`TRANSCRIPT_FORMATS`].
 /// When the session cannot be read, the output cannot be written, or the format is none of [`TRANSCRIPTS`].
 pub fn write_transcript(
     source: &dyn DocumentSource,
@@ -39,40 +40,35 @@ pub fn write_transcript(
     Ok(())
 }
 
-/// Writes one record on a line of its own.
-fn line(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
+/// Writes one record on a line.
+fn write_record(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, record)?;
     out.write_all(b"\n")
 }
 
-/// Attached bytes as an address that holds them.
-fn data_address(
-    source: &dyn DocumentSource,
-    media_type: &str,
-    hash: ContentHash,
-) -> Result<String, ExportError> {
-    use base64::Engine;
-    let data = base64::engine::general_purpose::STANDARD.encode(source.attachment(hash)?);
+/// A data URL of an attachment.
+fn data_url(source: &dyn DocumentSource, media_type: &str, hash: ContentHash) -> Result<String, ExportError> {
+    let data = STANDARD.encode(source.attachment(hash)?);
     Ok(format!("data:{media_type};base64,{data}"))
 }
 
-/// Visits the history of the session's current branch.
-fn each_of_current(
+/// Calls `visit` for each message in the history of the session's current branch.
+fn for_each_current_message(
     source: &dyn DocumentSource,
     session: &Session,
     visit: &mut dyn FnMut(Message) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let branches = source.branches()?;
     let find = |id| branches.iter().find(|branch| branch.id == id);
-    let mut stretches: Vec<(&Branch, Seq)> = Vec::new();
+    let mut ranges: Vec<(&Branch, Seq)> = Vec::new();
     let mut next = find(session.current_branch);
     let mut until = next.map_or(0, |branch| branch.head);
-    while let Some(branch) = next.filter(|_| stretches.len() < branches.len()) {
-        stretches.push((branch, until));
+    while let Some(branch) = next.filter(|_| ranges.len() < branches.len()) {
+        ranges.push((branch, until));
         until = until.min(branch.forked_at);
         next = branch.parent.and_then(find);
     }
-    for (branch, until) in stretches.into_iter().rev() {
+    for (branch, until) in ranges.into_iter().rev() {
         let mut after = branch.forked_at;
         while after < until {
             let page = source.messages(branch.id, after, PAGE)?;

@@ -1,24 +1,26 @@
-//! Pages keep their structure and stay harmless, whatever the messages hold.
+//! Pages keep their structure and contain nothing active, whatever the messages contain.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "a failed expectation is a test's own way of speaking"
+    reason = "a test fails by panicking"
 )]
 
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, DocumentBranch,
-    SessionDocument, StateCost, Timestamp,
+    SessionDocument, StateCost, Timestamp, Trigger,
 };
-use hfs_exchange::{Collector, Format, PageOptions, Shown, Source, Stamp, read, write_html, write_markdown};
+use hfs_exchange::{
+    BranchSelection, Collector, ExportMetadata, Format, PageOptions, Source, read, write_html, write_markdown,
+};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Value, json};
 
 #[path = "support/samples.rs"]
 mod support;
 
-const NASTY: [&str; 12] = [
+const HOSTILE_TEXTS: [&str; 12] = [
     "# A heading\n\n## Another\n\nSetext\n===\n",
     "```\nunclosed",
     "~~~~\n```\n~~~~\n`````md\n````",
@@ -33,41 +35,44 @@ const NASTY: [&str; 12] = [
     "<style>body{display:none}</style><a href=\"javascript:x\" onclick=\"y\">z</a>",
 ];
 
-fn options(shown: Shown) -> PageOptions<'static> {
-    PageOptions { stamp: Stamp { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" }, shown }
+fn options(branches: BranchSelection) -> PageOptions<'static> {
+    PageOptions {
+        metadata: ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" },
+        branches,
+    }
 }
 
-fn nasty() -> SessionDocument {
-    let mut messages: Vec<Value> = NASTY
+fn hostile_document() -> SessionDocument {
+    let mut messages: Vec<Value> = HOSTILE_TEXTS
         .iter()
         .map(|text| json!({"role": "user", "content": text, "timestamp": "2026-01-01T00:00:00Z"}))
         .collect();
-    for text in NASTY {
+    for text in HOSTILE_TEXTS {
         messages.push(json!({
             "role": "assistant", "content": null, "reasoning": text,
             "tool_calls": [{"id": "c", "function": {"name": text, "arguments": json!({ "a": text }).to_string()}}],
         }));
         messages.push(json!({"role": "tool", "tool_call_id": "c", "content": text}));
     }
-    let text = json!({"title": NASTY.concat(), "messages": messages}).to_string();
+    let text = json!({"title": HOSTILE_TEXTS.concat(), "messages": messages}).to_string();
     let mut sink = Collector::default();
     read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut sink).unwrap();
     sink.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
 }
 
-fn markdown(document: &SessionDocument, shown: Shown) -> String {
+fn markdown(document: &SessionDocument, branches: BranchSelection) -> String {
     let mut bytes = Vec::new();
-    write_markdown(document, options(shown), &mut bytes).unwrap();
+    write_markdown(document, options(branches), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
 fn html(document: &SessionDocument) -> String {
     let mut bytes = Vec::new();
-    write_html(document, options(Shown::All), &mut bytes).unwrap();
+    write_html(document, options(BranchSelection::All), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
-/// The page's own headings: those that stand in nothing else.
+/// The page's own headings, which are not inside another element.
 fn headings(page: &str) -> Vec<String> {
     let dialect = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut depth = 0;
@@ -93,7 +98,7 @@ fn headings(page: &str) -> Vec<String> {
     found
 }
 
-/// The HTML that a Markdown page holds.
+/// The HTML in a Markdown page.
 fn tags(page: &str) -> Vec<String> {
     let lines = Parser::new_ext(page, Options::ENABLE_TABLES).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => Some(html.trim().to_owned()),
@@ -103,27 +108,27 @@ fn tags(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_headings_of_a_markdown_page_are_its_own() {
-    let document = nasty();
-    let page = markdown(&document, Shown::Current);
+fn a_markdown_page_has_only_its_own_headings() {
+    let document = hostile_document();
+    let page = markdown(&document, BranchSelection::Current);
     let found = headings(&page);
     let roles: Vec<&str> =
         found[2..].iter().map(|heading| heading.split_whitespace().nth(1).unwrap()).collect();
     assert_eq!(found[1], "h2 Conversation");
-    let mut expected = vec!["User"; NASTY.len()];
-    expected.extend(["Assistant", "Tool"].repeat(NASTY.len()));
+    let mut expected = vec!["User"; HOSTILE_TEXTS.len()];
+    expected.extend(["Assistant", "Tool"].repeat(HOSTILE_TEXTS.len()));
     assert_eq!(roles, expected);
     for tag in tags(&page) {
         assert!(
             ["<details>", "</details>"].contains(&tag.as_str()) || tag.starts_with("<summary>"),
-            "{tag} came through"
+            "{tag} was not escaped"
         );
     }
 }
 
 #[test]
-fn an_html_page_holds_no_tag_that_came_from_a_message() {
-    let page = html(&nasty());
+fn an_html_page_contains_no_tag_from_a_message() {
+    let page = html(&hostile_document());
     let lower = page.to_lowercase();
     for bad in ["<script", "<img", "<iframe", "<object", "<a href=\"javascript", "<a href=\"data"] {
         assert!(!lower.contains(bad), "{bad} is in the page");
@@ -133,7 +138,7 @@ fn an_html_page_holds_no_tag_that_came_from_a_message() {
         let opened = lower.matches(&format!("<{tag}>")).count() + lower.matches(&format!("<{tag} ")).count();
         assert_eq!(opened, lower.matches(&format!("</{tag}>")).count(), "{tag}");
     }
-    // Nothing is fetched: the only addresses are those of links.
+    // Nothing is requested: every `src` is a data URL.
     for (at, _) in lower.match_indices("src=\"") {
         assert!(lower.get(at..).unwrap().starts_with("src=\"data:image/"), "at {at}");
     }
@@ -151,7 +156,7 @@ fn every_sample_becomes_a_page_with_all_of_its_messages() {
         for session in sink.sessions.into_iter().take(10) {
             let messages = session.messages().count();
             let document = session.into_document(Timestamp::UNIX_EPOCH);
-            let page = markdown(&document, Shown::All);
+            let page = markdown(&document, BranchSelection::All);
             let own = headings(&page).iter().filter(|heading| heading.starts_with("h3")).count();
             assert_eq!(own, messages, "{name}");
             assert_eq!(html(&document).matches("<article ").count(), messages, "{name}");
@@ -161,7 +166,7 @@ fn every_sample_becomes_a_page_with_all_of_its_messages() {
 
 #[test]
 fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
-    let mut document = nasty();
+    let mut document = hostile_document();
     let main = document.branches[0].branch.clone();
     let aside = Branch {
         id: BranchId::generate(),
@@ -176,7 +181,7 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
         session: document.session.id,
         branch: aside.id,
         seq: 2,
-        trigger: "manual".into(),
+        trigger: Trigger::Manual,
         label: Some("before it".into()),
         pinned: false,
         created_at: Timestamp::UNIX_EPOCH,
@@ -185,8 +190,8 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
     };
     document.branches.push(DocumentBranch { branch: aside, messages: Vec::new() });
     document.checkpoints.push((checkpoint, CheckpointState::default()));
-    for page in [markdown(&document, Shown::All), html(&document)] {
-        let own = page.split("Branch aside, from main after message 2").last().unwrap();
-        assert!(own.contains("Checkpoint 1 (manual): before it"), "{own}");
+    for page in [markdown(&document, BranchSelection::All), html(&document)] {
+        let section = page.split("Branch aside, forked from main after message 2").last().unwrap();
+        assert!(section.contains("Checkpoint 1 (manual): before it"), "{section}");
     }
 }

@@ -1,23 +1,19 @@
-//! No secret that the rules know leaves a redacted export, and everything else does.
+//! A redacted export contains no secret that the rules know, and everything else.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failed expectation is a test's own way of speaking"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use hfs_core::{Attachment, ContentHash, Part, Timestamp};
 use hfs_exchange::{
-    Collector, DocumentSource, Format, Guarded, PageOptions, Secrets, Shown, Source, Stamp, read, write_html,
-    write_json, write_markdown,
+    BranchSelection, Collector, DocumentSource, ExportMetadata, Format, PageOptions, RedactedSource,
+    SecretScanner, Source, read, write_html, write_json, write_markdown,
 };
 use serde_json::json;
 use std::sync::LazyLock;
 
-/// Compiling the rules takes a moment in a build for tests.
-static SECRETS: LazyLock<Secrets> = LazyLock::new(|| Secrets::new().unwrap());
+/// Compiling the rules is slow in a debug build.
+static SCANNER: LazyLock<SecretScanner> = LazyLock::new(|| SecretScanner::new().unwrap());
 
-// Put together here, so that no scanner takes this file for a leak.
+// Concatenated, so that secret scanners do not report this file.
 fn github() -> String {
     ["ghp", "_", "Zq8vT2mN4kR7wX1yB5cD9fG3hJ6lP0sAuEiO"].concat()
 }
@@ -42,26 +38,26 @@ fn document() -> hfs_core::SessionDocument {
 }
 
 fn exports(source: &dyn DocumentSource) -> Vec<String> {
-    let stamp = Stamp { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" };
-    let options = PageOptions { stamp, shown: Shown::All };
+    let metadata = ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" };
+    let options = PageOptions { metadata, branches: BranchSelection::All };
     let mut all = vec![Vec::new(), Vec::new(), Vec::new()];
-    write_json(source, stamp, &mut all[0]).unwrap();
+    write_json(source, metadata, &mut all[0]).unwrap();
     write_markdown(source, options, &mut all[1]).unwrap();
     write_html(source, options, &mut all[2]).unwrap();
     all.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()).collect()
 }
 
 #[test]
-fn a_redacted_export_holds_no_secret_and_says_how_many_there_were() {
+fn a_redacted_export_contains_no_secret_and_reports_their_number() {
     let document = document();
-    let guarded = Guarded::new(&document, &SECRETS, true);
-    for text in exports(&guarded) {
+    let redacted = RedactedSource::new(&document, &SCANNER, true);
+    for text in exports(&redacted) {
         assert!(!text.contains(&github()), "{text}");
         assert!(!text.contains(password()), "{text}");
         assert!(text.contains("3f2a5c6d7e8f9a0b1c2d"), "{text}");
         assert!(text.contains("8080"), "{text}");
     }
-    let report = guarded.report();
+    let report = redacted.report();
     assert!(report.total >= 4, "{report:?}");
     assert!(report.places.iter().any(|place| place == "message 1 of main"), "{report:?}");
     assert!(report.by_rule.contains_key("password-in-url"), "{report:?}");
@@ -70,22 +66,22 @@ fn a_redacted_export_holds_no_secret_and_says_how_many_there_were() {
 #[test]
 fn the_same_session_is_redacted_to_the_same_bytes() {
     let document = document();
-    let once = exports(&Guarded::new(&document, &SECRETS, true));
-    assert_eq!(once, exports(&Guarded::new(&document, &SECRETS, true)));
+    let once = exports(&RedactedSource::new(&document, &SCANNER, true));
+    assert_eq!(once, exports(&RedactedSource::new(&document, &SCANNER, true)));
 }
 
 #[test]
-fn without_masking_everything_leaves_and_the_report_is_the_same() {
+fn without_masking_the_export_is_unchanged_and_the_report_is_the_same() {
     let document = document();
-    let watched = Guarded::new(&document, &SECRETS, false);
-    assert_eq!(exports(&watched), exports(&document));
-    let masked = Guarded::new(&document, &SECRETS, true);
+    let unmasked = RedactedSource::new(&document, &SCANNER, false);
+    assert_eq!(exports(&unmasked), exports(&document));
+    let masked = RedactedSource::new(&document, &SCANNER, true);
     exports(&masked);
-    assert_eq!(watched.report(), masked.report());
+    assert_eq!(unmasked.report(), masked.report());
 }
 
 #[test]
-fn a_secret_in_a_file_that_was_attached_is_masked_there_too() {
+fn a_secret_in_an_attached_text_file_is_masked() {
     let said = format!("export GITHUB_TOKEN={}\n", github());
     let mut document = document();
     let hash = ContentHash::from_bytes(*blake3::hash(said.as_bytes()).as_bytes());
@@ -98,8 +94,8 @@ fn a_secret_in_a_file_that_was_attached_is_masked_there_too() {
     });
     document.attachments.push(Attachment { hash, bytes: said.clone().into_bytes() });
 
-    let guarded = Guarded::new(&document, &SECRETS, true);
-    let json = exports(&guarded).remove(0);
+    let redacted = RedactedSource::new(&document, &SCANNER, true);
+    let json = exports(&redacted).remove(0);
     let mut back = Collector::default();
     read(&Source::stream(json.as_bytes()).unwrap(), Some(Format::Hfs), &mut back).unwrap();
     let session = back.sessions.pop().unwrap();
@@ -108,7 +104,7 @@ fn a_secret_in_a_file_that_was_attached_is_masked_there_too() {
     let text = String::from_utf8(attached.bytes).unwrap();
     assert!(text.starts_with("export GITHUB_TOKEN=[redacted: ") && !text.contains(&github()), "{text}");
 
-    let watched = Guarded::new(&document, &SECRETS, false);
-    assert_eq!(exports(&watched), exports(&document));
-    assert_eq!(watched.report(), guarded.report());
+    let unmasked = RedactedSource::new(&document, &SCANNER, false);
+    assert_eq!(exports(&unmasked), exports(&document));
+    assert_eq!(unmasked.report(), redacted.report());
 }

@@ -1,34 +1,34 @@
-//! What was imported from a tool can be written back for it, and what is written for a tool can be read.
+//! Transcripts that were imported can be written back, and transcripts that are written can be imported.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "a failed expectation is a test's own way of speaking"
+    reason = "a test fails by panicking"
 )]
 
 use std::collections::HashMap;
 
 use hfs_core::{Part, Role, Timestamp};
-use hfs_exchange::{Collected, Collector, Format, Source, read, write_transcript};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, read, write_transcript};
 use serde_json::Value;
 
 #[path = "support/samples.rs"]
 mod support;
 
-fn collect(source: &Source, format: Format) -> Vec<Collected> {
+fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
     let mut sink = Collector::default();
     read(source, Some(format), &mut sink).unwrap();
     sink.sessions
 }
 
-fn transcript(session: Collected, format: Format) -> String {
+fn transcript(session: CollectedSession, format: Format) -> String {
     let mut bytes = Vec::new();
     write_transcript(&session.into_document(Timestamp::UNIX_EPOCH), format, &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
-/// The records on the lines of a text that hold exactly one each, by their canonical text, counted.
+/// The records on lines with exactly one record each, in canonical form, with the number of occurrences.
 fn records(text: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for line in text.lines() {
@@ -42,7 +42,7 @@ fn records(text: &str) -> HashMap<String, usize> {
 }
 
 #[test]
-fn a_claude_code_file_keeps_every_record_it_came_with() {
+fn a_claude_code_transcript_keeps_every_record() {
     let Some(folder) = support::samples() else { return };
     let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     let table: Value = serde_json::from_str(&text).unwrap();
@@ -60,10 +60,11 @@ fn a_claude_code_file_keeps_every_record_it_came_with() {
     }
 }
 
-type Gist = (Vec<(Role, String)>, Vec<(String, Value)>, Vec<String>);
+type Summary = (Vec<(Role, String)>, Vec<(String, Value)>, Vec<String>);
 
-/// What a conversation says, whoever tells it: role and text of its messages, its tool calls and their results.
-fn gist(session: &Collected) -> Gist {
+/// The contents of a conversation, independent of the tool: role and text of its messages, its tool calls and
+/// their results.
+fn summary(session: &CollectedSession) -> Summary {
     let mut said = Vec::new();
     let mut calls = Vec::new();
     let mut results = Vec::new();
@@ -79,13 +80,13 @@ fn gist(session: &Collected) -> Gist {
             }
         }
     }
-    // opencode keeps each result with its call, so that their order is that of the calls.
+    // opencode stores each result with its call, so results are in the order of the calls.
     results.sort();
     (said, calls, results)
 }
 
 #[test]
-fn what_is_written_for_a_tool_says_the_same_when_it_is_read_again() {
+fn a_written_transcript_has_the_same_contents_when_it_is_imported() {
     let Some(folder) = support::samples() else { return };
     for (name, from) in [
         ("codex/rollout-0.169.0.jsonl", Format::Codex),
@@ -98,8 +99,8 @@ fn what_is_written_for_a_tool_says_the_same_when_it_is_read_again() {
             let session = || collect(&Source::file(&path), from).remove(0);
             let text = transcript(session(), to);
             let back = collect(&Source::stream(text.as_bytes()).unwrap(), to).remove(0);
-            let (said, calls, results) = gist(&session());
-            let (said_back, calls_back, results_back) = gist(&back);
+            let (said, calls, results) = summary(&session());
+            let (said_back, calls_back, results_back) = summary(&back);
             assert_eq!(said_back, said, "{name} as {to}");
             assert_eq!(calls_back, calls, "{name} as {to}");
             assert_eq!(results_back, results, "{name} as {to}");

@@ -1,19 +1,17 @@
-//! Documents without a version: `{"messages": [{role, content, created_at?}]}`, or only the array.
+//! Documents without a version: `{"messages": [{role, content, created_at?}]}`, or the array alone.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::v1;
 
-/// A document.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub messages: Vec<Message>,
-    /// Fields of the document beside the messages.
+    /// Fields of the document other than the messages.
     pub rest: Map<String, Value>,
 }
 
-/// A message.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Message {
     pub role: String,
@@ -26,7 +24,7 @@ pub(crate) struct Message {
 }
 
 impl Document {
-    /// The same as version 1.0.0.
+    /// Migrates the document to version 1.0.0.
     pub(crate) fn migrate(self) -> v1::Document {
         let messages = self
             .messages

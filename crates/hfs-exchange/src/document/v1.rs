@@ -1,7 +1,7 @@
-//! Version 1.0.0, which the Python original writes.
+//! Version 1.0.0, which the Python implementation wrote.
 
 use hfs_core::{
-    BranchId, CheckpointId, MAIN_BRANCH, MessageId, RunId, RunSnapshot, Seq, SessionId, Timestamp,
+    BranchId, CheckpointId, MAIN_BRANCH, MessageId, RunId, RunSnapshot, Seq, SessionId, Timestamp, Trigger,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -10,18 +10,16 @@ use super::v2;
 
 pub(crate) const VERSION: &str = "1.0.0";
 
-/// A document.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub metadata: Option<Metadata>,
     pub messages: Vec<Message>,
     pub checkpoints: Vec<Checkpoint>,
     pub run_snapshot: Option<Value>,
-    /// Fields of the document beside these.
+    /// All other fields of the document.
     pub rest: Map<String, Value>,
 }
 
-/// What the document says about itself.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Metadata {
     #[serde(default)]
@@ -32,7 +30,6 @@ pub(crate) struct Metadata {
     pub session_name: Option<String>,
 }
 
-/// A message.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Message {
     pub role: String,
@@ -44,7 +41,7 @@ pub(crate) struct Message {
     pub rest: Map<String, Value>,
 }
 
-/// A checkpoint, which says when and why, but not what.
+/// A checkpoint, which has a time and a trigger, but no state.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Checkpoint {
     #[serde(default)]
@@ -57,14 +54,13 @@ pub(crate) struct Checkpoint {
     pub rest: Map<String, Value>,
 }
 
-/// An id that is the same whenever the same document is migrated.
+/// An id that is the same for every migration of the same document.
 fn stable(seed: &str, what: &str, number: usize) -> uuid::Uuid {
     let hash = blake3::hash(format!("{seed}\n{what}\n{number}").as_bytes());
     let bytes = hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// A role of ours for a role of theirs.
 fn role(name: &str) -> v2::Role {
     match name {
         "assistant" => v2::Role::Assistant,
@@ -75,15 +71,16 @@ fn role(name: &str) -> v2::Role {
 }
 
 impl Document {
-    /// The same as version 2.0.0. `seed` tells it from other documents.
+    /// Migrates the document to version 2.0.0. All ids are derived from `seed`, which identifies the
+    /// document.
     pub(crate) fn migrate(self, seed: &str) -> v2::Document {
         let branch = BranchId::from_uuid(stable(seed, "branch", 0));
         let metadata = self.metadata.unwrap_or_default();
-        let exported_at = metadata.exported_at.as_ref().and_then(crate::time::read);
+        let exported_at = metadata.exported_at.as_ref().and_then(crate::time::from_json);
         let mut last = None;
         let mut messages = Vec::new();
         for (index, message) in self.messages.into_iter().enumerate() {
-            let at = message.created_at.as_ref().and_then(crate::time::read).or(last).or(exported_at);
+            let at = message.created_at.as_ref().and_then(crate::time::from_json).or(last).or(exported_at);
             last = at.or(last);
             messages.push(migrate_message(message, seed, index, at.unwrap_or(Timestamp::UNIX_EPOCH)));
         }
@@ -174,9 +171,10 @@ fn migrate_checkpoint(
     messages: &[v2::Message],
 ) -> v2::Checkpoint {
     let created_at =
-        checkpoint.created_at.as_ref().and_then(crate::time::read).unwrap_or(Timestamp::UNIX_EPOCH);
+        checkpoint.created_at.as_ref().and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
     let count = messages.len() as Seq;
-    // An index counts from 0 and names the newest message; without one, the time says which it was.
+    // The index counts from 0 and names the newest message; without an index, the time determines that
+    // message.
     let seq = checkpoint.message_index.map_or_else(
         || {
             messages
@@ -191,7 +189,7 @@ fn migrate_checkpoint(
         id,
         branch,
         seq,
-        trigger: checkpoint.trigger.unwrap_or_else(|| "manual".into()),
+        trigger: checkpoint.trigger.unwrap_or_else(|| Trigger::Manual.to_string()),
         label,
         pinned: false,
         created_at,
@@ -199,13 +197,13 @@ fn migrate_checkpoint(
     }
 }
 
-/// The run that a snapshot is of, when its shape is ours.
+/// The run of a snapshot, if the snapshot has the shape of the current ones.
 fn run(snapshot: &Value, seed: &str, branch: BranchId, at: Timestamp) -> Option<v2::Run> {
     let fields = snapshot.as_object()?;
     let mut ours = serde_json::to_value(RunSnapshot::default()).ok()?;
     let target = ours.as_object_mut()?;
     for key in ["agent_tree", "negotiation", "usage", "timeline"] {
-        // What an old snapshot lacks is as in one of a run that has not begun.
+        // Fields that an old snapshot lacks keep their default values.
         if let (Some(Value::Object(value)), Some(Value::Object(into))) =
             (fields.get(key), target.get_mut(key))
         {

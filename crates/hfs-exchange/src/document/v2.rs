@@ -1,13 +1,24 @@
-//! Version 2.0.0, the present one.
+//! Version 2.0.0, the current one: its wire types, their conversions to and from the types of `hfs_core`, and
+//! its JSON Schema.
+//!
+//! The wire types are separate from those of `hfs_core`, so that a change there cannot change the format by
+//! accident.
 
-use hfs_core::{BranchId, CheckpointId, ContentHash, MessageId, RunId, Seq, SessionId, Timestamp};
+use std::collections::BTreeMap;
+
+use hfs_core::{
+    BranchId, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, ForeignSession, MessageDraft,
+    MessageId, MessageStatus, RunId, RunSnapshot, Seq, SessionId, Timestamp, Trigger,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::Format;
+
 pub(crate) const VERSION: &str = "2.0.0";
 
-/// A whole document without its attachments, as the migration from older versions makes it.
+/// A document without its attachments, as a migration produces it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub session: Session,
@@ -16,24 +27,24 @@ pub(crate) struct Document {
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// A branch and the messages that are its own.
+/// A branch and its own messages.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BranchWithMessages {
     pub branch: Branch,
     pub messages: Vec<Message>,
 }
 
-/// What the document says about itself.
+/// Facts about the export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Metadata {
     /// The version of the document's format.
     pub schema_version: String,
-    /// When it was written.
+    /// Time of the export.
     #[schemars(with = "String")]
     pub exported_at: Timestamp,
-    /// The hfs that wrote it.
+    /// Version of hfs that wrote the document.
     pub hfs_version: String,
-    /// What the session was called.
+    /// Name of the session.
     pub session_name: String,
 }
 
@@ -43,37 +54,37 @@ pub(crate) struct Session {
     /// A UUID.
     #[schemars(with = "String")]
     pub id: SessionId,
-    /// What it is called.
+    /// Name.
     pub name: String,
-    /// Whether a program made up the name.
+    /// Whether the name was generated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic_name: bool,
-    /// Where it was held.
+    /// Project in which the session was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
-    /// When it began.
+    /// Time of creation.
     #[schemars(with = "String")]
     pub created_at: Timestamp,
-    /// When something last happened in it.
+    /// Time of the last change.
     #[schemars(with = "String")]
     pub updated_at: Timestamp,
     /// The branch that a resume opens.
     #[schemars(with = "String")]
     pub current_branch: BranchId,
-    /// Where it was imported from.
+    /// Where the session was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// What came with it and means nothing here.
+    /// Imported fields that hfs does not interpret.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
 }
 
-/// Where a session was held.
+/// The project of a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Project {
     /// The working directory.
     pub directory: String,
-    /// What identifies the git repository around it.
+    /// Identifies the git repository that contains the directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
 }
@@ -81,11 +92,11 @@ pub(crate) struct Project {
 /// Where a session was imported from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Origin {
-    /// The format.
+    /// Name of the format.
     pub format: String,
-    /// The session's id there.
+    /// Id of the session in the other tool.
     pub id: String,
-    /// The file.
+    /// Path of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -96,9 +107,9 @@ pub(crate) struct Branch {
     /// A UUID.
     #[schemars(with = "String")]
     pub id: BranchId,
-    /// What it is called; unique in the session.
+    /// Name, unique in the session.
     pub name: String,
-    /// The branch it was forked from; null for the first.
+    /// The branch it forked from; null for the first one.
     #[schemars(with = "Option<String>")]
     pub parent: Option<BranchId>,
     /// The last seq it shares with its parent.
@@ -107,7 +118,7 @@ pub(crate) struct Branch {
     pub head: Seq,
 }
 
-/// Who speaks.
+/// Author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
@@ -117,7 +128,7 @@ pub(crate) enum Role {
     Tool,
 }
 
-/// How far a message has come.
+/// Whether a message is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
@@ -132,33 +143,33 @@ pub(crate) struct Message {
     /// A UUID.
     #[schemars(with = "String")]
     pub id: MessageId,
-    /// Its place along its branch's whole history, from 1.
+    /// Position in the history of its branch, counted from 1.
     pub seq: Seq,
     pub role: Role,
     pub status: Status,
-    /// When it was said.
+    /// Time of creation.
     #[schemars(with = "String")]
     pub created_at: Timestamp,
-    /// The agent that made it.
+    /// Agent that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The model that made it.
+    /// Model that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What it cost.
+    /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// Where it was imported from.
+    /// Where the message was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// The content.
+    /// Content.
     pub parts: Vec<Part>,
-    /// What came with it and means nothing here.
+    /// Imported fields that hfs does not interpret.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
 }
 
-/// Tokens that a message cost.
+/// Tokens that a message used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Usage {
     pub prompt_tokens: u64,
@@ -168,27 +179,27 @@ pub(crate) struct Usage {
 /// Where a message was imported from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Source {
-    /// The format.
+    /// Name of the format.
     pub format: String,
-    /// The message's id there.
+    /// Id of the message in the other tool.
     pub id: String,
 }
 
-/// A piece of a message's content.
+/// A part of a message's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(crate) enum Part {
-    /// What is said.
+    /// Text.
     Text { text: String },
-    /// What the model thought.
+    /// Reasoning of the model.
     Thinking {
         text: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
     },
-    /// A request to use a tool.
+    /// A request to call a tool.
     ToolCall { id: String, name: String, input: Value },
-    /// What a tool answered.
+    /// The result of a tool call.
     ToolResult {
         id: String,
         output: String,
@@ -200,65 +211,65 @@ pub(crate) enum Part {
         media_type: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
-        /// The BLAKE3 hash of its bytes, which stand under `attachments`; absent when only a reference came.
+        /// BLAKE3 hash of the bytes, which are under `attachments`; absent if only a reference was imported.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<String>,
         bytes: u64,
     },
-    /// A foreign part that has no equal here.
+    /// Content of another tool that hfs does not interpret.
     Opaque { source: String, raw: Value },
 }
 
-/// What an agent did to answer one message.
+/// The run of an agent that answered one message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Run {
     /// A UUID.
     #[schemars(with = "String")]
     pub id: RunId,
-    /// The branch it ran on.
+    /// The branch of the run.
     #[schemars(with = "String")]
     pub branch: BranchId,
     /// The message it answers.
     #[schemars(with = "Option<String>")]
     #[serde(default)]
     pub answers: Option<MessageId>,
-    /// When it began.
+    /// Start of the run.
     #[schemars(with = "String")]
     pub started_at: Timestamp,
-    /// When it ended.
+    /// End of the run.
     #[schemars(with = "Option<String>")]
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// The state that its events fold into; a document of its own, with its own version.
+    /// The run snapshot that the events fold into, with its own version.
     pub snapshot: Value,
-    /// Its events, each with its `type`.
+    /// Events, each with its `type`.
     #[serde(default)]
     pub events: Vec<Value>,
 }
 
-/// A mark that the conversation can be taken back to.
+/// A point to which the session can be rewound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Checkpoint {
     /// A UUID.
     #[schemars(with = "String")]
     pub id: CheckpointId,
-    /// The branch it marks a place on.
+    /// The branch it belongs to.
     #[schemars(with = "String")]
     pub branch: BranchId,
-    /// The newest message at that moment; 0 before the first.
+    /// The newest message at that time; 0 before the first one.
     pub seq: Seq,
-    /// The type of the event that made it, or `manual`.
+    /// The type of the event that triggered it, or `manual`.
     pub trigger: String,
-    /// What a person called it.
+    /// Label given by the user.
     #[serde(default)]
     pub label: Option<String>,
-    /// Kept whatever the retention says.
+    /// Whether retention keeps it.
     #[serde(default)]
     pub pinned: bool,
-    /// When the event happened.
+    /// Time of the event.
     #[schemars(with = "String")]
     pub created_at: Timestamp,
-    /// What a rewind to it brings back.
+    /// The checkpoint state that a rewind restores.
     pub state: Value,
 }
 
@@ -280,16 +291,16 @@ impl From<Part> for hfs_core::Part {
 
 impl From<hfs_core::Part> for Part {
     fn from(part: hfs_core::Part) -> Self {
-        use hfs_core::Part as Ours;
+        use hfs_core::Part as CorePart;
         match part {
-            Ours::Text { text } => Self::Text { text },
-            Ours::Thinking { text, signature } => Self::Thinking { text, signature },
-            Ours::ToolCall { id, name, input } => Self::ToolCall { id, name, input },
-            Ours::ToolResult { id, output, is_error } => Self::ToolResult { id, output, is_error },
-            Ours::Attachment { media_type, name, hash, bytes } => {
+            CorePart::Text { text } => Self::Text { text },
+            CorePart::Thinking { text, signature } => Self::Thinking { text, signature },
+            CorePart::ToolCall { id, name, input } => Self::ToolCall { id, name, input },
+            CorePart::ToolResult { id, output, is_error } => Self::ToolResult { id, output, is_error },
+            CorePart::Attachment { media_type, name, hash, bytes } => {
                 Self::Attachment { media_type, name, hash: hash.map(|hash| hash.to_string()), bytes }
             }
-            Ours::Opaque { source, raw } => Self::Opaque { source, raw },
+            CorePart::Opaque { source, raw } => Self::Opaque { source, raw },
         }
     }
 }
@@ -314,4 +325,211 @@ impl From<hfs_core::Role> for Role {
             hfs_core::Role::Tool => Self::Tool,
         }
     }
+}
+
+impl From<Message> for MessageDraft {
+    fn from(message: Message) -> Self {
+        Self {
+            id: message.id,
+            role: message.role.into(),
+            status: match message.status {
+                Status::Complete => MessageStatus::Complete,
+                Status::Streaming => MessageStatus::Streaming,
+                Status::Interrupted => MessageStatus::Interrupted,
+            },
+            parts: message.parts.into_iter().map(Into::into).collect(),
+            agent: message.agent,
+            model: message.model,
+            usage: message.usage.map(|usage| hfs_core::Usage {
+                prompt_tokens: usage.prompt_tokens,
+                completion_tokens: usage.completion_tokens,
+            }),
+            created_at: message.created_at,
+            source: message.source.map(|source| hfs_core::Source { format: source.format, id: source.id }),
+            extra: message.extra.into(),
+        }
+    }
+}
+
+impl From<hfs_core::Message> for Message {
+    fn from(message: hfs_core::Message) -> Self {
+        let content = message.content;
+        Self {
+            id: content.id,
+            seq: message.seq,
+            role: content.role.into(),
+            status: match content.status {
+                MessageStatus::Complete => Status::Complete,
+                MessageStatus::Streaming => Status::Streaming,
+                MessageStatus::Interrupted => Status::Interrupted,
+            },
+            created_at: content.created_at,
+            agent: content.agent,
+            model: content.model,
+            usage: content.usage.map(|usage| Usage {
+                prompt_tokens: usage.prompt_tokens,
+                completion_tokens: usage.completion_tokens,
+            }),
+            source: content.source.map(|source| Source { format: source.format, id: source.id }),
+            parts: content.parts.into_iter().map(Into::into).collect(),
+            extra: content.extra.into_map(),
+        }
+    }
+}
+
+impl Session {
+    /// Converts the session for the receiver. If the document does not name an origin, the document itself is
+    /// the origin.
+    pub(crate) fn into_foreign(self, document: hfs_core::Origin) -> ForeignSession {
+        let origin = self.origin.map(|origin| hfs_core::Origin {
+            format: origin.format,
+            id: origin.id,
+            path: origin.path,
+        });
+        let mut session = ForeignSession::new(origin.unwrap_or(document));
+        session.id = Some(self.id);
+        session.title = (!self.name.is_empty()).then_some(self.name);
+        session.automatic_name = self.automatic_name;
+        session.project = self.project.map(|project| hfs_core::Project {
+            directory: project.directory,
+            repository: project.repository,
+        });
+        session.created_at = Some(self.created_at);
+        session.updated_at = Some(self.updated_at);
+        session.extra = self.extra.into();
+        session
+    }
+}
+
+impl From<hfs_core::Session> for Session {
+    fn from(session: hfs_core::Session) -> Self {
+        Self {
+            id: session.id,
+            name: session.name,
+            automatic_name: session.automatic_name,
+            project: session
+                .project
+                .map(|project| Project { directory: project.directory, repository: project.repository }),
+            created_at: session.created_at,
+            updated_at: session.updated_at,
+            current_branch: session.current_branch,
+            // An origin that is an export of the session itself carries no information.
+            origin: session
+                .origin
+                .filter(|origin| origin.format != Format::Hfs.as_str() || origin.id != session.id.to_string())
+                .map(|origin| Origin { format: origin.format, id: origin.id, path: origin.path }),
+            extra: session.extra.into_map(),
+        }
+    }
+}
+
+impl From<hfs_core::Branch> for Branch {
+    fn from(branch: hfs_core::Branch) -> Self {
+        Self {
+            id: branch.id,
+            name: branch.name,
+            parent: branch.parent,
+            forked_at: branch.forked_at,
+            head: branch.head,
+        }
+    }
+}
+
+impl TryFrom<Run> for hfs_core::Run {
+    type Error = serde_json::Error;
+
+    fn try_from(run: Run) -> Result<Self, Self::Error> {
+        let snapshot: RunSnapshot = serde_json::from_value(run.snapshot)?;
+        let events = run.events.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?;
+        Ok(Self {
+            id: run.id,
+            branch: run.branch,
+            answers: run.answers,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            snapshot,
+            events,
+        })
+    }
+}
+
+impl TryFrom<hfs_core::Run> for Run {
+    type Error = serde_json::Error;
+
+    fn try_from(run: hfs_core::Run) -> Result<Self, Self::Error> {
+        Ok(Self {
+            id: run.id,
+            branch: run.branch,
+            answers: run.answers,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            snapshot: serde_json::to_value(&run.snapshot)?,
+            events: run.events.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<Checkpoint> for CheckpointDraft {
+    type Error = serde_json::Error;
+
+    fn try_from(checkpoint: Checkpoint) -> Result<Self, Self::Error> {
+        Ok(Self {
+            id: checkpoint.id,
+            branch: checkpoint.branch,
+            seq: checkpoint.seq,
+            trigger: Trigger::from(&*checkpoint.trigger),
+            label: checkpoint.label,
+            pinned: checkpoint.pinned,
+            created_at: checkpoint.created_at,
+            state: serde_json::from_value::<CheckpointState>(checkpoint.state)?,
+        })
+    }
+}
+
+impl Checkpoint {
+    pub(crate) fn new(
+        checkpoint: hfs_core::Checkpoint,
+        state: &CheckpointState,
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            id: checkpoint.id,
+            branch: checkpoint.branch,
+            seq: checkpoint.seq,
+            trigger: checkpoint.trigger.to_string(),
+            label: checkpoint.label,
+            pinned: checkpoint.pinned,
+            created_at: checkpoint.created_at,
+            state: serde_json::to_value(state)?,
+        })
+    }
+}
+
+/// A session exported by hfs.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only the schema is derived from it")]
+struct HfsDocument {
+    metadata: Metadata,
+    session: Session,
+    /// Parents before children.
+    branches: Vec<BranchSchema>,
+    runs: Vec<Run>,
+    checkpoints: Vec<Checkpoint>,
+    /// Bytes of the attachments in base64, by their BLAKE3 hash.
+    attachments: BTreeMap<String, String>,
+}
+
+/// A branch and its own messages.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only the schema is derived from it")]
+#[schemars(rename = "BranchWithMessages")]
+struct BranchSchema {
+    #[schemars(flatten)]
+    branch: Branch,
+    messages: Vec<Message>,
+}
+
+/// The JSON Schema of documents of the current version, generated from the wire types.
+#[must_use]
+pub fn document_schema() -> Value {
+    schemars::schema_for!(HfsDocument).to_value()
 }

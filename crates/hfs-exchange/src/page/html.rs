@@ -1,4 +1,4 @@
-//! A session as one HTML file that needs nothing else and runs nothing.
+//! Exports a session as a single HTML file without external resources or scripts.
 
 use std::io::Write;
 
@@ -6,44 +6,45 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
 
-use super::PageOptions;
-use super::activity::{Table, each_run, tables};
-use super::outline::{Outline, Stretch, each, mark, moment, origin, role_name, word};
 use super::text::{escape_html, render_markdown};
+use super::{
+    BranchRange, PageContents, PageOptions, Table, checkpoint_title, for_each_message, for_each_run,
+    fork_origin, format_time, role_name, serialized_name, tables,
+};
 use crate::export::{DocumentSource, ExportError};
 
 const STYLE: &str = include_str!("style.css");
-/// Pictures of these kinds are shown; everything else is only named.
-const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/// Larger pictures are only named.
-const MAX_PICTURE: u64 = 8 << 20;
+/// Media types of images that are embedded. Other attachments are only named.
+const EMBEDDED_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/// Larger images are only named.
+const MAX_EMBEDDED: u64 = 8 << 20;
 
-/// Writes the session as HTML: self-contained, without scripts, without a request to anywhere, with a timeline
-/// of its branches and checkpoints.
+/// Writes the session as HTML. The page is self-contained: it has no scripts, makes no requests, and shows a
+/// timeline of the branches and checkpoints.
 ///
 /// # Errors
-/// When the session cannot be read or the output cannot be written.
+/// Returns any error of reading the session or of writing the output.
 pub fn write_html(
     source: &dyn DocumentSource,
     options: PageOptions<'_>,
     mut out: impl Write,
 ) -> Result<(), ExportError> {
-    let outline = Outline::of(source, options.shown)?;
+    let contents = PageContents::new(source, options.branches)?;
     let out: &mut dyn Write = &mut out;
-    head(&outline, options, out)?;
-    timeline(&outline, out)?;
-    runs(source, out)?;
+    write_head(&contents, options, out)?;
+    write_timeline(&contents, out)?;
+    write_runs(source, out)?;
     writeln!(out, "<main id=\"conversation\">")?;
-    for stretch in &outline.stretches {
-        section(source, &outline, stretch, out)?;
+    for range in &contents.ranges {
+        write_section(source, &contents, range, out)?;
     }
     writeln!(out, "</main>\n</body>\n</html>")?;
     out.flush()?;
     Ok(())
 }
 
-fn head(outline: &Outline, options: PageOptions<'_>, out: &mut dyn Write) -> std::io::Result<()> {
-    let name = escape_html(&outline.session.name);
+fn write_head(contents: &PageContents, options: PageOptions<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+    let name = escape_html(&contents.session.name);
     writeln!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -52,41 +53,42 @@ fn head(outline: &Outline, options: PageOptions<'_>, out: &mut dyn Write) -> std
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n<link rel=\"icon\" href=\"data:,\">\n\
          <title>{name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <a class=\"skip\" href=\"#conversation\">To the conversation</a>\n<header>\n<h1>{name}</h1>\n<dl>"
+         <a class=\"skip\" href=\"#conversation\">Skip to the conversation</a>\n<header>\n<h1>{name}</h1>\n<dl>"
     )?;
-    for (what, value) in outline.facts(options.stamp) {
-        writeln!(out, "<dt>{what}</dt><dd>{}</dd>", escape_html(&value))?;
+    for (label, value) in contents.summary(options.metadata) {
+        writeln!(out, "<dt>{label}</dt><dd>{}</dd>", escape_html(&value))?;
     }
     writeln!(out, "</dl>\n</header>")
 }
 
-/// The branches with their checkpoints, each below the one it leaves.
-fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
-    if outline.branches.len() < 2 && outline.checkpoints.is_empty() {
+/// The branches and their checkpoints.
+fn write_timeline(contents: &PageContents, out: &mut dyn Write) -> std::io::Result<()> {
+    if contents.branches.len() < 2 && contents.checkpoints.is_empty() {
         return Ok(());
     }
     writeln!(out, "<nav aria-label=\"Timeline\">\n<h2>Timeline</h2>\n<ol>")?;
-    for branch in &outline.branches {
+    for branch in &contents.branches {
         let name = escape_html(&branch.name);
-        let shown = outline.stretches.iter().any(|stretch| stretch.branch.id == branch.id);
+        let shown = contents.ranges.iter().any(|range| range.branch.id == branch.id);
         let name = if shown { format!("<a href=\"#branch-{}\">{name}</a>", branch.id) } else { name };
-        let from = branch.parent.and_then(|parent| outline.branches.iter().find(|other| other.id == parent));
-        let from = from.map(|parent| format!(", {}", origin(&parent.name, branch, escape_html)));
-        let current = if branch.id == outline.session.current_branch { " (current)" } else { "" };
+        let from = branch.parent.and_then(|parent| contents.branches.iter().find(|other| other.id == parent));
+        let from = from.map(|parent| format!(", {}", fork_origin(&parent.name, branch, escape_html)));
+        let current = if branch.id == contents.session.current_branch { " (current)" } else { "" };
         writeln!(out, "<li>{name}{current}{}", from.unwrap_or_default())?;
-        let marks: Vec<(usize, &Checkpoint)> = outline
+        let checkpoints: Vec<(usize, &Checkpoint)> = contents
             .checkpoints
             .iter()
             .enumerate()
             .filter(|(_, checkpoint)| checkpoint.branch == branch.id)
             .map(|(index, checkpoint)| (index + 1, checkpoint))
             .collect();
-        if !marks.is_empty() {
+        if !checkpoints.is_empty() {
             writeln!(out, "<ol>")?;
-            for (number, checkpoint) in marks {
-                let told = mark(number, checkpoint, escape_html);
-                let told = if shown { format!("<a href=\"#checkpoint-{number}\">{told}</a>") } else { told };
-                writeln!(out, "<li>{told}, after message {}</li>", checkpoint.seq)?;
+            for (number, checkpoint) in checkpoints {
+                let title = checkpoint_title(number, checkpoint, escape_html);
+                let title =
+                    if shown { format!("<a href=\"#checkpoint-{number}\">{title}</a>") } else { title };
+                writeln!(out, "<li>{title}, after message {}</li>", checkpoint.seq)?;
             }
             writeln!(out, "</ol>")?;
         }
@@ -95,37 +97,41 @@ fn timeline(outline: &Outline, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "</ol>\n</nav>")
 }
 
-fn section(
+fn write_section(
     source: &dyn DocumentSource,
-    outline: &Outline,
-    stretch: &Stretch,
+    contents: &PageContents,
+    range: &BranchRange,
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
-    let branch = &stretch.branch;
-    let from = stretch.parent.as_ref().map(|parent| format!(", {}", origin(parent, branch, escape_html)));
+    let branch = &range.branch;
+    let from = range.parent.as_ref().map(|parent| format!(", {}", fork_origin(parent, branch, escape_html)));
     let (name, from) = (escape_html(&branch.name), from.unwrap_or_default());
     writeln!(out, "<section id=\"branch-{}\">\n<h2>Branch {name}{from}</h2>", branch.id)?;
-    let marks = |seq, out: &mut dyn Write| -> std::io::Result<()> {
-        for (number, checkpoint) in outline.checkpoints_at(branch.id, seq) {
+    let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
+        for (number, checkpoint) in contents.checkpoints_at(branch.id, seq) {
             writeln!(
                 out,
                 "<p class=\"mark\" id=\"checkpoint-{number}\">{}</p>",
-                mark(number, checkpoint, escape_html)
+                checkpoint_title(number, checkpoint, escape_html)
             )?;
         }
         Ok(())
     };
-    marks(branch.forked_at, out)?;
-    each(source, stretch, &mut |found| {
-        message(source, found, out)?;
-        marks(found.seq, out)?;
+    write_checkpoints(branch.forked_at, out)?;
+    for_each_message(source, range, &mut |message| {
+        write_message(source, message, out)?;
+        write_checkpoints(message.seq, out)?;
         Ok(())
     })?;
     writeln!(out, "</section>")?;
     Ok(())
 }
 
-fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
+fn write_message(
+    source: &dyn DocumentSource,
+    message: &Message,
+    out: &mut dyn Write,
+) -> Result<(), ExportError> {
     let role = message.content.role.as_str();
     write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", role_name(message.content.role))?;
     if let Some(model) = &message.content.model {
@@ -133,21 +139,21 @@ fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) 
     }
     let at = message.content.created_at;
     if at.is_known() {
-        write!(out, "<time datetime=\"{at}\">{}</time>", moment(at))?;
+        write!(out, "<time datetime=\"{at}\">{}</time>", format_time(at))?;
     }
     write!(out, "<span>message {}</span>", message.seq)?;
     if message.content.status != MessageStatus::Complete {
-        write!(out, "<strong>{}</strong>", word(message.content.status))?;
+        write!(out, "<strong>{}</strong>", serialized_name(message.content.status))?;
     }
     writeln!(out, "</header>")?;
     for part in &message.content.parts {
-        writeln!(out, "{}", told(source, part)?)?;
+        writeln!(out, "{}", render_part(source, part)?)?;
     }
     writeln!(out, "</article>")?;
     Ok(())
 }
 
-fn folded(summary: &str, content: &str) -> String {
+fn details(summary: &str, content: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{content}\n</details>", escape_html(summary))
 }
 
@@ -155,54 +161,55 @@ fn code(text: &str) -> String {
     format!("<pre tabindex=\"0\"><code>{}</code></pre>", escape_html(text))
 }
 
-fn told(source: &dyn DocumentSource, part: &Part) -> Result<String, ExportError> {
+fn render_part(source: &dyn DocumentSource, part: &Part) -> Result<String, ExportError> {
     Ok(match part {
         Part::Text { text } => render_markdown(text),
         Part::Thinking { text, .. } if text.is_empty() => {
-            folded("Thinking", "<p>Encrypted by its provider.</p>")
+            details("Thinking", "<p>Encrypted by its provider.</p>")
         }
-        Part::Thinking { text, .. } => folded("Thinking", &render_markdown(text)),
+        Part::Thinking { text, .. } => details("Thinking", &render_markdown(text)),
         Part::ToolCall { name, input, .. } => {
             let input = serde_json::to_string_pretty(input).unwrap_or_default();
-            folded(&format!("Tool call: {name}"), &code(&input))
+            details(&format!("Tool call: {name}"), &code(&input))
         }
         Part::ToolResult { output, is_error, .. } => {
-            folded(if *is_error { "Tool error" } else { "Tool result" }, &code(output))
+            details(if *is_error { "Tool error" } else { "Tool result" }, &code(output))
         }
         Part::Attachment { media_type, name, hash, bytes } => {
-            let told = name.as_deref().unwrap_or("Attachment");
-            let shown = hash.filter(|_| PICTURES.contains(&media_type.as_str()) && *bytes <= MAX_PICTURE);
-            let picture = match shown.map(|hash| source.attachment(hash)) {
+            let label = name.as_deref().unwrap_or("Attachment");
+            let embedded =
+                hash.filter(|_| EMBEDDED_TYPES.contains(&media_type.as_str()) && *bytes <= MAX_EMBEDDED);
+            let image = match embedded.map(|hash| source.attachment(hash)) {
                 Some(Ok(bytes)) => Some(STANDARD.encode(bytes)),
                 Some(Err(StoreError::NotFound { .. })) | None => None,
                 Some(Err(error)) => return Err(error.into()),
             };
-            match picture {
+            match image {
                 Some(data) => {
-                    format!("<img alt=\"{}\" src=\"data:{media_type};base64,{data}\">", escape_html(told))
+                    format!("<img alt=\"{}\" src=\"data:{media_type};base64,{data}\">", escape_html(label))
                 }
                 None => {
-                    let (told, media_type) = (escape_html(told), escape_html(media_type));
-                    format!("<p class=\"mark\">{told} ({media_type}, {bytes} bytes)</p>")
+                    let (label, media_type) = (escape_html(label), escape_html(media_type));
+                    format!("<p class=\"mark\">{label} ({media_type}, {bytes} bytes)</p>")
                 }
             }
         }
         Part::Opaque { source, raw } => {
             let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
-            folded(&format!("From {source}"), &code(&raw))
+            details(&format!("Other content from {source}"), &code(&raw))
         }
     })
 }
 
-fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
+fn write_runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut any = false;
-    each_run(source, &mut |number, run| {
+    for_each_run(source, &mut |number, run| {
         if !any {
             writeln!(out, "<section aria-label=\"Agent activity\">\n<h2>Agent activity</h2>")?;
         }
         any = true;
-        writeln!(out, "<details>\n<summary>Run {number}, {}</summary>", moment(run.started_at))?;
-        tables(run).try_for_each(|found| table(&found, out))?;
+        writeln!(out, "<details>\n<summary>Run {number}, {}</summary>", format_time(run.started_at))?;
+        tables(run).try_for_each(|table| write_table(&table, out))?;
         writeln!(out, "</details>")
     })?;
     if any {
@@ -211,7 +218,7 @@ fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportEr
     Ok(())
 }
 
-fn table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
     write!(out, "<div class=\"wide\" tabindex=\"0\">\n<table>\n<thead><tr>")?;
     for column in table.columns {
         write!(out, "<th scope=\"col\">{column}</th>")?;

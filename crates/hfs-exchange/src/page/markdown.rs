@@ -1,47 +1,49 @@
-//! A session as Markdown, with the full trace of what its agents did.
+//! Exports a session as Markdown, including the activity of its agents.
 
 use std::io::Write;
 
 use hfs_core::{Message, MessageStatus, Part};
 
-use super::PageOptions;
-use super::activity::{Table, each_run, tables};
-use super::outline::{Outline, Stretch, each, mark, moment, origin, role_name, word};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
+use super::{
+    BranchRange, PageContents, PageOptions, Table, checkpoint_title, for_each_message, for_each_run,
+    fork_origin, format_time, role_name, serialized_name, tables,
+};
 use crate::export::{DocumentSource, ExportError};
 
-/// Writes the session as Markdown. Whatever its messages hold, headings are the page's own.
+/// Writes the session as Markdown. Messages are quoted and their HTML is escaped, so that only the page
+/// itself has headings and tags, whatever the messages contain.
 ///
 /// # Errors
-/// When the session cannot be read or the output cannot be written.
+/// Returns any error of reading the session or of writing the output.
 pub fn write_markdown(
     source: &dyn DocumentSource,
     options: PageOptions<'_>,
     mut out: impl Write,
 ) -> Result<(), ExportError> {
-    let outline = Outline::of(source, options.shown)?;
+    let contents = PageContents::new(source, options.branches)?;
     let out: &mut dyn Write = &mut out;
-    writeln!(out, "# {}\n", escape_markdown(&outline.session.name))?;
-    for (what, value) in outline.facts(options.stamp) {
-        writeln!(out, "- **{what}:** {}", escape_markdown(&value))?;
+    writeln!(out, "# {}\n", escape_markdown(&contents.session.name))?;
+    for (label, value) in contents.summary(options.metadata) {
+        writeln!(out, "- **{label}:** {}", escape_markdown(&value))?;
     }
     writeln!(out)?;
-    runs(source, out)?;
+    write_runs(source, out)?;
     writeln!(out, "## Conversation\n")?;
-    for stretch in &outline.stretches {
-        if outline.stretches.len() > 1 || stretch.parent.is_some() {
-            branch_heading(stretch, out)?;
+    for range in &contents.ranges {
+        if contents.ranges.len() > 1 || range.parent.is_some() {
+            write_branch_heading(range, out)?;
         }
-        let marks = |seq, out: &mut dyn Write| -> std::io::Result<()> {
-            for (number, checkpoint) in outline.checkpoints_at(stretch.branch.id, seq) {
-                writeln!(out, "*{}*\n", mark(number, checkpoint, escape_markdown))?;
+        let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
+            for (number, checkpoint) in contents.checkpoints_at(range.branch.id, seq) {
+                writeln!(out, "*{}*\n", checkpoint_title(number, checkpoint, escape_markdown))?;
             }
             Ok(())
         };
-        marks(stretch.branch.forked_at, out)?;
-        each(source, stretch, &mut |found| {
-            message(found, out)?;
-            marks(found.seq, out)?;
+        write_checkpoints(range.branch.forked_at, out)?;
+        for_each_message(source, range, &mut |message| {
+            write_message(message, out)?;
+            write_checkpoints(message.seq, out)?;
             Ok(())
         })?;
     }
@@ -49,49 +51,50 @@ pub fn write_markdown(
     Ok(())
 }
 
-fn branch_heading(stretch: &Stretch, out: &mut dyn Write) -> std::io::Result<()> {
-    let branch = &stretch.branch;
-    let from = stretch.parent.as_ref().map(|parent| format!(", {}", origin(parent, branch, escape_markdown)));
+fn write_branch_heading(range: &BranchRange, out: &mut dyn Write) -> std::io::Result<()> {
+    let branch = &range.branch;
+    let from =
+        range.parent.as_ref().map(|parent| format!(", {}", fork_origin(parent, branch, escape_markdown)));
     writeln!(out, "## Branch {}{}\n", escape_markdown(&branch.name), from.unwrap_or_default())
 }
 
-fn message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
+fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
     write!(out, "### {}", role_name(message.content.role))?;
     if let Some(model) = &message.content.model {
         write!(out, " ({})", escape_markdown(model))?;
     }
     writeln!(out)?;
     if message.content.created_at.is_known() {
-        writeln!(out, "\n*{}, message {}*\n", moment(message.content.created_at), message.seq)?;
+        writeln!(out, "\n*{}, message {}*\n", format_time(message.content.created_at), message.seq)?;
     } else {
         writeln!(out, "\n*Message {}*\n", message.seq)?;
     }
     if message.content.status != MessageStatus::Complete {
-        writeln!(out, "*{}*\n", word(message.content.status))?;
+        writeln!(out, "*{}*\n", serialized_name(message.content.status))?;
     }
     for part in &message.content.parts {
-        writeln!(out, "{}", told(part))?;
+        writeln!(out, "{}", render_part(part))?;
     }
     Ok(())
 }
 
-/// Something that is folded away behind a summary.
-fn folded(summary: &str, content: &str) -> String {
+/// A collapsed block with a summary.
+fn details(summary: &str, content: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n\n{content}\n</details>\n", escape_html(summary))
 }
 
-fn told(part: &Part) -> String {
+fn render_part(part: &Part) -> String {
     match part {
         Part::Text { text } if text.trim().is_empty() => String::new(),
         Part::Text { text } => quote_markdown(text),
-        Part::Thinking { text, .. } if text.is_empty() => folded("Thinking", "Encrypted by its provider.\n"),
-        Part::Thinking { text, .. } => folded("Thinking", &quote_markdown(text)),
+        Part::Thinking { text, .. } if text.is_empty() => details("Thinking", "Encrypted by its provider.\n"),
+        Part::Thinking { text, .. } => details("Thinking", &quote_markdown(text)),
         Part::ToolCall { name, input, .. } => {
             let input = serde_json::to_string_pretty(input).unwrap_or_default();
-            folded(&format!("Tool call: {}", one_line(name)), &fence(&input, "json"))
+            details(&format!("Tool call: {}", one_line(name)), &fence(&input, "json"))
         }
         Part::ToolResult { output, is_error, .. } => {
-            folded(if *is_error { "Tool error" } else { "Tool result" }, &fence(output, ""))
+            details(if *is_error { "Tool error" } else { "Tool result" }, &fence(output, ""))
         }
         Part::Attachment { media_type, name, bytes, .. } => {
             let name = name.as_deref().map(|name| format!(" {}", escape_markdown(name))).unwrap_or_default();
@@ -99,27 +102,27 @@ fn told(part: &Part) -> String {
         }
         Part::Opaque { source, raw } => {
             let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
-            folded(&format!("From {}", one_line(source)), &fence(&raw, "json"))
+            details(&format!("Other content from {}", one_line(source)), &fence(&raw, "json"))
         }
     }
 }
 
-/// A blank line would end the summary's block.
+/// Replaces line breaks, because a blank line would end the HTML block of a summary.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
-    each_run(source, &mut |number, run| {
+fn write_runs(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
+    for_each_run(source, &mut |number, run| {
         if number == 1 {
             writeln!(out, "## Agent activity\n")?;
         }
-        writeln!(out, "### Run {number}\n\n*{}*\n", moment(run.started_at))?;
-        tables(run).try_for_each(|found| table(&found, out))
+        writeln!(out, "### Run {number}\n\n*{}*\n", format_time(run.started_at))?;
+        tables(run).try_for_each(|table| write_table(&table, out))
     })
 }
 
-fn table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_table(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "| {} |\n|---|---|---|---|", table.columns.join(" | "))?;
     for row in &table.rows {
         writeln!(out, "| {} |", row.each_ref().map(|cell| escape_markdown(cell)).join(" | "))?;

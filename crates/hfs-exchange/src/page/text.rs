@@ -1,13 +1,13 @@
-//! Foreign text made safe to stand inside a page.
+//! Makes text from messages safe to include in a page.
 
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
-/// How text is understood: CommonMark, with the extensions that models write.
+/// CommonMark with the extensions that models write.
 pub(crate) fn dialect() -> Options {
     Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
 }
 
-/// Text for HTML, in content and in quoted attributes.
+/// Escapes text for HTML content and quoted attributes.
 pub(crate) fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -17,7 +17,7 @@ pub(crate) fn escape_html(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // No page may hold a NUL.
+            // NUL is not allowed in HTML.
             '\0' => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -25,18 +25,18 @@ pub(crate) fn escape_html(text: &str) -> String {
     out
 }
 
-/// Text as plain words within a line of Markdown, behind its beginning.
+/// Escapes text so that it is plain words inside a line of Markdown. Not for the start of a line.
 pub(crate) fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut before = ' ';
+    let mut previous = ' ';
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
         let next = rest.clone().next().unwrap_or(' ');
         match c {
             '<' => out.push_str("&lt;"),
             '&' => out.push_str("&amp;"),
-            // Within a word it stands for itself.
-            '_' if before.is_ascii_alphanumeric() && next.is_ascii_alphanumeric() => out.push(c),
+            // Inside a word an underscore is literal.
+            '_' if previous.is_ascii_alphanumeric() && next.is_ascii_alphanumeric() => out.push(c),
             '\\' | '`' | '*' | '_' | '[' | ']' | '>' | '#' | '|' | '~' | '$' | '^' => {
                 out.push('\\');
                 out.push(c);
@@ -44,14 +44,15 @@ pub(crate) fn escape_markdown(text: &str) -> String {
             c if c.is_whitespace() || c.is_control() => out.push(' '),
             c => out.push(c),
         }
-        before = c;
+        previous = c;
     }
     out.trim().to_owned()
 }
 
-/// Markdown of a message as a block quote, which nothing in it can leave; what would be HTML in it becomes text.
+/// Writes the Markdown of a message as a block quote that nothing in the message can end. HTML in it becomes
+/// text.
 pub(crate) fn quote_markdown(text: &str) -> String {
-    // What else ends a line, for some readers at least, would end the quote too.
+    // Some parsers accept further line separators, which would end the quote as well.
     let text =
         text.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}'], "\n");
     let text = text.replace('\0', "\u{fffd}");
@@ -61,33 +62,33 @@ pub(crate) fn quote_markdown(text: &str) -> String {
         out.push_str(line);
         out.push('\n');
     }
-    // Only where it will stand can be seen what is HTML: the quote's mark shifts tabs.
-    defuse_html(&out)
+    // The quote marker shifts tab stops, so only the quoted text shows what is HTML.
+    neutralize_html(&out)
 }
 
-/// Writes `&lt;` for each `<` that would begin HTML, and leaves those in code alone. Repeated, because what one
-/// round makes text can make HTML of what follows.
-fn defuse_html(text: &str) -> String {
+/// Replaces each `<` that would begin HTML by `&lt;`, except in code. Repeated, because replacing one tag can
+/// turn the text after it into HTML; after four rounds every `<` is replaced.
+fn neutralize_html(text: &str) -> String {
     let mut text = text.to_owned();
     for _ in 0..4 {
-        let mut marks: Vec<usize> = Vec::new();
+        let mut positions: Vec<usize> = Vec::new();
         for (event, range) in Parser::new_ext(&text, dialect()).into_offset_iter() {
             if let Event::Html(_) | Event::InlineHtml(_) | Event::Start(Tag::HtmlBlock) = event {
                 let inside = text.get(range.clone()).unwrap_or_default();
-                marks.extend(inside.match_indices('<').map(|(at, _)| range.start + at));
+                positions.extend(inside.match_indices('<').map(|(at, _)| range.start + at));
             }
         }
-        if marks.is_empty() {
+        if positions.is_empty() {
             return text;
         }
-        marks.sort_unstable();
-        marks.dedup();
-        let mut out = String::with_capacity(text.len() + marks.len() * 3);
+        positions.sort_unstable();
+        positions.dedup();
+        let mut out = String::with_capacity(text.len() + positions.len() * 3);
         let mut copied = 0;
-        for mark in marks {
-            out.push_str(text.get(copied..mark).unwrap_or_default());
+        for position in positions {
+            out.push_str(text.get(copied..position).unwrap_or_default());
             out.push_str("&lt;");
-            copied = mark + 1;
+            copied = position + 1;
         }
         out.push_str(text.get(copied..).unwrap_or_default());
         text = out;
@@ -95,7 +96,7 @@ fn defuse_html(text: &str) -> String {
     text.replace('<', "&lt;")
 }
 
-/// A fenced block of code that nothing in it can leave.
+/// A fenced code block with a fence that is longer than any in the text.
 pub(crate) fn fence(text: &str, language: &str) -> String {
     let text = text.replace('\0', "\u{fffd}");
     let mut longest = 0;
@@ -108,8 +109,8 @@ pub(crate) fn fence(text: &str, language: &str) -> String {
     format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches(['\n', '\r']))
 }
 
-/// Markdown as HTML in which nothing runs and nothing is fetched: tags are shown as text, links lead to web
-/// pages and mail only, pictures become links, headings stand below the page's own.
+/// Renders Markdown as inert HTML: tags are shown as text, only web and mail addresses become links, images
+/// become links, and headings are below those of the page.
 pub(crate) fn render_markdown(text: &str) -> String {
     let clean = text.replace('\0', "\u{fffd}");
     let mut links: Vec<bool> = Vec::new();
@@ -122,13 +123,18 @@ pub(crate) fn render_markdown(text: &str) -> String {
             headings.retain(|above| *above < level);
             headings.push(level);
             let (id, classes, attrs) = (None, Vec::new(), Vec::new());
-            [Some(Event::Start(Tag::Heading { level: below(headings.len()), id, classes, attrs })), None]
+            [
+                Some(Event::Start(Tag::Heading { level: heading_level(headings.len()), id, classes, attrs })),
+                None,
+            ]
         }
-        Event::End(TagEnd::Heading(_)) => [Some(Event::End(TagEnd::Heading(below(headings.len())))), None],
+        Event::End(TagEnd::Heading(_)) => {
+            [Some(Event::End(TagEnd::Heading(heading_level(headings.len())))), None]
+        }
         Event::Start(
             Tag::Link { link_type, dest_url, title, .. } | Tag::Image { link_type, dest_url, title, .. },
         ) => {
-            let safe = is_harmless(&dest_url);
+            let safe = is_safe_url(&dest_url);
             links.push(safe);
             let id = CowStr::from("");
             [safe.then_some(Event::Start(Tag::Link { link_type, dest_url, title, id })), None]
@@ -139,7 +145,7 @@ pub(crate) fn render_markdown(text: &str) -> String {
         Event::TaskListMarker(done) => {
             [Some(Event::Text(if done { "☑ ".into() } else { "☐ ".into() })), None]
         }
-        // What is wider than the page is scrolled, with keys too.
+        // Wide tables scroll inside a focusable container, so that the keyboard can scroll them too.
         Event::Start(table @ Tag::Table(_)) => {
             [Some(Event::Html("<div class=\"wide\" tabindex=\"0\">\n".into())), Some(Event::Start(table))]
         }
@@ -151,9 +157,8 @@ pub(crate) fn render_markdown(text: &str) -> String {
     out
 }
 
-/// The level of a heading that stands below so many of its message, itself included: the page's own end at the
-/// third, and none is left out.
-const fn below(depth: usize) -> HeadingLevel {
+/// The level of a heading at this depth of headings within its message. The page itself uses levels 1 to 3.
+const fn heading_level(depth: usize) -> HeadingLevel {
     match depth {
         0 | 1 => HeadingLevel::H4,
         2 => HeadingLevel::H5,
@@ -161,10 +166,10 @@ const fn below(depth: usize) -> HeadingLevel {
     }
 }
 
-/// Whether an address may be followed from a page.
-fn is_harmless(address: &str) -> bool {
-    let address = address.trim_start().to_ascii_lowercase();
-    ["https://", "http://", "mailto:"].iter().any(|scheme| address.starts_with(scheme))
+/// Whether a link may lead to this URL.
+fn is_safe_url(url: &str) -> bool {
+    let url = url.trim_start().to_ascii_lowercase();
+    ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 #[cfg(test)]
@@ -179,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_message_runs() {
+    fn no_script_in_a_message_runs() {
         for text in [
             "<script>alert(1)</script>",
             "x <img src=x onerror=alert(1)> y",
@@ -198,7 +203,7 @@ mod tests {
         assert!(render_markdown("`a<b` [x](https://y.z)").contains("<a href=\"https://y.z\">x</a>"));
     }
 
-    /// What a reader of Markdown sees at the top level.
+    /// The top-level tags that a Markdown parser sees.
     fn top_level(text: &str) -> Vec<String> {
         let mut depth = 0;
         let mut seen = Vec::new();
@@ -236,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn a_line_of_words_is_only_words(
+        fn escaped_text_is_only_text(
             text in prop_oneof![any::<String>(), "([!-/:-@\\[-`{-~a-c1 \n]){0,20}"],
         ) {
             let page = format!("# x{}\n", escape_markdown(&text));
@@ -251,12 +256,12 @@ mod tests {
                 }
             }
             let plain = |c: char| if c.is_whitespace() || c.is_control() { ' ' } else { c };
-            let said: String = format!("x{}", text.chars().map(plain).collect::<String>().trim());
-            prop_assert_eq!(read, said);
+            let expected: String = format!("x{}", text.chars().map(plain).collect::<String>().trim());
+            prop_assert_eq!(read, expected);
         }
 
         #[test]
-        fn rendered_text_holds_no_live_tag(text in "([<>/a-z=\"' \n`\\[\\]()!:&;]|<script>|javascript:|<img ){0,40}") {
+        fn rendered_text_contains_no_live_tag(text in "([<>/a-z=\"' \n`\\[\\]()!:&;]|<script>|javascript:|<img ){0,40}") {
             let html = render_markdown(&text);
             for bad in ["<script", "<img", "<iframe", "href=\"javascript:"] {
                 prop_assert!(!html.contains(bad), "{}", html);

@@ -6,19 +6,19 @@ use std::io::Read;
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, Node, text};
-use crate::detect::Head;
+use super::conversation::{ConversationTree, ImportedMessage, TreeNode, text};
+use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::json::walk::{Walk, WalkError};
-use crate::records::Stop;
-use crate::tally::Tally;
+use crate::json::pull::{PullError, PullParser};
+use crate::readers::ReportBuilder;
+use crate::records::StreamError;
 use crate::{Format, Source};
 
 const NAME: &str = "chatgpt";
 
 pub(crate) struct ChatGpt;
 
-/// Whether a file of the archive holds conversations.
+/// Whether a file of the archive contains conversations.
 fn holds_conversations(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name);
     name.starts_with("conversations") && name.ends_with(".json")
@@ -29,12 +29,12 @@ impl super::Reader for ChatGpt {
         Format::ChatGpt
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_key("mapping") || head.entries().iter().any(|name| holds_conversations(name))
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_key("mapping") || probe.entries().iter().any(|name| holds_conversations(name))
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let names: Vec<String> = Head::of(source)?.entries().to_vec();
+        let names: Vec<String> = FormatProbe::new(source)?.entries().to_vec();
         let mut any = false;
         if names.is_empty() {
             read_from(source, source.open()?, sink, &mut any)?;
@@ -47,7 +47,7 @@ impl super::Reader for ChatGpt {
                 read_from(source, file, sink, &mut any)?;
             }
         }
-        if any { Ok(()) } else { Err(source.damaged("it holds no conversation")) }
+        if any { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
     }
 }
 
@@ -57,79 +57,79 @@ fn read_from(
     sink: &mut dyn SessionSink,
     any: &mut bool,
 ) -> Result<(), ImportError> {
-    let mut lost = Tally::default();
+    let mut unattributed = ReportBuilder::default();
     let mut number = 0;
-    let walk_all = || -> Result<(), Stop> {
-        let mut walk = Walk::new(input)?;
-        let array = walk.peek()? == Some(b'[');
+    let parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(input)?;
+        let array = parser.peek()? == Some(b'[');
         if array {
-            walk.enter()?;
+            parser.enter()?;
         }
         while number == 0 || array {
-            if array && !walk.next_element()? {
+            if array && !parser.next_element()? {
                 break;
             }
             number += 1;
-            super::go_on(source, sink, walk.consumed())?;
-            match parse(&walk.value()?).map(|parsed| parsed.value) {
+            super::report_progress(source, sink, parser.consumed())?;
+            match parse(&parser.value()?).map(|parsed| parsed.value) {
                 Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
                     *any = true;
                     let mut conversation = conversation(source, fields, number);
-                    conversation.tally.absorb(std::mem::take(&mut lost));
-                    conversation.hand_over(sink)?;
+                    conversation.report.merge(std::mem::take(&mut unattributed));
+                    conversation.send_to(sink)?;
                 }
-                _ => lost.dropped(Some(number), "an element that is no conversation"),
+                _ => unattributed.dropped(Some(number), "an element that is not a conversation"),
             }
         }
         Ok(())
     };
-    match walk_all() {
-        // What came before the damage has been handed over.
-        Err(Stop::Walk(WalkError::Damaged { .. })) if *any => Ok(()),
-        Err(stop) => Err(super::hfs::stopped(source, stop)),
+    match parse_all() {
+        // The conversations before the damage have been imported.
+        Err(StreamError::Json(PullError::Damaged { .. })) if *any => Ok(()),
+        Err(error) => Err(error.into_import_error(source)),
         Ok(()) => Ok(()),
     }
 }
 
-fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) -> Conversation {
+fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) -> ConversationTree {
     let id = text(&fields, "conversation_id").or_else(|| text(&fields, "id"));
     let id = id.map_or_else(|| format!("{}/{number}", source.stem().unwrap_or_default()), str::to_owned);
-    let mut conversation = Conversation::new(source, NAME, id);
+    let mut conversation = ConversationTree::new(source, NAME, id);
     conversation.session.title = text(&fields, "title").filter(|title| !title.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
     let current = text(&fields, "current_node").map(str::to_owned);
     let Some(Value::Object(mapping)) = fields.shift_remove("mapping") else { return conversation };
-    let order = in_order(&mapping);
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let order = topological_order(&mapping);
+    let mut node_indexes: HashMap<String, usize> = HashMap::new();
     let mut mapping = mapping;
     let mut last = Timestamp::UNIX_EPOCH;
     for id in order {
         let Some(Value::Object(mut node)) = mapping.get_mut(&id).map(Value::take) else { continue };
-        let parent = text(&node, "parent").and_then(|parent| places.get(parent)).copied();
-        let said = match node.get_mut("message").map(Value::take) {
+        let parent = text(&node, "parent").and_then(|parent| node_indexes.get(parent)).copied();
+        let messages = match node.get_mut("message").map(Value::take) {
             Some(Value::Object(message)) => {
-                conversation.tally.mapped();
-                vec![said(message, &id, &mut last)]
+                conversation.report.mapped();
+                vec![to_message(message, &id, &mut last)]
             }
             _ => {
-                conversation.tally.opaque();
+                conversation.report.opaque();
                 Vec::new()
             }
         };
         if current.as_deref() == Some(id.as_str()) {
             conversation.current = Some(conversation.nodes.len());
         }
-        places.insert(id, conversation.nodes.len());
-        conversation.nodes.push(Node { parent, fork: false, said });
+        node_indexes.insert(id, conversation.nodes.len());
+        conversation.nodes.push(TreeNode { parent, fork: false, messages });
     }
-    conversation.time_by_messages();
+    conversation.set_times_from_messages();
     conversation.session.extra.insert(NAME.into(), Value::Object(fields));
     conversation
 }
 
-/// The nodes' ids, parents before children, siblings in the order in which their parent names them. Nodes in a
-/// cycle come last, as roots.
-fn in_order(mapping: &Map<String, Value>) -> Vec<String> {
+/// The ids of the nodes: parents before children, siblings in the order in which their parent lists them.
+/// Nodes in a cycle come last, as roots.
+fn topological_order(mapping: &Map<String, Value>) -> Vec<String> {
     let parent_of = |node: &Value| node.get("parent").and_then(Value::as_str).map(str::to_owned);
     let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut roots: Vec<&str> = Vec::new();
@@ -174,12 +174,12 @@ fn role(name: &str) -> Role {
     }
 }
 
-fn said(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> Drafted {
+fn to_message(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> ImportedMessage {
     let author = message.get("author").and_then(Value::as_object);
     let role = role(author.and_then(|author| text(author, "role")).unwrap_or_default());
     let name = author.and_then(|author| text(author, "name")).unwrap_or_default().to_owned();
-    // Many messages have no time of their own; the one before them says it best.
-    let time = message.get("create_time").and_then(crate::time::read);
+    // Many messages have no time of their own; the time of the previous message is the best estimate.
+    let time = message.get("create_time").and_then(crate::time::from_json);
     let at = time.unwrap_or(*last);
     *last = at;
     let recipient = text(&message, "recipient").filter(|recipient| *recipient != "all").map(str::to_owned);
@@ -191,8 +191,8 @@ fn said(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> Draf
         (Role::Assistant, Some(tool)) => {
             vec![Part::ToolCall { id: id.to_owned(), name: tool, input: take_input(&mut content) }]
         }
-        (Role::Tool, _) => of_tool(&mut content, &name),
-        _ => of_speaker(&mut content),
+        (Role::Tool, _) => tool_parts(&mut content, &name),
+        _ => message_parts(&mut content),
     };
     let hidden = message
         .get("metadata")
@@ -202,12 +202,13 @@ fn said(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> Draf
         message.get("metadata").and_then(|metadata| metadata.get("model_slug")).and_then(Value::as_str);
     let model = model.map(str::to_owned);
     message.insert("content".into(), Value::Object(content));
-    let mut drafted = Drafted::new(NAME, id, role, parts, at).flagged("hidden", hidden).with_record(message);
-    drafted.draft.model = model.filter(|_| role == Role::Assistant);
-    drafted
+    let mut imported =
+        ImportedMessage::new(NAME, id, role, parts, at).flagged("hidden", hidden).with_record(message);
+    imported.draft.model = model.filter(|_| role == Role::Assistant);
+    imported
 }
 
-/// What is asked of a tool: a JSON object where the text is one, else the text.
+/// The input of a tool call: a JSON object if the text is one, otherwise the text.
 fn take_input(content: &mut Map<String, Value>) -> Value {
     let text = match content.get("text").and_then(Value::as_str) {
         Some(text) => text.to_owned(),
@@ -219,7 +220,7 @@ fn take_input(content: &mut Map<String, Value>) -> Value {
     }
 }
 
-/// Takes the texts out of `parts`, leaving what else there is.
+/// Removes and returns the texts in `parts`.
 fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
     let Some(Value::Array(parts)) = content.get_mut("parts") else { return Vec::new() };
     let texts = parts.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -227,9 +228,9 @@ fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
     texts
 }
 
-fn pictures(content: &Map<String, Value>) -> Vec<Part> {
+fn images(content: &Map<String, Value>) -> Vec<Part> {
     let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let picture = |part: &Value| {
+    let image = |part: &Value| {
         let fields = part.as_object()?;
         let bytes = fields.get("size_bytes").and_then(Value::as_u64).unwrap_or(0);
         match text(fields, "content_type")? {
@@ -242,10 +243,10 @@ fn pictures(content: &Map<String, Value>) -> Vec<Part> {
             _ => Some(Part::Opaque { source: NAME.into(), raw: part.clone() }),
         }
     };
-    parts.iter().filter_map(picture).collect()
+    parts.iter().filter_map(image).collect()
 }
 
-fn of_tool(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
+fn tool_parts(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
     let mut output = take_texts(content).join("\n");
     if output.is_empty()
         && let Some(text) = ["text", "result"].into_iter().find_map(|key| text(content, key))
@@ -253,22 +254,27 @@ fn of_tool(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
         output = text.to_owned();
     }
     let mut parts = vec![Part::ToolResult { id: name.to_owned(), output, is_error: false }];
-    parts.extend(pictures(content));
+    parts.extend(images(content));
     parts
 }
 
-fn of_speaker(content: &mut Map<String, Value>) -> Vec<Part> {
+fn message_parts(content: &mut Map<String, Value>) -> Vec<Part> {
     match text(content, "content_type") {
         Some("text" | "multimodal_text") => {
-            let mut parts = pictures(content);
+            let mut parts = images(content);
             parts.extend(take_texts(content).into_iter().map(|text| Part::Text { text }));
             parts
         }
         Some("thoughts") => {
             let thoughts =
                 content.get("thoughts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let told = |thought: &Value| thought.get("content").and_then(Value::as_str).map(str::to_owned);
-            thoughts.iter().filter_map(told).map(|text| Part::Thinking { text, signature: None }).collect()
+            let content_of =
+                |thought: &Value| thought.get("content").and_then(Value::as_str).map(str::to_owned);
+            thoughts
+                .iter()
+                .filter_map(content_of)
+                .map(|text| Part::Thinking { text, signature: None })
+                .collect()
         }
         _ if content.is_empty() => Vec::new(),
         _ => vec![Part::Opaque { source: NAME.into(), raw: Value::Object(std::mem::take(content)) }],

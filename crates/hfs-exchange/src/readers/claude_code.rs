@@ -1,28 +1,35 @@
-//! Claude Code's transcripts: one JSONL file for a session, or the web session's `{"loglines": [...]}`.
+//! Claude Code transcripts: one JSONL file per session, or `{"loglines": [...]}` from the web version.
+//!
+//! A transcript is read twice, because one pass cannot know forks, titles and the ends of messages in bounded
+//! memory: the records of one message may be far apart, and a later record decides whether an earlier one
+//! began a branch. The first pass decodes the few fields of each record that matter ([`index`]) and computes
+//! one action per record ([`layout`]). The second pass decodes whole records ([`record`], [`content`]) and
+//! sends messages to the receiver ([`second_pass`]). Holding all records in memory instead would take several
+//! times the size of the file.
+//!
+//! A record is stored beside its message as its original JSON text, with references in place of what became
+//! parts. So nothing is stored twice, and an export writes back every record as it was.
 
-mod blocks;
 mod content;
-mod messages;
-mod outline;
-mod plan;
+mod index;
+mod layout;
 mod record;
-mod saved;
-mod skeleton;
-mod stream;
+mod second_pass;
 
 use hfs_core::{ForeignSession, ImportError, Origin, Project, SessionSink};
 
-use crate::detect::Head;
-use crate::records::{Entry, Framing, visit};
+use crate::detect::FormatProbe;
+use crate::records::{Entry, Framing, for_each_record};
 use crate::{Format, Source};
 
-pub(crate) use blocks::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
-use outline::Outline;
-use plan::{Plan, Planner};
+pub(crate) use content::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
+use index::IndexEntry;
+use layout::{Layout, LayoutBuilder};
+use second_pass::SecondPass;
 
 pub(crate) const NAME: &str = "claude-code";
 
-/// The types of records that only Claude Code writes.
+/// Types of records that only Claude Code writes.
 const OWN_TYPES: [&str; 6] =
     ["file-history-snapshot", "queue-operation", "custom-title", "ai-title", "permission-mode", "agent-name"];
 
@@ -33,9 +40,9 @@ impl super::Reader for ClaudeCode {
         Format::ClaudeCode
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_key("loglines")
-            || head.objects().iter().any(|record| {
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_key("loglines")
+            || probe.records().iter().any(|record| {
                 let kind = record.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
                 match kind {
                     "user" | "assistant" => record.contains_key("message") && record.contains_key("uuid"),
@@ -48,32 +55,36 @@ impl super::Reader for ClaudeCode {
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let framing = framing(source)?;
-        let plan = plan(source, framing, sink)?;
-        stream::Stream::new(source, plan, sink).run(framing)
+        let layout = compute_layout(source, framing, sink)?;
+        SecondPass::new(source, layout, sink).run(framing)
     }
 }
 
 fn framing(source: &Source) -> Result<Framing, ImportError> {
-    let head = Head::of(source)?;
-    Ok(if head.has_key("loglines") { Framing::Array(Some("loglines")) } else { Framing::Lines })
+    let probe = FormatProbe::new(source)?;
+    Ok(if probe.has_key("loglines") { Framing::Array(Some("loglines")) } else { Framing::Lines })
 }
 
-/// The first pass: little of each record, to know where everything goes.
-fn plan(source: &Source, framing: Framing, sink: &mut dyn SessionSink) -> Result<Plan, ImportError> {
-    let mut planner = Planner::default();
-    visit::<Outline>(source, framing, &mut |at, entry| {
+/// The first pass: indexes the records and computes the layout.
+fn compute_layout(
+    source: &Source,
+    framing: Framing,
+    sink: &mut dyn SessionSink,
+) -> Result<Layout, ImportError> {
+    let mut builder = LayoutBuilder::default();
+    for_each_record::<IndexEntry>(source, framing, &mut |at, entry| {
         if let Entry::Record(record, _) = entry {
-            planner.add(record);
+            builder.add(record);
         }
-        // The first pass counts for a quarter of the way.
-        super::go_on(source, sink, at.bytes / 4)
+        // The first pass accounts for a quarter of the progress.
+        super::report_progress(source, sink, at.bytes / 4)
     })?;
-    Ok(planner.finish())
+    Ok(builder.finish())
 }
 
-/// The session's own facts.
-fn session(source: &Source, plan: &Plan) -> ForeignSession {
-    let id = match (source.stem(), &plan.session) {
+/// The session-level fields.
+fn session(source: &Source, layout: &Layout) -> ForeignSession {
+    let id = match (source.stem(), &layout.session) {
         (Some(stem), Some(session)) if stem != *session => format!("{session}/{stem}"),
         (_, Some(session)) => session.clone(),
         (Some(stem), None) => stem,
@@ -81,10 +92,10 @@ fn session(source: &Source, plan: &Plan) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
-    session.title.clone_from(&plan.title);
-    session.automatic_name = !plan.title_by_hand;
-    session.project = plan.cwd.clone().map(|directory| Project { directory, repository: None });
-    session.created_at = plan.first;
-    session.updated_at = plan.last;
+    session.title.clone_from(&layout.title);
+    session.automatic_name = !layout.title_by_user;
+    session.project = layout.cwd.clone().map(|directory| Project { directory, repository: None });
+    session.created_at = layout.first;
+    session.updated_at = layout.last;
     session
 }

@@ -1,4 +1,8 @@
-//! Conversations that are held whole before they are handed over, as trees of messages.
+//! Sessions that are read into memory before they are sent to the receiver.
+//!
+//! Some formats have to be: later parts of a document say what becomes of earlier ones, or messages form a
+//! tree whose branches are known only at the end. Formats without this property use
+//! [`streamed`](super::streamed).
 
 use hfs_core::{
     Attachment, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part, Role, SessionSink,
@@ -7,18 +11,20 @@ use hfs_core::{
 use serde_json::{Map, Value, json};
 
 use crate::Source;
-use crate::readers::{AFTER, FLAGS, RECORDS};
-use crate::tally::Tally;
+use crate::json::parse;
+use crate::json::pull::{PullError, PullParser};
+use crate::readers::{AFTER, FLAGS, RECORDS, ReportBuilder, excerpt, report_progress};
+use crate::records::{StreamError, damage_message};
 
-/// A message with the bytes it refers to.
+/// A message with its attachments.
 #[derive(Debug)]
-pub(crate) struct Drafted {
+pub(crate) struct ImportedMessage {
     pub draft: MessageDraft,
     pub attachments: Vec<Attachment>,
 }
 
-impl Drafted {
-    /// A message that came from `format` under this id.
+impl ImportedMessage {
+    /// A message of `format`, with the id that it has there.
     pub(crate) fn new(
         format: &str,
         id: impl Into<String>,
@@ -31,20 +37,19 @@ impl Drafted {
         Self { draft, attachments: Vec::new() }
     }
 
-    /// Keeps what came with it.
     pub(crate) fn with_record(mut self, fields: Map<String, Value>) -> Self {
-        self.keep(fields);
+        self.set_record(fields);
         self
     }
 
-    /// Keeps what came with it.
-    pub(crate) fn keep(&mut self, fields: Map<String, Value>) {
+    /// Stores the remaining fields of its record beside it.
+    pub(crate) fn set_record(&mut self, fields: Map<String, Value>) {
         if !fields.is_empty() {
             self.draft.extra.insert(RECORDS.into(), Value::Array(vec![Value::Object(fields)]));
         }
     }
 
-    /// Marks it.
+    /// Adds a flag if `set`.
     pub(crate) fn flagged(mut self, flag: &str, set: bool) -> Self {
         if set {
             match self.draft.extra.get_mut(FLAGS) {
@@ -58,54 +63,60 @@ impl Drafted {
     }
 }
 
-/// A place in a conversation's tree, with the messages said there (none, or several).
+/// A node of a conversation, with any number of messages.
 #[derive(Debug, Default)]
-pub(crate) struct Node {
+pub(crate) struct TreeNode {
     pub parent: Option<usize>,
-    /// Whether it begins a branch even where nothing else follows its parent.
+    /// Whether it begins a branch even if it is the first child of its parent.
     pub fork: bool,
-    pub said: Vec<Drafted>,
+    pub messages: Vec<ImportedMessage>,
 }
 
-/// A whole conversation.
+/// A conversation that is read into memory as a tree of messages.
 #[derive(Debug)]
-pub(crate) struct Conversation {
+pub(crate) struct ConversationTree {
     pub session: ForeignSession,
-    pub nodes: Vec<Node>,
-    /// The node that a resume goes on from; the last one without it.
+    pub nodes: Vec<TreeNode>,
+    /// The node after which a resume continues; the last one by default.
     pub current: Option<usize>,
-    pub tally: Tally,
-    /// Records that are no messages.
+    pub report: ReportBuilder,
+    /// Records that are not messages.
     pub events: Vec<Value>,
 }
 
-impl Conversation {
-    /// An empty one.
+impl ConversationTree {
     pub(crate) fn new(source: &Source, format: &str, id: impl Into<String>) -> Self {
         let path = source.path().map(|path| path.display().to_string());
         let session = ForeignSession::new(Origin { format: format.to_owned(), id: id.into(), path });
-        Self { session, nodes: Vec::new(), current: None, tally: Tally::default(), events: Vec::new() }
+        Self {
+            session,
+            nodes: Vec::new(),
+            current: None,
+            report: ReportBuilder::default(),
+            events: Vec::new(),
+        }
     }
 
-    /// Adds messages behind the newest.
-    pub(crate) fn say(&mut self, said: Vec<Drafted>) {
+    /// Adds messages after the newest ones.
+    pub(crate) fn push_messages(&mut self, messages: Vec<ImportedMessage>) {
         let parent = self.nodes.len().checked_sub(1);
-        self.nodes.push(Node { parent, fork: false, said });
+        self.nodes.push(TreeNode { parent, fork: false, messages });
     }
 
-    /// Sets the session's times to those of its messages that are known, where it has none of its own.
-    pub(crate) fn time_by_messages(&mut self) {
-        let times = || self.nodes.iter().flat_map(|node| &node.said).map(|said| said.draft.created_at);
+    /// Sets missing times of the session to the earliest and latest known time of its messages.
+    pub(crate) fn set_times_from_messages(&mut self) {
+        let times =
+            || self.nodes.iter().flat_map(|node| &node.messages).map(|message| message.draft.created_at);
         let known = || times().filter(|at| at.is_known());
         self.session.created_at = self.session.created_at.or_else(|| known().min());
         self.session.updated_at = self.session.updated_at.or_else(|| known().max());
     }
 
-    /// Hands it over.
-    pub(crate) fn hand_over(mut self, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    /// Sends the conversation to the receiver.
+    pub(crate) fn send_to(mut self, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         if !self.events.is_empty() {
             let events = Value::Array(std::mem::take(&mut self.events));
-            match self.nodes.iter_mut().rev().find_map(|node| node.said.last_mut()) {
+            match self.nodes.iter_mut().rev().find_map(|node| node.messages.last_mut()) {
                 Some(last) => last.draft.extra.insert(AFTER.into(), events),
                 None => self.session.extra.insert(RECORDS.into(), events),
             };
@@ -122,8 +133,8 @@ impl Conversation {
                 None => roots.push(index),
             }
         }
-        let mut nodes: Vec<Option<Node>> = self.nodes.into_iter().map(Some).collect();
-        // Each entry: a node, the branch and seq it follows, and whether it begins a branch there.
+        let mut nodes: Vec<Option<TreeNode>> = self.nodes.into_iter().map(Some).collect();
+        // Each entry: a node, the branch and seq that it follows, and whether it begins a branch there.
         let mut pending: Vec<(usize, usize, u64, bool)> =
             roots.iter().enumerate().map(|(number, root)| (*root, 0, 0, number > 0)).rev().collect();
         let mut branches = 1;
@@ -134,12 +145,12 @@ impl Conversation {
                 branch = branches;
                 branches += 1;
             }
-            for said in node.said {
+            for message in node.messages {
                 seq += 1;
-                for attachment in said.attachments {
+                for attachment in message.attachments {
                     sink.attachment(attachment)?;
                 }
-                sink.message(branch, said.draft)?;
+                sink.message(branch, message.draft)?;
             }
             if index == current && branch > 0 {
                 sink.current_branch(branch)?;
@@ -149,22 +160,22 @@ impl Conversation {
                 next.iter().enumerate().rev().map(|(number, child)| (*child, branch, seq, number > 0)),
             );
         }
-        sink.end(self.tally.finish())?;
+        sink.end(self.report.finish())?;
         Ok(())
     }
 }
 
-/// A text field.
+/// A string field.
 pub(crate) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     fields.get(key).and_then(Value::as_str)
 }
 
-/// A number field.
+/// An integer field.
 pub(crate) fn number(fields: &Map<String, Value>, key: &str) -> Option<u64> {
     fields.get(key).and_then(Value::as_u64)
 }
 
-/// What a tool answered, as text.
+/// The output of a tool as text.
 pub(crate) fn as_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -184,12 +195,8 @@ fn as_text_item(item: &Value) -> String {
     item.as_str().map_or_else(|| item.to_string(), str::to_owned)
 }
 
-/// A picture that came inline as base64.
-pub(crate) fn inline_picture(
-    media_type: &str,
-    data: &str,
-    name: Option<String>,
-) -> (Part, Option<Attachment>) {
+/// A part for an image that is given inline as base64.
+pub(crate) fn inline_image(media_type: &str, data: &str, name: Option<String>) -> (Part, Option<Attachment>) {
     match super::claude_code::decode_base64(data) {
         Some(attachment) => {
             let bytes = attachment.bytes.len() as u64;
@@ -197,5 +204,68 @@ pub(crate) fn inline_picture(
             (Part::Attachment { media_type: media_type.to_owned(), name, hash, bytes }, Some(attachment))
         }
         None => (Part::Attachment { media_type: media_type.to_owned(), name, hash: None, bytes: 0 }, None),
+    }
+}
+
+/// Limit on the size of a [`BufferedExport`]. Real sessions are far smaller.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// A document of one session that is read into memory, because later parts of it change earlier ones.
+#[derive(Debug, Default)]
+pub(crate) struct BufferedExport {
+    pub metadata: Map<String, Value>,
+    pub messages: Vec<Map<String, Value>>,
+    /// Reasons why items could not be read.
+    unreadable: Vec<String>,
+}
+
+impl BufferedExport {
+    /// Reads a document whose messages are under `key`. If it breaks off, the messages before are kept.
+    pub(crate) fn read(source: &Source, key: &str, sink: &mut dyn SessionSink) -> Result<Self, ImportError> {
+        let mut export = Self::default();
+        match export.fill(source, key, sink) {
+            Err(StreamError::Json(PullError::Damaged { at, reason })) if !export.messages.is_empty() => {
+                export.unreadable.push(damage_message(reason, at));
+            }
+            filled => filled.map_err(|error| error.into_import_error(source))?,
+        }
+        Ok(export)
+    }
+
+    /// Counts the items that could not be read as dropped.
+    pub(crate) fn count_unreadable(&mut self, report: &mut ReportBuilder) {
+        self.unreadable.drain(..).for_each(|why| report.dropped(None, why));
+    }
+
+    fn fill(
+        &mut self,
+        source: &Source,
+        messages_key: &str,
+        sink: &mut dyn SessionSink,
+    ) -> Result<(), StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            if key != messages_key || parser.peek()? != Some(b'[') {
+                if let Some(parsed) = parse(&parser.value()?) {
+                    self.metadata.insert(key, parsed.value);
+                }
+                continue;
+            }
+            parser.enter()?;
+            while parser.next_element()? {
+                report_progress(source, sink, parser.consumed())?;
+                if parser.consumed() > MAX_BYTES {
+                    let reason = "it is too large to be read into memory";
+                    return Err(PullError::Damaged { at: parser.consumed(), reason }.into());
+                }
+                let text = parser.value()?;
+                match parse(&text).map(|parsed| parsed.value) {
+                    Some(Value::Object(fields)) => self.messages.push(fields),
+                    _ => self.unreadable.push(format!("not a message: `{}`", excerpt(&text))),
+                }
+            }
+        }
+        Ok(())
     }
 }

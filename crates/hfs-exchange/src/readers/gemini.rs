@@ -1,15 +1,16 @@
-//! Gemini CLI's chats: one JSON object, or JSONL whose records replay into one.
+//! Gemini CLI chats: one JSON object, or JSONL records that are replayed into one.
 
 use std::collections::HashSet;
 
 use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, as_text, inline_picture, number, text};
-use super::whole;
-use crate::detect::Head;
+use super::conversation::{
+    BufferedExport, ConversationTree, ImportedMessage, as_text, inline_image, number, text,
+};
+use crate::detect::FormatProbe;
 use crate::readers::BEFORE;
-use crate::records::{Entry, Framing, Whole, visit};
+use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
 const NAME: &str = "gemini";
@@ -21,33 +22,33 @@ impl super::Reader for Gemini {
         Format::Gemini
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
         let header = |fields: &Map<String, Value>| {
             fields.contains_key("sessionId") && fields.contains_key("projectHash")
         };
-        head.first().is_some_and(header) || head.objects().first().is_some_and(header)
+        probe.first_object().is_some_and(header) || probe.records().first().is_some_and(header)
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let head = Head::of(source)?;
+        let probe = FormatProbe::new(source)?;
         let mut replay = Replay::default();
-        let mut conversation = Conversation::new(source, NAME, "");
-        if head.has_key("messages") {
-            let mut document = whole::Whole::read(source, "messages", sink)?;
-            document.count_lost(&mut conversation.tally);
-            (replay.header, replay.messages) = (document.fields, document.list);
-            conversation.tally.mapped();
+        let mut conversation = ConversationTree::new(source, NAME, "");
+        if probe.has_key("messages") {
+            let mut export = BufferedExport::read(source, "messages", sink)?;
+            export.count_unreadable(&mut conversation.report);
+            (replay.header, replay.messages) = (export.metadata, export.messages);
+            conversation.report.mapped();
         } else {
-            visit::<Whole>(source, Framing::Lines, &mut |at, entry| {
-                super::go_on(source, sink, at.bytes)?;
+            for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
+                super::report_progress(source, sink, at.bytes)?;
                 match entry {
                     Entry::Record(record, _) => replay.record(record.fields, &mut conversation),
-                    Entry::Bad(why) => conversation.tally.dropped(Some(at.line), why),
+                    Entry::Damaged(why) => conversation.report.dropped(Some(at.line), why),
                 }
                 Ok(())
             })?;
         }
-        replay.tell(source, conversation)?.hand_over(sink)
+        replay.into_conversation(source, conversation)?.send_to(sink)
     }
 }
 
@@ -55,50 +56,55 @@ fn object(value: Value) -> Option<Map<String, Value>> {
     if let Value::Object(fields) = value { Some(fields) } else { None }
 }
 
-/// What the records add up to.
+/// The state that results from replaying the records.
 #[derive(Default)]
 struct Replay {
     header: Map<String, Value>,
     messages: Vec<Map<String, Value>>,
-    /// What later records replaced: kept, because a resume drops tool calls, thoughts and tokens.
+    /// Messages that later records replaced. They are kept because a resumed chat drops tool calls, thoughts
+    /// and tokens from them.
     superseded: Vec<Value>,
 }
 
 impl Replay {
-    fn record(&mut self, mut record: Map<String, Value>, conversation: &mut Conversation) {
+    fn record(&mut self, mut record: Map<String, Value>, conversation: &mut ConversationTree) {
         if let Some(Value::Object(mut set)) = record.shift_remove("$set") {
-            conversation.tally.mapped();
+            conversation.report.mapped();
             if let Some(Value::Array(messages)) = set.shift_remove("messages") {
                 let messages: Vec<Map<String, Value>> = messages.into_iter().filter_map(object).collect();
                 let old = std::mem::replace(&mut self.messages, messages);
-                let kept = old.into_iter().filter(|old| !self.messages.contains(old)).map(Value::Object);
-                let kept: Vec<Value> = kept.collect();
-                self.superseded.extend(kept);
+                let replaced = old.into_iter().filter(|old| !self.messages.contains(old)).map(Value::Object);
+                let replaced: Vec<Value> = replaced.collect();
+                self.superseded.extend(replaced);
             }
             self.header.extend(set);
         } else if let Some(id) = record.get("$rewindTo") {
-            conversation.tally.mapped();
+            conversation.report.mapped();
             let at = self.messages.iter().position(|message| message.get("id") == Some(id));
             if let Some(at) = at {
                 self.superseded.extend(self.messages.drain(at..).map(Value::Object));
             }
         } else if record.contains_key("sessionId") && !record.contains_key("type") {
-            conversation.tally.mapped();
+            conversation.report.mapped();
             self.header.extend(record);
         } else if record.contains_key("id") && record.contains_key("type") {
-            conversation.tally.mapped();
+            conversation.report.mapped();
             let same = self.messages.iter_mut().find(|message| message.get("id") == record.get("id"));
             match same {
                 Some(message) => *message = record,
                 None => self.messages.push(record),
             }
         } else {
-            conversation.tally.opaque();
+            conversation.report.opaque();
             conversation.events.push(Value::Object(record));
         }
     }
 
-    fn tell(self, source: &Source, mut conversation: Conversation) -> Result<Conversation, ImportError> {
+    fn into_conversation(
+        self,
+        source: &Source,
+        mut conversation: ConversationTree,
+    ) -> Result<ConversationTree, ImportError> {
         let id = text(&self.header, "sessionId").map(str::to_owned).or_else(|| source.stem());
         let id = id.ok_or_else(|| source.damaged("it has no session"))?;
         conversation.session.origin.id = id;
@@ -111,52 +117,52 @@ impl Replay {
         let mut results = HashSet::new();
         let mut events = Vec::new();
         for message in self.messages {
-            let mut said = match text(&message, "type") {
-                Some("user") => of_user(message, &mut results),
-                Some("gemini") => of_model(message, &mut results),
+            let mut converted = match text(&message, "type") {
+                Some("user") => user_messages(message, &mut results),
+                Some("gemini") => model_messages(message, &mut results),
                 _ => {
                     events.push(Value::Object(message));
                     continue;
                 }
             };
-            if let Some(first) = said.first_mut()
+            if let Some(first) = converted.first_mut()
                 && !events.is_empty()
             {
                 first.draft.extra.insert(BEFORE.into(), Value::Array(std::mem::take(&mut events)));
             }
-            conversation.say(said);
+            conversation.push_messages(converted);
         }
         conversation.events.append(&mut events);
         conversation.events.extend(self.superseded);
-        conversation.time_by_messages();
+        conversation.set_times_from_messages();
         conversation.session.extra.insert(NAME.into(), Value::Object(self.header));
         Ok(conversation)
     }
 }
 
-fn facts(message: &Map<String, Value>) -> (String, Timestamp) {
+fn id_and_time(message: &Map<String, Value>) -> (String, Timestamp) {
     let id = text(message, "id").unwrap_or_default().to_owned();
-    (id, message.get("timestamp").and_then(crate::time::read).unwrap_or(Timestamp::UNIX_EPOCH))
+    (id, message.get("timestamp").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// What a function answered: one result for each call, however often it is told.
+/// The result of a function call. Gemini CLI repeats results; only the first one with an id counts.
 fn result(response: &Value, results: &mut HashSet<String>) -> Option<Part> {
     let response = response.get("functionResponse")?.as_object()?;
     let id = text(response, "id").or_else(|| text(response, "name")).unwrap_or_default();
     if !results.insert(id.to_owned()) {
         return None;
     }
-    let told = response.get("response").unwrap_or(&Value::Null);
-    let (output, is_error) = match (told.get("output"), told.get("error")) {
+    let content = response.get("response").unwrap_or(&Value::Null);
+    let (output, is_error) = match (content.get("output"), content.get("error")) {
         (Some(output), _) => (as_text(output), false),
         (None, Some(error)) => (as_text(error), true),
-        (None, None) => (as_text(told), false),
+        (None, None) => (as_text(content), false),
     };
     Some(Part::ToolResult { id: id.to_owned(), output, is_error })
 }
 
-fn of_user(mut message: Map<String, Value>, results: &mut HashSet<String>) -> Vec<Drafted> {
-    let (id, at) = facts(&message);
+fn user_messages(mut message: Map<String, Value>, results: &mut HashSet<String>) -> Vec<ImportedMessage> {
+    let (id, at) = id_and_time(&message);
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut tools = Vec::new();
@@ -173,19 +179,20 @@ fn of_user(mut message: Map<String, Value>, results: &mut HashSet<String>) -> Ve
         Some(Value::String(text)) => parts.push(Part::Text { text }),
         _ => {}
     }
-    let mut said = Vec::new();
+    let mut converted = Vec::new();
     let injected = parts
         .first()
         .is_some_and(|part| matches!(part, Part::Text { text } if text.starts_with("<session_context>")));
     for (number, tool) in tools.into_iter().enumerate() {
-        said.push(Drafted::new(NAME, format!("{id}/tool-{number}"), Role::Tool, vec![tool], at));
+        converted.push(ImportedMessage::new(NAME, format!("{id}/tool-{number}"), Role::Tool, vec![tool], at));
     }
     if !parts.is_empty() {
-        let mut drafted = Drafted::new(NAME, id, Role::User, parts, at).flagged("injected", injected);
-        drafted.attachments = attachments;
-        said.push(drafted.with_record(message));
+        let mut imported =
+            ImportedMessage::new(NAME, id, Role::User, parts, at).flagged("injected", injected);
+        imported.attachments = attachments;
+        converted.push(imported.with_record(message));
     }
-    said
+    converted
 }
 
 fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
@@ -201,23 +208,23 @@ fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
     }
     if let Some(data) = item.get("inlineData").and_then(Value::as_object) {
         let media_type = text(data, "mimeType").unwrap_or("image/*");
-        let (part, attachment) = inline_picture(media_type, text(data, "data").unwrap_or_default(), None);
+        let (part, attachment) = inline_image(media_type, text(data, "data").unwrap_or_default(), None);
         attachments.extend(attachment);
         return part;
     }
     Part::Opaque { source: NAME.into(), raw: item }
 }
 
-fn of_model(mut message: Map<String, Value>, results: &mut HashSet<String>) -> Vec<Drafted> {
-    let (id, at) = facts(&message);
+fn model_messages(mut message: Map<String, Value>, results: &mut HashSet<String>) -> Vec<ImportedMessage> {
+    let (id, at) = id_and_time(&message);
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut calls = HashSet::new();
     if let Some(Value::Array(thoughts)) = message.get("thoughts") {
         for thought in thoughts {
-            let told = [thought.get("subject"), thought.get("description")];
-            let told: Vec<&str> = told.into_iter().flatten().filter_map(Value::as_str).collect();
-            parts.push(Part::Thinking { text: told.join("\n"), signature: None });
+            let texts = [thought.get("subject"), thought.get("description")];
+            let texts: Vec<&str> = texts.into_iter().flatten().filter_map(Value::as_str).collect();
+            parts.push(Part::Thinking { text: texts.join("\n"), signature: None });
         }
     }
     match message.shift_remove("content") {
@@ -244,7 +251,7 @@ fn of_model(mut message: Map<String, Value>, results: &mut HashSet<String>) -> V
             }
             match call.get("result") {
                 Some(Value::Array(answers)) => {
-                    tools.extend(answers.iter().filter_map(|told| result(told, results)));
+                    tools.extend(answers.iter().filter_map(|answer| result(answer, results)));
                 }
                 Some(Value::Null) | None => {}
                 Some(other) if results.insert(id.clone()) => {
@@ -259,13 +266,14 @@ fn of_model(mut message: Map<String, Value>, results: &mut HashSet<String>) -> V
         completion_tokens: number(tokens, "output").unwrap_or(0) + number(tokens, "thoughts").unwrap_or(0),
     });
     let model = text(&message, "model").map(str::to_owned);
-    let mut drafted = Drafted::new(NAME, id.clone(), Role::Assistant, parts, at).with_record(message);
-    drafted.attachments = attachments;
-    drafted.draft.usage = usage;
-    drafted.draft.model = model;
-    let mut said = vec![drafted];
+    let mut imported =
+        ImportedMessage::new(NAME, id.clone(), Role::Assistant, parts, at).with_record(message);
+    imported.attachments = attachments;
+    imported.draft.usage = usage;
+    imported.draft.model = model;
+    let mut converted = vec![imported];
     for (number, tool) in tools.into_iter().enumerate() {
-        said.push(Drafted::new(NAME, format!("{id}/tool-{number}"), Role::Tool, vec![tool], at));
+        converted.push(ImportedMessage::new(NAME, format!("{id}/tool-{number}"), Role::Tool, vec![tool], at));
     }
-    said
+    converted
 }

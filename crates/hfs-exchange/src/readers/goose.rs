@@ -3,12 +3,13 @@
 use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, as_text, inline_picture, number, text};
-use super::whole;
-use crate::database::{Database, text as column};
-use crate::detect::Head;
+use super::conversation::{
+    BufferedExport, ConversationTree, ImportedMessage, as_text, inline_image, number, text,
+};
+use crate::database::{Database, text_column};
+use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::records::{Entry, Framing, Whole, visit};
+use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
 const NAME: &str = "goose";
@@ -20,39 +21,37 @@ impl super::Reader for Goose {
         Format::Goose
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
         let header = |fields: &Map<String, Value>| {
             fields.contains_key("working_dir")
                 && (fields.contains_key("conversation") || fields.contains_key("message_count"))
         };
-        head.has_tables(&["sessions", "messages"]) && head.has_column("content_json")
-            || head.has_key("working_dir") && head.has_key("conversation")
-            || head.objects().first().is_some_and(header)
+        probe.has_tables(&["sessions", "messages"]) && probe.has_column("content_json")
+            || probe.has_key("working_dir") && probe.has_key("conversation")
+            || probe.records().first().is_some_and(header)
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let head = Head::of(source)?;
-        if head.is_database() {
+        let probe = FormatProbe::new(source)?;
+        if probe.is_database() {
             return read_database(source, sink);
         }
-        if head.has_key("conversation") {
+        if probe.has_key("conversation") {
             return read_export(source, sink);
         }
         read_lines(source, sink)
     }
 }
 
-fn session(source: &Source, facts: &Map<String, Value>) -> Conversation {
-    let id = text(facts, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
-    let mut conversation = Conversation::new(source, NAME, id);
-    let title = ["name", "description"]
-        .into_iter()
-        .filter_map(|key| text(facts, key))
-        .find(|title| !title.is_empty());
+fn session(source: &Source, info: &Map<String, Value>) -> ConversationTree {
+    let id = text(info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
+    let mut conversation = ConversationTree::new(source, NAME, id);
+    let title =
+        ["name", "description"].into_iter().filter_map(|key| text(info, key)).find(|title| !title.is_empty());
     conversation.session.title = title.map(str::to_owned);
     conversation.session.automatic_name =
-        !facts.get("user_set_name").is_some_and(|set| *set == 1 || *set == true);
-    let directory = text(facts, "working_dir").filter(|directory| !directory.is_empty());
+        !info.get("user_set_name").is_some_and(|set| *set == 1 || *set == true);
+    let directory = text(info, "working_dir").filter(|directory| !directory.is_empty());
     conversation.session.project =
         directory.map(|directory| Project { directory: directory.into(), repository: None });
     conversation
@@ -65,13 +64,13 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
         sessions.push(row.fields);
         Ok(())
     })?;
-    for facts in sessions {
-        super::go_on(source, sink, 0)?;
-        let mut conversation = session(source, &facts);
-        let id = text(&facts, "id").unwrap_or_default();
+    for info in sessions {
+        super::report_progress(source, sink, 0)?;
+        let mut conversation = session(source, &info);
+        let id = text(&info, "id").unwrap_or_default();
         database.rows("select * from messages where session_id = ?1 order by id", &[id], &mut |row| {
-            let content = parse(&column(&row, "content_json")).map(|parsed| parsed.value);
-            let metadata = parse(&column(&row, "metadata_json")).map(|parsed| parsed.value);
+            let content = parse(&text_column(&row, "content_json")).map(|parsed| parsed.value);
+            let metadata = parse(&text_column(&row, "metadata_json")).map(|parsed| parsed.value);
             let mut fields = Map::new();
             fields.insert("id".into(), row.fields.get("message_id").cloned().unwrap_or_default());
             fields.insert("role".into(), row.fields.get("role").cloned().unwrap_or_default());
@@ -81,56 +80,57 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
             message(&mut conversation, fields);
             Ok(())
         })?;
-        finish(conversation, facts).hand_over(sink)?;
+        finish(conversation, info).send_to(sink)?;
     }
     Ok(())
 }
 
-fn finish(mut conversation: Conversation, facts: Map<String, Value>) -> Conversation {
-    conversation.time_by_messages();
-    conversation.session.extra.insert(NAME.into(), Value::Object(facts));
+fn finish(mut conversation: ConversationTree, info: Map<String, Value>) -> ConversationTree {
+    conversation.set_times_from_messages();
+    conversation.session.extra.insert(NAME.into(), Value::Object(info));
     conversation
 }
 
 fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut document = whole::Whole::read(source, "conversation", sink)?;
-    let mut conversation = session(source, &document.fields);
-    document.count_lost(&mut conversation.tally);
-    for fields in document.list {
+    let mut export = BufferedExport::read(source, "conversation", sink)?;
+    let mut conversation = session(source, &export.metadata);
+    export.count_unreadable(&mut conversation.report);
+    for fields in export.messages {
         message(&mut conversation, fields);
     }
-    finish(conversation, document.fields).hand_over(sink)
+    finish(conversation, export.metadata).send_to(sink)
 }
 
 fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut facts = Map::new();
-    let mut conversation = session(source, &facts);
-    visit::<Whole>(source, Framing::Lines, &mut |at, entry| {
-        super::go_on(source, sink, at.bytes)?;
+    let mut info = Map::new();
+    let mut conversation = session(source, &info);
+    for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
+        super::report_progress(source, sink, at.bytes)?;
         match entry {
             Entry::Record(record, _) if record.fields.contains_key("role") => {
                 message(&mut conversation, record.fields);
             }
             Entry::Record(record, _) => {
-                conversation.tally.mapped();
-                facts.extend(record.fields);
+                conversation.report.mapped();
+                info.extend(record.fields);
             }
-            Entry::Bad(why) => conversation.tally.dropped(Some(at.line), why),
+            Entry::Damaged(why) => conversation.report.dropped(Some(at.line), why),
         }
         Ok(())
     })?;
-    let titled = session(source, &facts);
+    let titled = session(source, &info);
     conversation.session = titled.session;
-    finish(conversation, facts).hand_over(sink)
+    finish(conversation, info).send_to(sink)
 }
 
-fn message(conversation: &mut Conversation, mut fields: Map<String, Value>) {
-    conversation.tally.mapped();
-    let place = conversation.nodes.len() + 1;
-    let id = format!("{place}/{}", text(&fields, "id").unwrap_or_default());
-    let at = fields.get("created").and_then(crate::time::read).unwrap_or(Timestamp::UNIX_EPOCH);
+fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) {
+    conversation.report.mapped();
+    let message_number = conversation.nodes.len() + 1;
+    let id = format!("{message_number}/{}", text(&fields, "id").unwrap_or_default());
+    let at = fields.get("created").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
     let assistant = text(&fields, "role") == Some("assistant");
-    let hidden = fields.get("metadata").and_then(|told| told.get("userVisible")) == Some(&Value::Bool(false));
+    let hidden =
+        fields.get("metadata").and_then(|metadata| metadata.get("userVisible")) == Some(&Value::Bool(false));
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut tools = Vec::new();
@@ -142,68 +142,68 @@ fn message(conversation: &mut Conversation, mut fields: Map<String, Value>) {
             }
         }
     }
-    let usage = fields.get("metadata").and_then(|told| told.get("usage")).and_then(Value::as_object);
+    let usage = fields.get("metadata").and_then(|metadata| metadata.get("usage")).and_then(Value::as_object);
     let usage = usage.map(|usage| Usage {
         prompt_tokens: number(usage, "inputTokens").unwrap_or(0),
         completion_tokens: number(usage, "outputTokens").unwrap_or(0),
     });
-    let mut said: Vec<Drafted> = tools
+    let mut converted: Vec<ImportedMessage> = tools
         .into_iter()
         .enumerate()
-        .map(|(count, parts)| Drafted::new(NAME, format!("{id}/tool-{count}"), Role::Tool, parts, at))
+        .map(|(count, parts)| ImportedMessage::new(NAME, format!("{id}/tool-{count}"), Role::Tool, parts, at))
         .collect();
     if assistant || !parts.is_empty() {
         let role = if assistant { Role::Assistant } else { Role::User };
-        let mut drafted = Drafted::new(NAME, id, role, parts, at).flagged("injected", hidden);
-        drafted.draft.usage = usage.filter(|_| assistant);
-        said.push(drafted);
+        let mut imported = ImportedMessage::new(NAME, id, role, parts, at).flagged("injected", hidden);
+        imported.draft.usage = usage.filter(|_| assistant);
+        converted.push(imported);
     }
-    if let Some(first) = said.first_mut() {
-        first.keep(fields);
+    if let Some(first) = converted.first_mut() {
+        first.set_record(fields);
         first.attachments = attachments;
     }
-    conversation.say(said);
+    conversation.push_messages(converted);
 }
 
-/// A tool's answer: its text, then its pictures.
+/// The result of a tool: its text, then its images.
 fn result(item: &Value, attachments: &mut Vec<hfs_core::Attachment>) -> Vec<Part> {
     let id = item.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let told = item.get("toolResult").unwrap_or(&Value::Null);
-    let value = told.get("value").unwrap_or(told);
-    let failed = told.get("status").and_then(Value::as_str) == Some("error");
+    let result = item.get("toolResult").unwrap_or(&Value::Null);
+    let value = result.get("value").unwrap_or(result);
+    let failed = result.get("status").and_then(Value::as_str) == Some("error");
     let is_error = failed || value.get("isError") == Some(&Value::Bool(true));
     let content = value.get("content").unwrap_or(value);
     let items: Vec<Value> = content.as_array().cloned().unwrap_or_else(|| vec![content.clone()]);
-    let (pictures, texts): (Vec<Value>, Vec<Value>) =
+    let (images, texts): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| item.get("type").and_then(Value::as_str) == Some("image"));
-    let output = match told.get("error").and_then(Value::as_str) {
+    let output = match result.get("error").and_then(Value::as_str) {
         Some(error) => error.to_owned(),
         None => as_text(&Value::Array(texts)),
     };
     let mut parts = vec![Part::ToolResult { id, output, is_error }];
-    parts.extend(pictures.into_iter().map(|item| part(item, attachments)));
+    parts.extend(images.into_iter().map(|item| part(item, attachments)));
     parts
 }
 
 fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
     let Value::Object(fields) = &item else { return Part::Opaque { source: NAME.into(), raw: item } };
-    let told = |key: &str| text(fields, key).map(str::to_owned);
+    let field = |key: &str| text(fields, key).map(str::to_owned);
     match text(fields, "type") {
-        Some("text") if told("text").is_some() => Part::Text { text: told("text").unwrap_or_default() },
+        Some("text") if field("text").is_some() => Part::Text { text: field("text").unwrap_or_default() },
         Some("thinking") => Part::Thinking {
-            text: told("thinking").unwrap_or_default(),
-            signature: told("signature").filter(|signature| !signature.is_empty()),
+            text: field("thinking").unwrap_or_default(),
+            signature: field("signature").filter(|signature| !signature.is_empty()),
         },
-        Some("redactedThinking") => Part::Thinking { text: String::new(), signature: told("data") },
+        Some("redactedThinking") => Part::Thinking { text: String::new(), signature: field("data") },
         Some("toolRequest" | "frontendToolRequest") => {
             let call = fields.get("toolCall").and_then(|call| call.get("value")).and_then(Value::as_object);
             let name = call.and_then(|call| text(call, "name")).unwrap_or_default().to_owned();
             let input = call.and_then(|call| call.get("arguments")).cloned().unwrap_or_default();
-            Part::ToolCall { id: told("id").unwrap_or_default(), name, input }
+            Part::ToolCall { id: field("id").unwrap_or_default(), name, input }
         }
         Some("image") => {
-            let media_type = told("mimeType").unwrap_or_else(|| "image/*".into());
-            let (part, attachment) = inline_picture(&media_type, &told("data").unwrap_or_default(), None);
+            let media_type = field("mimeType").unwrap_or_else(|| "image/*".into());
+            let (part, attachment) = inline_image(&media_type, &field("data").unwrap_or_default(), None);
             attachments.extend(attachment);
             part
         }

@@ -1,21 +1,32 @@
-//! Our own documents, of every version.
+//! Documents that hfs exported, in any version.
+//!
+//! Documents of old versions are small and are read into memory, migrated step by step to the current
+//! version, and then sent to the receiver. A document of the current version may be large and is read as a
+//! stream.
 
-mod present;
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
 
-use hfs_core::{ImportError, Origin, SessionSink};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hfs_core::{
+    Attachment, BranchId, ContentHash, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part,
+    Seq, SessionSink,
+};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::detect::Head;
+use crate::detect::FormatProbe;
 use crate::document::{v0, v1, v2};
 use crate::json::parse;
-use crate::json::walk::{Walk, WalkError};
-use crate::records::Stop;
-use crate::tally::{Tally, excerpt};
+use crate::json::pull::{PullError, PullParser};
+use crate::readers::{ReportBuilder, excerpt};
+use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
 const NAME: &str = "hfs";
-/// The fields of a message of the oldest form; one with others is another program's.
-const OLD_FIELDS: [&str; 3] = ["role", "content", "created_at"];
+/// The fields of a message in the oldest version. A message with other fields is another program's.
+const V0_FIELDS: [&str; 3] = ["role", "content", "created_at"];
 
 pub(crate) struct Hfs;
 
@@ -24,81 +35,72 @@ impl super::Reader for Hfs {
         Format::Hfs
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        let Some(first) = head.first() else { return false };
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        let Some(first) = probe.first_object() else { return false };
         if let Some(metadata) = first.get("metadata") {
-            return !head.is_array() && metadata.get("schema_version").is_some();
+            return !probe.is_array() && metadata.get("schema_version").is_some();
         }
-        let old = |message: &Map<String, Value>| {
+        let is_v0_message = |message: &Map<String, Value>| {
             message.get("role").is_some_and(Value::is_string)
                 && message.contains_key("content")
-                && message.keys().all(|key| OLD_FIELDS.contains(&key.as_str()))
+                && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
         };
-        let only_one = head.objects().len() <= 1 || head.is_array();
+        let only_one = probe.records().len() <= 1 || probe.is_array();
         match first.get("messages") {
-            Some(Value::Array(list)) if !head.is_array() => {
-                only_one && list.iter().filter_map(Value::as_object).next().is_some_and(old)
+            Some(Value::Array(list)) if !probe.is_array() => {
+                only_one && list.iter().filter_map(Value::as_object).next().is_some_and(is_v0_message)
             }
-            _ => head.is_array() && old(first),
+            _ => probe.is_array() && is_v0_message(first),
         }
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         match version(source)? {
             None => {
-                let mut tally = Tally::default();
-                let document = read_v0(source, &mut tally)?;
-                migrated(source, document.migrate(), tally, sink)
+                let mut report = ReportBuilder::default();
+                let document = read_v0(source, &mut report)?;
+                send_migrated(source, document.migrate(), report, sink)
             }
             Some((1, 0)) => {
-                let mut tally = Tally::default();
-                let document = read_v1(source, &mut tally)?;
-                tally.warn(None, format!("migrated from document version {}", v1::VERSION));
-                migrated(source, document, tally, sink)
+                let mut report = ReportBuilder::default();
+                let document = read_v1(source, &mut report)?;
+                report.warn(None, format!("migrated from document version {}", v1::VERSION));
+                send_migrated(source, document, report, sink)
             }
-            Some((2, 0)) => present::read(source, sink),
+            Some((2, 0)) => read_current(source, sink),
             Some((major, minor)) if (major, minor) > (2, 0) => Err(ImportError::Newer {
                 path: source.name(),
                 found: format!("{major}.{minor}"),
                 supported: v2::VERSION.into(),
             }),
             Some((major, minor)) => {
-                Err(source.damaged(format!("there has never been a document version {major}.{minor}")))
+                Err(source.damaged(format!("there is no document version {major}.{minor}")))
             }
         }
     }
 }
 
-/// The error for a walk that cannot go on.
-pub(crate) fn stopped(source: &Source, stop: Stop) -> ImportError {
-    match stop {
-        Stop::Import(error) => error,
-        Stop::Walk(WalkError::Io(error)) => source.io(error),
-        Stop::Walk(WalkError::Damaged { at, reason }) => source.damaged(format!("{reason} (at byte {at})")),
-    }
-}
-
-/// The document's version, checked before anything else is read; `None` for one without.
+/// The document's version, which is checked before anything else is read; `None` if it has none.
 fn version(source: &Source) -> Result<Option<(u64, u64)>, ImportError> {
-    let find = || -> Result<Option<Value>, Stop> {
-        let mut walk = Walk::new(source.open()?)?;
-        if walk.peek()? == Some(b'[') {
+    let find = || -> Result<Option<Value>, StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        if parser.peek()? == Some(b'[') {
             return Ok(None);
         }
-        walk.enter()?;
-        while let Some(key) = walk.next_key()? {
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
             if key == "metadata" {
-                return Ok(parse(&walk.value()?).map(|parsed| parsed.value));
+                return Ok(parse(&parser.value()?).map(|parsed| parsed.value));
             }
-            walk.skip()?;
+            parser.skip()?;
         }
         Ok(None)
     };
     let metadata = match find() {
         Ok(metadata) => metadata,
-        // A document that breaks off before it says its version has none.
-        Err(Stop::Walk(WalkError::Damaged { .. })) => None,
-        Err(stop) => return Err(stopped(source, stop)),
+        // A document that breaks off before its version counts as one without a version.
+        Err(StreamError::Json(PullError::Damaged { .. })) => None,
+        Err(error) => return Err(error.into_import_error(source)),
     };
     let Some(version) = metadata.as_ref().and_then(|metadata| metadata.get("schema_version")) else {
         return Ok(None);
@@ -107,88 +109,88 @@ fn version(source: &Source) -> Result<Option<(u64, u64)>, ImportError> {
     let mut numbers = text.split('.').map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => Ok(Some((major, minor))),
-        _ => Err(source.damaged(format!("its schema_version {version} is no version"))),
+        _ => Err(source.damaged(format!("its schema_version {version} is not a valid version"))),
     }
 }
 
-/// Reads the elements of the array ahead into a list, those that cannot be read into the tally.
-fn list<T: serde::de::DeserializeOwned, R: std::io::Read>(
-    walk: &mut Walk<R>,
+/// Appends the elements of the next array to `items`. Elements that cannot be read are counted as dropped.
+fn read_list<T: DeserializeOwned, R: Read>(
+    parser: &mut PullParser<R>,
     items: &mut Vec<T>,
-    tally: &mut Tally,
+    report: &mut ReportBuilder,
     what: &str,
-) -> Result<(), Stop> {
-    if walk.peek()? != Some(b'[') {
-        walk.skip()?;
+) -> Result<(), StreamError> {
+    if parser.peek()? != Some(b'[') {
+        parser.skip()?;
         return Ok(());
     }
-    walk.enter()?;
+    parser.enter()?;
     let mut number = 0;
-    while walk.next_element()? {
+    while parser.next_element()? {
         number += 1;
-        let text = walk.value()?;
+        let text = parser.value()?;
         match parse(&text).and_then(|parsed| serde_json::from_value(parsed.value).ok()) {
             Some(item) => {
-                tally.mapped();
+                report.mapped();
                 items.push(item);
             }
-            None => tally.dropped(Some(number), format!("no {what}: `{}`", excerpt(&text))),
+            None => report.dropped(Some(number), format!("unreadable {what}: `{}`", excerpt(&text))),
         }
     }
     Ok(())
 }
 
-/// What a walk ended with; of a document that is damaged further on, what stands before counts.
-fn as_far_as_it_is_whole(
+/// The outcome of a pass over a document. If messages were read before any damage, the damage is only
+/// reported.
+fn accept_partial(
     source: &Source,
-    walked: Result<(), Stop>,
+    outcome: Result<(), StreamError>,
     messages: usize,
-    tally: &mut Tally,
+    report: &mut ReportBuilder,
 ) -> Result<(), ImportError> {
-    match walked {
-        Err(Stop::Walk(WalkError::Damaged { at, reason })) if messages > 0 => {
-            let why = format!("the document cannot be read any further: {reason} (at byte {at})");
-            tally.dropped(None, why);
+    match outcome {
+        Err(StreamError::Json(PullError::Damaged { at, reason })) if messages > 0 => {
+            report.dropped(None, damage_message(reason, at));
             Ok(())
         }
-        walked => walked.map_err(|stop| stopped(source, stop)),
+        outcome => outcome.map_err(|error| error.into_import_error(source)),
     }
 }
 
-fn read_v0(source: &Source, tally: &mut Tally) -> Result<v0::Document, ImportError> {
+fn read_v0(source: &Source, report: &mut ReportBuilder) -> Result<v0::Document, ImportError> {
     let mut document = v0::Document::default();
-    let mut walk_all = || -> Result<(), Stop> {
-        let mut walk = Walk::new(source.open()?)?;
-        if walk.peek()? == Some(b'[') {
-            list(&mut walk, &mut document.messages, tally, "message")?;
+    let mut parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        if parser.peek()? == Some(b'[') {
+            read_list(&mut parser, &mut document.messages, report, "message")?;
             return Ok(());
         }
-        walk.enter()?;
-        while let Some(key) = walk.next_key()? {
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
             if key == "messages" {
-                list(&mut walk, &mut document.messages, tally, "message")?;
-            } else if let Some(parsed) = parse(&walk.value()?) {
+                read_list(&mut parser, &mut document.messages, report, "message")?;
+            } else if let Some(parsed) = parse(&parser.value()?) {
                 document.rest.insert(key, parsed.value);
             }
         }
         Ok(())
     };
-    let walked = walk_all();
-    as_far_as_it_is_whole(source, walked, document.messages.len(), tally)?;
+    let outcome = parse_all();
+    accept_partial(source, outcome, document.messages.len(), report)?;
     Ok(document)
 }
 
-fn read_v1(source: &Source, tally: &mut Tally) -> Result<v1::Document, ImportError> {
+fn read_v1(source: &Source, report: &mut ReportBuilder) -> Result<v1::Document, ImportError> {
     let mut document = v1::Document::default();
-    let mut walk_all = || -> Result<(), Stop> {
-        let mut walk = Walk::new(source.open()?)?;
-        walk.enter()?;
-        while let Some(key) = walk.next_key()? {
+    let mut parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
             match key.as_str() {
-                "messages" => list(&mut walk, &mut document.messages, tally, "message")?,
-                "checkpoints" => list(&mut walk, &mut document.checkpoints, tally, "checkpoint")?,
+                "messages" => read_list(&mut parser, &mut document.messages, report, "message")?,
+                "checkpoints" => read_list(&mut parser, &mut document.checkpoints, report, "checkpoint")?,
                 _ => {
-                    let value = parse(&walk.value()?).map_or(Value::Null, |parsed| parsed.value);
+                    let value = parse(&parser.value()?).map_or(Value::Null, |parsed| parsed.value);
                     match key.as_str() {
                         "metadata" => document.metadata = serde_json::from_value(value).ok(),
                         "run_snapshot" => document.run_snapshot = Some(value),
@@ -201,13 +203,14 @@ fn read_v1(source: &Source, tally: &mut Tally) -> Result<v1::Document, ImportErr
         }
         Ok(())
     };
-    let walked = walk_all();
-    as_far_as_it_is_whole(source, walked, document.messages.len(), tally)?;
+    let outcome = parse_all();
+    accept_partial(source, outcome, document.messages.len(), report)?;
     Ok(document)
 }
 
-/// What tells an old document from others, and stays when messages are added: its name and its beginning.
-fn seed(document: &v1::Document) -> String {
+/// Identifies a document of an old version by its name and its first messages, which stay the same when
+/// messages are added.
+fn fingerprint(document: &v1::Document) -> String {
     let mut hasher = blake3::Hasher::new();
     let name = document.metadata.as_ref().and_then(|metadata| metadata.session_name.as_deref());
     hasher.update(name.unwrap_or_default().as_bytes());
@@ -219,16 +222,394 @@ fn seed(document: &v1::Document) -> String {
     hasher.finalize().to_hex().chars().take(16).collect()
 }
 
-/// The chain's last link: an old document, made one of the present version, to the sink.
-fn migrated(
+/// The last step of the migration chain: sends a migrated document to the receiver.
+fn send_migrated(
     source: &Source,
     document: v1::Document,
-    tally: Tally,
+    report: ReportBuilder,
     sink: &mut dyn SessionSink,
 ) -> Result<(), ImportError> {
-    let seed = seed(&document);
-    let id = source.stem().map_or_else(|| seed.clone(), |stem| format!("{stem}/{seed}"));
+    let fingerprint = fingerprint(&document);
+    let id = source.stem().map_or_else(|| fingerprint.clone(), |stem| format!("{stem}/{fingerprint}"));
     let path = source.path().map(|path| path.display().to_string());
     let origin = Origin { format: NAME.into(), id: id.clone(), path };
-    present::push(source, document.migrate(&id), origin, tally, sink)
+    send_document(source, document.migrate(&id), origin, report, sink)
 }
+
+/// Largest attachment that is read, in bytes of base64.
+const MAX_ATTACHMENT: usize = 1 << 30;
+
+/// Reads a document of the current version.
+fn read_current(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    let mut header = DocumentHeader::default();
+    match header.find(source) {
+        // What precedes the damage is imported; the second pass reports the damage.
+        Ok(()) | Err(StreamError::Json(PullError::Damaged { .. })) => {}
+        Err(error) => return Err(error.into_import_error(source)),
+    }
+    let Some(session) = header.session else {
+        return Err(source.damaged("it contains no session"));
+    };
+    let path = source.path().map(|path| path.display().to_string());
+    let origin = Origin { format: NAME.into(), id: session.id.to_string(), path };
+    let current = session.current_branch;
+    let mut foreign = session.into_foreign(origin);
+    foreign.main_branch = header.main.map(|branch| (branch.id, branch.name));
+    let mut import = DocumentImport::new(source, sink, ReportBuilder::default());
+    if !import.begin(foreign)? {
+        return Ok(());
+    }
+    import.import_content(header.attachments).map_err(|error| error.into_import_error(source))?;
+    import.end(current)
+}
+
+/// Sends a migrated document to the receiver.
+fn send_document(
+    source: &Source,
+    document: v2::Document,
+    origin: Origin,
+    report: ReportBuilder,
+    sink: &mut dyn SessionSink,
+) -> Result<(), ImportError> {
+    let current = document.session.current_branch;
+    let mut foreign = document.session.into_foreign(origin);
+    let main = document.branches.first().map(|main| (main.branch.id, main.branch.name.clone()));
+    foreign.main_branch = main;
+    // The records were counted when they were read.
+    let mut import = DocumentImport::new(source, sink, report);
+    import.counts_records = false;
+    if !import.begin(foreign)? {
+        return Ok(());
+    }
+    for branch in document.branches {
+        import.branch(&branch.branch)?;
+        for message in branch.messages {
+            import.message(message)?;
+        }
+    }
+    for run in document.runs {
+        import.run(run)?;
+    }
+    for checkpoint in document.checkpoints {
+        import.checkpoint(checkpoint)?;
+    }
+    import.end(current)
+}
+
+/// What must be known before the first message.
+#[derive(Default)]
+struct DocumentHeader {
+    session: Option<v2::Session>,
+    main: Option<v2::Branch>,
+    attachments: bool,
+}
+
+impl DocumentHeader {
+    fn find(&mut self, source: &Source) -> Result<(), StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            match key.as_str() {
+                "session" => self.session = from_text(&parser.value()?),
+                "branches" => {
+                    parser.enter()?;
+                    while parser.next_element()? {
+                        if self.main.is_some() {
+                            parser.skip()?;
+                        } else {
+                            self.find_main(&mut parser)?;
+                        }
+                    }
+                }
+                "attachments" => {
+                    self.attachments = true;
+                    parser.skip()?;
+                }
+                _ => parser.skip()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn find_main(&mut self, parser: &mut PullParser<Box<dyn Read + Send + '_>>) -> Result<(), StreamError> {
+        let mut header = Map::new();
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            if key == "messages" {
+                // hfs writes a branch's own fields before its messages.
+                self.main = self.main.take().or_else(|| serde_json::from_value(header.clone().into()).ok());
+                parser.skip()?;
+            } else if let Some(parsed) = parse(&parser.value()?) {
+                header.insert(key, parsed.value);
+            }
+        }
+        self.main = serde_json::from_value(header.into()).ok();
+        Ok(())
+    }
+}
+
+fn from_text<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(parse(text)?.value).ok()
+}
+
+/// Sends the session of one document to the receiver.
+struct DocumentImport<'a> {
+    source: &'a Source,
+    sink: &'a mut dyn SessionSink,
+    report: ReportBuilder,
+    /// `false` for a migrated document, whose records were counted when it was read.
+    counts_records: bool,
+    /// Key and head of each branch.
+    branches: HashMap<BranchId, (usize, Seq)>,
+    /// The branch that messages are added to.
+    current_key: usize,
+    current_id: Option<BranchId>,
+    /// Attachments whose bytes are in the document.
+    attached: HashSet<ContentHash>,
+    /// Whether damage has been reported.
+    damage_reported: bool,
+}
+
+impl<'a> DocumentImport<'a> {
+    fn new(source: &'a Source, sink: &'a mut dyn SessionSink, report: ReportBuilder) -> Self {
+        Self {
+            source,
+            sink,
+            report,
+            counts_records: true,
+            branches: HashMap::new(),
+            current_key: 0,
+            current_id: None,
+            attached: HashSet::new(),
+            damage_reported: false,
+        }
+    }
+
+    fn begin(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
+        Ok(self.sink.begin(session)? == Disposition::Take)
+    }
+
+    fn count_mapped(&mut self) {
+        if self.counts_records {
+            self.report.mapped();
+        }
+    }
+
+    fn report_loss(&mut self, why: String) {
+        if self.counts_records {
+            self.report.dropped(None, why);
+        } else {
+            self.report.warn(None, why);
+        }
+    }
+
+    /// Reads the document again: attachments first, because messages refer to them, then the rest.
+    fn import_content(&mut self, attachments: bool) -> Result<(), StreamError> {
+        if attachments {
+            self.for_each_intact_field(&mut |import, key, parser| {
+                if key != "attachments" {
+                    return Ok(false);
+                }
+                parser.enter()?;
+                while let Some(hash) = parser.next_key()? {
+                    let text = parser.value_up_to(MAX_ATTACHMENT)?;
+                    import.attachment(&hash, &text)?;
+                }
+                Ok(true)
+            })?;
+        }
+        self.for_each_intact_field(&mut |import, key, parser| {
+            if key != "branches" {
+                return Ok(false);
+            }
+            parser.enter()?;
+            while parser.next_element()? {
+                import.read_branch(parser)?;
+            }
+            Ok(true)
+        })?;
+        self.for_each_intact_field(&mut |import, key, parser| {
+            match key {
+                "runs" => import.for_each_item(parser, Self::run)?,
+                "checkpoints" => import.for_each_item(parser, Self::checkpoint)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })
+    }
+
+    /// Calls `field` for each field of the document up to the first damage. `field` returns whether it
+    /// consumed the value.
+    fn for_each_intact_field(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
+        match self.for_each_field(field) {
+            Err(StreamError::Json(PullError::Damaged { at, reason })) => {
+                if !std::mem::replace(&mut self.damage_reported, true) {
+                    self.report_loss(damage_message(reason, at));
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn for_each_field(&mut self, field: &mut FieldCallback<'_, 'a>) -> Result<(), StreamError> {
+        let source = self.source;
+        let mut parser = PullParser::new(source.open()?)?;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            if !field(self, &key, &mut parser)? {
+                parser.skip()?;
+            }
+            crate::readers::report_progress(source, self.sink, parser.consumed())?;
+        }
+        Ok(())
+    }
+
+    fn for_each_item<T: DeserializeOwned>(
+        &mut self,
+        parser: &mut PullParser<Box<dyn Read + Send + '_>>,
+        import: fn(&mut Self, T) -> Result<(), ImportError>,
+    ) -> Result<(), StreamError> {
+        if parser.peek()? != Some(b'[') {
+            parser.skip()?;
+            return Ok(());
+        }
+        parser.enter()?;
+        while parser.next_element()? {
+            let text = parser.value()?;
+            match from_text(&text) {
+                Some(item) => import(self, item)?,
+                None => self.report_loss(format!("unreadable entry: `{}`", excerpt(&text))),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_branch(&mut self, parser: &mut PullParser<Box<dyn Read + Send + '_>>) -> Result<(), StreamError> {
+        let mut header = Map::new();
+        let mut begun = false;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            if key == "messages" {
+                // hfs writes a branch's own fields before its messages.
+                let branch = serde_json::from_value(std::mem::take(&mut header).into());
+                match branch {
+                    Ok(branch) => {
+                        self.branch(&branch)?;
+                        begun = true;
+                        self.for_each_item(parser, Self::message)?;
+                    }
+                    Err(error) => {
+                        self.report_loss(format!("unreadable branch: {error}"));
+                        parser.skip()?;
+                    }
+                }
+            } else if let Some(parsed) = parse(&parser.value()?) {
+                header.insert(key, parsed.value);
+            }
+        }
+        if !begun && let Ok(branch) = serde_json::from_value(header.into()) {
+            self.branch(&branch)?;
+        }
+        Ok(())
+    }
+
+    fn branch(&mut self, branch: &v2::Branch) -> Result<(), ImportError> {
+        if self.branches.contains_key(&branch.id) {
+            return Err(self.source.damaged(format!("it contains branch {:?} twice", branch.name)));
+        }
+        let key = self.branches.len();
+        if key > 0 {
+            let parent =
+                branch.parent.and_then(|parent| self.branches.get(&parent)).copied().unwrap_or((0, 0));
+            let forked_at = branch.forked_at.min(parent.1);
+            if forked_at != branch.forked_at {
+                self.report_loss(format!("branch {:?} forks after the end of its parent", branch.name));
+            }
+            self.sink.branch(key, parent.0, forked_at, Some(branch.id), Some(branch.name.clone()))?;
+            self.branches.insert(branch.id, (key, forked_at));
+        } else {
+            self.branches.insert(branch.id, (0, 0));
+        }
+        self.current_key = key;
+        self.current_id = Some(branch.id);
+        Ok(())
+    }
+
+    fn message(&mut self, message: v2::Message) -> Result<(), ImportError> {
+        if let Some(id) = self.current_id
+            && let Some((_, head)) = self.branches.get_mut(&id)
+        {
+            *head += 1;
+        }
+        self.count_mapped();
+        let mut message: MessageDraft = message.into();
+        for part in &mut message.parts {
+            if let Part::Attachment { hash: reference @ Some(_), name, .. } = part
+                && !reference.is_some_and(|hash| self.attached.contains(&hash))
+            {
+                *reference = None;
+                let name = name.as_deref().unwrap_or("attachment");
+                self.report.warn(None, format!("the bytes of {name} in message {} are missing", message.id));
+            }
+        }
+        self.sink.message(self.current_key, message)?;
+        Ok(())
+    }
+
+    fn run(&mut self, run: v2::Run) -> Result<(), ImportError> {
+        match run.try_into() {
+            Ok(run) => {
+                self.count_mapped();
+                self.sink.run(run)?;
+            }
+            Err(error) => self.report_loss(format!("unreadable run: {error}")),
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, checkpoint: v2::Checkpoint) -> Result<(), ImportError> {
+        match checkpoint.try_into() {
+            Ok(checkpoint) => {
+                self.count_mapped();
+                self.sink.checkpoint(checkpoint)?;
+            }
+            Err(error) => self.report_loss(format!("unreadable checkpoint: {error}")),
+        }
+        Ok(())
+    }
+
+    fn attachment(&mut self, hash: &str, text: &str) -> Result<(), ImportError> {
+        let bytes = from_text::<String>(text).and_then(|text| STANDARD.decode(text).ok());
+        let Some(bytes) = bytes else {
+            self.report_loss(format!("attachment {hash} cannot be decoded"));
+            return Ok(());
+        };
+        let found = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        if found.to_string() != hash {
+            self.report_loss(format!("attachment {hash} does not match its hash"));
+            return Ok(());
+        }
+        self.count_mapped();
+        self.attached.insert(found);
+        self.sink.attachment(Attachment { hash: found, bytes })?;
+        Ok(())
+    }
+
+    fn end(self, current: BranchId) -> Result<(), ImportError> {
+        if let Some((key, _)) = self.branches.get(&current)
+            && *key > 0
+        {
+            self.sink.current_branch(*key)?;
+        }
+        self.sink.end(self.report.finish())?;
+        Ok(())
+    }
+}
+
+type FieldCallback<'f, 'a> = dyn FnMut(
+        &mut DocumentImport<'a>,
+        &str,
+        &mut PullParser<Box<dyn Read + Send + 'a>>,
+    ) -> Result<bool, StreamError>
+    + 'f;

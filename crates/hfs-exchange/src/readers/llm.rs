@@ -1,12 +1,12 @@
-//! simonw/llm's logs.db: threads of content-addressed messages since 0.32, conversations of responses before;
-//! both may stand in one file.
+//! The logs.db of simonw/llm: threads of content-addressed messages since version 0.32, conversations of
+//! responses before. One file may contain both.
 
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, number, text};
-use crate::database::{Columns, Database, text as column};
-use crate::detect::Head;
+use super::conversation::{ConversationTree, ImportedMessage, number, text};
+use crate::database::{Database, DatabaseRow, text_column};
+use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::claude_code::attachment_of;
 use crate::{Format, Source};
@@ -20,8 +20,8 @@ impl super::Reader for Llm {
         Format::Llm
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_tables(&["conversations", "responses"]) && head.has_tables(&["attachments"])
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_tables(&["conversations", "responses"]) && probe.has_tables(&["attachments"])
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
@@ -35,8 +35,8 @@ impl super::Reader for Llm {
                 Ok(())
             })?;
             for thread in threads {
-                super::go_on(source, sink, 0)?;
-                self::thread(source, &database, thread)?.hand_over(sink)?;
+                super::report_progress(source, sink, 0)?;
+                read_thread(source, &database, thread)?.send_to(sink)?;
             }
         }
         let mut conversations = Vec::new();
@@ -46,17 +46,17 @@ impl super::Reader for Llm {
             conversations.push(row.fields);
             Ok(())
         })?;
-        for facts in conversations {
-            super::go_on(source, sink, 0)?;
-            legacy(source, &database, facts, &has)?.hand_over(sink)?;
+        for info in conversations {
+            super::report_progress(source, sink, 0)?;
+            read_legacy(source, &database, info, &has)?.send_to(sink)?;
         }
         Ok(())
     }
 }
 
-fn conversation(source: &Source, facts: &Map<String, Value>) -> Conversation {
-    let mut conversation = Conversation::new(source, NAME, text(facts, "id").unwrap_or_default());
-    conversation.session.title = text(facts, "name").filter(|name| !name.is_empty()).map(str::to_owned);
+fn conversation(source: &Source, info: &Map<String, Value>) -> ConversationTree {
+    let mut conversation = ConversationTree::new(source, NAME, text(info, "id").unwrap_or_default());
+    conversation.session.title = text(info, "name").filter(|name| !name.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
     conversation
 }
@@ -70,22 +70,22 @@ fn role(name: &str) -> Role {
     }
 }
 
-fn thread(
+fn read_thread(
     source: &Source,
     database: &Database,
-    facts: Map<String, Value>,
-) -> Result<Conversation, ImportError> {
-    let mut conversation = conversation(source, &facts);
-    let turns = turns(database, text(&facts, "id").unwrap_or_default())?;
+    info: Map<String, Value>,
+) -> Result<ConversationTree, ImportError> {
+    let mut conversation = conversation(source, &info);
+    let turns = turns(database, text(&info, "id").unwrap_or_default())?;
     let mut chain: Vec<Map<String, Value>> = Vec::new();
-    let mut next = text(&facts, "tip_message_hash").map(str::to_owned);
+    let mut next = text(&info, "tip_message_hash").map(str::to_owned);
     while let Some(hash) = next.take() {
         database.rows("select * from messages where hash = ?1", &[&hash], &mut |row| {
             next = text(&row.fields, "parent_hash").map(str::to_owned);
             chain.push(row.fields);
             Ok(())
         })?;
-        // A message that is its own ancestor would never end.
+        // Stop at a cycle of parents.
         if chain.iter().rev().skip(1).any(|seen| next.is_some() && text(seen, "hash") == next.as_deref()) {
             break;
         }
@@ -93,29 +93,29 @@ fn thread(
     let first = turns.first().and_then(|turn| time(&turn.fields));
     let mut at = first.unwrap_or(Timestamp::UNIX_EPOCH);
     for message in chain.into_iter().rev() {
-        conversation.tally.mapped();
+        conversation.report.mapped();
         let hash = text(&message, "hash").unwrap_or_default().to_owned();
         let turn = turns.iter().find(|turn| text(&turn.fields, "tip_message_hash") == Some(&hash));
-        let begun = turns.iter().find(|turn| text(&turn.fields, "parent_message_hash") == Some(&hash));
-        at = turn.or(begun).and_then(|turn| time(&turn.fields)).unwrap_or(at);
-        let said = said(database, &hash, role(text(&message, "role").unwrap_or_default()), at)?;
-        let said = said.into_iter().enumerate().map(|(number, mut drafted)| {
-            if let Some(turn) = turn.filter(|_| drafted.draft.role == Role::Assistant) {
-                drafted.draft.model = text(&turn.fields, "model").map(str::to_owned);
-                drafted.draft.usage = usage(&turn.fields);
+        let next_turn = turns.iter().find(|turn| text(&turn.fields, "parent_message_hash") == Some(&hash));
+        at = turn.or(next_turn).and_then(|turn| time(&turn.fields)).unwrap_or(at);
+        let converted = row_messages(database, &hash, role(text(&message, "role").unwrap_or_default()), at)?;
+        let converted = converted.into_iter().enumerate().map(|(number, mut imported)| {
+            if let Some(turn) = turn.filter(|_| imported.draft.role == Role::Assistant) {
+                imported.draft.model = text(&turn.fields, "model").map(str::to_owned);
+                imported.draft.usage = usage(&turn.fields);
             }
-            if number == 0 { drafted.with_record(message.clone()) } else { drafted }
+            if number == 0 { imported.with_record(message.clone()) } else { imported }
         });
-        conversation.say(said.collect());
+        conversation.push_messages(converted.collect());
     }
     let times: Vec<Timestamp> = turns.iter().filter_map(|turn| time(&turn.fields)).collect();
     conversation.session.created_at = times.iter().min().copied();
     conversation.session.updated_at = times.iter().max().copied();
-    conversation.session.extra.insert(NAME.into(), Value::Object(facts));
+    conversation.session.extra.insert(NAME.into(), Value::Object(info));
     Ok(conversation)
 }
 
-fn turns(database: &Database, thread: &str) -> Result<Vec<Columns>, ImportError> {
+fn turns(database: &Database, thread: &str) -> Result<Vec<DatabaseRow>, ImportError> {
     let mut turns = Vec::new();
     database.rows(
         "select * from turns where thread_id = ?1 order by datetime_utc, id",
@@ -129,7 +129,7 @@ fn turns(database: &Database, thread: &str) -> Result<Vec<Columns>, ImportError>
 }
 
 fn time(fields: &Map<String, Value>) -> Option<Timestamp> {
-    fields.get("datetime_utc").and_then(crate::time::read)
+    fields.get("datetime_utc").and_then(crate::time::from_json)
 }
 
 fn usage(fields: &Map<String, Value>) -> Option<Usage> {
@@ -139,8 +139,13 @@ fn usage(fields: &Map<String, Value>) -> Option<Usage> {
         .then(|| Usage { prompt_tokens: prompt.unwrap_or(0), completion_tokens: completion.unwrap_or(0) })
 }
 
-/// The messages that a row of `messages` stands for: one for each tool result, then one for the rest.
-fn said(database: &Database, hash: &str, role: Role, at: Timestamp) -> Result<Vec<Drafted>, ImportError> {
+/// The messages of a row in `messages`: one per tool result, then one for the rest.
+fn row_messages(
+    database: &Database,
+    hash: &str,
+    role: Role,
+    at: Timestamp,
+) -> Result<Vec<ImportedMessage>, ImportError> {
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut results = Vec::new();
@@ -155,22 +160,23 @@ fn said(database: &Database, hash: &str, role: Role, at: Timestamp) -> Result<Ve
     )?;
     for row in rows {
         let payload = text(&row, "payload").and_then(parse).map(|parsed| parsed.value).unwrap_or_default();
-        let told = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
-        let name = text(&row, "tool_name").map(str::to_owned).or_else(|| told("name")).unwrap_or_default();
-        let words = text(&row, "text").map(str::to_owned);
-        let id = told("tool_call_id").or_else(|| told("id")).unwrap_or_default();
+        let payload_text = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
+        let name =
+            text(&row, "tool_name").map(str::to_owned).or_else(|| payload_text("name")).unwrap_or_default();
+        let row_text = text(&row, "text").map(str::to_owned);
+        let id = payload_text("tool_call_id").or_else(|| payload_text("id")).unwrap_or_default();
         match text(&row, "type").unwrap_or_default() {
-            "text" => parts.push(Part::Text { text: words.unwrap_or_default() }),
+            "text" => parts.push(Part::Text { text: row_text.unwrap_or_default() }),
             "reasoning" | "thinking" => {
-                parts.push(Part::Thinking { text: words.unwrap_or_default(), signature: None });
+                parts.push(Part::Thinking { text: row_text.unwrap_or_default(), signature: None });
             }
             "tool_call" => {
                 let input = payload.get("arguments").cloned().unwrap_or(payload);
                 parts.push(Part::ToolCall { id, name, input });
             }
             "tool_result" => {
-                let output = words.or_else(|| told("output")).unwrap_or_default();
-                let is_error = payload.get("exception").is_some_and(|told| !told.is_null());
+                let output = row_text.or_else(|| payload_text("output")).unwrap_or_default();
+                let is_error = payload.get("exception").is_some_and(|exception| !exception.is_null());
                 results.push(Part::ToolResult { id, output, is_error });
             }
             "attachment" | "attachments" => {}
@@ -181,16 +187,22 @@ fn said(database: &Database, hash: &str, role: Role, at: Timestamp) -> Result<Ve
                    where p.part_id = cast(?1 as integer) order by p.\"order\"";
         attach(database, sql, &part, &mut parts, &mut attachments)?;
     }
-    let mut said: Vec<Drafted> = Vec::new();
+    let mut converted: Vec<ImportedMessage> = Vec::new();
     for (number, result) in results.into_iter().enumerate() {
-        said.push(Drafted::new(NAME, format!("{hash}/tool-{number}"), Role::Tool, vec![result], at));
+        converted.push(ImportedMessage::new(
+            NAME,
+            format!("{hash}/tool-{number}"),
+            Role::Tool,
+            vec![result],
+            at,
+        ));
     }
-    if !parts.is_empty() || said.is_empty() {
-        let mut drafted = Drafted::new(NAME, hash, role, parts, at);
-        drafted.attachments = attachments;
-        said.push(drafted);
+    if !parts.is_empty() || converted.is_empty() {
+        let mut imported = ImportedMessage::new(NAME, hash, role, parts, at);
+        imported.attachments = attachments;
+        converted.push(imported);
     }
-    Ok(said)
+    Ok(converted)
 }
 
 fn attach(
@@ -201,7 +213,7 @@ fn attach(
     attachments: &mut Vec<hfs_core::Attachment>,
 ) -> Result<(), ImportError> {
     database.rows(sql, &[of], &mut |row| {
-        let media_type = column(&row, "type");
+        let media_type = text_column(&row, "type");
         let name = ["path", "url"].into_iter().find_map(|key| text(&row.fields, key)).map(str::to_owned);
         let attachment = row.blob("content").map(|bytes| attachment_of(bytes.to_vec()));
         parts.push(Part::Attachment {
@@ -215,16 +227,16 @@ fn attach(
     })
 }
 
-/// A conversation of the older generation: each response holds the prompt before it.
-fn legacy(
+/// Reads a conversation of the older schema, in which a response also holds its prompt.
+fn read_legacy(
     source: &Source,
     database: &Database,
-    facts: Map<String, Value>,
+    info: Map<String, Value>,
     has: &dyn Fn(&str) -> bool,
-) -> Result<Conversation, ImportError> {
-    let mut conversation = conversation(source, &facts);
+) -> Result<ConversationTree, ImportError> {
+    let mut conversation = conversation(source, &info);
     let mut responses = Vec::new();
-    let id = text(&facts, "id").unwrap_or_default();
+    let id = text(&info, "id").unwrap_or_default();
     database.rows(
         "select * from responses where conversation_id = ?1 order by datetime_utc, id",
         &[id],
@@ -235,13 +247,19 @@ fn legacy(
     )?;
     let mut system = None;
     for response in responses {
-        conversation.tally.mapped();
+        conversation.report.mapped();
         let id = text(&response, "id").unwrap_or_default().to_owned();
         let at = time(&response).unwrap_or(Timestamp::UNIX_EPOCH);
-        let instructions = text(&response, "system").filter(|words| !words.is_empty()).map(str::to_owned);
+        let instructions = text(&response, "system").filter(|text| !text.is_empty()).map(str::to_owned);
         if instructions.is_some() && instructions != system {
             let part = Part::text(instructions.clone().unwrap_or_default());
-            conversation.say(vec![Drafted::new(NAME, format!("{id}/system"), Role::System, vec![part], at)]);
+            conversation.push_messages(vec![ImportedMessage::new(
+                NAME,
+                format!("{id}/system"),
+                Role::System,
+                vec![part],
+                at,
+            )]);
             system = instructions;
         }
         let results = if has("tool_results") { results(database, &id, at)? } else { Vec::new() };
@@ -257,22 +275,22 @@ fn legacy(
         }
         let asked = !parts.is_empty() || results.is_empty();
         if !results.is_empty() {
-            conversation.say(results);
+            conversation.push_messages(results);
         }
         if asked {
-            let mut drafted = Drafted::new(NAME, format!("{id}/prompt"), Role::User, parts, at);
-            drafted.attachments = attachments;
-            conversation.say(vec![drafted]);
+            let mut imported = ImportedMessage::new(NAME, format!("{id}/prompt"), Role::User, parts, at);
+            imported.attachments = attachments;
+            conversation.push_messages(vec![imported]);
         }
         let answer = answer(database, response, &id, at, has)?;
-        conversation.say(vec![answer]);
+        conversation.push_messages(vec![answer]);
     }
-    conversation.time_by_messages();
-    conversation.session.extra.insert(NAME.into(), Value::Object(facts));
+    conversation.set_times_from_messages();
+    conversation.session.extra.insert(NAME.into(), Value::Object(info));
     Ok(conversation)
 }
 
-fn results(database: &Database, response: &str, at: Timestamp) -> Result<Vec<Drafted>, ImportError> {
+fn results(database: &Database, response: &str, at: Timestamp) -> Result<Vec<ImportedMessage>, ImportError> {
     let mut results = Vec::new();
     database.rows(
         "select * from tool_results where response_id = ?1 order by id",
@@ -280,12 +298,12 @@ fn results(database: &Database, response: &str, at: Timestamp) -> Result<Vec<Dra
         &mut |row| {
             let is_error = text(&row.fields, "exception").is_some();
             let part = Part::ToolResult {
-                id: column(&row, "tool_call_id"),
-                output: column(&row, "output"),
+                id: text_column(&row, "tool_call_id"),
+                output: text_column(&row, "output"),
                 is_error,
             };
             let id = format!("{response}/tool-{}", results.len());
-            results.push(Drafted::new(NAME, id, Role::Tool, vec![part], at));
+            results.push(ImportedMessage::new(NAME, id, Role::Tool, vec![part], at));
             Ok(())
         },
     )?;
@@ -298,20 +316,20 @@ fn answer(
     id: &str,
     at: Timestamp,
     has: &dyn Fn(&str) -> bool,
-) -> Result<Drafted, ImportError> {
+) -> Result<ImportedMessage, ImportError> {
     let mut parts = Vec::new();
     if let Some(thought) = text(&response, "reasoning").filter(|thought| !thought.is_empty()) {
         parts.push(Part::Thinking { text: thought.to_owned(), signature: None });
     }
-    if let Some(said) = text(&response, "response").filter(|said| !said.is_empty()) {
-        parts.push(Part::text(said));
+    if let Some(answer) = text(&response, "response").filter(|answer| !answer.is_empty()) {
+        parts.push(Part::text(answer));
     }
     if has("tool_calls") {
         database.rows("select * from tool_calls where response_id = ?1 order by id", &[id], &mut |row| {
-            let input = parse(&column(&row, "arguments")).map(|parsed| parsed.value).unwrap_or_default();
+            let input = parse(&text_column(&row, "arguments")).map(|parsed| parsed.value).unwrap_or_default();
             parts.push(Part::ToolCall {
-                id: column(&row, "tool_call_id"),
-                name: column(&row, "name"),
+                id: text_column(&row, "tool_call_id"),
+                name: text_column(&row, "name"),
                 input,
             });
             Ok(())
@@ -319,11 +337,11 @@ fn answer(
     }
     let model = text(&response, "model").map(str::to_owned);
     let usage = usage(&response);
-    for told in ["prompt", "response", "reasoning"] {
-        response.shift_remove(told);
+    for field in ["prompt", "response", "reasoning"] {
+        response.shift_remove(field);
     }
-    let mut drafted = Drafted::new(NAME, id, Role::Assistant, parts, at).with_record(response);
-    drafted.draft.model = model;
-    drafted.draft.usage = usage;
-    Ok(drafted)
+    let mut imported = ImportedMessage::new(NAME, id, Role::Assistant, parts, at).with_record(response);
+    imported.draft.model = model;
+    imported.draft.usage = usage;
+    Ok(imported)
 }

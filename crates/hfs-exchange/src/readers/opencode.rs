@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, inline_picture, number, text};
-use super::whole;
-use crate::database::{Database, text as column};
-use crate::detect::Head;
+use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, inline_image, number, text};
+use crate::database::{Database, text_column};
+use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::{Format, Source};
 
@@ -23,17 +22,17 @@ impl super::Reader for OpenCode {
         Format::OpenCode
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_tables(&["session", "message", "part"])
-            || head.has_key("info") && head.has_key("messages")
-            || ["session", "message", "part"].iter().all(|name| head.holds_folder(name))
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_tables(&["session", "message", "part"])
+            || probe.has_key("info") && probe.has_key("messages")
+            || ["session", "message", "part"].iter().all(|name| probe.has_subfolder(name))
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         if let Some(folder) = source.path().filter(|path| path.is_dir()) {
             return read_storage(source, folder, sink);
         }
-        if Head::of(source)?.is_database() {
+        if FormatProbe::new(source)?.is_database() {
             return read_database(source, sink);
         }
         read_export(source, sink)
@@ -42,28 +41,28 @@ impl super::Reader for OpenCode {
 
 type Fields = Map<String, Value>;
 
-/// A message with its parts.
-struct Told {
+/// A message with its parts, as exported.
+struct ExportedMessage {
     info: Fields,
     parts: Vec<Fields>,
 }
 
 fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut document = whole::Whole::read(source, "messages", sink)?;
-    let info = document.fields.shift_remove("info").and_then(object).unwrap_or_default();
-    let messages = std::mem::take(&mut document.list).into_iter().map(told).collect();
-    let mut conversation = tell(source, info, messages);
-    document.count_lost(&mut conversation.tally);
-    conversation.hand_over(sink)
+    let mut export = BufferedExport::read(source, "messages", sink)?;
+    let info = export.metadata.shift_remove("info").and_then(object).unwrap_or_default();
+    let messages = std::mem::take(&mut export.messages).into_iter().map(split_message).collect();
+    let mut conversation = to_conversation(source, info, messages);
+    export.count_unreadable(&mut conversation.report);
+    conversation.send_to(sink)
 }
 
-fn told(mut message: Fields) -> Told {
+fn split_message(mut message: Fields) -> ExportedMessage {
     let info = message.shift_remove("info").and_then(object).unwrap_or_default();
     let parts = match message.shift_remove("parts") {
         Some(Value::Array(parts)) => parts.into_iter().filter_map(object).collect(),
         _ => Vec::new(),
     };
-    Told { info, parts }
+    ExportedMessage { info, parts }
 }
 
 fn object(value: Value) -> Option<Fields> {
@@ -78,26 +77,26 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
         Ok(())
     })?;
     for info in sessions {
-        super::go_on(source, sink, 0)?;
+        super::report_progress(source, sink, 0)?;
         let id = text(&info, "id").unwrap_or_default().to_owned();
         let mut parts: HashMap<String, Vec<Fields>> = HashMap::new();
         database.rows("select * from part where session_id = ?1 order by id", &[&id], &mut |row| {
-            parts.entry(column(&row, "message_id")).or_default().push(with_id(&row.fields));
+            parts.entry(text_column(&row, "message_id")).or_default().push(with_id(&row.fields));
             Ok(())
         })?;
         let mut messages = Vec::new();
         let sql = "select * from message where session_id = ?1 order by time_created, id";
         database.rows(sql, &[&id], &mut |row| {
-            let parts = parts.remove(&column(&row, "id")).unwrap_or_default();
-            messages.push(Told { info: with_id(&row.fields), parts });
+            let parts = parts.remove(&text_column(&row, "id")).unwrap_or_default();
+            messages.push(ExportedMessage { info: with_id(&row.fields), parts });
             Ok(())
         })?;
-        tell(source, info, messages).hand_over(sink)?;
+        to_conversation(source, info, messages).send_to(sink)?;
     }
     Ok(())
 }
 
-/// A row's data with the row's id in it, as the other forms have it.
+/// A row's JSON data with the row's id added, as in the other forms of the format.
 fn with_id(row: &Fields) -> Fields {
     let data = text(row, "data").and_then(parse).and_then(|parsed| object(parsed.value));
     let mut data = data.unwrap_or_default();
@@ -105,7 +104,7 @@ fn with_id(row: &Fields) -> Fields {
     data
 }
 
-/// The JSON files of a folder, in the order of their names.
+/// The JSON files of a folder, sorted by name.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> =
@@ -124,7 +123,7 @@ fn read_storage(source: &Source, folder: &Path, sink: &mut dyn SessionSink) -> R
     let mut sessions: Vec<PathBuf> = projects.flatten().flat_map(|project| files(&project.path())).collect();
     sessions.sort();
     for file in sessions {
-        super::go_on(source, sink, 0)?;
+        super::report_progress(source, sink, 0)?;
         let Some(info) = read_file(&file) else { continue };
         let id = text(&info, "id").unwrap_or_default().to_owned();
         let mut lost = 0;
@@ -136,27 +135,27 @@ fn read_storage(source: &Source, folder: &Path, sink: &mut dyn SessionSink) -> R
             };
             let parts = files(&folder.join("part").join(text(&message, "id").unwrap_or_default()));
             lost += parts.iter().filter(|file| read_file(file).is_none()).count();
-            messages.push(Told {
+            messages.push(ExportedMessage {
                 parts: parts.iter().filter_map(|file| read_file(file)).collect(),
                 info: message,
             });
         }
-        let mut conversation = tell(source, info, messages);
+        let mut conversation = to_conversation(source, info, messages);
         for _ in 0..lost {
-            conversation.tally.dropped(None, "a file that is no JSON");
+            conversation.report.dropped(None, "a file that is not valid JSON");
         }
-        conversation.hand_over(sink)?;
+        conversation.send_to(sink)?;
     }
     Ok(())
 }
 
 fn millis(fields: &Fields, key: &str) -> Option<Timestamp> {
-    fields.get("time")?.get(key).and_then(crate::time::read)
+    fields.get("time")?.get(key).and_then(crate::time::from_json)
 }
 
-fn tell(source: &Source, info: Fields, messages: Vec<Told>) -> Conversation {
+fn to_conversation(source: &Source, info: Fields, messages: Vec<ExportedMessage>) -> ConversationTree {
     let id = text(&info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
-    let mut conversation = Conversation::new(source, NAME, id);
+    let mut conversation = ConversationTree::new(source, NAME, id);
     conversation.session.title = text(&info, "title").filter(|title| !title.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
     let directory = text(&info, "directory").filter(|directory| !directory.is_empty());
@@ -165,25 +164,25 @@ fn tell(source: &Source, info: Fields, messages: Vec<Told>) -> Conversation {
     let mut last = None;
     for message in messages {
         last = last.max(millis(&message.info, "completed")).max(millis(&message.info, "created"));
-        conversation.tally.mapped();
-        conversation.say(said(message));
+        conversation.report.mapped();
+        conversation.push_messages(to_messages(message));
     }
     conversation.session.updated_at = last;
-    conversation.time_by_messages();
+    conversation.set_times_from_messages();
     conversation.session.extra.insert(NAME.into(), Value::Object(info));
     conversation
 }
 
-/// A message, and the answers of the tools it called.
-fn said(message: Told) -> Vec<Drafted> {
-    let Told { info, parts: told } = message;
+/// Converts a message; the results of its tool calls become messages of their own.
+fn to_messages(message: ExportedMessage) -> Vec<ImportedMessage> {
+    let ExportedMessage { info, parts: exported_parts } = message;
     let id = text(&info, "id").unwrap_or_default().to_owned();
     let role = if text(&info, "role") == Some("user") { Role::User } else { Role::Assistant };
     let at = millis(&info, "created").unwrap_or(Timestamp::UNIX_EPOCH);
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut tools = Vec::new();
-    for part in told {
+    for part in exported_parts {
         parts.push(self::part(part, &mut attachments, &mut tools));
     }
     let usage = info.get("tokens").and_then(Value::as_object).map(|tokens| {
@@ -198,14 +197,14 @@ fn said(message: Told) -> Vec<Drafted> {
     });
     let model = text(&info, "modelID").map(str::to_owned).filter(|_| role == Role::Assistant);
     let agent = text(&info, "agent").map(str::to_owned).filter(|_| role == Role::Assistant);
-    let mut drafted = Drafted::new(NAME, id.clone(), role, parts, at).with_record(info);
-    drafted.attachments = attachments;
-    drafted.draft.usage = usage;
-    drafted.draft.model = model;
-    drafted.draft.agent = agent;
-    let mut said = vec![drafted];
+    let mut imported = ImportedMessage::new(NAME, id.clone(), role, parts, at).with_record(info);
+    imported.attachments = attachments;
+    imported.draft.usage = usage;
+    imported.draft.model = model;
+    imported.draft.agent = agent;
+    let mut converted = vec![imported];
     for (number, (tool, time)) in tools.into_iter().enumerate() {
-        said.push(Drafted::new(
+        converted.push(ImportedMessage::new(
             NAME,
             format!("{id}/tool-{number}"),
             Role::Tool,
@@ -213,18 +212,18 @@ fn said(message: Told) -> Vec<Drafted> {
             time.unwrap_or(at),
         ));
     }
-    said
+    converted
 }
 
-type Answer = (Part, Option<Timestamp>);
+type ToolAnswer = (Part, Option<Timestamp>);
 
-fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut Vec<Answer>) -> Part {
-    let told = |key: &str| text(&part, key).map(str::to_owned);
+fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut Vec<ToolAnswer>) -> Part {
+    let field = |key: &str| text(&part, key).map(str::to_owned);
     match text(&part, "type") {
-        Some("text") if told("text").is_some() => Part::Text { text: told("text").unwrap_or_default() },
-        Some("reasoning") => Part::Thinking { text: told("text").unwrap_or_default(), signature: None },
+        Some("text") if field("text").is_some() => Part::Text { text: field("text").unwrap_or_default() },
+        Some("reasoning") => Part::Thinking { text: field("text").unwrap_or_default(), signature: None },
         Some("tool") => {
-            let id = told("callID").unwrap_or_default();
+            let id = field("callID").unwrap_or_default();
             let state = part.get("state").and_then(Value::as_object).cloned().unwrap_or_default();
             let status = text(&state, "status").unwrap_or_default();
             if matches!(status, "completed" | "error") {
@@ -235,17 +234,17 @@ fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut V
             }
             Part::ToolCall {
                 id,
-                name: told("tool").unwrap_or_default(),
+                name: field("tool").unwrap_or_default(),
                 input: state.get("input").cloned().unwrap_or_default(),
             }
         }
         Some("file") => {
-            let media_type = told("mime").unwrap_or_else(|| "application/octet-stream".into());
-            let url = told("url").unwrap_or_default();
-            let name = told("filename");
+            let media_type = field("mime").unwrap_or_else(|| "application/octet-stream".into());
+            let url = field("url").unwrap_or_default();
+            let name = field("filename");
             match url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
                 Some((_, data)) => {
-                    let (part, attachment) = inline_picture(&media_type, data, name);
+                    let (part, attachment) = inline_image(&media_type, data, name);
                     attachments.extend(attachment);
                     part
                 }

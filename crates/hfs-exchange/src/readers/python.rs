@@ -1,4 +1,4 @@
-//! The Python original's sessions.db.
+//! The sessions.db of the Python implementation that preceded hfs.
 
 use hfs_core::{
     BranchId, CheckpointDraft, CheckpointId, CheckpointState, Disposition, ForeignSession, ImportError,
@@ -6,11 +6,11 @@ use hfs_core::{
 };
 use serde_json::Value;
 
-use super::conversation::Drafted;
-use crate::database::{Columns, Database, text as column};
-use crate::detect::Head;
+use super::conversation::ImportedMessage;
+use crate::database::{Database, DatabaseRow, text_column};
+use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::tally::Tally;
+use crate::readers::ReportBuilder;
 use crate::{Format, Source};
 
 const NAME: &str = "hfs-python";
@@ -22,8 +22,8 @@ impl super::Reader for Python {
         Format::Python
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.has_tables(&["sessions", "messages", "checkpoints"]) && head.has_column("trigger_event")
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.has_tables(&["sessions", "messages", "checkpoints"]) && probe.has_column("trigger_event")
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
@@ -34,34 +34,34 @@ impl super::Reader for Python {
             Ok(())
         })?;
         for row in sessions {
-            super::go_on(source, sink, 0)?;
-            session(source, &database, &row, sink)?;
+            super::report_progress(source, sink, 0)?;
+            read_session(source, &database, &row, sink)?;
         }
         Ok(())
     }
 }
 
-fn time(row: &Columns, name: &str) -> Option<Timestamp> {
-    row.fields.get(name).and_then(crate::time::read)
+fn time(row: &DatabaseRow, name: &str) -> Option<Timestamp> {
+    row.fields.get(name).and_then(crate::time::from_json)
 }
 
 fn role(name: &str) -> Role {
     name.parse().unwrap_or(Role::User)
 }
 
-fn session(
+fn read_session(
     source: &Source,
     database: &Database,
-    row: &Columns,
+    row: &DatabaseRow,
     sink: &mut dyn SessionSink,
 ) -> Result<(), ImportError> {
     let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
     let created_at = time(row, "created_at");
     let path = source.path().map(|path| path.display().to_string());
-    // Numbers are only unique within one database; the time of birth tells two databases apart.
+    // Row ids are unique only within one database; the creation time distinguishes databases.
     let origin = format!("{id}/{}", created_at.map_or_else(String::new, |at| at.to_string()));
     let mut foreign = ForeignSession::new(Origin { format: NAME.into(), id: origin, path });
-    foreign.title = Some(column(row, "name")).filter(|name| !name.is_empty());
+    foreign.title = Some(text_column(row, "name")).filter(|name| !name.is_empty());
     foreign.created_at = created_at;
     foreign.updated_at = time(row, "updated_at").or(created_at);
     let branch = BranchId::generate();
@@ -69,38 +69,39 @@ fn session(
     if sink.begin(foreign)? == Disposition::Skip {
         return Ok(());
     }
-    let mut tally = Tally::default();
+    let mut report = ReportBuilder::default();
     let mut times = Vec::new();
     let sql = "select * from messages where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {
-        tally.mapped();
+        report.mapped();
         let at = time(&row, "created_at").or(times.last().copied()).unwrap_or(Timestamp::UNIX_EPOCH);
         times.push(at);
-        let role = role(&column(&row, "role"));
-        let said = vec![Part::Text { text: column(&row, "content") }];
+        let role = role(&text_column(&row, "role"));
+        let parts = vec![Part::Text { text: text_column(&row, "content") }];
         let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
-        sink.message(0, Drafted::new(NAME, id, role, said, at).draft)?;
+        sink.message(0, ImportedMessage::new(NAME, id, role, parts, at).draft)?;
         Ok(())
     })?;
     let sql = "select * from checkpoints where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {
-        tally.mapped();
+        report.mapped();
         let created_at = time(&row, "created_at").unwrap_or(Timestamp::UNIX_EPOCH);
         let seq = times.iter().rposition(|at| *at <= created_at).map_or(0, |index| index as u64 + 1);
-        let told = parse(&column(&row, "state_json")).map(|parsed| parsed.value).unwrap_or_default();
+        let state_json =
+            parse(&text_column(&row, "state_json")).map(|parsed| parsed.value).unwrap_or_default();
         let mut state = CheckpointState::default();
-        match snapshot(&told) {
+        match snapshot(&state_json) {
             Some(snapshot) => state.run_snapshot = std::sync::Arc::new(snapshot),
-            // What cannot be understood is kept for those who can.
+            // A state of unknown shape is kept as the state of a plugin.
             None => {
-                state.plugins.insert(NAME.into(), told);
+                state.plugins.insert(NAME.into(), state_json);
             }
         }
         sink.checkpoint(CheckpointDraft {
             id: CheckpointId::generate(),
             branch,
             seq,
-            trigger: column(&row, "trigger_event").as_str().into(),
+            trigger: text_column(&row, "trigger_event").as_str().into(),
             label: None,
             pinned: false,
             created_at,
@@ -108,18 +109,18 @@ fn session(
         })?;
         Ok(())
     })?;
-    sink.end(tally.finish())?;
+    sink.end(report.finish())?;
     Ok(())
 }
 
-/// A snapshot of the original, where its shape is ours.
-fn snapshot(told: &Value) -> Option<RunSnapshot> {
-    let mut ours = serde_json::to_value(RunSnapshot::default()).ok()?;
-    let fields = told.as_object().filter(|fields| fields.contains_key("agent_tree"))?;
+/// A run snapshot, if the state has the shape of one.
+fn snapshot(state_json: &Value) -> Option<RunSnapshot> {
+    let mut snapshot = serde_json::to_value(RunSnapshot::default()).ok()?;
+    let fields = state_json.as_object().filter(|fields| fields.contains_key("agent_tree"))?;
     for key in ["agent_tree", "negotiation", "usage", "timeline"] {
         if let Some(value) = fields.get(key).filter(|value| !value.is_null()) {
-            ours.as_object_mut()?.insert(key.into(), value.clone());
+            snapshot.as_object_mut()?.insert(key.into(), value.clone());
         }
     }
-    serde_json::from_value(ours).ok()
+    serde_json::from_value(snapshot).ok()
 }

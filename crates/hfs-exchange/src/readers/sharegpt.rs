@@ -3,11 +3,11 @@
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
 use serde_json::{Map, Value};
 
-use super::conversation::{Conversation, Drafted, text};
-use crate::detect::Head;
+use super::conversation::{ConversationTree, ImportedMessage, text};
+use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::records::{Entry, Framing, Whole, visit};
-use crate::tally::Tally;
+use crate::readers::ReportBuilder;
+use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
 const NAME: &str = "sharegpt";
@@ -27,29 +27,31 @@ impl super::Reader for ShareGpt {
         Format::ShareGpt
     }
 
-    fn recognizes(&self, head: &Head) -> bool {
-        head.first().is_some_and(is_conversation) || head.objects().first().is_some_and(is_conversation)
+    fn recognizes(&self, probe: &FormatProbe) -> bool {
+        probe.first_object().is_some_and(is_conversation)
+            || probe.records().first().is_some_and(is_conversation)
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let framing = if Head::of(source)?.is_array() { Framing::Array(None) } else { Framing::Lines };
-        let mut lost = Tally::default();
+        let framing =
+            if FormatProbe::new(source)?.is_array() { Framing::Array(None) } else { Framing::Lines };
+        let mut unattributed = ReportBuilder::default();
         let mut any = false;
-        visit::<Whole>(source, framing, &mut |at, entry| {
-            super::go_on(source, sink, at.bytes)?;
+        for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
+            super::report_progress(source, sink, at.bytes)?;
             match entry {
                 Entry::Record(record, _) if list(&record.fields).is_some() => {
                     any = true;
                     let mut conversation = conversation(source, record, at.line);
-                    conversation.tally.absorb(std::mem::take(&mut lost));
-                    conversation.hand_over(sink)?;
+                    conversation.report.merge(std::mem::take(&mut unattributed));
+                    conversation.send_to(sink)?;
                 }
-                Entry::Record(..) => lost.dropped(Some(at.line), "a record without a conversation"),
-                Entry::Bad(why) => lost.dropped(Some(at.line), why),
+                Entry::Record(..) => unattributed.dropped(Some(at.line), "a record without a conversation"),
+                Entry::Damaged(why) => unattributed.dropped(Some(at.line), why),
             }
             Ok(())
         })?;
-        if any { Ok(()) } else { Err(source.damaged("it holds no conversation")) }
+        if any { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
     }
 }
 
@@ -62,7 +64,7 @@ fn role(from: &str) -> Role {
     }
 }
 
-fn conversation(source: &Source, record: Whole, line: u64) -> Conversation {
+fn conversation(source: &Source, record: JsonRecord, line: u64) -> ConversationTree {
     let mut fields = record.fields;
     let key = if fields.contains_key("conversations") { "conversations" } else { "conversation" };
     let turns = match fields.shift_remove(key) {
@@ -71,29 +73,36 @@ fn conversation(source: &Source, record: Whole, line: u64) -> Conversation {
     };
     let id = text(&fields, "id").map_or_else(|| line.to_string(), str::to_owned);
     let id = source.stem().map_or_else(|| id.clone(), |stem| format!("{stem}/{id}"));
-    let mut conversation = Conversation::new(source, NAME, id);
+    let mut conversation = ConversationTree::new(source, NAME, id);
     if let Some(system) = text(&fields, "system").filter(|system| !system.is_empty()) {
         let part = Part::text(system);
-        conversation.say(vec![Drafted::new(NAME, "system", Role::System, vec![part], Timestamp::UNIX_EPOCH)]);
+        conversation.push_messages(vec![ImportedMessage::new(
+            NAME,
+            "system",
+            Role::System,
+            vec![part],
+            Timestamp::UNIX_EPOCH,
+        )]);
     }
     for (number, turn) in turns.into_iter().enumerate() {
         let Value::Object(mut turn) = turn else {
-            conversation.tally.dropped(Some(line), "a turn that is no object");
+            conversation.report.dropped(Some(line), "a turn that is not an object");
             continue;
         };
-        conversation.tally.mapped();
+        conversation.report.mapped();
         let from = text(&turn, "from").unwrap_or_default().to_owned();
         let role = role(&from);
         let value = turn.shift_remove("value").unwrap_or_default();
-        let said = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let content = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let part = match (from.as_str(), role) {
-            ("function_call", _) => call(&said),
-            (_, Role::Tool) => Part::ToolResult { id: String::new(), output: said, is_error: false },
-            _ => Part::Text { text: said },
+            ("function_call", _) => call(&content),
+            (_, Role::Tool) => Part::ToolResult { id: String::new(), output: content, is_error: false },
+            _ => Part::Text { text: content },
         };
         let id = (number + 1).to_string();
-        let drafted = Drafted::new(NAME, id, role, vec![part], Timestamp::UNIX_EPOCH).with_record(turn);
-        conversation.say(vec![drafted]);
+        let imported =
+            ImportedMessage::new(NAME, id, role, vec![part], Timestamp::UNIX_EPOCH).with_record(turn);
+        conversation.push_messages(vec![imported]);
     }
     if !fields.is_empty() {
         conversation.session.extra.insert(NAME.into(), Value::Object(fields));
@@ -101,9 +110,17 @@ fn conversation(source: &Source, record: Whole, line: u64) -> Conversation {
     conversation
 }
 
-fn call(said: &str) -> Part {
-    let told = parse(said).map(|parsed| parsed.value);
-    let name = told.as_ref().and_then(|told| told.get("name")).and_then(Value::as_str).unwrap_or_default();
-    let input = told.as_ref().and_then(|told| told.get("arguments")).cloned();
-    Part::ToolCall { id: String::new(), name: name.to_owned(), input: input.unwrap_or_else(|| said.into()) }
+fn call(content: &str) -> Part {
+    let parsed_call = parse(content).map(|parsed| parsed.value);
+    let name = parsed_call
+        .as_ref()
+        .and_then(|parsed_call| parsed_call.get("name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let input = parsed_call.as_ref().and_then(|parsed_call| parsed_call.get("arguments")).cloned();
+    Part::ToolCall {
+        id: String::new(),
+        name: name.to_owned(),
+        input: input.unwrap_or_else(|| content.into()),
+    }
 }

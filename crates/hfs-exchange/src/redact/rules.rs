@@ -1,81 +1,86 @@
-//! The rules, of which only those are compiled that a text gives cause for.
+//! The bundled rules, compiled on demand.
 //!
-//! There are about a thousand, most of which ask for a word (`ghp_`, `stripe`) in the text before their pattern is
-//! tried at all. Compiling every pattern takes longer than a usual export; finding the words takes nothing.
+//! There are about a thousand rules. Most have keywords (`ghp_`, `stripe`), one of which a text must contain
+//! before the pattern is tried. Compiling all patterns takes longer than a typical export, while one
+//! Aho-Corasick search finds all keywords of a text at once. So only rules whose keywords have
+//! occurred are compiled.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aho_corasick::AhoCorasick;
-use hfs_core::{StoreError, StoreResult};
+use hfs_core::{StoreError, StoreResult, lock_unpoisoned};
 use secrets_scanner::rules::BUNDLED_RULES;
 use secrets_scanner::{ScanConfig, Scanner, ScannerError};
 
-/// What begins a rule in the rules' file.
-const RULE: &str = "\n[[rules]]\n";
-const KEYWORDS: &str = "keywords = ";
+/// Start of a rule in the rules file.
+const RULE_START: &str = "\n[[rules]]\n";
+const KEYWORDS_FIELD: &str = "keywords = ";
 
-/// The rules that came with the program.
-pub(super) struct Rules {
-    /// What stands before the rules and holds for all of them.
-    head: &'static str,
+/// The bundled rules.
+pub(super) struct RuleSet {
+    /// The part of the rules file before the first rule, which applies to all rules.
+    preamble: &'static str,
     rules: Vec<&'static str>,
-    words: AhoCorasick,
-    /// By word: the rule that asks for it.
-    asking: Vec<usize>,
-    /// Rules that ask for no word.
-    always: Vec<usize>,
+    keywords: AhoCorasick,
+    /// The rule of each keyword.
+    rule_by_keyword: Vec<usize>,
+    /// Rules without keywords, which are always tried.
+    without_keywords: Vec<usize>,
     compiled: Mutex<Compiled>,
 }
 
 #[derive(Default)]
 struct Compiled {
-    /// By rule: the scanner that it is in.
-    places: Vec<Option<usize>>,
+    /// The scanner of each rule that has been compiled.
+    scanner_indexes: Vec<Option<usize>>,
     scanners: Vec<Arc<Scanner>>,
-    /// Why some could not be compiled.
+    /// Why rules could not be compiled.
     failure: Option<String>,
 }
 
-impl Rules {
+impl RuleSet {
     pub(super) fn new() -> StoreResult<Self> {
-        let mut parts = BUNDLED_RULES.split(RULE);
-        let head = parts.next().unwrap_or_default();
+        let mut parts = BUNDLED_RULES.split(RULE_START);
+        let preamble = parts.next().unwrap_or_default();
         let rules: Vec<&str> = parts.collect();
-        let (mut words, mut asking, mut always) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keywords, mut rule_by_keyword, mut without_keywords) = (Vec::new(), Vec::new(), Vec::new());
         for (index, rule) in rules.iter().enumerate() {
-            let asked = words_of(rule);
-            if asked.is_empty() {
-                always.push(index);
+            let rule_keywords = keywords_of(rule);
+            if rule_keywords.is_empty() {
+                without_keywords.push(index);
             }
-            asking.extend(asked.iter().map(|_| index));
-            words.extend(asked);
+            rule_by_keyword.extend(rule_keywords.iter().map(|_| index));
+            keywords.extend(rule_keywords);
         }
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
-        let words = words.map_err(|error| broken(&error))?;
-        let compiled = Mutex::new(Compiled { places: vec![None; rules.len()], ..Compiled::default() });
-        Ok(Self { head, rules, words, asking, always, compiled })
+        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(&keywords);
+        let keywords = keywords.map_err(|error| invalid_rules(&error))?;
+        let compiled =
+            Mutex::new(Compiled { scanner_indexes: vec![None; rules.len()], ..Compiled::default() });
+        Ok(Self { preamble, rules, keywords, rule_by_keyword, without_keywords, compiled })
     }
 
-    /// Whether every rule that was needed so far could be compiled: without one, nothing may leave as searched.
+    /// Returns an error if a rule that was needed could not be compiled. An export must not count as scanned
+    /// then.
     pub(super) fn check(&self) -> StoreResult<()> {
-        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.failure.as_ref().map_or(Ok(()), |failure| Err(broken(failure)))
+        let compiled = lock_unpoisoned(&self.compiled);
+        compiled.failure.as_ref().map_or(Ok(()), |failure| Err(invalid_rules(failure)))
     }
 
-    /// The scanners that may find something in a text.
+    /// The scanners that may find a secret in a text.
     pub(super) fn scanners_for(&self, text: &str) -> Vec<Arc<Scanner>> {
-        let mut wanted: BTreeSet<usize> = self.always.iter().copied().collect();
-        let found = self.words.find_overlapping_iter(text);
-        wanted.extend(found.filter_map(|word| self.asking.get(word.pattern().as_usize()).copied()));
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |index: &usize| compiled.places.get(*index).is_some_and(Option::is_none);
+        let mut wanted: BTreeSet<usize> = self.without_keywords.iter().copied().collect();
+        let found = self.keywords.find_overlapping_iter(text);
+        wanted
+            .extend(found.filter_map(|found| self.rule_by_keyword.get(found.pattern().as_usize()).copied()));
+        let mut compiled = lock_unpoisoned(&self.compiled);
+        let is_new = |index: &usize| compiled.scanner_indexes.get(*index).is_some_and(Option::is_none);
         let new: Vec<usize> = wanted.iter().copied().filter(is_new).collect();
         if !new.is_empty() {
-            let place = compiled.scanners.len();
+            let scanner_index = compiled.scanners.len();
             for index in &new {
-                if let Some(slot) = compiled.places.get_mut(*index) {
-                    *slot = Some(place);
+                if let Some(slot) = compiled.scanner_indexes.get_mut(*index) {
+                    *slot = Some(scanner_index);
                 }
             }
             match self.compile(&new) {
@@ -83,15 +88,20 @@ impl Rules {
                 Err(error) => compiled.failure = Some(error.to_string()),
             }
         }
-        let places: BTreeSet<usize> =
-            wanted.iter().filter_map(|index| compiled.places.get(*index).copied().flatten()).collect();
-        places.into_iter().filter_map(|place| compiled.scanners.get(place).cloned()).collect()
+        let scanner_indexes: BTreeSet<usize> = wanted
+            .iter()
+            .filter_map(|index| compiled.scanner_indexes.get(*index).copied().flatten())
+            .collect();
+        scanner_indexes
+            .into_iter()
+            .filter_map(|scanner_index| compiled.scanners.get(scanner_index).cloned())
+            .collect()
     }
 
     fn compile(&self, rules: &[usize]) -> Result<Scanner, ScannerError> {
-        let mut text = self.head.to_owned();
+        let mut text = self.preamble.to_owned();
         for rule in rules.iter().filter_map(|index| self.rules.get(*index)) {
-            text.push_str(RULE);
+            text.push_str(RULE_START);
             text.push_str(rule);
         }
         let config = ScanConfig {
@@ -104,13 +114,13 @@ impl Rules {
     }
 }
 
-fn broken(error: &dyn std::fmt::Display) -> StoreError {
+fn invalid_rules(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unsupported { message: format!("the rules for secrets cannot be compiled: {error}") }
 }
 
-/// The words that a rule asks for one of.
-fn words_of(rule: &str) -> Vec<String> {
-    let line = rule.lines().find_map(|line| line.strip_prefix(KEYWORDS));
+/// The keywords of a rule.
+fn keywords_of(rule: &str) -> Vec<String> {
+    let line = rule.lines().find_map(|line| line.strip_prefix(KEYWORDS_FIELD));
     line.and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default()
 }
 
@@ -120,19 +130,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rule_is_there_and_nearly_all_ask_for_a_word() {
-        let rules = Rules::new().unwrap();
+    fn every_rule_is_loaded_and_nearly_all_have_keywords() {
+        let rules = RuleSet::new().unwrap();
         let all: Vec<usize> = (0..rules.rules.len()).collect();
         assert_eq!(
             rules.compile(&all).unwrap().engine().rule_count(),
             BUNDLED_RULES.matches("\nid = ").count()
         );
-        assert!(rules.always.len() < 10, "{}", rules.always.len());
+        assert!(rules.without_keywords.len() < 10, "{}", rules.without_keywords.len());
     }
 
     #[test]
-    fn a_text_without_the_words_compiles_next_to_nothing() {
-        let rules = Rules::new().unwrap();
+    fn a_text_without_keywords_compiles_only_a_few_rules() {
+        let rules = RuleSet::new().unwrap();
         let scanners = rules.scanners_for("Where are the logs?");
         assert_eq!(scanners.len(), 1);
         assert!(scanners[0].engine().rule_count() < 20, "{}", scanners[0].engine().rule_count());

@@ -1,26 +1,31 @@
-//! Claude Code's JSONL, with every branch: its records form a tree, as ours do.
+//! Writes Claude Code's JSONL with every branch: its records form a tree, as do the branches of a session.
 //!
-//! A resume goes on from the newest message of the file, unless a `last-prompt` record names another.
+//! A record that was imported from Claude Code is restored from its stored form and from the parts of its
+//! messages, so that it is written back as it was. A resume continues after the newest message of the file,
+//! unless a `last-prompt` record names another one.
 
 use std::collections::HashMap;
 use std::io::Write;
 
-use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session};
-use serde_json::{Value, json};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError};
+use serde_json::{Map, Value, json};
 
-use super::line;
-use super::restore::Pieces;
+use super::write_record;
+use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
+use crate::readers::claude_code::{PART, TEXT, WITHOUT};
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 
-const NAME: &str = "claude-code";
-/// The version of the transcripts that new records are written like.
+const NAME: &str = Format::ClaudeCode.as_str();
+/// The version of Claude Code that new records imitate.
 const VERSION: &str = "2.1.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
     let branches = source.branches()?;
-    let mut writer = Writer {
+    let mut writer = TranscriptWriter {
         source,
         out,
         session_id: session_id(&session),
@@ -28,13 +33,13 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         ends: HashMap::new(),
         newest: None,
         prompt: None,
-        any_own: false,
-        any_last_prompt: false,
+        wrote_new: false,
+        wrote_last_prompt: false,
     };
-    for record in list(session.extra.get(RECORDS)) {
-        writer.kept(record)?;
+    for record in array(session.extra.get(RECORDS)) {
+        writer.write_original(record)?;
     }
-    // Where branches leave each other, the record that stands there must be known.
+    // The last record before each fork must be known when the branch after the fork is written.
     for branch in &branches {
         if let Some(parent) = branch.parent {
             writer.ends.insert((parent, branch.forked_at), None);
@@ -43,61 +48,62 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     let mut current = (None, None);
     for branch in &branches {
         writer.prompt = None;
-        let end = writer.branch(branch, &branches)?;
+        let end = writer.write_branch(branch, &branches)?;
         if branch.id == session.current_branch {
             current = (end, writer.prompt.take());
         }
     }
     let (end, prompt) = current;
-    writer.go_on_from(end.as_deref(), &prompt.unwrap_or_default())
+    writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())
 }
 
-pub(super) fn session_id(session: &Session) -> String {
+/// The id of the session in Claude Code: its own if it came from there.
+pub(crate) fn session_id(session: &Session) -> String {
     match &session.origin {
         Some(origin) if origin.format == NAME => origin.id.split('/').next().unwrap_or_default().to_owned(),
         _ => session.id.to_string(),
     }
 }
 
-pub(super) fn cwd(session: &Session) -> String {
+pub(crate) fn cwd(session: &Session) -> String {
     session.project.as_ref().map_or_else(|| "/".to_owned(), |project| project.directory.clone())
 }
 
-fn list(value: Option<&Value>) -> &[Value] {
+fn array(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-struct Writer<'a> {
+struct TranscriptWriter<'a> {
     source: &'a dyn DocumentSource,
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
-    /// The last record of the message at each place that a branch leaves.
+    /// The last record of the message before each fork.
     ends: HashMap<(BranchId, Seq), Option<String>>,
-    /// The last record of the conversation itself that was written.
+    /// The last record of the main conversation that was written.
     newest: Option<String>,
-    /// What the user said last on the branch that is being written.
+    /// The last prompt of the user on the branch that is being written.
     prompt: Option<String>,
     /// Whether a message was written that did not come from Claude Code.
-    any_own: bool,
-    /// Whether a record was written that says where to go on.
-    any_last_prompt: bool,
+    wrote_new: bool,
+    /// Whether a record was written that says where a resume continues.
+    wrote_last_prompt: bool,
 }
 
-impl Writer<'_> {
-    /// Says where to go on, unless that is where Claude Code would go on anyway.
-    fn go_on_from(&mut self, end: Option<&str>, prompt: &str) -> Result<(), ExportError> {
-        if end.is_some() && (end != self.newest.as_deref() || self.any_own && self.any_last_prompt) {
+impl TranscriptWriter<'_> {
+    /// Writes where a resume continues, unless Claude Code would continue there anyway.
+    fn write_resume_point(&mut self, end: Option<&str>, prompt: &str) -> Result<(), ExportError> {
+        if end.is_some() && (end != self.newest.as_deref() || self.wrote_new && self.wrote_last_prompt) {
             let record = json!({
                 "type": "last-prompt", "lastPrompt": prompt, "leafUuid": end, "sessionId": self.session_id,
             });
-            line(self.out, &record)?;
+            write_record(self.out, &record)?;
         }
         Ok(())
     }
 
-    /// Writes a branch's own messages; returns the record that its history ends with.
-    fn branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<Option<String>, ExportError> {
+    /// Writes a branch's own messages; returns the last record of its history.
+    fn write_branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<Option<String>, ExportError> {
         let mut last = self.end_before(branch, all);
         let mut after = branch.forked_at;
         let mut group: Vec<Message> = Vec::new();
@@ -110,16 +116,16 @@ impl Writer<'_> {
                     self.prompt = Some(message.content.text());
                 }
                 if !continues(&group, &message) {
-                    last = self.group(&group, last)?;
+                    last = self.write_group(&group, last)?;
                     group.clear();
                 }
                 group.push(message);
             }
         }
-        self.group(&group, last)
+        self.write_group(&group, last)
     }
 
-    /// The record that a branch's first one follows.
+    /// The record that precedes the first record of a branch.
     fn end_before(&self, branch: &Branch, all: &[Branch]) -> Option<String> {
         let mut branch = branch;
         let seq = branch.forked_at;
@@ -133,26 +139,30 @@ impl Writer<'_> {
         None
     }
 
-    /// Writes the messages that came from one record (or one that is ours). Returns the last record's id.
-    fn group(&mut self, group: &[Message], last: Option<String>) -> Result<Option<String>, ExportError> {
+    /// Writes the messages of one imported record, or one new message. Returns the id of the last record.
+    fn write_group(
+        &mut self,
+        group: &[Message],
+        last: Option<String>,
+    ) -> Result<Option<String>, ExportError> {
         let Some(first) = group.first() else { return Ok(last) };
-        for record in list(first.content.extra.get(BEFORE)) {
-            self.kept(record)?;
+        for record in array(first.content.extra.get(BEFORE)) {
+            self.write_original(record)?;
         }
-        let records = list(first.content.extra.get(RECORDS));
-        let ours =
+        let records = array(first.content.extra.get(RECORDS));
+        let imported =
             first.content.source.as_ref().is_some_and(|source| source.format == NAME) && !records.is_empty();
         let mut end = last;
-        if ours {
-            let pieces = Pieces { source: self.source, messages: group };
+        if imported {
+            let restorer = RecordRestorer { source: self.source, messages: group };
             for record in records {
                 let record = match record.get("$event") {
                     Some(event) => {
-                        self.kept(event)?;
+                        self.write_original(event)?;
                         continue;
                     }
                     None if record.get(RAW).is_some() => record.clone(),
-                    None => pieces.record(record)?,
+                    None => restorer.record(record)?,
                 };
                 if let Some(uuid) = record.get("uuid").and_then(Value::as_str) {
                     end = Some(uuid.to_owned());
@@ -160,18 +170,18 @@ impl Writer<'_> {
                         self.newest.clone_from(&end);
                     }
                 }
-                self.kept(&record)?;
+                self.write_original(&record)?;
             }
         } else {
             for message in group {
-                end = self.own(message, end.as_deref())?;
+                end = self.write_new(message, end.as_deref())?;
                 self.newest.clone_from(&end);
-                self.any_own = true;
+                self.wrote_new = true;
             }
         }
         for message in group {
-            for record in list(message.content.extra.get(AFTER)) {
-                self.kept(record)?;
+            for record in array(message.content.extra.get(AFTER)) {
+                self.write_original(record)?;
             }
             if let Some(slot) = self.ends.get_mut(&(message.branch, message.seq)) {
                 slot.clone_from(&end);
@@ -180,18 +190,18 @@ impl Writer<'_> {
         Ok(end)
     }
 
-    /// A record as it came.
-    fn kept(&mut self, record: &Value) -> Result<(), ExportError> {
-        self.any_last_prompt |= record.get("type").and_then(Value::as_str) == Some("last-prompt");
+    /// Writes a record as it was imported.
+    fn write_original(&mut self, record: &Value) -> Result<(), ExportError> {
+        self.wrote_last_prompt |= record.get("type").and_then(Value::as_str) == Some("last-prompt");
         match record.get(RAW).and_then(Value::as_str) {
             Some(raw) => writeln!(self.out, "{}", raw.replace(['\n', '\r'], " "))?,
-            None => line(self.out, record)?,
+            None => write_record(self.out, record)?,
         }
         Ok(())
     }
 
-    /// A message that has no record of its own.
-    fn own(&mut self, message: &Message, parent: Option<&str>) -> Result<Option<String>, ExportError> {
+    /// Writes a message that did not come from Claude Code; returns the id of its record.
+    fn write_new(&mut self, message: &Message, parent: Option<&str>) -> Result<Option<String>, ExportError> {
         let kind = match message.content.role {
             Role::Assistant => "assistant",
             Role::User | Role::Tool => "user",
@@ -203,7 +213,7 @@ impl Writer<'_> {
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
             "timestamp": message.content.created_at,
         });
-        let told = match message.content.role {
+        let fields = match message.content.role {
             Role::System => {
                 json!({"subtype": "informational", "content": message.content.text(), "isMeta": false})
             }
@@ -218,10 +228,10 @@ impl Writer<'_> {
             }
             Role::User | Role::Tool => json!({"message": {"role": "user", "content": self.blocks(message)?}}),
         };
-        if let (Value::Object(record), Value::Object(told)) = (&mut record, told) {
-            record.extend(told);
+        if let (Value::Object(record), Value::Object(fields)) = (&mut record, fields) {
+            record.extend(fields);
         }
-        line(self.out, &record)?;
+        write_record(self.out, &record)?;
         Ok(Some(uuid))
     }
 
@@ -230,8 +240,8 @@ impl Writer<'_> {
         for part in &message.content.parts {
             match part {
                 Part::Text { text } => blocks.push(json!({"type": "text", "text": text})),
-                // A thought that its provider did not sign would be refused on resume, and so would one that
-                // another provider signed.
+                // On resume, the API rejects a thought without a signature of its own, and thus also those of
+                // other providers.
                 Part::Thinking { .. } | Part::Opaque { .. } => {}
                 Part::ToolCall { id, name, input } => {
                     blocks.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
@@ -240,15 +250,13 @@ impl Writer<'_> {
                     "type": "tool_result", "tool_use_id": id, "content": output, "is_error": is_error,
                 })),
                 Part::Attachment { media_type, hash: Some(hash), .. } if media_type.starts_with("image/") => {
-                    use base64::Engine;
-                    let bytes = self.source.attachment(*hash)?;
-                    let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+                    let data = STANDARD.encode(self.source.attachment(*hash)?);
                     let source = json!({"type": "base64", "media_type": media_type, "data": data});
                     blocks.push(json!({"type": "image", "source": source}));
                 }
                 Part::Attachment { name, media_type, .. } => {
-                    let told = name.as_deref().unwrap_or(media_type);
-                    blocks.push(json!({"type": "text", "text": format!("[attachment: {told}]")}));
+                    let label = name.as_deref().unwrap_or(media_type);
+                    blocks.push(json!({"type": "text", "text": format!("[attachment: {label}]")}));
                 }
             }
         }
@@ -256,10 +264,128 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a message came from the same record as those before it.
+/// Whether a message came from the same record as those in the group.
 fn continues(group: &[Message], message: &Message) -> bool {
     let Some(base) = group.first().and_then(|first| first.content.source.as_ref()) else { return false };
     let Some(id) = message.content.source.as_ref() else { return false };
     let rest = id.id.strip_prefix(&base.id).and_then(|rest| rest.strip_prefix('/'));
     base.format == NAME && id.format == NAME && rest.is_some_and(|rest| rest.parse::<u32>().is_ok())
+}
+
+/// Restores the records of a group of messages. The first message stores the records.
+struct RecordRestorer<'a> {
+    pub source: &'a dyn DocumentSource,
+    pub messages: &'a [Message],
+}
+
+impl RecordRestorer<'_> {
+    /// The original of a stored record.
+    fn record(&self, stored: &Value) -> Result<Value, ExportError> {
+        let mut record = stored.clone();
+        if let Some(content) = record.get_mut("message").and_then(|message| message.get_mut("content")) {
+            *content = self.content(content)?;
+        }
+        Ok(record)
+    }
+
+    fn content(&self, content: &Value) -> Result<Value, ExportError> {
+        match content {
+            Value::Array(items) => {
+                items.iter().map(|item| self.block(item)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+            }
+            Value::Object(fields) if fields.contains_key(PART) => match self.part(fields) {
+                Some(Part::Text { text }) => Ok(text.clone().into()),
+                Some(Part::Opaque { raw, .. }) => Ok(raw.clone()),
+                _ => Ok(Value::Null),
+            },
+            other => Ok(other.clone()),
+        }
+    }
+
+    fn part(&self, reference: &Map<String, Value>) -> Option<&Part> {
+        let position = reference.get(PART)?.as_array()?;
+        let at = |index: usize| position.get(index)?.as_u64().and_then(|at| usize::try_from(at).ok());
+        self.messages.get(at(0)?)?.content.parts.get(at(1)?)
+    }
+
+    fn block(&self, item: &Value) -> Result<Value, ExportError> {
+        let Value::Object(reference) = item else { return Ok(item.clone()) };
+        if !reference.contains_key(PART) {
+            return Ok(item.clone());
+        }
+        let Some(part) = self.part(reference) else { return Ok(Value::Null) };
+        let mut rest = reference.clone();
+        rest.shift_remove(PART);
+        let without = rest.shift_remove(WITHOUT);
+        let mut block = match part {
+            Part::Text { text } => json!({"type": "text", "text": text}),
+            Part::Thinking { signature, .. }
+                if rest.get("type").and_then(Value::as_str) == Some("redacted_thinking") =>
+            {
+                json!({ "data": signature })
+            }
+            Part::Thinking { text, signature: Some(signature) } => {
+                json!({"type": "thinking", "thinking": text, "signature": signature})
+            }
+            Part::Thinking { text, signature: None } => json!({"type": "thinking", "thinking": text}),
+            Part::ToolCall { id, name, input } => {
+                json!({"type": "tool_use", "id": id, "name": name, "input": input})
+            }
+            Part::ToolResult { id, output, is_error } => {
+                let content = match rest.shift_remove("content") {
+                    Some(Value::Array(items)) => self.result_content(items, output)?,
+                    Some(other) => other,
+                    None => output.clone().into(),
+                };
+                let mut block = json!({"type": "tool_result", "tool_use_id": id, "content": content});
+                if *is_error && let Value::Object(fields) = &mut block {
+                    fields.insert("is_error".into(), true.into());
+                }
+                block
+            }
+            Part::Attachment { hash, .. } => {
+                if let Some(hash) = hash
+                    && let Some(Value::Object(source)) = rest.get_mut("source")
+                {
+                    match self.source.attachment(*hash) {
+                        Ok(bytes) => source.insert("data".into(), STANDARD.encode(bytes).into()),
+                        Err(StoreError::NotFound { .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    };
+                }
+                json!({})
+            }
+            Part::Opaque { raw, .. } => return Ok(raw.clone()),
+        };
+        if let Value::Object(fields) = &mut block {
+            fields.extend(rest);
+            for name in without.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
+                fields.shift_remove(name);
+            }
+        }
+        Ok(block)
+    }
+
+    /// Restores the elements of a tool result's content.
+    fn result_content(&self, items: Vec<Value>, output: &str) -> Result<Value, ExportError> {
+        let mut restored = Vec::with_capacity(items.len());
+        for mut item in items {
+            if let Value::Object(fields) = &mut item
+                && let Some(range) = fields.shift_remove(TEXT)
+            {
+                fields.insert("text".into(), slice(output, &range).into());
+                restored.push(item);
+            } else {
+                restored.push(self.block(&item)?);
+            }
+        }
+        Ok(Value::Array(restored))
+    }
+}
+
+/// The given range of a text, or all of it if the text has been changed so that the range is invalid.
+fn slice<'t>(text: &'t str, range: &Value) -> &'t str {
+    let at = |index: usize| range.get(index).and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
+    let found = at(0).zip(at(1)).and_then(|(start, length)| text.get(start..start.checked_add(length)?));
+    found.unwrap_or(text)
 }

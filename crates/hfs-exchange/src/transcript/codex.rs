@@ -1,17 +1,18 @@
-//! Codex's rollout: the history of the current branch.
+//! Writes a Codex rollout with the history of the current branch.
 //!
-//! A rollout tells a conversation twice: as the items that the model is sent, and as the events that people are
-//! shown. Without the events Codex goes on with a session, but neither lists it nor shows what was said.
+//! A rollout contains a conversation twice: as items, which are sent to the model, and as events, which are
+//! shown to the user. Without the events Codex continues a session, but neither lists it nor shows its
+//! messages.
 
 use std::io::Write;
 
 use hfs_core::{Message, Part, Role};
 use serde_json::{Value, json};
 
-use super::{data_address, each_of_current, line};
+use super::{data_url, for_each_current_message, write_record};
 use crate::export::{DocumentSource, ExportError};
 
-/// The version of the rollouts that these are written like.
+/// The version of Codex that the rollout imitates.
 const VERSION: &str = "0.169.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
@@ -22,20 +23,20 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         "id": session.id, "timestamp": at, "cwd": cwd, "originator": "hfs", "cli_version": VERSION,
         "instructions": null, "source": "cli",
     });
-    line(out, &json!({"timestamp": at, "type": "session_meta", "payload": meta}))?;
-    each_of_current(source, &session, &mut |message| {
+    write_record(out, &json!({"timestamp": at, "type": "session_meta", "payload": meta}))?;
+    for_each_current_message(source, &session, &mut |message| {
         let at = message.content.created_at;
         for item in items(source, &message)? {
-            line(out, &json!({"timestamp": at, "type": "response_item", "payload": item}))?;
+            write_record(out, &json!({"timestamp": at, "type": "response_item", "payload": item}))?;
         }
         for event in events(&message) {
-            line(out, &json!({"timestamp": at, "type": "event_msg", "payload": event}))?;
+            write_record(out, &json!({"timestamp": at, "type": "event_msg", "payload": event}))?;
         }
         Ok(())
     })
 }
 
-/// What people are shown of a message.
+/// The events that show a message to the user.
 fn events(message: &Message) -> Vec<Value> {
     let thoughts = message.content.parts.iter().filter_map(|part| match part {
         Part::Thinking { text, .. } if !text.is_empty() => {
@@ -55,7 +56,7 @@ fn events(message: &Message) -> Vec<Value> {
     events
 }
 
-/// The items that a message is told as.
+/// The items that send a message to the model.
 fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, ExportError> {
     let (role, kind) = match message.content.role {
         Role::Assistant => ("assistant", "output_text"),
@@ -67,7 +68,7 @@ fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, E
     for part in &message.content.parts {
         match part {
             Part::Text { text } => content.push(json!({"type": kind, "text": text})),
-            // Only a thought in the form that its own provider encrypted would be taken back.
+            // Codex accepts only thoughts that its own provider has encrypted.
             Part::Thinking { .. } | Part::Opaque { .. } => {}
             Part::ToolCall { id, name, input } => {
                 items.push(json!({
@@ -80,12 +81,12 @@ fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, E
             Part::Attachment { media_type, hash: Some(hash), .. }
                 if media_type.starts_with("image/") && message.content.role == Role::User =>
             {
-                let address = data_address(source, media_type, *hash)?;
-                content.push(json!({"type": "input_image", "image_url": address}));
+                let url = data_url(source, media_type, *hash)?;
+                content.push(json!({"type": "input_image", "image_url": url}));
             }
             Part::Attachment { name, media_type, .. } => {
-                let told = name.as_deref().unwrap_or(media_type);
-                content.push(json!({"type": kind, "text": format!("[attachment: {told}]")}));
+                let label = name.as_deref().unwrap_or(media_type);
+                content.push(json!({"type": kind, "text": format!("[attachment: {label}]")}));
             }
         }
     }

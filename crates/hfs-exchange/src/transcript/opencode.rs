@@ -1,4 +1,5 @@
-//! opencode's export: the history of the current branch, tool results inside the messages that asked for them.
+//! Writes an opencode export with the history of the current branch. opencode stores the result of a tool
+//! inside the call, so messages are held back until their calls have results.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -6,46 +7,58 @@ use std::io::Write;
 use hfs_core::{Message, Part, Role, Session};
 use serde_json::{Value, json};
 
-use super::each_of_current;
+use super::for_each_current_message;
 use crate::export::{DocumentSource, ExportError};
 
-/// The version of the exports that these are written like.
+/// The version of opencode that the export imitates.
 const VERSION: &str = "1.18.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
     let (open, parent) = (VecDeque::new(), String::new());
-    let mut export = Export { source, session: &session, out, open, parent, written: 0 };
-    export.begin()?;
-    each_of_current(source, &session, &mut |message| export.message(&message))?;
-    export.close(true)?;
+    let mut writer = ExportWriter { source, session: &session, out, open, parent, written: 0 };
+    writer.begin()?;
+    for_each_current_message(source, &session, &mut |message| writer.message(&message))?;
+    writer.flush(true)?;
     writeln!(out, "\n]}}")?;
     Ok(())
 }
 
-/// What is said of a call that was never answered.
+/// Error text of a call without a result.
 const NO_RESULT: &str = "no result";
-/// At most so many messages wait for results.
+/// Limit on the number of messages that wait for results.
 const MAX_OPEN: usize = 256;
 
-/// An id as opencode makes them: a prefix, and letters that sort by time.
+/// An id in opencode's form: a prefix, and hexadecimal digits that sort by time.
 fn id(prefix: &str, of: &uuid::Uuid, number: usize) -> String {
     let hex = of.simple().to_string();
     if number == 0 { format!("{prefix}_{hex}") } else { format!("{prefix}_{hex}{number:04}") }
 }
 
-struct Export<'a> {
+/// A message that has not been written yet.
+struct OpenMessage {
+    info: Value,
+    parts: Vec<OpenPart>,
+}
+
+struct OpenPart {
+    fields: Value,
+    /// Whether this is a tool call whose result has not come yet.
+    awaits_result: bool,
+}
+
+struct ExportWriter<'a> {
     source: &'a dyn DocumentSource,
     session: &'a Session,
     out: &'a mut dyn Write,
-    /// Messages whose calls wait for their results, and those behind them.
-    open: VecDeque<(Value, Vec<Value>)>,
-    /// The newest message of the user, which answers name.
+    /// Messages with calls that wait for results, and the messages after them.
+    open: VecDeque<OpenMessage>,
+    /// Id of the user's newest message, which replies refer to.
     parent: String,
     written: usize,
 }
 
-impl Export<'_> {
+impl ExportWriter<'_> {
     fn session_id(&self) -> String {
         id("ses", self.session.id.as_uuid(), 0)
     }
@@ -64,14 +77,15 @@ impl Export<'_> {
         write!(self.out, "{{\"info\":{info},\n\"messages\":[")
     }
 
-    /// Writes the messages in front whose calls have their results; all of them at the `end`.
-    fn close(&mut self, end: bool) -> std::io::Result<()> {
-        while let Some((_, parts)) = self.open.front() {
-            let waiting = parts.iter().any(|part| part.pointer("/state/error") == Some(&NO_RESULT.into()));
-            if waiting && !end && self.open.len() < MAX_OPEN {
+    /// Writes the messages up to the first one that waits for a result; with `all`, writes all of them.
+    fn flush(&mut self, all: bool) -> std::io::Result<()> {
+        while let Some(first) = self.open.front() {
+            let waiting = first.parts.iter().any(|part| part.awaits_result);
+            if waiting && !all && self.open.len() < MAX_OPEN {
                 break;
             }
-            let Some((info, parts)) = self.open.pop_front() else { break };
+            let Some(OpenMessage { info, parts }) = self.open.pop_front() else { break };
+            let parts: Vec<Value> = parts.into_iter().map(|part| part.fields).collect();
             let comma = if self.written == 0 { "" } else { "," };
             self.written += 1;
             write!(self.out, "{comma}\n{}", json!({"info": info, "parts": parts}))?;
@@ -81,14 +95,14 @@ impl Export<'_> {
 
     fn message(&mut self, message: &Message) -> Result<(), ExportError> {
         if message.content.role == Role::Tool {
-            self.results(message);
+            self.add_results(message);
             return Ok(());
         }
-        // opencode gives its own instructions; another tool's would be taken for the user's words.
+        // opencode adds its own instructions; those of another tool would look like the user's words.
         if message.content.role == Role::System {
             return Ok(());
         }
-        self.close(false)?;
+        self.flush(false)?;
         let own = id("msg", message.content.id.as_uuid(), 0);
         let at = message.content.created_at.as_micros() / 1000;
         let info = if message.content.role == Role::Assistant {
@@ -114,22 +128,23 @@ impl Export<'_> {
         for part in &message.content.parts {
             let number = parts.len() + 1;
             let base = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
-            parts.extend(told(self.source, part, at, &base)?);
+            if let Some(fields) = render_part(self.source, part, at, &base)? {
+                parts.push(OpenPart { fields, awaits_result: matches!(part, Part::ToolCall { .. }) });
+            }
         }
-        self.open.push_back((info, parts));
+        self.open.push_back(OpenMessage { info, parts });
         Ok(())
     }
 
-    /// Puts results where they were asked for.
-    fn results(&mut self, message: &Message) {
+    /// Adds results to the calls that they belong to.
+    fn add_results(&mut self, message: &Message) {
         for part in &message.content.parts {
             let Part::ToolResult { id, output, is_error } = part else { continue };
-            let mut parts = self.open.iter_mut().rev().flat_map(|(_, parts)| parts);
-            let asked = parts.find(|asked| asked.get("callID").and_then(Value::as_str) == Some(id));
-            let Some(state) = asked.and_then(|asked| asked.get_mut("state")).and_then(Value::as_object_mut)
-            else {
-                continue;
-            };
+            let mut parts = self.open.iter_mut().rev().flat_map(|message| &mut message.parts);
+            let call = parts.find(|part| part.fields.get("callID").and_then(Value::as_str) == Some(id));
+            let Some(call) = call else { continue };
+            call.awaits_result = false;
+            let Some(state) = call.fields.get_mut("state").and_then(Value::as_object_mut) else { continue };
             state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
             state.insert(if *is_error { "error" } else { "output" }.into(), output.as_str().into());
             let at = message.content.created_at.as_micros() / 1000;
@@ -143,14 +158,14 @@ impl Export<'_> {
     }
 }
 
-fn told(
+fn render_part(
     source: &dyn DocumentSource,
     part: &Part,
     at: i64,
     base: &(String, String, &str),
 ) -> Result<Option<Value>, ExportError> {
     let (id, session, message) = base;
-    let mut told = match part {
+    let mut fields = match part {
         Part::Text { text } => json!({"type": "text", "text": text}),
         Part::Thinking { text, .. } if text.is_empty() => return Ok(None),
         Part::Thinking { text, .. } => {
@@ -158,7 +173,7 @@ fn told(
         }
         Part::ToolCall { id, name, input } => {
             let input = if input.is_object() { input.clone() } else { json!({ "input": input }) };
-            // A call that was never answered has failed, as far as anybody can go on from it.
+            // A call without a result counts as failed, because a continued session cannot complete it.
             let state = json!({
                 "status": "error", "input": input, "error": NO_RESULT, "time": {"start": at, "end": at},
             });
@@ -166,19 +181,19 @@ fn told(
         }
         Part::ToolResult { .. } | Part::Opaque { .. } => return Ok(None),
         Part::Attachment { media_type, name, hash: Some(hash), .. } if media_type.starts_with("image/") => {
-            let address = super::data_address(source, media_type, *hash)?;
-            json!({"type": "file", "mime": media_type, "filename": name, "url": address})
+            let url = super::data_url(source, media_type, *hash)?;
+            json!({"type": "file", "mime": media_type, "filename": name, "url": url})
         }
         Part::Attachment { media_type, name, .. } => {
-            let told = name.as_deref().unwrap_or(media_type);
-            json!({"type": "text", "text": format!("[attachment: {told}]")})
+            let label = name.as_deref().unwrap_or(media_type);
+            json!({"type": "text", "text": format!("[attachment: {label}]")})
         }
     };
-    if let Value::Object(fields) = &mut told {
+    if let Value::Object(fields) = &mut fields {
         fields.retain(|_, value| !value.is_null());
         fields.insert("id".into(), id.as_str().into());
         fields.insert("sessionID".into(), session.as_str().into());
         fields.insert("messageID".into(), (*message).into());
     }
-    Ok(Some(told))
+    Ok(Some(fields))
 }

@@ -1,8 +1,8 @@
-//! The real transcripts, where they are.
+//! The folder of real transcripts.
 
 use std::path::{Path, PathBuf};
 
-/// The folder of samples, or `None` (with a line that says so) where there is none.
+/// The folder, or `None` (with a message) if there is none.
 pub fn samples() -> Option<PathBuf> {
     let folder = std::env::var_os("HFS_SAMPLES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples"), PathBuf::from);

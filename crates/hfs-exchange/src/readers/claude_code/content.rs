@@ -1,18 +1,23 @@
-//! The content of a message as it is read: its blocks' fields in their order, the texts among them whole.
+//! Content blocks of Anthropic's API: parsing them, and converting them into message parts.
+//!
+//! A block may have fields that a part cannot hold. They stay in the record that is stored beside the
+//! message, where `{"$part": [message, part]}` stands for the block together with its remaining fields. An
+//! export combines both into the original record.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hfs_core::{Attachment, ContentHash, Part};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value, json};
 
-use crate::json::lenient::Key;
-use crate::json::parse::is_safe_within;
-use crate::json::scan::MAX_DEPTH;
-use crate::json::{push_array, push_text, push_value};
+use crate::json::value::{MAX_DEPTH, is_lossless_at};
+use crate::json::{FieldName, push_array, push_text, push_value};
 
-/// Names that blocks have for their fields.
-const NAMES: [&str; 12] = [
+/// Common names of fields, which need no allocation.
+const COMMON_NAMES: [&str; 12] = [
     "type",
     "text",
     "thinking",
@@ -27,50 +32,50 @@ const NAMES: [&str; 12] = [
     "cache_control",
 ];
 
-/// The field that a content stands in: a message's, and a tool result's.
+/// Name of the field that holds a content, in messages and in tool results.
 pub(crate) const CONTENT: &str = "content";
 
-/// As many as most blocks have.
-const USUAL_FIELDS: usize = 4;
+/// Enough for most blocks.
+const FIELD_CAPACITY: usize = 4;
 
-/// A message's content.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Content {
+pub(crate) enum MessageContent {
     Text(String),
-    Blocks(Vec<Block>),
-    /// What no message has for its content.
+    Blocks(Vec<ContentBlock>),
+    /// A value that is not a valid content.
     Other(Value),
 }
 
 /// A block of a content.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Block {
-    Fields(Fields),
-    /// What is no object.
+pub(crate) enum ContentBlock {
+    Object(BlockFields),
+    /// A value that is not an object.
     Other(Value),
 }
 
-/// What a field of a block holds.
+/// The value of a block's field.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Field {
+pub(crate) enum FieldValue {
     Value(Value),
-    /// The content of a tool's result.
-    Blocks(Vec<Block>),
-    /// What stands in its place in a shell, as JSON.
+    /// The content of a tool result.
+    Blocks(Vec<ContentBlock>),
+    /// JSON that replaces the value in a stored record.
     Json(String),
 }
 
-/// The fields of a block. There are so few that looking through all of them is the fastest way to find one.
+/// The fields of a block, in order. Blocks have few fields, so a linear search is faster than hashing.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Fields(Vec<(Cow<'static, str>, Field)>);
+pub(crate) struct BlockFields(Vec<(Cow<'static, str>, FieldValue)>);
 
-impl Content {
-    /// Whether nothing in it may have been rounded, or is too deep.
-    pub(crate) fn is_safe(&self) -> bool {
+impl MessageContent {
+    /// Whether [`Value`] represents the content without loss.
+    pub(crate) fn is_lossless(&self) -> bool {
         match self {
             Self::Text(_) => true,
-            Self::Blocks(blocks) => blocks.iter().all(|block| block.is_safe(2)),
-            Self::Other(value) => is_safe_within(value, 1),
+            Self::Blocks(blocks) => blocks.iter().all(|block| block.is_lossless(2)),
+            Self::Other(value) => is_lossless_at(value, 1),
         }
     }
 
@@ -83,171 +88,172 @@ impl Content {
     }
 }
 
-impl From<Value> for Content {
+impl From<Value> for MessageContent {
     fn from(value: Value) -> Self {
         match value {
             Value::String(text) => Self::Text(text),
-            Value::Array(blocks) => Self::Blocks(blocks.into_iter().map(Block::from).collect()),
+            Value::Array(blocks) => Self::Blocks(blocks.into_iter().map(ContentBlock::from).collect()),
             other => Self::Other(other),
         }
     }
 }
 
-impl From<Content> for Field {
-    fn from(content: Content) -> Self {
+impl From<MessageContent> for FieldValue {
+    fn from(content: MessageContent) -> Self {
         match content {
-            Content::Text(text) => Self::Value(text.into()),
-            Content::Blocks(blocks) => Self::Blocks(blocks),
-            Content::Other(value) => Self::Value(value),
+            MessageContent::Text(text) => Self::Value(text.into()),
+            MessageContent::Blocks(blocks) => Self::Blocks(blocks),
+            MessageContent::Other(value) => Self::Value(value),
         }
     }
 }
 
-impl Block {
-    fn is_safe(&self, depth: usize) -> bool {
-        let is_safe = |(_, field): &(_, Field)| match field {
-            Field::Value(value) => is_safe_within(value, depth + 1),
-            Field::Blocks(blocks) => blocks.iter().all(|block| block.is_safe(depth + 2)),
-            Field::Json(_) => true,
+impl ContentBlock {
+    fn is_lossless(&self, depth: usize) -> bool {
+        let is_lossless = |(_, field): &(_, FieldValue)| match field {
+            FieldValue::Value(value) => is_lossless_at(value, depth + 1),
+            FieldValue::Blocks(blocks) => blocks.iter().all(|block| block.is_lossless(depth + 2)),
+            FieldValue::Json(_) => true,
         };
         match self {
-            Self::Fields(Fields(fields)) => depth <= MAX_DEPTH && fields.iter().all(is_safe),
-            Self::Other(value) => is_safe_within(value, depth),
+            Self::Object(BlockFields(fields)) => depth <= MAX_DEPTH && fields.iter().all(is_lossless),
+            Self::Other(value) => is_lossless_at(value, depth),
         }
     }
 
     fn push_json(&self, json: &mut String) {
         match self {
-            Self::Fields(fields) => fields.push_json(json),
+            Self::Object(fields) => fields.push_json(json),
             Self::Other(value) => push_value(json, value),
         }
     }
 }
 
-fn push_blocks(json: &mut String, blocks: &[Block]) {
+fn push_blocks(json: &mut String, blocks: &[ContentBlock]) {
     push_array(json, blocks, |json, block| block.push_json(json));
 }
 
-impl From<Value> for Block {
+impl From<Value> for ContentBlock {
     fn from(value: Value) -> Self {
         let Value::Object(map) = value else { return Self::Other(value) };
         let field = |(key, value): (String, Value)| {
-            let field = if key == CONTENT { Content::from(value).into() } else { Field::Value(value) };
-            (name(&key), field)
+            let field =
+                if key == CONTENT { MessageContent::from(value).into() } else { FieldValue::Value(value) };
+            (field_name(&key), field)
         };
-        Self::Fields(Fields(map.into_iter().map(field).collect()))
+        Self::Object(BlockFields(map.into_iter().map(field).collect()))
     }
 }
 
-impl From<Block> for Value {
-    fn from(block: Block) -> Self {
+impl From<ContentBlock> for Value {
+    fn from(block: ContentBlock) -> Self {
         match block {
-            Block::Fields(fields) => fields.into(),
-            Block::Other(value) => value,
+            ContentBlock::Object(fields) => fields.into(),
+            ContentBlock::Other(value) => value,
         }
     }
 }
 
-impl From<Fields> for Value {
-    fn from(Fields(fields): Fields) -> Self {
-        let field = |(key, field): (Cow<'_, str>, Field)| (key.into_owned(), field.into());
+impl From<BlockFields> for Value {
+    fn from(BlockFields(fields): BlockFields) -> Self {
+        let field = |(key, field): (Cow<'_, str>, FieldValue)| (key.into_owned(), field.into());
         Self::Object(fields.into_iter().map(field).collect())
     }
 }
 
-impl From<Field> for Value {
-    fn from(field: Field) -> Self {
+impl From<FieldValue> for Value {
+    fn from(field: FieldValue) -> Self {
         match field {
-            Field::Value(value) => value,
-            Field::Blocks(blocks) => blocks.into_iter().map(Self::from).collect(),
-            Field::Json(json) => Self::String(json),
+            FieldValue::Value(value) => value,
+            FieldValue::Blocks(blocks) => blocks.into_iter().map(Self::from).collect(),
+            FieldValue::Json(json) => Self::String(json),
         }
     }
 }
 
-impl Fields {
-    /// Reads the fields of an object, the last of a repeated one winning.
-    fn of<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
-        let mut fields = Self(Vec::with_capacity(USUAL_FIELDS));
-        while let Some(Key(key)) = map.next_key()? {
+impl BlockFields {
+    /// Reads the fields of an object; the last of a repeated field wins.
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut fields = Self(Vec::with_capacity(FIELD_CAPACITY));
+        while let Some(FieldName(key)) = map.next_key()? {
             let field = if key == CONTENT {
-                map.next_value::<Content>()?.into()
+                map.next_value::<MessageContent>()?.into()
             } else {
-                Field::Value(map.next_value()?)
+                FieldValue::Value(map.next_value()?)
             };
-            fields.set(name(&key), field);
+            fields.set(field_name(&key), field);
         }
         Ok(fields)
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Field> {
+    pub(crate) fn get(&self, name: &str) -> Option<&FieldValue> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, field)| field)
     }
 
-    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Field> {
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut FieldValue> {
         self.0.iter_mut().find(|(key, _)| key == name).map(|(_, field)| field)
     }
 
-    /// A field that is a text.
+    /// A field, if it is a string.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.get(name)? {
-            Field::Value(value) => value.as_str(),
-            Field::Blocks(_) | Field::Json(_) => None,
+            FieldValue::Value(value) => value.as_str(),
+            FieldValue::Blocks(_) | FieldValue::Json(_) => None,
         }
     }
 
-    /// Takes a field out.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Field> {
+    /// Removes and returns a field.
+    pub(crate) fn take(&mut self, name: &str) -> Option<FieldValue> {
         let index = self.0.iter().position(|(key, _)| key == name)?;
         Some(self.0.remove(index).1)
     }
 
-    /// Takes a field out if it is a text.
+    /// Removes and returns a field if it is a string.
     pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
         self.text(name)?;
         match self.take(name)? {
-            Field::Value(Value::String(text)) => Some(text),
+            FieldValue::Value(Value::String(text)) => Some(text),
             _ => None,
         }
     }
 
-    /// Sets a field: where it is, or behind the others.
-    pub(crate) fn set(&mut self, name: Cow<'static, str>, field: Field) {
+    /// Replaces a field, or appends it.
+    pub(crate) fn set(&mut self, name: Cow<'static, str>, field: FieldValue) {
         match self.get_mut(&name) {
-            Some(there) => *there = field,
+            Some(existing) => *existing = field,
             None => self.0.push((name, field)),
         }
     }
 
-    /// Whether one of the names could be taken for a mark of ours.
-    pub(crate) fn has_marks(&self) -> bool {
+    /// Whether a name could be mistaken for [`PART`], [`TEXT`] or [`WITHOUT`].
+    pub(crate) fn has_reserved_names(&self) -> bool {
         self.0.iter().any(|(key, _)| key.starts_with('$'))
     }
 
     pub(crate) fn push_json(&self, json: &mut String) {
-        let mut before = '{';
+        let mut separator = '{';
         for (key, field) in &self.0 {
-            json.push(std::mem::replace(&mut before, ','));
+            json.push(std::mem::replace(&mut separator, ','));
             push_text(json, key);
             json.push(':');
             match field {
-                Field::Value(value) => push_value(json, value),
-                Field::Blocks(blocks) => push_blocks(json, blocks),
-                Field::Json(text) => json.push_str(text),
+                FieldValue::Value(value) => push_value(json, value),
+                FieldValue::Blocks(blocks) => push_blocks(json, blocks),
+                FieldValue::Json(text) => json.push_str(text),
             }
         }
         json.push_str(if self.0.is_empty() { "{}" } else { "}" });
     }
 }
 
-/// A field's name, without memory of its own if it is a usual one.
-fn name(key: &str) -> Cow<'static, str> {
-    let known = NAMES.iter().find(|name| **name == key);
+/// The name of a field, borrowed if it is a common one.
+fn field_name(key: &str) -> Cow<'static, str> {
+    let known = COMMON_NAMES.iter().find(|name| **name == key);
     known.map_or_else(|| Cow::Owned(key.to_owned()), |name| Cow::Borrowed(*name))
 }
 
-/// All elements of an array.
-fn all<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<T>, A::Error> {
+/// Collects the elements of an array.
+fn collect_elements<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<T>, A::Error> {
     let mut items = Vec::new();
     while let Some(item) = seq.next_element()? {
         items.push(item);
@@ -255,7 +261,7 @@ fn all<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<T>
     Ok(items)
 }
 
-/// Visitor methods for what is neither text, array nor object.
+/// Visitor methods for values that are neither strings, arrays nor objects.
 macro_rules! plain_values {
     ($make:expr) => {
         fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
@@ -276,49 +282,271 @@ macro_rules! plain_values {
     };
 }
 
-impl<'de> Deserialize<'de> for Content {
+impl<'de> Deserialize<'de> for MessageContent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Content;
+            type Value = MessageContent;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a content")
+                f.write_str("the content of a message")
             }
-            plain_values!(Content::Other);
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
+            plain_values!(MessageContent::Other);
+            fn visit_str<E>(self, text: &str) -> Result<MessageContent, E> {
+                Ok(MessageContent::Text(text.to_owned()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Content, A::Error> {
-                all(seq).map(Content::Blocks)
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<MessageContent, A::Error> {
+                collect_elements(seq).map(MessageContent::Blocks)
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Content, A::Error> {
-                Fields::of(map).map(|fields| Content::Other(fields.into()))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageContent, A::Error> {
+                BlockFields::from_map(map).map(|fields| MessageContent::Other(fields.into()))
             }
         }
         deserializer.deserialize_any(Any)
     }
 }
 
-impl<'de> Deserialize<'de> for Block {
+impl<'de> Deserialize<'de> for ContentBlock {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
         impl<'de> Visitor<'de> for Any {
-            type Value = Block;
+            type Value = ContentBlock;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a block")
+                f.write_str("a content block")
             }
-            plain_values!(Block::Other);
-            fn visit_str<E>(self, text: &str) -> Result<Block, E> {
-                Ok(Block::Other(text.into()))
+            plain_values!(ContentBlock::Other);
+            fn visit_str<E>(self, text: &str) -> Result<ContentBlock, E> {
+                Ok(ContentBlock::Other(text.into()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Block, A::Error> {
-                all(seq).map(|items| Block::Other(Value::Array(items)))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ContentBlock, A::Error> {
+                collect_elements(seq).map(|items| ContentBlock::Other(Value::Array(items)))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Block, A::Error> {
-                Fields::of(map).map(Block::Fields)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ContentBlock, A::Error> {
+                BlockFields::from_map(map).map(ContentBlock::Object)
             }
         }
         deserializer.deserialize_any(Any)
+    }
+}
+
+/// Key in a stored record: the part (message, index) that replaces a block.
+pub(crate) const PART: &str = "$part";
+/// Key in a stored record: the range (start, length) of a tool result's output that replaces a text.
+pub(crate) const TEXT: &str = "$text";
+/// Key in a stored record: the fields that a block lacked although its part has them.
+pub(crate) const WITHOUT: &str = "$without";
+
+/// Collects the parts and attachments of one message.
+#[derive(Debug, Default)]
+pub(crate) struct PartsBuilder {
+    pub parts: Vec<Part>,
+    pub attachments: Vec<Attachment>,
+}
+
+impl PartsBuilder {
+    /// Converts a block into a part (several, for a tool result with images) and appends the block's
+    /// replacement to `template`. `message` is the index of this message among those of its record.
+    pub(crate) fn add(&mut self, block: ContentBlock, message: usize, template: &mut String) {
+        let index = self.parts.len();
+        let (rest, part) = match block {
+            ContentBlock::Object(fields) => self.fields(fields, message, index),
+            ContentBlock::Other(value) => (BlockFields::default(), opaque(value)),
+        };
+        self.parts.insert(index.min(self.parts.len()), part);
+        push_reference(template, message, index, rest);
+    }
+
+    /// Converts a content that is a plain string into a part.
+    pub(crate) fn add_text(&mut self, text: String, template: &mut String) {
+        push_reference(template, 0, self.parts.len(), BlockFields::default());
+        self.parts.push(Part::Text { text });
+    }
+
+    fn fields(&mut self, mut fields: BlockFields, message: usize, index: usize) -> (BlockFields, Part) {
+        if fields.has_reserved_names() {
+            return (BlockFields::default(), opaque(fields.into()));
+        }
+        let is_text = |name: &str| fields.text(name).is_some();
+        match fields.text("type").unwrap_or_default() {
+            "text" if is_text("text") => {
+                fields.take("type");
+                let text = fields.take_text("text").unwrap_or_default();
+                (fields, Part::Text { text })
+            }
+            "thinking" if is_text("thinking") => {
+                fields.take("type");
+                let text = fields.take_text("thinking").unwrap_or_default();
+                let signature = fields.take_text("signature");
+                (fields, Part::Thinking { text, signature })
+            }
+            "redacted_thinking" if is_text("data") => {
+                let signature = fields.take_text("data");
+                (fields, Part::Thinking { text: String::new(), signature })
+            }
+            "tool_use" if is_text("name") => {
+                fields.take("type");
+                tool_call(fields)
+            }
+            "server_tool_use" | "mcp_tool_use" if is_text("name") => tool_call(fields),
+            "tool_result" => self.tool_result(fields, message, index),
+            "image" | "document" => self.file(fields),
+            _ => (BlockFields::default(), opaque(fields.into())),
+        }
+    }
+
+    fn tool_result(&mut self, mut fields: BlockFields, message: usize, index: usize) -> (BlockFields, Part) {
+        let mut without = Vec::new();
+        fields.take("type");
+        let id = take_required(&mut fields, "tool_use_id", &mut without);
+        let is_error = matches!(fields.get("is_error"), Some(FieldValue::Value(Value::Bool(true))));
+        if is_error {
+            fields.take("is_error");
+        }
+        let mut output = String::new();
+        if let Some(text) = fields.take_text(CONTENT) {
+            output = text;
+        } else {
+            match fields.get_mut(CONTENT) {
+                Some(FieldValue::Blocks(items)) => {
+                    let items = std::mem::take(items);
+                    let template = self.result_items(items, &mut output, message, index + 1);
+                    fields.set(CONTENT.into(), FieldValue::Json(template));
+                }
+                Some(FieldValue::Value(other @ Value::Object(_))) => output = other.to_string(),
+                Some(_) => {}
+                None => without.push(CONTENT),
+            }
+        }
+        note_absent(&mut fields, &without);
+        (fields, Part::ToolResult { id, output, is_error })
+    }
+
+    /// Converts the elements of a tool result's content. Texts are appended to `output`; images and other
+    /// blocks become parts after the result, the first one at index `first`. Returns the replacement of the
+    /// content in the stored record.
+    fn result_items(
+        &mut self,
+        items: Vec<ContentBlock>,
+        output: &mut String,
+        message: usize,
+        first: usize,
+    ) -> String {
+        let mut nested = Self::default();
+        let mut template = String::new();
+        push_array(&mut template, items, |template, item| {
+            nested.result_item(item, output, (message, first), template);
+        });
+        self.parts.append(&mut nested.parts);
+        self.attachments.append(&mut nested.attachments);
+        template
+    }
+
+    fn result_item(
+        &mut self,
+        item: ContentBlock,
+        output: &mut String,
+        at: (usize, usize),
+        template: &mut String,
+    ) {
+        let (rest, part) = match item {
+            ContentBlock::Object(mut fields) if !fields.has_reserved_names() => {
+                let kind = fields.text("type");
+                let (is_text, is_file) = (kind == Some("text"), matches!(kind, Some("image" | "document")));
+                if let Some(text) = is_text.then(|| fields.take_text("text")).flatten() {
+                    let separator = if output.is_empty() { "" } else { "\n" };
+                    output.push_str(separator);
+                    push_with(template, fields, TEXT, [output.len(), text.len()]);
+                    output.push_str(&text);
+                    return;
+                }
+                if is_file { self.file(fields) } else { (BlockFields::default(), opaque(fields.into())) }
+            }
+            other => (BlockFields::default(), opaque(other.into())),
+        };
+        let (message, first) = at;
+        push_reference(template, message, first + self.parts.len(), rest);
+        self.parts.push(part);
+    }
+
+    /// Converts an image or document. Inline bytes become an attachment; a URL or file id becomes the name of
+    /// the part.
+    fn file(&mut self, mut fields: BlockFields) -> (BlockFields, Part) {
+        let kind = fields.text("type").unwrap_or_default().to_owned();
+        let Some(FieldValue::Value(Value::Object(source))) = fields.get_mut("source") else {
+            return (BlockFields::default(), opaque(fields.into()));
+        };
+        let media_type = source.get("media_type").and_then(Value::as_str);
+        let media_type = media_type.map_or_else(|| format!("{kind}/*"), str::to_owned);
+        let name = source_name(source);
+        let (hash, bytes) = match source.get("data").and_then(Value::as_str).and_then(decode_base64) {
+            Some(attachment) => {
+                source.shift_remove("data");
+                let found = (Some(attachment.hash), attachment.bytes.len() as u64);
+                self.attachments.push(attachment);
+                found
+            }
+            None => (None, 0),
+        };
+        (fields, Part::Attachment { media_type, name, hash, bytes })
+    }
+}
+
+fn source_name(source: &Map<String, Value>) -> Option<String> {
+    ["url", "file_id"].into_iter().find_map(|key| source.get(key)).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn tool_call(mut fields: BlockFields) -> (BlockFields, Part) {
+    let mut without = Vec::new();
+    let id = take_required(&mut fields, "id", &mut without);
+    let name = fields.take_text("name").unwrap_or_default();
+    if fields.get("input").is_none() {
+        without.push("input");
+    }
+    let input = fields.take("input").map_or(Value::Null, Value::from);
+    note_absent(&mut fields, &without);
+    (fields, Part::ToolCall { id, name, input })
+}
+
+/// An attachment with the hash of its bytes.
+pub(crate) fn attachment_of(bytes: Vec<u8>) -> Attachment {
+    Attachment { hash: ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()), bytes }
+}
+
+/// Decodes base64. The decoder accepts only canonical base64, so encoding the bytes again gives the same
+/// text.
+pub(crate) fn decode_base64(text: &str) -> Option<Attachment> {
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty())?;
+    Some(attachment_of(bytes))
+}
+
+fn opaque(raw: Value) -> Part {
+    Part::Opaque { source: super::NAME.into(), raw }
+}
+
+/// Appends a reference to a part, together with the block's remaining fields.
+fn push_reference(template: &mut String, message: usize, part: usize, rest: BlockFields) {
+    push_with(template, rest, PART, [message, part]);
+}
+
+/// Appends fields, followed by a marker with two numbers.
+fn push_with(template: &mut String, mut fields: BlockFields, marker: &'static str, [a, b]: [usize; 2]) {
+    let mut numbers = String::with_capacity(16);
+    // Writing to a `String` cannot fail.
+    let _ = write!(numbers, "[{a},{b}]");
+    fields.set(marker.into(), FieldValue::Json(numbers));
+    fields.push_json(template);
+}
+
+/// Takes a string that the part requires; adds its name to `without` if the block lacks it.
+fn take_required(fields: &mut BlockFields, name: &'static str, without: &mut Vec<&'static str>) -> String {
+    fields.take_text(name).unwrap_or_else(|| {
+        without.push(name);
+        String::new()
+    })
+}
+
+fn note_absent(fields: &mut BlockFields, without: &[&str]) {
+    if !without.is_empty() {
+        fields.set(WITHOUT.into(), FieldValue::Value(json!(without)));
     }
 }
 
@@ -328,11 +556,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::json::parse::is_safe;
-    use crate::json::parse::tests::any_value;
+    use crate::json::value::is_lossless;
+    use crate::json::value::tests::any_value;
 
     fn any_content() -> impl Strategy<Value = Value> {
-        let name = prop_oneof![3 => prop::sample::select(&NAMES[..]).prop_map(str::to_owned), 1 => ".*"];
+        let name =
+            prop_oneof![3 => prop::sample::select(&COMMON_NAMES[..]).prop_map(str::to_owned), 1 => ".*"];
         let content =
             prop_oneof![any_value(), prop::collection::vec(any_value(), 0..3).prop_map(Value::from)];
         let block = prop::collection::vec((name, content), 0..5)
@@ -340,7 +569,7 @@ mod tests {
         prop_oneof![any_value(), prop::collection::vec(block, 0..4).prop_map(Value::from)]
     }
 
-    fn json(content: &Content) -> String {
+    fn json(content: &MessageContent) -> String {
         let mut json = String::new();
         content.push_json(&mut json);
         json
@@ -348,28 +577,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_content_is_what_its_value_is(value in any_content()) {
-            let read: Content = serde_json::from_str(&value.to_string()).unwrap();
+        fn content_round_trips_like_its_value(value in any_content()) {
+            let read: MessageContent = serde_json::from_str(&value.to_string()).unwrap();
             prop_assert_eq!(json(&read), value.to_string());
-            prop_assert_eq!(read.is_safe(), is_safe(&value));
-            prop_assert_eq!(read, Content::from(value));
+            prop_assert_eq!(read.is_lossless(), is_lossless(&value));
+            prop_assert_eq!(read, MessageContent::from(value));
         }
     }
 
     #[test]
-    fn of_a_field_that_comes_twice_the_last_counts() {
-        let read: Content = serde_json::from_str(r#"[{"a":1,"text":"b","a":2}]"#).unwrap();
+    fn the_last_of_a_repeated_field_wins() {
+        let read: MessageContent = serde_json::from_str(r#"[{"a":1,"text":"b","a":2}]"#).unwrap();
         assert_eq!(json(&read), r#"[{"a":2,"text":"b"}]"#);
     }
 
     #[test]
-    fn what_is_rounded_or_too_deep_is_not_safe() {
+    fn rounded_or_too_deep_values_are_lossy() {
         let nested = |depth: usize| format!("{}1{}", "[{\"content\":".repeat(depth), "}]".repeat(depth));
         for (depth, safe) in [(20, true), (48, true), (49, false)] {
-            let read: Content = serde_json::from_str(&nested(depth)).unwrap();
-            assert_eq!(read.is_safe(), safe, "{depth}");
-            assert_eq!(is_safe(&serde_json::from_str(&nested(depth)).unwrap()), safe, "{depth}");
+            let read: MessageContent = serde_json::from_str(&nested(depth)).unwrap();
+            assert_eq!(read.is_lossless(), safe, "{depth}");
+            assert_eq!(is_lossless(&serde_json::from_str(&nested(depth)).unwrap()), safe, "{depth}");
         }
-        assert!(!Content::from(json!([{"input": 1e300}])).is_safe());
+        assert!(!MessageContent::from(json!([{"input": 1e300}])).is_lossless());
     }
 }

@@ -1,21 +1,27 @@
-//! What leaves as a document comes back the same.
+//! Documents round-trip without loss, and documents of every past version can be imported.
+//!
+//! The golden files of past versions never change. That of the current version changes only with its schema.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "a failed expectation is a test's own way of speaking"
+    reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{
     Attachment, Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, DocumentBranch,
-    Event, EventPayload, Message, MessageDraft, MessageId, MessageStatus, Origin, Part, Project, Role, Run,
-    RunEnding, RunId, RunSnapshot, Session, SessionDocument, SessionId, StateCost, Timestamp, Usage,
+    Event, EventPayload, Message, MessageDraft, MessageId, MessageStatus, Origin, Part, PluginStates,
+    Project, Role, Run, RunEnding, RunId, RunSnapshot, Session, SessionDocument, SessionId, StateCost,
+    Timestamp, Trigger, Usage,
 };
-use hfs_exchange::{Collector, Format, Source, Stamp, document_schema, read, write_json};
+use hfs_exchange::{
+    BranchSelection, CollectedSession, Collector, ExportMetadata, Format, PageOptions, Source,
+    TRANSCRIPT_FORMATS, document_schema, read, write_html, write_json, write_markdown, write_transcript,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -23,13 +29,13 @@ use uuid::Uuid;
 #[path = "support/samples.rs"]
 mod support;
 
-fn stamp() -> Stamp<'static> {
-    Stamp { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" }
+fn metadata() -> ExportMetadata<'static> {
+    ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.0.0" }
 }
 
 fn export(document: &SessionDocument) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_json(document, stamp(), &mut bytes).unwrap();
+    write_json(document, metadata(), &mut bytes).unwrap();
     bytes
 }
 
@@ -134,7 +140,7 @@ fn attachments() -> impl Strategy<Value = Vec<Attachment>> {
     })
 }
 
-/// Branch sizes, where each leaves which other, and everything in them.
+/// Random branches that fork from each other, with random contents.
 fn document() -> impl Strategy<Value = SessionDocument> {
     attachments().prop_flat_map(|attachments| {
         let branch = prop::collection::vec(message(attachments.clone()), 0..5);
@@ -146,22 +152,22 @@ fn document() -> impl Strategy<Value = SessionDocument> {
             prop::collection::vec((uuid(), time(), prop::option::of(words()), any::<bool>(), value()), 0..3),
             prop::option::of((words(), words())),
         )
-            .prop_map(|(attachments, branches, session, current, marks, origin)| {
-                build(attachments, branches, session, current, marks, origin)
+            .prop_map(|(attachments, branches, session, current, checkpoints, origin)| {
+                build(attachments, branches, session, current, checkpoints, origin)
             })
     })
 }
 
-type BranchPlan = (Vec<MessageDraft>, prop::sample::Index, prop::sample::Index);
-type SessionPlan = (Uuid, String, bool, Timestamp, Timestamp, Map<String, Value>);
-type Mark = (Uuid, Timestamp, Option<String>, bool, Value);
+type BranchSpec = (Vec<MessageDraft>, prop::sample::Index, prop::sample::Index);
+type SessionSpec = (Uuid, String, bool, Timestamp, Timestamp, Map<String, Value>);
+type CheckpointSpec = (Uuid, Timestamp, Option<String>, bool, Value);
 
 fn build(
     mut attachments: Vec<Attachment>,
-    plans: Vec<BranchPlan>,
-    (id, name, automatic_name, created_at, updated_at, extra): SessionPlan,
+    plans: Vec<BranchSpec>,
+    (id, name, automatic_name, created_at, updated_at, extra): SessionSpec,
     current: prop::sample::Index,
-    marks: Vec<Mark>,
+    checkpoints: Vec<CheckpointSpec>,
     origin: Option<(String, String)>,
 ) -> SessionDocument {
     let session = SessionId::from_uuid(id);
@@ -196,8 +202,8 @@ fn build(
         .collect();
     attachments.retain(|attachment| used.contains(&attachment.hash));
     let main = branches[0].branch.clone();
-    let runs = marks.iter().map(|(id, at, ..)| run(RunId::from_uuid(*id), main.id, *at)).collect();
-    let checkpoints = marks
+    let runs = checkpoints.iter().map(|(id, at, ..)| run(RunId::from_uuid(*id), main.id, *at)).collect();
+    let checkpoints = checkpoints
         .into_iter()
         .map(|(id, created_at, label, pinned, state)| {
             let checkpoint = Checkpoint {
@@ -205,14 +211,14 @@ fn build(
                 session,
                 branch: main.id,
                 seq: main.head,
-                trigger: "manual".into(),
+                trigger: Trigger::Manual,
                 label,
                 pinned,
                 created_at,
                 state_hash: ContentHash::from_bytes([0; 32]),
                 cost: StateCost::default(),
             };
-            let plugins = BTreeMap::from([("notes".to_owned(), state)]);
+            let plugins = PluginStates::from([("notes".to_owned(), state)]);
             (checkpoint, CheckpointState { plugins, ..CheckpointState::default() })
         })
         .collect();
@@ -257,7 +263,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_session_comes_back_whole_and_is_written_as_the_same_bytes(document in document()) {
+    fn a_session_round_trips_and_is_written_as_the_same_bytes(document in document()) {
         let first = export(&document);
         let back = import(&first);
         prop_assert_eq!(&back.runs, &document.runs);
@@ -274,7 +280,7 @@ proptest! {
 }
 
 #[test]
-fn every_sample_survives_our_document_unchanged() {
+fn every_sample_round_trips_through_a_document() {
     let Some(folder) = support::samples() else { return };
     let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
     let table: Value = serde_json::from_str(&text).unwrap();
@@ -285,14 +291,14 @@ fn every_sample_survives_our_document_unchanged() {
         for session in sink.sessions.into_iter().take(20) {
             let first = export(&session.into_document(Timestamp::UNIX_EPOCH));
             let second = export(&import(&first));
-            assert!(first == second, "{name} changed on its way");
+            assert!(first == second, "{name} changed in a round trip");
         }
     }
 }
 
 #[test]
-fn the_schema_in_the_repository_is_the_one_of_the_wire_types() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/document-2.0.0.json");
+fn the_schema_in_the_repository_matches_the_wire_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/document-2.0.0.json");
     let current = serde_json::to_string_pretty(&document_schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         std::fs::write(&path, &current).unwrap();
@@ -302,9 +308,116 @@ fn the_schema_in_the_repository_is_the_one_of_the_wire_types() {
 }
 
 #[test]
-fn a_newer_document_is_refused_with_both_versions() {
+fn a_newer_document_is_rejected_with_both_versions() {
     let text = json!({"metadata": {"schema_version": "3.1.0"}, "session": {}}).to_string();
     let error = read(&Source::stream(text.as_bytes()).unwrap(), None, &mut Collector::default()).unwrap_err();
-    let told = error.to_string();
-    assert!(told.contains("3.1") && told.contains("2.0.0"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("3.1") && message.contains("2.0.0"), "{message}");
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn import_golden(name: &str) -> CollectedSession {
+    let mut sink = Collector::default();
+    read(&Source::file(golden(name)), None, &mut sink).unwrap();
+    assert_eq!(sink.sessions.len(), 1, "{name}");
+    let session = sink.sessions.pop().unwrap();
+    assert_eq!(session.report.dropped, 0, "{name}: {:?}", session.report);
+    session
+}
+
+fn sample_session() -> SessionDocument {
+    import_golden("2.0.0.json").into_document(Timestamp::UNIX_EPOCH)
+}
+
+fn options() -> PageOptions<'static> {
+    let metadata =
+        ExportMetadata { exported_at: "2026-02-02T08:00:00Z".parse().unwrap(), hfs_version: "0.1.0" };
+    PageOptions { metadata, branches: BranchSelection::All }
+}
+
+#[test]
+fn the_document_of_the_current_version_round_trips_byte_for_byte() {
+    let mut bytes = Vec::new();
+    write_json(&sample_session(), options().metadata, &mut bytes).unwrap();
+    let written = String::from_utf8(bytes).unwrap();
+    let expected = std::fs::read_to_string(golden("2.0.0.json")).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden("2.0.0.json"), &written).unwrap();
+    }
+    assert_eq!(written, expected, "after a change of the current version, run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn documents_of_every_past_version_are_imported_completely() {
+    for (name, title, checkpoints, runs) in
+        [("none.json", None, 0, 0), ("1.0.0.json", Some("Fix login bug"), 1, 1)]
+    {
+        let session = import_golden(name);
+        assert_eq!(session.session.title.as_deref(), title, "{name}");
+        assert_eq!(session.checkpoints.len(), checkpoints, "{name}");
+        assert_eq!(session.runs.len(), runs, "{name}");
+        let roles: Vec<Role> = session.messages().map(|message| message.role).collect();
+        assert_eq!(roles, [Role::User, Role::Assistant], "{name}");
+    }
+}
+
+#[test]
+fn sample_session_as_markdown() {
+    let mut bytes = Vec::new();
+    write_markdown(&sample_session(), options(), &mut bytes).unwrap();
+    insta::assert_snapshot!(String::from_utf8(bytes).unwrap());
+}
+
+#[test]
+fn sample_session_as_html() {
+    let mut bytes = Vec::new();
+    write_html(&sample_session(), options(), &mut bytes).unwrap();
+    let page = String::from_utf8(bytes).unwrap();
+    // The style sheet is not part of the snapshot.
+    let (head, rest) = page.split_once("<style>").unwrap();
+    let (_, rest) = rest.split_once("</style>").unwrap();
+    insta::assert_snapshot!(format!("{head}<style></style>{rest}"));
+}
+
+#[test]
+fn sample_session_as_transcripts_of_other_tools() {
+    for format in TRANSCRIPT_FORMATS {
+        let mut bytes = Vec::new();
+        write_transcript(&sample_session(), format, &mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        insta::assert_snapshot!(format!("sample_session_as_{format}"), text);
+        let mut back = Collector::default();
+        read(&Source::stream(text.as_bytes()).unwrap(), None, &mut back).unwrap();
+        let session = back.sessions.pop().unwrap();
+        assert_eq!(session.session.origin.format, format.as_str(), "the format is detected");
+        assert_eq!(session.report.dropped, 0, "{format}: {:?}", session.report);
+    }
+}
+
+#[test]
+fn the_beginning_of_a_truncated_document_is_imported() {
+    for (name, complete) in [("none.json", 2), ("1.0.0.json", 2), ("2.0.0.json", 11)] {
+        let text = std::fs::read_to_string(golden(name)).unwrap();
+        let mut most = 0;
+        for cut in (1..text.len() - 1).filter(|cut| text.is_char_boundary(*cut)).step_by(3) {
+            let (beginning, _) = text.split_at(cut);
+            let mut sink = Collector::default();
+            let result = read(&Source::stream(beginning.as_bytes()).unwrap(), Some(Format::Hfs), &mut sink);
+            let Some(session) = sink.sessions.pop() else {
+                assert!(result.is_err(), "{name} cut at {cut}");
+                continue;
+            };
+            let report = &session.report;
+            assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
+            assert!(report.dropped > 0, "{name} cut at {cut}: the damage is not reported");
+            let messages = session.messages().count();
+            // Messages come before runs, so a longer beginning never has fewer messages.
+            assert!(messages >= most, "{name} cut at {cut}: {messages} messages after {most}");
+            most = messages;
+        }
+        assert_eq!(most, complete, "{name}");
+    }
 }

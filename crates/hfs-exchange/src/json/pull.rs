@@ -1,67 +1,72 @@
-//! Walks through one JSON document of any size, keeping only the value that is asked for.
+//! A pull parser for one JSON document of any size.
+//!
+//! The caller steps through the structure of the document and reads or skips its values. Only the value that
+//! is being read is in memory. `serde_json` can stream values only from a top-level sequence, while exports
+//! of other tools nest their lists of messages inside of objects.
 
 use std::io::{self, Read};
 
 use super::lines::MAX_LINE;
 
-const CHUNK: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
-/// Why a walk cannot go on.
+/// The error of a [`PullParser`].
 #[derive(Debug)]
-pub(crate) enum WalkError {
+pub(crate) enum PullError {
     /// The input could not be read.
     Io(io::Error),
-    /// The document is damaged at this byte.
+    /// The document is malformed.
     Damaged {
-        /// The offset from the beginning.
+        /// Byte offset.
         at: u64,
-        /// What is wrong there.
+        /// Description of the problem.
         reason: &'static str,
     },
 }
 
-impl From<io::Error> for WalkError {
+impl From<io::Error> for PullError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-pub(crate) type WalkResult<T> = Result<T, WalkError>;
+pub(crate) type PullResult<T> = Result<T, PullError>;
 
-/// A place in a document. Only structure is checked on the way; each value's own text is for the parser.
-pub(crate) struct Walk<R> {
+/// A position in a document. The parser checks only the structure that it steps through; the text of a value
+/// is validated when the caller parses it.
+pub(crate) struct PullParser<R> {
     input: R,
     buffer: Vec<u8>,
     at: usize,
     dropped: u64,
     ended: bool,
-    /// Whether the next key or element is the first of its container.
+    /// Whether the next key or element is the first one in its container.
     first: bool,
 }
 
-impl<R: Read> Walk<R> {
-    /// At the beginning of a document.
+impl<R: Read> PullParser<R> {
+    /// Starts at the beginning of a document.
     ///
     /// # Errors
-    /// As the input has it.
-    pub(crate) fn new(input: R) -> WalkResult<Self> {
-        let mut walk = Self { input, buffer: Vec::new(), at: 0, dropped: 0, ended: false, first: true };
-        while walk.buffer.len() < 3 && !walk.ended {
-            walk.fill()?;
+    /// Returns any error of the input.
+    pub(crate) fn new(input: R) -> PullResult<Self> {
+        let mut parser = Self { input, buffer: Vec::new(), at: 0, dropped: 0, ended: false, first: true };
+        while parser.buffer.len() < 3 && !parser.ended {
+            parser.fill()?;
         }
-        if walk.buffer.starts_with("\u{feff}".as_bytes()) {
-            walk.at = 3;
+        if parser.buffer.starts_with("\u{feff}".as_bytes()) {
+            parser.at = 3;
         }
-        Ok(walk)
+        Ok(parser)
     }
 
-    /// How many bytes lie behind.
+    /// Number of bytes that have been passed.
     pub(crate) fn consumed(&self) -> u64 {
         self.dropped + self.at as u64
     }
 
-    /// The first byte of what comes next, white space aside; `None` at the end.
-    pub(crate) fn peek(&mut self) -> WalkResult<Option<u8>> {
+    /// The next byte that is not white space; `None` at the end.
+    pub(crate) fn peek(&mut self) -> PullResult<Option<u8>> {
         loop {
             match self.buffer.get(self.at) {
                 Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
@@ -72,8 +77,8 @@ impl<R: Read> Walk<R> {
         }
     }
 
-    /// Steps into the object or array that begins here.
-    pub(crate) fn enter(&mut self) -> WalkResult<()> {
+    /// Enters the object or array at the current position.
+    pub(crate) fn enter(&mut self) -> PullResult<()> {
         match self.peek()? {
             Some(b'{' | b'[') => {
                 self.at += 1;
@@ -84,8 +89,9 @@ impl<R: Read> Walk<R> {
         }
     }
 
-    /// Inside an object: the next key, with its value ahead; `None` when the object has been left.
-    pub(crate) fn next_key(&mut self) -> WalkResult<Option<String>> {
+    /// In an object: returns the next key and stops before its value. At the end, leaves the object and
+    /// returns `None`.
+    pub(crate) fn next_key(&mut self) -> PullResult<Option<String>> {
         if !self.step(b'}')? {
             return Ok(None);
         }
@@ -101,13 +107,14 @@ impl<R: Read> Walk<R> {
         key.map(Some).ok_or_else(|| self.damaged("expected a key"))
     }
 
-    /// Inside an array: whether another element lies ahead; `false` when the array has been left.
-    pub(crate) fn next_element(&mut self) -> WalkResult<bool> {
+    /// In an array: returns whether there is another element. At the end, leaves the array and returns
+    /// `false`.
+    pub(crate) fn next_element(&mut self) -> PullResult<bool> {
         self.step(b']')
     }
 
-    /// Goes behind the comma to the next item, or behind `close`.
-    fn step(&mut self, close: u8) -> WalkResult<bool> {
+    /// Moves past the comma before the next item, or past `close`.
+    fn step(&mut self, close: u8) -> PullResult<bool> {
         let first = std::mem::replace(&mut self.first, false);
         match self.peek()? {
             Some(byte) if byte == close => {
@@ -124,13 +131,13 @@ impl<R: Read> Walk<R> {
         }
     }
 
-    /// The text of the value that lies ahead.
-    pub(crate) fn value(&mut self) -> WalkResult<String> {
+    /// Reads the text of the next value.
+    pub(crate) fn value(&mut self) -> PullResult<String> {
         self.value_up_to(MAX_LINE)
     }
 
-    /// The text of the value that lies ahead, of at most so many bytes.
-    pub(crate) fn value_up_to(&mut self, max: usize) -> WalkResult<String> {
+    /// Reads the text of the next value, of at most `max` bytes.
+    pub(crate) fn value_up_to(&mut self, max: usize) -> PullResult<String> {
         let length = self.find_end(Some(max))?;
         let bytes = self.buffer.get(self.at..self.at + length).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes).into_owned();
@@ -139,17 +146,18 @@ impl<R: Read> Walk<R> {
         Ok(text)
     }
 
-    /// Goes behind the value that lies ahead, whatever its size.
-    pub(crate) fn skip(&mut self) -> WalkResult<()> {
+    /// Skips the next value, whatever its size.
+    pub(crate) fn skip(&mut self) -> PullResult<()> {
         let length = self.find_end(None)?;
         self.at += length;
         self.first = false;
         Ok(())
     }
 
-    /// How many bytes from here the value ahead ends: at most `keep`; without a limit, what has been looked at
-    /// is not kept.
-    fn find_end(&mut self, keep: Option<usize>) -> WalkResult<usize> {
+    /// Length of the next value in bytes. With `keep`, the value stays in the buffer and may be at most that
+    /// long. Without it, the value is dropped while it is scanned, and only the length of its last part is
+    /// returned.
+    fn find_end(&mut self, keep: Option<usize>) -> PullResult<usize> {
         let first = self.peek()?.ok_or_else(|| self.damaged("the document ends too early"))?;
         let mut end = 0_usize;
         let mut depth = 0_usize;
@@ -180,8 +188,12 @@ impl<R: Read> Walk<R> {
                 }
             }
             if self.ended {
-                let whole = depth == 0 && !in_string;
-                return if whole { Ok(end) } else { Err(self.damaged("the document ends inside a value")) };
+                let complete = depth == 0 && !in_string;
+                return if complete {
+                    Ok(end)
+                } else {
+                    Err(self.damaged("the document ends inside a value"))
+                };
             }
             if keep.is_some_and(|max| end > max) {
                 return Err(self.damaged("a single value is too large"));
@@ -194,23 +206,23 @@ impl<R: Read> Walk<R> {
         }
     }
 
-    fn damaged(&self, reason: &'static str) -> WalkError {
-        WalkError::Damaged { at: self.consumed(), reason }
+    fn damaged(&self, reason: &'static str) -> PullError {
+        PullError::Damaged { at: self.consumed(), reason }
     }
 
-    fn fill(&mut self) -> WalkResult<()> {
-        if self.at >= CHUNK.max(self.buffer.len() / 2) {
+    fn fill(&mut self) -> PullResult<()> {
+        if self.at >= READ_BYTES.max(self.buffer.len() / 2) {
             self.buffer.drain(..self.at);
             self.dropped += self.at as u64;
             self.at = 0;
         }
         let old = self.buffer.len();
         // Doubling keeps the copying linear when a single value is large.
-        self.buffer.resize(old + CHUNK.max(old - self.at), 0);
+        self.buffer.resize(old + READ_BYTES.max(old - self.at), 0);
         let read = loop {
             match self.input.read(self.buffer.get_mut(old..).unwrap_or_default()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                result => break result,
             }
         };
         self.buffer.truncate(old + *read.as_ref().unwrap_or(&0));
@@ -221,10 +233,11 @@ impl<R: Read> Walk<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    /// Gives its bytes a few at a time.
+    use super::*;
+
+    /// Returns at most three bytes per read.
     struct Trickle<'a>(&'a [u8]);
 
     impl Read for Trickle<'_> {
@@ -238,57 +251,57 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_walked_without_being_held() {
+    fn a_document_is_parsed_step_by_step() {
         let text = "\u{feff} { \"a\\\"b\" : [1, \"x]\" ,{\"c\":[]}], \"skip\": {\"d\":[1,2]}, \"n\": null } ";
-        let mut walk = Walk::new(Trickle(text.as_bytes())).unwrap();
-        walk.enter().unwrap();
-        assert_eq!(walk.next_key().unwrap().as_deref(), Some("a\"b"));
-        walk.enter().unwrap();
+        let mut parser = PullParser::new(Trickle(text.as_bytes())).unwrap();
+        parser.enter().unwrap();
+        assert_eq!(parser.next_key().unwrap().as_deref(), Some("a\"b"));
+        parser.enter().unwrap();
         let mut items = Vec::new();
-        while walk.next_element().unwrap() {
-            items.push(walk.value().unwrap());
+        while parser.next_element().unwrap() {
+            items.push(parser.value().unwrap());
         }
         assert_eq!(items, ["1", "\"x]\"", "{\"c\":[]}"]);
-        assert_eq!(walk.next_key().unwrap().as_deref(), Some("skip"));
-        walk.skip().unwrap();
-        assert_eq!(walk.next_key().unwrap().as_deref(), Some("n"));
-        assert_eq!(walk.value().unwrap(), "null");
-        assert_eq!(walk.next_key().unwrap(), None);
-        assert_eq!(walk.peek().unwrap(), None);
-        assert_eq!(walk.consumed(), text.len() as u64);
+        assert_eq!(parser.next_key().unwrap().as_deref(), Some("skip"));
+        parser.skip().unwrap();
+        assert_eq!(parser.next_key().unwrap().as_deref(), Some("n"));
+        assert_eq!(parser.value().unwrap(), "null");
+        assert_eq!(parser.next_key().unwrap(), None);
+        assert_eq!(parser.peek().unwrap(), None);
+        assert_eq!(parser.consumed(), text.len() as u64);
     }
 
     #[test]
-    fn damage_is_told_with_its_place() {
-        let mut walk = Walk::new(&b"[1, [2, 3"[..]).unwrap();
-        walk.enter().unwrap();
-        assert!(walk.next_element().unwrap());
-        walk.skip().unwrap();
-        assert!(walk.next_element().unwrap());
-        assert!(matches!(walk.value(), Err(WalkError::Damaged { at: 4, .. })));
+    fn errors_report_their_offset() {
+        let mut parser = PullParser::new(&b"[1, [2, 3"[..]).unwrap();
+        parser.enter().unwrap();
+        assert!(parser.next_element().unwrap());
+        parser.skip().unwrap();
+        assert!(parser.next_element().unwrap());
+        assert!(matches!(parser.value(), Err(PullError::Damaged { at: 4, .. })));
     }
 
     proptest! {
         #[test]
-        fn every_element_comes_as_it_was_written(
-            values in prop::collection::vec(crate::json::parse::tests::any_value(), 0..8),
+        fn elements_are_returned_as_written(
+            values in prop::collection::vec(crate::json::value::tests::any_value(), 0..8),
         ) {
             let text = serde_json::to_string_pretty(&values).unwrap();
-            let mut walk = Walk::new(Trickle(text.as_bytes())).unwrap();
-            walk.enter().unwrap();
+            let mut parser = PullParser::new(Trickle(text.as_bytes())).unwrap();
+            parser.enter().unwrap();
             let mut read = Vec::new();
-            while walk.next_element().unwrap() {
-                read.push(crate::json::parse(&walk.value().unwrap()).unwrap().value);
+            while parser.next_element().unwrap() {
+                read.push(crate::json::parse(&parser.value().unwrap()).unwrap().value);
             }
             prop_assert_eq!(read, values);
         }
 
         #[test]
-        fn no_bytes_hurt(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(mut walk) = Walk::new(&bytes[..])
-                && walk.enter().is_ok()
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(mut parser) = PullParser::new(&bytes[..])
+                && parser.enter().is_ok()
             {
-                while walk.next_element().unwrap_or(false) && walk.skip().is_ok() {}
+                while parser.next_element().unwrap_or(false) && parser.skip().is_ok() {}
             }
         }
     }

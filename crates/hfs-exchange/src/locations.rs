@@ -1,0 +1,111 @@
+//! Where other tools keep their transcripts, and where a transcript has to be installed so that its tool
+//! finds it.
+
+use std::path::{Path, PathBuf};
+
+use hfs_core::Session;
+
+use crate::Format;
+use crate::transcript::claude_code;
+
+/// Folders that the user has moved by environment variables; `None` stands for the tool's default.
+#[derive(Debug, Clone, Default)]
+pub struct LocationOverrides {
+    /// `CLAUDE_CONFIG_DIR`.
+    pub claude_config: Option<PathBuf>,
+    /// `CODEX_HOME`.
+    pub codex_home: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    pub xdg_data_home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub xdg_config_home: Option<PathBuf>,
+    /// `LLM_USER_PATH`.
+    pub llm_user_path: Option<PathBuf>,
+}
+
+impl LocationOverrides {
+    fn claude_config(&self, home: &Path) -> PathBuf {
+        self.claude_config.clone().unwrap_or_else(|| home.join(".claude"))
+    }
+
+    fn codex_home(&self, home: &Path) -> PathBuf {
+        self.codex_home.clone().unwrap_or_else(|| home.join(".codex"))
+    }
+}
+
+/// The default locations of transcripts for a home folder, whether or not they exist.
+#[must_use]
+pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(Format, PathBuf)> {
+    let codex = overrides.codex_home(home);
+    let data = overrides.xdg_data_home.clone().unwrap_or_else(|| home.join(".local/share"));
+    let config = overrides.xdg_config_home.clone().unwrap_or_else(|| home.join(".config"));
+    let llm = overrides.llm_user_path.clone().unwrap_or_else(|| config.join("io.datasette.llm"));
+    vec![
+        (Format::ClaudeCode, overrides.claude_config(home).join("projects")),
+        (Format::Codex, codex.join("sessions")),
+        (Format::Codex, codex.join("archived_sessions")),
+        (Format::Gemini, home.join(".gemini/tmp")),
+        (Format::OpenCode, data.join("opencode/opencode.db")),
+        (Format::OpenCode, data.join("opencode/storage")),
+        (Format::Goose, data.join("goose/sessions")),
+        (Format::Llm, llm.join("logs.db")),
+        (Format::Python, home.join(".hfs/sessions.db")),
+    ]
+}
+
+/// The place of an exported transcript from which its tool can continue the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallPath {
+    /// The folder in which the tool looks; `None` if the file has to be passed to an import command.
+    pub folder: Option<PathBuf>,
+    /// The required file name; `None` if any name works.
+    pub name: Option<String>,
+    /// The command that continues the session. Without a folder, the path of the file is its last argument.
+    pub command: String,
+}
+
+/// Where to install a session that is exported as `format`; `None` for a format that cannot be exported.
+#[must_use]
+pub fn install_path(
+    format: Format,
+    session: &Session,
+    home: &Path,
+    overrides: &LocationOverrides,
+) -> Option<InstallPath> {
+    match format {
+        Format::ClaudeCode => {
+            let id = claude_code::session_id(session);
+            let project = claude_project_folder(&claude_code::cwd(session));
+            Some(InstallPath {
+                folder: Some(overrides.claude_config(home).join("projects").join(project)),
+                name: Some(format!("{id}.jsonl")),
+                command: format!("claude --resume {id}"),
+            })
+        }
+        Format::Codex => {
+            let at = session.created_at.to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
+            let sessions = overrides.codex_home(home).join("sessions");
+            Some(InstallPath {
+                folder: Some(sessions.join(at.strftime("%Y/%m/%d").to_string())),
+                name: Some(format!("rollout-{}-{}.jsonl", at.strftime("%Y-%m-%dT%H-%M-%S"), session.id)),
+                command: format!("codex resume {}", session.id),
+            })
+        }
+        Format::OpenCode => Some(InstallPath { folder: None, name: None, command: "opencode import".into() }),
+        Format::Hfs
+        | Format::Gemini
+        | Format::Goose
+        | Format::ChatGpt
+        | Format::Llm
+        | Format::Aider
+        | Format::ShareGpt
+        | Format::LangGraph
+        | Format::Python
+        | Format::OpenAiMessages => None,
+    }
+}
+
+/// The name that Claude Code gives to the folder of a project.
+fn claude_project_folder(directory: &str) -> String {
+    directory.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}

@@ -1,0 +1,284 @@
+//! Computes the layout of a session from its index: the branch and message that each record belongs to.
+//!
+//! Claude Code writes a graph of records, each of which names its parent. Most records with several children
+//! are artefacts of parallel tool calls and hooks. A fork is therefore recognized only where several prompts
+//! of the user follow the same message, which means that the user went back and asked something else.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use hfs_core::{Seq, Timestamp};
+
+use super::index::{IndexEntry, RecordClass};
+
+/// What the second pass does with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordAction {
+    /// Store it beside the next message.
+    Event,
+    /// Drop it, because an identical record came before.
+    Duplicate,
+    /// Convert it into messages of the user and of tools.
+    User { branch: u32 },
+    /// Start or continue an assistant's message; `last` if no further record belongs to that message.
+    Assistant { branch: u32, group: u32, last: bool },
+}
+
+/// Where a branch leaves another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fork {
+    pub parent: u32,
+    pub forked_at: Seq,
+}
+
+/// The layout of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// One action per record, in order.
+    pub actions: Vec<RecordAction>,
+    /// The branches after the first; branch 1 is at index 0.
+    pub forks: Vec<Fork>,
+    /// The branch on which the session continues.
+    pub current: u32,
+    /// Number of messages.
+    pub messages: u64,
+    pub title: Option<String>,
+    pub title_by_user: bool,
+    pub session: Option<String>,
+    pub cwd: Option<String>,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NodeKind {
+    Event,
+    Duplicate,
+    Empty,
+    User { messages: u32, prompt: bool },
+    Assistant { group: u32 },
+}
+
+impl NodeKind {
+    const fn in_conversation(self) -> bool {
+        matches!(self, Self::Empty | Self::User { .. } | Self::Assistant { .. })
+    }
+}
+
+struct RecordNode {
+    parent: Option<u128>,
+    kind: NodeKind,
+    sidechain: bool,
+}
+
+#[derive(Clone, Copy)]
+struct MessagePosition {
+    branch: u32,
+    seq: Seq,
+}
+
+/// Maps ids to values. The hash function is seeded, because a file may be crafted so that its ids collide.
+type ByKey<T> = HashMap<u128, T, foldhash::fast::RandomState>;
+
+/// Builds a [`Layout`] from index entries.
+#[derive(Default)]
+pub(crate) struct LayoutBuilder {
+    nodes: Vec<RecordNode>,
+    /// Index and fingerprint of the first record with each id.
+    by_uuid: ByKey<(u32, u64)>,
+    /// The records of one assistant message form a group, found by the key of the message.
+    groups: ByKey<u32>,
+    /// Index of the last record of each group.
+    group_ends: Vec<u32>,
+    titles: [Option<String>; 3],
+    /// The message after which a resume continues, unless a later record supersedes it.
+    leaf: Option<u128>,
+    layout: Layout,
+}
+
+impl LayoutBuilder {
+    /// Adds the next record.
+    pub(crate) fn add(&mut self, record: IndexEntry) {
+        let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let kind = self.kind(&record, index);
+        let layout = &mut self.layout;
+        if kind.in_conversation()
+            && let Some(at) = record.time
+        {
+            layout.first = Some(layout.first.map_or(at, |first| first.min(at)));
+            layout.last = Some(layout.last.map_or(at, |last| last.max(at)));
+        }
+        layout.session = layout.session.take().or(record.session);
+        layout.cwd = layout.cwd.take().or(record.cwd);
+        if let Some((which, title)) = record.title
+            && let Some(slot) = self.titles.get_mut(which as usize)
+        {
+            *slot = Some(title);
+        }
+        if let Some(leaf) = record.leaf {
+            self.leaf = leaf;
+        } else if kind.in_conversation() && !record.sidechain {
+            self.leaf = None;
+        }
+        self.nodes.push(RecordNode { parent: record.parent, kind, sidechain: record.sidechain });
+    }
+
+    fn kind(&mut self, record: &IndexEntry, index: u32) -> NodeKind {
+        if let Some(uuid) = record.uuid {
+            match self.by_uuid.entry(uuid) {
+                Entry::Occupied(seen) if seen.get().1 == record.fingerprint => return NodeKind::Duplicate,
+                Entry::Occupied(_) => return NodeKind::Event,
+                Entry::Vacant(slot) => slot.insert((index, record.fingerprint)),
+            };
+        }
+        match record.class {
+            RecordClass::Event => NodeKind::Event,
+            RecordClass::Empty => NodeKind::Empty,
+            RecordClass::User { messages, prompt } => NodeKind::User { messages, prompt },
+            RecordClass::Assistant { message } => NodeKind::Assistant { group: self.group(message, index) },
+        }
+    }
+
+    /// The group of an assistant's record.
+    fn group(&mut self, message: Option<u128>, index: u32) -> u32 {
+        let next_group = u32::try_from(self.group_ends.len()).unwrap_or(u32::MAX);
+        let group = message.map_or(next_group, |key| *self.groups.entry(key).or_insert(next_group));
+        if group == next_group {
+            self.group_ends.push(index);
+        } else if let Some(end) = self.group_ends.get_mut(group as usize) {
+            *end = index;
+        }
+        group
+    }
+
+    /// Computes the layout.
+    pub(crate) fn finish(mut self) -> Layout {
+        let ancestors = self.ancestors();
+        let forking = self.forking(&ancestors);
+        let mut positions: Vec<Option<MessagePosition>> = vec![None; self.nodes.len()];
+        let mut group_positions: Vec<Option<MessagePosition>> = vec![None; self.group_ends.len()];
+        let mut heads: Vec<Seq> = vec![0];
+        let mut current = 0_u32;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let ancestor = ancestors.get(index).copied().flatten();
+            let ancestor = ancestor.and_then(|ancestor| positions.get(ancestor as usize).copied().flatten());
+            let mut branch = ancestor.map_or(current, |position| position.branch);
+            if forking.get(index).copied().unwrap_or(false)
+                && let Some(ancestor) = ancestor
+            {
+                self.layout.forks.push(Fork { parent: ancestor.branch, forked_at: ancestor.seq });
+                heads.push(ancestor.seq);
+                branch = u32::try_from(heads.len() - 1).unwrap_or(u32::MAX);
+            }
+            let mut advance = |branch: u32, by: u64| {
+                let head = heads.get_mut(branch as usize)?;
+                *head += by;
+                Some(MessagePosition { branch, seq: *head })
+            };
+            let (action, position) = match node.kind {
+                NodeKind::Event => (RecordAction::Event, None),
+                NodeKind::Duplicate => (RecordAction::Duplicate, None),
+                NodeKind::Empty => (RecordAction::Event, ancestor.or_else(|| advance(branch, 0))),
+                NodeKind::User { messages, .. } => {
+                    self.layout.messages += u64::from(messages);
+                    (RecordAction::User { branch }, advance(branch, u64::from(messages)))
+                }
+                NodeKind::Assistant { group } => {
+                    let slot = group_positions.get_mut(group as usize);
+                    let position = match slot {
+                        Some(Some(position)) => Some(*position),
+                        Some(slot) => {
+                            self.layout.messages += 1;
+                            *slot = advance(branch, 1);
+                            *slot
+                        }
+                        None => None,
+                    };
+                    branch = position.map_or(branch, |position| position.branch);
+                    let last = self.group_ends.get(group as usize).is_none_or(|end| *end as usize == index);
+                    (RecordAction::Assistant { branch, group, last }, position)
+                }
+            };
+            if position.is_some() && !node.sidechain {
+                current = branch;
+            }
+            if let Some(slot) = positions.get_mut(index) {
+                *slot = position;
+            }
+            self.layout.actions.push(action);
+        }
+        let leaf = self.leaf.and_then(|leaf| self.by_uuid.get(&leaf));
+        let leaf = leaf.and_then(|(index, _)| positions.get(*index as usize).copied().flatten());
+        self.layout.current = leaf.map_or(current, |position| position.branch);
+        self.layout.title_by_user = self.titles.first().is_some_and(Option::is_some);
+        self.layout.title = self.titles.into_iter().flatten().next();
+        self.layout
+    }
+
+    /// For each record, its nearest ancestor that is part of the conversation. Events in between are skipped.
+    /// Ancestors that come later in the file (which no tool writes) and cycles count as none.
+    fn ancestors(&self) -> Vec<Option<u32>> {
+        let parents: Vec<Option<u32>> = self
+            .nodes
+            .iter()
+            .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).map(|(index, _)| *index))
+            .collect();
+        // The result for each event that was passed, so that finding all ancestors takes linear time.
+        let mut resolved: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];
+        let mut path = Vec::new();
+        let mut nearest = |start: usize| -> Option<u32> {
+            path.clear();
+            let mut at = parents.get(start).copied().flatten();
+            let found = loop {
+                let Some(index) = at else { break None };
+                match self.nodes.get(index as usize) {
+                    Some(node) if node.kind.in_conversation() => break Some(index),
+                    _ => {}
+                }
+                let slot = resolved.get_mut(index as usize)?;
+                if let Some(known) = *slot {
+                    break known;
+                }
+                // A provisional value, which is found again if the parents form a cycle.
+                *slot = Some(None);
+                path.push(index);
+                at = parents.get(index as usize).copied().flatten();
+            };
+            for index in &path {
+                if let Some(slot) = resolved.get_mut(*index as usize) {
+                    *slot = Some(found);
+                }
+            }
+            found
+        };
+        (0..self.nodes.len())
+            .map(|index| nearest(index).filter(|ancestor| (*ancestor as usize) < index))
+            .collect()
+    }
+
+    /// For each record, whether it begins a branch.
+    fn forking(&self, ancestors: &[Option<u32>]) -> Vec<bool> {
+        let is_prompt = |node: &RecordNode| matches!(node.kind, NodeKind::User { prompt: true, .. });
+        let mut answered = vec![false; self.nodes.len()];
+        for (node, ancestor) in self.nodes.iter().zip(ancestors) {
+            if matches!(node.kind, NodeKind::Assistant { .. })
+                && let Some(slot) = ancestor.and_then(|ancestor| answered.get_mut(ancestor as usize))
+            {
+                *slot = true;
+            }
+        }
+        let mut continued = vec![false; self.nodes.len()];
+        let mut forking = vec![false; self.nodes.len()];
+        for ((node, ancestor), fork) in self.nodes.iter().zip(ancestors).zip(&mut forking) {
+            let Some(ancestor) = ancestor.filter(|_| is_prompt(node)) else { continue };
+            let ancestor = ancestor as usize;
+            let Some(slot) = continued.get_mut(ancestor) else { continue };
+            // The answer continues an answered prompt; the first prompt continues any other message.
+            let answer_continues = self.nodes.get(ancestor).is_some_and(is_prompt)
+                && answered.get(ancestor).copied().unwrap_or(false);
+            *fork = *slot || answer_continues;
+            *slot = true;
+        }
+        forking
+    }
+}

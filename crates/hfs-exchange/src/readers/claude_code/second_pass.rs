@@ -1,0 +1,510 @@
+//! The second pass over a transcript: decodes whole records and sends their messages to the receiver.
+//!
+//! Messages are sent in the order in which they begin. The records of an assistant's message may have other
+//! records between them, so a message waits in a queue until the layout says that it is complete.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use hfs_core::{
+    Attachment, Disposition, ImportError, MessageDraft, MessageStatus, Part, PassthroughFields, Role, Seq,
+    SessionSink, Source as MessageSource, Timestamp,
+};
+
+use super::content::{ContentBlock, MessageContent, PartsBuilder, attachment_of};
+use super::layout::{Layout, RecordAction};
+use super::record::Record;
+use crate::Source;
+use crate::json::{push_array, push_value};
+use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS, ReportBuilder};
+use crate::records::{Entry, Framing, for_each_record};
+
+/// Limit on the bytes of records that are held back because their message is incomplete, or because the
+/// message that they are stored beside has not come yet.
+const MAX_HELD_BYTES: usize = 48 << 20;
+
+struct QueuedMessage {
+    branch: u32,
+    pending: PendingMessage,
+    /// Whether further records of the message may follow.
+    open: bool,
+    bytes: usize,
+}
+
+pub(crate) struct SecondPass<'a> {
+    source: &'a Source,
+    sink: &'a mut dyn SessionSink,
+    tool_result_files: ToolResultFiles,
+    layout: Layout,
+    /// The progress that the first pass accounted for.
+    first_pass: u64,
+    /// Index of the next record.
+    next: usize,
+    queue: VecDeque<QueuedMessage>,
+    /// Number of messages that have left the queue.
+    emitted: usize,
+    /// Position of each incomplete message, counted from the first message that was ever queued.
+    open: HashMap<u32, usize>,
+    /// Number of branches that the receiver knows, not counting the first.
+    announced: u32,
+    /// Key of the file's first branch: 0, except in the transcripts of subagents.
+    offset: usize,
+    /// Head of each branch.
+    heads: Vec<Seq>,
+    /// Branch and seq of each tool call, where subagents may have been started.
+    calls: HashMap<String, (usize, Seq)>,
+    /// Records that are not messages, as JSON.
+    events: Vec<String>,
+    event_bytes: usize,
+    held_bytes: usize,
+    last_time: Option<Timestamp>,
+    report: ReportBuilder,
+}
+
+impl<'a> SecondPass<'a> {
+    pub(crate) fn new(source: &'a Source, layout: Layout, sink: &'a mut dyn SessionSink) -> Self {
+        Self {
+            source,
+            sink,
+            tool_result_files: ToolResultFiles::of_transcript(source.path()),
+            layout,
+            first_pass: source.bytes() / 4,
+            next: 0,
+            queue: VecDeque::new(),
+            emitted: 0,
+            open: HashMap::new(),
+            announced: 0,
+            offset: 0,
+            heads: vec![0],
+            calls: HashMap::new(),
+            events: Vec::new(),
+            event_bytes: 0,
+            held_bytes: 0,
+            last_time: None,
+            report: ReportBuilder::default(),
+        }
+    }
+
+    pub(crate) fn run(mut self, framing: Framing) -> Result<(), ImportError> {
+        let mut session = super::session(self.source, &self.layout);
+        let source = self.source;
+        let empty = self.layout.messages == 0;
+        if empty {
+            // Without a message to store them beside, the records are stored with the session.
+            for_each_record::<Record>(source, framing, &mut |at, entry| {
+                self.entry(at.line, at.bytes, entry)
+            })?;
+            if self.next == 0 {
+                return Ok(());
+            }
+            let mut json = format!("{{\"{RECORDS}\":");
+            push_array(&mut json, std::mem::take(&mut self.events), |json, event| json.push_str(&event));
+            json.push('}');
+            session.extra = PassthroughFields::from_json(json);
+        }
+        if self.sink.begin(session)? == Disposition::Skip {
+            return Ok(());
+        }
+        if !empty {
+            for_each_record::<Record>(source, framing, &mut |at, entry| {
+                self.entry(at.line, at.bytes, entry)
+            })?;
+        }
+        self.flush()?;
+        let mut next = 1 + self.layout.forks.len();
+        for path in source.companions() {
+            next = self.import_subagent(path, next)?;
+        }
+        if self.layout.current > 0 {
+            self.sink.current_branch(self.layout.current as usize)?;
+        }
+        self.sink.end(self.report.finish())?;
+        Ok(())
+    }
+
+    /// Adds the transcript of a subagent as a branch that forks where the subagent was started. Returns the
+    /// key of the next branch.
+    fn import_subagent(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let source = Source::file(path);
+        let layout = match super::compute_layout(&source, Framing::Lines, self.sink) {
+            Ok(layout) => layout,
+            Err(error @ ImportError::Interrupted { .. }) => return Err(error),
+            // A damaged subagent transcript does not fail the import of the session.
+            Err(error) => {
+                self.report.warn(None, format!("subagent transcript {name} was skipped: {error}"));
+                return Ok(key);
+            }
+        };
+        if layout.messages == 0 {
+            return Ok(key);
+        }
+        let started = started_by(path).and_then(|call| self.calls.get(&call)).copied();
+        let (parent, seq) = started.unwrap_or((0, 0));
+        self.sink.branch(key, parent, seq, None, Some(name))?;
+        let forks = layout.forks.len();
+        let mut agent = SecondPass::new(&source, layout, &mut *self.sink);
+        agent.offset = key;
+        // Branches in the file fork from its first branch, whose history begins with the shared messages.
+        agent.heads = vec![seq];
+        agent.shift_forks(seq);
+        for_each_record::<Record>(&source, Framing::Lines, &mut |at, entry| {
+            agent.entry(at.line, at.bytes, entry)
+        })?;
+        agent.flush()?;
+        let report = std::mem::take(&mut agent.report);
+        self.report.merge(report);
+        Ok(key + 1 + forks)
+    }
+
+    /// Shifts the forks of the file by the number of messages that its first branch shares with its parent.
+    fn shift_forks(&mut self, by: Seq) {
+        self.layout.forks.iter_mut().for_each(|fork| fork.forked_at += by);
+    }
+
+    fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Record>) -> Result<(), ImportError> {
+        crate::readers::report_progress(self.source, self.sink, self.first_pass + bytes / 4 * 3)?;
+        let (record, length) = match entry {
+            Entry::Damaged(why) => {
+                self.report.dropped(Some(line), why);
+                return Ok(());
+            }
+            Entry::Record(record, length) => (record, length),
+        };
+        let action = self.layout.actions.get(self.next).copied().unwrap_or(RecordAction::Event);
+        self.next += 1;
+        match action {
+            RecordAction::Duplicate => {
+                self.report.dropped(Some(line), format!("duplicate of record {}", record_id(&record, line)));
+            }
+            RecordAction::Event => self.push_event(line, &record, length),
+            RecordAction::User { branch } => {
+                self.report.mapped();
+                let at = self.time(&record);
+                for mut pending in user_messages(record, line, at) {
+                    self.tool_result_files.attach(&mut pending);
+                    self.push(QueuedMessage { branch, pending, open: false, bytes: length });
+                }
+            }
+            RecordAction::Assistant { branch, group, last } => {
+                self.report.mapped();
+                self.push_assistant_record(record, (branch, group, last), line, length);
+            }
+        }
+        self.emit()
+    }
+
+    /// Time of a record, or of the previous record if it has none.
+    fn time(&mut self, record: &Record) -> Timestamp {
+        let time = record.info.time.or(self.last_time).or(self.layout.first).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.last_time = Some(time);
+        time
+    }
+
+    fn push_event(&mut self, line: u64, record: &Record, bytes: usize) {
+        if self.held_bytes + bytes > MAX_HELD_BYTES {
+            self.report.dropped(Some(line), "too many consecutive records that are not messages");
+            return;
+        }
+        self.report.opaque();
+        self.held_bytes += bytes;
+        self.event_bytes += bytes;
+        self.events.push(record.original_json());
+    }
+
+    fn push_assistant_record(&mut self, record: Record, to: (u32, u32, bool), line: u64, bytes: usize) {
+        let (branch, group, last) = to;
+        let time = self.time(&record);
+        let position = self.open.get(&group).and_then(|position| position.checked_sub(self.emitted));
+        if let Some(queued) = position.and_then(|position| self.queue.get_mut(position)) {
+            // Keep events in their order among the records of the message.
+            let events = std::mem::take(&mut self.events);
+            let events = events.into_iter().map(|event| format!("{{\"$event\":{event}}}"));
+            queued.pending.preserved.records.extend(events);
+            append_record(&mut queued.pending, record);
+            queued.open = !last;
+            queued.bytes += bytes + std::mem::take(&mut self.event_bytes);
+            self.held_bytes += bytes;
+        } else {
+            if !last {
+                self.open.insert(group, self.emitted + self.queue.len());
+            }
+            let pending = assistant_message(record, line, time);
+            self.push(QueuedMessage { branch, pending, open: !last, bytes });
+        }
+        if last {
+            self.open.remove(&group);
+        }
+    }
+
+    fn push(&mut self, mut queued: QueuedMessage) {
+        queued.pending.preserved.before = std::mem::take(&mut self.events);
+        self.held_bytes += queued.bytes;
+        queued.bytes += std::mem::take(&mut self.event_bytes);
+        self.queue.push_back(queued);
+    }
+
+    /// Sends complete messages to the receiver, except the newest one: events that follow it may be stored
+    /// beside it.
+    fn emit(&mut self) -> Result<(), ImportError> {
+        if self.held_bytes > MAX_HELD_BYTES {
+            // The message spans too many bytes, so it is sent without waiting for the rest.
+            self.open.clear();
+            self.queue.iter_mut().for_each(|queued| queued.open = false);
+        }
+        while self.queue.len() > 1 && self.queue.front().is_some_and(|queued| !queued.open) {
+            self.emit_front()?;
+        }
+        Ok(())
+    }
+
+    fn emit_front(&mut self) -> Result<(), ImportError> {
+        let Some(queued) = self.queue.pop_front() else { return Ok(()) };
+        self.emitted += 1;
+        self.held_bytes = self.held_bytes.saturating_sub(queued.bytes);
+        while self.announced < queued.branch {
+            let Some(fork) = self.layout.forks.get(self.announced as usize) else { break };
+            self.announced += 1;
+            self.heads.push(fork.forked_at);
+            let (key, parent) = (self.announced as usize, fork.parent as usize);
+            self.sink.branch(self.offset + key, self.offset + parent, fork.forked_at, None, None)?;
+        }
+        if let Some(head) = self.heads.get_mut(queued.branch as usize) {
+            *head += 1;
+            if !self.source.companions().is_empty() {
+                for part in &queued.pending.draft.parts {
+                    if let Part::ToolCall { id, .. } = part {
+                        self.calls.insert(id.clone(), (queued.branch as usize, *head));
+                    }
+                }
+            }
+        }
+        let (draft, attachments) = queued.pending.finish();
+        for attachment in attachments {
+            self.sink.attachment(attachment)?;
+        }
+        self.sink.message(self.offset + queued.branch as usize, draft)?;
+        Ok(())
+    }
+
+    /// Sends all messages that are still queued.
+    fn flush(&mut self) -> Result<(), ImportError> {
+        let events = std::mem::take(&mut self.events);
+        if let Some(newest) = self.queue.back_mut() {
+            newest.pending.preserved.after = events;
+        }
+        while !self.queue.is_empty() {
+            self.emit_front()?;
+        }
+        Ok(())
+    }
+}
+
+/// The tool call that started a subagent, from the metadata file beside its transcript.
+fn started_by(transcript: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(transcript.with_extension("meta.json")).ok()?;
+    Some(crate::json::parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
+}
+
+/// Initial capacity for the JSON that replaces a content, in bytes.
+const TEMPLATE_CAPACITY: usize = 128;
+
+/// A message under construction, with its attachments and the records to store beside it.
+#[derive(Debug)]
+struct PendingMessage {
+    draft: MessageDraft,
+    attachments: Vec<Attachment>,
+    preserved: PreservedRecords,
+}
+
+/// Flags and records that are stored beside a message, as JSON.
+#[derive(Debug, Default)]
+struct PreservedRecords {
+    flags: Vec<&'static str>,
+    /// The records that the message was made from, with references in place of their content.
+    records: Vec<String>,
+    /// The records before and after it that are not messages.
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+impl PreservedRecords {
+    /// The fields as JSON text, which saves parsing the records again.
+    fn into_extra(self) -> PassthroughFields {
+        let flags: Vec<String> = self.flags.iter().map(|flag| format!("{flag:?}")).collect();
+        let lists = [(FLAGS, flags), (RECORDS, self.records), (BEFORE, self.before), (AFTER, self.after)];
+        let length = lists.iter().flat_map(|(_, list)| list).map(|json| json.len() + 1).sum::<usize>();
+        let mut json = String::with_capacity(length + 64);
+        for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+            json.extend([if json.is_empty() { "{\"" } else { ",\"" }, name, "\":"]);
+            push_array(&mut json, list, |json, value| json.push_str(value));
+        }
+        if json.is_empty() {
+            return PassthroughFields::new();
+        }
+        json.push('}');
+        PassthroughFields::from_json(json)
+    }
+}
+
+impl PendingMessage {
+    fn new(record: &Record, role: Role, id: String, at: Timestamp) -> Self {
+        let mut draft = MessageDraft::new(role, Vec::new(), at);
+        draft.source = Some(MessageSource { format: super::NAME.into(), id });
+        draft.agent.clone_from(&record.info.agent);
+        let preserved =
+            PreservedRecords { flags: record.info.flags().collect(), ..PreservedRecords::default() };
+        Self { draft, attachments: Vec::new(), preserved }
+    }
+
+    /// Returns the finished message and its attachments.
+    fn finish(mut self) -> (MessageDraft, Vec<Attachment>) {
+        self.draft.extra = self.preserved.into_extra();
+        (self.draft, self.attachments)
+    }
+}
+
+/// The id of the messages that are made from a record.
+fn record_id(record: &Record, line: u64) -> String {
+    record.info.uuid.clone().unwrap_or_else(|| format!("line-{line}"))
+}
+
+/// Converts a user's record into messages: one per tool result, then one for the rest.
+fn user_messages(mut record: Record, line: u64, at: Timestamp) -> Vec<PendingMessage> {
+    let id = record_id(&record, line);
+    let is_result = |block: &ContentBlock| matches!(block, ContentBlock::Object(fields) if fields.text("type") == Some("tool_result"));
+    let mut messages: Vec<(Role, PartsBuilder)> = Vec::new();
+    let mut user = PartsBuilder::default();
+    let mut template = String::with_capacity(TEMPLATE_CAPACITY);
+    match record.content.take() {
+        Some(MessageContent::Blocks(blocks)) => {
+            let results = blocks.iter().filter(|block| is_result(block)).count();
+            push_array(&mut template, blocks, |template, block| {
+                if is_result(&block) {
+                    let mut tool = PartsBuilder::default();
+                    tool.add(block, messages.len(), template);
+                    messages.push((Role::Tool, tool));
+                } else {
+                    user.add(block, results, template);
+                }
+            });
+        }
+        Some(MessageContent::Text(text)) => user.add_text(text, &mut template),
+        Some(MessageContent::Other(other)) => user.add(other.into(), 0, &mut template),
+        None => {}
+    }
+    if !user.parts.is_empty() {
+        messages.push((Role::User, user));
+    }
+    let mut pending: Vec<PendingMessage> = messages
+        .into_iter()
+        .enumerate()
+        .map(|(number, (role, parts))| {
+            let id = if number == 0 { id.clone() } else { format!("{id}/{number}") };
+            let mut pending = PendingMessage::new(&record, role, id, at);
+            pending.draft.parts = parts.parts;
+            pending.attachments = parts.attachments;
+            pending
+        })
+        .collect();
+    if let Some(first) = pending.first_mut() {
+        first.preserved.records.push(record.with_content(&template));
+    }
+    pending
+}
+
+/// Converts the first record of an assistant's message; [`append_record`] adds the others.
+fn assistant_message(record: Record, line: u64, at: Timestamp) -> PendingMessage {
+    let mut pending = PendingMessage::new(&record, Role::Assistant, record_id(&record, line), at);
+    append_record(&mut pending, record);
+    pending
+}
+
+/// Adds a record to the message that it continues.
+fn append_record(pending: &mut PendingMessage, mut record: Record) {
+    let draft = &mut pending.draft;
+    let mut parts = PartsBuilder { parts: std::mem::take(&mut draft.parts), attachments: Vec::new() };
+    let mut template = String::with_capacity(TEMPLATE_CAPACITY);
+    match record.content.take() {
+        Some(MessageContent::Blocks(blocks)) => {
+            push_array(&mut template, blocks, |template, block| parts.add(block, 0, template));
+        }
+        Some(MessageContent::Text(text)) => parts.add_text(text, &mut template),
+        Some(MessageContent::Other(other)) => push_value(&mut template, &other),
+        None => {}
+    }
+    draft.parts = parts.parts;
+    pending.attachments.append(&mut parts.attachments);
+    pending.preserved.records.push(record.with_content(&template));
+    let info = record.info;
+    if info.model.is_some() {
+        draft.model = info.model;
+    }
+    if info.usage.is_some() {
+        draft.usage = info.usage;
+    }
+    if info.is_aborted {
+        draft.status = MessageStatus::Interrupted;
+    }
+}
+
+/// Name of the folder, inside the folder named after the session.
+const FOLDER: &str = "tool-results";
+/// Larger files are referenced, but not read.
+const MAX_FILE: u64 = 64 << 20;
+
+/// The files of long tool results. Claude Code stores the whole output in a file beside the transcript and
+/// only its beginning in the record.
+struct ToolResultFiles(Option<PathBuf>);
+
+impl ToolResultFiles {
+    /// The files of this transcript, if it has any.
+    fn of_transcript(transcript: Option<&Path>) -> Self {
+        let folder = transcript.map(|path| path.with_extension("").join(FOLDER));
+        Self(folder.filter(|folder| folder.is_dir()))
+    }
+
+    /// Adds the files that a message's tool results refer to, as attachments after its other parts.
+    fn attach(&self, pending: &mut PendingMessage) {
+        let Some(folder) = &self.0 else { return };
+        let results = pending.draft.parts.iter().filter_map(|part| match part {
+            Part::ToolResult { id, output, .. } => Some((id, output)),
+            _ => None,
+        });
+        let names: Vec<String> = results
+            .filter_map(|(id, output)| named_in(output).or_else(|| named_after_call(folder, id)))
+            .collect();
+        for name in names {
+            let path = folder.join(&name);
+            let Ok(length) = std::fs::metadata(&path).map(|metadata| metadata.len()) else { continue };
+            let attachment =
+                (length <= MAX_FILE).then(|| std::fs::read(&path).ok()).flatten().map(attachment_of);
+            pending.draft.parts.push(Part::Attachment {
+                media_type: "text/plain".into(),
+                name: Some(format!("{FOLDER}/{name}")),
+                hash: attachment.as_ref().map(|attachment| attachment.hash),
+                bytes: length,
+            });
+            pending.attachments.extend(attachment);
+        }
+    }
+}
+
+/// The file name in an output that says where the whole output was saved.
+fn named_in(output: &str) -> Option<String> {
+    let (_, rest) = output.split_once("tool-results/").or_else(|| output.split_once("tool-results\\"))?;
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')'));
+    let name = rest.get(..end.unwrap_or(rest.len()))?.trim_end_matches(['.', ',']);
+    is_file_name(name).then(|| name.to_owned())
+}
+
+/// The file that is named after a tool call.
+fn named_after_call(folder: &Path, call: &str) -> Option<String> {
+    let name = format!("{call}.txt");
+    (is_file_name(call) && folder.join(&name).is_file()).then_some(name)
+}
+
+/// Whether this is a plain file name, which cannot lead to another folder.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}

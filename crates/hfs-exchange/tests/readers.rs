@@ -1,0 +1,539 @@
+//! Every reader, on small files that the tests make and on real transcripts.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use hfs_core::{MessageDraft, Part, Role, Timestamp};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read, write_transcript};
+use serde_json::{Value, json};
+
+#[path = "support/samples.rs"]
+mod support;
+
+fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
+    assert_eq!(detect(source).unwrap(), Some(format));
+    let mut sink = Collector::default();
+    read(source, None, &mut sink).unwrap();
+    for session in &sink.sessions {
+        let report = &session.report;
+        assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
+    }
+    sink.sessions
+}
+
+fn texts_of(messages: &[MessageDraft]) -> Vec<(Role, String)> {
+    messages.iter().map(|message| (message.role, message.text())).collect()
+}
+
+fn item(role: &str, text: &str) -> String {
+    let kind = if role == "assistant" { "output_text" } else { "input_text" };
+    let payload = json!({"type": "message", "role": role, "content": [{"type": kind, "text": text}]});
+    json!({"timestamp": "2026-01-01T00:00:00Z", "type": "response_item", "payload": payload}).to_string()
+}
+
+#[test]
+fn a_turn_that_codex_rolled_back_stays_on_a_branch_of_its_own() {
+    let rolled = json!({
+        "timestamp": "2026-01-01T00:00:00Z", "type": "event_msg",
+        "payload": {"type": "thread_rolled_back", "num_turns": 1},
+    });
+    let lines = [
+        item("user", "one"),
+        item("assistant", "first"),
+        item("user", "two"),
+        item("assistant", "second"),
+        rolled.to_string(),
+        item("user", "three"),
+    ];
+    let compressed = zstd::encode_all(lines.join("\n").as_bytes(), 3).unwrap();
+    let session = collect(&Source::stream(&compressed[..]).unwrap(), Format::Codex).remove(0);
+    assert_eq!(session.branches[0].messages.len(), 4);
+    assert_eq!((session.branches[1].forked_at, session.current), (2, 1));
+    assert_eq!(texts_of(&session.branches[1].messages), [(Role::User, "three".into())]);
+}
+
+#[test]
+fn bare_rollouts_are_read_and_a_call_without_text_becomes_a_message() {
+    let lines = [
+        json!({"id": "c1", "timestamp": "2025-05-01T00:00:00Z", "instructions": null}),
+        json!({"record_type": "state"}),
+        json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}),
+        json!({"type": "function_call", "name": "shell", "arguments": "{\"cmd\":\"ls\"}", "call_id": "1"}),
+        json!({"type": "function_call_output", "call_id": "1", "output": "a"}),
+    ];
+    let text = lines.map(|line| line.to_string()).join("\n");
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Codex).remove(0);
+    assert_eq!(session.session.origin.id, "c1");
+    let roles: Vec<Role> = session.messages().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::Tool]);
+    let call = session
+        .messages()
+        .flat_map(|message| &message.parts)
+        .find(|part| matches!(part, Part::ToolCall { .. }));
+    let wanted = Part::ToolCall { id: "1".into(), name: "shell".into(), input: json!({"cmd": "ls"}) };
+    assert_eq!(call, Some(&wanted));
+}
+
+#[test]
+fn the_archive_of_a_chatgpt_export_is_read() {
+    let node = |id: &str, parent: Option<&str>, children: &[&str], role: &str, text: &str| {
+        json!({"id": id, "parent": parent, "children": children, "message": {
+            "id": id, "author": {"role": role}, "create_time": 1_700_000_000.5, "recipient": "all",
+            "content": {"content_type": "text", "parts": [text]}, "metadata": {},
+        }})
+    };
+    let conversation = json!([{
+        "conversation_id": "c", "title": "T", "current_node": "3",
+        "mapping": {
+            "1": node("1", None, &["2", "3"], "user", "ask"),
+            "2": node("2", Some("1"), &[], "assistant", "once"),
+            "3": node("3", Some("1"), &[], "assistant", "again"),
+        },
+    }]);
+    let file = tempfile::Builder::new().suffix(".zip").tempfile().unwrap();
+    let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
+    for (name, text) in [("chat.html", String::new()), ("conversations-000.json", conversation.to_string())] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    let session = collect(&Source::file(file.path()), Format::ChatGpt).remove(0);
+    assert_eq!(session.session.title.as_deref(), Some("T"));
+    assert_eq!(
+        texts_of(&session.branches[0].messages),
+        [(Role::User, "ask".into()), (Role::Assistant, "once".into())]
+    );
+    assert_eq!(texts_of(&session.branches[1].messages), [(Role::Assistant, "again".into())]);
+    assert_eq!(session.current, 1);
+}
+
+#[test]
+fn the_python_database_is_read_with_its_write_ahead_log_and_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "pragma journal_mode = wal;
+             create table sessions (id integer primary key, name text, created_at datetime, updated_at datetime);
+             create table messages (id integer primary key, session_id integer, role text, content text, created_at datetime);
+             create table checkpoints (id integer primary key, session_id integer, trigger_event text, state_json text, created_at datetime);
+             insert into sessions values (1, 'Old days', '2026-02-01 10:00:00', null);
+             insert into messages values (1, 1, 'user', 'hello', '2026-02-01 10:00:01.5');
+             insert into checkpoints values (1, 1, 'run.ended', '{\"kept\":1}', '2026-02-01 10:00:02');
+             insert into messages values (2, 1, 'assistant', 'hi', '2026-02-01 10:00:03');",
+        )
+        .unwrap();
+    let before: Vec<(std::ffi::OsString, u64)> = listing(folder.path());
+    let session = collect(&Source::file(&path), Format::Python).remove(0);
+    assert_eq!(listing(folder.path()), before);
+    assert_eq!(session.session.title.as_deref(), Some("Old days"));
+    let messages: Vec<(Role, String)> =
+        session.messages().map(|message| (message.role, message.text())).collect();
+    assert_eq!(messages, [(Role::User, "hello".into()), (Role::Assistant, "hi".into())]);
+    assert_eq!((session.checkpoints[0].seq, session.checkpoints[0].trigger.as_str()), (1, "run.ended"));
+    assert_eq!(session.checkpoints[0].state.plugins.get("hfs-python").unwrap(), &json!({"kept": 1}));
+}
+
+fn listing(folder: &Path) -> Vec<(std::ffi::OsString, u64)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_document_of_version_1_0_0_has_its_checkpoints_and_a_migration_warning() {
+    let text = json!({
+        "metadata": {"schema_version": "1.0.0", "exported_at": "2026-02-01T12:00:00", "hfs_version": "0.1.0", "session_name": "Plan"},
+        "messages": [
+            {"role": "user", "content": "a", "created_at": "2026-02-01T10:00:00"},
+            {"role": "assistant", "content": "b", "created_at": "2026-02-01T10:00:05"},
+        ],
+        "checkpoints": [{"trigger": "run.ended", "created_at": "2026-02-01T10:00:02"}, {"trigger": "manual", "created_at": "2026-02-01T10:00:09", "message_index": 1}],
+        "run_snapshot": null,
+    })
+    .to_string();
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    assert_eq!(session.session.title.as_deref(), Some("Plan"));
+    let seqs: Vec<u64> = session.checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
+    assert_eq!(seqs, [1, 2]);
+    assert!(session.report.warnings.iter().any(|warning| warning.message.contains("1.0.0")));
+    // The same document always becomes the same session.
+    let again = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    assert_eq!(again.session.id, session.session.id);
+    assert_eq!(again.session.origin, session.session.origin);
+}
+
+#[test]
+fn a_document_without_a_version_is_read_in_both_of_its_shapes() {
+    for text in [
+        r#"{"messages":[{"role":"user","content":"a"}]}"#,
+        r#"[{"role":"user","content":"a","created_at":"2026-01-01T00:00:00Z"}]"#,
+    ] {
+        let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+        assert_eq!(texts_of(&session.branches[0].messages), [(Role::User, "a".into())]);
+    }
+}
+
+#[test]
+fn a_document_with_each_message_on_a_line_is_still_one_document() {
+    let text = "{\"messages\": [\n  {\"role\": \"user\", \"content\": \"a\"},\n  \
+        {\"role\": \"assistant\", \"content\": \"b\", \"reasoning\": \"c\"}\n]}\n";
+    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::OpenAiMessages).remove(0);
+    assert_eq!(
+        texts_of(&session.branches[0].messages),
+        [(Role::User, "a".into()), (Role::Assistant, "b".into())]
+    );
+    assert_eq!(session.report.dropped, 0);
+}
+
+#[test]
+fn the_beginning_of_a_truncated_export_is_imported() {
+    let opencode = json!({"info": {"id": "ses_1", "title": "T"}, "messages": [
+        {"info": {"id": "msg_1", "role": "user"}, "parts": [{"type": "text", "text": "one"}]},
+        {"info": {"id": "msg_2", "role": "user"}, "parts": [{"type": "text", "text": "two"}]},
+    ]});
+    let goose = json!({"id": "1", "working_dir": "/", "extension_data": {}, "conversation": [
+        {"id": "m1", "role": "user", "created": 1, "content": [{"type": "text", "text": "one"}]},
+        {"id": "m2", "role": "user", "created": 2, "content": [{"type": "text", "text": "two"}]},
+    ]});
+    let gemini = json!({"sessionId": "s", "projectHash": "h", "messages": [
+        {"id": "1", "type": "user", "content": "one"}, {"id": "2", "type": "user", "content": "two"},
+    ]});
+    for (format, document) in [(Format::OpenCode, opencode), (Format::Goose, goose), (Format::Gemini, gemini)]
+    {
+        let text = document.to_string();
+        let (beginning, _) = text.split_at(text.find("two").unwrap());
+        let mut sink = Collector::default();
+        read(&Source::stream(beginning.as_bytes()).unwrap(), Some(format), &mut sink).unwrap();
+        let session = sink.sessions.remove(0);
+        assert_eq!(texts_of(&session.branches[0].messages), [(Role::User, "one".into())], "{format}");
+        assert_eq!(session.report.dropped, 1, "{format}: {:?}", session.report);
+    }
+}
+
+fn checkpoint(messages: &[(&str, &str, &str)]) -> Vec<u8> {
+    let text = |text: &str| rmpv::Value::from(text);
+    let map = |fields: Vec<(&str, rmpv::Value)>| {
+        rmpv::Value::Map(fields.into_iter().map(|(key, value)| (text(key), value)).collect())
+    };
+    let message = |(id, kind, words): &(&str, &str, &str)| {
+        map(vec![("id", text(id)), ("type", text(kind)), ("content", text(words))])
+    };
+    let messages = rmpv::Value::Array(messages.iter().map(message).collect());
+    let state = map(vec![
+        ("ts", text("2026-01-01T00:00:00Z")),
+        ("channel_values", map(vec![("messages", messages)])),
+    ]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &state).unwrap();
+    bytes
+}
+
+#[test]
+fn every_line_of_a_langgraph_thread_is_a_branch_with_its_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoints.sqlite");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "create table writes (thread_id text);
+             create table checkpoints (thread_id text, checkpoint_ns text, checkpoint_id text,
+                parent_checkpoint_id text, checkpoint blob);",
+        )
+        .unwrap();
+    let (ask, go_on) = (("a", "human", "ask"), ("b", "ai", "answer"));
+    let lines = [
+        ("1", None, checkpoint(&[ask])),
+        // Longer than the newest line, which lacks the last message.
+        ("2", Some("1"), checkpoint(&[ask, go_on, ("c", "human", "more")])),
+        ("3", Some("1"), checkpoint(&[ask, ("d", "ai", "another answer")])),
+        ("4", Some("1"), checkpoint(&[ask, go_on])),
+    ];
+    for (id, parent, state) in lines {
+        database
+            .execute("insert into checkpoints values ('t', '', ?1, ?2, ?3)", (id, parent, state))
+            .unwrap();
+    }
+    drop(database);
+    let session = collect(&Source::file(&path), Format::LangGraph).remove(0);
+    let branches: Vec<_> =
+        session.branches.iter().map(|b| (b.parent, b.forked_at, texts_of(&b.messages))).collect();
+    let (user, model) = (Role::User, Role::Assistant);
+    assert_eq!(
+        branches,
+        [
+            (None, 0, vec![(user, "ask".to_owned()), (model, "answer".to_owned())]),
+            (Some(0), 2, vec![(user, "more".to_owned())]),
+            (Some(0), 1, vec![(model, "another answer".to_owned())]),
+        ]
+    );
+    assert_eq!(session.current, 0);
+}
+
+fn record(kind: &str, uuid: &str, parent: Option<&str>, side: bool, content: &Value) -> String {
+    let message = json!({"role": kind, "content": content});
+    json!({
+        "type": kind, "uuid": uuid, "parentUuid": parent, "isSidechain": side, "sessionId": "s",
+        "timestamp": "2026-01-01T00:00:00Z", "message": message,
+    })
+    .to_string()
+}
+
+#[test]
+fn a_subagent_is_a_branch_that_forks_where_it_was_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = json!([{"type": "tool_use", "id": "call-1", "name": "Task", "input": {}}]);
+    let main = [
+        record("user", "u1", None, false, &json!("look into it")),
+        record("assistant", "a1", Some("u1"), false, &task),
+        record(
+            "user",
+            "u2",
+            Some("a1"),
+            false,
+            &json!([{"type": "tool_result", "tool_use_id": "call-1", "content": "ok"}]),
+        ),
+        record("assistant", "a2", Some("u2"), false, &json!([{"type": "text", "text": "done"}])),
+    ];
+    let agent = [
+        record("user", "x1", None, true, &json!("explore")),
+        record("assistant", "x2", Some("x1"), true, &json!([{"type": "text", "text": "found"}])),
+    ];
+    fs::write(folder.path().join("s.jsonl"), main.join("\n")).unwrap();
+    let agents = folder.path().join("s/subagents");
+    fs::create_dir_all(&agents).unwrap();
+    fs::write(agents.join("agent-7.jsonl"), agent.join("\n")).unwrap();
+    fs::write(agents.join("agent-7.meta.json"), r#"{"agentType":"Explore","toolUseId":"call-1"}"#).unwrap();
+
+    let sources = discover(folder.path()).unwrap();
+    assert_eq!(sources.len(), 1);
+    let alone = discover(&folder.path().join("s.jsonl")).unwrap();
+    assert_eq!(alone[0].companions(), sources[0].companions(), "a file named alone has the same companions");
+    let mut sink = Collector::default();
+    read(&sources[0], None, &mut sink).unwrap();
+    let session = &sink.sessions[0];
+    assert_eq!(session.current, 0);
+    assert_eq!(session.branches[0].messages.len(), 4);
+    let branch = &session.branches[1];
+    assert_eq!((branch.parent, branch.forked_at, branch.name.as_deref()), (Some(0), 2, Some("agent-7")));
+    let said: Vec<String> = branch.messages.iter().map(MessageDraft::text).collect();
+    assert_eq!(said, ["explore", "found"]);
+    assert_eq!(session.report.records, 6);
+}
+
+#[test]
+fn a_long_tool_result_is_read_from_the_file_beside_the_transcript() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("s/tool-results");
+    fs::create_dir_all(&saved).unwrap();
+    fs::write(saved.join("b1.txt"), "all of it").unwrap();
+    fs::write(saved.join("call-2.txt"), "of the second").unwrap();
+    fs::write(folder.path().join("s/secret.txt"), "not to be read").unwrap();
+    let result =
+        |call: &str, said: &str| json!([{"type": "tool_result", "tool_use_id": call, "content": said}]);
+    let path = "/home/me/.claude/projects/x/s/tool-results";
+    let lines = [
+        record("user", "u1", None, false, &json!("go")),
+        record(
+            "user",
+            "u2",
+            Some("u1"),
+            false,
+            &result("call-1", &format!("Saved to: {path}/b1.txt\n\nall")),
+        ),
+        record("user", "u3", Some("u2"), false, &result("call-2", "the beginning")),
+        record("user", "u4", Some("u3"), false, &result("call-3", &format!("{path}/../secret.txt"))),
+        record("user", "u5", Some("u4"), false, &result("../secret", "x")),
+    ];
+    fs::write(folder.path().join("s.jsonl"), lines.join("\n")).unwrap();
+    let mut sink = Collector::default();
+    read(&discover(folder.path()).unwrap()[0], None, &mut sink).unwrap();
+    let document = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+    let texts: Vec<String> = document
+        .attachments
+        .iter()
+        .map(|attachment| String::from_utf8(attachment.bytes.clone()).unwrap())
+        .collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts.contains(&"all of it".into()) && texts.contains(&"of the second".into()), "{texts:?}");
+
+    // The transcript is written back as it was.
+    let mut written = Vec::new();
+    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    let values =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    assert_eq!(values(&String::from_utf8(written).unwrap()), values(&lines.join("\n")));
+}
+
+#[test]
+fn files_of_other_programs_are_skipped_and_damaged_transcripts_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("settings.json"), r#"{"theme":"dark"}"#).unwrap();
+    fs::write(folder.path().join("history.jsonl"), "{\"display\":\"x\"}\n").unwrap();
+    fs::write(folder.path().join("empty.jsonl"), "").unwrap();
+    fs::write(folder.path().join("garbage.jsonl"), "\u{1}\u{2} nothing of this is JSON").unwrap();
+    let sources = discover(folder.path()).unwrap();
+    assert_eq!(sources.len(), 1);
+    let error = read(&sources[0], None, &mut Collector::default()).unwrap_err();
+    assert!(error.to_string().contains("garbage.jsonl"), "{error}");
+}
+
+fn count_role(session: &CollectedSession, role: Role) -> usize {
+    session.messages().filter(|message| message.role == role).count()
+}
+
+fn count_parts(session: &CollectedSession, wanted: fn(&Part) -> bool) -> usize {
+    session.messages().flat_map(|message| &message.parts).filter(|part| wanted(part)).count()
+}
+
+fn text_chars(message: &MessageDraft) -> usize {
+    if !matches!(message.role, Role::User | Role::Assistant) {
+        return 0;
+    }
+    let chars = |part: &Part| match part {
+        Part::Text { text } => text.chars().count(),
+        _ => 0,
+    };
+    message.parts.iter().map(chars).sum()
+}
+
+/// A time in milliseconds: truncated if the source writes text, rounded if it writes a number.
+fn time(time: Option<Timestamp>, format: Format) -> Value {
+    let round = if format == Format::ChatGpt { 500 } else { 0 };
+    time.map_or(Value::Null, |time| {
+        let millis = Timestamp::from_millis((time.as_micros() + round).div_euclid(1000)).unwrap();
+        json!(millis.to_jiff().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+    })
+}
+
+fn flagged(session: &CollectedSession, flag: &str) -> usize {
+    let has = |message: &&MessageDraft| {
+        message.extra.get("flags").and_then(Value::as_array).is_some_and(|flags| flags.contains(&json!(flag)))
+    };
+    session.messages().filter(has).count()
+}
+
+/// A session in the form of the expected results.
+fn summarize(session: &CollectedSession, format: Format) -> Value {
+    let branches = session.branches.len();
+    // For a LangGraph thread only its newest line is counted, which is the first branch.
+    let newest = (format == Format::LangGraph).then(|| {
+        let mut newest = session.clone();
+        newest.branches.truncate(1);
+        newest
+    });
+    let session = newest.as_ref().unwrap_or(session);
+    let messages = session.messages().count();
+    let mut summary = json!({
+        "messages": messages,
+        "by_role": {
+            "user": count_role(session, Role::User),
+            "assistant": count_role(session, Role::Assistant),
+            "system": count_role(session, Role::System),
+            "tool": count_role(session, Role::Tool),
+        },
+        "tool_calls": count_parts(session, |part| matches!(part, Part::ToolCall { .. })),
+        "thinking_parts": count_parts(session, |part| matches!(part, Part::Thinking { .. })),
+        "image_parts": count_parts(session, |part| {
+            matches!(part, Part::Attachment { media_type, .. } if media_type.starts_with("image"))
+        }),
+        "text_chars": session.messages().map(text_chars).sum::<usize>(),
+        "branches": if messages == 0 { 0 } else { branches },
+        "title": session.session.title,
+        "first_ts": time(session.session.created_at, format),
+        "last_ts": time(session.session.updated_at, format),
+    });
+    if format == Format::ClaudeCode {
+        summary["sidechain_messages"] = json!(flagged(session, "sidechain"));
+        summary["compact_summaries"] = json!(flagged(session, "compact-summary"));
+    }
+    summary
+}
+
+fn differences(at: &str, expected: &Value, found: &Value, all: &mut Vec<String>) {
+    let Some(found) = found.as_object() else { return };
+    for (key, value) in found {
+        if let Some(wanted) = expected.get(key)
+            && wanted != value
+        {
+            all.push(format!("{at}: {key} is {value}, expected {wanted}"));
+        }
+    }
+}
+
+fn check_report(at: &str, session: &CollectedSession, expected: &Value, all: &mut Vec<String>) {
+    let report = &session.report;
+    if report.mapped + report.opaque + report.dropped != report.records {
+        all.push(format!("{at}: the report does not add up: {report:?}"));
+    }
+    if let (Some(records), Some(bad)) = (expected["records"].as_u64(), expected["bad_fragments"].as_u64())
+        && report.records != records + bad
+    {
+        all.push(format!("{at}: {} records, expected {records} and {bad} damaged", report.records));
+    }
+}
+
+fn check_file(path: &Path, name: &str, expected: &Value, all: &mut Vec<String>) {
+    let source = Source::file(path);
+    let mut found = Collector::default();
+    let wanted = expected["format"].as_str().unwrap();
+    match detect(&source) {
+        Ok(Some(format)) if format.as_str() == wanted => {}
+        Ok(None) if expected["bytes"] == json!(0) => {}
+        other => all.push(format!("{name}: detected {other:?}, expected {wanted}")),
+    }
+    let format: Format = wanted.parse().unwrap();
+    if let Err(error) = read(&source, Some(format), &mut found) {
+        all.push(format!("{name}: {error}"));
+        return;
+    }
+    let sessions = expected["sessions"].as_array().unwrap();
+    let total = expected["total"]["sessions"].as_u64().unwrap();
+    if expected["bytes"] != json!(0) && found.sessions.len() as u64 != total {
+        all.push(format!("{name}: {} sessions, expected {total}", found.sessions.len()));
+    }
+    for (number, (session, expected)) in found.sessions.iter().zip(sessions).enumerate() {
+        let at = format!("{name}[{number}]");
+        differences(&at, expected, &summarize(session, format), all);
+        check_report(&at, session, expected, all);
+    }
+    let sum =
+        |key: &str| found.sessions.iter().map(|s| summarize(s, format)[key].as_u64().unwrap()).sum::<u64>();
+    for key in ["messages", "tool_calls", "thinking_parts", "image_parts", "text_chars", "branches"] {
+        if json!(sum(key)) != expected["total"][key] {
+            all.push(format!("{name}: {key} is {} in all, expected {}", sum(key), expected["total"][key]));
+        }
+    }
+}
+
+#[test]
+fn every_sample_gives_the_numbers_of_the_independent_reader() {
+    let Some(folder) = support::samples() else { return };
+    let text = fs::read_to_string(folder.join("expected.json")).unwrap();
+    let table: Value = serde_json::from_str(&text).unwrap();
+    let mut all = Vec::new();
+    for (name, expected) in table["files"].as_object().unwrap() {
+        if expected["format"].as_str().unwrap().parse::<Format>().is_err() {
+            eprintln!("skipped: {name}: no reader for this format");
+            continue;
+        }
+        check_file(&folder.join(name), name, expected, &mut all);
+    }
+    for difference in &all {
+        eprintln!("{difference}");
+    }
+    assert_eq!(all.len(), 0, "differences");
+}

@@ -1,0 +1,305 @@
+//! A store that fails and stalls on request, over any other store.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use hfs_core::{
+    Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message,
+    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, ReplyDelta, ReplyHandle,
+    Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter,
+    SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo,
+    StoreResult, Timestamp, Verification, lock_unpoisoned,
+};
+
+/// Checkpoints that are held back fail after this time; no test holds them back for so long.
+const MAX_HOLD: Duration = Duration::from_secs(30);
+
+/// Passes all calls to another store, except those that a test lets fail or wait.
+pub struct FaultyStore<S> {
+    inner: S,
+    /// Number of the next saves that fail.
+    failing_saves: AtomicU32,
+    hold_checkpoints: Mutex<bool>,
+    released: Condvar,
+}
+
+impl<S> FaultyStore<S> {
+    /// Wraps a store. No call fails until a test asks for it.
+    pub const fn new(inner: S) -> Self {
+        Self {
+            inner,
+            failing_saves: AtomicU32::new(0),
+            hold_checkpoints: Mutex::new(false),
+            released: Condvar::new(),
+        }
+    }
+
+    /// The wrapped store.
+    pub const fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Lets the next `count` attempts to save a message or a part of a reply fail like those on a full disk.
+    pub fn fail_saves(&self, count: u32) {
+        self.failing_saves.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets calls that create a checkpoint wait (`true`), as on a slow disk, or continue (`false`). A call that waits
+    /// for 30 seconds fails.
+    pub fn hold_checkpoints(&self, hold: bool) {
+        *lock_unpoisoned(&self.hold_checkpoints) = hold;
+        self.released.notify_all();
+    }
+
+    fn fail_if_requested(&self) -> StoreResult<()> {
+        let failed =
+            self.failing_saves.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match failed {
+            Ok(_) => Err(StoreError::Unavailable {
+                action: "save the message".into(),
+                source: "no space left".into(),
+            }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn wait_until_released(&self) -> StoreResult<()> {
+        let hold = lock_unpoisoned(&self.hold_checkpoints);
+        let waited = self.released.wait_timeout_while(hold, MAX_HOLD, |hold| *hold);
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            let source = "the test holds checkpoints back".into();
+            return Err(StoreError::Unavailable { action: "save a checkpoint".into(), source });
+        }
+        Ok(())
+    }
+}
+
+impl<S: Store> MessageStore for FaultyStore<S> {
+    fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
+        self.fail_if_requested()?;
+        self.inner.append(at, messages)
+    }
+
+    fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
+        self.fail_if_requested()?;
+        self.inner.begin_reply(at, reply)
+    }
+
+    fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
+        self.fail_if_requested()?;
+        self.inner.extend_reply(reply, deltas)
+    }
+
+    fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()> {
+        self.fail_if_requested()?;
+        self.inner.finish_reply(reply, message)
+    }
+
+    fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
+        self.inner.read_messages(branch, range)
+    }
+
+    fn get_message(&self, id: MessageId) -> StoreResult<Message> {
+        self.inner.get_message(id)
+    }
+
+    fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
+        self.inner.recover_abandoned_replies(session, at)
+    }
+}
+
+impl<S: Store> CheckpointStore for FaultyStore<S> {
+    fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint> {
+        self.wait_until_released()?;
+        self.inner.create_checkpoint(draft, retention)
+    }
+
+    fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
+        self.inner.list_checkpoints(session)
+    }
+
+    fn get_checkpoint(&self, id: CheckpointId) -> StoreResult<Checkpoint> {
+        self.inner.get_checkpoint(id)
+    }
+
+    fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState> {
+        self.inner.load_state(id)
+    }
+
+    fn load_state_json(&self, id: CheckpointId) -> StoreResult<String> {
+        self.inner.load_state_json(id)
+    }
+
+    fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
+        self.inner.save_branch_state(branch, state)
+    }
+
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
+        self.inner.save_branch_plugins(branch, plugins)
+    }
+
+    fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>> {
+        self.inner.load_branch_state(branch)
+    }
+
+    fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()> {
+        self.inner.pin_checkpoint(id, pinned)
+    }
+
+    fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
+        self.inner.delete_checkpoint(id, at)
+    }
+}
+
+impl<S: Store> SessionStore for FaultyStore<S> {
+    fn create_session(&self, draft: &SessionDraft) -> StoreResult<Session> {
+        self.inner.create_session(draft)
+    }
+
+    fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary> {
+        self.inner.get_session(id)
+    }
+
+    fn resolve_session(
+        &self,
+        reference: &SessionRef,
+        project: Option<&str>,
+        trashed: bool,
+    ) -> StoreResult<SessionId> {
+        self.inner.resolve_session(reference, project, trashed)
+    }
+
+    fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>> {
+        self.inner.list_sessions(filter, page)
+    }
+
+    fn rename_session(&self, id: SessionId, name: &str, automatic: bool, at: Timestamp) -> StoreResult<()> {
+        self.inner.rename_session(id, name, automatic, at)
+    }
+
+    fn trash_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()> {
+        self.inner.trash_session(id, at)
+    }
+
+    fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()> {
+        self.inner.restore_session(id, at)
+    }
+
+    fn purge_session(&self, id: SessionId) -> StoreResult<()> {
+        self.inner.purge_session(id)
+    }
+
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
+        self.inner.purge_trash(before)
+    }
+
+    fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>> {
+        self.inner.import_session(draft)
+    }
+
+    fn set_project(&self, id: SessionId, project: &Project) -> StoreResult<()> {
+        self.inner.set_project(id, project)
+    }
+}
+
+impl<S: Store> BranchStore for FaultyStore<S> {
+    fn list_branches(&self, session: SessionId) -> StoreResult<Vec<Branch>> {
+        self.inner.list_branches(session)
+    }
+
+    fn get_branch(&self, id: BranchId) -> StoreResult<Branch> {
+        self.inner.get_branch(id)
+    }
+
+    fn create_branch(
+        &self,
+        draft: &BranchDraft,
+        kind: OperationKind,
+        checkpoint: Option<CheckpointId>,
+        at: Timestamp,
+    ) -> StoreResult<Operation> {
+        self.inner.create_branch(draft, kind, checkpoint, at)
+    }
+
+    fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
+        self.inner.switch_branch(branch, at)
+    }
+
+    fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation> {
+        self.inner.rename_branch(branch, name, at)
+    }
+}
+
+impl<S: Store> OperationStore for FaultyStore<S> {
+    fn list_operations(
+        &self,
+        session: Option<SessionId>,
+        page: &PageRequest,
+    ) -> StoreResult<Page<Operation>> {
+        self.inner.list_operations(session, page)
+    }
+
+    fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
+        self.inner.reverse(target, kind, at)
+    }
+}
+
+impl<S: Store> AttachmentStore for FaultyStore<S> {
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        self.inner.get_attachment(hash)
+    }
+
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
+        self.inner.put_attachment(attachment)
+    }
+}
+
+impl<S: Store> RunStore for FaultyStore<S> {
+    fn save_run(&self, run: &Run) -> StoreResult<()> {
+        self.inner.save_run(run)
+    }
+
+    fn get_run(&self, id: RunId) -> StoreResult<Run> {
+        self.inner.get_run(id)
+    }
+
+    fn list_runs(&self, session: SessionId) -> StoreResult<Vec<RunId>> {
+        self.inner.list_runs(session)
+    }
+}
+
+impl<S: Store> SearchIndex for FaultyStore<S> {
+    fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults> {
+        self.inner.search(query)
+    }
+
+    fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
+        self.inner.update_index(progress)
+    }
+}
+
+impl<S: Store> Maintenance for FaultyStore<S> {
+    fn info(&self) -> StoreResult<StoreInfo> {
+        self.inner.info()
+    }
+
+    fn verify(&self) -> StoreResult<Verification> {
+        self.inner.verify()
+    }
+
+    fn repair(&self) -> StoreResult<Vec<Problem>> {
+        self.inner.repair()
+    }
+
+    fn backup(&self, to: &Path) -> StoreResult<()> {
+        self.inner.backup(to)
+    }
+
+    fn vacuum(&self) -> StoreResult<()> {
+        self.inner.vacuum()
+    }
+}
