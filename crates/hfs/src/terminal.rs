@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use hfs_core::{Project, SystemClock};
 use hfs_engine::Conversation;
-use hfs_tui::{AppParts, AppSettings, Depth, Ground, KeyMode, NoPlugins, OutputMode, PickFrom, PluginHost};
+use hfs_tui::{
+    AppParts, AppSettings, Background, ColorDepth, KeyMode, NoPlugins, OutputMode, PluginHost, SessionScope,
+};
 use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::config::{Key, Setting, Value};
@@ -29,7 +31,7 @@ pub enum Begin {
     /// This session.
     Session(hfs_core::SessionId),
     /// The list of sessions.
-    Pick(PickFrom),
+    Pick(SessionScope),
 }
 
 /// Runs the app until it is left, and says how to come back.
@@ -46,7 +48,7 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
         let hooks = context.hooks()?;
         let engine = wiring::engine(context, answerer.agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
-        let (conversation, pick) = match begin {
+        let (conversation, session_list) = match begin {
             Begin::New => (Conversation::new(project.clone()), None),
             Begin::Newest => (engine.resume(context.session("@")?, None)?, None),
             Begin::Session(session) => (engine.resume(session, None)?, None),
@@ -56,7 +58,7 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
             engine,
             clock: Arc::new(SystemClock),
             conversation,
-            pick,
+            session_list,
             project,
             settings: settings(context, ground),
             transfer: Arc::new(transfer::Files::new(context, Arc::clone(&store))),
@@ -90,16 +92,21 @@ fn text<'a>(context: &'a Context, name: &str) -> &'a str {
 
 /// How the app looks and behaves, from the settings and the terminal's own variables. `actual` is the ground
 /// that the terminal has.
-fn settings(context: &Context, actual: Ground) -> AppSettings {
+fn settings(context: &Context, actual: Background) -> AppSettings {
     let text = |name| text(context, name);
     let variable = |name: &str| context.environment.get(name).filter(|value| !value.is_empty());
     AppSettings {
-        ground: match text("theme") {
-            "dark" => Ground::Dark,
-            "light" => Ground::Light,
+        background: match text("theme") {
+            "dark" => Background::Dark,
+            "light" => Background::Light,
             _ => actual,
         },
-        depth: depth(&context.settings.color, variable("NO_COLOR"), variable("COLORTERM"), variable("TERM")),
+        color_depth: depth(
+            &context.settings.color,
+            variable("NO_COLOR"),
+            variable("COLORTERM"),
+            variable("TERM"),
+        ),
         keys: match text("keybinding_mode") {
             "vim" => KeyMode::Vim,
             "emacs" => KeyMode::Emacs,
@@ -114,41 +121,42 @@ fn settings(context: &Context, actual: Ground) -> AppSettings {
 
 /// The terminal's background: as its variable says, or else as it answers. It must be asked before the app reads
 /// keys from it, and is not where the answer would change nothing.
-fn actual_ground(context: &Context) -> Ground {
+fn actual_ground(context: &Context) -> Background {
     /// A terminal on the other side of the world answers in this time; one that never does costs no more.
     const PATIENCE: Duration = Duration::from_millis(250);
     let said = told_ground(context.environment.get("COLORFGBG").unwrap_or_default());
-    let matters = text(context, "theme") == "auto" && settings(context, Ground::Dark).depth != Depth::None;
+    let matters = text(context, "theme") == "auto"
+        && settings(context, Background::Dark).color_depth != ColorDepth::None;
     if said.is_some() || !matters || !stdin().is_terminal() || !stdout().is_terminal() {
         return said.unwrap_or_default();
     }
     let mut options = QueryOptions::default();
     options.timeout = PATIENCE;
     match background_color(options) {
-        Ok(color) if color.perceived_lightness() > 0.5 => Ground::Light,
-        Ok(_) | Err(_) => Ground::Dark,
+        Ok(color) if color.perceived_lightness() > 0.5 => Background::Light,
+        Ok(_) | Err(_) => Background::Dark,
     }
 }
 
 /// The background as some terminals tell it in a variable: `foreground;background`, in numbers of the palette.
-fn told_ground(colours: &str) -> Option<Ground> {
+fn told_ground(colours: &str) -> Option<Background> {
     match colours.rsplit(';').next()?.parse().ok()? {
-        7 | 9..=15_u8 => Some(Ground::Light),
-        _ => Some(Ground::Dark),
+        7 | 9..=15_u8 => Some(Background::Light),
+        _ => Some(Background::Dark),
     }
 }
 
-fn depth(choice: &str, no_color: Option<&str>, color_term: Option<&str>, term: Option<&str>) -> Depth {
+fn depth(choice: &str, no_color: Option<&str>, color_term: Option<&str>, term: Option<&str>) -> ColorDepth {
     if choice == "never" || (choice != "always" && no_color.is_some()) || term == Some("dumb") {
-        return Depth::None;
+        return ColorDepth::None;
     }
     if color_term.is_some_and(|value| value.contains("truecolor") || value.contains("24bit")) {
-        return Depth::True;
+        return ColorDepth::True;
     }
     match term {
-        Some(term) if term.contains("direct") => Depth::True,
-        Some(term) if term.contains("256") => Depth::Indexed,
-        _ => Depth::Sixteen,
+        Some(term) if term.contains("direct") => ColorDepth::True,
+        Some(term) if term.contains("256") => ColorDepth::Indexed,
+        _ => ColorDepth::Sixteen,
     }
 }
 
@@ -158,13 +166,13 @@ mod tests {
 
     #[test]
     fn colours_follow_what_the_terminal_says_of_itself() {
-        assert_eq!(depth("auto", Some("1"), Some("truecolor"), Some("xterm")), Depth::None);
-        assert_eq!(depth("always", Some("1"), Some("truecolor"), Some("xterm")), Depth::True);
-        assert_eq!(depth("auto", None, None, Some("screen-256color")), Depth::Indexed);
-        assert_eq!(depth("auto", None, None, Some("linux")), Depth::Sixteen);
-        assert_eq!(depth("auto", None, None, Some("dumb")), Depth::None);
-        assert_eq!(told_ground("0;15"), Some(Ground::Light));
-        assert_eq!(told_ground("15;default;0"), Some(Ground::Dark));
+        assert_eq!(depth("auto", Some("1"), Some("truecolor"), Some("xterm")), ColorDepth::None);
+        assert_eq!(depth("always", Some("1"), Some("truecolor"), Some("xterm")), ColorDepth::True);
+        assert_eq!(depth("auto", None, None, Some("screen-256color")), ColorDepth::Indexed);
+        assert_eq!(depth("auto", None, None, Some("linux")), ColorDepth::Sixteen);
+        assert_eq!(depth("auto", None, None, Some("dumb")), ColorDepth::None);
+        assert_eq!(told_ground("0;15"), Some(Background::Light));
+        assert_eq!(told_ground("15;default;0"), Some(Background::Dark));
         assert_eq!((told_ground(""), told_ground("x")), (None, None));
     }
 }

@@ -1,6 +1,6 @@
 //! `hfs resume`
 
-use hfs_tui::PickFrom;
+use hfs_tui::SessionScope;
 
 use crate::args::Answering;
 use crate::context::Context;
@@ -24,8 +24,8 @@ pub struct Resume {
 pub fn run(resume: &Resume, context: &Context) -> Result<Outcome, Failure> {
     let begin = match &resume.session {
         Some(reference) => Begin::Session(context.session(reference)?),
-        None if resume.all => Begin::Pick(PickFrom::Everywhere),
-        None => Begin::Pick(PickFrom::Project),
+        None if resume.all => Begin::Pick(SessionScope::AllProjects),
+        None => Begin::Pick(SessionScope::Project),
     };
     terminal::run(begin, context)
 }

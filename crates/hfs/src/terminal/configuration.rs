@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hfs_core::{ErrorExt, Hooks, Store};
-use hfs_tui::{ConfigChange, ConfigEntry, Configuration, Failure as Told, Ground};
+use hfs_tui::{Background, ConfigChange, ConfigEntry, Configuration, ErrorReport};
 
 use crate::args::Global;
 use crate::config::{KEYS, Key, Kind, Place, set_in_file};
@@ -32,12 +32,12 @@ pub struct Files {
     environment: Environment,
     store: Arc<dyn Store>,
     /// The ground that the terminal has.
-    ground: Ground,
+    ground: Background,
     hooks: Arc<dyn Hooks>,
 }
 
 impl Files {
-    pub fn new(context: &Context, store: Arc<dyn Store>, ground: Ground, hooks: Arc<dyn Hooks>) -> Self {
+    pub fn new(context: &Context, store: Arc<dyn Store>, ground: Background, hooks: Arc<dyn Hooks>) -> Self {
         Self {
             global: context.global.clone(),
             environment: context.environment.clone(),
@@ -101,18 +101,18 @@ impl Configuration for Files {
             .collect()
     }
 
-    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, Told> {
+    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, ErrorReport> {
         self.change(key, value).map_err(|error| told(&error))
     }
 }
 
 /// A failure as the app shows it.
-pub fn told(error: &Failure) -> Told {
+pub fn told(error: &Failure) -> ErrorReport {
     let document = error.document();
     let mut message = document.message;
     for cause in document.causes {
         message.push_str(": ");
         message.push_str(&cause);
     }
-    Told { kind: error.kind(), message, hint: document.hint }
+    ErrorReport { kind: error.kind(), message, suggestion: document.hint }
 }

@@ -9,8 +9,8 @@ use hfs_core::{Clock, ErrorExt, ErrorKind, ImportError, Session, Store, SystemCl
 use hfs_engine::{Importer, SkippedSession};
 use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
 use hfs_tui::{
-    ExportFormat, ExportRequest, Exported, Failure as Told, FoundTranscripts, ImportRequest, Imported,
-    Progress, Transfer,
+    ErrorReport, ExportFormat, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported, Progress,
+    Transfer,
 };
 
 use crate::commands::export::{self, Form, Target};
@@ -85,7 +85,7 @@ impl Transfer for Files {
         Target::usual(&self.home.exports(), session, Form::named(format).unwrap_or(Form::Json))
     }
 
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, Told> {
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport> {
         self.write(request, progress).map_err(|error| told(&error))
     }
 
@@ -104,7 +104,7 @@ impl Transfer for Files {
             .collect()
     }
 
-    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, Told> {
+    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, ErrorReport> {
         let mut result = Imported::default();
         let mut sources = Vec::new();
         for path in &request.paths {
@@ -115,7 +115,9 @@ impl Transfer for Files {
                     reason: "no transcripts were found in it".into(),
                 }),
                 Ok(found) => sources.extend(found),
-                Err(error) => result.failed.push((path.display().to_string(), Told::of(&error))),
+                Err(error) => {
+                    result.failed.push((path.display().to_string(), ErrorReport::from_error(&error)))
+                }
             }
         }
         let total: u64 = sources.iter().map(Source::bytes).sum();
@@ -139,7 +141,7 @@ impl Transfer for Files {
                 Err(error) => {
                     let is_stores =
                         matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
-                    result.failed.push((name, Told::of(&error)));
+                    result.failed.push((name, ErrorReport::from_error(&error)));
                     if is_stores {
                         break;
                     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hfs_core::{ErrorExt, Node, SessionId, Slot, Store, SystemClock, Tone};
 use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginError, PluginStatus, Plugins, State};
 use hfs_tui::{
-    ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
-    Widget,
+    ApprovalRequest, ErrorReport, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginRowState,
+    PluginView, Widget,
 };
 use tokio::sync::watch;
 
@@ -130,11 +130,11 @@ impl PluginHost for Host {
         Some(self.plugins.changes())
     }
 
-    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), Told> {
+    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), ErrorReport> {
         self.decide_about(plugin, decision).map_err(|failure| told(&failure))
     }
 
-    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, Told> {
+    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, ErrorReport> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| told(&Failure::io("start the asynchronous runtime", error)))?;
         let said = runtime.block_on(self.plugins.run(command, arguments, session));
@@ -142,8 +142,8 @@ impl PluginHost for Host {
     }
 }
 
-fn refused(error: &PluginError) -> Told {
-    Told { kind: error.kind(), message: plain::line(&error.to_string()), hint: error.hint() }
+fn refused(error: &PluginError) -> ErrorReport {
+    ErrorReport { kind: error.kind(), message: plain::line(&error.to_string()), suggestion: error.hint() }
 }
 
 fn row(plugin: &PluginStatus) -> PluginRow {
@@ -152,7 +152,14 @@ fn row(plugin: &PluginStatus) -> PluginRow {
     PluginRow {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
-        state: plugin.state.as_str().to_owned(),
+        state: match plugin.state {
+            State::Active => PluginRowState::Active,
+            State::Pending => PluginRowState::Pending,
+            State::Denied => PluginRowState::Denied,
+            State::Disabled => PluginRowState::Disabled,
+            State::Quarantined => PluginRowState::Quarantined,
+            State::Invalid => PluginRowState::Invalid,
+        },
         reason: reason.collect::<Vec<_>>().join("; "),
         capabilities: plugin.capabilities.iter().map(|capability| capability.as_str().to_owned()).collect(),
     }

@@ -40,7 +40,7 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
         contents.contains(line)
             && contents.contains("✓ saved")
             && !contents.contains("stops it")
-            && contents.contains("Say something")
+            && contents.contains("Type a message")
     })
 }
 
@@ -48,14 +48,14 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
 #[track_caller]
 fn back(terminal: &Terminal) {
     terminal.press(Key::Escape);
-    terminal.wait_for("❯ Say something");
+    terminal.wait_for("❯ Type a message");
 }
 
 /// Leaves the app, and gives what stands on the terminal then.
 #[track_caller]
 fn leave(terminal: Terminal) -> String {
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     let told = terminal.wait_for_end().contents();
     assert!(terminal.is_cooked());

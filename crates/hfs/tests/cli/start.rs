@@ -31,7 +31,7 @@ fn without_a_terminal_there_is_help_and_nobody_is_asked() {
 fn on_a_terminal_the_app_opens_keeps_what_is_said_and_says_how_to_come_back() {
     let hfs = hfs();
     let terminal = hfs.command(&[]).in_terminal(30, 100);
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     terminal.type_text("remember the lighthouse");
     terminal.press(Key::Enter);
     terminal.wait_for("saved");

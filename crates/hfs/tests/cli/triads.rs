@@ -322,13 +322,13 @@ fn the_app_answers_with_the_triads_that_its_options_name() {
     server.otherwise(sound_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("HFS_AGENT", "assistant");
     let terminal = hfs.command(&["--agent", "triads", "--triads", "standard"]).in_terminal(36, 110);
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     terminal.type_text("Is it safe?");
     terminal.press(Key::Enter);
     terminal.wait_for("The whole reply.");
     terminal.wait_for("✓ saved");
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     assert!(terminal.wait_for_exit().success());
     let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();

@@ -21,7 +21,7 @@ fn install(hfs: &Hfs, name: &str) {
 fn asks_for(plugin: &str) -> impl FnMut(&Screen) -> bool {
     move |screen| {
         let contents = screen.contents();
-        contents.contains("A plugin asks") && contents.contains(&format!("{plugin} 0.1.0 wants to run"))
+        contents.contains("Approve a plugin") && contents.contains(&format!("{plugin} 0.1.0 wants to run"))
     }
 }
 
@@ -41,7 +41,7 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_do_their_work_in_it() {
     terminal.press(Key::Enter);
     terminal.wait_until("the second question", asks_for("token-meter"));
     terminal.press(Key::Enter);
-    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("Approve a plugin"));
     exchange(&terminal, "where is the lighthouse");
     terminal.type_text("/standup");
     terminal.press(Key::Enter);
@@ -58,7 +58,7 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_do_their_work_in_it() {
     terminal.press(Key::Tab);
     terminal.press(Key::Tab);
     terminal.press(Key::Enter);
-    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("Approve a plugin"));
     exchange(&terminal, "and the harbour");
     terminal.wait_for("Tokens");
     leave(terminal);

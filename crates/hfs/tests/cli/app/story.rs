@@ -32,7 +32,7 @@ fn first_sitting(hfs: &Hfs) {
     say(&terminal, "/rename The lighthouse");
     terminal.wait_for("renamed to The lighthouse");
     say(&terminal, "/checkpoint before the storm");
-    terminal.wait_for("marked \"before the storm\" at message 2");
+    terminal.wait_for("checkpoint \"before the storm\" created at message 2");
     exchange(&terminal, "the storm took the boat");
     let told = leave(terminal);
     assert!(told.contains("resume with: hfs resume") && told.contains("The lighthouse"), "{told}");
@@ -41,7 +41,7 @@ fn first_sitting(hfs: &Hfs) {
 /// Goes back to the mark, sees both branches, and says something else.
 fn go_back(terminal: &Terminal) {
     terminal.press(Key::Escape);
-    terminal.wait_for("Esc again shows the checkpoints");
+    terminal.wait_for("press Esc again for the checkpoints");
     terminal.press(Key::Escape);
     terminal.wait_for("before the storm");
     // The newest is on top: what the two replies left, then the mark.
@@ -51,13 +51,13 @@ fn go_back(terminal: &Terminal) {
         terminal.wait_until("another row", |screen| selected_of(screen) != here);
     }
     terminal.press(Key::Enter);
-    terminal.wait_for("Go back to this checkpoint?");
+    terminal.wait_for("Rewind to this checkpoint?");
     terminal.press(Key::Enter);
-    terminal.wait_for("back at message 2");
+    terminal.wait_for("rewound to message 2");
     // What was said there comes back, to be said better.
     terminal.wait_for("❯ the storm took the boat");
     terminal.press(Key::Ctrl('u'));
-    terminal.wait_for("❯ Say something");
+    terminal.wait_for("❯ Type a message");
     exchange(terminal, "the harbour is quiet");
 }
 
@@ -124,7 +124,7 @@ fn a_conversation_is_left_resumed_marked_rewound_searched_exported_and_imported(
     say(&terminal, "/delete");
     terminal.wait_for("Delete this session?");
     terminal.press(Key::Enter);
-    terminal.wait_for("/undo brings it back");
+    terminal.wait_for("/undo restores it");
     say(&terminal, "/undo");
     terminal.wait_for("the harbour is quiet");
     leave(terminal);

@@ -37,7 +37,7 @@ fn ctrl_z_gives_the_shell_its_terminal_and_fg_comes_back_to_the_same_picture() {
     let terminal = shell.command(&["--norc", "--noprofile", "--noediting", "-i"]).in_terminal(30, 100);
     terminal.wait_for("shell>");
     terminal.type_text(&format!("'{}'\n", env!("CARGO_BIN_EXE_hfs")));
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     exchange(&terminal, "hold this thought");
     terminal.press(Key::Ctrl('z'));
     let stopped = terminal.wait_for("Stopped");
@@ -52,7 +52,7 @@ fn ctrl_z_gives_the_shell_its_terminal_and_fg_comes_back_to_the_same_picture() {
     assert!(back.bracketed_paste() && !terminal.is_cooked());
     exchange(&terminal, "and this one");
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     assert_given_back(&terminal.wait_for("resume with"));
 }
@@ -66,25 +66,27 @@ fn what_another_process_said_meanwhile_is_not_talked_over() {
     other.wait_for("who is there");
     exchange(&one, "only me");
     say(&other, "and me");
-    other.wait_for("Somebody else wrote here");
+    other.wait_for("This branch has changed");
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 4);
 
     // Reload: what the first one said is there, and the words are still in the input.
     other.press(Key::Char('r'));
     other.wait_until("both", |screen| {
         let contents = screen.contents();
-        contents.contains("only me") && contents.contains("and me") && !contents.contains("Somebody else")
+        contents.contains("only me")
+            && contents.contains("and me")
+            && !contents.contains("This branch has changed")
     });
     other.press(Key::Enter);
-    other.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    other.wait_until("the reply", |screen| screen.contents().contains("Type a message"));
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 6);
 
     // Fork: the words go to a branch of their own, behind what had been seen.
     say(&one, "am I alone");
-    one.wait_for("Somebody else wrote here");
+    one.wait_for("This branch has changed");
     one.press(Key::Char('f'));
     one.wait_for("on the new branch");
-    one.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    one.wait_until("the reply", |screen| screen.contents().contains("Type a message"));
     let listed = hfs.run(&["branch", "list", "@", "--json"]).ok().json();
     let heads: Vec<_> =
         listed["branches"].as_array().unwrap().iter().map(|row| row["head"].as_u64().unwrap()).collect();
@@ -127,7 +129,7 @@ fn a_first_start_offers_what_other_tools_have_left_on_this_machine() {
     assert_eq!(hfs.run(&["search", "old question", "--json"]).ok().json()["total"], 1);
     // It is offered once: the next start begins with an empty page.
     let again = app(&hfs, &[]);
-    again.wait_for("Say something");
+    again.wait_for("Type a message");
     leave(again);
 }
 
@@ -175,7 +177,7 @@ fn grey_of_the_bar(screen: &Screen) -> u8 {
 fn the_theme_is_that_of_the_terminal_unless_it_is_set() {
     let hfs = hfs();
     let bar = |terminal: testkit::cli::Terminal| {
-        let grey = grey_of_the_bar(&terminal.wait_for("Say something"));
+        let grey = grey_of_the_bar(&terminal.wait_for("Type a message"));
         leave(terminal);
         grey
     };

@@ -1,4 +1,4 @@
-//! The chat: messages above the input.
+//! Draws the chat.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -6,51 +6,53 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 
-use super::{sidebar, widgets};
+use super::{ChatLayout, sidebar};
 use crate::canvas;
 use crate::editor::{KeyMode, VimMode};
-use crate::modal::suggestion_row;
-use crate::model::{Areas, Armed, Model};
-use crate::parts::{Slot, Tone};
-use crate::screens::inspect::duration;
-use crate::screens::sessions::session_row;
-use crate::text::{Piece, cells, clip, markdown, one_line, shown, wrap};
-use crate::theme::Theme;
+use crate::modal::draw_suggestion;
+use crate::model::{Model, PendingConfirmation};
+use crate::ports::Slot;
+use crate::screens::ListSelection;
+use crate::screens::sessions::draw_session_row;
+use crate::text::{
+    Fragment, display_width, format_duration, markdown, sanitize, sanitize_line, truncate, wrap,
+};
+use crate::view::widget_lines;
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
-/// Rows of completion at most.
-const COMPLETIONS: usize = 8;
-/// Rows of what a plugin's command said at most.
-const PLUGIN_ROWS: usize = 16;
+/// Maximum rows of the command completion.
+const COMPLETION_ROWS: usize = 8;
+/// Maximum rows of a plugin command's output.
+const PLUGIN_OUTPUT_ROWS: usize = 16;
 
-/// Draws the chat; returns where the cursor is.
-pub fn view(model: &Model, buffer: &mut Buffer) -> (u16, u16) {
-    let areas = model.areas();
+/// Draws the chat and returns the position of the cursor.
+pub fn draw(model: &Model, buffer: &mut Buffer) -> (u16, u16) {
+    let areas = model.chat_layout();
     let chat = &model.chat;
     if chat.transcript.is_empty() && !chat.is_busy() {
-        greeting(model, buffer, areas.transcript);
+        draw_start_screen(model, buffer, areas.transcript);
     } else {
-        transcript(model, buffer, areas.transcript);
+        draw_transcript(model, buffer, areas.transcript);
     }
-    canvas::lines(buffer, areas.strip, strip_lines(model, usize::from(areas.strip.width)));
-    let cursor = input(model, buffer, areas.input);
-    completion(model, buffer, &areas);
+    canvas::lines(buffer, areas.banners, banner_lines(model, usize::from(areas.banners.width)));
+    let cursor = draw_input(model, buffer, areas.input);
+    draw_completion(model, buffer, &areas);
     if let Some(area) = areas.sidebar {
-        sidebar::view(model, buffer, area);
+        sidebar::draw(model, buffer, area);
     }
     cursor
 }
 
-fn transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
+fn draw_transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
     let width = usize::from(area.width);
-    let theme = &model.look.theme;
-    let tail = model.chat.tail(&model.look, width);
+    let theme = &model.render.theme;
+    let tail = model.chat.tail(&model.render, width);
     let transcript = &model.chat.transcript;
-    let rows = transcript.rows(model.look.paper(width), &tail, usize::from(area.height));
+    let rows = transcript.rows(model.render.message_layout(width), &tail, usize::from(area.height));
     for (row, y) in rows.iter().zip(area.top()..area.bottom()) {
         buffer.set_line(area.x, y, &row.line, area.width);
         if transcript.selected() == Some(row.seq) {
-            if row.handle.is_some() && row.handle == transcript.fold() {
+            if row.fold.is_some() && row.fold == transcript.selected_fold() {
                 let width = canvas::as_u16(row.line.width()).min(area.width);
                 buffer.set_style(Rect { x: area.x, y, width, height: 1 }, theme.selected);
             }
@@ -59,22 +61,24 @@ fn transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
 }
 
-fn greeting(model: &Model, buffer: &mut Buffer, area: Rect) {
-    let theme = &model.look.theme;
+/// Draws what a new conversation shows: the most important keys and the newest sessions.
+fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
+    let theme = &model.render.theme;
     let key = |key: &'static str, meaning: &'static str| {
         Line::from(vec![Span::styled(format!("{key:<12}"), theme.accent), Span::styled(meaning, theme.text)])
     };
     let mut lines = vec![
         Line::styled("hfs", theme.title()),
-        Line::styled("Every word is saved as it is said, and every turn can be gone back to.", theme.dim),
+        Line::styled("Every message is saved at once, and you can rewind to any turn.", theme.dim),
         Line::default(),
-        key("Enter", "send what you write below"),
+        key("Enter", "send your message"),
         key("/", "commands"),
-        key("Ctrl+P", "all commands by a few letters"),
+        key("Ctrl+P", "search all commands"),
         key("Ctrl+S", "your sessions"),
         key("F1", "keys and help"),
     ];
-    if model.look.settings.keys == KeyMode::Emacs {
+    // In emacs mode, Ctrl+P moves the cursor.
+    if model.render.settings.keys == KeyMode::Emacs {
         lines.retain(|line| !line.to_string().starts_with("Ctrl+P"));
     }
     let indent = 2;
@@ -85,45 +89,46 @@ fn greeting(model: &Model, buffer: &mut Buffer, area: Rect) {
     let top = lines.len();
     let inner = Rect { x: area.x + indent, width: area.width.saturating_sub(2 * indent), ..area };
     canvas::lines(buffer, inner, lines.into_iter().map(|line| Line::from(line.spans).style(line.style)));
-    if model.recent.is_empty() || room < top + 3 {
+    if model.recent_sessions.is_empty() || room < top + 3 {
         return;
     }
-    canvas::line(buffer, canvas::row(inner, top + 1), &Line::styled("Lately", theme.title()));
-    for (index, row) in model.recent.iter().enumerate() {
+    canvas::line(buffer, canvas::row(inner, top + 1), &Line::styled("Recent sessions", theme.title()));
+    for (index, row) in model.recent_sessions.iter().enumerate() {
         let area = Rect { width: inner.width.min(90), ..canvas::row(inner, top + 2 + index) };
         if area.height > 0 {
-            session_row(buffer, area, &model.look, row, false);
+            draw_session_row(buffer, area, &model.render, row, false);
         }
     }
 }
 
-/// What stands between the messages and the input: a plugin's answer, panels, and what went wrong.
-pub fn strip_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
-    let theme = &model.look.theme;
+/// Returns the lines between the messages and the input: plugin output, plugin panels, the error banner and queued
+/// messages.
+pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.render.theme;
     let mut lines = Vec::new();
     if let Some((command, text)) = &model.chat.plugin_output {
         lines.push(Line::from(vec![
-            Span::styled(format!("/{}", one_line(command)), theme.title()),
-            Span::styled("  Esc puts it away", theme.dim),
+            Span::styled(format!("/{}", sanitize_line(command)), theme.title()),
+            Span::styled("  Esc closes it", theme.dim),
         ]));
-        let body = markdown(text, width, model.look.ink());
-        let rest = body.len().saturating_sub(PLUGIN_ROWS);
-        lines.extend(body.into_iter().take(PLUGIN_ROWS));
+        let body = markdown(text, width, model.render.text_style());
+        let rest = body.len().saturating_sub(PLUGIN_OUTPUT_ROWS);
+        lines.extend(body.into_iter().take(PLUGIN_OUTPUT_ROWS));
         if rest > 0 {
             lines.push(Line::styled(format!("… {rest} more lines"), theme.dim));
         }
     }
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Panel) {
-        lines.extend(widgets::lines(widget, width, theme));
+        lines.extend(widget_lines(widget, width, theme));
     }
-    if let Some(trouble) = &model.chat.trouble {
-        let mut pieces = vec![Piece::new(format!("✗ {}", one_line(&trouble.message)), theme.bad)];
-        if let Some(hint) = &trouble.hint {
-            pieces.push(Piece::new(format!("\n  {}", one_line(hint)), theme.dim));
+    if let Some(banner) = &model.chat.error_banner {
+        let mut fragments = vec![Fragment::new(format!("✗ {}", sanitize_line(&banner.message)), theme.bad)];
+        if let Some(suggestion) = &banner.suggestion {
+            fragments.push(Fragment::new(format!("\n  {}", sanitize_line(suggestion)), theme.dim));
         }
-        lines.extend(wrap(&pieces, width));
-        let retry = if trouble.user.is_some() { ("F5", "try again") } else { ("Enter", "send it again") };
-        let mut keys = canvas::hints(&[retry, ("Esc", "leave it")], theme, width.saturating_sub(2));
+        lines.extend(wrap(&fragments, width));
+        let retry = if banner.user.is_some() { ("F5", "retry") } else { ("Enter", "send it again") };
+        let mut keys = canvas::hints(&[retry, ("Esc", "close")], theme, width.saturating_sub(2));
         keys.spans.insert(0, Span::raw("  "));
         lines.push(keys);
     }
@@ -134,31 +139,30 @@ pub fn strip_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// What is to be said next.
 fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     const ROWS: usize = 3;
-    let theme = &model.look.theme;
+    let theme = &model.render.theme;
     let queue = &model.chat.queue;
     let row = |text: &String| {
         Line::from(vec![
             Span::styled("↳ ", theme.accent),
-            Span::styled(clip(&one_line(text), width.saturating_sub(2)), theme.dim),
+            Span::styled(truncate(&sanitize_line(text), width.saturating_sub(2)), theme.dim),
         ])
     };
     let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
-    let says = match queue.len() {
+    let status = match queue.len() {
         0 => return lines,
         1..=ROWS => "not saved yet; sent after this reply".to_owned(),
-        more => format!("and {} more, not saved yet; sent after this reply one by one", more - ROWS),
+        more => format!("and {} more, not saved yet; sent one by one after this reply", more - ROWS),
     };
-    let mut foot = Line::styled(format!("  {says}  "), theme.dim);
-    foot.spans.extend(canvas::hints(&[("Up", "takes the last one back")], theme, width).spans);
+    let mut foot = Line::styled(format!("  {status}  "), theme.dim);
+    foot.spans.extend(canvas::hints(&[("Up", "edits the last one")], theme, width).spans);
     lines.push(foot);
     lines
 }
 
-fn input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
-    let theme = &model.look.theme;
+fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
+    let theme = &model.render.theme;
     let width = usize::from(area.width).saturating_sub(6);
     let title = input_title(model, usize::from(area.width).saturating_sub(4));
     let inner = canvas::panel(buffer, area, title, theme, !model.chat.is_busy());
@@ -170,7 +174,7 @@ fn input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
         hints.spans.push(Span::raw(" "));
         canvas::right(buffer, foot, &hints);
     }
-    if model.look.settings.keys == KeyMode::Vim {
+    if model.render.settings.keys == KeyMode::Vim {
         let (mode, style) = match model.chat.input.vim_mode() {
             VimMode::Normal => (" NORMAL ", theme.title()),
             VimMode::Insert => (" INSERT ", theme.dim),
@@ -181,16 +185,16 @@ fn input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     let field = Rect { x: inner.x + 3, width: inner.width.saturating_sub(4), ..inner };
     buffer.set_string(inner.x + 1, inner.y, "❯", theme.accent);
     if text.is_empty() {
-        let ask = if model.chat.is_busy() { "" } else { "Say something, or / for commands" };
-        canvas::line(buffer, canvas::row(field, 0), &Line::styled(ask, theme.dim));
+        let placeholder = if model.chat.is_busy() { "" } else { "Type a message, or / for commands" };
+        canvas::line(buffer, canvas::row(field, 0), &Line::styled(placeholder, theme.dim));
         return (field.x, field.y);
     }
     let layout = model.chat.input.layout(width);
-    let (row, column) = layout.place(text, model.chat.input.cursor());
+    let (row, column) = layout.position(text, model.chat.input.cursor());
     let height = usize::from(inner.height);
     let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
-    for (at, place) in layout.rows.iter().skip(top).take(height).enumerate() {
-        let content = shown(text.get(place.start..place.end).unwrap_or_default()).into_owned();
+    for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
+        let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
         let style =
             if text.starts_with('/') && crate::command::is_command(text) { theme.accent } else { theme.text };
         canvas::line(buffer, canvas::row(field, at), &Line::styled(content, style));
@@ -198,53 +202,54 @@ fn input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     (field.x + canvas::as_u16(column), field.y + canvas::as_u16(row - top))
 }
 
-/// What is going on, in the frame above the input.
+/// Returns the text in the upper border of the input: a pending confirmation, a notice, or the exchange in progress.
 fn input_title(model: &Model, width: usize) -> Line<'static> {
-    let theme = &model.look.theme;
-    let (text, style) = if let Some((armed, _)) = model.armed {
-        let text = match armed {
-            Armed::Leave => "Ctrl+C again leaves",
-            Armed::Rewind if model.chat.input.is_empty() => "Esc again shows the checkpoints",
-            Armed::Rewind => "Esc again puts this away (Up brings it back)",
+    let theme = &model.render.theme;
+    let (text, style) = if let Some((pending, _)) = model.pending_confirmation {
+        let text = match pending {
+            PendingConfirmation::Quit => "press Ctrl+C again to quit",
+            PendingConfirmation::Esc if model.chat.input.is_empty() => "press Esc again for the checkpoints",
+            PendingConfirmation::Esc => "press Esc again to clear the input (Up restores it)",
         };
         (text.to_owned(), theme.warn)
     } else if let Some(notice) = &model.notice {
-        (one_line(&notice.text), tone_style(notice.tone, theme))
+        (sanitize_line(&notice.text), theme.tone(notice.tone))
     } else if let Some(exchange) = &model.chat.exchange {
-        let spin = SPINNER.get(model.spin % SPINNER.len()).copied().unwrap_or_default();
-        let doing = running(model);
-        let time = duration(model.look.now.millis_since(exchange.reply.started_at));
-        let stop = if exchange.stopping { "stopping ..." } else { "Esc stops it" };
-        (format!("{spin} {doing} · {time} · {stop}"), theme.accent)
+        let spin = SPINNER.get(model.spinner_frame % SPINNER.len()).copied().unwrap_or_default();
+        let activity = current_activity(model);
+        let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
+        let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
+        (format!("{spin} {activity} · {time} · {stop}"), theme.accent)
     } else {
         return Line::default();
     };
-    Line::from(Span::styled(format!(" {} ", clip(&text, width.saturating_sub(2))), style))
+    Line::from(Span::styled(format!(" {} ", truncate(&text, width.saturating_sub(2))), style))
 }
 
-/// What the run does at this moment.
-fn running(model: &Model) -> String {
+fn current_activity(model: &Model) -> String {
     let Some(exchange) = &model.chat.exchange else { return String::new() };
     if exchange.user.is_none() {
         return "saving".to_owned();
     }
-    let name =
-        exchange.reply.agent.as_ref().map_or_else(|| "waiting".to_owned(), |agent| one_line(&agent.name));
-    let phase = model.chat.run.timeline.phases.iter().rev().find(|phase| phase.end.is_none());
-    match phase {
-        Some(phase) => format!("{name}: {}", one_line(&phase.name)),
-        None if exchange.reply.is_empty() => format!("{name} is at work"),
-        None => format!("{name} replies"),
+    let name = exchange
+        .reply
+        .agent
+        .as_ref()
+        .map_or_else(|| "waiting".to_owned(), |agent| sanitize_line(&agent.name));
+    match model.chat.current_phase() {
+        Some(phase) => format!("{name}: {}", sanitize_line(phase)),
+        None if exchange.reply.is_empty() => format!("{name} is working"),
+        None => format!("{name} is replying"),
     }
 }
 
 fn input_hints(model: &Model, width: usize) -> Line<'static> {
-    let theme = &model.look.theme;
+    let theme = &model.render.theme;
     let text = model.chat.input.text();
     let transcript = &model.chat.transcript;
     if let Some(seq) = transcript.selected() {
-        let mut keys = vec![("c", "copy"), ("f", "fork"), ("Esc", "done")];
-        match transcript.folds() {
+        let mut keys = vec![("c", "copy"), ("f", "fork"), ("Esc", "deselect")];
+        match transcript.selected_fold_count() {
             0 => {}
             1 => keys.insert(0, ("Enter", "fold")),
             _ => keys.splice(0..0, [("Enter", "fold"), ("Tab", "next")]).for_each(drop),
@@ -253,7 +258,7 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
         line.spans.insert(0, Span::styled(format!("message {seq}  "), theme.title()));
         return line;
     }
-    if text.contains('\n') || cells(text) > width {
+    if text.contains('\n') || display_width(text) > width {
         return canvas::hints(
             &[("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")],
             theme,
@@ -269,24 +274,12 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
     Line::default()
 }
 
-/// How a notice of this tone looks.
-pub fn tone_style(tone: Tone, theme: &Theme) -> Style {
-    match tone {
-        Tone::Plain => theme.text,
-        Tone::Dim => theme.dim,
-        Tone::Accent => theme.accent,
-        Tone::Good => theme.good,
-        Tone::Warn => theme.warn,
-        Tone::Bad => theme.bad.add_modifier(Modifier::BOLD),
-    }
-}
-
-fn completion(model: &Model, buffer: &mut Buffer, areas: &Areas) {
+fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
     let rows = model.completions();
-    let Some(at) = model.chat.completion.filter(|_| !rows.is_empty()) else { return };
-    let theme = &model.look.theme;
+    let Some(selected) = model.chat.completion.filter(|_| !rows.is_empty()) else { return };
+    let theme = &model.render.theme;
     let room = usize::from(areas.input.y).saturating_sub(2);
-    let height = rows.len().min(COMPLETIONS).min(room);
+    let height = rows.len().min(COMPLETION_ROWS).min(room);
     let area = Rect {
         x: areas.input.x + 1,
         y: areas.input.y.saturating_sub(canvas::as_u16(height + 2)),
@@ -297,10 +290,10 @@ fn completion(model: &Model, buffer: &mut Buffer, areas: &Areas) {
     let hint = Line::from(Span::styled(" Tab completes · Enter runs ", theme.dim));
     let inner = canvas::panel(buffer, area, hint, theme, false);
     let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
-    let window = crate::screens::list::Picked { row: at }.window(rows.len(), height);
-    for (line, index) in window.enumerate() {
+    let visible = ListSelection { row: selected }.visible_range(rows.len(), height);
+    for (line, index) in visible.enumerate() {
         if let Some(row) = rows.get(index) {
-            suggestion_row(buffer, canvas::row(inner, line), &model.look, row, index == at);
+            draw_suggestion(buffer, canvas::row(inner, line), &model.render, row, index == selected);
         }
     }
 }
