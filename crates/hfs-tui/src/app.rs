@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::StreamExt;
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -58,11 +58,9 @@ impl ErrorExt for TuiError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::NoTerminal { .. } => {
-                Some("without a terminal, `hfs chat \"...\"` sends a message and prints the reply".to_owned())
-            }
+            Self::NoTerminal { .. } => Some(Suggestion::UseChatCommand),
             Self::Terminal { .. } => None,
         }
     }
@@ -81,6 +79,7 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
         parts.conversation.clone(),
         parts.project.clone(),
         parts.clock.now(),
+        parts.suggestion_wording,
     );
     let session_list = parts.session_list;
     let (sender, receiver) = mpsc::unbounded_channel();

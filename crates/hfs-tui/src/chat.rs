@@ -555,9 +555,9 @@ impl Model {
 }
 
 fn copy_message(message: &Arc<Message>) -> Vec<Effect> {
-    let text = match message.text() {
+    let text = match message.content.text() {
         // A message of tool calls only has no text of its own.
-        text if text.is_empty() => message.searchable_text(),
+        text if text.is_empty() => message.content.searchable_text(),
         text => text,
     };
     vec![TerminalCommand::Copy { text, what: format!("message {}", message.seq) }.into()]

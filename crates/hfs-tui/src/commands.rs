@@ -415,8 +415,9 @@ impl Model {
     }
 
     fn copy_newest_reply(&mut self) -> Vec<Effect> {
-        let newest = self.chat.transcript.messages().rev().find(|message| message.role == Role::Assistant);
-        match newest.map(|message| message.text()) {
+        let newest =
+            self.chat.transcript.messages().rev().find(|message| message.content.role == Role::Assistant);
+        match newest.map(|message| message.content.text()) {
             Some(text) if !text.is_empty() => {
                 vec![TerminalCommand::Copy { text, what: "the newest reply".to_owned() }.into()]
             }

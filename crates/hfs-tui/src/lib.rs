@@ -33,5 +33,5 @@ pub use ports::{
     AppParts, AppSettings, ApprovalRequest, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
     ErrorReport, Exit, ExportFormat, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
     KeyMode, NoPlugins, Node, OutputMode, PluginCommand, PluginDecision, PluginHost, PluginRow,
-    PluginRowState, PluginView, Progress, SessionScope, Slot, Tone, Transfer, Widget,
+    PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
 };

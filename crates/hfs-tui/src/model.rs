@@ -7,7 +7,7 @@ use hfs_engine::Conversation;
 
 use crate::chat::Chat;
 use crate::modal::Modal;
-use crate::ports::{AppSettings, Exit, PluginView, Tone};
+use crate::ports::{AppSettings, Exit, PluginView, SuggestionWording, Tone};
 use crate::protocol::{Effect, Request, Timer};
 use crate::render::RenderContext;
 use crate::screens::{Context, IdSource, Screen};
@@ -62,6 +62,8 @@ pub struct Model {
     pub quitting: bool,
     /// Ids for requests and timers.
     pub ids: IdSource,
+    /// Wording of the engine's suggestions.
+    pub suggestion_wording: SuggestionWording,
 }
 
 /// A message for the user that is shown for a few seconds.
@@ -118,6 +120,7 @@ impl Model {
         conversation: Conversation,
         project: Option<Project>,
         now: Timestamp,
+        suggestion_wording: SuggestionWording,
     ) -> Self {
         Self {
             size: (80, 24),
@@ -139,6 +142,7 @@ impl Model {
             spinner_frame: 0,
             quitting: false,
             ids: IdSource::default(),
+            suggestion_wording,
         }
     }
 

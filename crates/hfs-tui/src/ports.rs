@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId};
+use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId, Suggestion, error_chain};
 use hfs_engine::{Conversation, Engine, ImportedSession, OnDuplicate, SkippedSession};
 use tokio::sync::watch;
 
@@ -31,6 +31,8 @@ pub struct AppParts {
     pub project: Option<Project>,
     /// The user's settings.
     pub settings: AppSettings,
+    /// Wording of the engine's suggestions.
+    pub suggestion_wording: SuggestionWording,
     /// Import and export.
     pub transfer: Arc<dyn Transfer>,
     /// The configuration.
@@ -38,6 +40,9 @@ pub struct AppParts {
     /// Plugins.
     pub plugins: Arc<dyn PluginHost>,
 }
+
+/// Words a suggestion as commands of the binary, which the app does not know.
+pub type SuggestionWording = fn(&Suggestion) -> String;
 
 /// Which sessions a list starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,15 +123,12 @@ impl ErrorReport {
     }
 
     /// Creates a report of an error and its causes.
-    pub fn from_error(error: &dyn ErrorExt) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            message.push_str(": ");
-            message.push_str(&next.to_string());
-            cause = next.source();
+    pub fn from_error(error: &dyn ErrorExt, wording: SuggestionWording) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error_chain(error),
+            suggestion: error.suggestion().as_ref().map(wording),
         }
-        Self { kind: error.kind(), message, suggestion: error.hint() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What drawing needs besides the model: settings, styles, grammars and the time.
 
-use hfs_core::Timestamp;
+use hfs_core::{Timestamp, relative_time};
 
 use crate::ports::{AppSettings, OutputMode};
 use crate::text::{Syntax, TextStyle};
@@ -59,20 +59,10 @@ impl RenderContext {
         }
     }
 
-    /// Formats how long ago a time was: `now`, `5m ago`, `3h ago`, `2d ago`, or the date after two weeks.
+    /// Formats how long ago a time was.
     #[must_use]
     pub fn relative_time(&self, at: Timestamp) -> String {
-        if !at.is_known() {
-            return "time unknown".to_owned();
-        }
-        let seconds = self.now.millis_since(at) / 1_000;
-        match seconds {
-            0..60 => "now".to_owned(),
-            60..3_600 => format!("{}m ago", seconds / 60),
-            3_600..86_400 => format!("{}h ago", seconds / 3_600),
-            86_400..1_209_600 => format!("{}d ago", seconds / 86_400),
-            _ => at.to_jiff().to_zoned(self.settings.time_zone.clone()).strftime("%Y-%m-%d").to_string(),
-        }
+        relative_time(at, self.now)
     }
 }
 

@@ -43,7 +43,7 @@ struct ClockBreaker(Arc<BreakingClock>);
 #[async_trait]
 impl Agent for ClockBreaker {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "clock-breaker".into(), model: None, summary: String::new() }
+        AgentDescription::new("clock-breaker", "")
     }
 
     async fn run(&self, _request: RunRequest, _sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -69,6 +69,7 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
         session_list: None,
         project: None,
         settings: AppSettings::default(),
+        suggestion_wording: |suggestion| format!("{suggestion:?}"),
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins,

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError};
+use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError, Suggestion};
 use hfs_engine::{EngineError, SendError};
 use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
@@ -155,7 +155,7 @@ impl Failure {
 
 /// Any error of ours as data.
 pub fn describe(error: &(impl ErrorExt + 'static)) -> ErrorDocument {
-    document(error.kind().as_str(), error, error.hint())
+    document(error.kind().as_str(), error, error.suggestion().as_ref().map(crate::suggestion::hint))
 }
 
 fn document(kind: &'static str, error: &(dyn Error + 'static), hint: Option<String>) -> ErrorDocument {
@@ -196,19 +196,32 @@ impl ErrorExt for Failure {
         }
     }
 
+    fn suggestion(&self) -> Option<Suggestion> {
+        match self {
+            Self::Store(error) => error.suggestion(),
+            Self::Import(error) => error.suggestion(),
+            Self::Engine(error) => error.suggestion(),
+            Self::Send(error) => error.suggestion(),
+            Self::Agent(error) => error.suggestion(),
+            Self::Terminal(error) => error.suggestion(),
+            Self::Plugin(error) => error.suggestion(),
+            Self::Config(_)
+            | Self::Refused { .. }
+            | Self::Usage { .. }
+            | Self::Io { .. }
+            | Self::ClosedPipe => None,
+        }
+    }
+}
+
+impl Failure {
+    /// What to do about it.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint(),
-            Self::Import(error) => error.hint(),
-            Self::Engine(error) => error.hint(),
-            Self::Send(error) => error.hint(),
-            Self::Agent(error) => error.hint(),
             Self::Config(error) => error.hint(),
-            Self::Terminal(error) => error.hint(),
-            Self::Plugin(error) => error.hint(),
             Self::Refused { hint, .. } => hint.clone(),
             Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::Io { .. } | Self::ClosedPipe => None,
+            other => other.suggestion().as_ref().map(crate::suggestion::hint),
         }
     }
 }

@@ -18,6 +18,7 @@ mod moments;
 mod plain;
 mod project;
 mod references;
+mod suggestion;
 mod table;
 mod terminal;
 mod transcript;

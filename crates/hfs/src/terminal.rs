@@ -61,6 +61,7 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
             session_list,
             project,
             settings: settings(context, ground),
+            suggestion_wording: crate::suggestion::hint,
             transfer: Arc::new(transfer::Files::new(context, Arc::clone(&store))),
             configuration: Arc::new(configuration::Files::new(context, store, ground, hooks)),
             plugins: plugin_host(context)?,

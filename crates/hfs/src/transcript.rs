@@ -22,7 +22,7 @@ pub struct Detail {
 /// A message under its heading.
 pub fn message(message: &Message, detail: Detail, palette: &Palette) -> String {
     let mut text = heading(message, detail, palette);
-    for part in &message.parts {
+    for part in &message.content.parts {
         let shown = self::part(part, detail, palette);
         if !shown.is_empty() {
             text += &shown;
@@ -32,7 +32,7 @@ pub fn message(message: &Message, detail: Detail, palette: &Palette) -> String {
         }
     }
     if let Some(reason) =
-        message.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str)
+        message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str)
     {
         let dim = palette.dim;
         text += &format!("{dim}[ended early: {}]{dim:#}\n", plain::line(reason));
@@ -43,23 +43,23 @@ pub fn message(message: &Message, detail: Detail, palette: &Palette) -> String {
 fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {
     let Palette { role, dim, warning, .. } = *palette;
     let when = if detail.everything {
-        moments::exact(message.created_at)
+        moments::exact(message.content.created_at)
     } else {
-        moments::ago(message.created_at, detail.now)
+        moments::ago(message.content.created_at, detail.now)
     };
     let mut facts = vec![format!("#{}", message.seq), when];
-    facts.extend(message.model.as_deref().or(message.agent.as_deref()).map(plain::line));
+    facts.extend(message.content.model.as_deref().or(message.content.agent.as_deref()).map(plain::line));
     if detail.everything
-        && let Some(usage) = message.usage
+        && let Some(usage) = message.content.usage
     {
         facts.push(format!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
     }
-    let status = match message.status {
+    let status = match message.content.status {
         MessageStatus::Complete => String::new(),
         MessageStatus::Streaming => format!(" {warning}arriving{warning:#}"),
         MessageStatus::Interrupted => format!(" {warning}interrupted{warning:#}"),
     };
-    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.role), facts.join(" · "))
+    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.content.role), facts.join(" · "))
 }
 
 /// A role as people read it.

@@ -124,7 +124,7 @@ impl MessageRow {
 
 impl From<&Message> for MessageRow {
     fn from(message: &Message) -> Self {
-        Self::new(message, message.seq)
+        Self::new(&message.content, message.seq)
     }
 }
 
@@ -320,7 +320,7 @@ impl CheckpointRow {
             number,
             branch: branch.to_owned(),
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger.clone(),
+            trigger: checkpoint.trigger.to_string(),
             label: checkpoint.label.clone(),
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,

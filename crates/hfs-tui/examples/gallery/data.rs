@@ -63,20 +63,9 @@ pub fn project() -> Project {
     }
 }
 
-pub fn new_conversation() -> Conversation {
-    Conversation::new(Some(project()))
-}
-
 pub fn agent() -> AgentDescription {
-    AgentDescription {
-        name: "triads".into(),
-        model: Some("sonnet".into()),
-        summary: "two triads deliberate, negotiate and write one reply".into(),
-    }
-}
-
-pub fn triads() -> AgentDescription {
-    agent()
+    AgentDescription::new("triads", "two triads deliberate, negotiate and write one reply")
+        .with_model("sonnet")
 }
 
 const NAME: &str = "Why do retries double the load?";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, Branch, Event, Message, Part, RunSnapshot, SessionSummary};
+use hfs_core::{Branch, Event, Message, Part, RunSnapshot, SessionSummary, Trigger};
 use hfs_engine::{RewindPlan, Update};
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ impl HostileText {
             }
             ScreenMsg::Checkpoints { result: Ok(checkpoints), .. } => {
                 for checkpoint in checkpoints {
-                    self.insert(&mut checkpoint.trigger);
+                    self.insert_into_trigger(&mut checkpoint.trigger);
                     self.insert_all(&mut checkpoint.label);
                 }
             }
@@ -122,9 +122,9 @@ impl HostileText {
             | Update::NotSaved { reason: text }
             | Update::CheckpointFailed { reason: text } => self.insert(text),
             Update::Sent(message) => self.insert_into_message(Arc::make_mut(message)),
-            Update::Answering(AgentDescription { name, model, summary }) => {
-                self.insert_all([name, summary]);
-                self.insert_all(model);
+            Update::Answering(agent) => {
+                self.insert_all([&mut agent.name, &mut agent.summary]);
+                self.insert_all(&mut agent.model);
             }
             Update::Event(event) => self.insert_into_event(Arc::make_mut(event)),
             _ => {}
@@ -136,6 +136,10 @@ impl HostileText {
         self.insert_all(&mut report.suggestion);
     }
 
+    fn insert_into_trigger(&self, trigger: &mut Trigger) {
+        *trigger = Trigger::Event(format!("{}{trigger}", self.0));
+    }
+
     fn insert_into_branch(&self, branch: &mut Branch) {
         self.insert(&mut branch.name);
     }
@@ -145,7 +149,7 @@ impl HostileText {
     }
 
     fn insert_into_plan(&self, plan: &mut RewindPlan) {
-        self.insert(&mut plan.checkpoint.trigger);
+        self.insert_into_trigger(&mut plan.checkpoint.trigger);
         self.insert_all(&mut plan.checkpoint.label);
         self.insert_into_branch(&mut plan.from);
         plan.prompt.iter_mut().for_each(|prompt| self.insert_into_message(prompt));
@@ -154,7 +158,7 @@ impl HostileText {
     fn insert_into_message(&self, message: &mut Message) {
         self.insert_all(&mut message.content.agent);
         self.insert_all(&mut message.content.model);
-        for value in message.content.extra.values_mut() {
+        for value in message.content.extra.as_map_mut().values_mut() {
             self.insert_into_json(value);
         }
         for part in &mut message.content.parts {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::DeltaKind;
-use hfs_engine::Update;
+use hfs_engine::{Conversation, Update};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -21,7 +21,7 @@ use ratatui::buffer::Buffer;
 use crate::chat::ErrorBanner;
 use crate::modal::Modal;
 use crate::model::Model;
-use crate::ports::{AppSettings, Background, OutputMode};
+use crate::ports::{AppSettings, Background, OutputMode, SuggestionWording};
 use crate::protocol::{Changed, Effect, Msg, Request, ScreenMsg, TransferProgress};
 use crate::text::Syntax;
 use crate::update::update;
@@ -50,8 +50,10 @@ impl Harness {
     /// Creates a model with a new conversation.
     #[must_use]
     pub fn new(settings: AppSettings, size: (u16, u16)) -> Self {
-        let mut model =
-            Model::new(settings, data::agent(), data::new_conversation(), Some(data::project()), data::now());
+        let conversation = Conversation::new(Some(data::project()));
+        let project = Some(data::project());
+        let wording: SuggestionWording = |suggestion| format!("{suggestion:?}");
+        let mut model = Model::new(settings, data::agent(), conversation, project, data::now(), wording);
         model.size = size;
         model.render.set_syntax(Syntax::load());
         Self {
@@ -266,7 +268,7 @@ fn input_scenes() -> Vec<Scene> {
             harness.submit("Does the retry loop give up at some point?");
             let user = data::user(8, "Does the retry loop give up at some point?", 0);
             harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
-            harness.send(Msg::Exchange(Update::Answering(data::triads())));
+            harness.send(Msg::Exchange(Update::Answering(data::agent())));
             for event in data::events_of_first_round() {
                 harness.send(Msg::Exchange(Update::Event(Arc::new(event))));
             }
@@ -423,7 +425,7 @@ fn streaming(harness: &mut Harness) {
     harness.submit("Does the retry loop give up at some point?");
     let user = data::user(8, "Does the retry loop give up at some point?", 0);
     harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
-    harness.send(Msg::Exchange(Update::Answering(data::triads())));
+    harness.send(Msg::Exchange(Update::Answering(data::agent())));
     for event in data::events_until("execution") {
         harness.send(Msg::Exchange(Update::Event(Arc::new(event))));
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, DeltaKind, EventPayload, MessageDraft,
-    MessageStore, NoHooks, Part, PassthroughFields, Position, Role, RunOutcome, RunRequest, RunSink,
-    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, MessageDraft, MessageStore, NoHooks,
+    Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft,
+    SessionId, SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine, EngineParts, Settings};
 use hfs_store::MemoryStore;
@@ -55,7 +55,7 @@ const WORDS: &[&str] = &[
 #[async_trait]
 impl Agent for Parrot {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "parrot".into(), model: None, summary: "repeats the same text".into() }
+        AgentDescription::new("parrot", "repeats the same text")
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -67,7 +67,7 @@ impl Agent for Parrot {
         while count < self.tokens {
             for _ in 0..(self.tokens_per_second / 100).max(1) {
                 let word = words.next().copied().unwrap_or_default();
-                sink.reply(DeltaKind::Text, word);
+                sink.reply(ReplyDelta::text(word));
                 text.push_str(word);
                 count += 1;
             }
@@ -79,7 +79,7 @@ impl Agent for Parrot {
         sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
         let usage = Usage { prompt_tokens: 10, completion_tokens: count };
         let parts = vec![Part::text(text)];
-        Ok(RunOutcome { parts, usage: Some(usage), ..RunOutcome::default() })
+        Ok(RunOutcome::new(parts).with_usage(usage))
     }
 }
 
@@ -141,6 +141,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         session_list: None,
         project: None,
         settings: AppSettings { editor: std::env::var("EDITOR").ok(), ..AppSettings::default() },
+        suggestion_wording: |suggestion| format!("{suggestion:?}"),
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins: Arc::new(NoPlugins),

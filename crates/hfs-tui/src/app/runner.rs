@@ -4,12 +4,12 @@
 //! tasks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
     BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
-    SessionFilter, SessionId, StoreResult,
+    SessionFilter, SessionId, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
 use tokio::sync::mpsc;
@@ -79,7 +79,7 @@ impl Runner {
     }
 
     /// Returns the clock.
-    pub fn clock(&self) -> &dyn Clock {
+    pub fn clock_unpoisoned(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
 
@@ -205,7 +205,7 @@ impl Runner {
                     Msg::ConfigSet(change.map(|change| {
                         let applied = ConfigApplied::new(key, &change);
                         if let Some(engine) = change.engine {
-                            *lock(&next_engine) = Some(engine);
+                            *lock_unpoisoned(&next_engine) = Some(engine);
                         }
                         applied
                     }))
@@ -243,7 +243,7 @@ impl Runner {
 
     /// Uses the engine of the last changed setting, if there is one.
     fn switch_engine(&mut self) {
-        let next = lock(&self.next_engine).take();
+        let next = lock_unpoisoned(&self.next_engine).take();
         if let Some(engine) = next {
             self.engine = engine;
         }
@@ -275,7 +275,7 @@ impl Runner {
         let (plugins, sender) = (Arc::clone(&self.plugins), self.sender.clone());
         let calls = Arc::clone(&self.plugin_calls);
         tokio::task::spawn_blocking(move || {
-            let _guard = lock(&calls);
+            let _guard = lock_unpoisoned(&calls);
             let _ = sender.send(call(plugins.as_ref()));
         });
     }
@@ -343,10 +343,6 @@ impl Runner {
         }
         let _ = tokio::time::timeout(timeout, self.engine.leave(conversation)).await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reported<T, E: ErrorExt>(result: Result<T, E>) -> UiResult<T> {
@@ -447,8 +443,8 @@ fn read_history(
     let mut texts = Vec::new();
     let mut add_branch = |branch, count| -> StoreResult<()> {
         let messages = store.read_messages(branch, MessageRange::Newest(count))?;
-        for message in messages.iter().rev().filter(|message| message.role == Role::User) {
-            let text = message.text();
+        for message in messages.iter().rev().filter(|message| message.content.role == Role::User) {
+            let text = message.content.text();
             if !text.is_empty() && !texts.contains(&text) {
                 texts.push(text);
             }
@@ -522,7 +518,7 @@ impl ProgressReporter {
 
 impl Progress for ProgressReporter {
     fn report(&self, done: u64, total: Option<u64>, item: &str) -> bool {
-        let mut last_report = lock(&self.last_report);
+        let mut last_report = lock_unpoisoned(&self.last_report);
         if last_report.is_none_or(|last| last.elapsed() >= Self::INTERVAL) {
             *last_report = Some(Instant::now());
             let progress = TransferProgress { done, total, item: item.to_owned() };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{AgentError, ErrorKind, Message, Position, Role, RunSnapshot, SessionId, StoreError};
+use hfs_core::{
+    AgentError, ErrorKind, Message, Position, ReplyDelta, Role, RunSnapshot, SessionId, StoreError,
+};
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use crate::modal::Modal;
@@ -83,7 +85,8 @@ impl Model {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
-        let newest = || self.chat.transcript.messages().rev().find(|message| message.role == Role::User);
+        let newest =
+            || self.chat.transcript.messages().rev().find(|message| message.content.role == Role::User);
         let Some(user) = failed.or_else(|| newest().cloned()) else {
             if self.chat.input.is_empty() {
                 return self.notify(Tone::Dim, "there is no message to answer yet");
@@ -164,7 +167,7 @@ impl Model {
             }
             Update::Reply { kind, text } => {
                 if let Some(exchange) = &mut chat.exchange {
-                    exchange.reply.append(kind, &text);
+                    exchange.reply.append(&ReplyDelta { kind, text });
                 }
                 if !matches!(chat.save, SaveState::NotSaved(_)) {
                     chat.save = SaveState::Saving;
@@ -229,7 +232,8 @@ impl Model {
                 self.notify(Tone::Dim, "stopped; the part of the reply that arrived is saved")
             }
             Some(error) => {
-                let ErrorReport { message, suggestion, .. } = ErrorReport::from_error(&error);
+                let ErrorReport { message, suggestion, .. } =
+                    ErrorReport::from_error(&error, self.suggestion_wording);
                 let user = Some(Arc::new(done.user));
                 self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
                 Vec::new()
@@ -243,7 +247,7 @@ impl Model {
         previous: Conversation,
         exchange: Option<ExchangeInProgress>,
     ) {
-        let report = ErrorReport::from_error(&error);
+        let report = ErrorReport::from_error(&error, self.suggestion_wording);
         let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
         let unsaved_text = exchange.and_then(|exchange| exchange.unsaved_text);
         if let Some(text) = &unsaved_text {

@@ -1,7 +1,7 @@
 //! The list of a session's checkpoints, where the user rewinds.
 
 use crossterm::event::{KeyCode, KeyEvent};
-use hfs_core::{Branch, Checkpoint, CheckpointId, MessageRange, SessionId};
+use hfs_core::{Branch, Checkpoint, CheckpointId, MessageRange, SessionId, Trigger};
 use hfs_engine::{Conversation, RewindPlan};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -17,8 +17,6 @@ use crate::text::{plural, sanitize_line, truncate};
 
 /// Number of messages in the preview.
 const PREVIEW_MESSAGES: u32 = 12;
-/// Trigger of checkpoints that the user created.
-const MANUAL_TRIGGER: &str = "manual";
 
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -117,7 +115,7 @@ impl Checkpoints {
         let room = usize::from(area.width.saturating_sub(used)).saturating_sub(10);
         let (mark, mark_style) = if checkpoint.pinned {
             ("★", theme.warn)
-        } else if checkpoint.trigger == MANUAL_TRIGGER {
+        } else if checkpoint.trigger == Trigger::Manual {
             ("◆", theme.accent)
         } else {
             ("◇", theme.dim)
@@ -242,13 +240,15 @@ impl Screen for Checkpoints {
 }
 
 /// Describes what created a checkpoint.
-fn trigger_description(trigger: &str) -> String {
+fn trigger_description(trigger: &Trigger) -> String {
     match trigger {
-        MANUAL_TRIGGER => "created by you".to_owned(),
-        "run.ended" => "after a reply".to_owned(),
-        "phase.ended" => "after a phase".to_owned(),
-        "negotiation.resolved" => "a section was resolved".to_owned(),
-        other => sanitize_line(other),
+        Trigger::Manual => "created by you".to_owned(),
+        Trigger::Event(kind) => match kind.as_str() {
+            "run.ended" => "after a reply".to_owned(),
+            "phase.ended" => "after a phase".to_owned(),
+            "negotiation.resolved" => "a section was resolved".to_owned(),
+            other => sanitize_line(other),
+        },
     }
 }
 
@@ -282,7 +282,7 @@ fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     if let Some(prompt) = &plan.prompt {
         text.push(format!(
             "Your next message returns to the input: \"{}\"",
-            truncate(&sanitize_line(&prompt.text()), 120)
+            truncate(&sanitize_line(&prompt.content.text()), 120)
         ));
     }
     Confirm {

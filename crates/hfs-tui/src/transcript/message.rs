@@ -52,7 +52,7 @@ impl MessageView {
 
     /// Returns the number of folds: thinking, tool calls, tool results and opaque parts.
     pub fn fold_count(&self) -> usize {
-        self.message.parts.iter().filter(|part| is_fold(part)).count()
+        self.message.content.parts.iter().filter(|part| is_fold(part)).count()
     }
 
     /// Closes all folds if any is open, else opens all of them.
@@ -80,8 +80,8 @@ impl MessageView {
 
     /// Returns the rows. `previous` is the message above: a tool's result is shown directly below its call.
     pub fn lines(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> Lines {
-        let is_joined =
-            previous.is_none() || (self.message.role == Role::Tool && layout.output == OutputMode::Compact);
+        let is_joined = previous.is_none()
+            || (self.message.content.role == Role::Tool && layout.output == OutputMode::Compact);
         if let Some(cached) = self.cache.borrow().as_ref()
             && (cached.width, cached.revision, cached.is_joined) == (layout.width, layout.revision, is_joined)
         {
@@ -122,11 +122,11 @@ fn message_lines(
     if !is_joined {
         lines.push(Line::default());
     }
-    let mark = match message.role {
+    let mark = match message.content.role {
         Role::User => Span::styled("▌ ", theme.user),
         _ => Span::raw(INDENT),
     };
-    if message.role != Role::Tool {
+    if message.content.role != Role::Tool {
         lines.push(header(message, layout));
     }
     let width = layout.width.saturating_sub(display_width(INDENT));
@@ -136,8 +136,8 @@ fn message_lines(
         Line::from(spans)
     };
     let mut fold_headers = Vec::new();
-    for part in &message.parts {
-        let content = match (part, message.role) {
+    for part in &message.content.parts {
+        let content = match (part, message.content.role) {
             // The user's text is not rendered as Markdown.
             (Part::Text { text }, Role::User) => wrap_text(&sanitize(text), theme.text, width),
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
@@ -149,11 +149,11 @@ fn message_lines(
         }
         lines.extend(content.into_iter().map(marked));
     }
-    if message.status != MessageStatus::Complete {
+    if message.content.status != MessageStatus::Complete {
         lines.extend(wrap_text(&status_text(message), theme.warn, width).into_iter().map(marked));
     }
     if layout.output == OutputMode::Verbose
-        && let Some(usage) = message.usage
+        && let Some(usage) = message.content.usage
     {
         let text = format!(
             "{} in · {} out",
@@ -181,8 +181,9 @@ pub fn unsaved_message_lines(text: &str, layout: MessageLayout<'_>) -> Lines {
 }
 
 fn status_text(message: &Message) -> String {
-    let reason = message.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
-    match (message.status, reason) {
+    let reason =
+        message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
+    match (message.content.status, reason) {
         (MessageStatus::Streaming, _) => "… being written by another process".to_owned(),
         (_, Some(reason)) => format!("✗ interrupted: {}", sanitize_line(reason)),
         (_, None) => "✗ interrupted".to_owned(),
@@ -191,17 +192,17 @@ fn status_text(message: &Message) -> String {
 
 fn header(message: &Message, layout: MessageLayout<'_>) -> Line<'static> {
     let theme = layout.text_style.theme;
-    let (mark, name, style) = match message.role {
+    let (mark, name, style) = match message.content.role {
         Role::User => ("▌ ", "You".to_owned(), theme.user.add_modifier(Modifier::BOLD)),
         Role::System => ("○ ", "System".to_owned(), theme.dim),
         _ => (
             "● ",
-            message.agent.as_deref().map_or_else(|| "Assistant".to_owned(), sanitize_line),
+            message.content.agent.as_deref().map_or_else(|| "Assistant".to_owned(), sanitize_line),
             theme.title(),
         ),
     };
-    let at = Some(message.created_at).filter(|at| at.is_known());
-    header_line(mark, &name, style, message.model.as_deref(), at, layout)
+    let at = Some(message.content.created_at).filter(|at| at.is_known());
+    header_line(mark, &name, style, message.content.model.as_deref(), at, layout)
 }
 
 /// Returns the header of a message: author, model and time.

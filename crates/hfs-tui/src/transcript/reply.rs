@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, DeltaKind, Timestamp};
+use hfs_core::{AgentDescription, Part, ReplyDelta, Timestamp, append_delta};
 use ratatui::text::{Line, Span};
 
 use super::message::{INDENT, Lines, header_line, thinking_lines};
@@ -18,16 +18,11 @@ pub struct StreamingReply {
     pub agent: Option<AgentDescription>,
     /// Start of the exchange.
     pub started_at: Timestamp,
-    parts: Vec<StreamedPart>,
+    /// Text and thinking; deltas create no other parts.
+    parts: Vec<Part>,
     /// Number of bytes received, to detect that the cached layout is out of date.
     received: usize,
     cache: RefCell<Option<CachedLayout>>,
-}
-
-#[derive(Debug)]
-struct StreamedPart {
-    kind: DeltaKind,
-    text: String,
 }
 
 /// The layout of the reply. While the reply grows, only the rows of its newest part are laid out again.
@@ -58,12 +53,9 @@ impl StreamingReply {
     }
 
     /// Appends received text.
-    pub fn append(&mut self, kind: DeltaKind, text: &str) {
-        self.received += text.len();
-        match self.parts.last_mut() {
-            Some(last) if last.kind == kind => last.text.push_str(text),
-            _ => self.parts.push(StreamedPart { kind, text: text.to_owned() }),
-        }
+    pub fn append(&mut self, delta: &ReplyDelta) {
+        self.received += delta.text.len();
+        append_delta(&mut self.parts, delta);
     }
 
     /// Whether nothing has been received.
@@ -98,9 +90,10 @@ impl StreamingReply {
         let width = layout.width.saturating_sub(display_width(INDENT));
         let complete = self.parts.len().saturating_sub(1);
         for part in self.parts.iter().take(complete) {
-            let rows = match part.kind {
-                DeltaKind::Thinking => thinking(&part.text, false, width, layout),
-                DeltaKind::Text => markdown(&part.text, width, layout.text_style),
+            let rows = match part {
+                Part::Text { text } => markdown(text, width, layout.text_style),
+                Part::Thinking { text, .. } => thinking(text, false, width, layout),
+                _ => Vec::new(),
             };
             lines.extend(rows.into_iter().map(indented));
         }
@@ -119,9 +112,10 @@ impl StreamingReply {
         cached.received = self.received;
         let Some(part) = self.parts.last() else { return };
         let width = layout.width.saturating_sub(display_width(INDENT));
-        let (kept, rows) = match part.kind {
-            DeltaKind::Thinking => (0, thinking(&part.text, true, width, layout)),
-            DeltaKind::Text => cached.markdown.advance(&part.text, width, layout.text_style),
+        let (kept, rows) = match part {
+            Part::Text { text } => cached.markdown.advance(text, width, layout.text_style),
+            Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),
+            _ => (0, Vec::new()),
         };
         // The frame that used the previous rows was drawn, so this is the only reference and nothing is copied.
         let lines = Arc::make_mut(&mut cached.lines);

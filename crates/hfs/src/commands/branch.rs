@@ -232,6 +232,6 @@ pub fn message_diff(diff: &MessageDiff, a: &str, b: &str, context: &Context) -> 
 
 /// A message on one line.
 pub fn glimpse(message: &Message) -> String {
-    let said = plain::line(&message.searchable_text());
-    format!("{:>4} {:<9} {}", message.seq, message.role.as_str(), table::shorten(&said, GLIMPSE))
+    let said = plain::line(&message.content.searchable_text());
+    format!("{:>4} {:<9} {}", message.seq, message.content.role.as_str(), table::shorten(&said, GLIMPSE))
 }

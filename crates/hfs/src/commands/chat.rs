@@ -151,7 +151,7 @@ fn conclude(
             Ok(Outcome::Interrupted)
         }
         Some(failure) => {
-            if !reply.parts.is_empty() && !console.manner.json {
+            if !reply.content.parts.is_empty() && !console.manner.json {
                 console.note(&format!(
                     "the reply broke off; what had arrived is kept: hfs session show {short}"
                 ));

@@ -88,7 +88,7 @@ pub fn run(rewind: &Rewind, context: &Context) -> Result<Outcome, Failure> {
     ));
     if let Some(prompt) = &rewound.plan.prompt {
         context.console.note("what you said next, to be edited and sent again:");
-        context.console.print(&format!("{}\n", plain::block(&prompt.text())))?;
+        context.console.print(&format!("{}\n", plain::block(&prompt.content.text())))?;
     }
     Ok(Outcome::Done)
 }

@@ -64,7 +64,7 @@ impl Placed {
         let branch = store.get_branch(run.branch)?.name;
         // A message outlives its run unless both go with their session.
         let question = run.answers.and_then(|id| store.get_message(id).ok());
-        let question = question.map(|message| (message.seq, message.text()));
+        let question = question.map(|message| (message.seq, message.content.text()));
         Ok(Self { number, run, branch, question })
     }
 

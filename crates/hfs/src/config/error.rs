@@ -154,8 +154,11 @@ impl ErrorExt for ConfigError {
             Self::UnknownKey { .. } => ErrorKind::NotFound,
         }
     }
+}
 
-    fn hint(&self) -> Option<String> {
+impl ConfigError {
+    /// What to do about it, as this binary words it.
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::Secret { .. } => Some(
                 "keep keys out of files: put them into the environment, for instance OPENAI_API_KEY or \

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::{Home, create_private};
+use crate::suggestion::hint;
 use crate::wiring::StoreDocument;
 
 use super::configuration::told;
@@ -116,7 +117,7 @@ impl Transfer for Files {
                 }),
                 Ok(found) => sources.extend(found),
                 Err(error) => {
-                    result.failed.push((path.display().to_string(), ErrorReport::from_error(&error)))
+                    result.failed.push((path.display().to_string(), ErrorReport::from_error(&error, hint)))
                 }
             }
         }
@@ -141,7 +142,7 @@ impl Transfer for Files {
                 Err(error) => {
                     let is_stores =
                         matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
-                    result.failed.push((name, ErrorReport::from_error(&error)));
+                    result.failed.push((name, ErrorReport::from_error(&error, hint)));
                     if is_stores {
                         break;
                     }

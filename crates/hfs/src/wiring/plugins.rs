@@ -143,7 +143,11 @@ impl PluginHost for Host {
 }
 
 fn refused(error: &PluginError) -> ErrorReport {
-    ErrorReport { kind: error.kind(), message: plain::line(&error.to_string()), suggestion: error.hint() }
+    ErrorReport {
+        kind: error.kind(),
+        message: plain::line(&error.to_string()),
+        suggestion: error.suggestion().as_ref().map(crate::suggestion::hint),
+    }
 }
 
 fn row(plugin: &PluginStatus) -> PluginRow {

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, DeltaKind, MessageRange, MessageStore,
-    NoHooks, PageRequest, Part, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter, SessionStore,
-    Store, SystemClock,
+    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, MessageRange, MessageStore, NoHooks,
+    PageRequest, Part, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter,
+    SessionStore, Store, SystemClock,
 };
 use hfs_engine::{EngineParts, Settings};
 use hfs_store::MemoryStore;
@@ -29,20 +29,20 @@ struct Scripted(Mutex<Vec<Result<&'static str, AgentError>>>);
 #[async_trait]
 impl Agent for Scripted {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "scripted".into(), model: None, summary: "returns scripted replies".into() }
+        AgentDescription::new("scripted", "returns scripted replies")
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
         let next = self.0.lock().unwrap().pop().unwrap_or(Ok("nothing more to say"));
-        sink.reply(DeltaKind::Text, "so ");
+        sink.reply(ReplyDelta::text("so "));
         match next {
             Ok("wait") => {
                 request.cancel.cancelled().await;
                 Err(AgentError::Cancelled)
             }
             Ok(text) => {
-                sink.reply(DeltaKind::Text, text);
-                Ok(RunOutcome { parts: vec![Part::text(format!("so {text}"))], ..RunOutcome::default() })
+                sink.reply(ReplyDelta::text(text));
+                Ok(RunOutcome::new(vec![Part::text(format!("so {text}"))]))
             }
             Err(error) => Err(error),
         }
@@ -110,13 +110,20 @@ impl Harness {
             session_list: None,
             project: None,
             settings: AppSettings::default(),
+            suggestion_wording: |suggestion| format!("{suggestion:?}"),
             transfer: Arc::new(FakeFiles),
             configuration: Arc::new(FakeFiles),
             plugins: Arc::new(NoPlugins),
         };
         let describe = parts.engine.agent().describe();
-        let model =
-            Model::new(parts.settings.clone(), describe, parts.conversation.clone(), None, clock.now());
+        let model = Model::new(
+            parts.settings.clone(),
+            describe,
+            parts.conversation.clone(),
+            None,
+            clock.now(),
+            parts.suggestion_wording,
+        );
         let (sender, receiver) = mpsc::unbounded_channel();
         Self { store, model, runner: Runner::new(parts, sender), receiver }
     }
@@ -162,13 +169,13 @@ impl Harness {
     }
 
     fn visible(&self) -> Vec<String> {
-        self.model.chat.transcript.messages().map(|message| message.text()).collect()
+        self.model.chat.transcript.messages().map(|message| message.content.text()).collect()
     }
 
     fn stored(&self) -> Vec<String> {
         let branch = self.model.chat.conversation.branch().unwrap();
         let messages = self.store.read_messages(branch, MessageRange::Newest(100)).unwrap();
-        messages.iter().map(|message| message.text()).collect()
+        messages.iter().map(|message| message.content.text()).collect()
     }
 }
 
@@ -360,7 +367,7 @@ async fn the_history_has_the_users_messages_newest_first() {
     harness.until("the history is loaded", |model| model.chat.history.entries.len() > 1).await;
     assert_eq!(harness.model.chat.history.entries, ["second", "first"]);
     let sent = harness.store.read_messages(harness.branch_of_newest(), MessageRange::Newest(9)).unwrap();
-    assert_eq!(sent.iter().filter(|message| message.role == Role::User).count(), 2);
+    assert_eq!(sent.iter().filter(|message| message.content.role == Role::User).count(), 2);
 }
 
 impl Harness {

@@ -34,12 +34,14 @@ pub fn run(
     let agents: Vec<String> = state
         .agents
         .iter()
-        .map(|(agent, memory)| format!("{} ({} entries)", plain::line(agent), memory.len()))
+        .map(|(agent, memory)| {
+            format!("{} ({} entries)", plain::line(agent), hfs_engine::memory_entries(Some(memory)).len())
+        })
         .collect();
     let facts = [
         ("checkpoint", format!("{number} ({})", checkpoint.id.short())),
         ("label", label),
-        ("trigger", plain::line(&checkpoint.trigger)),
+        ("trigger", plain::line(checkpoint.trigger.as_str())),
         ("made", moments::exact(checkpoint.created_at)),
         ("place", format!("message {} of {}", checkpoint.seq, plain::line(&branch.name))),
         ("pinned", if checkpoint.pinned { "yes" } else { "no" }.into()),

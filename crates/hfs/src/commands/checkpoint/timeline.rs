@@ -64,6 +64,6 @@ fn line(row: &GraphRow, number: usize, checkpoint: &Checkpoint, context: &Contex
         row.lanes,
         row.seq,
         checkpoint.id.short().shown(),
-        plain::line(&checkpoint.trigger),
+        plain::line(checkpoint.trigger.as_str()),
     )
 }

@@ -45,7 +45,7 @@ fn told(payload: &EventPayload) -> String {
             Some(agent) => format!("{agent}: {message}"),
             None => message.clone(),
         },
-        EventPayload::Unknown(unknown) => serde_json::to_string(&unknown.fields).unwrap_or_default(),
+        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
         other => negotiated(other),
     }
 }
