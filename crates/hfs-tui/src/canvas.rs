@@ -10,7 +10,7 @@ use crate::render::RenderContext;
 use crate::text::display_width;
 use crate::theme::Theme;
 
-/// A number of cells as coordinates are plural.
+/// Converts a number of cells to a coordinate, saturating.
 #[must_use]
 pub fn as_u16(cells: usize) -> u16 {
     u16::try_from(cells).unwrap_or(u16::MAX)

@@ -65,7 +65,7 @@ pub fn project() -> Project {
 
 pub fn agent() -> AgentDescription {
     AgentDescription::new("triads", "two triads deliberate, negotiate and write one reply")
-        .with_model("sonnet")
+        .with_model(Some("sonnet".into()))
 }
 
 const NAME: &str = "Why do retries double the load?";

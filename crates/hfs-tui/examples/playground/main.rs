@@ -79,7 +79,7 @@ impl Agent for Parrot {
         sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
         let usage = Usage { prompt_tokens: 10, completion_tokens: count };
         let parts = vec![Part::text(text)];
-        Ok(RunOutcome::new(parts).with_usage(usage))
+        Ok(RunOutcome::new(parts).with_usage(Some(usage)))
     }
 }
 

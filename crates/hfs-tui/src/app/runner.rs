@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use hfs_core::{
     BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
-    SessionFilter, SessionId, StoreResult, lock_unpoisoned,
+    SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{AppParts, Configuration, ErrorReport, PluginHost, Progress, Transfer};
+use crate::ports::{AppParts, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer};
 use crate::protocol::{
     Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, Request, ScreenMsg,
     TransferProgress, UiResult,
@@ -35,9 +35,26 @@ const HISTORY_SESSIONS: u32 = 10;
 /// Number of messages that are searched in each other session.
 const HISTORY_MESSAGES_PER_SESSION: u32 = 30;
 
+/// What requests work with.
+#[derive(Clone)]
+struct Backend {
+    engine: Engine,
+    suggestion_wording: SuggestionWording,
+}
+
+impl Backend {
+    fn store(&self) -> &dyn Store {
+        self.engine.store().as_ref()
+    }
+
+    fn reported<T, E: ErrorExt>(&self, result: Result<T, E>) -> UiResult<T> {
+        result.map_err(|error| ErrorReport::from_error(&error, self.suggestion_wording))
+    }
+}
+
 /// Performs requests.
 pub struct Runner {
-    engine: Engine,
+    backend: Backend,
     clock: Arc<dyn Clock>,
     transfer: Arc<dyn Transfer>,
     configuration: Arc<dyn Configuration>,
@@ -64,7 +81,7 @@ impl Runner {
             });
         }
         Self {
-            engine: parts.engine,
+            backend: Backend { engine: parts.engine, suggestion_wording: parts.suggestion_wording },
             clock: parts.clock,
             transfer: parts.transfer,
             configuration: parts.configuration,
@@ -79,7 +96,7 @@ impl Runner {
     }
 
     /// Returns the clock.
-    pub fn clock_unpoisoned(&self) -> &dyn Clock {
+    pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
 
@@ -101,71 +118,77 @@ impl Runner {
 
             // Conversations and their messages.
             Request::EnterConversation(conversation) => {
-                let engine = self.engine.clone();
+                let engine = self.backend.engine.clone();
                 tokio::spawn(async move { engine.enter(&conversation).await });
             }
             Request::LeaveConversation(conversation) => {
-                let engine = self.engine.clone();
+                let engine = self.backend.engine.clone();
                 tokio::spawn(async move { engine.leave(&conversation).await });
             }
-            Request::Open { session, branch, at } => self.with_engine(move |engine| {
-                Msg::Opened(reported(open(engine, session, branch, at)).map(Box::new))
+            Request::Open { session, branch, at } => self.run(move |backend| {
+                Msg::Opened(backend.reported(open(&backend.engine, session, branch, at)).map(Box::new))
             }),
-            Request::ReadMessages { branch, range, page } => self.with_engine(move |engine| {
-                let result = reported(engine.store().read_messages(branch, range));
+            Request::ReadMessages { branch, range, page } => self.run(move |backend| {
+                let result = backend.reported(backend.store().read_messages(branch, range));
                 Msg::Messages { page, branch, result }
             }),
-            Request::ReadHistory { branch, project } => self.with_engine(move |engine| {
-                Msg::History(read_history(engine, branch, project).unwrap_or_default())
+            Request::ReadHistory { branch, project } => self.run(move |backend| {
+                Msg::History(read_history(backend.store(), branch, project).unwrap_or_default())
             }),
             Request::Change(change) => {
                 let clock = Arc::clone(&self.clock);
-                self.with_engine(move |engine| {
-                    Msg::Changed(Box::new(reported(apply_change(engine, clock.as_ref(), change))))
+                self.run(move |backend| {
+                    Msg::Changed(Box::new(backend.reported(apply_change(
+                        &backend.engine,
+                        clock.as_ref(),
+                        change,
+                    ))))
                 });
             }
 
             // Data for screens.
-            Request::ListRecentSessions { project } => self.with_engine(move |engine| {
+            Request::ListRecentSessions { project } => self.run(move |backend| {
                 let filter = SessionFilter { project, ..SessionFilter::default() };
                 let page = PageRequest::first(RECENT_SESSIONS);
-                Msg::RecentSessions(reported(engine.store().list_sessions(&filter, &page)))
+                Msg::RecentSessions(backend.reported(backend.store().list_sessions(&filter, &page)))
             }),
             Request::ReadPreview { source, request_id } => {
-                self.with_engine(move |engine| read_preview(engine, source, request_id));
+                self.run(move |backend| read_preview(backend, source, request_id));
             }
-            Request::ListSessions { filter, page, request_id } => self.read(move |engine| {
-                let result = reported(engine.store().list_sessions(&filter, &page));
+            Request::ListSessions { filter, page, request_id } => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_sessions(&filter, &page));
                 ScreenMsg::Sessions { request_id, result }
             }),
-            Request::Search { query, request_id } => self.read(move |engine| {
-                let result = reported(engine.store().search(&query));
+            Request::Search { query, request_id } => self.read(move |backend| {
+                let result = backend.reported(backend.store().search(&query));
                 ScreenMsg::SearchResults { request_id, result }
             }),
-            Request::ListCheckpoints(session) => self.read(move |engine| {
-                let result = reported(engine.store().list_checkpoints(session));
+            Request::ListCheckpoints(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_checkpoints(session));
                 ScreenMsg::Checkpoints { session, result }
             }),
-            Request::PlanRewind(checkpoint) => self.read(move |engine| {
-                ScreenMsg::RewindPlanned(reported(engine.plan_rewind(checkpoint)).map(Box::new))
+            Request::PlanRewind(checkpoint) => self.read(move |backend| {
+                ScreenMsg::RewindPlanned(
+                    backend.reported(backend.engine.plan_rewind(checkpoint)).map(Box::new),
+                )
             }),
-            Request::ListBranches(session) => self.read(move |engine| {
-                let result = reported(engine.store().list_branches(session));
+            Request::ListBranches(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_branches(session));
                 ScreenMsg::Branches { session, result }
             }),
-            Request::ListRuns(session) => self.read(move |engine| {
-                let result = reported(engine.store().list_runs(session));
+            Request::ListRuns(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_runs(session));
                 ScreenMsg::Runs { session, result }
             }),
-            Request::ReadRun(run) => {
-                self.read(move |engine| ScreenMsg::Run(reported(engine.store().get_run(run)).map(Box::new)))
-            }
+            Request::ReadRun(run) => self.read(move |backend| {
+                ScreenMsg::Run(backend.reported(backend.store().get_run(run)).map(Box::new))
+            }),
 
             // Import and export.
             Request::PrepareExport { session, format } => {
                 let transfer = Arc::clone(&self.transfer);
-                self.with_engine(move |engine| {
-                    let result = export_choices(engine, transfer.as_ref(), session);
+                self.run(move |backend| {
+                    let result = export_choices(backend, transfer.as_ref(), session);
                     Msg::ExportPrepared { session, format, result }
                 });
             }
@@ -182,8 +205,8 @@ impl Runner {
             Request::StopTransfer => self.stop_transfer.store(true, Ordering::SeqCst),
             Request::FindTranscripts { welcome } => {
                 let transfer = Arc::clone(&self.transfer);
-                self.read(move |engine| {
-                    let found = if welcome && !is_store_empty(engine) {
+                self.read(move |backend| {
+                    let found = if welcome && !is_store_empty(backend.store()) {
                         Vec::new()
                     } else {
                         transfer.find_transcripts()
@@ -200,7 +223,7 @@ impl Runner {
             Request::SetConfig { key, value } => {
                 let configuration = Arc::clone(&self.configuration);
                 let next_engine = Arc::clone(&self.next_engine);
-                self.with_engine(move |_| {
+                self.run(move |_| {
                     let change = configuration.set(&key, &value);
                     Msg::ConfigSet(change.map(|change| {
                         let applied = ConfigApplied::new(key, &change);
@@ -221,10 +244,10 @@ impl Runner {
             }
             Request::RunPlugin { command, arguments, conversation } => {
                 let plugins = Arc::clone(&self.plugins);
-                self.with_engine(move |engine| {
+                self.run(move |backend| {
                     let output = plugins.run(&command, &arguments, conversation.session());
                     // A command that failed may have changed its plugin's state before.
-                    let persisted = reported(engine.persist_plugin_states(&conversation));
+                    let persisted = backend.reported(backend.engine.persist_plugin_states(&conversation));
                     let result = output.and_then(|output| persisted.map(|()| output));
                     Msg::PluginRan { command, result }
                 });
@@ -237,7 +260,7 @@ impl Runner {
                     let _ = sender.send(Msg::Timer(timer));
                 });
             }
-            Request::LoadSyntax => self.with_engine(|_| Msg::SyntaxReady(Syntax::load())),
+            Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
     }
 
@@ -245,7 +268,7 @@ impl Runner {
     fn switch_engine(&mut self) {
         let next = lock_unpoisoned(&self.next_engine).take();
         if let Some(engine) = next {
-            self.engine = engine;
+            self.backend.engine = engine;
         }
     }
 
@@ -261,14 +284,14 @@ impl Runner {
         });
     }
 
-    fn with_engine(&self, work: impl FnOnce(&Engine) -> Msg + Send + 'static) {
-        let engine = self.engine.clone();
-        self.run_blocking(move || work(&engine), Msg::Failed);
+    fn run(&self, work: impl FnOnce(&Backend) -> Msg + Send + 'static) {
+        let backend = self.backend.clone();
+        self.run_blocking(move || work(&backend), Msg::Failed);
     }
 
-    /// Like [`with_engine`](Self::with_engine), for data that only a screen shows.
-    fn read(&self, read: impl FnOnce(&Engine) -> ScreenMsg + Send + 'static) {
-        self.with_engine(move |engine| Msg::Screen(read(engine)));
+    /// Like [`run`](Self::run), for data that only a screen shows.
+    fn read(&self, read: impl FnOnce(&Backend) -> ScreenMsg + Send + 'static) {
+        self.run(move |backend| Msg::Screen(read(backend)));
     }
 
     fn call_plugins(&self, call: impl FnOnce(&dyn PluginHost) -> Msg + Send + 'static) {
@@ -298,7 +321,7 @@ impl Runner {
 
     fn send(&mut self, mut conversation: Conversation, text: String, on_fork: bool) {
         self.cancel = CancellationToken::new();
-        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
         self.exchange = Some(tokio::spawn(async move {
             let head = conversation.head();
@@ -316,7 +339,7 @@ impl Runner {
 
     fn retry(&mut self, mut conversation: Conversation, user: Arc<Message>) {
         self.cancel = CancellationToken::new();
-        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
         self.exchange = Some(tokio::spawn(async move {
             let branch = conversation.branch().unwrap_or(user.branch);
@@ -341,12 +364,8 @@ impl Runner {
         if let Some(exchange) = self.exchange.take() {
             let _ = tokio::time::timeout(timeout, exchange).await;
         }
-        let _ = tokio::time::timeout(timeout, self.engine.leave(conversation)).await;
+        let _ = tokio::time::timeout(timeout, self.backend.engine.leave(conversation)).await;
     }
-}
-
-fn reported<T, E: ErrorExt>(result: Result<T, E>) -> UiResult<T> {
-    result.map_err(|error| ErrorReport::from_error(&error))
 }
 
 /// Creates a branch after message `at` and moves the conversation to it.
@@ -395,35 +414,35 @@ fn open(
     Ok(Opened { conversation, summary, branch, messages, at })
 }
 
-fn read_preview(engine: &Engine, source: PreviewSource, request_id: u64) -> Msg {
-    let store = engine.store();
+fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Msg {
+    let store = backend.store();
     let (branch, range) = match source {
         PreviewSource::Branch(branch, range) => (branch, range),
-        PreviewSource::Session(session) => match store.get_session(session) {
+        PreviewSource::Session(session) => match backend.reported(store.get_session(session)) {
             Ok(summary) => (summary.session.current_branch, MessageRange::Newest(PREVIEW_MESSAGES)),
-            Err(error) => return Msg::Failed(ErrorReport::from_error(&error)),
+            Err(report) => return Msg::Failed(report),
         },
     };
-    let result = reported(store.read_messages(branch, range));
+    let result = backend.reported(store.read_messages(branch, range));
     Msg::Screen(ScreenMsg::Preview { request_id, result })
 }
 
 /// Whether the store has no sessions, neither active nor in the trash.
-fn is_store_empty(engine: &Engine) -> bool {
+fn is_store_empty(store: &dyn Store) -> bool {
     let page = PageRequest::first(1);
     let has_none = |trashed| {
         let filter = SessionFilter { trashed, ..SessionFilter::default() };
-        engine.store().list_sessions(&filter, &page).is_ok_and(|page| page.items.is_empty())
+        store.list_sessions(&filter, &page).is_ok_and(|page| page.items.is_empty())
     };
     has_none(false) && has_none(true)
 }
 
 fn export_choices(
-    engine: &Engine,
+    backend: &Backend,
     transfer: &dyn Transfer,
     session: SessionId,
 ) -> UiResult<Vec<ExportChoice>> {
-    let summary = reported(engine.store().get_session(session))?;
+    let summary = backend.reported(backend.store().get_session(session))?;
     let formats = transfer.export_formats().into_iter();
     Ok(formats
         .map(|format| {
@@ -435,11 +454,10 @@ fn export_choices(
 
 /// Returns the user's messages on this branch and in the newest sessions of the project, newest first.
 fn read_history(
-    engine: &Engine,
+    store: &dyn Store,
     branch: Option<BranchId>,
     project: Option<String>,
 ) -> StoreResult<Vec<String>> {
-    let store = engine.store();
     let mut texts = Vec::new();
     let mut add_branch = |branch, count| -> StoreResult<()> {
         let messages = store.read_messages(branch, MessageRange::Newest(count))?;

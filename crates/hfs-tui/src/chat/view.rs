@@ -2,7 +2,6 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 
@@ -195,8 +194,11 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
     for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
         let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
-        let style =
-            if text.starts_with('/') && crate::command::is_command(text) { theme.accent } else { theme.text };
+        let style = if text.starts_with('/') && crate::commands::is_command(text) {
+            theme.accent
+        } else {
+            theme.text
+        };
         canvas::line(buffer, canvas::row(field, at), &Line::styled(content, style));
     }
     (field.x + canvas::as_u16(column), field.y + canvas::as_u16(row - top))

@@ -188,9 +188,9 @@ impl Buffer {
         let mut left_word = false;
         let mut class = None;
         for (at, c) in self.after().char_indices() {
-            let current = (c.is_whitespace(), c.is_alphanumeric() || c == '_');
-            left_word |= class.is_some_and(|class| class != now);
-            class = Some(now);
+            let next_class = (c.is_whitespace(), c.is_alphanumeric() || c == '_');
+            left_word |= class.is_some_and(|class| class != next_class);
+            class = Some(next_class);
             if left_word && !c.is_whitespace() {
                 return self.cursor + at;
             }

@@ -294,8 +294,8 @@ fn draw_agents(
         number += 1;
     }
     let selected = rows.iter().position(|(_, number)| *number == Some(selection.row)).unwrap_or(0);
-    let window = ListSelection { row: selected }.visible_range(rows.len(), usize::from(list.height));
-    for (at, index) in window.enumerate() {
+    let visible = ListSelection { row: selected }.visible_range(rows.len(), usize::from(list.height));
+    for (at, index) in visible.enumerate() {
         let Some((line, _)) = rows.get(index) else { break };
         let area = canvas::row(list, at);
         canvas::line(buffer, area, line);
@@ -377,7 +377,7 @@ fn draw_negotiation(
     canvas::line(buffer, canvas::row(page, 0), &summary);
     let page = Rect { y: page.y + 2, height: page.height.saturating_sub(2), ..page };
     let (list, detail) = split(page);
-    let names = negotiation
+    let name_width = negotiation
         .sections
         .iter()
         .map(|section| display_width(&section.name))
@@ -396,7 +396,10 @@ fn draw_negotiation(
         };
         let mut spans = vec![
             Span::styled(format!("{mark} "), style),
-            Span::styled(format!("{:<names$} ", truncate(&sanitize_line(&section.name), names)), theme.text),
+            Span::styled(
+                format!("{:<name_width$} ", truncate(&sanitize_line(&section.name), name_width)),
+                theme.text,
+            ),
             Span::styled(owners(section), theme.dim),
         ];
         if section.arbiter.is_some() {
@@ -506,14 +509,14 @@ fn ending(snapshot: &RunSnapshot) -> String {
 #[allow(clippy::cast_precision_loss, reason = "the bar shows eighths of a cell at best")]
 fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Theme) -> Line<'static> {
     let name = if name.is_empty() { "(no phase)".to_owned() } else { sanitize_line(name) };
-    let names = 24.min(width / 3);
-    let bars = width.saturating_sub(names + 44).clamp(6, 40);
+    let name_width = 24.min(width / 3);
+    let bar_width = width.saturating_sub(name_width + 44).clamp(6, 40);
     let total = count.usage.total();
-    let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bars);
+    let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bar_width);
     let calls = if count.calls == 1 { "1 call".to_owned() } else { format!("{} calls", count.calls) };
     Line::from(vec![
-        Span::styled(format!("  {:<names$} ", truncate(&name, names)), theme.text),
-        Span::styled(format!("{bar:<bars$} "), theme.accent),
+        Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
+        Span::styled(format!("{bar:<bar_width$} "), theme.accent),
         Span::styled(format!("{:>7}", format_tokens(total)), theme.text),
         Span::styled(
             format!(
@@ -539,17 +542,17 @@ fn draw_trace(
     let Some(start) = snapshot.timeline.started_at else { return };
     let end = snapshot.timeline.ended_at.unwrap_or(render.now);
     let total = end.millis_since(start).max(1);
-    let names = 26.min(usize::from(page.width) / 3);
-    let width = usize::from(page.width).saturating_sub(names + 12);
+    let name_width = 26.min(usize::from(page.width) / 3);
+    let width = usize::from(page.width).saturating_sub(name_width + 12);
     let mut lines = vec![Line::from(vec![
-        Span::styled(format!("{:<names$} 0", ""), theme.dim),
+        Span::styled(format!("{:<name_width$} 0", ""), theme.dim),
         Span::styled(format!("{:>1$}", format_duration(total), width.saturating_sub(1)), theme.dim),
     ])];
     let mut bar = |name: String, from: Timestamp, to: Option<Timestamp>, style: Style| {
         let to = to.unwrap_or(end);
         let span = (from.millis_since(start), to.millis_since(start));
         lines.push(Line::from(vec![
-            Span::styled(format!("{:<names$} ", truncate(&name, names)), theme.text),
+            Span::styled(format!("{:<name_width$} ", truncate(&name, name_width)), theme.text),
             Span::styled(timeline_bar(span, total, width), style),
             Span::styled(format!(" {:>9}", format_duration(to.millis_since(from))), theme.dim),
         ]));

@@ -110,7 +110,7 @@ impl CodeBlock {
     pub fn lines(
         &mut self,
         syntax: Option<Syntax>,
-        render: &RenderContext,
+        theme: &theme::Theme,
         language: &str,
         code: &str,
     ) -> Vec<Vec<Fragment>> {
@@ -149,7 +149,7 @@ impl HighlighterState {
         &mut self,
         syntax: Syntax,
         highlighter: &Highlighter<'_>,
-        render: &RenderContext,
+        theme: &theme::Theme,
         line: &str,
     ) -> Vec<Fragment> {
         let plain = || vec![Fragment::new(line.trim_end_matches('\n'), theme.code(CodeRole::Plain))];
@@ -164,7 +164,7 @@ impl HighlighterState {
     }
 }
 
-fn role_style(style: syntect::highlighting::Style, render: &RenderContext) -> Style {
+fn role_style(style: syntect::highlighting::Style, theme: &theme::Theme) -> Style {
     theme.code(CodeRole::from_number(style.foreground.r))
 }
 

@@ -338,7 +338,9 @@ fn output_lines(output: &str, style: Style, width: usize) -> Vec<Line<'static>> 
 fn summarize_input(input: &Value) -> String {
     const MAX_BYTES: usize = 400;
     match input {
-        Value::Object(fields) if fields.len() == 1 => fields.values().next().map(brief).unwrap_or_default(),
+        Value::Object(fields) if fields.len() == 1 => {
+            fields.values().next().map(summarize_input).unwrap_or_default()
+        }
         Value::Object(fields) => {
             let mut text = String::new();
             for (name, value) in fields {

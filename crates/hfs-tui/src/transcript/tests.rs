@@ -41,10 +41,10 @@ impl Harness {
 
     fn scroll(&mut self, rows: isize) {
         self.transcript.scroll_by(layout(&self.theme), &None, SCREEN, rows);
-        if let Some((range, end)) = self.transcript.page_to_prefetch() {
+        if let Some((range, end_of_window)) = self.transcript.page_to_prefetch() {
             let messages = page(range);
             self.read += messages.len();
-            self.transcript.add_page(end, messages, HEAD);
+            self.transcript.add_page(end_of_window, messages, HEAD);
         }
     }
 
@@ -88,8 +88,8 @@ fn scrolling_down_and_the_end_key_return_to_the_newest_message() {
     for _ in 0..300 {
         harness.scroll(-10);
     }
-    let (range, end) = harness.transcript.show_newest().unwrap();
-    harness.transcript.add_page(end, page(range), HEAD);
+    let (range, end_of_window) = harness.transcript.show_newest().unwrap();
+    harness.transcript.add_page(end_of_window, page(range), HEAD);
     assert_eq!(harness.visible(), end);
 }
 
@@ -98,8 +98,8 @@ fn visible_rows_stay_in_place_when_a_page_is_added() {
     let mut harness = Harness::open();
     harness.scroll(-100);
     let top = harness.visible();
-    if let Some((range, end)) = harness.transcript.page_to_prefetch() {
-        harness.transcript.add_page(end, page(range), HEAD);
+    if let Some((range, end_of_window)) = harness.transcript.page_to_prefetch() {
+        harness.transcript.add_page(end_of_window, page(range), HEAD);
     }
     assert_eq!(harness.visible(), top);
 }

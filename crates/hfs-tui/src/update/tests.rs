@@ -7,9 +7,9 @@ use hfs_core::{
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use super::*;
+use crate::commands::COMMANDS;
 use crate::gallery::{Harness, scenes};
 use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
-use COMMANDS;
 
 fn set_up(scene: &str) -> Harness {
     let scene = scenes().into_iter().find(|candidate| candidate.name == scene).unwrap();

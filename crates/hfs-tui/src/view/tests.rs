@@ -144,7 +144,7 @@ fn every_screen_can_be_drawn_at_every_size() {
 fn selected_text_follows_the_reading_order() {
     let mut buffer = Buffer::empty(Rect::new(0, 0, 10, 3));
     for (y, text) in ["one two", "日本 three", "four"].into_iter().enumerate() {
-        buffer.set_string(0, u16::try_from(y).unwrap(), text, ratatui::style::Style::new());
+        buffer.set_string(0, u16::try_from(y).unwrap(), text, Style::new());
     }
     let selection = MouseSelection { from: (4, 0), to: (6, 1) };
     assert_eq!(selected_text(&buffer, selection), "two\n日本 th");

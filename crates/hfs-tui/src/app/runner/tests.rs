@@ -256,7 +256,7 @@ async fn a_conflict_is_resolved_by_a_reload_or_a_fork() {
     let mut harness = Harness::new(vec![Ok("one"), Ok("mine")]);
     harness.exchange("first").await;
     let branch = harness.model.chat.conversation.branch().unwrap();
-    let position = hfs_core::Position { branch, head: 2 };
+    let position = Position { branch, head: 2 };
     let message = hfs_core::MessageDraft::user("from another process", SystemClock.now());
     harness.store.append(position, &[message]).unwrap();
     harness.submit("hello");
