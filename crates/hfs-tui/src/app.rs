@@ -1,7 +1,6 @@
-//! The app at work: what happens goes into the model, what is to be done goes out of it, and the picture follows.
+//! The event loop: reads input, applies messages to the model, performs effects and draws frames.
 
-mod external;
-mod plan;
+mod external_editor;
 mod runner;
 mod signals;
 mod terminal;
@@ -10,30 +9,65 @@ use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::StreamExt;
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::runner::Runner;
-use self::signals::{Asked, Signals};
-use self::terminal::Screen;
-use crate::effect::Effect;
-use crate::error::TuiError;
-use crate::message::Msg;
+use self::signals::{SignalRequest, Signals};
+use self::terminal::AppTerminal;
 use crate::model::Model;
-use crate::parts::{AppParts, Exit, Failure};
+use crate::ports::{AppParts, ErrorReport, Exit};
+use crate::protocol::{Effect, Msg, TerminalCommand};
 use crate::update::{start, update};
-use crate::view::{marked_text, view};
+use crate::view::{selected_text, view};
 
-/// Pictures come at most this often.
-const FRAME: Duration = Duration::from_millis(16);
-/// How many messages are taken before the next picture.
-const BATCH: usize = 4_096;
-/// How long leaving waits for a reply in progress to be saved.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Minimum time between two frames.
+const FRAME_INTERVAL: Duration = Duration::from_millis(16);
+/// Maximum number of messages applied between two checks for input.
+const MESSAGE_BATCH: usize = 4_096;
+/// How long the app waits at its end until a reply in progress is saved.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the app until it is left, on the terminal that standard input and output are. The terminal is put back
-/// as it was however it ends.
+/// Why the app cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuiError {
+    /// Standard input or output is not a terminal.
+    #[error("the terminal app needs a terminal, but {stream} is not one")]
+    NoTerminal {
+        /// `standard input` or `standard output`.
+        stream: &'static str,
+    },
+    /// The terminal could not be set up or written to.
+    #[error("cannot {action} the terminal")]
+    Terminal {
+        /// The action that failed.
+        action: &'static str,
+        /// The error.
+        source: std::io::Error,
+    },
+}
+
+impl ErrorExt for TuiError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoTerminal { .. } => ErrorKind::Invalid,
+            Self::Terminal { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    fn suggestion(&self) -> Option<Suggestion> {
+        match self {
+            Self::NoTerminal { .. } => Some(Suggestion::UseChatCommand),
+            Self::Terminal { .. } => None,
+        }
+    }
+}
+
+/// Runs the app on the terminal of standard input and output until the user quits. The terminal is restored in any
+/// case, also after a panic.
 ///
 /// # Errors
 /// See [`TuiError`].
@@ -45,106 +79,107 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
         parts.conversation.clone(),
         parts.project.clone(),
         parts.clock.now(),
+        parts.suggestion_wording,
     );
-    let pick = parts.pick;
+    let session_list = parts.session_list;
     let (sender, receiver) = mpsc::unbounded_channel();
     let runner = Runner::new(parts, sender);
-    let screen = Screen::enter(model.look.settings.mouse)?;
+    let terminal = AppTerminal::acquire(model.render.settings.mouse)?;
     let mut app = App {
         model,
         runner,
-        screen,
+        terminal,
         receiver,
-        events: Some(EventStream::new()),
+        input: Some(EventStream::new()),
         signals: Signals::listen(),
-        picture: None,
-        plan: plan::Plan::new(Instant::now()),
-        over: false,
+        selection_frame: None,
+        schedule: FrameSchedule::new(Instant::now()),
+        is_finished: false,
     };
-    app.resize();
-    let effects = start(&mut app.model, pick);
+    app.read_size();
+    let effects = start(&mut app.model, session_list);
     app.perform(effects).await?;
-    app.live().await?;
+    app.run_event_loop().await?;
     let exit = app.model.exit();
     let conversation = app.model.chat.conversation.clone();
-    drop(app.screen);
-    app.runner.finish(&conversation, LAST_WORDS).await;
+    // Restores the terminal before the last reply is saved, so that the shell does not appear to hang.
+    drop(app.terminal);
+    app.runner.shut_down(&conversation, SHUTDOWN_TIMEOUT).await;
     Ok(exit)
 }
 
 struct App {
     model: Model,
     runner: Runner,
-    screen: Screen,
+    terminal: AppTerminal,
     receiver: mpsc::UnboundedReceiver<Msg>,
-    /// `None` while another program has the terminal.
-    events: Option<EventStream>,
+    /// Input of the terminal; `None` while the external editor runs.
+    input: Option<EventStream>,
     signals: Signals,
-    /// The picture on the screen while something is marked in it.
-    picture: Option<Buffer>,
-    plan: plan::Plan,
-    over: bool,
+    /// The last frame while text is selected with the mouse, from which the text is copied.
+    selection_frame: Option<Buffer>,
+    schedule: FrameSchedule,
+    is_finished: bool,
 }
 
-enum Happening {
-    Event(Option<std::io::Result<Event>>),
+enum AppEvent {
+    /// Input of the terminal; an error or `None` if the terminal is gone.
+    Input(Option<std::io::Result<Event>>),
+    /// A message of the runner; `None` if there are no more senders.
     Message(Option<Msg>),
     Draw,
-    Terminate,
-    Suspend,
+    Signal(SignalRequest),
 }
 
 impl App {
-    async fn live(&mut self) -> Result<(), TuiError> {
-        while !self.over {
-            match self.wait().await {
-                // One at a time: polling the stream for more would cost it the waker that ends the wait.
-                Happening::Event(Some(Ok(event))) => self.event(event).await?,
-                // The terminal is gone.
-                Happening::Event(_) => self.message(Msg::Terminate).await?,
-                Happening::Message(Some(message)) => {
-                    self.message(message).await?;
-                    for _ in 0..BATCH {
+    async fn run_event_loop(&mut self) -> Result<(), TuiError> {
+        while !self.is_finished {
+            match self.next_event().await {
+                // Input is handled one event at a time. Polling the stream for more until it is pending would replace the
+                // waker with which crossterm's reader thread ends the wait in `next_event`.
+                AppEvent::Input(Some(Ok(event))) => self.handle_input(event).await?,
+                AppEvent::Input(Some(Err(_)) | None) => self.apply(Msg::Terminate).await?,
+                AppEvent::Message(Some(message)) => {
+                    self.apply(message).await?;
+                    for _ in 0..MESSAGE_BATCH {
                         let Ok(message) = self.receiver.try_recv() else { break };
-                        self.message(message).await?;
+                        self.apply(message).await?;
                     }
                 }
-                Happening::Message(None) => self.over = true,
-                Happening::Terminate => self.message(Msg::Terminate).await?,
-                Happening::Suspend => self.suspend()?,
-                Happening::Draw => self.draw()?,
+                AppEvent::Message(None) => self.is_finished = true,
+                AppEvent::Signal(SignalRequest::Terminate) => self.apply(Msg::Terminate).await?,
+                AppEvent::Signal(SignalRequest::Suspend) => self.suspend()?,
+                AppEvent::Draw => self.draw()?,
             }
         }
         Ok(())
     }
 
-    async fn wait(&mut self) -> Happening {
-        let due = self.plan.due();
-        let next_event = async {
-            match self.events.as_mut() {
-                Some(events) => events.next().await,
+    async fn next_event(&mut self) -> AppEvent {
+        let due = self.schedule.due();
+        let next_input = async {
+            match self.input.as_mut() {
+                Some(input) => input.next().await,
                 None => futures::future::pending().await,
             }
         };
-        let drawing = async {
+        let frame_is_due = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
                 None => futures::future::pending().await,
             }
         };
+        // Biased, so that a flood of messages delays neither signals nor frames nor input.
         tokio::select! {
             biased;
-            asked = self.signals.next() => match asked {
-                Asked::Terminate => Happening::Terminate,
-                Asked::Suspend => Happening::Suspend,
-            },
-            () = drawing => Happening::Draw,
-            event = next_event => Happening::Event(event),
-            message = self.receiver.recv() => Happening::Message(message),
+            request = self.signals.next() => AppEvent::Signal(request),
+            () = frame_is_due => AppEvent::Draw,
+            event = next_input => AppEvent::Input(event),
+            message = self.receiver.recv() => AppEvent::Message(message),
         }
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), TuiError> {
+    async fn handle_input(&mut self, event: Event) -> Result<(), TuiError> {
         let message = match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => Msg::Key(key),
             Event::Paste(text) => Msg::Paste(text),
@@ -152,94 +187,170 @@ impl App {
             Event::Resize(width, height) => Msg::Resized(width, height),
             Event::Key(_) | Event::FocusGained | Event::FocusLost => return Ok(()),
         };
-        self.plan.hurry(Instant::now());
-        self.message(message).await
+        self.schedule.request_immediate_redraw(Instant::now());
+        self.apply(message).await
     }
 
-    async fn message(&mut self, message: Msg) -> Result<(), TuiError> {
-        self.model.look.now = self.runner.clock().now();
+    async fn apply(&mut self, message: Msg) -> Result<(), TuiError> {
+        self.model.render.now = self.runner.clock().now();
         let effects = update(&mut self.model, message);
-        self.plan.changed(Instant::now());
-        self.screen.set_mouse(self.model.look.settings.mouse)?;
+        self.schedule.request_redraw(Instant::now());
+        self.terminal.set_mouse(self.model.render.settings.mouse)?;
         self.perform(effects).await
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), TuiError> {
         for effect in effects {
             match effect {
-                Effect::Quit => self.over = true,
-                Effect::Suspend => self.suspend()?,
-                Effect::Redraw => self.redraw()?,
-                Effect::Copy { text, what } => self.copy(&text, what)?,
-                Effect::CopyMarked => {
-                    if let (Some(picture), Some(marked)) = (&self.picture, self.model.marked) {
-                        let text = marked_text(picture, marked);
-                        self.copy(&text, "what was marked".to_owned())?;
+                Effect::Request(request) => self.runner.perform(request),
+                Effect::Terminal(TerminalCommand::Copy { text, what }) => self.copy(&text, what)?,
+                Effect::Terminal(TerminalCommand::CopySelection) => {
+                    if let (Some(frame), Some(selection)) =
+                        (&self.selection_frame, self.model.mouse_selection)
+                    {
+                        let text = selected_text(frame, selection);
+                        self.copy(&text, "the selected text".to_owned())?;
                     }
                 }
-                Effect::Edit(text) => self.edit(&text).await?,
-                other => self.runner.perform(other),
+                Effect::Terminal(TerminalCommand::Edit(text)) => self.edit(&text).await?,
+                Effect::Terminal(TerminalCommand::Suspend) => self.suspend()?,
+                Effect::Terminal(TerminalCommand::Redraw) => self.redraw()?,
+                Effect::Terminal(TerminalCommand::Quit) => self.is_finished = true,
             }
         }
         Ok(())
     }
 
     fn copy(&mut self, text: &str, what: String) -> Result<(), TuiError> {
-        self.screen.copy(text)?;
-        self.runner.tell(Msg::Copied { what });
+        self.terminal.copy(text)?;
+        self.runner.send_message(Msg::Copied { what });
         Ok(())
     }
 
-    /// Lets the user's editor have the terminal.
+    /// Leaves the terminal to the user's editor until it exits.
     async fn edit(&mut self, text: &str) -> Result<(), TuiError> {
-        let Some(command) = self.model.look.settings.editor.clone() else {
-            self.runner.tell(Msg::Edited(Err(Failure {
-                kind: hfs_core::ErrorKind::NotFound,
+        let Some(command) = self.model.render.settings.editor.clone() else {
+            self.runner.send_message(Msg::Edited(Err(ErrorReport {
+                kind: ErrorKind::NotFound,
                 message: "no editor is set".to_owned(),
-                hint: Some("set $VISUAL or $EDITOR".to_owned()),
+                suggestion: Some("set $VISUAL or $EDITOR".to_owned()),
             })));
             return Ok(());
         };
-        self.events = None;
-        self.screen.leave()?;
-        let edited = external::edit(&command, text).await;
-        self.screen.enter_again()?;
-        self.events = Some(EventStream::new());
-        self.resize();
-        self.runner.tell(Msg::Edited(edited));
+        self.input = None;
+        self.terminal.leave()?;
+        let edited = external_editor::edit(&command, text).await;
+        self.terminal.reenter()?;
+        self.input = Some(EventStream::new());
+        self.read_size();
+        self.runner.send_message(Msg::Edited(edited));
         self.redraw()
     }
 
     fn suspend(&mut self) -> Result<(), TuiError> {
-        self.screen.leave()?;
-        signals::stop_this_process();
-        self.screen.enter_again()?;
-        self.resize();
+        self.terminal.leave()?;
+        signals::suspend_process();
+        self.terminal.reenter()?;
+        self.read_size();
         self.redraw()
     }
 
-    fn resize(&mut self) {
-        if let Ok(size) = self.screen.size() {
+    fn read_size(&mut self) {
+        if let Ok(size) = self.terminal.size() {
             self.model.size = size;
         }
     }
 
     fn redraw(&mut self) -> Result<(), TuiError> {
-        self.screen.clear()?;
+        self.terminal.clear()?;
         self.draw()
     }
 
     fn draw(&mut self) -> Result<(), TuiError> {
-        let begun = Instant::now();
-        self.model.look.now = self.runner.clock().now();
-        let keep = self.model.marked.is_some();
+        let started = Instant::now();
+        self.model.render.now = self.runner.clock().now();
+        let keep_frame = self.model.mouse_selection.is_some();
         let model = &mut self.model;
-        self.picture = self.screen.draw(keep, |frame| {
+        self.selection_frame = self.terminal.draw(keep_frame, |frame| {
             let area = frame.area();
             model.size = (area.width, area.height);
             let _ = view(model, frame);
         })?;
-        self.plan.drawn(begun, Instant::now());
+        self.schedule.drawn(started, Instant::now());
         Ok(())
+    }
+}
+
+/// Decides when the next frame is drawn: immediately after input, after a pause otherwise, and never without a change.
+#[derive(Debug)]
+struct FrameSchedule {
+    last_frame: Instant,
+    /// How long it took to draw the last frame.
+    cost: Duration,
+    /// Minimum time between the last frame and the next one.
+    pause: Duration,
+    due: Option<Instant>,
+}
+
+impl FrameSchedule {
+    /// After a frame that took long to draw, at least this many times as long is left for other work.
+    const REST_FACTOR: u32 = 3;
+
+    /// Creates a schedule whose first frame is due immediately.
+    fn new(now: Instant) -> Self {
+        Self { last_frame: now, cost: Duration::ZERO, pause: Duration::ZERO, due: Some(now) }
+    }
+
+    /// Returns when the next frame is due; `None` if nothing has changed.
+    const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Schedules a frame after a change. Several changes share one frame.
+    fn request_redraw(&mut self, now: Instant) {
+        if self.due.is_none() {
+            self.due = Some(now.max(self.last_frame + self.pause));
+        }
+    }
+
+    /// Schedules a frame after input. The pause is shorter, so that typing does not feel slow during a reply.
+    fn request_immediate_redraw(&mut self, now: Instant) {
+        let soon = now.max(self.last_frame + self.cost.max(FRAME_INTERVAL / 4));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    fn drawn(&mut self, started: Instant, now: Instant) {
+        self.last_frame = now;
+        self.cost = now - started;
+        self.pause = FRAME_INTERVAL.max(self.cost * Self::REST_FACTOR);
+        self.due = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_drawn_without_a_change() {
+        let now = Instant::now();
+        let mut schedule = FrameSchedule::new(now);
+        schedule.drawn(now, now);
+        assert_eq!(schedule.due(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_share_a_frame_and_input_does_not_wait_for_it() {
+        let now = Instant::now();
+        let mut schedule = FrameSchedule::new(now);
+        let drawn = now + Duration::from_millis(40);
+        schedule.drawn(now, drawn);
+        schedule.request_redraw(drawn);
+        let due = schedule.due().unwrap();
+        schedule.request_redraw(drawn + Duration::from_millis(5));
+        assert_eq!(schedule.due(), Some(due));
+        assert_eq!(due - drawn, Duration::from_millis(120));
+        schedule.request_immediate_redraw(drawn + Duration::from_millis(6));
+        assert_eq!(schedule.due(), Some(drawn + Duration::from_millis(40)));
     }
 }

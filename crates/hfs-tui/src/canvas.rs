@@ -1,4 +1,4 @@
-//! Drawing on the screen's buffer: the few shapes that every screen is made of.
+//! Shapes that the screens share: lines, panels, windows, key hints, bars.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -6,17 +6,17 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Widget};
 
-use crate::look::Look;
-use crate::text::cells;
+use crate::render::RenderContext;
+use crate::text::display_width;
 use crate::theme::Theme;
 
-/// A number of cells as coordinates are counted.
+/// Converts a number of cells to a coordinate, saturating.
 #[must_use]
 pub fn as_u16(cells: usize) -> u16 {
     u16::try_from(cells).unwrap_or(u16::MAX)
 }
 
-/// The part of `area` in row number `row`, or nothing below its end.
+/// Returns row number `row` of `area`; its height is 0 if `area` has fewer rows.
 #[must_use]
 pub fn row(area: Rect, row: usize) -> Rect {
     let row = as_u16(row);
@@ -26,21 +26,21 @@ pub fn row(area: Rect, row: usize) -> Rect {
     Rect { y: area.y + row, height: 1, ..area }
 }
 
-/// Draws lines from the top of `area`; what does not fit is left out.
+/// Draws lines from the top of `area`, as many as fit.
 pub fn lines<'a>(buffer: &mut Buffer, area: Rect, lines: impl IntoIterator<Item = Line<'a>>) {
     for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
         buffer.set_line(area.x, y, &line, area.width);
     }
 }
 
-/// Draws one line in one row.
+/// Draws one line at the top of `area`.
 pub fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
     if area.height > 0 {
         buffer.set_line(area.x, area.y, line, area.width);
     }
 }
 
-/// Draws text so that it ends at the right edge; returns how many cells it took.
+/// Draws a right-aligned line and returns its width.
 pub fn right(buffer: &mut Buffer, area: Rect, line: &Line<'_>) -> u16 {
     let width = as_u16(line.width()).min(area.width);
     if area.height > 0 {
@@ -49,16 +49,16 @@ pub fn right(buffer: &mut Buffer, area: Rect, line: &Line<'_>) -> u16 {
     width
 }
 
-/// A frame with a title; returns what is inside.
-pub fn panel(buffer: &mut Buffer, area: Rect, title: Line<'_>, theme: &Theme, strong: bool) -> Rect {
-    let border = if strong { theme.accent } else { theme.frame };
+/// Draws a border with a title and returns the area inside.
+pub fn panel(buffer: &mut Buffer, area: Rect, title: Line<'_>, theme: &Theme, highlighted: bool) -> Rect {
+    let border = if highlighted { theme.accent } else { theme.border };
     let block = Block::bordered().border_type(BorderType::Rounded).border_style(border).title(title);
     let inner = block.inner(area);
     block.render(area, buffer);
     inner
 }
 
-/// A window over the screen, in its middle, with room for content of this size; returns the inside.
+/// Draws a centred window for content of this width and height, and returns the area inside.
 pub fn window(
     buffer: &mut Buffer,
     screen: Rect,
@@ -74,25 +74,26 @@ pub fn window(
         width,
         height,
     };
-    let around = Rect { x: area.x.saturating_sub(1), width: area.width + 2, ..area }.intersection(screen);
-    Clear.render(around, buffer);
+    // One blank column on each side separates the window from the text below it.
+    let cleared = Rect { x: area.x.saturating_sub(1), width: area.width + 2, ..area }.intersection(screen);
+    Clear.render(cleared, buffer);
     let inner = panel(buffer, area, title, theme, true);
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 
-/// Keys and what they do, as `Enter open · Esc back`, as many as there is room for.
+/// Formats keys with their meaning, such as `Enter open · Esc back`; pairs that do not fit are left out.
 #[must_use]
 pub fn hints(pairs: &[(&str, &str)], theme: &Theme, width: usize) -> Line<'static> {
     let mut spans: Vec<Span<'static>> = Vec::new();
     let mut used = 0;
     for (key, meaning) in pairs {
-        let needed = cells(key) + cells(meaning) + 1 + if spans.is_empty() { 0 } else { 3 };
+        let needed = display_width(key) + display_width(meaning) + 1 + if spans.is_empty() { 0 } else { 3 };
         if used + needed > width {
             break;
         }
         used += needed;
         if !spans.is_empty() {
-            spans.push(Span::styled(" · ", theme.frame));
+            spans.push(Span::styled(" · ", theme.border));
         }
         spans.push(Span::styled((*key).to_owned(), theme.accent));
         spans.push(Span::styled(format!(" {meaning}"), theme.dim));
@@ -100,22 +101,22 @@ pub fn hints(pairs: &[(&str, &str)], theme: &Theme, width: usize) -> Line<'stati
     Line::from(spans)
 }
 
-/// The frame that all screens but the chat share: a title above, keys below; returns what lies between.
+/// Draws the title and the key hints of a screen and returns the area between them.
 pub fn screen(
     buffer: &mut Buffer,
     area: Rect,
-    look: &Look,
+    render: &RenderContext,
     title: &str,
     subtitle: &str,
     keys: &[(&str, &str)],
 ) -> Rect {
-    let theme = &look.theme;
+    let theme = &render.theme;
     let head = Line::from(vec![
         Span::styled(format!(" {title}"), theme.title()),
         Span::styled(format!("  {subtitle}"), theme.dim),
     ]);
     line(buffer, row(area, 0), &head);
-    let rule = Line::styled("─".repeat(usize::from(area.width)), theme.frame);
+    let rule = Line::styled("─".repeat(usize::from(area.width)), theme.border);
     line(buffer, row(area, 1), &rule);
     let foot = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
     let foot = Rect { x: foot.x + 1, width: foot.width.saturating_sub(2), ..foot };
@@ -128,12 +129,12 @@ pub fn screen(
     }
 }
 
-/// Fills a row with a style, as for the one that is selected.
+/// Applies a style to an area, for example to the selected row.
 pub fn fill(buffer: &mut Buffer, area: Rect, style: Style) {
     buffer.set_style(area, style);
 }
 
-/// A bar that is full to `ratio`, `width` cells long, with eighths of a cell.
+/// Formats a bar of at most `width` cells, filled to `ratio` with a precision of an eighth of a cell.
 #[must_use]
 pub fn bar(ratio: f64, width: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];

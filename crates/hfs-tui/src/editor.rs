@@ -1,8 +1,6 @@
-//! The multi-line input: text, a cursor that moves by what a person sees as one character, undo, and the habits
-//! of three families of editors.
+//! A multi-line text field with undo, and with standard, vim or emacs keys. The cursor moves by graphemes.
 
 mod buffer;
-mod emacs;
 mod layout;
 mod vim;
 
@@ -12,19 +10,19 @@ pub use buffer::Buffer;
 pub use layout::Layout;
 pub use vim::VimMode;
 
-/// Whose habits the keys follow.
+/// The key bindings of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyMode {
-    /// Arrow keys and the usual control keys.
+    /// Arrow keys and common control keys.
     #[default]
     Standard,
-    /// Normal and insert mode.
+    /// Vim: normal and insert mode.
     Vim,
-    /// Control and meta keys.
+    /// Emacs: control and meta keys.
     Emacs,
 }
 
-/// An input field.
+/// A text field.
 #[derive(Debug, Clone, Default)]
 pub struct Editor {
     buffer: Buffer,
@@ -32,65 +30,65 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// The text as it will be sent.
+    /// Returns the text.
     #[must_use]
     pub fn text(&self) -> &str {
         self.buffer.text()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the field is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text().is_empty()
     }
 
-    /// Puts `text` in place of everything, with the cursor at its end. Undo brings back what was there.
+    /// Replaces the text and moves the cursor to its end. This can be undone.
     pub fn set(&mut self, text: &str) {
         self.buffer.replace_all(text);
     }
 
-    /// Takes the text out and begins anew.
+    /// Takes the text out and resets the field.
     pub fn take(&mut self) -> String {
         self.vim = vim::Vim::default();
         std::mem::take(&mut self.buffer).into_text()
     }
 
-    /// Inserts text at the cursor, as a paste does.
+    /// Inserts text at the cursor, with line breaks normalised.
     pub fn insert(&mut self, text: &str) {
         self.buffer.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
     }
 
-    /// Where the cursor is, as a byte offset.
+    /// Returns the byte offset of the cursor.
     #[must_use]
     pub const fn cursor(&self) -> usize {
         self.buffer.cursor()
     }
 
-    /// The text broken into rows of `width` cells.
+    /// Wraps the text into rows of `width` cells.
     #[must_use]
     pub fn layout(&self, width: usize) -> Layout {
-        Layout::of(self.text(), width)
+        Layout::new(self.text(), width)
     }
 
-    /// Which of vim's modes it is in.
+    /// Returns the vim mode.
     #[must_use]
     pub const fn vim_mode(&self) -> VimMode {
         self.vim.mode()
     }
 
-    /// Handles a key; `false` when it means nothing here. `width` is what the text is shown at, for moving up
-    /// and down in wrapped lines.
-    pub fn key(&mut self, key: KeyEvent, mode: KeyMode, width: usize) -> bool {
+    /// Handles a key and returns `false` if it has no meaning in the field. `width` is the width of the rows, which Up and
+    /// Down need.
+    pub fn handle_key(&mut self, key: KeyEvent, mode: KeyMode, width: usize) -> bool {
         match mode {
-            KeyMode::Vim if self.vim.key(&mut self.buffer, key, width) => return true,
+            KeyMode::Vim if self.vim.handle_key(&mut self.buffer, key, width) => return true,
             KeyMode::Vim if self.vim.mode() == VimMode::Normal => return false,
-            KeyMode::Emacs if emacs::key(&mut self.buffer, key, width) => return true,
+            KeyMode::Emacs if handle_emacs_key(&mut self.buffer, key, width) => return true,
             _ => {}
         }
-        self.plain_key(key, width)
+        self.handle_standard_key(key, width)
     }
 
-    fn plain_key(&mut self, key: KeyEvent, width: usize) -> bool {
+    fn handle_standard_key(&mut self, key: KeyEvent, width: usize) -> bool {
         let buffer = &mut self.buffer;
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -121,6 +119,26 @@ impl Editor {
     }
 }
 
+/// Handles the keys of emacs that differ from the standard ones. Returns `false` for all others.
+fn handle_emacs_key(buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
+    let KeyCode::Char(c) = key.code else { return false };
+    match (key.modifiers, c) {
+        (KeyModifiers::CONTROL, 'b') => buffer.left(),
+        (KeyModifiers::CONTROL, 'f') => buffer.right(),
+        (KeyModifiers::CONTROL, 'p') => return buffer.up(width),
+        (KeyModifiers::CONTROL, 'n') => return buffer.down(width),
+        (KeyModifiers::CONTROL, 'd') if !buffer.text().is_empty() => buffer.delete_after(),
+        (KeyModifiers::CONTROL, 'h') => buffer.delete_before(),
+        (KeyModifiers::ALT, 'b') => buffer.word_left(),
+        (KeyModifiers::ALT, 'f') => buffer.word_right(),
+        (KeyModifiers::ALT, 'd') => buffer.kill_word_after(),
+        (KeyModifiers::ALT, '<') => buffer.move_to(0),
+        (KeyModifiers::ALT, '>') => buffer.move_to(usize::MAX),
+        _ => return false,
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +154,7 @@ mod tests {
                 }
                 c => (KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE), c.len_utf8()),
             };
-            editor.key(key, mode, 40);
+            editor.handle_key(key, mode, 40);
             rest = &rest[length..];
         }
         editor
@@ -166,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn one_backspace_removes_what_a_person_sees_as_one_character() {
+    fn backspace_removes_one_grapheme() {
         check(KeyMode::Standard, "a👩‍👩‍👧<bs>b", "ab");
         check(KeyMode::Standard, "e\u{301}x<left><left>y", "ye\u{301}x");
     }
@@ -180,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn emacs_keys_do_what_emacs_does() {
+    fn emacs_keys_work_as_in_emacs() {
         check(KeyMode::Emacs, "one two<c-a>x<c-e>y", "xone twoy");
         check(KeyMode::Emacs, "one two<m-b>x<m-f>y", "one xtwoy");
         check(KeyMode::Emacs, "one two<c-b><c-b><c-d>", "one to");
@@ -188,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn vim_keys_do_what_vim_does() {
+    fn vim_keys_work_as_in_vim() {
         check(KeyMode::Vim, "one two<esc>bix<esc>", "one xtwo");
         check(KeyMode::Vim, "one two<esc>0dw", "two");
         check(KeyMode::Vim, "one two<esc>0cwsix<esc>", "six two");
@@ -201,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn up_and_down_leave_the_field_at_its_ends() {
+    fn up_and_down_are_not_handled_in_the_first_and_last_row() {
         let mut editor = typed(KeyMode::Standard, "one");
-        assert!(!editor.key(named("up"), KeyMode::Standard, 40));
+        assert!(!editor.handle_key(named("up"), KeyMode::Standard, 40));
         editor.insert("\r\ntwo");
         assert_eq!(editor.text(), "one\ntwo");
-        assert!(editor.key(named("up"), KeyMode::Standard, 40));
-        assert!(!editor.key(named("up"), KeyMode::Standard, 40));
+        assert!(editor.handle_key(named("up"), KeyMode::Standard, 40));
+        assert!(!editor.handle_key(named("up"), KeyMode::Standard, 40));
         assert_eq!(editor.cursor(), 3);
     }
 }

@@ -1,27 +1,25 @@
-//! The terminal app: a front end over the engine, and nothing else.
+//! The terminal app, a front end over [`hfs_engine`].
 //!
-//! State lives in one `Model`. `update` applies a message to it and returns effects; `view` draws it; a runner
-//! turns effects into calls of the engine and the store, away from the screen, and their results into messages.
-//! Everything but the runner is pure and tested without a terminal.
+//! All state is in one `Model`. `update` applies a message to it and returns effects, `view` draws it, and the
+//! runner performs the effects in the background and sends their results back as messages. Everything but the event
+//! loop and the runner is pure and is tested without a terminal.
 
-#![cfg_attr(
-    test,
-    allow(clippy::string_slice, reason = "a failed expectation is a test's own way of speaking")
-)]
+#![cfg_attr(test, allow(clippy::string_slice, reason = "a test may panic on a wrong offset"))]
 
 mod app;
 mod canvas;
-mod command;
+mod chat;
+mod commands;
 mod editor;
-mod effect;
-mod error;
+// Fixed scenes of every screen. The snapshot tests and the `gallery` example share them, and both need private types.
 #[cfg(any(test, feature = "gallery"))]
+#[path = "../examples/gallery/scenes.rs"]
 pub mod gallery;
-mod look;
-mod message;
 mod modal;
 mod model;
-mod parts;
+mod ports;
+mod protocol;
+mod render;
 mod screens;
 mod text;
 mod theme;
@@ -29,12 +27,11 @@ mod transcript;
 mod update;
 mod view;
 
-pub use app::run;
-pub use error::TuiError;
+pub use app::{TuiError, run};
 pub use hfs_engine::OnDuplicate;
-pub use parts::{
-    AppParts, AppSettings, ApprovalRequest, ConfigChange, ConfigEntry, Configuration, Depth, Exit,
-    ExportFormat, ExportRequest, Exported, Failure, FoundTranscripts, Ground, ImportRequest, Imported,
-    KeyMode, NoPlugins, Node, OutputMode, PickFrom, PluginCommand, PluginDecision, PluginHost, PluginRow,
-    PluginView, Progress, Slot, Tone, Transfer, Widget,
+pub use ports::{
+    AppParts, AppSettings, ApprovalRequest, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
+    ErrorReport, Exit, ExportFormat, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
+    KeyMode, NoPlugins, Node, OutputMode, PluginCommand, PluginDecision, PluginHost, PluginRow,
+    PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
 };

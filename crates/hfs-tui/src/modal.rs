@@ -1,4 +1,4 @@
-//! What lies over the screen and owns the focus until it is answered.
+//! Modals: dialogs over the screen that have the focus until they are closed.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{BranchId, SessionId};
@@ -9,239 +9,241 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use crate::canvas;
-use crate::command::{Suggestion, suggestions};
+use crate::commands::{Suggestion, suggestions};
 use crate::editor::{Editor, KeyMode};
-use crate::effect::{Change, Effect};
-use crate::look::Look;
-use crate::parts::{ApprovalRequest, PluginCommand, PluginDecision, PluginView};
-use crate::screens::Act;
-use crate::screens::list::Picked;
-use crate::text::{Piece, cells, clip, end_of, fuzzy_score, one_line, shown, wrap};
+use crate::ports::{ApprovalRequest, PluginCommand, PluginDecision, PluginView};
+use crate::protocol::{Change, Effect, Request, TerminalCommand};
+use crate::render::RenderContext;
+use crate::screens::{Action, ListSelection};
+use crate::text::{
+    Fragment, display_width, fitting_suffix, fuzzy_score, plural, sanitize, sanitize_line, truncate, wrap,
+};
 
-/// Something that must be answered first.
+/// A dialog over the screen.
 #[derive(Debug)]
 pub enum Modal {
-    /// Yes or no.
+    /// A question with the answers yes and no.
     Confirm(Confirm),
-    /// A line of text.
-    Ask(Ask),
-    /// Every command by a few of its letters.
-    Palette { query: Editor, picked: Picked },
-    /// What was said before, by some of its letters.
-    History { query: Editor, picked: Picked, entries: Vec<String> },
-    /// A plugin wants to run.
+    /// A question that is answered with a line of text.
+    Prompt(Prompt),
+    /// Fuzzy search over all commands.
+    Palette { query: Editor, selection: ListSelection },
+    /// Search over the user's earlier messages.
+    History { query: Editor, selection: ListSelection, entries: Vec<String> },
+    /// The approval of a plugin; `choice` is an index into [`APPROVAL_CHOICES`].
     Approval { request: ApprovalRequest, choice: usize },
-    /// Somebody else wrote to the branch meanwhile.
+    /// The message was not sent because another process has changed the branch.
     Conflict { conversation: Conversation, text: String, reason: String },
 }
 
-/// A question with two answers.
+/// A question with the answers yes and no.
 #[derive(Debug)]
 pub struct Confirm {
-    /// What is about to happen, in a word or two.
+    /// The question.
     pub title: String,
-    /// What that means.
+    /// The consequences, one paragraph each.
     pub text: Vec<String>,
-    /// What the key does.
-    pub yes: &'static str,
-    /// What follows.
-    pub then: Effect,
+    /// What Enter does.
+    pub confirm_label: &'static str,
+    /// The effect of Enter.
+    pub on_confirm: Effect,
 }
 
-/// A question for a line of text.
+/// A question that is answered with a line of text.
 #[derive(Debug)]
-pub struct Ask {
-    /// What is asked for.
+pub struct Prompt {
+    /// The title.
     pub title: String,
-    /// What it is good for.
+    /// What to enter.
     pub hint: String,
-    /// What was typed so far.
+    /// The text field.
     pub input: Editor,
-    /// What it is for.
-    pub about: AskedFor,
+    /// What the text is used for.
+    pub purpose: PromptPurpose,
 }
 
-/// What a line of text is asked for.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum AskedFor {
-    SessionName(SessionId),
-    BranchName(BranchId),
-    CheckpointLabel(Conversation),
-    Setting(String),
-    ExportPath,
-    ImportPath,
-}
-
-impl Ask {
-    /// A question whose field begins with `text`.
+impl Prompt {
+    /// Creates a prompt with `text` in its field.
     #[must_use]
-    pub fn new(title: impl Into<String>, hint: impl Into<String>, text: &str, about: AskedFor) -> Self {
+    pub fn new(
+        title: impl Into<String>,
+        hint: impl Into<String>,
+        text: &str,
+        purpose: PromptPurpose,
+    ) -> Self {
         let mut input = Editor::default();
         input.set(text);
-        Self { title: title.into(), hint: hint.into(), input, about }
+        Self { title: title.into(), hint: hint.into(), input, purpose }
     }
+}
+
+/// What the text of a prompt is used for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PromptPurpose {
+    /// The new name of a session.
+    SessionName(SessionId),
+    /// The new name of a branch.
+    BranchName(BranchId),
+    /// The label of a new checkpoint; may be empty.
+    CheckpointLabel(Conversation),
+    /// The value of the setting with this key.
+    Setting(String),
+    /// Passed to the screen that opened the prompt.
+    OpenScreen,
 }
 
 /// What a key did to a modal.
 #[derive(Debug)]
-pub enum Answered {
-    /// It is still open.
+pub enum ModalOutcome {
+    /// The modal stays open.
     Open,
-    /// It is closed, and this follows.
-    Closed(Vec<Act>),
-    /// It is closed, and this text was given.
-    Text(AskedFor, String),
-    /// It is closed, and this goes into the input.
+    /// The modal was closed; the actions follow.
+    Closed(Vec<Action>),
+    /// The prompt was answered with this text.
+    Text(PromptPurpose, String),
+    /// The modal was closed; the text goes into the chat's input.
     Insert(String),
-    /// The plugin is to be asked about another time.
-    Later(String),
+    /// The conflict was resolved by sending on a new branch.
+    SendOnFork(Conversation, String),
+    /// The approval of this plugin was postponed.
+    Postponed(String),
 }
 
-/// The choices of an approval; the first is the safe one, so that a key pressed while it appeared does no harm.
-const CHOICES: [(&str, Option<PluginDecision>); 3] =
+/// The choices of an approval. The first one has no effect, so that a key pressed while the dialog appears does no
+/// harm.
+const APPROVAL_CHOICES: [(&str, Option<PluginDecision>); 3] =
     [("Not now", None), ("Deny", Some(PluginDecision::Deny)), ("Approve", Some(PluginDecision::Approve))];
 
 impl Modal {
-    /// Handles a key. Every key ends here.
-    pub fn key(&mut self, key: KeyEvent, plugins: &PluginView, mode: KeyMode) -> Answered {
-        let cancel = key.code == KeyCode::Esc
+    /// Handles a key press. A modal receives every key, also those that it ignores.
+    pub fn handle_key(&mut self, key: KeyEvent, plugins: &PluginView, mode: KeyMode) -> ModalOutcome {
+        let is_cancel = key.code == KeyCode::Esc
             || (key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c'));
-        if cancel && !matches!(self, Self::Approval { .. } | Self::Conflict { .. }) {
-            return Answered::Closed(Vec::new());
-        }
         match self {
+            Self::Approval { request, .. } if is_cancel => ModalOutcome::Postponed(request.plugin.clone()),
+            _ if is_cancel => ModalOutcome::Closed(Vec::new()),
             Self::Confirm(confirm) => match key.code {
-                KeyCode::Enter | KeyCode::Char('y') => Answered::Closed(vec![Act::Do(confirm.then.clone())]),
-                KeyCode::Char('n') => Answered::Closed(Vec::new()),
-                _ => Answered::Open,
+                KeyCode::Enter | KeyCode::Char('y') => {
+                    ModalOutcome::Closed(vec![Action::Run(confirm.on_confirm.clone())])
+                }
+                KeyCode::Char('n') => ModalOutcome::Closed(Vec::new()),
+                _ => ModalOutcome::Open,
             },
-            Self::Ask(ask) => match key.code {
-                KeyCode::Enter => Answered::Text(ask.about.clone(), ask.input.take()),
+            Self::Prompt(prompt) => match key.code {
+                KeyCode::Enter => ModalOutcome::Text(prompt.purpose.clone(), prompt.input.take()),
                 _ => {
-                    ask.input.key(key, KeyMode::Standard, usize::MAX);
-                    Answered::Open
+                    prompt.input.handle_key(key, KeyMode::Standard, usize::MAX);
+                    ModalOutcome::Open
                 }
             },
-            Self::Palette { query, picked } => palette_key(query, picked, key, &plugins.commands, mode),
-            Self::History { query, picked, entries } => history_key(query, picked, entries, key),
-            Self::Approval { request, choice } => approval_key(request, choice, key, cancel),
-            Self::Conflict { conversation, text, .. } => {
-                let (conversation, text) = (conversation.clone(), text.clone());
-                match key.code {
-                    KeyCode::Char('f') => {
-                        Answered::Closed(vec![Act::Do(Effect::SendOnFork { conversation, text })])
-                    }
-                    KeyCode::Char('r') => {
-                        let open = conversation.session().map(|session| {
-                            Act::Do(Effect::Open { session, branch: conversation.branch(), at: None })
-                        });
-                        Answered::Closed(open.into_iter().collect())
-                    }
-                    _ if cancel => Answered::Closed(Vec::new()),
-                    _ => Answered::Open,
-                }
+            Self::Palette { query, selection } => {
+                handle_palette_key(query, selection, key, &plugins.commands, mode)
             }
+            Self::History { query, selection, entries } => handle_history_key(query, selection, entries, key),
+            Self::Approval { request, choice } => handle_approval_key(request, choice, key),
+            Self::Conflict { conversation, text, .. } => match key.code {
+                KeyCode::Char('f') => ModalOutcome::SendOnFork(conversation.clone(), text.clone()),
+                KeyCode::Char('r') => {
+                    let open = conversation.session().map(|session| {
+                        Action::run(Request::Open { session, branch: conversation.branch(), at: None })
+                    });
+                    ModalOutcome::Closed(open.into_iter().collect())
+                }
+                _ => ModalOutcome::Open,
+            },
         }
     }
 
-    /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
-        if let Self::Ask(Ask { input, .. })
-        | Self::Palette { query: input, .. }
-        | Self::History { query: input, .. } = self
-        {
-            input.insert(&text.replace(['\n', '\r'], " "));
+    /// Handles pasted text.
+    pub fn handle_paste(&mut self, text: &str) {
+        match self {
+            Self::Prompt(Prompt { input, .. })
+            | Self::Palette { query: input, .. }
+            | Self::History { query: input, .. } => input.insert(&text.replace(['\n', '\r'], " ")),
+            Self::Confirm(_) | Self::Approval { .. } | Self::Conflict { .. } => {}
         }
     }
 
-    /// Draws it over the screen; returns where the cursor is.
-    pub fn view(
+    /// Draws the modal over the screen and returns the position of the cursor, if there is one.
+    pub fn draw(
         &self,
         buffer: &mut Buffer,
         screen: Rect,
-        look: &Look,
+        render: &RenderContext,
         plugins: &PluginView,
     ) -> Option<(u16, u16)> {
-        let theme = &look.theme;
         match self {
             Self::Confirm(confirm) => {
-                let lines = paragraphs(&confirm.text, look, screen);
-                let keys = [("Enter", confirm.yes), ("Esc", "leave it")];
-                dialog(buffer, screen, look, &confirm.title, lines, &keys);
+                let lines = paragraphs(&confirm.text, render, screen);
+                let keys = [("Enter", confirm.confirm_label), ("Esc", "cancel")];
+                draw_dialog(buffer, screen, render, &confirm.title, lines, &keys);
                 None
             }
-            Self::Ask(ask) => {
-                let width = usize::from(screen.width).saturating_sub(8).min(70);
-                let title = Line::styled(format!(" {} ", one_line(&ask.title)), theme.title());
-                let hint = wrap(&[Piece::new(one_line(&ask.hint), theme.dim)], width);
-                let inner = canvas::window(buffer, screen, title, theme, (width, hint.len() + 3));
-                let cursor = field(buffer, canvas::row(inner, 0), look, "❯ ", &ask.input);
-                canvas::lines(buffer, below(inner, 1), hint);
-                let keys = [("Enter", "take it"), ("Esc", "cancel")];
-                let foot = canvas::row(inner, usize::from(inner.height).saturating_sub(1));
-                canvas::line(buffer, foot, &canvas::hints(&keys, theme, width));
-                Some(cursor)
+            Self::Prompt(prompt) => Some(draw_prompt(buffer, screen, render, prompt)),
+            Self::Palette { query, selection } => {
+                let rows = suggestions(query.text(), &plugins.commands, render.settings.keys);
+                Some(draw_palette(buffer, screen, render, query, *selection, &rows))
             }
-            Self::Palette { query, picked } => {
-                let rows = suggestions(query.text(), &plugins.commands, look.settings.keys);
-                Some(palette_view(buffer, screen, look, query, *picked, &rows))
-            }
-            Self::History { query, picked, entries } => {
-                Some(history_view(buffer, screen, look, query, *picked, entries))
+            Self::History { query, selection, entries } => {
+                Some(draw_history(buffer, screen, render, query, *selection, entries))
             }
             Self::Approval { request, choice } => {
-                approval_view(buffer, screen, look, request, *choice);
+                draw_approval(buffer, screen, render, request, *choice);
                 None
             }
             Self::Conflict { reason, .. } => {
                 let text = vec![
-                    one_line(reason),
-                    "Your message was not sent, and nothing was written. It is still in the input."
-                        .to_owned(),
+                    sanitize_line(reason),
+                    "Your message was not sent. It is still in the input.".to_owned(),
                 ];
-                let lines = paragraphs(&text, look, screen);
-                let keys = [("f", "fork here and send it there"), ("r", "reload"), ("Esc", "go on editing")];
-                dialog(buffer, screen, look, "Somebody else wrote here", lines, &keys);
+                let lines = paragraphs(&text, render, screen);
+                let keys = [("f", "fork and send it there"), ("r", "reload"), ("Esc", "continue editing")];
+                draw_dialog(buffer, screen, render, "This branch has changed", lines, &keys);
                 None
             }
         }
     }
 }
 
-fn below(area: Rect, rows: u16) -> Rect {
+/// Returns `area` without its first rows.
+fn skip_rows(area: Rect, rows: u16) -> Rect {
     Rect { y: area.y + rows.min(area.height), height: area.height.saturating_sub(rows), ..area }
 }
 
-fn palette_key(
+fn last_row(area: Rect) -> Rect {
+    canvas::row(area, usize::from(area.height).saturating_sub(1))
+}
+
+fn handle_palette_key(
     query: &mut Editor,
-    picked: &mut Picked,
+    selection: &mut ListSelection,
     key: KeyEvent,
     plugins: &[PluginCommand],
     mode: KeyMode,
-) -> Answered {
+) -> ModalOutcome {
     let rows = suggestions(query.text(), plugins, mode);
-    if picked.key(key, rows.len()) {
-        return Answered::Open;
+    if selection.handle_key(key, rows.len()) {
+        return ModalOutcome::Open;
     }
     match key.code {
-        KeyCode::Enter | KeyCode::Tab => match rows.get(picked.row) {
-            // One that needs an argument waits for it in the input.
-            Some(row) if key.code == KeyCode::Tab => Answered::Insert(format!("/{} ", row.name)),
-            Some(row) => Answered::Closed(vec![Act::Command(format!("/{}", row.name))]),
-            None => Answered::Open,
-        },
+        // Tab puts the command into the input, where the user can add arguments.
+        KeyCode::Tab => rows
+            .get(selection.row)
+            .map_or(ModalOutcome::Open, |row| ModalOutcome::Insert(format!("/{} ", row.name))),
+        KeyCode::Enter => rows.get(selection.row).map_or(ModalOutcome::Open, |row| {
+            ModalOutcome::Closed(vec![Action::RunCommandLine(format!("/{}", row.name))])
+        }),
         _ => {
-            if query.key(key, KeyMode::Standard, usize::MAX) {
-                *picked = Picked::default();
+            if query.handle_key(key, KeyMode::Standard, usize::MAX) {
+                *selection = ListSelection::default();
             }
-            Answered::Open
+            ModalOutcome::Open
         }
     }
 }
 
-/// The entries that fit, in their order: newest first.
-fn fitting<'a>(query: &str, entries: &'a [String]) -> Vec<&'a String> {
+/// Returns the entries that contain the query, or else those that match it fuzzily; newest first.
+fn matching_entries<'a>(query: &str, entries: &'a [String]) -> Vec<&'a String> {
     let lower = query.to_lowercase();
     let exact: Vec<&String> = entries.iter().filter(|entry| entry.to_lowercase().contains(&lower)).collect();
     if exact.is_empty() {
@@ -250,235 +252,276 @@ fn fitting<'a>(query: &str, entries: &'a [String]) -> Vec<&'a String> {
     exact
 }
 
-fn history_key(query: &mut Editor, picked: &mut Picked, entries: &[String], key: KeyEvent) -> Answered {
-    let rows = fitting(query.text(), entries);
+fn handle_history_key(
+    query: &mut Editor,
+    selection: &mut ListSelection,
+    entries: &[String],
+    key: KeyEvent,
+) -> ModalOutcome {
+    let rows = matching_entries(query.text(), entries);
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control && key.code == KeyCode::Char('r') {
-        picked.row = (picked.row + 1).min(rows.len().saturating_sub(1));
-        return Answered::Open;
+        selection.row = (selection.row + 1).min(rows.len().saturating_sub(1));
+        return ModalOutcome::Open;
     }
-    // The newest is at the bottom, next to the field, so that up leads to older ones.
-    let turned = match key.code {
-        KeyCode::Up => KeyEvent::new(KeyCode::Down, key.modifiers),
-        KeyCode::Down => KeyEvent::new(KeyCode::Up, key.modifiers),
-        _ => key,
+    // The newest entry (row 0) is drawn at the bottom, so Up and Down are swapped.
+    let swapped = match key.code {
+        KeyCode::Up => Some(KeyCode::Down),
+        KeyCode::Down => Some(KeyCode::Up),
+        _ => None,
     };
-    if matches!(key.code, KeyCode::Up | KeyCode::Down) && picked.key(turned, rows.len()) {
-        return Answered::Open;
+    if let Some(code) = swapped
+        && selection.handle_key(KeyEvent::new(code, key.modifiers), rows.len())
+    {
+        return ModalOutcome::Open;
     }
     if matches!(key.code, KeyCode::Enter | KeyCode::Tab) {
-        return rows.get(picked.row).map_or(Answered::Open, |row| Answered::Insert((*row).clone()));
+        let row = rows.get(selection.row);
+        return row.map_or(ModalOutcome::Open, |row| ModalOutcome::Insert((*row).clone()));
     }
-    if query.key(key, KeyMode::Standard, usize::MAX) {
-        *picked = Picked::default();
+    if query.handle_key(key, KeyMode::Standard, usize::MAX) {
+        *selection = ListSelection::default();
     }
-    Answered::Open
+    ModalOutcome::Open
 }
 
-fn approval_key(request: &ApprovalRequest, choice: &mut usize, key: KeyEvent, cancel: bool) -> Answered {
-    let plugin = request.plugin.clone();
+fn handle_approval_key(request: &ApprovalRequest, choice: &mut usize, key: KeyEvent) -> ModalOutcome {
     match key.code {
-        _ if cancel => Answered::Later(plugin),
         KeyCode::Left | KeyCode::BackTab => {
-            *choice = choice.checked_sub(1).unwrap_or(CHOICES.len() - 1);
-            Answered::Open
+            *choice = choice.checked_sub(1).unwrap_or(APPROVAL_CHOICES.len() - 1);
+            ModalOutcome::Open
         }
         KeyCode::Right | KeyCode::Tab => {
-            *choice = (*choice + 1) % CHOICES.len();
-            Answered::Open
+            *choice = (*choice + 1) % APPROVAL_CHOICES.len();
+            ModalOutcome::Open
         }
-        KeyCode::Enter => match CHOICES.get(*choice).and_then(|(_, decision)| *decision) {
-            Some(decision) => Answered::Closed(vec![Act::Do(Effect::DecidePlugin { plugin, decision })]),
-            None => Answered::Later(plugin),
-        },
-        _ => Answered::Open,
+        KeyCode::Enter => {
+            let plugin = request.plugin.clone();
+            match APPROVAL_CHOICES.get(*choice).and_then(|(_, decision)| *decision) {
+                Some(decision) => {
+                    ModalOutcome::Closed(vec![Action::run(Request::DecidePlugin { plugin, decision })])
+                }
+                None => ModalOutcome::Postponed(plugin),
+            }
+        }
+        _ => ModalOutcome::Open,
     }
 }
 
-fn paragraphs(text: &[String], look: &Look, screen: Rect) -> Vec<Line<'static>> {
+fn paragraphs(text: &[String], render: &RenderContext, screen: Rect) -> Vec<Line<'static>> {
     let width = usize::from(screen.width).saturating_sub(10).min(64);
-    let wrapped = text.iter().map(|text| wrap(&[Piece::new(shown(text), look.theme.text)], width));
+    let wrapped = text.iter().map(|text| wrap(&[Fragment::new(sanitize(text), render.theme.text)], width));
     wrapped.collect::<Vec<_>>().join(&Line::default())
 }
 
-fn dialog(
+fn draw_dialog(
     buffer: &mut Buffer,
     screen: Rect,
-    look: &Look,
+    render: &RenderContext,
     title: &str,
     lines: Vec<Line<'static>>,
     keys: &[(&str, &str)],
 ) {
-    let theme = &look.theme;
+    let theme = &render.theme;
     let hints = canvas::hints(keys, theme, usize::from(screen.width).saturating_sub(8));
-    let width = lines.iter().map(Line::width).chain([hints.width(), cells(title) + 4]).max().unwrap_or(0);
-    let title = Line::styled(format!(" {} ", one_line(title)), theme.title());
+    let widths = lines.iter().map(Line::width).chain([hints.width(), display_width(title) + 4]);
+    let width = widths.max().unwrap_or(0);
+    let title = Line::styled(format!(" {} ", sanitize_line(title)), theme.title());
     let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + 3));
-    canvas::lines(buffer, below(inner, 1), lines);
-    let foot = canvas::row(inner, usize::from(inner.height).saturating_sub(1));
-    canvas::line(buffer, foot, &hints);
+    canvas::lines(buffer, skip_rows(inner, 1), lines);
+    canvas::line(buffer, last_row(inner), &hints);
 }
 
-/// A field of one line; returns where the cursor is.
-pub fn field(buffer: &mut Buffer, area: Rect, look: &Look, prompt: &str, input: &Editor) -> (u16, u16) {
-    let before = shown(input.text().get(..input.cursor()).unwrap_or_default()).replace('\n', " ");
-    let after = shown(input.text().get(input.cursor()..).unwrap_or_default()).replace('\n', " ");
-    let room = usize::from(area.width).saturating_sub(cells(prompt) + 1);
-    // The end of what stands before the cursor is always seen.
-    let visible = end_of(&before, room);
-    let column = cells(prompt) + cells(visible);
+fn draw_prompt(buffer: &mut Buffer, screen: Rect, render: &RenderContext, prompt: &Prompt) -> (u16, u16) {
+    let theme = &render.theme;
+    let width = usize::from(screen.width).saturating_sub(8).min(70);
+    let title = Line::styled(format!(" {} ", sanitize_line(&prompt.title)), theme.title());
+    let hint = wrap(&[Fragment::new(sanitize_line(&prompt.hint), theme.dim)], width);
+    let inner = canvas::window(buffer, screen, title, theme, (width, hint.len() + 3));
+    let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", &prompt.input);
+    canvas::lines(buffer, skip_rows(inner, 1), hint);
+    let keys = canvas::hints(&[("Enter", "accept"), ("Esc", "cancel")], theme, width);
+    canvas::line(buffer, last_row(inner), &keys);
+    cursor
+}
+
+/// Draws a text field in one row and returns the position of the cursor.
+pub fn draw_field(
+    buffer: &mut Buffer,
+    area: Rect,
+    render: &RenderContext,
+    prompt: &str,
+    input: &Editor,
+) -> (u16, u16) {
+    let before = sanitize(input.text().get(..input.cursor()).unwrap_or_default()).replace('\n', " ");
+    let after = sanitize(input.text().get(input.cursor()..).unwrap_or_default()).replace('\n', " ");
+    let room = usize::from(area.width).saturating_sub(display_width(prompt) + 1);
+    // Scrolls so that the text directly before the cursor is visible.
+    let visible = fitting_suffix(&before, room);
+    let column = display_width(prompt) + display_width(visible);
     let line = Line::from(vec![
-        Span::styled(prompt.to_owned(), look.theme.accent),
-        Span::styled(visible.to_owned(), look.theme.text),
-        Span::styled(after, look.theme.text),
+        Span::styled(prompt.to_owned(), render.theme.accent),
+        Span::styled(visible.to_owned(), render.theme.text),
+        Span::styled(after, render.theme.text),
     ]);
     canvas::line(buffer, area, &line);
     (area.x + canvas::as_u16(column).min(area.width.saturating_sub(1)), area.y)
 }
 
-fn palette_view(
+fn draw_palette(
     buffer: &mut Buffer,
     screen: Rect,
-    look: &Look,
+    render: &RenderContext,
     query: &Editor,
-    picked: Picked,
+    selection: ListSelection,
     rows: &[Suggestion],
 ) -> (u16, u16) {
-    let theme = &look.theme;
+    let theme = &render.theme;
     let width = usize::from(screen.width).saturating_sub(8).min(76);
     let height = usize::from(screen.height).saturating_sub(8).min(14);
     let title = Line::styled(" Commands ", theme.title());
     let inner = canvas::window(buffer, screen, title, theme, (width, height + 2));
-    let cursor = field(buffer, canvas::row(inner, 0), look, "❯ ", query);
+    let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", query);
     if rows.is_empty() {
-        canvas::line(buffer, canvas::row(inner, 2), &Line::styled("no command fits", theme.dim));
+        canvas::line(buffer, canvas::row(inner, 2), &Line::styled("no command matches", theme.dim));
     }
-    for (index, at) in picked.window(rows.len(), height).zip(2..) {
+    for (index, at) in selection.visible_range(rows.len(), height).zip(2..) {
         let Some(row) = rows.get(index) else { break };
-        suggestion_row(buffer, canvas::row(inner, at), look, row, index == picked.row);
+        draw_suggestion(buffer, canvas::row(inner, at), render, row, index == selection.row);
     }
     cursor
 }
 
-/// A command with what it does and its key.
-pub fn suggestion_row(buffer: &mut Buffer, area: Rect, look: &Look, row: &Suggestion, selected: bool) {
-    const NAMES: usize = 16;
-    let theme = &look.theme;
-    let (name, about, key) = if selected {
-        (theme.selected, theme.selected, theme.selected)
-    } else {
-        (theme.accent, theme.text, theme.dim)
-    };
-    if selected {
+/// Draws a command with its description and its key.
+pub fn draw_suggestion(
+    buffer: &mut Buffer,
+    area: Rect,
+    render: &RenderContext,
+    row: &Suggestion,
+    is_selected: bool,
+) {
+    const NAME_WIDTH: usize = 16;
+    let theme = &render.theme;
+    let style = |normal| if is_selected { theme.selected } else { normal };
+    if is_selected {
         canvas::fill(buffer, area, theme.selected);
     }
-    let room = usize::from(area.width).saturating_sub(NAMES + cells(row.key) + 2);
+    let name = truncate(&format!("/{}", row.name), NAME_WIDTH - 1);
+    let room = usize::from(area.width).saturating_sub(NAME_WIDTH + display_width(row.key) + 2);
     let line = Line::from(vec![
-        Span::styled(format!("{:<NAMES$}", clip(&format!("/{}", row.name), NAMES - 1)), name),
-        Span::styled(clip(&row.about, room), about),
+        Span::styled(format!("{name:<NAME_WIDTH$}"), style(theme.accent)),
+        Span::styled(truncate(&row.about, room), style(theme.text)),
     ]);
     canvas::line(buffer, area, &line);
-    canvas::right(buffer, area, &Line::styled(row.key, key));
+    canvas::right(buffer, area, &Line::styled(row.key, style(theme.dim)));
 }
 
-fn history_view(
+fn draw_history(
     buffer: &mut Buffer,
     screen: Rect,
-    look: &Look,
+    render: &RenderContext,
     query: &Editor,
-    picked: Picked,
+    selection: ListSelection,
     entries: &[String],
 ) -> (u16, u16) {
-    let theme = &look.theme;
+    let theme = &render.theme;
     let width = usize::from(screen.width).saturating_sub(8).min(90);
     let height = usize::from(screen.height).saturating_sub(8).min(12);
-    let title = Line::styled(" What you said before ", theme.title());
+    let title = Line::styled(" Your earlier messages ", theme.title());
     let inner = canvas::window(buffer, screen, title, theme, (width, height + 2));
-    let rows = fitting(query.text(), entries);
+    let rows = matching_entries(query.text(), entries);
     if rows.is_empty() {
-        canvas::line(
-            buffer,
-            canvas::row(inner, height.saturating_sub(1)),
-            &Line::styled("nothing fits", theme.dim),
-        );
+        let bottom = canvas::row(inner, height.saturating_sub(1));
+        canvas::line(buffer, bottom, &Line::styled("no message matches", theme.dim));
     }
-    for (index, below) in picked.window(rows.len(), height).zip(1..) {
+    for (index, from_bottom) in selection.visible_range(rows.len(), height).zip(1..) {
         let Some(text) = rows.get(index) else { break };
-        let area = canvas::row(inner, height.saturating_sub(below));
-        let style = if index == picked.row { theme.selected } else { theme.text };
-        if index == picked.row {
+        let area = canvas::row(inner, height.saturating_sub(from_bottom));
+        let style = if index == selection.row { theme.selected } else { theme.text };
+        if index == selection.row {
             canvas::fill(buffer, area, theme.selected);
         }
-        canvas::line(buffer, area, &Line::styled(clip(&one_line(text), usize::from(inner.width)), style));
+        let text = truncate(&sanitize_line(text), usize::from(inner.width));
+        canvas::line(buffer, area, &Line::styled(text, style));
     }
-    field(buffer, canvas::row(inner, height + 1), look, "search ❯ ", query)
+    draw_field(buffer, canvas::row(inner, height + 1), render, "search ❯ ", query)
 }
 
-fn approval_view(buffer: &mut Buffer, screen: Rect, look: &Look, request: &ApprovalRequest, choice: usize) {
-    let theme = &look.theme;
+fn draw_approval(
+    buffer: &mut Buffer,
+    screen: Rect,
+    render: &RenderContext,
+    request: &ApprovalRequest,
+    choice: usize,
+) {
+    let theme = &render.theme;
     let width = usize::from(screen.width).saturating_sub(10).min(66);
-    let mut pieces = vec![
-        Piece::new(one_line(&request.plugin), theme.title()),
-        Piece::new(format!(" {} wants to run.", one_line(&request.version)), theme.text),
+    let mut intro = vec![
+        Fragment::new(sanitize_line(&request.plugin), theme.title()),
+        Fragment::new(format!(" {} wants to run.", sanitize_line(&request.version)), theme.text),
     ];
     if !request.about.is_empty() {
-        pieces.push(Piece::new(format!(" It says: {}", one_line(&request.about)), theme.dim));
+        let about = format!(" Its description: {}", sanitize_line(&request.about));
+        intro.push(Fragment::new(about, theme.dim));
     }
-    let mut lines = wrap(&pieces, width);
+    let mut lines = wrap(&intro, width);
     lines.push(Line::default());
     if request.permissions.is_empty() {
-        lines.push(Line::styled("It asks for no permission beyond its own work.", theme.text));
+        lines.push(Line::styled("It requests no permissions.", theme.text));
     } else {
         lines.push(Line::styled("If you approve, it may:", theme.text.add_modifier(Modifier::BOLD)));
     }
     for permission in &request.permissions {
-        let is_new = request.new_permissions.contains(permission);
-        let mut text = vec![Piece::new("• ", theme.accent), Piece::new(one_line(permission), theme.text)];
-        if is_new {
-            text.push(Piece::new("  (new)", theme.warn));
+        let mut text =
+            vec![Fragment::new("• ", theme.accent), Fragment::new(sanitize_line(permission), theme.text)];
+        if request.new_permissions.contains(permission) {
+            text.push(Fragment::new("  (new)", theme.warn));
         }
         lines.extend(wrap(&text, width));
     }
-    let title = Line::styled(" A plugin asks ", theme.title());
+    let title = Line::styled(" Approve a plugin ", theme.title());
     let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + 4));
-    canvas::lines(buffer, below(inner, 1), lines);
+    canvas::lines(buffer, skip_rows(inner, 1), lines);
     let mut buttons = Vec::new();
-    for (index, (name, _)) in CHOICES.iter().enumerate() {
+    for (index, (name, _)) in APPROVAL_CHOICES.iter().enumerate() {
         let style = if index == choice { theme.selected } else { theme.dim };
         buttons.push(Span::styled(format!("  {name}  "), style));
         buttons.push(Span::raw("  "));
     }
-    let foot = canvas::row(inner, usize::from(inner.height).saturating_sub(1));
-    canvas::line(buffer, foot, &Line::from(buttons));
-    canvas::right(buffer, foot, &canvas::hints(&[("← →", "choose"), ("Enter", "take it")], theme, 40));
+    canvas::line(buffer, last_row(inner), &Line::from(buttons));
+    let keys = canvas::hints(&[("← →", "select"), ("Enter", "confirm")], theme, 40);
+    canvas::right(buffer, last_row(inner), &keys);
 }
 
-/// Asks before so many messages are left behind unsent.
+/// Asks for confirmation before queued messages are lost.
 #[must_use]
-pub fn confirm_exit(waiting: usize) -> Modal {
-    let waits = if waiting == 1 { "1 message waits".to_owned() } else { format!("{waiting} messages wait") };
+pub fn confirm_quit(queued: usize) -> Modal {
+    let verb = if queued == 1 { "waits" } else { "wait" };
     Modal::Confirm(Confirm {
-        title: "Leave now?".to_owned(),
+        title: "Quit now?".to_owned(),
         text: vec![
-            format!("{waits} for the end of the reply. They were not sent and are not saved."),
-            "What has arrived of the reply is kept.".to_owned(),
+            format!(
+                "{} {verb} for the end of the reply and will be lost: not sent, and not saved.",
+                plural(queued, "message")
+            ),
+            "The part of the reply that has arrived is saved.".to_owned(),
         ],
-        yes: "leave without them",
-        then: Effect::Quit,
+        confirm_label: "quit",
+        on_confirm: TerminalCommand::Quit.into(),
     })
 }
 
-/// Asks before a session goes to the trash.
+/// Asks for confirmation before a session is moved to the trash.
 #[must_use]
-pub fn confirm_delete(session: SessionId, name: &str) -> Modal {
+pub fn confirm_trash(session: SessionId, name: &str) -> Modal {
     Modal::Confirm(Confirm {
         title: "Delete this session?".to_owned(),
         text: vec![
-            format!("\"{}\" goes to the trash.", one_line(name)),
-            "Nothing is lost: the list of sessions shows the trash with Tab, and Enter there brings it back."
+            format!("\"{}\" is moved to the trash.", sanitize_line(name)),
+            "To restore it, open the list of sessions, press Tab until it shows the trash, and press Enter."
                 .to_owned(),
         ],
-        yes: "delete",
-        then: Effect::Change(Change::Trash(session)),
+        confirm_label: "delete",
+        on_confirm: Change::Trash(session).into(),
     })
 }

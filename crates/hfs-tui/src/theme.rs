@@ -1,8 +1,9 @@
-//! How things look: one amber palette for dark and for light terminals, in as many colours as there are.
+//! Styles: an amber palette for dark and light terminals, reduced to the number of colours of the terminal.
 
+use hfs_core::Tone;
 use ratatui::style::{Color, Modifier, Style};
 
-/// What a piece of code is.
+/// The syntactic role of a token in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -19,7 +20,7 @@ pub enum CodeRole {
 }
 
 impl CodeRole {
-    /// The role with this number.
+    /// Returns the role with this discriminant, or `Plain`.
     #[must_use]
     pub const fn from_number(number: u8) -> Self {
         match number {
@@ -36,60 +37,61 @@ impl CodeRole {
     }
 }
 
-/// Whether the terminal's background is dark or light.
+/// Background of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ground {
-    /// Light text on a dark ground.
+pub enum Background {
+    /// Dark background.
     #[default]
     Dark,
-    /// Dark text on a light ground.
+    /// Light background.
     Light,
 }
 
-/// How many colours the terminal shows.
+/// Number of colours of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Depth {
-    /// All of them.
+pub enum ColorDepth {
+    /// 24-bit colours.
     #[default]
     True,
-    /// The 256 of xterm's table.
+    /// xterm's 256 colours.
     Indexed,
-    /// The sixteen of the terminal's own palette.
+    /// The terminal's palette of 16 colours.
     Sixteen,
-    /// None: only bold, underlined, reversed.
+    /// No colours; only bold, dim, underlined and reversed text.
     None,
 }
 
-/// A set of styles. The text's own colour and the background are always the terminal's.
+/// A set of styles. Plain text and the background keep the colours of the terminal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Theme {
-    depth: Depth,
-    /// What the eye is led by: titles, keys, the cursor's row.
+    color_depth: ColorDepth,
+    /// Titles and keys.
     pub accent: Style,
     /// Text.
     pub text: Style,
-    /// What may be overlooked.
+    /// Secondary text.
     pub dim: Style,
-    /// Lines and frames.
-    pub frame: Style,
-    /// The row that is selected.
+    /// Borders and lines.
+    pub border: Style,
+    /// The selected row.
     pub selected: Style,
-    /// It went well.
+    /// Success.
     pub good: Style,
-    /// It needs attention.
+    /// Warnings.
     pub warn: Style,
-    /// It failed.
+    /// Errors.
     pub bad: Style,
     /// Links.
     pub link: Style,
     /// Code in running text.
     pub inline_code: Style,
-    /// The mark of what the user said.
+    /// The user's messages.
     pub user: Style,
-    /// The status bar's ground.
-    pub bar: Style,
-    /// What a search found.
-    pub found: Style,
+    /// The status bar.
+    pub status_bar: Style,
+    /// Matches of a search.
+    pub search_match: Style,
+    /// Styles of code, indexed by [`CodeRole`].
     code: [Style; 9],
 }
 
@@ -102,28 +104,28 @@ const fn rgb(hex: u32) -> Color {
 }
 
 impl Theme {
-    /// The theme for a ground and a depth of colours.
+    /// Returns the theme for a terminal.
     #[must_use]
-    pub fn new(ground: Ground, depth: Depth) -> Self {
-        let theme = match (depth, ground) {
-            (Depth::None, _) => Self::colourless(),
-            (Depth::Sixteen, _) => Self::sixteen(),
-            (_, Ground::Dark) => Self::dark(),
-            (_, Ground::Light) => Self::light(),
+    pub fn new(background: Background, color_depth: ColorDepth) -> Self {
+        let theme = match (color_depth, background) {
+            (ColorDepth::None, _) => Self::colourless(),
+            (ColorDepth::Sixteen, _) => Self::sixteen(),
+            (_, Background::Dark) => Self::dark(),
+            (_, Background::Light) => Self::light(),
         };
-        Self { depth, ..theme }
+        Self { color_depth, ..theme }
     }
 
-    /// Amber on a dark ground.
+    /// The palette for a dark background.
     #[must_use]
     pub fn dark() -> Self {
         let fg = |hex| Style::new().fg(rgb(hex));
         Self {
-            depth: Depth::True,
+            color_depth: ColorDepth::True,
             accent: Style::new().fg(AMBER),
             text: Style::new(),
             dim: fg(0x8A_8580),
-            frame: fg(0x57_534E),
+            border: fg(0x57_534E),
             selected: Style::new().fg(rgb(0x1C_1917)).bg(AMBER),
             good: fg(0x84_CC16),
             warn: fg(0xFB_BF24).add_modifier(Modifier::BOLD),
@@ -131,8 +133,8 @@ impl Theme {
             link: fg(0x7D_D3FC).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(0xFD_E68A),
             user: fg(0x5E_EAD4),
-            bar: Style::new().bg(rgb(0x29_2524)).fg(rgb(0xD6_D3D1)),
-            found: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFC_D34D)),
+            status_bar: Style::new().bg(rgb(0x29_2524)).fg(rgb(0xD6_D3D1)),
+            search_match: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFC_D34D)),
             code: [
                 fg(0xD6_D3D1),
                 fg(0x8A_8580).add_modifier(Modifier::ITALIC),
@@ -147,16 +149,16 @@ impl Theme {
         }
     }
 
-    /// Amber on a light ground, deeper so that it can be read.
+    /// The palette for a light background, with darker colours.
     #[must_use]
     pub fn light() -> Self {
         let fg = |hex| Style::new().fg(rgb(hex));
         Self {
-            depth: Depth::True,
+            color_depth: ColorDepth::True,
             accent: Style::new().fg(DEEP_AMBER),
             text: Style::new(),
             dim: fg(0x78_716C),
-            frame: fg(0xC4_BFB9),
+            border: fg(0xC4_BFB9),
             selected: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFC_D34D)),
             good: fg(0x3F_6212),
             warn: fg(0x92_400E).add_modifier(Modifier::BOLD),
@@ -164,8 +166,8 @@ impl Theme {
             link: fg(0x03_69A1).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(0x92_400E),
             user: fg(0x0F_766E),
-            bar: Style::new().bg(rgb(0xF0_ECE6)).fg(rgb(0x44_403C)),
-            found: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFD_E68A)),
+            status_bar: Style::new().bg(rgb(0xF0_ECE6)).fg(rgb(0x44_403C)),
+            search_match: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFD_E68A)),
             code: [
                 fg(0x44_403C),
                 fg(0x78_716C).add_modifier(Modifier::ITALIC),
@@ -180,26 +182,26 @@ impl Theme {
         }
     }
 
-    /// The terminal's own sixteen colours, only those that can be read on black and on white.
+    /// The styles for 16 colours. Only colours that are readable on black and on white are used.
     fn sixteen() -> Self {
-        // A title on a frame must not be as dim as the frame.
+        // A title in a dim border must not be dim.
         let fg = |color| Style::new().fg(color).remove_modifier(Modifier::DIM);
         Self {
-            depth: Depth::Sixteen,
+            color_depth: ColorDepth::Sixteen,
             accent: fg(Color::Yellow).add_modifier(Modifier::BOLD),
             text: Style::new(),
             dim: Style::new().add_modifier(Modifier::DIM),
-            frame: Style::new().add_modifier(Modifier::DIM),
+            border: Style::new().add_modifier(Modifier::DIM),
             selected: Style::new().add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM),
             good: fg(Color::Green),
             warn: fg(Color::Yellow).add_modifier(Modifier::BOLD),
             bad: fg(Color::Red).add_modifier(Modifier::BOLD),
-            // Blue cannot be read on black.
+            // Not blue, which is hard to read on black.
             link: fg(Color::Cyan).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(Color::Magenta),
             user: fg(Color::Cyan).add_modifier(Modifier::BOLD),
-            bar: Style::new(),
-            found: Style::new().add_modifier(Modifier::REVERSED),
+            status_bar: Style::new(),
+            search_match: Style::new().add_modifier(Modifier::REVERSED),
             code: [
                 Style::new(),
                 Style::new().add_modifier(Modifier::DIM),
@@ -214,18 +216,18 @@ impl Theme {
         }
     }
 
-    /// No colours: weight, lines and reversal carry the meaning.
+    /// The styles without colours.
     fn colourless() -> Self {
-        // A title on a frame must not be as dim as the frame.
+        // A title in a dim border must not be dim.
         let bold = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
         let dim = Style::new().add_modifier(Modifier::DIM);
         let plain = Style::new();
         Self {
-            depth: Depth::None,
+            color_depth: ColorDepth::None,
             accent: bold,
             text: plain,
             dim,
-            frame: dim,
+            border: dim,
             selected: Style::new().add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM),
             good: plain,
             warn: bold,
@@ -233,42 +235,55 @@ impl Theme {
             link: Style::new().add_modifier(Modifier::UNDERLINED),
             inline_code: bold,
             user: bold,
-            bar: Style::new(),
-            found: Style::new().add_modifier(Modifier::REVERSED),
+            status_bar: Style::new(),
+            search_match: Style::new().add_modifier(Modifier::REVERSED),
             code: [plain, dim, plain, plain, bold, plain, plain, plain, plain],
         }
     }
 
-    /// How code of this role looks.
+    /// Returns the style of code with this role.
     #[must_use]
     pub fn code(&self, role: CodeRole) -> Style {
         self.code.get(role as usize).copied().unwrap_or_default()
     }
 
-    /// A title.
+    /// Returns the style of a tone, which plugins and notices use.
+    #[must_use]
+    pub fn tone(&self, tone: Tone) -> Style {
+        match tone {
+            Tone::Plain => self.text,
+            Tone::Dim => self.dim,
+            Tone::Accent => self.accent,
+            Tone::Good => self.good,
+            Tone::Warn => self.warn,
+            Tone::Bad => self.bad.add_modifier(Modifier::BOLD),
+        }
+    }
+
+    /// Returns the style of titles.
     #[must_use]
     pub fn title(&self) -> Style {
         self.accent.add_modifier(Modifier::BOLD)
     }
 
-    /// Turns a colour of the palette into one that the terminal has.
+    /// Returns the nearest colour that the terminal supports.
     #[must_use]
     pub fn reduce(&self, color: Color) -> Color {
-        match (self.depth, color) {
-            (Depth::Indexed, Color::Rgb(r, g, b)) => Color::Indexed(nearest_indexed(r, g, b)),
-            (Depth::None, _) => Color::Reset,
+        match (self.color_depth, color) {
+            (ColorDepth::Indexed, Color::Rgb(r, g, b)) => Color::Indexed(nearest_indexed(r, g, b)),
+            (ColorDepth::None, _) => Color::Reset,
             _ => color,
         }
     }
 
-    /// Whether colours must be reduced on the way to the screen.
+    /// Whether [`reduce`](Self::reduce) changes any colour.
     #[must_use]
     pub const fn is_reduced(&self) -> bool {
-        matches!(self.depth, Depth::Indexed | Depth::None)
+        matches!(self.color_depth, ColorDepth::Indexed | ColorDepth::None)
     }
 }
 
-/// The entry of xterm's 6x6x6 cube or grey ramp that is nearest.
+/// Returns the nearest entry of xterm's 6x6x6 colour cube or grey ramp.
 fn nearest_indexed(r: u8, g: u8, b: u8) -> u8 {
     const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
     let level = |value: u8| {
@@ -292,14 +307,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amber_is_the_accent() {
+    fn the_accent_is_amber() {
         assert_eq!(Theme::dark().accent.fg, Some(Color::Rgb(0xF5, 0x9E, 0x0B)));
     }
 
     #[test]
-    fn without_colours_there_are_none() {
-        let theme = Theme::new(Ground::Dark, Depth::None);
-        for style in [theme.accent, theme.bad, theme.selected, theme.bar, theme.code(CodeRole::String)] {
+    fn a_theme_without_colours_sets_none() {
+        let theme = Theme::new(Background::Dark, ColorDepth::None);
+        for style in [theme.accent, theme.bad, theme.selected, theme.status_bar, theme.code(CodeRole::String)]
+        {
             assert_eq!((style.fg, style.bg), (None, None));
         }
         assert_eq!(theme.reduce(AMBER), Color::Reset);
@@ -307,7 +323,7 @@ mod tests {
 
     #[test]
     fn colours_are_reduced_to_the_nearest_of_256() {
-        let theme = Theme::new(Ground::Dark, Depth::Indexed);
+        let theme = Theme::new(Background::Dark, ColorDepth::Indexed);
         assert_eq!(theme.reduce(Color::Rgb(255, 0, 0)), Color::Indexed(196));
         assert_eq!(theme.reduce(Color::Rgb(128, 128, 128)), Color::Indexed(244));
         assert_eq!(theme.reduce(AMBER), Color::Indexed(214));

@@ -1,338 +1,609 @@
-//! What every message changes, and what is to be done about it. Pure: no clock, no terminal, no store.
-
-mod answers;
-mod chat_keys;
-mod commands;
-mod exchange;
-
-use std::time::Duration;
+//! Applies messages to the model. Pure: no clock, no terminal, no store.
 
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
+use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
+use hfs_engine::{Conversation, Rewound};
 
-use crate::effect::{Change, Effect};
-use crate::message::{Msg, Timer};
-use crate::modal::{Answered, AskedFor, Modal};
-use crate::model::{Armed, Marked, Model, Notice};
-use crate::parts::Tone;
-use crate::screens::{Act, Context, Screen};
+use crate::chat::{InputHistory, SaveState};
+use crate::modal::{Modal, ModalOutcome, PromptPurpose};
+use crate::model::{Model, MouseSelection};
+use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
+use crate::protocol::{
+    Change, Changed, ConfigApplied, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand, Timer,
+    TranscriptPage, UiResult,
+};
+use crate::screens::export::Export;
+use crate::screens::import::Import;
+use crate::screens::{Action, Handled, StaleData};
+use crate::text::sanitize_line;
+use crate::transcript::Transcript;
 
-/// How long a notice stays.
-const NOTICE: Duration = Duration::from_secs(6);
-/// How long the first of two Ctrl+C or Esc is remembered.
-const ARMED: Duration = Duration::from_millis(1_500);
-/// Rows that one notch of the wheel scrolls.
-const NOTCH: isize = 3;
+/// Rows scrolled per step of the mouse wheel.
+const WHEEL_ROWS: isize = 3;
 
-/// Applies a message.
+/// Applies a message and returns the effects to perform.
 pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
     let mut effects = match message {
-        Msg::Key(key) if key.kind == KeyEventKind::Release => Vec::new(),
-        Msg::Key(key) => model.key(key),
-        Msg::Paste(text) => model.paste(&text),
-        Msg::Mouse(event) => model.mouse(event),
+        Msg::Key(key) => model.handle_key(key),
+        Msg::Paste(text) => model.handle_paste(&text),
+        Msg::Mouse(event) => model.handle_mouse(event),
         Msg::Resized(width, height) => {
             model.size = (width, height);
-            model.marked = None;
+            model.mouse_selection = None;
             Vec::new()
         }
-        Msg::Timer(timer) => model.timer(timer),
-        Msg::Terminate => model.leave(),
-        Msg::Update(update) => model.exchange_update(update),
-        Msg::Ended { conversation, outcome } => model.exchange_ended(conversation, *outcome),
-        other => model.answer(other),
+        Msg::Timer(timer) => model.handle_timer(timer),
+        Msg::Terminate => model.quit(),
+        Msg::Exchange(update) => model.exchange_progressed(update),
+        Msg::ExchangeEnded { conversation, outcome } => model.exchange_ended(conversation, *outcome),
+        Msg::ForkedForSend(branch) => model.forked_for_send(branch),
+        Msg::Opened(result) => model.session_opened(result),
+        Msg::Messages { page, branch, result } => model.add_messages(page, branch, result),
+        Msg::Changed(result) => match *result {
+            Ok(changed) => model.apply_change(changed),
+            Err(report) => model.notify_error(&report),
+        },
+        Msg::RecentSessions(result) => {
+            model.recent_sessions = result.map(|page| page.items).unwrap_or_default();
+            Vec::new()
+        }
+        Msg::ExportPrepared { session, format, result } => match result {
+            Ok(choices) => {
+                model.screen = Some(Box::new(Export::open(session, choices, &format)));
+                Vec::new()
+            }
+            Err(report) => model.notify_error(&report),
+        },
+        Msg::ConfigSet(result) => match result {
+            Ok(applied) => model.config_changed(applied),
+            Err(report) => model.notify_error(&report),
+        },
+        Msg::Failed(report) => {
+            model.chat.transcript.loading_failed();
+            model.notify_error(&report)
+        }
+        Msg::PluginsChanged => vec![model.read_plugins()],
+        Msg::Plugins(view) => model.set_plugins(*view),
+        Msg::PluginRan { command, result } => model.plugin_command_ended(command, result),
+        Msg::PluginDecided(result) => {
+            model.pending_decisions.clear();
+            match result {
+                Ok(()) => vec![model.read_plugins()],
+                Err(report) => model.notify_error(&report),
+            }
+        }
+        Msg::Edited(result) => match result {
+            Ok(text) => {
+                model.chat.input.set(text.trim_end_matches('\n'));
+                model.chat.completion = None;
+                Vec::new()
+            }
+            Err(report) => model.notify_error(&report),
+        },
+        Msg::Copied { what } => model.notify(Tone::Good, format!("copied {what}")),
+        Msg::History(entries) => {
+            model.add_stored_history(entries);
+            Vec::new()
+        }
+        Msg::SyntaxReady(syntax) => {
+            model.render.set_syntax(syntax);
+            Vec::new()
+        }
+        Msg::Screen(message) => model.deliver_to_screen(message),
     };
-    model.deciding.extend(effects.iter().filter_map(|effect| match effect {
-        Effect::DecidePlugin { plugin, .. } => Some(plugin.clone()),
-        _ => None,
-    }));
-    // Reaching the edge of what is loaded asks for what lies behind it, however one came there.
-    effects.extend(model.wanted_messages());
+    // Many messages can move the view near the end of the loaded messages.
+    effects.extend(model.prefetch_messages());
     effects
 }
 
-/// What the app does first.
-pub fn start(model: &mut Model, pick: Option<crate::parts::PickFrom>) -> Vec<Effect> {
-    let mut effects = vec![Effect::LoadSyntax, Effect::ReadPlugins(model.chat.conversation.session())];
+/// Returns the first effects of the app.
+pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effect> {
+    let mut effects = Vec::new();
     match model.chat.conversation.session() {
         Some(session) => {
             let branch = model.chat.conversation.branch();
-            effects.insert(0, Effect::Open { session, branch, at: None });
+            effects.push(Request::Open { session, branch, at: None }.into());
         }
         None => {
-            effects.push(model.list_recent());
-            effects.push(Effect::FindTranscripts { welcome: true });
+            effects.push(model.list_recent_sessions());
+            effects.push(Request::FindTranscripts { welcome: true }.into());
         }
     }
-    if let Some(from) = pick {
-        effects.extend(model.open_sessions(from, ""));
+    effects.push(Request::LoadSyntax.into());
+    effects.push(model.read_plugins());
+    if let Some(scope) = session_list {
+        effects.extend(model.show_sessions(scope, ""));
     }
     effects
 }
 
+/// Input.
 impl Model {
-    /// What screens may know of the rest; a fresh number goes along.
-    fn with_screen(&mut self, work: impl FnOnce(&mut Screen, &Context<'_>) -> Vec<Act>) -> Vec<Effect> {
-        let fresh = self.fresh();
-        let context = Context {
-            conversation: &self.chat.conversation,
-            project: self.project.as_ref(),
-            plugins: &self.plugins,
-            busy: self.chat.is_busy(),
-            fresh,
-        };
-        let acts = work(&mut self.screen, &context);
-        self.perform(acts)
-    }
-
-    fn perform(&mut self, acts: Vec<Act>) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for act in acts {
-            match act {
-                Act::Back => self.screen = Screen::Chat,
-                Act::Do(effect) => effects.extend(self.before_effect(effect)),
-                Act::Ask(modal) => self.modals.push(*modal),
-                Act::Say(tone, text) => effects.extend(self.say(tone, text)),
-                Act::Command(line) => effects.extend(self.run_command(&line)),
-            }
-        }
-        effects
-    }
-
-    /// Some effects of answers begin an exchange, which the model must know of.
-    fn before_effect(&mut self, effect: Effect) -> Vec<Effect> {
-        match effect {
-            Effect::SendOnFork { conversation, text } => {
-                // The text waits in the input; what was written behind it stays there.
-                if let Some(rest) = self.chat.input.text().strip_prefix(&text) {
-                    let rest = rest.trim_start().to_owned();
-                    self.chat.input.set(&rest);
-                }
-                let mut effects = self.begin_exchange(Some(text.clone()), None);
-                effects.push(Effect::SendOnFork { conversation, text });
-                effects
-            }
-            other => vec![other],
-        }
-    }
-
-    /// Tells the user something for a moment.
-    pub fn say(&mut self, tone: Tone, text: impl Into<String>) -> Vec<Effect> {
-        let number = self.fresh();
-        self.notice = Some(Notice { number, tone, text: text.into() });
-        vec![Effect::After(NOTICE, Timer::Notice(number))]
-    }
-
-    fn timer(&mut self, timer: Timer) -> Vec<Effect> {
-        match timer {
-            Timer::Spin if self.chat.is_busy() => {
-                self.spin = self.spin.wrapping_add(1);
-                vec![Effect::After(exchange::SPIN, Timer::Spin)]
-            }
-            Timer::Spin => Vec::new(),
-            Timer::Notice(number) => {
-                if self.notice.as_ref().is_some_and(|notice| notice.number == number) {
-                    self.notice = None;
-                }
-                Vec::new()
-            }
-            Timer::Disarm(number) => {
-                if self.armed.is_some_and(|(_, armed)| armed == number) {
-                    self.armed = None;
-                }
-                Vec::new()
-            }
-            Timer::Typed(number) => self.with_screen(|screen, _| match screen {
-                Screen::Search(search) => search.paused(number),
-                _ => Vec::new(),
-            }),
-        }
-    }
-
-    /// Remembers a first press of a key; `true` when it was the second.
-    fn arm(&mut self, what: Armed) -> (bool, Vec<Effect>) {
-        if self.armed.take().is_some_and(|(armed, _)| armed == what) {
-            return (true, Vec::new());
-        }
-        let number = self.fresh();
-        self.armed = Some((what, number));
-        (false, vec![Effect::After(ARMED, Timer::Disarm(number))])
-    }
-
-    fn leave(&mut self) -> Vec<Effect> {
-        self.leaving = true;
-        let mut effects = Vec::new();
-        if self.chat.is_busy() {
-            effects.push(Effect::Interrupt);
-        }
-        effects.push(Effect::Quit);
-        effects
-    }
-
-    fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
-        self.marked = None;
-        if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('z') {
-            return vec![Effect::Suspend];
-        }
-        if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('l') {
-            return vec![Effect::Redraw];
-        }
-        if !matches!(key.code, KeyCode::Esc | KeyCode::Char('c')) {
-            self.armed = None;
-        }
-        if let Some(modal) = self.modals.last_mut() {
-            let answered = modal.key(key, &self.plugins, self.look.settings.keys);
-            return self.answered(answered);
-        }
-        if matches!(self.screen, Screen::Chat) {
-            return self.chat_key(key);
-        }
-        if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('c') {
-            self.screen = Screen::Chat;
+    fn handle_key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        if key.kind == KeyEventKind::Release {
             return Vec::new();
         }
-        let run = std::mem::take(&mut self.chat.run);
-        let effects = self.with_screen(|screen, context| match screen {
-            Screen::Chat => Vec::new(),
-            Screen::Sessions(screen) => screen.key(key, context),
-            Screen::Search(screen) => screen.key(key, context),
-            Screen::Timeline(screen) => screen.key(key, context),
-            Screen::Branches(screen) => screen.key(key, context),
-            Screen::Inspect(screen) => screen.key(key, context, &run),
-            Screen::Import(screen) => screen.key(key, context),
-            Screen::Export(screen) => screen.key(key, context),
-            Screen::Config(screen) => screen.key(key, context),
-            Screen::Plugins(screen) => screen.key(key, context),
-            Screen::Help(screen) => screen.key(key, context),
-        });
-        self.chat.run = run;
-        effects
+        self.mouse_selection = None;
+        let is_control = key.modifiers == KeyModifiers::CONTROL;
+        match key.code {
+            KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
+            KeyCode::Char('l') if is_control => return vec![TerminalCommand::Redraw.into()],
+            KeyCode::Esc | KeyCode::Char('c') => {}
+            _ => self.pending_confirmation = None,
+        }
+        if let Some(modal) = self.modals.last_mut() {
+            let outcome = modal.handle_key(key, &self.plugins, self.render.settings.keys);
+            return self.handle_modal_outcome(outcome);
+        }
+        let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
+        if is_control && key.code == KeyCode::Char('c') {
+            return Vec::new();
+        }
+        let actions = screen.handle_key(key, &self.context());
+        self.screen = Some(screen);
+        self.perform(actions)
     }
 
-    fn answered(&mut self, answered: Answered) -> Vec<Effect> {
-        match answered {
-            Answered::Open => Vec::new(),
-            Answered::Closed(acts) => {
-                self.modals.pop();
-                self.perform(acts)
-            }
-            Answered::Text(about, text) => {
-                self.modals.pop();
-                self.take_text(about, &text)
-            }
-            Answered::Insert(text) => {
-                self.modals.pop();
-                self.screen = Screen::Chat;
+    fn handle_modal_outcome(&mut self, outcome: ModalOutcome) -> Vec<Effect> {
+        if matches!(outcome, ModalOutcome::Open) {
+            return Vec::new();
+        }
+        self.modals.pop();
+        match outcome {
+            ModalOutcome::Open => Vec::new(),
+            ModalOutcome::Closed(actions) => self.perform(actions),
+            ModalOutcome::Text(purpose, text) => self.handle_prompt(purpose, text.trim()),
+            ModalOutcome::Insert(text) => {
+                self.screen = None;
                 self.chat.input.set(&text);
                 self.chat.completion = Some(0);
                 Vec::new()
             }
-            Answered::Later(plugin) => {
-                self.modals.pop();
-                self.asked.push(plugin);
+            ModalOutcome::SendOnFork(conversation, text) => self.send_on_fork(conversation, text),
+            ModalOutcome::Postponed(plugin) => {
+                self.postponed_plugins.push(plugin);
                 Vec::new()
             }
         }
     }
 
-    fn take_text(&mut self, about: AskedFor, text: &str) -> Vec<Effect> {
-        let text = text.trim();
-        match about {
-            AskedFor::SessionName(_) | AskedFor::BranchName(_) | AskedFor::ImportPath if text.is_empty() => {
-                Vec::new()
+    fn handle_prompt(&mut self, purpose: PromptPurpose, text: &str) -> Vec<Effect> {
+        match purpose {
+            PromptPurpose::SessionName(_) | PromptPurpose::BranchName(_) if text.is_empty() => Vec::new(),
+            PromptPurpose::SessionName(session) => {
+                vec![Change::Rename { session, name: text.to_owned() }.into()]
             }
-            AskedFor::SessionName(session) => {
-                vec![Effect::Change(Change::Rename { session, name: text.to_owned() })]
+            PromptPurpose::BranchName(branch) => {
+                vec![Change::RenameBranch { branch, name: text.to_owned() }.into()]
             }
-            AskedFor::BranchName(branch) => {
-                vec![Effect::Change(Change::RenameBranch { branch, name: text.to_owned() })]
-            }
-            AskedFor::CheckpointLabel(conversation) => {
+            PromptPurpose::CheckpointLabel(conversation) => {
                 let label = (!text.is_empty()).then(|| text.to_owned());
-                vec![Effect::Change(Change::Checkpoint { conversation, label })]
+                vec![Change::Checkpoint { conversation, label }.into()]
             }
-            AskedFor::Setting(key) => vec![Effect::SetConfig { key, value: text.to_owned() }],
-            AskedFor::ExportPath => {
-                if let Screen::Export(export) = &mut self.screen {
-                    export.set_path(text);
-                }
-                Vec::new()
+            PromptPurpose::Setting(key) => vec![Request::SetConfig { key, value: text.to_owned() }.into()],
+            PromptPurpose::OpenScreen => {
+                let actions =
+                    self.screen.as_mut().map(|screen| screen.handle_prompt(text)).unwrap_or_default();
+                self.perform(actions)
             }
-            AskedFor::ImportPath => self.with_screen(|screen, _| match screen {
-                Screen::Import(import) => import.begin_with(text),
-                _ => Vec::new(),
-            }),
         }
     }
 
-    fn paste(&mut self, text: &str) -> Vec<Effect> {
+    fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
         if let Some(modal) = self.modals.last_mut() {
-            modal.paste(text);
+            modal.handle_paste(text);
             return Vec::new();
         }
-        match &mut self.screen {
-            Screen::Chat => {
-                self.chat.input.insert(text);
-                self.chat.completion = Some(0);
-                Vec::new()
-            }
-            Screen::Sessions(sessions) => {
-                sessions.paste(text);
-                Vec::new()
-            }
-            Screen::Search(_) => self.with_screen(|screen, context| match screen {
-                Screen::Search(search) => search.paste(text, context.fresh),
-                _ => Vec::new(),
-            }),
-            _ => Vec::new(),
-        }
+        let Some(mut screen) = self.screen.take() else {
+            self.chat.input.insert(text);
+            self.chat.completion = Some(0);
+            return Vec::new();
+        };
+        let actions = screen.handle_paste(text, &self.context());
+        self.screen = Some(screen);
+        self.perform(actions)
     }
 
-    fn mouse(&mut self, event: MouseEvent) -> Vec<Effect> {
+    fn handle_mouse(&mut self, event: MouseEvent) -> Vec<Effect> {
         let at = (event.column, event.row);
         match event.kind {
-            MouseEventKind::ScrollUp => self.wheel(-NOTCH),
-            MouseEventKind::ScrollDown => self.wheel(NOTCH),
+            MouseEventKind::ScrollUp => self.handle_wheel(-WHEEL_ROWS),
+            MouseEventKind::ScrollDown => self.handle_wheel(WHEEL_ROWS),
             MouseEventKind::Down(MouseButton::Left) => {
-                self.marked = Some(Marked { from: at, to: at });
+                self.mouse_selection = Some(MouseSelection { from: at, to: at });
                 Vec::new()
             }
             MouseEventKind::Drag(MouseButton::Left) => {
-                if let Some(marked) = &mut self.marked {
-                    marked.to = at;
+                if let Some(selection) = &mut self.mouse_selection {
+                    selection.to = at;
                 }
                 Vec::new()
             }
-            MouseEventKind::Up(MouseButton::Left) => match self.marked {
-                Some(marked) if marked.from != marked.to => vec![Effect::CopyMarked],
+            MouseEventKind::Up(MouseButton::Left) => match self.mouse_selection {
+                Some(selection) if selection.from != selection.to => {
+                    vec![TerminalCommand::CopySelection.into()]
+                }
                 _ => {
-                    self.marked = None;
+                    self.mouse_selection = None;
                     self.click(at);
                     Vec::new()
                 }
             },
-            _ => Vec::new(),
+            MouseEventKind::Down(_)
+            | MouseEventKind::Up(_)
+            | MouseEventKind::Drag(_)
+            | MouseEventKind::Moved
+            | MouseEventKind::ScrollLeft
+            | MouseEventKind::ScrollRight => Vec::new(),
         }
     }
 
-    fn wheel(&mut self, rows: isize) -> Vec<Effect> {
-        self.marked = None;
-        if self.modals.is_empty() && matches!(self.screen, Screen::Chat) {
+    fn handle_wheel(&mut self, rows: isize) -> Vec<Effect> {
+        self.mouse_selection = None;
+        if self.modals.is_empty() && self.screen.is_none() {
             self.scroll(rows);
             return Vec::new();
         }
         let code = if rows < 0 { KeyCode::Up } else { KeyCode::Down };
-        self.key(KeyEvent::new(code, KeyModifiers::NONE))
+        self.handle_key(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
-    /// Asks about the next plugin that waits, when nothing else is being asked.
-    fn ask_about_plugins(&mut self) {
-        let open = self.modals.iter().any(|modal| matches!(modal, Modal::Approval { .. }));
-        let is_settled = |name: &String| self.asked.contains(name) || self.deciding.contains(name);
-        let next = self.plugins.pending.iter().find(|request| !is_settled(&request.plugin));
-        if let (false, Some(request)) = (open, next) {
+    fn handle_timer(&mut self, timer: Timer) -> Vec<Effect> {
+        match timer {
+            Timer::Spin => self.spin(),
+            Timer::Notice(id) => {
+                self.notice.take_if(|notice| notice.id == id);
+                Vec::new()
+            }
+            Timer::ConfirmationExpired(id) => {
+                self.pending_confirmation.take_if(|(_, pending)| *pending == id);
+                Vec::new()
+            }
+            Timer::TypingPaused(request_id) => self.deliver_to_screen(ScreenMsg::TypingPaused(request_id)),
+        }
+    }
+
+    pub(crate) fn quit(&mut self) -> Vec<Effect> {
+        self.quitting = true;
+        let mut effects = Vec::new();
+        if self.chat.is_busy() {
+            effects.push(Request::Interrupt.into());
+        }
+        effects.push(TerminalCommand::Quit.into());
+        effects
+    }
+}
+
+/// Screens.
+impl Model {
+    /// Performs what a screen or a modal asked for.
+    pub(crate) fn perform(&mut self, actions: Vec<Action>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for action in actions {
+            match action {
+                Action::Close => self.screen = None,
+                Action::Run(effect) => {
+                    if let Effect::Request(Request::DecidePlugin { plugin, .. }) = &effect {
+                        self.pending_decisions.push(plugin.clone());
+                    }
+                    effects.push(effect);
+                }
+                Action::OpenModal(modal) => self.modals.push(*modal),
+                Action::Notify(tone, text) => effects.extend(self.notify(tone, text)),
+                Action::RunCommand(command) => effects.extend(self.run_command(command, "")),
+                Action::RunCommandLine(line) => effects.extend(self.run_command_line(&line)),
+            }
+        }
+        effects
+    }
+
+    /// Passes a message to the open screen, or handles it if the screen did not ask for it.
+    fn deliver_to_screen(&mut self, message: ScreenMsg) -> Vec<Effect> {
+        let handled = match self.screen.take() {
+            Some(mut screen) => {
+                let handled = screen.handle_message(message, &self.context());
+                self.screen = Some(screen);
+                handled
+            }
+            None => Handled::No(message),
+        };
+        match handled {
+            Handled::Yes(actions) => self.perform(actions),
+            Handled::No(message) => self.handle_undelivered(message),
+        }
+    }
+
+    fn handle_undelivered(&mut self, message: ScreenMsg) -> Vec<Effect> {
+        match message {
+            ScreenMsg::Imported(Ok(done)) => {
+                self.notify(Tone::Good, format!("imported {} sessions", done.imported.len()))
+            }
+            ScreenMsg::Exported(Ok(done)) => {
+                self.notify(Tone::Good, format!("exported to {}", done.path.display()))
+            }
+            ScreenMsg::Imported(Err(report)) | ScreenMsg::Exported(Err(report)) => {
+                self.notify(Tone::Bad, report.message)
+            }
+            ScreenMsg::Trashed(_) => self
+                .notify(Tone::Good, "deleted; /undo restores it, and so does the trash (Ctrl+S, then Tab)"),
+            ScreenMsg::Transcripts { welcome, found } => {
+                self.offer_import(welcome, found);
+                Vec::new()
+            }
+            // Results for a screen that was closed, or whose query has changed since.
+            ScreenMsg::Sessions { .. }
+            | ScreenMsg::SearchResults { .. }
+            | ScreenMsg::TypingPaused(_)
+            | ScreenMsg::Preview { .. }
+            | ScreenMsg::Checkpoints { .. }
+            | ScreenMsg::RewindPlanned(_)
+            | ScreenMsg::Branches { .. }
+            | ScreenMsg::Runs { .. }
+            | ScreenMsg::Run(_)
+            | ScreenMsg::Progress(_)
+            | ScreenMsg::Config(_) => Vec::new(),
+        }
+    }
+
+    /// Opens the welcome screen if transcripts were found and the user has not started anything yet.
+    fn offer_import(&mut self, welcome: bool, found: Vec<FoundTranscripts>) {
+        if welcome && !found.is_empty() && self.screen.is_none() && self.chat.is_untouched() {
+            let (screen, _) = Import::open_welcome(found);
+            self.screen = Some(Box::new(screen));
+        }
+    }
+
+    pub(crate) fn refresh_screen(&mut self, stale: StaleData) -> Vec<Effect> {
+        let Some(mut screen) = self.screen.take() else { return Vec::new() };
+        let actions = screen.refresh(stale, &self.context());
+        self.screen = Some(screen);
+        self.perform(actions)
+    }
+
+    pub(crate) fn notify_error(&mut self, report: &ErrorReport) -> Vec<Effect> {
+        let text = match &report.suggestion {
+            Some(suggestion) => format!("{} ({suggestion})", report.message),
+            None => report.message.clone(),
+        };
+        self.notify(Tone::Bad, text)
+    }
+}
+
+/// Sessions, branches and checkpoints.
+impl Model {
+    fn session_opened(&mut self, result: UiResult<Box<Opened>>) -> Vec<Effect> {
+        let Opened { conversation, summary, branch, messages, at } = match result {
+            Ok(opened) => *opened,
+            Err(report) => return self.notify_error(&report),
+        };
+        let mut effects: Vec<Effect> = Vec::new();
+        if self.chat.conversation.session() != conversation.session() {
+            if self.chat.conversation.session().is_some() {
+                effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
+            }
+            self.chat.run = hfs_core::RunSnapshot::default();
+            self.chat.tokens = 0;
+            self.chat.history = InputHistory::default();
+        }
+        self.chat.conversation = conversation;
+        self.chat.name = Some(summary.session.name);
+        self.chat.branch = branch.name;
+        self.chat.save = if branch.head == 0 { SaveState::Nothing } else { SaveState::Saved };
+        self.chat.error_banner = None;
+        self.chat.transcript = Transcript::default();
+        self.chat.transcript.open(messages, branch.head, at);
+        self.screen.take_if(|screen| !screen.stays_open_after_switch());
+        effects.extend(self.refresh_screen(StaleData::Branches));
+        effects.push(Request::EnterConversation(self.chat.conversation.clone()).into());
+        effects.push(self.read_plugins());
+        effects
+    }
+
+    fn add_messages(
+        &mut self,
+        page: TranscriptPage,
+        branch: BranchId,
+        result: UiResult<Vec<Message>>,
+    ) -> Vec<Effect> {
+        match result {
+            Ok(messages) => {
+                if self.chat.conversation.branch() == Some(branch) {
+                    let head = self.chat.conversation.head();
+                    self.chat.transcript.add_page(page, messages, head);
+                }
+                Vec::new()
+            }
+            Err(report) => {
+                self.chat.transcript.loading_failed();
+                self.notify_error(&report)
+            }
+        }
+    }
+
+    /// Moves the conversation to the branch that was created for a retry or after a conflict.
+    fn forked_for_send(&mut self, branch: Branch) -> Vec<Effect> {
+        let position = Position { branch: branch.id, head: branch.head };
+        self.chat.conversation = Conversation::at(branch.session, position);
+        self.chat.transcript.truncate_after(branch.head);
+        let text = format!("on the new branch {}", sanitize_line(&branch.name));
+        self.chat.branch = branch.name;
+        self.notify(Tone::Dim, text)
+    }
+
+    fn apply_change(&mut self, changed: Changed) -> Vec<Effect> {
+        match changed {
+            Changed::Renamed { session, name } => {
+                if self.chat.conversation.session() == Some(session) {
+                    self.chat.name = Some(name.clone());
+                }
+                let mut effects = self.notify(Tone::Good, format!("renamed to {}", sanitize_line(&name)));
+                effects.extend(self.refresh_screen(StaleData::Sessions));
+                effects
+            }
+            Changed::Trashed { session } => {
+                let mut effects = self.deliver_to_screen(ScreenMsg::Trashed(session));
+                self.last_trashed = Some(session);
+                if self.chat.conversation.session() == Some(session) {
+                    let screen = self.screen.take();
+                    effects.extend(self.start_new_conversation());
+                    self.screen = screen;
+                }
+                effects.extend(self.refresh_screen(StaleData::Sessions));
+                effects
+            }
+            Changed::Restored { session } => {
+                let mut effects = self.notify(Tone::Good, "restored");
+                // After /undo in the chat, the user wants to continue in the session that it restored.
+                let was_undone_in_chat = self.last_trashed.take() == Some(session) && self.screen.is_none();
+                if was_undone_in_chat && self.chat.is_untouched() {
+                    effects.push(Request::Open { session, branch: None, at: None }.into());
+                }
+                effects.extend(self.refresh_screen(StaleData::Sessions));
+                effects
+            }
+            Changed::Checkpointed(checkpoint) => {
+                let label = checkpoint
+                    .label
+                    .map_or_else(String::new, |label| format!(" \"{}\"", sanitize_line(&label)));
+                let text = format!("checkpoint{label} created at message {}", checkpoint.seq);
+                let mut effects = self.notify(Tone::Good, text);
+                effects.extend(self.refresh_screen(StaleData::Checkpoints));
+                effects
+            }
+            Changed::Pinned | Changed::CheckpointDeleted => self.refresh_screen(StaleData::Checkpoints),
+            Changed::Rewound(rewound) => self.rewound(&rewound),
+            Changed::Forked(branch) => {
+                self.moved_to(&branch, format!("on the new branch {}", sanitize_line(&branch.name)))
+            }
+            Changed::Switched(branch) => {
+                self.moved_to(&branch, format!("on branch {}", sanitize_line(&branch.name)))
+            }
+            Changed::BranchRenamed(branch) => {
+                if self.chat.conversation.branch() == Some(branch.id) {
+                    self.chat.branch.clone_from(&branch.name);
+                }
+                self.refresh_screen(StaleData::Branches)
+            }
+            Changed::Reversed { target, operation } => {
+                let verb = if operation.kind == OperationKind::Redo { "redone" } else { "undone" };
+                let detail = if target.detail.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", sanitize_line(&target.detail))
+                };
+                let mut effects = self.notify(Tone::Good, format!("{verb}: {}{detail}", target.kind));
+                effects.push(Request::Open { session: operation.session, branch: None, at: None }.into());
+                effects.extend(self.refresh_screen(StaleData::Sessions));
+                effects
+            }
+        }
+    }
+
+    fn rewound(&mut self, rewound: &Rewound) -> Vec<Effect> {
+        if let Some(prompt) = &rewound.plan.prompt
+            && self.chat.input.is_empty()
+        {
+            self.chat.input.set(&prompt.content.text());
+            self.chat.completion = None;
+        }
+        let name = sanitize_line(&rewound.branch.name);
+        let text = format!(
+            "rewound to message {} on the new branch {name}; /undo reverses it",
+            rewound.plan.in_view
+        );
+        self.moved_to(&rewound.branch, text)
+    }
+
+    fn moved_to(&mut self, branch: &Branch, notice: String) -> Vec<Effect> {
+        self.screen = None;
+        let mut effects = self.notify(Tone::Good, notice);
+        effects.push(Request::Open { session: branch.session, branch: None, at: None }.into());
+        effects
+    }
+
+    /// Adds messages from the store to the history, after those that were written since the start.
+    fn add_stored_history(&mut self, stored: Vec<String>) {
+        let entries = &mut self.chat.history.entries;
+        for text in stored {
+            if !entries.contains(&text) {
+                entries.push(text);
+            }
+        }
+        if let Some(Modal::History { entries, .. }) = self.modals.last_mut() {
+            entries.clone_from(&self.chat.history.entries);
+        }
+    }
+}
+
+/// Configuration and plugins.
+impl Model {
+    fn config_changed(&mut self, applied: ConfigApplied) -> Vec<Effect> {
+        if let Some(mut settings) = applied.settings {
+            // Ctrl+O changes the output mode of this run only; keep it unless the setting itself was changed.
+            if applied.key != "output_mode" {
+                settings.output = self.render.settings.output;
+            }
+            self.render.change(settings);
+        }
+        if let Some(agent) = applied.agent {
+            self.agent = agent;
+        }
+        let note = if applied.note.is_empty() {
+            format!("{} changed", sanitize_line(&applied.key))
+        } else {
+            sanitize_line(&applied.note)
+        };
+        let mut effects = self.notify(Tone::Good, note);
+        effects.extend(self.refresh_screen(StaleData::Config));
+        effects
+    }
+
+    fn read_plugins(&self) -> Effect {
+        Request::ReadPlugins(self.chat.conversation.session()).into()
+    }
+
+    fn set_plugins(&mut self, mut view: PluginView) -> Vec<Effect> {
+        let notices = std::mem::take(&mut view.notices);
+        self.plugins = view;
+        // Close approvals that were decided elsewhere, such as with `hfs plugin approve`.
+        let is_pending = |name: &str| self.plugins.pending.iter().any(|request| request.plugin == name);
+        self.modals.retain(|modal| match modal {
+            Modal::Approval { request, .. } => is_pending(&request.plugin),
+            Modal::Confirm(_)
+            | Modal::Prompt(_)
+            | Modal::Palette { .. }
+            | Modal::History { .. }
+            | Modal::Conflict { .. } => true,
+        });
+        self.ask_for_approval();
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let notices: Vec<String> = notices.iter().map(|notice| sanitize_line(notice)).collect();
+        self.notify(Tone::Plain, notices.join(" · "))
+    }
+
+    /// Asks about the next plugin that waits for approval, unless an approval is open.
+    fn ask_for_approval(&mut self) {
+        let is_open = self.modals.iter().any(|modal| matches!(modal, Modal::Approval { .. }));
+        let is_decided =
+            |name: &String| self.postponed_plugins.contains(name) || self.pending_decisions.contains(name);
+        let next = self.plugins.pending.iter().find(|request| !is_decided(&request.plugin));
+        if let (false, Some(request)) = (is_open, next) {
             self.modals.push(Modal::Approval { request: request.clone(), choice: 0 });
+        }
+    }
+
+    fn plugin_command_ended(&mut self, command: String, result: UiResult<String>) -> Vec<Effect> {
+        self.remove_running_notice(&command);
+        match result {
+            Ok(text) => {
+                self.chat.plugin_output = Some((command, text));
+                vec![self.read_plugins()]
+            }
+            Err(report) => self.notify_error(&report),
         }
     }
 }

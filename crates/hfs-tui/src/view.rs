@@ -1,35 +1,33 @@
-//! The model as a picture. Pure: the same model gives the same picture.
-
-mod chat;
-mod sidebar;
-mod status;
-mod widgets;
+//! Draws the model. Drawing is pure: the same model always gives the same frame.
 
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Modifier;
-use ratatui::text::Line;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
 
 use crate::canvas;
-use crate::model::{Marked, Model};
-use crate::screens::Screen;
+use crate::chat::SaveState;
+use crate::model::{Model, MouseSelection};
+use crate::ports::{Node, PluginRowState, Slot, Widget};
+use crate::text::{display_width, format_tokens, sanitize_line, truncate};
+use crate::theme::Theme;
 
-pub use chat::strip_lines;
+/// Minimum width and height of the terminal.
+const MIN_SIZE: (u16, u16) = (30, 8);
+/// Maximum rows of one plugin widget.
+const WIDGET_ROWS: usize = 12;
 
-/// Less than this cannot be drawn sensibly.
-const SMALLEST: (u16, u16) = (30, 8);
-
-/// Draws the model; returns where the terminal's cursor is, if it is seen.
+/// Draws the model and returns the position of the cursor, if it is visible.
 pub fn view(model: &Model, frame: &mut Frame<'_>) -> Option<(u16, u16)> {
     let area = frame.area();
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         let text = format!("{}x{} is too small", area.width, area.height);
         canvas::line(frame.buffer_mut(), area, &Line::from(text));
         return None;
     }
-    let cursor = draw(model, frame.buffer_mut(), area);
-    finish(model, frame.buffer_mut());
+    let cursor = draw_layers(model, frame.buffer_mut(), area);
+    post_process(model, frame.buffer_mut());
     let cursor =
         cursor.map(|(x, y)| (x.min(area.right().saturating_sub(1)), y.min(area.bottom().saturating_sub(1))));
     if let Some(cursor) = cursor {
@@ -38,40 +36,35 @@ pub fn view(model: &Model, frame: &mut Frame<'_>) -> Option<(u16, u16)> {
     cursor
 }
 
-fn draw(model: &Model, buffer: &mut Buffer, area: Rect) -> Option<(u16, u16)> {
-    let look = &model.look;
-    let screen = Rect { height: area.height.saturating_sub(1), ..area };
-    let mut cursor = None;
-    match &model.screen {
-        Screen::Chat => cursor = Some(chat::view(model, buffer)),
-        Screen::Sessions(list) => cursor = Some(list.view(buffer, screen, look)),
-        Screen::Search(search) => cursor = Some(search.view(buffer, screen, look)),
-        Screen::Timeline(timeline) => timeline.view(buffer, screen, look),
-        Screen::Branches(branches) => branches.view(buffer, screen, look),
-        Screen::Inspect(inspect) => inspect.view(buffer, screen, look, model.chat.is_busy(), &model.chat.run),
-        Screen::Import(import) => import.view(buffer, screen, look),
-        Screen::Export(export) => export.view(buffer, screen, look),
-        Screen::Config(config) => config.view(buffer, screen, look),
-        Screen::Plugins(plugins) => plugins.view(buffer, screen, look, &model.plugins),
-        Screen::Help(help) => help.view(buffer, screen, look, &model.plugins),
-    }
-    status::view(model, buffer, Rect { y: screen.bottom(), height: 1, ..area });
+fn draw_layers(model: &Model, buffer: &mut Buffer, area: Rect) -> Option<(u16, u16)> {
+    let above_status = Rect { height: area.height.saturating_sub(1), ..area };
+    let mut cursor = match &model.screen {
+        None => Some(crate::chat::view::draw(model, buffer)),
+        Some(screen) => {
+            let cx = model.context();
+            let (title, subtitle, keys) = (screen.title(), screen.subtitle(&cx), screen.key_hints());
+            let body = canvas::screen(buffer, above_status, &model.render, title, &subtitle, &keys);
+            screen.draw(buffer, body, &cx)
+        }
+    };
+    draw_status_bar(model, buffer, Rect { y: above_status.bottom(), height: 1, ..area });
     for modal in &model.modals {
-        cursor = modal.view(buffer, screen, look, &model.plugins);
+        cursor = modal.draw(buffer, above_status, &model.render, &model.plugins);
     }
     cursor
 }
 
-/// What is done to every cell at last: marks, the terminal's colours, and a second lock on the door that no
-/// control character goes through.
-fn finish(model: &Model, buffer: &mut Buffer) {
-    let theme = &model.look.theme;
+/// Applies the mouse selection, reduces colours to those of the terminal, and removes control characters that were not
+/// sanitized. The last step is only a safeguard: the tests fail if it ever has something to do.
+fn post_process(model: &Model, buffer: &mut Buffer) {
+    let theme = &model.render.theme;
     let (width, reduce) = (buffer.area.width, theme.is_reduced());
     for (index, cell) in buffer.content.iter_mut().enumerate() {
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
-        if let Some(marked) = &model.marked
-            && marked.from != marked.to
-            && marked.columns(index / width, width).is_some_and(|columns| columns.contains(&(index % width)))
+        let x = canvas::as_u16(index % usize::from(width));
+        let y = canvas::as_u16(index / usize::from(width));
+        if let Some(selection) = &model.mouse_selection
+            && selection.from != selection.to
+            && selection.columns(y, width).is_some_and(|columns| columns.contains(&x))
         {
             cell.modifier.toggle(Modifier::REVERSED);
         }
@@ -85,26 +78,189 @@ fn finish(model: &Model, buffer: &mut Buffer) {
     }
 }
 
-/// The text that is marked in a picture, a line for each row.
+/// Returns the selected text of a frame, one line per row.
 #[must_use]
-pub fn marked_text(buffer: &Buffer, marked: Marked) -> String {
+pub fn selected_text(buffer: &Buffer, selection: MouseSelection) -> String {
     let mut rows = Vec::new();
     for y in 0..buffer.area.height {
-        let Some(columns) = marked.columns(y, buffer.area.width) else { continue };
+        let Some(columns) = selection.columns(y, buffer.area.width) else { continue };
         let mut row = String::new();
-        let mut covered = 0;
+        // A wide character is followed by cells that hold a placeholder.
+        let mut placeholders = 0;
         for x in columns {
-            if covered > 0 {
-                covered -= 1;
+            if placeholders > 0 {
+                placeholders -= 1;
                 continue;
             }
             let Some(cell) = buffer.cell((x, y)) else { continue };
-            covered = crate::text::cells(cell.symbol()).saturating_sub(1);
+            placeholders = display_width(cell.symbol()).saturating_sub(1);
             row.push_str(cell.symbol());
         }
         rows.push(row.trim_end().to_owned());
     }
     rows.join("\n")
+}
+
+/// Draws the bottom row: session and branch on the left; agent, tokens and whether everything is saved on the right.
+fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
+    /// Cells that remain for the session's name.
+    const LEFT_MIN: usize = 24;
+    let theme = &model.render.theme;
+    buffer.set_style(area, theme.status_bar);
+    let room = usize::from(area.width);
+    // The save state is always visible; the other details only as far as there is room.
+    let (save, save_style) = save_text(model, room / 2);
+    let save_style = theme.status_bar.patch(save_style);
+    let mut right = vec![Span::styled(format!(" {save} "), save_style)];
+    let mut used = display_width(&save) + 2;
+    for (text, style) in status_details(model).into_iter().rev() {
+        let needed = display_width(&text) + 3;
+        if used + needed + LEFT_MIN > room {
+            break;
+        }
+        used += needed;
+        right.insert(0, Span::styled(" │", theme.status_bar));
+        right.insert(0, Span::styled(format!(" {text}"), theme.status_bar.patch(style)));
+    }
+    canvas::right(buffer, area, &Line::from(right));
+    let left = room.saturating_sub(used + 2);
+    // The chat shows notices above its input.
+    let line = match (&model.notice, &model.screen) {
+        (Some(notice), Some(_)) => {
+            let style = theme.status_bar.patch(theme.tone(notice.tone));
+            let text = truncate(&sanitize_line(&notice.text), left);
+            Line::from(Span::styled(format!(" {text}"), style))
+        }
+        _ => session_and_branch(model, left),
+    };
+    canvas::line(buffer, Rect { width: canvas::as_u16(left + 1), ..area }, &line);
+}
+
+fn session_and_branch(model: &Model, room: usize) -> Line<'static> {
+    let theme = &model.render.theme;
+    let Some(name) = &model.chat.name else {
+        return Line::from(Span::styled(" new conversation", theme.status_bar));
+    };
+    let branch = truncate(&sanitize_line(&model.chat.branch), 20);
+    let name = truncate(&sanitize_line(name), room.saturating_sub(display_width(&branch) + 4));
+    let bold = theme.status_bar.patch(theme.accent).add_modifier(Modifier::BOLD);
+    Line::from(vec![
+        Span::styled(format!(" {name}"), bold),
+        Span::styled(format!(" · {branch}"), theme.status_bar),
+    ])
+}
+
+/// Returns the details on the right of the status bar, the least important first.
+fn status_details(model: &Model) -> Vec<(String, Style)> {
+    let mut details = Vec::new();
+    for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::StatusBar) {
+        details.push(truncate(&widget_text(widget), 24));
+    }
+    if let Some(phase) = model.chat.current_phase() {
+        details.push(truncate(&sanitize_line(phase), 16));
+    }
+    if model.chat.tokens > 0 {
+        details.push(format!("{} tok", format_tokens(model.chat.tokens)));
+    }
+    let mut agent = sanitize_line(&model.agent.name);
+    if let Some(model) = &model.agent.model {
+        agent = format!("{agent} {}", sanitize_line(model));
+    }
+    details.push(truncate(&agent, 28));
+    let mut details: Vec<_> = details.into_iter().map(|detail| (detail, Style::new())).collect();
+    details.extend(failed_plugins(model).map(|text| (text, model.render.theme.warn)));
+    details
+}
+
+/// Warns about plugins that the user approved and that do not run.
+fn failed_plugins(model: &Model) -> Option<String> {
+    let has_failed = |state| matches!(state, PluginRowState::Quarantined | PluginRowState::Invalid);
+    let mut failed = model.plugins.plugins.iter().filter(|plugin| has_failed(plugin.state));
+    let first = failed.next()?;
+    Some(match failed.count() {
+        0 => format!("! {} is {}", truncate(&sanitize_line(&first.name), 20), first.state),
+        others => format!("! {} plugins do not run", others + 1),
+    })
+}
+
+fn save_text(model: &Model, room: usize) -> (String, Style) {
+    let theme = &model.render.theme;
+    match &model.chat.save {
+        SaveState::Nothing => ("nothing to save".to_owned(), Style::new()),
+        SaveState::Saving => ("◌ saving".to_owned(), theme.accent),
+        SaveState::Saved => ("✓ saved".to_owned(), theme.good),
+        SaveState::NotSaved(reason) => {
+            (truncate(&format!("✗ NOT SAVED: {}", sanitize_line(reason)), room.max(11)), theme.bad)
+        }
+    }
+}
+
+/// Renders a plugin's widget, at most [`WIDGET_ROWS`] lines of it.
+pub fn widget_lines(widget: &Widget, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> =
+        widget.nodes.iter().flat_map(|node| node_lines(node, width, theme)).collect();
+    lines.truncate(WIDGET_ROWS);
+    lines
+}
+
+/// Renders a plugin's widget in one row, for the status bar.
+fn widget_text(widget: &Widget) -> String {
+    let texts = widget.nodes.iter().filter_map(|node| match node {
+        Node::Text(spans) => Some(spans.iter().map(|(text, _)| text.as_str()).collect::<String>()),
+        Node::Gauge { label, ratio } => Some(format!("{label} {:.0} %", ratio.clamp(0.0, 1.0) * 100.0)),
+        Node::Table { .. } | Node::Sparkline { .. } => None,
+    });
+    sanitize_line(&texts.collect::<Vec<_>>().join(" "))
+}
+
+fn node_lines(node: &Node, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    match node {
+        Node::Text(spans) => {
+            let mut room = width;
+            let spans = spans.iter().map(|(text, tone)| {
+                let before = if text.starts_with(' ') { " " } else { "" };
+                let after = if text.len() > 1 && text.ends_with(' ') { " " } else { "" };
+                let text = truncate(&format!("{before}{}{after}", sanitize_line(text)), room);
+                room = room.saturating_sub(display_width(&text));
+                Span::styled(text, theme.tone(*tone))
+            });
+            vec![Line::from(spans.collect::<Vec<_>>())]
+        }
+        Node::Gauge { label, ratio } => {
+            let label = truncate(&sanitize_line(label), width / 2);
+            let bar_width = width.saturating_sub(display_width(&label) + 7).max(3);
+            vec![Line::from(vec![
+                Span::styled(format!("{label} "), theme.text),
+                Span::styled(format!("{:<bar_width$}", canvas::bar(*ratio, bar_width)), theme.accent),
+                Span::styled(format!(" {:>3.0} %", ratio.clamp(0.0, 1.0) * 100.0), theme.dim),
+            ])]
+        }
+        Node::Table { header, rows } => table_lines(header, rows, width, theme),
+        Node::Sparkline { values } => vec![Line::styled(sparkline(values, width), theme.accent)],
+    }
+}
+
+fn table_lines(header: &[String], rows: &[Vec<String>], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let columns = rows.iter().map(Vec::len).chain([header.len()]).max().unwrap_or(0).max(1);
+    let column_width = (width.saturating_sub(columns - 1) / columns).max(1);
+    let line = |row: &[String], style| {
+        let texts =
+            row.iter().map(|text| format!("{:<column_width$}", truncate(&sanitize_line(text), column_width)));
+        Line::styled(texts.collect::<Vec<_>>().join(" "), style)
+    };
+    let head = (!header.is_empty()).then(|| line(header, theme.dim));
+    head.into_iter().chain(rows.iter().take(WIDGET_ROWS).map(|row| line(row, theme.text))).collect()
+}
+
+fn sparkline(values: &[u64], width: usize) -> String {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let newest = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
+    let max = newest.iter().copied().max().unwrap_or(0).max(1);
+    let level = |value: u64| {
+        let index = u128::from(value) * 7 / u128::from(max);
+        LEVELS.get(usize::try_from(index).unwrap_or(7)).copied().unwrap_or('█')
+    };
+    newest.iter().map(|value| level(*value)).collect()
 }
 
 #[cfg(test)]

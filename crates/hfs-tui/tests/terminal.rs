@@ -1,9 +1,9 @@
-//! The app on a real terminal, with parts that do what they are told.
+//! The app on a real terminal, with fake ports.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a test's own way of speaking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../examples/playground/nowhere.rs"]
-mod nowhere;
+#[path = "../examples/playground/no_files.rs"]
+mod no_files;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,84 +16,86 @@ use hfs_core::{
 use hfs_engine::{Conversation, Engine, EngineParts, Settings};
 use hfs_store::MemoryStore;
 use hfs_tui::{
-    AppParts, AppSettings, ApprovalRequest, Failure, NoPlugins, Node, PluginCommand, PluginDecision,
+    AppParts, AppSettings, ApprovalRequest, ErrorReport, NoPlugins, Node, PluginCommand, PluginDecision,
     PluginHost, PluginView, Slot, Tone, Widget,
 };
 use testkit::cli::{Hfs, Key, Terminal};
 use tokio::sync::watch;
 
-use nowhere::Nowhere;
+use no_files::NoFiles;
 
-/// A part of the app that breaks on the screen's own thread, once somebody has said something.
+/// A clock that panics after the first message was sent. The app reads it on its main thread.
 #[derive(Default)]
-struct Fuse {
-    is_lit: AtomicBool,
+struct BreakingClock {
+    is_broken: AtomicBool,
 }
 
-impl Clock for Fuse {
+impl Clock for BreakingClock {
     fn now(&self) -> Timestamp {
-        assert!(!self.is_lit.load(Ordering::SeqCst), "the clock broke");
+        assert!(!self.is_broken.load(Ordering::SeqCst), "the clock broke");
         SystemClock.now()
     }
 }
 
-struct Match(Arc<Fuse>);
+/// An agent that breaks the clock.
+struct ClockBreaker(Arc<BreakingClock>);
 
 #[async_trait]
-impl Agent for Match {
+impl Agent for ClockBreaker {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "match".into(), model: None, summary: String::new() }
+        AgentDescription::new("clock-breaker", "")
     }
 
     async fn run(&self, _request: RunRequest, _sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
-        self.0.is_lit.store(true, Ordering::SeqCst);
+        self.0.is_broken.store(true, Ordering::SeqCst);
         Err(AgentError::Cancelled)
     }
 }
 
-/// The app with these parts, to its end.
+/// Runs the app until it ends.
 fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost>) {
-    let steady: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store_clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine = Engine::new(EngineParts {
-        store: Arc::new(MemoryStore::new(Arc::clone(&steady))),
+        store: Arc::new(MemoryStore::new(Arc::clone(&store_clock))),
         agent,
         hooks: Arc::new(NoHooks),
-        clock: steady,
+        clock: store_clock,
         settings: Settings::default(),
     });
     let parts = AppParts {
         engine,
         clock,
         conversation: Conversation::new(None),
-        pick: None,
+        session_list: None,
         project: None,
         settings: AppSettings::default(),
-        transfer: Arc::new(Nowhere),
-        configuration: Arc::new(Nowhere),
+        suggestion_wording: |suggestion| format!("{suggestion:?}"),
+        transfer: Arc::new(NoFiles),
+        configuration: Arc::new(NoFiles),
         plugins,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(hfs_tui::run(parts)).unwrap();
 }
 
-/// This test program again, as the app that this function of it runs, on a terminal of its own.
+/// Runs a function of this test program, which runs the app, in another process with its own terminal.
 fn app(program: &Hfs, function: &str) -> Terminal {
     let arguments = [function, "--exact", "--ignored", "--nocapture", "--test-threads=1"];
     program.command(&arguments).in_terminal(24, 100)
 }
 
 #[test]
-#[ignore = "breaks, as it is meant to"]
-fn an_app_that_breaks() {
-    let fuse = Arc::new(Fuse::default());
-    run(Arc::new(Match(Arc::clone(&fuse))), fuse, Arc::new(NoPlugins));
+#[ignore = "panics; runs in the process of the test below"]
+fn an_app_that_panics() {
+    let clock = Arc::new(BreakingClock::default());
+    run(Arc::new(ClockBreaker(Arc::clone(&clock))), clock, Arc::new(NoPlugins));
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_and_is_read_on_it() {
+fn a_panic_restores_the_terminal_and_is_printed() {
     let program = Hfs::new(std::env::current_exe().unwrap());
-    let terminal = app(&program, "an_app_that_breaks");
-    let before = terminal.wait_for("Say something");
+    let terminal = app(&program, "an_app_that_panics");
+    let before = terminal.wait_for("Type a message");
     assert!(before.alternate_screen() && before.bracketed_paste() && !terminal.is_cooked());
     assert_ne!(before.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
     terminal.type_text("strike");
@@ -105,13 +107,13 @@ fn a_panic_gives_the_terminal_back_and_is_read_on_it() {
     assert!(terminal.is_cooked());
 }
 
-/// A plugin that waits for its approval, and works once it has it.
+/// A plugin that waits for its approval.
 #[derive(Default)]
-struct Waiting {
+struct PendingPlugin {
     is_approved: Mutex<bool>,
 }
 
-impl PluginHost for Waiting {
+impl PluginHost for PendingPlugin {
     fn view(&self, _session: Option<SessionId>) -> PluginView {
         if !*self.is_approved.lock().unwrap() {
             let request = ApprovalRequest {
@@ -136,46 +138,51 @@ impl PluginHost for Waiting {
         None
     }
 
-    fn decide(&self, _plugin: &str, decision: PluginDecision) -> Result<(), Failure> {
+    fn decide(&self, _plugin: &str, decision: PluginDecision) -> Result<(), ErrorReport> {
         *self.is_approved.lock().unwrap() = decision == PluginDecision::Approve;
         Ok(())
     }
 
-    fn run(&self, command: &str, arguments: &str, _session: Option<SessionId>) -> Result<String, Failure> {
+    fn run(
+        &self,
+        command: &str,
+        arguments: &str,
+        _session: Option<SessionId>,
+    ) -> Result<String, ErrorReport> {
         Ok(format!("**{command}** burns {arguments}"))
     }
 }
 
 #[test]
-#[ignore = "is the app of the test below"]
+#[ignore = "runs in the process of the test below"]
 fn an_app_with_a_plugin() {
-    let agent = Arc::new(Match(Arc::default()));
-    run(agent, Arc::new(SystemClock), Arc::new(Waiting::default()));
+    let agent = Arc::new(ClockBreaker(Arc::default()));
+    run(agent, Arc::new(SystemClock), Arc::new(PendingPlugin::default()));
 }
 
 #[test]
-fn a_plugin_does_nothing_before_its_approval_which_takes_more_than_a_key_in_passing() {
+fn a_plugin_runs_only_after_it_is_selected_for_approval() {
     let program = Hfs::new(std::env::current_exe().unwrap());
     let terminal = app(&program, "an_app_with_a_plugin");
-    let asked = terminal.wait_for("A plugin asks").contents();
+    let dialog = terminal.wait_for("Approve a plugin").contents();
     assert!(
-        asked.contains("lamp 1.0.0 wants to run") && asked.contains("read this session's messages"),
-        "{asked}"
+        dialog.contains("lamp 1.0.0 wants to run") && dialog.contains("read this session's messages"),
+        "{dialog}"
     );
-    assert!(!asked.contains("lamp on"), "{asked}");
-    // What is typed goes to the question, and the choice that Enter takes is the safe one.
+    assert!(!dialog.contains("lamp on"), "{dialog}");
+    // Typing does not change the selected choice, which postpones the approval.
     terminal.type_text("y/light");
     terminal.press(Key::Enter);
-    let is_put_off = |screen: &testkit::cli::Screen| !screen.contents().contains("A plugin asks");
-    let left = terminal.wait_until("the chat", is_put_off).contents();
-    assert!(left.contains("❯ Say something") && !left.contains("lamp on"), "{left}");
+    let is_postponed = |screen: &testkit::cli::Screen| !screen.contents().contains("Approve a plugin");
+    let chat = terminal.wait_until("the chat", is_postponed).contents();
+    assert!(chat.contains("❯ Type a message") && !chat.contains("lamp on"), "{chat}");
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     terminal.wait_for_end();
 
     let terminal = app(&program, "an_app_with_a_plugin");
-    terminal.wait_for("A plugin asks");
+    terminal.wait_for("Approve a plugin");
     terminal.press(Key::Tab);
     terminal.press(Key::Tab);
     terminal.press(Key::Enter);

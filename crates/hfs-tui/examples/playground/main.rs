@@ -1,9 +1,9 @@
-//! The app on a store in memory with an agent that makes up its replies, to be tried and measured:
+//! The app with a store in memory and an agent that makes up its replies, for experiments and measurements:
 //! `cargo run --release -p hfs-tui --example playground -- [MESSAGES] [TOKENS_PER_SECOND] [REPLY_TOKENS]`.
 //!
-//! With messages, it opens a session that holds so many of them.
+//! If MESSAGES is not 0, the app opens a session with that many messages.
 
-mod nowhere;
+mod no_files;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, DeltaKind, EventPayload, MessageDraft,
-    MessageStore, NoHooks, Part, PassthroughFields, Position, Role, RunOutcome, RunRequest, RunSink,
-    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, MessageDraft, MessageStore, NoHooks,
+    Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft,
+    SessionId, SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine, EngineParts, Settings};
 use hfs_store::MemoryStore;
 use hfs_tui::{AppParts, AppSettings, NoPlugins};
 
-use nowhere::Nowhere;
+use no_files::NoFiles;
 
-/// Says the same thing again and again, at a steady pace.
+/// Repeats the same text at a constant rate.
 struct Parrot {
     tokens_per_second: u64,
     tokens: u64,
@@ -55,25 +55,21 @@ const WORDS: &[&str] = &[
 #[async_trait]
 impl Agent for Parrot {
     fn describe(&self) -> AgentDescription {
-        AgentDescription {
-            name: "parrot".into(),
-            model: None,
-            summary: "says the same thing again and again".into(),
-        }
+        AgentDescription::new("parrot", "repeats the same text")
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
         const TICK: Duration = Duration::from_millis(10);
         let mut text = String::new();
         let mut words = WORDS.iter().cycle();
-        let mut said = 0;
+        let mut count = 0;
         sink.event(EventPayload::PhaseStarted { phase: "reply".into() });
-        while said < self.tokens {
+        while count < self.tokens {
             for _ in 0..(self.tokens_per_second / 100).max(1) {
                 let word = words.next().copied().unwrap_or_default();
                 sink.reply(ReplyDelta::text(word));
                 text.push_str(word);
-                said += 1;
+                count += 1;
             }
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
@@ -81,13 +77,13 @@ impl Agent for Parrot {
             }
         }
         sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
-        let usage = Usage { prompt_tokens: 10, completion_tokens: said };
+        let usage = Usage { prompt_tokens: 10, completion_tokens: count };
         let parts = vec![Part::text(text)];
-        Ok(RunOutcome { parts, usage: Some(usage), ..RunOutcome::default() })
+        Ok(RunOutcome::new(parts).with_usage(Some(usage)))
     }
 }
 
-fn filled(
+fn create_session(
     store: &MemoryStore,
     messages: u64,
     clock: &dyn Clock,
@@ -126,8 +122,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (messages, tokens_per_second, tokens) = (next(0)?, next(60)?, next(400)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = MemoryStore::new(Arc::clone(&clock));
-    let conversation =
-        if messages > 0 { filled(&store, messages, clock.as_ref())? } else { Conversation::new(None) };
+    let conversation = if messages > 0 {
+        create_session(&store, messages, clock.as_ref())?
+    } else {
+        Conversation::new(None)
+    };
     let engine = Engine::new(EngineParts {
         store: Arc::new(store),
         agent: Arc::new(Parrot { tokens_per_second, tokens }),
@@ -139,11 +138,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         engine,
         clock,
         conversation,
-        pick: None,
+        session_list: None,
         project: None,
         settings: AppSettings { editor: std::env::var("EDITOR").ok(), ..AppSettings::default() },
-        transfer: Arc::new(Nowhere),
-        configuration: Arc::new(Nowhere),
+        suggestion_wording: |suggestion| format!("{suggestion:?}"),
+        transfer: Arc::new(NoFiles),
+        configuration: Arc::new(NoFiles),
         plugins: Arc::new(NoPlugins),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

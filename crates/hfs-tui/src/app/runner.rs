@@ -1,41 +1,78 @@
-//! Turns effects into calls, and their results into messages. Nothing here runs on the screen's thread.
-
-mod reads;
-mod writes;
+//! Performs requests in the background and sends their results back as messages.
+//!
+//! Calls of the engine, the store and the ports may block, so they run on tokio's blocking threads. Exchanges run as
+//! tasks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use hfs_core::{BranchId, Clock, ErrorExt, ErrorKind, Message, Seq, SessionId};
+use hfs_core::{
+    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
+    SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
+};
 use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::effect::Effect;
-use crate::message::{Answer, ConfigApplied, Msg};
-use crate::parts::{AppParts, Configuration, Failure, PluginHost, Progress, Transfer};
+use crate::ports::{AppParts, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer};
+use crate::protocol::{
+    Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, Request, ScreenMsg,
+    TransferProgress, UiResult,
+};
 use crate::text::Syntax;
+use crate::transcript::PAGE;
 
-/// Turns effects into calls.
-pub struct Runner {
+/// Number of sessions on the start screen.
+const RECENT_SESSIONS: u32 = 5;
+/// Number of messages in the preview of a session.
+const PREVIEW_MESSAGES: u32 = 12;
+/// Number of messages of the open branch that are searched for messages of the user.
+const HISTORY_MESSAGES: u32 = 400;
+/// Number of other sessions that are searched.
+const HISTORY_SESSIONS: u32 = 10;
+/// Number of messages that are searched in each other session.
+const HISTORY_MESSAGES_PER_SESSION: u32 = 30;
+
+/// What requests work with.
+#[derive(Clone)]
+struct Backend {
     engine: Engine,
+    suggestion_wording: SuggestionWording,
+}
+
+impl Backend {
+    fn store(&self) -> &dyn Store {
+        self.engine.store().as_ref()
+    }
+
+    fn reported<T, E: ErrorExt>(&self, result: Result<T, E>) -> UiResult<T> {
+        result.map_err(|error| ErrorReport::from_error(&error, self.suggestion_wording))
+    }
+}
+
+/// Performs requests.
+pub struct Runner {
+    backend: Backend,
     clock: Arc<dyn Clock>,
     transfer: Arc<dyn Transfer>,
     configuration: Arc<dyn Configuration>,
     plugins: Arc<dyn PluginHost>,
     sender: mpsc::UnboundedSender<Msg>,
-    /// Another engine, once a setting has changed who answers.
+    /// The engine to use for the next request, after a setting has changed the agent.
     next_engine: Arc<Mutex<Option<Engine>>>,
     cancel: CancellationToken,
     exchange: Option<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
-    plugin_turn: Arc<Mutex<()>>,
+    /// Stops the import or export in progress.
+    stop_transfer: Arc<AtomicBool>,
+    /// Held while the plugin host is called and the result is sent, so that results arrive in the order of the calls. A
+    /// view from before a decision that arrived after it would ask for the same approval again.
+    plugin_calls: Arc<Mutex<()>>,
 }
 
 impl Runner {
-    /// A runner of these parts that sends its messages to `sender`.
+    /// Creates a runner that sends its messages to `sender`.
     pub fn new(parts: AppParts, sender: mpsc::UnboundedSender<Msg>) -> Self {
         if let Some(mut changes) = parts.plugins.changes() {
             let sender = sender.clone();
@@ -44,7 +81,7 @@ impl Runner {
             });
         }
         Self {
-            engine: parts.engine,
+            backend: Backend { engine: parts.engine, suggestion_wording: parts.suggestion_wording },
             clock: parts.clock,
             transfer: parts.transfer,
             configuration: parts.configuration,
@@ -53,251 +90,457 @@ impl Runner {
             next_engine: Arc::default(),
             cancel: CancellationToken::new(),
             exchange: None,
-            stop: Arc::default(),
-            plugin_turn: Arc::default(),
+            stop_transfer: Arc::default(),
+            plugin_calls: Arc::default(),
         }
     }
 
-    /// What time it is.
+    /// Returns the clock.
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
 
     /// Sends a message to the model.
-    pub fn tell(&self, message: Msg) {
-        // Nobody listens any more only while the app ends.
+    pub fn send_message(&self, message: Msg) {
+        // Fails only when the app has ended.
         let _ = self.sender.send(message);
     }
 
-    /// Does what an effect says; its result comes as a message.
-    pub fn perform(&mut self, effect: Effect) {
-        if let Ok(mut next) = self.next_engine.lock()
-            && let Some(engine) = next.take()
-        {
-            self.engine = engine;
-        }
-        match effect {
-            Effect::Send { conversation, text } => self.send(conversation, text, false),
-            Effect::SendOnFork { conversation, text } => self.send(conversation, text, true),
-            Effect::AnswerAgain { conversation, user } => self.answer_again(conversation, user),
-            Effect::Interrupt => self.cancel.cancel(),
-            Effect::Enter(conversation) => {
-                let engine = self.engine.clone();
+    /// Performs a request. Its result arrives as a message.
+    pub fn perform(&mut self, request: Request) {
+        self.switch_engine();
+        match request {
+            // Exchanges.
+            Request::Send { conversation, text } => self.send(conversation, text, false),
+            Request::SendOnFork { conversation, text } => self.send(conversation, text, true),
+            Request::Retry { conversation, user } => self.retry(conversation, user),
+            Request::Interrupt => self.cancel.cancel(),
+
+            // Conversations and their messages.
+            Request::EnterConversation(conversation) => {
+                let engine = self.backend.engine.clone();
                 tokio::spawn(async move { engine.enter(&conversation).await });
             }
-            Effect::Leave(conversation) => {
-                let engine = self.engine.clone();
+            Request::LeaveConversation(conversation) => {
+                let engine = self.backend.engine.clone();
                 tokio::spawn(async move { engine.leave(&conversation).await });
             }
-            Effect::After(pause, timer) => {
-                let sender = self.sender.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(pause).await;
-                    let _ = sender.send(Msg::Timer(timer));
-                });
-            }
-            Effect::Change(change) => {
+            Request::Open { session, branch, at } => self.run(move |backend| {
+                Msg::Opened(backend.reported(open(&backend.engine, session, branch, at)).map(Box::new))
+            }),
+            Request::ReadMessages { branch, range, page } => self.run(move |backend| {
+                let result = backend.reported(backend.store().read_messages(branch, range));
+                Msg::Messages { page, branch, result }
+            }),
+            Request::ReadHistory { branch, project } => self.run(move |backend| {
+                Msg::History(read_history(backend.store(), branch, project).unwrap_or_default())
+            }),
+            Request::Change(change) => {
                 let clock = Arc::clone(&self.clock);
-                self.on_engine(move |engine| {
-                    Msg::Changed(Box::new(writes::change(engine, clock.as_ref(), change)))
+                self.run(move |backend| {
+                    Msg::Changed(Box::new(backend.reported(apply_change(
+                        &backend.engine,
+                        clock.as_ref(),
+                        change,
+                    ))))
                 });
             }
-            Effect::LoadSyntax => self.blocking(|| Msg::SyntaxReady(Syntax::load())),
-            Effect::StopTransfer => self.stop.store(true, Ordering::SeqCst),
-            other => self.perform_for_parts(other),
-        }
-    }
 
-    /// Effects that ask the binary's parts, and those that only read.
-    fn perform_for_parts(&mut self, effect: Effect) {
-        let (transfer, configuration) = (Arc::clone(&self.transfer), Arc::clone(&self.configuration));
-        let plugins = Arc::clone(&self.plugins);
-        match effect {
-            Effect::PrepareExport { session, format } => self.on_engine(move |engine| {
-                let result = reads::export_choices(engine, transfer.as_ref(), session);
-                Msg::ExportPrepared { session, format, result }
+            // Data for screens.
+            Request::ListRecentSessions { project } => self.run(move |backend| {
+                let filter = SessionFilter { project, ..SessionFilter::default() };
+                let page = PageRequest::first(RECENT_SESSIONS);
+                Msg::RecentSessions(backend.reported(backend.store().list_sessions(&filter, &page)))
             }),
-            Effect::Export(request) => {
-                let progress = self.progress();
-                let export = move || Msg::Exported(transfer.export(&request, &progress));
-                self.blocking_or(export, |failure| Msg::Exported(Err(failure)));
+            Request::ReadPreview { source, request_id } => {
+                self.run(move |backend| read_preview(backend, source, request_id));
             }
-            Effect::Import(request) => {
-                let progress = self.progress();
-                let import = move || Msg::Imported(transfer.import(&request, &progress));
-                self.blocking_or(import, |failure| Msg::Imported(Err(failure)));
-            }
-            Effect::FindTranscripts { welcome } => self.on_engine(move |engine| {
-                let wanted = !welcome || reads::is_empty(engine);
-                let found = if wanted { transfer.find_transcripts() } else { Vec::new() };
-                Msg::Transcripts { welcome, found }
+            Request::ListSessions { filter, page, request_id } => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_sessions(&filter, &page));
+                ScreenMsg::Sessions { request_id, result }
             }),
-            Effect::ReadConfig => self.blocking(move || Msg::Config(configuration.entries())),
-            Effect::SetConfig { key, value } => {
+            Request::Search { query, request_id } => self.read(move |backend| {
+                let result = backend.reported(backend.store().search(&query));
+                ScreenMsg::SearchResults { request_id, result }
+            }),
+            Request::ListCheckpoints(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_checkpoints(session));
+                ScreenMsg::Checkpoints { session, result }
+            }),
+            Request::PlanRewind(checkpoint) => self.read(move |backend| {
+                ScreenMsg::RewindPlanned(
+                    backend.reported(backend.engine.plan_rewind(checkpoint)).map(Box::new),
+                )
+            }),
+            Request::ListBranches(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_branches(session));
+                ScreenMsg::Branches { session, result }
+            }),
+            Request::ListRuns(session) => self.read(move |backend| {
+                let result = backend.reported(backend.store().list_runs(session));
+                ScreenMsg::Runs { session, result }
+            }),
+            Request::ReadRun(run) => self.read(move |backend| {
+                ScreenMsg::Run(backend.reported(backend.store().get_run(run)).map(Box::new))
+            }),
+
+            // Import and export.
+            Request::PrepareExport { session, format } => {
+                let transfer = Arc::clone(&self.transfer);
+                self.run(move |backend| {
+                    let result = export_choices(backend, transfer.as_ref(), session);
+                    Msg::ExportPrepared { session, format, result }
+                });
+            }
+            Request::Export(request) => {
+                let (transfer, progress) = (Arc::clone(&self.transfer), self.progress());
+                let export = move || Msg::Screen(ScreenMsg::Exported(transfer.export(&request, &progress)));
+                self.run_blocking(export, |report| Msg::Screen(ScreenMsg::Exported(Err(report))));
+            }
+            Request::Import(request) => {
+                let (transfer, progress) = (Arc::clone(&self.transfer), self.progress());
+                let import = move || Msg::Screen(ScreenMsg::Imported(transfer.import(&request, &progress)));
+                self.run_blocking(import, |report| Msg::Screen(ScreenMsg::Imported(Err(report))));
+            }
+            Request::StopTransfer => self.stop_transfer.store(true, Ordering::SeqCst),
+            Request::FindTranscripts { welcome } => {
+                let transfer = Arc::clone(&self.transfer);
+                self.read(move |backend| {
+                    let found = if welcome && !is_store_empty(backend.store()) {
+                        Vec::new()
+                    } else {
+                        transfer.find_transcripts()
+                    };
+                    ScreenMsg::Transcripts { welcome, found }
+                });
+            }
+
+            // Configuration.
+            Request::ReadConfig => {
+                let configuration = Arc::clone(&self.configuration);
+                self.read(move |_| ScreenMsg::Config(configuration.entries()));
+            }
+            Request::SetConfig { key, value } => {
+                let configuration = Arc::clone(&self.configuration);
                 let next_engine = Arc::clone(&self.next_engine);
-                self.blocking(move || {
-                    Msg::ConfigSet(configuration.set(&key, &value).map(|change| {
-                        let applied = ConfigApplied::of(key, &change);
-                        if let (Some(engine), Ok(mut next)) = (change.engine, next_engine.lock()) {
-                            *next = Some(engine);
+                self.run(move |_| {
+                    let change = configuration.set(&key, &value);
+                    Msg::ConfigSet(change.map(|change| {
+                        let applied = ConfigApplied::new(key, &change);
+                        if let Some(engine) = change.engine {
+                            *lock_unpoisoned(&next_engine) = Some(engine);
                         }
                         applied
                     }))
                 });
             }
-            Effect::ReadPlugins(session) => self.read_plugins(session),
-            Effect::DecidePlugin { plugin, decision } => {
-                let (turn, sender) = (Arc::clone(&self.plugin_turn), self.sender.clone());
-                tokio::task::spawn_blocking(move || {
-                    // No view from before the decision is told behind it.
-                    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    let _ = sender.send(Msg::PluginDecided(plugins.decide(&plugin, decision)));
+
+            // Plugins.
+            Request::ReadPlugins(session) => {
+                self.call_plugins(move |plugins| Msg::Plugins(Box::new(plugins.view(session))));
+            }
+            Request::DecidePlugin { plugin, decision } => {
+                self.call_plugins(move |plugins| Msg::PluginDecided(plugins.decide(&plugin, decision)));
+            }
+            Request::RunPlugin { command, arguments, conversation } => {
+                let plugins = Arc::clone(&self.plugins);
+                self.run(move |backend| {
+                    let output = plugins.run(&command, &arguments, conversation.session());
+                    // A command that failed may have changed its plugin's state before.
+                    let persisted = backend.reported(backend.engine.persist_plugin_states(&conversation));
+                    let result = output.and_then(|output| persisted.map(|()| output));
+                    Msg::PluginRan { command, result }
                 });
             }
-            Effect::RunPlugin { command, arguments, conversation } => self.on_engine(move |engine| {
-                let ran = plugins.run(&command, &arguments, conversation.session());
-                // What it changed before it failed is kept, too.
-                let kept = answer(engine.persist_plugin_states(&conversation));
-                Msg::PluginRan { command, result: ran.and_then(|said| kept.map(|()| said)) }
-            }),
-            other => self.on_engine(move |engine| reads::read(engine, other)),
+
+            Request::StartTimer(duration, timer) => {
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(duration).await;
+                    let _ = sender.send(Msg::Timer(timer));
+                });
+            }
+            Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
     }
 
-    /// Views are told in the order in which they were seen: an old one behind a new one would ask again about a
-    /// plugin that was just approved.
-    fn read_plugins(&self, session: Option<SessionId>) {
-        let (plugins, sender) = (Arc::clone(&self.plugins), self.sender.clone());
-        let turn = Arc::clone(&self.plugin_turn);
-        tokio::task::spawn_blocking(move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = sender.send(Msg::Plugins(Box::new(plugins.view(session))));
-        });
+    /// Uses the engine of the last changed setting, if there is one.
+    fn switch_engine(&mut self) {
+        let next = lock_unpoisoned(&self.next_engine).take();
+        if let Some(engine) = next {
+            self.backend.engine = engine;
+        }
     }
 
-    /// Runs work that blocks away from the screen. A panic in it becomes a message, too.
-    fn blocking(&self, work: impl FnOnce() -> Msg + Send + 'static) {
-        self.blocking_or(work, Msg::Failed);
-    }
-
-    /// As [`blocking`](Self::blocking), with a message of its own for a panic.
-    fn blocking_or(&self, work: impl FnOnce() -> Msg + Send + 'static, failed: fn(Failure) -> Msg) {
+    /// Runs `work` on a blocking thread and sends its message. If it panics, sends the message of `on_panic`.
+    fn run_blocking(&self, work: impl FnOnce() -> Msg + Send + 'static, on_panic: fn(ErrorReport) -> Msg) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let message = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
                 let text = format!("a background task of hfs failed: {error}");
-                failed(Failure::new(ErrorKind::Internal, text))
+                on_panic(ErrorReport::new(ErrorKind::Internal, text))
             });
             let _ = sender.send(message);
         });
     }
 
-    fn on_engine(&self, work: impl FnOnce(&Engine) -> Msg + Send + 'static) {
-        let engine = self.engine.clone();
-        self.blocking(move || work(&engine));
+    fn run(&self, work: impl FnOnce(&Backend) -> Msg + Send + 'static) {
+        let backend = self.backend.clone();
+        self.run_blocking(move || work(&backend), Msg::Failed);
     }
 
-    fn progress(&self) -> Reporter {
-        self.stop.store(false, Ordering::SeqCst);
-        Reporter { sender: self.sender.clone(), stop: Arc::clone(&self.stop), last: Mutex::new(None) }
+    /// Like [`run`](Self::run), for data that only a screen shows.
+    fn read(&self, read: impl FnOnce(&Backend) -> ScreenMsg + Send + 'static) {
+        self.run(move |backend| Msg::Screen(read(backend)));
+    }
+
+    fn call_plugins(&self, call: impl FnOnce(&dyn PluginHost) -> Msg + Send + 'static) {
+        let (plugins, sender) = (Arc::clone(&self.plugins), self.sender.clone());
+        let calls = Arc::clone(&self.plugin_calls);
+        tokio::task::spawn_blocking(move || {
+            let _guard = lock_unpoisoned(&calls);
+            let _ = sender.send(call(plugins.as_ref()));
+        });
+    }
+
+    fn progress(&self) -> ProgressReporter {
+        self.stop_transfer.store(false, Ordering::SeqCst);
+        ProgressReporter {
+            sender: self.sender.clone(),
+            stop: Arc::clone(&self.stop_transfer),
+            last_report: Mutex::new(None),
+        }
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
         let sender = self.sender.clone();
         Arc::new(move |update: Update| {
-            let _ = sender.send(Msg::Update(update));
+            let _ = sender.send(Msg::Exchange(update));
         })
     }
 
     fn send(&mut self, mut conversation: Conversation, text: String, on_fork: bool) {
         self.cancel = CancellationToken::new();
-        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
         self.exchange = Some(tokio::spawn(async move {
+            let head = conversation.head();
             let forked = match (on_fork, conversation.branch()) {
-                (true, Some(branch)) => fork(&engine, &mut conversation, branch, None, &sender).await,
+                (true, Some(branch)) => fork(&engine, &mut conversation, branch, head, &sender).await,
                 _ => Ok(()),
             };
             let outcome = match forked {
                 Ok(()) => engine.send(&mut conversation, &text, observer, cancel).await,
                 Err(error) => Err(error.into()),
             };
-            let _ = sender.send(Msg::Ended { conversation, outcome: Box::new(outcome) });
+            let _ = sender.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
         }));
     }
 
-    fn answer_again(&mut self, mut conversation: Conversation, user: Arc<Message>) {
+    fn retry(&mut self, mut conversation: Conversation, user: Arc<Message>) {
         self.cancel = CancellationToken::new();
-        let (engine, observer, cancel) = (self.engine.clone(), self.observer(), self.cancel.clone());
+        let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
         self.exchange = Some(tokio::spawn(async move {
             let branch = conversation.branch().unwrap_or(user.branch);
-            // Where nothing came back yet, the message is answered where it stands.
+            // Without a reply after the message, no new branch is needed.
             let forked = if conversation.head() == user.seq {
                 Ok(())
             } else {
-                fork(&engine, &mut conversation, branch, Some(user.seq), &sender).await
+                fork(&engine, &mut conversation, branch, user.seq, &sender).await
             };
             let outcome = match forked {
                 Ok(()) => engine.answer(&mut conversation, Message::clone(&user), observer, cancel).await,
                 Err(error) => Err(error.into()),
             };
-            let _ = sender.send(Msg::Ended { conversation, outcome: Box::new(outcome) });
+            let _ = sender.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
         }));
     }
 
-    /// Waits for what is still being saved, and says goodbye to the conversation.
-    pub async fn finish(mut self, conversation: &Conversation, patience: Duration) {
+    /// Stops all work, waits at most `timeout` until the reply in progress is saved, and leaves the conversation.
+    pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop_transfer.store(true, Ordering::SeqCst);
         if let Some(exchange) = self.exchange.take() {
-            let _ = tokio::time::timeout(patience, exchange).await;
+            let _ = tokio::time::timeout(timeout, exchange).await;
         }
-        let _ = tokio::time::timeout(patience, self.engine.leave(conversation)).await;
+        let _ = tokio::time::timeout(timeout, self.backend.engine.leave(conversation)).await;
     }
 }
 
-/// Makes a branch behind message `at` (or behind what was seen) and moves the conversation onto it.
+/// Creates a branch after message `at` and moves the conversation to it.
 async fn fork(
     engine: &Engine,
     conversation: &mut Conversation,
     branch: BranchId,
-    at: Option<Seq>,
+    at: Seq,
     sender: &mpsc::UnboundedSender<Msg>,
 ) -> Result<(), EngineError> {
-    let at = at.unwrap_or_else(|| conversation.head());
-    let on = engine.clone();
-    let forked = tokio::task::spawn_blocking(move || on.fork(branch, at, None)).await;
+    let engine = engine.clone();
+    let forked = tokio::task::spawn_blocking(move || engine.fork(branch, at, None)).await;
     let branch = match forked {
         Ok(result) => result?,
         Err(error) => return Err(EngineError::Background { message: error.to_string() }),
     };
-    *conversation =
-        Conversation::at(branch.session, hfs_core::Position { branch: branch.id, head: branch.head });
-    let _ = sender.send(Msg::Forked(branch));
+    *conversation = Conversation::at(branch.session, Position { branch: branch.id, head: branch.head });
+    let _ = sender.send(Msg::ForkedForSend(branch));
     Ok(())
 }
 
-/// The answer to a call of the engine or the store.
-pub fn answer<T, E: ErrorExt>(result: Result<T, E>) -> Answer<T> {
-    result.map_err(|error| Failure::of(&error))
+fn open(
+    engine: &Engine,
+    session: SessionId,
+    branch: Option<BranchId>,
+    at: Option<Seq>,
+) -> Result<Opened, EngineError> {
+    let store = engine.store();
+    let summary = store.get_session(session)?;
+    let current = summary.session.current_branch;
+    // If the message is also part of the current branch, it is shown there, so that the user stays on that branch.
+    let branch = match (branch, at) {
+        (Some(branch), Some(at)) if branch != current => {
+            let shared = store.read_messages(current, MessageRange::From(at, 1))?;
+            if shared.iter().any(|message| message.branch == branch) { None } else { Some(branch) }
+        }
+        (branch, _) => branch,
+    };
+    let conversation = engine.resume(session, branch)?;
+    let branch = store.get_branch(branch.unwrap_or(current))?;
+    let range = match at {
+        Some(at) => MessageRange::From(at.saturating_sub(u64::from(PAGE) / 2).max(1), PAGE),
+        None => MessageRange::Newest(PAGE),
+    };
+    let messages = store.read_messages(branch.id, range)?;
+    Ok(Opened { conversation, summary, branch, messages, at })
 }
 
-/// Passes progress on, not more often than it can be seen.
-struct Reporter {
+fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Msg {
+    let store = backend.store();
+    let (branch, range) = match source {
+        PreviewSource::Branch(branch, range) => (branch, range),
+        PreviewSource::Session(session) => match backend.reported(store.get_session(session)) {
+            Ok(summary) => (summary.session.current_branch, MessageRange::Newest(PREVIEW_MESSAGES)),
+            Err(report) => return Msg::Failed(report),
+        },
+    };
+    let result = backend.reported(store.read_messages(branch, range));
+    Msg::Screen(ScreenMsg::Preview { request_id, result })
+}
+
+/// Whether the store has no sessions, neither active nor in the trash.
+fn is_store_empty(store: &dyn Store) -> bool {
+    let page = PageRequest::first(1);
+    let has_none = |trashed| {
+        let filter = SessionFilter { trashed, ..SessionFilter::default() };
+        store.list_sessions(&filter, &page).is_ok_and(|page| page.items.is_empty())
+    };
+    has_none(false) && has_none(true)
+}
+
+fn export_choices(
+    backend: &Backend,
+    transfer: &dyn Transfer,
+    session: SessionId,
+) -> UiResult<Vec<ExportChoice>> {
+    let summary = backend.reported(backend.store().get_session(session))?;
+    let formats = transfer.export_formats().into_iter();
+    Ok(formats
+        .map(|format| {
+            let path = transfer.default_export_path(&summary.session, &format.name);
+            (format, path)
+        })
+        .collect())
+}
+
+/// Returns the user's messages on this branch and in the newest sessions of the project, newest first.
+fn read_history(
+    store: &dyn Store,
+    branch: Option<BranchId>,
+    project: Option<String>,
+) -> StoreResult<Vec<String>> {
+    let mut texts = Vec::new();
+    let mut add_branch = |branch, count| -> StoreResult<()> {
+        let messages = store.read_messages(branch, MessageRange::Newest(count))?;
+        for message in messages.iter().rev().filter(|message| message.content.role == Role::User) {
+            let text = message.content.text();
+            if !text.is_empty() && !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        Ok(())
+    };
+    if let Some(branch) = branch {
+        add_branch(branch, HISTORY_MESSAGES)?;
+    }
+    let filter = SessionFilter { project, ..SessionFilter::default() };
+    for summary in store.list_sessions(&filter, &PageRequest::first(HISTORY_SESSIONS))?.items {
+        if Some(summary.session.current_branch) != branch {
+            add_branch(summary.session.current_branch, HISTORY_MESSAGES_PER_SESSION)?;
+        }
+    }
+    Ok(texts)
+}
+
+fn apply_change(engine: &Engine, clock: &dyn Clock, change: Change) -> Result<Changed, EngineError> {
+    let store = engine.store();
+    Ok(match change {
+        Change::Rename { session, name } => {
+            store.rename_session(session, &name, false, clock.now())?;
+            Changed::Renamed { session, name }
+        }
+        Change::Trash(session) => {
+            store.trash_session(session, clock.now())?;
+            Changed::Trashed { session }
+        }
+        Change::Restore(session) => {
+            store.restore_session(session, clock.now())?;
+            Changed::Restored { session }
+        }
+        Change::Checkpoint { conversation, label } => {
+            Changed::Checkpointed(engine.checkpoint(&conversation, label.as_deref())?)
+        }
+        Change::Pin { checkpoint, pinned } => {
+            store.pin_checkpoint(checkpoint, pinned)?;
+            Changed::Pinned
+        }
+        Change::DeleteCheckpoint(checkpoint) => {
+            store.delete_checkpoint(checkpoint, clock.now())?;
+            Changed::CheckpointDeleted
+        }
+        Change::Rewind(checkpoint) => Changed::Rewound(Box::new(engine.rewind(checkpoint)?)),
+        Change::Fork { branch, at, name } => Changed::Forked(engine.fork(branch, at, name.as_deref())?),
+        Change::Switch { session, branch } => Changed::Switched(engine.switch(session, branch)?),
+        Change::RenameBranch { branch, name } => {
+            store.rename_branch(branch, &name, clock.now())?;
+            Changed::BranchRenamed(store.get_branch(branch)?)
+        }
+        Change::Undo(session) => reversed(engine.undo(session)?),
+        Change::Redo(session) => reversed(engine.redo(session)?),
+    })
+}
+
+fn reversed((target, operation): (Operation, Operation)) -> Changed {
+    Changed::Reversed { target: Box::new(target), operation: Box::new(operation) }
+}
+
+/// Sends progress messages, at most one per [`INTERVAL`](Self::INTERVAL).
+struct ProgressReporter {
     sender: mpsc::UnboundedSender<Msg>,
     stop: Arc<AtomicBool>,
-    last: Mutex<Option<std::time::Instant>>,
+    last_report: Mutex<Option<Instant>>,
 }
 
-impl Progress for Reporter {
-    fn report(&self, done: u64, total: Option<u64>, what: &str) -> bool {
-        const OFTEN: Duration = Duration::from_millis(50);
-        if let Ok(mut last) = self.last.lock()
-            && last.is_none_or(|last| last.elapsed() >= OFTEN)
-        {
-            *last = Some(std::time::Instant::now());
-            let _ = self.sender.send(Msg::Progress { done, total, what: what.to_owned() });
+impl ProgressReporter {
+    const INTERVAL: Duration = Duration::from_millis(50);
+}
+
+impl Progress for ProgressReporter {
+    fn report(&self, done: u64, total: Option<u64>, item: &str) -> bool {
+        let mut last_report = lock_unpoisoned(&self.last_report);
+        if last_report.is_none_or(|last| last.elapsed() >= Self::INTERVAL) {
+            *last_report = Some(Instant::now());
+            let progress = TransferProgress { done, total, item: item.to_owned() };
+            let _ = self.sender.send(Msg::Screen(ScreenMsg::Progress(progress)));
         }
         !self.stop.load(Ordering::SeqCst)
     }

@@ -1,46 +1,46 @@
-//! What the system asks of the process.
+//! Signals.
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What is asked.
+/// What a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// To end.
+pub enum SignalRequest {
+    /// End the app.
     Terminate,
-    /// To stop until it is continued.
+    /// Suspend the process.
     Suspend,
 }
 
-/// The signals that the app obeys in an orderly way.
+/// Receives the signals that the app handles.
 pub struct Signals {
     #[cfg(unix)]
-    listening: Vec<(Signal, Asked)>,
+    listening: Vec<(Signal, SignalRequest)>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    /// Listens from now on. A signal that cannot be listened to keeps its usual meaning.
+    /// Installs the signal handlers. A signal whose handler cannot be installed keeps its default behaviour.
     pub fn listen() -> Self {
         let kinds = [
-            (SignalKind::terminate(), Asked::Terminate),
-            (SignalKind::hangup(), Asked::Terminate),
-            (SignalKind::interrupt(), Asked::Terminate),
-            (SignalKind::from_raw(signal_hook::consts::SIGTSTP), Asked::Suspend),
+            (SignalKind::terminate(), SignalRequest::Terminate),
+            (SignalKind::hangup(), SignalRequest::Terminate),
+            (SignalKind::interrupt(), SignalRequest::Terminate),
+            (SignalKind::from_raw(signal_hook::consts::SIGTSTP), SignalRequest::Suspend),
         ];
-        let listening = kinds.into_iter().filter_map(|(kind, asked)| Some((signal(kind).ok()?, asked)));
+        let listening = kinds.into_iter().filter_map(|(kind, request)| Some((signal(kind).ok()?, request)));
         Self { listening: listening.collect() }
     }
 
-    /// Waits until something is asked.
-    pub async fn next(&mut self) -> Asked {
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> SignalRequest {
         if self.listening.is_empty() {
             return futures::future::pending().await;
         }
-        let waiting = self.listening.iter_mut().map(|(signal, asked)| {
+        let waiting = self.listening.iter_mut().map(|(signal, request)| {
             Box::pin(async move {
                 signal.recv().await;
-                *asked
+                *request
             })
         });
         futures::future::select_all(waiting).await.0
@@ -49,24 +49,24 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    /// Listens from now on.
+    /// Returns a value that never receives a signal.
     pub fn listen() -> Self {
         Self {}
     }
 
-    /// Waits until something is asked.
-    pub async fn next(&mut self) -> Asked {
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> SignalRequest {
         futures::future::pending().await
     }
 }
 
-/// Stops the process as Ctrl+Z does, until it is continued.
+/// Suspends the process until it receives SIGCONT, as Ctrl+Z does in a shell.
 #[cfg(unix)]
-pub fn stop_this_process() {
-    // SIGSTOP cannot be refused; an error would mean that the signal has no number here.
+pub fn suspend_process() {
+    // This raises SIGSTOP, which cannot fail.
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
 }
 
-/// There is no such thing here.
+/// Does nothing: other systems cannot suspend a process.
 #[cfg(not(unix))]
-pub fn stop_this_process() {}
+pub fn suspend_process() {}

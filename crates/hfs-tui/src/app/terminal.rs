@@ -1,4 +1,4 @@
-//! The terminal: taken, given back whatever happens, drawn on.
+//! Sets up the terminal, draws on it, and restores it in any case.
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write, stdin, stdout};
 use std::panic;
@@ -21,27 +21,28 @@ use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::{Frame, Terminal};
 
-use crate::error::TuiError;
+use super::TuiError;
 
-/// Buttons, drags and the wheel; not every movement of the mouse, which would keep the app awake.
+/// Enables reports of buttons, drags and the wheel. crossterm's `EnableMouseCapture` also reports every movement, which
+/// would wake the app all the time.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1002h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1002l\x1b[?1000l";
-/// Terminals refuse larger pieces for the clipboard.
+/// Maximum size of text for the clipboard. Terminals ignore longer OSC 52 sequences.
 const CLIPBOARD_BYTES: usize = 74_000;
 
-/// Whether the terminal is ours at the moment.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is set up for the app.
+static ACQUIRED: AtomicBool = AtomicBool::new(false);
 
-/// Makes sure that there is a terminal to run on.
+/// Checks that standard input and output are terminals.
 ///
 /// # Errors
-/// `NoTerminal`.
+/// Returns `NoTerminal` if one of them is not.
 pub fn require() -> Result<(), TuiError> {
     if !stdin().is_terminal() {
-        return Err(TuiError::NoTerminal { what: "standard input" });
+        return Err(TuiError::NoTerminal { stream: "standard input" });
     }
     if !stdout().is_terminal() {
-        return Err(TuiError::NoTerminal { what: "standard output" });
+        return Err(TuiError::NoTerminal { stream: "standard output" });
     }
     Ok(())
 }
@@ -49,58 +50,58 @@ pub fn require() -> Result<(), TuiError> {
 type Output = BufWriter<Stdout>;
 type PanicHook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 
-/// The terminal while it is ours. It is given back when this is dropped, and before a panic speaks.
-pub struct Screen {
+/// The terminal while the app uses it. It is restored on drop, and before the message of a panic is printed.
+pub struct AppTerminal {
     terminal: Terminal<CrosstermBackend<Output>>,
     mouse: bool,
-    before: Arc<PanicHook>,
+    previous_hook: Arc<PanicHook>,
 }
 
 fn failed(action: &'static str) -> impl FnOnce(std::io::Error) -> TuiError {
     move |source| TuiError::Terminal { action, source }
 }
 
-impl Screen {
-    /// Takes the terminal.
+impl AppTerminal {
+    /// Sets up the terminal.
     ///
     /// # Errors
-    /// When it does not go along; then it is as it was.
-    pub fn enter(mouse: bool) -> Result<Self, TuiError> {
-        let before = watch_for_panics();
+    /// Returns an error if the terminal cannot be set up; its previous state is restored.
+    pub fn acquire(mouse: bool) -> Result<Self, TuiError> {
+        let previous_hook = install_panic_hook();
         let output = BufWriter::with_capacity(1 << 16, stdout());
-        let made = take(mouse).and_then(|()| Terminal::new(CrosstermBackend::new(output)));
-        match made {
-            Ok(terminal) => Ok(Self { terminal, mouse, before }),
+        let terminal = set_up(mouse).and_then(|()| Terminal::new(CrosstermBackend::new(output)));
+        match terminal {
+            Ok(terminal) => Ok(Self { terminal, mouse, previous_hook }),
             Err(error) => {
-                give_back();
-                unwatch(&before);
-                Err(failed("take over")(error))
+                restore();
+                restore_panic_hook(&previous_hook);
+                Err(failed("set up")(error))
             }
         }
     }
 
-    /// Gives the terminal back for a while.
+    /// Restores the terminal for another program.
     ///
     /// # Errors
-    /// When it does not go along.
+    /// Returns an error if the terminal cannot be written to.
     pub fn leave(&mut self) -> Result<(), TuiError> {
         Write::flush(self.terminal.backend_mut()).map_err(failed("write to"))?;
-        give_back();
+        restore();
         Ok(())
     }
 
-    /// Takes it again.
+    /// Sets up the terminal again after [`leave`](Self::leave).
     ///
     /// # Errors
-    /// When it does not go along.
-    pub fn enter_again(&mut self) -> Result<(), TuiError> {
-        take(self.mouse).map_err(failed("take over"))
+    /// Returns an error if the terminal cannot be set up.
+    pub fn reenter(&mut self) -> Result<(), TuiError> {
+        set_up(self.mouse).map_err(failed("set up"))
     }
 
-    /// Sees the mouse from now on, or leaves it to the terminal.
+    /// Enables or disables mouse reports.
     ///
     /// # Errors
-    /// When it does not go along.
+    /// Returns an error if the terminal cannot be written to.
     pub fn set_mouse(&mut self, mouse: bool) -> Result<(), TuiError> {
         if std::mem::replace(&mut self.mouse, mouse) == mouse {
             return Ok(());
@@ -109,38 +110,38 @@ impl Screen {
         execute!(self.terminal.backend_mut(), Print(sequence)).map_err(failed("write to"))
     }
 
-    /// Its size.
+    /// Returns the width and height.
     ///
     /// # Errors
-    /// When it does not tell.
+    /// Returns an error if the size cannot be read.
     pub fn size(&self) -> Result<(u16, u16), TuiError> {
-        let size = self.terminal.backend().size().map_err(failed("ask for the size of"))?;
+        let size = self.terminal.backend().size().map_err(failed("read the size of"))?;
         Ok((size.width, size.height))
     }
 
-    /// Forgets what is on it, so that everything is drawn anew.
+    /// Clears the terminal, so that the next frame is drawn completely.
     ///
     /// # Errors
-    /// When it does not go along.
+    /// Returns an error if the terminal cannot be written to.
     pub fn clear(&mut self) -> Result<(), TuiError> {
-        // Not what the library offers: that first asks where the cursor is, and the answer goes to whoever reads keys.
+        // Not `Terminal::clear`, which queries the position of the cursor: the event stream would consume the response.
         self.terminal.backend_mut().clear_region(ClearType::All).map_err(failed("clear"))?;
         self.terminal.swap_buffers();
         Ok(())
     }
 
-    /// Draws a picture, and returns it when it is to be kept.
+    /// Draws a frame, and returns it if `keep` is set.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the terminal cannot be written to.
     pub fn draw(
         &mut self,
         keep: bool,
-        picture: impl FnOnce(&mut Frame<'_>),
+        render: impl FnOnce(&mut Frame<'_>),
     ) -> Result<Option<Buffer>, TuiError> {
         let written = (|| {
             queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
-            let drawn = self.terminal.draw(picture)?;
+            let drawn = self.terminal.draw(render)?;
             let kept = keep.then(|| drawn.buffer.clone());
             execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)?;
             Ok(kept)
@@ -148,10 +149,10 @@ impl Screen {
         written.map_err(failed("draw on"))
     }
 
-    /// Puts text on the clipboard of the terminal, wherever that runs.
+    /// Copies text to the clipboard with OSC 52, which also works over SSH. Text longer than `CLIPBOARD_BYTES` is cut.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the terminal cannot be written to.
     pub fn copy(&mut self, text: &str) -> Result<(), TuiError> {
         let end = text.floor_char_boundary(CLIPBOARD_BYTES);
         let bytes = text.get(..end).unwrap_or(text).as_bytes();
@@ -161,19 +162,19 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for AppTerminal {
     fn drop(&mut self) {
         let _ = Write::flush(self.terminal.backend_mut());
-        give_back();
+        restore();
         if !thread::panicking() {
-            unwatch(&self.before);
+            restore_panic_hook(&self.previous_hook);
         }
     }
 }
 
-fn take(mouse: bool) -> std::io::Result<()> {
+fn set_up(mouse: bool) -> std::io::Result<()> {
     enable_raw_mode()?;
-    TAKEN.store(true, Ordering::SeqCst);
+    ACQUIRED.store(true, Ordering::SeqCst);
     execute!(
         stdout(),
         EnterAlternateScreen,
@@ -183,9 +184,9 @@ fn take(mouse: bool) -> std::io::Result<()> {
     )
 }
 
-/// Puts the terminal back as it was. Whatever of it fails, the rest is still tried.
-fn give_back() {
-    if !TAKEN.swap(false, Ordering::SeqCst) {
+/// Restores the terminal. Errors are ignored, because the remaining steps are still useful.
+fn restore() {
+    if !ACQUIRED.swap(false, Ordering::SeqCst) {
         return;
     }
     let _ = execute!(
@@ -199,23 +200,24 @@ fn give_back() {
     let _ = disable_raw_mode();
 }
 
-/// A panic of the screen's own thread gives the terminal back before it speaks. Those of background threads come
-/// back as errors of what they worked on, and must not write over the picture.
-fn watch_for_panics() -> Arc<PanicHook> {
-    let before: Arc<PanicHook> = Arc::from(panic::take_hook());
-    let (own, speak) = (thread::current().id(), Arc::clone(&before));
+/// Installs a panic hook that restores the terminal before the message of a panic in this thread is printed. Panics of
+/// other threads are not printed while the app runs, because they would overwrite the screen; the runner reports them as
+/// errors of their requests.
+fn install_panic_hook() -> Arc<PanicHook> {
+    let previous: Arc<PanicHook> = Arc::from(panic::take_hook());
+    let (main_thread, print) = (thread::current().id(), Arc::clone(&previous));
     panic::set_hook(Box::new(move |info| {
-        if thread::current().id() == own {
-            give_back();
-        } else if TAKEN.load(Ordering::SeqCst) {
+        if thread::current().id() == main_thread {
+            restore();
+        } else if ACQUIRED.load(Ordering::SeqCst) {
             return;
         }
-        speak(info);
+        print(info);
     }));
-    before
+    previous
 }
 
-fn unwatch(before: &Arc<PanicHook>) {
-    let before = Arc::clone(before);
-    panic::set_hook(Box::new(move |info| before(info)));
+fn restore_panic_hook(previous: &Arc<PanicHook>) {
+    let previous = Arc::clone(previous);
+    panic::set_hook(Box::new(move |info| previous(info)));
 }

@@ -1,24 +1,25 @@
-//! Text with a cursor in it, and what it was before.
+//! Text with a cursor, undo and a kill buffer.
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
 use super::Layout;
 
-/// How many steps can be taken back.
+/// Maximum number of undo steps.
 const UNDO_STEPS: usize = 200;
 
-/// Text being edited. The cursor always stands between two graphemes.
+/// Text with a cursor. The cursor is always on a grapheme boundary.
 #[derive(Debug, Clone, Default)]
 pub struct Buffer {
     text: String,
+    /// Byte offset of the cursor.
     cursor: usize,
-    /// The column that moving up and down tries to keep.
+    /// The column to return to while moving up and down over shorter rows.
     column: Option<usize>,
-    killed: String,
-    past: Vec<(String, usize)>,
-    future: Vec<(String, usize)>,
-    /// The newest change was typing, so that the next letter belongs to the same step.
-    typing: bool,
+    kill_buffer: String,
+    undo_steps: Vec<(String, usize)>,
+    redo_steps: Vec<(String, usize)>,
+    /// Whether the last change was a typed letter. Consecutive letters are one undo step.
+    is_typing: bool,
 }
 
 impl Buffer {
@@ -42,40 +43,40 @@ impl Buffer {
         self.text.get(self.cursor..).unwrap_or_default()
     }
 
-    fn remember(&mut self) {
-        self.past.push((self.text.clone(), self.cursor));
-        if self.past.len() > UNDO_STEPS {
-            self.past.remove(0);
+    fn push_undo_step(&mut self) {
+        self.undo_steps.push((self.text.clone(), self.cursor));
+        if self.undo_steps.len() > UNDO_STEPS {
+            self.undo_steps.remove(0);
         }
-        self.future.clear();
-        self.typing = false;
+        self.redo_steps.clear();
+        self.is_typing = false;
     }
 
     pub fn insert(&mut self, text: &str) {
-        let typing = text.chars().count() == 1 && !text.contains(char::is_whitespace);
-        if !(typing && self.typing) {
-            self.remember();
+        let is_typing = text.chars().count() == 1 && !text.contains(char::is_whitespace);
+        if !(is_typing && self.is_typing) {
+            self.push_undo_step();
         }
-        self.typing = typing;
+        self.is_typing = is_typing;
         self.text.insert_str(self.cursor, text);
         self.cursor += text.len();
         self.column = None;
     }
 
     pub fn replace_all(&mut self, text: &str) {
-        self.remember();
+        self.push_undo_step();
         self.text = text.to_owned();
         self.cursor = text.len();
         self.column = None;
     }
 
-    /// Removes what lies between the cursor and `to`, and returns it.
+    /// Removes the text between the cursor and `to`, and returns it.
     pub fn cut(&mut self, to: usize) -> String {
         let (start, end) = (self.cursor.min(to), self.cursor.max(to));
         if start == end || end > self.text.len() {
             return String::new();
         }
-        self.remember();
+        self.push_undo_step();
         self.cursor = start;
         self.column = None;
         self.text.drain(start..end).collect()
@@ -84,36 +85,36 @@ impl Buffer {
     fn kill(&mut self, to: usize) {
         let cut = self.cut(to);
         if !cut.is_empty() {
-            self.killed = cut;
+            self.kill_buffer = cut;
         }
     }
 
-    pub fn keep(&mut self, text: String) {
-        self.killed = text;
+    pub fn set_kill_buffer(&mut self, text: String) {
+        self.kill_buffer = text;
     }
 
-    pub fn killed(&self) -> &str {
-        &self.killed
+    pub fn kill_buffer(&self) -> &str {
+        &self.kill_buffer
     }
 
     pub fn yank(&mut self) {
-        let text = self.killed.clone();
+        let text = self.kill_buffer.clone();
         self.insert(&text);
     }
 
     pub fn undo(&mut self) -> bool {
-        let Some(state) = self.past.pop() else { return false };
-        let now = (std::mem::take(&mut self.text), self.cursor);
-        self.future.push(now);
+        let Some(state) = self.undo_steps.pop() else { return false };
+        let current = (std::mem::take(&mut self.text), self.cursor);
+        self.redo_steps.push(current);
         (self.text, self.cursor) = state;
-        self.typing = false;
+        self.is_typing = false;
         true
     }
 
     pub fn redo(&mut self) -> bool {
-        let Some(state) = self.future.pop() else { return false };
-        let now = (std::mem::take(&mut self.text), self.cursor);
-        self.past.push(now);
+        let Some(state) = self.redo_steps.pop() else { return false };
+        let current = (std::mem::take(&mut self.text), self.cursor);
+        self.undo_steps.push(current);
         (self.text, self.cursor) = state;
         true
     }
@@ -121,34 +122,34 @@ impl Buffer {
     pub fn move_to(&mut self, offset: usize) {
         self.cursor = offset.min(self.text.len());
         self.column = None;
-        self.typing = false;
+        self.is_typing = false;
     }
 
-    fn previous(&self) -> usize {
-        let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
-        at.prev_boundary(&self.text, 0).ok().flatten().unwrap_or(0)
+    fn previous_boundary(&self) -> usize {
+        let mut grapheme = GraphemeCursor::new(self.cursor, self.text.len(), true);
+        grapheme.prev_boundary(&self.text, 0).ok().flatten().unwrap_or(0)
     }
 
-    fn next(&self) -> usize {
-        let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
-        at.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
+    fn next_boundary(&self) -> usize {
+        let mut grapheme = GraphemeCursor::new(self.cursor, self.text.len(), true);
+        grapheme.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
     }
 
     pub fn left(&mut self) {
-        self.move_to(self.previous());
+        self.move_to(self.previous_boundary());
     }
 
     pub fn right(&mut self) {
-        self.move_to(self.next());
+        self.move_to(self.next_boundary());
     }
 
     pub fn delete_before(&mut self) {
-        let to = self.previous();
+        let to = self.previous_boundary();
         self.cut(to);
     }
 
     pub fn delete_after(&mut self) {
-        let to = self.next();
+        let to = self.next_boundary();
         self.cut(to);
     }
 
@@ -168,29 +169,29 @@ impl Buffer {
         self.move_to(self.line_end());
     }
 
-    /// Where the word before the cursor begins.
-    pub fn word_before(&self) -> usize {
+    /// Returns the start of the word before the cursor.
+    pub fn word_start_before(&self) -> usize {
         let is_word = |word: &str| word.chars().any(char::is_alphanumeric);
         let words: Vec<(usize, &str)> = self.before().split_word_bound_indices().collect();
         words.iter().rev().find(|(_, word)| is_word(word)).map_or(0, |(at, _)| *at)
     }
 
-    /// Where the word after the cursor ends.
+    /// Returns the end of the word after the cursor.
     pub fn word_end_after(&self) -> usize {
         let is_word = |word: &str| word.chars().any(char::is_alphanumeric);
         let found = self.after().split_word_bound_indices().find(|(_, word)| is_word(word));
         found.map_or(self.text.len(), |(at, word)| self.cursor + at + word.len())
     }
 
-    /// Where the next word begins, as vim counts words: white space separates, and so does punctuation.
+    /// Returns the start of the next word as vim defines it: white space and punctuation separate words.
     pub fn next_word_start(&self) -> usize {
-        let mut seen_end = false;
+        let mut left_word = false;
         let mut class = None;
         for (at, c) in self.after().char_indices() {
-            let now = (c.is_whitespace(), c.is_alphanumeric() || c == '_');
-            seen_end |= class.is_some_and(|class| class != now);
-            class = Some(now);
-            if seen_end && !c.is_whitespace() {
+            let next_class = (c.is_whitespace(), c.is_alphanumeric() || c == '_');
+            left_word |= class.is_some_and(|class| class != next_class);
+            class = Some(next_class);
+            if left_word && !c.is_whitespace() {
                 return self.cursor + at;
             }
         }
@@ -198,7 +199,7 @@ impl Buffer {
     }
 
     pub fn word_left(&mut self) {
-        self.move_to(self.word_before());
+        self.move_to(self.word_start_before());
     }
 
     pub fn word_right(&mut self) {
@@ -206,7 +207,7 @@ impl Buffer {
     }
 
     pub fn kill_word_before(&mut self) {
-        let to = self.word_before();
+        let to = self.word_start_before();
         self.kill(to);
     }
 
@@ -220,25 +221,25 @@ impl Buffer {
         self.kill(to);
     }
 
-    /// At the end of a line, joins it with the next.
+    /// Kills the rest of the line. At its end, joins it with the next line.
     pub fn kill_to_line_end(&mut self) {
         let end = self.line_end();
         self.kill(if end == self.cursor { (end + 1).min(self.text.len()) } else { end });
     }
 
-    /// Moves up one row; `false` on the first.
+    /// Moves up one row; returns `false` in the first row.
     pub fn up(&mut self, width: usize) -> bool {
-        self.vertical(width, |row| row.checked_sub(1))
+        self.move_vertically(width, |row| row.checked_sub(1))
     }
 
-    /// Moves down one row; `false` on the last.
+    /// Moves down one row; returns `false` in the last row.
     pub fn down(&mut self, width: usize) -> bool {
-        self.vertical(width, |row| row.checked_add(1))
+        self.move_vertically(width, |row| row.checked_add(1))
     }
 
-    fn vertical(&mut self, width: usize, to: impl FnOnce(usize) -> Option<usize>) -> bool {
-        let layout = Layout::of(&self.text, width);
-        let (row, column) = layout.place(&self.text, self.cursor);
+    fn move_vertically(&mut self, width: usize, to: impl FnOnce(usize) -> Option<usize>) -> bool {
+        let layout = Layout::new(&self.text, width);
+        let (row, column) = layout.position(&self.text, self.cursor);
         let column = self.column.unwrap_or(column);
         let Some(target) = to(row).filter(|target| *target < layout.rows.len()) else { return false };
         let offset = layout.offset(&self.text, target, column);

@@ -1,20 +1,21 @@
-//! Vim's normal mode, as much of it as a message needs: motions, d c y with motions, and the everyday keys.
+//! The subset of vim's normal mode that is useful for messages: motions, `d`, `c` and `y` with motions, and single-key
+//! commands.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::Buffer;
 
-/// Vim's modes.
+/// The mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VimMode {
-    /// Keys are text.
+    /// Keys insert text.
     #[default]
     Insert,
     /// Keys are commands.
     Normal,
 }
 
-/// Which mode, and which command waits for its other half.
+/// The mode, and the operator that waits for its motion.
 #[derive(Debug, Clone, Default)]
 pub struct Vim {
     mode: VimMode,
@@ -26,8 +27,8 @@ impl Vim {
         self.mode
     }
 
-    /// Handles a key; `false` leaves it to the plain keys (in insert mode) or to the screen (in normal mode).
-    pub fn key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
+    /// Handles a key. Returns `false` if the standard keys (in insert mode) or the screen (in normal mode) should handle it.
+    pub fn handle_key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
         if self.mode == VimMode::Insert {
             if key.code == KeyCode::Esc {
                 self.mode = VimMode::Normal;
@@ -109,10 +110,10 @@ impl Vim {
             'j' => return buffer.down(width),
             'k' => return buffer.up(width),
             'G' => buffer.move_to(usize::MAX),
-            'x' => cut_and_keep(buffer, Buffer::right),
-            'D' => cut_and_keep(buffer, Buffer::go_line_end),
+            'x' => cut_to_kill_buffer(buffer, Buffer::right),
+            'D' => cut_to_kill_buffer(buffer, Buffer::go_line_end),
             'C' => {
-                cut_and_keep(buffer, Buffer::go_line_end);
+                cut_to_kill_buffer(buffer, Buffer::go_line_end);
                 self.mode = VimMode::Insert;
             }
             'p' => put(buffer, true),
@@ -131,30 +132,30 @@ impl Vim {
 
     fn operate(&mut self, buffer: &mut Buffer, operator: char, c: char) {
         if c == operator {
-            self.whole_line(buffer, operator);
+            self.operate_on_line(buffer, operator);
             return;
         }
-        // `cw` leaves the white space behind the word, as vim's users know it.
+        // As in vim, `cw` keeps the white space after the word.
         let Some(to) = motion(buffer, if operator == 'c' && c == 'w' { 'e' } else { c }, true) else {
             return;
         };
         if operator == 'y' {
             let (start, end) = (buffer.cursor().min(to), buffer.cursor().max(to));
-            buffer.keep(buffer.text().get(start..end).unwrap_or_default().to_owned());
+            buffer.set_kill_buffer(buffer.text().get(start..end).unwrap_or_default().to_owned());
             buffer.move_to(start);
             return;
         }
         let cut = buffer.cut(to);
-        buffer.keep(cut);
+        buffer.set_kill_buffer(cut);
         if operator == 'c' {
             self.mode = VimMode::Insert;
         }
     }
 
-    fn whole_line(&mut self, buffer: &mut Buffer, operator: char) {
+    fn operate_on_line(&mut self, buffer: &mut Buffer, operator: char) {
         let (start, end) = (buffer.line_start(), buffer.line_end());
         let line = buffer.text().get(start..end).unwrap_or_default().to_owned();
-        buffer.keep(format!("{line}\n"));
+        buffer.set_kill_buffer(format!("{line}\n"));
         match operator {
             'c' => {
                 buffer.move_to(start);
@@ -162,8 +163,9 @@ impl Vim {
                 self.mode = VimMode::Insert;
             }
             'd' => {
-                let whole = buffer.text().len();
-                let (from, to) = if end < whole { (start, end + 1) } else { (start.saturating_sub(1), end) };
+                // Without a line break after it, the one before the line is deleted.
+                let length = buffer.text().len();
+                let (from, to) = if end < length { (start, end + 1) } else { (start.saturating_sub(1), end) };
                 buffer.move_to(from);
                 buffer.cut(to);
                 buffer.go_line_start();
@@ -173,18 +175,18 @@ impl Vim {
     }
 }
 
-fn cut_and_keep(buffer: &mut Buffer, to: impl FnOnce(&mut Buffer)) {
+fn cut_to_kill_buffer(buffer: &mut Buffer, to: impl FnOnce(&mut Buffer)) {
     let from = buffer.cursor();
     to(buffer);
     let cut = buffer.cut(from);
-    buffer.keep(cut);
+    buffer.set_kill_buffer(cut);
 }
 
-/// What was cut as a whole line is put on a line of its own.
-fn put(buffer: &mut Buffer, behind: bool) {
-    let text = buffer.killed().to_owned();
+/// Inserts the kill buffer after or before the cursor. A whole line is inserted on a line of its own.
+fn put(buffer: &mut Buffer, after: bool) {
+    let text = buffer.kill_buffer().to_owned();
     match text.strip_suffix('\n') {
-        Some(line) if behind => {
+        Some(line) if after => {
             buffer.go_line_end();
             buffer.insert(&format!("\n{line}"));
             buffer.go_line_start();
@@ -194,7 +196,7 @@ fn put(buffer: &mut Buffer, behind: bool) {
             buffer.insert(&text);
         }
         None => {
-            if behind && buffer.cursor() < buffer.line_end() {
+            if after && buffer.cursor() < buffer.line_end() {
                 buffer.right();
             }
             buffer.insert(&text);
@@ -202,14 +204,14 @@ fn put(buffer: &mut Buffer, behind: bool) {
     }
 }
 
-/// Where a motion leads. `for_operator` takes the character that `e` stands on along.
+/// Returns the target of a motion. For an operator, `e` includes the character that it moves to.
 fn motion(buffer: &Buffer, c: char, for_operator: bool) -> Option<usize> {
     let mut probe = buffer.clone();
     match c {
         'h' => probe.left(),
         'l' => probe.right(),
         'w' => return Some(buffer.next_word_start()),
-        'b' => return Some(buffer.word_before()),
+        'b' => return Some(buffer.word_start_before()),
         'e' if for_operator => return Some(buffer.word_end_after()),
         'e' => {
             probe.right();

@@ -1,4 +1,4 @@
-//! The tree of branches.
+//! The tree of a session's branches.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use hfs_core::{Branch, BranchId, MessageRange, SessionId};
@@ -6,186 +6,203 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::preview::Preview;
-use super::sessions::split;
-use super::timeline::counted;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Preview, Screen, StaleData, split_for_preview};
 use crate::canvas;
-use crate::effect::{Change, Effect};
-use crate::look::Look;
-use crate::message::Answer;
-use crate::modal::{Ask, AskedFor, Modal};
-use crate::parts::Tone;
-use crate::text::{clip, one_line};
+use crate::commands::Command;
+use crate::modal::{Modal, Prompt, PromptPurpose};
+use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
+use crate::text::{sanitize_line, truncate};
 
-/// Messages shown of a branch.
-const SEEN: u32 = 12;
+/// Number of messages in the preview.
+const PREVIEW_MESSAGES: u32 = 12;
 
-/// The tree.
 #[derive(Debug)]
 pub struct Branches {
     session: SessionId,
     current: Option<BranchId>,
     rows: Vec<Row>,
-    picked: Picked,
+    selection: ListSelection,
     preview: Preview,
     previewed: Option<BranchId>,
-    loading: bool,
+    is_loading: bool,
 }
 
 #[derive(Debug)]
 struct Row {
     branch: Branch,
-    /// The lines of the tree before its name.
-    rails: String,
+    /// The lines of the tree to the left of the name.
+    tree_lines: String,
 }
 
 impl Branches {
-    /// The tree of a session, and what it needs first.
-    pub fn open(session: SessionId, current: Option<BranchId>) -> (Self, Vec<Act>) {
-        let tree = Self {
+    /// Opens the screen for a session.
+    pub fn open(session: SessionId, cx: &Context<'_>) -> (Self, Vec<Action>) {
+        let screen = Self {
             session,
-            current,
+            current: cx.branch(),
             rows: Vec::new(),
-            picked: Picked::default(),
+            selection: ListSelection::default(),
             preview: Preview::default(),
             previewed: None,
-            loading: true,
+            is_loading: true,
         };
-        (tree, vec![Act::Do(Effect::ListBranches(session))])
+        (screen, vec![Action::run(Request::ListBranches(session))])
     }
 
-    /// Lists anew; `current` is where the conversation is.
-    pub fn reload(&mut self, current: Option<BranchId>) -> Vec<Act> {
-        self.current = current;
-        vec![Act::Do(Effect::ListBranches(self.session))]
-    }
-
-    /// Takes the branches.
-    pub fn take(&mut self, result: Answer<Vec<Branch>>, fresh: u64) -> Vec<Act> {
-        let first = std::mem::take(&mut self.loading);
+    fn set_branches(&mut self, result: UiResult<Vec<Branch>>, cx: &Context<'_>) -> Vec<Action> {
+        let is_first = std::mem::take(&mut self.is_loading);
         match result {
             Ok(branches) => {
                 self.rows = tree(&branches);
-                if first {
+                if is_first {
                     let row = self.rows.iter().position(|row| Some(row.branch.id) == self.current);
-                    self.picked.row = row.unwrap_or(0);
+                    self.selection.row = row.unwrap_or(0);
                 }
-                self.picked.clamp(self.rows.len());
-                self.look_into(fresh)
+                self.selection.clamp(self.rows.len());
+                self.load_preview(cx)
             }
-            Err(failure) => vec![Act::Say(Tone::Bad, failure.message)],
+            Err(report) => vec![Action::error(report)],
         }
     }
 
-    /// The messages of the selected branch.
-    pub fn preview_mut(&mut self) -> &mut Preview {
-        &mut self.preview
-    }
-
-    fn look_into(&mut self, fresh: u64) -> Vec<Act> {
-        let selected = self.rows.get(self.picked.row).map(|row| row.branch.id);
+    fn load_preview(&mut self, cx: &Context<'_>) -> Vec<Action> {
+        let selected = self.rows.get(self.selection.row).map(|row| row.branch.id);
         if selected == self.previewed {
             return Vec::new();
         }
         self.previewed = selected;
         let Some(branch) = selected else { return Vec::new() };
-        let purpose = self.preview.expect(fresh);
-        vec![Act::Do(Effect::Read { branch, range: MessageRange::Newest(SEEN), purpose })]
+        let request_id = cx.ids.next();
+        self.preview.start_loading(request_id);
+        let source = PreviewSource::Branch(branch, MessageRange::Newest(PREVIEW_MESSAGES));
+        vec![Action::run(Request::ReadPreview { source, request_id })]
+    }
+}
+
+impl Screen for Branches {
+    fn title(&self) -> &'static str {
+        "Branches"
     }
 
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, context: &Context<'_>) -> Vec<Act> {
-        if self.picked.letter_key(key, self.rows.len()) {
-            return self.look_into(context.fresh);
-        }
-        let selected = self.rows.get(self.picked.row).map(|row| &row.branch);
-        match (key.code, selected) {
-            (KeyCode::Esc | KeyCode::Char('q'), _) => vec![Act::Back],
-            (KeyCode::Enter | KeyCode::Char('f'), Some(_)) if context.busy => {
-                vec![Act::Say(Tone::Warn, "a reply is in progress; Esc in the chat stops it".to_owned())]
-            }
-            (KeyCode::Enter, Some(branch)) => {
-                let (session, branch) = (self.session, branch.id);
-                vec![Act::Do(Effect::Change(Change::Switch { session, branch }))]
-            }
-            (KeyCode::Char('f'), Some(branch)) => {
-                let (branch, at) = (branch.id, branch.head);
-                vec![Act::Do(Effect::Change(Change::Fork { branch, at, name: None }))]
-            }
-            (KeyCode::Char('n'), Some(branch)) => {
-                let about = AskedFor::BranchName(branch.id);
-                vec![Act::Ask(Box::new(Modal::Ask(Ask::new(
-                    "Rename branch",
-                    "Its new name",
-                    &branch.name,
-                    about,
-                ))))]
-            }
-            (KeyCode::Char('u'), _) => vec![Act::Command("/undo".to_owned())],
-            (KeyCode::Char('r'), _) => vec![Act::Command("/redo".to_owned())],
-            (KeyCode::Char('c'), _) => vec![Act::Command("/checkpoints".to_owned())],
-            _ => Vec::new(),
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        match self.rows.len() {
+            1 => "1 branch".to_owned(),
+            count => format!("{count} branches"),
         }
     }
 
-    /// Draws the screen.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let theme = &look.theme;
-        let keys = [
-            ("Enter", "switch to it"),
-            ("f", "fork it"),
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("Enter", "switch"),
+            ("f", "fork"),
             ("n", "rename"),
             ("u", "undo"),
             ("r", "redo"),
             ("c", "checkpoints"),
             ("Esc", "back"),
-        ];
-        let subtitle = counted(self.rows.len(), "branch").replace("branchs", "branches");
-        let body = canvas::screen(buffer, area, look, "Branches", &subtitle, &keys);
-        let (list, preview) = split(body);
-        if self.rows.is_empty() && self.loading {
+        ]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
+        if self.selection.handle_key_with_letters(key, self.rows.len()) {
+            return self.load_preview(cx);
+        }
+        let selected = self.rows.get(self.selection.row).map(|row| &row.branch);
+        match (key.code, selected) {
+            (KeyCode::Esc | KeyCode::Char('q'), _) => vec![Action::Close],
+            (KeyCode::Enter | KeyCode::Char('f'), Some(_)) if cx.is_busy => vec![Action::busy()],
+            (KeyCode::Enter, Some(branch)) => {
+                vec![Action::run(Change::Switch { session: self.session, branch: branch.id })]
+            }
+            (KeyCode::Char('f'), Some(branch)) => {
+                vec![Action::run(Change::Fork { branch: branch.id, at: branch.head, name: None })]
+            }
+            (KeyCode::Char('n'), Some(branch)) => {
+                let purpose = PromptPurpose::BranchName(branch.id);
+                vec![Action::open(Modal::Prompt(Prompt::new(
+                    "Rename branch",
+                    "New name",
+                    &branch.name,
+                    purpose,
+                )))]
+            }
+            (KeyCode::Char('u'), _) => vec![Action::RunCommand(Command::Undo)],
+            (KeyCode::Char('r'), _) => vec![Action::RunCommand(Command::Redo)],
+            (KeyCode::Char('c'), _) => vec![Action::RunCommand(Command::Checkpoints)],
+            _ => Vec::new(),
+        }
+    }
+
+    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Branches { session, result } if Some(session) == cx.session() => {
+                Handled::Yes(self.set_branches(result, cx))
+            }
+            ScreenMsg::Preview { request_id, result } => {
+                self.preview.set_messages(request_id, result);
+                Handled::Yes(Vec::new())
+            }
+            other => Handled::No(other),
+        }
+    }
+
+    fn refresh(&mut self, stale: StaleData, cx: &Context<'_>) -> Vec<Action> {
+        if stale != StaleData::Branches {
+            return Vec::new();
+        }
+        self.current = cx.branch();
+        vec![Action::run(Request::ListBranches(self.session))]
+    }
+
+    // After a switch or an undo from this screen, the user still wants to see the tree.
+    fn stays_open_after_switch(&self) -> bool {
+        true
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
+        let (list, preview) = split_for_preview(area);
+        if self.rows.is_empty() && self.is_loading {
             canvas::line(buffer, canvas::row(list, 0), &Line::styled("loading ...", theme.dim));
         }
-        for (at, index) in self.picked.window(self.rows.len(), usize::from(list.height)).enumerate() {
+        let visible = self.selection.visible_range(self.rows.len(), usize::from(list.height));
+        for (at, index) in visible.enumerate() {
             let Some(row) = self.rows.get(index) else { break };
             let area = canvas::row(list, at);
-            let selected = index == self.picked.row;
-            let style = |normal| if selected { theme.selected } else { normal };
-            if selected {
+            let is_selected = index == self.selection.row;
+            let style = |normal| if is_selected { theme.selected } else { normal };
+            if is_selected {
                 canvas::fill(buffer, area, theme.selected);
             }
-            let current = Some(row.branch.id) == self.current;
+            let is_current = Some(row.branch.id) == self.current;
             let own = row.branch.head - row.branch.forked_at.min(row.branch.head);
+            let age = cx.render.relative_time(row.branch.created_at);
             let details = match row.branch.parent {
-                Some(_) => format!(
-                    "from #{} · {own} own  {:>10}",
-                    row.branch.forked_at,
-                    look.age(row.branch.created_at)
-                ),
-                None => format!("{own} own  {:>10}", look.age(row.branch.created_at)),
+                Some(_) => format!("from #{} · {own} own  {age:>10}", row.branch.forked_at),
+                None => format!("{own} own  {age:>10}"),
             };
-            let taken = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
-            let room =
-                usize::from(area.width.saturating_sub(taken)).saturating_sub(row.rails.chars().count() + 4);
-            let (mark, name) = if current { ("● ", theme.title()) } else { ("○ ", theme.text) };
+            let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
+            let room = usize::from(area.width.saturating_sub(used))
+                .saturating_sub(row.tree_lines.chars().count() + 4);
+            let (mark, name) = if is_current { ("● ", theme.title()) } else { ("○ ", theme.text) };
             let line = Line::from(vec![
-                Span::styled(row.rails.clone(), style(theme.frame)),
-                Span::styled(mark, style(if current { theme.accent } else { theme.dim })),
-                Span::styled(clip(&one_line(&row.branch.name), room), style(name)),
+                Span::styled(row.tree_lines.clone(), style(theme.border)),
+                Span::styled(mark, style(if is_current { theme.accent } else { theme.dim })),
+                Span::styled(truncate(&sanitize_line(&row.branch.name), room), style(name)),
             ]);
-            canvas::line(buffer, Rect { width: area.width.saturating_sub(taken + 1), ..area }, &line);
+            canvas::line(buffer, Rect { width: area.width.saturating_sub(used + 1), ..area }, &line);
         }
-        self.preview.view(buffer, preview, look, "newest messages of this branch");
+        self.preview.draw(buffer, preview, cx.render, "newest messages of this branch");
+        None
     }
 }
 
-/// The branches that are not undone as a tree, children under their parents in order of their forks. One whose
-/// parent is undone stands under the nearest ancestor that is not.
+/// Returns the branches that are not undone as a tree, children below their parents in order of their forks. A branch
+/// whose parent is undone is placed below its nearest ancestor that is not.
 fn tree(branches: &[Branch]) -> Vec<Row> {
     let visible_parent = |branch: &Branch| {
         let mut parent = branch.parent;
+        // Bounded, because imported data could contain a cycle.
         for _ in 0..branches.len() {
             let found = branches.iter().find(|candidate| Some(candidate.id) == parent)?;
             if !found.undone {
@@ -195,32 +212,27 @@ fn tree(branches: &[Branch]) -> Vec<Row> {
         }
         None
     };
-    let mut children: Vec<(Option<BranchId>, Branch)> = branches
+    let mut visible: Vec<(Option<BranchId>, Branch)> = branches
         .iter()
         .filter(|branch| !branch.undone)
         .map(|branch| (visible_parent(branch), branch.clone()))
         .collect();
-    children.sort_by_key(|(_, branch)| (branch.forked_at, branch.created_at, branch.id));
+    visible.sort_by_key(|(_, branch)| (branch.forked_at, branch.created_at, branch.id));
     let mut rows = Vec::new();
-    // Explicit instead of recursive: an imported tree can be deep.
-    let mut pending: Vec<(Branch, String, String)> = roots(&children);
-    while let Some((branch, rails, below)) = pending.pop() {
-        let own: Vec<&Branch> = children
-            .iter()
-            .filter(|(parent, _)| *parent == Some(branch.id))
-            .map(|(_, child)| child)
-            .collect();
-        for (index, child) in own.iter().enumerate().rev() {
-            let last = index + 1 == own.len();
-            let (rail, rest) = if last { ("└─", "  ") } else { ("├─", "│ ") };
-            pending.push((Branch::clone(child), format!("{below}{rail}"), format!("{below}{rest}")));
+    // A stack instead of recursion: an imported tree can be deep enough to overflow the call stack. Each entry holds a
+    // branch, the tree lines of its own row, and those of the rows below it.
+    let roots = visible.iter().filter(|(parent, _)| parent.is_none());
+    let mut pending: Vec<(Branch, String, String)> =
+        roots.rev().map(|(_, root)| (root.clone(), String::new(), String::new())).collect();
+    while let Some((branch, tree_lines, below)) = pending.pop() {
+        let children: Vec<&Branch> =
+            visible.iter().filter(|(parent, _)| *parent == Some(branch.id)).map(|(_, child)| child).collect();
+        for (index, child) in children.iter().enumerate().rev() {
+            let is_last = index + 1 == children.len();
+            let (own, rest) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
+            pending.push((Branch::clone(child), format!("{below}{own}"), format!("{below}{rest}")));
         }
-        rows.push(Row { branch, rails });
+        rows.push(Row { branch, tree_lines });
     }
     rows
-}
-
-fn roots(children: &[(Option<BranchId>, Branch)]) -> Vec<(Branch, String, String)> {
-    let roots = children.iter().filter(|(parent, _)| parent.is_none());
-    roots.rev().map(|(_, root)| (root.clone(), String::new(), String::new())).collect()
 }

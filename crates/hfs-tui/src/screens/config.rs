@@ -5,109 +5,131 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Screen, StaleData};
 use crate::canvas;
-use crate::effect::Effect;
-use crate::look::Look;
-use crate::modal::{Ask, AskedFor, Modal};
-use crate::parts::ConfigEntry;
-use crate::text::{Piece, cells, clip, one_line, wrap};
+use crate::modal::{Modal, Prompt, PromptPurpose};
+use crate::ports::ConfigEntry;
+use crate::protocol::{Request, ScreenMsg};
+use crate::text::{Fragment, display_width, sanitize_line, truncate, wrap};
 
-/// The settings screen.
 #[derive(Debug)]
 pub struct Config {
     entries: Vec<ConfigEntry>,
-    picked: Picked,
-    /// The setting to begin with.
-    first: Option<String>,
+    selection: ListSelection,
+    /// The setting to select after the settings are loaded.
+    initial_key: Option<String>,
 }
 
 impl Config {
-    /// The screen, and what it needs first; `key` is the setting to begin with.
-    pub fn open(key: &str) -> (Self, Vec<Act>) {
-        let first = (!key.is_empty()).then(|| key.to_owned());
-        let screen = Self { entries: Vec::new(), picked: Picked::default(), first };
-        (screen, vec![Act::Do(Effect::ReadConfig)])
+    /// Opens the screen with this setting selected, if it is not empty.
+    pub fn open(key: &str) -> (Self, Vec<Action>) {
+        let initial_key = (!key.is_empty()).then(|| key.to_owned());
+        let screen = Self { entries: Vec::new(), selection: ListSelection::default(), initial_key };
+        (screen, vec![Action::run(Request::ReadConfig)])
     }
 
-    /// Takes the settings.
-    pub fn take(&mut self, entries: Vec<ConfigEntry>) {
+    fn set_entries(&mut self, entries: Vec<ConfigEntry>) {
         self.entries = entries;
-        if let Some(first) = self.first.take() {
-            self.picked.row = self.entries.iter().position(|entry| entry.key == first).unwrap_or(0);
+        if let Some(key) = self.initial_key.take() {
+            self.selection.row = self.entries.iter().position(|entry| entry.key == key).unwrap_or(0);
         }
-        self.picked.clamp(self.entries.len());
+        self.selection.clamp(self.entries.len());
+    }
+}
+
+impl Screen for Config {
+    fn title(&self) -> &'static str {
+        "Settings"
     }
 
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, _context: &Context<'_>) -> Vec<Act> {
-        if self.picked.letter_key(key, self.entries.len()) {
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        "saved in your own configuration file".to_owned()
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("Enter", "change"), ("← →", "previous or next value"), ("Esc", "back")]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, _cx: &Context<'_>) -> Vec<Action> {
+        if self.selection.handle_key_with_letters(key, self.entries.len()) {
             return Vec::new();
         }
-        let Some(entry) = self.entries.get(self.picked.row) else {
-            return if key.code == KeyCode::Esc { vec![Act::Back] } else { Vec::new() };
+        let Some(entry) = self.entries.get(self.selection.row) else {
+            return if key.code == KeyCode::Esc { vec![Action::Close] } else { Vec::new() };
         };
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => vec![Act::Back],
+            KeyCode::Esc | KeyCode::Char('q') => vec![Action::Close],
             KeyCode::Enter | KeyCode::Right | KeyCode::Left | KeyCode::Char(' ')
                 if !entry.choices.is_empty() =>
             {
                 let count = entry.choices.len();
-                let at = entry.choices.iter().position(|choice| *choice == entry.value);
+                let current = entry.choices.iter().position(|choice| *choice == entry.value);
                 let step = if key.code == KeyCode::Left { count - 1 } else { 1 };
-                let next = at.map_or(0, |at| (at + step) % count);
+                let next = current.map_or(0, |current| (current + step) % count);
                 let value = entry.choices.get(next).cloned().unwrap_or_default();
-                vec![Act::Do(Effect::SetConfig { key: entry.key.clone(), value })]
+                vec![Action::run(Request::SetConfig { key: entry.key.clone(), value })]
             }
             KeyCode::Enter => {
-                let about = AskedFor::Setting(entry.key.clone());
-                let ask = Ask::new(format!("Set {}", entry.key), entry.about.clone(), &entry.value, about);
-                vec![Act::Ask(Box::new(Modal::Ask(ask)))]
+                let purpose = PromptPurpose::Setting(entry.key.clone());
+                let title = format!("Set {}", entry.key);
+                let prompt = Prompt::new(title, entry.about.clone(), &entry.value, purpose);
+                vec![Action::open(Modal::Prompt(prompt))]
             }
             _ => Vec::new(),
         }
     }
 
-    /// Draws the screen.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let theme = &look.theme;
-        let keys = [("Enter", "change"), ("← →", "other choice"), ("Esc", "back")];
-        let body =
-            canvas::screen(buffer, area, look, "Settings", "kept in your own configuration file", &keys);
-        let names = self.entries.iter().map(|entry| cells(&entry.key)).max().unwrap_or(0).clamp(12, 28);
-        let list = Rect { height: body.height.saturating_sub(4), ..body };
-        for (at, index) in self.picked.window(self.entries.len(), usize::from(list.height)).enumerate() {
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Config(entries) => {
+                self.set_entries(entries);
+                Handled::Yes(Vec::new())
+            }
+            other => Handled::No(other),
+        }
+    }
+
+    fn refresh(&mut self, stale: StaleData, _cx: &Context<'_>) -> Vec<Action> {
+        if stale == StaleData::Config { vec![Action::run(Request::ReadConfig)] } else { Vec::new() }
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
+        let key_width =
+            self.entries.iter().map(|entry| display_width(&entry.key)).max().unwrap_or(0).clamp(12, 28);
+        let list = Rect { height: area.height.saturating_sub(4), ..area };
+        let visible = self.selection.visible_range(self.entries.len(), usize::from(list.height));
+        for (at, index) in visible.enumerate() {
             let Some(entry) = self.entries.get(index) else { break };
-            let area = canvas::row(list, at);
-            let value = if entry.value.is_empty() { "not set".to_owned() } else { one_line(&entry.value) };
-            let style = if entry.value.is_empty() { theme.dim } else { theme.accent };
-            let origin = one_line(&entry.origin);
-            let room = usize::from(area.width).saturating_sub(names + 2 + cells(&origin));
-            canvas::line(
-                buffer,
-                area,
-                &Line::from(vec![
-                    Span::styled(format!("{:<names$}  ", clip(&one_line(&entry.key), names)), theme.text),
-                    Span::styled(clip(&value, room.saturating_sub(1)), style),
-                ]),
-            );
-            canvas::right(buffer, area, &Line::styled(clip(&origin, 30), theme.dim));
-            if index == self.picked.row {
-                canvas::fill(buffer, area, theme.selected);
+            let row = canvas::row(list, at);
+            let (value, style) = if entry.value.is_empty() {
+                ("not set".to_owned(), theme.dim)
+            } else {
+                (sanitize_line(&entry.value), theme.accent)
+            };
+            let key = truncate(&sanitize_line(&entry.key), key_width);
+            let origin = sanitize_line(&entry.origin);
+            let room = usize::from(row.width).saturating_sub(key_width + 3 + display_width(&origin));
+            let line = Line::from(vec![
+                Span::styled(format!("{key:<key_width$}  "), theme.text),
+                Span::styled(truncate(&value, room), style),
+            ]);
+            canvas::line(buffer, row, &line);
+            canvas::right(buffer, row, &Line::styled(truncate(&origin, 30), theme.dim));
+            if index == self.selection.row {
+                canvas::fill(buffer, row, theme.selected);
             }
         }
-        if let Some(entry) = self.entries.get(self.picked.row) {
+        if let Some(entry) = self.entries.get(self.selection.row) {
             let foot =
-                Rect { y: list.bottom() + 1, height: body.height.saturating_sub(list.height + 1), ..body };
-            let mut pieces = vec![Piece::new(one_line(&entry.about), theme.text)];
+                Rect { y: list.bottom() + 1, height: area.height.saturating_sub(list.height + 1), ..area };
+            let mut text = vec![Fragment::new(sanitize_line(&entry.about), theme.text)];
             if !entry.choices.is_empty() {
-                pieces.push(Piece::new(
-                    format!("\none of: {}", one_line(&entry.choices.join(", "))),
-                    theme.dim,
-                ));
+                let choices = sanitize_line(&entry.choices.join(", "));
+                text.push(Fragment::new(format!("\none of: {choices}"), theme.dim));
             }
-            canvas::lines(buffer, foot, wrap(&pieces, usize::from(foot.width)));
+            canvas::lines(buffer, foot, wrap(&text, usize::from(foot.width)));
         }
+        None
     }
 }

@@ -1,4 +1,4 @@
-//! Writing a session to a file.
+//! Export of a session to a file.
 
 use std::path::PathBuf;
 
@@ -8,44 +8,37 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::import::{Working, working_view};
-use super::list::Picked;
-use super::{Act, Context};
+use super::import::draw_progress;
+use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
-use crate::effect::Effect;
-use crate::look::Look;
-use crate::message::Answer;
-use crate::modal::{Ask, AskedFor, Modal};
-use crate::parts::{ExportFormat, ExportRequest, Exported};
-use crate::text::{Piece, one_line, wrap};
-use crate::transcript::bytes_text;
-
-/// A format and where it would go.
-pub type Choice = (ExportFormat, PathBuf);
+use crate::modal::{Modal, Prompt, PromptPurpose};
+use crate::ports::{ExportFormat, ExportRequest, Exported};
+use crate::protocol::{ExportChoice, Request, ScreenMsg, TerminalCommand, TransferProgress, UiResult};
+use crate::render::RenderContext;
+use crate::text::{Fragment, format_bytes, sanitize_line, wrap};
 
 #[derive(Debug)]
-enum State {
+enum ExportStep {
     Choosing,
-    Working(Working),
-    Done(Answer<Exported>),
+    Exporting(TransferProgress),
+    Done(UiResult<Exported>),
 }
 
-/// The export dialog.
 #[derive(Debug)]
 pub struct Export {
     session: SessionId,
-    choices: Vec<Choice>,
-    /// The path that was typed instead of the usual one.
+    choices: Vec<ExportChoice>,
+    /// The path that the user typed instead of the default.
     path: Option<PathBuf>,
     redact: bool,
     all_branches: bool,
-    picked: Picked,
-    state: State,
+    selection: ListSelection,
+    step: ExportStep,
 }
 
 impl Export {
-    /// The dialog for a session; `format` is the one to begin with.
-    pub fn open(session: SessionId, choices: Vec<Choice>, format: &str) -> Self {
+    /// Opens the screen with this format selected.
+    pub fn open(session: SessionId, choices: Vec<ExportChoice>, format: &str) -> Self {
         let row = choices.iter().position(|(choice, _)| choice.name == format).unwrap_or(0);
         Self {
             session,
@@ -53,53 +46,22 @@ impl Export {
             path: None,
             redact: true,
             all_branches: true,
-            picked: Picked { row },
-            state: State::Choosing,
+            selection: ListSelection { row },
+            step: ExportStep::Choosing,
         }
-    }
-
-    /// Takes a path that was typed.
-    pub fn set_path(&mut self, path: &str) {
-        self.path = (!path.trim().is_empty()).then(|| PathBuf::from(path.trim()));
-    }
-
-    /// Takes how far it has come.
-    pub fn progress(&mut self, working: Working) {
-        if let State::Working(now) = &mut self.state {
-            *now = working;
-        }
-    }
-
-    /// Takes how it came out.
-    pub fn done(&mut self, result: Answer<Exported>) {
-        self.state = State::Done(result);
     }
 
     fn target(&self) -> Option<(&ExportFormat, &PathBuf)> {
-        let (format, usual) = self.choices.get(self.picked.row)?;
-        Some((format, self.path.as_ref().unwrap_or(usual)))
+        let (format, default) = self.choices.get(self.selection.row)?;
+        Some((format, self.path.as_ref().unwrap_or(default)))
     }
 
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, _context: &Context<'_>) -> Vec<Act> {
-        match &self.state {
-            State::Working(_) if key.code == KeyCode::Esc => return vec![Act::Do(Effect::StopTransfer)],
-            State::Working(_) => return Vec::new(),
-            State::Done(Ok(done)) if key.code == KeyCode::Char('c') => {
-                let text = done.path.to_string_lossy().into_owned();
-                return vec![Act::Do(Effect::Copy { text, what: "the path".to_owned() })];
-            }
-            State::Done(_) if matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) => {
-                return vec![Act::Back];
-            }
-            State::Done(_) => return Vec::new(),
-            State::Choosing => {}
-        }
-        if self.picked.letter_key(key, self.choices.len()) {
+    fn handle_choosing_key(&mut self, key: KeyEvent) -> Vec<Action> {
+        if self.selection.handle_key_with_letters(key, self.choices.len()) {
             return Vec::new();
         }
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => vec![Act::Back],
+            KeyCode::Esc | KeyCode::Char('q') => vec![Action::Close],
             KeyCode::Char('r') => {
                 self.redact = !self.redact;
                 Vec::new()
@@ -111,12 +73,9 @@ impl Export {
             KeyCode::Char('p') => {
                 let path =
                     self.target().map(|(_, path)| path.to_string_lossy().into_owned()).unwrap_or_default();
-                vec![Act::Ask(Box::new(Modal::Ask(Ask::new(
-                    "Export to",
-                    "The file to write. ~ is your home.",
-                    &path,
-                    AskedFor::ExportPath,
-                ))))]
+                let hint = "The file to write. ~ is your home directory.";
+                let prompt = Prompt::new("Export to", hint, &path, PromptPurpose::OpenScreen);
+                vec![Action::open(Modal::Prompt(prompt))]
             }
             KeyCode::Enter => {
                 let Some((format, path)) = self.target() else { return Vec::new() };
@@ -127,65 +86,31 @@ impl Export {
                     redact: self.redact,
                     all_branches: self.all_branches,
                 };
-                self.state = State::Working(Working::default());
-                vec![Act::Do(Effect::Export(request))]
+                self.step = ExportStep::Exporting(TransferProgress::default());
+                vec![Action::run(Request::Export(request))]
             }
             _ => Vec::new(),
         }
     }
 
-    /// Draws the dialog.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let theme = &look.theme;
-        let keys: &[(&str, &str)] = match &self.state {
-            State::Choosing => {
-                &[("Enter", "export"), ("p", "path"), ("r", "secrets"), ("b", "branches"), ("Esc", "back")]
-            }
-            State::Working(_) => &[("Esc", "stop")],
-            State::Done(_) => &[("Enter", "back"), ("c", "copy the path")],
-        };
-        let body = canvas::screen(buffer, area, look, "Export", "this session to a file", keys);
-        match &self.state {
-            State::Choosing => self.choices(buffer, body, look),
-            State::Working(working) => working_view(buffer, body, look, working),
-            State::Done(Ok(done)) => {
-                let text =
-                    format!("✓ {} ({})", one_line(&done.path.to_string_lossy()), bytes_text(done.bytes));
-                let mut pieces = vec![Piece::new(text, theme.good)];
-                for warning in &done.warnings {
-                    pieces.push(Piece::new(format!("\n! {}", one_line(warning)), theme.warn));
-                }
-                canvas::lines(buffer, body, wrap(&pieces, usize::from(body.width)));
-            }
-            State::Done(Err(failure)) => {
-                let hint = failure.hint.as_deref().map(one_line).unwrap_or_default();
-                let pieces = [
-                    Piece::new(format!("✗ {}", one_line(&failure.message)), theme.bad),
-                    Piece::new(format!("\n{hint}"), theme.dim),
-                ];
-                canvas::lines(buffer, body, wrap(&pieces, usize::from(body.width)));
-            }
-        }
-    }
-
-    fn choices(&self, buffer: &mut Buffer, body: Rect, look: &Look) {
-        let theme = &look.theme;
-        canvas::line(buffer, canvas::row(body, 0), &Line::styled("Format", theme.title()));
+    fn draw_choices(&self, buffer: &mut Buffer, area: Rect, render: &RenderContext) {
+        let theme = &render.theme;
+        canvas::line(buffer, canvas::row(area, 0), &Line::styled("Format", theme.title()));
         for (index, (format, _)) in self.choices.iter().enumerate() {
-            let area = canvas::row(body, index + 1);
+            let row = canvas::row(area, index + 1);
             let line = Line::from(vec![
-                Span::styled(format!("  {:<12}", one_line(&format.name)), theme.text),
-                Span::styled(one_line(&format.about), theme.dim),
+                Span::styled(format!("  {:<12}", sanitize_line(&format.name)), theme.text),
+                Span::styled(sanitize_line(&format.about), theme.dim),
             ]);
-            canvas::line(buffer, area, &line);
-            if index == self.picked.row {
-                canvas::fill(buffer, area, theme.selected);
+            canvas::line(buffer, row, &line);
+            if index == self.selection.row {
+                canvas::fill(buffer, row, theme.selected);
             }
         }
-        let path = self.target().map(|(_, path)| one_line(&path.to_string_lossy())).unwrap_or_default();
+        let path = self.target().map(|(_, path)| sanitize_line(&path.to_string_lossy())).unwrap_or_default();
         let options = [
             ("p", "file", path),
-            ("r", "secrets", if self.redact { "masked" } else { "as they are" }.to_owned()),
+            ("r", "secrets", if self.redact { "masked" } else { "unmasked" }.to_owned()),
             ("b", "branches", if self.all_branches { "all" } else { "the current one" }.to_owned()),
         ];
         let top = self.choices.len() + 2;
@@ -195,7 +120,85 @@ impl Export {
                 Span::styled(format!("{name:<10}"), theme.dim),
                 Span::styled(value, theme.text),
             ]);
-            canvas::line(buffer, canvas::row(body, top + index), &line);
+            canvas::line(buffer, canvas::row(area, top + index), &line);
         }
+    }
+}
+
+impl Screen for Export {
+    fn title(&self) -> &'static str {
+        "Export"
+    }
+
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        "this session to a file".to_owned()
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        match &self.step {
+            ExportStep::Choosing => {
+                vec![("Enter", "export"), ("p", "path"), ("r", "secrets"), ("b", "branches"), ("Esc", "back")]
+            }
+            ExportStep::Exporting(_) => vec![("Esc", "stop")],
+            ExportStep::Done(_) => vec![("Enter", "back"), ("c", "copy the path")],
+        }
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, _cx: &Context<'_>) -> Vec<Action> {
+        match (&self.step, key.code) {
+            (ExportStep::Choosing, _) => self.handle_choosing_key(key),
+            (ExportStep::Exporting(_), KeyCode::Esc) => vec![Action::run(Request::StopTransfer)],
+            (ExportStep::Done(Ok(done)), KeyCode::Char('c')) => {
+                let text = done.path.to_string_lossy().into_owned();
+                vec![Action::run(TerminalCommand::Copy { text, what: "the path".to_owned() })]
+            }
+            (ExportStep::Done(_), KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) => vec![Action::Close],
+            (ExportStep::Exporting(_) | ExportStep::Done(_), _) => Vec::new(),
+        }
+    }
+
+    fn handle_prompt(&mut self, text: &str) -> Vec<Action> {
+        self.path = (!text.trim().is_empty()).then(|| PathBuf::from(text.trim()));
+        Vec::new()
+    }
+
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Progress(progress) => {
+                if let ExportStep::Exporting(current) = &mut self.step {
+                    *current = progress;
+                }
+            }
+            ScreenMsg::Exported(result) => self.step = ExportStep::Done(result),
+            other => return Handled::No(other),
+        }
+        Handled::Yes(Vec::new())
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
+        let width = usize::from(area.width);
+        match &self.step {
+            ExportStep::Choosing => self.draw_choices(buffer, area, cx.render),
+            ExportStep::Exporting(progress) => draw_progress(buffer, area, cx.render, progress),
+            ExportStep::Done(Ok(done)) => {
+                let path = sanitize_line(&done.path.to_string_lossy());
+                let mut text =
+                    vec![Fragment::new(format!("✓ {path} ({})", format_bytes(done.bytes)), theme.good)];
+                for warning in &done.warnings {
+                    text.push(Fragment::new(format!("\n! {}", sanitize_line(warning)), theme.warn));
+                }
+                canvas::lines(buffer, area, wrap(&text, width));
+            }
+            ExportStep::Done(Err(report)) => {
+                let suggestion = report.suggestion.as_deref().map(sanitize_line).unwrap_or_default();
+                let text = [
+                    Fragment::new(format!("✗ {}", sanitize_line(&report.message)), theme.bad),
+                    Fragment::new(format!("\n{suggestion}"), theme.dim),
+                ];
+                canvas::lines(buffer, area, wrap(&text, width));
+            }
+        }
+        None
     }
 }

@@ -1,99 +1,109 @@
-//! Keys and commands.
+//! Help: keys and commands.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Act, Context};
+use super::{Action, Context, Screen};
 use crate::canvas;
-use crate::command::COMMANDS;
+use crate::commands::COMMANDS;
 use crate::editor::KeyMode;
-use crate::look::Look;
-use crate::parts::PluginView;
-use crate::text::{clip, one_line};
+use crate::ports::PluginView;
+use crate::render::RenderContext;
+use crate::text::{sanitize_line, truncate};
 
 const KEYS: [(&str, &str); 20] = [
     ("Enter", "send; during a reply, send after it"),
-    ("Alt+Enter, Ctrl+J", "a new line"),
-    ("Ctrl+G", "write in your editor"),
-    ("↑ ↓", "what you said before"),
-    ("Ctrl+R", "look for what you said before"),
+    ("Alt+Enter, Ctrl+J", "new line"),
+    ("Ctrl+G", "open your editor"),
+    ("↑ ↓", "earlier messages of yours"),
+    ("Ctrl+R", "search your earlier messages"),
     ("Esc", "stop the reply"),
-    ("Esc Esc", "go back to a checkpoint"),
-    ("Ctrl+C Ctrl+C", "leave"),
-    ("Ctrl+Z", "to the shell; fg comes back"),
+    ("Esc Esc", "rewind to a checkpoint"),
+    ("Ctrl+C Ctrl+C", "quit"),
+    ("Ctrl+Z", "suspend; fg resumes"),
     ("PgUp PgDn, wheel", "scroll"),
-    ("Ctrl+Home Ctrl+End", "oldest shown, newest"),
-    ("Alt+↑ Alt+↓", "choose a message"),
+    ("Ctrl+Home Ctrl+End", "oldest loaded, newest"),
+    ("Alt+↑ Alt+↓", "select a message"),
     ("  then Enter", "fold or unfold it"),
-    ("  then Tab", "one tool after the other"),
+    ("  then Tab", "next tool of the message"),
     ("  then c", "copy it"),
-    ("  then f", "fork behind it"),
+    ("  then f", "fork after it"),
     ("Ctrl+O", "fold or unfold everything"),
-    ("Ctrl+P", "every command"),
+    ("Ctrl+P", "all commands"),
     ("F2", "sidebar"),
-    ("click, drag", "fold a tool; mark and copy"),
+    ("click, drag", "fold a tool; select and copy"),
 ];
 
 const VIM: [(&str, &str); 3] = [
     ("Esc, then Esc", "normal mode, then as above"),
     ("i a o A I O", "insert mode"),
-    ("d c y with w b e 0 $", "edit; u undoes, Ctrl+R does again"),
+    ("d c y with w b e 0 $", "edit; u undoes, Ctrl+R redoes"),
 ];
 
 const EMACS: [(&str, &str); 3] = [
-    ("Alt+X", "every command (Ctrl+P moves up)"),
+    ("Alt+X", "all commands (Ctrl+P moves up)"),
     ("Ctrl+A E B F P N", "move"),
     ("Ctrl+D K W Y, Alt+D", "edit; Ctrl+_ undoes"),
 ];
 
-/// The help screen.
 #[derive(Debug, Default)]
 pub struct Help {
-    top: usize,
+    /// Number of rows scrolled past; may be larger than the text.
+    scroll: usize,
 }
 
-impl Help {
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, _context: &Context<'_>) -> Vec<Act> {
-        self.top = match key.code {
-            KeyCode::Esc | KeyCode::Char('q') | KeyCode::F(1) => return vec![Act::Back],
-            KeyCode::Down | KeyCode::Char('j') => self.top + 1,
-            KeyCode::Up | KeyCode::Char('k') => self.top.saturating_sub(1),
-            KeyCode::PageDown | KeyCode::Char(' ') => self.top + 10,
-            KeyCode::PageUp => self.top.saturating_sub(10),
+impl Screen for Help {
+    fn title(&self) -> &'static str {
+        "Help"
+    }
+
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        "keys and commands".to_owned()
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("↑ ↓", "scroll"), ("Esc", "back")]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, _cx: &Context<'_>) -> Vec<Action> {
+        self.scroll = match key.code {
+            KeyCode::Esc | KeyCode::Char('q') | KeyCode::F(1) => return vec![Action::Close],
+            KeyCode::Down | KeyCode::Char('j') => self.scroll + 1,
+            KeyCode::Up | KeyCode::Char('k') => self.scroll.saturating_sub(1),
+            KeyCode::PageDown | KeyCode::Char(' ') => self.scroll + 10,
+            KeyCode::PageUp => self.scroll.saturating_sub(10),
             KeyCode::Home => 0,
-            _ => self.top,
+            _ => self.scroll,
         };
         Vec::new()
     }
 
-    /// Draws the screen.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look, plugins: &PluginView) {
-        let keys = [("↑ ↓", "scroll"), ("Esc", "back")];
-        let body = canvas::screen(buffer, area, look, "Help", "keys, and commands that you type", &keys);
-        let (left, right) = (key_lines(look), command_lines(look, plugins));
-        if body.width >= 110 {
-            let half = body.width * 2 / 5;
-            let top = self.top.min(right.len().saturating_sub(usize::from(body.height)));
-            canvas::lines(buffer, Rect { width: half - 2, ..body }, left.into_iter().skip(top));
-            let area = Rect { x: body.x + half, width: body.width - half, ..body };
-            canvas::lines(buffer, area, right.into_iter().skip(top));
-            return;
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let (left, right) = (key_lines(cx.render), command_lines(cx.render, cx.plugins));
+        let height = usize::from(area.height);
+        if area.width >= 110 {
+            let half = area.width * 2 / 5;
+            let skipped = self.scroll.min(right.len().saturating_sub(height));
+            canvas::lines(buffer, Rect { width: half - 2, ..area }, left.into_iter().skip(skipped));
+            let area = Rect { x: area.x + half, width: area.width - half, ..area };
+            canvas::lines(buffer, area, right.into_iter().skip(skipped));
+            return None;
         }
         let mut all = left;
         all.push(Line::default());
         all.extend(right);
-        let top = self.top.min(all.len().saturating_sub(usize::from(body.height)));
-        canvas::lines(buffer, body, all.into_iter().skip(top));
+        let skipped = self.scroll.min(all.len().saturating_sub(height));
+        canvas::lines(buffer, area, all.into_iter().skip(skipped));
+        None
     }
 }
 
-fn key_lines(look: &Look) -> Vec<Line<'static>> {
-    let theme = &look.theme;
+fn key_lines(render: &RenderContext) -> Vec<Line<'static>> {
+    let theme = &render.theme;
     let mut lines = vec![Line::styled("Keys", theme.title())];
-    let own: &[(&str, &str)] = match look.settings.keys {
+    let own: &[(&str, &str)] = match render.settings.keys {
         KeyMode::Standard => &[],
         KeyMode::Vim => &VIM,
         KeyMode::Emacs => &EMACS,
@@ -107,12 +117,12 @@ fn key_lines(look: &Look) -> Vec<Line<'static>> {
     lines
 }
 
-fn command_lines(look: &Look, plugins: &PluginView) -> Vec<Line<'static>> {
-    let theme = &look.theme;
+fn command_lines(render: &RenderContext, plugins: &PluginView) -> Vec<Line<'static>> {
+    let theme = &render.theme;
     let mut lines = vec![Line::styled("Commands", theme.title())];
     for spec in COMMANDS {
         let names: Vec<String> = spec.names.iter().map(|name| format!("/{name}")).collect();
-        let key = spec.key_in(look.settings.keys);
+        let key = spec.key_in(render.settings.keys);
         let key = if key.is_empty() { String::new() } else { format!("  {key}") };
         lines.push(Line::from(vec![
             Span::styled(format!("{:<21} ", names.join(" ")), theme.accent),
@@ -123,10 +133,10 @@ fn command_lines(look: &Look, plugins: &PluginView) -> Vec<Line<'static>> {
     for command in &plugins.commands {
         lines.push(Line::from(vec![
             Span::styled(
-                format!("{:<21} ", clip(&format!("/{}", one_line(&command.name)), 21)),
+                format!("{:<21} ", truncate(&format!("/{}", sanitize_line(&command.name)), 21)),
                 theme.accent,
             ),
-            Span::styled(one_line(&command.about), theme.text),
+            Span::styled(sanitize_line(&command.about), theme.text),
         ]));
     }
     lines

@@ -1,4 +1,4 @@
-//! Taking in transcripts of other tools.
+//! Import of other tools' transcripts. On the first start, the app offers it as its welcome screen.
 
 use std::path::PathBuf;
 
@@ -8,131 +8,96 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::timeline::counted;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
-use crate::effect::Effect;
-use crate::look::Look;
-use crate::message::Answer;
-use crate::modal::{Ask, AskedFor, Modal};
-use crate::parts::{FoundTranscripts, ImportRequest, Imported};
-use crate::text::{Piece, clip, one_line, wrap};
-use crate::transcript::bytes_text;
+use crate::commands::Command;
+use crate::modal::{Modal, Prompt, PromptPurpose};
+use crate::ports::{FoundTranscripts, ImportRequest, Imported};
+use crate::protocol::{Request, ScreenMsg, TransferProgress, UiResult};
+use crate::render::RenderContext;
+use crate::text::{Fragment, format_bytes, plural, sanitize_line, truncate, wrap};
 
-/// How far long work has come.
-#[derive(Debug, Clone, Default)]
-pub struct Working {
-    /// So much is done.
-    pub done: u64,
-    /// Of so much.
-    pub total: Option<u64>,
-    /// This is worked on.
-    pub what: String,
+/// Maximum number of imported sessions in the summary.
+const LISTED_SESSIONS: usize = 100;
+
+#[derive(Debug)]
+enum ImportStep {
+    Searching,
+    Choosing,
+    Importing(TransferProgress),
+    Done(Box<UiResult<Imported>>),
 }
 
 #[derive(Debug)]
-enum State {
-    Looking,
-    Choosing,
-    Working(Working),
-    Done(Box<Answer<Imported>>),
+struct Candidate {
+    transcripts: FoundTranscripts,
+    is_chosen: bool,
 }
 
-/// The import dialog.
 #[derive(Debug)]
 pub struct Import {
-    /// The app greets somebody new with it.
-    welcome: bool,
-    found: Vec<(FoundTranscripts, bool)>,
+    is_welcome: bool,
+    candidates: Vec<Candidate>,
     on_duplicate: OnDuplicate,
-    picked: Picked,
-    state: State,
+    selection: ListSelection,
+    step: ImportStep,
 }
 
 impl Import {
-    /// The dialog, and what it needs first.
-    pub fn open() -> (Self, Vec<Act>) {
-        let dialog = Self {
-            welcome: false,
-            found: Vec::new(),
+    fn new() -> Self {
+        Self {
+            is_welcome: false,
+            candidates: Vec::new(),
             on_duplicate: OnDuplicate::Auto,
-            picked: Picked::default(),
-            state: State::Looking,
-        };
-        (dialog, vec![Act::Do(Effect::FindTranscripts { welcome: false })])
-    }
-
-    /// The dialog for somebody who starts the app for the first time, with what was found.
-    pub fn welcome(found: Vec<FoundTranscripts>) -> Self {
-        let (mut dialog, _) = Self::open();
-        dialog.welcome = true;
-        dialog.take_found(found);
-        dialog
-    }
-
-    /// Takes what was found on the machine.
-    pub fn take_found(&mut self, found: Vec<FoundTranscripts>) {
-        if matches!(self.state, State::Looking) {
-            self.found = found.into_iter().map(|found| (found, true)).collect();
-            self.state = State::Choosing;
+            selection: ListSelection::default(),
+            step: ImportStep::Searching,
         }
     }
 
-    /// Begins with this path.
-    pub fn begin_with(&mut self, path: &str) -> Vec<Act> {
-        self.begin(vec![PathBuf::from(path)])
+    /// Opens the screen and searches for transcripts. With a path, imports it immediately.
+    pub fn open(path: &str) -> (Self, Vec<Action>) {
+        let mut screen = Self::new();
+        let actions = if path.is_empty() {
+            vec![Action::run(Request::FindTranscripts { welcome: false })]
+        } else {
+            screen.start_import(vec![PathBuf::from(path)])
+        };
+        (screen, actions)
     }
 
-    fn begin(&mut self, paths: Vec<PathBuf>) -> Vec<Act> {
+    /// Opens the screen as the welcome screen.
+    pub fn open_welcome(found: Vec<FoundTranscripts>) -> (Self, Vec<Action>) {
+        let mut screen = Self { is_welcome: true, ..Self::new() };
+        screen.set_candidates(found);
+        (screen, Vec::new())
+    }
+
+    fn set_candidates(&mut self, found: Vec<FoundTranscripts>) {
+        if matches!(self.step, ImportStep::Searching) {
+            self.candidates =
+                found.into_iter().map(|transcripts| Candidate { transcripts, is_chosen: true }).collect();
+            self.step = ImportStep::Choosing;
+        }
+    }
+
+    fn start_import(&mut self, paths: Vec<PathBuf>) -> Vec<Action> {
         if paths.is_empty() {
             return Vec::new();
         }
-        self.state = State::Working(Working::default());
-        vec![Act::Do(Effect::Import(ImportRequest {
-            paths,
-            on_duplicate: self.on_duplicate,
-            dry_run: false,
-        }))]
+        self.step = ImportStep::Importing(TransferProgress::default());
+        let request = ImportRequest { paths, on_duplicate: self.on_duplicate, dry_run: false };
+        vec![Action::run(Request::Import(request))]
     }
 
-    /// Takes how far it has come.
-    pub fn progress(&mut self, working: Working) {
-        if let State::Working(now) = &mut self.state {
-            *now = working;
-        }
-    }
-
-    /// Takes how it came out.
-    pub fn done(&mut self, result: Answer<Imported>) {
-        self.state = State::Done(Box::new(result));
-    }
-
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, _context: &Context<'_>) -> Vec<Act> {
-        match &self.state {
-            State::Working(_) => match key.code {
-                KeyCode::Esc => vec![Act::Do(Effect::StopTransfer)],
-                _ => Vec::new(),
-            },
-            State::Done(_) => match key.code {
-                KeyCode::Enter => vec![Act::Command("/sessions".to_owned())],
-                KeyCode::Esc | KeyCode::Char('q') => vec![Act::Back],
-                _ => Vec::new(),
-            },
-            State::Looking | State::Choosing => self.choose(key),
-        }
-    }
-
-    fn choose(&mut self, key: KeyEvent) -> Vec<Act> {
-        if self.picked.letter_key(key, self.found.len()) {
+    fn handle_choosing_key(&mut self, key: KeyEvent) -> Vec<Action> {
+        if self.selection.handle_key_with_letters(key, self.candidates.len()) {
             return Vec::new();
         }
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => vec![Act::Back],
+            KeyCode::Esc | KeyCode::Char('q') => vec![Action::Close],
             KeyCode::Char(' ') => {
-                if let Some((_, chosen)) = self.found.get_mut(self.picked.row) {
-                    *chosen = !*chosen;
+                if let Some(candidate) = self.candidates.get_mut(self.selection.row) {
+                    candidate.is_chosen = !candidate.is_chosen;
                 }
                 Vec::new()
             }
@@ -146,176 +111,194 @@ impl Import {
                 Vec::new()
             }
             KeyCode::Char('p') => {
-                let hint = "A file or a directory; its format is found by looking. ~ is your home.";
-                vec![Act::Ask(Box::new(Modal::Ask(Ask::new("Import", hint, "", AskedFor::ImportPath))))]
+                let hint = "A file or a directory. The format is detected. ~ is your home directory.";
+                vec![Action::open(Modal::Prompt(Prompt::new("Import", hint, "", PromptPurpose::OpenScreen)))]
             }
             KeyCode::Enter => {
-                let paths = self
-                    .found
-                    .iter()
-                    .filter(|(_, chosen)| *chosen)
-                    .map(|(found, _)| found.path.clone())
-                    .collect();
-                self.begin(paths)
+                let chosen = self.candidates.iter().filter(|candidate| candidate.is_chosen);
+                let paths = chosen.map(|candidate| candidate.transcripts.path.clone()).collect();
+                self.start_import(paths)
             }
             _ => Vec::new(),
         }
     }
 
-    /// Draws the dialog.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let theme = &look.theme;
-        let keys: &[(&str, &str)] = match &self.state {
-            State::Working(_) => &[("Esc", "stop; what is finished stays")],
-            State::Done(_) => &[("Enter", "see the sessions"), ("Esc", "back")],
-            State::Looking | State::Choosing => &[
+    fn draw_choices(&self, buffer: &mut Buffer, area: Rect, render: &RenderContext) {
+        let theme = &render.theme;
+        let intro = match (self.is_welcome, self.candidates.is_empty()) {
+            (true, _) => {
+                "These conversations with other tools are on this machine. hfs can import them, so that you can search, read and continue them here. The original files are not changed."
+            }
+            (false, false) => "Found on this machine. The original files are not changed.",
+            (false, true) => {
+                "No transcripts were found in the default locations of other tools. Press p to import from any path."
+            }
+        };
+        let mut lines = wrap(&[Fragment::new(intro, theme.text)], usize::from(area.width).min(90));
+        lines.push(Line::default());
+        let top = lines.len();
+        canvas::lines(buffer, area, lines);
+        for (index, Candidate { transcripts, is_chosen }) in self.candidates.iter().enumerate() {
+            let row = canvas::row(area, top + index);
+            let (mark, style) = if *is_chosen { ("☑ ", theme.accent) } else { ("☐ ", theme.dim) };
+            let files = plural(usize::try_from(transcripts.files).unwrap_or(usize::MAX), "file");
+            let size = format!("{files}, {}", format_bytes(transcripts.bytes));
+            let line = Line::from(vec![
+                Span::styled(mark, style),
+                Span::styled(format!("{:<14}", truncate(&sanitize_line(&transcripts.tool), 13)), theme.text),
+                Span::styled(format!("{size:<26}"), theme.dim),
+                Span::styled(sanitize_line(&transcripts.path.to_string_lossy()), theme.dim),
+            ]);
+            canvas::line(buffer, row, &line);
+            if index == self.selection.row {
+                canvas::fill(buffer, row, theme.selected);
+            }
+        }
+        let duplicates = match self.on_duplicate {
+            OnDuplicate::Auto => "add their new messages (skip hfs exports)",
+            OnDuplicate::Skip => "skip them",
+            OnDuplicate::Copy => "import them again as copies",
+            OnDuplicate::Update => "add their new messages (hfs exports too)",
+        };
+        let line = Line::from(vec![
+            Span::styled("Sessions imported before: ", theme.dim),
+            Span::styled(duplicates, theme.text),
+        ]);
+        canvas::line(buffer, canvas::row(area, top + self.candidates.len() + 1), &line);
+    }
+}
+
+impl Screen for Import {
+    fn title(&self) -> &'static str {
+        if self.is_welcome { "Welcome to hfs" } else { "Import" }
+    }
+
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        if self.is_welcome { String::new() } else { "transcripts of other tools".to_owned() }
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        match &self.step {
+            ImportStep::Importing(_) => vec![("Esc", "stop; sessions already imported are kept")],
+            ImportStep::Done(_) => vec![("Enter", "show the sessions"), ("Esc", "back")],
+            ImportStep::Searching | ImportStep::Choosing => vec![
                 ("Enter", "import"),
-                ("Space", "choose"),
+                ("Space", "select"),
                 ("p", "another path"),
                 ("d", "known sessions"),
                 ("Esc", "not now"),
             ],
-        };
-        let (title, subtitle) =
-            if self.welcome { ("Welcome to hfs", "") } else { ("Import", "transcripts of other tools") };
-        let body = canvas::screen(buffer, area, look, title, subtitle, keys);
-        match &self.state {
-            State::Looking => {
-                canvas::line(
-                    buffer,
-                    canvas::row(body, 0),
-                    &Line::styled("looking for transcripts ...", theme.dim),
-                );
-            }
-            State::Choosing => self.choices(buffer, body, look),
-            State::Working(working) => {
-                canvas::line(buffer, canvas::row(body, 0), &Line::styled("Importing", theme.title()));
-                working_view(
-                    buffer,
-                    Rect { y: body.y + 2, height: body.height.saturating_sub(2), ..body },
-                    look,
-                    working,
-                );
-            }
-            State::Done(result) => {
-                canvas::lines(buffer, body, result_lines(result, look, usize::from(body.width)));
-            }
         }
     }
 
-    fn choices(&self, buffer: &mut Buffer, body: Rect, look: &Look) {
-        let theme = &look.theme;
-        let intro = match (self.welcome, self.found.is_empty()) {
-            (true, _) => {
-                "These conversations with other tools are on this machine. hfs can take them in: you can then search them, read them and go on with them here. The files themselves are only read."
+    fn handle_key(&mut self, key: KeyEvent, _cx: &Context<'_>) -> Vec<Action> {
+        match (&self.step, key.code) {
+            (ImportStep::Searching | ImportStep::Choosing, _) => self.handle_choosing_key(key),
+            (ImportStep::Importing(_), KeyCode::Esc) => vec![Action::run(Request::StopTransfer)],
+            (ImportStep::Done(_), KeyCode::Enter) => vec![Action::RunCommand(Command::Sessions)],
+            (ImportStep::Done(_), KeyCode::Esc | KeyCode::Char('q')) => vec![Action::Close],
+            (ImportStep::Importing(_) | ImportStep::Done(_), _) => Vec::new(),
+        }
+    }
+
+    fn handle_prompt(&mut self, text: &str) -> Vec<Action> {
+        if text.is_empty() { Vec::new() } else { self.start_import(vec![PathBuf::from(text)]) }
+    }
+
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Transcripts { found, .. } => self.set_candidates(found),
+            ScreenMsg::Progress(progress) => {
+                if let ImportStep::Importing(current) = &mut self.step {
+                    *current = progress;
+                }
             }
-            (false, false) => "Found on this machine. The files themselves are only read.",
-            (false, true) => {
-                "No transcripts were found where other tools keep theirs. p imports from any path."
+            ScreenMsg::Imported(result) => self.step = ImportStep::Done(Box::new(result)),
+            other => return Handled::No(other),
+        }
+        Handled::Yes(Vec::new())
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
+        match &self.step {
+            ImportStep::Searching => {
+                let line = Line::styled("searching for transcripts ...", theme.dim);
+                canvas::line(buffer, canvas::row(area, 0), &line);
             }
-        };
-        let mut lines = wrap(&[Piece::new(intro, theme.text)], usize::from(body.width).min(90));
-        lines.push(Line::default());
-        let top = lines.len();
-        canvas::lines(buffer, body, lines);
-        for (index, (found, chosen)) in self.found.iter().enumerate() {
-            let area = canvas::row(body, top + index);
-            let (mark, style) = if *chosen { ("☑ ", theme.accent) } else { ("☐ ", theme.dim) };
-            let files = counted(usize::try_from(found.files).unwrap_or(usize::MAX), "file");
-            let line = Line::from(vec![
-                Span::styled(mark, style),
-                Span::styled(format!("{:<14}", clip(&one_line(&found.tool), 13)), theme.text),
-                Span::styled(format!("{:<26}", format!("{files}, {}", bytes_text(found.bytes))), theme.dim),
-                Span::styled(one_line(&found.path.to_string_lossy()), theme.dim),
-            ]);
-            canvas::line(buffer, area, &line);
-            if index == self.picked.row {
-                canvas::fill(buffer, area, theme.selected);
+            ImportStep::Choosing => self.draw_choices(buffer, area, cx.render),
+            ImportStep::Importing(progress) => {
+                canvas::line(buffer, canvas::row(area, 0), &Line::styled("Importing", theme.title()));
+                let below = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
+                draw_progress(buffer, below, cx.render, progress);
+            }
+            ImportStep::Done(result) => {
+                canvas::lines(buffer, area, result_lines(result, cx.render, usize::from(area.width)));
             }
         }
-        let duplicates = match self.on_duplicate {
-            OnDuplicate::Auto => "get what is new in them",
-            OnDuplicate::Skip => "stay as they are",
-            OnDuplicate::Copy => "are taken again as copies",
-            OnDuplicate::Update => "get what is new in them, ours too",
-        };
-        let line = Line::from(vec![
-            Span::styled("Sessions that are here already ", theme.dim),
-            Span::styled(duplicates, theme.text),
-        ]);
-        canvas::line(buffer, canvas::row(body, top + self.found.len() + 1), &line);
+        None
     }
 }
 
-/// A progress bar and what is worked on.
-#[allow(clippy::cast_precision_loss, reason = "a bar is no more exact than its cells")]
-pub fn working_view(buffer: &mut Buffer, area: Rect, look: &Look, working: &Working) {
-    let theme = &look.theme;
+/// Draws a progress bar and the file being processed.
+#[allow(clippy::cast_precision_loss, reason = "the bar shows eighths of a cell at best")]
+pub fn draw_progress(buffer: &mut Buffer, area: Rect, render: &RenderContext, progress: &TransferProgress) {
+    let theme = &render.theme;
     let width = usize::from(area.width).saturating_sub(24).clamp(10, 60);
-    let (bar, numbers) = match working.total {
+    let (bar, numbers) = match progress.total {
         Some(total) if total > 0 => {
-            let ratio = working.done as f64 / total as f64;
-            (canvas::bar(ratio, width), format!("{} of {}", bytes_text(working.done), bytes_text(total)))
+            let ratio = progress.done as f64 / total as f64;
+            let numbers = format!("{} of {}", format_bytes(progress.done), format_bytes(total));
+            (canvas::bar(ratio, width), numbers)
         }
-        _ => (String::new(), bytes_text(working.done)),
+        _ => (String::new(), format_bytes(progress.done)),
     };
+    let rest = "░".repeat(width.saturating_sub(bar.chars().count()));
     let line = Line::from(vec![
-        Span::styled(bar.clone(), theme.accent),
-        Span::styled("░".repeat(width.saturating_sub(bar.chars().count())), theme.frame),
+        Span::styled(bar, theme.accent),
+        Span::styled(rest, theme.border),
         Span::styled(format!("  {numbers}"), theme.dim),
     ]);
     canvas::line(buffer, canvas::row(area, 0), &line);
-    let what = clip(&one_line(&working.what), usize::from(area.width));
-    canvas::line(buffer, canvas::row(area, 1), &Line::styled(what, theme.dim));
+    let item = truncate(&sanitize_line(&progress.item), usize::from(area.width));
+    canvas::line(buffer, canvas::row(area, 1), &Line::styled(item, theme.dim));
 }
 
-fn result_lines(result: &Answer<Imported>, look: &Look, width: usize) -> Vec<Line<'static>> {
-    let theme = &look.theme;
+fn result_lines(result: &UiResult<Imported>, render: &RenderContext, width: usize) -> Vec<Line<'static>> {
+    let theme = &render.theme;
     let mut lines = Vec::new();
-    let mut say = |style, text: String| lines.extend(wrap(&[Piece::new(text, style)], width));
+    let mut add = |style, text: String| lines.extend(wrap(&[Fragment::new(text, style)], width));
     match result {
-        Err(failure) => {
-            say(theme.bad, one_line(&failure.message));
-            if let Some(hint) = &failure.hint {
-                say(theme.dim, one_line(hint));
+        Err(report) => {
+            add(theme.bad, sanitize_line(&report.message));
+            if let Some(suggestion) = &report.suggestion {
+                add(theme.dim, sanitize_line(suggestion));
             }
         }
         Ok(done) => {
             let messages: u64 = done.imported.iter().map(|session| session.messages).sum();
-            say(
-                theme.good,
-                format!("✓ {} with {messages} messages", counted(done.imported.len(), "session")),
-            );
+            let sessions = plural(done.imported.len(), "session");
+            add(theme.good, format!("✓ {sessions} with {messages} messages"));
             let opaque: u64 = done.imported.iter().map(|session| session.report.opaque).sum();
             let dropped: u64 = done.imported.iter().map(|session| session.report.dropped).sum();
             if opaque + dropped > 0 {
-                say(
+                add(
                     theme.dim,
-                    format!(
-                        "  {opaque} records kept as they came, {dropped} damaged or repeated ones left out"
-                    ),
+                    format!("  {opaque} records kept verbatim, {dropped} damaged or duplicate ones left out"),
                 );
             }
             if !done.skipped.is_empty() {
-                say(theme.dim, format!("○ {} as before", counted(done.skipped.len(), "session")));
+                add(theme.dim, format!("○ {} skipped", plural(done.skipped.len(), "session")));
             }
-            for (file, failure) in &done.failed {
-                say(theme.bad, format!("✗ {}: {}", one_line(file), one_line(&failure.message)));
+            for (file, report) in &done.failed {
+                add(theme.bad, format!("✗ {}: {}", sanitize_line(file), sanitize_line(&report.message)));
             }
-            say(theme.text, String::new());
-            for session in done.imported.iter().take(100) {
-                say(
-                    theme.text,
-                    clip(
-                        &format!(
-                            "  {} · {} messages · {}",
-                            one_line(&session.name),
-                            session.messages,
-                            one_line(&session.format)
-                        ),
-                        width,
-                    ),
-                );
+            add(theme.text, String::new());
+            for session in done.imported.iter().take(LISTED_SESSIONS) {
+                let name = sanitize_line(&session.name);
+                let format = sanitize_line(&session.format);
+                let text = format!("  {name} · {} messages · {format}", session.messages);
+                add(theme.text, truncate(&text, width));
             }
         }
     }

@@ -1,24 +1,22 @@
-//! A run looked at closely: its agents, their negotiation, what it cost, and when what happened.
-
-mod pages;
+//! The inspector of a run: its agents, their negotiation, token usage, and a trace of its events.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{AgentNode, Run, RunId, RunSnapshot, SessionId};
+use hfs_core::{
+    AgentNode, AgentStatus, ClaimDecision, EventPayload, Run, RunEnding, RunId, RunSnapshot, Section,
+    SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount,
+};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Screen, StaleData};
 use crate::canvas;
-use crate::effect::Effect;
-use crate::look::Look;
-use crate::message::Answer;
-use crate::parts::Tone;
+use crate::protocol::{Request, ScreenMsg, UiResult};
+use crate::render::RenderContext;
+use crate::text::{Fragment, display_width, format_duration, format_tokens, sanitize_line, truncate, wrap};
+use crate::theme::Theme;
 
-pub use pages::{decision_word, duration, status_mark};
-
-/// What of a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tab {
     Agents,
@@ -34,163 +32,617 @@ const TABS: [(Tab, &str); 4] = [
     (Tab::Trace, "Trace"),
 ];
 
-/// The screen. While the newest run goes on, it shows that one as it is.
+/// The inspector. During a reply it shows the run in progress.
 #[derive(Debug)]
 pub struct Inspect {
     session: Option<SessionId>,
     tab: Tab,
-    picked: Picked,
+    selection: ListSelection,
     /// The runs of the session, oldest first.
     runs: Vec<RunId>,
-    /// Which of them is shown.
-    at: usize,
+    /// Index of the shown run in `runs`.
+    run_index: usize,
     run: Option<Box<Run>>,
-    loading: bool,
+    is_loading: bool,
 }
 
 impl Inspect {
-    /// The screen, and what it needs first.
-    pub fn open(session: Option<SessionId>) -> (Self, Vec<Act>) {
+    /// Opens the screen for a session.
+    pub fn open(session: Option<SessionId>) -> (Self, Vec<Action>) {
         let screen = Self {
             session,
             tab: Tab::Agents,
-            picked: Picked::default(),
+            selection: ListSelection::default(),
             runs: Vec::new(),
-            at: 0,
+            run_index: 0,
             run: None,
-            loading: session.is_some(),
+            is_loading: session.is_some(),
         };
-        (screen, session.map(|session| Act::Do(Effect::ListRuns(session))).into_iter().collect())
+        let actions = screen.list_runs();
+        (screen, actions)
     }
 
-    /// Lists anew: a run has ended.
-    pub fn reload(&self) -> Vec<Act> {
-        self.session.map(|session| Act::Do(Effect::ListRuns(session))).into_iter().collect()
+    fn list_runs(&self) -> Vec<Action> {
+        self.session.map(|session| Action::run(Request::ListRuns(session))).into_iter().collect()
     }
 
-    /// Takes the list of runs and asks for the newest.
-    pub fn take_runs(&mut self, result: Answer<Vec<RunId>>) -> Vec<Act> {
+    /// Selects the newest run and reads it.
+    fn set_runs(&mut self, result: UiResult<Vec<RunId>>) -> Vec<Action> {
         match result {
             Ok(runs) => {
-                self.at = runs.len().saturating_sub(1);
+                self.run_index = runs.len().saturating_sub(1);
                 self.runs = runs;
-                self.request()
+                self.read_run()
             }
-            Err(failure) => vec![Act::Say(Tone::Bad, failure.message)],
+            Err(report) => vec![Action::error(report)],
         }
     }
 
-    /// Takes a run.
-    pub fn take_run(&mut self, result: Answer<Box<Run>>) -> Vec<Act> {
-        self.loading = false;
+    fn set_run(&mut self, result: UiResult<Box<Run>>) -> Vec<Action> {
+        self.is_loading = false;
         match result {
             Ok(run) => {
-                if self.runs.get(self.at) == Some(&run.id) {
+                if self.runs.get(self.run_index) == Some(&run.id) {
                     self.run = Some(run);
                 }
                 Vec::new()
             }
-            Err(failure) => vec![Act::Say(Tone::Bad, failure.message)],
+            Err(report) => vec![Action::error(report)],
         }
     }
 
-    fn request(&mut self) -> Vec<Act> {
-        self.picked = Picked::default();
+    fn read_run(&mut self) -> Vec<Action> {
+        self.selection = ListSelection::default();
         self.run = None;
-        self.loading = self.runs.get(self.at).is_some();
-        self.runs.get(self.at).map(|run| Act::Do(Effect::LoadRun(*run))).into_iter().collect()
+        let run = self.runs.get(self.run_index);
+        self.is_loading = run.is_some();
+        run.map(|run| Action::run(Request::ReadRun(*run))).into_iter().collect()
     }
 
-    /// Handles a key. `live` is the run that goes on.
-    pub fn key(&mut self, key: KeyEvent, context: &Context<'_>, live: &RunSnapshot) -> Vec<Act> {
-        let rows = self.snapshot(context.busy, live).map_or(0, |snapshot| self.row_count(snapshot));
-        if self.picked.letter_key(key, rows) {
+    fn shows_run_in_progress(&self, cx: &Context<'_>) -> bool {
+        cx.is_busy && self.run_index + 1 >= self.runs.len()
+    }
+
+    /// Returns the run to show: the one in progress, unless the user chose an older one.
+    fn snapshot<'a>(&'a self, cx: &Context<'a>) -> Option<&'a RunSnapshot> {
+        if self.shows_run_in_progress(cx) {
+            return Some(cx.run);
+        }
+        self.run.as_ref().map(|run| &run.snapshot).or(self.runs.is_empty().then_some(cx.run))
+    }
+
+    fn row_count(&self, snapshot: &RunSnapshot) -> usize {
+        // Titles and blank lines around the rows of the scrolled pages.
+        const TOKENS_EXTRA: usize = 4;
+        const TRACE_EXTRA: usize = 5;
+        match self.tab {
+            Tab::Agents => agents(snapshot).count(),
+            Tab::Negotiation => snapshot.negotiation.sections.len(),
+            Tab::Tokens => snapshot.usage.by_agent.len() + snapshot.usage.by_phase.len() + TOKENS_EXTRA,
+            Tab::Trace => {
+                let events = self.run.as_ref().map_or(0, |run| run.events.len());
+                snapshot.timeline.phases.len() + agents(snapshot).count() + events + TRACE_EXTRA
+            }
+        }
+    }
+}
+
+impl Screen for Inspect {
+    fn title(&self) -> &'static str {
+        "Inspect"
+    }
+
+    fn subtitle(&self, cx: &Context<'_>) -> String {
+        match self.runs.len() {
+            _ if self.shows_run_in_progress(cx) => "the run in progress".to_owned(),
+            0 => String::new(),
+            count => format!("run {} of {count}", self.run_index + 1),
+        }
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("Tab", "next page"), ("↑ ↓", "move"), ("[ ]", "older, newer run"), ("Esc", "back")]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
+        let rows = self.snapshot(cx).map_or(0, |snapshot| self.row_count(snapshot));
+        if self.selection.handle_key_with_letters(key, rows) {
             return Vec::new();
         }
-        let position = TABS.iter().position(|(tab, _)| *tab == self.tab).unwrap_or(0);
-        let turn = |by: usize| TABS.get((position + by) % TABS.len()).map_or(Tab::Agents, |(tab, _)| *tab);
+        let index = TABS.iter().position(|(tab, _)| *tab == self.tab).unwrap_or(0);
+        let tab_after =
+            |count: usize| TABS.get((index + count) % TABS.len()).map_or(Tab::Agents, |(tab, _)| *tab);
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => return vec![Act::Back],
-            KeyCode::Tab | KeyCode::Right if key.modifiers == KeyModifiers::NONE => self.tab = turn(1),
-            KeyCode::BackTab | KeyCode::Left => self.tab = turn(TABS.len() - 1),
+            KeyCode::Esc | KeyCode::Char('q') => return vec![Action::Close],
+            KeyCode::Tab | KeyCode::Right if key.modifiers == KeyModifiers::NONE => self.tab = tab_after(1),
+            KeyCode::BackTab | KeyCode::Left => self.tab = tab_after(TABS.len() - 1),
             KeyCode::Char(digit @ '1'..='4') => {
                 let index = usize::try_from(u32::from(digit) - u32::from('1')).unwrap_or(0);
                 self.tab = TABS.get(index).map_or(self.tab, |(tab, _)| *tab);
             }
-            KeyCode::Char('[') if self.at > 0 => {
-                self.at -= 1;
-                return self.request();
+            KeyCode::Char('[') if self.run_index > 0 => {
+                self.run_index -= 1;
+                return self.read_run();
             }
-            KeyCode::Char(']') if self.at + 1 < self.runs.len() => {
-                self.at += 1;
-                return self.request();
+            KeyCode::Char(']') if self.run_index + 1 < self.runs.len() => {
+                self.run_index += 1;
+                return self.read_run();
             }
             _ => return Vec::new(),
         }
-        self.picked = Picked::default();
+        self.selection = ListSelection::default();
         Vec::new()
     }
 
-    /// What is shown: the run that goes on, unless an older one was chosen.
-    fn snapshot<'a>(&'a self, busy: bool, live: &'a RunSnapshot) -> Option<&'a RunSnapshot> {
-        let newest = self.at + 1 >= self.runs.len();
-        if busy && newest {
-            return Some(live);
-        }
-        self.run.as_ref().map(|run| &run.snapshot).or(self.runs.is_empty().then_some(live))
-    }
-
-    fn row_count(&self, snapshot: &RunSnapshot) -> usize {
-        match self.tab {
-            Tab::Agents => agents(snapshot).count(),
-            Tab::Negotiation => snapshot.negotiation.sections.len(),
-            Tab::Tokens => snapshot.usage.by_agent.len() + snapshot.usage.by_phase.len() + 4,
-            Tab::Trace => pages::trace_rows(snapshot, self.run.as_deref()),
+    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Runs { session, result } if Some(session) == cx.session() => {
+                Handled::Yes(self.set_runs(result))
+            }
+            ScreenMsg::Run(result) => Handled::Yes(self.set_run(result)),
+            other => Handled::No(other),
         }
     }
 
-    /// Draws the screen.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look, busy: bool, live: &RunSnapshot) {
-        let theme = &look.theme;
-        let keys = [("Tab", "next page"), ("↑ ↓", "move"), ("[ ]", "older, newer run"), ("Esc", "back")];
-        let subtitle = match (self.runs.len(), busy && self.at + 1 >= self.runs.len()) {
-            (_, true) => "the run that goes on".to_owned(),
-            (0, false) => String::new(),
-            (count, false) => format!("run {} of {count}", self.at + 1),
-        };
-        let body = canvas::screen(buffer, area, look, "Inspect", &subtitle, &keys);
+    fn refresh(&mut self, stale: StaleData, _cx: &Context<'_>) -> Vec<Action> {
+        if stale == StaleData::Runs { self.list_runs() } else { Vec::new() }
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
         let mut tabs = Vec::new();
         for (index, (tab, name)) in TABS.iter().enumerate() {
             let style = if *tab == self.tab { theme.selected } else { theme.dim };
             tabs.push(Span::styled(format!(" {} {name} ", index + 1), style));
             tabs.push(Span::raw(" "));
         }
-        canvas::line(buffer, canvas::row(body, 0), &Line::from(tabs));
-        let page = Rect { y: body.y + 2, height: body.height.saturating_sub(2), ..body };
-        let snapshot = self.snapshot(busy, live).filter(|snapshot| snapshot.timeline.started_at.is_some());
+        canvas::line(buffer, canvas::row(area, 0), &Line::from(tabs));
+        let page = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
+        let snapshot = self.snapshot(cx).filter(|snapshot| snapshot.timeline.started_at.is_some());
         let Some(snapshot) = snapshot else {
-            let text = if self.loading { "loading ..." } else { "no run yet: every reply is one" };
+            let text = if self.is_loading { "loading ..." } else { "no runs yet: each reply is a run" };
             canvas::line(buffer, canvas::row(page, 0), &Line::styled(text, theme.dim));
-            return;
+            return None;
         };
         match self.tab {
-            Tab::Agents => pages::agents(buffer, page, look, snapshot, self.picked),
-            Tab::Negotiation => pages::negotiation(buffer, page, look, snapshot, self.picked),
-            Tab::Tokens => pages::tokens(buffer, page, look, snapshot, self.picked),
+            Tab::Agents => draw_agents(buffer, page, cx.render, snapshot, self.selection),
+            Tab::Negotiation => draw_negotiation(buffer, page, cx.render, snapshot, self.selection),
+            Tab::Tokens => draw_tokens(buffer, page, cx.render, snapshot, self.selection),
             Tab::Trace => {
                 let run = self.run.as_deref().filter(|run| run.snapshot.run_id == snapshot.run_id);
-                pages::trace(buffer, page, look, snapshot, run, self.picked);
+                draw_trace(buffer, page, cx.render, snapshot, run, self.selection);
             }
         }
+        None
     }
 }
 
-/// All agents of a run with their triads' names, triads first.
-pub fn agents(snapshot: &RunSnapshot) -> impl Iterator<Item = (Option<&str>, &AgentNode)> {
+/// Returns all agents of a run with the ids of their triads, triads first.
+fn agents(snapshot: &RunSnapshot) -> impl Iterator<Item = (Option<&str>, &AgentNode)> {
     let tree = &snapshot.agent_tree;
     let in_triads = tree
         .triads
         .iter()
         .flat_map(|triad| triad.agents.iter().map(|agent| (Some(triad.triad_id.as_str()), agent)));
     in_triads.chain(tree.agents.iter().map(|agent| (None, agent)))
+}
+
+/// Returns the symbol and the style of an agent's status.
+pub fn status_mark(status: AgentStatus, theme: &Theme) -> (&'static str, Style) {
+    match status {
+        AgentStatus::Idle => ("○", theme.dim),
+        AgentStatus::Working => ("◐", theme.accent),
+        AgentStatus::Blocked => ("✗", theme.bad),
+        AgentStatus::Complete => ("●", theme.good),
+    }
+}
+
+const fn status_word(status: AgentStatus) -> &'static str {
+    match status {
+        AgentStatus::Idle => "idle",
+        AgentStatus::Working => "working",
+        AgentStatus::Blocked => "blocked",
+        AgentStatus::Complete => "done",
+    }
+}
+
+fn agent_time(agent: &AgentNode, now: Timestamp) -> Option<u64> {
+    let started = agent.started_at?;
+    Some(agent.ended_at.unwrap_or(now).millis_since(started))
+}
+
+/// Splits a page into the list and the details of the selected row: side by side if it is wide, else one above the other.
+fn split(page: Rect) -> (Rect, Rect) {
+    if page.width >= 90 {
+        let list = page.width / 2;
+        return (
+            Rect { width: list, ..page },
+            Rect { x: page.x + list + 2, width: page.width - list - 2, ..page },
+        );
+    }
+    let detail = (page.height / 3).max(6).min(page.height);
+    let list = Rect { height: page.height - detail, ..page };
+    (list, Rect { y: list.bottom(), height: detail, ..page })
+}
+
+fn draw_agents(
+    buffer: &mut Buffer,
+    page: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    selection: ListSelection,
+) {
+    let theme = &render.theme;
+    let (list, detail) = split(page);
+    let mut rows: Vec<(Line<'static>, Option<usize>)> = Vec::new();
+    let mut number = 0;
+    for triad in &snapshot.agent_tree.triads {
+        let title = Line::from(vec![
+            Span::styled(sanitize_line(&triad.triad_id), theme.title()),
+            Span::styled(format!("  {}", sanitize_line(&triad.preset)), theme.dim),
+            Span::styled(lost_agents(&triad.lost), theme.warn),
+        ]);
+        rows.push((title, None));
+        for (index, agent) in triad.agents.iter().enumerate() {
+            let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
+            rows.push((agent_row(agent, tree_line, render), Some(number)));
+            number += 1;
+        }
+    }
+    for agent in &snapshot.agent_tree.agents {
+        rows.push((agent_row(agent, "", render), Some(number)));
+        number += 1;
+    }
+    let selected = rows.iter().position(|(_, number)| *number == Some(selection.row)).unwrap_or(0);
+    let visible = ListSelection { row: selected }.visible_range(rows.len(), usize::from(list.height));
+    for (at, index) in visible.enumerate() {
+        let Some((line, _)) = rows.get(index) else { break };
+        let area = canvas::row(list, at);
+        canvas::line(buffer, area, line);
+        if index == selected {
+            canvas::fill(buffer, area, theme.selected);
+        }
+    }
+    if let Some((triad, agent)) = agents(snapshot).nth(selection.row) {
+        draw_agent_detail(buffer, detail, render, snapshot, triad, agent);
+    } else {
+        canvas::line(buffer, canvas::row(list, 0), &Line::styled("no agent has started yet", theme.dim));
+    }
+}
+
+fn lost_agents(lost: &[String]) -> String {
+    if lost.is_empty() { String::new() } else { format!("  without {}", sanitize_line(&lost.join(", "))) }
+}
+
+fn agent_row(agent: &AgentNode, tree_line: &str, render: &RenderContext) -> Line<'static> {
+    let theme = &render.theme;
+    let (mark, style) = status_mark(agent.status, theme);
+    let time = agent_time(agent, render.now).map(format_duration).unwrap_or_default();
+    Line::from(vec![
+        Span::styled(tree_line.to_owned(), theme.border),
+        Span::styled(format!("{mark} "), style),
+        Span::styled(sanitize_line(&agent.agent_id), theme.text),
+        Span::styled(format!("  {}  {time}", sanitize_line(&agent.role)), theme.dim),
+    ])
+}
+
+fn draw_agent_detail(
+    buffer: &mut Buffer,
+    area: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    triad: Option<&str>,
+    agent: &AgentNode,
+) {
+    let theme = &render.theme;
+    let title = Line::styled(format!(" {} ", sanitize_line(&agent.agent_id)), theme.title());
+    let inner = canvas::panel(buffer, area, title, theme, false);
+    let count = snapshot.usage.by_agent.get(&agent.agent_id).copied().unwrap_or_default();
+    let fields = [
+        ("role", sanitize_line(&agent.role)),
+        ("triad", triad.map_or_else(|| "none".to_owned(), sanitize_line)),
+        ("status", status_word(agent.status).to_owned()),
+        ("model", agent.model.as_deref().map_or_else(|| "none".to_owned(), sanitize_line)),
+        ("time", agent_time(agent, render.now).map_or_else(|| "not started".to_owned(), format_duration)),
+        ("tokens", format!("{} in · {} out", count.usage.prompt_tokens, count.usage.completion_tokens)),
+        ("calls", count.calls.to_string()),
+    ];
+    let lines = fields.into_iter().map(|(name, value)| {
+        Line::from(vec![Span::styled(format!("{name:<8}"), theme.dim), Span::styled(value, theme.text)])
+    });
+    canvas::lines(buffer, inner, lines);
+}
+
+fn draw_negotiation(
+    buffer: &mut Buffer,
+    page: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    selection: ListSelection,
+) {
+    let theme = &render.theme;
+    let negotiation = &snapshot.negotiation;
+    let width = usize::from(page.width).min(40);
+    let summary = match negotiation.temperature {
+        Some(temperature) => Line::from(vec![
+            Span::styled("temperature ", theme.dim),
+            Span::styled(
+                format!("{:<width$}", canvas::bar(temperature, width - 24), width = width - 24),
+                theme.accent,
+            ),
+            Span::styled(format!(" {temperature:.2}  round {}", negotiation.round), theme.text),
+        ]),
+        None => Line::styled("no section was contested", theme.dim),
+    };
+    canvas::line(buffer, canvas::row(page, 0), &summary);
+    let page = Rect { y: page.y + 2, height: page.height.saturating_sub(2), ..page };
+    let (list, detail) = split(page);
+    let name_width = negotiation
+        .sections
+        .iter()
+        .map(|section| display_width(&section.name))
+        .max()
+        .unwrap_or(0)
+        .clamp(8, 24);
+    for (at, index) in
+        selection.visible_range(negotiation.sections.len(), usize::from(list.height)).enumerate()
+    {
+        let Some(section) = negotiation.sections.get(index) else { break };
+        let area = canvas::row(list, at);
+        let (mark, style) = match section.status {
+            SectionStatus::Claimed => ("○", theme.dim),
+            SectionStatus::Contested => ("◐", theme.warn),
+            SectionStatus::Resolved => ("●", theme.good),
+        };
+        let mut spans = vec![
+            Span::styled(format!("{mark} "), style),
+            Span::styled(
+                format!("{:<name_width$} ", truncate(&sanitize_line(&section.name), name_width)),
+                theme.text,
+            ),
+            Span::styled(owners(section), theme.dim),
+        ];
+        if section.arbiter.is_some() {
+            spans.push(Span::styled("  ⚖ arbiter", theme.warn));
+        }
+        canvas::line(buffer, area, &Line::from(spans));
+        if index == selection.row {
+            canvas::fill(buffer, area, theme.selected);
+        }
+    }
+    if let Some(section) = negotiation.sections.get(selection.row) {
+        draw_section_detail(buffer, detail, render, section);
+    }
+}
+
+/// Describes what a claimant decided.
+pub const fn decision_word(decision: ClaimDecision) -> &'static str {
+    match decision {
+        ClaimDecision::Concede => "concedes",
+        ClaimDecision::Revise => "asks for a part",
+        ClaimDecision::Hold => "holds",
+    }
+}
+
+fn owners(section: &Section) -> String {
+    if section.owners.is_empty() {
+        "no owner yet".to_owned()
+    } else {
+        sanitize_line(&section.owners.join(" + "))
+    }
+}
+
+fn draw_section_detail(buffer: &mut Buffer, area: Rect, render: &RenderContext, section: &Section) {
+    let theme = &render.theme;
+    let title = Line::styled(format!(" {} ", sanitize_line(&section.name)), theme.title());
+    let inner = canvas::panel(buffer, area, title, theme, false);
+    let width = usize::from(inner.width);
+    let mut lines = Vec::new();
+    let field = |name: &str, value: String| {
+        vec![Fragment::new(format!("{name:<9}"), theme.dim), Fragment::new(value, theme.text)]
+    };
+    lines.extend(wrap(&field("owners", owners(section)), width));
+    lines.extend(wrap(&field("claimed", sanitize_line(&section.claimants.join(", "))), width));
+    for contest in &section.contests {
+        let claims = contest.claimants.iter().map(|claimant| match contest.decisions.get(claimant) {
+            Some(decision) => format!("{claimant} {}", decision_word(*decision)),
+            None => claimant.clone(),
+        });
+        let claims = sanitize_line(&claims.collect::<Vec<_>>().join(" / "));
+        let text = format!("{claims} at {:.2}", contest.temperature);
+        lines.extend(wrap(&field(&format!("round {}", contest.round), text), width));
+    }
+    if let Some(arbiter) = &section.arbiter {
+        let decision = match arbiter.decision {
+            SectionDecision::Assign => "assigned it",
+            SectionDecision::Split => "split it",
+            SectionDecision::Merge => "merged it",
+        };
+        lines.push(Line::default());
+        lines.extend(wrap(
+            &[
+                Fragment::new(format!("⚖ The arbiter {decision}: "), theme.warn),
+                Fragment::new(sanitize_line(&arbiter.reason), theme.text),
+            ],
+            width,
+        ));
+    }
+    canvas::lines(buffer, inner, lines);
+}
+
+fn draw_tokens(
+    buffer: &mut Buffer,
+    page: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    selection: ListSelection,
+) {
+    let theme = &render.theme;
+    let usage = &snapshot.usage;
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!("{} tokens", usage.total_tokens), theme.title()),
+        Span::styled(ending(snapshot), theme.dim),
+    ])];
+    for (title, counts) in [("By phase", &usage.by_phase), ("By agent", &usage.by_agent)] {
+        lines.push(Line::default());
+        lines.push(Line::styled(title, theme.title()));
+        let max = counts.values().map(|count| count.usage.total()).max().unwrap_or(0);
+        lines.extend(
+            counts.iter().map(|(name, count)| token_row(name, *count, max, usize::from(page.width), theme)),
+        );
+    }
+    let skip = selection.row.min(lines.len().saturating_sub(usize::from(page.height)));
+    canvas::lines(buffer, page, lines.into_iter().skip(skip));
+}
+
+fn ending(snapshot: &RunSnapshot) -> String {
+    let how = match snapshot.ending {
+        None => "  in progress",
+        Some(RunEnding::Completed) => "  completed",
+        Some(RunEnding::Cancelled) => "  cancelled",
+        Some(RunEnding::Failed) => "  failed",
+    };
+    let time = snapshot.timeline.total_duration_ms.map(format_duration);
+    time.map_or_else(|| how.to_owned(), |time| format!("{how} in {time}"))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "the bar shows eighths of a cell at best")]
+fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Theme) -> Line<'static> {
+    let name = if name.is_empty() { "(no phase)".to_owned() } else { sanitize_line(name) };
+    let name_width = 24.min(width / 3);
+    let bar_width = width.saturating_sub(name_width + 44).clamp(6, 40);
+    let total = count.usage.total();
+    let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bar_width);
+    let calls = if count.calls == 1 { "1 call".to_owned() } else { format!("{} calls", count.calls) };
+    Line::from(vec![
+        Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
+        Span::styled(format!("{bar:<bar_width$} "), theme.accent),
+        Span::styled(format!("{:>7}", format_tokens(total)), theme.text),
+        Span::styled(
+            format!(
+                "  {} in · {} out · {calls}",
+                format_tokens(count.usage.prompt_tokens),
+                format_tokens(count.usage.completion_tokens)
+            ),
+            theme.dim,
+        ),
+    ])
+}
+
+/// Draws a bar for each phase and agent on the run's time axis, followed by the list of its events.
+fn draw_trace(
+    buffer: &mut Buffer,
+    page: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    run: Option<&Run>,
+    selection: ListSelection,
+) {
+    let theme = &render.theme;
+    let Some(start) = snapshot.timeline.started_at else { return };
+    let end = snapshot.timeline.ended_at.unwrap_or(render.now);
+    let total = end.millis_since(start).max(1);
+    let name_width = 26.min(usize::from(page.width) / 3);
+    let width = usize::from(page.width).saturating_sub(name_width + 12);
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!("{:<name_width$} 0", ""), theme.dim),
+        Span::styled(format!("{:>1$}", format_duration(total), width.saturating_sub(1)), theme.dim),
+    ])];
+    let mut bar = |name: String, from: Timestamp, to: Option<Timestamp>, style: Style| {
+        let to = to.unwrap_or(end);
+        let span = (from.millis_since(start), to.millis_since(start));
+        lines.push(Line::from(vec![
+            Span::styled(format!("{:<name_width$} ", truncate(&name, name_width)), theme.text),
+            Span::styled(timeline_bar(span, total, width), style),
+            Span::styled(format!(" {:>9}", format_duration(to.millis_since(from))), theme.dim),
+        ]));
+    };
+    for phase in &snapshot.timeline.phases {
+        bar(sanitize_line(&phase.name), phase.start, phase.end, theme.accent);
+    }
+    for (triad, agent) in agents(snapshot) {
+        if let Some(from) = agent.started_at {
+            let name = triad.map_or_else(
+                || sanitize_line(&agent.agent_id),
+                |_| format!("  {}", sanitize_line(&agent.agent_id)),
+            );
+            bar(name, from, agent.ended_at, theme.good);
+        }
+    }
+    if let Some(run) = run {
+        lines.push(Line::default());
+        lines.push(Line::styled(format!("{} events", run.events.len()), theme.title()));
+        for event in &run.events {
+            lines.push(Line::from(vec![
+                Span::styled(format!("{:>9} ", format_duration(event.at.millis_since(start))), theme.dim),
+                Span::styled(
+                    format!("{:<22} ", sanitize_line(event.payload.kind())),
+                    event_style(&event.payload, theme),
+                ),
+                Span::styled(event_text(&event.payload), theme.text),
+            ]));
+        }
+    }
+    let skip = selection.row.min(lines.len().saturating_sub(usize::from(page.height)));
+    canvas::lines(buffer, page, lines.into_iter().skip(skip));
+}
+
+fn timeline_bar((from, to): (u64, u64), total: u64, width: usize) -> String {
+    let cells = u64::try_from(width).unwrap_or(0);
+    let cell_at = |time: u64| usize::try_from(time.min(total) * cells / total).unwrap_or(0);
+    let (before, end) = (cell_at(from).min(width.saturating_sub(1)), cell_at(to));
+    let length = end.saturating_sub(before).max(1);
+    format!(
+        "{}{}{}",
+        "·".repeat(before),
+        "█".repeat(length),
+        "·".repeat(width.saturating_sub(before + length))
+    )
+}
+
+fn event_style(payload: &EventPayload, theme: &Theme) -> Style {
+    match payload {
+        EventPayload::ErrorOccurred { .. } => theme.bad,
+        EventPayload::ArbiterDecided { .. }
+        | EventPayload::NegotiationContested { .. }
+        | EventPayload::TriadDegraded { .. } => theme.warn,
+        EventPayload::RunStarted { .. } | EventPayload::RunEnded { .. } => theme.accent,
+        _ => theme.dim,
+    }
+}
+
+fn event_text(payload: &EventPayload) -> String {
+    let text = match payload {
+        EventPayload::RunStarted { agent, .. } => agent.clone(),
+        EventPayload::RunEnded { duration_ms, .. } => format_duration(*duration_ms),
+        EventPayload::PhaseStarted { phase } => phase.clone(),
+        EventPayload::PhaseEnded { phase, duration_ms } => {
+            format!("{phase} in {}", format_duration(*duration_ms))
+        }
+        EventPayload::AgentStarted { agent, role, .. } => format!("{agent} as {role}"),
+        EventPayload::AgentEnded { agent, status, duration_ms } => {
+            format!("{agent} {} after {}", status_word(*status), format_duration(*duration_ms))
+        }
+        EventPayload::NegotiationClaimed { section, claimant } => format!("{claimant} claims {section}"),
+        EventPayload::NegotiationContested { section, claimants, round, temperature } => {
+            format!("{section}: {} in round {round} at {temperature:.2}", claimants.join(" / "))
+        }
+        EventPayload::NegotiationResolved { section, owners, .. } => {
+            format!("{section} to {}", owners.join(" + "))
+        }
+        EventPayload::ArbiterDecided { section, owners, reason, .. } => {
+            format!("{section} to {}: {reason}", owners.join(" + "))
+        }
+        EventPayload::NegotiationDecided { section, claimant, decision, .. } => {
+            format!("{section}: {claimant} {}", decision_word(*decision))
+        }
+        EventPayload::TriadDegraded { triad, lost } => {
+            format!("{triad} continues without {}", lost.join(", "))
+        }
+        EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
+        EventPayload::ErrorOccurred { message, .. } => message.clone(),
+        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
+        _ => String::new(),
+    };
+    sanitize_line(&text)
 }

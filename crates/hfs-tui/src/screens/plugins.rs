@@ -1,53 +1,60 @@
-//! The plugins and what became of them.
+//! The list of plugins, where the user approves, denies, enables and disables them.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::{Act, Context};
+use super::{Action, Context, ListSelection, Screen};
 use crate::canvas;
-use crate::effect::Effect;
-use crate::look::Look;
 use crate::modal::Modal;
-use crate::parts::{PluginDecision, PluginView};
-use crate::text::{Piece, clip, one_line, wrap};
+use crate::ports::{PluginDecision, PluginRowState};
+use crate::protocol::Request;
+use crate::text::{Fragment, sanitize_line, truncate, wrap};
 
-/// The plugins screen.
 #[derive(Debug, Default)]
 pub struct Plugins {
-    picked: Picked,
+    selection: ListSelection,
 }
 
 impl Plugins {
-    /// The screen, and what it needs first.
-    pub fn open(context: &Context<'_>) -> (Self, Vec<Act>) {
-        (Self::default(), vec![Act::Do(Effect::ReadPlugins(context.session()))])
+    /// Opens the screen.
+    pub fn open(cx: &Context<'_>) -> (Self, Vec<Action>) {
+        (Self::default(), vec![Action::run(Request::ReadPlugins(cx.session()))])
+    }
+}
+
+impl Screen for Plugins {
+    fn title(&self) -> &'static str {
+        "Plugins"
     }
 
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, context: &Context<'_>) -> Vec<Act> {
-        let plugins = &context.plugins.plugins;
-        if self.picked.letter_key(key, plugins.len()) {
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        "a plugin runs only after you approve it".to_owned()
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("a", "review and approve"), ("d", "deny"), ("e", "enable"), ("x", "disable"), ("Esc", "back")]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
+        let plugins = &cx.plugins.plugins;
+        if self.selection.handle_key_with_letters(key, plugins.len()) {
             return Vec::new();
         }
+        let selected = plugins.get(self.selection.row);
         let decide = |decision| {
-            let plugin = plugins.get(self.picked.row).map(|row| row.name.clone());
-            plugin.map(|plugin| Act::Do(Effect::DecidePlugin { plugin, decision })).into_iter().collect()
+            let request = selected.map(|row| Request::DecidePlugin { plugin: row.name.clone(), decision });
+            request.map(Action::run).into_iter().collect()
         };
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => vec![Act::Back],
-            // What it may do is read before it is approved.
+            KeyCode::Esc | KeyCode::Char('q') => vec![Action::Close],
+            // Approval goes through the dialog, so that the user sees the permissions first.
             KeyCode::Char('a') | KeyCode::Enter => {
-                let name = plugins.get(self.picked.row).map(|row| &row.name);
-                let request = context.plugins.pending.iter().find(|request| Some(&request.plugin) == name);
-                request
-                    .map(|request| {
-                        Act::Ask(Box::new(Modal::Approval { request: request.clone(), choice: 0 }))
-                    })
-                    .into_iter()
-                    .collect()
+                let name = selected.map(|row| &row.name);
+                let request = cx.plugins.pending.iter().find(|request| Some(&request.plugin) == name);
+                let modal = request.map(|request| Modal::Approval { request: request.clone(), choice: 0 });
+                modal.map(Action::open).into_iter().collect()
             }
             KeyCode::Char('d') => decide(PluginDecision::Deny),
             KeyCode::Char('e') => decide(PluginDecision::Enable),
@@ -56,48 +63,43 @@ impl Plugins {
         }
     }
 
-    /// Draws the screen.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look, plugins: &PluginView) {
-        let theme = &look.theme;
-        let keys =
-            [("a", "read and approve"), ("d", "deny"), ("e", "enable"), ("x", "disable"), ("Esc", "back")];
-        let body = canvas::screen(buffer, area, look, "Plugins", "nothing runs before you approve it", &keys);
-        let rows = &plugins.plugins;
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let theme = &cx.render.theme;
+        let width = usize::from(area.width);
+        let rows = &cx.plugins.plugins;
         if rows.is_empty() {
-            let text =
-                "No plugins are installed. `hfs plugin install` adds one, `hfs plugin new` begins your own.";
-            canvas::lines(buffer, body, wrap(&[Piece::new(text, theme.dim)], usize::from(body.width)));
-            return;
+            let text = "No plugins are installed. `hfs plugin install` installs one, and `hfs plugin new` creates one of your own.";
+            canvas::lines(buffer, area, wrap(&[Fragment::new(text, theme.dim)], width));
+            return None;
         }
-        let list = Rect { height: body.height.saturating_sub(4), ..body };
-        for (at, index) in self.picked.window(rows.len(), usize::from(list.height)).enumerate() {
+        let list = Rect { height: area.height.saturating_sub(4), ..area };
+        let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        for (at, index) in visible.enumerate() {
             let Some(row) = rows.get(index) else { break };
             let area = canvas::row(list, at);
-            let style = match row.state.as_str() {
-                "active" => theme.good,
-                "pending" => theme.warn,
-                "quarantined" | "invalid" => theme.bad,
-                _ => theme.dim,
+            let style = match row.state {
+                PluginRowState::Active => theme.good,
+                PluginRowState::Pending => theme.warn,
+                PluginRowState::Quarantined | PluginRowState::Invalid => theme.bad,
+                PluginRowState::Denied | PluginRowState::Disabled => theme.dim,
             };
             let line = Line::from(vec![
-                Span::styled(format!("{:<12}", clip(&one_line(&row.state), 11)), style),
-                Span::styled(format!("{:<24}", clip(&one_line(&row.name), 23)), theme.text),
-                Span::styled(format!("{:<10}", clip(&one_line(&row.version), 9)), theme.dim),
-                Span::styled(one_line(&row.capabilities.join(", ")), theme.dim),
+                Span::styled(format!("{:<12}", row.state.as_str()), style),
+                Span::styled(format!("{:<24}", truncate(&sanitize_line(&row.name), 23)), theme.text),
+                Span::styled(format!("{:<10}", truncate(&sanitize_line(&row.version), 9)), theme.dim),
+                Span::styled(sanitize_line(&row.capabilities.join(", ")), theme.dim),
             ]);
             canvas::line(buffer, area, &line);
-            if index == self.picked.row {
+            if index == self.selection.row {
                 canvas::fill(buffer, area, theme.selected);
             }
         }
-        if let Some(row) = rows.get(self.picked.row) {
+        if let Some(row) = rows.get(self.selection.row) {
             let foot =
-                Rect { y: list.bottom() + 1, height: body.height.saturating_sub(list.height + 1), ..body };
-            canvas::lines(
-                buffer,
-                foot,
-                wrap(&[Piece::new(one_line(&row.reason), theme.dim)], usize::from(foot.width)),
-            );
+                Rect { y: list.bottom() + 1, height: area.height.saturating_sub(list.height + 1), ..area };
+            let reason = Fragment::new(sanitize_line(&row.reason), theme.dim);
+            canvas::lines(buffer, foot, wrap(&[reason], width));
         }
+        None
     }
 }

@@ -1,4 +1,4 @@
-//! Full-text search with hits that open at the message.
+//! Full-text search over all sessions.
 
 use std::time::Duration;
 
@@ -8,121 +8,154 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
 use crate::editor::{Editor, KeyMode};
-use crate::effect::Effect;
-use crate::look::Look;
-use crate::message::{Answer, Timer};
-use crate::modal::field;
-use crate::parts::Tone;
-use crate::text::{Piece, cells, clip, end_of, one_line};
+use crate::modal::draw_field;
+use crate::protocol::{Request, ScreenMsg, Timer, UiResult};
+use crate::render::RenderContext;
+use crate::text::{Fragment, display_width, fitting_suffix, sanitize_line, truncate};
 
-/// Hits asked for.
+/// Maximum number of hits per query.
 const LIMIT: u32 = 100;
-/// How long typing must pause before the search begins.
-const PAUSE: Duration = Duration::from_millis(120);
-/// Rows per hit: where, and what.
-const ROWS: usize = 3;
+/// How long the user must pause typing before the query runs.
+const TYPING_PAUSE: Duration = Duration::from_millis(120);
+/// Rows per hit: the session, the snippet, and a blank row.
+const HIT_ROWS: usize = 3;
 
-/// The search screen.
 #[derive(Debug)]
 pub struct Search {
     query: Editor,
-    only: Option<SessionId>,
+    /// Searches only this session.
+    session: Option<SessionId>,
+    /// Searches only messages with this role.
     role: Option<Role>,
-    picked: Picked,
+    selection: ListSelection,
     results: SearchResults,
-    generation: u64,
-    searching: bool,
-    failure: Option<String>,
+    request_id: u64,
+    is_searching: bool,
+    error: Option<String>,
 }
 
 impl Search {
-    /// The screen, and what it needs first.
-    pub fn open(words: &str, context: &Context<'_>) -> (Self, Vec<Act>) {
+    /// Opens the screen and runs a query, unless it is empty.
+    pub fn open(words: &str, cx: &Context<'_>) -> (Self, Vec<Action>) {
         let mut query = Editor::default();
         query.set(words);
         let mut search = Self {
             query,
-            only: None,
+            session: None,
             role: None,
-            picked: Picked::default(),
+            selection: ListSelection::default(),
             results: SearchResults::default(),
-            generation: context.fresh,
-            searching: false,
-            failure: None,
+            request_id: cx.ids.next(),
+            is_searching: false,
+            error: None,
         };
-        let acts = if words.is_empty() { Vec::new() } else { search.begin() };
-        (search, acts)
+        let actions = if words.is_empty() { Vec::new() } else { search.run_query() };
+        (search, actions)
     }
 
-    fn changed(&mut self, fresh: u64) -> Vec<Act> {
-        self.generation = fresh;
-        self.picked = Picked::default();
-        vec![Act::Do(Effect::After(PAUSE, Timer::Typed(fresh)))]
+    /// Runs the changed query after a pause, and invalidates results that are still on their way.
+    fn query_changed(&mut self, cx: &Context<'_>) -> Vec<Action> {
+        self.request_id = cx.ids.next();
+        self.selection = ListSelection::default();
+        vec![Action::run(Request::StartTimer(TYPING_PAUSE, Timer::TypingPaused(self.request_id)))]
     }
 
-    /// Typing has paused.
-    pub fn paused(&mut self, generation: u64) -> Vec<Act> {
-        if generation == self.generation { self.begin() } else { Vec::new() }
-    }
-
-    fn begin(&mut self) -> Vec<Act> {
+    fn run_query(&mut self) -> Vec<Action> {
         let text = self.query.text().to_owned();
-        let query =
-            SearchQuery { text, session: self.only, role: self.role, limit: LIMIT, ..SearchQuery::default() };
+        let query = SearchQuery {
+            text,
+            session: self.session,
+            role: self.role,
+            limit: LIMIT,
+            ..SearchQuery::default()
+        };
         if query.terms().is_empty() {
             self.results = SearchResults::default();
-            self.searching = false;
+            self.is_searching = false;
             return Vec::new();
         }
-        self.searching = true;
-        // The last word is still being typed: its beginning counts.
-        let text = query.text.trim_end();
-        let open_word = !query.text.ends_with([' ', '"', '*']);
-        let text = if open_word { format!("{text}*") } else { query.text.clone() };
-        vec![Act::Do(Effect::Search { query: SearchQuery { text, ..query }, generation: self.generation })]
+        self.is_searching = true;
+        // The user may still be typing the last word, so it is searched as a prefix.
+        let is_last_word_open = !query.text.ends_with([' ', '"', '*']);
+        let text = if is_last_word_open { format!("{}*", query.text.trim_end()) } else { query.text.clone() };
+        let query = SearchQuery { text, ..query };
+        vec![Action::run(Request::Search { query, request_id: self.request_id })]
     }
 
-    /// Takes what was found.
-    pub fn take(&mut self, generation: u64, result: Answer<SearchResults>) {
-        if generation != self.generation {
-            return;
-        }
-        self.searching = false;
+    fn set_results(&mut self, result: UiResult<SearchResults>) {
+        self.is_searching = false;
         match result {
             Ok(results) => {
                 self.results = results;
-                self.failure = None;
-                self.picked.clamp(self.results.hits.len());
+                self.error = None;
+                self.selection.clamp(self.results.hits.len());
             }
-            Err(failure) => self.failure = Some(failure.message),
+            Err(report) => self.error = Some(report.message),
         }
     }
 
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, context: &Context<'_>) -> Vec<Act> {
-        if self.picked.key(key, self.results.hits.len()) {
+    fn status_line(&self, render: &RenderContext) -> Line<'static> {
+        let theme = &render.theme;
+        let (text, style) = match (&self.error, self.results.total) {
+            (Some(error), _) => (sanitize_line(error), theme.bad),
+            (None, _) if self.query.is_empty() => {
+                ("words that must all occur · \"a phrase\" · prefix*".to_owned(), theme.dim)
+            }
+            (None, _) if self.is_searching => ("searching ...".to_owned(), theme.dim),
+            (None, 0) => ("no messages found".to_owned(), theme.dim),
+            (None, 1) => ("1 message".to_owned(), theme.dim),
+            (None, total) if total > u64::from(LIMIT) => {
+                (format!("{total} messages; the {LIMIT} best are shown"), theme.dim)
+            }
+            (None, total) => (format!("{total} messages"), theme.dim),
+        };
+        Line::styled(text, style)
+    }
+}
+
+impl Screen for Search {
+    fn title(&self) -> &'static str {
+        "Search"
+    }
+
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        let scope = if self.session.is_some() { "in this session" } else { "in all sessions" };
+        match self.role {
+            Some(role) => format!("{scope} · role {role}"),
+            None => scope.to_owned(),
+        }
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("Enter", "open at the message"),
+            ("Tab", "this session / all"),
+            ("Shift+Tab", "role"),
+            ("Esc", "back"),
+        ]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
+        if self.selection.handle_key(key, self.results.hits.len()) {
             return Vec::new();
         }
         match key.code {
-            KeyCode::Esc => vec![Act::Back],
-            KeyCode::Enter if context.busy => {
-                vec![Act::Say(Tone::Warn, "a reply is in progress; Esc in the chat stops it".to_owned())]
-            }
-            KeyCode::Enter => match self.results.hits.get(self.picked.row) {
-                Some(hit) => vec![Act::Do(Effect::Open {
+            KeyCode::Esc => vec![Action::Close],
+            KeyCode::Enter if cx.is_busy => vec![Action::busy()],
+            KeyCode::Enter => match self.results.hits.get(self.selection.row) {
+                Some(hit) => vec![Action::run(Request::Open {
                     session: hit.session,
                     branch: Some(hit.branch),
                     at: Some(hit.seq),
                 })],
-                None => self.begin(),
+                None => self.run_query(),
             },
             KeyCode::Tab => {
-                self.only = if self.only.is_some() { None } else { context.session() };
-                self.changed(context.fresh)
+                self.session = if self.session.is_some() { None } else { cx.session() };
+                self.query_changed(cx)
             }
             KeyCode::BackTab => {
                 self.role = match self.role {
@@ -131,113 +164,99 @@ impl Search {
                     Some(Role::Assistant) => Some(Role::Tool),
                     Some(_) => None,
                 };
-                self.changed(context.fresh)
+                self.query_changed(cx)
             }
             _ => {
                 let before = self.query.text().to_owned();
-                self.query.key(key, KeyMode::Standard, usize::MAX);
-                if self.query.text() == before { Vec::new() } else { self.changed(context.fresh) }
+                self.query.handle_key(key, KeyMode::Standard, usize::MAX);
+                if self.query.text() == before { Vec::new() } else { self.query_changed(cx) }
             }
         }
     }
 
-    /// Takes pasted text.
-    pub fn paste(&mut self, text: &str, fresh: u64) -> Vec<Act> {
-        self.query.insert(&one_line(text));
-        self.changed(fresh)
+    fn handle_paste(&mut self, text: &str, cx: &Context<'_>) -> Vec<Action> {
+        self.query.insert(&sanitize_line(text));
+        self.query_changed(cx)
     }
 
-    /// Draws the screen; returns where the cursor is.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) -> (u16, u16) {
-        let theme = &look.theme;
-        let whose = if self.only.is_some() { "in this session" } else { "in all sessions" };
-        let who = self.role.map_or_else(String::new, |role| format!(" · said by {role}"));
-        let keys = [
-            ("Enter", "open at the message"),
-            ("Tab", "this session / all"),
-            ("Shift+Tab", "who said it"),
-            ("Esc", "back"),
-        ];
-        let body = canvas::screen(buffer, area, look, "Search", &format!("{whose}{who}"), &keys);
-        let cursor = field(buffer, canvas::row(body, 0), look, "❯ ", &self.query);
-        let (text, style) = match (&self.failure, self.results.total) {
-            (Some(failure), _) => (one_line(failure), theme.bad),
-            (None, _) if self.query.is_empty() => {
-                ("words that must all occur · \"a phrase\" · begin*".to_owned(), theme.dim)
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::TypingPaused(request_id) if request_id == self.request_id => {
+                Handled::Yes(self.run_query())
             }
-            (None, _) if self.searching => ("searching ...".to_owned(), theme.dim),
-            (None, 0) => ("nothing was found".to_owned(), theme.dim),
-            (None, 1) => ("1 message".to_owned(), theme.dim),
-            (None, total) if total > u64::from(LIMIT) => {
-                (format!("{total} messages, the best {LIMIT} here"), theme.dim)
+            ScreenMsg::SearchResults { request_id, result } if request_id == self.request_id => {
+                self.set_results(result);
+                Handled::Yes(Vec::new())
             }
-            (None, total) => (format!("{total} messages"), theme.dim),
-        };
-        canvas::line(buffer, canvas::row(body, 1), &Line::styled(text, style));
-        let list = Rect { y: body.y + 3, height: body.height.saturating_sub(3), ..body };
-        let fit = usize::from(list.height) / ROWS;
-        for (at, index) in self.picked.window(self.results.hits.len(), fit).enumerate() {
+            other => Handled::No(other),
+        }
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let cursor = draw_field(buffer, canvas::row(area, 0), cx.render, "❯ ", &self.query);
+        canvas::line(buffer, canvas::row(area, 1), &self.status_line(cx.render));
+        let list = Rect { y: area.y + 3, height: area.height.saturating_sub(3), ..area };
+        let count = usize::from(list.height) / HIT_ROWS;
+        for (at, index) in self.selection.visible_range(self.results.hits.len(), count).enumerate() {
             if let Some(hit) = self.results.hits.get(index) {
-                let y = list.y + canvas::as_u16(at * ROWS);
+                let y = list.y + canvas::as_u16(at * HIT_ROWS);
                 let area = Rect { y, height: 2, ..list };
-                hit_view(buffer, area, look, hit, index == self.picked.row);
+                draw_hit(buffer, area, cx.render, hit, index == self.selection.row);
             }
         }
-        cursor
+        Some(cursor)
     }
 }
 
-fn hit_view(buffer: &mut Buffer, area: Rect, look: &Look, hit: &SearchHit, selected: bool) {
-    let theme = &look.theme;
-    let style = |normal| if selected { theme.selected } else { normal };
+fn draw_hit(buffer: &mut Buffer, area: Rect, render: &RenderContext, hit: &SearchHit, is_selected: bool) {
+    let theme = &render.theme;
+    let style = |normal| if is_selected { theme.selected } else { normal };
     let head = canvas::row(area, 0);
-    if selected {
+    if is_selected {
         canvas::fill(buffer, head, theme.selected);
     }
-    let details =
-        format!("{} · {} · #{}  {}", hit.role, one_line(&hit.branch_name), hit.seq, look.age(hit.created_at));
-    let taken = canvas::right(buffer, head, &Line::styled(details, style(theme.dim)));
-    let room = usize::from(area.width.saturating_sub(taken + 2));
-    let name = clip(&one_line(&hit.session_name), room);
-    canvas::line(
-        buffer,
-        Rect { width: area.width.saturating_sub(taken + 1), ..head },
-        &Line::styled(name, style(theme.title())),
-    );
-    let snippet = Rect { x: area.x + 2, y: area.y + 1, width: area.width.saturating_sub(2), height: 1 };
-    let mut pieces = snippet_pieces(hit, look);
-    show_found(&mut pieces, usize::from(snippet.width), look);
-    let spans = pieces.into_iter().map(|piece| Span::styled(piece.text, piece.style));
-    canvas::line(buffer, snippet, &Line::from(spans.collect::<Vec<_>>()));
+    let age = render.relative_time(hit.created_at);
+    let details = format!("{} · {} · #{}  {age}", hit.role, sanitize_line(&hit.branch_name), hit.seq);
+    let used = canvas::right(buffer, head, &Line::styled(details, style(theme.dim)));
+    let name = truncate(&sanitize_line(&hit.session_name), usize::from(area.width.saturating_sub(used + 2)));
+    let name_area = Rect { width: area.width.saturating_sub(used + 1), ..head };
+    canvas::line(buffer, name_area, &Line::styled(name, style(theme.title())));
+    let snippet_area = Rect { x: area.x + 2, y: area.y + 1, width: area.width.saturating_sub(2), height: 1 };
+    let mut snippet = snippet_fragments(hit, render);
+    shorten_before_match(&mut snippet, usize::from(snippet_area.width), render);
+    let spans = snippet.into_iter().map(|fragment| Span::styled(fragment.text, fragment.style));
+    canvas::line(buffer, snippet_area, &Line::from(spans.collect::<Vec<_>>()));
 }
 
-/// Leaves out so much of the beginning that what was found is on the row.
-fn show_found(pieces: &mut [Piece], width: usize, look: &Look) {
-    let is_found = |piece: &Piece| piece.style == look.theme.found;
-    let Some(first) = pieces.iter().position(is_found) else { return };
-    let Some((before, [found, ..])) = pieces.split_at_mut_checked(first) else { return };
+/// Cuts the beginning of a snippet so that its first match fits on the row.
+fn shorten_before_match(fragments: &mut [Fragment], width: usize, render: &RenderContext) {
+    let is_match = |fragment: &Fragment| fragment.style == render.theme.search_match;
+    let Some(first) = fragments.iter().position(is_match) else { return };
+    let Some((before, [matched, ..])) = fragments.split_at_mut_checked(first) else { return };
     let [lead] = before else { return };
-    let room = width.saturating_sub(cells(&found.text));
-    if cells(&lead.text) > room {
-        // A third of the row is enough to see what it is about.
-        let keep = room.min(width / 3).saturating_sub(1);
-        lead.text = format!("…{}", end_of(&lead.text, keep));
+    let room = width.saturating_sub(display_width(&matched.text));
+    if display_width(&lead.text) > room {
+        // A third of the row is enough context before the match.
+        let kept = room.min(width / 3).saturating_sub(1);
+        lead.text = format!("…{}", fitting_suffix(&lead.text, kept));
     }
 }
 
-/// The snippet with what was found marked.
-fn snippet_pieces(hit: &SearchHit, look: &Look) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut found = false;
-    for stretch in hit.snippet.split_inclusive([SearchHit::MARK_START, SearchHit::MARK_END]) {
-        let text = stretch.trim_end_matches([SearchHit::MARK_START, SearchHit::MARK_END]);
-        let spaced = |text: &str| {
-            let before = if text.starts_with(char::is_whitespace) { " " } else { "" };
-            let after = if text.len() > 1 && text.ends_with(char::is_whitespace) { " " } else { "" };
-            format!("{before}{}{after}", one_line(text))
-        };
-        pieces.push(Piece::new(spaced(text), if found { look.theme.found } else { look.theme.text }));
-        found = stretch.ends_with(SearchHit::MARK_START);
+/// Splits a snippet into fragments, with its matches highlighted.
+fn snippet_fragments(hit: &SearchHit, render: &RenderContext) -> Vec<Fragment> {
+    let mut fragments = Vec::new();
+    let mut is_match = false;
+    for marked in hit.snippet.split_inclusive([SearchHit::MARK_START, SearchHit::MARK_END]) {
+        let text = marked.trim_end_matches([SearchHit::MARK_START, SearchHit::MARK_END]);
+        let style = if is_match { render.theme.search_match } else { render.theme.text };
+        fragments.push(Fragment::new(sanitize_keeping_outer_spaces(text), style));
+        is_match = marked.ends_with(SearchHit::MARK_START);
     }
-    pieces
+    fragments
+}
+
+fn sanitize_keeping_outer_spaces(text: &str) -> String {
+    let before = if text.starts_with(char::is_whitespace) { " " } else { "" };
+    let after = if text.len() > 1 && text.ends_with(char::is_whitespace) { " " } else { "" };
+    format!("{before}{}{after}", sanitize_line(text))
 }

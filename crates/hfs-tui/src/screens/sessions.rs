@@ -1,4 +1,4 @@
-//! The list of sessions: found by a few letters, looked into, opened, renamed, deleted and brought back.
+//! The list of sessions: search by name, preview, open, rename, delete and restore.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{Cursor, Page, PageRequest, SessionFilter, SessionId, SessionSummary};
@@ -6,56 +6,54 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::list::Picked;
-use super::preview::Preview;
-use super::{Act, Context};
+use super::{Action, Context, Handled, ListSelection, Preview, Screen, StaleData, split_for_preview};
 use crate::canvas;
+use crate::commands::Command;
 use crate::editor::{Editor, KeyMode};
-use crate::effect::{Change, Effect};
-use crate::look::Look;
-use crate::message::Answer;
-use crate::modal::{Ask, AskedFor, Modal, confirm_delete, field};
-use crate::parts::{PickFrom, Tone};
-use crate::text::{clip, fuzzy_score, one_line};
+use crate::modal::{Modal, Prompt, PromptPurpose, confirm_trash, draw_field};
+use crate::ports::{SessionScope, Tone};
+use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
+use crate::render::RenderContext;
+use crate::text::{fuzzy_score, sanitize_line, truncate};
 
-/// Rows asked for at once.
+/// Sessions read per request.
 const PAGE: u32 = 200;
-/// So many are looked through for a name; more are found with full-text search.
-const MOST: usize = 5_000;
+/// Maximum number of sessions loaded for the search by name. Full-text search finds the others.
+const MAX_LOADED: usize = 5_000;
+/// With fewer rows than this after the selected one, the next page is read.
+const PREFETCH_ROWS: usize = 20;
 
-/// Whose sessions are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Project,
-    Everywhere,
+    AllProjects,
     Trash,
 }
 
-/// The list of sessions.
 #[derive(Debug)]
 pub struct Sessions {
     scope: Scope,
     project: Option<String>,
     query: Editor,
-    picked: Picked,
+    selection: ListSelection,
     rows: Vec<SessionSummary>,
-    next: Option<Cursor>,
-    generation: u64,
-    loading: bool,
+    next_page: Option<Cursor>,
+    request_id: u64,
+    is_loading: bool,
     preview: Preview,
     previewed: Option<SessionId>,
-    failure: Option<String>,
-    /// The one that went to the trash last, from here.
-    deleted: Option<SessionId>,
+    error: Option<String>,
+    /// The session that was deleted last on this screen, for Ctrl+U.
+    last_trashed: Option<SessionId>,
 }
 
 impl Sessions {
-    /// The list, and what it needs first.
-    pub fn open(from: PickFrom, query: &str, context: &Context<'_>) -> (Self, Vec<Act>) {
-        let project = context.project.map(|project| project.key().to_owned());
-        let scope = match (from, &project) {
-            (PickFrom::Project, Some(_)) => Scope::Project,
-            _ => Scope::Everywhere,
+    /// Opens the list with `query` in its search field.
+    pub fn open(scope: SessionScope, query: &str, cx: &Context<'_>) -> (Self, Vec<Action>) {
+        let project = cx.project.map(|project| project.key().to_owned());
+        let scope = match (scope, &project) {
+            (SessionScope::Project, Some(_)) => Scope::Project,
+            (SessionScope::Project, None) | (SessionScope::AllProjects, _) => Scope::AllProjects,
         };
         let mut editor = Editor::default();
         editor.set(query);
@@ -63,260 +61,283 @@ impl Sessions {
             scope,
             project,
             query: editor,
-            picked: Picked::default(),
+            selection: ListSelection::default(),
             rows: Vec::new(),
-            next: None,
-            generation: context.fresh,
-            loading: false,
+            next_page: None,
+            request_id: 0,
+            is_loading: false,
             preview: Preview::default(),
             previewed: None,
-            failure: None,
-            deleted: None,
+            error: None,
+            last_trashed: None,
         };
-        let acts = list.reload(context.fresh);
-        (list, acts)
+        let actions = list.reload(cx);
+        (list, actions)
     }
 
-    /// Lists anew.
-    pub fn reload(&mut self, fresh: u64) -> Vec<Act> {
+    fn reload(&mut self, cx: &Context<'_>) -> Vec<Action> {
         self.rows.clear();
-        self.next = None;
-        self.generation = fresh;
+        self.next_page = None;
+        self.request_id = cx.ids.next();
         self.previewed = None;
-        self.failure = None;
-        vec![self.request()]
+        self.error = None;
+        vec![self.request_page()]
     }
 
-    fn request(&mut self) -> Act {
-        self.loading = true;
+    fn request_page(&mut self) -> Action {
+        self.is_loading = true;
         let filter = SessionFilter {
             project: self.project.clone().filter(|_| self.scope == Scope::Project),
             trashed: self.scope == Scope::Trash,
             origin: None,
         };
-        let page = PageRequest { limit: PAGE, after: self.next.take() };
-        Act::Do(Effect::ListSessions { filter, page, generation: self.generation })
+        let page = PageRequest { limit: PAGE, after: self.next_page.take() };
+        Action::run(Request::ListSessions { filter, page, request_id: self.request_id })
     }
 
-    /// Takes a page of the list.
-    pub fn take(&mut self, generation: u64, result: Answer<Page<SessionSummary>>, fresh: u64) -> Vec<Act> {
-        if generation != self.generation {
-            return Vec::new();
-        }
-        self.loading = false;
+    fn add_page(&mut self, result: UiResult<Page<SessionSummary>>, cx: &Context<'_>) -> Vec<Action> {
+        self.is_loading = false;
         match result {
             Ok(page) => {
                 self.rows.extend(page.items);
-                self.next = page.next;
+                self.next_page = page.next;
             }
-            Err(failure) => self.failure = Some(failure.message),
+            Err(report) => self.error = Some(report.message),
         }
-        let mut acts = self.look_into(fresh);
-        acts.extend(self.more());
-        acts
+        self.selection_changed(cx)
     }
 
-    /// The rest is asked for when somebody looks for a name or comes near the end.
-    fn more(&mut self) -> Option<Act> {
-        let shown = self.shown().len();
-        let wanted = !self.query.is_empty() || self.picked.row + 20 > shown;
-        (wanted && !self.loading && self.next.is_some() && self.rows.len() < MOST).then(|| self.request())
+    fn selection_changed(&mut self, cx: &Context<'_>) -> Vec<Action> {
+        let mut actions = self.load_preview(cx);
+        actions.extend(self.request_more());
+        actions
     }
 
-    fn shown(&self) -> Vec<&SessionSummary> {
+    /// Reads the next page while the user searches by name, or when the selection comes near the end of the list.
+    fn request_more(&mut self) -> Option<Action> {
+        let count = self.matching_rows().len();
+        let is_wanted = !self.query.is_empty() || self.selection.row + PREFETCH_ROWS > count;
+        (is_wanted && !self.is_loading && self.next_page.is_some() && self.rows.len() < MAX_LOADED)
+            .then(|| self.request_page())
+    }
+
+    /// Returns the rows that match the query, best match first.
+    fn matching_rows(&self) -> Vec<&SessionSummary> {
+        const ID_SCORE: u32 = 10_000;
         let query = self.query.text();
         if query.is_empty() {
             return self.rows.iter().collect();
         }
         let mut rows: Vec<(u32, usize, &SessionSummary)> = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let by_id = row.session.id.short().as_str().starts_with(query).then_some(10_000);
+            let by_id = row.session.id.short().as_str().starts_with(query).then_some(ID_SCORE);
             if let Some(score) = by_id.or_else(|| fuzzy_score(query, &row.session.name)) {
                 rows.push((score, index, row));
             }
         }
-        rows.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+        rows.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         rows.into_iter().map(|(_, _, row)| row).collect()
     }
 
     fn selected(&self) -> Option<&SessionSummary> {
-        self.shown().get(self.picked.row).copied()
+        self.matching_rows().get(self.selection.row).copied()
     }
 
-    fn look_into(&mut self, fresh: u64) -> Vec<Act> {
+    fn load_preview(&mut self, cx: &Context<'_>) -> Vec<Action> {
         let selected = self.selected().map(|row| row.session.id);
         if selected == self.previewed {
             return Vec::new();
         }
         self.previewed = selected;
         let Some(session) = selected else { return Vec::new() };
-        self.preview.expect(fresh);
-        vec![Act::Do(Effect::Preview { session, generation: fresh })]
+        let request_id = cx.ids.next();
+        self.preview.start_loading(request_id);
+        vec![Action::run(Request::ReadPreview { source: PreviewSource::Session(session), request_id })]
     }
 
-    /// Remembers what went to the trash, so that one key brings it back.
-    pub fn deleted(&mut self, session: SessionId) {
-        self.deleted = Some(session);
-    }
-
-    /// The messages of the session that is looked into.
-    pub fn preview_mut(&mut self) -> &mut Preview {
-        &mut self.preview
-    }
-
-    /// Handles a key.
-    pub fn key(&mut self, key: KeyEvent, context: &Context<'_>) -> Vec<Act> {
-        let shown = self.shown().len();
-        if self.picked.key(key, shown) {
-            let mut acts = self.look_into(context.fresh);
-            acts.extend(self.more());
-            return acts;
-        }
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        let selected = self.selected().map(|row| (row.session.id, row.session.name.clone()));
-        match (key.code, selected) {
-            (KeyCode::Esc, _) => vec![Act::Back],
-            (KeyCode::Enter, Some((session, _))) if self.scope == Scope::Trash => {
-                vec![Act::Do(Effect::Change(Change::Restore(session)))]
+    fn empty_message(&self, render: &RenderContext) -> Line<'static> {
+        let theme = &render.theme;
+        let text = match (&self.error, self.is_loading, self.scope) {
+            (Some(error), _, _) => return Line::styled(sanitize_line(error), theme.bad),
+            (None, true, _) => "loading ...",
+            (None, false, _) if !self.query.is_empty() => "no name matches; / searches the messages",
+            (None, false, Scope::Project) => {
+                "no sessions in this project yet; Tab shows those of all projects"
             }
-            (KeyCode::Enter, Some(_)) if context.busy => {
-                vec![Act::Say(Tone::Warn, "a reply is in progress; Esc in the chat stops it".to_owned())]
-            }
-            (KeyCode::Enter, Some((session, _))) => {
-                vec![Act::Do(Effect::Open { session, branch: None, at: None })]
-            }
-            (KeyCode::Tab, _) => {
-                self.scope = match self.scope {
-                    Scope::Project => Scope::Everywhere,
-                    Scope::Everywhere => Scope::Trash,
-                    Scope::Trash if self.project.is_some() => Scope::Project,
-                    Scope::Trash => Scope::Everywhere,
-                };
-                self.picked = Picked::default();
-                self.reload(context.fresh)
-            }
-            (KeyCode::Char('/'), _) if self.query.is_empty() => vec![Act::Command("/search".to_owned())],
-            (KeyCode::Char('n'), _) if control => vec![Act::Back, Act::Command("/new".to_owned())],
-            (KeyCode::Char('u'), _) if control && self.deleted.is_some() => {
-                let session = self.deleted.take();
-                session.map(|session| Act::Do(Effect::Change(Change::Restore(session)))).into_iter().collect()
-            }
-            (KeyCode::Char('r'), Some((session, name))) if control => {
-                let about = AskedFor::SessionName(session);
-                vec![Act::Ask(Box::new(Modal::Ask(Ask::new("Rename session", "Its new name", &name, about))))]
-            }
-            (KeyCode::Char('d') | KeyCode::Delete, Some((session, _)))
-                if (control || key.code == KeyCode::Delete)
-                    && context.busy
-                    && Some(session) == context.session() =>
-            {
-                vec![Act::Say(
-                    Tone::Warn,
-                    "a reply is in progress there; Esc in the chat stops it".to_owned(),
-                )]
-            }
-            (KeyCode::Char('d'), Some((session, name))) if control && self.scope != Scope::Trash => {
-                vec![Act::Ask(Box::new(confirm_delete(session, &name)))]
-            }
-            (KeyCode::Delete, Some((session, name)))
-                if self.query.is_empty() && self.scope != Scope::Trash =>
-            {
-                vec![Act::Ask(Box::new(confirm_delete(session, &name)))]
-            }
-            _ => {
-                if self.query.key(key, KeyMode::Standard, usize::MAX) {
-                    self.picked = Picked::default();
-                }
-                let mut acts = self.look_into(context.fresh);
-                acts.extend(self.more());
-                acts
-            }
-        }
-    }
-
-    /// Takes pasted text.
-    pub fn paste(&mut self, text: &str) {
-        self.query.insert(&one_line(text));
-    }
-
-    /// Draws the list; returns where the cursor is.
-    pub fn view(&self, buffer: &mut Buffer, area: Rect, look: &Look) -> (u16, u16) {
-        let theme = &look.theme;
-        let (whose, enter) = match self.scope {
-            Scope::Project => ("of this project", "open"),
-            Scope::Everywhere => ("of all projects", "open"),
-            Scope::Trash => ("in the trash", "bring back"),
+            (None, false, Scope::AllProjects) => "no sessions yet",
+            (None, false, Scope::Trash) => "the trash is empty",
         };
-        let keys = [
-            ("Enter", enter),
-            ("Tab", "whose"),
+        Line::styled(text, theme.dim)
+    }
+}
+
+impl Screen for Sessions {
+    fn title(&self) -> &'static str {
+        "Sessions"
+    }
+
+    fn subtitle(&self, _cx: &Context<'_>) -> String {
+        match self.scope {
+            Scope::Project => "of this project",
+            Scope::AllProjects => "of all projects",
+            Scope::Trash => "in the trash",
+        }
+        .to_owned()
+    }
+
+    fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
+        let next_scope = match self.next_scope() {
+            Scope::Project => "this project",
+            Scope::AllProjects => "all projects",
+            Scope::Trash => "trash",
+        };
+        vec![
+            ("Enter", if self.scope == Scope::Trash { "restore" } else { "open" }),
+            ("Tab", next_scope),
             ("/", "full text"),
             ("Ctrl+R", "rename"),
             ("Ctrl+D", "delete"),
             ("Esc", "back"),
-        ];
-        let body = canvas::screen(buffer, area, look, "Sessions", whose, &keys);
-        let (list, preview) = split(body);
-        let cursor = field(buffer, canvas::row(list, 0), look, "❯ ", &self.query);
-        let rows = self.shown();
+        ]
+    }
+
+    fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
+        let count = self.matching_rows().len();
+        if self.selection.handle_key(key, count) {
+            return self.selection_changed(cx);
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let selected = self.selected().map(|row| (row.session.id, row.session.name.clone()));
+        match (key.code, selected) {
+            (KeyCode::Esc, _) => vec![Action::Close],
+            (KeyCode::Enter, Some((session, _))) if self.scope == Scope::Trash => {
+                vec![Action::run(Change::Restore(session))]
+            }
+            (KeyCode::Enter, Some(_)) if cx.is_busy => vec![Action::busy()],
+            (KeyCode::Enter, Some((session, _))) => {
+                vec![Action::run(Request::Open { session, branch: None, at: None })]
+            }
+            (KeyCode::Tab, _) => {
+                self.scope = self.next_scope();
+                self.selection = ListSelection::default();
+                self.reload(cx)
+            }
+            (KeyCode::Char('/'), _) if self.query.is_empty() => vec![Action::RunCommand(Command::Search)],
+            (KeyCode::Char('n'), _) if control => vec![Action::Close, Action::RunCommand(Command::New)],
+            (KeyCode::Char('u'), _) if control && self.last_trashed.is_some() => {
+                let session = self.last_trashed.take();
+                session.map(|session| Action::run(Change::Restore(session))).into_iter().collect()
+            }
+            (KeyCode::Char('r'), Some((session, name))) if control => {
+                let purpose = PromptPurpose::SessionName(session);
+                vec![Action::open(Modal::Prompt(Prompt::new("Rename session", "New name", &name, purpose)))]
+            }
+            (KeyCode::Char('d') | KeyCode::Delete, Some((session, _)))
+                if (control || key.code == KeyCode::Delete)
+                    && cx.is_busy
+                    && Some(session) == cx.session() =>
+            {
+                vec![Action::busy()]
+            }
+            (KeyCode::Char('d'), Some((session, name))) if control && self.scope != Scope::Trash => {
+                vec![Action::open(confirm_trash(session, &name))]
+            }
+            (KeyCode::Delete, Some((session, name)))
+                if self.query.is_empty() && self.scope != Scope::Trash =>
+            {
+                vec![Action::open(confirm_trash(session, &name))]
+            }
+            _ => {
+                if self.query.handle_key(key, KeyMode::Standard, usize::MAX) {
+                    self.selection = ListSelection::default();
+                }
+                self.selection_changed(cx)
+            }
+        }
+    }
+
+    fn handle_paste(&mut self, text: &str, _cx: &Context<'_>) -> Vec<Action> {
+        self.query.insert(&sanitize_line(text));
+        Vec::new()
+    }
+
+    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
+        match message {
+            ScreenMsg::Sessions { request_id, result } if request_id == self.request_id => {
+                Handled::Yes(self.add_page(result, cx))
+            }
+            ScreenMsg::Preview { request_id, result } => {
+                self.preview.set_messages(request_id, result);
+                Handled::Yes(Vec::new())
+            }
+            ScreenMsg::Trashed(session) => {
+                self.last_trashed = Some(session);
+                let text = "deleted; Ctrl+U restores it, and so does the trash (Tab)";
+                Handled::Yes(vec![Action::Notify(Tone::Good, text.to_owned())])
+            }
+            other => Handled::No(other),
+        }
+    }
+
+    fn refresh(&mut self, stale: StaleData, cx: &Context<'_>) -> Vec<Action> {
+        if stale == StaleData::Sessions { self.reload(cx) } else { Vec::new() }
+    }
+
+    fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        let (list, preview) = split_for_preview(area);
+        let cursor = draw_field(buffer, canvas::row(list, 0), cx.render, "❯ ", &self.query);
+        let rows = self.matching_rows();
         let list = Rect { y: list.y + 2, height: list.height.saturating_sub(2), ..list };
-        let empty = match (&self.failure, self.loading, rows.is_empty()) {
-            (Some(failure), _, _) => Some((one_line(failure), theme.bad)),
-            (None, true, true) => Some(("loading ...".to_owned(), theme.dim)),
-            (None, false, true) if self.query.is_empty() => {
-                let text = match self.scope {
-                    Scope::Project => "no sessions of this project yet; Tab shows those of all projects",
-                    Scope::Everywhere => "no sessions yet",
-                    Scope::Trash => "the trash is empty",
-                };
-                Some((text.to_owned(), theme.dim))
-            }
-            (None, false, true) => Some(("no name fits; / looks into what was said".to_owned(), theme.dim)),
-            _ => None,
-        };
-        if let Some((text, style)) = empty {
-            canvas::line(buffer, canvas::row(list, 0), &Line::styled(text, style));
+        if rows.is_empty() || self.error.is_some() {
+            canvas::line(buffer, canvas::row(list, 0), &self.empty_message(cx.render));
         }
-        for (at, index) in self.picked.window(rows.len(), usize::from(list.height)).enumerate() {
+        let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        for (at, index) in visible.enumerate() {
             if let Some(row) = rows.get(index) {
-                session_row(buffer, canvas::row(list, at), look, row, index == self.picked.row);
+                let is_selected = index == self.selection.row;
+                draw_session_row(buffer, canvas::row(list, at), cx.render, row, is_selected);
             }
         }
-        self.preview.view(buffer, preview, look, "newest messages");
-        cursor
+        self.preview.draw(buffer, preview, cx.render, "newest messages");
+        Some(cursor)
     }
 }
 
-/// The list and the look into what is selected: side by side, or one above the other.
-pub fn split(body: Rect) -> (Rect, Rect) {
-    if body.width >= 100 {
-        let list = body.width * 11 / 20;
-        let preview = Rect { x: body.x + list + 1, width: body.width - list - 1, ..body };
-        return (Rect { width: list, ..body }, preview);
+impl Sessions {
+    /// The scope that Tab switches to.
+    fn next_scope(&self) -> Scope {
+        match self.scope {
+            Scope::Project => Scope::AllProjects,
+            Scope::AllProjects => Scope::Trash,
+            Scope::Trash if self.project.is_some() => Scope::Project,
+            Scope::Trash => Scope::AllProjects,
+        }
     }
-    let below = if body.height >= 14 { body.height * 2 / 5 } else { 0 };
-    let list = Rect { height: body.height - below, ..body };
-    (list, Rect { y: list.bottom(), height: below, ..body })
 }
 
-/// A session on one row.
-pub fn session_row(buffer: &mut Buffer, area: Rect, look: &Look, row: &SessionSummary, selected: bool) {
-    let theme = &look.theme;
-    let style = |normal| if selected { theme.selected } else { normal };
-    if selected {
+/// Draws a session in one row.
+pub fn draw_session_row(
+    buffer: &mut Buffer,
+    area: Rect,
+    render: &RenderContext,
+    row: &SessionSummary,
+    is_selected: bool,
+) {
+    let theme = &render.theme;
+    let style = |normal| if is_selected { theme.selected } else { normal };
+    if is_selected {
         canvas::fill(buffer, area, theme.selected);
     }
     let mut details = format!("{} msg", row.messages);
     if row.branches > 1 {
         details.push_str(&format!(" · {} branches", row.branches));
     }
-    let details = format!("{details}  {:>10}", look.age(row.session.updated_at));
-    let details = Line::styled(details, style(theme.dim));
-    let taken = canvas::right(buffer, area, &details);
-    let room = usize::from(area.width).saturating_sub(usize::from(taken) + 10);
+    let details = format!("{details}  {:>10}", render.relative_time(row.session.updated_at));
+    let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
+    let room = usize::from(area.width).saturating_sub(usize::from(used) + 10);
     let line = Line::from(vec![
-        Span::styled(format!("{} ", row.session.id.short().shown()), style(theme.frame)),
-        Span::styled(clip(&one_line(&row.session.name), room), style(theme.text)),
+        Span::styled(format!("{} ", row.session.id.short().shown()), style(theme.border)),
+        Span::styled(truncate(&sanitize_line(&row.session.name), room), style(theme.text)),
     ]);
-    canvas::line(buffer, Rect { width: area.width.saturating_sub(taken + 1), ..area }, &line);
+    canvas::line(buffer, Rect { width: area.width.saturating_sub(used + 1), ..area }, &line);
 }

@@ -1,4 +1,4 @@
-//! Colours of code, by what each piece of it is.
+//! Syntax highlighting.
 
 use std::sync::OnceLock;
 
@@ -9,13 +9,13 @@ use syntect::highlighting::{
 };
 use syntect::parsing::{ParseState, ScopeStack, SyntaxReference, SyntaxSet};
 
-use super::Piece;
-use crate::theme::{CodeRole, Theme as Look};
+use super::Fragment;
+use crate::theme::{self, CodeRole};
 
-/// Longer lines are not code that a person reads; they are shown plain.
-const LONGEST_LINE: usize = 2_000;
+/// Lines longer than this many bytes, such as minified code, are not highlighted: the grammars are too slow on them.
+const MAX_LINE_BYTES: usize = 2_000;
 
-/// Which scopes of the grammar have which role. Later ones win where they fit better.
+/// The role of each scope of a grammar. If several match, the most specific selector wins.
 const ROLES: [(&str, CodeRole); 9] = [
     ("comment, punctuation.definition.comment", CodeRole::Comment),
     ("string, punctuation.definition.string", CodeRole::String),
@@ -28,7 +28,8 @@ const ROLES: [(&str, CodeRole); 9] = [
     ("markup.inserted", CodeRole::Added),
 ];
 
-/// Grammars of many languages. Loading them takes a moment, so that it is done beside the first picture.
+/// The grammars of all supported languages. Loading them takes long enough to delay the first frame, so it happens in
+/// the background.
 #[derive(Clone, Copy)]
 pub struct Syntax(&'static Loaded);
 
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Syntax {
 }
 
 impl Syntax {
-    /// Loads the grammars, once in the process's life.
+    /// Loads the grammars; later calls return the same ones.
     #[must_use]
     pub fn load() -> Self {
         static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -58,7 +59,7 @@ impl Syntax {
 
     fn grammar(self, language: &str) -> Option<&'static SyntaxReference> {
         let name = language.split([',', ' ', '{']).next().unwrap_or_default().to_ascii_lowercase();
-        // Names that people write on fences and that the grammars do not have.
+        // Common names of languages that the grammars do not know.
         let name = match name.as_str() {
             "" | "text" | "txt" | "plain" => return None,
             "ts" | "typescript" | "jsx" | "tsx" | "mjs" => "js",
@@ -71,7 +72,8 @@ impl Syntax {
     }
 }
 
-/// The theme whose "colours" are numbers of roles, so that one grammar pass serves every palette.
+/// A theme whose red component is the number of a [`CodeRole`]. The role is mapped to a style afterwards, so that the
+/// highlighting does not depend on the palette.
 fn role_theme() -> Theme {
     let colour = |role: CodeRole| Color { r: role as u8, g: 0, b: 0, a: 0xff };
     let scopes = ROLES.iter().filter_map(|(selectors, role)| {
@@ -86,40 +88,41 @@ fn role_theme() -> Theme {
     }
 }
 
-/// A code block that may still be growing: lines that are whole are coloured once.
+/// The highlighted lines of a code block that may still grow. Each complete line is highlighted once.
 #[derive(Debug, Clone, Default)]
 pub struct CodeBlock {
     language: String,
+    /// The code up to the last line break, whose lines are in `lines`.
     done: String,
-    lines: Vec<Vec<Piece>>,
-    state: Option<State>,
+    lines: Vec<Vec<Fragment>>,
+    state: Option<HighlighterState>,
 }
 
 #[derive(Debug, Clone)]
-struct State {
+struct HighlighterState {
     parse: ParseState,
     highlight: HighlightState,
 }
 
 impl CodeBlock {
-    /// The lines of `code`, coloured. `self` remembers those that ended with a line break, and goes on from
-    /// there when it is asked again about the same code with more behind it.
+    /// Returns the highlighted lines of `code`. If the previous call was for a prefix of `code`, highlighting continues
+    /// after the last complete line of that prefix.
     pub fn lines(
         &mut self,
         syntax: Option<Syntax>,
-        look: &Look,
+        theme: &theme::Theme,
         language: &str,
         code: &str,
-    ) -> Vec<Vec<Piece>> {
+    ) -> Vec<Vec<Fragment>> {
         let grammar = syntax.and_then(|syntax| syntax.grammar(language).map(|grammar| (syntax, grammar)));
         let Some((syntax, grammar)) = grammar else {
-            return code.lines().map(|line| vec![Piece::new(line, look.code(CodeRole::Plain))]).collect();
+            return code.lines().map(|line| vec![Fragment::new(line, theme.code(CodeRole::Plain))]).collect();
         };
         if self.language != language || !code.starts_with(&self.done) {
             *self = Self { language: language.to_owned(), ..Self::default() };
         }
         let highlighter = Highlighter::new(&syntax.0.theme);
-        let mut state = self.state.take().unwrap_or_else(|| State {
+        let mut state = self.state.take().unwrap_or_else(|| HighlighterState {
             parse: ParseState::new(grammar),
             highlight: HighlightState::new(&highlighter, ScopeStack::new()),
         });
@@ -127,11 +130,11 @@ impl CodeBlock {
         let mut unfinished = None;
         for line in rest.split_inclusive('\n') {
             if line.ends_with('\n') {
-                let coloured = state.line(syntax, &highlighter, look, line);
-                self.lines.push(coloured);
+                let highlighted = state.line(syntax, &highlighter, theme, line);
+                self.lines.push(highlighted);
                 self.done.push_str(line);
             } else {
-                unfinished = Some(state.clone().line(syntax, &highlighter, look, line));
+                unfinished = Some(state.clone().line(syntax, &highlighter, theme, line));
             }
         }
         self.state = Some(state);
@@ -141,22 +144,28 @@ impl CodeBlock {
     }
 }
 
-impl State {
-    fn line(&mut self, syntax: Syntax, highlighter: &Highlighter<'_>, look: &Look, line: &str) -> Vec<Piece> {
-        let plain = || vec![Piece::new(line.trim_end_matches('\n'), look.code(CodeRole::Plain))];
-        if line.len() > LONGEST_LINE {
+impl HighlighterState {
+    fn line(
+        &mut self,
+        syntax: Syntax,
+        highlighter: &Highlighter<'_>,
+        theme: &theme::Theme,
+        line: &str,
+    ) -> Vec<Fragment> {
+        let plain = || vec![Fragment::new(line.trim_end_matches('\n'), theme.code(CodeRole::Plain))];
+        if line.len() > MAX_LINE_BYTES {
             return plain();
         }
         let Ok(operations) = self.parse.parse_line(line, &syntax.0.grammars) else { return plain() };
         HighlightIterator::new(&mut self.highlight, &operations, line, highlighter)
-            .map(|(style, text)| Piece::new(text.trim_end_matches('\n'), role_style(style, look)))
-            .filter(|piece| !piece.text.is_empty())
+            .map(|(style, text)| Fragment::new(text.trim_end_matches('\n'), role_style(style, theme)))
+            .filter(|fragment| !fragment.text.is_empty())
             .collect()
     }
 }
 
-fn role_style(style: syntect::highlighting::Style, look: &Look) -> Style {
-    look.code(CodeRole::from_number(style.foreground.r))
+fn role_style(style: syntect::highlighting::Style, theme: &theme::Theme) -> Style {
+    theme.code(CodeRole::from_number(style.foreground.r))
 }
 
 #[cfg(test)]
@@ -166,26 +175,29 @@ mod tests {
     const CODE: &str = "// greets\nfn main() {\n    let x = \"hi\";\n}\n";
 
     #[test]
-    fn code_that_grows_looks_as_if_it_had_come_at_once() {
-        let look = Look::dark();
+    fn growing_code_is_highlighted_like_complete_code() {
+        let theme = theme::Theme::dark();
         let syntax = Some(Syntax::load());
-        let whole = CodeBlock::default().lines(syntax, &look, "rust", CODE);
+        let whole = CodeBlock::default().lines(syntax, &theme, "rust", CODE);
         let mut growing = CodeBlock::default();
         for end in (0..=CODE.len()).step_by(3) {
-            growing.lines(syntax, &look, "rust", &CODE[..end]);
+            growing.lines(syntax, &theme, "rust", &CODE[..end]);
         }
-        assert_eq!(growing.lines(syntax, &look, "rust", CODE), whole);
+        assert_eq!(growing.lines(syntax, &theme, "rust", CODE), whole);
         assert_eq!(whole.len(), 4);
-        assert_eq!(whole[0][0].style, look.code(CodeRole::Comment));
+        assert_eq!(whole[0][0].style, theme.code(CodeRole::Comment));
     }
 
     #[test]
-    fn an_unknown_language_is_shown_plain() {
-        let look = Look::dark();
-        let lines = CodeBlock::default().lines(Some(Syntax::load()), &look, "no-such", "a\nb");
+    fn an_unknown_language_is_not_highlighted() {
+        let theme = theme::Theme::dark();
+        let lines = CodeBlock::default().lines(Some(Syntax::load()), &theme, "no-such", "a\nb");
         assert_eq!(
             lines,
-            [[Piece::new("a", look.code(CodeRole::Plain))], [Piece::new("b", look.code(CodeRole::Plain))]]
+            [
+                [Fragment::new("a", theme.code(CodeRole::Plain))],
+                [Fragment::new("b", theme.code(CodeRole::Plain))]
+            ]
         );
     }
 }

@@ -1,137 +1,131 @@
-//! The reply that is arriving.
+//! The reply that is being received.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, DeltaKind, Timestamp};
+use hfs_core::{AgentDescription, Part, ReplyDelta, Timestamp, append_delta};
 use ratatui::text::{Line, Span};
 
-use super::Paper;
-use super::item::{Lines, header_line, thinking_lines};
-use crate::parts::OutputMode;
-use crate::text::{StreamedMarkdown, cells, markdown, one_line};
+use super::message::{INDENT, Lines, header_line, thinking_lines};
+use crate::ports::OutputMode;
+use crate::render::MessageLayout;
+use crate::text::{StreamedMarkdown, display_width, markdown, sanitize_line};
 
-const INDENT: &str = "  ";
-
-/// A reply that is arriving, piece by piece.
+/// A reply that is being received.
 #[derive(Debug)]
-pub struct Reply {
-    /// Who answers.
+pub struct StreamingReply {
+    /// The agent, after it has started.
     pub agent: Option<AgentDescription>,
-    /// Since when.
+    /// Start of the exchange.
     pub started_at: Timestamp,
-    parts: Vec<Arriving>,
-    /// How many bytes have come: tells whether what was laid out is still all of it.
-    arrived: usize,
-    laid_out: RefCell<Option<LaidOut>>,
+    /// Text and thinking; deltas create no other parts.
+    parts: Vec<Part>,
+    /// Number of bytes received, to detect that the cached layout is out of date.
+    received: usize,
+    cache: RefCell<Option<CachedLayout>>,
 }
 
+/// The layout of the reply. While the reply grows, only the rows of its newest part are laid out again.
 #[derive(Debug)]
-struct Arriving {
-    kind: DeltaKind,
-    text: String,
-}
-
-/// The picture so far. Only the rows of the newest part change while it grows.
-#[derive(Debug)]
-struct LaidOut {
+struct CachedLayout {
     width: usize,
-    epoch: u64,
-    arrived: usize,
-    /// How many parts there are, and which row the newest one begins at.
+    revision: u64,
+    received: usize,
+    /// Number of parts.
     parts: usize,
-    newest: usize,
+    /// First row of the newest part.
+    newest_row: usize,
     markdown: StreamedMarkdown,
     lines: Lines,
 }
 
-impl Reply {
-    /// A reply of which nothing has come yet.
+impl StreamingReply {
+    /// Creates an empty reply.
     #[must_use]
     pub fn new(started_at: Timestamp) -> Self {
-        Self { agent: None, started_at, parts: Vec::new(), arrived: 0, laid_out: RefCell::new(None) }
+        Self { agent: None, started_at, parts: Vec::new(), received: 0, cache: RefCell::new(None) }
     }
 
-    /// Says who answers.
-    pub fn answered_by(&mut self, agent: AgentDescription) {
+    /// Sets the agent, whose name is shown in the header.
+    pub fn set_agent(&mut self, agent: AgentDescription) {
         self.agent = Some(agent);
-        self.laid_out.replace(None);
+        self.cache.replace(None);
     }
 
-    /// The reply goes on.
-    pub fn extend(&mut self, kind: DeltaKind, text: &str) {
-        self.arrived += text.len();
-        match self.parts.last_mut() {
-            Some(last) if last.kind == kind => last.text.push_str(text),
-            _ => self.parts.push(Arriving { kind, text: text.to_owned() }),
-        }
+    /// Appends received text.
+    pub fn append(&mut self, delta: &ReplyDelta) {
+        self.received += delta.text.len();
+        append_delta(&mut self.parts, delta);
     }
 
-    /// Whether anything has come.
+    /// Whether nothing has been received.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Its rows.
+    /// Returns the rows.
     #[must_use]
-    pub fn lines(&self, paper: Paper<'_>) -> Lines {
-        let mut slot = self.laid_out.borrow_mut();
-        let same = |done: &LaidOut| {
-            (done.width, done.epoch, done.parts) == (paper.width, paper.epoch, self.parts.len())
+    pub fn lines(&self, layout: MessageLayout<'_>) -> Lines {
+        let mut slot = self.cache.borrow_mut();
+        let is_valid = |cached: &CachedLayout| {
+            (cached.width, cached.revision, cached.parts) == (layout.width, layout.revision, self.parts.len())
         };
-        let mut done = slot.take().filter(same).unwrap_or_else(|| self.lay_out_settled(paper));
-        if done.arrived != self.arrived || done.lines.len() == done.newest {
-            self.lay_out_newest(&mut done, paper);
+        let mut cached = slot.take().filter(is_valid).unwrap_or_else(|| self.layout_complete_parts(layout));
+        if cached.received != self.received || cached.lines.len() == cached.newest_row {
+            self.layout_newest_part(&mut cached, layout);
         }
-        let lines = Arc::clone(&done.lines);
-        *slot = Some(done);
+        let lines = Arc::clone(&cached.lines);
+        *slot = Some(cached);
         lines
     }
 
-    /// The rows of everything but the newest part.
-    fn lay_out_settled(&self, paper: Paper<'_>) -> LaidOut {
-        let theme = paper.ink.theme;
-        let name = self.agent.as_ref().map_or_else(|| "Assistant".to_owned(), |agent| one_line(&agent.name));
+    /// Lays out the header and all parts but the newest one, which may still grow.
+    fn layout_complete_parts(&self, layout: MessageLayout<'_>) -> CachedLayout {
+        let theme = layout.text_style.theme;
+        let name =
+            self.agent.as_ref().map_or_else(|| "Assistant".to_owned(), |agent| sanitize_line(&agent.name));
         let model = self.agent.as_ref().and_then(|agent| agent.model.as_deref());
-        let mut lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, paper)];
-        let width = paper.width.saturating_sub(cells(INDENT));
-        let settled = self.parts.len().saturating_sub(1);
-        for part in self.parts.iter().take(settled) {
-            let rows = match part.kind {
-                DeltaKind::Thinking => thinking(&part.text, false, width, paper),
-                DeltaKind::Text => markdown(&part.text, width, paper.ink),
+        let mut lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, layout)];
+        let width = layout.width.saturating_sub(display_width(INDENT));
+        let complete = self.parts.len().saturating_sub(1);
+        for part in self.parts.iter().take(complete) {
+            let rows = match part {
+                Part::Text { text } => markdown(text, width, layout.text_style),
+                Part::Thinking { text, .. } => thinking(text, false, width, layout),
+                _ => Vec::new(),
             };
             lines.extend(rows.into_iter().map(indented));
         }
-        LaidOut {
-            width: paper.width,
-            epoch: paper.epoch,
-            arrived: 0,
+        CachedLayout {
+            width: layout.width,
+            revision: layout.revision,
+            received: 0,
             parts: self.parts.len(),
-            newest: lines.len(),
+            newest_row: lines.len(),
             markdown: StreamedMarkdown::default(),
             lines: Arc::new(lines),
         }
     }
 
-    fn lay_out_newest(&self, done: &mut LaidOut, paper: Paper<'_>) {
-        done.arrived = self.arrived;
+    fn layout_newest_part(&self, cached: &mut CachedLayout, layout: MessageLayout<'_>) {
+        cached.received = self.received;
         let Some(part) = self.parts.last() else { return };
-        let width = paper.width.saturating_sub(cells(INDENT));
-        let (kept, rows) = match part.kind {
-            DeltaKind::Thinking => (0, thinking(&part.text, true, width, paper)),
-            DeltaKind::Text => done.markdown.advance(&part.text, width, paper.ink),
+        let width = layout.width.saturating_sub(display_width(INDENT));
+        let (kept, rows) = match part {
+            Part::Text { text } => cached.markdown.advance(text, width, layout.text_style),
+            Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),
+            _ => (0, Vec::new()),
         };
-        // Nobody else holds the rows between two pictures, so that nothing is copied here.
-        let lines = Arc::make_mut(&mut done.lines);
-        lines.truncate(done.newest + kept);
+        // The frame that used the previous rows was drawn, so this is the only reference and nothing is copied.
+        let lines = Arc::make_mut(&mut cached.lines);
+        lines.truncate(cached.newest_row + kept);
         lines.extend(rows.into_iter().map(indented));
     }
 }
 
-fn thinking(text: &str, live: bool, width: usize, paper: Paper<'_>) -> Vec<Line<'static>> {
-    thinking_lines(text, paper.output == OutputMode::Verbose, live, width, paper.ink.theme)
+fn thinking(text: &str, is_streaming: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    thinking_lines(text, layout.output == OutputMode::Verbose, is_streaming, width, layout.text_style.theme)
 }
 
 fn indented(mut line: Line<'static>) -> Line<'static> {

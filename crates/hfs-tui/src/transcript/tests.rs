@@ -2,6 +2,8 @@ use hfs_core::{BranchId, Message, MessageDraft, Part, Role, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::OutputMode;
+use crate::text::TextStyle;
 use crate::theme::Theme;
 
 const HEAD: Seq = 10_000;
@@ -23,14 +25,14 @@ fn page(range: MessageRange) -> Vec<Message> {
     (from..=to).map(message).collect()
 }
 
-struct Desk {
+struct Harness {
     theme: Theme,
     transcript: Transcript,
-    /// Messages read from the store.
+    /// Number of messages read from the store.
     read: usize,
 }
 
-impl Desk {
+impl Harness {
     fn open() -> Self {
         let mut transcript = Transcript::default();
         transcript.open(page(MessageRange::Newest(PAGE)), HEAD, None);
@@ -38,111 +40,110 @@ impl Desk {
     }
 
     fn scroll(&mut self, rows: isize) {
-        let paper = paper(&self.theme);
-        self.transcript.scroll_by(paper, &None, SCREEN, rows);
-        if let Some((range, purpose)) = self.transcript.wanted() {
+        self.transcript.scroll_by(layout(&self.theme), &None, SCREEN, rows);
+        if let Some((range, end_of_window)) = self.transcript.page_to_prefetch() {
             let messages = page(range);
             self.read += messages.len();
-            self.transcript.take(purpose, messages, HEAD);
+            self.transcript.add_page(end_of_window, messages, HEAD);
         }
     }
 
-    fn shown(&self) -> Vec<String> {
-        let rows = self.transcript.rows(paper(&self.theme), &None, SCREEN);
+    fn visible(&self) -> Vec<String> {
+        let rows = self.transcript.rows(layout(&self.theme), &None, SCREEN);
         rows.iter().map(|row| row.line.to_string()).collect()
     }
 }
 
-fn paper(theme: &Theme) -> Paper<'_> {
-    let ink = Ink { theme, syntax: None };
+fn layout(theme: &Theme) -> MessageLayout<'_> {
+    let text_style = TextStyle { theme, syntax: None };
     let zone = Box::leak(Box::new(jiff::tz::TimeZone::UTC));
-    Paper { width: 40, ink, epoch: 1, output: OutputMode::Compact, time_zone: zone }
+    MessageLayout { width: 40, text_style, revision: 1, output: OutputMode::Compact, time_zone: zone }
 }
 
 #[test]
-fn a_long_session_shows_its_end_at_once_and_keeps_only_a_window_of_it() {
-    let mut desk = Desk::open();
-    assert!(desk.shown().last().unwrap().contains("more"));
+fn a_long_session_opens_at_its_end_and_loads_only_a_window() {
+    let mut harness = Harness::open();
+    assert!(harness.visible().last().unwrap().contains("more"));
     for _ in 0..3_000 {
-        desk.scroll(-10);
+        harness.scroll(-10);
     }
-    assert!(desk.transcript.items.len() <= KEPT);
-    assert!(desk.read < 9_000, "scrolling 30,000 rows read {} messages", desk.read);
-    assert!(!desk.transcript.is_following());
+    assert!(harness.transcript.messages.len() <= MAX_LOADED);
+    assert!(harness.read < 9_000, "scrolling 30,000 rows read {} messages", harness.read);
+    assert!(!harness.transcript.is_following());
 }
 
 #[test]
-fn one_comes_back_to_the_end_by_scrolling_down_as_by_its_key() {
-    let mut desk = Desk::open();
-    let end = desk.shown();
+fn scrolling_down_and_the_end_key_return_to_the_newest_message() {
+    let mut harness = Harness::open();
+    let end = harness.visible();
     for _ in 0..300 {
-        desk.scroll(-10);
+        harness.scroll(-10);
     }
-    assert_ne!(desk.shown(), end);
+    assert_ne!(harness.visible(), end);
     for _ in 0..400 {
-        desk.scroll(10);
+        harness.scroll(10);
     }
-    assert_eq!(desk.shown(), end);
-    assert!(desk.transcript.is_following());
+    assert_eq!(harness.visible(), end);
+    assert!(harness.transcript.is_following());
     for _ in 0..300 {
-        desk.scroll(-10);
+        harness.scroll(-10);
     }
-    let (range, purpose) = desk.transcript.show_newest().unwrap();
-    desk.transcript.take(purpose, page(range), HEAD);
-    assert_eq!(desk.shown(), end);
+    let (range, end_of_window) = harness.transcript.show_newest().unwrap();
+    harness.transcript.add_page(end_of_window, page(range), HEAD);
+    assert_eq!(harness.visible(), end);
 }
 
 #[test]
-fn what_is_read_stays_in_its_place_while_pages_come_and_go() {
-    let mut desk = Desk::open();
-    desk.scroll(-100);
-    let top = desk.shown();
-    if let Some((range, purpose)) = desk.transcript.wanted() {
-        desk.transcript.take(purpose, page(range), HEAD);
+fn visible_rows_stay_in_place_when_a_page_is_added() {
+    let mut harness = Harness::open();
+    harness.scroll(-100);
+    let top = harness.visible();
+    if let Some((range, end_of_window)) = harness.transcript.page_to_prefetch() {
+        harness.transcript.add_page(end_of_window, page(range), HEAD);
     }
-    assert_eq!(desk.shown(), top);
+    assert_eq!(harness.visible(), top);
 }
 
 #[test]
-fn a_new_message_is_followed_only_by_who_is_at_the_end() {
-    let mut desk = Desk::open();
-    desk.transcript.push(Arc::new(message(HEAD + 1)));
-    assert!(desk.shown().iter().any(|row| row.contains(&format!("number {}", HEAD + 1))));
-    desk.scroll(-30);
-    let top = desk.shown();
-    desk.transcript.push(Arc::new(message(HEAD + 2)));
-    assert_eq!(desk.shown(), top);
+fn a_new_message_scrolls_only_a_view_that_is_at_the_end() {
+    let mut harness = Harness::open();
+    harness.transcript.push(Arc::new(message(HEAD + 1)));
+    assert!(harness.visible().iter().any(|row| row.contains(&format!("number {}", HEAD + 1))));
+    harness.scroll(-30);
+    let top = harness.visible();
+    harness.transcript.push(Arc::new(message(HEAD + 2)));
+    assert_eq!(harness.visible(), top);
 }
 
 #[test]
-fn a_message_from_a_search_is_on_top() {
-    let mut desk = Desk::open();
-    desk.transcript.open(page(MessageRange::From(500, PAGE)), HEAD, Some(510));
-    assert!(desk.shown()[..3].iter().any(|row| row.contains("number 510")), "{:?}", desk.shown());
-    assert_eq!(desk.transcript.selected(), Some(510));
+fn a_message_from_a_search_is_at_the_top() {
+    let mut harness = Harness::open();
+    harness.transcript.open(page(MessageRange::From(500, PAGE)), HEAD, Some(510));
+    assert!(harness.visible()[..3].iter().any(|row| row.contains("number 510")), "{:?}", harness.visible());
+    assert_eq!(harness.transcript.selected(), Some(510));
 }
 
 proptest! {
     #[test]
-    fn scrolling_up_and_down_again_is_where_one_was(steps in prop::collection::vec(1_isize..60, 1..20)) {
-        let mut desk = Desk::open();
-        desk.scroll(-400);
-        let before = desk.shown();
+    fn scrolling_up_and_down_returns_to_the_same_rows(steps in prop::collection::vec(1_isize..60, 1..20)) {
+        let mut harness = Harness::open();
+        harness.scroll(-400);
+        let before = harness.visible();
         for step in &steps {
-            desk.scroll(-step);
+            harness.scroll(-step);
         }
         for step in &steps {
-            desk.scroll(*step);
+            harness.scroll(*step);
         }
-        prop_assert_eq!(desk.shown(), before);
+        prop_assert_eq!(harness.visible(), before);
     }
 
     #[test]
-    fn the_screen_is_always_full(steps in prop::collection::vec(-300_isize..300, 1..30)) {
-        let mut desk = Desk::open();
+    fn all_rows_of_the_screen_are_used(steps in prop::collection::vec(-300_isize..300, 1..30)) {
+        let mut harness = Harness::open();
         for step in steps {
-            desk.scroll(step);
-            prop_assert_eq!(desk.shown().len(), SCREEN);
+            harness.scroll(step);
+            prop_assert_eq!(harness.visible().len(), SCREEN);
         }
     }
 }

@@ -1,41 +1,43 @@
-mod sending;
-
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, DeltaKind, ErrorKind, MessageDraft, MessageStatus, Position, Role, Run, RunId,
-    RunSnapshot, StoreError,
+    AgentError, BranchId, DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, Position, Role,
+    Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
 };
-use hfs_core::{Message, Part, SessionId, Timestamp};
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use super::*;
-use crate::gallery::{Stage, scenes};
-use crate::model::SaveState;
-use crate::parts::{AppSettings, Failure, KeyMode};
+use crate::commands::COMMANDS;
+use crate::gallery::{Harness, scenes};
+use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
 
-fn chat() -> Stage {
-    scenes().into_iter().find(|scene| scene.name == "chat").unwrap().stage(AppSettings::default(), (100, 30))
+fn set_up(scene: &str) -> Harness {
+    let scene = scenes().into_iter().find(|candidate| candidate.name == scene).unwrap();
+    scene.set_up(AppSettings::default(), (100, 30))
 }
 
-fn empty() -> Stage {
-    Stage::new(AppSettings::default(), (100, 30))
+fn chat() -> Harness {
+    set_up("chat")
 }
 
-fn with_keys(keys: KeyMode) -> Stage {
-    Stage::new(AppSettings { keys, ..AppSettings::default() }, (100, 30))
+fn empty() -> Harness {
+    Harness::new(AppSettings::default(), (100, 30))
+}
+
+fn with_keys(keys: KeyMode) -> Harness {
+    Harness::new(AppSettings { keys, ..AppSettings::default() }, (100, 30))
 }
 
 const NONE: KeyModifiers = KeyModifiers::NONE;
 const CONTROL: KeyModifiers = KeyModifiers::CONTROL;
 
-fn said(seq: u64, role: Role, text: &str) -> Message {
+fn message(seq: u64, role: Role, text: &str) -> Message {
     let content = MessageDraft::new(role, vec![Part::text(text)], Timestamp::UNIX_EPOCH);
     Message { branch: BranchId::generate(), seq, content }
 }
 
 fn exchange(failure: Option<AgentError>) -> Exchange {
-    let mut reply = said(9, Role::Assistant, "so far");
+    let mut reply = message(9, Role::Assistant, "so far");
     if failure.is_some() {
         reply.content.status = MessageStatus::Interrupted;
     }
@@ -48,303 +50,505 @@ fn exchange(failure: Option<AgentError>) -> Exchange {
         snapshot: RunSnapshot::default(),
         events: Vec::new(),
     };
-    Exchange { user: said(8, Role::User, "hello"), reply, run, failure }
+    Exchange { user: message(8, Role::User, "hello"), reply, run, failure }
 }
 
-fn end(stage: &mut Stage, outcome: Result<Exchange, SendError>) {
-    let conversation = stage.model.chat.conversation.clone();
-    stage.tell(Msg::Ended { conversation, outcome: Box::new(outcome) });
+fn end_exchange(harness: &mut Harness, outcome: Result<Exchange, SendError>) {
+    let conversation = harness.model.chat.conversation.clone();
+    harness.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
 }
 
-fn notice(stage: &Stage) -> &str {
-    stage.model.notice.as_ref().map_or("", |notice| notice.text.as_str())
-}
-
-#[test]
-fn a_deleted_session_comes_back_with_undo_and_is_open_again() {
-    let mut stage = chat();
-    let session = stage.model.chat.conversation.session().unwrap();
-    stage.say("/delete");
-    stage.press(KeyCode::Enter, NONE);
-    assert!(stage.effects.contains(&Effect::Change(Change::Trash(session))));
-    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Trashed { session }))));
-    assert_eq!(stage.model.chat.conversation.session(), None);
-    assert!(notice(&stage).contains("/undo"));
-    stage.say("/undo");
-    assert!(stage.effects.contains(&Effect::Change(Change::Restore(session))));
-    stage.effects.clear();
-    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Restored { session }))));
-    assert!(stage.effects.contains(&Effect::Open { session, branch: None, at: None }));
+fn notice(harness: &Harness) -> &str {
+    harness.model.notice.as_ref().map_or("", |notice| notice.text.as_str())
 }
 
 #[test]
-fn a_setting_that_has_nothing_to_do_with_folds_leaves_them() {
-    let mut stage = chat();
-    stage.press(KeyCode::Char('o'), CONTROL);
-    let applied = |key: &str| crate::message::ConfigApplied {
+fn undo_restores_and_opens_a_deleted_session() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.submit("/delete");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&Change::Trash(session).into()));
+    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    assert_eq!(harness.model.chat.conversation.session(), None);
+    assert!(notice(&harness).contains("/undo"));
+    harness.submit("/undo");
+    assert!(harness.effects.contains(&Change::Restore(session).into()));
+    harness.effects.clear();
+    harness.send(Msg::Changed(Box::new(Ok(Changed::Restored { session }))));
+    assert!(harness.effects.contains(&Request::Open { session, branch: None, at: None }.into()));
+}
+
+#[test]
+fn only_the_output_mode_setting_resets_the_output_mode() {
+    let mut harness = chat();
+    harness.press(KeyCode::Char('o'), CONTROL);
+    let applied = |key: &str| ConfigApplied {
         key: key.into(),
         settings: Some(AppSettings::default()),
         agent: None,
         note: String::new(),
     };
-    stage.tell(Msg::ConfigSet(Ok(applied("theme"))));
-    assert_eq!(stage.model.look.settings.output, crate::parts::OutputMode::Verbose);
-    stage.tell(Msg::ConfigSet(Ok(applied("output_mode"))));
-    assert_eq!(stage.model.look.settings.output, crate::parts::OutputMode::Compact);
+    harness.send(Msg::ConfigSet(Ok(applied("theme"))));
+    assert_eq!(harness.model.render.settings.output, OutputMode::Verbose);
+    harness.send(Msg::ConfigSet(Ok(applied("output_mode"))));
+    assert_eq!(harness.model.render.settings.output, OutputMode::Compact);
 }
 
-fn letters(stage: &Stage) -> String {
-    let (picture, _) = stage.picture();
-    picture.content.iter().map(ratatui::buffer::Cell::symbol).collect()
+fn letters(harness: &Harness) -> String {
+    let (frame, _) = harness.draw();
+    frame.content.iter().map(ratatui::buffer::Cell::symbol).collect()
 }
 
 #[test]
-fn one_tool_opens_and_closes_while_the_others_stay_as_they_are() {
-    let mut stage = chat();
-    stage.tell(Msg::Resized(100, 60));
-    // The message with a thought and a call.
+fn a_single_fold_can_be_toggled() {
+    let mut harness = chat();
+    harness.send(Msg::Resized(100, 60));
+    // Select the message with a thinking part and a tool call.
     for _ in 0..6 {
-        stage.press(KeyCode::Up, KeyModifiers::ALT);
+        harness.press(KeyCode::Up, KeyModifiers::ALT);
     }
-    assert_eq!(stage.model.chat.transcript.folds(), 2);
-    stage.press(KeyCode::Tab, NONE);
-    stage.press(KeyCode::Tab, NONE);
-    stage.press(KeyCode::Enter, NONE);
-    let open = letters(&stage);
+    assert_eq!(harness.model.chat.transcript.selected_fold_count(), 2);
+    harness.press(KeyCode::Tab, NONE);
+    harness.press(KeyCode::Tab, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let open = letters(&harness);
     assert!(open.contains("\"pattern\"") && !open.contains("Three times three"), "{open}");
-    stage.press(KeyCode::Enter, NONE);
-    assert!(!letters(&stage).contains("\"pattern\""));
-    // Behind the last one are all of them again.
-    stage.press(KeyCode::Tab, NONE);
-    stage.press(KeyCode::Enter, NONE);
-    let open = letters(&stage);
+    harness.press(KeyCode::Enter, NONE);
+    assert!(!letters(&harness).contains("\"pattern\""));
+    // After the last fold, all of them are selected again.
+    harness.press(KeyCode::Tab, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let open = letters(&harness);
     assert!(open.contains("\"pattern\"") && open.contains("Three times three"), "{open}");
 }
 
 #[test]
-fn a_click_on_a_handle_opens_what_is_folded_there() {
-    let mut stage = chat();
-    stage.tell(Msg::Resized(100, 60));
-    let (picture, _) = stage.picture();
-    let row = |y: u16| -> String { (0..100).map(|x| picture[(x, y)].symbol()).collect() };
+fn a_click_on_a_fold_header_opens_the_fold() {
+    let mut harness = chat();
+    harness.send(Msg::Resized(100, 60));
+    let (frame, _) = harness.draw();
+    let row = |y: u16| -> String { (0..100).map(|x| frame[(x, y)].symbol()).collect() };
     let y = (0..60).find(|y| row(*y).contains("▸ grep")).unwrap();
     for kind in [MouseEventKind::Down(MouseButton::Left), MouseEventKind::Up(MouseButton::Left)] {
-        stage.tell(Msg::Mouse(MouseEvent { kind, column: 8, row: y, modifiers: NONE }));
+        harness.send(Msg::Mouse(MouseEvent { kind, column: 8, row: y, modifiers: NONE }));
     }
-    assert!(letters(&stage).contains("\"pattern\""));
+    assert!(letters(&harness).contains("\"pattern\""));
 }
 
 #[test]
-fn ctrl_c_leaves_only_when_pressed_twice_in_a_row() {
-    let mut stage = chat();
-    stage.press(KeyCode::Char('c'), CONTROL);
-    stage.press(KeyCode::Char('x'), NONE);
-    stage.press(KeyCode::Char('c'), CONTROL);
-    assert!(!stage.model.leaving);
-    stage.press(KeyCode::Char('c'), CONTROL);
-    assert!(stage.model.leaving && stage.effects.contains(&Effect::Quit));
+fn ctrl_c_quits_only_when_pressed_twice_in_a_row() {
+    let mut harness = chat();
+    harness.press(KeyCode::Char('c'), CONTROL);
+    harness.press(KeyCode::Char('x'), NONE);
+    harness.press(KeyCode::Char('c'), CONTROL);
+    assert!(!harness.model.quitting);
+    harness.press(KeyCode::Char('c'), CONTROL);
+    assert!(harness.model.quitting && harness.effects.contains(&TerminalCommand::Quit.into()));
 }
 
 #[test]
-fn a_first_ctrl_c_is_forgotten_after_a_while() {
-    let mut stage = chat();
-    stage.press(KeyCode::Char('c'), CONTROL);
-    let (_, number) = stage.model.armed.unwrap();
-    stage.tell(Msg::Timer(Timer::Disarm(number)));
-    stage.press(KeyCode::Char('c'), CONTROL);
-    assert!(!stage.model.leaving);
+fn the_first_ctrl_c_is_forgotten_after_a_while() {
+    let mut harness = chat();
+    harness.press(KeyCode::Char('c'), CONTROL);
+    let (_, number) = harness.model.pending_confirmation.unwrap();
+    harness.send(Msg::Timer(Timer::ConfirmationExpired(number)));
+    harness.press(KeyCode::Char('c'), CONTROL);
+    assert!(!harness.model.quitting);
 }
 
 #[test]
-fn esc_twice_shows_the_checkpoints_but_never_loses_what_was_written() {
-    let mut stage = chat();
-    stage.press(KeyCode::Esc, NONE);
-    stage.press(KeyCode::Esc, NONE);
-    assert!(matches!(stage.model.screen, Screen::Timeline(_)));
-    let mut stage = chat();
-    stage.type_text("draft");
-    stage.press(KeyCode::Esc, NONE);
-    assert_eq!(stage.model.chat.input.text(), "draft");
-    stage.press(KeyCode::Esc, NONE);
-    assert!(matches!(stage.model.screen, Screen::Chat) && stage.model.chat.input.is_empty());
-    stage.press(KeyCode::Up, NONE);
-    assert_eq!(stage.model.chat.input.text(), "draft");
+fn esc_twice_opens_the_checkpoints_but_never_loses_the_input() {
+    let mut harness = chat();
+    harness.press(KeyCode::Esc, NONE);
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.title() == Some("Checkpoints"));
+    let mut harness = chat();
+    harness.type_text("draft");
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!(harness.model.chat.input.text(), "draft");
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.model.screen.is_none() && harness.model.chat.input.is_empty());
+    harness.press(KeyCode::Up, NONE);
+    assert_eq!(harness.model.chat.input.text(), "draft");
 }
 
 #[test]
-fn up_and_down_walk_through_what_was_said_and_back_to_the_draft() {
-    let mut stage = empty();
-    stage.tell(Msg::History(vec!["newer".into(), "older".into()]));
-    stage.type_text("draft");
+fn up_and_down_walk_through_the_history_and_back_to_the_draft() {
+    let mut harness = empty();
+    harness.send(Msg::History(vec!["newer".into(), "older".into()]));
+    harness.type_text("draft");
     for expected in ["newer", "older", "older"] {
-        stage.press(KeyCode::Up, NONE);
-        assert_eq!(stage.model.chat.input.text(), expected);
+        harness.press(KeyCode::Up, NONE);
+        assert_eq!(harness.model.chat.input.text(), expected);
     }
     for expected in ["newer", "draft", "draft"] {
-        stage.press(KeyCode::Down, NONE);
-        assert_eq!(stage.model.chat.input.text(), expected);
+        harness.press(KeyCode::Down, NONE);
+        assert_eq!(harness.model.chat.input.text(), expected);
     }
 }
 
 #[test]
-fn every_command_does_something_in_every_state() {
-    for spec in crate::command::COMMANDS {
-        for mut stage in [empty(), chat()] {
-            stage.effects.clear();
-            let sidebar = stage.model.sidebar;
-            stage.say(&format!("/{}", spec.name()));
-            let moved = !matches!(stage.model.screen, Screen::Chat) || !stage.model.modals.is_empty();
-            let told = stage.model.notice.is_some() || sidebar != stage.model.sidebar;
-            assert!(moved || told || !stage.effects.is_empty(), "/{} did nothing", spec.name());
+fn every_command_has_an_effect_with_and_without_a_session() {
+    for spec in COMMANDS {
+        for mut harness in [empty(), chat()] {
+            harness.effects.clear();
+            let sidebar = harness.model.sidebar;
+            harness.submit(&format!("/{}", spec.name()));
+            let moved = harness.model.screen.is_some() || !harness.model.modals.is_empty();
+            let has_notice = harness.model.notice.is_some() || sidebar != harness.model.sidebar;
+            assert!(moved || has_notice || !harness.effects.is_empty(), "/{} did nothing", spec.name());
         }
     }
 }
 
 #[test]
-fn every_key_of_a_command_runs_it() {
+fn command_keys_open_their_screens() {
     for (code, modifiers, expected) in [
         (KeyCode::F(1), NONE, "Help"),
         (KeyCode::F(3), NONE, "Inspect"),
         (KeyCode::F(4), NONE, "Branches"),
         (KeyCode::Char('s'), CONTROL, "Sessions"),
-        (KeyCode::Char('t'), CONTROL, "Timeline"),
+        (KeyCode::Char('t'), CONTROL, "Checkpoints"),
         (KeyCode::Char('f'), CONTROL, "Search"),
     ] {
-        let mut stage = chat();
-        stage.press(code, modifiers);
-        assert!(format!("{:?}", stage.model.screen).starts_with(expected), "{code:?}");
-        stage.press(KeyCode::Esc, NONE);
-        assert!(matches!(stage.model.screen, Screen::Chat), "Esc leads back from {expected}");
+        let mut harness = chat();
+        harness.press(code, modifiers);
+        assert_eq!(harness.title(), Some(expected), "{code:?}");
+        harness.press(KeyCode::Esc, NONE);
+        assert!(harness.model.screen.is_none(), "Esc closes {expected}");
     }
 }
 
 #[test]
-fn the_palette_runs_what_is_selected() {
-    let mut stage = chat();
-    stage.press(KeyCode::Char('p'), CONTROL);
-    stage.type_text("inspect");
-    stage.press(KeyCode::Enter, NONE);
-    assert!(matches!(stage.model.screen, Screen::Inspect(_)));
-    let mut stage = with_keys(KeyMode::Emacs);
-    stage.press(KeyCode::Char('x'), KeyModifiers::ALT);
-    assert!(matches!(stage.model.modals.last(), Some(Modal::Palette { .. })));
+fn the_palette_runs_the_selected_command() {
+    let mut harness = chat();
+    harness.press(KeyCode::Char('p'), CONTROL);
+    harness.type_text("inspect");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.title() == Some("Inspect"));
+    let mut harness = with_keys(KeyMode::Emacs);
+    harness.press(KeyCode::Char('x'), KeyModifiers::ALT);
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Palette { .. })));
 }
 
 #[test]
-fn vim_normal_mode_does_not_type() {
-    let mut stage = with_keys(KeyMode::Vim);
-    stage.type_text("abc");
-    stage.press(KeyCode::Esc, NONE);
-    stage.type_text("xq");
-    assert_eq!(stage.model.chat.input.text(), "ab");
-    stage.press(KeyCode::Enter, NONE);
-    assert!(stage.effects.iter().any(|effect| matches!(effect, Effect::Send { text, .. } if text == "ab")));
+fn keys_in_vims_normal_mode_do_not_insert_text() {
+    let mut harness = with_keys(KeyMode::Vim);
+    harness.type_text("abc");
+    harness.press(KeyCode::Esc, NONE);
+    harness.type_text("xq");
+    assert_eq!(harness.model.chat.input.text(), "ab");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::Send { text, .. } if text == "ab")));
 }
 
 #[test]
-fn an_approval_that_appears_while_one_types_is_not_given_by_accident() {
-    let mut stage = scenes()
-        .into_iter()
-        .find(|scene| scene.name == "approval")
-        .unwrap()
-        .stage(AppSettings::default(), (100, 30));
-    stage.effects.clear();
-    stage.type_text("a yes y approve");
-    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })), "it owns the focus");
-    assert!(stage.model.chat.input.is_empty());
-    stage.press(KeyCode::Enter, NONE);
-    assert!(stage.model.modals.is_empty());
-    assert!(!stage.effects.iter().any(|effect| matches!(effect, Effect::DecidePlugin { .. })));
+fn typing_does_not_approve_a_plugin_by_accident() {
+    let mut harness = set_up("approval");
+    harness.effects.clear();
+    harness.type_text("a yes y approve");
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Approval { .. })), "the modal has the focus");
+    assert!(harness.model.chat.input.is_empty());
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.model.modals.is_empty());
+    assert!(!harness.requests().any(|request| matches!(request, Request::DecidePlugin { .. })));
 }
 
 #[test]
-fn an_approval_is_given_by_choosing_it() {
-    let mut stage = scenes()
-        .into_iter()
-        .find(|scene| scene.name == "approval")
-        .unwrap()
-        .stage(AppSettings::default(), (100, 30));
-    stage.press(KeyCode::Right, NONE);
-    stage.press(KeyCode::Right, NONE);
-    stage.press(KeyCode::Enter, NONE);
-    let approve = crate::parts::PluginDecision::Approve;
-    assert!(stage.effects.contains(&Effect::DecidePlugin { plugin: "word-count".into(), decision: approve }));
-    // Until that is done nobody is asked again, whatever else happens to plugins.
-    let view = stage.model.plugins.clone();
-    stage.tell(Msg::Plugins(Box::new(view.clone())));
-    assert!(stage.model.modals.is_empty());
-    stage.tell(Msg::PluginDecided(Ok(())));
-    stage.tell(Msg::Plugins(Box::new(view)));
-    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })));
+fn a_plugin_is_approved_by_selecting_approve() {
+    let mut harness = set_up("approval");
+    harness.press(KeyCode::Right, NONE);
+    harness.press(KeyCode::Right, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let decision = PluginDecision::Approve;
+    assert!(
+        harness.effects.contains(&Request::DecidePlugin { plugin: "word-count".into(), decision }.into())
+    );
+    // Until the decision is stored, the user is not asked again.
+    let view = harness.model.plugins.clone();
+    harness.send(Msg::Plugins(Box::new(view.clone())));
+    assert!(harness.model.modals.is_empty());
+    harness.send(Msg::PluginDecided(Ok(())));
+    harness.send(Msg::Plugins(Box::new(view)));
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Approval { .. })));
 }
 
 #[test]
-fn a_question_that_was_answered_elsewhere_goes_away() {
-    let mut stage = scenes()
-        .into_iter()
-        .find(|scene| scene.name == "approval")
-        .unwrap()
-        .stage(AppSettings::default(), (100, 30));
-    let view = stage.model.plugins.clone();
-    stage.tell(Msg::Plugins(Box::new(view.clone())));
-    assert!(matches!(stage.model.modals.last(), Some(Modal::Approval { .. })));
-    stage.tell(Msg::Plugins(Box::new(crate::parts::PluginView { pending: Vec::new(), ..view })));
-    assert!(stage.model.modals.is_empty());
+fn an_approval_that_was_decided_elsewhere_is_closed() {
+    let mut harness = set_up("approval");
+    let view = harness.model.plugins.clone();
+    harness.send(Msg::Plugins(Box::new(view.clone())));
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Approval { .. })));
+    harness.send(Msg::Plugins(Box::new(PluginView { pending: Vec::new(), ..view })));
+    assert!(harness.model.modals.is_empty());
 }
 
 #[test]
-fn only_the_newest_question_is_answered_by_a_late_answer() {
-    let mut stage = chat();
-    stage.say("/search one");
-    let Some(Effect::Search { generation, .. }) = stage.effects.last().cloned() else {
-        panic!("{:?}", stage.effects)
+fn a_late_search_result_is_ignored() {
+    let mut harness = chat();
+    harness.submit("/search one");
+    let Some(Effect::Request(Request::Search { request_id, .. })) = harness.effects.last().cloned() else {
+        panic!("{:?}", harness.effects)
     };
-    stage.type_text("x");
+    harness.type_text("x");
     let late = hfs_core::SearchResults { hits: Vec::new(), total: 99 };
-    stage.tell(Msg::Found { generation, result: Ok(late) });
-    assert!(!format!("{:?}", stage.picture().0).contains("99"));
+    harness.send(Msg::Screen(ScreenMsg::SearchResults { request_id, result: Ok(late) }));
+    assert!(!format!("{:?}", harness.draw().0).contains("99"));
 }
 
 #[test]
-fn deleting_the_open_session_begins_a_new_conversation() {
-    let mut stage = chat();
-    let session = stage.model.chat.conversation.session().unwrap();
-    stage.say("/delete");
-    stage.effects.clear();
-    stage.press(KeyCode::Enter, NONE);
-    assert_eq!(stage.effects, [Effect::Change(Change::Trash(session))]);
-    stage.tell(Msg::Changed(Box::new(Ok(crate::message::Changed::Trashed { session }))));
-    assert_eq!(stage.model.chat.conversation.session(), None);
+fn deleting_the_open_session_starts_a_new_conversation() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.submit("/delete");
+    harness.effects.clear();
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(harness.effects, [Change::Trash(session).into()]);
+    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    assert_eq!(harness.model.chat.conversation.session(), None);
 }
 
 #[test]
-fn a_failure_is_told_with_its_hint() {
-    let mut stage = empty();
-    let failure =
-        Failure { kind: ErrorKind::NotFound, message: "no session".into(), hint: Some("try another".into()) };
-    stage.tell(Msg::Opened(Err(failure)));
-    assert_eq!(notice(&stage), "no session (try another)");
+fn an_error_is_shown_with_its_suggestion() {
+    let mut harness = empty();
+    let failure = ErrorReport {
+        kind: ErrorKind::NotFound,
+        message: "no session".into(),
+        suggestion: Some("try another".into()),
+    };
+    harness.send(Msg::Opened(Err(failure)));
+    assert_eq!(notice(&harness), "no session (try another)");
 }
 
 #[test]
-fn a_drag_marks_and_copies_and_a_click_does_not() {
-    let mut stage = chat();
+fn a_drag_copies_the_selection_and_a_click_does_not() {
+    let mut harness = chat();
     let mouse = |kind, column| MouseEvent { kind, column, row: 3, modifiers: NONE };
-    stage.tell(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
-    stage.tell(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 3)));
-    assert!(!stage.effects.contains(&Effect::CopyMarked));
-    stage.tell(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
-    stage.tell(Msg::Mouse(mouse(MouseEventKind::Drag(MouseButton::Left), 9)));
-    stage.tell(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 9)));
-    assert!(stage.effects.contains(&Effect::CopyMarked));
+    harness.send(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
+    harness.send(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 3)));
+    assert!(!harness.effects.contains(&TerminalCommand::CopySelection.into()));
+    harness.send(Msg::Mouse(mouse(MouseEventKind::Down(MouseButton::Left), 3)));
+    harness.send(Msg::Mouse(mouse(MouseEventKind::Drag(MouseButton::Left), 9)));
+    harness.send(Msg::Mouse(mouse(MouseEventKind::Up(MouseButton::Left), 9)));
+    assert!(harness.effects.contains(&TerminalCommand::CopySelection.into()));
 }
 
 #[test]
-fn an_idle_app_waits_for_nothing_but_what_ends_by_itself() {
-    let mut stage = chat();
-    stage.effects.clear();
+fn an_idle_app_sets_no_timers() {
+    let mut harness = chat();
+    harness.effects.clear();
     for _ in 0..10 {
-        stage.tell(Msg::Timer(Timer::Spin));
+        harness.send(Msg::Timer(Timer::Spin));
     }
-    assert!(stage.effects.is_empty(), "{:?}", stage.effects);
+    assert!(harness.effects.is_empty(), "{:?}", harness.effects);
+}
+
+#[test]
+fn a_message_is_sent_once_and_shown_as_unsaved_until_it_is_durable() {
+    let mut harness = chat();
+    harness.effects.clear();
+    harness.submit("hello");
+    let is_sent = |request: &&Request| matches!(request, Request::Send { text, .. } if text == "hello");
+    assert_eq!(harness.requests().filter(is_sent).count(), 1);
+    assert_eq!(harness.model.chat.save, SaveState::Saving);
+    assert!(harness.model.chat.input.is_empty());
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(message(8, Role::User, "hello")))));
+    assert_eq!(harness.model.chat.save, SaveState::Saved);
+    assert_eq!(harness.model.chat.transcript.messages().next_back().unwrap().seq, 8);
+}
+
+#[test]
+fn the_first_message_gives_a_conversation_its_session() {
+    let mut harness = empty();
+    harness.submit("hello");
+    let session = SessionId::generate();
+    harness.send(Msg::Exchange(Update::SessionCreated { session, name: "Hello".into() }));
+    let message = message(1, Role::User, "hello");
+    let branch = message.branch;
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(message))));
+    let expected = Conversation::at(session, Position { branch, head: 1 });
+    assert_eq!(harness.model.chat.conversation, expected);
+    assert_eq!(harness.model.exit().session, Some(session));
+}
+
+#[test]
+fn commands_cannot_move_the_conversation_during_a_reply() {
+    let mut harness = chat();
+    harness.submit("one");
+    for command in ["/new", "/undo", "/fork", "/delete"] {
+        harness.submit(command);
+        assert!(notice(&harness).contains("in progress"), "{command}");
+    }
+}
+
+fn sent(harness: &mut Harness) -> Vec<String> {
+    let texts = harness.effects.drain(..).filter_map(|effect| match effect {
+        Effect::Request(Request::Send { text, .. }) => Some(text),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn messages_written_during_a_reply_are_queued_and_sent_one_by_one() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.submit("two");
+    harness.submit("three");
+    assert_eq!(sent(&mut harness), ["one"]);
+    assert!(harness.model.chat.input.is_empty());
+    end_exchange(&mut harness, Ok(exchange(None)));
+    assert_eq!(sent(&mut harness), ["two"]);
+    end_exchange(&mut harness, Ok(exchange(None)));
+    assert_eq!(sent(&mut harness), ["three"]);
+    end_exchange(&mut harness, Ok(exchange(None)));
+    assert_eq!(sent(&mut harness), [""; 0]);
+}
+
+#[test]
+fn after_an_incomplete_reply_queued_messages_return_to_the_input() {
+    for failure in
+        [AgentError::Cancelled, AgentError::Malformed { provider: "openai".into(), message: "gone".into() }]
+    {
+        let mut harness = chat();
+        harness.submit("one");
+        harness.submit("two");
+        harness.submit("three");
+        harness.send(Msg::Paste("a draft".into()));
+        harness.effects.clear();
+        end_exchange(&mut harness, Ok(exchange(Some(failure))));
+        assert_eq!(sent(&mut harness), [""; 0]);
+        assert_eq!(harness.model.chat.input.text(), "two\n\nthree\n\na draft");
+    }
+}
+
+#[test]
+fn up_edits_queued_messages_before_the_history() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.submit("two");
+    harness.submit("three");
+    harness.press(KeyCode::Up, NONE);
+    assert_eq!(harness.model.chat.input.text(), "three");
+    assert_eq!(harness.model.chat.queue, ["two"]);
+}
+
+#[test]
+fn quitting_with_queued_messages_needs_confirmation() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.submit("two");
+    harness.effects.clear();
+    harness.submit("/exit");
+    assert!(!harness.effects.contains(&TerminalCommand::Quit.into()));
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!(harness.model.chat.queue, ["two"]);
+    harness.submit("/exit");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&TerminalCommand::Quit.into()));
+}
+
+#[test]
+fn a_conflict_keeps_the_text_written_after_the_message() {
+    let mut harness = chat();
+    harness.submit("mine");
+    harness.send(Msg::Paste("a draft".into()));
+    let at = |head| Position { branch: BranchId::generate(), head };
+    let source = StoreError::HeadMismatch { expected: at(7), found: at(9) };
+    end_exchange(&mut harness, Err(SendError::NotSaved { text: "mine".into(), source }));
+    assert_eq!(harness.model.chat.input.text(), "mine\n\na draft");
+    harness.press(KeyCode::Char('f'), NONE);
+    assert!(
+        harness
+            .requests()
+            .any(|request| matches!(request, Request::SendOnFork { text, .. } if text == "mine"))
+    );
+    assert_eq!(harness.model.chat.input.text(), "a draft");
+}
+
+#[test]
+fn esc_stops_the_reply_once() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.effects.clear();
+    harness.press(KeyCode::Esc, NONE);
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!(harness.effects, [Request::Interrupt.into()]);
+    end_exchange(&mut harness, Ok(exchange(Some(AgentError::Cancelled))));
+    assert!(!harness.model.chat.is_busy());
+    assert!(harness.model.chat.error_banner.is_none());
+}
+
+#[test]
+fn a_provider_error_can_be_retried() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let message = Arc::new(message(8, Role::User, "hello"));
+    harness.send(Msg::Exchange(Update::Sent(Arc::clone(&message))));
+    let error =
+        AgentError::Unavailable { provider: "openai".into(), message: "503".into(), retry_after: None };
+    end_exchange(&mut harness, Ok(exchange(Some(error))));
+    assert!(harness.model.chat.error_banner.is_some());
+    harness.effects.clear();
+    harness.press(KeyCode::F(5), NONE);
+    assert!(
+        harness.requests().any(|request| matches!(request, Request::Retry { user, .. } if user.seq == 8))
+    );
+    assert!(harness.model.chat.is_busy() && harness.model.chat.error_banner.is_none());
+}
+
+#[test]
+fn a_message_that_was_not_saved_returns_to_the_input() {
+    let mut harness = chat();
+    harness.submit("precious");
+    let source = StoreError::Unavailable { action: "write".into(), source: "disk full".into() };
+    end_exchange(&mut harness, Err(SendError::NotSaved { text: "precious".into(), source }));
+    assert_eq!(harness.model.chat.input.text(), "precious");
+    assert!(harness.model.chat.error_banner.as_ref().unwrap().message.contains("disk full"));
+    harness.effects.clear();
+    harness.press(KeyCode::Enter, NONE);
+    assert!(
+        harness.requests().any(|request| matches!(request, Request::Send { text, .. } if text == "precious"))
+    );
+}
+
+#[test]
+fn a_conflict_offers_a_fork_or_a_reload() {
+    let cause_conflict = |harness: &mut Harness| {
+        harness.submit("mine");
+        let at = |head| Position { branch: BranchId::generate(), head };
+        let source = StoreError::HeadMismatch { expected: at(7), found: at(9) };
+        end_exchange(harness, Err(SendError::NotSaved { text: "mine".into(), source }));
+        assert!(matches!(harness.model.modals.last(), Some(Modal::Conflict { .. })));
+        harness.effects.clear();
+    };
+    let mut harness = chat();
+    cause_conflict(&mut harness);
+    harness.press(KeyCode::Char('f'), NONE);
+    assert!(
+        harness
+            .requests()
+            .any(|request| matches!(request, Request::SendOnFork { text, .. } if text == "mine"))
+    );
+    let mut harness = chat();
+    cause_conflict(&mut harness);
+    harness.press(KeyCode::Char('r'), NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::Open { .. })));
+    assert_eq!(harness.model.chat.input.text(), "mine");
+}
+
+#[test]
+fn an_unsaved_reply_is_reported_and_stays_visible() {
+    let mut harness = chat();
+    harness.submit("hello");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(message(8, Role::User, "hello")))));
+    harness.send(Msg::Exchange(Update::Reply { kind: DeltaKind::Text, text: "part of it".into() }));
+    harness.send(Msg::Exchange(Update::NotSaved { reason: "no space".into() }));
+    harness.send(Msg::Exchange(Update::Reply { kind: DeltaKind::Text, text: " and more".into() }));
+    assert_eq!(harness.model.chat.save, SaveState::NotSaved("no space".into()));
+    let frame = format!("{:?}", harness.draw().0);
+    assert!(frame.contains("part of it and more") && frame.contains("NOT SAVED"));
+    harness.send(Msg::Exchange(Update::Saved));
+    assert_eq!(harness.model.chat.save, SaveState::Saved);
 }

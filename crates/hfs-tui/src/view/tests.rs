@@ -1,4 +1,4 @@
-//! Every screen, as it looks: its letters at two sizes, and its styles in three looks.
+//! Snapshots of every screen: its text at two sizes, and its styles in three themes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,26 +8,26 @@ use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 
 use super::*;
-use crate::gallery::{Stage, scenes};
-use crate::message::Msg;
-use crate::parts::{AppSettings, Depth, Ground};
+use crate::gallery::{Harness, scenes};
+use crate::ports::{AppSettings, Background, ColorDepth};
+use crate::protocol::Msg;
 
-fn settings(ground: Ground, depth: Depth) -> AppSettings {
-    AppSettings { ground, depth, time_zone: jiff::tz::TimeZone::UTC, ..AppSettings::default() }
+fn settings(background: Background, color_depth: ColorDepth) -> AppSettings {
+    AppSettings { background, color_depth, time_zone: jiff::tz::TimeZone::UTC, ..AppSettings::default() }
 }
 
-fn letters(buffer: &Buffer) -> String {
+fn text_of(buffer: &Buffer) -> String {
     let mut text = String::new();
     for y in 0..buffer.area.height {
         let mut row = String::new();
-        let mut covered = 0;
+        let mut placeholders = 0;
         for x in 0..buffer.area.width {
-            if covered > 0 {
-                covered -= 1;
+            if placeholders > 0 {
+                placeholders -= 1;
                 continue;
             }
             let symbol = buffer[(x, y)].symbol();
-            covered = crate::text::cells(symbol).saturating_sub(1);
+            placeholders = display_width(symbol).saturating_sub(1);
             row.push_str(symbol);
         }
         let _ = writeln!(text, "{}", row.trim_end());
@@ -35,8 +35,8 @@ fn letters(buffer: &Buffer) -> String {
     text
 }
 
-/// One letter for each style, row by row, and what the letters mean.
-fn styles(buffer: &Buffer) -> String {
+/// Returns one letter per cell for its style, and a legend.
+fn styles_of(buffer: &Buffer) -> String {
     let mut legend: BTreeMap<String, char> = BTreeMap::new();
     let mut rows = String::new();
     for y in 0..buffer.area.height {
@@ -44,10 +44,10 @@ fn styles(buffer: &Buffer) -> String {
         for x in 0..buffer.area.width {
             let cell = &buffer[(x, y)];
             let is_plain = cell.fg == Color::Reset && cell.bg == Color::Reset && cell.modifier.is_empty();
-            let unseen = cell.symbol() == " "
+            let is_invisible = cell.symbol() == " "
                 && cell.bg == Color::Reset
                 && !cell.modifier.intersects(Modifier::REVERSED | Modifier::UNDERLINED);
-            if is_plain || unseen {
+            if is_plain || is_invisible {
                 row.push('.');
                 continue;
             }
@@ -64,18 +64,18 @@ fn styles(buffer: &Buffer) -> String {
 }
 
 #[test]
-fn every_screen_looks_as_it_did() {
+fn every_screen_matches_its_snapshot() {
     for scene in scenes() {
         for size in [(80, 24), (140, 45)] {
-            let (dark, cursor) = scene.stage(settings(Ground::Dark, Depth::True), size).picture();
-            let (light, _) = scene.stage(settings(Ground::Light, Depth::True), size).picture();
-            let (none, _) = scene.stage(settings(Ground::Dark, Depth::None), size).picture();
-            let text = letters(&dark);
-            assert_eq!(letters(&light), text, "{} says something else in light", scene.name);
-            assert_eq!(letters(&none), text, "{} says something else without colours", scene.name);
+            let (dark, cursor) = scene.set_up(settings(Background::Dark, ColorDepth::True), size).draw();
+            let (light, _) = scene.set_up(settings(Background::Light, ColorDepth::True), size).draw();
+            let (none, _) = scene.set_up(settings(Background::Dark, ColorDepth::None), size).draw();
+            let text = text_of(&dark);
+            assert_eq!(text_of(&light), text, "{} has a different text with a light background", scene.name);
+            assert_eq!(text_of(&none), text, "{} has a different text without colours", scene.name);
             let mut all = format!("cursor: {cursor:?}\n{text}");
             for (name, buffer) in [("dark", &dark), ("light", &light), ("no colour", &none)] {
-                let _ = write!(all, "\n--- {name} ---\n{}", styles(buffer));
+                let _ = write!(all, "\n--- {name} ---\n{}", styles_of(buffer));
             }
             insta::assert_snapshot!(format!("{}@{}x{}", scene.name, size.0, size.1), all);
         }
@@ -83,25 +83,25 @@ fn every_screen_looks_as_it_did() {
 }
 
 #[test]
-fn the_pictures_of_the_readme_show_the_app_as_it_is() {
-    let pictures = crate::gallery::readme_pictures();
-    assert_eq!(pictures.len(), 2);
-    for (path, picture) in pictures {
-        let kept = std::fs::read_to_string(&path).unwrap();
+fn the_screenshots_of_the_readme_are_up_to_date() {
+    let screenshots = crate::gallery::readme_screenshots();
+    assert_eq!(screenshots.len(), 2);
+    for (path, image) in screenshots {
+        let stored = std::fs::read_to_string(&path).unwrap();
         assert!(
-            kept == picture,
-            "{} is another picture: cargo run -p hfs-tui --features gallery --example gallery -- readme",
+            stored == image,
+            "{} is out of date; run `cargo run -p hfs-tui --features gallery --example gallery -- readme`",
             path.display()
         );
     }
 }
 
 #[test]
-fn without_colours_no_cell_has_one() {
+fn a_frame_without_colours_has_none() {
     for scene in scenes() {
-        let (picture, _) = scene.stage(settings(Ground::Dark, Depth::None), (100, 30)).picture();
+        let (frame, _) = scene.set_up(settings(Background::Dark, ColorDepth::None), (100, 30)).draw();
         assert!(
-            picture.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset),
+            frame.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset),
             "{}",
             scene.name
         );
@@ -109,10 +109,10 @@ fn without_colours_no_cell_has_one() {
 }
 
 #[test]
-fn sixteen_colours_are_those_of_the_terminal_and_never_black_or_white() {
+fn sixteen_colours_exclude_black_and_white() {
     for scene in scenes() {
-        let (picture, _) = scene.stage(settings(Ground::Dark, Depth::Sixteen), (100, 30)).picture();
-        for cell in &picture.content {
+        let (frame, _) = scene.set_up(settings(Background::Dark, ColorDepth::Sixteen), (100, 30)).draw();
+        for cell in &frame.content {
             for color in [cell.fg, cell.bg] {
                 assert!(
                     !matches!(
@@ -128,38 +128,41 @@ fn sixteen_colours_are_those_of_the_terminal_and_never_black_or_white() {
 }
 
 #[test]
-fn every_screen_survives_every_size() {
+fn every_screen_can_be_drawn_at_every_size() {
     for scene in scenes() {
         for size in [(1, 1), (20, 5), (30, 8), (40, 10), (61, 12), (300, 90)] {
-            let mut stage = scene.stage(settings(Ground::Dark, Depth::True), size);
-            stage.tell(Msg::Resized(size.1.max(1), size.0));
-            stage.tell(Msg::Resized(size.0, size.1));
-            let (picture, _) = stage.picture();
-            assert_eq!(picture.area.width, size.0);
+            let mut harness = scene.set_up(settings(Background::Dark, ColorDepth::True), size);
+            harness.send(Msg::Resized(size.1.max(1), size.0));
+            harness.send(Msg::Resized(size.0, size.1));
+            let (frame, _) = harness.draw();
+            assert_eq!(frame.area.width, size.0);
         }
     }
 }
 
 #[test]
-fn what_is_marked_is_read_as_it_stands() {
+fn selected_text_follows_the_reading_order() {
     let mut buffer = Buffer::empty(Rect::new(0, 0, 10, 3));
     for (y, text) in ["one two", "日本 three", "four"].into_iter().enumerate() {
-        buffer.set_string(0, u16::try_from(y).unwrap(), text, ratatui::style::Style::new());
+        buffer.set_string(0, u16::try_from(y).unwrap(), text, Style::new());
     }
-    let marked = Marked { from: (4, 0), to: (6, 1) };
-    assert_eq!(marked_text(&buffer, marked), "two\n日本 th");
-    assert_eq!(marked_text(&buffer, Marked { from: marked.to, to: marked.from }), "two\n日本 th");
+    let selection = MouseSelection { from: (4, 0), to: (6, 1) };
+    assert_eq!(selected_text(&buffer, selection), "two\n日本 th");
+    assert_eq!(
+        selected_text(&buffer, MouseSelection { from: selection.to, to: selection.from }),
+        "two\n日本 th"
+    );
 }
 
-/// Letters that a terminal obeys, that reorder or hide what is read, and those of our own notations.
+/// Control, bidirectional and invisible characters, and characters with a meaning in Markdown or commands.
 const HOSTILE: &str = "[a-z\u{0}-\u{1f}\u{7f}-\u{9f}\u{200b}\u{2060}\u{202a}-\u{202e}\u{2066}-\u{2069}\u{feff}\u{e0041}\u{301}日\n\t/#*`|\\[\\]()]{0,40}";
 
 #[track_caller]
-fn assert_harmless(picture: &Buffer, scene: &str) {
-    for cell in &picture.content {
+fn assert_harmless(frame: &Buffer, scene: &str) {
+    for cell in &frame.content {
         let symbol = cell.symbol();
         assert!(!symbol.chars().any(char::is_control), "{symbol:?} in {scene}");
-        let hides = |c: char| {
+        let is_hidden = |c: char| {
             matches!(
                 c,
                 '\u{200b}'
@@ -170,24 +173,24 @@ fn assert_harmless(picture: &Buffer, scene: &str) {
                     | '\u{e0000}'..='\u{e007f}'
             )
         };
-        assert!(!symbol.chars().any(hides), "{symbol:?} in {scene}");
-        assert!(symbol != "\u{FFFD}", "a control character came as far as the last lock in {scene}");
+        assert!(!symbol.chars().any(is_hidden), "{symbol:?} in {scene}");
+        assert!(symbol != "\u{FFFD}", "a control character was not sanitized in {scene}");
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn nothing_from_outside_steers_the_terminal_on_any_screen(text in HOSTILE) {
+    fn no_text_from_outside_controls_the_terminal(text in HOSTILE) {
         for scene in scenes() {
-            let stage = scene.poisoned(&text, settings(Ground::Dark, Depth::True), (90, 28));
-            assert_harmless(&stage.picture().0, scene.name);
+            let harness = scene.set_up_with_hostile_text(&text, settings(Background::Dark, ColorDepth::True), (90, 28));
+            assert_harmless(&harness.draw().0, scene.name);
         }
     }
 }
 
 #[test]
-fn the_classic_attacks_reach_no_screen() {
+fn known_attacks_reach_no_screen() {
     let long = "wide日".repeat(1_000);
     let attacks = [
         "\u{1b}]52;c;AAAA\u{7}\u{1b}[2J\u{1b}[?1049l",
@@ -199,15 +202,19 @@ fn the_classic_attacks_reach_no_screen() {
     ];
     for attack in attacks {
         for scene in scenes() {
-            let stage = scene.poisoned(attack, settings(Ground::Dark, Depth::True), (80, 24));
-            assert_harmless(&stage.picture().0, scene.name);
+            let harness = scene.set_up_with_hostile_text(
+                attack,
+                settings(Background::Dark, ColorDepth::True),
+                (80, 24),
+            );
+            assert_harmless(&harness.draw().0, scene.name);
         }
     }
 }
 
 #[test]
-fn an_escape_sequence_in_a_name_is_shown() {
-    let mut stage = Stage::new(settings(Ground::Dark, Depth::True), (100, 30));
-    stage.model.chat.name = Some("evil\u{1b}[2Jname".into());
-    assert!(letters(&stage.picture().0).contains("evil␛[2Jname"));
+fn an_escape_sequence_in_a_name_is_visible() {
+    let mut harness = Harness::new(settings(Background::Dark, ColorDepth::True), (100, 30));
+    harness.model.chat.name = Some("evil\u{1b}[2Jname".into());
+    assert!(text_of(&harness.draw().0).contains("evil␛[2Jname"));
 }

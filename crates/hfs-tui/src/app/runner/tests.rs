@@ -1,4 +1,4 @@
-//! The model and the runner together over a store in memory: what the screen shows is what the store holds.
+//! The model and the runner together, with a store in memory.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -6,29 +6,30 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, DeltaKind, MessageRange, MessageStore,
-    NoHooks, PageRequest, Part, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter, SessionStore,
-    Store, SystemClock,
+    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, MessageRange, MessageStore, NoHooks,
+    PageRequest, Part, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter,
+    SessionStore, Store, SystemClock,
 };
 use hfs_engine::{EngineParts, Settings};
 use hfs_store::MemoryStore;
 
 use super::*;
-use crate::model::{Model, SaveState};
-use crate::parts::{
+use crate::chat::{InputHistory, SaveState};
+use crate::model::Model;
+use crate::ports::{
     AppSettings, ConfigChange, ConfigEntry, ExportFormat, ExportRequest, Exported, FoundTranscripts,
     ImportRequest, Imported, NoPlugins,
 };
-use crate::screens::Screen;
+use crate::protocol::Effect;
 use crate::update::{start, update};
 
-/// Says what it is told to say, one after the other.
+/// An agent that returns scripted replies; `wait` blocks until the reply is cancelled.
 struct Scripted(Mutex<Vec<Result<&'static str, AgentError>>>);
 
 #[async_trait]
 impl Agent for Scripted {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "scripted".into(), model: None, summary: "says what it is told to".into() }
+        AgentDescription::new("scripted", "returns scripted replies")
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -41,16 +42,16 @@ impl Agent for Scripted {
             }
             Ok(text) => {
                 sink.reply(ReplyDelta::text(text));
-                Ok(RunOutcome { parts: vec![Part::text(format!("so {text}"))], ..RunOutcome::default() })
+                Ok(RunOutcome::new(vec![Part::text(format!("so {text}"))]))
             }
             Err(error) => Err(error),
         }
     }
 }
 
-struct Nowhere;
+struct FakeFiles;
 
-impl Transfer for Nowhere {
+impl Transfer for FakeFiles {
     fn export_formats(&self) -> Vec<ExportFormat> {
         vec![ExportFormat { name: "json".into(), about: String::new() }]
     }
@@ -59,7 +60,7 @@ impl Transfer for Nowhere {
         PathBuf::from(format!("{}.{format}", session.name))
     }
 
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, Failure> {
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport> {
         progress.report(1, Some(2), "half");
         Ok(Exported { path: request.path.clone(), bytes: 2, warnings: Vec::new() })
     }
@@ -68,29 +69,29 @@ impl Transfer for Nowhere {
         vec![FoundTranscripts { tool: "other".into(), path: PathBuf::from("/o"), files: 1, bytes: 1 }]
     }
 
-    fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, Failure> {
-        panic!("a reader has a fault");
+    fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, ErrorReport> {
+        panic!("the reader panicked");
     }
 }
 
-impl Configuration for Nowhere {
+impl Configuration for FakeFiles {
     fn entries(&self) -> Vec<ConfigEntry> {
         Vec::new()
     }
 
-    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, Failure> {
+    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
         Ok(ConfigChange { note: "kept".into(), ..ConfigChange::default() })
     }
 }
 
-struct Desk {
+struct Harness {
     store: Arc<MemoryStore>,
     model: Model,
     runner: Runner,
     receiver: mpsc::UnboundedReceiver<Msg>,
 }
 
-impl Desk {
+impl Harness {
     fn new(mut script: Vec<Result<&'static str, AgentError>>) -> Self {
         script.reverse();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -106,53 +107,68 @@ impl Desk {
             engine,
             clock: Arc::clone(&clock),
             conversation: Conversation::new(None),
-            pick: None,
+            session_list: None,
             project: None,
             settings: AppSettings::default(),
-            transfer: Arc::new(Nowhere),
-            configuration: Arc::new(Nowhere),
+            suggestion_wording: |suggestion| format!("{suggestion:?}"),
+            transfer: Arc::new(FakeFiles),
+            configuration: Arc::new(FakeFiles),
             plugins: Arc::new(NoPlugins),
         };
         let describe = parts.engine.agent().describe();
-        let model =
-            Model::new(parts.settings.clone(), describe, parts.conversation.clone(), None, clock.now());
+        let model = Model::new(
+            parts.settings.clone(),
+            describe,
+            parts.conversation.clone(),
+            None,
+            clock.now(),
+            parts.suggestion_wording,
+        );
         let (sender, receiver) = mpsc::unbounded_channel();
         Self { store, model, runner: Runner::new(parts, sender), receiver }
     }
 
-    fn tell(&mut self, message: Msg) {
-        for effect in update(&mut self.model, message) {
-            self.runner.perform(effect);
+    fn send(&mut self, message: Msg) {
+        let effects = update(&mut self.model, message);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Request(request) => self.runner.perform(request),
+                Effect::Terminal(command) => panic!("no terminal for {command:?}"),
+            }
         }
     }
 
     fn press(&mut self, code: KeyCode) {
-        self.tell(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+        self.send(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)));
     }
 
-    fn say(&mut self, text: &str) {
-        self.tell(Msg::Paste(text.to_owned()));
+    fn submit(&mut self, text: &str) {
+        self.send(Msg::Paste(text.to_owned()));
         self.model.chat.completion = None;
         self.press(KeyCode::Enter);
     }
 
-    /// Takes messages until the model is as expected.
+    /// Applies messages until the model is in the expected state.
     async fn until(&mut self, what: &str, expected: impl Fn(&Model) -> bool) {
         while !expected(&self.model) {
             let next = tokio::time::timeout(Duration::from_secs(10), self.receiver.recv()).await;
             let Ok(Some(message)) = next else {
-                panic!("it never came to this: {what}; {:?}", self.model.notice)
+                panic!("the model never reached this state: {what}; {:?}", self.model.notice)
             };
-            self.tell(message);
+            self.send(message);
         }
     }
 
-    async fn talk(&mut self, text: &str) {
-        self.say(text);
-        self.until("the reply is there", |model| !model.chat.is_busy()).await;
+    async fn exchange(&mut self, text: &str) {
+        self.submit(text);
+        self.until("the reply is complete", |model| !model.chat.is_busy()).await;
     }
 
-    fn shown(&self) -> Vec<String> {
+    fn visible(&self) -> Vec<String> {
         self.model.chat.transcript.messages().map(|message| message.content.text()).collect()
     }
 
@@ -163,7 +179,11 @@ impl Desk {
     }
 }
 
-fn told(model: &Model, part: &str) -> bool {
+fn title(model: &Model) -> Option<&'static str> {
+    model.screen.as_ref().map(|screen| screen.title())
+}
+
+fn has_notice(model: &Model, part: &str) -> bool {
     model.notice.as_ref().is_some_and(|notice| notice.text.contains(part))
 }
 
@@ -172,185 +192,185 @@ fn unavailable() -> AgentError {
 }
 
 #[tokio::test]
-async fn what_is_said_is_in_the_store_and_on_the_screen() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("two")]);
-    desk.talk("first").await;
-    desk.talk("second").await;
-    assert_eq!(desk.shown(), ["first", "so one", "second", "so two"]);
-    assert_eq!(desk.shown(), desk.stored());
-    assert_eq!(desk.model.chat.save, SaveState::Saved);
-    assert!(desk.model.chat.name.as_ref().unwrap().starts_with("first"));
+async fn messages_are_in_the_store_and_on_the_screen() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two")]);
+    harness.exchange("first").await;
+    harness.exchange("second").await;
+    assert_eq!(harness.visible(), ["first", "so one", "second", "so two"]);
+    assert_eq!(harness.visible(), harness.stored());
+    assert_eq!(harness.model.chat.save, SaveState::Saved);
+    assert!(harness.model.chat.name.as_ref().unwrap().starts_with("first"));
 }
 
 #[tokio::test]
-async fn a_rewind_shows_the_past_and_undo_the_present_again() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("two")]);
-    desk.talk("first").await;
-    desk.talk("second").await;
-    let session = desk.model.chat.conversation.session().unwrap();
+async fn undo_returns_to_the_branch_before_a_rewind() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two")]);
+    harness.exchange("first").await;
+    harness.exchange("second").await;
+    let session = harness.model.chat.conversation.session().unwrap();
     let first =
-        desk.store.list_checkpoints(session).unwrap().into_iter().find(|found| found.seq == 2).unwrap();
-    desk.tell(Msg::Key(KeyEvent::from(KeyCode::F(4))));
-    desk.runner.perform(Effect::Change(crate::effect::Change::Rewind(first.id)));
-    desk.until("the past is shown", |model| model.chat.branch == "main-2").await;
-    assert_eq!(desk.shown(), ["first", "so one"]);
-    assert_eq!(desk.model.chat.input.text(), "second", "the next message can be edited and sent again");
-    desk.model.chat.input.set("");
-    desk.say("/undo");
-    desk.until("the present is back", |model| model.chat.branch == "main").await;
-    assert_eq!(desk.shown(), ["first", "so one", "second", "so two"]);
+        harness.store.list_checkpoints(session).unwrap().into_iter().find(|found| found.seq == 2).unwrap();
+    harness.send(Msg::Key(KeyEvent::from(KeyCode::F(4))));
+    harness.runner.perform(Request::Change(Change::Rewind(first.id)));
+    harness.until("the rewind is shown", |model| model.chat.branch == "main-2").await;
+    assert_eq!(harness.visible(), ["first", "so one"]);
+    assert_eq!(harness.model.chat.input.text(), "second", "the next message can be edited and sent again");
+    harness.model.chat.input.set("");
+    harness.submit("/undo");
+    harness.until("the undo is shown", |model| model.chat.branch == "main").await;
+    assert_eq!(harness.visible(), ["first", "so one", "second", "so two"]);
 }
 
 #[tokio::test]
-async fn a_stopped_reply_is_kept_and_answered_again_on_a_branch_of_its_own() {
-    let mut desk = Desk::new(vec![Ok("wait"), Ok("better")]);
-    desk.say("first");
-    desk.until("something has come", |model| {
-        model.chat.exchange.as_ref().is_some_and(|exchange| !exchange.reply.is_empty())
-    })
-    .await;
-    desk.press(KeyCode::Esc);
-    desk.until("it has stopped", |model| !model.chat.is_busy()).await;
-    assert_eq!(desk.stored(), ["first", "so "]);
-    desk.press(KeyCode::F(5));
-    desk.until("it was answered again", |model| !model.chat.is_busy()).await;
-    assert_eq!(desk.shown(), ["first", "so better"]);
-    assert_eq!(desk.shown(), desk.stored());
-    let session = desk.model.chat.conversation.session().unwrap();
-    assert_eq!(desk.store.list_branches(session).unwrap().len(), 2);
+async fn a_stopped_reply_is_kept_and_a_retry_uses_a_new_branch() {
+    let mut harness = Harness::new(vec![Ok("wait"), Ok("better")]);
+    harness.submit("first");
+    harness
+        .until("the reply has started", |model| {
+            model.chat.exchange.as_ref().is_some_and(|exchange| !exchange.reply.is_empty())
+        })
+        .await;
+    harness.press(KeyCode::Esc);
+    harness.until("the reply has stopped", |model| !model.chat.is_busy()).await;
+    assert_eq!(harness.stored(), ["first", "so "]);
+    harness.press(KeyCode::F(5));
+    harness.until("the retry is complete", |model| !model.chat.is_busy()).await;
+    assert_eq!(harness.visible(), ["first", "so better"]);
+    assert_eq!(harness.visible(), harness.stored());
+    let session = harness.model.chat.conversation.session().unwrap();
+    assert_eq!(harness.store.list_branches(session).unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_is_told_of_and_asked_again() {
-    let mut desk = Desk::new(vec![Err(unavailable()), Ok("well")]);
-    desk.talk("first").await;
-    assert!(desk.model.chat.trouble.as_ref().unwrap().message.contains("503"));
-    desk.press(KeyCode::F(5));
-    desk.until("it was answered", |model| !model.chat.is_busy()).await;
-    assert_eq!(desk.shown(), ["first", "so well"]);
+async fn a_provider_error_is_shown_and_can_be_retried() {
+    let mut harness = Harness::new(vec![Err(unavailable()), Ok("well")]);
+    harness.exchange("first").await;
+    assert!(harness.model.chat.error_banner.as_ref().unwrap().message.contains("503"));
+    harness.press(KeyCode::F(5));
+    harness.until("the retry is complete", |model| !model.chat.is_busy()).await;
+    assert_eq!(harness.visible(), ["first", "so well"]);
 }
 
 #[tokio::test]
-async fn somebody_elses_words_are_seen_after_a_reload_and_bypassed_by_a_fork() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("mine")]);
-    desk.talk("first").await;
-    let branch = desk.model.chat.conversation.branch().unwrap();
-    let position = hfs_core::Position { branch, head: 2 };
-    let other = hfs_core::MessageDraft::user("somebody else's", SystemClock.now());
-    desk.store.append(position, &[other]).unwrap();
-    desk.say("hello");
-    desk.until("the conflict is shown", |model| !model.modals.is_empty()).await;
-    assert_eq!(desk.model.chat.input.text(), "hello");
-    desk.press(KeyCode::Char('r'));
-    desk.until("it was read again", |model| model.chat.conversation.head() == 3).await;
-    assert_eq!(desk.shown(), ["first", "so one", "somebody else's"]);
+async fn a_conflict_is_resolved_by_a_reload_or_a_fork() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("mine")]);
+    harness.exchange("first").await;
+    let branch = harness.model.chat.conversation.branch().unwrap();
+    let position = Position { branch, head: 2 };
+    let message = hfs_core::MessageDraft::user("from another process", SystemClock.now());
+    harness.store.append(position, &[message]).unwrap();
+    harness.submit("hello");
+    harness.until("the conflict is shown", |model| !model.modals.is_empty()).await;
+    assert_eq!(harness.model.chat.input.text(), "hello");
+    harness.press(KeyCode::Char('r'));
+    harness.until("the branch is reloaded", |model| model.chat.conversation.head() == 3).await;
+    assert_eq!(harness.visible(), ["first", "so one", "from another process"]);
 
-    desk.model.chat.conversation =
-        Conversation::at(desk.model.chat.conversation.session().unwrap(), position);
-    desk.press(KeyCode::Enter);
-    desk.until("the conflict is shown again", |model| !model.modals.is_empty()).await;
-    desk.press(KeyCode::Char('f'));
-    desk.until("it was sent on a branch of its own", |model| {
-        model.chat.branch == "main-2" && !model.chat.is_busy()
-    })
-    .await;
-    assert_eq!(desk.stored(), ["first", "so one", "hello", "so mine"]);
+    harness.model.chat.conversation =
+        Conversation::at(harness.model.chat.conversation.session().unwrap(), position);
+    harness.press(KeyCode::Enter);
+    harness.until("the conflict is shown again", |model| !model.modals.is_empty()).await;
+    harness.press(KeyCode::Char('f'));
+    harness
+        .until("it was sent on a new branch", |model| model.chat.branch == "main-2" && !model.chat.is_busy())
+        .await;
+    assert_eq!(harness.stored(), ["first", "so one", "hello", "so mine"]);
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_loses_nothing_that_was_typed() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("two")]);
-    desk.talk("first").await;
-    desk.store.fail_saves(1);
-    desk.say("precious");
-    desk.until("it is told of", |model| model.chat.trouble.is_some()).await;
-    assert_eq!(desk.model.chat.input.text(), "precious");
-    desk.press(KeyCode::Enter);
-    desk.until("it was sent", |model| !model.chat.is_busy()).await;
-    assert_eq!(desk.shown(), ["first", "so one", "precious", "so two"]);
-    assert_eq!(desk.shown(), desk.stored());
+async fn a_failed_save_keeps_the_message_in_the_input() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two")]);
+    harness.exchange("first").await;
+    harness.store.fail_saves(1);
+    harness.submit("precious");
+    harness.until("the error is shown", |model| model.chat.error_banner.is_some()).await;
+    assert_eq!(harness.model.chat.input.text(), "precious");
+    harness.press(KeyCode::Enter);
+    harness.until("it was sent", |model| !model.chat.is_busy()).await;
+    assert_eq!(harness.visible(), ["first", "so one", "precious", "so two"]);
+    assert_eq!(harness.visible(), harness.stored());
 }
 
 #[tokio::test]
-async fn a_session_is_renamed_deleted_and_brought_back_from_its_list() {
-    let mut desk = Desk::new(vec![Ok("one")]);
-    desk.talk("first").await;
-    let session = desk.model.chat.conversation.session().unwrap();
-    desk.say("/rename A better name");
-    desk.until("it has its name", |model| model.chat.name.as_deref() == Some("A better name")).await;
-    desk.say("/sessions");
-    desk.until("it is listed", |model| format!("{:?}", model.screen).contains("A better name")).await;
-    desk.tell(Msg::Key(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL)));
-    desk.press(KeyCode::Enter);
-    desk.until("it is deleted", |model| told(model, "deleted")).await;
+async fn a_session_is_renamed_deleted_and_restored_in_the_list() {
+    let mut harness = Harness::new(vec![Ok("one")]);
+    harness.exchange("first").await;
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.submit("/rename A better name");
+    harness.until("it is renamed", |model| model.chat.name.as_deref() == Some("A better name")).await;
+    harness.submit("/sessions");
+    harness.until("it is listed", |model| format!("{:?}", model.screen).contains("A better name")).await;
+    harness.send(Msg::Key(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL)));
+    harness.press(KeyCode::Enter);
+    harness.until("it is deleted", |model| has_notice(model, "deleted")).await;
     let trash = SessionFilter { trashed: true, ..SessionFilter::default() };
-    assert_eq!(desk.store.list_sessions(&trash, &PageRequest::first(9)).unwrap().items.len(), 1);
-    desk.tell(Msg::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
-    desk.until("it is back", |model| told(model, "brought back")).await;
-    assert!(desk.store.get_session(session).unwrap().session.trashed_at.is_none());
+    assert_eq!(harness.store.list_sessions(&trash, &PageRequest::first(9)).unwrap().items.len(), 1);
+    harness.send(Msg::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
+    harness.until("it is restored", |model| has_notice(model, "restored")).await;
+    assert!(harness.store.get_session(session).unwrap().session.trashed_at.is_none());
 }
 
 #[tokio::test]
-async fn a_hit_of_a_search_opens_at_its_message() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("needle in it")]);
-    desk.talk("first").await;
-    desk.talk("second").await;
-    desk.say("/new");
-    desk.say("/search needle");
-    desk.until("it is found", |model| format!("{:?}", model.screen).contains("total: 1")).await;
-    desk.press(KeyCode::Enter);
-    desk.until("it is open", |model| model.chat.transcript.selected() == Some(4)).await;
-    assert!(matches!(desk.model.screen, Screen::Chat));
-    assert_eq!(desk.shown().len(), 4);
+async fn a_search_hit_opens_at_its_message() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("needle in it")]);
+    harness.exchange("first").await;
+    harness.exchange("second").await;
+    harness.submit("/new");
+    harness.submit("/search needle");
+    harness.until("it is found", |model| format!("{:?}", model.screen).contains("total: 1")).await;
+    harness.press(KeyCode::Enter);
+    harness.until("it is open", |model| model.chat.transcript.selected() == Some(4)).await;
+    assert!(harness.model.screen.is_none());
+    assert_eq!(harness.visible().len(), 4);
 }
 
 #[tokio::test]
-async fn a_newcomer_is_offered_what_other_tools_left_and_nobody_else() {
-    let mut desk = Desk::new(vec![Ok("one")]);
-    for effect in start(&mut desk.model, None) {
-        desk.runner.perform(effect);
-    }
-    desk.until("it is offered", |model| matches!(model.screen, Screen::Import(_))).await;
-    desk.press(KeyCode::Enter);
-    desk.until("a fault in a reader is told of, not fatal", |model| {
-        format!("{:?}", model.screen).contains("background task")
-    })
-    .await;
+async fn the_welcome_screen_opens_only_with_an_empty_store() {
+    let mut harness = Harness::new(vec![Ok("one")]);
+    let effects = start(&mut harness.model, None);
+    harness.perform(effects);
+    harness.until("the welcome screen is open", |model| title(model) == Some("Welcome to hfs")).await;
+    harness.press(KeyCode::Enter);
+    harness
+        .until("a panic of a reader is shown", |model| {
+            format!("{:?}", model.screen).contains("background task")
+        })
+        .await;
 
-    let mut desk = Desk::new(vec![Ok("one")]);
-    desk.talk("first").await;
-    desk.say("/new");
-    desk.runner.perform(Effect::FindTranscripts { welcome: true });
-    desk.runner.perform(Effect::SetConfig { key: "k".into(), value: "v".into() });
-    desk.until("the setting is kept", |model| told(model, "kept")).await;
-    assert!(matches!(desk.model.screen, Screen::Chat));
+    let mut harness = Harness::new(vec![Ok("one")]);
+    harness.exchange("first").await;
+    harness.submit("/new");
+    harness.runner.perform(Request::FindTranscripts { welcome: true });
+    harness.runner.perform(Request::SetConfig { key: "k".into(), value: "v".into() });
+    harness.until("the setting is changed", |model| has_notice(model, "kept")).await;
+    assert!(harness.model.screen.is_none());
 }
 
 #[tokio::test]
-async fn an_export_asks_where_and_says_how_it_came_out() {
-    let mut desk = Desk::new(vec![Ok("one")]);
-    desk.talk("first").await;
-    desk.say("/export");
-    desk.until("the dialog is open", |model| matches!(model.screen, Screen::Export(_))).await;
-    desk.press(KeyCode::Enter);
-    desk.until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
+async fn an_export_shows_its_destination_and_its_result() {
+    let mut harness = Harness::new(vec![Ok("one")]);
+    harness.exchange("first").await;
+    harness.submit("/export");
+    harness.until("the export screen is open", |model| title(model) == Some("Export")).await;
+    harness.press(KeyCode::Enter);
+    harness.until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
 }
 
 #[tokio::test]
-async fn history_holds_what_the_user_said_newest_first_and_no_replies() {
-    let mut desk = Desk::new(vec![Ok("one"), Ok("two")]);
-    desk.talk("first").await;
-    desk.talk("second").await;
-    desk.say("/new");
-    desk.model.chat.history = crate::model::History::default();
-    desk.press(KeyCode::Up);
-    desk.until("it came", |model| model.chat.history.entries.len() > 1).await;
-    assert_eq!(desk.model.chat.history.entries, ["second", "first"]);
-    let sent = desk.store.read_messages(desk.branch_of_newest(), MessageRange::Newest(9)).unwrap();
+async fn the_history_has_the_users_messages_newest_first() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two")]);
+    harness.exchange("first").await;
+    harness.exchange("second").await;
+    harness.submit("/new");
+    harness.model.chat.history = InputHistory::default();
+    harness.press(KeyCode::Up);
+    harness.until("the history is loaded", |model| model.chat.history.entries.len() > 1).await;
+    assert_eq!(harness.model.chat.history.entries, ["second", "first"]);
+    let sent = harness.store.read_messages(harness.branch_of_newest(), MessageRange::Newest(9)).unwrap();
     assert_eq!(sent.iter().filter(|message| message.content.role == Role::User).count(), 2);
 }
 
-impl Desk {
+impl Harness {
     fn branch_of_newest(&self) -> BranchId {
         let page = self.store.list_sessions(&SessionFilter::default(), &PageRequest::first(1)).unwrap();
         page.items[0].session.current_branch

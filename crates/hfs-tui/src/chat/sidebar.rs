@@ -1,53 +1,53 @@
-//! The agents of the newest run, and what plugins show beside the conversation.
+//! The sidebar: the agents of the newest run, its phases and negotiation, and the plugins' sidebar widgets.
 
 use hfs_core::{AgentNode, RunSnapshot, Section, SectionStatus};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::widgets;
 use crate::canvas;
 use crate::model::Model;
-use crate::parts::Slot;
-use crate::screens::inspect::{decision_word, duration, status_mark};
-use crate::text::{cells, clip, one_line};
+use crate::ports::Slot;
+use crate::screens::inspect::{decision_word, status_mark};
+use crate::text::{display_width, format_duration, format_tokens, sanitize_line, truncate, wrap_text};
 use crate::theme::Theme;
-use crate::transcript::token_count;
+use crate::view::widget_lines;
 
-pub fn view(model: &Model, buffer: &mut Buffer, area: Rect) {
-    let theme = &model.look.theme;
+pub fn draw(model: &Model, buffer: &mut Buffer, area: Rect) {
+    let theme = &model.render.theme;
     for y in area.top()..area.bottom() {
-        buffer.set_string(area.x, y, "│", theme.frame);
+        buffer.set_string(area.x, y, "│", theme.border);
     }
     let inner = Rect { x: area.x + 2, width: area.width.saturating_sub(3), ..area };
     let width = usize::from(inner.width);
     let mut lines = run_lines(model, width, true);
-    // Where not everything fits, what the triads have come to says more than each of their agents.
+    // If the lines do not fit, each triad is shown in one line, so that the negotiation stays visible.
     if lines.len() > usize::from(area.height) {
         lines = run_lines(model, width, false);
     }
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Sidebar) {
         lines.push(Line::default());
-        lines.push(Line::styled(one_line(&widget.plugin), theme.title()));
-        lines.extend(widgets::lines(widget, width, theme));
+        lines.push(Line::styled(sanitize_line(&widget.plugin), theme.title()));
+        lines.extend(widget_lines(widget, width, theme));
     }
     canvas::lines(buffer, inner, lines);
 }
 
-fn run_lines(model: &Model, width: usize, in_full: bool) -> Vec<Line<'static>> {
-    let theme = &model.look.theme;
+fn run_lines(model: &Model, width: usize, with_agents: bool) -> Vec<Line<'static>> {
+    let theme = &model.render.theme;
     let run = &model.chat.run;
     let mut lines = vec![Line::styled("Agents", theme.title())];
     if run.timeline.started_at.is_none() {
-        lines.push(Line::styled(clip(&one_line(&model.agent.name), width), theme.text));
-        lines.extend(crate::text::wrap_plain(&one_line(&model.agent.summary), theme.dim, width));
+        lines.push(Line::styled(truncate(&sanitize_line(&model.agent.name), width), theme.text));
+        lines.extend(wrap_text(&sanitize_line(&model.agent.summary), theme.dim, width));
         return lines;
     }
     for triad in &run.agent_tree.triads {
-        let name = one_line(&triad.triad_id);
-        let mut title = vec![Span::styled(clip(&name, width.saturating_sub(8)), theme.text)];
-        if in_full {
-            let preset = clip(&one_line(&triad.preset), width.saturating_sub(cells(&name) + 2));
+        let name = sanitize_line(&triad.triad_id);
+        let mut title = vec![Span::styled(truncate(&name, width.saturating_sub(8)), theme.text)];
+        if with_agents {
+            let preset =
+                truncate(&sanitize_line(&triad.preset), width.saturating_sub(display_width(&name) + 2));
             title.push(Span::styled(format!("  {preset}"), theme.dim));
         } else {
             title.push(Span::raw("  "));
@@ -56,54 +56,54 @@ fn run_lines(model: &Model, width: usize, in_full: bool) -> Vec<Line<'static>> {
         }
         lines.push(Line::from(title));
         if !triad.lost.is_empty() {
-            let lost = triad.lost.iter().map(|lost| of_triad(lost, &triad.triad_id));
-            let text = format!("! degraded: goes on without {}", lost.collect::<Vec<_>>().join(", "));
-            lines.extend(crate::text::wrap_plain(&text, theme.warn, width));
+            let lost = triad.lost.iter().map(|lost| without_triad_prefix(lost, &triad.triad_id));
+            let text = format!("! degraded: continues without {}", lost.collect::<Vec<_>>().join(", "));
+            lines.extend(wrap_text(&text, theme.warn, width));
         }
-        for (index, agent) in triad.agents.iter().enumerate().filter(|_| in_full) {
-            let rail = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
-            lines.push(agent_line(agent, rail, width, theme));
+        for (index, agent) in triad.agents.iter().enumerate().filter(|_| with_agents) {
+            let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
+            lines.push(agent_line(agent, tree_line, width, theme));
         }
     }
     for agent in &run.agent_tree.agents {
         lines.push(agent_line(agent, "", width, theme));
     }
     if run.agent_tree.triads.is_empty() && run.agent_tree.agents.is_empty() {
-        lines.push(Line::styled(clip(&one_line(&model.agent.name), width), theme.text));
+        lines.push(Line::styled(truncate(&sanitize_line(&model.agent.name), width), theme.text));
     }
     lines.extend(phase_lines(model, run, width));
     lines.extend(negotiation_lines(run, width, theme));
     lines
 }
 
-fn agent_line(agent: &AgentNode, rail: &str, width: usize, theme: &Theme) -> Line<'static> {
+fn agent_line(agent: &AgentNode, tree_line: &str, width: usize, theme: &Theme) -> Line<'static> {
     let (mark, style) = status_mark(agent.status, theme);
-    // In a triad the role says more than the id, which repeats the triad's name.
-    let name = if rail.is_empty() { one_line(&agent.agent_id) } else { one_line(&agent.role) };
-    let room = width.saturating_sub(cells(rail) + 2);
+    // In a triad, the id of an agent repeats the triad's name, so its role is shown instead.
+    let name = if tree_line.is_empty() { sanitize_line(&agent.agent_id) } else { sanitize_line(&agent.role) };
+    let room = width.saturating_sub(display_width(tree_line) + 2);
     Line::from(vec![
-        Span::styled(rail.to_owned(), theme.frame),
+        Span::styled(tree_line.to_owned(), theme.border),
         Span::styled(format!("{mark} "), style),
-        Span::styled(clip(&name, room), theme.text),
+        Span::styled(truncate(&name, room), theme.text),
     ])
 }
 
 fn phase_lines(model: &Model, run: &RunSnapshot, width: usize) -> Vec<Line<'static>> {
-    let theme = &model.look.theme;
+    let theme = &model.render.theme;
     let mut lines = vec![Line::default(), Line::styled("Run", theme.title())];
     for phase in &run.timeline.phases {
-        let time = phase.duration_ms.unwrap_or_else(|| model.look.now.millis_since(phase.start));
+        let time = phase.duration_ms.unwrap_or_else(|| model.render.now.millis_since(phase.start));
         let (mark, style) = if phase.end.is_some() { ("●", theme.good) } else { ("◐", theme.accent) };
-        let time = duration(time);
-        let room = width.saturating_sub(cells(&time) + 3);
+        let time = format_duration(time);
+        let room = width.saturating_sub(display_width(&time) + 3);
         lines.push(Line::from(vec![
             Span::styled(format!("{mark} "), style),
-            Span::styled(format!("{:<room$} ", clip(&one_line(&phase.name), room)), theme.text),
+            Span::styled(format!("{:<room$} ", truncate(&sanitize_line(&phase.name), room)), theme.text),
             Span::styled(time, theme.dim),
         ]));
     }
-    let time = run.timeline.total_duration_ms.map_or_else(|| "running".to_owned(), duration);
-    let tokens = token_count(run.usage.total_tokens);
+    let time = run.timeline.total_duration_ms.map_or_else(|| "in progress".to_owned(), format_duration);
+    let tokens = format_tokens(run.usage.total_tokens);
     lines.push(Line::styled(format!("{time} · {tokens} tokens"), theme.dim));
     lines
 }
@@ -114,9 +114,9 @@ fn negotiation_lines(run: &RunSnapshot, width: usize, theme: &Theme) -> Vec<Line
     }
     let mut lines = vec![Line::default(), Line::styled("Negotiation", theme.title())];
     if let Some(temperature) = run.negotiation.temperature {
-        let bars = width.saturating_sub(16).max(4);
+        let bar_width = width.saturating_sub(16).max(4);
         lines.push(Line::from(vec![
-            Span::styled(format!("{:<bars$}", canvas::bar(temperature, bars)), theme.accent),
+            Span::styled(format!("{:<bar_width$}", canvas::bar(temperature, bar_width)), theme.accent),
             Span::styled(format!(" {temperature:.2} round {}", run.negotiation.round), theme.dim),
         ]));
     }
@@ -127,10 +127,10 @@ fn negotiation_lines(run: &RunSnapshot, width: usize, theme: &Theme) -> Vec<Line
             SectionStatus::Resolved => ("●", theme.good),
         };
         let arbiter = if section.arbiter.is_some() { " ⚖" } else { "" };
-        let name = format!("{} {}", one_line(&section.name), one_line(&section.owners.join("+")));
+        let name = format!("{} {}", sanitize_line(&section.name), sanitize_line(&section.owners.join("+")));
         lines.push(Line::from(vec![
             Span::styled(format!("{mark} "), style),
-            Span::styled(clip(&name, width.saturating_sub(5)), theme.text),
+            Span::styled(truncate(&name, width.saturating_sub(5)), theme.text),
             Span::styled(arbiter, theme.warn),
         ]));
         lines.extend(decision_lines(section, width, theme));
@@ -138,19 +138,19 @@ fn negotiation_lines(run: &RunSnapshot, width: usize, theme: &Theme) -> Vec<Line
     lines
 }
 
-/// What the claimants of a section that is contested at this moment have decided.
+/// Lists the decisions of the claimants of a contested section.
 fn decision_lines(section: &Section, width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let contest = section.contests.last().filter(|_| section.status == SectionStatus::Contested);
     let Some(contest) = contest else { return Vec::new() };
     let decided = contest.claimants.iter().map(|claimant| {
-        let word = contest.decisions.get(claimant).map_or("considers", |decision| decision_word(*decision));
-        format!("  {} {word}", one_line(claimant))
+        let word =
+            contest.decisions.get(claimant).map_or("has not decided", |decision| decision_word(*decision));
+        format!("  {} {word}", sanitize_line(claimant))
     });
-    decided.map(|text| Line::styled(clip(&text, width), theme.dim)).collect()
+    decided.map(|text| Line::styled(truncate(&text, width), theme.dim)).collect()
 }
 
-/// An agent's name without that of its triad, which stands above it.
-fn of_triad(agent: &str, triad: &str) -> String {
+fn without_triad_prefix(agent: &str, triad: &str) -> String {
     let rest = agent.strip_prefix(triad).map(|rest| rest.trim_start_matches(['.', '/', ':', '-']));
-    one_line(rest.filter(|rest| !rest.is_empty()).unwrap_or(agent))
+    sanitize_line(rest.filter(|rest| !rest.is_empty()).unwrap_or(agent))
 }

@@ -1,28 +1,28 @@
-//! A picture of the screen as SVG.
+//! Renders a frame as SVG.
 
 use std::fmt::Write;
 
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 
-use crate::parts::Ground;
-use crate::text::cells;
+use crate::ports::Background;
+use crate::text::display_width;
 
 const CELL: (f32, f32) = (8.4, 18.0);
 const PADDING: f32 = 12.0;
 
-/// The picture, with a terminal's cursor where one is given.
+/// Renders a frame, with the cursor at its position.
 #[must_use]
-pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, ground: Ground) -> String {
-    let (paper, ink) = match ground {
-        Ground::Dark => ("#1c1917", "#e7e5e4"),
-        Ground::Light => ("#fffdf8", "#292524"),
+pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, background: Background) -> String {
+    let (default_bg, default_fg) = match background {
+        Background::Dark => ("#1c1917", "#e7e5e4"),
+        Background::Light => ("#fffdf8", "#292524"),
     };
     let (width, height) = (buffer.area.width, buffer.area.height);
     let total = (f32::from(width) * CELL.0 + 2.0 * PADDING, f32::from(height) * CELL.1 + 2.0 * PADDING);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0}\" height=\"{:.0}\" viewBox=\"0 0 {:.0} {:.0}\">\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{paper}\"/>\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{default_bg}\"/>\n\
          <g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"14\" xml:space=\"preserve\">\n",
         total.0, total.1, total.0, total.1
     );
@@ -30,23 +30,24 @@ pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, ground: Ground) -> Strin
         let mut x = 0;
         while x < width {
             let Some(cell) = buffer.cell((x, y)) else { break };
-            // Ordinary letters of one look are written together; anything else stands in its own place.
+            // Adjacent ASCII characters in one style form one element. Any other character has its own, because fonts differ in
+            // its width.
             let mut text = cell.symbol().to_owned();
-            let mut end = x + u16::try_from(cells(cell.symbol()).max(1)).unwrap_or(1);
+            let mut end = x + u16::try_from(display_width(cell.symbol()).max(1)).unwrap_or(1);
             while text.is_ascii() && end < width {
                 let Some(next) = buffer.cell((end, y)) else { break };
-                if !next.symbol().is_ascii() || look(next) != look(cell) {
+                if !next.symbol().is_ascii() || style(next) != style(cell) {
                     break;
                 }
                 text.push_str(next.symbol());
                 end += 1;
             }
-            run(&mut out, (x, y, end - x), &text, cell, (paper, ink));
+            write_text(&mut out, (x, y, end - x), &text, cell, (default_bg, default_fg));
             x = end;
         }
     }
     if let Some((x, y)) = cursor {
-        let (left, top) = place(x, y);
+        let (left, top) = pixels(x, y);
         let _ = writeln!(
             out,
             "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"2\" height=\"{}\" fill=\"#f59e0b\"/>",
@@ -57,28 +58,28 @@ pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, ground: Ground) -> Strin
     out
 }
 
-fn place(x: u16, y: u16) -> (f32, f32) {
+fn pixels(x: u16, y: u16) -> (f32, f32) {
     (PADDING + f32::from(x) * CELL.0, PADDING + f32::from(y) * CELL.1)
 }
 
-fn look(cell: &Cell) -> (Color, Color, Modifier) {
+fn style(cell: &Cell) -> (Color, Color, Modifier) {
     (cell.fg, cell.bg, cell.modifier)
 }
 
-fn run(
+fn write_text(
     out: &mut String,
     (x, y, length): (u16, u16, u16),
     text: &str,
     cell: &Cell,
-    (paper, ink): (&str, &str),
+    (default_bg, default_fg): (&str, &str),
 ) {
-    let mut fg = hex(cell.fg).unwrap_or_else(|| ink.to_owned());
+    let mut fg = hex(cell.fg).unwrap_or_else(|| default_fg.to_owned());
     let mut bg = hex(cell.bg);
     if cell.modifier.contains(Modifier::REVERSED) {
-        let swapped = bg.unwrap_or_else(|| paper.to_owned());
+        let swapped = bg.unwrap_or_else(|| default_bg.to_owned());
         bg = Some(std::mem::replace(&mut fg, swapped));
     }
-    let (left, top) = place(x, y);
+    let (left, top) = pixels(x, y);
     let width = f32::from(length) * CELL.0;
     if let Some(bg) = bg {
         let _ = writeln!(
@@ -90,7 +91,7 @@ fn run(
     if text.trim().is_empty() {
         return;
     }
-    let mut style = String::new();
+    let mut attributes = String::new();
     for (modifier, attribute) in [
         (Modifier::BOLD, " font-weight=\"bold\""),
         (Modifier::ITALIC, " font-style=\"italic\""),
@@ -99,14 +100,14 @@ fn run(
         (Modifier::DIM, " opacity=\"0.6\""),
     ] {
         if cell.modifier.contains(modifier) {
-            style.push_str(attribute);
+            attributes.push_str(attribute);
         }
     }
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let baseline = top + CELL.1 * 0.75;
     let _ = writeln!(
         out,
-        "<text x=\"{left:.1}\" y=\"{baseline:.1}\" textLength=\"{width:.1}\" fill=\"{fg}\"{style}>{escaped}</text>"
+        "<text x=\"{left:.1}\" y=\"{baseline:.1}\" textLength=\"{width:.1}\" fill=\"{fg}\"{attributes}>{escaped}</text>"
     );
 }
 

@@ -1,0 +1,699 @@
+//! The content of the scenes: made up, with fixed ids and times.
+
+use std::path::PathBuf;
+
+use hfs_core::{
+    AgentDescription, AgentStatus, Branch, BranchId, Checkpoint, CheckpointId, ClaimDecision, ContentHash,
+    Event, EventPayload, ImportReport, Message, MessageDraft, MessageId, MessageStatus, Operation,
+    OperationId, OperationKind, Part, PassthroughFields, Position, Project, Role, Run, RunEnding, RunId,
+    RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes, SessionId,
+    SessionSummary, StateCost, Timestamp, Usage,
+};
+use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession};
+use serde_json::json;
+
+use crate::ports::{
+    ApprovalRequest, ConfigEntry, ErrorReport, ExportFormat, Exported, FoundTranscripts, Imported, Node,
+    PluginCommand, PluginRow, PluginRowState, PluginView, Slot, Tone, Widget,
+};
+use crate::protocol::{ExportChoice, Opened};
+
+/// The current time in every scene.
+pub fn now() -> Timestamp {
+    after(0)
+}
+
+/// Returns the time `milliseconds` after [`now`].
+pub fn after(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_769_956_200_000 + milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Returns the time `minutes` before [`now`].
+pub fn minutes_ago(minutes: i64) -> Timestamp {
+    after(-60_000 * minutes)
+}
+
+fn uuid(kind: u32, number: u64) -> String {
+    // The short form of an id is its end, so the end differs between ids.
+    format!("0192f0c1-{kind:04x}-7cc0-9b1e-{:012x}", number.wrapping_mul(0x5bd1_e995_2a4f) & 0xffff_ffff_ffff)
+}
+
+macro_rules! ids {
+    ($($name:ident: $id:ident = $kind:literal,)*) => {$(
+        /// Returns the id with this number.
+        pub fn $name(number: u64) -> $id {
+            uuid($kind, number).parse().unwrap_or_else(|_| $id::generate())
+        }
+    )*};
+}
+
+ids! {
+    session_id: SessionId = 1,
+    branch_id: BranchId = 2,
+    message_id: MessageId = 3,
+    run_id: RunId = 4,
+    checkpoint_id: CheckpointId = 5,
+    operation_id: OperationId = 6,
+}
+
+pub fn project() -> Project {
+    Project {
+        directory: "/home/you/gateway".into(),
+        repository: Some("https://example.com/gateway.git".into()),
+    }
+}
+
+pub fn agent() -> AgentDescription {
+    AgentDescription::new("triads", "two triads deliberate, negotiate and write one reply")
+        .with_model(Some("sonnet".into()))
+}
+
+const NAME: &str = "Why do retries double the load?";
+
+pub const LONG_INPUT: &str = "Please rewrite the loop so that\n\n- the first retry comes after 50 ms,\n- later ones wait twice as long each time, with some chance in it,\n- and it gives up after five.\n\nKeep the public function as it is, because three other crates call it and I do not want to touch them today.";
+
+pub const STREAMED: &[&str] = &[
+    "Yes: after **five** attempts. The bound ",
+    "is in `retry.rs`:\n\n```rust\npub const ATTEMPTS: u32 = 5;\n\n// Waits twice as long each time.\nfn pause(attempt: u32) -> Duration {\n",
+    "    Duration::from_millis(50 << attempt)\n}\n```\n\nWhat is *not* bounded is ",
+    "the time of a single",
+];
+
+fn message(seq: Seq, role: Role, parts: Vec<Part>, minutes: i64) -> Message {
+    let content =
+        MessageDraft { id: message_id(seq), ..MessageDraft::new(role, parts, minutes_ago(minutes)) };
+    Message { branch: branch_id(1), seq, content }
+}
+
+/// Returns a message of the user, `minutes` old.
+pub fn user(seq: Seq, text: &str, minutes: i64) -> Message {
+    message(seq, Role::User, vec![Part::text(text)], minutes)
+}
+
+fn assistant(seq: Seq, parts: Vec<Part>, minutes: i64) -> Message {
+    let mut message = message(seq, Role::Assistant, parts, minutes);
+    message.content.agent = Some("triads".into());
+    message.content.model = Some("sonnet".into());
+    message.content.usage = Some(Usage { prompt_tokens: 2_310, completion_tokens: 418 });
+    message
+}
+
+pub fn conversation() -> Vec<Message> {
+    let call = Part::ToolCall {
+        id: "1".into(),
+        name: "grep".into(),
+        input: json!({ "pattern": "fn retry", "path": "crates/gateway/src" }),
+    };
+    let result = Part::ToolResult {
+        id: "1".into(),
+        output: "src/client.rs:88:fn retry(&self)\nsrc/retry.rs:14:pub fn retry<T>(\nsrc/retry.rs:61:fn retry_after(".into(),
+        is_error: false,
+    };
+    let thought = Part::Thinking {
+        text: "Both the client and the proxy retry.\nThree times three is nine requests for one.".into(),
+        signature: None,
+    };
+    vec![
+        user(1, "Why do retries double the load on the backend?", 42),
+        assistant(2, vec![thought, call], 42),
+        message(3, Role::Tool, vec![result], 41),
+        assistant(
+            4,
+            vec![Part::text(
+                "They **multiply** it: the client retries, and so does the proxy behind it.\n\n\
+                 | where | attempts | waits |\n|:--|--:|:--|\n| client | 3 | none |\n| proxy | 3 | 100 ms |\n| together | 9 | |\n\n\
+                 Retry in *one* place only, and let it back off:\n\n\
+                 ```rust\nfor attempt in 0..ATTEMPTS {\n    match call().await {\n        Ok(reply) => return Ok(reply),\n        Err(error) if error.is_final() => return Err(error),\n        Err(_) => sleep(pause(attempt)).await, // doubles\n    }\n}\n```\n\n\
+                 1. Remove the loop in `client.rs`.\n2. Keep the one in `retry.rs`.\n   - it honours `Retry-After`\n\n\
+                 See [the layout on retry storms](https://example.com/storms).",
+            )],
+            41,
+        ),
+        user(5, "Good. Make that change, and add some chance to the pause.", 12),
+        assistant(
+            6,
+            vec![Part::text(
+                "Done: the loop in `client.rs` is gone, and `pause` now adds up to a quarter by chance.",
+            )],
+            11,
+        ),
+        user(7, "Run the tests, please.", 3),
+    ]
+}
+
+pub fn unusual_conversation() -> Vec<Message> {
+    let mut broken = assistant(4, vec![Part::text("The answer was on its")], 2);
+    broken.content.status = MessageStatus::Interrupted;
+    broken.content.extra =
+        [("error".to_owned(), json!({ "kind": "unavailable", "message": "the connection was lost" }))]
+            .into_iter()
+            .collect::<PassthroughFields>();
+    vec![
+        user(
+            1,
+            "CJK: 端末は東アジアの文字を二桁で表示します。全角ＡＢＣ。 Emoji: 👩‍👩‍👧‍👦 🏳️‍🌈 🇩🇪 ✅. Combining: e\u{301}a\u{308}o\u{302}. RTL: שלום עולם, مرحبا بالعالم.",
+            9,
+        ),
+        assistant(
+            2,
+            vec![Part::text(
+                "| 名前 | 値 |\n|:--|--:|\n| 日本語 | 1 |\n| emoji 👍 | 22 |\n\n> 引用された文章です。",
+            )],
+            8,
+        ),
+        user(
+            3,
+            "Not obeyed: \u{1b}[2J\u{1b}]0;owned\u{7} and \u{9b}31m, user\u{202e}drowssap, a\u{8}b\u{7f}c",
+            5,
+        ),
+        broken,
+    ]
+}
+
+pub fn session(number: u64, name: &str, minutes: i64) -> Session {
+    Session {
+        id: session_id(number),
+        name: name.into(),
+        automatic_name: false,
+        project: Some(project()),
+        created_at: minutes_ago(minutes + 30),
+        updated_at: minutes_ago(minutes),
+        current_branch: branch_id(number),
+        origin: None,
+        trashed_at: None,
+        extra: PassthroughFields::new(),
+    }
+}
+
+pub fn branch(number: u64, name: &str, parent: Option<(u64, Seq)>, head: Seq, minutes: i64) -> Branch {
+    Branch {
+        id: branch_id(number),
+        session: session_id(1),
+        name: name.into(),
+        parent: parent.map(|(parent, _)| branch_id(parent)),
+        forked_at: parent.map_or(0, |(_, at)| at),
+        head,
+        created_at: minutes_ago(minutes),
+        undone: false,
+    }
+}
+
+pub fn opened(messages: Vec<Message>) -> Opened {
+    let head = messages.last().map_or(0, |message| message.seq);
+    let branch = branch(1, "main", None, head, 42);
+    Opened {
+        conversation: Conversation::at(session_id(1), Position { branch: branch.id, head }),
+        summary: SessionSummary {
+            session: session(1, NAME, 3),
+            messages: head,
+            branches: 3,
+            checkpoints: 5,
+            branch: "main".into(),
+        },
+        branch,
+        messages,
+        at: None,
+    }
+}
+
+pub fn history() -> Vec<String> {
+    [
+        "Run the tests, please.",
+        "Good. Make that change, and add some chance to the pause.",
+        "Why do retries double the load on the backend?",
+        "Summarise what changed in the gateway since Monday",
+        "Write a migration for the sessions table",
+    ]
+    .map(String::from)
+    .to_vec()
+}
+
+/// The branch that the rewind created.
+pub fn opened_after_rewind() -> Opened {
+    let mut messages = conversation();
+    messages.truncate(4);
+    let mut opened = opened(messages);
+    opened.branch = branch(5, "main-4", Some((1, 4)), 4, 0);
+    opened.conversation = Conversation::at(session_id(1), Position { branch: opened.branch.id, head: 4 });
+    opened
+}
+
+/// Returns the events of a run of two triads.
+fn events() -> Vec<Event> {
+    let mut log = EventLog { events: Vec::new(), at: 0 };
+    log.push(0, EventPayload::RunStarted { agent: "triads".into(), answers: Some(message_id(7)) });
+    log.phase("deliberation", |log| {
+        for (triad, preset, roles) in [
+            ("backend", "hierarchical", ["orchestrator", "worker 1", "worker 2"]),
+            ("reliability", "dialectic", ["proposer", "critic", "synthesizer"]),
+        ] {
+            for role in roles {
+                let agent = format!("{triad}.{}", role.replace(' ', "-"));
+                log.agent(triad, preset, role, &agent);
+            }
+        }
+    });
+    let lost = vec!["reliability.critic".to_owned()];
+    log.push(10, EventPayload::TriadDegraded { triad: "reliability".into(), lost });
+    log.phase("negotiation", |log| {
+        for (section, claimants) in
+            [("cause", &["backend"][..]), ("fix", &["backend", "reliability"]), ("tests", &["reliability"])]
+        {
+            for claimant in claimants {
+                log.push(
+                    40,
+                    EventPayload::NegotiationClaimed {
+                        section: section.into(),
+                        claimant: (*claimant).into(),
+                    },
+                );
+            }
+        }
+        let claimants = vec!["backend".to_owned(), "reliability".to_owned()];
+        for (round, temperature) in [(1, 1.0), (2, 0.85)] {
+            let section = "fix".to_owned();
+            let contest = EventPayload::NegotiationContested {
+                section: section.clone(),
+                claimants: claimants.clone(),
+                round,
+                temperature,
+            };
+            log.push(600, contest);
+            for claimant in &claimants {
+                let (section, claimant) = (section.clone(), claimant.clone());
+                let decision = if round == 1 { ClaimDecision::Hold } else { ClaimDecision::Revise };
+                log.push(20, EventPayload::NegotiationDecided { section, claimant, decision, round });
+            }
+        }
+        log.push(
+            500,
+            EventPayload::ArbiterDecided {
+                section: "fix".into(),
+                decision: SectionDecision::Split,
+                owners: claimants.clone(),
+                reason: "the loop belongs to the backend, its bound to reliability".into(),
+            },
+        );
+        for (section, owners) in [
+            ("cause", vec!["backend".to_owned()]),
+            ("fix", claimants.clone()),
+            ("tests", vec!["reliability".to_owned()]),
+        ] {
+            log.push(30, EventPayload::NegotiationResolved { section: section.into(), owners, round: 2 });
+        }
+    });
+    log.phase("execution", |log| {
+        log.usage("backend.orchestrator", "execution", 1_900, 420);
+        log.push(
+            900,
+            EventPayload::ErrorOccurred {
+                agent: Some("reliability.critic".into()),
+                phase: Some("execution".into()),
+                message: "the answer was malformed and was asked for once more".into(),
+            },
+        );
+        log.usage("reliability.synthesizer", "execution", 1_200, 380);
+    });
+    let duration_ms = u64::try_from(log.at).unwrap_or(0);
+    log.push(120, EventPayload::RunEnded { duration_ms, ending: RunEnding::Completed });
+    log.events
+}
+
+struct EventLog {
+    events: Vec<Event>,
+    at: i64,
+}
+
+impl EventLog {
+    fn push(&mut self, pause: i64, payload: EventPayload) {
+        self.at += pause;
+        let number = u64::try_from(self.events.len()).unwrap_or(0) + 1;
+        self.events.push(Event { run: run_id(2), number, at: after(self.at), payload });
+    }
+
+    fn phase(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
+        let started = self.at;
+        self.push(10, EventPayload::PhaseStarted { phase: name.into() });
+        inside(self);
+        let duration_ms = u64::try_from(self.at - started).unwrap_or(0);
+        self.push(200, EventPayload::PhaseEnded { phase: name.into(), duration_ms });
+    }
+
+    fn agent(&mut self, triad: &str, preset: &str, role: &str, agent: &str) {
+        let started = EventPayload::AgentStarted {
+            agent: agent.into(),
+            role: role.into(),
+            triad: Some(triad.into()),
+            preset: Some(preset.into()),
+            model: Some("sonnet".into()),
+        };
+        self.push(80, started);
+        self.usage(agent, "deliberation", 700, 150);
+        let status = match role {
+            "critic" => AgentStatus::Blocked,
+            "synthesizer" => AgentStatus::Idle,
+            _ => AgentStatus::Complete,
+        };
+        if role != "worker 2" {
+            self.push(700, EventPayload::AgentEnded { agent: agent.into(), status, duration_ms: 900 });
+        }
+    }
+
+    fn usage(&mut self, agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) {
+        let usage = Usage { prompt_tokens, completion_tokens };
+        let (agent, phase, model) = (agent.to_owned(), Some(phase.to_owned()), None);
+        self.push(400, EventPayload::UsageRecorded { agent, phase, model, usage });
+    }
+}
+
+/// Returns the events up to the first decision of a claimant.
+pub fn events_of_first_round() -> Vec<Event> {
+    let mut events = events();
+    let decides = |event: &Event| matches!(event.payload, EventPayload::NegotiationDecided { .. });
+    let end = events.iter().position(decides).map_or(events.len(), |at| at + 1);
+    events.truncate(end);
+    events
+}
+
+/// Returns the events up to the start of a phase.
+pub fn events_until(phase: &str) -> Vec<Event> {
+    let mut events = events();
+    let begins =
+        |event: &Event| matches!(&event.payload, EventPayload::PhaseStarted { phase: name } if name == phase);
+    let end = events.iter().position(begins).map_or(events.len(), |at| at + 1);
+    events.truncate(end);
+    events
+}
+
+/// Returns the complete run.
+pub fn run() -> Run {
+    let events = events();
+    Run {
+        id: run_id(2),
+        branch: branch_id(1),
+        answers: Some(message_id(7)),
+        started_at: after(0),
+        ended_at: events.last().map(|event| event.at),
+        snapshot: RunSnapshot::fold(&events),
+        events,
+    }
+}
+
+pub fn sessions() -> Vec<SessionSummary> {
+    [
+        ("Why do retries double the load?", 3, 7, 3),
+        ("Fix login bug - 2026-02-01_11-05", 205, 48, 1),
+        ("日本語のセッション名", 400, 12, 2),
+        ("Write a migration for the sessions table and test it on a copy of production", 2_900, 131, 4),
+        ("Plan the release", 9_000, 23, 1),
+        ("New session - 2026-01-12_09-14", 28_000, 2, 1),
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|((name, minutes, messages, branches), number)| SessionSummary {
+        session: session(number, name, minutes),
+        messages,
+        branches,
+        checkpoints: 4,
+        branch: "main".into(),
+    })
+    .collect()
+}
+
+pub fn branches() -> Vec<Branch> {
+    vec![
+        branch(1, "main", None, 7, 42),
+        branch(2, "main-2", Some((1, 4)), 11, 30),
+        branch(3, "with-jitter", Some((2, 8)), 9, 20),
+        branch(4, "main-3", Some((1, 6)), 6, 5),
+    ]
+}
+
+pub fn checkpoints() -> Vec<Checkpoint> {
+    let rows = [
+        (1, 2, "negotiation.resolved", None, false, 42),
+        (2, 4, "run.ended", None, false, 41),
+        (3, 4, "manual", Some("before the rewrite"), false, 30),
+        (4, 6, "run.ended", None, true, 11),
+        (5, 6, "phase.ended", None, false, 11),
+    ];
+    rows.into_iter()
+        .map(|(number, seq, trigger, label, pinned, minutes)| Checkpoint {
+            id: checkpoint_id(number),
+            session: session_id(1),
+            branch: branch_id(1),
+            seq,
+            trigger: trigger.into(),
+            label: label.map(String::from),
+            pinned,
+            created_at: minutes_ago(minutes),
+            state_hash: ContentHash::from_bytes([7; 32]),
+            cost: StateCost { state_bytes: 21_400, stored_bytes: 430 },
+        })
+        .collect()
+}
+
+pub fn rewind_plan() -> RewindPlan {
+    let checkpoint = checkpoints().swap_remove(1);
+    RewindPlan {
+        checkpoint,
+        from: branch(1, "main", None, 7, 42),
+        in_view: 4,
+        out_of_view: 3,
+        prompt: Some(user(5, "Good. Make that change, and add some chance to the pause.", 12)),
+    }
+}
+
+pub fn rewound() -> Rewound {
+    let attributes = SessionAttributes {
+        name: "s".into(),
+        automatic_name: false,
+        current_branch: branch_id(5),
+        trashed: false,
+    };
+    Rewound {
+        plan: rewind_plan(),
+        branch: branch(5, "main-4", Some((1, 4)), 4, 0),
+        state: hfs_core::CheckpointState::default(),
+        operation: Operation {
+            id: operation_id(1),
+            session: session_id(1),
+            kind: OperationKind::Rewind,
+            created_at: now(),
+            before: Some(attributes.clone()),
+            after: attributes,
+            branch: Some(branch_id(5)),
+            checkpoint: Some(checkpoint_id(2)),
+            target: None,
+            detail: "main -> main-4".into(),
+        },
+    }
+}
+
+pub fn search_results() -> SearchResults {
+    let hit = |number: u64, name: &str, role, seq, minutes, snippet: &str| SearchHit {
+        session: session_id(number),
+        session_name: name.into(),
+        branch: branch_id(number),
+        branch_name: "main".into(),
+        message: message_id(seq),
+        seq,
+        role,
+        created_at: minutes_ago(minutes),
+        snippet: snippet.replace('[', "\u{E000}").replace(']', "\u{E001}"),
+        score: 1.0,
+    };
+    SearchResults {
+        hits: vec![
+            hit(
+                1,
+                "Why do retries double the load?",
+                Role::Assistant,
+                4,
+                41,
+                "… Keep the one in retry.rs: the [retry] [loop] honours Retry-After and backs off …",
+            ),
+            hit(
+                4,
+                "Write a migration for the sessions table and test it",
+                Role::Tool,
+                77,
+                2_950,
+                "… thread panicked in [retry] [loop] at src/db.rs:210 …",
+            ),
+            hit(
+                5,
+                "Plan the release",
+                Role::User,
+                3,
+                9_010,
+                "does the [retry] [loop] go into this release or the next?",
+            ),
+        ],
+        total: 3,
+    }
+}
+
+pub fn transcripts() -> Vec<FoundTranscripts> {
+    [
+        ("Claude Code", ".claude/projects", 212, 96_400_000),
+        ("Codex CLI", ".codex/sessions", 31, 18_100_000),
+        ("Gemini CLI", ".gemini/tmp", 4, 410_000),
+    ]
+    .into_iter()
+    .map(|(tool, path, files, bytes)| FoundTranscripts {
+        tool: tool.into(),
+        path: PathBuf::from("/home/you").join(path),
+        files,
+        bytes,
+    })
+    .collect()
+}
+
+pub fn imported() -> Imported {
+    let session = |name: &str, messages, opaque, dropped| ImportedSession {
+        file: "/home/you/old/a.jsonl".into(),
+        format: "claude-code".into(),
+        session: Some(session_id(9)),
+        name: name.into(),
+        messages,
+        branches: 1,
+        updated: false,
+        report: ImportReport {
+            records: messages + opaque + dropped,
+            mapped: messages,
+            opaque,
+            dropped,
+            warnings: Vec::new(),
+        },
+    };
+    Imported {
+        imported: vec![session("Fix the flaky test", 140, 12, 0), session("Explain lifetimes", 18, 0, 1)],
+        skipped: vec![SkippedSession {
+            file: "/home/you/old/b.jsonl".into(),
+            reason: "already imported".into(),
+        }],
+        failed: vec![(
+            "/home/you/old/c.bin".into(),
+            ErrorReport::new(
+                hfs_core::ErrorKind::Invalid,
+                "not a transcript that hfs can read: it is an image",
+            ),
+        )],
+    }
+}
+
+pub fn export_choices() -> Vec<ExportChoice> {
+    [
+        ("json", "lossless, for hfs and other programs"),
+        ("markdown", "for reading and for notes"),
+        ("html", "one page for any browser"),
+    ]
+    .into_iter()
+    .map(|(name, about)| {
+        let extension = if name == "markdown" { "md" } else { name };
+        let path =
+            PathBuf::from(format!("/home/you/.hfs/exports/why-do-retries-double-the-load.{extension}"));
+        (ExportFormat { name: name.into(), about: about.into() }, path)
+    })
+    .collect()
+}
+
+pub fn exported() -> Exported {
+    Exported {
+        path: PathBuf::from("/home/you/.hfs/exports/why-do-retries-double-the-load.json"),
+        bytes: 48_213,
+        warnings: vec!["2 secrets were masked: an API key in message 3, a password in message 5".into()],
+    }
+}
+
+pub fn config() -> Vec<ConfigEntry> {
+    let entry = |key: &str, value: &str, origin: &str, about: &str, choices: &[&str]| ConfigEntry {
+        key: key.into(),
+        value: value.into(),
+        origin: origin.into(),
+        about: about.into(),
+        choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+    };
+    vec![
+        entry(
+            "output_mode",
+            "compact",
+            "default",
+            "how much detail of a reply is shown",
+            &["compact", "verbose"],
+        ),
+        entry(
+            "keybinding_mode",
+            "vim",
+            "~/.hfs/config.yaml:3",
+            "key bindings of the input",
+            &["standard", "vim", "emacs"],
+        ),
+        entry(
+            "agent",
+            "triads",
+            ".hfs/config.yaml:1",
+            "the agent that answers",
+            &["assistant", "triads", "recall"],
+        ),
+        entry("model", "", "default", "the model that answers", &[]),
+        entry("checkpoint_retention", "10", "default", "automatic checkpoints kept per session", &[]),
+    ]
+}
+
+pub fn plugins() -> PluginView {
+    let row = |name: &str, state: PluginRowState, reason: &str| PluginRow {
+        name: name.into(),
+        version: "1.2.0".into(),
+        state,
+        reason: reason.into(),
+        capabilities: vec!["commands".into(), "widgets".into()],
+    };
+    let text = |text: &str, tone| Node::Text(vec![(text.to_owned(), tone)]);
+    PluginView {
+        plugins: vec![
+            row("secret-guard", PluginRowState::Active, ""),
+            row("standup", PluginRowState::Active, ""),
+            row(
+                "token-meter",
+                PluginRowState::Quarantined,
+                "failed three times: out of memory; press e to enable it again",
+            ),
+            row("word-count", PluginRowState::Pending, "waits for your approval"),
+        ],
+        commands: vec![PluginCommand { name: "standup".into(), about: "what was done today".into() }],
+        widgets: vec![
+            Widget {
+                plugin: "token-meter".into(),
+                slot: Slot::Sidebar,
+                nodes: vec![
+                    Node::Text(vec![("today ".into(), Tone::Dim), ("12,480 tokens".into(), Tone::Accent)]),
+                    Node::Gauge { label: "budget".into(), ratio: 0.62 },
+                    Node::Sparkline { values: vec![1, 3, 2, 5, 8, 4, 6, 9, 12, 7] },
+                ],
+            },
+            Widget {
+                plugin: "secret-guard".into(),
+                slot: Slot::StatusBar,
+                nodes: vec![text("guard on", Tone::Good)],
+            },
+            Widget {
+                plugin: "standup".into(),
+                slot: Slot::Panel,
+                nodes: vec![text("▲ 3 sessions today", Tone::Dim)],
+            },
+        ],
+        pending: vec![ApprovalRequest {
+            plugin: "word-count".into(),
+            version: "1.3.0".into(),
+            about: "Counts words in what you send.".into(),
+            permissions: vec![
+                "read this session's messages".into(),
+                "reach api.example.com over the network".into(),
+            ],
+            new_permissions: vec!["reach api.example.com over the network".into()],
+        }],
+        notices: Vec::new(),
+    }
+}

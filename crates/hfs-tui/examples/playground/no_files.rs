@@ -1,0 +1,48 @@
+//! Ports without files and without a configuration.
+
+use std::path::PathBuf;
+
+use hfs_core::{ErrorKind, Session};
+use hfs_tui::{
+    ConfigChange, ConfigEntry, Configuration, ErrorReport, ExportFormat, ExportRequest, Exported,
+    FoundTranscripts, ImportRequest, Imported, Progress, Transfer,
+};
+
+/// Refuses every import, export and setting.
+pub struct NoFiles;
+
+fn unsupported<T>() -> Result<T, ErrorReport> {
+    Err(ErrorReport::new(ErrorKind::Unsupported, "this app has no files"))
+}
+
+impl Transfer for NoFiles {
+    fn export_formats(&self) -> Vec<ExportFormat> {
+        vec![ExportFormat { name: "json".into(), about: "not supported here".into() }]
+    }
+
+    fn default_export_path(&self, _session: &Session, format: &str) -> PathBuf {
+        PathBuf::from(format!("session.{format}"))
+    }
+
+    fn export(&self, _request: &ExportRequest, _progress: &dyn Progress) -> Result<Exported, ErrorReport> {
+        unsupported()
+    }
+
+    fn find_transcripts(&self) -> Vec<FoundTranscripts> {
+        Vec::new()
+    }
+
+    fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, ErrorReport> {
+        unsupported()
+    }
+}
+
+impl Configuration for NoFiles {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+
+    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
+        unsupported()
+    }
+}

@@ -1,0 +1,564 @@
+//! The chat: the conversation, the input, and their keys.
+//!
+//! The chat is the bottom layer of the app. Unlike a [`Screen`](crate::screens::Screen) it uses most of the model, so
+//! its methods are part of [`Model`].
+
+mod exchange;
+mod sidebar;
+pub mod view;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use hfs_core::{Message, RunSnapshot};
+use hfs_engine::Conversation;
+use ratatui::layout::Rect;
+
+use crate::commands::{Command, Suggestion, is_command, suggestions};
+use crate::editor::{Editor, KeyMode, VimMode};
+use crate::modal::Modal;
+use crate::model::{Model, PendingConfirmation};
+use crate::ports::{OutputMode, Tone};
+use crate::protocol::{Change, Effect, Request, TerminalCommand};
+use crate::render::RenderContext;
+use crate::screens::ListSelection;
+use crate::transcript::{PageRange, Tail, Transcript, unsaved_message_lines};
+
+pub use exchange::{ErrorBanner, ExchangeInProgress, SaveState};
+
+/// Width of the sidebar.
+const SIDEBAR_WIDTH: u16 = 32;
+/// Terminals at least this high have a blank row above the input.
+const BLANK_ROW_MIN_HEIGHT: u16 = 20;
+
+/// The open conversation and the input.
+#[derive(Debug)]
+pub struct Chat {
+    /// Position in the session; a new conversation has no session yet.
+    pub conversation: Conversation,
+    /// Name of the session; `None` before its first message.
+    pub name: Option<String>,
+    /// Name of the branch.
+    pub branch: String,
+    /// The messages.
+    pub transcript: Transcript,
+    /// The message or command that the user is writing.
+    pub input: Editor,
+    /// Selected row of the command completion; `None` if the user closed it.
+    pub completion: Option<usize>,
+    /// Earlier messages of the user.
+    pub history: InputHistory,
+    /// The exchange in progress.
+    pub exchange: Option<ExchangeInProgress>,
+    /// Messages written during a reply. Each is sent after the reply before it is complete.
+    pub queue: VecDeque<String>,
+    /// Whether the whole conversation is durable.
+    pub save: SaveState,
+    /// The newest run.
+    pub run: RunSnapshot,
+    /// Tokens used since the session was opened.
+    pub tokens: u64,
+    /// Name and output of a plugin's command, shown until the next message.
+    pub plugin_output: Option<(String, String)>,
+    /// Error of the newest exchange.
+    pub error_banner: Option<ErrorBanner>,
+}
+
+/// Earlier messages of the user, newest first, and the position of Up and Down in them.
+#[derive(Debug, Default)]
+pub struct InputHistory {
+    /// The messages.
+    pub entries: Vec<String>,
+    /// Whether they were requested from the store.
+    pub is_requested: bool,
+    /// The entry that is in the input.
+    pub position: Option<usize>,
+    /// The text that was in the input before.
+    pub draft: String,
+}
+
+/// The areas of the chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatLayout {
+    /// The messages.
+    pub transcript: Rect,
+    /// Plugin output, plugin panels, the error banner and queued messages.
+    pub banners: Rect,
+    /// The input with its border.
+    pub input: Rect,
+    /// The sidebar, if it is shown.
+    pub sidebar: Option<Rect>,
+}
+
+impl Chat {
+    /// Creates a chat without messages.
+    #[must_use]
+    pub fn new(conversation: Conversation) -> Self {
+        Self {
+            conversation,
+            name: None,
+            branch: hfs_core::MAIN_BRANCH.to_owned(),
+            transcript: Transcript::default(),
+            input: Editor::default(),
+            completion: Some(0),
+            history: InputHistory::default(),
+            exchange: None,
+            queue: VecDeque::new(),
+            save: SaveState::Nothing,
+            run: RunSnapshot::default(),
+            tokens: 0,
+            plugin_output: None,
+            error_banner: None,
+        }
+    }
+
+    /// Whether an exchange is in progress.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.exchange.is_some()
+    }
+
+    /// Whether the user has neither opened a session nor typed anything.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.conversation.session().is_none() && self.input.is_empty() && !self.is_busy()
+    }
+
+    /// Returns the phase of the run that is in progress.
+    #[must_use]
+    pub fn current_phase(&self) -> Option<&str> {
+        let phase = self.run.timeline.phases.iter().rev().find(|phase| phase.end.is_none());
+        phase.map(|phase| phase.name.as_str())
+    }
+
+    /// Returns the block after the last message: the user's message until it is durable, then the reply that is being
+    /// received.
+    #[must_use]
+    pub fn tail(&self, render: &RenderContext, width: usize) -> Tail {
+        let exchange = self.exchange.as_ref()?;
+        let layout = render.message_layout(width);
+        let lines = match &exchange.unsaved_text {
+            Some(text) => unsaved_message_lines(text, layout),
+            None => exchange.reply.lines(layout),
+        };
+        Some((self.conversation.head() + 1, lines))
+    }
+}
+
+/// The area of the messages and what is drawn after them.
+struct Viewport {
+    width: usize,
+    height: usize,
+    tail: Tail,
+}
+
+impl Model {
+    /// Returns the areas of the chat.
+    #[must_use]
+    pub fn chat_layout(&self) -> ChatLayout {
+        let (width, height) = self.size;
+        let above_status = height.saturating_sub(1);
+        let sidebar_width = if self.has_sidebar() { SIDEBAR_WIDTH } else { 0 };
+        let main_width = width - sidebar_width;
+        let inner_width = main_width.saturating_sub(2);
+        let to_u16 = |rows: usize| u16::try_from(rows).unwrap_or(u16::MAX);
+
+        let input_rows = to_u16(self.chat.input.layout(self.input_width()).rows.len());
+        let input_height = (input_rows.clamp(1, (above_status / 3).max(1)) + 2).min(above_status);
+        let banner_rows = to_u16(view::banner_lines(self, usize::from(inner_width)).len());
+        let banner_height = banner_rows.min(above_status.saturating_sub(input_height) / 2);
+        let blank = u16::from(height >= BLANK_ROW_MIN_HEIGHT && banner_height == 0);
+        let transcript_height = above_status.saturating_sub(input_height + banner_height + blank);
+        let banner_top = transcript_height + blank;
+        ChatLayout {
+            transcript: Rect { x: 1, y: 0, width: inner_width, height: transcript_height },
+            banners: Rect { x: 1, y: banner_top, width: inner_width, height: banner_height },
+            input: Rect { x: 0, y: banner_top + banner_height, width: main_width, height: input_height },
+            sidebar: (sidebar_width > 0).then_some(Rect {
+                x: main_width,
+                y: 0,
+                width: sidebar_width,
+                height: above_status,
+            }),
+        }
+    }
+
+    /// Returns the width of the text in the input.
+    fn input_width(&self) -> usize {
+        // Border, prompt and padding.
+        const AROUND_TEXT: u16 = 6;
+        let sidebar = if self.has_sidebar() { SIDEBAR_WIDTH } else { 0 };
+        usize::from(self.size.0.saturating_sub(sidebar + AROUND_TEXT))
+    }
+
+    fn viewport(&self) -> Viewport {
+        let area = self.chat_layout().transcript;
+        let width = usize::from(area.width);
+        Viewport { width, height: usize::from(area.height), tail: self.chat.tail(&self.render, width) }
+    }
+
+    pub(crate) fn handle_chat_key(&mut self, key: KeyEvent) -> Vec<Effect> {
+        if let Some(effects) = self.handle_global_key(key) {
+            return effects;
+        }
+        if self.chat.transcript.selected().is_some()
+            && let Some(effects) = self.handle_message_key(key)
+        {
+            return effects;
+        }
+        if let Some(effects) = self.handle_completion_key(key) {
+            return effects;
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let alt = key.modifiers.contains(KeyModifiers::ALT);
+        match key.code {
+            KeyCode::Esc => self.handle_esc(key),
+            KeyCode::Char('j') if control => {
+                self.chat.input.insert("\n");
+                Vec::new()
+            }
+            KeyCode::Enter if alt || key.modifiers.contains(KeyModifiers::SHIFT) => {
+                self.chat.input.insert("\n");
+                Vec::new()
+            }
+            KeyCode::Enter => self.submit(),
+            KeyCode::Up if alt => self.select_message(false),
+            KeyCode::Down if alt => self.select_message(true),
+            KeyCode::PageUp => self.scroll_page(-1),
+            KeyCode::PageDown => self.scroll_page(1),
+            KeyCode::Home if control => {
+                self.chat.transcript.show_oldest();
+                Vec::new()
+            }
+            KeyCode::End if control => {
+                let page = self.chat.transcript.show_newest();
+                self.read_page(page)
+            }
+            _ => self.edit_input(key),
+        }
+    }
+
+    /// Handles keys that do the same whatever the input contains.
+    fn handle_global_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let alt = key.modifiers.contains(KeyModifiers::ALT);
+        // In emacs mode these keys move the cursor.
+        let emacs = self.render.settings.keys == KeyMode::Emacs;
+        let command = match key.code {
+            KeyCode::Char('c') if control => return Some(self.handle_ctrl_c()),
+            KeyCode::Char('d') if control && self.chat.input.is_empty() => return Some(self.handle_ctrl_c()),
+            KeyCode::Char('p') if control && !emacs => return Some(self.open_palette()),
+            KeyCode::Char('x') if alt => return Some(self.open_palette()),
+            // In vim's normal mode, Ctrl+R redoes.
+            KeyCode::Char('r') if control && self.chat.input.vim_mode() == VimMode::Insert => {
+                return Some(self.open_history_search());
+            }
+            KeyCode::Char('o') if control => return Some(self.toggle_output_mode()),
+            KeyCode::Char('n') if control && !emacs => Command::New,
+            KeyCode::Char('f') if control && !emacs => Command::Search,
+            KeyCode::Char('s') if control => Command::Sessions,
+            KeyCode::Char('t') if control => Command::Checkpoints,
+            KeyCode::Char('g') if control => Command::Edit,
+            KeyCode::F(1) => Command::Help,
+            KeyCode::F(2) => Command::Sidebar,
+            KeyCode::F(3) => Command::Inspect,
+            KeyCode::F(4) => Command::Branches,
+            KeyCode::F(5) => Command::Retry,
+            _ => return None,
+        };
+        Some(self.run_command(command, ""))
+    }
+
+    fn handle_ctrl_c(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.chat.is_busy() {
+            effects.extend(self.interrupt());
+        } else if !self.chat.input.is_empty() {
+            self.chat.input.set("");
+        }
+        let (is_second, timer) = self.is_second_press(PendingConfirmation::Quit);
+        if is_second {
+            return self.quit();
+        }
+        effects.extend(timer);
+        effects
+    }
+
+    /// Handles Esc, which undoes one thing at a time: vim's insert mode, the reply, a banner, the input.
+    fn handle_esc(&mut self, key: KeyEvent) -> Vec<Effect> {
+        if self.chat.input.handle_key(key, self.render.settings.keys, self.input_width()) {
+            return Vec::new();
+        }
+        if self.chat.is_busy() {
+            return self.interrupt();
+        }
+        if self.chat.plugin_output.take().is_some() || self.chat.error_banner.take().is_some() {
+            return Vec::new();
+        }
+        let (is_second, timer) = self.is_second_press(PendingConfirmation::Esc);
+        if !is_second {
+            return timer;
+        }
+        if self.chat.input.is_empty() {
+            return self.run_command(Command::Checkpoints, "");
+        }
+        // The text is kept in the history, so that Esc never loses it.
+        let text = self.chat.input.take();
+        self.chat.history.entries.insert(0, text);
+        Vec::new()
+    }
+
+    fn open_palette(&mut self) -> Vec<Effect> {
+        self.modals.push(Modal::Palette { query: Editor::default(), selection: ListSelection::default() });
+        Vec::new()
+    }
+
+    fn open_history_search(&mut self) -> Vec<Effect> {
+        let mut query = Editor::default();
+        query.set(self.chat.input.text().lines().next().unwrap_or_default());
+        let entries = self.chat.history.entries.clone();
+        self.modals.push(Modal::History { query, selection: ListSelection::default(), entries });
+        self.read_history()
+    }
+
+    fn read_history(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.chat.history.is_requested, true) {
+            return Vec::new();
+        }
+        let project = self.project.as_ref().map(|project| project.key().to_owned());
+        vec![Request::ReadHistory { branch: self.chat.conversation.branch(), project }.into()]
+    }
+
+    pub(crate) fn toggle_output_mode(&mut self) -> Vec<Effect> {
+        let mut settings = self.render.settings.clone();
+        let (mode, text) = match settings.output {
+            OutputMode::Compact => (OutputMode::Verbose, "verbose: everything is unfolded"),
+            OutputMode::Verbose => (OutputMode::Compact, "compact: thinking and tools are folded"),
+        };
+        settings.output = mode;
+        self.render.change(settings);
+        self.notify(Tone::Dim, text)
+    }
+
+    fn submit(&mut self) -> Vec<Effect> {
+        if self.chat.input.text().trim().is_empty() {
+            return Vec::new();
+        }
+        let text = self.chat.input.take();
+        self.add_to_history(text.clone());
+        if is_command(&text) {
+            return self.run_command_line(&text);
+        }
+        if self.chat.is_busy() {
+            self.chat.queue.push_back(text);
+            return Vec::new();
+        }
+        self.send(text)
+    }
+
+    fn add_to_history(&mut self, text: String) {
+        let history = &mut self.chat.history;
+        history.position = None;
+        history.draft.clear();
+        history.entries.retain(|entry| *entry != text);
+        history.entries.insert(0, text);
+    }
+
+    fn edit_input(&mut self, key: KeyEvent) -> Vec<Effect> {
+        let width = self.input_width();
+        let length = self.chat.input.text().len();
+        if self.chat.input.handle_key(key, self.render.settings.keys, width) {
+            if self.chat.input.text().len() != length {
+                self.chat.completion = Some(0);
+                self.chat.transcript.unselect();
+            }
+            return Vec::new();
+        }
+        match key.code {
+            KeyCode::Up | KeyCode::Char('k') if key.modifiers.is_empty() => self.walk_history(true),
+            KeyCode::Down | KeyCode::Char('j') if key.modifiers.is_empty() => self.walk_history(false),
+            KeyCode::Char('p') if key.modifiers == KeyModifiers::CONTROL => self.walk_history(true),
+            KeyCode::Char('n') if key.modifiers == KeyModifiers::CONTROL => self.walk_history(false),
+            // In vim's normal mode, `:` and `/` start a command.
+            KeyCode::Char(':' | '/') => {
+                self.chat.input.handle_key(KeyEvent::from(KeyCode::Char('i')), KeyMode::Vim, width);
+                self.chat.input.set("/");
+                self.chat.completion = Some(0);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Puts an older or newer message of the user into the input.
+    fn walk_history(&mut self, older: bool) -> Vec<Effect> {
+        // Queued messages are newer than the history.
+        if older
+            && self.chat.input.is_empty()
+            && let Some(text) = self.chat.queue.pop_back()
+        {
+            self.chat.input.set(&text);
+            self.chat.completion = None;
+            return Vec::new();
+        }
+        let effects = self.read_history();
+        let history = &mut self.chat.history;
+        let next = match (history.position, older) {
+            (None, true) if history.entries.is_empty() => return effects,
+            (None, true) => {
+                self.chat.input.text().clone_into(&mut history.draft);
+                Some(0)
+            }
+            (Some(position), true) => Some((position + 1).min(history.entries.len().saturating_sub(1))),
+            (Some(0), false) => None,
+            (Some(position), false) => Some(position - 1),
+            (None, false) => return effects,
+        };
+        history.position = next;
+        let text = next.and_then(|position| history.entries.get(position)).unwrap_or(&history.draft).clone();
+        self.chat.input.set(&text);
+        // With the completion open, Up and Down would move in it instead of in the history.
+        self.chat.completion = None;
+        effects
+    }
+
+    fn handle_completion_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
+        let rows = self.completions();
+        let selected = self.chat.completion?;
+        let row = rows.get(selected)?;
+        match key.code {
+            KeyCode::Up if key.modifiers.is_empty() => {
+                self.chat.completion = Some(selected.saturating_sub(1));
+            }
+            KeyCode::Down if key.modifiers.is_empty() => {
+                self.chat.completion = Some((selected + 1).min(rows.len().saturating_sub(1)));
+            }
+            KeyCode::Esc => self.chat.completion = None,
+            KeyCode::Tab => {
+                let text = format!("/{} ", row.name);
+                self.chat.input.set(&text);
+                self.chat.completion = Some(0);
+            }
+            // Runs the selected command, so that the first letters and Enter are enough.
+            KeyCode::Enter if key.modifiers.is_empty() => {
+                let line = format!("/{}", row.name);
+                self.chat.input.take();
+                self.add_to_history(line.clone());
+                return Some(self.run_command_line(&line));
+            }
+            _ => return None,
+        }
+        Some(Vec::new())
+    }
+
+    /// Returns the commands that complete the input, while the user types the name of a command.
+    #[must_use]
+    pub fn completions(&self) -> Vec<Suggestion> {
+        let Some(name) = self.chat.input.text().strip_prefix('/') else { return Vec::new() };
+        if self.chat.completion.is_none() || name.contains(char::is_whitespace) || name.contains('/') {
+            return Vec::new();
+        }
+        suggestions(name, &self.plugins.commands, self.render.settings.keys)
+    }
+
+    fn select_message(&mut self, forward: bool) -> Vec<Effect> {
+        let Viewport { width, height, tail } = self.viewport();
+        self.chat.transcript.select(self.render.message_layout(width), &tail, height, forward);
+        Vec::new()
+    }
+
+    /// Handles keys that act on the selected message.
+    fn handle_message_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
+        if key.code == KeyCode::Esc {
+            self.chat.transcript.unselect();
+            return Some(Vec::new());
+        }
+        if !self.chat.input.is_empty() {
+            return None;
+        }
+        let message = self.chat.transcript.selected_message().cloned();
+        match key.code {
+            KeyCode::Enter | KeyCode::Char(' ') => {
+                self.chat.transcript.toggle_selected(self.unfolds_by_default());
+            }
+            KeyCode::Tab => {
+                let Viewport { width, height, tail } = self.viewport();
+                self.chat.transcript.select_next_fold(self.render.message_layout(width), &tail, height);
+            }
+            KeyCode::Up => return Some(self.select_message(false)),
+            KeyCode::Down => return Some(self.select_message(true)),
+            KeyCode::Char('c') if key.modifiers.is_empty() => return Some(copy_message(&message?)),
+            KeyCode::Char('f') if key.modifiers.is_empty() => {
+                if self.chat.is_busy() {
+                    return Some(self.notify_busy());
+                }
+                let branch = self.chat.conversation.branch()?;
+                let at = message?.seq;
+                return Some(vec![Change::Fork { branch, at, name: None }.into()]);
+            }
+            _ => return None,
+        }
+        Some(Vec::new())
+    }
+
+    fn unfolds_by_default(&self) -> bool {
+        self.render.settings.output == OutputMode::Verbose
+    }
+
+    pub(crate) fn notify_busy(&mut self) -> Vec<Effect> {
+        self.notify(Tone::Warn, "a reply is in progress; Esc stops it")
+    }
+
+    /// Toggles the fold whose header was clicked.
+    pub(crate) fn click(&mut self, (x, y): (u16, u16)) {
+        let area = self.chat_layout().transcript;
+        let is_chat = self.modals.is_empty() && self.screen.is_none();
+        if !is_chat || !area.contains((x, y).into()) {
+            return;
+        }
+        let Viewport { width, height, tail } = self.viewport();
+        let rows = self.chat.transcript.rows(self.render.message_layout(width), &tail, height);
+        if let Some(row) = rows.get(usize::from(y - area.y))
+            && let Some(fold) = row.fold
+        {
+            self.chat.transcript.toggle_fold(row.seq, fold, self.unfolds_by_default());
+        }
+    }
+
+    pub(crate) fn scroll(&mut self, rows: isize) {
+        let Viewport { width, height, tail } = self.viewport();
+        self.chat.transcript.scroll_by(self.render.message_layout(width), &tail, height, rows);
+    }
+
+    fn scroll_page(&mut self, direction: isize) -> Vec<Effect> {
+        let height = self.chat_layout().transcript.height;
+        self.scroll(direction * isize::try_from(height.saturating_sub(2).max(1)).unwrap_or(1));
+        Vec::new()
+    }
+
+    fn read_page(&self, page: Option<PageRange>) -> Vec<Effect> {
+        let request = page
+            .zip(self.chat.conversation.branch())
+            .map(|((range, page), branch)| Effect::from(Request::ReadMessages { branch, range, page }));
+        request.into_iter().collect()
+    }
+
+    /// Reads the next page of messages when the user comes near the end of the loaded ones.
+    pub(crate) fn prefetch_messages(&mut self) -> Vec<Effect> {
+        if self.chat.conversation.branch().is_none() {
+            return Vec::new();
+        }
+        let page = self.chat.transcript.page_to_prefetch();
+        self.read_page(page)
+    }
+}
+
+fn copy_message(message: &Arc<Message>) -> Vec<Effect> {
+    let text = match message.content.text() {
+        // A message of tool calls only has no text of its own.
+        text if text.is_empty() => message.content.searchable_text(),
+        text => text,
+    };
+    vec![TerminalCommand::Copy { text, what: format!("message {}", message.seq) }.into()]
+}

@@ -1,0 +1,288 @@
+//! Exchanges: sending a message, following the reply, and what happens when either fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hfs_core::{
+    AgentError, ErrorKind, Message, Position, ReplyDelta, Role, RunSnapshot, SessionId, StoreError,
+};
+use hfs_engine::{Conversation, Exchange, SendError, Update};
+
+use crate::modal::Modal;
+use crate::model::Model;
+use crate::ports::{ErrorReport, Tone};
+use crate::protocol::{Effect, Request, Timer};
+use crate::screens::StaleData;
+use crate::transcript::StreamingReply;
+
+/// Time between two frames of the spinner.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
+
+/// An exchange in progress.
+#[derive(Debug)]
+pub struct ExchangeInProgress {
+    /// The session that was created for this exchange, until its first message is durable.
+    pub created_session: Option<SessionId>,
+    /// The user's message, until it is durable.
+    pub unsaved_text: Option<String>,
+    /// The user's message, after it is durable.
+    pub user: Option<Arc<Message>>,
+    /// The reply as far as it has been received.
+    pub reply: StreamingReply,
+    /// Whether the user has asked to stop.
+    pub is_stopping: bool,
+}
+
+/// Whether the whole conversation is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SaveState {
+    /// There is nothing to save.
+    #[default]
+    Nothing,
+    /// Something is being saved.
+    Saving,
+    /// Everything is durable.
+    Saved,
+    /// Something could not be saved, for this reason.
+    NotSaved(String),
+}
+
+/// An error of the newest exchange, shown above the input.
+#[derive(Debug, Clone)]
+pub struct ErrorBanner {
+    /// What happened.
+    pub message: String,
+    /// What the user can do.
+    pub suggestion: Option<String>,
+    /// The message to retry; `None` if it was not saved and is back in the input.
+    pub user: Option<Arc<Message>>,
+}
+
+impl Model {
+    /// Sends a message.
+    pub(crate) fn send(&mut self, text: String) -> Vec<Effect> {
+        let conversation = self.chat.conversation.clone();
+        let mut effects = self.start_exchange(Some(text.clone()), None);
+        effects.push(Request::Send { conversation, text }.into());
+        effects
+    }
+
+    /// Sends a message on a new branch, after a conflict.
+    pub(crate) fn send_on_fork(&mut self, conversation: Conversation, text: String) -> Vec<Effect> {
+        // The failed send put the text into the input, before whatever the user had written since.
+        if let Some(rest) = self.chat.input.text().strip_prefix(&text) {
+            let rest = rest.trim_start().to_owned();
+            self.chat.input.set(&rest);
+        }
+        let mut effects = self.start_exchange(Some(text.clone()), None);
+        effects.push(Request::SendOnFork { conversation, text }.into());
+        effects
+    }
+
+    /// Asks for another reply to the message that failed, or else to the user's newest message.
+    pub(crate) fn retry(&mut self) -> Vec<Effect> {
+        if self.chat.is_busy() {
+            return self.notify_busy();
+        }
+        let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
+        let newest =
+            || self.chat.transcript.messages().rev().find(|message| message.content.role == Role::User);
+        let Some(user) = failed.or_else(|| newest().cloned()) else {
+            if self.chat.input.is_empty() {
+                return self.notify(Tone::Dim, "there is no message to answer yet");
+            }
+            let text = self.chat.input.take();
+            return self.send(text);
+        };
+        let conversation = self.chat.conversation.clone();
+        let mut effects = self.start_exchange(None, Some(Arc::clone(&user)));
+        effects.push(Request::Retry { conversation, user }.into());
+        effects
+    }
+
+    fn start_exchange(&mut self, unsaved_text: Option<String>, user: Option<Arc<Message>>) -> Vec<Effect> {
+        self.chat.error_banner = None;
+        self.chat.plugin_output = None;
+        self.chat.save = SaveState::Saving;
+        self.chat.run = RunSnapshot::default();
+        self.chat.exchange = Some(ExchangeInProgress {
+            created_session: None,
+            unsaved_text,
+            user,
+            reply: StreamingReply::new(self.render.now),
+            is_stopping: false,
+        });
+        let page = self.chat.transcript.show_newest();
+        let mut effects = vec![Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into()];
+        effects.extend(self.read_page(page));
+        effects
+    }
+
+    pub(crate) fn interrupt(&mut self) -> Vec<Effect> {
+        match &mut self.chat.exchange {
+            Some(exchange) if !exchange.is_stopping => {
+                exchange.is_stopping = true;
+                vec![Request::Interrupt.into()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Shows the next frame of the spinner. The timer stops with the exchange, so that an idle app does nothing.
+    pub(crate) fn spin(&mut self) -> Vec<Effect> {
+        if !self.chat.is_busy() {
+            return Vec::new();
+        }
+        self.spinner_frame = self.spinner_frame.wrapping_add(1);
+        vec![Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into()]
+    }
+
+    pub(crate) fn exchange_progressed(&mut self, update: Update) -> Vec<Effect> {
+        let chat = &mut self.chat;
+        match update {
+            Update::SessionCreated { session, name } => {
+                chat.name = Some(name);
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.created_session = Some(session);
+                }
+                return vec![Request::ReadPlugins(Some(session)).into()];
+            }
+            Update::Sent(message) => {
+                chat.save = SaveState::Saved;
+                let created = chat.exchange.as_ref().and_then(|exchange| exchange.created_session);
+                if let Some(session) = chat.conversation.session().or(created) {
+                    let position = Position { branch: message.branch, head: message.seq };
+                    chat.conversation = Conversation::at(session, position);
+                }
+                chat.transcript.push(Arc::clone(&message));
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.unsaved_text = None;
+                    exchange.user = Some(message);
+                }
+            }
+            Update::Answering(agent) => {
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.reply.set_agent(agent);
+                }
+            }
+            Update::Reply { kind, text } => {
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.reply.append(&ReplyDelta { kind, text });
+                }
+                if !matches!(chat.save, SaveState::NotSaved(_)) {
+                    chat.save = SaveState::Saving;
+                }
+            }
+            Update::Event(event) => chat.run.apply(&event),
+            Update::Saved => chat.save = SaveState::Saved,
+            Update::NotSaved { reason } => chat.save = SaveState::NotSaved(reason),
+            Update::CheckpointFailed { reason } => {
+                return self.notify(Tone::Bad, format!("the checkpoint could not be created: {reason}"));
+            }
+            // `Update` is non-exhaustive: the engine may report more than the app shows.
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    pub(crate) fn exchange_ended(
+        &mut self,
+        conversation: Conversation,
+        outcome: Result<Exchange, SendError>,
+    ) -> Vec<Effect> {
+        let previous = std::mem::replace(&mut self.chat.conversation, conversation);
+        let exchange = self.chat.exchange.take();
+        let is_complete = matches!(&outcome, Ok(done) if done.failure.is_none());
+        if !is_complete {
+            self.move_queue_to_input();
+        }
+        let mut effects = match outcome {
+            Ok(done) => self.exchange_succeeded(done),
+            Err(error) => {
+                self.exchange_failed(error, previous, exchange);
+                Vec::new()
+            }
+        };
+        if let Some(text) = self.chat.queue.pop_front() {
+            effects.extend(self.send(text));
+        }
+        effects.extend(self.refresh_screen(StaleData::Runs));
+        effects
+    }
+
+    /// Moves queued messages to the input. After an incomplete reply they may no longer be what the user wants to say.
+    fn move_queue_to_input(&mut self) {
+        if self.chat.queue.is_empty() {
+            return;
+        }
+        let mut texts: Vec<String> = self.chat.queue.drain(..).collect();
+        texts.extend(Some(self.chat.input.take()).filter(|draft| !draft.is_empty()));
+        self.chat.input.set(&texts.join("\n\n"));
+        self.chat.completion = None;
+    }
+
+    fn exchange_succeeded(&mut self, done: Exchange) -> Vec<Effect> {
+        self.chat.save = SaveState::Saved;
+        self.chat.tokens += done.run.snapshot.usage.total_tokens;
+        self.chat.run = done.run.snapshot;
+        self.chat.transcript.push(Arc::new(done.reply));
+        match done.failure {
+            None => Vec::new(),
+            Some(AgentError::Cancelled) => {
+                self.notify(Tone::Dim, "stopped; the part of the reply that arrived is saved")
+            }
+            Some(error) => {
+                let ErrorReport { message, suggestion, .. } =
+                    ErrorReport::from_error(&error, self.suggestion_wording);
+                let user = Some(Arc::new(done.user));
+                self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+                Vec::new()
+            }
+        }
+    }
+
+    fn exchange_failed(
+        &mut self,
+        error: SendError,
+        previous: Conversation,
+        exchange: Option<ExchangeInProgress>,
+    ) {
+        let report = ErrorReport::from_error(&error, self.suggestion_wording);
+        let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
+        let unsaved_text = exchange.and_then(|exchange| exchange.unsaved_text);
+        if let Some(text) = &unsaved_text {
+            let draft = self.chat.input.take();
+            let input = if draft.is_empty() { text.clone() } else { format!("{text}\n\n{draft}") };
+            self.chat.input.set(&input);
+            self.chat.completion = None;
+            self.chat.save = if self.chat.conversation.session().is_some() {
+                SaveState::Saved
+            } else {
+                SaveState::Nothing
+            };
+        }
+        match error {
+            SendError::NotSaved {
+                text,
+                source: source @ (StoreError::HeadMismatch { .. } | StoreError::Locked { .. }),
+            } => {
+                let reason = source.to_string();
+                self.modals.push(Modal::Conflict { conversation: previous, text, reason });
+            }
+            SendError::ReplyNotSaved { reply, .. } => {
+                self.chat.save = SaveState::NotSaved(report.message.clone());
+                self.add_to_history(reply.text());
+                let suggestion = "until you quit, the reply is kept in the input's history (Up)".to_owned();
+                let suggestion = Some(suggestion);
+                self.chat.error_banner = Some(ErrorBanner { message: report.message, suggestion, user });
+            }
+            _ => {
+                if unsaved_text.is_none() && report.kind != ErrorKind::Invalid {
+                    self.chat.save = SaveState::NotSaved(report.message.clone());
+                }
+                let ErrorReport { message, suggestion, .. } = report;
+                self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Draws the chat.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Widget};
+
+use super::{ChatLayout, sidebar};
+use crate::canvas;
+use crate::editor::{KeyMode, VimMode};
+use crate::modal::draw_suggestion;
+use crate::model::{Model, PendingConfirmation};
+use crate::ports::Slot;
+use crate::screens::ListSelection;
+use crate::screens::sessions::draw_session_row;
+use crate::text::{
+    Fragment, display_width, format_duration, markdown, sanitize, sanitize_line, truncate, wrap,
+};
+use crate::view::widget_lines;
+
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+/// Maximum rows of the command completion.
+const COMPLETION_ROWS: usize = 8;
+/// Maximum rows of a plugin command's output.
+const PLUGIN_OUTPUT_ROWS: usize = 16;
+
+/// Draws the chat and returns the position of the cursor.
+pub fn draw(model: &Model, buffer: &mut Buffer) -> (u16, u16) {
+    let areas = model.chat_layout();
+    let chat = &model.chat;
+    if chat.transcript.is_empty() && !chat.is_busy() {
+        draw_start_screen(model, buffer, areas.transcript);
+    } else {
+        draw_transcript(model, buffer, areas.transcript);
+    }
+    canvas::lines(buffer, areas.banners, banner_lines(model, usize::from(areas.banners.width)));
+    let cursor = draw_input(model, buffer, areas.input);
+    draw_completion(model, buffer, &areas);
+    if let Some(area) = areas.sidebar {
+        sidebar::draw(model, buffer, area);
+    }
+    cursor
+}
+
+fn draw_transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
+    let width = usize::from(area.width);
+    let theme = &model.render.theme;
+    let tail = model.chat.tail(&model.render, width);
+    let transcript = &model.chat.transcript;
+    let rows = transcript.rows(model.render.message_layout(width), &tail, usize::from(area.height));
+    for (row, y) in rows.iter().zip(area.top()..area.bottom()) {
+        buffer.set_line(area.x, y, &row.line, area.width);
+        if transcript.selected() == Some(row.seq) {
+            if row.fold.is_some() && row.fold == transcript.selected_fold() {
+                let width = canvas::as_u16(row.line.width()).min(area.width);
+                buffer.set_style(Rect { x: area.x, y, width, height: 1 }, theme.selected);
+            }
+            buffer.set_string(area.x.saturating_sub(1), y, "┃", theme.accent);
+        }
+    }
+}
+
+/// Draws what a new conversation shows: the most important keys and the newest sessions.
+fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
+    let theme = &model.render.theme;
+    let key = |key: &'static str, meaning: &'static str| {
+        Line::from(vec![Span::styled(format!("{key:<12}"), theme.accent), Span::styled(meaning, theme.text)])
+    };
+    let mut lines = vec![
+        Line::styled("hfs", theme.title()),
+        Line::styled("Every message is saved at once, and you can rewind to any turn.", theme.dim),
+        Line::default(),
+        key("Enter", "send your message"),
+        key("/", "commands"),
+        key("Ctrl+P", "search all commands"),
+        key("Ctrl+S", "your sessions"),
+        key("F1", "keys and help"),
+    ];
+    // In emacs mode, Ctrl+P moves the cursor.
+    if model.render.settings.keys == KeyMode::Emacs {
+        lines.retain(|line| !line.to_string().starts_with("Ctrl+P"));
+    }
+    let indent = 2;
+    let room = usize::from(area.height);
+    if room >= lines.len() + 4 {
+        lines.insert(0, Line::default());
+    }
+    let top = lines.len();
+    let inner = Rect { x: area.x + indent, width: area.width.saturating_sub(2 * indent), ..area };
+    canvas::lines(buffer, inner, lines.into_iter().map(|line| Line::from(line.spans).style(line.style)));
+    if model.recent_sessions.is_empty() || room < top + 3 {
+        return;
+    }
+    canvas::line(buffer, canvas::row(inner, top + 1), &Line::styled("Recent sessions", theme.title()));
+    for (index, row) in model.recent_sessions.iter().enumerate() {
+        let area = Rect { width: inner.width.min(90), ..canvas::row(inner, top + 2 + index) };
+        if area.height > 0 {
+            draw_session_row(buffer, area, &model.render, row, false);
+        }
+    }
+}
+
+/// Returns the lines between the messages and the input: plugin output, plugin panels, the error banner and queued
+/// messages.
+pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.render.theme;
+    let mut lines = Vec::new();
+    if let Some((command, text)) = &model.chat.plugin_output {
+        lines.push(Line::from(vec![
+            Span::styled(format!("/{}", sanitize_line(command)), theme.title()),
+            Span::styled("  Esc closes it", theme.dim),
+        ]));
+        let body = markdown(text, width, model.render.text_style());
+        let rest = body.len().saturating_sub(PLUGIN_OUTPUT_ROWS);
+        lines.extend(body.into_iter().take(PLUGIN_OUTPUT_ROWS));
+        if rest > 0 {
+            lines.push(Line::styled(format!("… {rest} more lines"), theme.dim));
+        }
+    }
+    for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Panel) {
+        lines.extend(widget_lines(widget, width, theme));
+    }
+    if let Some(banner) = &model.chat.error_banner {
+        let mut fragments = vec![Fragment::new(format!("✗ {}", sanitize_line(&banner.message)), theme.bad)];
+        if let Some(suggestion) = &banner.suggestion {
+            fragments.push(Fragment::new(format!("\n  {}", sanitize_line(suggestion)), theme.dim));
+        }
+        lines.extend(wrap(&fragments, width));
+        let retry = if banner.user.is_some() { ("F5", "retry") } else { ("Enter", "send it again") };
+        let mut keys = canvas::hints(&[retry, ("Esc", "close")], theme, width.saturating_sub(2));
+        keys.spans.insert(0, Span::raw("  "));
+        lines.push(keys);
+    }
+    lines.extend(queue_lines(model, width));
+    if !lines.is_empty() {
+        lines.insert(0, Line::default());
+    }
+    lines
+}
+
+fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
+    const ROWS: usize = 3;
+    let theme = &model.render.theme;
+    let queue = &model.chat.queue;
+    let row = |text: &String| {
+        Line::from(vec![
+            Span::styled("↳ ", theme.accent),
+            Span::styled(truncate(&sanitize_line(text), width.saturating_sub(2)), theme.dim),
+        ])
+    };
+    let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
+    let status = match queue.len() {
+        0 => return lines,
+        1..=ROWS => "not saved yet; sent after this reply".to_owned(),
+        more => format!("and {} more, not saved yet; sent one by one after this reply", more - ROWS),
+    };
+    let mut foot = Line::styled(format!("  {status}  "), theme.dim);
+    foot.spans.extend(canvas::hints(&[("Up", "edits the last one")], theme, width).spans);
+    lines.push(foot);
+    lines
+}
+
+fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
+    let theme = &model.render.theme;
+    let width = usize::from(area.width).saturating_sub(6);
+    let title = input_title(model, usize::from(area.width).saturating_sub(4));
+    let inner = canvas::panel(buffer, area, title, theme, !model.chat.is_busy());
+    let foot = canvas::row(area, usize::from(area.height).saturating_sub(1));
+    let foot = Rect { x: foot.x + 2, width: foot.width.saturating_sub(4), ..foot };
+    let mut hints = input_hints(model, usize::from(foot.width).saturating_sub(12));
+    if hints.width() > 0 {
+        hints.spans.insert(0, Span::raw(" "));
+        hints.spans.push(Span::raw(" "));
+        canvas::right(buffer, foot, &hints);
+    }
+    if model.render.settings.keys == KeyMode::Vim {
+        let (mode, style) = match model.chat.input.vim_mode() {
+            VimMode::Normal => (" NORMAL ", theme.title()),
+            VimMode::Insert => (" INSERT ", theme.dim),
+        };
+        canvas::line(buffer, foot, &Line::styled(mode, style));
+    }
+    let text = model.chat.input.text();
+    let field = Rect { x: inner.x + 3, width: inner.width.saturating_sub(4), ..inner };
+    buffer.set_string(inner.x + 1, inner.y, "❯", theme.accent);
+    if text.is_empty() {
+        let placeholder = if model.chat.is_busy() { "" } else { "Type a message, or / for commands" };
+        canvas::line(buffer, canvas::row(field, 0), &Line::styled(placeholder, theme.dim));
+        return (field.x, field.y);
+    }
+    let layout = model.chat.input.layout(width);
+    let (row, column) = layout.position(text, model.chat.input.cursor());
+    let height = usize::from(inner.height);
+    let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
+    for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
+        let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
+        let style = if text.starts_with('/') && crate::commands::is_command(text) {
+            theme.accent
+        } else {
+            theme.text
+        };
+        canvas::line(buffer, canvas::row(field, at), &Line::styled(content, style));
+    }
+    (field.x + canvas::as_u16(column), field.y + canvas::as_u16(row - top))
+}
+
+/// Returns the text in the upper border of the input: a pending confirmation, a notice, or the exchange in progress.
+fn input_title(model: &Model, width: usize) -> Line<'static> {
+    let theme = &model.render.theme;
+    let (text, style) = if let Some((pending, _)) = model.pending_confirmation {
+        let text = match pending {
+            PendingConfirmation::Quit => "press Ctrl+C again to quit",
+            PendingConfirmation::Esc if model.chat.input.is_empty() => "press Esc again for the checkpoints",
+            PendingConfirmation::Esc => "press Esc again to clear the input (Up restores it)",
+        };
+        (text.to_owned(), theme.warn)
+    } else if let Some(notice) = &model.notice {
+        (sanitize_line(&notice.text), theme.tone(notice.tone))
+    } else if let Some(exchange) = &model.chat.exchange {
+        let spin = SPINNER.get(model.spinner_frame % SPINNER.len()).copied().unwrap_or_default();
+        let activity = current_activity(model);
+        let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
+        let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
+        (format!("{spin} {activity} · {time} · {stop}"), theme.accent)
+    } else {
+        return Line::default();
+    };
+    Line::from(Span::styled(format!(" {} ", truncate(&text, width.saturating_sub(2))), style))
+}
+
+fn current_activity(model: &Model) -> String {
+    let Some(exchange) = &model.chat.exchange else { return String::new() };
+    if exchange.user.is_none() {
+        return "saving".to_owned();
+    }
+    let name = exchange
+        .reply
+        .agent
+        .as_ref()
+        .map_or_else(|| "waiting".to_owned(), |agent| sanitize_line(&agent.name));
+    match model.chat.current_phase() {
+        Some(phase) => format!("{name}: {}", sanitize_line(phase)),
+        None if exchange.reply.is_empty() => format!("{name} is working"),
+        None => format!("{name} is replying"),
+    }
+}
+
+fn input_hints(model: &Model, width: usize) -> Line<'static> {
+    let theme = &model.render.theme;
+    let text = model.chat.input.text();
+    let transcript = &model.chat.transcript;
+    if let Some(seq) = transcript.selected() {
+        let mut keys = vec![("c", "copy"), ("f", "fork"), ("Esc", "deselect")];
+        match transcript.selected_fold_count() {
+            0 => {}
+            1 => keys.insert(0, ("Enter", "fold")),
+            _ => keys.splice(0..0, [("Enter", "fold"), ("Tab", "next")]).for_each(drop),
+        }
+        let mut line = canvas::hints(&keys, theme, width.saturating_sub(8));
+        line.spans.insert(0, Span::styled(format!("message {seq}  "), theme.title()));
+        return line;
+    }
+    if text.contains('\n') || display_width(text) > width {
+        return canvas::hints(
+            &[("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")],
+            theme,
+            width,
+        );
+    }
+    if !transcript.is_following() {
+        return canvas::hints(&[("Ctrl+End", "newest")], theme, width);
+    }
+    if text.is_empty() && !transcript.is_empty() {
+        return canvas::hints(&[("/", "commands"), ("Esc Esc", "rewind"), ("F1", "help")], theme, width);
+    }
+    Line::default()
+}
+
+fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
+    let rows = model.completions();
+    let Some(selected) = model.chat.completion.filter(|_| !rows.is_empty()) else { return };
+    let theme = &model.render.theme;
+    let room = usize::from(areas.input.y).saturating_sub(2);
+    let height = rows.len().min(COMPLETION_ROWS).min(room);
+    let area = Rect {
+        x: areas.input.x + 1,
+        y: areas.input.y.saturating_sub(canvas::as_u16(height + 2)),
+        width: areas.input.width.saturating_sub(2).min(80),
+        height: canvas::as_u16(height + 2),
+    };
+    Clear.render(area, buffer);
+    let hint = Line::from(Span::styled(" Tab completes · Enter runs ", theme.dim));
+    let inner = canvas::panel(buffer, area, hint, theme, false);
+    let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+    let visible = ListSelection { row: selected }.visible_range(rows.len(), height);
+    for (line, index) in visible.enumerate() {
+        if let Some(row) = rows.get(index) {
+            draw_suggestion(buffer, canvas::row(inner, line), &model.render, row, index == selected);
+        }
+    }
+}

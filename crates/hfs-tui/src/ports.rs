@@ -1,0 +1,435 @@
+//! The interface between the binary and the app.
+//!
+//! The app depends on the engine only. Whatever needs a concrete adapter (import and export files, the configuration,
+//! plugins) goes through the traits in this module. Their methods may block: the runner calls them on blocking
+//! threads.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId, Suggestion, error_chain};
+use hfs_engine::{Conversation, Engine, ImportedSession, OnDuplicate, SkippedSession};
+use tokio::sync::watch;
+
+pub use hfs_core::{Node, Slot, Tone};
+
+pub use crate::editor::KeyMode;
+pub use crate::theme::{Background, ColorDepth};
+
+/// Everything that the app needs to run.
+pub struct AppParts {
+    /// The engine.
+    pub engine: Engine,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The conversation to start with: in a session, or new.
+    pub conversation: Conversation,
+    /// Starts with the list of these sessions instead of the chat.
+    pub session_list: Option<SessionScope>,
+    /// Project of new conversations.
+    pub project: Option<Project>,
+    /// The user's settings.
+    pub settings: AppSettings,
+    /// Wording of the engine's suggestions.
+    pub suggestion_wording: SuggestionWording,
+    /// Import and export.
+    pub transfer: Arc<dyn Transfer>,
+    /// The configuration.
+    pub configuration: Arc<dyn Configuration>,
+    /// Plugins.
+    pub plugins: Arc<dyn PluginHost>,
+}
+
+/// Words a suggestion as commands of the binary, which the app does not know.
+pub type SuggestionWording = fn(&Suggestion) -> String;
+
+/// Which sessions a list starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionScope {
+    /// Sessions of the current project.
+    Project,
+    /// Sessions of all projects.
+    AllProjects,
+}
+
+/// How much detail of a reply is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputMode {
+    /// Thinking and tool calls folded.
+    #[default]
+    Compact,
+    /// Everything unfolded, with token counts.
+    Verbose,
+}
+
+/// Appearance and behaviour of the app.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// The terminal's background.
+    pub background: Background,
+    /// Number of colours; [`ColorDepth::None`] for `NO_COLOR`.
+    pub color_depth: ColorDepth,
+    /// Key bindings of the input.
+    pub keys: KeyMode,
+    /// How much detail is shown.
+    pub output: OutputMode,
+    /// Whether the app captures the mouse.
+    pub mouse: bool,
+    /// The command of the external editor with its arguments, from `$VISUAL` or `$EDITOR`.
+    pub editor: Option<String>,
+    /// Time zone of the times shown.
+    pub time_zone: jiff::tz::TimeZone,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            background: Background::Dark,
+            color_depth: ColorDepth::True,
+            keys: KeyMode::Standard,
+            output: OutputMode::Compact,
+            mouse: true,
+            editor: None,
+            time_zone: jiff::tz::TimeZone::system(),
+        }
+    }
+}
+
+/// The result of a run of the app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The session that was open when the app ended.
+    pub session: Option<SessionId>,
+    /// Name of that session.
+    pub name: Option<String>,
+}
+
+/// An error as the user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReport {
+    /// Classification of the error.
+    pub kind: ErrorKind,
+    /// The error's message, followed by its causes.
+    pub message: String,
+    /// What the user can do about it.
+    pub suggestion: Option<String>,
+}
+
+impl ErrorReport {
+    /// Creates a report without a suggestion.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), suggestion: None }
+    }
+
+    /// Creates a report of an error and its causes.
+    pub fn from_error(error: &dyn ErrorExt, wording: SuggestionWording) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error_chain(error),
+            suggestion: error.suggestion().as_ref().map(wording),
+        }
+    }
+}
+
+/// Receives the progress of an import or export.
+pub trait Progress: Send + Sync {
+    /// Reports `done` of `total` bytes while `item` is processed. Returns `false` if the work should stop.
+    fn report(&self, done: u64, total: Option<u64>, item: &str) -> bool;
+}
+
+/// An export format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportFormat {
+    /// Name: `json`, `markdown` or `html`.
+    pub name: String,
+    /// Description in one line.
+    pub about: String,
+}
+
+/// An export of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportRequest {
+    /// The session.
+    pub session: SessionId,
+    /// Name of the format.
+    pub format: String,
+    /// The file to write.
+    pub path: PathBuf,
+    /// Whether secrets are masked.
+    pub redact: bool,
+    /// Whether all branches are exported, or only the current one.
+    pub all_branches: bool,
+}
+
+/// A completed export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The file that was written.
+    pub path: PathBuf,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Warnings for the user, such as possible secrets in the file.
+    pub warnings: Vec<String>,
+}
+
+/// Transcripts of another tool on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTranscripts {
+    /// Name of the tool.
+    pub tool: String,
+    /// Directory of the transcripts.
+    pub path: PathBuf,
+    /// Number of files.
+    pub files: u64,
+    /// Total size of the files.
+    pub bytes: u64,
+}
+
+/// An import of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// Files and directories.
+    pub paths: Vec<PathBuf>,
+    /// What happens to sessions that were imported before.
+    pub on_duplicate: OnDuplicate,
+    /// Reports what would be imported without writing it.
+    pub dry_run: bool,
+}
+
+/// A completed import.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Imported {
+    /// Sessions that were imported.
+    pub imported: Vec<ImportedSession>,
+    /// Sessions that were skipped.
+    pub skipped: Vec<SkippedSession>,
+    /// Files that could not be read, with the reason.
+    pub failed: Vec<(String, ErrorReport)>,
+}
+
+/// Import and export. All methods may block.
+pub trait Transfer: Send + Sync {
+    /// Lists the export formats, the default first.
+    fn export_formats(&self) -> Vec<ExportFormat>;
+
+    /// Returns the file that a session is exported to if the user gives no path.
+    fn default_export_path(&self, session: &Session, format: &str) -> PathBuf;
+
+    /// Writes a session to a file.
+    ///
+    /// # Errors
+    /// Fails if the session cannot be read or the file cannot be written; an incomplete file is removed.
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport>;
+
+    /// Searches the default locations of other tools for transcripts.
+    fn find_transcripts(&self) -> Vec<FoundTranscripts>;
+
+    /// Imports transcripts into the store.
+    ///
+    /// # Errors
+    /// Fails if nothing could be imported; errors of single files are part of the result.
+    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, ErrorReport>;
+}
+
+/// A setting and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Key, such as `keybinding_mode`.
+    pub key: String,
+    /// Value as text; empty if it is not set.
+    pub value: String,
+    /// Where the value comes from: a file, an environment variable, or `default`.
+    pub origin: String,
+    /// Description in one line.
+    pub about: String,
+    /// Allowed values, if there are only a few.
+    pub choices: Vec<String>,
+}
+
+/// The effects of a changed setting.
+#[derive(Clone, Default)]
+pub struct ConfigChange {
+    /// New settings of the app, if they changed.
+    pub settings: Option<AppSettings>,
+    /// The engine to use from now on, if the agent or the model changed.
+    pub engine: Option<Engine>,
+    /// Message for the user, such as when the change takes effect.
+    pub note: String,
+}
+
+/// The configuration. All methods may block.
+pub trait Configuration: Send + Sync {
+    /// Lists all settings.
+    fn entries(&self) -> Vec<ConfigEntry>;
+
+    /// Changes a setting in the user's configuration file.
+    ///
+    /// # Errors
+    /// Fails if the key is unknown, the value is not valid, or the file cannot be written.
+    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, ErrorReport>;
+}
+
+/// A plugin's widget in its last valid state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Widget {
+    /// Name of the plugin.
+    pub plugin: String,
+    /// Where the widget is shown.
+    pub slot: Slot,
+    /// Content.
+    pub nodes: Vec<Node>,
+}
+
+/// A command that a plugin provides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginCommand {
+    /// Name without the slash; `plugin:name` if two plugins use the same name.
+    pub name: String,
+    /// Description in one line.
+    pub about: String,
+}
+
+/// Whether a plugin runs, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginRowState {
+    /// Running.
+    Active,
+    /// Not approved yet.
+    Pending,
+    /// Denied by the user.
+    Denied,
+    /// Disabled by the user.
+    Disabled,
+    /// Stopped after repeated failures.
+    Quarantined,
+    /// Cannot be loaded.
+    Invalid,
+}
+
+impl PluginRowState {
+    /// The state in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pending => "pending",
+            Self::Denied => "denied",
+            Self::Disabled => "disabled",
+            Self::Quarantined => "quarantined",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+impl fmt::Display for PluginRowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A row in the list of plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRow {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// State.
+    pub state: PluginRowState,
+    /// Reason for the state; may be empty.
+    pub reason: String,
+    /// What the plugin provides, such as `commands`, `widgets` or `hooks`.
+    pub capabilities: Vec<String>,
+}
+
+/// A plugin that waits for the user's approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalRequest {
+    /// Name of the plugin.
+    pub plugin: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// The plugin's own description.
+    pub about: String,
+    /// The permissions it requests, one line each.
+    pub permissions: Vec<String>,
+    /// The permissions that the last approved version did not request.
+    pub new_permissions: Vec<String>,
+}
+
+/// The state of all plugins.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PluginView {
+    /// All plugins.
+    pub plugins: Vec<PluginRow>,
+    /// Commands of active plugins.
+    pub commands: Vec<PluginCommand>,
+    /// Widgets of active plugins.
+    pub widgets: Vec<Widget>,
+    /// Plugins that wait for approval.
+    pub pending: Vec<ApprovalRequest>,
+    /// Messages of plugins to the user; each is returned once.
+    pub notices: Vec<String>,
+}
+
+/// The user's decision about a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginDecision {
+    /// Allows it to run with its requested permissions.
+    Approve,
+    /// Forbids it to run.
+    Deny,
+    /// Enables it again.
+    Enable,
+    /// Disables it; it stays installed.
+    Disable,
+}
+
+/// The plugin host. All methods may block, but only [`run`](Self::run) waits for a plugin.
+pub trait PluginHost: Send + Sync {
+    /// Returns the state of the plugins.
+    fn view(&self, session: Option<SessionId>) -> PluginView;
+
+    /// Returns a counter that increases whenever [`view`](Self::view) changes; `None` if it never does.
+    fn changes(&self) -> Option<watch::Receiver<u64>>;
+
+    /// Stores a decision about a plugin.
+    ///
+    /// # Errors
+    /// Fails if the plugin does not exist or the decision cannot be stored.
+    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), ErrorReport>;
+
+    /// Runs a plugin's command and returns its output as Markdown.
+    ///
+    /// # Errors
+    /// Fails if there is no such command or the plugin fails.
+    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, ErrorReport>;
+}
+
+/// A host without plugins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPlugins;
+
+impl PluginHost for NoPlugins {
+    fn view(&self, _session: Option<SessionId>) -> PluginView {
+        PluginView::default()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
+    fn decide(&self, plugin: &str, _decision: PluginDecision) -> Result<(), ErrorReport> {
+        Err(ErrorReport::new(ErrorKind::NotFound, format!("no plugin {plugin:?}")))
+    }
+
+    fn run(
+        &self,
+        command: &str,
+        _arguments: &str,
+        _session: Option<SessionId>,
+    ) -> Result<String, ErrorReport> {
+        Err(ErrorReport::new(ErrorKind::NotFound, format!("no command {command:?}")))
+    }
+}

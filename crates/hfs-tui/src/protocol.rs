@@ -1,0 +1,359 @@
+//! The messages that change the model and the effects that it asks for.
+//!
+//! [`update`](crate::update::update) takes one [`Msg`] and returns [`Effect`]s. The event loop performs the effects
+//! that need the terminal; the runner performs the others in the background and sends each result back as a message.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossterm::event::{KeyEvent, MouseEvent};
+use hfs_core::{
+    AgentDescription, Branch, BranchId, Checkpoint, CheckpointId, Message, MessageRange, Operation, Page,
+    PageRequest, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
+};
+use hfs_engine::{Conversation, Exchange, RewindPlan, Rewound, SendError, Update};
+
+use crate::ports::{
+    AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
+    FoundTranscripts, ImportRequest, Imported, PluginDecision, PluginView,
+};
+use crate::text::Syntax;
+
+/// The result of a request.
+pub type UiResult<T> = Result<T, ErrorReport>;
+
+/// An input to the model.
+#[derive(Debug)]
+pub enum Msg {
+    /// A key press.
+    Key(KeyEvent),
+    /// Pasted text.
+    Paste(String),
+    /// A mouse event.
+    Mouse(MouseEvent),
+    /// The terminal's new width and height.
+    Resized(u16, u16),
+    /// A timer has fired.
+    Timer(Timer),
+    /// The process received a termination signal, or lost its terminal.
+    Terminate,
+    /// Progress of the exchange with the agent.
+    Exchange(Update),
+    /// The exchange has ended; `conversation` is its position afterwards.
+    ExchangeEnded { conversation: Conversation, outcome: Box<Result<Exchange, SendError>> },
+    /// A retry, or a send after a conflict, created this branch before it called the agent.
+    ForkedForSend(Branch),
+    /// A session was opened.
+    Opened(UiResult<Box<Opened>>),
+    /// Messages of the open branch.
+    Messages { page: TranscriptPage, branch: BranchId, result: UiResult<Vec<Message>> },
+    /// A change of sessions, branches or checkpoints was made.
+    Changed(Box<UiResult<Changed>>),
+    /// The newest sessions of the project, for the start screen.
+    RecentSessions(UiResult<Page<SessionSummary>>),
+    /// The possible destinations of an export; `format` is the one to select.
+    ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
+    /// A setting was changed.
+    ConfigSet(UiResult<ConfigApplied>),
+    /// A background request failed that has no result message of its own.
+    Failed(ErrorReport),
+    /// The state of the plugins has changed and can be read again.
+    PluginsChanged,
+    /// The current state of the plugins.
+    Plugins(Box<PluginView>),
+    /// A plugin's command has returned.
+    PluginRan { command: String, result: UiResult<String> },
+    /// A decision about a plugin was stored.
+    PluginDecided(UiResult<()>),
+    /// The external editor has returned the text.
+    Edited(UiResult<String>),
+    /// Text was copied to the clipboard; `what` describes it for the user.
+    Copied { what: String },
+    /// Earlier messages of the user, newest first.
+    History(Vec<String>),
+    /// The grammars for syntax highlighting are loaded.
+    SyntaxReady(Syntax),
+    /// A message for the screen that is open.
+    Screen(ScreenMsg),
+}
+
+/// A message for the screen that is open. A screen that did not ask for it returns it, and the model decides what
+/// to do with it.
+#[derive(Debug)]
+pub enum ScreenMsg {
+    /// A page of the list of sessions.
+    Sessions { request_id: u64, result: UiResult<Page<SessionSummary>> },
+    /// Results of a full-text search.
+    SearchResults { request_id: u64, result: UiResult<SearchResults> },
+    /// The pause after the last keystroke in a search field is over.
+    TypingPaused(u64),
+    /// Messages of the row that is selected in a list.
+    Preview { request_id: u64, result: UiResult<Vec<Message>> },
+    /// The checkpoints of a session, oldest first.
+    Checkpoints { session: SessionId, result: UiResult<Vec<Checkpoint>> },
+    /// What a rewind would do.
+    RewindPlanned(UiResult<Box<RewindPlan>>),
+    /// The branches of a session.
+    Branches { session: SessionId, result: UiResult<Vec<Branch>> },
+    /// The runs of a session, oldest first.
+    Runs { session: SessionId, result: UiResult<Vec<RunId>> },
+    /// A run with its events.
+    Run(UiResult<Box<Run>>),
+    /// Progress of an import or export, in bytes; `item` is the file being processed.
+    Progress(TransferProgress),
+    /// An export has ended.
+    Exported(UiResult<Exported>),
+    /// An import has ended.
+    Imported(UiResult<Imported>),
+    /// Transcripts of other tools on this machine; `welcome` if the app searched for them on its first start.
+    Transcripts { welcome: bool, found: Vec<FoundTranscripts> },
+    /// All settings.
+    Config(Vec<ConfigEntry>),
+    /// A session was moved to the trash.
+    Trashed(SessionId),
+}
+
+/// A session that was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The position in the session.
+    pub conversation: Conversation,
+    /// The session.
+    pub summary: SessionSummary,
+    /// The branch.
+    pub branch: Branch,
+    /// The first messages to show.
+    pub messages: Vec<Message>,
+    /// The message to scroll to, if it is not the newest.
+    pub at: Option<Seq>,
+}
+
+/// The visible effects of a changed setting.
+#[derive(Debug, Clone)]
+pub struct ConfigApplied {
+    /// Key of the setting.
+    pub key: String,
+    /// New settings of the app, if they changed.
+    pub settings: Option<AppSettings>,
+    /// The agent that now answers, if it changed.
+    pub agent: Option<AgentDescription>,
+    /// Message for the user.
+    pub note: String,
+}
+
+impl ConfigApplied {
+    /// Returns the visible effects of a change.
+    #[must_use]
+    pub fn new(key: String, change: &ConfigChange) -> Self {
+        Self {
+            key,
+            settings: change.settings.clone(),
+            agent: change.engine.as_ref().map(|engine| engine.agent().describe()),
+            note: change.note.clone(),
+        }
+    }
+}
+
+/// Which messages of the open branch a request reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TranscriptPage {
+    /// Messages before the oldest loaded one.
+    Older,
+    /// Messages after the newest loaded one.
+    Newer,
+    /// The newest messages.
+    Newest,
+}
+
+/// The messages that a preview shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PreviewSource {
+    /// The newest messages of a session's current branch.
+    Session(SessionId),
+    /// Messages of a branch.
+    Branch(BranchId, MessageRange),
+}
+
+/// An export format and the file it would write.
+pub type ExportChoice = (ExportFormat, PathBuf);
+
+/// Progress of an import or export.
+#[derive(Debug, Clone, Default)]
+pub struct TransferProgress {
+    /// Bytes processed.
+    pub done: u64,
+    /// Total bytes, if known.
+    pub total: Option<u64>,
+    /// The file being processed.
+    pub item: String,
+}
+
+/// A completed [`Change`].
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// A session was renamed.
+    Renamed { session: SessionId, name: String },
+    /// A session was moved to the trash.
+    Trashed { session: SessionId },
+    /// A session was restored from the trash.
+    Restored { session: SessionId },
+    /// A checkpoint was created.
+    Checkpointed(Checkpoint),
+    /// A checkpoint was pinned or unpinned.
+    Pinned,
+    /// A checkpoint was deleted.
+    CheckpointDeleted,
+    /// The conversation was rewound to a checkpoint.
+    Rewound(Box<Rewound>),
+    /// A branch was created by a fork.
+    Forked(Branch),
+    /// The current branch was switched.
+    Switched(Branch),
+    /// A branch was renamed.
+    BranchRenamed(Branch),
+    /// `operation` undid or redid `target`.
+    Reversed { target: Box<Operation>, operation: Box<Operation> },
+}
+
+/// A timer set with [`Request::StartTimer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// Shows the next frame of the spinner.
+    Spin,
+    /// Removes the notice with this id.
+    Notice(u64),
+    /// Forgets the first of two key presses that were needed; see `PendingConfirmation`.
+    ConfirmationExpired(u64),
+    /// Runs the search with this request id, unless the query has changed since.
+    TypingPaused(u64),
+}
+
+/// Work that `update` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Performed by the event loop, which owns the terminal.
+    Terminal(TerminalCommand),
+    /// Performed by the runner in the background.
+    Request(Request),
+}
+
+impl From<TerminalCommand> for Effect {
+    fn from(command: TerminalCommand) -> Self {
+        Self::Terminal(command)
+    }
+}
+
+impl From<Request> for Effect {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
+    }
+}
+
+impl From<Change> for Effect {
+    fn from(change: Change) -> Self {
+        Self::Request(Request::Change(change))
+    }
+}
+
+/// An effect on the terminal or on the event loop itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TerminalCommand {
+    /// Copies text to the clipboard; `what` describes it for the user.
+    Copy { text: String, what: String },
+    /// Copies the text that is selected with the mouse.
+    CopySelection,
+    /// Opens the text in the user's editor.
+    Edit(String),
+    /// Suspends the process, as Ctrl+Z does in a shell.
+    Suspend,
+    /// Clears the terminal and draws everything again.
+    Redraw,
+    /// Ends the event loop.
+    Quit,
+}
+
+/// An effect that the runner performs with the engine or one of the ports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Sends a message and waits for the reply.
+    Send { conversation: Conversation, text: String },
+    /// Forks at the conversation's position and sends the message on the new branch.
+    SendOnFork { conversation: Conversation, text: String },
+    /// Asks for another reply to a message of the user, on a new branch that ends with it.
+    Retry { conversation: Conversation, user: Arc<Message> },
+    /// Cancels the reply in progress.
+    Interrupt,
+    /// Opens a session, at a message if one is given.
+    Open { session: SessionId, branch: Option<BranchId>, at: Option<Seq> },
+    /// Tells the engine that the user has opened this conversation.
+    EnterConversation(Conversation),
+    /// Tells the engine that the user has left this conversation.
+    LeaveConversation(Conversation),
+    /// Reads messages of the open branch.
+    ReadMessages { branch: BranchId, range: MessageRange, page: TranscriptPage },
+    /// Reads messages for a preview.
+    ReadPreview { source: PreviewSource, request_id: u64 },
+    /// Changes sessions, branches or checkpoints.
+    Change(Change),
+    /// Lists the newest sessions of a project for the start screen.
+    ListRecentSessions { project: Option<String> },
+    /// Lists sessions.
+    ListSessions { filter: SessionFilter, page: PageRequest, request_id: u64 },
+    /// Runs a full-text search.
+    Search { query: SearchQuery, request_id: u64 },
+    /// Lists the checkpoints of a session.
+    ListCheckpoints(SessionId),
+    /// Computes what a rewind to a checkpoint would do.
+    PlanRewind(CheckpointId),
+    /// Lists the branches of a session.
+    ListBranches(SessionId),
+    /// Lists the runs of a session.
+    ListRuns(SessionId),
+    /// Reads a run.
+    ReadRun(RunId),
+    /// Reads earlier messages of the user: first of this branch, then of the project's newest sessions.
+    ReadHistory { branch: Option<BranchId>, project: Option<String> },
+    /// Computes the destination of an export in each format.
+    PrepareExport { session: SessionId, format: String },
+    /// Exports a session.
+    Export(ExportRequest),
+    /// Imports files.
+    Import(ImportRequest),
+    /// Stops the import or export in progress.
+    StopTransfer,
+    /// Searches this machine for transcripts of other tools; with `welcome`, only if the store is empty.
+    FindTranscripts { welcome: bool },
+    /// Reads the configuration.
+    ReadConfig,
+    /// Changes a setting.
+    SetConfig { key: String, value: String },
+    /// Reads the state of the plugins.
+    ReadPlugins(Option<SessionId>),
+    /// Stores a decision about a plugin.
+    DecidePlugin { plugin: String, decision: PluginDecision },
+    /// Runs a plugin's command.
+    RunPlugin { command: String, arguments: String, conversation: Conversation },
+    /// Sends [`Msg::Timer`] after this time.
+    StartTimer(Duration, Timer),
+    /// Loads the grammars for syntax highlighting.
+    LoadSyntax,
+}
+
+/// A change of sessions, branches or checkpoints.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each variant is one call of the engine or the store with the same name")]
+pub enum Change {
+    Rename { session: SessionId, name: String },
+    Trash(SessionId),
+    Restore(SessionId),
+    Checkpoint { conversation: Conversation, label: Option<String> },
+    Pin { checkpoint: CheckpointId, pinned: bool },
+    DeleteCheckpoint(CheckpointId),
+    Rewind(CheckpointId),
+    Fork { branch: BranchId, at: Seq, name: Option<String> },
+    Switch { session: SessionId, branch: BranchId },
+    RenameBranch { branch: BranchId, name: String },
+    Undo(SessionId),
+    Redo(SessionId),
+}
