@@ -44,6 +44,16 @@ impl Secrets {
         Ok(Self { rules: Rules::new()?, url_password })
     }
 
+    /// The id of the first rule that finds a secret in `text`.
+    ///
+    /// # Errors
+    /// When a rule that the text needs cannot be compiled.
+    pub fn matching_rule(&self, text: &str) -> StoreResult<Option<String>> {
+        let found = self.find(text).into_iter().next();
+        self.check()?;
+        Ok(found.map(|secret| secret.rule))
+    }
+
     /// Whether what was looked through has been looked through by every rule.
     fn check(&self) -> StoreResult<()> {
         self.rules.check()
