@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hfs_core::{
-    Attachment, BranchDraft, BranchId, CheckpointDraft, CheckpointState, Clock, ContentHash, Event,
-    EventPayload, MemoryEntry, MessageDraft, MessageStatus, Part, PassthroughFields, Position, Role, Run,
-    RunEnding, RunSnapshot, Seq, SessionDraft, Source, Timestamp, UnknownPayload, Usage,
+    AgentMemory, Attachment, BranchDraft, BranchId, CheckpointDraft, CheckpointState, Clock, ContentHash,
+    CustomEvent, Event, EventPayload, MessageDraft, MessageStatus, Part, PassthroughFields, PluginStates,
+    Position, Role, Run, RunEnding, RunSnapshot, Seq, SessionDraft, Source, Timestamp, Usage,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::{TestClock, TestIds};
 
@@ -130,7 +130,7 @@ impl Drafts {
                 model: None,
                 usage: Usage { prompt_tokens: 10, completion_tokens: 5 },
             },
-            EventPayload::Unknown(UnknownPayload {
+            EventPayload::Custom(CustomEvent {
                 kind: "tool.used".into(),
                 fields: fields.as_object().cloned().unwrap_or_default(),
             }),
@@ -156,12 +156,11 @@ impl Drafts {
 /// A state in which one agent remembers `entries` and a plugin the number of them.
 #[must_use]
 pub fn state_of(entries: &[&str]) -> CheckpointState {
-    let memory: Vec<MemoryEntry> =
-        entries.iter().map(|text| MemoryEntry { role: Role::User, text: (*text).into() }).collect();
+    let memory: Vec<Value> = entries.iter().map(|text| json!({"role": "user", "text": text})).collect();
     CheckpointState {
         run_snapshot: Arc::new(RunSnapshot::default()),
-        plugins: BTreeMap::from([("counter".into(), json!({"z": memory.len(), "a": [1.5, null]}))]),
-        agents: BTreeMap::from([("coder".into(), Arc::new(memory))]),
+        plugins: PluginStates::from([("counter".into(), json!({"z": memory.len(), "a": [1.5, null]}))]),
+        agents: BTreeMap::from([("coder".into(), AgentMemory::new(&memory).unwrap())]),
     }
 }
 

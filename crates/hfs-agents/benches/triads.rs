@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use hfs_agents::{ModelConfig, Provider, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    Agent, AgentMemory, BranchId, DeltaKind, Event, EventPayload, Message, MessageDraft, RunId, RunRequest,
+    Agent, AgentMemory, BranchId, Event, EventPayload, Message, MessageDraft, ReplyDelta, RunId, RunRequest,
     RunSink, RunSnapshot, SessionId, Timestamp,
 };
 use testkit::agents::sound_answer;
@@ -32,7 +32,7 @@ impl RunSink for Log {
         self.0.lock().unwrap().push(payload);
     }
 
-    fn reply(&self, _kind: DeltaKind, _text: &str) {}
+    fn reply(&self, _delta: ReplyDelta) {}
 
     fn remember(&self, _agent: &str, _memory: AgentMemory) {}
 }

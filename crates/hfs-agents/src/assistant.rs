@@ -7,7 +7,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use hfs_core::{
     Agent, AgentDescription, AgentError, AgentStatus, ContentHash, EventPayload, Message, Part,
-    PassthroughFields, RunOutcome, RunRequest, RunSink,
+    PassthroughFields, ReplyDelta, RunOutcome, RunRequest, RunSink,
 };
 
 use crate::model::{Heard, Model, ModelReply, ModelRequest};
@@ -89,7 +89,7 @@ impl Assistant {
             asked = self.request(&request) => asked,
         };
         let mut ear = |heard: Heard<'_>| match heard {
-            Heard::Piece(kind, text) => sink.reply(kind, text),
+            Heard::Piece(kind, text) => sink.reply(ReplyDelta { kind, text: text.to_owned() }),
             Heard::Retrying(error, pause) => {
                 let pause = pause.as_secs_f64();
                 sink.event(failed(format!("{error}; trying again in {pause:.1} s")));
@@ -122,7 +122,7 @@ impl Agent for Assistant {
             .chosen
             .clone()
             .unwrap_or_else(|| format!("{} of {}", self.model.name(), self.provider.title()));
-        AgentDescription { name: ID.to_owned(), model: Some(self.model.name().to_owned()), summary }
+        AgentDescription::new(ID, summary).with_model(Some(self.model.name().to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -161,6 +161,6 @@ impl Agent for Assistant {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome { parts: reply.parts, model: Some(model), usage: reply.usage, extra })
+        Ok(RunOutcome::new(reply.parts).with_model(Some(model)).with_usage(reply.usage).with_extra(extra))
     }
 }

@@ -11,7 +11,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use hfs_core::{
     Agent, AgentDescription, AgentError, AgentStatus, DeltaKind, EventPayload, MessageId, PageRequest, Part,
-    PassthroughFields, Role, RunOutcome, RunRequest, RunSink, SessionFilter, SessionId, Store, StoreResult,
+    PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionFilter, SessionId, Store,
+    StoreResult,
 };
 use serde_json::json;
 
@@ -71,10 +72,10 @@ struct Asked {
 
 impl Asked {
     fn in_request(request: &RunRequest) -> Self {
-        let asking = request.history.iter().rev().find(|message| message.role == Role::User);
+        let asking = request.history.iter().rev().find(|message| message.content.role == Role::User);
         Self {
-            text: asking.map(|message| message.text()).unwrap_or_default(),
-            message: asking.map(|message| message.id),
+            text: asking.map(|message| message.content.text()).unwrap_or_default(),
+            message: asking.map(|message| message.content.id),
             session: request.session,
         }
     }
@@ -110,7 +111,7 @@ impl Agent for Recall {
             .why
             .clone()
             .unwrap_or_else(|| "a search over your saved sessions, used while no model is set up".to_owned());
-        AgentDescription { name: ID.to_owned(), model: None, summary }
+        AgentDescription::new(ID, summary)
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -130,10 +131,10 @@ impl Agent for Recall {
         let outcome = found.map(|(question, found, empty)| {
             let mut text = String::new();
             for piece in answer::pieces(&question, &found, empty) {
-                sink.reply(DeltaKind::Text, &piece);
                 text.push_str(&piece);
+                sink.reply(ReplyDelta::text(piece));
             }
-            RunOutcome { parts: vec![Part::text(text)], model: None, usage: None, extra: references(&found) }
+            RunOutcome::new(vec![Part::text(text)]).with_extra(references(&found))
         });
         let status = match &outcome {
             Ok(_) => AgentStatus::Complete,

@@ -141,8 +141,8 @@ impl Triads {
             Source::Offline(store) => Arc::clone(store),
         };
         let question = question.to_owned();
-        let asking = request.history.iter().rev().find(|message| message.role == Speaks::User);
-        let except = asking.map(|message| message.id);
+        let asking = request.history.iter().rev().find(|message| message.content.role == Speaks::User);
+        let except = asking.map(|message| message.content.id);
         let search = move || OfflineModel::search(&*store, &question, except);
         match tokio::task::spawn_blocking(search).await {
             Ok(Ok(model)) => Ok(Models::Offline(model)),
@@ -243,7 +243,10 @@ impl Triads {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
         let usage = stage.spent();
-        Ok(RunOutcome { parts: reply.parts, model: Some(integrator.who.model), usage: Some(usage), extra })
+        Ok(RunOutcome::new(reply.parts)
+            .with_model(Some(integrator.who.model))
+            .with_usage(Some(usage))
+            .with_extra(extra))
     }
 }
 
@@ -275,7 +278,7 @@ impl Agent for Triads {
             summary.push_str(", ");
             summary.push_str(why);
         }
-        AgentDescription { name: ID.to_owned(), model: Some(model.to_owned()), summary }
+        AgentDescription::new(ID, summary).with_model(Some(model.to_owned()))
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {

@@ -30,7 +30,11 @@ pub(crate) struct Conversation {
 
 /// Which images of the history are to be sent: the newest ones that every provider understands.
 pub(crate) fn images_to_send(history: &[Message]) -> Vec<ContentHash> {
-    let all = history.iter().rev().filter(|message| message.role == Role::User).flat_map(|m| m.parts.iter());
+    let all = history
+        .iter()
+        .rev()
+        .filter(|message| message.content.role == Role::User)
+        .flat_map(|m| m.content.parts.iter());
     all.filter_map(|part| match part {
         Part::Attachment { media_type, hash, bytes, .. }
             if SEEN_IMAGES.contains(&media_type.as_str()) && *bytes <= LARGEST_IMAGE =>
@@ -49,7 +53,7 @@ pub(crate) fn conversation(history: &[Message], images: &HashMap<ContentHash, Ve
     let mut tool_names: HashMap<&str, &str> = HashMap::new();
     for message in history {
         let mut pieces = Vec::new();
-        for part in &message.parts {
+        for part in &message.content.parts {
             if let Part::ToolCall { id, name, .. } = part {
                 tool_names.insert(id, name);
             }
@@ -58,7 +62,7 @@ pub(crate) fn conversation(history: &[Message], images: &HashMap<ContentHash, Ve
         if pieces.is_empty() {
             continue;
         }
-        match message.role {
+        match message.content.role {
             Role::System if told.turns.is_empty() => {
                 told.system.extend(pieces.into_iter().filter_map(|piece| match piece {
                     Piece::Text(text) => Some(text),

@@ -1,4 +1,4 @@
-//! What answers a message: the port behind which models live.
+//! The agent port: what answers a message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,109 +7,176 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AgentMemory, BranchId, DeltaKind, ErrorExt, ErrorKind, EventPayload, Message, Part, PassthroughFields,
-    RunId, SessionId, Usage,
+    AgentMemory, BranchId, ErrorExt, ErrorKind, EventPayload, Message, Part, PassthroughFields, ReplyDelta,
+    RunId, SessionId, Suggestion, Usage,
 };
 
-/// What an agent is, for people.
+/// Description of an agent for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AgentDescription {
-    /// `assistant`, `triads`, `recall`.
+    /// Name of the agent, such as `assistant`, `triads` or `recall`.
     pub name: String,
-    /// The model behind it, if there is one.
+    /// Model that the agent uses, if any.
     pub model: Option<String>,
-    /// One line: what it is and why it was chosen.
+    /// One line: what the agent is and why it was chosen.
     pub summary: String,
 }
 
-/// What an agent is asked.
+impl AgentDescription {
+    /// Describes an agent without a model.
+    pub fn new(name: impl Into<String>, summary: impl Into<String>) -> Self {
+        Self { name: name.into(), model: None, summary: summary.into() }
+    }
+
+    /// Sets the model.
+    #[must_use]
+    pub fn with_model(mut self, model: Option<String>) -> Self {
+        self.model = model;
+        self
+    }
+}
+
+/// Input of one run of an agent.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RunRequest {
-    /// The run that this is.
+    /// Run id.
     pub run: RunId,
-    /// The session it belongs to.
+    /// Session of the run.
     pub session: SessionId,
-    /// The branch it answers on.
+    /// Branch that receives the reply.
     pub branch: BranchId,
-    /// The conversation so far, oldest first, ending with the message to answer; as much of its end as the
-    /// configured context allows.
+    /// The newest messages of the branch that fit the configured context, oldest first. The last one is the
+    /// message to answer.
     pub history: Vec<Message>,
-    /// What each agent remembers from before, by agent id.
+    /// Memory of each agent from earlier runs, by agent id.
     pub memories: BTreeMap<String, AgentMemory>,
-    /// Asks the agent to stop.
+    /// Cancelled when the user stops the run.
     pub cancel: CancellationToken,
 }
 
-/// Where an agent's doings go as they happen. Calls never wait for a disk or a subscriber.
+impl RunRequest {
+    /// A request to answer the last message of `history`, without memories and with a cancellation token of its own.
+    #[must_use]
+    pub fn new(run: RunId, session: SessionId, branch: BranchId, history: Vec<Message>) -> Self {
+        Self { run, session, branch, history, memories: BTreeMap::new(), cancel: CancellationToken::new() }
+    }
+
+    /// Sets the memories from earlier runs.
+    #[must_use]
+    pub fn with_memories(mut self, memories: BTreeMap<String, AgentMemory>) -> Self {
+        self.memories = memories;
+        self
+    }
+
+    /// Sets the token that stops the run.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancellationToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+}
+
+/// Receives what an agent does, as it happens. No call waits for a disk or a subscriber.
 pub trait RunSink: Send + Sync {
-    /// Something happened. `run.started` and `run.ended` are the engine's own to say.
+    /// Records an event. The engine itself emits `run.started` and `run.ended`.
     fn event(&self, payload: EventPayload);
 
-    /// The reply goes on with this text.
-    fn reply(&self, kind: DeltaKind, text: &str);
+    /// Appends text to the reply.
+    fn reply(&self, delta: ReplyDelta);
 
-    /// An agent's memory is now this. Captured by checkpoints from the next event on.
+    /// Replaces the memory of `agent`. Checkpoints from the next event on contain it.
     fn remember(&self, agent: &str, memory: AgentMemory);
 }
 
-/// How a run came out.
+/// Result of a run that ended with a reply.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct RunOutcome {
-    /// The whole reply. Text and thinking are what was streamed; further parts (tool calls, opaque ones) may
-    /// stand among them.
+    /// The whole reply: the streamed text and thinking, with any other parts (tool calls, opaque parts) between.
     pub parts: Vec<Part>,
-    /// The model that replied.
+    /// Model that replied.
     pub model: Option<String>,
-    /// What it cost in all.
+    /// Tokens of the whole run.
     pub usage: Option<Usage>,
-    /// What to keep with the reply (a stop reason, references).
+    /// Fields to keep with the reply, such as a stop reason or references.
     pub extra: PassthroughFields,
 }
 
-/// Why an agent did not finish. What had been streamed by then is kept, marked as interrupted.
+impl RunOutcome {
+    /// A reply of these parts.
+    #[must_use]
+    pub fn new(parts: Vec<Part>) -> Self {
+        Self { parts, ..Self::default() }
+    }
+
+    /// Sets the model that replied.
+    #[must_use]
+    pub fn with_model(mut self, model: Option<String>) -> Self {
+        self.model = model;
+        self
+    }
+
+    /// Sets the tokens of the whole run.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Option<Usage>) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    /// Sets the fields to keep with the reply.
+    #[must_use]
+    pub fn with_extra(mut self, extra: PassthroughFields) -> Self {
+        self.extra = extra;
+        self
+    }
+}
+
+/// Why a run ended without a complete reply. The text streamed before is kept, marked as interrupted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {
-    /// It was asked to stop.
+    /// The user cancelled the run.
     #[error("the reply was cancelled")]
     Cancelled,
-    /// No key, or a refused one.
+    /// The key is missing or was refused.
     #[error("{provider} refused the request: {message}")]
     Denied {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// What it said, without any secret.
+        /// The provider's message, without any secret.
         message: String,
-        /// What to do.
-        hint: String,
+        /// What the user can do.
+        suggestion: Option<Suggestion>,
     },
-    /// The provider does not understand the request (an unknown model, too long a context ...).
+    /// The provider rejected the request: an unknown model, a context that is too long, and the like.
     #[error("{provider} rejected the request: {message}")]
     Rejected {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// What it said, without any secret.
+        /// The provider's message, without any secret.
         message: String,
     },
-    /// The provider is overloaded, unreachable or broke off, also after retries.
+    /// The provider is overloaded or unreachable, or closed the connection, also after retries.
     #[error("{provider} is not available: {message}")]
     Unavailable {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// What was seen, without any secret.
+        /// The provider's message or the network error, without any secret.
         message: String,
-        /// When it asked to be tried again.
+        /// How long the provider asked to wait before the next attempt.
         retry_after: Option<Duration>,
     },
-    /// What came back makes no sense.
+    /// The provider's response could not be parsed.
     #[error("{provider} sent an answer that cannot be read: {message}")]
     Malformed {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// What was seen.
+        /// What is wrong with the response.
         message: String,
     },
-    /// A fault of ours.
+    /// A bug in the agent.
     #[error("the agent failed: {message}")]
     Internal {
         /// What happened.
@@ -127,26 +194,24 @@ impl ErrorExt for AgentError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::Denied { hint, .. } => Some(hint.clone()),
-            Self::Unavailable { .. } | Self::Malformed { .. } => {
-                Some("your message is saved; send it again when the provider is back".into())
-            }
-            _ => None,
+            Self::Denied { suggestion, .. } => suggestion.clone(),
+            Self::Unavailable { .. } | Self::Malformed { .. } => Some(Suggestion::SendAgainLater),
+            Self::Cancelled | Self::Rejected { .. } | Self::Internal { .. } => None,
         }
     }
 }
 
-/// Something that answers messages.
+/// Answers messages: a model, several models that work together, or a search over saved sessions.
 #[async_trait]
 pub trait Agent: Send + Sync {
-    /// What it is.
+    /// Describes the agent for people.
     fn describe(&self) -> AgentDescription;
 
-    /// Answers the newest message of `request.history`, streaming into `sink`.
+    /// Answers the last message of `request.history` and streams the reply into `sink`.
     ///
-    /// Returns within 200 ms of a cancel. Dropping the future stops it, too.
+    /// Returns within 200 ms after `request.cancel` is cancelled. Dropping the future stops the run as well.
     ///
     /// # Errors
     /// See [`AgentError`].

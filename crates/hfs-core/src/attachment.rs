@@ -1,20 +1,22 @@
-//! Attached bytes, stored once however often they are referred to.
+//! Attachments: bytes stored once by their hash, whatever number of messages refers to them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The BLAKE3 hash of some bytes, written as 64 hexadecimal digits.
+/// A BLAKE3 hash (default 32-byte output), written as 64 hexadecimal digits.
+///
+/// hfs-core does not hash: stores and readers compute the hash and wrap it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
 
 impl ContentHash {
-    /// The hash with these bytes. Whoever hashes (the adapters) uses BLAKE3 with its default 32-byte output.
+    /// Wraps the bytes of a hash.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// The bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -33,7 +35,7 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// A text that is no content hash.
+/// The text is not a content hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a content hash of 64 hexadecimal digits")]
 pub struct ParseHashError;
@@ -43,6 +45,7 @@ impl FromStr for ContentHash {
 
     fn from_str(text: &str) -> Result<Self, ParseHashError> {
         let mut bytes = [0; 32];
+        // Checked first because `from_str_radix` also accepts a sign.
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(ParseHashError);
         }
@@ -54,12 +57,12 @@ impl FromStr for ContentHash {
     }
 }
 
-/// Bytes that a message refers to by their hash.
+/// Bytes that messages refer to by their hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
-    /// The hash of `bytes`.
+    /// Hash of `bytes`.
     pub hash: ContentHash,
-    /// The bytes themselves.
+    /// The content.
     pub bytes: Vec<u8>,
 }
 
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_survives_its_text() {
+    fn a_hash_survives_its_text_form() {
         let hash = ContentHash::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap_or(255)));
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!("12".parse::<ContentHash>().is_err());

@@ -1,52 +1,52 @@
-//! Branches: lines of history that share their beginnings.
+//! Branches: lines of a session's history that share a common beginning.
 
 use crate::{BranchId, Seq, SessionId, Timestamp};
 
-/// The name of a session's first branch.
+/// Name of a session's first branch.
 pub const MAIN_BRANCH: &str = "main";
 
 /// One line of a session's history.
 ///
-/// A branch holds only its own messages; what lies at or before [`Branch::forked_at`] is its parent's.
-/// Forking copies nothing.
+/// A branch stores only its own messages. Messages up to and including [`Branch::forked_at`] belong to its
+/// ancestors, so a fork copies nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
-    /// Its identity.
+    /// Branch id.
     pub id: BranchId,
-    /// The session it belongs to.
+    /// Session of the branch.
     pub session: SessionId,
-    /// What people call it; unique in the session.
+    /// Name, unique in the session.
     pub name: String,
-    /// The branch it was forked from; `None` for a root.
+    /// Branch that this one was forked from; `None` for the first branch.
     pub parent: Option<BranchId>,
-    /// The last seq it shares with its parent; 0 for a root, or for a fork before the first message.
+    /// Last seq shared with the parent; 0 for the first branch and for a fork before the first message.
     pub forked_at: Seq,
-    /// The seq of its newest message; equal to [`Branch::forked_at`] while it has none of its own.
+    /// Seq of the newest message; equal to [`Branch::forked_at`] while the branch has no messages of its own.
     pub head: Seq,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Hidden because the operation that made it was undone. It is kept for redo.
+    /// Whether the operation that created the branch was undone. Such a branch is hidden and kept for redo.
     pub undone: bool,
 }
 
-/// A branch to be made.
+/// A branch to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchDraft {
-    /// Its identity.
+    /// Branch id.
     pub id: BranchId,
-    /// Its name; must be free in the session.
+    /// Name; must not be taken in the session.
     pub name: String,
-    /// The branch it forks from.
+    /// Branch to fork from.
     pub parent: BranchId,
-    /// The last seq it shares with that branch, at most that branch's head.
+    /// Last seq shared with the parent; at most the parent's head.
     pub forked_at: Seq,
 }
 
-/// A place in a session's history: a branch, and how much of it had been seen.
+/// A place in a session's history: a branch and the newest message seen on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The branch.
+    /// Branch id.
     pub branch: BranchId,
-    /// The newest seq that was seen; 0 for an empty one.
+    /// Newest seq that was seen; 0 when the branch had no messages.
     pub head: Seq,
 }

@@ -4,11 +4,11 @@
 //! event and is told how many it missed, and a lossless one grows instead.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Notify;
 
-use crate::Event;
+use crate::{Event, lock_unpoisoned};
 
 /// Which event types a subscriber wants: `*` for all, `agent.*` for a family, or one type by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,11 +92,6 @@ pub struct Subscription {
     queue: Arc<Queue>,
 }
 
-/// A panic elsewhere leaves these queues whole: every change to them is a single push or pop.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl EventBus {
     /// A bus that nobody listens to yet.
     #[must_use]
@@ -113,7 +108,7 @@ impl EventBus {
             waiting: Mutex::new(Waiting::default()),
             arrival: Notify::new(),
         });
-        let mut subscribers = lock(&self.subscribers);
+        let mut subscribers = lock_unpoisoned(&self.subscribers);
         subscribers.retain(|known| known.strong_count() > 0);
         subscribers.push(Arc::downgrade(&queue));
         Subscription { queue }
@@ -122,7 +117,7 @@ impl EventBus {
     /// Hands the event to everyone whose pattern matches. Never waits for any of them.
     pub fn emit(&self, event: &Arc<Event>) {
         let kind = event.payload.kind();
-        for queue in lock(&self.subscribers).iter().filter_map(Weak::upgrade) {
+        for queue in lock_unpoisoned(&self.subscribers).iter().filter_map(Weak::upgrade) {
             if queue.pattern.matches(kind) {
                 queue.push(Arc::clone(event));
             }
@@ -131,8 +126,8 @@ impl EventBus {
 
     /// Ends every subscription once its waiting events are taken.
     pub fn close(&self) {
-        for queue in lock(&self.subscribers).drain(..).filter_map(|known| known.upgrade()) {
-            lock(&queue.waiting).closed = true;
+        for queue in lock_unpoisoned(&self.subscribers).drain(..).filter_map(|known| known.upgrade()) {
+            lock_unpoisoned(&queue.waiting).closed = true;
             queue.arrival.notify_one();
         }
     }
@@ -140,7 +135,7 @@ impl EventBus {
 
 impl Queue {
     fn push(&self, event: Arc<Event>) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = lock_unpoisoned(&self.waiting);
         if let Delivery::Bounded(most) = self.delivery
             && waiting.events.len() >= most.max(1)
         {
@@ -160,7 +155,7 @@ impl Subscription {
     /// The next event or loss that is already there.
     #[must_use]
     pub fn try_next(&self) -> Option<Received> {
-        let mut waiting = lock(&self.queue.waiting);
+        let mut waiting = lock_unpoisoned(&self.queue.waiting);
         if waiting.missed > 0 {
             return Some(Received::Missed(Missed(std::mem::take(&mut waiting.missed))));
         }
@@ -175,7 +170,7 @@ impl Subscription {
             if let Some(received) = self.try_next() {
                 return Some(received);
             }
-            if lock(&self.queue.waiting).closed {
+            if lock_unpoisoned(&self.queue.waiting).closed {
                 return None;
             }
             self.queue.arrival.notified().await;

@@ -1,137 +1,264 @@
-//! Checkpoints: immutable marks that a conversation can be taken back to.
+//! Checkpoints: immutable marks in a session's history that a rewind can return to.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::{BranchId, CheckpointId, ContentHash, Role, RunSnapshot, Seq, SessionId, Timestamp};
+use crate::{BranchId, CheckpointId, ContentHash, RunSnapshot, Seq, SessionId, Timestamp};
 
-/// One entry of an agent's private conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryEntry {
-    /// Who spoke.
-    pub role: Role,
-    /// What was said.
-    pub text: String,
+/// What one agent remembers between runs: a JSON value whose meaning only that agent knows.
+///
+/// The value is kept as text without white space, so saving and restoring a checkpoint neither parses nor formats it,
+/// and cloning is cheap enough to capture the state at every event. Two memories are equal if their texts are equal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AgentMemory(Arc<RawValue>);
+
+impl AgentMemory {
+    /// Stores a value of the agent's own type.
+    ///
+    /// # Errors
+    /// Returns the error of the value's `Serialize` implementation.
+    pub fn new(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
+        serde_json::value::to_raw_value(value).map(|raw| Self(raw.into()))
+    }
+
+    /// Reads the value back into the agent's own type.
+    ///
+    /// # Errors
+    /// Returns an error if the value was stored by another agent or by an incompatible version.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.0.get())
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
 }
 
-/// What one agent remembers. Cloning is cheap, so that a state can be captured at every event.
-pub type AgentMemory = Arc<Vec<MemoryEntry>>;
+impl PartialEq for AgentMemory {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
 
-/// Everything that a rewind brings back.
+impl Eq for AgentMemory {}
+
+/// State of each plugin for one session, by plugin name. The plugins own the values.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PluginStates(BTreeMap<String, Value>);
+
+impl PluginStates {
+    /// No states.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// State of one plugin.
+    #[must_use]
+    pub fn get(&self, plugin: &str) -> Option<&Value> {
+        self.0.get(plugin)
+    }
+
+    /// Replaces the state of one plugin and returns the earlier one.
+    pub fn insert(&mut self, plugin: String, state: Value) -> Option<Value> {
+        self.0.insert(plugin, state)
+    }
+
+    /// Removes the state of one plugin and returns it.
+    pub fn remove(&mut self, plugin: &str) -> Option<Value> {
+        self.0.remove(plugin)
+    }
+
+    /// Whether no plugin has a state.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Plugins with their states, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(plugin, state)| (plugin.as_str(), state))
+    }
+
+    /// Sorts the keys of all objects inside the states, so that equal states serialize to equal bytes.
+    fn sort_keys(&mut self) {
+        self.0.values_mut().for_each(Value::sort_all_objects);
+    }
+}
+
+impl<const N: usize> From<[(String, Value); N]> for PluginStates {
+    fn from(states: [(String, Value); N]) -> Self {
+        Self(states.into())
+    }
+}
+
+impl FromIterator<(String, Value)> for PluginStates {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(states: I) -> Self {
+        Self(states.into_iter().collect())
+    }
+}
+
+impl IntoIterator for PluginStates {
+    type Item = (String, Value);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Value>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Everything that a rewind restores.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CheckpointState {
-    /// The run's state.
+    /// State of the run.
     pub run_snapshot: Arc<RunSnapshot>,
-    /// Each agent's memory, by agent id.
+    /// Memory of each agent, by agent id.
     pub agents: BTreeMap<String, AgentMemory>,
-    /// Each plugin's per-session state, by plugin name.
-    pub plugins: BTreeMap<String, Value>,
+    /// State of each plugin for the session.
+    pub plugins: PluginStates,
 }
 
 impl CheckpointState {
-    /// The bytes that stand for this state in every store: JSON without white space, in which the fields that
-    /// are ours have their fixed order and those of plugins are sorted. Equal states have equal bytes; a
-    /// checkpoint's [`state_hash`](Checkpoint::state_hash) is the hash of these.
+    /// Serializes the state to the bytes that every store keeps: JSON without white space, fields in declaration
+    /// order, plugin states with sorted keys. Equal states have equal bytes, and
+    /// [`Checkpoint::state_hash`] is the hash of these bytes.
     ///
     /// # Errors
-    /// Only for what JSON cannot express, which no state holds.
+    /// Returns an error for values that JSON cannot express; no state contains any.
     pub fn canonical_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = Vec::new();
         self.write_canonical_json(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// The same, for whoever does something with the first of them while the others are still being written.
+    /// Writes the same bytes as [`canonical_json`](Self::canonical_json) to `to`, for callers that process the
+    /// beginning while the rest is still being serialized.
     ///
     /// # Errors
-    /// Those of `to`, and as [`canonical_json`](Self::canonical_json) has it.
+    /// Returns the errors of `to` and those of [`canonical_json`](Self::canonical_json).
     pub fn write_canonical_json(&self, to: impl io::Write) -> Result<(), serde_json::Error> {
-        let mut plugins = self.plugins.clone();
-        plugins.values_mut().for_each(Value::sort_all_objects);
-        let sorted =
-            Self { run_snapshot: Arc::clone(&self.run_snapshot), agents: self.agents.clone(), plugins };
+        let mut sorted = self.clone();
+        sorted.plugins.sort_keys();
         serde_json::to_writer(to, &sorted)
+    }
+}
+
+/// What caused a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The user asked for it. Written as `manual`.
+    Manual,
+    /// An event of this type, such as `run.ended`.
+    Event(String),
+}
+
+impl Trigger {
+    const MANUAL: &str = "manual";
+    const RUN_ENDED: &str = "run.ended";
+
+    /// Name that stores, documents and scripts use.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Manual => Self::MANUAL,
+            Self::Event(kind) => kind,
+        }
+    }
+
+    /// Whether the checkpoint stands at the end of a run, not in the middle of one.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        self.as_str() == Self::RUN_ENDED
+    }
+}
+
+impl From<&str> for Trigger {
+    fn from(name: &str) -> Self {
+        if name == Self::MANUAL { Self::Manual } else { Self::Event(name.to_owned()) }
+    }
+}
+
+impl std::fmt::Display for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
 /// A checkpoint without its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Its identity.
+    /// Checkpoint id.
     pub id: CheckpointId,
-    /// The session it belongs to.
+    /// Session of the checkpoint.
     pub session: SessionId,
-    /// The branch it marks a place on.
+    /// Branch of the checkpoint.
     pub branch: BranchId,
-    /// The newest message at that moment; 0 before the first.
+    /// Seq of the newest message at that moment; 0 before the first.
     pub seq: Seq,
-    /// The type of the event that made it, or `manual`.
-    pub trigger: String,
-    /// What a person called it.
+    /// What caused it.
+    pub trigger: Trigger,
+    /// Label given by the user.
     pub label: Option<String>,
-    /// Kept whatever the retention says.
+    /// Whether it is exempt from retention.
     pub pinned: bool,
-    /// When the event happened.
+    /// Time of the event that caused it.
     pub created_at: Timestamp,
-    /// The hash of its state's canonical bytes.
+    /// Hash of the state's canonical bytes.
     pub state_hash: ContentHash,
-    /// What its state costs.
+    /// Size of the state.
     pub cost: StateCost,
 }
 
 impl Checkpoint {
-    /// The trigger of those at the end of a run.
-    pub const RUN_ENDED: &str = "run.ended";
-
-    /// Whether it stands at the end of a run, and not in its middle.
-    #[must_use]
-    pub fn ends_run(&self) -> bool {
-        self.trigger == Self::RUN_ENDED
-    }
-
-    /// How many of `retention` automatic checkpoints are kept for being the newest.
+    /// How many of `retention` automatic checkpoints are kept because they are the newest, whatever caused them.
     #[must_use]
     pub const fn kept_as_newest(retention: u32) -> u32 {
         retention.div_ceil(2)
     }
 }
 
-/// What a checkpoint's state costs.
+/// Size of a checkpoint's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateCost {
-    /// The bytes of the state as JSON.
+    /// Bytes of the state as canonical JSON.
     pub state_bytes: u64,
-    /// The bytes that it takes in the store; states that are equal are counted at each.
+    /// Bytes in the store. A state that several checkpoints share counts for each of them.
     pub stored_bytes: u64,
 }
 
 /// A checkpoint to be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckpointDraft {
-    /// Its identity.
+    /// Checkpoint id.
     pub id: CheckpointId,
-    /// The branch it marks a place on.
+    /// Branch of the checkpoint.
     pub branch: BranchId,
-    /// The newest message at that moment; 0 before the first.
+    /// Seq of the newest message at that moment; 0 before the first.
     pub seq: Seq,
-    /// The type of the event that made it, or `manual`.
-    pub trigger: String,
-    /// What a person called it.
+    /// What causes it.
+    pub trigger: Trigger,
+    /// Label given by the user.
     pub label: Option<String>,
-    /// Kept whatever the retention says.
+    /// Whether it is exempt from retention.
     pub pinned: bool,
-    /// When the event happened.
+    /// Time of the event that causes it.
     pub created_at: Timestamp,
-    /// What a rewind to it brings back.
+    /// State that a rewind to it restores.
     pub state: CheckpointState,
 }
 
 impl CheckpointDraft {
-    /// The checkpoint that is made of it, once its state is stored.
+    /// The stored checkpoint of this draft.
     #[must_use]
     pub fn stored(&self, session: SessionId, state_hash: ContentHash, cost: StateCost) -> Checkpoint {
         Checkpoint {
@@ -156,9 +283,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_states_have_equal_bytes_and_survive_them() {
+    fn equal_states_have_equal_bytes_and_survive_a_round_trip() {
         let state = |plugin: Value| CheckpointState {
-            agents: [("a".to_owned(), AgentMemory::default())].into(),
+            agents: [("a".to_owned(), AgentMemory::new(&json!([1])).unwrap())].into(),
             plugins: [("notes".to_owned(), plugin)].into(),
             ..CheckpointState::default()
         };
@@ -170,5 +297,19 @@ mod tests {
         let bytes = one.canonical_json().unwrap();
         assert_eq!(bytes, other.canonical_json().unwrap());
         assert_eq!(serde_json::from_slice::<CheckpointState>(&bytes).unwrap(), one);
+    }
+
+    #[test]
+    fn an_agents_memory_is_kept_as_its_agent_wrote_it() {
+        let text = r#"{"agents":{"a":[{"role":"user","text":"é"},1.50]},"plugins":{},"run_snapshot":{}}"#;
+        let agents = serde_json::from_str::<Value>(text).unwrap();
+        let read = |json: &str| serde_json::from_str::<AgentMemory>(json).unwrap();
+        let memory = read(r#"[{"role":"user","text":"é"},1.50]"#);
+        assert_eq!(memory.as_json(), r#"[{"role":"user","text":"é"},1.50]"#);
+        assert_eq!(serde_json::to_string(&memory).unwrap(), memory.as_json());
+        assert_eq!(memory.read::<Value>().unwrap()[0], agents["agents"]["a"][0]);
+        let through_value: AgentMemory = serde_json::from_value(json!({"k": [1, null]})).unwrap();
+        assert_eq!(through_value.as_json(), r#"{"k":[1,null]}"#);
+        assert!(memory.read::<Vec<u8>>().is_err());
     }
 }

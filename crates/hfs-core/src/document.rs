@@ -1,27 +1,27 @@
-//! A whole session as plain data, for everything that leaves or enters in one piece.
+//! A whole session as one value, for exports and for copies between stores.
 
 use crate::{Attachment, Branch, Checkpoint, CheckpointState, Message, Run, Session};
 
-/// A whole session.
+/// A session with everything that belongs to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionDocument {
     /// The session.
     pub session: Session,
-    /// Its branches, parents before children, undone ones included.
+    /// All branches, parents before children, including undone ones.
     pub branches: Vec<DocumentBranch>,
-    /// Its runs in order of their beginning.
+    /// Runs by time of start.
     pub runs: Vec<Run>,
-    /// Its checkpoints in order of their making, with their states.
+    /// Checkpoints with their states, by time of creation.
     pub checkpoints: Vec<(Checkpoint, CheckpointState)>,
-    /// The bytes that its messages refer to, in order of their hashes.
+    /// Attachments of all messages, by hash.
     pub attachments: Vec<Attachment>,
 }
 
-/// A branch with the messages that are its own.
+/// A branch with its own messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentBranch {
     /// The branch.
     pub branch: Branch,
-    /// Its own messages, by seq.
+    /// Messages of this branch alone (not of its ancestors), by seq.
     pub messages: Vec<Message>,
 }

@@ -1,31 +1,35 @@
-//! One classification of failure for every crate, so that a front end can give each its exit code and hint.
+//! One classification of errors for every crate, so that a front end can map each to an exit code and a hint.
 
-/// What kind of thing went wrong, whoever it went wrong for.
+use std::error::Error;
+
+use crate::Suggestion;
+
+/// Category of an error.
 ///
-/// The command line maps each kind to an exit code; the JSON form of an error names it.
+/// The command line maps each category to an exit code, and the JSON form of an error contains its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// What was named does not exist.
+    /// The named object does not exist.
     NotFound,
-    /// Somebody else changed the same thing, or the name is taken or ambiguous.
+    /// Another process changed the same object, or a name is taken or ambiguous.
     Conflict,
-    /// What was given cannot be understood.
+    /// The input is not valid.
     Invalid,
-    /// It is understood, but this version cannot do it (usually: it comes from a newer one).
+    /// The input is valid, but this version cannot handle it; usually it comes from a newer version.
     Unsupported,
-    /// It was refused: a permission, a key, a file mode.
+    /// Access was refused: a permission, a key, a file mode.
     Denied,
-    /// What was stored is damaged.
+    /// Stored data is damaged.
     Corrupt,
-    /// It may work later: disk full, connection lost, server overloaded.
+    /// A later attempt may succeed: disk full, connection lost, server overloaded.
     Unavailable,
-    /// A fault of ours.
+    /// A bug in hfs.
     Internal,
 }
 
 impl ErrorKind {
-    /// The name that scripts see.
+    /// Name in the JSON form of an error.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,13 +45,66 @@ impl ErrorKind {
     }
 }
 
-/// An error that knows its kind.
-pub trait ErrorExt: std::error::Error {
-    /// Which kind of failure this is.
+/// Category and suggestion of an error. Every error enum of the workspace implements this.
+pub trait ErrorExt: Error {
+    /// Category of the error.
     fn kind(&self) -> ErrorKind;
 
-    /// What a person can do about it, where that is known. One line.
-    fn hint(&self) -> Option<String> {
+    /// What the user can do about the error, where that is known.
+    fn suggestion(&self) -> Option<Suggestion> {
         None
+    }
+}
+
+/// Formats an error with all its sources on one line, separated by colons.
+///
+/// A source whose text its parent already ends with is left out, since some libraries repeat their source in their
+/// own message.
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    for cause in error_sources(error) {
+        line.push_str(": ");
+        line.push_str(&cause);
+    }
+    line
+}
+
+/// The sources of an error, outermost first, without repetitions (see [`error_chain`]).
+#[must_use]
+pub fn error_sources(error: &dyn Error) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    let mut parent = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let text = source.to_string();
+        if !parent.ends_with(&text) {
+            sources.push(text.clone());
+            parent = text;
+        }
+        next = source.source();
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn a_chain_names_every_source_once() {
+        let inner = Layer { text: "no space left on device", source: None };
+        let repeating =
+            Layer { text: "write failed: no space left on device", source: Some(Box::new(inner)) };
+        let outer = Layer { text: "cannot save the message", source: Some(Box::new(repeating)) };
+        assert_eq!(error_chain(&outer), "cannot save the message: write failed: no space left on device");
+        assert_eq!(error_sources(&outer), ["write failed: no space left on device"]);
     }
 }

@@ -1,23 +1,23 @@
-//! What happens during a run, in the past tense.
+//! Events: what happens during a run.
 //!
-//! Events are a growing set: each is written with its `type` and its fields, and one that this version does
-//! not know is carried as it came.
+//! An event is serialized with its `type` and its fields. The set of types is open: agents emit types of their own, and
+//! an event of a type that this version does not know is kept whole (see [`CustomEvent`]).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{AgentStatus, MessageId, RunId, Timestamp, Usage};
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// The run it happened in.
+    /// Run of the event.
     pub run: RunId,
-    /// Its place among the run's events, from 1.
+    /// Position among the run's events, counted from 1.
     pub number: u64,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What.
+    /// Type and fields.
     #[serde(flatten)]
     pub payload: EventPayload,
 }
@@ -26,57 +26,57 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunEnding {
-    /// With a reply.
+    /// With a complete reply.
     Completed,
-    /// The user stopped it.
+    /// Cancelled by the user.
     Cancelled,
-    /// It could not go on.
+    /// With an error.
     Failed,
 }
 
-/// What the arbiter of a contested section decided.
+/// Decision of the arbiter about a contested section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SectionDecision {
-    /// One claimant gets it.
+    /// One claimant gets the section.
     Assign,
-    /// It is divided among several.
+    /// The section is split between several claimants.
     Split,
-    /// It is joined with another section.
+    /// The section is merged into another one.
     Merge,
 }
 
-/// What a claimant of a contested section decided in a round.
+/// Decision of a claimant about a contested section in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimDecision {
     /// It gives the section up.
     Concede,
-    /// It wants a part of the section only.
+    /// It claims only a part of the section.
     Revise,
-    /// It wants the whole section.
+    /// It claims the whole section.
     Hold,
 }
 
-/// What happened. The serialized `type` of each variant is its name in patterns and checkpoints' triggers.
+/// Type and fields of an event. The serialized `type` of a variant is its name in patterns and in checkpoint triggers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the fields say what they are; their meaning is that of the snapshot's")]
+#[allow(missing_docs, reason = "the fields have the meaning of the snapshot's fields of the same name")]
 pub enum EventPayload {
-    /// A run began, to answer `answers`.
+    /// A run started, to answer the message `answers`.
     #[serde(rename = "run.started")]
     RunStarted { agent: String, answers: Option<MessageId> },
     /// A run ended.
     #[serde(rename = "run.ended")]
     RunEnded { duration_ms: u64, ending: RunEnding },
-    /// A phase began.
+    /// A phase started.
     #[serde(rename = "phase.started")]
     PhaseStarted { phase: String },
     /// A phase ended.
     #[serde(rename = "phase.ended")]
     PhaseEnded { phase: String, duration_ms: u64 },
-    /// An agent set to work. `triad` is absent for a lone agent.
+    /// An agent started to work. `triad` is absent for an agent that belongs to no triad.
     #[serde(rename = "agent.started")]
     AgentStarted {
         agent: String,
@@ -88,7 +88,7 @@ pub enum EventPayload {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
     },
-    /// An agent stopped working; `status` says whether it is done, idle or blocked.
+    /// An agent stopped working; `status` is `complete`, `idle` or `blocked`.
     #[serde(rename = "agent.ended")]
     AgentEnded { agent: String, status: AgentStatus, duration_ms: u64 },
     /// A triad claimed a section.
@@ -97,19 +97,19 @@ pub enum EventPayload {
     /// Several triads claim the same section; `temperature` is that of the round.
     #[serde(rename = "negotiation.contested")]
     NegotiationContested { section: String, claimants: Vec<String>, round: u32, temperature: f64 },
-    /// A claimant decided what to do about a contested section.
+    /// A claimant decided about a contested section.
     #[serde(rename = "negotiation.decided")]
     NegotiationDecided { section: String, claimant: String, decision: ClaimDecision, round: u32 },
-    /// A section found its owners: one, or several where it was split.
+    /// A section has its owners: one triad, or several if it was split.
     #[serde(rename = "negotiation.resolved")]
     NegotiationResolved { section: String, owners: Vec<String>, round: u32 },
     /// The arbiter decided about a section.
     #[serde(rename = "arbiter.decided")]
     ArbiterDecided { section: String, decision: SectionDecision, owners: Vec<String>, reason: String },
-    /// A triad lost agents and goes on with those that are left. `lost` names all that it has lost so far.
+    /// A triad lost agents and continues with the others. `lost` lists all agents lost so far.
     #[serde(rename = "triad.degraded")]
     TriadDegraded { triad: String, lost: Vec<String> },
-    /// Tokens were spent.
+    /// Tokens were used.
     #[serde(rename = "usage.recorded")]
     UsageRecorded {
         agent: String,
@@ -120,7 +120,7 @@ pub enum EventPayload {
         #[serde(flatten)]
         usage: Usage,
     },
-    /// Something failed. The run may go on.
+    /// An error occurred. The run may continue.
     #[serde(rename = "error.occurred")]
     ErrorOccurred {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,24 +129,26 @@ pub enum EventPayload {
         phase: Option<String>,
         message: String,
     },
-    /// A type that this version does not know.
+    /// An event of any other type.
     #[serde(untagged)]
-    Unknown(UnknownPayload),
+    Custom(CustomEvent),
 }
 
-/// An event of a type that this version does not know, kept whole.
+/// An event whose type hfs-core does not interpret: one that an agent defines (such as `tool.started`), one of another
+/// version, or one of a known type with other fields. It is stored, announced and exported like any other, and may be
+/// named in `checkpoint_on`; the run snapshot ignores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UnknownPayload {
-    /// Its type.
+pub struct CustomEvent {
+    /// Type of the event.
     #[serde(rename = "type")]
     pub kind: String,
-    /// All its other fields.
+    /// All other fields.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
 impl EventPayload {
-    /// The types that this version knows.
+    /// Types that hfs-core interprets.
     pub const KINDS: [&str; 14] = [
         "run.started",
         "run.ended",
@@ -163,6 +165,15 @@ impl EventPayload {
         "usage.recorded",
         "error.occurred",
     ];
+
+    /// An event of an agent's own type. Known types with fitting fields become their own variant.
+    #[must_use]
+    pub fn custom(kind: impl Into<String>, fields: Map<String, Value>) -> Self {
+        let event = CustomEvent { kind: kind.into(), fields };
+        let is_known = Self::KINDS.contains(&event.kind.as_str());
+        let known = is_known.then(|| serde_json::to_value(&event).and_then(serde_json::from_value));
+        known.and_then(Result::ok).unwrap_or(Self::Custom(event))
+    }
 
     /// The dotted type, such as `run.ended`.
     #[must_use]
@@ -182,7 +193,7 @@ impl EventPayload {
             Self::TriadDegraded { .. } => "triad.degraded",
             Self::UsageRecorded { .. } => "usage.recorded",
             Self::ErrorOccurred { .. } => "error.occurred",
-            Self::Unknown(unknown) => &unknown.kind,
+            Self::Custom(event) => &event.kind,
         }
     }
 }
@@ -200,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_known_types_are_those_of_the_payloads() {
+    fn every_known_type_has_a_variant() {
         let known: Vec<EventPayload> = [
             json!({"agent": "a", "answers": null}),
             json!({"duration_ms": 1, "ending": "completed"}),
@@ -224,7 +235,7 @@ mod tests {
             serde_json::from_value(fields).unwrap()
         })
         .collect();
-        assert!(!known.iter().any(|payload| matches!(payload, EventPayload::Unknown(_))), "{known:?}");
+        assert!(!known.iter().any(|payload| matches!(payload, EventPayload::Custom(_))), "{known:?}");
         assert_eq!(known.iter().map(EventPayload::kind).collect::<Vec<_>>(), EventPayload::KINDS);
     }
 
@@ -237,22 +248,32 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_event_is_carried_whole() {
+    fn an_event_of_an_unknown_type_is_kept_whole() {
         let json = serde_json::json!({"type": "tool.used", "tool": "grep", "nested": {"a": [1, null]}});
         let payload = round_trip(&json);
         assert_eq!(payload.kind(), "tool.used");
-        assert!(matches!(payload, EventPayload::Unknown(_)));
+        assert!(matches!(payload, EventPayload::Custom(_)));
     }
 
     #[test]
-    fn a_known_type_with_other_fields_is_carried_rather_than_refused() {
+    fn a_known_type_with_other_fields_is_kept_rather_than_refused() {
         let payload = round_trip(&serde_json::json!({"type": "phase.ended", "name": "from another time"}));
         assert_eq!(payload.kind(), "phase.ended");
-        assert!(matches!(payload, EventPayload::Unknown(_)));
+        assert!(matches!(payload, EventPayload::Custom(_)));
     }
 
     #[test]
-    fn a_whole_event_survives_json() {
+    fn an_agents_own_type_needs_no_variant_and_cannot_pose_as_a_known_one() {
+        let fields = |json: Value| json.as_object().cloned().unwrap();
+        let own = EventPayload::custom("tool.started", fields(json!({"tool": "grep"})));
+        assert_eq!(own.kind(), "tool.started");
+        assert_eq!(round_trip(&json!({"type": "tool.started", "tool": "grep"})), own);
+        let known = EventPayload::custom("phase.started", fields(json!({"phase": "draft"})));
+        assert_eq!(known, EventPayload::PhaseStarted { phase: "draft".into() });
+    }
+
+    #[test]
+    fn an_event_survives_json() {
         let event = Event {
             run: RunId::generate(),
             number: 7,

@@ -1,56 +1,55 @@
-//! What may listen to and change a conversation as it goes: the port behind which plugins live.
-
-use std::collections::BTreeMap;
+//! The hooks port: plugins that observe and change a conversation.
 
 use async_trait::async_trait;
-use serde_json::Value;
 
-use crate::{Event, RunSnapshot, SessionId};
+use crate::{Event, PluginStates, RunSnapshot, SessionId};
 
-/// What the hooks say of a message.
+/// Decision of the hooks about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on as it is.
+    /// The message continues unchanged.
     Pass,
-    /// It goes on as this text; the original is kept beside it.
+    /// The message continues with this text; the original is kept with it.
     Replace(String),
-    /// It stops here.
+    /// The message is stopped.
     Reject {
-        /// Who rejected it.
+        /// Name of the plugin that rejected it.
         plugin: String,
-        /// Why.
+        /// Reason for people.
         reason: String,
     },
 }
 
-/// Lifecycle hooks. An implementation never fails towards its caller: what goes wrong in a plugin is that
-/// plugin's affair, and the message goes on as if the plugin were not there.
+/// Lifecycle hooks.
+///
+/// No method fails: an implementation handles a failing plugin itself, and the message continues as if that plugin
+/// did not exist.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// A session was opened or begun.
+    /// A session was opened or created.
     async fn on_start(&self, session: SessionId);
 
     /// A message is about to be saved.
     async fn on_message(&self, session: SessionId, text: &str, is_user: bool) -> Verdict;
 
-    /// An event happened.
+    /// An event was recorded.
     async fn on_event(&self, session: SessionId, event: &Event);
 
     /// A run ended.
     async fn on_run_complete(&self, session: SessionId, snapshot: &RunSnapshot);
 
-    /// The session is being left.
+    /// The session is being closed.
     async fn on_exit(&self, session: SessionId);
 
-    /// What each plugin keeps for this session, by plugin name: its share of a checkpoint's state. `None` where
-    /// nobody here keeps track of the session; then what is stored of it stays as it is. Cheap.
-    fn session_state(&self, session: SessionId) -> Option<BTreeMap<String, Value>>;
+    /// State of each plugin for this session, as checkpoints store it. `None` if the session is not open here; its
+    /// stored state then stays as it is. Called at every checkpoint, so it must be cheap.
+    fn session_state(&self, session: SessionId) -> Option<PluginStates>;
 
-    /// Puts back what [`session_state`](Self::session_state) gave at the moment that is being returned to.
-    fn restore_state(&self, session: SessionId, state: &BTreeMap<String, Value>);
+    /// Replaces the state of every plugin for this session, for example after a rewind.
+    fn restore_state(&self, session: SessionId, states: &PluginStates);
 }
 
-/// No hooks at all.
+/// Hooks that do nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHooks;
 
@@ -68,9 +67,9 @@ impl Hooks for NoHooks {
 
     async fn on_exit(&self, _session: SessionId) {}
 
-    fn session_state(&self, _session: SessionId) -> Option<BTreeMap<String, Value>> {
+    fn session_state(&self, _session: SessionId) -> Option<PluginStates> {
         None
     }
 
-    fn restore_state(&self, _session: SessionId, _state: &BTreeMap<String, Value>) {}
+    fn restore_state(&self, _session: SessionId, _states: &PluginStates) {}
 }

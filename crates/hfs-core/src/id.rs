@@ -1,8 +1,8 @@
-//! Identifiers: UUIDv7 inside, short and random-looking outside.
+//! Identifiers: UUIDv7 in storage, a short form for people.
 //!
-//! A UUIDv7 begins with its time of birth, so ids made together share a long prefix and make poor handles
-//! for people. The short form is therefore taken from the random tail, and written in the letters `k`-`z`
-//! (as jj does), so that a handle is never mistaken for a number such as a checkpoint's place in its list.
+//! A UUIDv7 starts with its time of creation, so ids created together share a long prefix. The short form is therefore
+//! taken from the random tail. It is written in the letters `k`-`z`, as in jj, so that it cannot be mistaken for a
+//! number such as a checkpoint's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,19 +10,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How many letters a full short form has (48 random bits).
+/// Letters of a full short form, which holds 48 random bits.
 const SHORT_LENGTH: usize = 12;
 const LETTERS: &[u8; 16] = b"zyxwvutsrqponmlk";
 
-/// The full short form of an id: twelve letters of `k`-`z`.
+/// The short form of an id: twelve letters of `k`-`z`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShortId([u8; SHORT_LENGTH]);
 
 impl ShortId {
-    /// How many letters a list shows when nothing forces more.
+    /// Number of letters that lists show by default.
     pub const SHOWN: usize = 6;
 
-    /// The short form of `uuid`.
+    /// The short form of a UUID.
     #[must_use]
     pub fn of(uuid: &Uuid) -> Self {
         let mut letters = [0; SHORT_LENGTH];
@@ -41,13 +41,13 @@ impl ShortId {
         std::str::from_utf8(&self.0).unwrap_or("zzzzzzzzzzzz")
     }
 
-    /// The first letters, as many as a list shows.
+    /// The first [`SHOWN`](Self::SHOWN) letters.
     #[must_use]
     pub fn shown(&self) -> &str {
         self.as_str().get(..Self::SHOWN).unwrap_or_default()
     }
 
-    /// Whether `text` could be the beginning of a short form.
+    /// Whether `text` could be a prefix of a short form.
     #[must_use]
     pub fn is_prefix_shaped(text: &str) -> bool {
         !text.is_empty() && text.len() <= SHORT_LENGTH && text.bytes().all(|b| LETTERS.contains(&b))
@@ -66,7 +66,7 @@ impl fmt::Debug for ShortId {
     }
 }
 
-/// A text that is no id.
+/// The text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an id: expected a UUID such as 0192f0c1-7e1a-7cc0-9b1e-3f2a5c6d7e8f")]
 pub struct ParseIdError {
@@ -81,25 +81,25 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id, ordered after those made before it by this process.
+            /// Generates an id that sorts after all ids generated before it by this process.
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The id with these bytes.
+            /// Wraps a UUID.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The UUID itself.
+            /// The UUID.
             #[must_use]
             pub const fn as_uuid(&self) -> &Uuid {
                 &self.0
             }
 
-            /// The form that people see and type the beginning of.
+            /// The short form, of which people type a prefix.
             #[must_use]
             pub fn short(&self) -> ShortId {
                 ShortId::of(&self.0)
@@ -129,17 +129,17 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A session: one conversation with all its branches.
+    /// Id of a session.
     SessionId;
-    /// A branch of a session.
+    /// Id of a branch.
     BranchId;
-    /// A message.
+    /// Id of a message.
     MessageId;
-    /// A run: what an agent did to answer one message.
+    /// Id of a run.
     RunId;
-    /// A checkpoint.
+    /// Id of a checkpoint.
     CheckpointId;
-    /// A recorded structural change.
+    /// Id of an operation.
     OperationId;
 }
 
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_forms_of_ids_made_together_differ_early() {
+    fn short_forms_of_ids_created_together_differ_in_the_first_letters() {
         let ids: Vec<SessionId> = (0..50).map(|_| SessionId::generate()).collect();
         let prefixes: std::collections::BTreeSet<String> =
             ids.iter().map(|id| id.short().as_str()[..8].to_owned()).collect();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_survives_its_text() {
+    fn an_id_survives_its_text_form() {
         let id = MessageId::generate();
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
         assert!("not an id".parse::<MessageId>().is_err());

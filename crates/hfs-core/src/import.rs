@@ -1,42 +1,42 @@
-//! What readers of transcripts hand over, piece by piece, and what they report.
+//! The import port: what readers of transcripts produce.
 //!
-//! A reader pushes into a [`SessionSink`], so that a transcript of any size passes through in bounded memory.
+//! A reader pushes sessions into a [`SessionSink`], so that a transcript of any size is imported in bounded memory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Attachment, BranchId, CheckpointDraft, ErrorExt, ErrorKind, MessageDraft, Origin, PassthroughFields,
-    Project, Run, Seq, SessionId, StoreError, Timestamp,
+    Project, Run, Seq, SessionId, StoreError, Suggestion, Timestamp,
 };
 
-/// A branch's number within one session that is being read; 0 is the first.
+/// Number of a branch within one session that is being read; 0 is the first branch.
 pub type BranchKey = usize;
 
-/// A session as a reader finds it.
+/// A session as a reader finds it in its source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForeignSession {
-    /// Where it comes from.
+    /// Origin.
     pub origin: Origin,
-    /// Its own identity, when it comes from a document of ours.
+    /// Session id, if the source is an hfs document.
     pub id: Option<SessionId>,
-    /// The title its tool stored; `None` leaves the name to the first user message.
+    /// Title in the source; without one, the first user message names the session.
     pub title: Option<String>,
-    /// Whether that title was made up by a program.
+    /// Whether a program generated the title.
     pub automatic_name: bool,
-    /// Where it was held.
+    /// Project of the session.
     pub project: Option<Project>,
-    /// When it began; `None` leaves it to the first message.
+    /// Time of creation; without one, that of the first message counts.
     pub created_at: Option<Timestamp>,
-    /// When something last happened in it; `None` leaves it to the last message.
+    /// Time of the last change; without one, that of the last message counts.
     pub updated_at: Option<Timestamp>,
-    /// What came with it and means nothing here.
+    /// Fields of the source that hfs does not interpret.
     pub extra: PassthroughFields,
-    /// The identity and name of its first branch, when it comes from a document of ours.
+    /// Id and name of the first branch, if the source is an hfs document.
     pub main_branch: Option<(BranchId, String)>,
 }
 
 impl ForeignSession {
-    /// A session of this origin, of which nothing more is known.
+    /// A session of which only the origin is known.
     #[must_use]
     pub fn new(origin: Origin) -> Self {
         Self {
@@ -53,32 +53,33 @@ impl ForeignSession {
     }
 }
 
-/// Whether the receiver of a session wants the rest of it.
+/// Whether the receiver takes the rest of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Go on.
+    /// Read the session.
     Take,
-    /// It is there already; go to the next session.
+    /// Skip to the next session, because this one exists already.
     Skip,
 }
 
 /// Receives sessions from a reader.
 ///
-/// For each session: [`begin`](Self::begin), then branches (parents before children), messages (in order along
-/// each branch; a branch's messages may come in several stretches), attachments before the messages that
-/// refer to them, runs, checkpoints, and [`end`](Self::end). Branch 0 exists from the beginning.
+/// The reader calls, for each session: [`begin`](Self::begin); [`branch`](Self::branch), parents before children;
+/// [`message`](Self::message), in order along each branch, while messages of different branches may alternate;
+/// [`attachment`](Self::attachment) before the messages that refer to it; [`run`](Self::run) and
+/// [`checkpoint`](Self::checkpoint); and [`end`](Self::end). Branch 0 exists from the beginning.
 pub trait SessionSink {
-    /// Begins a session.
+    /// Starts a session.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn begin(&mut self, session: ForeignSession) -> Result<Disposition, StoreError>;
 
-    /// Adds a branch that leaves `parent` after its message number `forked_at` (a seq along the parent's
-    /// history; 0 for before the first). `id` and `name` are given by documents of ours.
+    /// Adds a branch forked from `parent` after the message with seq `forked_at` (0: before the first message). hfs
+    /// documents also give its id and name.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn branch(
         &mut self,
         key: BranchKey,
@@ -91,65 +92,65 @@ pub trait SessionSink {
     /// Adds the next message of a branch.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn message(&mut self, branch: BranchKey, message: MessageDraft) -> Result<(), StoreError>;
 
-    /// Adds bytes that messages refer to.
+    /// Adds an attachment.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError>;
 
-    /// Adds a run. Its branch id is one given to [`branch`](Self::branch) or as the main branch's.
+    /// Adds a run. Its branch id was given to [`branch`](Self::branch) or is that of the first branch.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn run(&mut self, run: Run) -> Result<(), StoreError>;
 
-    /// Adds a checkpoint, likewise.
+    /// Adds a checkpoint. Its branch id was given to [`branch`](Self::branch) or is that of the first branch.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> Result<(), StoreError>;
 
-    /// Names the branch that a resume opens; without it, branch 0.
+    /// Sets the branch that a resume opens; branch 0 if this is never called.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved.
+    /// Returns the store's error.
     fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError>;
 
-    /// Ends the session: it appears whole, or not at all.
+    /// Ends the session, which becomes visible as a whole.
     ///
     /// # Errors
-    /// Fails when the session cannot be saved; then nothing of it is kept.
+    /// Returns the store's error; nothing of the session is kept then.
     fn end(&mut self, report: ImportReport) -> Result<(), StoreError>;
 
-    /// Says how far into its input the reader is, in bytes, for progress bars; `false` asks it to stop.
+    /// Reports how many bytes of the input were read, for progress bars. `false` asks the reader to stop.
     fn progress(&mut self, bytes_read: u64) -> bool;
 }
 
-/// What became of the records of one session: `records == mapped + opaque + dropped`.
+/// What the import did with the records of one session: `records == mapped + opaque + dropped`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImportReport {
-    /// How many records, damaged ones included, were found.
+    /// Records found, including damaged ones.
     pub records: u64,
-    /// How many became (part of) a message or a property of the session.
+    /// Records that became a message, a part of one, or an attribute of the session.
     pub mapped: u64,
-    /// How many have no equal here and were kept as they came.
+    /// Records that hfs has no type for, kept verbatim.
     pub opaque: u64,
-    /// How many could not be kept: damage, repetitions.
+    /// Records that were not kept: damaged or repeated ones.
     pub dropped: u64,
-    /// Everything a person should know, in order.
+    /// Warnings for the user, in order.
     pub warnings: Vec<ImportWarning>,
 }
 
-/// Something a person should know about an import.
+/// A warning of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportWarning {
-    /// The line (or the record's number, in formats without lines) it is about, from 1.
+    /// Line it is about, counted from 1; in formats without lines, the number of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// What happened.
+    /// Text for people.
     pub message: String,
 }
 
@@ -157,47 +158,47 @@ pub struct ImportWarning {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// It is nothing that any reader knows.
+    /// No reader recognises the file.
     #[error("{path} is not a transcript that hfs can read: {reason}")]
     UnknownFormat {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What was seen in it.
+        /// What the file looks like.
         reason: String,
     },
-    /// It is of a known format, but nothing of it could be saved.
+    /// The format is known, but nothing in the file could be read.
     #[error("{path} is damaged: {reason}")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong, with its line where there is one.
+        /// What is damaged, with the line if known.
         reason: String,
     },
-    /// It was written by a newer version.
+    /// A newer version wrote the file.
     #[error("{path} has document version {found}; this hfs reads versions up to {supported}")]
     Newer {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Its version.
+        /// Version of the document.
         found: String,
-        /// The newest version that is understood.
+        /// Newest version that this hfs reads.
         supported: String,
     },
-    /// It could not be read.
+    /// The file could not be read.
     #[error("cannot read {path}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// It could not be saved.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody asked it to stop.
+    /// The user stopped the import.
     #[error("the import of {path} was interrupted; what was finished before is kept")]
     Interrupted {
-        /// The file.
+        /// Path of the file.
         path: String,
     },
 }
@@ -217,14 +218,12 @@ impl ErrorExt for ImportError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::UnknownFormat { .. } => {
-                Some("name the format with --format if you know it; `hfs import --help` lists them".into())
-            }
-            Self::Newer { .. } => Some("update hfs, or export again from the older version".into()),
-            Self::Interrupted { .. } => Some("run the same import again to finish it".into()),
-            Self::Store(error) => error.hint(),
+            Self::UnknownFormat { .. } => Some(Suggestion::NameFormat),
+            Self::Newer { .. } => Some(Suggestion::UpdateForDocument),
+            Self::Interrupted { .. } => Some(Suggestion::RepeatImport),
+            Self::Store(error) => error.suggestion(),
             Self::Damaged { .. } | Self::Io { .. } => None,
         }
     }

@@ -1,13 +1,34 @@
-//! The nouns and rules of hfs: what a session, a message, an event and a checkpoint are, how a run's
-//! events fold into its state, and the ports through which everything else is reached.
+//! Domain types and ports of hfs, a durable home for conversations with LLM agents.
 //!
-//! Nothing in here touches a file, a network, a database or a terminal. Adapters ([`Store`], [`Agent`],
-//! [`Hooks`], [`Clock`]) live in crates of their own and know this one only.
+//! A [`Session`] is a conversation. Its [`Message`]s lie on [`Branch`]es, which share common beginnings and never change
+//! or lose a message. An [`Agent`] answers a message in a [`Run`], whose [`Event`]s fold into a [`RunSnapshot`]. A
+//! [`Checkpoint`] keeps the state at an event, so that a rewind can continue from there on a new branch. Structural
+//! changes are [`Operation`]s, which can be undone.
+//!
+//! Everything else is reached through ports, implemented in other crates: [`Store`] (SQLite, memory), [`Agent`] (models,
+//! triads, recall), [`Hooks`] (plugins), [`SessionSink`] (imports) and [`Clock`]. This crate itself uses no file, network,
+//! database or terminal.
+//!
+//! ```
+//! use hfs_core::{Event, EventPayload, RunEnding, RunId, RunSnapshot, Timestamp};
+//!
+//! let run = RunId::generate();
+//! let at = |second: i64| Timestamp::from_millis(second * 1000).unwrap();
+//! let events = [
+//!     Event { run, number: 1, at: at(1), payload: EventPayload::PhaseStarted { phase: "draft".into() } },
+//!     Event {
+//!         run,
+//!         number: 2,
+//!         at: at(3),
+//!         payload: EventPayload::RunEnded { duration_ms: 2000, ending: RunEnding::Completed },
+//!     },
+//! ];
+//! let snapshot = RunSnapshot::fold(&events);
+//! assert_eq!(snapshot.ending, Some(RunEnding::Completed));
+//! assert_eq!(snapshot.timeline.phases[0].name, "draft");
+//! ```
 
-#![cfg_attr(
-    test,
-    allow(clippy::string_slice, reason = "a failed expectation is a test's own way of speaking")
-)]
+#![cfg_attr(test, allow(clippy::string_slice, reason = "a panic is how a test fails"))]
 
 mod agent;
 mod attachment;
@@ -29,6 +50,8 @@ mod search;
 mod session;
 mod snapshot;
 mod store;
+mod suggestion;
+mod sync;
 mod time;
 mod widget;
 
@@ -36,30 +59,36 @@ pub use agent::{Agent, AgentDescription, AgentError, RunOutcome, RunRequest, Run
 pub use attachment::{Attachment, ContentHash};
 pub use branch::{Branch, BranchDraft, MAIN_BRANCH, Position};
 pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
-pub use checkpoint::{AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, MemoryEntry, StateCost};
+pub use checkpoint::{
+    AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, PluginStates, StateCost, Trigger,
+};
 pub use document::{DocumentBranch, SessionDocument};
-pub use error::{ErrorExt, ErrorKind};
-pub use event::{ClaimDecision, Event, EventPayload, RunEnding, SectionDecision, UnknownPayload};
+pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
+pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
     BranchKey, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning, SessionSink,
 };
-pub use message::{DeltaKind, Message, MessageDraft, MessageStatus, Part, Role, Seq, Source, Usage};
+pub use message::{
+    DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,
+};
 pub use operation::{Operation, OperationKind, SessionAttributes};
 pub use passthrough::PassthroughFields;
 pub use project::Project;
-pub use run::Run;
+pub use run::{EventHistory, Run};
 pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
 pub use session::{Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name};
 pub use snapshot::{
-    AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, EventHistory, Negotiation, PhaseSpan,
-    RunSnapshot, Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
+    AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, Negotiation, PhaseSpan, RunSnapshot,
+    Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, BranchStore, CheckpointStore, Cursor, Maintenance, MessageRange, MessageStore, OperationStore,
-    Page, PageRequest, Problem, ReplyDelta, ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore,
-    Store, StoreError, StoreInfo, StoreResult, Verification,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, Maintenance, MessageRange, MessageStore,
+    OperationStore, Page, PageRequest, Problem, ReplyHandle, RunStore, SearchIndex, SessionImport,
+    SessionStore, Store, StoreError, StoreInfo, StoreResult, Verification,
 };
-pub use time::{Clock, SystemClock, Timestamp};
+pub use suggestion::Suggestion;
+pub use sync::{Backoff, lock_unpoisoned};
+pub use time::{Clock, SystemClock, Timestamp, relative_time};
 pub use widget::{Node, Slot, Tone};

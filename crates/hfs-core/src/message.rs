@@ -8,28 +8,28 @@ use serde_json::Value;
 
 use crate::{BranchId, ContentHash, MessageId, PassthroughFields, Timestamp};
 
-/// A message's place along its branch's whole history, counted from 1. 0 stands for "before the first".
+/// Position of a message in the whole history of its branch, counted from 1. 0 means "before the first message".
 pub type Seq = u64;
 
-/// Who speaks.
+/// Author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The person.
+    /// The user.
     User,
     /// The agent.
     Assistant,
-    /// Instructions around the conversation.
+    /// Instructions for the agent.
     System,
-    /// A tool's result.
+    /// A tool, with the result of a call.
     Tool,
 }
 
 impl Role {
-    /// All roles, in the order in which they are listed.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::User, Self::Assistant, Self::System, Self::Tool];
 
-    /// The name that scripts and stores see.
+    /// Name in stores, documents and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A text that names no role.
+/// The text is not the name of a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a role: expected user, assistant, system or tool")]
 pub struct ParseRoleError(String);
@@ -63,20 +63,20 @@ impl FromStr for Role {
     }
 }
 
-/// How far a message has come.
+/// Whether a message is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageStatus {
-    /// All of it is there.
+    /// The message is complete.
     Complete,
-    /// It is arriving.
+    /// The reply is still being written.
     Streaming,
-    /// It was arriving when something ended it: a cancel, an error, a crash. What had arrived is kept.
+    /// A cancel, an error or a crash ended the reply early. The text received before is kept.
     Interrupted,
 }
 
 impl MessageStatus {
-    /// The name that scripts and stores see.
+    /// Name in stores, documents and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -87,67 +87,67 @@ impl MessageStatus {
     }
 }
 
-/// A piece of a message's content.
+/// A part of a message's content.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
-    /// What is said.
+    /// Text.
     Text {
-        /// The words.
+        /// The text.
         text: String,
     },
-    /// What the model thought before it spoke.
+    /// Reasoning of the model before its reply.
     Thinking {
-        /// The thought; empty when only its encrypted form came.
+        /// The reasoning; empty if the provider sent only an encrypted form.
         text: String,
-        /// What proves it to the provider that made it (a signature, an encrypted form), if any.
+        /// Signature or encrypted form that the provider expects back, if any.
         signature: Option<String>,
     },
-    /// A model's request to use a tool.
+    /// A tool call of the model.
     ToolCall {
-        /// What its result refers to.
+        /// Id that the result refers to.
         id: String,
-        /// The tool.
+        /// Name of the tool.
         name: String,
-        /// The arguments.
+        /// Arguments of the call.
         input: Value,
     },
-    /// What a tool answered.
+    /// The result of a tool call.
     ToolResult {
-        /// The id of the call it answers.
+        /// Id of the call.
         id: String,
-        /// The answer as text.
+        /// Output as text.
         output: String,
-        /// Whether the tool failed.
+        /// Whether the call failed.
         is_error: bool,
     },
-    /// A file, an image.
+    /// A file or an image.
     Attachment {
-        /// Such as `image/png`.
+        /// Media type, such as `image/png`.
         media_type: String,
-        /// The file's name or address, if it had one.
+        /// File name or URL, if known.
         name: Option<String>,
-        /// Where the bytes are; `None` when only the reference came (an address, a missing file).
+        /// Hash of the stored bytes; `None` if only a reference is known (a URL, a missing file).
         hash: Option<ContentHash>,
-        /// How many bytes.
+        /// Size in bytes.
         bytes: u64,
     },
-    /// A foreign part that has no equal here, kept as it came.
+    /// An imported part that hfs has no type for, kept verbatim.
     Opaque {
-        /// The format it came from.
+        /// Format that the part was imported from.
         source: String,
-        /// The part itself.
+        /// The part.
         raw: Value,
     },
 }
 
 impl Part {
-    /// A text part.
+    /// Creates a text part.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
 }
 
-/// What kind of part a streamed piece belongs to.
+/// Kind of part that a streamed delta continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeltaKind {
     /// Continues a text part.
@@ -156,17 +156,54 @@ pub enum DeltaKind {
     Thinking,
 }
 
-/// Tokens that a message cost, as its provider counted them.
+/// A piece of a reply as it streams, the same type from the provider to the store and the screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyDelta {
+    /// Kind of part that `text` continues. A change of kind starts a new part.
+    pub kind: DeltaKind,
+    /// Text to append.
+    pub text: String,
+}
+
+impl ReplyDelta {
+    /// A delta of the reply's text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: DeltaKind::Text, text: text.into() }
+    }
+
+    /// A delta of the model's reasoning.
+    pub fn thinking(text: impl Into<String>) -> Self {
+        Self { kind: DeltaKind::Thinking, text: text.into() }
+    }
+}
+
+/// Appends a delta to the parts of a reply: to the last part if it is of the delta's kind, else as a new part. An empty
+/// delta changes nothing.
+pub fn append_delta(parts: &mut Vec<Part>, delta: &ReplyDelta) {
+    if delta.text.is_empty() {
+        return;
+    }
+    match (parts.last_mut(), delta.kind) {
+        (Some(Part::Text { text }), DeltaKind::Text)
+        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(&delta.text),
+        (_, DeltaKind::Text) => parts.push(Part::text(&*delta.text)),
+        (_, DeltaKind::Thinking) => {
+            parts.push(Part::Thinking { text: delta.text.clone(), signature: None });
+        }
+    }
+}
+
+/// Tokens of a message, as counted by its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens sent, cached ones included.
+    /// Tokens sent, including cached ones.
     pub prompt_tokens: u64,
-    /// Tokens received, thinking included.
+    /// Tokens received, including reasoning.
     pub completion_tokens: u64,
 }
 
 impl Usage {
-    /// Both together.
+    /// Tokens sent and received.
     #[must_use]
     pub const fn total(self) -> u64 {
         self.prompt_tokens.saturating_add(self.completion_tokens)
@@ -180,42 +217,42 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
-/// Where an imported message came from.
+/// Source of an imported message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// The format: `claude-code`, `openai-messages` ...
+    /// Format, such as `claude-code` or `openai-messages`.
     pub format: String,
-    /// Its id there; unique within the session it came from, stable when the same file is read again.
+    /// Id of the message in its source: unique in the session, and the same when the source is imported again.
     pub id: String,
 }
 
-/// Everything about a message but its place in a session.
+/// Content of a message, without its place in a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageDraft {
-    /// Its identity.
+    /// Message id.
     pub id: MessageId,
-    /// Who speaks.
+    /// Author.
     pub role: Role,
-    /// How far it has come.
+    /// Whether the message is complete.
     pub status: MessageStatus,
-    /// The content.
+    /// Content.
     pub parts: Vec<Part>,
-    /// The agent that made it.
+    /// Agent that wrote it.
     pub agent: Option<String>,
-    /// The model that made it.
+    /// Model that wrote it.
     pub model: Option<String>,
-    /// What it cost.
+    /// Tokens, if known.
     pub usage: Option<Usage>,
-    /// When it was said.
+    /// Time of the message; see [`Timestamp::is_known`].
     pub created_at: Timestamp,
-    /// Where it was imported from.
+    /// Source, if the message was imported.
     pub source: Option<Source>,
-    /// What came with it and means nothing here.
+    /// Fields of the source that hfs does not interpret, and notes of hfs such as `original_text`.
     pub extra: PassthroughFields,
 }
 
 impl MessageDraft {
-    /// A complete message of these parts, said at `created_at`.
+    /// A complete message of these parts, written at `created_at`.
     #[must_use]
     pub fn new(role: Role, parts: Vec<Part>, created_at: Timestamp) -> Self {
         Self {
@@ -232,33 +269,25 @@ impl MessageDraft {
         }
     }
 
-    /// A user's message of one text.
+    /// A message of the user with one text part.
     pub fn user(text: impl Into<String>, created_at: Timestamp) -> Self {
         Self::new(Role::User, vec![Part::text(text)], created_at)
     }
 }
 
-/// A message in its place.
+/// A stored message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The branch that holds it (which may be an ancestor of the one it was read through).
+    /// Branch that stores the message; an ancestor of the branch it was read through, or that branch itself.
     pub branch: BranchId,
-    /// Its place along that branch's history.
+    /// Position in the branch's history.
     pub seq: Seq,
-    /// The rest of it.
+    /// Everything else.
     pub content: MessageDraft,
 }
 
-impl std::ops::Deref for Message {
-    type Target = MessageDraft;
-
-    fn deref(&self) -> &MessageDraft {
-        &self.content
-    }
-}
-
 impl MessageDraft {
-    /// The words of its text parts, a blank line between two.
+    /// The text parts, separated by blank lines.
     #[must_use]
     pub fn text(&self) -> String {
         let texts: Vec<&str> = self
@@ -272,8 +301,8 @@ impl MessageDraft {
         texts.join("\n\n")
     }
 
-    /// Everything in it that full-text search looks at: text, thinking, tool names, their input and output,
-    /// names of attachments.
+    /// Everything that full-text search covers: text, thinking, tool names with input and output, names of
+    /// attachments, strings of opaque parts.
     #[must_use]
     pub fn searchable_text(&self) -> String {
         let mut all = String::new();
@@ -301,7 +330,8 @@ impl MessageDraft {
     }
 }
 
-/// Calls `visit` with every string value inside `value`, without recursion, so that depth cannot hurt.
+/// Calls `visit` with every string inside `value`. Iterative, because imported values may be nested deeper than the
+/// stack allows.
 fn for_each_string(value: &Value, visit: &mut impl FnMut(&str)) {
     let mut pending = vec![value];
     while let Some(next) = pending.pop() {
@@ -319,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn search_sees_tool_input_and_output_but_no_punctuation_of_json() {
+    fn searchable_text_contains_tool_input_and_output_without_json_syntax() {
         let mut message = MessageDraft::user("look", Timestamp::UNIX_EPOCH);
         message.parts.push(Part::ToolCall {
             id: "1".into(),
@@ -329,5 +359,22 @@ mod tests {
         message.parts.push(Part::ToolResult { id: "1".into(), output: "found".into(), is_error: false });
         assert_eq!(message.searchable_text(), "look\ngrep\nneedle\na.rs\nb.rs\nfound");
         assert_eq!(message.text(), "look");
+    }
+
+    #[test]
+    fn deltas_extend_the_last_part_of_their_kind() {
+        let mut parts = Vec::new();
+        for delta in [
+            ReplyDelta::thinking("hm"),
+            ReplyDelta::thinking("m"),
+            ReplyDelta::text(""),
+            ReplyDelta::text("Hel"),
+            ReplyDelta::text("lo"),
+            ReplyDelta::thinking("done"),
+        ] {
+            append_delta(&mut parts, &delta);
+        }
+        let thinking = |text: &str| Part::Thinking { text: text.into(), signature: None };
+        assert_eq!(parts, [thinking("hmm"), Part::text("Hello"), thinking("done")]);
     }
 }

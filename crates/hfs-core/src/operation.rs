@@ -1,4 +1,4 @@
-//! The record of structural changes, for `log`, `undo` and `redo`.
+//! The operation log: recorded structural changes of a session, for `log`, `undo` and `redo`.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BranchId, CheckpointId, OperationId, SessionId, Timestamp};
 
-/// What kind of structural change an operation made.
+/// Kind of structural change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "named after the commands")]
 pub enum OperationKind {
     Create,
     Rename,
@@ -42,7 +42,7 @@ impl OperationKind {
         Self::Redo,
     ];
 
-    /// The name that scripts and stores see.
+    /// Name in stores, documents and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,8 +61,8 @@ impl OperationKind {
         }
     }
 
-    /// Whether undo can take back an operation of this kind, and redo do it again. What began a session has nothing
-    /// before it, a removed checkpoint is gone, and reversals are themselves what undo and redo are made of.
+    /// Whether undo and redo apply to operations of this kind. `create` and `import` have no state before them, a pruned
+    /// checkpoint cannot return, and an undo is reversed by redoing its target.
     #[must_use]
     pub const fn is_reversible(self) -> bool {
         match self {
@@ -84,40 +84,40 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// The part of a session that operations change, before or after one.
+/// The attributes of a session that operations change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionAttributes {
-    /// Its name.
+    /// Session name.
     pub name: String,
-    /// Whether that name is made up by the program.
+    /// Whether hfs generated the name.
     pub automatic_name: bool,
-    /// The branch that a resume opens.
+    /// Branch that a resume opens.
     pub current_branch: BranchId,
-    /// Whether it is in the trash.
+    /// Whether the session is in the trash.
     pub trashed: bool,
 }
 
-/// A recorded structural change. Operations are only ever added.
+/// A recorded structural change. The log is append-only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
-    /// Its identity.
+    /// Operation id.
     pub id: OperationId,
-    /// The session it changed.
+    /// Session that was changed.
     pub session: SessionId,
-    /// What it did.
+    /// Kind of change.
     pub kind: OperationKind,
-    /// When.
+    /// Time of the change.
     pub created_at: Timestamp,
-    /// The session before it; `None` for one that made the session.
+    /// Attributes before the change; `None` if it created the session.
     pub before: Option<SessionAttributes>,
-    /// The session after it.
+    /// Attributes after the change.
     pub after: SessionAttributes,
-    /// The branch that it made, renamed or undone.
+    /// Branch that was created, renamed, hidden by undo or shown again by redo.
     pub branch: Option<BranchId>,
-    /// The checkpoint that it went back to.
+    /// Checkpoint of a rewind.
     pub checkpoint: Option<CheckpointId>,
-    /// For `undo` and `redo`: the operation that it reverses or repeats.
+    /// For `undo` and `redo`: the operation that is undone or redone.
     pub target: Option<OperationId>,
-    /// What a person is told beyond the kind, such as `main -> login`.
+    /// Details for people, such as `main -> login`.
     pub detail: String,
 }

@@ -1,31 +1,31 @@
-//! Where a conversation belongs.
+//! Projects: the directory or repository that a session belongs to.
 
 use serde::{Deserialize, Serialize};
 
-/// The place a session was held: a working directory and, inside a git tree, the identity of its repository.
+/// The working directory of a session and, inside a git work tree, the identity of its repository.
 ///
-/// Two sessions belong to the same project when their repositories are the same, or, without one, their
-/// directories; see [`Project::key`].
+/// Two sessions belong to the same project if their repositories are equal or, outside of git, their directories; see
+/// [`Project::key`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Project {
     /// The absolute working directory.
     pub directory: String,
-    /// What identifies the git repository around it: its remote's address without credentials, or the
-    /// absolute path of its top directory.
+    /// Identity of the git repository: its remote without scheme and credentials (see
+    /// [`Project::identity_of_remote`]), or the absolute path of its top directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
 }
 
 impl Project {
-    /// What sessions of the same project share.
+    /// Key that sessions of the same project share.
     #[must_use]
     pub fn key(&self) -> &str {
         self.repository.as_deref().unwrap_or(&self.directory)
     }
 
-    /// What identifies the repository with this remote address, however it was written: `host/path` in lower
-    /// case for the host, without scheme, credentials and `.git`. So clones over SSH and over HTTPS are the same
-    /// project, and no password gets in. A path of this machine stays a path.
+    /// Normalizes the URL of a git remote to `host/path`, with the host in lower case and without scheme, credentials,
+    /// query and `.git`. Clones over SSH and HTTPS thus have one identity, and no password is stored. A local path stays
+    /// a path. `None` if the URL names no repository.
     #[must_use]
     pub fn identity_of_remote(remote: &str) -> Option<String> {
         let remote = remote.trim();
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_repository_has_one_identity_and_no_secret_in_it() {
+    fn all_urls_of_a_repository_have_one_identity_without_credentials() {
         for remote in [
             "https://github.com/owner/repo.git",
             "https://me:sesame@GitHub.com/owner/repo",

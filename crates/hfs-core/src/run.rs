@@ -1,22 +1,93 @@
 //! Runs: what an agent did to answer one message.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use crate::{BranchId, Event, MessageId, RunId, RunSnapshot, Timestamp};
 
-/// A run with everything that happened in it.
+/// A run with its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Its identity.
+    /// Run id.
     pub id: RunId,
-    /// The branch it ran on.
+    /// Branch of the run.
     pub branch: BranchId,
-    /// The message it answers.
+    /// Message that it answers.
     pub answers: Option<MessageId>,
-    /// When it began.
+    /// Time of the start.
     pub started_at: Timestamp,
-    /// When it ended; `None` while it runs, or when its process died.
+    /// Time of the end; `None` while the run is in progress and if its process died.
     pub ended_at: Option<Timestamp>,
-    /// The state that its events fold into.
+    /// State after all events.
     pub snapshot: RunSnapshot,
-    /// Its events, in order.
+    /// Events, in order.
     pub events: Vec<Event>,
+}
+
+/// A run snapshot with the newest events of the run.
+///
+/// The snapshot covers every event ever pushed; only the number of events kept beside it is bounded.
+#[derive(Debug, Clone)]
+pub struct EventHistory {
+    snapshot: RunSnapshot,
+    recent: VecDeque<Arc<Event>>,
+    capacity: usize,
+    total: u64,
+}
+
+impl EventHistory {
+    /// An empty history that keeps at most `capacity` events.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { snapshot: RunSnapshot::default(), recent: VecDeque::new(), capacity, total: 0 }
+    }
+
+    /// Folds the event into the snapshot and keeps it; the oldest event beyond the capacity is dropped.
+    pub fn push(&mut self, event: Arc<Event>) {
+        self.snapshot.apply(&event);
+        self.total += 1;
+        self.recent.push_back(event);
+        while self.recent.len() > self.capacity {
+            self.recent.pop_front();
+        }
+    }
+
+    /// The snapshot after all events.
+    #[must_use]
+    pub const fn snapshot(&self) -> &RunSnapshot {
+        &self.snapshot
+    }
+
+    /// The events that are still kept, oldest first.
+    pub fn recent(&self) -> impl ExactSizeIterator<Item = &Arc<Event>> {
+        self.recent.iter()
+    }
+
+    /// Number of all events ever pushed.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventPayload, RunId, Timestamp};
+
+    #[test]
+    fn dropped_events_still_count_in_the_snapshot() {
+        let mut history = EventHistory::new(3);
+        let run = RunId::generate();
+        for number in 1..=10 {
+            history.push(Arc::new(Event {
+                run,
+                number,
+                at: Timestamp::UNIX_EPOCH,
+                payload: EventPayload::PhaseStarted { phase: number.to_string() },
+            }));
+        }
+        assert_eq!(history.recent().map(|event| event.number).collect::<Vec<_>>(), [8, 9, 10]);
+        assert_eq!((history.total(), history.snapshot().timeline.phases.len()), (10, 10));
+    }
 }

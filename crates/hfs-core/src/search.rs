@@ -1,42 +1,65 @@
-//! Looking for words in everything that was ever said.
+//! Full-text search over all messages.
 
 use crate::{BranchId, MessageId, Role, Seq, SessionId, Timestamp};
 
-/// What to look for, and where.
+/// A search over messages.
+///
+/// ```
+/// use hfs_core::SearchQuery;
+///
+/// let query = SearchQuery::new("\"connection refused\" retry*").with_limit(20);
+/// assert_eq!(query.terms().len(), 2);
+/// ```
+///
+/// Fields may be added; construct it with [`new`](Self::new) or with `..SearchQuery::default()`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SearchQuery {
-    /// Words that must all occur, `"quoted phrases"`, and `word*` for a beginning. Everything else in it is
-    /// taken as words: no text is a syntax error. See [`terms`](Self::terms).
+    /// Words that must all occur, `"quoted phrases"`, and `word*` for a prefix. All other characters are taken
+    /// literally, so no text is a syntax error. See [`terms`](Self::terms).
     pub text: String,
-    /// Any of the words is enough (better matches still come first).
+    /// Whether one of the words is enough. Messages with more of them still rank higher.
     pub any_word: bool,
-    /// Only in this session.
+    /// Search only this session.
     pub session: Option<SessionId>,
-    /// Not in this session.
+    /// Leave this session out.
     pub except_session: Option<SessionId>,
-    /// Only what this role said.
+    /// Search only messages of this role.
     pub role: Option<Role>,
-    /// Only what was said at or after this time.
+    /// Search only messages from this time on.
     pub since: Option<Timestamp>,
-    /// At most this many hits.
+    /// Maximum number of hits.
     pub limit: u32,
 }
 
-/// One thing to look for: a word, or several in a row.
+impl SearchQuery {
+    /// Searches all sessions for `text`. The limit is 0 until it is set.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// Sets the maximum number of hits.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: u32) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// A term of a query: a word or a phrase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchTerm {
-    /// The words as they were typed, with whatever stands between them but quotes; at least one letter or digit.
+    /// The words as typed, without quotes. Contains at least one letter or digit.
     pub phrase: String,
-    /// Whether the last word is the beginning of one.
+    /// Whether the last word is a prefix.
     pub prefix: bool,
 }
 
 impl SearchQuery {
-    /// The terms of [`text`](Self::text), in order: what stands between two quotes (a missing one stands at the
-    /// end), and elsewhere each stretch without white space, whose last word is a beginning where a `*` ends it.
-    /// Stretches without a letter or a digit are left out; without terms, nothing is found.
+    /// Splits [`text`](Self::text) into terms: each quoted text (a missing closing quote is assumed at the end), and
+    /// outside of quotes each run of characters without white space, a prefix if it ends in `*`. Runs without a letter
+    /// or digit are dropped; a query without terms finds nothing.
     ///
-    /// A term whose phrase has several words (`"red fox"`, `src/main.rs`) is found where they follow each other.
+    /// A term with several words (`"red fox"`, `src/main.rs`) matches where the words follow each other.
     #[must_use]
     pub fn terms(&self) -> Vec<SearchTerm> {
         let mut terms = Vec::new();
@@ -45,12 +68,12 @@ impl SearchQuery {
                 terms.push(SearchTerm { phrase: phrase.replace('\0', " "), prefix });
             }
         };
-        for (index, stretch) in self.text.split('"').enumerate() {
+        for (index, run) in self.text.split('"').enumerate() {
             if index % 2 == 1 {
-                add(stretch, false);
+                add(run, false);
                 continue;
             }
-            for word in stretch.split_whitespace() {
+            for word in run.split_whitespace() {
                 let stem = word.trim_end_matches('*');
                 add(stem, stem.len() < word.len());
             }
@@ -59,45 +82,45 @@ impl SearchQuery {
     }
 }
 
-/// A message in which the words occur.
+/// A message that matches a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchHit {
-    /// Its session.
+    /// Session of the message.
     pub session: SessionId,
-    /// What that session is called.
+    /// Name of the session.
     pub session_name: String,
-    /// Its branch.
+    /// Branch of the message.
     pub branch: BranchId,
-    /// What that branch is called.
+    /// Name of the branch.
     pub branch_name: String,
-    /// The message.
+    /// Message id.
     pub message: MessageId,
-    /// Its place.
+    /// Position in the branch.
     pub seq: Seq,
-    /// Who said it.
+    /// Author.
     pub role: Role,
-    /// When.
+    /// Time of the message.
     pub created_at: Timestamp,
-    /// The words in their surroundings, each match between [`SearchHit::MARK_START`] and [`SearchHit::MARK_END`].
+    /// Excerpt around the matches, each between [`SearchHit::MARK_START`] and [`SearchHit::MARK_END`].
     pub snippet: String,
-    /// How well it matches; higher is better, comparable within one result only.
+    /// Relevance; higher is better. Comparable within one result only.
     pub score: f64,
 }
 
 impl SearchHit {
-    /// What stands before a match in a snippet (a private-use character, so that no text can fake it
-    /// meaningfully; front ends replace it).
+    /// Marks the start of a match in a snippet. A private-use character, which ordinary text does not contain; front
+    /// ends replace it.
     pub const MARK_START: char = '\u{E000}';
-    /// What stands behind a match in a snippet.
+    /// Marks the end of a match in a snippet.
     pub const MARK_END: char = '\u{E001}';
 }
 
-/// The best hits, best first, and how many there are in all.
+/// Result of a search.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SearchResults {
-    /// The best hits.
+    /// The best hits, best first.
     pub hits: Vec<SearchHit>,
-    /// How many messages match, beyond those listed too.
+    /// Number of all matching messages, including those beyond the limit.
     pub total: u64,
 }
 
@@ -112,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn words_phrases_and_beginnings_are_told_apart() {
+    fn words_phrases_and_prefixes_are_distinguished() {
         check("red  fox", &[("red", false), ("fox", false)]);
         check("a \"red fox\" b*", &[("a", false), ("red fox", false), ("b", true)]);
         check("src/main.rs foo-ba*", &[("src/main.rs", false), ("foo-ba", true)]);
@@ -121,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_has_some_meaning() {
+    fn no_text_is_a_syntax_error() {
         check("", &[]);
         check("* \" ** \"\" - 🦀", &[]);
         check("\"red fox", &[("red fox", false)]);

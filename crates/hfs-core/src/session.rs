@@ -1,61 +1,61 @@
-//! Sessions: one conversation each, with all its branches.
+//! Sessions: conversations with all their branches.
 
 use crate::{BranchId, PassthroughFields, Project, SessionId, Timestamp};
 
-/// Where an imported session came from.
+/// Origin of an imported session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The format: `claude-code`, `openai-messages`, `hfs` ...
+    /// Format, such as `claude-code`, `openai-messages` or `hfs`.
     pub format: String,
-    /// The session's id there; the same when the same conversation is read again.
+    /// Id of the session in its source; the same when the source is imported again.
     pub id: String,
-    /// The file it was read from, for people; `None` for standard input.
+    /// File that it was read from, for people; `None` for standard input.
     pub path: Option<String>,
 }
 
-/// A session to be made.
+/// A session to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionDraft {
-    /// Its identity.
+    /// Session id.
     pub id: SessionId,
-    /// What it is called.
+    /// Name.
     pub name: String,
-    /// Whether the name is made up by the program, so that a better one may replace it.
+    /// Whether hfs generated the name, so that a better one may replace it.
     pub automatic_name: bool,
-    /// Where it is held.
+    /// Project of the session.
     pub project: Option<Project>,
-    /// When it began.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Where it came from.
+    /// Origin, if it is imported.
     pub origin: Option<Origin>,
-    /// What came with it and means nothing here.
+    /// Fields of the source that hfs does not interpret.
     pub extra: PassthroughFields,
-    /// The identity of its first branch, which is called `main`.
+    /// Id of the first branch, which is named [`MAIN_BRANCH`](crate::MAIN_BRANCH).
     pub main_branch: BranchId,
 }
 
-/// A session.
+/// A stored session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
-    /// Its identity.
+    /// Session id.
     pub id: SessionId,
-    /// What it is called.
+    /// Name.
     pub name: String,
-    /// Whether the name is made up by the program.
+    /// Whether hfs generated the name.
     pub automatic_name: bool,
-    /// Where it is held.
+    /// Project of the session.
     pub project: Option<Project>,
-    /// When it began.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When something was last said in it or its structure last changed.
+    /// Time of the newest message or structural change.
     pub updated_at: Timestamp,
-    /// The branch that a resume opens.
+    /// Branch that a resume opens.
     pub current_branch: BranchId,
-    /// Where it came from.
+    /// Origin, if it was imported.
     pub origin: Option<Origin>,
-    /// When it was put into the trash; `None` while it is not there.
+    /// When it was moved to the trash; `None` if it is not there.
     pub trashed_at: Option<Timestamp>,
-    /// What came with it and means nothing here.
+    /// Fields of the source that hfs does not interpret.
     pub extra: PassthroughFields,
 }
 
@@ -64,38 +64,40 @@ pub struct Session {
 pub struct SessionSummary {
     /// The session.
     pub session: Session,
-    /// How many messages all its branches hold together, undone ones included.
+    /// Number of messages on all branches, including undone ones.
     pub messages: u64,
-    /// How many branches it has, undone ones left out.
+    /// Number of branches, without undone ones.
     pub branches: u64,
-    /// How many checkpoints it has.
+    /// Number of checkpoints.
     pub checkpoints: u64,
-    /// The name of its current branch.
+    /// Name of the current branch.
     pub branch: String,
 }
 
-/// Which sessions a list is to show. All conditions must hold; the newest come first.
+/// Selects the sessions of a list. All conditions must hold.
+///
+/// Fields may be added; construct it with `..SessionFilter::default()`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SessionFilter {
-    /// Only those of the project with this [`Project::key`].
+    /// Only sessions of the project with this [`Project::key`].
     pub project: Option<String>,
-    /// Those in the trash instead of those that are not.
+    /// Sessions in the trash instead of all others.
     pub trashed: bool,
-    /// Only the one with this origin (format and id).
+    /// Only the session with this origin (format and id).
     pub origin: Option<(String, String)>,
 }
 
-/// How a person names a session.
+/// How a user refers to a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionRef {
-    /// `@`, `@-1`, `@-2`: so many before the newest.
+    /// `@` is the newest session, `@-1` the one before it, and so on.
     Recent(u32),
-    /// An id, the beginning of one (of the short or of the full form), or a name.
+    /// An id, a prefix of one (in short or full form), or a name.
     Named(String),
 }
 
 impl SessionRef {
-    /// Reads what a person typed. Every text is some reference; whether it finds anything is the store's word.
+    /// Parses what a user typed. Every text is a reference; the store decides whether it finds a session.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let back = match text.strip_prefix('@') {
@@ -107,10 +109,10 @@ impl SessionRef {
     }
 }
 
-/// How many characters of the first message an automatic name keeps.
+/// Characters of the first message that an automatic name contains.
 const NAME_CHARS: usize = 30;
 
-/// The name of a session whose first user message is `first_message`, begun at this local time:
+/// Generates the name of a session from its first user message and its local time of creation, such as
 /// `Fix login bug - 2026-02-01_14-30`.
 #[must_use]
 pub fn automatic_name(first_message: &str, local: &jiff::Zoned) -> String {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn references_by_age_are_told_from_names() {
+    fn references_by_age_are_distinguished_from_names() {
         assert_eq!(SessionRef::new("@"), SessionRef::Recent(0));
         assert_eq!(SessionRef::new("@-2"), SessionRef::Recent(2));
         assert_eq!(SessionRef::new("@home"), SessionRef::Named("@home".into()));

@@ -1,43 +1,40 @@
-//! The state of a run, made only by folding its events.
+//! Run snapshots: the state of a run, computed by folding its events.
 //!
-//! Folding is pure: the same events give the same snapshot, so a snapshot can be checked, rebuilt and
-//! compared. The serialized form is a document of its own ([`RunSnapshot::VERSION`]).
-
-mod fold;
-mod history;
+//! The fold is a pure function: equal events give equal snapshots, so that a snapshot can be checked, rebuilt and
+//! compared. Its serialized form is a versioned document ([`RunSnapshot::VERSION`]) that checkpoints, exports and plugins
+//! read. It includes the negotiation between triads, because that document is the same for every front end; why, and
+//! what agents without triads do, is in docs/decisions.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimDecision, RunEnding, RunId, SectionDecision, Timestamp, Usage};
+use crate::{ClaimDecision, Event, EventPayload, RunEnding, RunId, SectionDecision, Timestamp, Usage};
 
-pub use history::EventHistory;
-
-/// What a run has come to.
+/// State of a run after the events so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSnapshot {
-    /// The version of this shape.
+    /// Version of the serialized form.
     pub version: u32,
-    /// The run.
+    /// Run id, once the run has started.
     pub run_id: Option<RunId>,
-    /// How it ended, once it has.
+    /// How the run ended, once it has.
     pub ending: Option<RunEnding>,
-    /// Who works, in which triads.
+    /// Agents of the run, by triad.
     pub agent_tree: AgentTree,
-    /// Who owns which section, and how that came about.
+    /// Sections of the answer, their owners, and how these were found.
     pub negotiation: Negotiation,
-    /// What it cost.
+    /// Tokens used.
     pub usage: UsageTally,
-    /// When what happened.
+    /// Times of the run and its phases.
     pub timeline: Timeline,
-    /// What went wrong on the way, in order.
+    /// Errors that occurred, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
 }
 
 impl RunSnapshot {
-    /// The version of the shape that this code writes.
+    /// Version that this code writes.
     pub const VERSION: u32 = 1;
 }
 
@@ -56,170 +53,520 @@ impl Default for RunSnapshot {
     }
 }
 
-/// The agents of a run.
+/// Agents of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AgentTree {
-    /// Triads in order of their first appearance.
+    /// Triads, in order of their first event.
     pub triads: Vec<TriadNode>,
-    /// Agents that belong to no triad.
+    /// Agents outside of triads, in order of their first event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<AgentNode>,
 }
 
-/// Three agents that work as one.
+/// A triad: three agents that work together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TriadNode {
-    /// Its id in the configuration.
+    /// Id of the triad in the configuration.
     pub triad_id: String,
-    /// How its agents work together: hierarchical, dialectic, consensus.
+    /// How its agents work together: `hierarchical`, `dialectic` or `consensus`.
     pub preset: String,
-    /// Its agents in order of their first appearance.
+    /// Its agents, in order of their first event.
     pub agents: Vec<AgentNode>,
-    /// The agents that it lost on the way and goes on without.
+    /// Agents that failed; the triad continues without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
 }
 
-/// One agent.
+/// An agent of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentNode {
-    /// Its id, unique in the run.
+    /// Agent id, unique in the run.
     pub agent_id: String,
-    /// What it does in its triad.
+    /// Role in the triad.
     pub role: String,
-    /// What it is doing.
+    /// Current status.
     pub status: AgentStatus,
-    /// The model behind it.
+    /// Model that the agent uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// When it first set to work.
+    /// When it first started to work.
     pub started_at: Option<Timestamp>,
-    /// When it last stopped.
+    /// When it last stopped working.
     pub ended_at: Option<Timestamp>,
 }
 
-/// What an agent is doing.
+/// Status of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentStatus {
-    /// Nothing, for the moment.
+    /// Waiting for work.
     Idle,
-    /// Its work.
+    /// Working.
     Working,
-    /// It cannot go on.
+    /// Unable to continue.
     Blocked,
-    /// It is done.
+    /// Finished.
     Complete,
 }
 
-/// The negotiation over sections.
+/// The negotiation between triads about sections of the answer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Negotiation {
-    /// The temperature of the newest round; `None` before the first contest.
+    /// Temperature of the newest round; `None` before the first contest.
     pub temperature: Option<f64>,
-    /// The newest round, from 1; 0 before the first.
+    /// Newest round, counted from 1; 0 before the first.
     pub round: u32,
-    /// Sections in order of their first claim.
+    /// Sections, in order of their first claim.
     pub sections: Vec<Section>,
 }
 
-/// A part of the answer that triads can own.
+/// A section of the answer, which triads can own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Section {
-    /// Its name.
+    /// Name of the section.
     pub name: String,
-    /// Where it stands.
+    /// Status.
     pub status: SectionStatus,
-    /// Who owns it: nobody yet, one triad, or several where it was split.
+    /// Triads that own it: none yet, one, or several if it was split.
     pub owners: Vec<String>,
-    /// Who has claimed it, in order.
+    /// Triads that claimed it, in order.
     pub claimants: Vec<String>,
-    /// Every contest over it.
+    /// Contests about it, by round.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contests: Vec<Contest>,
-    /// What the arbiter decided, if it was asked.
+    /// Decision of the arbiter, if it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arbiter: Option<ArbiterDecision>,
 }
 
-/// Where a section stands.
+/// Status of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SectionStatus {
-    /// Somebody wants it.
+    /// Claimed by one triad.
     Claimed,
-    /// Several want it.
+    /// Claimed by several triads.
     Contested,
-    /// It has its owners.
+    /// Owned.
     Resolved,
 }
 
-/// One round in which several triads wanted the same section.
+/// A round in which several triads claimed the same section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contest {
-    /// The round.
+    /// Number of the round.
     pub round: u32,
-    /// Its temperature.
+    /// Temperature of the round.
     pub temperature: f64,
-    /// Who held on to the section.
+    /// Triads that claim the section in this round.
     pub claimants: Vec<String>,
-    /// What each of them decided in this round.
+    /// Decision of each claimant in this round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decisions: BTreeMap<String, ClaimDecision>,
 }
 
-/// A decision of the arbiter.
+/// Decision of the arbiter about a section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArbiterDecision {
-    /// What it decided.
+    /// The decision.
     pub decision: SectionDecision,
-    /// Why.
+    /// Reason given by the arbiter.
     pub reason: String,
 }
 
-/// Tokens counted by agent and by phase.
+/// Tokens of a run, by agent and by phase.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UsageTally {
-    /// By agent id.
+    /// Tokens by agent id.
     pub by_agent: BTreeMap<String, TokenCount>,
-    /// By phase; usage outside any phase is under the empty name.
+    /// Tokens by phase; those outside of any phase have the empty name.
     pub by_phase: BTreeMap<String, TokenCount>,
-    /// All of it.
+    /// Tokens of the whole run.
     pub total_tokens: u64,
 }
 
-/// Tokens and the calls they were spent in.
+/// Tokens and number of model calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TokenCount {
-    /// The tokens.
+    /// Tokens.
     #[serde(flatten)]
     pub usage: Usage,
-    /// How many model calls.
+    /// Number of model calls.
     pub calls: u64,
 }
 
-/// When the phases of a run began and ended.
+/// Times of a run and its phases.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Timeline {
-    /// When the run began.
+    /// Start of the run.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// End of the run.
     pub ended_at: Option<Timestamp>,
-    /// Its phases in order.
+    /// Phases, in order.
     pub phases: Vec<PhaseSpan>,
-    /// How long it took, once it has ended.
+    /// Duration of the run in milliseconds, once it has ended.
     pub total_duration_ms: Option<u64>,
 }
 
 /// A phase of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSpan {
-    /// Its name.
+    /// Name of the phase.
     pub name: String,
-    /// When it began.
+    /// Start of the phase.
     pub start: Timestamp,
-    /// When it ended.
+    /// End of the phase.
     pub end: Option<Timestamp>,
-    /// How long it took, once it has ended.
+    /// Duration in milliseconds, once it has ended.
     pub duration_ms: Option<u64>,
+}
+
+impl RunSnapshot {
+    /// Folds a sequence of events into a snapshot.
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut snapshot = Self::default();
+        for event in events {
+            snapshot.apply(event);
+        }
+        snapshot
+    }
+
+    /// Applies the next event. Total over every sequence: an event that does not fit (an end without a start, a custom
+    /// type) changes only what it names.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.payload {
+            EventPayload::RunStarted { .. } => {
+                self.run_id = Some(event.run);
+                self.timeline.started_at = Some(event.at);
+            }
+            EventPayload::RunEnded { duration_ms, ending } => self.end(event.at, *duration_ms, *ending),
+            EventPayload::PhaseStarted { phase } => self.timeline.phases.push(PhaseSpan {
+                name: phase.clone(),
+                start: event.at,
+                end: None,
+                duration_ms: None,
+            }),
+            EventPayload::PhaseEnded { phase, duration_ms } => {
+                self.end_phase(phase, event.at, *duration_ms);
+            }
+            EventPayload::AgentStarted { agent, role, triad, preset, model } => {
+                let node = self.agent_or_new(agent, role, triad.as_deref(), preset.as_deref());
+                node.status = AgentStatus::Working;
+                node.started_at.get_or_insert(event.at);
+                node.ended_at = None;
+                if model.is_some() {
+                    node.model.clone_from(model);
+                }
+            }
+            EventPayload::AgentEnded { agent, status, .. } => {
+                if let Some(node) = self.agent_mut(agent) {
+                    node.status = *status;
+                    node.ended_at = Some(event.at);
+                }
+            }
+            EventPayload::TriadDegraded { triad, lost } => {
+                let triads = &mut self.agent_tree.triads;
+                if let Some(node) = triads.iter_mut().find(|node| node.triad_id == *triad) {
+                    node.lost.clone_from(lost);
+                }
+            }
+            EventPayload::UsageRecorded { agent, phase, usage, .. } => {
+                self.count(agent, phase.as_deref().unwrap_or_default(), *usage);
+            }
+            EventPayload::ErrorOccurred { message, .. } => self.errors.push(message.clone()),
+            EventPayload::NegotiationClaimed { section, claimant } => {
+                let section = self.section_or_new(section);
+                if !section.claimants.contains(claimant) {
+                    section.claimants.push(claimant.clone());
+                }
+            }
+            EventPayload::NegotiationContested { section, claimants, round, temperature } => {
+                self.negotiation.round = self.negotiation.round.max(*round);
+                self.negotiation.temperature = Some(*temperature);
+                let section = self.section_or_new(section);
+                section.status = SectionStatus::Contested;
+                section.contests.push(Contest {
+                    round: *round,
+                    temperature: *temperature,
+                    claimants: claimants.clone(),
+                    decisions: BTreeMap::new(),
+                });
+            }
+            EventPayload::NegotiationDecided { section, claimant, decision, round } => {
+                let contests = &mut self.section_or_new(section).contests;
+                if let Some(contest) = contests.iter_mut().rev().find(|contest| contest.round == *round) {
+                    contest.decisions.insert(claimant.clone(), *decision);
+                }
+            }
+            EventPayload::NegotiationResolved { section, owners, round } => {
+                self.negotiation.round = self.negotiation.round.max(*round);
+                let section = self.section_or_new(section);
+                section.status = SectionStatus::Resolved;
+                section.owners.clone_from(owners);
+            }
+            EventPayload::ArbiterDecided { section, decision, reason, .. } => {
+                self.section_or_new(section).arbiter =
+                    Some(ArbiterDecision { decision: *decision, reason: reason.clone() });
+            }
+            EventPayload::Custom(_) => {}
+        }
+    }
+
+    fn end(&mut self, at: Timestamp, duration_ms: u64, ending: RunEnding) {
+        self.ending = Some(ending);
+        self.timeline.ended_at = Some(at);
+        self.timeline.total_duration_ms = Some(duration_ms);
+    }
+
+    fn end_phase(&mut self, name: &str, at: Timestamp, duration_ms: u64) {
+        let open =
+            self.timeline.phases.iter_mut().rev().find(|phase| phase.name == name && phase.end.is_none());
+        if let Some(phase) = open {
+            phase.end = Some(at);
+            phase.duration_ms = Some(duration_ms);
+        }
+    }
+
+    fn count(&mut self, agent: &str, phase: &str, usage: Usage) {
+        let tally = &mut self.usage;
+        for count in [
+            tally.by_agent.entry(agent.to_owned()).or_default(),
+            tally.by_phase.entry(phase.to_owned()).or_default(),
+        ] {
+            count.usage += usage;
+            count.calls += 1;
+        }
+        tally.total_tokens = tally.total_tokens.saturating_add(usage.total());
+    }
+
+    fn agent_mut(&mut self, id: &str) -> Option<&mut AgentNode> {
+        let tree = &mut self.agent_tree;
+        let in_triads = tree.triads.iter_mut().flat_map(|triad| triad.agents.iter_mut());
+        in_triads.chain(tree.agents.iter_mut()).find(|agent| agent.agent_id == id)
+    }
+
+    fn agent_or_new(
+        &mut self,
+        id: &str,
+        role: &str,
+        triad: Option<&str>,
+        preset: Option<&str>,
+    ) -> &mut AgentNode {
+        let tree = &mut self.agent_tree;
+        let agents = match triad {
+            None => &mut tree.agents,
+            Some(triad) => {
+                let index = tree.triads.iter().position(|node| node.triad_id == triad).unwrap_or_else(|| {
+                    tree.triads.push(TriadNode {
+                        triad_id: triad.to_owned(),
+                        preset: preset.unwrap_or_default().to_owned(),
+                        agents: Vec::new(),
+                        lost: Vec::new(),
+                    });
+                    tree.triads.len() - 1
+                });
+                #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+                &mut tree.triads[index].agents
+            }
+        };
+        let index = agents.iter().position(|agent| agent.agent_id == id).unwrap_or_else(|| {
+            agents.push(AgentNode {
+                agent_id: id.to_owned(),
+                role: role.to_owned(),
+                status: AgentStatus::Idle,
+                model: None,
+                started_at: None,
+                ended_at: None,
+            });
+            agents.len() - 1
+        });
+        #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+        &mut agents[index]
+    }
+
+    fn section_or_new(&mut self, name: &str) -> &mut Section {
+        let sections = &mut self.negotiation.sections;
+        let index = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
+            sections.push(Section {
+                name: name.to_owned(),
+                status: SectionStatus::Claimed,
+                owners: Vec::new(),
+                claimants: Vec::new(),
+                contests: Vec::new(),
+                arbiter: None,
+            });
+            sections.len() - 1
+        });
+        #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
+        &mut sections[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn events(payloads: Vec<EventPayload>) -> Vec<Event> {
+        let run = RunId::generate();
+        (1_i64..)
+            .zip(payloads)
+            .map(|(number, payload)| Event {
+                run,
+                number: number.unsigned_abs(),
+                at: Timestamp::from_millis(number * 10).unwrap(),
+                payload,
+            })
+            .collect()
+    }
+
+    fn usage(agent: &str, phase: &str, prompt: u64, completion: u64) -> EventPayload {
+        EventPayload::UsageRecorded {
+            agent: agent.into(),
+            phase: Some(phase.into()),
+            model: None,
+            usage: Usage { prompt_tokens: prompt, completion_tokens: completion },
+        }
+    }
+
+    #[test]
+    fn a_run_folds_into_tree_negotiation_usage_and_timeline() {
+        let snapshot = RunSnapshot::fold(&events(vec![
+            EventPayload::RunStarted { agent: "triads".into(), answers: None },
+            EventPayload::PhaseStarted { phase: "deliberation".into() },
+            EventPayload::AgentStarted {
+                agent: "a/critic".into(),
+                role: "critic".into(),
+                triad: Some("a".into()),
+                preset: Some("dialectic".into()),
+                model: None,
+            },
+            usage("a/critic", "deliberation", 10, 5),
+            EventPayload::AgentEnded {
+                agent: "a/critic".into(),
+                status: AgentStatus::Complete,
+                duration_ms: 10,
+            },
+            EventPayload::NegotiationClaimed { section: "layout".into(), claimant: "a".into() },
+            EventPayload::NegotiationClaimed { section: "layout".into(), claimant: "b".into() },
+            EventPayload::NegotiationContested {
+                section: "layout".into(),
+                claimants: vec!["a".into(), "b".into()],
+                round: 1,
+                temperature: 0.85,
+            },
+            EventPayload::NegotiationDecided {
+                section: "layout".into(),
+                claimant: "a".into(),
+                decision: ClaimDecision::Concede,
+                round: 1,
+            },
+            EventPayload::TriadDegraded { triad: "a".into(), lost: vec!["a/proposer".into()] },
+            EventPayload::ArbiterDecided {
+                section: "layout".into(),
+                decision: SectionDecision::Assign,
+                owners: vec!["b".into()],
+                reason: "closer to its scope".into(),
+            },
+            EventPayload::NegotiationResolved {
+                section: "layout".into(),
+                owners: vec!["b".into()],
+                round: 1,
+            },
+            EventPayload::PhaseEnded { phase: "deliberation".into(), duration_ms: 90 },
+            EventPayload::RunEnded { duration_ms: 110, ending: RunEnding::Completed },
+        ]));
+        let critic = &snapshot.agent_tree.triads[0].agents[0];
+        assert_eq!(
+            (critic.status, snapshot.agent_tree.triads[0].preset.as_str()),
+            (AgentStatus::Complete, "dialectic")
+        );
+        let layout = &snapshot.negotiation.sections[0];
+        assert_eq!(
+            (layout.status, layout.owners.as_slice()),
+            (SectionStatus::Resolved, &["b".to_owned()][..])
+        );
+        assert_eq!(layout.contests[0].temperature, 0.85);
+        assert_eq!(layout.contests[0].decisions["a"], ClaimDecision::Concede);
+        assert_eq!(snapshot.agent_tree.triads[0].lost, ["a/proposer"]);
+        assert_eq!(snapshot.usage.total_tokens, 15);
+        assert_eq!(snapshot.usage.by_phase["deliberation"].calls, 1);
+        assert_eq!(snapshot.timeline.phases[0].duration_ms, Some(90));
+        assert_eq!(snapshot.ending, Some(RunEnding::Completed));
+    }
+
+    fn any_payload() -> impl Strategy<Value = EventPayload> {
+        let name = prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned);
+        prop_oneof![
+            Just(EventPayload::RunStarted { agent: "x".into(), answers: None }),
+            (name.clone(), name.clone()).prop_map(|(agent, triad)| EventPayload::AgentStarted {
+                agent,
+                role: "r".into(),
+                triad: (triad != "c").then_some(triad),
+                preset: None,
+                model: None,
+            }),
+            name.clone().prop_map(|agent| EventPayload::AgentEnded {
+                agent,
+                status: AgentStatus::Blocked,
+                duration_ms: 1
+            }),
+            name.clone().prop_map(|phase| EventPayload::PhaseStarted { phase }),
+            (name.clone(), 0_u64..9)
+                .prop_map(|(phase, duration_ms)| EventPayload::PhaseEnded { phase, duration_ms }),
+            (name.clone(), name.clone(), 0_u64..99).prop_map(|(agent, phase, n)| usage(
+                &agent,
+                &phase,
+                n,
+                n / 2
+            )),
+            (name.clone(), name.clone())
+                .prop_map(|(section, claimant)| EventPayload::NegotiationClaimed { section, claimant }),
+            (name.clone(), 1_u32..5).prop_map(|(section, round)| EventPayload::NegotiationResolved {
+                section,
+                owners: vec!["a".into()],
+                round
+            }),
+            (name.clone(), name.clone(), 1_u32..5).prop_map(|(section, claimant, round)| {
+                EventPayload::NegotiationDecided { section, claimant, decision: ClaimDecision::Hold, round }
+            }),
+            (name.clone(), 1_u32..5).prop_map(|(section, round)| EventPayload::NegotiationContested {
+                section,
+                claimants: vec!["a".into(), "b".into()],
+                round,
+                temperature: 0.5,
+            }),
+            (name.clone(), name.clone())
+                .prop_map(|(triad, agent)| EventPayload::TriadDegraded { triad, lost: vec![agent] }),
+            name.prop_map(|message| EventPayload::ErrorOccurred { agent: None, phase: None, message }),
+            Just(EventPayload::RunEnded { duration_ms: 5, ending: RunEnding::Failed }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn folding_in_two_steps_equals_folding_at_once(
+            payloads in prop::collection::vec(any_payload(), 0..60), cut in 0_usize..60,
+        ) {
+            let all = events(payloads);
+            let cut = cut.min(all.len());
+            let mut in_steps = RunSnapshot::fold(&all[..cut]);
+            for event in &all[cut..] {
+                in_steps.apply(event);
+            }
+            prop_assert_eq!(&in_steps, &RunSnapshot::fold(&all));
+            let json = serde_json::to_string(&in_steps).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RunSnapshot>(&json).unwrap(), in_steps);
+        }
+
+        #[test]
+        fn usage_by_agent_and_by_phase_adds_up_to_the_total(payloads in prop::collection::vec(any_payload(), 0..60)) {
+            let snapshot = RunSnapshot::fold(&events(payloads));
+            let by_agent: u64 = snapshot.usage.by_agent.values().map(|count| count.usage.total()).sum();
+            let by_phase: u64 = snapshot.usage.by_phase.values().map(|count| count.usage.total()).sum();
+            prop_assert_eq!(by_agent, snapshot.usage.total_tokens);
+            prop_assert_eq!(by_phase, snapshot.usage.total_tokens);
+        }
+    }
 }

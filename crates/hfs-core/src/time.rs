@@ -1,49 +1,49 @@
-//! Points in time, to the microsecond, and where they come from.
+//! Timestamps with microsecond resolution, and the clock port.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time in UTC with a resolution of one microsecond, written as RFC 3339.
+/// A point in time in UTC with microsecond resolution, serialized as RFC 3339.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z, for what came without a time.
+    /// 1970-01-01T00:00:00Z, which also stands for an unknown time; see [`is_known`](Self::is_known).
     pub const UNIX_EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
 
-    /// Whether it is more than what stands for a time that nobody told: some tools do not say when.
+    /// Whether the time is known. Transcripts of some tools have no times; their messages get [`UNIX_EPOCH`](Self::UNIX_EPOCH).
     #[must_use]
     pub fn is_known(self) -> bool {
         self != Self::UNIX_EPOCH
     }
 
-    /// The time `micros` microseconds after 1970 began, or `None` beyond the years -9999 to 9999.
+    /// Creates a timestamp from microseconds since the Unix epoch; `None` outside of the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         jiff::Timestamp::from_microsecond(micros).ok().map(Self)
     }
 
-    /// The time `millis` milliseconds after 1970 began, or `None` when out of range.
+    /// Creates a timestamp from milliseconds since the Unix epoch; `None` outside of the years -9999 to 9999.
     #[must_use]
     pub fn from_millis(millis: i64) -> Option<Self> {
         jiff::Timestamp::from_millisecond(millis).ok().map(Self)
     }
 
-    /// Microseconds since 1970 began.
+    /// Microseconds since the Unix epoch.
     #[must_use]
     pub fn as_micros(self) -> i64 {
         self.0.as_microsecond()
     }
 
-    /// Milliseconds from `earlier` to this; zero when `earlier` is later.
+    /// Milliseconds from `earlier` to this time; 0 if `earlier` is later.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.as_millisecond().saturating_sub(earlier.0.as_millisecond())).unwrap_or(0)
     }
 
-    /// The same instant as the `jiff` type, for calendars and zones.
+    /// The same time as a `jiff` timestamp, for calendars and time zones.
     #[must_use]
     pub const fn to_jiff(self) -> jiff::Timestamp {
         self.0
@@ -51,7 +51,7 @@ impl Timestamp {
 }
 
 impl From<jiff::Timestamp> for Timestamp {
-    /// Drops what is finer than a microsecond, so that a time survives every store unchanged.
+    /// Truncates to microseconds, the resolution of every store, so that a stored time reads back unchanged.
     fn from(precise: jiff::Timestamp) -> Self {
         Self(jiff::Timestamp::from_microsecond(precise.as_microsecond()).unwrap_or(precise))
     }
@@ -89,13 +89,43 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the time comes from: the system, or a test's own.
+/// Formats how long before `now` a time was, rounded down to the largest unit: `3 days ago`. Returns `time unknown` for an
+/// unknown time and the RFC 3339 form for a time more than a minute in the future.
+#[must_use]
+pub fn relative_time(time: Timestamp, now: Timestamp) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    const WEEK: u64 = 7 * DAY;
+    /// A twelfth of the mean Gregorian year.
+    const MONTH: u64 = 2_629_800;
+    const YEAR: u64 = 12 * MONTH;
+    if !time.is_known() {
+        return "time unknown".into();
+    }
+    if time.millis_since(now) >= 1000 * MINUTE {
+        return time.to_string();
+    }
+    let seconds = now.millis_since(time) / 1000;
+    let (count, unit) = match seconds {
+        0..MINUTE => return "just now".into(),
+        MINUTE..HOUR => (seconds / MINUTE, "minute"),
+        HOUR..DAY => (seconds / HOUR, "hour"),
+        DAY..WEEK => (seconds / DAY, "day"),
+        WEEK..MONTH => (seconds / WEEK, "week"),
+        MONTH..YEAR => (seconds / MONTH, "month"),
+        _ => (seconds / YEAR, "year"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// Source of the current time; tests use a clock of their own.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -110,15 +140,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_survives_its_text_and_its_number() {
+    fn a_time_survives_its_text_and_numeric_forms() {
         let time: Timestamp = "2026-02-01T14:30:00.123456Z".parse().unwrap();
         assert_eq!(time.to_string(), "2026-02-01T14:30:00.123456Z");
         assert_eq!(Timestamp::from_micros(time.as_micros()), Some(time));
     }
 
     #[test]
-    fn what_is_finer_than_a_microsecond_is_dropped() {
+    fn times_are_truncated_to_microseconds() {
         let time: Timestamp = "2026-02-01T14:30:00.123456789+01:00".parse().unwrap();
         assert_eq!(time.to_string(), "2026-02-01T13:30:00.123456Z");
+    }
+
+    #[test]
+    fn relative_times_are_rounded_down_to_their_largest_unit() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = time("2026-02-01T12:00:00Z");
+        for (then, expected) in [
+            ("2026-02-01T11:59:01Z", "just now"),
+            ("2026-02-01T12:00:30Z", "just now"),
+            ("2026-02-01T12:01:00Z", "2026-02-01T12:01:00Z"),
+            ("2026-02-01T11:59:00Z", "1 minute ago"),
+            ("2026-02-01T10:01:00Z", "1 hour ago"),
+            ("2026-01-29T12:00:00Z", "3 days ago"),
+            ("2026-01-10T12:00:00Z", "3 weeks ago"),
+            ("2025-02-01T12:00:00Z", "11 months ago"),
+            ("2020-02-01T12:00:00Z", "6 years ago"),
+            ("1970-01-01T00:00:00Z", "time unknown"),
+        ] {
+            assert_eq!(relative_time(time(then), now), expected, "{then}");
+        }
     }
 }

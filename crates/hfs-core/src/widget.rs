@@ -1,19 +1,19 @@
-//! What plugins show: plain data that any front end can draw.
+//! Widgets of plugins, as plain data that any front end can draw.
 
-/// Where a plugin's widget is drawn.
+/// Where a widget is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
-    /// Beside the conversation, under the agents.
+    /// In the sidebar, below the agents.
     Sidebar,
-    /// In the line of status.
+    /// In the status bar.
     StatusBar,
-    /// A strip between the conversation and the input.
+    /// In a panel between the conversation and the input.
     Panel,
 }
 
-/// What a text of a widget means, for its colour.
+/// Meaning of a text, which determines its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the front end gives each a colour of its theme")]
 pub enum Tone {
     #[default]
     Plain,
@@ -24,28 +24,28 @@ pub enum Tone {
     Bad,
 }
 
-/// A piece of a widget.
+/// An element of a widget.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    /// One line of text.
+    /// One line of text, as spans with a tone.
     Text(Vec<(String, Tone)>),
-    /// How full something is, from 0 to 1.
+    /// A gauge.
     Gauge {
-        /// What it measures.
+        /// Label.
         label: String,
-        /// How full.
+        /// Fill level from 0 to 1.
         ratio: f64,
     },
-    /// Rows of fields.
+    /// A table.
     Table {
-        /// The columns' names; may be empty.
+        /// Names of the columns; may be empty.
         header: Vec<String>,
-        /// The rows.
+        /// Rows of cells.
         rows: Vec<Vec<String>>,
     },
-    /// A curve.
+    /// A line of bars.
     Sparkline {
-        /// The values, oldest first.
+        /// Values, oldest first.
         values: Vec<u64>,
     },
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, Message, MessageRange, SectionStatus, Seq,
-    StoreError,
+    AgentMemory, Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, Message, MessageRange,
+    PluginStates, SectionStatus, Seq, StoreError,
 };
+use serde_json::Value;
 
 use crate::lineage::Lineage;
 use crate::{Engine, EngineError};
@@ -124,10 +125,7 @@ impl Engine {
             agents: memories(&state_a, &state_b),
             negotiation: sections(&state_a, &state_b),
             total_tokens: (state_a.run_snapshot.usage.total_tokens, state_b.run_snapshot.usage.total_tokens),
-            plugins: keys(&state_a.plugins, &state_b.plugins)
-                .filter(|name| state_a.plugins.get(*name) != state_b.plugins.get(*name))
-                .cloned()
-                .collect(),
+            plugins: plugins(&state_a.plugins, &state_b.plugins),
             a,
             b,
         })
@@ -142,11 +140,10 @@ fn keys<'a, V>(
 }
 
 fn memories(a: &CheckpointState, b: &CheckpointState) -> Vec<MemoryDiff> {
-    let nothing = hfs_core::AgentMemory::default();
     keys(&a.agents, &b.agents)
         .filter_map(|agent| {
-            let first = a.agents.get(agent).unwrap_or(&nothing);
-            let second = b.agents.get(agent).unwrap_or(&nothing);
+            let first = memory_entries(a.agents.get(agent));
+            let second = memory_entries(b.agents.get(agent));
             let same = first.iter().zip(second.iter()).take_while(|(x, y)| x == y).count();
             (first != second).then(|| MemoryDiff {
                 agent: agent.clone(),
@@ -156,6 +153,23 @@ fn memories(a: &CheckpointState, b: &CheckpointState) -> Vec<MemoryDiff> {
             })
         })
         .collect()
+}
+
+/// The entries of an agent's memory. An agent owns the shape of its memory; a list counts by its elements, any other
+/// value as one entry.
+#[must_use]
+pub fn memory_entries(memory: Option<&AgentMemory>) -> Vec<Value> {
+    match memory.map(AgentMemory::read::<Value>) {
+        Some(Ok(Value::Array(entries))) => entries,
+        Some(Ok(other)) => vec![other],
+        Some(Err(_)) | None => Vec::new(),
+    }
+}
+
+/// The plugins whose states differ.
+fn plugins(a: &PluginStates, b: &PluginStates) -> Vec<String> {
+    let names: BTreeSet<&str> = a.iter().chain(b.iter()).map(|(plugin, _)| plugin).collect();
+    names.into_iter().filter(|name| a.get(name) != b.get(name)).map(str::to_owned).collect()
 }
 
 fn sections(a: &CheckpointState, b: &CheckpointState) -> Vec<SectionDiff> {

@@ -19,7 +19,7 @@ pub fn load(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> St
         let Some(first) = page.first() else { break };
         before = first.seq;
         for message in page.into_iter().rev() {
-            let size = message.searchable_text().chars().count();
+            let size = message.content.searchable_text().chars().count();
             if size > left && !newest_first.is_empty() {
                 break 'pages;
             }

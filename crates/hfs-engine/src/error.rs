@@ -1,4 +1,4 @@
-use hfs_core::{AgentError, ErrorExt, ErrorKind, MessageDraft, StoreError};
+use hfs_core::{AgentError, ErrorExt, ErrorKind, MessageDraft, StoreError, Suggestion};
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +30,9 @@ impl ErrorExt for EngineError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) => error.suggestion(),
             _ => None,
         }
     }
@@ -85,14 +85,14 @@ impl ErrorExt for SendError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::Empty => Some("type something, or give a prompt: hfs chat \"...\"".into()),
+            Self::Empty => Some(Suggestion::EnterPrompt),
             Self::Rejected { plugin, .. } => {
-                Some(format!("change the message, or switch the plugin off: hfs plugin disable {plugin}"))
+                Some(Suggestion::ChangeMessageOrDisablePlugin { plugin: plugin.clone() })
             }
-            Self::NotSaved { source, .. } | Self::ReplyNotSaved { source, .. } => source.hint(),
-            Self::Engine(error) => error.hint(),
+            Self::NotSaved { source, .. } | Self::ReplyNotSaved { source, .. } => source.suggestion(),
+            Self::Engine(error) => error.suggestion(),
         }
     }
 }

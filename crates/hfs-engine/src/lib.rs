@@ -18,7 +18,7 @@ mod send;
 mod session_graph;
 mod timeline;
 
-pub use compare::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff};
+pub use compare::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff, memory_entries};
 pub use conversation::Conversation;
 pub use engine::{Engine, EngineParts, Settings};
 pub use error::{EngineError, SendError};

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hfs_core::{
-    AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, DeltaKind, Event, EventBus,
-    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, ReplyDelta, Run, RunId, RunSink, Seq,
-    SessionId, Timestamp,
+    AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, Event, EventBus,
+    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PluginStates, ReplyDelta, Run, RunId,
+    RunSink, Seq, SessionId, Timestamp, append_delta,
 };
-use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{Observer, Update};
@@ -26,7 +25,7 @@ pub struct RecorderParts {
     pub seq: Seq,
     pub memories: BTreeMap<String, AgentMemory>,
     /// What plugins keep for the session, as the run found it: carried where nobody keeps track of it.
-    pub plugins: BTreeMap<String, Value>,
+    pub plugins: PluginStates,
     pub clock: Arc<dyn Clock>,
     pub hooks: Arc<dyn Hooks>,
     pub observer: Arc<dyn Observer>,
@@ -123,7 +122,7 @@ impl Recorder {
     }
 
     /// What plugins keep for the session by now.
-    pub fn plugins(&self) -> BTreeMap<String, Value> {
+    pub fn plugins(&self) -> PluginStates {
         let live = self.parts.hooks.session_state(self.parts.session);
         live.unwrap_or_else(|| self.parts.plugins.clone())
     }
@@ -154,7 +153,7 @@ impl RunSink for Recorder {
                 id: CheckpointId::generate(),
                 branch: self.parts.branch,
                 seq: self.seq.load(Ordering::Acquire),
-                trigger: kind.to_owned(),
+                trigger: kind.into(),
                 label: None,
                 pinned: false,
                 created_at: event.at,
@@ -168,36 +167,23 @@ impl RunSink for Recorder {
         self.parts.observer.update(Update::Event(event));
     }
 
-    fn reply(&self, kind: DeltaKind, text: &str) {
-        if text.is_empty() {
+    fn reply(&self, delta: ReplyDelta) {
+        if delta.text.is_empty() {
             return;
         }
         {
             let mut state = self.lock();
             match state.waiting.last_mut() {
-                Some(last) if last.kind == kind => last.text.push_str(text),
-                _ => state.waiting.push(ReplyDelta { kind, text: text.to_owned() }),
+                Some(last) if last.kind == delta.kind => last.text.push_str(&delta.text),
+                _ => state.waiting.push(delta.clone()),
             }
-            extend_parts(&mut state.reply, kind, text);
+            append_delta(&mut state.reply, &delta);
         }
-        self.parts.observer.update(Update::Reply { kind, text: text.to_owned() });
+        self.parts.observer.update(Update::Reply { kind: delta.kind, text: delta.text });
         self.arrival.notify_one();
     }
 
     fn remember(&self, agent: &str, memory: AgentMemory) {
         self.lock().memories.insert(agent.to_owned(), memory);
-    }
-}
-
-fn extend_parts(parts: &mut Vec<Part>, kind: DeltaKind, addition: &str) {
-    match (parts.last_mut(), kind) {
-        (Some(Part::Text { text }), DeltaKind::Text)
-        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => {
-            text.push_str(addition);
-        }
-        (_, DeltaKind::Text) => parts.push(Part::text(addition)),
-        (_, DeltaKind::Thinking) => {
-            parts.push(Part::Thinking { text: addition.to_owned(), signature: None });
-        }
     }
 }

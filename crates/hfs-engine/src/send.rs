@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, BranchId, CheckpointState, Message, MessageDraft, MessageStatus, PassthroughFields, Position,
-    ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
-    StoreError, Verdict, automatic_name,
+    AgentError, BranchId, CheckpointState, Message, MessageDraft, MessageStatus, PassthroughFields,
+    PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
+    SessionDraft, SessionId, StoreError, Verdict, automatic_name,
 };
 use hfs_core::{EventPayload, Part};
 use serde_json::Value;
@@ -167,7 +167,7 @@ impl Engine {
             RecorderParts {
                 session,
                 branch: at.branch,
-                answers: Some(user.id),
+                answers: Some(user.content.id),
                 seq: user.seq,
                 memories: opening.state.agents.clone(),
                 plugins: opening.state.plugins,
@@ -184,16 +184,11 @@ impl Engine {
         let checkpointer = tokio::spawn(store_captures(self.clone(), captured, Arc::clone(&observer)));
         let hook_feed = tokio::spawn(feed_hooks(Arc::clone(&self.parts.hooks), session, for_hooks));
 
-        recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.id) });
+        recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.content.id) });
         self.keep_run(recorder.run(), None, observer.as_ref()).await;
-        let request = RunRequest {
-            run,
-            session,
-            branch: at.branch,
-            history: opening.history,
-            memories: opening.state.agents,
-            cancel: cancel.clone(),
-        };
+        let request = RunRequest::new(run, session, at.branch, opening.history)
+            .with_memories(opening.state.agents)
+            .with_cancel(cancel.clone());
         let result = self.stream(request, &recorder, opening.handle, &observer).await;
         let (reply, failure) = self.conclude(session, draft, result, &recorder).await;
         self.keep_reply(opening.handle, &reply, observer.as_ref()).await?;
@@ -341,7 +336,7 @@ impl Engine {
         &self,
         session: SessionId,
         branch: BranchId,
-        kept: BTreeMap<String, Value>,
+        kept: PluginStates,
         observer: &dyn Observer,
     ) {
         let Some(live) = self.parts.hooks.session_state(session).filter(|live| *live != kept) else { return };

@@ -2,7 +2,7 @@
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
-    MessageRange, Operation, OperationKind, PageRequest, Role, Seq, SessionId, StoreError,
+    MessageRange, Operation, OperationKind, PageRequest, Role, Seq, SessionId, StoreError, Trigger,
 };
 
 use crate::{Conversation, Engine, EngineError};
@@ -46,7 +46,7 @@ impl Engine {
         let checkpoint = store.get_checkpoint(checkpoint)?;
         let from = store.get_branch(checkpoint.branch)?;
         let after = store.read_messages(from.id, MessageRange::From(checkpoint.seq + 1, 20))?;
-        let prompt = after.into_iter().find(|message| message.role == Role::User);
+        let prompt = after.into_iter().find(|message| message.content.role == Role::User);
         Ok(RewindPlan {
             in_view: checkpoint.seq,
             out_of_view: from.head.saturating_sub(checkpoint.seq),
@@ -134,7 +134,7 @@ impl Engine {
             id: CheckpointId::generate(),
             branch: at.branch,
             seq: at.head,
-            trigger: "manual".to_owned(),
+            trigger: Trigger::Manual,
             label: label.map(str::to_owned),
             pinned: false,
             created_at: self.parts.clock.now(),

@@ -4,7 +4,7 @@ use std::io;
 
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorExt, ErrorKind, Message,
-    Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult,
+    Run, RunId, Seq, Session, SessionDocument, StoreError, StoreResult, Suggestion,
 };
 
 /// How many messages a writer asks for at once.
@@ -91,9 +91,9 @@ impl ErrorExt for ExportError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) => error.suggestion(),
             Self::Io(_) | Self::Unsupported { .. } => None,
         }
     }

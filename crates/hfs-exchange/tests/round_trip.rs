@@ -191,7 +191,7 @@ fn build(
     let used: Vec<ContentHash> = branches
         .iter()
         .flat_map(|branch| &branch.messages)
-        .flat_map(|message| &message.parts)
+        .flat_map(|message| &message.content.parts)
         .filter_map(|part| if let Part::Attachment { hash, .. } = part { *hash } else { None })
         .collect();
     attachments.retain(|attachment| used.contains(&attachment.hash));

@@ -135,7 +135,7 @@ fn the_python_originals_database_is_read_with_what_is_still_in_its_log_and_left_
         session.messages().map(|message| (message.role, message.text())).collect();
     assert_eq!(told, [(Role::User, "hello".into()), (Role::Assistant, "hi".into())]);
     assert_eq!((session.checkpoints[0].seq, session.checkpoints[0].trigger.as_str()), (1, "run.ended"));
-    assert_eq!(session.checkpoints[0].state.plugins["hfs-python"], json!({"kept": 1}));
+    assert_eq!(session.checkpoints[0].state.plugins.get("hfs-python").unwrap(), &json!({"kept": 1}));
 }
 
 fn listing(folder: &std::path::Path) -> Vec<(std::ffi::OsString, u64)> {

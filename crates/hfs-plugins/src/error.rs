@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 
 /// Why something about plugins did not work.
 #[derive(Debug, thiserror::Error)]
@@ -120,21 +120,17 @@ impl ErrorExt for PluginError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::NoPlugin { .. } | Self::NoCommand { .. } => {
-                Some("`hfs plugin list` shows what there is".into())
-            }
+            Self::NoPlugin { .. } | Self::NoCommand { .. } => Some(Suggestion::ListPlugins),
             Self::NotActive { name, state, .. } => match *state {
-                "pending" => Some(format!(
-                    "`hfs plugin show {name}` says what it wants, `hfs plugin approve {name}` lets it run"
-                )),
-                "denied" => Some(format!("`hfs plugin approve {name}` lets it run")),
-                "disabled" | "quarantined" => Some(format!("`hfs plugin enable {name}` lets it run again")),
+                "pending" => Some(Suggestion::ReviewPlugin { plugin: name.clone() }),
+                "denied" => Some(Suggestion::ApprovePlugin { plugin: name.clone() }),
+                "disabled" | "quarantined" => Some(Suggestion::EnablePlugin { plugin: name.clone() }),
                 _ => None,
             },
             Self::Stopped { name, .. } | Self::Failed { name, .. } => {
-                Some(format!("`hfs plugin logs {name}` shows what it wrote"))
+                Some(Suggestion::ShowPluginLog { plugin: name.clone() })
             }
             _ => None,
         }

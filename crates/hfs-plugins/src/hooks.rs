@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfs_core::{Event, Hooks, RunSnapshot, SessionId, Verdict};
+use hfs_core::{Event, Hooks, PluginStates, RunSnapshot, SessionId, Verdict};
 use serde_json::Value;
 
 use crate::Plugins;
@@ -100,11 +100,11 @@ impl Hooks for Plugins {
         }
     }
 
-    fn session_state(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
+    fn session_state(&self, session: SessionId) -> Option<PluginStates> {
         self.inner().states().of(session)
     }
 
-    fn restore_state(&self, session: SessionId, state: &BTreeMap<String, Value>) {
+    fn restore_state(&self, session: SessionId, state: &PluginStates) {
         self.inner().states().restore(session, state);
     }
 }

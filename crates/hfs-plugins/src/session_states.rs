@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hfs_core::SessionId;
+use hfs_core::{PluginStates, SessionId};
 use serde_json::{Map, Value};
 
 /// What one plugin may keep for one session, whatever its storage permission says: it is in every checkpoint.
@@ -12,16 +12,16 @@ pub(crate) const MOST_BYTES: u64 = 256 << 10;
 /// What plugins keep for sessions, by the plugin's name. What belongs to a plugin that is not there is carried.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStates {
-    sessions: Mutex<HashMap<SessionId, BTreeMap<String, Value>>>,
+    sessions: Mutex<HashMap<SessionId, PluginStates>>,
 }
 
 impl SessionStates {
     /// `None` for a session that nobody has put a state back for, or changed one of.
-    pub fn of(&self, session: SessionId) -> Option<BTreeMap<String, Value>> {
+    pub fn of(&self, session: SessionId) -> Option<PluginStates> {
         self.lock().get(&session).cloned()
     }
 
-    pub fn restore(&self, session: SessionId, state: &BTreeMap<String, Value>) {
+    pub fn restore(&self, session: SessionId, state: &PluginStates) {
         self.lock().insert(session, state.clone());
     }
 
@@ -60,7 +60,7 @@ impl SessionStates {
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, BTreeMap<String, Value>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, PluginStates>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(states.of(session), Some(before));
         assert_eq!(states.read(session, "a", |kept| kept["n"].clone()), "1");
         states.change(session, "a", |kept| kept.remove("n"));
-        assert_eq!(states.of(session).unwrap().keys().collect::<Vec<_>>(), ["gone"]);
+        assert_eq!(states.of(session).unwrap().iter().map(|(name, _)| name).collect::<Vec<_>>(), ["gone"]);
         assert_eq!(states.of(SessionId::generate()), None);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, ContentHash, OperationKind,
-    SessionId, StateCost, StoreResult, Timestamp,
+    SessionId, StateCost, StoreResult, Timestamp, Trigger,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -66,7 +66,7 @@ impl CheckpointRow {
             session: SessionId::from_uuid(rows::uuid(self.session)),
             branch: BranchId::from_uuid(rows::uuid(self.branch)),
             seq: self.seq,
-            trigger: self.trigger,
+            trigger: Trigger::from(&*self.trigger),
             label: self.label,
             pinned: self.pinned,
             created_at: rows::time(self.created_at)?,
@@ -93,7 +93,7 @@ impl NewCheckpoint {
         Self {
             id: draft.id,
             seq: draft.seq,
-            trigger: draft.trigger.clone(),
+            trigger: draft.trigger.as_str().to_owned(),
             label: draft.label.clone(),
             pinned: draft.pinned,
             created_at: draft.created_at.as_micros(),
@@ -198,7 +198,7 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Sql<Pruned> {
             "SELECT no, state, trigger = ?2 FROM checkpoint WHERE session = ?1 AND automatic = 1
                 ORDER BY created_at DESC, no DESC",
         )?
-        .query_map(params![session, Checkpoint::RUN_ENDED], |row| {
+        .query_map(params![session, "run.ended"], |row| {
             place += 1;
             Ok((row.get(0)?, row.get(1)?, place <= newest || row.get(2)?))
         })?

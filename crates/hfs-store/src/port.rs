@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hfs_core::{
-    Appended, Attachment, Branch, BranchDraft, BranchId, BranchStore, Checkpoint, CheckpointDraft,
-    CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message, MessageDraft,
-    MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex,
-    SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
-    SessionStore, SessionSummary, StoreInfo, StoreResult, Timestamp, Verification,
+    Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message,
+    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, ReplyDelta, ReplyHandle,
+    Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter,
+    SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, StoreInfo, StoreResult, Timestamp,
+    Verification,
 };
 use serde_json::Value;
 
@@ -181,7 +182,7 @@ impl CheckpointStore for SqliteStore {
         checkpoints::save_branch_state(self, branch, state)
     }
 
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         checkpoints::save_branch_plugins(self, branch, plugins)
     }
 
@@ -210,14 +211,6 @@ impl OperationStore for SqliteStore {
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
         operations::reverse(self, target, kind, at)
     }
-
-    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
-        attachments::get(self, hash)
-    }
-
-    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
-        attachments::put(self, attachment)
-    }
 }
 
 impl Maintenance for SqliteStore {
@@ -239,5 +232,15 @@ impl Maintenance for SqliteStore {
 
     fn vacuum(&self) -> StoreResult<()> {
         maintenance::vacuum(self)
+    }
+}
+
+impl AttachmentStore for SqliteStore {
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
+        attachments::get(self, hash)
+    }
+
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()> {
+        attachments::put(self, attachment)
     }
 }

@@ -184,11 +184,11 @@ impl MessageRow {
 
 /// The JSON for what came with something; nothing for nothing.
 pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Sql<Option<String>> {
-    if extra.unread().is_none_or(|json| !is_shallow(json)) {
+    if extra.unparsed_json().is_none_or(|json| !is_shallow(json)) {
         if extra.is_empty() {
             return Ok(None);
         }
-        extra.values().try_for_each(check_depth)?;
+        extra.as_map().values().try_for_each(check_depth)?;
     }
     let json = extra.to_json().map(Cow::into_owned);
     json.map(Some).map_err(|error| Fault::Bug(format!("a row cannot be written: {error}")))

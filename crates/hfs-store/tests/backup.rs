@@ -21,7 +21,7 @@ fn open(path: &Path) -> SqliteStore {
 
 fn texts(store: &SqliteStore, here: Position) -> Vec<String> {
     let messages = store.read_messages(here.branch, MessageRange::From(1, u32::MAX)).unwrap();
-    messages.iter().map(|message| message.text()).collect()
+    messages.iter().map(|message| message.content.text()).collect()
 }
 
 #[test]

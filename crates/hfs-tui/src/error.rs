@@ -1,4 +1,4 @@
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 
 /// Why the app could not run.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +28,9 @@ impl ErrorExt for TuiError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::NoTerminal { .. } => {
-                Some("without one, `hfs chat \"...\"` sends a message and prints the reply".to_owned())
-            }
+            Self::NoTerminal { .. } => Some(Suggestion::UseChatCommand),
             Self::Terminal { .. } => None,
         }
     }

@@ -118,14 +118,8 @@ impl Failure {
 
     /// What an error says, with everything that caused it.
     pub fn of(error: &dyn ErrorExt) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            message.push_str(": ");
-            message.push_str(&next.to_string());
-            cause = next.source();
-        }
-        Self { kind: error.kind(), message, hint: error.hint() }
+        let message = hfs_core::error_chain(error);
+        Self { kind: error.kind(), message, hint: error.suggestion().as_ref().map(hint) }
     }
 }
 
@@ -386,4 +380,9 @@ impl PluginHost for NoPlugins {
     fn run(&self, command: &str, _arguments: &str, _session: Option<SessionId>) -> Result<String, Failure> {
         Err(Failure::new(ErrorKind::NotFound, format!("no command {command:?}")))
     }
+}
+
+/// Words a suggestion for the app.
+pub fn hint(suggestion: &hfs_core::Suggestion) -> String {
+    format!("{suggestion:?}")
 }

@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use hfs_core::lock_unpoisoned;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -80,7 +81,7 @@ impl LazyFile {
 impl Write for LazyFile {
     /// Never fails: a log that cannot be written must not disturb the work.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock_unpoisoned(&self.file);
         if file.is_none() {
             *file = self.open().ok();
         }

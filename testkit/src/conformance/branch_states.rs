@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hfs_core::{BranchId, CheckpointDraft, CheckpointState, ErrorKind};
+use hfs_core::{BranchId, CheckpointDraft, CheckpointState, ErrorKind, PluginStates};
 use serde_json::json;
 
 use super::Scene;
@@ -105,7 +105,7 @@ pub fn what_plugins_keep_changes_alone(scene: &Scene<'_>) {
     let main = scene.talk(scene.main(), "m", 2);
     let kept = |text: &str| [("notes".to_owned(), json!({ "n": text }))].into();
     // Nothing is made of nothing.
-    scene.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    scene.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
     assert_eq!(state(scene, main.branch), None);
     scene.store.save_branch_plugins(main.branch, &kept("1")).unwrap();
     let alone = CheckpointState { plugins: kept("1"), ..CheckpointState::default() };
@@ -120,10 +120,10 @@ pub fn what_plugins_keep_changes_alone(scene: &Scene<'_>) {
     let before = state(scene, main.branch).unwrap();
     let checkpoint = scene.checkpoint(main, before.clone(), 10);
     let (back, _) = scene.rewind(&checkpoint, "back");
-    scene.store.save_branch_plugins(main.branch, &BTreeMap::new()).unwrap();
+    scene.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
     scene.store.save_branch_plugins(back.branch, &kept("4")).unwrap();
     assert_eq!(scene.store.load_state(checkpoint.id).unwrap(), before);
-    let without = CheckpointState { plugins: BTreeMap::new(), ..before.clone() };
+    let without = CheckpointState { plugins: PluginStates::new(), ..before.clone() };
     assert_eq!(state(scene, main.branch), Some(without));
     assert_eq!(state(scene, back.branch), Some(CheckpointState { plugins: kept("4"), ..before }));
     let unknown = scene.make.ids.branch();

@@ -129,7 +129,7 @@ pub fn a_long_run_does_not_take_away_the_ends_of_those_before_it(scene: &Scene<'
     };
     let triggers = || -> String {
         let listed = scene.store.list_checkpoints(session).unwrap();
-        listed.iter().map(|checkpoint| if checkpoint.ends_run() { 'E' } else { 'm' }).collect()
+        listed.iter().map(|checkpoint| if checkpoint.trigger.ends_run() { 'E' } else { 'm' }).collect()
     };
     ["run.ended"; 4].into_iter().for_each(&mut mark);
     ["phase.ended"; 9].into_iter().for_each(&mut mark);

@@ -59,8 +59,8 @@ pub fn writers_of_one_branch_lose_nothing_and_do_not_interleave(scene: &Scene<'_
     assert!((1..).zip(&history).all(|(seq, message)| message.seq == seq), "seqs have no gaps");
     let mut next: HashMap<String, u64> = HashMap::new();
     for exchange in history.chunks(2) {
-        let question = exchange[0].text();
-        assert_eq!(exchange[1].text(), question.replace("question", "answer"));
+        let question = exchange[0].content.text();
+        assert_eq!(exchange[1].content.text(), question.replace("question", "answer"));
         let mut words = question.split(' ').skip(1);
         let writer = words.next().unwrap().to_owned();
         let round = next.entry(writer).or_default();
@@ -87,7 +87,7 @@ pub fn writers_of_one_instance_do_not_interleave_either(scene: &Scene<'_>) {
     let history = scene.history(main.branch);
     assert_eq!(history.len() as u64, WRITERS * ROUNDS * 2);
     for exchange in history.chunks(2) {
-        assert_eq!(exchange[1].text(), exchange[0].text().replace("question", "answer"));
+        assert_eq!(exchange[1].content.text(), exchange[0].content.text().replace("question", "answer"));
     }
 }
 

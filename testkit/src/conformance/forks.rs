@@ -66,7 +66,7 @@ pub fn a_range_is_the_same_at_any_depth_of_forks(scene: &Scene<'_>) {
         let length = history.len();
         let read = |range: MessageRange| -> Vec<(u64, String)> {
             let found = another.read_messages(branch.branch, range).unwrap();
-            found.iter().map(|message| (message.seq, message.text())).collect()
+            found.iter().map(|message| (message.seq, message.content.text())).collect()
         };
         let expected = |from: usize, to: usize| -> Vec<(u64, String)> {
             (from..to).map(|index| (index as u64 + 1, history[index].clone())).collect()
@@ -126,5 +126,5 @@ pub fn a_fork_behind_an_interrupted_reply_keeps_it(scene: &Scene<'_>) {
     let (side, _) = scene.fork(at(main.branch, 2), "side");
     scene.say(side, "go on");
     assert_eq!(scene.texts(side.branch), ["hello", "as far as", "go on"]);
-    assert_eq!(scene.history(side.branch)[1].status, MessageStatus::Interrupted);
+    assert_eq!(scene.history(side.branch)[1].content.status, MessageStatus::Interrupted);
 }

@@ -293,7 +293,7 @@ pub fn what_was_streaming_elsewhere_is_interrupted_here(scene: &Scene<'_>) {
     let message = hfs_core::MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("half") };
     import.message(0, &message).unwrap();
     import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
-    assert_eq!(scene.history(draft.main_branch)[0].status, MessageStatus::Interrupted);
+    assert_eq!(scene.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
     scene.say(at(draft.main_branch, 1), "go on");
     assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }

@@ -19,7 +19,7 @@ pub fn every_field_of_a_message_is_kept(scene: &Scene<'_>) {
     assert_eq!(stored[0].content, draft);
     assert_eq!(stored[1].content, plain);
     assert_eq!(another.get_message(draft.id).unwrap(), stored[0]);
-    let keys: Vec<_> = stored[0].extra.keys().collect();
+    let keys: Vec<_> = stored[0].content.extra.as_map().keys().collect();
     assert_eq!(keys, ["z", "a", ""], "what came with it keeps its order");
 }
 
@@ -63,7 +63,7 @@ pub fn seqs_count_from_one_without_gaps(scene: &Scene<'_>) {
     assert_eq!((second.first, second.position), (2, at(main.branch, 3)));
     let history = scene.history(main.branch);
     assert_eq!(history.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(history.iter().zip(&drafts).all(|(stored, draft)| stored.id == draft.id));
+    assert!(history.iter().zip(&drafts).all(|(stored, draft)| stored.content.id == draft.id));
     assert_eq!(scene.store.get_branch(main.branch).unwrap().head, 3);
 }
 
@@ -124,7 +124,7 @@ pub fn a_message_without_a_writer_is_never_streaming(scene: &Scene<'_>) {
     let main = scene.main();
     let draft = MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("from elsewhere") };
     let main = scene.store.append(main, &[draft]).unwrap().position;
-    assert_eq!(scene.history(main.branch)[0].status, MessageStatus::Interrupted);
+    assert_eq!(scene.history(main.branch)[0].content.status, MessageStatus::Interrupted);
     scene.say(main, "nobody is writing there");
     assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }
@@ -139,7 +139,7 @@ pub fn a_message_cannot_refer_to_bytes_that_are_not_there(scene: &Scene<'_>) {
     expect_kind(scene.store.finish_reply(reply, &draft), ErrorKind::Invalid);
     scene.store.put_attachment(&missing).unwrap();
     scene.store.finish_reply(reply, &draft).unwrap();
-    assert_eq!(scene.history(main.branch)[0].parts, draft.parts);
+    assert_eq!(scene.history(main.branch)[0].content.parts, draft.parts);
 }
 
 pub fn a_range_gives_what_it_says(scene: &Scene<'_>) {
@@ -148,7 +148,7 @@ pub fn a_range_gives_what_it_says(scene: &Scene<'_>) {
     scene.talk(main, "m", 10);
     let seqs = |range: MessageRange| -> Vec<u64> {
         let found = scene.store.read_messages(main.branch, range).unwrap();
-        assert!(found.iter().all(|message| message.text() == format!("m {}", message.seq)));
+        assert!(found.iter().all(|message| message.content.text() == format!("m {}", message.seq)));
         found.iter().map(|message| message.seq).collect()
     };
     let max = u64::MAX;

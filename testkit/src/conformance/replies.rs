@@ -31,16 +31,19 @@ pub fn a_reply_is_seen_as_it_arrives(scene: &Scene<'_>) {
     let reply = scene.store.begin_reply(main, &draft).unwrap();
     assert_eq!((reply.message, reply.branch, reply.seq), (draft.id, main.branch, 2));
     let begun = read(&*scene.another(), reply);
-    assert_eq!((begun.branch, begun.seq, begun.status), (main.branch, 2, MessageStatus::Streaming));
-    assert_eq!((begun.role, begun.created_at), (Role::Assistant, draft.created_at));
-    assert_eq!((&begun.agent, &begun.model, begun.parts.len()), (&draft.agent, &draft.model, 0));
+    assert_eq!((begun.branch, begun.seq, begun.content.status), (main.branch, 2, MessageStatus::Streaming));
+    assert_eq!((begun.content.role, begun.content.created_at), (Role::Assistant, draft.created_at));
+    assert_eq!(
+        (&begun.content.agent, &begun.content.model, begun.content.parts.len()),
+        (&draft.agent, &draft.model, 0)
+    );
 
     scene.store.extend_reply(reply, &[text("Hel"), text("lo")]).unwrap();
     scene.store.extend_reply(reply, &[text(", wörld 🦀")]).unwrap();
     for store in [&scene.store, &scene.another()] {
         let arriving = read(&**store, reply);
-        assert_eq!(arriving.status, MessageStatus::Streaming);
-        assert_eq!(arriving.parts, [Part::text("Hello, wörld 🦀")]);
+        assert_eq!(arriving.content.status, MessageStatus::Streaming);
+        assert_eq!(arriving.content.parts, [Part::text("Hello, wörld 🦀")]);
         assert_eq!(store.get_branch(main.branch).unwrap().head, 2);
     }
     assert_eq!(scene.history(main.branch)[1], read(&*scene.store, reply));
@@ -54,7 +57,7 @@ pub fn a_change_of_kind_begins_a_new_part(scene: &Scene<'_>) {
     scene.store.extend_reply(reply, &[text("b"), thought(""), text("c"), thought("d")]).unwrap();
     let thinking = |text: &str| Part::Thinking { text: text.into(), signature: None };
     let expected = [thinking("hm!?"), Part::text("abc"), thinking("d")];
-    assert_eq!(read(&*scene.store, reply).parts, expected);
+    assert_eq!(read(&*scene.store, reply).content.parts, expected);
 }
 
 pub fn a_finished_reply_keeps_its_id_and_place_and_takes_the_rest(scene: &Scene<'_>) {
@@ -87,15 +90,15 @@ pub fn a_finished_reply_is_finished(scene: &Scene<'_>) {
     let reply = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
     let last = MessageDraft { status: MessageStatus::Interrupted, ..scene.make.assistant("cancelled") };
     scene.store.finish_reply(reply, &last).unwrap();
-    assert_eq!(read(&*scene.store, reply).status, MessageStatus::Interrupted);
+    assert_eq!(read(&*scene.store, reply).content.status, MessageStatus::Interrupted);
     expect_kind(scene.store.extend_reply(reply, &[text("more")]), ErrorKind::Conflict);
     expect_kind(scene.store.finish_reply(reply, &scene.make.assistant("again")), ErrorKind::Conflict);
-    assert_eq!(read(&*scene.store, reply).text(), "cancelled");
+    assert_eq!(read(&*scene.store, reply).content.text(), "cancelled");
 
     let other = scene.store.begin_reply(scene.main(), &scene.make.assistant("")).unwrap();
     let unfinished = MessageDraft { status: MessageStatus::Streaming, ..scene.make.assistant("odd") };
     scene.store.finish_reply(other, &unfinished).unwrap();
-    assert_eq!(read(&*scene.store, other).status, MessageStatus::Interrupted);
+    assert_eq!(read(&*scene.store, other).content.status, MessageStatus::Interrupted);
 }
 
 pub fn nobody_speaks_while_a_reply_is_being_written(scene: &Scene<'_>) {
@@ -122,13 +125,17 @@ pub fn only_who_began_a_reply_writes_it(scene: &Scene<'_>) {
     expect_kind(scene.store.finish_reply(reply, &scene.make.assistant("forged")), ErrorKind::Conflict);
     assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
     writer.extend_reply(reply, &[text("mine")]).unwrap();
-    assert_eq!(read(&*scene.store, reply).text(), "mine");
+    assert_eq!(read(&*scene.store, reply).content.text(), "mine");
     let elsewhere = scene.say(scene.main(), "x");
     for wrong in [
         ReplyHandle { seq: reply.seq + 1, ..reply },
         ReplyHandle { branch: elsewhere.branch, ..reply },
         ReplyHandle { message: scene.make.ids.message(), ..reply },
-        ReplyHandle { message: scene.history(elsewhere.branch)[0].id, branch: elsewhere.branch, seq: 1 },
+        ReplyHandle {
+            message: scene.history(elsewhere.branch)[0].content.id,
+            branch: elsewhere.branch,
+            seq: 1,
+        },
     ] {
         expect_kind(writer.extend_reply(wrong, &[text("x")]), ErrorKind::Conflict);
     }
@@ -144,10 +151,13 @@ pub fn a_reply_whose_writer_is_gone_is_interrupted_at_once(scene: &Scene<'_>) {
     let expected = [Part::Thinking { text: "well".into(), signature: None }, Part::text("So far")];
     for store in [&scene.store, &scene.another()] {
         let left = read(&**store, reply);
-        assert_eq!((left.status, left.parts.as_slice()), (MessageStatus::Interrupted, expected.as_slice()));
+        assert_eq!(
+            (left.content.status, left.content.parts.as_slice()),
+            (MessageStatus::Interrupted, expected.as_slice())
+        );
         expect_kind(store.extend_reply(reply, &[text("er")]), ErrorKind::Conflict);
     }
-    assert_eq!(scene.history(main.branch)[1].status, MessageStatus::Interrupted);
+    assert_eq!(scene.history(main.branch)[1].content.status, MessageStatus::Interrupted);
     let main = scene.say(at(main.branch, 2), "go on");
     assert_eq!(scene.texts(main.branch), ["question", "So far", "go on"]);
 }
@@ -171,10 +181,13 @@ pub fn an_interrupted_reply_is_settled_once(scene: &Scene<'_>) {
     assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
     for reply in left {
         let settled = read(&*scene.store, reply);
-        assert_eq!((settled.status, settled.text().as_str()), (MessageStatus::Interrupted, "left"));
+        assert_eq!(
+            (settled.content.status, settled.content.text().as_str()),
+            (MessageStatus::Interrupted, "left")
+        );
     }
     scene.store.extend_reply(living, &[text("still here")]).unwrap();
-    assert_eq!(read(&*scene.another(), living).status, MessageStatus::Streaming);
+    assert_eq!(read(&*scene.another(), living).content.status, MessageStatus::Streaming);
 }
 
 pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
@@ -193,7 +206,11 @@ pub fn what_goes_on_behind_an_interrupted_reply_settles_it(scene: &Scene<'_>) {
     assert_eq!(settled, 0, "what was appended behind them has settled them");
     assert_eq!(scene.store.get_session(session).unwrap(), before);
     assert!(
-        scene.history(main.branch).iter().step_by(2).all(|left| left.status == MessageStatus::Interrupted)
+        scene
+            .history(main.branch)
+            .iter()
+            .step_by(2)
+            .all(|left| left.content.status == MessageStatus::Interrupted)
     );
     assert_eq!(scene.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }
@@ -206,7 +223,7 @@ pub fn a_long_reply_arrives_in_many_pieces(scene: &Scene<'_>) {
         expected.push_str(&piece);
         scene.store.extend_reply(reply, &[text(&piece)]).unwrap();
     }
-    assert_eq!(read(&*scene.another(), reply).parts, [Part::text(expected)]);
+    assert_eq!(read(&*scene.another(), reply).content.parts, [Part::text(expected)]);
 }
 
 pub fn a_restart_leaves_what_was_finished_alone(scene: &Scene<'_>) {
@@ -216,6 +233,9 @@ pub fn a_restart_leaves_what_was_finished_alone(scene: &Scene<'_>) {
     writer.finish_reply(reply, &scene.make.assistant("answer")).unwrap();
     drop(writer);
     let finished = read(&*scene.another(), reply);
-    assert_eq!((finished.status, finished.text().as_str()), (MessageStatus::Complete, "answer"));
+    assert_eq!(
+        (finished.content.status, finished.content.text().as_str()),
+        (MessageStatus::Complete, "answer")
+    );
     assert_eq!(scene.store.recover_abandoned_replies(None, scene.make.now()).unwrap(), 0);
 }

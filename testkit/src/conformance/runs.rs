@@ -7,7 +7,7 @@ use super::scene::expect_kind;
 
 pub fn a_run_is_kept_with_events_of_every_kind(scene: &Scene<'_>) {
     let run = scene.make.run(scene.main().branch);
-    assert!(run.events.iter().any(|event| matches!(event.payload, EventPayload::Unknown(_))));
+    assert!(run.events.iter().any(|event| matches!(event.payload, EventPayload::Custom(_))));
     scene.store.save_run(&run).unwrap();
     let stored = scene.another().get_run(run.id).unwrap();
     assert_eq!(stored, run);

@@ -95,7 +95,7 @@ impl<'a> Scene<'a> {
 
     /// The texts of a branch's whole history.
     pub fn texts(&self, branch: BranchId) -> Vec<String> {
-        self.history(branch).iter().map(|message| message.text()).collect()
+        self.history(branch).iter().map(|message| message.content.text()).collect()
     }
 
     /// Everything that was recorded about a session, newest first.

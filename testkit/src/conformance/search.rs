@@ -173,7 +173,7 @@ pub fn hits_can_be_limited_to_a_session_a_role_and_a_time(scene: &Scene<'_>) {
         for role in Role::ALL {
             main = say_as(scene, main, role, vec![Part::text("needle")]);
         }
-        times.extend(scene.history(session.current_branch).iter().map(|message| message.created_at));
+        times.extend(scene.history(session.current_branch).iter().map(|message| message.content.created_at));
         sessions.push(session.id);
     }
     let total = |narrow: SearchQuery| {

@@ -50,7 +50,7 @@ pub fn a_session_is_the_same_for_every_process(scene: &Scene<'_>) {
     let summary = scene.another().get_session(session.id).unwrap();
     assert_eq!(summary.session, session);
     assert_eq!(
-        summary.session.extra.keys().collect::<Vec<_>>(),
+        summary.session.extra.as_map().keys().collect::<Vec<_>>(),
         ["z", "a"],
         "what came with it keeps its order"
     );

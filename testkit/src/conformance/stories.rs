@@ -40,7 +40,10 @@ pub fn a_conversation_is_held_left_and_resumed(scene: &Scene<'_>) {
 
     assert_eq!(scene.store.recover_abandoned_replies(Some(newest), scene.make.now()).unwrap(), 1);
     let page = scene.store.read_messages(main.branch, MessageRange::Newest(2)).unwrap();
-    assert_eq!((page[1].text().as_str(), page[1].status), ("They are", MessageStatus::Interrupted));
+    assert_eq!(
+        (page[1].content.text().as_str(), page[1].content.status),
+        ("They are", MessageStatus::Interrupted)
+    );
     scene.say(at(main.branch, 4), "Go on");
     assert_eq!(
         scene.texts(main.branch),

@@ -46,7 +46,7 @@ pub fn a_purge_leaves_nothing_of_a_session(scene: &Scene<'_>) {
     let main = scene.talk(main, "needle", 3);
     let (side, _) = scene.fork(at(main.branch, 1), "side");
     scene.talk(side, "needle", 4);
-    let message = scene.history(side.branch)[2].id;
+    let message = scene.history(side.branch)[2].content.id;
     let checkpoint = scene.checkpoint(main, growing_state(1), 10);
     scene.store.save_branch_state(side.branch, &growing_state(2)).unwrap();
     let run = scene.make.run(side.branch);

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use genai::webc::StreamTimeout;
-use hfs_core::AgentError;
+use hfs_core::{AgentError, Suggestion};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -66,18 +66,16 @@ impl Voice {
         &self.label
     }
 
-    fn set_key_hint(&self) -> String {
-        match self.provider.key_variables().first() {
-            Some(variable) => format!("set {variable} in the environment to a key of {}", self.label),
-            None => format!("see how {} wants to be asked", self.label),
-        }
+    fn set_key(&self) -> Suggestion {
+        let variable = self.provider.key_variables().first().map(ToString::to_string);
+        Suggestion::SetApiKey { provider: self.label.clone(), variable }
     }
 
     pub fn no_key(&self) -> AgentError {
         AgentError::Denied {
             provider: self.label.clone(),
             message: "there is no key for it".into(),
-            hint: self.set_key_hint(),
+            suggestion: Some(self.set_key()),
         }
     }
 
@@ -127,10 +125,10 @@ impl Voice {
         }
     }
 
-    fn denied(&self, message: &str, hint: String) -> Failure {
+    fn denied(&self, message: &str, suggestion: Suggestion) -> Failure {
         let message = self.tidy(message);
         Failure {
-            error: AgentError::Denied { provider: self.label.clone(), message, hint },
+            error: AgentError::Denied { provider: self.label.clone(), message, suggestion: Some(suggestion) },
             again: Attempt::Last,
         }
     }
@@ -211,8 +209,10 @@ impl Voice {
         let said = self.words(status, body);
         let out_of_credit = body.contains("insufficient_quota") || status == StatusCode::PAYMENT_REQUIRED;
         match status.as_u16() {
-            401 | 403 => self.denied(&said, self.set_key_hint()),
-            _ if out_of_credit => self.denied(&said, format!("see the plan and billing of {}", self.label)),
+            401 | 403 => self.denied(&said, self.set_key()),
+            _ if out_of_credit => {
+                self.denied(&said, Suggestion::CheckBilling { provider: self.label.clone() })
+            }
             408 | 409 | 425 | 429 | 500..=599 => {
                 let again = asked.map_or(Attempt::Again, Attempt::After);
                 self.unavailable(&said, asked, again)
@@ -247,7 +247,7 @@ impl Voice {
             .find_map(|path| body.pointer(path).and_then(Value::as_str))
             .unwrap_or_default();
         match kind {
-            "authentication_error" | "permission_error" => self.denied(&said, self.set_key_hint()),
+            "authentication_error" | "permission_error" => self.denied(&said, self.set_key()),
             "invalid_request_error" | "not_found_error" | "request_too_large" => self.rejected(&said),
             _ => self.unavailable(&said, None, Attempt::Again),
         }

@@ -26,7 +26,7 @@ pub(crate) struct Stretch {
 /// The stretch of the message that covers most of the question; the earliest of equals.
 pub(crate) fn best_stretch(message: &Message, question: &Question) -> Option<Stretch> {
     let mut best: Option<Stretch> = None;
-    for (text, is_said) in message.parts.iter().filter_map(readable) {
+    for (text, is_said) in message.content.parts.iter().filter_map(readable) {
         for window in windows(beginning(text, LOOKED_AT)) {
             let stretch = Stretch { is_said, ..measure(window, question) };
             let better = best.as_ref().is_none_or(|best| {

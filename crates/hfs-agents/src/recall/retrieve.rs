@@ -67,8 +67,8 @@ pub(crate) fn retrieve(
             continue;
         }
         let message = store.get_message(hit.message)?;
-        let own = message.agent.as_deref().is_some_and(|agent| OFFLINE_AGENTS.contains(&agent));
-        if own && message.model.as_deref().is_none_or(|model| model == ID) {
+        let own = message.content.agent.as_deref().is_some_and(|agent| OFFLINE_AGENTS.contains(&agent));
+        if own && message.content.model.as_deref().is_none_or(|model| model == ID) {
             total = total.saturating_sub(1);
             continue;
         }
@@ -158,14 +158,16 @@ fn reply_after(store: &dyn Store, hit: &SearchHit) -> StoreResult<Option<String>
     let after = store.read_messages(hit.branch, MessageRange::From(hit.seq + 1, 3))?;
     Ok(after
         .iter()
-        .take_while(|message| message.role != Role::User)
-        .filter(|message| message.role == Role::Assistant && message.agent.as_deref() != Some(ID))
+        .take_while(|message| message.content.role != Role::User)
+        .filter(|message| {
+            message.content.role == Role::Assistant && message.content.agent.as_deref() != Some(ID)
+        })
         .find_map(first_words))
 }
 
 /// The beginning of what a message says.
 fn first_words(message: &Message) -> Option<String> {
-    let text = message.parts.iter().find_map(|part| match part {
+    let text = message.content.parts.iter().find_map(|part| match part {
         Part::Text { text } if !text.trim().is_empty() => Some(text.trim()),
         _ => None,
     })?;

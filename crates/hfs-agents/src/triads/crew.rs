@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hfs_core::{AgentError, AgentMemory, AgentStatus, EventPayload, MemoryEntry, Part, Role as Speaks};
+use hfs_core::{AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as Speaks};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,15 @@ use super::prompts;
 use super::stage::{Identity, Stage};
 use super::structured::read;
 use crate::model::{Ear, Heard, Model, ModelReply, ModelRequest, Piece, Speaker, Task, Turn};
+
+/// An entry of an agent's memory: something that it was asked or that it answered.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MemoryEntry {
+    /// `user` for a question, `assistant` for an answer.
+    pub role: Speaks,
+    /// The text.
+    pub text: String,
+}
 
 /// How many entries of its memory an agent is shown again, and keeps.
 const SHOWN: usize = 6;
@@ -81,7 +90,7 @@ pub(super) struct Member {
     pub who: Identity,
     model: Arc<dyn Model>,
     system: String,
-    memory: Mutex<AgentMemory>,
+    memory: Mutex<Vec<MemoryEntry>>,
     lost: AtomicBool,
 }
 
@@ -91,7 +100,8 @@ impl Member {
             who,
             model,
             system,
-            memory: Mutex::new(memory.unwrap_or_default()),
+            // A memory that another version or agent wrote cannot be continued; the agent then starts without one.
+            memory: Mutex::new(memory.and_then(|memory| memory.read().ok()).unwrap_or_default()),
             lost: AtomicBool::new(false),
         }
     }
@@ -100,13 +110,13 @@ impl Member {
         !self.lost.load(Ordering::Relaxed)
     }
 
-    fn memory(&self) -> MutexGuard<'_, AgentMemory> {
+    fn memory(&self) -> MutexGuard<'_, Vec<MemoryEntry>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn request(&self, ask: &Ask, cancel: &CancellationToken) -> ModelRequest {
         let mut turns: Vec<Turn> = Vec::new();
-        let memory = Arc::clone(&self.memory());
+        let memory = self.memory().clone();
         let shown = memory.iter().skip(memory.len().saturating_sub(SHOWN));
         let asked = [MemoryEntry { role: Speaks::User, text: ask.prompt.clone() }];
         for entry in shown.chain(&asked) {
@@ -130,15 +140,14 @@ impl Member {
     }
 
     /// Adds what was asked and answered, and forgets what is older than it keeps.
-    fn remember(&self, ask: &Ask, answer: &str) -> AgentMemory {
-        let mut memory = self.memory();
-        let entries = Arc::make_mut(&mut memory);
+    fn remember(&self, ask: &Ask, answer: &str) -> serde_json::Result<AgentMemory> {
+        let mut entries = self.memory();
         for (role, text) in [(Speaks::User, ask.prompt.as_str()), (Speaks::Assistant, answer)] {
             entries.push(MemoryEntry { role, text: prompts::shortened(text, LONGEST_MEMORY) });
         }
         let too_many = entries.len().saturating_sub(KEPT);
         entries.drain(..too_many);
-        Arc::clone(&memory)
+        AgentMemory::new(&*entries)
     }
 
     /// Asks, within what is left to spend. What goes wrong is told, and `None` then.
@@ -195,7 +204,10 @@ impl Member {
         let ear: Ear<'_> = &mut told;
         match tokio::time::timeout(time, self.model.reply(&request, ear)).await {
             Ok(Ok(reply)) => {
-                stage.remember(id, self.remember(ask, &text_of(&reply)));
+                match self.remember(ask, &text_of(&reply)) {
+                    Ok(memory) => stage.remember(id, memory),
+                    Err(error) => stage.error(Some(id), format!("the memory of {id} was not kept: {error}")),
+                }
                 let usage = reply.usage.unwrap_or_default();
                 own.into_iter().chain([&shared.meter]).for_each(|meter| meter.spend(usage.total()));
                 stage.usage(&self.who, usage);

@@ -20,12 +20,13 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
 
 /// The newest user's message, and a digest of what stands before it.
 pub(super) fn question_and_before(history: &[Message]) -> (String, String) {
-    let at = history.iter().rposition(|message| message.role == Speaks::User).unwrap_or(0);
-    let question = history.get(at).map(|message| message.text()).unwrap_or_default();
+    let at = history.iter().rposition(|message| message.content.role == Speaks::User).unwrap_or(0);
+    let question = history.get(at).map(|message| message.content.text()).unwrap_or_default();
     let mut digest: Vec<String> = Vec::new();
     let mut left = LONGEST_BEFORE;
     for message in history.iter().take(at).rev() {
         let text: Vec<&str> = message
+            .content
             .parts
             .iter()
             .filter_map(|part| match part {
@@ -33,7 +34,8 @@ pub(super) fn question_and_before(history: &[Message]) -> (String, String) {
                 _ => None,
             })
             .collect();
-        let entry = format!("{}: {}", message.role, shortened(text.join("\n").trim(), LONGEST_MESSAGE));
+        let entry =
+            format!("{}: {}", message.content.role, shortened(text.join("\n").trim(), LONGEST_MESSAGE));
         let size = entry.chars().count();
         if text.is_empty() || size > left {
             continue;

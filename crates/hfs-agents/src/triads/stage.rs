@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use hfs_core::{AgentMemory, AgentStatus, DeltaKind, EventPayload, RunSink, Usage};
+use hfs_core::{AgentMemory, AgentStatus, DeltaKind, EventPayload, ReplyDelta, RunSink, Usage};
 
 /// Who works.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl<'a> Stage<'a> {
     }
 
     pub fn reply(&self, kind: DeltaKind, text: &str) {
-        self.sink.reply(kind, text);
+        self.sink.reply(ReplyDelta { kind, text: text.to_owned() });
     }
 
     /// Ends the phase before and begins this one.

@@ -29,7 +29,7 @@ impl RunSink for Heard {
         self.events.lock().unwrap().push(payload);
     }
 
-    fn reply(&self, kind: DeltaKind, text: &str) {
+    fn reply(&self, delta: ReplyDelta) {
         self.pieces.lock().unwrap().push((kind, text.to_owned()));
         self.first_piece.notify_one();
     }

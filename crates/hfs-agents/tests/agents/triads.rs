@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hfs_agents::{ModelConfig, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    AgentError, AgentStatus, ClaimDecision, Event, EventPayload, MemoryEntry, MessageDraft, Part, Role,
-    RunId, RunSnapshot, SectionStatus, Timestamp,
+    AgentError, AgentStatus, ClaimDecision, Event, EventPayload, MessageDraft, Part, Role, RunId,
+    RunSnapshot, SectionStatus, Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
 
@@ -174,12 +174,21 @@ async fn every_agent_remembers_its_own_part_and_a_later_run_starts_from_it() {
             "testers/synthesizer"
         ]
     );
-    assert!(memories["testers/critic"].iter().any(|entry| entry.text.contains("First question?")));
+    assert!(
+        memories["testers/critic"]
+            .read::<Vec<MemoryEntry>>()
+            .unwrap()
+            .iter()
+            .any(|entry| entry.text.contains("First question?"))
+    );
 
     let mut next = question("Second question?");
     next.memories = memories;
     let secret = MemoryEntry { role: Role::Assistant, text: "only the critic knows XYZZY".into() };
-    Arc::make_mut(next.memories.get_mut("testers/critic").unwrap()).push(secret);
+    let memory = next.memories.get_mut("testers/critic").unwrap();
+    let mut entries: Vec<MemoryEntry> = memory.read().unwrap();
+    entries.push(secret);
+    *memory = hfs_core::AgentMemory::new(&entries).unwrap();
     let before = server.requests().len();
     let (_, outcome) = run(&agent, next).await;
     assert!(outcome.is_ok());
@@ -203,8 +212,8 @@ async fn a_memory_is_there_before_the_event_that_shows_it() {
             }
             self.0.event(payload);
         }
-        fn reply(&self, kind: hfs_core::DeltaKind, text: &str) {
-            self.0.reply(kind, text);
+        fn reply(&self, delta: hfs_core::ReplyDelta) {
+            self.0.reply(delta);
         }
         fn remember(&self, agent: &str, memory: hfs_core::AgentMemory) {
             self.0.remember(agent, memory);

@@ -88,8 +88,8 @@ impl hfs_core::RunSink for CancelAt {
         self.heard.event(payload);
     }
 
-    fn reply(&self, kind: hfs_core::DeltaKind, text: &str) {
-        self.heard.reply(kind, text);
+    fn reply(&self, delta: hfs_core::ReplyDelta) {
+        self.heard.reply(delta);
     }
 
     fn remember(&self, agent: &str, memory: hfs_core::AgentMemory) {

@@ -1,102 +1,104 @@
-use crate::{ErrorExt, ErrorKind, Position, Seq};
+//! Errors of stores.
 
-/// What a store call returns.
+use crate::{ErrorExt, ErrorKind, Position, Seq, Suggestion};
+
+/// Result of a store call.
 pub type StoreResult<T> = Result<T, StoreError>;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a store call failed. Nothing was written unless the variant says otherwise.
+/// Error of a store call, which then wrote nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// What was named is not there.
+    /// The named object does not exist.
     #[error("no {what} {reference:?}")]
     NotFound {
-        /// `session`, `branch`, `message` ...
+        /// Type of the object: `session`, `branch`, `message` and so on.
         what: &'static str,
-        /// How it was named.
+        /// Reference as given by the caller.
         reference: String,
     },
-    /// The name fits several.
+    /// The reference fits several objects.
     #[error("{reference:?} fits {} {what}s: {}", candidates.len(), candidates.join(", "))]
     Ambiguous {
-        /// `session`, `branch` ...
+        /// Type of the objects: `session`, `branch` and so on.
         what: &'static str,
-        /// How it was named.
+        /// Reference as given by the caller.
         reference: String,
-        /// What it could mean, at most ten.
+        /// At most ten objects that fit.
         candidates: Vec<String>,
     },
-    /// Somebody else has written to the branch since it was read.
+    /// Another writer appended to the branch after the caller read it.
     #[error("the branch has moved on: its newest message is number {} now, not {}", found.head, expected.head)]
     HeadMismatch {
-        /// What the caller had seen.
+        /// Position that the caller had read.
         expected: Position,
-        /// What is there.
+        /// Position in the store.
         found: Position,
     },
-    /// A reply is being written to the branch by somebody who is still alive.
+    /// Another live process is writing a reply to the branch.
     #[error("another process is writing a reply to this branch (message number {seq})")]
     Locked {
-        /// The reply's place.
+        /// Seq of that reply.
         seq: Seq,
     },
-    /// Something else stands in the way: a name is taken, an id exists.
+    /// Another conflict: a name is taken, or an id exists.
     #[error("{message}")]
     Conflict {
-        /// What stands in the way.
+        /// Description of the conflict.
         message: String,
     },
-    /// What was asked for makes no sense.
+    /// The arguments are not valid.
     #[error("{message}")]
     Invalid {
-        /// Why not.
+        /// What is not valid.
         message: String,
     },
-    /// What is stored is damaged.
+    /// Stored data is damaged.
     #[error("the store is damaged: {message}")]
     Corrupt {
-        /// What is wrong, and where.
+        /// What is damaged, and where.
         message: String,
     },
-    /// The store was written by a newer version.
+    /// A newer version of hfs wrote the store.
     #[error("{store} has schema version {found}; this hfs knows versions up to {supported}")]
     Newer {
-        /// The store.
+        /// Address of the store.
         store: String,
-        /// Its version.
+        /// Schema version of the store.
         found: u32,
-        /// The newest version that is understood.
+        /// Newest schema version that this hfs knows.
         supported: u32,
     },
-    /// The store cannot do this.
+    /// This store does not support the operation.
     #[error("{message}")]
     Unsupported {
-        /// What it cannot do.
+        /// What is not supported.
         message: String,
     },
-    /// The system refused access.
+    /// The operating system or the server denied access.
     #[error("cannot {action}: access denied")]
     Denied {
-        /// What was tried, on what.
+        /// What was attempted, and on what.
         action: String,
-        /// What the system said.
+        /// Error of the operating system or the database.
         source: Cause,
     },
-    /// It failed for now: no space, no connection, too long a wait.
+    /// A temporary failure: no space, no connection, a time-out.
     #[error("cannot {action}")]
     Unavailable {
-        /// What was tried, on what.
+        /// What was attempted, and on what.
         action: String,
-        /// What the system said.
+        /// Error of the operating system or the database.
         source: Cause,
     },
-    /// A fault of ours.
+    /// A bug in hfs.
     #[error("cannot {action}")]
     Internal {
-        /// What was tried, on what.
+        /// What was attempted, and on what.
         action: String,
-        /// What went wrong.
+        /// Underlying error.
         source: Cause,
     },
 }
@@ -118,21 +120,21 @@ impl ErrorExt for StoreError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::NotFound { what: "session", .. } => {
-                Some("`hfs session list --all` shows every session".into())
-            }
-            Self::Ambiguous { .. } => Some("type more of the id".into()),
-            Self::HeadMismatch { .. } => {
-                Some("load the session again to see what was added, or fork here and send it there".into())
-            }
-            Self::Locked { .. } => Some("wait for that reply, or fork here".into()),
-            Self::Corrupt { .. } => {
-                Some("`hfs store verify` says what is damaged; `hfs store repair` saves the rest".into())
-            }
-            Self::Newer { .. } => Some("update hfs; the store was not touched".into()),
-            _ => None,
+            Self::NotFound { what: "session", .. } => Some(Suggestion::ListSessions),
+            Self::Ambiguous { .. } => Some(Suggestion::LengthenId),
+            Self::HeadMismatch { .. } => Some(Suggestion::ReloadOrFork),
+            Self::Locked { .. } => Some(Suggestion::WaitOrFork),
+            Self::Corrupt { .. } => Some(Suggestion::VerifyAndRepairStore),
+            Self::Newer { .. } => Some(Suggestion::UpdateForStore),
+            Self::NotFound { .. }
+            | Self::Conflict { .. }
+            | Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::Denied { .. }
+            | Self::Unavailable { .. }
+            | Self::Internal { .. } => None,
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Operations on a store as a whole.
+
 use std::path::Path;
 
 use super::StoreResult;
@@ -5,81 +7,81 @@ use super::StoreResult;
 /// Facts about a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreInfo {
-    /// Its address, without any secret.
+    /// Address, without secrets.
     pub url: String,
-    /// `sqlite`, `memory`, `postgres`.
+    /// Name of the implementation: `sqlite` or `memory`.
     pub backend: &'static str,
-    /// The version of its schema.
+    /// Schema version.
     pub schema_version: u32,
-    /// Sessions, those in the trash included.
+    /// Number of sessions, including those in the trash.
     pub sessions: u64,
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Checkpoints.
+    /// Number of checkpoints.
     pub checkpoints: u64,
-    /// Bytes on disk.
+    /// Size on disk in bytes.
     pub bytes: u64,
-    /// Of these, what checkpoint states take.
+    /// Bytes of checkpoint states, as part of `bytes`.
     pub checkpoint_bytes: u64,
 }
 
-/// Something that is not as it should be.
+/// Damage found by a verification, or a change made by a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// A short name of what kind of damage this is.
+    /// Short name of the kind of damage.
     pub kind: String,
-    /// Where: a session, a message, a page.
+    /// Where it is: a session, a message, a page.
     pub place: String,
-    /// What was expected and what is there.
+    /// Expected and actual content, for people.
     pub detail: String,
 }
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verification {
-    /// What was looked at, and how many of each.
+    /// What was checked, with the number of objects of each type.
     pub checked: Vec<(String, u64)>,
-    /// What is wrong.
+    /// Damage found.
     pub problems: Vec<Problem>,
 }
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// Whether no damage was found.
     #[must_use]
     pub const fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// Care of a store as a whole.
+/// Operations on a store as a whole.
 pub trait Maintenance {
-    /// Facts about it.
+    /// Returns facts about the store.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn info(&self) -> StoreResult<StoreInfo>;
 
-    /// Looks at everything: the database's own structure, every reference, every count, every hash.
+    /// Checks everything: the structure of the database, every reference, counter, checksum and hash.
     ///
     /// # Errors
-    /// Only when it cannot be looked at; damage is in the result.
+    /// Returns an error only if the store cannot be checked; damage is part of the result.
     fn verify(&self) -> StoreResult<Verification>;
 
-    /// Mends what can be mended and removes what cannot. Returns what it did.
+    /// Repairs what can be repaired and removes the rest. Returns the changes.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn repair(&self) -> StoreResult<Vec<Problem>>;
 
-    /// Writes a consistent copy to a file that does not exist yet, while others go on working.
+    /// Writes a consistent copy to a new file, while other threads and processes continue to write.
     ///
     /// # Errors
-    /// `Conflict` when the file exists; `Unsupported` where there is nothing to copy to a file.
+    /// `Conflict` if the file exists; `Unsupported` if the store has no file form.
     fn backup(&self, to: &Path) -> StoreResult<()>;
 
-    /// Gives unused space back to the disk and tends the text index.
+    /// Returns unused space to the disk and merges the text index.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn vacuum(&self) -> StoreResult<()>;
 }

@@ -1,123 +1,130 @@
+//! Messages, replies, attachments and full-text search.
+
 use crate::{
-    BranchId, DeltaKind, Message, MessageDraft, MessageId, Position, SearchQuery, SearchResults, Seq,
-    SessionId, Timestamp,
+    Attachment, BranchId, ContentHash, Message, MessageDraft, MessageId, Position, ReplyDelta, SearchQuery,
+    SearchResults, Seq, SessionId, Timestamp,
 };
 
 use super::StoreResult;
 
-/// What an append did.
+/// Result of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
-    /// Where the branch is now.
+    /// New position of the branch.
     pub position: Position,
-    /// The seq of the first message that was added.
+    /// Seq of the first appended message.
     pub first: Seq,
 }
 
-/// A stretch of a branch's history, its ancestors' share included.
+/// A range of a branch's history, including the part that its ancestors store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageRange {
-    /// The newest so many.
+    /// The newest messages, at most this number.
     Newest(u32),
-    /// At most so many, directly before this seq.
+    /// The messages directly before this seq, at most this number.
     Before(Seq, u32),
-    /// At most so many, from this seq on.
+    /// The messages from this seq on, at most this number.
     From(Seq, u32),
 }
 
-/// A piece of a reply that is arriving.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplyDelta {
-    /// What it continues. A change of kind begins a new part.
-    pub kind: DeltaKind,
-    /// The text to add.
-    pub text: String,
-}
-
-/// The right to go on writing a reply. It ends with the store instance that gave it (its process, at the latest):
-/// whoever finds a reply in progress whose writer is gone sees it as interrupted.
+/// The right to extend and finish a reply. It ends with the store instance that created it, at the latest with its
+/// process. A reply in progress whose writer is gone is read as interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReplyHandle {
-    /// The reply.
+    /// Message id of the reply.
     pub message: MessageId,
-    /// Its branch.
+    /// Branch of the reply.
     pub branch: BranchId,
-    /// Its place.
+    /// Seq of the reply.
     pub seq: Seq,
 }
 
-/// Messages.
+/// Messages and replies.
 ///
-/// What is written moves the session's `updated_at` forward to the newest message's `created_at` (never back).
-/// Messages refer to attachments that are stored already; other references are `Invalid`.
+/// Each write raises the session's `updated_at` to the `created_at` of the newest message. Messages may refer only to
+/// attachments that are stored already; other references are `Invalid`.
 pub trait MessageStore {
-    /// Adds messages behind `at`, all or none. Durable when it returns. If the session has an automatic name
-    /// that no message stands behind yet, the caller renames it. One that comes as `streaming` has no writer and
-    /// is kept as `interrupted`.
+    /// Appends messages after position `at`, all or none. They are durable when the call returns. A message with status
+    /// `streaming` has no writer and is stored as `interrupted`. Naming the session after its first message is left to
+    /// the caller.
     ///
     /// # Errors
-    /// `NotFound` for the branch; `HeadMismatch` when its head is not `at.head`; else `Locked` when a reply is being
-    /// written there; `Conflict` for an id that exists, or when the branch is undone (nobody's words go where
-    /// they are not seen; fork from it); `Unavailable` when it cannot be saved now.
+    /// `NotFound` for the branch; `HeadMismatch` if its head is not `at.head`, else `Locked` if a reply is being written
+    /// to it; `Conflict` if a message id exists or the branch is undone; `Unavailable` if the write failed for now.
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended>;
 
-    /// Adds an empty reply with status `streaming`, to be extended; the draft's parts and status do not count.
-    /// `at` as for [`append`](Self::append).
+    /// Appends an empty reply with status `streaming` after position `at`. The parts and status of the draft are
+    /// ignored.
     ///
     /// # Errors
-    /// As [`append`](Self::append).
+    /// Those of [`append`](Self::append).
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle>;
 
-    /// Adds pieces to a reply. Durable when it returns. Costs what the pieces cost, not what the reply has
-    /// become. Empty pieces leave no trace.
+    /// Appends deltas to a reply. They are durable when the call returns. The cost depends on the size of the deltas, not
+    /// on that of the reply. Empty deltas are ignored.
     ///
     /// # Errors
-    /// `Conflict` when the reply is not in progress any more, or was begun by another instance; `Unavailable`
-    /// when it cannot be saved now.
-    fn extend_reply(&self, reply: ReplyHandle, pieces: &[ReplyDelta]) -> StoreResult<()>;
+    /// `Conflict` if the reply is not in progress any more or was started by another store instance; `Unavailable` if the
+    /// write failed for now.
+    fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()>;
 
-    /// Ends a reply with its final form (its id and place stay; a status of `streaming` becomes `interrupted`).
+    /// Replaces a reply with its final content. Its id and seq stay; a status of `streaming` becomes `interrupted`.
     ///
     /// # Errors
-    /// As [`extend_reply`](Self::extend_reply).
+    /// Those of [`extend_reply`](Self::extend_reply).
     fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()>;
 
-    /// A stretch of a branch's history, in order of seq. A reply whose writer is gone comes as `interrupted`,
-    /// with what had arrived; one that is being written comes as `streaming`, with what has arrived.
+    /// Reads a range of a branch's history, in order of seq. A reply in progress is returned with the text received so
+    /// far, as `streaming`, or as `interrupted` if its writer is gone.
     ///
     /// # Errors
     /// `NotFound` for the branch.
     fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>>;
 
-    /// One message.
+    /// Reads one message.
     ///
     /// # Errors
     /// `NotFound`.
     fn get_message(&self, id: MessageId) -> StoreResult<Message>;
 
-    /// Marks as interrupted what is still marked as streaming and whose writer is gone, in one session or in
-    /// all. Returns how many there were. Their sessions count as changed at `at`. An append behind such a reply
-    /// settles it, and a search or maintenance may; for those it is no change of its session.
+    /// Marks replies whose writer is gone as interrupted, in one session or in all. Returns their number and sets the
+    /// `updated_at` of their sessions to `at`. An append after such a reply also marks it, and a search or maintenance
+    /// may; these leave `updated_at` unchanged.
     ///
     /// # Errors
     /// `NotFound` for the session.
     fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64>;
 }
 
+/// Attachments, stored by their hash.
+pub trait AttachmentStore {
+    /// Reads the bytes of an attachment.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` if the bytes do not match the hash.
+    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
+
+    /// Stores an attachment. Storing the same one again changes nothing.
+    ///
+    /// # Errors
+    /// `Invalid` if the bytes do not match the hash.
+    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()>;
+}
+
 /// Full-text search.
 pub trait SearchIndex {
-    /// The best hits in sessions that are not in the trash, undone branches included. Everything that was ever
-    /// acknowledged is found; what a reply says, once it has been finished or settled at the latest.
+    /// Returns the best hits in sessions outside of the trash, on undone branches too. Finds every acknowledged message,
+    /// and a reply at the latest when it is finished or marked as interrupted.
     ///
     /// # Errors
-    /// As the store's state has it; no text is invalid.
+    /// Returns any error of the underlying store. No query text is invalid.
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults>;
 
-    /// Puts into the index what waits for it, so that no search has to: worth while after much has come at once.
-    /// `progress` is told how many messages wait, first of all and after each batch; once it returns false, the
-    /// rest goes on waiting.
+    /// Indexes the messages that are not indexed yet, so that the next search need not; useful after an import.
+    /// `progress` receives the number of waiting messages, at first and after each batch; when it returns `false`, the
+    /// rest stays for later.
     ///
     /// # Errors
-    /// As the store's state has it. What was indexed before stays so.
+    /// Returns any error of the underlying store. Batches indexed before it stay indexed.
     fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()>;
 }

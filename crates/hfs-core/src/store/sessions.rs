@@ -1,25 +1,22 @@
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+//! Sessions, branches and the operation log.
 
 use crate::{
-    Attachment, Branch, BranchDraft, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointId,
-    CheckpointState, ContentHash, MessageDraft, Operation, OperationId, OperationKind, Project, Run, RunId,
-    Seq, Session, SessionDraft, SessionFilter, SessionId, SessionRef, SessionSummary, Timestamp,
+    Branch, BranchDraft, BranchId, CheckpointId, Operation, OperationId, OperationKind, Project, Session,
+    SessionDraft, SessionFilter, SessionId, SessionRef, SessionSummary, Timestamp,
 };
 
-use super::StoreResult;
+use super::{SessionImport, StoreResult};
 
-/// Where the next page of a list begins. Opaque to callers; it stays good when rows come and go.
+/// Start of the next page of a list. Opaque to callers, and valid after rows were added or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(pub String);
 
-/// Which page of a list is wanted.
+/// Selects a page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// At most this many rows.
+    /// Maximum number of rows.
     pub limit: u32,
-    /// Where to go on; `None` for the first page.
+    /// Where the page starts; `None` for the first page.
     pub after: Option<Cursor>,
 }
 
@@ -34,35 +31,36 @@ impl PageRequest {
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// Its rows.
+    /// Rows of the page.
     pub items: Vec<T>,
-    /// Where the next page begins; `None` on the last.
+    /// Start of the next page; `None` on the last page.
     pub next: Option<Cursor>,
 }
 
-/// Sessions. Each change that is structural records its [`Operation`] in the same transaction, and moves
-/// `updated_at` forward to its time (never back). Sessions in the trash can be written to like any other.
+/// Sessions.
+///
+/// Each structural change records its [`Operation`] in the same transaction and raises `updated_at` to its time.
+/// Sessions in the trash can be written to like all others.
 pub trait SessionStore {
-    /// Makes a session with an empty branch `main`, and records `create`, all at the draft's `created_at`.
+    /// Creates a session with an empty branch `main` and records `create`, all at the draft's `created_at`.
     ///
     /// # Errors
-    /// `Conflict` when the session's or the branch's id exists.
+    /// `Conflict` if the id of the session or of the branch exists.
     fn create_session(&self, draft: &SessionDraft) -> StoreResult<Session>;
 
-    /// The session with this id, in the trash or not.
+    /// Reads a session, in the trash or not.
     ///
     /// # Errors
     /// `NotFound`.
     fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
 
-    /// What a person means by `reference`: a full id; else an exact name (of several with the same name: they
-    /// are ambiguous); else the beginning of a short or full id, in any letter case; or so many before the
-    /// newest (within `project`, where one is given; it limits nothing else). Sessions in the trash are found
-    /// when `trashed`, and only they. An empty text finds nothing.
+    /// Resolves a reference: a full id; else an exact name; else a prefix of a short or full id, in any letter case; or
+    /// an age such as `@-1`, counted within `project` if one is given (`project` limits nothing else). With `trashed`,
+    /// only sessions in the trash are searched, else only the others. An empty text finds nothing.
     ///
     /// # Errors
-    /// `NotFound`; `Ambiguous` with the candidates, newest first, each as its twelve-letter short form, a space
-    /// and its name.
+    /// `NotFound`; `Ambiguous` with the candidates, newest first, each as its twelve-letter short form, a space and its
+    /// name.
     fn resolve_session(
         &self,
         reference: &SessionRef,
@@ -70,146 +68,80 @@ pub trait SessionStore {
         trashed: bool,
     ) -> StoreResult<SessionId>;
 
-    /// A page of sessions, newest first by `updated_at` and then by id. Costs what the page holds.
+    /// Lists sessions by `updated_at`, newest first, and then by id. The cost depends on the size of the page only.
     ///
     /// # Errors
     /// `Invalid` for a cursor of another list.
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>>;
 
-    /// Gives the session a name and records `rename` (unless an automatic name replaces an automatic name). An
-    /// automatic name never replaces one that a person gave: it changes nothing then, which is no error.
+    /// Renames a session and records `rename`, unless one automatic name replaces another. An automatic name never
+    /// replaces a name given by the user; the call then succeeds without a change.
     ///
     /// # Errors
     /// `NotFound`.
     fn rename_session(&self, id: SessionId, name: &str, automatic: bool, at: Timestamp) -> StoreResult<()>;
 
-    /// Moves the session to the trash and records `delete`.
+    /// Moves a session to the trash and records `delete`.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when it is there already.
+    /// `NotFound`; `Conflict` if it is in the trash already.
     fn trash_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
-    /// Takes the session out of the trash and records `restore`.
+    /// Restores a session from the trash and records `restore`.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when it is not in the trash.
+    /// `NotFound`; `Conflict` if it is not in the trash.
     fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
-    /// Removes the session and everything of it for good, its operations too, and those of the attachments its
-    /// messages refer to that no other message refers to.
+    /// Removes a session for good, with its operations and the attachments that no other message refers to.
     ///
     /// # Errors
     /// `NotFound`.
     fn purge_session(&self, id: SessionId) -> StoreResult<()>;
 
-    /// Removes for good what has been in the trash since before `before`. Returns how many sessions that were.
+    /// Purges all sessions that were moved to the trash before `before`. Returns their number.
     ///
     /// # Errors
-    /// As the store's state has it.
+    /// Returns any error of the underlying store.
     fn purge_trash(&self, before: Timestamp) -> StoreResult<u64>;
 
-    /// Begins a session that arrives in pieces; see [`SessionImport`].
+    /// Starts to import a session; see [`SessionImport`].
     ///
     /// # Errors
-    /// `Conflict` when the session's or the branch's id exists.
+    /// `Conflict` if the id of the session or of the branch exists.
     fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>>;
 
-    /// The project of the session, for those that learn it late. Records nothing and leaves `updated_at` alone.
+    /// Sets the project of a session, for callers that learn it late. Records no operation and leaves `updated_at`
+    /// unchanged.
     ///
     /// # Errors
     /// `NotFound`.
     fn set_project(&self, id: SessionId, project: &Project) -> StoreResult<()>;
 }
 
-/// A session that is arriving. Nobody sees it before [`finish`](Self::finish); dropped before that, or after a
-/// crash, nothing of it remains. It is written in batches with relaxed durability, and made durable at the end.
-///
-/// Every call may find that an id exists already: a `Conflict`, there or in [`finish`](Self::finish). After an
-/// error the import can only be dropped.
-pub trait SessionImport {
-    /// Adds a branch under a number of the caller's; 0 is the session's first and exists already. Its time is
-    /// that of its own first message, or else the session's.
-    ///
-    /// # Errors
-    /// `Invalid` for an unknown parent, a number that is taken, or a fork beyond the parent's head so far;
-    /// `Conflict` for a taken name.
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: BranchId,
-        name: &str,
-    ) -> StoreResult<()>;
-
-    /// Renames the session's first branch.
-    ///
-    /// # Errors
-    /// `Conflict` for a taken name.
-    fn name_main(&mut self, name: &str) -> StoreResult<()>;
-
-    /// Adds the next message of a branch. One that comes as `streaming` is kept as `interrupted`.
-    ///
-    /// # Errors
-    /// `Invalid` for an unknown branch, or for an attachment that is neither stored nor came before.
-    fn message(&mut self, branch: BranchKey, message: &MessageDraft) -> StoreResult<()>;
-
-    /// Adds bytes that messages refer to.
-    ///
-    /// # Errors
-    /// `Invalid` when they do not match their hash.
-    fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()>;
-
-    /// Adds a run.
-    ///
-    /// # Errors
-    /// `Invalid` for a branch that is not of this session.
-    fn run(&mut self, run: &Run) -> StoreResult<()>;
-
-    /// Adds a checkpoint. No retention applies here.
-    ///
-    /// # Errors
-    /// `Invalid` for a branch that is not of this session, or a seq beyond its head so far.
-    fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
-
-    /// Makes the session appear, whole, under the given name, with this current branch and times of its beginning
-    /// and last change, and records `import` at the time of the store's clock. Durable when it returns.
-    ///
-    /// # Errors
-    /// `Invalid` for an unknown current branch; nothing of the session remains after an error.
-    fn finish(
-        self: Box<Self>,
-        name: &str,
-        current: BranchKey,
-        created_at: Timestamp,
-        updated_at: Timestamp,
-    ) -> StoreResult<SessionSummary>;
-}
-
 /// Branches.
 ///
-/// A name belongs to its branch while that is undone, too. Only undo and redo retire a branch and bring it back.
+/// The name of an undone branch stays taken. Only undo and redo hide a branch and show it again.
 pub trait BranchStore {
-    /// The branches of a session, parents before children, undone ones included.
+    /// Lists the branches of a session, parents before children, including undone ones.
     ///
     /// # Errors
     /// `NotFound` for the session.
     fn list_branches(&self, session: SessionId) -> StoreResult<Vec<Branch>>;
 
-    /// One branch.
+    /// Reads one branch.
     ///
     /// # Errors
     /// `NotFound`.
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
 
-    /// Makes a branch and makes it current, recording `kind` (`fork`, or `rewind` with its checkpoint). The
-    /// parent may be undone. Constant in the length of the session.
+    /// Creates a branch, makes it current and records `kind`: `fork`, or `rewind` with its checkpoint. The parent may be
+    /// undone. The cost does not depend on the length of the session.
     ///
     /// # Errors
-    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, another
-    /// kind, a rewind without a checkpoint of the same session, or a fork with one; `Conflict` for a taken name
-    /// or an id that exists; `Locked` when the message at the fork is a reply that is still being written, for what
-    /// lies before a fork never changes.
+    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, another kind, a
+    /// rewind without a checkpoint of the same session, or a fork with one; `Conflict` if the name is taken or the id
+    /// exists; `Locked` if the message at the fork is a reply in progress, because messages before a fork never change.
     fn create_branch(
         &self,
         draft: &BranchDraft,
@@ -218,147 +150,40 @@ pub trait BranchStore {
         at: Timestamp,
     ) -> StoreResult<Operation>;
 
-    /// Makes a branch current, recording `switch` (also when it was current already).
+    /// Makes a branch current and records `switch`, also if it was current already.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the branch is undone.
+    /// `NotFound`; `Conflict` if the branch is undone.
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation>;
 
-    /// Gives a branch another name, recording `rename-branch`.
+    /// Renames a branch and records `rename-branch`.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` for a taken name.
+    /// `NotFound`; `Conflict` if the name is taken.
     fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation>;
 }
 
-/// Runs.
-pub trait RunStore {
-    /// Stores a run, replacing what was stored of the same run before.
-    ///
-    /// # Errors
-    /// `NotFound` for its branch.
-    fn save_run(&self, run: &Run) -> StoreResult<()>;
-
-    /// One run with its events.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn get_run(&self, id: RunId) -> StoreResult<Run>;
-
-    /// The runs of a session in order of their beginning, and then by id.
-    ///
-    /// # Errors
-    /// `NotFound` for the session.
-    fn list_runs(&self, session: SessionId) -> StoreResult<Vec<RunId>>;
-}
-
-/// Checkpoints. Their states are stored by content: equal ones once, near-equal ones as differences.
-pub trait CheckpointStore {
-    /// Stores a checkpoint, then prunes automatic ones of its session (not pinned, not labelled, not `manual`)
-    /// beyond `retention`, in the same transaction and without a record. The newest half of them is kept whatever
-    /// it is; of the others, those in the middle of runs go before those at the ends
-    /// ([`Checkpoint::ends_run`]), so that one long run does not take away the ends of all before it; and older
-    /// ones go before newer ones. A retention of 0 prunes the new one, too. A checkpoint whose `created_at` lies
-    /// before others' is older than they are.
-    ///
-    /// # Errors
-    /// `NotFound` for its branch; `Invalid` for a seq beyond its head; `Conflict` for an id that exists.
-    fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint>;
-
-    /// The checkpoints of a session, oldest first by `created_at`, then in the order in which they were stored.
-    ///
-    /// # Errors
-    /// `NotFound` for the session.
-    fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>>;
-
-    /// One checkpoint without its state.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn get_checkpoint(&self, id: CheckpointId) -> StoreResult<Checkpoint>;
-
-    /// A checkpoint's state, checked against its hash.
-    ///
-    /// # Errors
-    /// `NotFound`; `Corrupt` when it is not what was stored.
-    fn load_state(&self, id: CheckpointId) -> StoreResult<CheckpointState>;
-
-    /// The same as [canonical JSON](CheckpointState::canonical_json), for those that only pass it on.
-    ///
-    /// # Errors
-    /// As [`load_state`](Self::load_state).
-    fn load_state_json(&self, id: CheckpointId) -> StoreResult<String>;
-
-    /// Keeps what the next run on this branch starts from. Replaces what was kept for the branch before; stored
-    /// by content like every state, so that one equal to a checkpoint's costs nothing.
-    ///
-    /// # Errors
-    /// `NotFound` for the branch.
-    fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()>;
-
-    /// Puts what plugins keep for the session into what the next run on this branch starts from, in one step:
-    /// everything else of that stays as it is, whoever saves it meanwhile.
-    ///
-    /// # Errors
-    /// As [`load_branch_state`](Self::load_branch_state).
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()>;
-
-    /// What the next run on this branch starts from: what [`save_branch_state`](Self::save_branch_state) kept
-    /// for it; else, for a branch made by a rewind, its checkpoint's state, also when that checkpoint is gone
-    /// by now; else, for a fork, the state of the checkpoint that stood nearest before or at the fork, along the
-    /// history that the two share, when it was made (the newest of those at the same seq); else `None`. An
-    /// imported branch starts from nothing until something is saved for it.
-    ///
-    /// # Errors
-    /// `NotFound` for the branch; `Corrupt` when the state is not what was stored.
-    fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>>;
-
-    /// Pins a checkpoint, or unpins it. Nothing is pruned before the next checkpoint is made.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()>;
-
-    /// Removes a checkpoint, and its state where no other refers to it; records `prune`.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()>;
-}
-
-/// The record of structural changes.
+/// The operation log.
 pub trait OperationStore {
-    /// The operations of a session (of all sessions without one), the one recorded last first.
+    /// Lists the operations of one session or of all, newest first.
     ///
     /// # Errors
     /// `NotFound` for the session; `Invalid` for a cursor of another list.
     fn list_operations(&self, session: Option<SessionId>, page: &PageRequest)
     -> StoreResult<Page<Operation>>;
 
-    /// Puts the session back to what it was before `target` (`undo`), or to what it was after it (`redo`), as a
-    /// new operation with that kind, target and branch. A branch that `target` made is undone by undo and
-    /// brought back by redo; a session that was put into the trash comes out again, and the other way round.
+    /// Undoes (`kind` is `undo`) or redoes (`redo`) the operation `target`, and records that as a new operation.
     ///
-    /// `rename`, `rename-branch`, `fork`, `rewind`, `switch`, `delete` and `restore` can be reversed. What stands
-    /// in the way is that the session's [`SessionAttributes`](crate::SessionAttributes) is not what the target (for redo:
-    /// its undo) left, that a branch it renamed has another name by now or its name is taken, that the branch to
-    /// make current is undone, or that the target is undone already (for redo: is not undone). What was said
-    /// since does not stand in the way: it stays on its branch, and comes back with it.
+    /// The session gets the attributes that it had before `target` (undo) or after it (redo). Undo hides a branch that
+    /// `target` created, redo shows it again. Moving to the trash and restoring reverse each other.
+    ///
+    /// A reversal conflicts if the session's [attributes](crate::SessionAttributes) are not those that the target (for
+    /// redo: its undo) left, if a branch that it renamed has another name by now or the earlier name is taken, if the
+    /// branch to make current is undone, or if the target is undone already (for redo: is not undone). Messages written
+    /// since do not conflict: they stay on their branch and return with it.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when something stands in the way; `Unsupported` for targets that cannot be
-    /// reversed; `Invalid` for another `kind` than `undo` and `redo`.
+    /// `NotFound`; `Conflict` as described; `Unsupported` for kinds that are not
+    /// [reversible](OperationKind::is_reversible); `Invalid` if `kind` is neither `undo` nor `redo`.
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation>;
-
-    /// Bytes of an attachment.
-    ///
-    /// # Errors
-    /// `NotFound`; `Corrupt` when they do not match their hash.
-    fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
-
-    /// Stores bytes under their hash; again is fine.
-    ///
-    /// # Errors
-    /// `Invalid` when they do not match their hash.
-    fn put_attachment(&self, attachment: &Attachment) -> StoreResult<()>;
 }

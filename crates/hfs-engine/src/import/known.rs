@@ -294,5 +294,9 @@ impl Line {
 
 /// Whether the message here is the one that arrives.
 fn same(by_id: bool, here: &Message, arriving: &MessageDraft) -> bool {
-    if by_id { here.id == arriving.id } else { here.source.is_some() && here.source == arriving.source }
+    if by_id {
+        here.content.id == arriving.id
+    } else {
+        here.content.source.is_some() && here.content.source == arriving.source
+    }
 }

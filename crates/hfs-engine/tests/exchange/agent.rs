@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, DeltaKind, EventPayload, Hooks, MemoryEntry, NoHooks,
-    Part, Role, RunOutcome, RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, DeltaKind, EventPayload, Hooks, NoHooks, Part, Role,
+    RunOutcome, RunRequest, RunSink, Store,
 };
 use hfs_engine::{Engine, EngineParts, Observer, Settings, Update};
 use hfs_store::MemoryStore;
@@ -57,16 +57,17 @@ impl Agent for Scripted {
             match step {
                 Step::Say(text) => {
                     said.push_str(text);
-                    sink.reply(DeltaKind::Text, text);
+                    sink.reply(ReplyDelta::text(text));
                 }
-                Step::Think(text) => sink.reply(DeltaKind::Thinking, text),
+                Step::Think(text) => sink.reply(ReplyDelta::thinking(text)),
                 Step::Event(payload) => sink.event(payload),
                 Step::Remember(agent, text) => {
-                    let memory = memories.entry(agent.to_owned()).or_default();
-                    let mut entries = AgentMemory::unwrap_or_clone(memory.clone());
-                    entries.push(MemoryEntry { role: Role::Assistant, text: text.to_owned() });
-                    *memory = Arc::new(entries);
-                    sink.remember(agent, memory.clone());
+                    let mut texts: Vec<String> =
+                        memories.get(agent).map(|memory| memory.read().unwrap()).unwrap_or_default();
+                    texts.push(text.to_owned());
+                    let memory = AgentMemory::new(&texts).unwrap();
+                    memories.insert(agent.to_owned(), memory.clone());
+                    sink.remember(agent, memory);
                 }
                 Step::AwaitCancel => {
                     cancel.cancelled().await;

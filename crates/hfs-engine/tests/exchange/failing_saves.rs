@@ -33,8 +33,8 @@ async fn a_save_that_fails_is_told_and_tried_again_until_nothing_is_lost() {
         .await
         .unwrap();
     assert!(listener.heard.count(|update| matches!(update, Update::NotSaved { .. })) >= 1);
-    let saved = store.get_message(exchange.reply.id).unwrap();
-    assert_eq!((saved.text().as_str(), saved.status), ("one two", MessageStatus::Complete));
+    let saved = store.get_message(exchange.reply.content.id).unwrap();
+    assert_eq!((saved.content.text().as_str(), saved.content.status), ("one two", MessageStatus::Complete));
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,11 +46,11 @@ impl Hooks for Diary {
         self.note("exit");
     }
 
-    fn session_state(&self, _session: SessionId) -> Option<BTreeMap<String, Value>> {
+    fn session_state(&self, _session: SessionId) -> Option<PluginStates> {
         None
     }
 
-    fn restore_state(&self, _session: SessionId, _state: &BTreeMap<String, Value>) {}
+    fn restore_state(&self, _session: SessionId, _state: &PluginStates) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,11 +63,11 @@ async fn hooks_see_everything_in_order_and_a_rewrite_keeps_the_original() {
         .await
         .unwrap();
     engine.leave(&conversation).await;
-    assert_eq!(exchange.user.text(), "HELLO");
+    assert_eq!(exchange.user.content.text(), "HELLO");
     // What was taken out of the message is not in the session's name either.
     let session = engine.store().get_session(conversation.session().unwrap()).unwrap().session;
     assert!(session.name.contains("HELLO") && !session.name.contains("hello"), "{}", session.name);
-    assert_eq!(exchange.user.extra["original_text"], "hello");
+    assert_eq!(exchange.user.content.extra["original_text"], "hello");
     let mut diary = diary.0.lock().unwrap().clone();
     // Events reach the plugins beside the run, so their place among the rest is their own.
     diary.retain(|line| !line.starts_with("run."));

@@ -46,7 +46,7 @@ fn histories(store: &dyn Store) -> Vec<String> {
         .iter()
         .map(|branch| {
             let messages = store.read_messages(branch.id, MessageRange::Newest(100)).unwrap();
-            messages.iter().map(|message| message.text()).collect::<Vec<_>>().join(" ")
+            messages.iter().map(|message| message.content.text()).collect::<Vec<_>>().join(" ")
         })
         .collect();
     histories.sort();

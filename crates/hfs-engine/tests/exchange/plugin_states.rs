@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Heard, Scripted, Step, engine, engine_with, memory_store};
 
-type Kept = BTreeMap<String, Value>;
+type Kept = PluginStates;
 
 /// Counts what it hears, for each session.
 #[derive(Default)]

@@ -27,7 +27,7 @@ async fn an_exchange_is_saved_whole_and_named_after_its_first_message() {
     assert!(summary.session.name.starts_with("Fix login bug - "), "{}", summary.session.name);
     let messages = store.read_messages(conversation.branch().unwrap(), MessageRange::Newest(10)).unwrap();
     let said: Vec<(Role, String, MessageStatus)> =
-        messages.iter().map(|m| (m.role, m.text(), m.status)).collect();
+        messages.iter().map(|m| (m.content.role, m.content.text(), m.content.status)).collect();
     assert_eq!(
         said,
         [
@@ -58,7 +58,7 @@ async fn the_stored_run_folds_to_its_own_snapshot() {
     let run = store.get_run(exchange.run.id).unwrap();
     assert_eq!(run, exchange.run);
     assert_eq!(RunSnapshot::fold(&run.events), run.snapshot);
-    assert_eq!(run.answers, Some(exchange.user.id));
+    assert_eq!(run.answers, Some(exchange.user.content.id));
     assert_eq!(run.snapshot.ending, Some(RunEnding::Completed));
 }
 
@@ -72,10 +72,13 @@ async fn a_failing_agent_leaves_what_it_had_said_marked_as_interrupted() {
         .await
         .unwrap();
     assert!(matches!(exchange.failure, Some(AgentError::Unavailable { .. })));
-    let reply = store.get_message(exchange.reply.id).unwrap();
-    assert_eq!(reply.status, MessageStatus::Interrupted);
-    assert_eq!(reply.parts, [Part::text("half a "), Part::Thinking { text: "hm".into(), signature: None }]);
-    assert_eq!(reply.extra["error"]["kind"], "unavailable");
+    let reply = store.get_message(exchange.reply.content.id).unwrap();
+    assert_eq!(reply.content.status, MessageStatus::Interrupted);
+    assert_eq!(
+        reply.content.parts,
+        [Part::text("half a "), Part::Thinking { text: "hm".into(), signature: None }]
+    );
+    assert_eq!(reply.content.extra["error"]["kind"], "unavailable");
     assert_eq!(exchange.run.snapshot.ending, Some(RunEnding::Failed));
     assert_eq!(exchange.run.snapshot.errors.len(), 1);
 }
@@ -98,7 +101,7 @@ async fn a_cancel_ends_within_its_grace_even_an_agent_that_does_not_listen() {
             engine.send(&mut conversation, "go", Arc::new(Heard::default()), cancel).await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(5_500), "{:?}", began.elapsed());
         assert!(matches!(exchange.failure, Some(AgentError::Cancelled)));
-        assert_eq!(store.get_message(exchange.reply.id).unwrap().text(), "partial");
+        assert_eq!(store.get_message(exchange.reply.content.id).unwrap().content.text(), "partial");
         // The session goes on.
         let next = engine.say(&mut conversation, "and now?", &Heard::default()).await.unwrap();
         assert_eq!(next.seq, 3);

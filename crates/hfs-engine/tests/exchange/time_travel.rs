@@ -36,7 +36,8 @@ async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
     assert_eq!(triggers, [("phase.ended", 1), ("run.ended", 2)]);
     for checkpoint in &checkpoints {
         let state = store.load_state(checkpoint.id).unwrap();
-        let until = exchange.run.events.iter().position(|e| e.payload.kind() == checkpoint.trigger).unwrap();
+        let until =
+            exchange.run.events.iter().position(|e| e.payload.kind() == checkpoint.trigger.as_str()).unwrap();
         assert_eq!(*state.run_snapshot, RunSnapshot::fold(&exchange.run.events[..=until]));
     }
     let middle = store.load_state(checkpoints[0].id).unwrap();
@@ -120,14 +121,14 @@ async fn after_a_rewind_the_next_run_starts_from_the_restored_memory() {
     let first = store.list_checkpoints(session).unwrap()[0].clone();
     let rewound = engine.rewind(first.id).unwrap();
     assert_eq!((rewound.plan.in_view, rewound.plan.out_of_view), (2, 4));
-    assert_eq!(rewound.plan.prompt.unwrap().text(), "two");
+    assert_eq!(rewound.plan.prompt.unwrap().content.text(), "two");
     let mut again = engine.resume(session, None).unwrap();
     assert_eq!((again.branch(), again.head()), (Some(rewound.branch.id), 2));
     say(&engine, &mut again, "another two").await;
     let requests = agent.requests.lock().unwrap();
     let (second, last) = (&requests[1], &requests[3]);
     assert_eq!(last.memories, second.memories, "as it was when the second message was first answered");
-    let texts: Vec<String> = last.history.iter().map(|message| message.text()).collect();
+    let texts: Vec<String> = last.history.iter().map(|message| message.content.text()).collect();
     assert_eq!(texts, ["one", "ok", "another two"]);
     // The old branch is whole.
     let old = store.read_messages(conversation.branch().unwrap(), MessageRange::Newest(10)).unwrap();

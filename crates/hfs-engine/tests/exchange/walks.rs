@@ -96,7 +96,8 @@ impl Walk {
         let sent = self.engine.send(&mut conversation, "go on", heard, CancellationToken::new());
         assert!(self.runtime.block_on(sent).unwrap().failure.is_none());
         let checkpoints = self.store().list_checkpoints(self.session).unwrap();
-        let automatic = checkpoints.iter().filter(|mark| !mark.pinned && mark.trigger != "manual").count();
+        let automatic =
+            checkpoints.iter().filter(|mark| !mark.pinned && mark.trigger != Trigger::Manual).count();
         assert!(automatic <= RETENTION as usize, "retention holds behind every run");
     }
 
@@ -191,10 +192,10 @@ impl Walk {
         let checkpoints = store.list_checkpoints(self.session).unwrap();
         for mark in checkpoints {
             let state = store.load_state(mark.id).unwrap();
-            if mark.trigger != "manual" {
+            if mark.trigger != Trigger::Manual {
                 let run = store.get_run(state.run_snapshot.run_id.unwrap()).unwrap();
                 let is_its = |event: &hfs_core::Event| {
-                    event.at == mark.created_at && event.payload.kind() == mark.trigger
+                    event.at == mark.created_at && event.payload.kind() == mark.trigger.as_str()
                 };
                 let until = run.events.iter().position(is_its).unwrap();
                 assert_eq!(*state.run_snapshot, RunSnapshot::fold(&run.events[..=until]));
@@ -204,7 +205,8 @@ impl Walk {
         }
         for branch in store.list_branches(self.session).unwrap() {
             let messages = store.read_messages(branch.id, MessageRange::From(1, u32::MAX)).unwrap();
-            let history: History = messages.iter().map(|message| (message.id, message.text())).collect();
+            let history: History =
+                messages.iter().map(|message| (message.content.id, message.content.text())).collect();
             let known = self.histories.entry(branch.id).or_default();
             assert!(history.starts_with(known), "a history only grows");
             *known = history;

@@ -2,7 +2,7 @@
 
 use hfs_core::{
     CheckpointDraft, CheckpointState, ForeignSession, MessageDraft, MessageStatus, Origin, Project, Run,
-    RunSnapshot, Usage,
+    RunSnapshot, Trigger, Usage,
 };
 
 use super::v2;
@@ -152,7 +152,7 @@ impl TryFrom<v2::Checkpoint> for CheckpointDraft {
             id: checkpoint.id,
             branch: checkpoint.branch,
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger,
+            trigger: Trigger::from(&*checkpoint.trigger),
             label: checkpoint.label,
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,
@@ -171,7 +171,7 @@ impl v2::Checkpoint {
             id: checkpoint.id,
             branch: checkpoint.branch,
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger,
+            trigger: checkpoint.trigger.to_string(),
             label: checkpoint.label,
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,

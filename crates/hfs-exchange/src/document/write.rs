@@ -131,7 +131,7 @@ impl Serialize for Messages<'_> {
             let Some(last) = page.last() else { break };
             after = last.seq;
             for message in page {
-                for part in &message.parts {
+                for part in &message.content.parts {
                     if let Part::Attachment { hash: Some(hash), .. } = part {
                         writer.hashes.borrow_mut().insert(*hash);
                     }

@@ -126,21 +126,21 @@ fn section(
 }
 
 fn message(source: &dyn DocumentSource, message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
-    let role = message.role.as_str();
-    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", role_name(message.role))?;
-    if let Some(model) = &message.model {
+    let role = message.content.role.as_str();
+    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", role_name(message.content.role))?;
+    if let Some(model) = &message.content.model {
         write!(out, "<span>{}</span>", escape_html(model))?;
     }
-    let at = message.created_at;
+    let at = message.content.created_at;
     if at.is_known() {
         write!(out, "<time datetime=\"{at}\">{}</time>", moment(at))?;
     }
     write!(out, "<span>message {}</span>", message.seq)?;
-    if message.status != MessageStatus::Complete {
-        write!(out, "<strong>{}</strong>", word(message.status))?;
+    if message.content.status != MessageStatus::Complete {
+        write!(out, "<strong>{}</strong>", word(message.content.status))?;
     }
     writeln!(out, "</header>")?;
-    for part in &message.parts {
+    for part in &message.content.parts {
         writeln!(out, "{}", told(source, part)?)?;
     }
     writeln!(out, "</article>")?;

@@ -56,20 +56,20 @@ fn branch_heading(stretch: &Stretch, out: &mut dyn Write) -> std::io::Result<()>
 }
 
 fn message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
-    write!(out, "### {}", role_name(message.role))?;
-    if let Some(model) = &message.model {
+    write!(out, "### {}", role_name(message.content.role))?;
+    if let Some(model) = &message.content.model {
         write!(out, " ({})", escape_markdown(model))?;
     }
     writeln!(out)?;
-    if message.created_at.is_known() {
-        writeln!(out, "\n*{}, message {}*\n", moment(message.created_at), message.seq)?;
+    if message.content.created_at.is_known() {
+        writeln!(out, "\n*{}, message {}*\n", moment(message.content.created_at), message.seq)?;
     } else {
         writeln!(out, "\n*Message {}*\n", message.seq)?;
     }
-    if message.status != MessageStatus::Complete {
-        writeln!(out, "*{}*\n", word(message.status))?;
+    if message.content.status != MessageStatus::Complete {
+        writeln!(out, "*{}*\n", word(message.content.status))?;
     }
-    for part in &message.parts {
+    for part in &message.content.parts {
         writeln!(out, "{}", told(part))?;
     }
     Ok(())

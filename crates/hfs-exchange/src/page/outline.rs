@@ -56,7 +56,7 @@ impl Outline {
         let mut usage = Usage::default();
         for stretch in &self.stretches {
             each(source, stretch, &mut |message| {
-                usage += message.usage.unwrap_or_default();
+                usage += message.content.usage.unwrap_or_default();
                 Ok(())
             })?;
         }
@@ -110,7 +110,7 @@ pub(crate) fn origin(parent: &str, branch: &Branch, escape: impl Fn(&str) -> Str
 /// How a checkpoint of this number is called.
 pub(crate) fn mark(number: usize, checkpoint: &Checkpoint, escape: impl Fn(&str) -> String) -> String {
     let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
-    format!("Checkpoint {number} ({}){}", escape(&checkpoint.trigger), label.unwrap_or_default())
+    format!("Checkpoint {number} ({}){}", escape(checkpoint.trigger.as_str()), label.unwrap_or_default())
 }
 
 fn stretch(branch: &Branch, until: Seq, all: &[Branch]) -> Stretch {

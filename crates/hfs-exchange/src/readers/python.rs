@@ -100,7 +100,7 @@ fn session(
             id: CheckpointId::generate(),
             branch,
             seq,
-            trigger: column(&row, "trigger_event"),
+            trigger: column(&row, "trigger_event").as_str().into(),
             label: None,
             pinned: false,
             created_at,

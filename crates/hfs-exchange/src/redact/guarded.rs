@@ -136,7 +136,7 @@ impl DocumentSource for Guarded<'_> {
             self.source.session()?,
             |session, tell| {
                 self.secrets.mask_text(&mut session.name, tell);
-                self.secrets.mask_fields(&mut session.extra, tell);
+                self.secrets.mask_fields(session.extra.as_map_mut(), tell);
                 if let Some(path) = session.origin.as_mut().and_then(|origin| origin.path.as_mut()) {
                     self.secrets.mask_text(path, tell);
                 }
@@ -185,7 +185,7 @@ impl DocumentSource for Guarded<'_> {
                 for name in content.agent.iter_mut().chain(&mut content.model) {
                     self.secrets.mask_text(name, tell);
                 }
-                self.secrets.mask_fields(&mut content.extra, tell);
+                self.secrets.mask_fields(content.extra.as_map_mut(), tell);
                 Ok(())
             })
         });

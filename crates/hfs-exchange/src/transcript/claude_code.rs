@@ -106,8 +106,8 @@ impl Writer<'_> {
             let Some(end) = page.last() else { break };
             after = end.seq;
             for message in page {
-                if message.role == Role::User {
-                    self.prompt = Some(message.text());
+                if message.content.role == Role::User {
+                    self.prompt = Some(message.content.text());
                 }
                 if !continues(&group, &message) {
                     last = self.group(&group, last)?;
@@ -136,11 +136,12 @@ impl Writer<'_> {
     /// Writes the messages that came from one record (or one that is ours). Returns the last record's id.
     fn group(&mut self, group: &[Message], last: Option<String>) -> Result<Option<String>, ExportError> {
         let Some(first) = group.first() else { return Ok(last) };
-        for record in list(first.extra.get(BEFORE)) {
+        for record in list(first.content.extra.get(BEFORE)) {
             self.kept(record)?;
         }
-        let records = list(first.extra.get(RECORDS));
-        let ours = first.source.as_ref().is_some_and(|source| source.format == NAME) && !records.is_empty();
+        let records = list(first.content.extra.get(RECORDS));
+        let ours =
+            first.content.source.as_ref().is_some_and(|source| source.format == NAME) && !records.is_empty();
         let mut end = last;
         if ours {
             let pieces = Pieces { source: self.source, messages: group };
@@ -169,7 +170,7 @@ impl Writer<'_> {
             }
         }
         for message in group {
-            for record in list(message.extra.get(AFTER)) {
+            for record in list(message.content.extra.get(AFTER)) {
                 self.kept(record)?;
             }
             if let Some(slot) = self.ends.get_mut(&(message.branch, message.seq)) {
@@ -191,24 +192,26 @@ impl Writer<'_> {
 
     /// A message that has no record of its own.
     fn own(&mut self, message: &Message, parent: Option<&str>) -> Result<Option<String>, ExportError> {
-        let kind = match message.role {
+        let kind = match message.content.role {
             Role::Assistant => "assistant",
             Role::User | Role::Tool => "user",
             Role::System => "system",
         };
-        let uuid = message.id.to_string();
+        let uuid = message.content.id.to_string();
         let mut record = json!({
             "parentUuid": parent, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
-            "timestamp": message.created_at,
+            "timestamp": message.content.created_at,
         });
-        let told = match message.role {
-            Role::System => json!({"subtype": "informational", "content": message.text(), "isMeta": false}),
+        let told = match message.content.role {
+            Role::System => {
+                json!({"subtype": "informational", "content": message.content.text(), "isMeta": false})
+            }
             Role::Assistant => {
-                let usage = message.usage.unwrap_or_default();
+                let usage = message.content.usage.unwrap_or_default();
                 json!({"message": {
-                    "id": format!("msg_{}", message.id.as_uuid().simple()), "type": "message",
-                    "role": "assistant", "model": message.model.as_deref().unwrap_or("<synthetic>"),
+                    "id": format!("msg_{}", message.content.id.as_uuid().simple()), "type": "message",
+                    "role": "assistant", "model": message.content.model.as_deref().unwrap_or("<synthetic>"),
                     "content": self.blocks(message)?, "stop_reason": "end_turn", "stop_sequence": null,
                     "usage": {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens},
                 }})
@@ -224,7 +227,7 @@ impl Writer<'_> {
 
     fn blocks(&self, message: &Message) -> Result<Value, ExportError> {
         let mut blocks = Vec::new();
-        for part in &message.parts {
+        for part in &message.content.parts {
             match part {
                 Part::Text { text } => blocks.push(json!({"type": "text", "text": text})),
                 // A thought that its provider did not sign would be refused on resume, and so would one that
@@ -255,8 +258,8 @@ impl Writer<'_> {
 
 /// Whether a message came from the same record as those before it.
 fn continues(group: &[Message], message: &Message) -> bool {
-    let Some(base) = group.first().and_then(|first| first.source.as_ref()) else { return false };
-    let Some(id) = message.source.as_ref() else { return false };
+    let Some(base) = group.first().and_then(|first| first.content.source.as_ref()) else { return false };
+    let Some(id) = message.content.source.as_ref() else { return false };
     let rest = id.id.strip_prefix(&base.id).and_then(|rest| rest.strip_prefix('/'));
     base.format == NAME && id.format == NAME && rest.is_some_and(|rest| rest.parse::<u32>().is_ok())
 }

@@ -24,7 +24,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     });
     line(out, &json!({"timestamp": at, "type": "session_meta", "payload": meta}))?;
     each_of_current(source, &session, &mut |message| {
-        let at = message.created_at;
+        let at = message.content.created_at;
         for item in items(source, &message)? {
             line(out, &json!({"timestamp": at, "type": "response_item", "payload": item}))?;
         }
@@ -37,15 +37,15 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
 
 /// What people are shown of a message.
 fn events(message: &Message) -> Vec<Value> {
-    let thoughts = message.parts.iter().filter_map(|part| match part {
+    let thoughts = message.content.parts.iter().filter_map(|part| match part {
         Part::Thinking { text, .. } if !text.is_empty() => {
             Some(json!({"type": "agent_reasoning", "text": text}))
         }
         _ => None,
     });
     let mut events: Vec<Value> = thoughts.collect();
-    let text = message.text();
-    match message.role {
+    let text = message.content.text();
+    match message.content.role {
         Role::User => events.push(json!({
             "type": "user_message", "message": text, "images": [], "local_images": [], "text_elements": [],
         })),
@@ -57,14 +57,14 @@ fn events(message: &Message) -> Vec<Value> {
 
 /// The items that a message is told as.
 fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, ExportError> {
-    let (role, kind) = match message.role {
+    let (role, kind) = match message.content.role {
         Role::Assistant => ("assistant", "output_text"),
         Role::System => ("developer", "input_text"),
         Role::User | Role::Tool => ("user", "input_text"),
     };
     let mut content = Vec::new();
     let mut items = Vec::new();
-    for part in &message.parts {
+    for part in &message.content.parts {
         match part {
             Part::Text { text } => content.push(json!({"type": kind, "text": text})),
             // Only a thought in the form that its own provider encrypted would be taken back.
@@ -78,7 +78,7 @@ fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, E
                 items.push(json!({"type": "function_call_output", "call_id": id, "output": output}));
             }
             Part::Attachment { media_type, hash: Some(hash), .. }
-                if media_type.starts_with("image/") && message.role == Role::User =>
+                if media_type.starts_with("image/") && message.content.role == Role::User =>
             {
                 let address = data_address(source, media_type, *hash)?;
                 content.push(json!({"type": "input_image", "image_url": address}));

@@ -80,23 +80,23 @@ impl Export<'_> {
     }
 
     fn message(&mut self, message: &Message) -> Result<(), ExportError> {
-        if message.role == Role::Tool {
+        if message.content.role == Role::Tool {
             self.results(message);
             return Ok(());
         }
         // opencode gives its own instructions; another tool's would be taken for the user's words.
-        if message.role == Role::System {
+        if message.content.role == Role::System {
             return Ok(());
         }
         self.close(false)?;
-        let own = id("msg", message.id.as_uuid(), 0);
-        let at = message.created_at.as_micros() / 1000;
-        let info = if message.role == Role::Assistant {
-            let usage = message.usage.unwrap_or_default();
+        let own = id("msg", message.content.id.as_uuid(), 0);
+        let at = message.content.created_at.as_micros() / 1000;
+        let info = if message.content.role == Role::Assistant {
+            let usage = message.content.usage.unwrap_or_default();
             json!({
                 "id": own, "sessionID": self.session_id(), "role": "assistant", "parentID": self.parent,
                 "mode": "build", "agent": "build", "path": {"cwd": self.directory(), "root": self.directory()},
-                "cost": 0, "modelID": message.model.as_deref().unwrap_or("unknown"), "providerID": "hfs",
+                "cost": 0, "modelID": message.content.model.as_deref().unwrap_or("unknown"), "providerID": "hfs",
                 "time": {"created": at, "completed": at}, "finish": "stop",
                 "tokens": {
                     "input": usage.prompt_tokens, "output": usage.completion_tokens, "reasoning": 0,
@@ -111,9 +111,9 @@ impl Export<'_> {
             })
         };
         let mut parts = Vec::new();
-        for part in &message.parts {
+        for part in &message.content.parts {
             let number = parts.len() + 1;
-            let base = (id("prt", message.id.as_uuid(), number), self.session_id(), own.as_str());
+            let base = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
             parts.extend(told(self.source, part, at, &base)?);
         }
         self.open.push_back((info, parts));
@@ -122,7 +122,7 @@ impl Export<'_> {
 
     /// Puts results where they were asked for.
     fn results(&mut self, message: &Message) {
-        for part in &message.parts {
+        for part in &message.content.parts {
             let Part::ToolResult { id, output, is_error } = part else { continue };
             let mut parts = self.open.iter_mut().rev().flat_map(|(_, parts)| parts);
             let asked = parts.find(|asked| asked.get("callID").and_then(Value::as_str) == Some(id));
@@ -132,7 +132,7 @@ impl Export<'_> {
             };
             state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
             state.insert(if *is_error { "error" } else { "output" }.into(), output.as_str().into());
-            let at = message.created_at.as_micros() / 1000;
+            let at = message.content.created_at.as_micros() / 1000;
             state.insert("time".into(), json!({"start": at, "end": at}));
             if !is_error {
                 state.shift_remove("error");

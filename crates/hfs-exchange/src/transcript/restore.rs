@@ -41,7 +41,7 @@ impl Pieces<'_> {
     fn part(&self, reference: &Map<String, Value>) -> Option<&Part> {
         let place = reference.get(PART)?.as_array()?;
         let at = |index: usize| place.get(index)?.as_u64().and_then(|at| usize::try_from(at).ok());
-        self.messages.get(at(0)?)?.parts.get(at(1)?)
+        self.messages.get(at(0)?)?.content.parts.get(at(1)?)
     }
 
     fn block(&self, item: &Value) -> Result<Value, ExportError> {

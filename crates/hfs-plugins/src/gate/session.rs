@@ -49,12 +49,12 @@ pub(crate) fn millis(time: Timestamp) -> u64 {
 
 fn guest_message(session: &str, message: &Message) -> GuestMessage {
     GuestMessage {
-        id: message.id.to_string(),
+        id: message.content.id.to_string(),
         session: session.to_owned(),
-        role: message.role.as_str().to_owned(),
-        author: message.agent.clone(),
-        text: message.text(),
-        created_ms: millis(message.created_at),
+        role: message.content.role.as_str().to_owned(),
+        author: message.content.agent.clone(),
+        text: message.content.text(),
+        created_ms: millis(message.content.created_at),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hfs_core::{
     AgentMemory, AgentNode, AgentStatus, CheckpointDraft, CheckpointId, CheckpointState, ClaimDecision,
-    Contest, MemoryEntry, PhaseSpan, Position, Role, RunSnapshot, Section, SectionStatus, TokenCount,
+    Contest, PhaseSpan, PluginStates, Position, Role, RunSnapshot, Section, SectionStatus, TokenCount,
     TriadNode, Usage,
 };
 
@@ -28,7 +28,7 @@ pub enum Shape {
 pub struct States {
     dice: Dice,
     sections: Vec<Section>,
-    memories: Vec<Vec<MemoryEntry>>,
+    memories: Vec<Vec<Value>>,
     /// How many entries an agent remembers at most: states that grew with each would be others by the time that a
     /// measurement is repeated.
     longest: usize,
@@ -99,8 +99,11 @@ impl States {
 
     fn state(&self) -> CheckpointState {
         let names: Vec<String> = (0..AGENTS).map(|n| format!("triad-{}/agent-{}", n / 3, n % 3)).collect();
-        let agents: BTreeMap<String, AgentMemory> =
-            names.iter().cloned().zip(self.memories.iter().cloned().map(Arc::new)).collect();
+        let agents: BTreeMap<String, AgentMemory> = names
+            .iter()
+            .cloned()
+            .zip(self.memories.iter().map(|memory| AgentMemory::new(memory).unwrap()))
+            .collect();
         let mut snapshot = RunSnapshot::default();
         let node = |(name, worked): (&String, &usize)| AgentNode {
             agent_id: name.clone(),
@@ -137,16 +140,16 @@ impl States {
                 duration_ms: Some(1000),
             })
             .collect();
-        CheckpointState { run_snapshot: Arc::new(snapshot), agents, plugins: BTreeMap::new() }
+        CheckpointState { run_snapshot: Arc::new(snapshot), agents, plugins: PluginStates::new() }
     }
 }
 
-fn entry(dice: &mut Dice, shape: Shape) -> MemoryEntry {
+fn entry(dice: &mut Dice, shape: Shape) -> Value {
     let mut text = text(dice);
     if shape == Shape::Snapshot {
         text.truncate(400);
     }
-    MemoryEntry { role: Role::Assistant, text }
+    serde_json::json!({"role": "assistant", "text": text})
 }
 
 fn section(dice: &mut Dice, number: usize) -> Section {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{BranchId, CheckpointState, StoreResult};
+use hfs_core::{BranchId, CheckpointState, PluginStates, StoreResult};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ fn put_branch_state(
 pub(crate) fn save_branch_plugins(
     store: &SqliteStore,
     branch: BranchId,
-    plugins: &BTreeMap<String, Value>,
+    plugins: &PluginStates,
 ) -> StoreResult<()> {
     let action = "save what plugins keep for a session";
     loop {

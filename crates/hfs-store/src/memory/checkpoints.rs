@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash,
-    OperationKind, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp,
+    OperationKind, PluginStates, Seq, SessionId, StateCost, StoreError, StoreResult, Timestamp, Trigger,
 };
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ impl CheckpointStore for MemoryStore {
         Ok(())
     }
 
-    fn save_branch_plugins(&self, branch: BranchId, plugins: &BTreeMap<String, Value>) -> StoreResult<()> {
+    fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         let mut data = self.lock();
         let before = data.branch(branch)?.state.map(|hash| data.state(hash)).transpose()?.unwrap_or_default();
         if before.plugins == *plugins {
@@ -129,12 +129,12 @@ impl Data {
     fn prune(&mut self, session: SessionId, retention: u32) {
         let keep = usize::try_from(retention).unwrap_or(usize::MAX);
         let automatic = |checkpoint: &&Checkpoint| {
-            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != "manual"
+            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
         };
         let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
         let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(automatic).collect();
         if let Some(older) = wanted.get_mut(newest..) {
-            older.sort_by_key(|checkpoint| !checkpoint.ends_run());
+            older.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
         }
         let surplus: HashSet<CheckpointId> =
             wanted.into_iter().skip(keep).map(|checkpoint| checkpoint.id).collect();

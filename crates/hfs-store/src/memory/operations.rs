@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    Attachment, BranchId, ContentHash, Cursor, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+    Attachment, AttachmentStore, BranchId, ContentHash, Cursor, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 
 use super::data::{Change, Data, Record, Renamed, hash_of};
@@ -60,7 +60,9 @@ impl OperationStore for MemoryStore {
             ..Change::new(session, kind, at, Some(before))
         })
     }
+}
 
+impl AttachmentStore for MemoryStore {
     fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
         let data = self.lock();
         let bytes = data.attachments.get(&hash).ok_or_else(|| not_found("attachment", &hash))?;

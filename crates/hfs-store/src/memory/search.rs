@@ -85,12 +85,12 @@ fn find(
     branch: &BranchRow,
     message: &Message,
 ) -> Option<SearchHit> {
-    if query.role.is_some_and(|role| role != message.role)
-        || query.since.is_some_and(|since| message.created_at < since)
+    if query.role.is_some_and(|role| role != message.content.role)
+        || query.since.is_some_and(|since| message.content.created_at < since)
     {
         return None;
     }
-    let text = message.searchable_text();
+    let text = message.content.searchable_text();
     let text_words = words(&text);
     let places: Vec<Vec<usize>> = terms.iter().map(|term| term.places(&text_words)).collect();
     let found = places.iter().filter(|places| !places.is_empty()).count();
@@ -106,10 +106,10 @@ fn find(
         session_name: session.name.clone(),
         branch: message.branch,
         branch_name: branch.branch.name.clone(),
-        message: message.id,
+        message: message.content.id,
         seq: message.seq,
-        role: message.role,
-        created_at: message.created_at,
+        role: message.content.role,
+        created_at: message.content.created_at,
         snippet: snippet(&text, &text_words, marked),
         score: score(&places, text_words.len()),
     })

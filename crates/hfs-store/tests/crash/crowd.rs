@@ -72,8 +72,8 @@ pub fn append(killed: u64) {
     assert!(exchanges >= acknowledged && exchanges <= acknowledged + killed, "nothing is lost");
     let mut rounds: BTreeMap<String, u64> = BTreeMap::new();
     for exchange in history.chunks(2) {
-        let question = exchange[0].text();
-        assert_eq!(exchange[1].text(), question.replace("question", "answer"), "nothing interleaves");
+        let question = exchange[0].content.text();
+        assert_eq!(exchange[1].content.text(), question.replace("question", "answer"), "nothing interleaves");
         let mut words = question.split(' ').skip(1);
         let next = rounds.entry(words.next().unwrap().to_owned()).or_default();
         assert_eq!(words.next().unwrap(), next.to_string());

@@ -102,7 +102,8 @@ impl Script {
         for branch in store.list_branches(self.session).unwrap() {
             writeln!(text, "{branch:?}").unwrap();
             let history = store.read_messages(branch.id, MessageRange::From(1, u32::MAX)).unwrap();
-            let history: Vec<_> = history.iter().map(|message| (message.id, message.text())).collect();
+            let history: Vec<_> =
+                history.iter().map(|message| (message.content.id, message.content.text())).collect();
             let state = store.load_branch_state(branch.id).unwrap();
             let state = state.map(|state| state.agents["coder"].len());
             writeln!(text, "  {history:?} starts from {state:?}").unwrap();

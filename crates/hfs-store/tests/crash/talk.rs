@@ -86,7 +86,7 @@ pub fn survive(kills: u64) {
         // What came behind the last acknowledgement stays from here on, too.
         expected = found
             .iter()
-            .map(|message| Expected { id: message.id, text: message.text(), ended: true })
+            .map(|message| Expected { id: message.content.id, text: message.content.text(), ended: true })
             .collect();
     }
     assert!(partial > kills / 10, "replies were cut in their middle: {partial}");
@@ -129,20 +129,20 @@ fn check(found: &[Message], expected: &[Expected], before: usize) -> u64 {
     assert!(found.len() <= expected.len() + 1, "nobody said more than one thing unheard");
     let mut cut = 0;
     for (index, (message, expected)) in found.iter().zip(expected).enumerate() {
-        assert_eq!(message.id, expected.id, "in the order in which it was said");
-        let text = message.text();
+        assert_eq!(message.content.id, expected.id, "in the order in which it was said");
+        let text = message.content.text();
         if expected.ended {
             assert_eq!(text, expected.text);
         } else {
             assert!(text.starts_with(&expected.text), "{:?} / {text:?}", expected.text);
         }
         if index >= before {
-            let complete = message.role == Role::User || text.ends_with(END);
+            let complete = message.content.role == Role::User || text.ends_with(END);
             let status = if complete { MessageStatus::Complete } else { MessageStatus::Interrupted };
-            assert_eq!(message.status, status, "{text:?}");
+            assert_eq!(message.content.status, status, "{text:?}");
             cut += u64::from(!complete && !text.is_empty());
         }
-        assert_ne!(message.status, MessageStatus::Streaming);
+        assert_ne!(message.content.status, MessageStatus::Streaming);
     }
     cut
 }

@@ -53,7 +53,7 @@ pub fn read_everything(store: &dyn Store) -> StoreResult<()> {
     for session in all_sessions(store)? {
         for branch in store.list_branches(session.id)? {
             for message in store.read_messages(branch.id, MessageRange::From(1, u32::MAX))? {
-                store.get_message(message.id)?;
+                store.get_message(message.content.id)?;
             }
             store.load_branch_state(branch.id)?;
         }

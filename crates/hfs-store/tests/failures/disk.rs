@@ -51,7 +51,7 @@ fn fill_up(store: &dyn Store) -> MessageDraft {
         refused(store.append(head(store, &spoken), std::slice::from_ref(&large)), FULL);
     }
     assert_eq!(history(store, &spoken).len(), said);
-    let arrived = store.get_message(reply.message).unwrap().text();
+    let arrived = store.get_message(reply.message).unwrap().content.text();
     assert_eq!(arrived.len(), pieces * piece[0].text.len());
     assert_eq!(store.load_state(checkpoint.id).unwrap(), growing_state(1));
     assert_eq!(store.get_session(spoken.id).unwrap().messages, said as u64);

@@ -108,7 +108,7 @@ impl Scene {
     fn mark(&mut self, trigger: &str) {
         let state = self.state();
         let mut draft = self.make.checkpoint(self.main, state.clone());
-        draft.trigger = trigger.to_owned();
+        draft.trigger = trigger.into();
         let made = self.store.create_checkpoint(&draft, RETENTION).unwrap();
         assert_eq!(made.state_hash.as_bytes(), blake3::hash(&state.canonical_json().unwrap()).as_bytes());
         self.marked.insert(made.id, state);

@@ -85,5 +85,5 @@ impl Ledger {
 
 fn history(store: &dyn Store, branch: BranchId, before: Seq) -> Vec<(MessageId, String)> {
     let messages = store.read_messages(branch, MessageRange::Before(before, u32::MAX)).unwrap();
-    messages.iter().map(|message| (message.id, message.text())).collect()
+    messages.iter().map(|message| (message.content.id, message.content.text())).collect()
 }

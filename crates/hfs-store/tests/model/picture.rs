@@ -105,7 +105,9 @@ fn searches(store: &dyn Store, text: &mut String) {
             let mut ended: Vec<(MessageId, BranchId, String)> = found
                 .hits
                 .into_iter()
-                .filter(|hit| store.get_message(hit.message).unwrap().status == MessageStatus::Complete)
+                .filter(|hit| {
+                    store.get_message(hit.message).unwrap().content.status == MessageStatus::Complete
+                })
                 .map(|hit| (hit.message, hit.branch, format!("{} {}", hit.session_name, hit.branch_name)))
                 .collect();
             ended.sort();

@@ -71,7 +71,7 @@ impl Agent for Parrot {
         while said < self.tokens {
             for _ in 0..(self.tokens_per_second / 100).max(1) {
                 let word = words.next().copied().unwrap_or_default();
-                sink.reply(DeltaKind::Text, word);
+                sink.reply(ReplyDelta::text(word));
                 text.push_str(word);
                 said += 1;
             }

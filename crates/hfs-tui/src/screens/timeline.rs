@@ -209,7 +209,8 @@ impl Timeline {
             (false, "manual") => ("◆", theme.accent),
             _ => ("◇", theme.dim),
         };
-        let name = checkpoint.label.as_deref().map_or_else(|| trigger_text(&checkpoint.trigger), one_line);
+        let name =
+            checkpoint.label.as_deref().map_or_else(|| trigger_text(checkpoint.trigger.as_str()), one_line);
         let line = Line::from(vec![
             Span::styled(format!("{number:>3} "), style(theme.dim)),
             Span::styled(format!("{rail}{mark} "), style(mark_style)),
@@ -266,7 +267,7 @@ pub fn confirm_rewind(plan: &RewindPlan) -> Confirm {
     if let Some(prompt) = &plan.prompt {
         text.push(format!(
             "Your next message comes back into the input: \"{}\"",
-            clip(&one_line(&prompt.text()), 120)
+            clip(&one_line(&prompt.content.text()), 120)
         ));
     }
     Confirm {

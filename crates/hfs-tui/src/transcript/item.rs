@@ -49,7 +49,7 @@ impl Item {
 
     /// How many folds it has: its thinking, its tools' calls and results.
     pub fn folds(&self) -> usize {
-        self.message.parts.iter().filter(|part| is_fold(part)).count()
+        self.message.content.parts.iter().filter(|part| is_fold(part)).count()
     }
 
     /// Folds all of it if it is unfolded, and the other way round. `usual` is how it is while nobody has.
@@ -79,8 +79,8 @@ impl Item {
 
     /// Its rows. `before` is the message above it: a tool's result stands directly under its call.
     pub fn lines(&self, before: Option<&Self>, paper: Paper<'_>) -> Lines {
-        let joined =
-            before.is_none() || (self.message.role == Role::Tool && paper.output == OutputMode::Compact);
+        let joined = before.is_none()
+            || (self.message.content.role == Role::Tool && paper.output == OutputMode::Compact);
         if let Some(done) = self.laid_out.borrow().as_ref()
             && (done.width, done.epoch, done.joined) == (paper.width, paper.epoch, joined)
         {
@@ -121,11 +121,11 @@ fn message_lines(
     if !joined {
         lines.push(Line::default());
     }
-    let mark = match message.role {
+    let mark = match message.content.role {
         Role::User => Span::styled("▌ ", theme.user),
         _ => Span::raw(INDENT),
     };
-    if message.role != Role::Tool {
+    if message.content.role != Role::Tool {
         lines.push(header(message, paper));
     }
     let width = paper.width.saturating_sub(cells(INDENT));
@@ -135,8 +135,8 @@ fn message_lines(
         Line::from(spans)
     };
     let mut handles = Vec::new();
-    for part in &message.parts {
-        let content = match (part, message.role) {
+    for part in &message.content.parts {
+        let content = match (part, message.content.role) {
             // What a person typed is shown as typed.
             (Part::Text { text }, Role::User) => wrap_plain(&shown(text), theme.text, width),
             (Part::Text { text }, Role::System) => wrap_plain(&shown(text), theme.dim, width),
@@ -148,11 +148,11 @@ fn message_lines(
         }
         lines.extend(content.into_iter().map(marked));
     }
-    if message.status != MessageStatus::Complete {
+    if message.content.status != MessageStatus::Complete {
         lines.extend(wrap_plain(&ending(message), theme.warn, width).into_iter().map(marked));
     }
     if paper.output == OutputMode::Verbose
-        && let Some(usage) = message.usage
+        && let Some(usage) = message.content.usage
     {
         let text = format!("{} in · {} out", count(usage.prompt_tokens), count(usage.completion_tokens));
         lines.extend(wrap_plain(&text, theme.dim, width).into_iter().map(marked));
@@ -176,8 +176,9 @@ pub fn sending_lines(text: &str, paper: Paper<'_>) -> Lines {
 }
 
 fn ending(message: &Message) -> String {
-    let reason = message.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
-    match (message.status, reason) {
+    let reason =
+        message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
+    match (message.content.status, reason) {
         (MessageStatus::Streaming, _) => "… still being written by another process".to_owned(),
         (_, Some(reason)) => format!("✗ interrupted: {}", one_line(reason)),
         (_, None) => "✗ interrupted".to_owned(),
@@ -186,13 +187,17 @@ fn ending(message: &Message) -> String {
 
 fn header(message: &Message, paper: Paper<'_>) -> Line<'static> {
     let theme = paper.ink.theme;
-    let (mark, name, style) = match message.role {
+    let (mark, name, style) = match message.content.role {
         Role::User => ("▌ ", "You".to_owned(), theme.user.add_modifier(Modifier::BOLD)),
         Role::System => ("○ ", "System".to_owned(), theme.dim),
-        _ => ("● ", message.agent.as_deref().map_or_else(|| "Assistant".to_owned(), one_line), theme.title()),
+        _ => (
+            "● ",
+            message.content.agent.as_deref().map_or_else(|| "Assistant".to_owned(), one_line),
+            theme.title(),
+        ),
     };
-    let at = Some(message.created_at).filter(|at| at.is_known());
-    header_line(mark, &name, style, message.model.as_deref(), at, paper)
+    let at = Some(message.content.created_at).filter(|at| at.is_known());
+    header_line(mark, &name, style, message.content.model.as_deref(), at, paper)
 }
 
 /// Who speaks, with what, when.

@@ -318,7 +318,7 @@ impl Model {
         if let Some(prompt) = &rewound.plan.prompt
             && self.chat.input.is_empty()
         {
-            self.chat.input.set(&prompt.text());
+            self.chat.input.set(&prompt.content.text());
             self.chat.completion = None;
         }
         let name = one_line(&rewound.branch.name);

@@ -303,8 +303,8 @@ impl Model {
             KeyCode::Down if self.chat.input.is_empty() => return Some(self.select(true)),
             KeyCode::Char('c') if key.modifiers.is_empty() && self.chat.input.is_empty() => {
                 let message = message?;
-                let text = match message.text() {
-                    text if text.is_empty() => message.searchable_text(),
+                let text = match message.content.text() {
+                    text if text.is_empty() => message.content.searchable_text(),
                     text => text,
                 };
                 return Some(vec![Effect::Copy { text, what: format!("message {}", message.seq) }]);

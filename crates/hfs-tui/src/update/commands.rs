@@ -215,8 +215,9 @@ impl Model {
     }
 
     fn copy_newest(&mut self) -> Vec<Effect> {
-        let newest = self.chat.transcript.messages().rev().find(|message| message.role == Role::Assistant);
-        match newest.map(|message| message.text()) {
+        let newest =
+            self.chat.transcript.messages().rev().find(|message| message.content.role == Role::Assistant);
+        match newest.map(|message| message.content.text()) {
             Some(text) if !text.is_empty() => {
                 vec![Effect::Copy { text, what: "the newest reply".to_owned() }]
             }

@@ -32,8 +32,9 @@ impl Model {
             return self.say(Tone::Warn, "a reply is in progress; Esc stops it");
         }
         let from_trouble = self.chat.trouble.take().and_then(|trouble| trouble.user);
-        let newest =
-            || self.chat.transcript.messages().rev().find(|message| message.role == hfs_core::Role::User);
+        let newest = || {
+            self.chat.transcript.messages().rev().find(|message| message.content.role == hfs_core::Role::User)
+        };
         let Some(user) = from_trouble.or_else(|| newest().cloned()) else {
             return match self.chat.input.is_empty() {
                 true => self.say(Tone::Dim, "there is nothing to answer yet"),
@@ -229,7 +230,7 @@ impl Model {
                 if unsent.is_none() && failure.kind != hfs_core::ErrorKind::Invalid {
                     self.chat.save = SaveState::NotSaved(failure.message.clone());
                 }
-                self.chat.trouble = Some(Trouble { message: failure.message, hint: error.hint(), user });
+                self.chat.trouble = Some(Trouble { message: failure.message, hint: failure.hint, user });
             }
         }
         Vec::new()

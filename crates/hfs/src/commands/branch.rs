@@ -227,7 +227,7 @@ pub fn message_diff(diff: &MessageDiff, a: &str, b: &str, context: &Context) -> 
 
 /// A message on one line: seq, role and the start of its text.
 pub fn preview(message: &Message) -> String {
-    let text = sanitize::line(&message.searchable_text());
+    let text = sanitize::line(&message.content.searchable_text());
     let text = table::shorten(&text, PREVIEW_WIDTH);
-    format!("{:>4} {:<9} {text}", message.seq, message.role.as_str())
+    format!("{:>4} {:<9} {text}", message.seq, message.content.role.as_str())
 }

@@ -136,7 +136,7 @@ fn report(
             Ok(Outcome::Interrupted)
         }
         Some(failure) => {
-            if !reply.parts.is_empty() && !console.options.json {
+            if !reply.content.parts.is_empty() && !console.options.json {
                 console.note(&format!(
                     "the reply is incomplete; the part that arrived is kept: hfs session show {short}"
                 ));

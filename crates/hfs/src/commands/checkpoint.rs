@@ -1,7 +1,7 @@
 //! `hfs checkpoint`: list, create, show, pin, delete and compare checkpoints.
 
 use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId};
-use hfs_engine::{GraphRow, Mark, session_graph};
+use hfs_engine::{GraphRow, Mark, memory_entries, session_graph};
 use serde_json::{Value, json};
 
 use super::branch::{graph_line, message_diff};
@@ -166,7 +166,7 @@ fn checkpoint_line(row: &GraphRow, number: usize, checkpoint: &Checkpoint, conte
         row.lanes,
         row.seq,
         checkpoint.id.short().shown(),
-        sanitize::line(&checkpoint.trigger),
+        sanitize::line(checkpoint.trigger.as_str()),
     )
 }
 
@@ -201,13 +201,13 @@ fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Cont
     let memories: Vec<String> = state
         .agents
         .iter()
-        .map(|(agent, memory)| format!("{} ({} entries)", sanitize::line(agent), memory.len()))
+        .map(|(agent, memory)| format!("{} ({} entries)", sanitize::line(agent), memory_entries(Some(memory)).len()))
         .collect();
     let cost = &checkpoint.cost;
     let rows = [
         ("checkpoint", format!("{number} ({})", checkpoint.id.short())),
         ("label", checkpoint.label.as_deref().map_or("-".into(), sanitize::line)),
-        ("trigger", sanitize::line(&checkpoint.trigger)),
+        ("trigger", sanitize::line(checkpoint.trigger.as_str())),
         ("created", time_format::local(checkpoint.created_at)),
         ("place", format!("message {} of {}", checkpoint.seq, sanitize::line(&branch.name))),
         ("pinned", if checkpoint.pinned { "yes" } else { "no" }.into()),

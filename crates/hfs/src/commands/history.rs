@@ -99,7 +99,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
     ));
     if let Some(prompt) = &rewound.plan.prompt {
         console.note("your next message there, to edit and send again:");
-        console.print(&format!("{}\n", sanitize::block(&prompt.text())))?;
+        console.print(&format!("{}\n", sanitize::block(&prompt.content.text())))?;
     }
     Ok(Outcome::Done)
 }

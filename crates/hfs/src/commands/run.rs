@@ -95,7 +95,7 @@ impl RunDetails {
         let branch = store.get_branch(run.branch)?.name;
         // The message may be missing in a damaged store; the run can be shown without it.
         let message = run.answers.and_then(|id| store.get_message(id).ok());
-        let question = message.map(|message| Question { seq: message.seq, text: message.text() });
+        let question = message.map(|message| Question { seq: message.seq, text: message.content.text() });
         Ok(Self { number, run, branch, question })
     }
 
@@ -476,7 +476,7 @@ fn describe_event(payload: &EventPayload) -> String {
         EventPayload::TriadDegraded { triad, lost } => {
             format!("{triad} continues without {}", lost.join(", "))
         }
-        EventPayload::Unknown(unknown) => serde_json::to_string(&unknown.fields).unwrap_or_default(),
+        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
         // `EventPayload` is non-exhaustive: types of later versions have no description.
         _ => String::new(),
     }

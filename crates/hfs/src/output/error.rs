@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError};
+use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError, error_sources};
 use hfs_engine::{EngineError, SendError};
 use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
@@ -107,17 +107,7 @@ impl ErrorDocument {
     }
 
     fn build(kind: &'static str, error: &(dyn Error + 'static), hint: Option<String>) -> Self {
-        let mut causes: Vec<String> = Vec::new();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Some libraries repeat their cause at the end of their own message.
-            if causes.last().is_none_or(|last| !last.ends_with(&text)) {
-                causes.push(text);
-            }
-            cause = error.source();
-        }
-        Self { kind, message: error.to_string(), causes, hint }
+        Self { kind, message: error.to_string(), causes: error_sources(error), hint }
     }
 
     /// The message and its causes, joined by colons.

@@ -22,7 +22,7 @@ pub struct Detail {
 /// A message with its heading.
 pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
     let mut text = heading(message, detail, palette);
-    for part in &message.parts {
+    for part in &message.content.parts {
         let rendered = render_part(part, detail, palette);
         if !rendered.is_empty() {
             text += &rendered;
@@ -32,7 +32,7 @@ pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
         }
     }
     if let Some(reason) =
-        message.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str)
+        message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str)
     {
         let dim = palette.dim;
         text += &format!("{dim}[ended early: {}]{dim:#}\n", sanitize::line(reason));
@@ -43,23 +43,23 @@ pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
 fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {
     let Palette { role, dim, warning, .. } = *palette;
     let when = if detail.full {
-        time_format::local(message.created_at)
+        time_format::local(message.content.created_at)
     } else {
-        time_format::relative(message.created_at, detail.now)
+        time_format::relative(message.content.created_at, detail.now)
     };
     let mut facts = vec![format!("#{}", message.seq), when];
-    facts.extend(message.model.as_deref().or(message.agent.as_deref()).map(sanitize::line));
+    facts.extend(message.content.model.as_deref().or(message.content.agent.as_deref()).map(sanitize::line));
     if detail.full
-        && let Some(usage) = message.usage
+        && let Some(usage) = message.content.usage
     {
         facts.push(format!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
     }
-    let status = match message.status {
+    let status = match message.content.status {
         MessageStatus::Complete => String::new(),
         MessageStatus::Streaming => format!(" {warning}streaming{warning:#}"),
         MessageStatus::Interrupted => format!(" {warning}interrupted{warning:#}"),
     };
-    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.role), facts.join(" · "))
+    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.content.role), facts.join(" · "))
 }
 
 const fn role_name(role: Role) -> &'static str {

@@ -1,6 +1,6 @@
 //! Times as text: relative, local, and as users type them.
 
-use hfs_core::Timestamp;
+use hfs_core::{Timestamp, relative_time};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
@@ -8,25 +8,10 @@ use jiff::{Span, Zoned};
 /// Shown for data that was imported without a time.
 const UNKNOWN: &str = "time unknown";
 
-/// How long ago `then` was, such as `3 days ago`.
+/// How long ago `then` was, such as `3 days ago`. A time in the future, which another machine's clock may produce, is
+/// shown in full.
 pub fn relative(then: Timestamp, now: Timestamp) -> String {
-    if !then.is_known() {
-        return UNKNOWN.into();
-    }
-    if then > now {
-        return if then.millis_since(now) < 60_000 { "just now".into() } else { local(then) };
-    }
-    let seconds = now.millis_since(then) / 1000;
-    let (count, unit) = match seconds {
-        0..60 => return "just now".into(),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        86_400..604_800 => (seconds / 86_400, "day"),
-        604_800..2_629_800 => (seconds / 604_800, "week"),
-        2_629_800..31_557_600 => (seconds / 2_629_800, "month"),
-        _ => (seconds / 31_557_600, "year"),
-    };
-    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+    if then.is_known() && then.millis_since(now) >= 60_000 { local(then) } else { relative_time(then, now) }
 }
 
 /// The time in the system's time zone, to the second.

@@ -117,8 +117,8 @@ fn history(engine: &Engine, branch: Option<BranchId>, project: Option<String>) -
     let mut said = Vec::new();
     let mut collect = |branch, count| -> StoreResult<()> {
         let messages = store.read_messages(branch, MessageRange::Newest(count))?;
-        for message in messages.iter().rev().filter(|message| message.role == Role::User) {
-            let text = message.text();
+        for message in messages.iter().rev().filter(|message| message.content.role == Role::User) {
+            let text = message.content.text();
             if !text.is_empty() && !said.contains(&text) {
                 said.push(text);
             }

@@ -33,14 +33,14 @@ impl Agent for Scripted {
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
         let next = self.0.lock().unwrap().pop().unwrap_or(Ok("nothing more to say"));
-        sink.reply(DeltaKind::Text, "so ");
+        sink.reply(ReplyDelta::text("so "));
         match next {
             Ok("wait") => {
                 request.cancel.cancelled().await;
                 Err(AgentError::Cancelled)
             }
             Ok(text) => {
-                sink.reply(DeltaKind::Text, text);
+                sink.reply(ReplyDelta::text(text));
                 Ok(RunOutcome { parts: vec![Part::text(format!("so {text}"))], ..RunOutcome::default() })
             }
             Err(error) => Err(error),
@@ -153,13 +153,13 @@ impl Desk {
     }
 
     fn shown(&self) -> Vec<String> {
-        self.model.chat.transcript.messages().map(|message| message.text()).collect()
+        self.model.chat.transcript.messages().map(|message| message.content.text()).collect()
     }
 
     fn stored(&self) -> Vec<String> {
         let branch = self.model.chat.conversation.branch().unwrap();
         let messages = self.store.read_messages(branch, MessageRange::Newest(100)).unwrap();
-        messages.iter().map(|message| message.text()).collect()
+        messages.iter().map(|message| message.content.text()).collect()
     }
 }
 
@@ -347,7 +347,7 @@ async fn history_holds_what_the_user_said_newest_first_and_no_replies() {
     desk.until("it came", |model| model.chat.history.entries.len() > 1).await;
     assert_eq!(desk.model.chat.history.entries, ["second", "first"]);
     let sent = desk.store.read_messages(desk.branch_of_newest(), MessageRange::Newest(9)).unwrap();
-    assert_eq!(sent.iter().filter(|message| message.role == Role::User).count(), 2);
+    assert_eq!(sent.iter().filter(|message| message.content.role == Role::User).count(), 2);
 }
 
 impl Desk {

@@ -410,7 +410,7 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::TriadDegraded { triad, lost } => format!("{triad} goes on without {}", lost.join(", ")),
         EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
-        EventPayload::Unknown(unknown) => serde_json::to_string(&unknown.fields).unwrap_or_default(),
+        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
         _ => String::new(),
     };
     one_line(&text)
