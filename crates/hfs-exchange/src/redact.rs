@@ -44,14 +44,14 @@ impl Secrets {
         Ok(Self { rules: Rules::new()?, url_password })
     }
 
-    /// The id of the first rule that finds a secret in `text`.
+    /// Whether a rule finds a secret in `text`.
     ///
     /// # Errors
-    /// When a rule that the text needs cannot be compiled.
-    pub fn matching_rule(&self, text: &str) -> StoreResult<Option<String>> {
-        let found = self.find(text).into_iter().next();
+    /// If a rule that the text needs cannot be compiled.
+    pub fn contains_secret(&self, text: &str) -> StoreResult<bool> {
+        let is_found = !self.find(text).is_empty();
         self.check()?;
-        Ok(found.map(|secret| secret.rule))
+        Ok(is_found)
     }
 
     /// Whether what was looked through has been looked through by every rule.

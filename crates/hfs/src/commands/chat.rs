@@ -1,6 +1,6 @@
 //! `hfs chat`: one exchange with an agent, without the terminal app.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;

@@ -201,7 +201,9 @@ fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Cont
     let memories: Vec<String> = state
         .agents
         .iter()
-        .map(|(agent, memory)| format!("{} ({} entries)", sanitize::line(agent), memory_entries(Some(memory)).len()))
+        .map(|(agent, memory)| {
+            format!("{} ({} entries)", sanitize::line(agent), memory_entries(Some(memory)).len())
+        })
         .collect();
     let cost = &checkpoint.cost;
     let rows = [

@@ -10,7 +10,7 @@ use hfs_core::{
     ImportError, ImportReport, MessageDraft, Run, Seq, SessionSink, StoreError, SystemClock,
 };
 use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkippedSession};
-use hfs_exchange::{Format, ParseFormatError, Source, discover};
+use hfs_exchange::{Format, Source, discover};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub struct ImportArgs {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The format, if it is not detected
-    #[arg(long, value_parser = parse_format, value_name = "FORMAT", help = format_help())]
+    #[arg(long, value_name = "FORMAT", help = format_help())]
     format: Option<Format>,
     /// Read and report everything, write nothing
     #[arg(long)]
@@ -57,10 +57,6 @@ enum DuplicateAction {
     Copy,
     /// Add new messages; a history that differs becomes a branch
     Update,
-}
-
-fn parse_format(text: &str) -> Result<Format, ParseFormatError> {
-    text.parse()
 }
 
 fn format_help() -> String {

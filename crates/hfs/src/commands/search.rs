@@ -1,6 +1,6 @@
 //! `hfs search`: full-text search over all saved messages.
 
-use hfs_core::{ParseRoleError, Role, SearchHit, SearchQuery};
+use hfs_core::{Role, SearchHit, SearchQuery};
 use jiff::Zoned;
 
 use crate::context::Context;
@@ -28,7 +28,7 @@ pub struct SearchArgs {
     #[arg(short, long)]
     session: Option<String>,
     /// Search messages of this role only: user, assistant, system or tool
-    #[arg(long, value_name = "ROLE", value_parser = parse_role)]
+    #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
     /// Search messages at or after this time: 2026-02-01, 2026-02-01T14:30, 2d, \"3 weeks ago\"
     #[arg(long, value_name = "TIME")]
@@ -36,10 +36,6 @@ pub struct SearchArgs {
     /// Maximum number of messages
     #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-}
-
-fn parse_role(text: &str) -> Result<Role, ParseRoleError> {
-    text.parse()
 }
 
 pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {

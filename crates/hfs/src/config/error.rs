@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use hfs_agents::TriadsConfigError;
 use hfs_core::{ErrorExt as _, ErrorKind, StoreError};
 
+use super::secret::SecretReason;
+
 /// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
@@ -48,7 +50,7 @@ pub enum ConfigError {
     InvalidValue { origin: ValueOrigin, key: String, found: String, expected: String },
     /// A value that looks like a secret. The message does not repeat it.
     #[error("{origin}: {key} is refused: {reason}")]
-    Secret { origin: ValueOrigin, key: String, reason: &'static str },
+    Secret { origin: ValueOrigin, key: String, reason: SecretReason },
     /// The rules for secrets cannot be used, so no value can be accepted.
     #[error("cannot check the configuration for secrets")]
     SecretRules { source: StoreError },

@@ -14,7 +14,7 @@ use yaml_edit::{YamlFile, YamlValue};
 use super::Setting;
 use super::error::{ConfigError, ValueOrigin};
 use super::key::{Key, ValueType};
-use super::secret::{find_secret, is_secret_name};
+use super::secret::{SecretReason, contains_secret, is_secret_name};
 use super::value::{RawValue, SpannedValue, Value};
 
 /// Larger files are refused. The limit also stops a read from a device that never ends.
@@ -127,11 +127,10 @@ impl Layer {
     fn add_unknown(&mut self, name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
         if let RawValue::Text(text) = raw {
             let last = name.rsplit('.').next().unwrap_or(name);
-            let reason =
-                if is_secret_name(last) { Some("its name says it is a secret") } else { find_secret(text)? };
-            if let Some(reason) = reason {
-                return Err(ConfigError::Secret { origin: origin.clone(), key: name.to_owned(), reason });
+            if is_secret_name(last) {
+                return Err(secret_error(name, origin, SecretReason::Name));
             }
+            refuse_secret(name, text, origin)?;
         }
         let suggestion = match Key::most_similar(name) {
             Some(key) if key.name() == name => {
@@ -148,10 +147,8 @@ impl Layer {
 
 /// Converts a value of a file and refuses secrets.
 fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, ConfigError> {
-    if let RawValue::Text(text) = raw
-        && let Some(reason) = find_secret(text)?
-    {
-        return Err(ConfigError::Secret { origin: origin.clone(), key: key.name().to_owned(), reason });
+    if let RawValue::Text(text) = raw {
+        refuse_secret(key.name(), text, origin)?;
     }
     let value_type = &key.spec().value_type;
     Value::from_raw(value_type, raw).map_err(|mismatch| ConfigError::InvalidValue {
@@ -160,6 +157,14 @@ fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, Config
         found: mismatch.0,
         expected: value_type.expected(),
     })
+}
+
+fn refuse_secret(key: &str, text: &str, origin: &ValueOrigin) -> Result<(), ConfigError> {
+    if contains_secret(text)? { Err(secret_error(key, origin, SecretReason::Value)) } else { Ok(()) }
+}
+
+fn secret_error(key: &str, origin: &ValueOrigin, reason: SecretReason) -> ConfigError {
+    ConfigError::Secret { origin: origin.clone(), key: key.to_owned(), reason }
 }
 
 /// Parses a value that was given outside of a file.

@@ -1,14 +1,142 @@
-//! Detects secrets in configuration files, which are refused: API keys are read from environment variables only.
+//! Detects secrets in configuration files. They are refused: API keys are read from environment variables only.
+//!
+//! The scanner that exports use decides what a secret looks like. Its rules for providers need a complete key. A key that
+//! is shortened or mistyped should not stay in a file either, so a word that starts like a key is scanned as if it were
+//! assigned to `api_key`, which the scanner judges by its randomness. Other words are not scanned that way: names of
+//! models are as random as keys.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use hfs_exchange::Secrets;
 
 use super::ConfigError;
 
-pub fn is_secret_name(_name: &str) -> bool {
-    false
+/// How the API keys of well-known providers start.
+const KEY_PREFIXES: &[&str] = &[
+    "sk-",
+    "sk_",
+    "AIza",
+    "gsk_",
+    "xai-",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "glpat-",
+    "hf_",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "ASIA",
+];
+/// A word with a prefix and fewer characters after it, such as `sk-`, is not scanned as a key.
+const MIN_KEY_SUFFIX: usize = 12;
+
+/// No rule of the scanner matches a shorter word, except for passwords in addresses. Compiling the rules takes
+/// milliseconds, which a start with short values does not need.
+const MIN_SCANNED_WORD: usize = 16;
+
+/// Parts of the names of keys whose values are secrets.
+const SECRET_NAMES: &[&str] =
+    &["api_key", "apikey", "api-key", "secret", "password", "passwd", "token", "credential"];
+
+/// Why a value is taken for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretReason {
+    Name,
+    Value,
 }
-pub fn find_secret(_text: &str) -> Result<Option<&'static str>, ConfigError> {
-    Ok(None)
+
+impl fmt::Display for SecretReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "its name says it is a secret",
+            Self::Value => "it looks like a key or contains a password",
+        })
+    }
+}
+
+/// Whether an unknown key with this name holds a secret.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part)) || name == "key" || name.ends_with("_key")
+}
+
+/// Whether a value, or a line of a file, contains a secret.
+///
+/// # Errors
+/// `SecretRules` if the rules of the scanner cannot be compiled.
+pub fn contains_secret(text: &str) -> Result<bool, ConfigError> {
+    // The header alone is enough: in YAML, the body of a private key may be on other lines.
+    if text.contains("-----BEGIN") {
+        return Ok(true);
+    }
+    let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';');
+    let mut needs_scan = text.contains("://");
+    for word in text.split(is_separator) {
+        let suffix = KEY_PREFIXES.iter().find_map(|prefix| word.strip_prefix(prefix));
+        if suffix.is_some_and(|suffix| suffix.len() >= MIN_KEY_SUFFIX)
+            && scan(&format!("api_key = \"{word}\""))?
+        {
+            return Ok(true);
+        }
+        needs_scan |= word.len() >= MIN_SCANNED_WORD;
+    }
+    Ok(needs_scan && scan(text)?)
+}
+
+fn scan(text: &str) -> Result<bool, ConfigError> {
+    static SCANNER: OnceLock<Secrets> = OnceLock::new();
+    let rules_error = |source| ConfigError::SecretRules { source };
+    let scanner = match SCANNER.get() {
+        Some(scanner) => scanner,
+        None => {
+            let scanner = Secrets::new().map_err(rules_error)?;
+            SCANNER.get_or_init(|| scanner)
+        }
+    };
+    scanner.contains_secret(text).map_err(rules_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_passwords_are_detected_and_ordinary_text_is_not() {
+        for text in [
+            "sk-proj-0123456789abcdef",
+            "sk-ant-0123456789abcdefgh",
+            "use AIzaSyA0123456789abcdef please",
+            "postgres://me:pw@db.example/hfs",
+            "-----BEGIN PRIVATE KEY-----",
+            concat!("ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"),
+        ] {
+            assert!(contains_secret(text).unwrap(), "{text}");
+        }
+        for text in [
+            "gpt-4o",
+            "sk-",
+            "Answer in one task-list.",
+            "http://localhost:11434/v1",
+            "https://me@example.com/",
+            "claude-opus-4-5-20251101",
+            "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+            "sqlite:/home/me/Documents/conversations-2026/hfs.db",
+        ] {
+            assert!(!contains_secret(text).unwrap(), "{text}");
+        }
+        assert!(is_secret_name("openai_api_key") && is_secret_name("Token") && is_secret_name("key"));
+        assert!(!is_secret_name("keybinding_mode") && !is_secret_name("model"));
+    }
+
+    #[test]
+    #[ignore = "timing"]
+    fn timing() {
+        for text in ["claude-opus-4-5-20251101", "claude-opus-4-5-20251102", "sk-proj-0123456789abcdef"] {
+            let start = std::time::Instant::now();
+            contains_secret(text).unwrap();
+            eprintln!("{text} {:?}", start.elapsed());
+        }
+    }
 }

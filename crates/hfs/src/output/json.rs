@@ -125,7 +125,7 @@ impl MessageJson {
 
 impl From<&Message> for MessageJson {
     fn from(message: &Message) -> Self {
-        Self::new(message, message.seq)
+        Self::new(&message.content, message.seq)
     }
 }
 
@@ -309,7 +309,7 @@ impl CheckpointJson {
             number,
             branch: branch.to_owned(),
             seq: checkpoint.seq,
-            trigger: checkpoint.trigger.clone(),
+            trigger: checkpoint.trigger.to_string(),
             label: checkpoint.label.clone(),
             pinned: checkpoint.pinned,
             created_at: checkpoint.created_at,

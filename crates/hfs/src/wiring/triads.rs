@@ -7,7 +7,9 @@ use hfs_agents::{ModelConfig, ModelName, Provider, Role, TriadsConfig};
 use hfs_core::ErrorKind;
 
 use super::agent::{AgentBackend, AgentChoice, ModelChoice, model_config};
-use crate::config::{ConfigError, Key, Settings, TriadsSetting, ValueOrigin, find_secret, read_text};
+use crate::config::{
+    ConfigError, Key, SecretReason, Settings, TriadsSetting, ValueOrigin, contains_secret, read_text,
+};
 use crate::environment::Environment;
 use crate::output::error::CliError;
 use crate::output::sanitize;
@@ -80,16 +82,18 @@ fn path_of(setting: &TriadsSetting, environment: &Environment) -> PathBuf {
 }
 
 fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigError> {
-    let shown_path = || path.clone().unwrap_or_default();
-    for (line, text) in (1..).zip(yaml.lines()) {
-        if let Some(reason) = find_secret(text)? {
-            let origin = ValueOrigin::File { path: shown_path(), line };
-            return Err(ConfigError::Secret { origin, key: "this line".into(), reason });
+    if let Some(path) = &path {
+        for (line, text) in (1..).zip(yaml.lines()) {
+            if contains_secret(text)? {
+                let origin = ValueOrigin::File { path: path.clone(), line };
+                let key = "this line".into();
+                return Err(ConfigError::Secret { origin, key, reason: SecretReason::Value });
+            }
         }
     }
     match TriadsConfig::from_yaml(&yaml) {
         Ok(config) => Ok(LoadedTriads { config, yaml, path }),
-        Err(problems) => Err(ConfigError::Triads { path: shown_path(), problems }),
+        Err(problems) => Err(ConfigError::Triads { path: path.unwrap_or_default(), problems }),
     }
 }
 

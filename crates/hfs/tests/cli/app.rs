@@ -81,7 +81,7 @@ fn foreign_transcript(hfs: &Hfs) -> String {
         "timestamp": "2026-02-01T10:00:00.000Z", "message": {"role": "user", "content": "where are the whales"},
     });
     let path = hfs.project().join("22222222-2222-4222-8222-222222222222.jsonl");
-    std::fs::write(&path, format!("{line}\n")).unwrap();
+    fs::write(&path, format!("{line}\n")).unwrap();
     path.display().to_string()
 }
 
@@ -126,7 +126,7 @@ fn selected(terminal: &Terminal) -> String {
     selected_row(&terminal.screen())
 }
 
-fn selected_row(screen: &testkit::cli::Screen) -> String {
+fn selected_row(screen: &Screen) -> String {
     const AMBER: vt100::Color = vt100::Color::Idx(214);
     let (rows, columns) = screen.size();
     let (rows, columns) = (rows.get(), columns.get());
@@ -170,7 +170,7 @@ fn a_session_is_resumed_rewound_searched_exported_imported_deleted_and_restored(
     terminal.wait_for("Export");
     terminal.press(Key::Enter);
     terminal.wait_for("Enter back");
-    let exports: Vec<_> = std::fs::read_dir(hfs.hfs_home().join("exports")).unwrap().collect();
+    let exports: Vec<_> = fs::read_dir(hfs.hfs_home().join("exports")).unwrap().collect();
     assert_eq!(exports.len(), 1);
     back(&terminal);
 
@@ -252,7 +252,7 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_run_in_it() {
     leave(terminal);
 }
 
-fn app_that_asks(hfs: &Hfs) -> testkit::cli::Terminal {
+fn app_that_asks(hfs: &Hfs) -> Terminal {
     let terminal = hfs.command(&["-c"]).in_terminal(36, 110);
     terminal.wait_until("the question", asks_about("token-meter"));
     terminal
@@ -430,7 +430,7 @@ fn status_bar_grey(screen: &Screen) -> u8 {
 #[test]
 fn the_theme_follows_the_terminal_unless_it_is_set() {
     let hfs = hfs();
-    let bar = |terminal: testkit::cli::Terminal| {
+    let bar = |terminal: Terminal| {
         let grey = status_bar_grey(&terminal.wait_for("Say something"));
         leave(terminal);
         grey

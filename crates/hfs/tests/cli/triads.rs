@@ -90,14 +90,14 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
                 return Script::status(400, "this agent is ill");
             }
             if prompt.contains("You are worker-2 of the triad") {
-                return sound_negotiating_reply(asked).after(Duration::from_millis(80));
+                return sound_answer(asked).after(Duration::from_millis(80));
             }
             if asked.last_turn().contains(r#"{"decisions""#) {
                 return Script::text("I would rather not say {");
             }
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Script::status(503, "busy").header("retry-after", "0"),
-                _ => sound_negotiating_reply(asked),
+                _ => sound_answer(asked),
             }
         });
         let hfs = triads_on(&server, protocol);
@@ -194,7 +194,7 @@ fn ctrl_c_stops_a_run_in_any_phase_and_the_session_can_continue() {
                 seen.fetch_add(1, Ordering::SeqCst);
                 return Script::silence();
             }
-            sound_negotiating_reply(asked)
+            sound_answer(asked)
         });
         let hfs = triads_on(&server, Protocol::Anthropic);
         let running = hfs.command(&["chat", "Is it safe?"]).spawn();

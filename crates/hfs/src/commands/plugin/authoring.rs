@@ -295,11 +295,9 @@ fn compile_rust(directory: &Path) -> Result<PathBuf, CliError> {
     let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
     let is_module = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
     // Cargo builds the plugin's own crate after all of its dependencies.
-    artifacts
-        .flat_map(|artifact| artifact.filenames)
-        .filter(is_module)
-        .last()
-        .ok_or_else(|| failed("its crate is not a `cdylib`"))
+    let mut modules: Vec<PathBuf> =
+        artifacts.flat_map(|artifact| artifact.filenames).filter(is_module).collect();
+    modules.pop().ok_or_else(|| failed("its crate is not a `cdylib`"))
 }
 
 fn cargo(directory: &Path, arguments: &[&str]) -> Result<Output, CliError> {
