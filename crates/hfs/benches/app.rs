@@ -1,7 +1,7 @@
-//! The terminal app as a person waits for it: the built binary on a real terminal.
+//! Latency, memory and CPU time of the terminal app: the built binary on a pseudo-terminal.
 //!
 //! `cargo xtask bench app`, or `cargo bench -p hfs --bench app`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use testkit::bench::{Bench, Target, Unit};
 use testkit::cli::{Hfs, Key, Screen, Terminal};
 use testkit::model_server::{ModelServer, Protocol, Script};
 
-const FIRST_PICTURE: &str = "start to the first picture";
+const FIRST_FRAME: &str = "start to the first picture";
 const OPEN: &str = "open the longest session";
 const SCROLL: &str = "sixty pages up in it";
 const MEMORY: &str = "memory after that";
@@ -24,8 +24,8 @@ const IDLE: &str = "processor time of ten idle seconds";
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("app");
-    if bench.wants(FIRST_PICTURE) {
-        first_picture(&mut bench);
+    if bench.wants(FIRST_FRAME) {
+        first_frame(&mut bench);
     }
     if [OPEN, SCROLL, MEMORY].iter().any(|row| bench.wants(row)) {
         long_session(&mut bench);
@@ -43,12 +43,12 @@ fn hfs() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
 }
 
-/// Starts the app, and says how long it took until `text` was on the screen.
+/// Starts the app; also returns the seconds until `text` was on the screen.
 fn shown_after(hfs: &Hfs, arguments: &[&str], text: &str) -> (Terminal, f64) {
-    let begun = Instant::now();
+    let start = Instant::now();
     let terminal = hfs.command(arguments).in_terminal(45, 140);
     terminal.wait_for(text);
-    (terminal, begun.elapsed().as_secs_f64())
+    (terminal, start.elapsed().as_secs_f64())
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -60,30 +60,24 @@ fn quantile(times: &mut [f64], percent: usize) -> f64 {
     times.get(times.len() * percent / 100).copied().unwrap_or(f64::NAN)
 }
 
-fn first_picture(bench: &mut Bench) {
-    let (hfs, nothing) = (hfs(), Hfs::new("/bin/sh"));
+fn first_frame(bench: &mut Bench) {
+    let (hfs, shell) = (hfs(), Hfs::new("/bin/sh"));
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
-    // The first start makes the store.
+    // The first start creates the store.
     shown_after(&hfs, &[], "Say something").0.kill();
     for _ in 0..bench.size(21, 1) {
         let (terminal, seconds) = shown_after(&hfs, &[], "Say something");
         terminal.kill();
         ours.push(seconds);
-        let begun = Instant::now();
-        nothing.command(&["-c", "true"]).in_terminal(45, 140).wait_for_end();
-        peer.push(begun.elapsed().as_secs_f64());
+        let start = Instant::now();
+        shell.command(&["-c", "true"]).in_terminal(45, 140).wait_for_end();
+        peer.push(start.elapsed().as_secs_f64());
     }
     let limit = Target::Under(Duration::from_millis(50));
-    bench.amounts(
-        &format!("{FIRST_PICTURE}, beside `true`"),
-        median(ours),
-        median(peer),
-        Unit::Seconds,
-        limit,
-    );
+    bench.amounts(&format!("{FIRST_FRAME}, beside `true`"), median(ours), median(peer), Unit::Seconds, limit);
 }
 
-/// Fills a session with messages as long as replies are.
+/// Creates a session with `count` messages of the usual length of replies.
 fn fill(store: &SqliteStore, name: &str, count: usize) {
     let time =
         |n: usize| Timestamp::from_millis(1_750_000_000_000 + i64::try_from(n).unwrap() * 1000).unwrap();
@@ -136,18 +130,18 @@ fn long_session(bench: &mut Bench) {
     bench.amounts(&row, median(long), median(short), Unit::Seconds, Target::AtMost(1.2));
 
     let (terminal, _) = shown_after(&hfs, &["resume", "long"], &newest);
-    let begun = Instant::now();
+    let start = Instant::now();
     for _ in 0..60 {
         let before = terminal.screen().contents();
         terminal.press(Key::PageUp);
         terminal.wait_until("another page", |screen| screen.contents() != before);
     }
-    let page = begun.elapsed().as_secs_f64() / 60.0;
+    let page = start.elapsed().as_secs_f64() / 60.0;
     let limit = Target::Under(Duration::from_millis(50));
     bench.amounts(&format!("{SCROLL}, each, beside 50 ms"), page, 0.05, Unit::Seconds, limit);
     bench.amounts(
         &format!("{MEMORY}, at its peak, beside 80 MB"),
-        peak(&terminal),
+        peak_memory(&terminal),
         80e6,
         Unit::Bytes,
         Target::AtMost(1.0),
@@ -155,16 +149,16 @@ fn long_session(bench: &mut Bench) {
     terminal.kill();
 }
 
-/// The most memory that the program has had, in bytes.
-fn peak(terminal: &Terminal) -> f64 {
+/// Peak memory of the process, in bytes.
+fn peak_memory(terminal: &Terminal) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", terminal.pid())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let kib: Option<f64> = line.split_whitespace().next().and_then(|number| number.parse().ok());
     kib.map_or(f64::NAN, |kib| kib * 1024.0)
 }
 
-/// The processor time that it has taken, in seconds.
-fn processor(terminal: &Terminal) -> f64 {
+/// CPU time of the process up to now, in seconds.
+fn cpu_time(terminal: &Terminal) -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", terminal.pid())).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -176,16 +170,16 @@ fn has_typed(screen: &Screen, letter: char) -> bool {
     screen.contents().contains(&format!("❯ {letter}"))
 }
 
-/// How long it takes until a letter is there, and until it is gone again.
+/// The times until a typed letter is on the screen, and until it is deleted again.
 fn latencies(terminal: &Terminal, count: usize) -> Vec<f64> {
     let mut times = Vec::new();
     for letter in "αβγδεζηθικλμνξοπρστυφχψω".chars().cycle().take(count) {
         for (key, wanted) in [(Key::Char(letter), true), (Key::Backspace, false)] {
-            let begun = Instant::now();
+            let start = Instant::now();
             terminal.press(key);
             terminal.wait_until("the letter", |screen| has_typed(screen, letter) == wanted);
-            times.push(begun.elapsed().as_secs_f64());
-            // People type in no step with the pictures.
+            times.push(start.elapsed().as_secs_f64());
+            // Vary the pause, so that keys do not arrive in step with frames.
             std::thread::sleep(Duration::from_millis(13 + u64::from(u32::from(letter) % 29)));
         }
     }
@@ -193,8 +187,8 @@ fn latencies(terminal: &Terminal, count: usize) -> Vec<f64> {
 }
 
 fn keys(bench: &mut Bench) {
-    /// Tokens at once, and the pause behind them: a little more than a thousand in a second.
-    const AT_ONCE: usize = 5;
+    /// Five tokens every four milliseconds are a little more than a thousand per second.
+    const BATCH: usize = 5;
     const PAUSE: Duration = Duration::from_millis(4);
     let count = bench.size(120, 2);
     let server = ModelServer::start();
@@ -203,7 +197,7 @@ fn keys(bench: &mut Bench) {
     let mut script = Script::text("It begins. ");
     let mut words = tokens.iter().cycle();
     for _ in 0..bench.size(6_000, 200) {
-        for word in words.by_ref().take(AT_ONCE) {
+        for word in words.by_ref().take(BATCH) {
             script = script.then_text(*word);
         }
         script = script.then_wait(PAUSE);
@@ -234,14 +228,14 @@ fn idle(bench: &mut Bench) {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "hello"]).ok();
     let (terminal, _) = shown_after(&hfs, &["resume", "@"], "✓ saved");
-    // What is loaded in the background at the start is no idling.
+    // Wait for background work of the start.
     std::thread::sleep(Duration::from_millis(1_500));
-    let begun = processor(&terminal);
+    let before = cpu_time(&terminal);
     let seconds = bench.size(10, 1);
     std::thread::sleep(Duration::from_secs(seconds.try_into().unwrap()));
-    let taken = processor(&terminal) - begun;
-    // The kernel counts in hundredths of a second.
+    let used = cpu_time(&terminal) - before;
+    // The kernel reports CPU time in hundredths of a second.
     let limit = Target::Under(Duration::from_millis(15));
-    bench.amounts(IDLE, taken, 10.0, Unit::Seconds, limit);
+    bench.amounts(IDLE, used, 10.0, Unit::Seconds, limit);
     terminal.kill();
 }

@@ -1,7 +1,7 @@
-//! What twenty running plugins cost the start of the app: the built binary on a real terminal.
+//! How much twenty active plugins delay the start of the app: the built binary on a pseudo-terminal.
 //!
 //! `cargo xtask bench plugins`, or `cargo bench -p hfs --bench plugins`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
 
 use std::fs;
 use std::path::Path;
@@ -12,17 +12,17 @@ use testkit::bench::{Bench, Target, Unit};
 use testkit::cli::Hfs;
 
 const ROW: &str = "the app's first picture with 20 plugins beside none";
-const MANY: usize = 20;
+const PLUGINS: usize = 20;
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("plugins");
     if bench.wants(ROW) {
-        first_picture(&mut bench);
+        first_frame(&mut bench);
     }
     bench.finish()
 }
 
-/// Installs and approves this many plugins, each with machine code of its own, which is in the cache afterwards.
+/// Installs and approves `count` plugins. Each has its own machine code, which is in the cache afterwards.
 fn install(hfs: &Hfs, count: usize) {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/secret-guard");
     let manifest = fs::read_to_string(example.join("manifest.yaml")).unwrap();
@@ -32,7 +32,7 @@ fn install(hfs: &Hfs, count: usize) {
         let folder = hfs.hfs_home().join("plugins").join(&name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("manifest.yaml"), manifest.replace("secret-guard", &name)).unwrap();
-        // A section that nobody reads, so that no two are the same.
+        // A custom section makes each component different, so that each is compiled.
         let name_length = u8::try_from(name.len()).unwrap();
         let section = [&[0, name_length + 1, name_length], name.as_bytes()].concat();
         fs::write(folder.join("plugin.wasm"), [component.as_slice(), &section].concat()).unwrap();
@@ -40,14 +40,14 @@ fn install(hfs: &Hfs, count: usize) {
     }
 }
 
-/// Starts the app, and says how long it took until the first picture was there.
+/// Starts the app; returns the seconds until the first frame.
 fn start(hfs: &Hfs) -> f64 {
-    let begun = Instant::now();
+    let start = Instant::now();
     let terminal = hfs.command(&[]).in_terminal(45, 140);
     terminal.wait_for("Say something");
-    let taken = begun.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
     terminal.kill();
-    taken
+    seconds
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -55,11 +55,11 @@ fn median(mut times: Vec<f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn first_picture(bench: &mut Bench) {
+fn first_frame(bench: &mut Bench) {
     let hfs = || Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall");
     let (with, without) = (hfs(), hfs());
-    install(&with, bench.size(MANY, 1));
-    // The first start makes the store.
+    install(&with, bench.size(PLUGINS, 1));
+    // The first start creates the store.
     start(&with);
     start(&without);
     let (mut ours, mut peer) = (Vec::new(), Vec::new());

@@ -1,39 +1,40 @@
-//! The command line: one definition that parsing, help and completions share.
+//! The command line: one clap definition for parsing, help and shell completions.
 
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, plugin, resume, rewind, run,
-    search, session, store,
+    branch, chat, checkpoint, completions, config, export, history, import, plugin, run, search, session,
+    start, store,
 };
+use crate::config::{AgentKind, Key, Override};
 
 const EXAMPLES: &str = "\
 Examples:
-  hfs chat \"Why does the login fail?\"   ask; the reply streams, both are saved
-  hfs chat -c \"And on Windows?\"         go on with this project's newest session
-  hfs import ~/.claude                  take in what another tool wrote
-  hfs search \"connection refused\"       find it again, in everything ever said
+  hfs chat \"Why does the login fail?\"   send a message; the reply streams, and both are saved
+  hfs chat -c \"And on Windows?\"         continue this project's newest session
+  hfs import ~/.claude                  import the sessions of another tool
+  hfs search \"connection refused\"       search every saved message
   hfs session list                      this project's sessions, newest first
 
-A session is named by its name, its short id or the beginning of one, or @ for the newest, @-1 for the one before.";
+A session is given as its name, its short id or a prefix of it, or @ for the newest, @-1 for the one before.";
 
 /// Keeps conversations with LLM agents: durable, searchable, yours.
 #[derive(Debug, Parser)]
 #[command(name = "hfs", version, about, after_help = EXAMPLES, arg_required_else_help = false)]
 #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
-    /// Go on with this project's newest session
+    /// Continue this project's newest session
     #[arg(short = 'c', long = "continue")]
     pub continue_newest: bool,
-    /// Who answers in the terminal app.
+    /// Agent of the terminal app.
     #[command(flatten)]
-    pub answering: Answering,
-    /// What holds for every command.
+    pub agent_args: AgentArgs,
+    /// Options of every command.
     #[command(flatten)]
-    pub global: Global,
-    /// What to do.
+    pub global: GlobalArgs,
+    /// Command to run; the terminal app without one.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -41,131 +42,157 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// Keep everything in DIR [default: $HFS_HOME, else ~/.hfs]
+pub struct GlobalArgs {
+    /// Keep all data in DIR [default: $HFS_HOME, else ~/.hfs]
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// Use this store, such as sqlite:/data/hfs.db [env: HFS_STORE]
+    /// Use this store, for example sqlite:/data/hfs.db [env: HFS_STORE]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
-    /// Start without any plugin
+    /// Start without plugins
     #[arg(long, global = true)]
     pub no_plugins: bool,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but what was asked for, and errors
+    /// Print results and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Show everything, and log to the home directory
+    /// Print more detail, and write a detailed log to the home directory
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// When to use colours
+    /// When to use colors
     #[arg(long, global = true, value_name = "WHEN")]
     pub color: Option<ColorChoice>,
-    /// Who answers, taken from the command that has these options.
+    /// Agent options of the command that was given, completed by those before the command.
     #[arg(skip)]
-    pub answering: Answering,
+    pub agent_args: AgentArgs,
 }
 
 /// Options of the commands that ask an agent.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Answering {
-    /// Who answers: assistant, triads or recall
-    #[arg(long, value_name = "AGENT", value_parser = ["assistant", "triads", "recall"])]
-    pub agent: Option<String>,
-    /// Have triads answer: small, standard, or a file of your own
+pub struct AgentArgs {
+    /// The agent that replies
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<AgentKind>,
+    /// Reply with triads: small, standard, or a configuration file
     #[arg(long, value_name = "NAME|FILE")]
     pub triads: Option<String>,
 }
 
-/// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Open a session in the terminal app
-    Resume(resume::Resume),
-    /// Send one message and see the reply
-    Chat(chat::Chat),
+    Resume(start::ResumeArgs),
+    /// Send one message and print the reply
+    Chat(chat::ChatArgs),
     /// List, show, rename, delete and restore sessions
     #[command(alias = "sessions", subcommand_required = true)]
-    Session(session::Session),
-    /// List, make, switch, rename and compare branches
+    Session(session::SessionArgs),
+    /// List, create, switch, rename and compare branches
     #[command(alias = "branches", subcommand_required = true)]
     Branch(branch::BranchArgs),
-    /// List, make, show, pin, delete and compare checkpoints
+    /// List, create, show, pin, delete and compare checkpoints
     #[command(alias = "checkpoints", subcommand_required = true)]
     Checkpoint(checkpoint::CheckpointArgs),
-    /// Go back to a checkpoint, on a new branch; nothing is lost
-    Rewind(rewind::Rewind),
-    /// Take back the newest change of a session's structure
-    Undo(history::Target),
-    /// Do again what was taken back
-    Redo(history::Target),
-    /// List the changes of a session's structure
-    Log(history::Log),
-    /// List runs and show what agents did in them
+    /// Go back to a checkpoint on a new branch; the old branch is kept
+    Rewind(history::RewindArgs),
+    /// Undo the newest operation on a session, such as a rewind, a rename or a deletion
+    Undo(history::UndoArgs),
+    /// Redo the operation that was undone last
+    Redo(history::UndoArgs),
+    /// List the operations on a session
+    Log(history::LogArgs),
+    /// List runs and show what the agents did in them
     #[command(alias = "runs", subcommand_required = true)]
     Run(run::RunArgs),
-    /// Find words in everything that was ever said
-    Search(search::Search),
-    /// Write a session to a file: JSON, Markdown or HTML
-    Export(export::Export),
-    /// Take in transcripts of other tools, and exported sessions
-    Import(import::Import),
-    /// List plugins, decide about them, run their commands
+    /// Search every saved message
+    Search(search::SearchArgs),
+    /// Write a session to a file: JSON, Markdown, HTML, or another tool's transcript
+    Export(export::ExportArgs),
+    /// Import transcripts of other tools, and exported sessions
+    Import(import::ImportArgs),
+    /// List, approve, run, install and write plugins
     #[command(alias = "plugins", subcommand_required = true)]
     Plugin(plugin::PluginArgs),
-    /// Read and change settings
+    /// Show and change settings
     #[command(subcommand_required = true)]
-    Config(config::Config),
-    /// Look after the store in which everything is kept
+    Config(config::ConfigArgs),
+    /// Inspect, verify, repair and back up the store
     #[command(subcommand_required = true)]
-    Store(store::Store),
-    /// Check that everything is in order, and say what is not
+    Store(store::StoreArgs),
+    /// Check the installation and report problems
     Doctor,
-    /// Print the completions of a shell
-    Completions(completions::Completions),
+    /// Print shell completions
+    Completions(completions::CompletionsArgs),
 }
 
 impl Command {
-    /// The options that say who answers, where it has them.
-    pub fn answering(&self) -> Option<&Answering> {
+    /// The agent options of the commands that have them.
+    pub const fn agent_args(&self) -> Option<&AgentArgs> {
         match self {
-            Self::Resume(resume) => Some(&resume.answering),
-            Self::Chat(chat) => Some(&chat.answering),
-            _ => None,
+            Self::Resume(args) => Some(&args.agent_args),
+            Self::Chat(args) => Some(&args.agent_args),
+            Self::Session(_)
+            | Self::Branch(_)
+            | Self::Checkpoint(_)
+            | Self::Rewind(_)
+            | Self::Undo(_)
+            | Self::Redo(_)
+            | Self::Log(_)
+            | Self::Run(_)
+            | Self::Search(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Plugin(_)
+            | Self::Config(_)
+            | Self::Store(_)
+            | Self::Doctor
+            | Self::Completions(_) => None,
         }
     }
 
-    /// Whether it can do its work without a configuration that makes sense.
-    pub const fn bears_bad_config(&self) -> bool {
+    /// Whether the command runs even if the configuration is invalid.
+    pub const fn works_without_config(&self) -> bool {
         matches!(self, Self::Doctor | Self::Completions(_))
-            || matches!(self, Self::Config(config) if config.bears_bad_config())
+            || matches!(self, Self::Config(args) if args.works_without_config())
     }
 }
 
-impl Global {
-    /// The settings that options set: the key, the option, the value.
-    pub fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
-        let store = self.store.clone().map(|url| ("store.url", "--store", url));
-        let color = self.color.map(|choice| ("color", "--color", choice.to_string()));
-        store.into_iter().chain(color).chain(self.answering.settings()).collect()
+impl GlobalArgs {
+    /// The settings that these options override.
+    pub fn overrides(&self) -> Vec<Override> {
+        let store =
+            self.store.clone().map(|url| Override { key: Key::StoreUrl, option: "--store", text: url });
+        let color = self.color.map(|choice| Override {
+            key: Key::Color,
+            option: "--color",
+            text: choice.to_string(),
+        });
+        store.into_iter().chain(color).chain(self.agent_args.overrides()).collect()
     }
 }
 
-impl Answering {
-    /// These options, and where they say nothing, those of `before`, which stood before the command.
-    pub fn or(&self, before: &Self) -> Self {
-        let either = |own: &Option<String>, other: &Option<String>| own.as_ref().or(other.as_ref()).cloned();
-        Self { agent: either(&self.agent, &before.agent), triads: either(&self.triads, &before.triads) }
+impl AgentArgs {
+    /// These options; those that are missing are taken from `fallback`.
+    pub fn or(&self, fallback: &Self) -> Self {
+        Self {
+            agent: self.agent.or(fallback.agent),
+            triads: self.triads.clone().or_else(|| fallback.triads.clone()),
+        }
     }
 
-    /// The settings that these options set. Whoever names triads wants them to answer.
-    fn settings(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
-        let agent = self.agent.clone().map(|agent| ("agent", "--agent", agent));
-        let implied = self.triads.as_ref().map(|_| ("agent", "--triads", "triads".to_owned()));
-        let triads = self.triads.clone().map(|text| ("triads", "--triads", text));
-        agent.or(implied).into_iter().chain(triads)
+    /// `--triads` without `--agent` selects the triads agent.
+    fn overrides(&self) -> impl Iterator<Item = Override> {
+        let agent = self.agent.map(|agent| (agent, "--agent"));
+        let implied = self.triads.as_ref().map(|_| (AgentKind::Triads, "--triads"));
+        let agent = agent.or(implied).map(|(agent, option)| Override {
+            key: Key::Agent,
+            option,
+            text: agent.as_str().to_owned(),
+        });
+        let triads = self.triads.clone().map(|text| Override { key: Key::Triads, option: "--triads", text });
+        agent.into_iter().chain(triads)
     }
 }
 
@@ -175,7 +202,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_clap_definition_is_valid() {
         Cli::command().debug_assert();
     }
 }

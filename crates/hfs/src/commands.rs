@@ -1,4 +1,4 @@
-//! The commands: each takes its arguments and the context, and prints what it did.
+//! The commands. Each takes its arguments and the `Context`, and prints its result.
 
 pub mod branch;
 pub mod chat;
@@ -10,8 +10,6 @@ pub mod export;
 pub mod history;
 pub mod import;
 pub mod plugin;
-pub mod resume;
-pub mod rewind;
 pub mod run;
 pub mod search;
 pub mod session;

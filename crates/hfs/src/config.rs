@@ -1,11 +1,11 @@
-//! The configuration: defaults, the user's file, the project's file, the environment and flags, in layers.
+//! The configuration: defaults, the user's file, the project's file, environment variables and command line options.
 //!
-//! A layer is a set of checked values, each with its place; the last layer that sets a key wins.
+//! Each layer overrides those before it, except that a project's file cannot set every key (see `ProjectPolicy`). Every
+//! value is checked when its layer is read, so the rest of the binary uses typed `Settings` without further checks.
 
-mod edit;
 mod error;
 mod file;
-mod keys;
+mod key;
 mod secret;
 mod settings;
 mod value;
@@ -13,142 +13,156 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use edit::{list_in_file, set_in_file};
-pub use error::{ConfigError, Place};
-pub use file::text_of;
-pub use keys::{KEYS, Key, Kind, ProjectMay};
-pub use secret::secret_in;
-pub use settings::{Settings, TriadsChoice};
+pub use error::{ConfigError, ValueOrigin};
+pub use file::{list_in_file, read_text, set_in_file};
+pub use key::{Key, ProjectPolicy, ValueType};
+pub use secret::{SecretReason, contains_secret};
+pub use settings::{AgentKind, ColorMode, Settings, Theme, TriadsSetting};
 pub use value::Value;
 
 use crate::environment::Environment;
 
-/// A value that somebody set.
+/// A value and where it was set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// The value.
     pub value: Value,
-    /// Where it was set.
-    pub place: Place,
+    pub origin: ValueOrigin,
 }
 
-/// The configuration in force.
+/// A setting that a command line option overrides.
+#[derive(Debug)]
+pub struct Override {
+    pub key: Key,
+    /// The option, such as `--color`.
+    pub option: &'static str,
+    /// The value, in the syntax of `config set`.
+    pub text: String,
+}
+
+/// The configuration in effect.
 #[derive(Debug, Default)]
 pub struct Config {
-    values: BTreeMap<&'static str, Setting>,
-    from_project: BTreeSet<&'static str>,
-    /// What a person should know: keys that nobody knows, keys that a project may not set.
+    values: BTreeMap<Key, Setting>,
+    from_project: BTreeSet<Key>,
+    /// Problems that are not errors: unknown keys, and keys that a project may not set.
     pub warnings: Vec<String>,
 }
 
-/// Where the layers are.
+/// The configuration files.
 #[derive(Debug, Clone)]
-pub struct Sources {
-    /// The user's file.
+pub struct ConfigPaths {
     pub user: PathBuf,
-    /// The project's file; `None` where the working directory has none or it is the user's own.
+    /// `None` if the working directory has no configuration file, or if that is the user's file.
     pub project: Option<PathBuf>,
 }
 
-impl Sources {
-    /// The files that apply to this home and working directory.
+impl ConfigPaths {
     pub fn new(home: &Path, working_directory: &Path) -> Self {
         let user = home.join("config.yaml");
         let project = working_directory.join(".hfs").join("config.yaml");
-        let same = || matches!((user.canonicalize(), project.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        let project = (project.exists() && !same()).then_some(project);
+        let is_user_file =
+            || matches!((user.canonicalize(), project.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        let project = (project.exists() && !is_user_file()).then_some(project);
         Self { user, project }
     }
 }
 
 impl Config {
-    /// What holds when nobody sets anything.
+    /// The defaults.
     ///
     /// # Errors
-    /// Never: a test sees to it that the defaults are sound.
+    /// If a default is not a valid value, which a test excludes.
     pub fn defaults() -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        for key in KEYS {
-            if let Some(text) = key.default {
-                config.take_text(key, text, Place::Default)?;
+        for key in Key::all() {
+            if let Some(text) = key.spec().default {
+                config.set_text(key, text, ValueOrigin::Default)?;
             }
         }
         Ok(config)
     }
 
-    /// Reads all layers. `flags` are settings given on the command line, each with its option.
+    /// Reads all layers.
     ///
     /// # Errors
-    /// The first value, in order of the layers, that cannot be used; see [`ConfigError`].
+    /// The first file that cannot be read or value that is not valid, in order of the layers.
     pub fn load(
-        sources: &Sources,
+        paths: &ConfigPaths,
         environment: &Environment,
-        flags: &[(&'static str, &'static str, String)],
+        overrides: &[Override],
     ) -> Result<Self, ConfigError> {
         let mut config = Self::defaults()?;
-        let user = file::read(&sources.user)?;
+        let user = file::read(&paths.user)?;
         config.warnings.extend(user.warnings);
-        for (key, setting) in user.values {
-            config.values.insert(key.name, setting);
+        config.values.extend(user.values);
+        if let Some(path) = &paths.project {
+            config.apply_project(file::read(path)?, &paths.user);
         }
-        if let Some(path) = &sources.project {
-            config.take_project(file::read(path)?, &sources.user);
-        }
-        for key in KEYS {
-            if let Some(text) = environment.get(key.variable).filter(|text| !text.is_empty()) {
-                config.take_text(key, text, Place::Variable(key.variable))?;
+        for key in Key::all() {
+            let variable = key.spec().env_var;
+            if let Some(text) = environment.get_non_empty(variable) {
+                config.set_text(key, text, ValueOrigin::Variable(variable))?;
             }
         }
-        for (name, option, text) in flags {
-            if let Some(key) = Key::find(name) {
-                config.take_text(key, text, Place::CommandLine(option))?;
-            }
+        for Override { key, option, text } in overrides {
+            config.set_text(*key, text, ValueOrigin::CommandLine(option))?;
         }
         Ok(config)
     }
 
-    /// The value of a setting and where it was set; `None` when nobody set it and it has no default.
-    pub fn get(&self, key: &Key) -> Option<&Setting> {
-        self.values.get(key.name)
+    /// The value of a key and where it was set; `None` if it is not set and has no default.
+    pub fn get(&self, key: Key) -> Option<&Setting> {
+        self.values.get(&key)
     }
 
-    fn take_text(&mut self, key: &'static Key, text: &str, place: Place) -> Result<(), ConfigError> {
-        let value = Value::from_text(&key.kind, text).map_err(|found| ConfigError::Value {
-            place: place.clone(),
-            key: key.name.to_owned(),
-            found,
-            expected: key.kind.expected(),
-        })?;
-        self.from_project.remove(key.name);
-        self.values.insert(key.name, Setting { value, place });
+    /// Whether the value in effect was set by a project's file.
+    fn is_from_project(&self, key: Key) -> bool {
+        self.from_project.contains(&key)
+    }
+
+    fn set_text(&mut self, key: Key, text: &str, origin: ValueOrigin) -> Result<(), ConfigError> {
+        let value = file::parse_text(key, text, &origin)?;
+        self.from_project.remove(&key);
+        self.values.insert(key, Setting { value, origin });
         Ok(())
     }
 
-    /// Whoever wrote the project's file may be a stranger: it changes how things look and who is asked, never
-    /// where keys and data go or what is removed.
-    fn take_project(&mut self, layer: file::Layer, user_file: &Path) {
+    fn apply_project(&mut self, layer: file::Layer, user_file: &Path) {
         self.warnings.extend(layer.warnings);
         for (key, setting) in layer.values {
-            match (key.project, self.values.get_mut(key.name), setting) {
-                (ProjectMay::Set, _, setting) => {
-                    self.from_project.insert(key.name);
-                    self.values.insert(key.name, setting);
+            match key.spec().project_policy {
+                ProjectPolicy::Replace => {
+                    self.from_project.insert(key);
+                    self.values.insert(key, setting);
                 }
-                (ProjectMay::Add, Some(Setting { value: Value::List(list), .. }), Setting { value: Value::List(more), place }) => {
-                    let new: Vec<String> = more.into_iter().filter(|item| !list.contains(item)).collect();
-                    if !new.is_empty() {
-                        list.extend(new);
-                        if let Some(there) = self.values.get_mut(key.name) {
-                            there.place = place;
-                        }
-                    }
-                }
-                (_, _, Setting { place, .. }) => self.warnings.push(format!(
-                    "{place}: {} is ignored: a project may not decide where keys and data go or what is removed; \
+                ProjectPolicy::Append => self.append(key, setting),
+                ProjectPolicy::Ignore => self.warnings.push(format!(
+                    "{}: {} is ignored: a project may not decide where keys and data go or what is deleted; \
                      set it in {} if you want it",
-                    key.name,
+                    setting.origin,
+                    key.name(),
                     user_file.display()
                 )),
+            }
+        }
+    }
+
+    /// Appends the items of a list that the list in effect does not have.
+    fn append(&mut self, key: Key, setting: Setting) {
+        let Value::List(more) = setting.value else { return };
+        let current = self
+            .values
+            .entry(key)
+            .or_insert_with(|| Setting { value: Value::List(Vec::new()), origin: ValueOrigin::Default });
+        if let Value::List(items) = &mut current.value {
+            let before = items.len();
+            for item in more {
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+            if items.len() > before {
+                current.origin = setting.origin;
             }
         }
     }

@@ -1,123 +1,87 @@
-//! What every command works with, made when it is first needed.
+//! The context of a command: options, configuration, and the store and plugins, which are opened on first use.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hfs_agents::Recall;
 use hfs_core::{
-    Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store, StoreError,
-    SystemClock, Timestamp,
+    Clock as _, Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store,
+    StoreError, SystemClock, Timestamp,
 };
 use hfs_engine::Engine;
 use hfs_plugins::Plugins;
 
-use crate::args::Global;
-use crate::config::{Config, ConfigError, Settings, Sources};
-use crate::console::{Console, Manner};
+use crate::args::GlobalArgs;
+use crate::config::{Config, ConfigError, ConfigPaths, Key, Settings, ValueOrigin};
 use crate::environment::Environment;
-use crate::failure::Failure;
 use crate::home::Home;
-use crate::{plain, project, wiring};
+use crate::output::console::{Console, OutputOptions};
+use crate::output::error::CliError;
+use crate::output::{sanitize, time_format};
+use crate::{project, wiring};
 
-/// What every command works with.
+/// What every command receives.
 pub struct Context {
-    /// The options of every command.
-    pub global: Global,
-    /// What the process was started with.
+    pub global: GlobalArgs,
     pub environment: Environment,
-    /// Where everything is kept.
+    /// The directory that holds the store, the configuration, plugins and logs.
     pub home: Home,
-    /// Where the configuration is.
-    pub sources: Sources,
-    /// The configuration; the defaults alone when it makes no sense.
+    pub config_paths: ConfigPaths,
+    /// The configuration; the defaults if it is invalid.
     pub config: Config,
-    /// Why the configuration makes no sense.
+    /// Why the configuration is invalid.
     pub config_error: Option<ConfigError>,
-    /// The settings in force.
     pub settings: Settings,
-    /// Standard output and standard error.
     pub console: Console,
-    /// The time.
-    pub clock: SystemClock,
     store: OnceCell<Arc<dyn Store>>,
     plugins: OnceCell<Option<Plugins>>,
     project: OnceCell<Project>,
 }
 
 impl Context {
-    /// Reads the configuration.
+    /// Reads the configuration. An invalid one is not an error yet: some commands run without it.
     ///
     /// # Errors
-    /// When there is no home directory.
-    pub fn new(global: Global, environment: Environment) -> Result<Self, Failure> {
+    /// If there is no home directory.
+    pub fn new(global: GlobalArgs, environment: Environment) -> Result<Self, CliError> {
         let home = Home::find(global.home.as_deref(), &environment)?;
-        let sources = Sources::new(home.root(), &environment.working_directory);
-        let (config, config_error) = match Config::load(&sources, &environment, &global.settings()) {
+        let config_paths = ConfigPaths::new(home.root(), &environment.working_directory);
+        let (config, config_error) = match Config::load(&config_paths, &environment, &global.overrides()) {
             Ok(config) => (config, None),
             Err(error) => (Config::defaults()?, Some(error)),
         };
         let settings = config.settings();
-        let manner = Manner {
+        let options = OutputOptions {
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose || (settings.verbose_output && !global.quiet),
         };
-        let console = Console::new(manner, &settings.color);
+        let console = Console::new(options, settings.color);
         Ok(Self {
             global,
             environment,
             home,
-            sources,
+            config_paths,
             config,
             config_error,
             settings,
             console,
-            clock: SystemClock,
             store: OnceCell::new(),
             plugins: OnceCell::new(),
             project: OnceCell::new(),
         })
     }
 
-    /// The same, over a store that is open already.
+    /// Uses a store that is already open.
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self { store: OnceCell::from(store), ..self }
     }
 
-    /// The plugins, started at the first call; `None` where nobody wants any.
+    /// The store, opened on the first call.
     ///
     /// # Errors
-    /// As the store's opening has it.
-    pub fn plugins(&self) -> Result<Option<&Plugins>, Failure> {
-        if let Some(plugins) = self.plugins.get() {
-            return Ok(plugins.as_ref());
-        }
-        let store = Arc::clone(self.store()?);
-        let begin = || Plugins::begin(wiring::plugins::parts(self, Some(store)));
-        Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(begin)).as_ref())
-    }
-
-    /// What listens in on conversations: the plugins, where there are any.
-    ///
-    /// # Errors
-    /// As [`plugins`](Self::plugins).
-    pub fn hooks(&self) -> Result<Arc<dyn Hooks>, Failure> {
-        Ok(match self.plugins()? {
-            Some(plugins) => Arc::new(plugins.clone()),
-            None => Arc::new(NoHooks),
-        })
-    }
-
-    /// The time now.
-    pub fn now(&self) -> Timestamp {
-        hfs_core::Clock::now(&self.clock)
-    }
-
-    /// The store, opened at the first call.
-    ///
-    /// # Errors
-    /// As its opening has it.
-    pub fn store(&self) -> Result<&Arc<dyn Store>, Failure> {
+    /// If the store cannot be opened.
+    pub fn store(&self) -> Result<&Arc<dyn Store>, CliError> {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
@@ -125,19 +89,43 @@ impl Context {
         Ok(self.store.get_or_init(|| store))
     }
 
-    /// The use cases that ask no agent and no plugin anything. The offline agent stands in its place.
+    /// The plugins, started on the first call; `None` with `--no-plugins`.
     ///
     /// # Errors
-    /// As the store's opening has it.
-    pub fn engine(&self) -> Result<Engine, Failure> {
+    /// As [`store`](Self::store).
+    pub fn plugins(&self) -> Result<Option<&Plugins>, CliError> {
+        if let Some(plugins) = self.plugins.get() {
+            return Ok(plugins.as_ref());
+        }
+        let store = Arc::clone(self.store()?);
+        let start = || Plugins::begin(wiring::plugins::host_parts(self, Some(store)));
+        Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(start)).as_ref())
+    }
+
+    /// The plugins as hooks of the engine.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    pub fn hooks(&self) -> Result<Arc<dyn Hooks>, CliError> {
+        Ok(match self.plugins()? {
+            Some(plugins) => Arc::new(plugins.clone()),
+            None => Arc::new(NoHooks),
+        })
+    }
+
+    /// An engine for commands that ask no agent and run no plugin. Its agent is the offline one.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    pub fn engine(&self) -> Result<Engine, CliError> {
         self.engine_with(Arc::new(NoHooks))
     }
 
-    /// The same with hooks of the caller's.
+    /// Like [`engine`](Self::engine), but with hooks.
     ///
     /// # Errors
-    /// As the store's opening has it.
-    pub fn engine_with(&self, hooks: Arc<dyn Hooks>) -> Result<Engine, Failure> {
+    /// As [`store`](Self::store).
+    pub fn engine_with(&self, hooks: Arc<dyn Hooks>) -> Result<Engine, CliError> {
         let store = Arc::clone(self.store()?);
         Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, hooks))
     }
@@ -147,51 +135,73 @@ impl Context {
         self.project.get_or_init(|| project::of_directory(&self.environment.working_directory))
     }
 
-    /// The session that a person means.
+    pub fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    /// A time for tables and headings: relative, or to the second with `--verbose`.
+    pub fn format_time(&self, time: Timestamp) -> String {
+        if self.console.options.verbose {
+            time_format::local(time)
+        } else {
+            time_format::relative(time, self.now())
+        }
+    }
+
+    /// Resolves a session reference: an id, a prefix of one, a name, or `@`.
     ///
     /// # Errors
-    /// `NotFound`, or `Conflict` when several are meant.
-    pub fn session(&self, reference: &str) -> Result<SessionId, Failure> {
+    /// `NotFound`; `Conflict` if several sessions match.
+    pub fn session(&self, reference: &str) -> Result<SessionId, CliError> {
         self.resolve(reference, false)
     }
 
-    /// The session in the trash that a person means.
+    /// Resolves a reference to a session in the trash.
     ///
     /// # Errors
     /// As [`session`](Self::session).
-    pub fn trashed_session(&self, reference: &str) -> Result<SessionId, Failure> {
+    pub fn trashed_session(&self, reference: &str) -> Result<SessionId, CliError> {
         self.resolve(reference, true)
     }
 
-    /// `@` means the newest session of this project; where it has none, the newest of all.
-    fn resolve(&self, reference: &str, trashed: bool) -> Result<SessionId, Failure> {
+    /// `@` is the newest session of this project or, if the project has none, of all projects.
+    fn resolve(&self, reference: &str, trashed: bool) -> Result<SessionId, CliError> {
         let store = self.store()?;
         let parsed = SessionRef::new(reference);
         if !matches!(parsed, SessionRef::Recent(_)) {
             return Ok(store.resolve_session(&parsed, None, trashed)?);
         }
         match store.resolve_session(&parsed, Some(self.project().key()), trashed) {
-            Err(StoreError::NotFound { .. }) if !self.has_sessions_here(trashed)? => {
+            Err(StoreError::NotFound { .. }) if !self.project_has_sessions(trashed)? => {
                 let found = store.resolve_session(&parsed, None, trashed)?;
-                let name = store.get_session(found)?.session.name;
-                self.console
-                    .note(&format!("this project has no sessions; {reference} is {:?}", plain::line(&name)));
+                let name = sanitize::line(&store.get_session(found)?.session.name);
+                self.console.note(&format!("this project has no sessions; {reference} is {name:?}"));
                 Ok(found)
             }
-            other => Ok(other?),
+            result => Ok(result?),
         }
     }
 
-    fn has_sessions_here(&self, trashed: bool) -> Result<bool, Failure> {
+    fn project_has_sessions(&self, trashed: bool) -> Result<bool, CliError> {
         let project = Some(self.project().key().to_owned());
         let filter = SessionFilter { project, trashed, ..SessionFilter::default() };
         Ok(!self.store()?.list_sessions(&filter, &PageRequest::first(1))?.items.is_empty())
     }
 
-    /// Warns about what the configuration says and should not.
+    /// Where a key is set in a layer that takes precedence over the user's file.
+    pub fn overriding_origin(&self, key: Key) -> Option<&ValueOrigin> {
+        let origin = &self.config.get(key)?.origin;
+        match origin {
+            ValueOrigin::Default => None,
+            ValueOrigin::File { path, .. } if *path == self.config_paths.user => None,
+            ValueOrigin::File { .. } | ValueOrigin::Variable(_) | ValueOrigin::CommandLine(_) => Some(origin),
+        }
+    }
+
+    /// Prints the warnings of the configuration.
     pub fn show_config_warnings(&self) {
         for warning in &self.config.warnings {
-            self.console.warn(&plain::line(warning));
+            self.console.warn(&sanitize::line(warning));
         }
     }
 }

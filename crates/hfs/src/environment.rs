@@ -1,30 +1,29 @@
-//! The process's environment, read here and nowhere else.
+//! The process environment. No other module reads it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What the process was started with.
+/// A snapshot of the process environment.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
-    /// The working directory.
     pub working_directory: PathBuf,
-    /// The user's home directory.
+    /// The user's home directory, not that of hfs.
     pub user_home: Option<PathBuf>,
-    /// The folder that this program is in.
-    pub program_folder: Option<PathBuf>,
+    /// The directory of the running executable.
+    pub program_directory: Option<PathBuf>,
 }
 
 impl Environment {
-    /// The environment of this process. Variables that are not UTF-8 are left out.
+    /// Reads the environment of this process, without variables that are not UTF-8.
     pub fn capture() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         Self {
-            variables: std::env::vars_os().filter_map(text).collect(),
+            variables: std::env::vars_os().filter_map(utf8).collect(),
             working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
-            program_folder: std::env::current_exe()
+            program_directory: std::env::current_exe()
                 .and_then(|program| program.canonicalize())
                 .ok()
                 .and_then(|program| program.parent().map(PathBuf::from)),
@@ -35,5 +34,10 @@ impl Environment {
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// The value of a variable that is not empty.
+    pub fn get_non_empty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
     }
 }

@@ -1,4 +1,4 @@
-//! The directory in which hfs keeps everything: its store, its configuration, its logs.
+//! The home directory of hfs, which holds the store, the configuration, plugins, exports and logs.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hfs_core::ErrorKind;
 
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::output::error::CliError;
 
 /// The home directory of hfs.
 #[derive(Debug, Clone)]
@@ -16,66 +16,64 @@ pub struct Home {
 }
 
 impl Home {
-    /// Where it is: `flag`, else `$HFS_HOME`, else `.hfs` in the user's home directory.
+    /// The directory that `--home` names, else `$HFS_HOME`, else `.hfs` in the user's home directory.
     ///
     /// # Errors
-    /// When nothing says where.
-    pub fn find(flag: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
-        let named = flag
-            .map(Path::to_owned)
-            .or_else(|| environment.get("HFS_HOME").filter(|text| !text.is_empty()).map(PathBuf::from));
-        let root = named.or_else(|| environment.user_home.as_ref().map(|home| home.join(".hfs")));
-        let root = root.ok_or_else(|| Failure::Refused {
-            kind: ErrorKind::NotFound,
-            message: "there is no home directory to keep sessions in".into(),
-            hint: Some("say where with --home DIR or the variable HFS_HOME".into()),
+    /// `NotFound` if none of them is set.
+    pub fn find(flag: Option<&Path>, environment: &Environment) -> Result<Self, CliError> {
+        let variable = || environment.get_non_empty("HFS_HOME").map(PathBuf::from);
+        let default = || environment.user_home.as_ref().map(|home| home.join(".hfs"));
+        let root = flag.map(Path::to_owned).or_else(variable).or_else(default).ok_or_else(|| {
+            CliError::with_hint(
+                ErrorKind::NotFound,
+                "there is no home directory to keep sessions in",
+                "name a directory with --home DIR or the variable HFS_HOME",
+            )
         })?;
         Ok(Self { root: environment.working_directory.join(root) })
     }
 
-    /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The store that is used when none is named.
+    /// The store that is used unless the settings name another.
     pub fn default_store(&self) -> PathBuf {
         self.root.join("hfs.db")
     }
 
-    /// The directory of the logs.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
-    /// The directory of the machine code that plugins are compiled to.
-    pub fn machine_code(&self) -> PathBuf {
+    /// The cache of compiled plugins.
+    pub fn plugin_cache(&self) -> PathBuf {
         self.root.join("cache").join("plugins")
     }
 
-    /// The directory of the interpreters that run plugins that are source.
+    /// The interpreters for plugins in Python and JavaScript.
     pub fn runtimes(&self) -> PathBuf {
         self.root.join("runtimes")
     }
 
-    /// The directory that exports go to unless somebody says otherwise.
+    /// The default directory for exports.
     pub fn exports(&self) -> PathBuf {
         self.root.join("exports")
     }
 
-    /// Makes the directory, readable by nobody else, if it is missing.
+    /// Creates the directory, private to the user, if it is missing.
     ///
     /// # Errors
-    /// As the system has it.
-    pub fn create(&self) -> Result<(), Failure> {
-        create_private(&self.root)
-            .map_err(|source| Failure::io(format!("make the directory {}", self.root.display()), source))
+    /// If the directory cannot be created.
+    pub fn create(&self) -> Result<(), CliError> {
+        create_private_dir(&self.root)
+            .map_err(|source| CliError::io(format!("create the directory {}", self.root.display()), source))
     }
 }
 
-/// Makes a directory and those above it; the directory itself is readable by nobody else. One that exists is
-/// left as it is.
-pub fn create_private(path: &Path) -> io::Result<()> {
+/// Creates a directory that only the user can read, and its parents with default permissions. An existing directory
+/// keeps its permissions.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -86,13 +84,14 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(path) {
+        // Another process has created it at the same time.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        other => other,
+        result => result,
     }
 }
 
-/// How new files are opened that nobody else may read.
-pub fn private_file() -> fs::OpenOptions {
+/// Options that create files which only the user can read.
+pub fn private_file_options() -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

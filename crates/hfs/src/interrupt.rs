@@ -1,27 +1,27 @@
-//! Ctrl-C and termination: the first asks for an orderly end, the second does not wait for it.
+//! Ctrl-C and termination signals. The first one cancels the running work; the second one ends the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{EXIT_INTERRUPTED, Failure};
+use crate::output::error::{CliError, EXIT_INTERRUPTED};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C (and SIGTERM, SIGHUP) cancels the token that this returns; a second one ends the process
-/// at once, which costs nothing that was saved.
+/// Installs the handler for Ctrl-C, SIGTERM and SIGHUP, and returns the token that the first signal cancels. A second
+/// signal ends the process at once; saved data stays intact, because the store commits in transactions.
 ///
 /// # Errors
-/// When the system refuses to tell.
-pub fn watch() -> Result<CancellationToken, Failure> {
+/// If the handler cannot be installed.
+pub fn install() -> Result<CancellationToken, CliError> {
     let token = CancellationToken::new();
     let cancel = token.clone();
     ctrlc::set_handler(move || {
-        if ASKED.swap(true, Ordering::SeqCst) {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(EXIT_INTERRUPTED.into());
         }
         cancel.cancel();
     })
-    .map_err(|error| Failure::io("watch for Ctrl-C", std::io::Error::other(error)))?;
+    .map_err(|error| CliError::io("install the handler for Ctrl-C", std::io::Error::other(error)))?;
     Ok(token)
 }

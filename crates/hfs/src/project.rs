@@ -1,38 +1,38 @@
-//! Which project a directory belongs to.
+//! Finds the project that a directory belongs to.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::Project;
 
-/// More than any git configuration that people write.
-const LARGEST_GIT_CONFIG: u64 = 1024 * 1024;
+/// Larger git configurations are ignored.
+const MAX_GIT_CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// The project of a directory: itself and, inside a git tree, the repository's identity. Git is not run: its
-/// files are read, so that nothing in a strange repository is executed.
+/// The project of a directory: its path and, inside a git work tree, the identity of the repository. Reads git's files
+/// instead of running git, because git would execute what the configuration of an untrusted repository says.
 pub fn of_directory(directory: &Path) -> Project {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let repository = directory.ancestors().find_map(repository_at);
     Project { directory: directory.display().to_string(), repository }
 }
 
-/// The identity of the repository whose top directory this is.
+/// The identity of the repository with this top directory: the address of its remote, else the path of `top`.
 fn repository_at(top: &Path) -> Option<String> {
     let git = git_directory(top)?;
     let config = git.join("config");
     let remote = fs::metadata(&config)
         .ok()
-        .filter(|metadata| metadata.is_file() && metadata.len() <= LARGEST_GIT_CONFIG)
+        .filter(|metadata| metadata.is_file() && metadata.len() <= MAX_GIT_CONFIG_BYTES)
         .and_then(|_| fs::read_to_string(&config).ok())
         .and_then(|text| remote_address(&text));
     let identity = remote.and_then(|remote| Project::identity_of_remote(&remote));
-    // A path that is relative to who knows what identifies nothing.
+    // A relative path does not identify a repository.
     let identity = identity.filter(|identity| !identity.starts_with('.'));
     identity.or_else(|| Some(top.display().to_string()))
 }
 
-/// The directory that holds the configuration of the repository at `top`; for linked work trees and submodules
-/// `.git` is a file that says where.
+/// The directory with the configuration of the repository at `top`. In linked work trees and submodules, `.git` is a
+/// file that contains its path.
 fn git_directory(top: &Path) -> Option<PathBuf> {
     let git = top.join(".git");
     let metadata = fs::metadata(&git).ok()?;
@@ -45,7 +45,7 @@ fn git_directory(top: &Path) -> Option<PathBuf> {
     Some(common.map_or_else(|| linked.clone(), |common| linked.join(common.trim())))
 }
 
-/// The address of `origin` in a git configuration, or of its first remote.
+/// The address of the remote `origin` in a git configuration, else of the first remote.
 fn remote_address(config: &str) -> Option<String> {
     let mut first = None;
     let mut remote = None;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_without_a_remote_is_known_by_its_top_directory() {
+    fn a_repository_without_a_remote_is_identified_by_its_top_directory() {
         for config in ["", "[remote \"origin\"]\n\turl = ../elsewhere\n", "[[[\n= \n"] {
             let folder = repository(config);
             let project = of_directory(&folder.path().join("a"));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_git_a_directory_is_its_own_project() {
+    fn a_directory_outside_of_git_is_its_own_project() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(".git")).unwrap();
         assert_eq!(of_directory(folder.path()).repository, None);

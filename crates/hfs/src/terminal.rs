@@ -1,56 +1,74 @@
-//! The terminal app, wired: the engine with its agent, and the doors to files and configuration.
+//! Starts the terminal app, and implements its ports for configuration and for import and export.
 
-mod configuration;
-mod transfer;
-
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{self, BufWriter, IsTerminal, Write, stdin, stdout};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Project, SystemClock};
-use hfs_engine::Conversation;
-use hfs_tui::{AppParts, AppSettings, Depth, Ground, KeyMode, NoPlugins, OutputMode, PickFrom, PluginHost};
+use clap::ValueEnum;
+use hfs_core::{
+    Clock as _, ErrorExt as _, ErrorKind, ImportError, Project, Session, SessionId, Store, SystemClock,
+};
+use hfs_engine::{Conversation, Importer, SkippedSession};
+use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
+use hfs_tui::{
+    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, Depth,
+    ExportFormat as ExportFormatEntry, ExportRequest, Exported, Failure as AppError, FoundTranscripts,
+    Ground, ImportRequest, Imported, NoPlugins, OutputMode, PickFrom, PluginHost, Progress, Transfer,
+};
 use terminal_colorsaurus::{QueryOptions, background_color};
 
-use crate::config::{Key, Setting, Value};
+use crate::args::GlobalArgs;
+use crate::commands::export::{self, ExportFormat, ExportTarget};
+use crate::commands::import::ProjectResolver;
+use crate::commands::start;
+use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::{plain, wiring};
+use crate::environment::Environment;
+use crate::home::{Home, create_private_dir};
+use crate::output::error::{CliError, Outcome};
+use crate::output::sanitize;
+use crate::wiring;
+use crate::wiring::agent::{SelectedAgent, build_agent};
+use crate::wiring::document::StoreDocument;
+use crate::wiring::plugins::AppPluginHost;
+use crate::wiring::triads::value_to_save;
 
-pub use configuration::told;
-
-/// What the app begins with.
+/// The first screen of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// A conversation that has not begun.
-    New,
+pub enum StartScreen {
+    /// An empty chat, which becomes a new session.
+    NewSession,
     /// This project's newest session.
-    Newest,
-    /// This session.
-    Session(hfs_core::SessionId),
+    NewestSession,
+    Session(SessionId),
     /// The list of sessions.
-    Pick(PickFrom),
+    SessionPicker(PickFrom),
 }
 
-/// Runs the app until it is left, and says how to come back.
-pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
+/// Runs the app until the user leaves it, then prints the command that resumes the session.
+pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
+        .map_err(|error| CliError::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
-    let ground = actual_ground(context);
+    let background = terminal_background(context);
     let exit = runtime.block_on(async {
-        let answerer = wiring::choose(context).await?;
+        let SelectedAgent { agent, .. } = build_agent(context).await?;
         let hooks = context.hooks()?;
-        let engine = wiring::engine(context, answerer.agent, Arc::clone(&store), Arc::clone(&hooks));
+        let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
-        let (conversation, pick) = match begin {
-            Begin::New => (Conversation::new(project.clone()), None),
-            Begin::Newest => (engine.resume(context.session("@")?, None)?, None),
-            Begin::Session(session) => (engine.resume(session, None)?, None),
-            Begin::Pick(from) => (Conversation::new(project.clone()), Some(from)),
+        let (conversation, pick) = match start_screen {
+            StartScreen::NewSession => (Conversation::new(project.clone()), None),
+            StartScreen::NewestSession => (engine.resume(context.session("@")?, None)?, None),
+            StartScreen::Session(session) => (engine.resume(session, None)?, None),
+            StartScreen::SessionPicker(from) => (Conversation::new(project.clone()), Some(from)),
+        };
+        let plugins: Arc<dyn PluginHost> = match context.plugins()? {
+            Some(plugins) => Arc::new(AppPluginHost::new(plugins.clone(), context)),
+            None => Arc::new(NoPlugins),
         };
         let parts = AppParts {
             engine,
@@ -58,88 +76,96 @@ pub fn run(begin: Begin, context: &Context) -> Result<Outcome, Failure> {
             conversation,
             pick,
             project,
-            settings: settings(context, ground),
-            transfer: Arc::new(transfer::Files::new(context, Arc::clone(&store))),
-            configuration: Arc::new(configuration::Files::new(context, store, ground, hooks)),
-            plugins: plugin_host(context)?,
+            settings: app_settings(context, background),
+            transfer: Arc::new(FileTransfer::new(context, Arc::clone(&store))),
+            configuration: Arc::new(ConfigurationFiles {
+                global: context.global.clone(),
+                environment: context.environment.clone(),
+                store,
+                background,
+                hooks,
+            }),
+            plugins,
         };
-        hfs_tui::run(parts).await.map_err(Failure::from)
+        hfs_tui::run(parts).await.map_err(CliError::from)
     })?;
-    // Blocking calls that nobody waits for any more must not hold up the shell.
+    // Do not wait for blocking calls that are still running: their results are no longer needed.
     runtime.shutdown_background();
     if let Some(session) = exit.session {
-        let name = exit.name.map_or_else(String::new, |name| format!("  ({})", plain::line(&name)));
+        let name = exit.name.map_or_else(String::new, |name| format!("  ({})", sanitize::line(&name)));
         context.console.note(&format!("resume with: hfs resume {}{name}", session.short().shown()));
     }
     Ok(Outcome::Done)
 }
 
-fn plugin_host(context: &Context) -> Result<Arc<dyn PluginHost>, Failure> {
-    Ok(match context.plugins()? {
-        Some(plugins) => Arc::new(wiring::plugins::Host::new(plugins.clone(), context)),
-        None => Arc::new(NoPlugins),
-    })
+/// An error as the app shows it.
+pub fn app_error(error: &CliError) -> AppError {
+    let document = error.document();
+    AppError { kind: error.kind(), message: document.one_line(), hint: document.hint }
 }
 
-fn text<'a>(context: &'a Context, name: &str) -> &'a str {
-    match Key::find(name).and_then(|key| context.config.get(key)) {
-        Some(Setting { value: Value::Text(text), .. }) => text,
-        _ => "",
-    }
-}
-
-/// How the app looks and behaves, from the settings and the terminal's own variables. `actual` is the ground
-/// that the terminal has.
-fn settings(context: &Context, actual: Ground) -> AppSettings {
-    let text = |name| text(context, name);
-    let variable = |name: &str| context.environment.get(name).filter(|value| !value.is_empty());
+fn app_settings(context: &Context, background: Ground) -> AppSettings {
+    let variable = |name: &str| context.environment.get_non_empty(name);
     AppSettings {
-        ground: match text("theme") {
-            "dark" => Ground::Dark,
-            "light" => Ground::Light,
-            _ => actual,
+        ground: match context.settings.theme {
+            Theme::Dark => Ground::Dark,
+            Theme::Light => Ground::Light,
+            Theme::Auto => background,
         },
-        depth: depth(&context.settings.color, variable("NO_COLOR"), variable("COLORTERM"), variable("TERM")),
-        keys: match text("keybinding_mode") {
-            "vim" => KeyMode::Vim,
-            "emacs" => KeyMode::Emacs,
-            _ => KeyMode::Standard,
-        },
-        mouse: text("mouse") != "off",
+        depth: color_depth(
+            context.settings.color,
+            variable("NO_COLOR"),
+            variable("COLORTERM"),
+            variable("TERM"),
+        ),
+        keys: context.settings.key_mode,
+        mouse: context.settings.mouse,
         output: if context.settings.verbose_output { OutputMode::Verbose } else { OutputMode::Compact },
         editor: variable("VISUAL").or_else(|| variable("EDITOR")).map(str::to_owned),
         ..AppSettings::default()
     }
 }
 
-/// The terminal's background: as its variable says, or else as it answers. It must be asked before the app reads
-/// keys from it, and is not where the answer would change nothing.
-fn actual_ground(context: &Context) -> Ground {
-    /// A terminal on the other side of the world answers in this time; one that never does costs no more.
-    const PATIENCE: Duration = Duration::from_millis(250);
-    let said = told_ground(context.environment.get("COLORFGBG").unwrap_or_default());
-    let matters = text(context, "theme") == "auto" && settings(context, Ground::Dark).depth != Depth::None;
-    if said.is_some() || !matters || !stdin().is_terminal() || !stdout().is_terminal() {
-        return said.unwrap_or_default();
+/// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
+/// before the app reads keys, because the answer arrives on standard input. Skips the query if nothing depends on it.
+fn terminal_background(context: &Context) -> Ground {
+    /// Long enough for a terminal behind an intercontinental ssh connection. A terminal that does not answer delays the
+    /// start by this time.
+    const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
+    let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
+    let is_needed =
+        context.settings.theme == Theme::Auto && app_settings(context, Ground::Dark).depth != Depth::None;
+    if from_variable.is_some() || !is_needed || !stdin().is_terminal() || !stdout().is_terminal() {
+        return from_variable.unwrap_or_default();
     }
     let mut options = QueryOptions::default();
-    options.timeout = PATIENCE;
+    options.timeout = QUERY_TIMEOUT;
     match background_color(options) {
         Ok(color) if color.perceived_lightness() > 0.5 => Ground::Light,
         Ok(_) | Err(_) => Ground::Dark,
     }
 }
 
-/// The background as some terminals tell it in a variable: `foreground;background`, in numbers of the palette.
-fn told_ground(colours: &str) -> Option<Ground> {
-    match colours.rsplit(';').next()?.parse().ok()? {
+/// Parses `COLORFGBG`, which some terminals set to `foreground;background` as palette indexes.
+fn background_from_variable(value: &str) -> Option<Ground> {
+    match value.rsplit(';').next()?.parse().ok()? {
         7 | 9..=15_u8 => Some(Ground::Light),
         _ => Some(Ground::Dark),
     }
 }
 
-fn depth(choice: &str, no_color: Option<&str>, color_term: Option<&str>, term: Option<&str>) -> Depth {
-    if choice == "never" || (choice != "always" && no_color.is_some()) || term == Some("dumb") {
+fn color_depth(
+    mode: ColorMode,
+    no_color: Option<&str>,
+    color_term: Option<&str>,
+    term: Option<&str>,
+) -> Depth {
+    let is_off = match mode {
+        ColorMode::Never => true,
+        ColorMode::Always => false,
+        ColorMode::Auto => no_color.is_some(),
+    };
+    if is_off || term == Some("dumb") {
         return Depth::None;
     }
     if color_term.is_some_and(|value| value.contains("truecolor") || value.contains("24bit")) {
@@ -152,19 +178,278 @@ fn depth(choice: &str, no_color: Option<&str>, color_term: Option<&str>, term: O
     }
 }
 
+/// The configuration port of the app. Reads the files on each call, because other processes may change them.
+struct ConfigurationFiles {
+    global: GlobalArgs,
+    environment: Environment,
+    store: Arc<dyn Store>,
+    /// The terminal's background, for the theme `auto`.
+    background: Ground,
+    hooks: Arc<dyn hfs_core::Hooks>,
+}
+
+impl ConfigurationFiles {
+    fn context(&self) -> Result<Context, CliError> {
+        Ok(Context::new(self.global.clone(), self.environment.clone())?.with_store(Arc::clone(&self.store)))
+    }
+
+    fn change(&self, name: &str, text: &str) -> Result<ConfigChange, CliError> {
+        let key = Key::parse(name)?;
+        let before = self.context()?;
+        before.home.create()?;
+        let text = value_to_save(key, text, &before.environment)?;
+        let value = set_in_file(&before.config_paths.user, key, &text)?;
+        let context = self.context()?;
+        let effect = effect_of(key);
+        let engine = if effect == Effect::Engine {
+            let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(build_agent(&context))?;
+            Some(wiring::engine(&context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
+        } else {
+            None
+        };
+        let note = match context.overriding_origin(key) {
+            Some(origin) => format!("{name} is also set by {origin}, which takes precedence"),
+            None if effect == Effect::NextStart => format!("{name} is {value} from the next start"),
+            None => format!("{name} is now {value}"),
+        };
+        Ok(ConfigChange { settings: Some(app_settings(&context, self.background)), engine, note })
+    }
+}
+
+/// What a changed setting requires before it is in effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Nothing but the new app settings.
+    AppSettings,
+    /// Another engine, because its agent or its own settings change.
+    Engine,
+    /// A restart: the store or the plugins are open already.
+    NextStart,
+}
+
+const fn effect_of(key: Key) -> Effect {
+    match key {
+        Key::Agent
+        | Key::Triads
+        | Key::Provider
+        | Key::Model
+        | Key::BaseUrl
+        | Key::MaxTokens
+        | Key::Temperature
+        | Key::SystemPrompt
+        | Key::ContextChars
+        | Key::CheckpointRetention
+        | Key::CheckpointOn => Effect::Engine,
+        Key::StoreUrl | Key::StoreDurability => Effect::NextStart,
+        Key::OutputMode
+        | Key::KeybindingMode
+        | Key::Color
+        | Key::Theme
+        | Key::Mouse
+        | Key::TrashRetentionDays
+        | Key::DisabledPlugins
+        | Key::PluginsHookMs
+        | Key::PluginsCommandMs => Effect::AppSettings,
+    }
+}
+
+impl Configuration for ConfigurationFiles {
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let Ok(context) = self.context() else { return Vec::new() };
+        Key::all()
+            .map(|key| {
+                let setting = context.config.get(key);
+                ConfigEntry {
+                    key: key.name().to_owned(),
+                    value: setting.map_or_else(String::new, |setting| setting.value.to_string()),
+                    origin: setting.map_or(&ValueOrigin::Default, |setting| &setting.origin).to_string(),
+                    about: key.spec().about.to_owned(),
+                    choices: match key.spec().value_type {
+                        ValueType::Choice(choices) => {
+                            choices.iter().map(|choice| (*choice).to_owned()).collect()
+                        }
+                        _ => Vec::new(),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, AppError> {
+        self.change(key, value).map_err(|error| app_error(&error))
+    }
+}
+
+/// The import and export port of the app.
+struct FileTransfer {
+    home: Home,
+    environment: Environment,
+    store: Arc<dyn Store>,
+}
+
+impl FileTransfer {
+    fn new(context: &Context, store: Arc<dyn Store>) -> Self {
+        Self { home: context.home.clone(), environment: context.environment.clone(), store }
+    }
+
+    /// Resolves a path that the user typed: `~` is the user's home directory, and other relative paths start at the
+    /// working directory.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.environment.user_home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.environment.working_directory.join(path),
+        }
+    }
+
+    fn write(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, CliError> {
+        let format = ExportFormat::from_name(&request.format).unwrap_or(ExportFormat::Json);
+        let path = self.resolve(&request.path);
+        if path.parent() == Some(self.home.exports().as_path()) {
+            create_private_dir(&self.home.exports())
+                .map_err(|error| CliError::io("create the directory of exports", error))?;
+        }
+        let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
+        let target = ExportTarget::new(&path, false, document.session_record(), format)?;
+        let name = target.display();
+        let stamp = Stamp { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let shown = if request.all_branches { Shown::All } else { Shown::Current };
+        let mut out =
+            ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
+        let secrets = Secrets::new()?;
+        let source = Guarded::new(&document, &secrets, request.redact);
+        format
+            .write(&source, PageOptions { stamp, shown }, &mut out)
+            .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
+        let bytes = out.bytes;
+        let file = out
+            .inner
+            .into_inner()
+            .map_err(|error| CliError::io(format!("write the export {name}"), error.into_error()))?;
+        Ok(Exported {
+            path: target.commit(file)?,
+            bytes,
+            warnings: export::secret_warning(&source.report(), request.redact).into_iter().collect(),
+        })
+    }
+}
+
+impl Transfer for FileTransfer {
+    fn export_formats(&self) -> Vec<ExportFormatEntry> {
+        let entry = |format: &ExportFormat| ExportFormatEntry {
+            name: format.as_str().into(),
+            about: format.about().into(),
+        };
+        ExportFormat::value_variants().iter().map(entry).collect()
+    }
+
+    fn default_export_path(&self, session: &Session, format: &str) -> PathBuf {
+        let format = ExportFormat::from_name(format).unwrap_or(ExportFormat::Json);
+        export::default_path(&self.home.exports(), session, format)
+    }
+
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, AppError> {
+        self.write(request, progress).map_err(|error| app_error(&error))
+    }
+
+    fn find_transcripts(&self) -> Vec<FoundTranscripts> {
+        start::transcript_locations(&self.environment)
+            .into_iter()
+            .filter_map(|(format, path)| {
+                let sources = discover(&path).ok()?;
+                (!sources.is_empty()).then(|| FoundTranscripts {
+                    tool: format.to_string(),
+                    path,
+                    files: u64::try_from(sources.len()).unwrap_or(u64::MAX),
+                    bytes: sources.iter().map(Source::bytes).sum(),
+                })
+            })
+            .collect()
+    }
+
+    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, AppError> {
+        let mut result = Imported::default();
+        let mut sources = Vec::new();
+        for path in &request.paths {
+            let path = self.resolve(path);
+            match discover(&path) {
+                Ok(found) if found.is_empty() => result.skipped.push(SkippedSession {
+                    file: path.display().to_string(),
+                    reason: "no transcripts were found in it".into(),
+                }),
+                Ok(found) => sources.extend(found),
+                Err(error) => result.failed.push((path.display().to_string(), AppError::of(&error))),
+            }
+        }
+        let total: u64 = sources.iter().map(Source::bytes).sum();
+        let mut done = 0;
+        for source in &sources {
+            let name = source.name();
+            let report = |bytes: u64| progress.report(done + bytes, Some(total), &name);
+            let importer =
+                Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
+                    .with_progress(report);
+            let mut sink = ProjectResolver::new(importer);
+            sink.next_file(source);
+            let outcome = hfs_exchange::read(source, None, &mut sink);
+            let (imported, skipped) = sink.finish();
+            result.imported.extend(imported);
+            result.skipped.extend(skipped);
+            done += source.bytes();
+            match outcome {
+                Ok(()) => {}
+                Err(ImportError::Interrupted { .. }) => break,
+                Err(error) => {
+                    // The store would refuse the other files, too.
+                    let is_store_error =
+                        matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
+                    result.failed.push((name, AppError::of(&error)));
+                    if is_store_error {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// Counts the bytes that are written, and fails when the user cancels.
+struct ProgressWriter<'a, W> {
+    inner: W,
+    progress: &'a dyn Progress,
+    name: &'a str,
+    bytes: u64,
+}
+
+impl<W: Write> Write for ProgressWriter<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.progress.report(self.bytes, None, self.name) {
+            return Err(io::Error::other("interrupted"));
+        }
+        let count = self.inner.write(bytes)?;
+        self.bytes += u64::try_from(count).unwrap_or(0);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn colours_follow_what_the_terminal_says_of_itself() {
-        assert_eq!(depth("auto", Some("1"), Some("truecolor"), Some("xterm")), Depth::None);
-        assert_eq!(depth("always", Some("1"), Some("truecolor"), Some("xterm")), Depth::True);
-        assert_eq!(depth("auto", None, None, Some("screen-256color")), Depth::Indexed);
-        assert_eq!(depth("auto", None, None, Some("linux")), Depth::Sixteen);
-        assert_eq!(depth("auto", None, None, Some("dumb")), Depth::None);
-        assert_eq!(told_ground("0;15"), Some(Ground::Light));
-        assert_eq!(told_ground("15;default;0"), Some(Ground::Dark));
-        assert_eq!((told_ground(""), told_ground("x")), (None, None));
+    fn color_depth_and_background_follow_the_environment() {
+        let (auto, always) = (ColorMode::Auto, ColorMode::Always);
+        assert_eq!(color_depth(auto, Some("1"), Some("truecolor"), Some("xterm")), Depth::None);
+        assert_eq!(color_depth(always, Some("1"), Some("truecolor"), Some("xterm")), Depth::True);
+        assert_eq!(color_depth(auto, None, None, Some("screen-256color")), Depth::Indexed);
+        assert_eq!(color_depth(auto, None, None, Some("linux")), Depth::Sixteen);
+        assert_eq!(color_depth(auto, None, None, Some("dumb")), Depth::None);
+        assert_eq!(background_from_variable("0;15"), Some(Ground::Light));
+        assert_eq!(background_from_variable("15;default;0"), Some(Ground::Dark));
+        assert_eq!((background_from_variable(""), background_from_variable("x")), (None, None));
     }
 }

@@ -1,8 +1,7 @@
-//! Where the adapters are chosen: which store, which agent.
+//! Chooses and connects the adapters: the store, the agent, the plugins.
 
-mod agent;
-mod document;
-mod models;
+pub mod agent;
+pub mod document;
 pub mod plugins;
 pub mod triads;
 
@@ -10,42 +9,38 @@ use std::sync::Arc;
 
 use hfs_core::{Agent, Hooks, Store, SystemClock};
 use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
-use hfs_store::{Durability, SqliteOptions, StoreUrl};
-
-pub use agent::{Answering, Who, choose, decision};
-pub use document::StoreDocument;
-pub use triads::to_write_down;
+use hfs_store::{SqliteOptions, StoreUrl};
 
 use crate::config::Settings;
 use crate::context::Context;
-use crate::failure::Failure;
 use crate::home::Home;
+use crate::output::error::CliError;
 
-/// The address of the store in use.
+/// The address of the store.
 ///
 /// # Errors
-/// `Invalid` for what is no address.
-pub fn store_url(home: &Home, settings: &Settings) -> Result<StoreUrl, Failure> {
+/// `Invalid` if the configured address cannot be parsed.
+pub fn store_url(home: &Home, settings: &Settings) -> Result<StoreUrl, CliError> {
     Ok(match &settings.store_url {
         Some(text) => text.parse()?,
         None => StoreUrl::Sqlite(home.default_store()),
     })
 }
 
-/// Opens the store; the default one is made where there is none.
+/// Opens the store. The default store is created if it is missing.
 ///
 /// # Errors
-/// As the store has it.
-pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
-    let durability = if settings.full_durability { Durability::Full } else { Durability::Fast };
+/// If the store cannot be opened.
+pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     let url = store_url(home, settings)?;
     if settings.store_url.is_none() {
         home.create()?;
     }
-    Ok(hfs_store::open(&url, SqliteOptions { durability, ..SqliteOptions::default() })?)
+    let options = SqliteOptions { durability: settings.durability, ..SqliteOptions::default() };
+    Ok(hfs_store::open(&url, options)?)
 }
 
-/// An engine of this agent over this store.
+/// An engine with this agent, store and hooks, and the settings of the context.
 pub fn engine(
     context: &Context,
     agent: Arc<dyn Agent>,
@@ -64,4 +59,15 @@ pub fn engine(
             ..EngineSettings::default()
         },
     })
+}
+
+/// A tokio runtime on the current thread.
+///
+/// # Errors
+/// If the operating system refuses the runtime's resources.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("start the asynchronous runtime", error))
 }

@@ -1,85 +1,71 @@
-//! `hfs chat`
+//! `hfs chat`: one exchange with an agent, without the terminal app.
 
-mod speaker;
-
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
-use hfs_core::{AgentError, Project, SessionId};
-use hfs_engine::{Conversation, Engine, Exchange, SendError};
+use hfs_core::{AgentError, DeltaKind, EventPayload, Project, SessionId};
+use hfs_engine::{Conversation, Engine, Exchange, Observer, SendError, Update};
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::Answering;
+use crate::args::AgentArgs;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::wire::{ChatView, MessageRow, RunRow};
-use crate::{interrupt, plain, wiring};
-use speaker::Speaker;
+use crate::output::console::Console;
+use crate::output::error::{CliError, Outcome};
+use crate::output::json::{ChatJson, ChatRunJson, MessageJson};
+use crate::output::sanitize::{self, Sanitizer};
+use crate::wiring::agent::{SelectedAgent, build_agent};
+use crate::{interrupt, wiring};
 
 const EXAMPLES: &str = "\
 Examples:
   hfs chat \"Why does the login fail?\"     a new session
-  hfs chat -c \"And on Windows?\"           this project's newest session goes on
-  hfs chat -s login \"Summarise this\"      a session by its name or id
-  hfs chat --triads small \"Is it safe?\"   groups of agents discuss it and answer together
-  git diff | hfs chat -                   the message from standard input
+  hfs chat -c \"And on Windows?\"           continue this project's newest session
+  hfs chat -s login \"Summarise this\"      continue a session by its name or id
+  hfs chat --triads small \"Is it safe?\"   groups of agents discuss the question and reply together
+  git diff | hfs chat -                   read the message from standard input
 
-The reply streams to standard output; your message is saved before it is sent, the reply while it arrives. Ctrl-C
-ends the reply and keeps what has arrived (exit code 130).";
+The reply streams to standard output. Your message is saved before it is sent, and the reply while it arrives. Ctrl-C
+stops the reply and keeps what has arrived (exit code 130).";
 
-/// What to say, and where.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Chat {
-    /// What to say; - (or nothing, where that is not a terminal) reads it from standard input
+pub struct ChatArgs {
+    /// The message; - reads it from standard input, and so does leaving it out
     prompt: Option<String>,
-    /// Go on with this session
+    /// Continue this session
     #[arg(short, long, conflicts_with = "continue_newest")]
     session: Option<String>,
-    /// Go on with this project's newest session
+    /// Continue this project's newest session
     #[arg(short = 'c', long = "continue")]
     continue_newest: bool,
-    /// Who answers.
     #[command(flatten)]
-    pub answering: Answering,
+    pub agent_args: AgentArgs,
 }
 
-/// Sends one message and sees its reply through.
-pub fn run(chat: &Chat, context: &Context) -> Result<Outcome, Failure> {
-    let text = prompt(chat, context)?;
-    let session = match &chat.session {
+pub fn run(args: &ChatArgs, context: &Context) -> Result<Outcome, CliError> {
+    let text = read_prompt(args, context)?;
+    let session = match &args.session {
         Some(reference) => Some(context.session(reference)?),
-        None if chat.continue_newest => Some(context.session("@")?),
+        None if args.continue_newest => Some(context.session("@")?),
         None => None,
     };
-    let cancel = interrupt::watch()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::io("start the asynchronous runtime", error))?;
-    runtime.block_on(exchange(session, &text, cancel, context))
+    let cancel = interrupt::install()?;
+    wiring::runtime()?.block_on(exchange(session, &text, cancel, context))
 }
 
-fn prompt(chat: &Chat, context: &Context) -> Result<String, Failure> {
-    if let Some(text) = chat.prompt.as_deref().filter(|text| *text != "-") {
+fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
+    if let Some(text) = args.prompt.as_deref().filter(|text| *text != "-") {
         return Ok(text.to_owned());
     }
-    if chat.prompt.is_none() && std::io::stdin().is_terminal() {
+    if args.prompt.is_none() && io::stdin().is_terminal() {
         context.console.note("type your message; Ctrl-D on an empty line sends it");
     }
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::io("read standard input", error))?;
+    io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::io("read standard input", error))?;
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-}
-
-/// An engine over the store and the agent of this context.
-pub async fn engine(context: &Context) -> Result<(Engine, bool), Failure> {
-    let answerer = wiring::choose(context).await?;
-    let engine = wiring::engine(context, answerer.agent, Arc::clone(context.store()?), context.hooks()?);
-    Ok((engine, answerer.offline))
 }
 
 async fn exchange(
@@ -87,76 +73,265 @@ async fn exchange(
     text: &str,
     cancel: CancellationToken,
     context: &Context,
-) -> Result<Outcome, Failure> {
-    let (engine, offline) = engine(context).await?;
+) -> Result<Outcome, CliError> {
+    let console = &context.console;
+    let SelectedAgent { agent, offline } = build_agent(context).await?;
+    let engine = wiring::engine(context, agent, Arc::clone(context.store()?), context.hooks()?);
     let mut conversation = match session {
         Some(session) => engine.resume(session, None)?,
         None => Conversation::new(Some(Project::clone(context.project()))),
     };
-    if offline && !context.console.manner.json {
-        context.console.note(&format!(
-            "{}: {}",
-            engine.agent().describe().name,
-            engine.agent().describe().summary
-        ));
-    } else if context.console.manner.verbose {
-        context.console.note(&plain::line(&engine.agent().describe().summary));
+    let agent = engine.agent().describe();
+    if offline && !console.options.json {
+        console.note(&format!("{}: {}", agent.name, agent.summary));
+    } else if console.options.verbose {
+        console.note(&sanitize::line(&agent.summary));
     }
-    let speaker = Speaker::start(&context.console);
-    let result = engine.send(&mut conversation, text, speaker.observer(), cancel).await;
-    speaker.finish();
+    let printer = ReplyPrinter::start(console);
+    let result = engine.send(&mut conversation, text, printer.observer(), cancel).await;
+    printer.finish();
     engine.leave(&conversation).await;
     if let Some(plugins) = context.plugins()? {
-        plugins.take_notices().iter().for_each(|notice| context.console.warn(&plain::line(notice)));
+        plugins.take_notices().iter().for_each(|notice| console.warn(&sanitize::line(notice)));
     }
-    let exchange = result.inspect_err(|error| keep_reply_visible(error, context))?;
-    conclude(exchange, session.is_none(), &engine, &conversation, context)
+    let exchange = result.inspect_err(|error| print_unsaved_reply(error, console))?;
+    report(exchange, session.is_none(), &engine, &conversation, context)
 }
 
-/// A reply that could not be saved is shown where the stream did not show it.
-fn keep_reply_visible(error: &SendError, context: &Context) {
+/// With `--json` the reply was not streamed. If it could not be saved either, standard error is the only place left.
+fn print_unsaved_reply(error: &SendError, console: &Console) {
     if let SendError::ReplyNotSaved { reply, .. } = error
-        && context.console.manner.json
+        && console.options.json
     {
-        context.console.aside(&(plain::block(&reply.text()) + "\n"));
+        console.print_stderr(&(sanitize::block(&reply.text()) + "\n"));
     }
 }
 
-fn conclude(
+fn report(
     exchange: Exchange,
     is_new: bool,
     engine: &Engine,
     conversation: &Conversation,
     context: &Context,
-) -> Result<Outcome, Failure> {
+) -> Result<Outcome, CliError> {
     let console = &context.console;
     let Exchange { reply, run, failure, .. } = exchange;
     let session = conversation.session().map(|id| id.to_string()).unwrap_or_default();
     let short = conversation.session().map(|id| id.short().shown().to_owned()).unwrap_or_default();
-    if console.manner.json {
+    if console.options.json {
         let branch = engine.store().get_branch(reply.branch)?.name;
-        console.json(&ChatView {
+        console.print_json(&ChatJson {
             session,
             branch,
-            message: MessageRow::from(&reply),
-            run: RunRow { id: run.id.to_string(), snapshot: &run.snapshot, events: &run.events },
+            message: MessageJson::from(&reply),
+            run: ChatRunJson { id: run.id.to_string(), snapshot: &run.snapshot, events: &run.events },
         })?;
     } else if failure.is_none() && is_new && console.error_is_terminal() {
-        console.note(&format!("saved as {short}; go on with: hfs chat -s {short} \"...\""));
+        console.note(&format!("saved as {short}; continue with: hfs chat -s {short} \"...\""));
     }
     match failure {
         None => Ok(Outcome::Done),
-        Some(AgentError::Cancelled) if !console.manner.json => {
-            console.note(&format!("cancelled; what had arrived is kept: hfs session show {short}"));
+        Some(AgentError::Cancelled) if !console.options.json => {
+            console.note(&format!("cancelled; the partial reply is kept: hfs session show {short}"));
             Ok(Outcome::Interrupted)
         }
         Some(failure) => {
-            if !reply.content.parts.is_empty() && !console.manner.json {
+            if !reply.content.parts.is_empty() && !console.options.json {
                 console.note(&format!(
-                    "the reply broke off; what had arrived is kept: hfs session show {short}"
+                    "the reply is incomplete; the part that arrived is kept: hfs session show {short}"
                 ));
             }
             Err(failure.into())
         }
+    }
+}
+
+/// Prints a reply while it streams, and what the agents are doing before that.
+///
+/// Prints on its own thread: a slow terminal or a closed pipe must not delay the saving of the reply. The channel is
+/// unbounded for the same reason; a reply fits in memory.
+struct ReplyPrinter {
+    /// `None` ends the printer.
+    updates: Sender<Option<Update>>,
+    thread: JoinHandle<PrinterState>,
+}
+
+struct PrinterState {
+    console: Console,
+    reply: Sanitizer,
+    thinking: Sanitizer,
+    /// Whether standard output is at the start of a line.
+    at_line_start: bool,
+    /// Whether standard output has been closed by its reader.
+    output_closed: bool,
+    /// Whether a warning about a failed save is on the screen.
+    warned_unsaved: bool,
+    /// Whether the last text was thinking, which is separated from the reply.
+    was_thinking: bool,
+    status: Option<StatusLine>,
+}
+
+/// The line that shows what triads are doing until the reply starts.
+struct StatusLine {
+    bar: ProgressBar,
+    phase: String,
+    working_agents: usize,
+    tokens: u64,
+}
+
+impl ReplyPrinter {
+    fn start(console: &Console) -> Self {
+        let (updates, receiver) = channel();
+        let state = PrinterState {
+            console: *console,
+            reply: Sanitizer::default(),
+            thinking: Sanitizer::default(),
+            at_line_start: true,
+            output_closed: false,
+            warned_unsaved: false,
+            was_thinking: false,
+            status: None,
+        };
+        let thread = std::thread::spawn(move || state.run(&receiver));
+        Self { updates, thread }
+    }
+
+    /// The observer to pass to the engine.
+    fn observer(&self) -> Arc<dyn Observer> {
+        let updates = self.updates.clone();
+        Arc::new(move |update: Update| {
+            // Fails only after `finish`, when nothing is printed any more.
+            let _ = updates.send(Some(update));
+        })
+    }
+
+    /// Waits until everything is printed, and ends the last line of the reply.
+    fn finish(self) {
+        let _ = self.updates.send(None);
+        if let Ok(mut state) = self.thread.join() {
+            state.clear_status();
+            state.end_line();
+        }
+    }
+}
+
+impl PrinterState {
+    fn run(mut self, updates: &Receiver<Option<Update>>) -> Self {
+        while let Ok(Some(update)) = updates.recv() {
+            match update {
+                Update::Reply { kind: DeltaKind::Text, text } => self.print_reply(&text),
+                Update::Reply { kind: DeltaKind::Thinking, text } if self.is_verbose() => {
+                    self.clear_status();
+                    self.was_thinking = true;
+                    let text = self.thinking.push(&text);
+                    self.console.print_stderr(&text);
+                }
+                Update::NotSaved { reason } if !self.warned_unsaved => {
+                    self.warned_unsaved = true;
+                    let reason = sanitize::line(&reason);
+                    self.print_line(&format!("warning: not saved yet: {reason}; retrying\n"));
+                }
+                Update::Saved if self.warned_unsaved => {
+                    self.warned_unsaved = false;
+                    self.print_line("everything is saved now\n");
+                }
+                Update::CheckpointFailed { reason } => {
+                    let reason = sanitize::line(&reason);
+                    self.print_line(&format!("warning: no checkpoint was created: {reason}\n"));
+                }
+                Update::Event(event) => self.handle_event(&event.payload),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    const fn is_verbose(&self) -> bool {
+        self.console.options.verbose && !self.console.options.json
+    }
+
+    fn handle_event(&mut self, payload: &EventPayload) {
+        let is_verbose = self.is_verbose();
+        match (payload, &mut self.status) {
+            (EventPayload::TriadDegraded { triad, lost }, _) => {
+                let (triad, lost) = (sanitize::line(triad), sanitize::line(&lost.join(", ")));
+                self.print_line(&format!("warning: the triad {triad} continues without {lost}\n"));
+            }
+            (EventPayload::ErrorOccurred { message, .. }, _) if is_verbose => {
+                self.print_line(&format!("{}\n", sanitize::line(message)));
+            }
+            (EventPayload::PhaseStarted { phase }, status) => {
+                let status = status.get_or_insert_with(|| StatusLine {
+                    bar: self.console.progress(0),
+                    phase: String::new(),
+                    working_agents: 0,
+                    tokens: 0,
+                });
+                status.phase = sanitize::line(phase);
+                status.update();
+            }
+            (EventPayload::AgentStarted { .. }, Some(status)) => {
+                status.working_agents += 1;
+                status.update();
+            }
+            (EventPayload::AgentEnded { .. }, Some(status)) => {
+                status.working_agents = status.working_agents.saturating_sub(1);
+                status.update();
+            }
+            (EventPayload::UsageRecorded { usage, .. }, Some(status)) => {
+                status.tokens += usage.total();
+                status.update();
+            }
+            _ => {}
+        }
+    }
+
+    fn clear_status(&mut self) {
+        if let Some(status) = self.status.take() {
+            status.bar.finish_and_clear();
+        }
+    }
+
+    fn print_reply(&mut self, text: &str) {
+        if self.console.options.json || self.output_closed {
+            return;
+        }
+        self.clear_status();
+        if std::mem::take(&mut self.was_thinking) {
+            self.console.print_stderr("\n\n");
+        }
+        let text = self.reply.push(text);
+        if let Some(last) = text.chars().last() {
+            self.at_line_start = last == '\n';
+            self.output_closed = self.console.print(&text).is_err();
+        }
+    }
+
+    /// Prints a message on standard error, on its own line.
+    fn print_line(&self, text: &str) {
+        if self.console.options.quiet || self.console.options.json {
+            return;
+        }
+        let line_break = if self.at_line_start { "" } else { "\n" };
+        let text = format!("{line_break}{text}");
+        match &self.status {
+            Some(status) => status.bar.suspend(|| self.console.print_stderr(&text)),
+            None => self.console.print_stderr(&text),
+        }
+    }
+
+    fn end_line(&mut self) {
+        if !self.at_line_start && !self.output_closed {
+            let _ = self.console.print("\n");
+            self.at_line_start = true;
+        }
+    }
+}
+
+impl StatusLine {
+    fn update(&self) {
+        let agents = if self.working_agents == 1 { "agent" } else { "agents" };
+        let Self { phase, working_agents, tokens, .. } = self;
+        self.bar.set_message(format!("{phase}: {working_agents} {agents} working, {tokens} tokens so far"));
     }
 }

@@ -1,29 +1,28 @@
-//! `hfs checkpoint`
+//! `hfs checkpoint`: list, create, show, pin, delete and compare checkpoints.
 
-mod compare;
-mod show;
-mod timeline;
+use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId};
+use hfs_engine::{GraphRow, Mark, memory_entries, session_graph};
+use serde_json::{Value, json};
 
-use hfs_core::{Checkpoint, SessionId};
-
+use super::branch::{graph_line, message_diff};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::plain;
-use crate::references::find_checkpoint;
-use crate::wire::CheckpointRow;
+use crate::output::console::Palette;
+use crate::output::error::{CliError, Outcome};
+use crate::output::json::{CheckpointJson, MessageJson};
+use crate::output::{sanitize, time_format};
+use crate::resolve::find_checkpoint;
 
 const EXAMPLES: &str = "\
 Examples:
-  hfs checkpoint list @               the timeline of the newest session, drawn
-  hfs checkpoint create @ \"works\"     mark this place; a labelled mark is never pruned
-  hfs checkpoint show @ 3 --state     everything that a rewind to number 3 would bring back
+  hfs checkpoint list @               the checkpoints and branches of the newest session as a graph
+  hfs checkpoint create @ \"works\"     a checkpoint with a label, which is never pruned
+  hfs checkpoint show @ 3 --state     everything that a rewind to checkpoint 3 restores
   hfs checkpoint diff @ 3 5           what changed between the two
-  hfs rewind @ 3                      go back there, on a new branch
+  hfs rewind @ 3                      go back to checkpoint 3, on a new branch
 
-A checkpoint is named by its number in the list (1 = oldest), its short id or the beginning of one, its label,
-or seq:N for the newest one at message N.";
+A checkpoint is given as its number in the list (1 = oldest), its short id or a prefix of it, its label, or seq:N for
+the newest one at message N.";
 
-/// What to do with checkpoints.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckpointArgs {
@@ -33,17 +32,17 @@ pub struct CheckpointArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum CheckpointCommand {
-    /// Draw a session's checkpoints and branches as a timeline
+    /// Show the checkpoints and branches of a session as a graph
     #[command(alias = "ls")]
     List {
         /// The session
         session: String,
     },
-    /// Mark the present place of the current branch
+    /// Create a checkpoint at the end of the current branch
     Create {
         /// The session
         session: String,
-        /// What to call it
+        /// A name for the checkpoint
         label: Option<String>,
     },
     /// Show a checkpoint
@@ -52,25 +51,25 @@ enum CheckpointCommand {
         session: String,
         /// The checkpoint
         checkpoint: String,
-        /// With its whole state: the run, every agent's memory, the plugins'
+        /// Show the whole state: the run, the memory of every agent, the state of plugins
         #[arg(long)]
         state: bool,
     },
-    /// Keep a checkpoint whatever the retention says
+    /// Protect a checkpoint from pruning
     Pin {
         /// The session
         session: String,
         /// The checkpoint
         checkpoint: String,
     },
-    /// Let the retention have a checkpoint again
+    /// Allow pruning of a checkpoint again
     Unpin {
         /// The session
         session: String,
         /// The checkpoint
         checkpoint: String,
     },
-    /// Remove a checkpoint; the messages stay. This cannot be undone
+    /// Delete a checkpoint, but not its messages; this cannot be undone
     #[command(alias = "rm")]
     Delete {
         /// The session
@@ -82,21 +81,20 @@ enum CheckpointCommand {
     Diff {
         /// The session
         session: String,
-        /// The earlier one
+        /// The earlier checkpoint
         a: String,
-        /// The later one
+        /// The later checkpoint
         b: String,
     },
 }
 
-/// Lists, makes, shows or changes checkpoints.
-pub fn run(checkpoint: &CheckpointArgs, context: &Context) -> Result<Outcome, Failure> {
-    match &checkpoint.command {
-        CheckpointCommand::List { session } => timeline::run(context.session(session)?, context)?,
+pub fn run(args: &CheckpointArgs, context: &Context) -> Result<Outcome, CliError> {
+    match &args.command {
+        CheckpointCommand::List { session } => list(context.session(session)?, context)?,
         CheckpointCommand::Create { session, label } => create(session, label.as_deref(), context)?,
         CheckpointCommand::Show { session, checkpoint, state } => {
-            let (number, found) = find(context.session(session)?, checkpoint, context)?;
-            show::run(number, &found, *state, context)?;
+            let (number, checkpoint) = find(context.session(session)?, checkpoint, context)?;
+            show(number, &checkpoint, *state, context)?;
         }
         CheckpointCommand::Pin { session, checkpoint } => pin(session, checkpoint, true, context)?,
         CheckpointCommand::Unpin { session, checkpoint } => pin(session, checkpoint, false, context)?,
@@ -104,14 +102,14 @@ pub fn run(checkpoint: &CheckpointArgs, context: &Context) -> Result<Outcome, Fa
         CheckpointCommand::Diff { session, a, b } => {
             let session = context.session(session)?;
             let (a, b) = (find(session, a, context)?, find(session, b, context)?);
-            compare::run(&a, &b, context)?;
+            diff(&a, &b, context)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-/// The checkpoint that a person means, with its number in the list.
-pub fn find(session: SessionId, reference: &str, context: &Context) -> Result<(usize, Checkpoint), Failure> {
+/// Resolves a checkpoint reference; returns the number in the list and the checkpoint.
+pub fn find(session: SessionId, reference: &str, context: &Context) -> Result<(usize, Checkpoint), CliError> {
     let store = context.store()?;
     let all = store.list_checkpoints(session)?;
     let branches = store.list_branches(session)?;
@@ -119,44 +117,210 @@ pub fn find(session: SessionId, reference: &str, context: &Context) -> Result<(u
     Ok(find_checkpoint(&all, &branches, current, reference)?)
 }
 
-fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(), Failure> {
+fn list(session: SessionId, context: &Context) -> Result<(), CliError> {
+    let store = context.store()?;
+    let branches = store.list_branches(session)?;
+    let current = store.get_session(session)?.session.current_branch;
+    let checkpoints = store.list_checkpoints(session)?;
+    if context.console.options.json {
+        let rows: Vec<CheckpointJson> = (1..)
+            .zip(&checkpoints)
+            .map(|(number, checkpoint)| {
+                CheckpointJson::new(number, checkpoint, branch_name(&branches, checkpoint))
+            })
+            .collect();
+        return context.console.print_json(&json!({ "checkpoints": rows }));
+    }
+    let mut text = String::new();
+    for row in session_graph(&branches, current, &checkpoints) {
+        text += &match &row.mark {
+            Mark::Checkpoint { number, checkpoint } => checkpoint_line(&row, *number, checkpoint, context),
+            Mark::Head { .. } | Mark::Fork | Mark::Beginning => graph_line(&row, &branches, context),
+        };
+        text.push('\n');
+    }
+    context.console.print(&text)?;
+    if checkpoints.is_empty() {
+        context
+            .console
+            .note("no checkpoints yet: each reply creates one, and so does `hfs checkpoint create`");
+    }
+    Ok(())
+}
+
+fn branch_name<'a>(branches: &'a [Branch], checkpoint: &Checkpoint) -> &'a str {
+    let branch = branches.iter().find(|branch| branch.id == checkpoint.branch);
+    branch.map_or("", |branch| &branch.name)
+}
+
+fn checkpoint_line(row: &GraphRow, number: usize, checkpoint: &Checkpoint, context: &Context) -> String {
+    let Palette { role, strong, dim, good, .. } = context.console.palette;
+    let time = context.format_time(checkpoint.created_at);
+    let label = checkpoint
+        .label
+        .as_deref()
+        .map_or_else(String::new, |label| format!(" {good}{:?}{good:#}", sanitize::line(label)));
+    let pinned = if checkpoint.pinned { " (pinned)" } else { "" };
+    format!(
+        "{role}{}{role:#} {:>4}  {strong}#{number}{strong:#} {dim}{}{dim:#} {}{label}{pinned} {dim}{time}{dim:#}",
+        row.lanes,
+        row.seq,
+        checkpoint.id.short().shown(),
+        sanitize::line(checkpoint.trigger.as_str()),
+    )
+}
+
+fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(), CliError> {
     let session = context.session(reference)?;
     let engine = context.engine()?;
-    let place = engine.resume(session, None)?;
-    let label = label.map(plain::line).filter(|label| !label.is_empty());
-    let made = engine.checkpoint(&place, label.as_deref())?;
+    let conversation = engine.resume(session, None)?;
+    let label = label.map(sanitize::line).filter(|label| !label.is_empty());
+    let checkpoint = engine.checkpoint(&conversation, label.as_deref())?;
     let number = context.store()?.list_checkpoints(session)?.len();
-    let name = label.map_or_else(String::new, |label| format!(" {label:?}"));
-    let text = format!("checkpoint {number}{name} marks message {}", made.seq);
-    report(number, &made, &text, context)
+    let label = label.map_or_else(String::new, |label| format!(" {label:?}"));
+    let text = format!("created checkpoint {number}{label} at message {}", checkpoint.seq);
+    report(number, &checkpoint, &text, context)
 }
 
-fn pin(session: &str, reference: &str, pinned: bool, context: &Context) -> Result<(), Failure> {
-    let session = context.session(session)?;
-    let (number, found) = find(session, reference, context)?;
+fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
-    store.pin_checkpoint(found.id, pinned)?;
-    let text = if pinned { "is kept for good" } else { "may be pruned when it is old" };
-    report(number, &store.get_checkpoint(found.id)?, &format!("checkpoint {number} {text}"), context)
+    let branch = store.get_branch(checkpoint.branch)?;
+    // Stored state is valid JSON: the store verifies its hash.
+    let state_json = || -> Result<Value, CliError> {
+        Ok(serde_json::from_str(&store.load_state_json(checkpoint.id)?).unwrap_or_default())
+    };
+    if context.console.options.json {
+        let mut document = json!({ "checkpoint": CheckpointJson::new(number, checkpoint, &branch.name) });
+        if let (true, Some(fields)) = (with_state, document.as_object_mut()) {
+            fields.insert("state".into(), state_json()?);
+        }
+        return context.console.print_json(&document);
+    }
+    let state = store.load_state(checkpoint.id)?;
+    let snapshot = &state.run_snapshot;
+    let memories: Vec<String> = state
+        .agents
+        .iter()
+        .map(|(agent, memory)| {
+            format!("{} ({} entries)", sanitize::line(agent), memory_entries(Some(memory)).len())
+        })
+        .collect();
+    let cost = &checkpoint.cost;
+    let rows = [
+        ("checkpoint", format!("{number} ({})", checkpoint.id.short())),
+        ("label", checkpoint.label.as_deref().map_or("-".into(), sanitize::line)),
+        ("trigger", sanitize::line(checkpoint.trigger.as_str())),
+        ("created", time_format::local(checkpoint.created_at)),
+        ("place", format!("message {} of {}", checkpoint.seq, sanitize::line(&branch.name))),
+        ("pinned", if checkpoint.pinned { "yes" } else { "no" }.into()),
+        ("state", format!("{} bytes, stored in {}", cost.state_bytes, cost.stored_bytes)),
+        ("memories", if memories.is_empty() { "none".into() } else { memories.join(", ") }),
+        ("tokens", snapshot.usage.total_tokens.to_string()),
+        ("phases", snapshot.timeline.phases.len().to_string()),
+    ];
+    let dim = context.console.palette.dim;
+    let mut text: String =
+        rows.iter().map(|(name, value)| format!("{dim}{name:<11}{dim:#} {value}\n")).collect();
+    if with_state {
+        let pretty = serde_json::to_string_pretty(&state_json()?).unwrap_or_default();
+        text += &format!("\n{}\n", sanitize::block(&pretty));
+    }
+    context.console.print(&text)
 }
 
-fn delete(session: &str, reference: &str, context: &Context) -> Result<(), Failure> {
+fn pin(session: &str, reference: &str, pinned: bool, context: &Context) -> Result<(), CliError> {
     let session = context.session(session)?;
-    let (number, found) = find(session, reference, context)?;
-    let name = found.label.as_deref().map_or_else(String::new, |label| format!(" {:?}", plain::line(label)));
-    context.console.before_what_cannot_be_undone(&format!(
-        "nobody can go back to checkpoint {number}{name} any more; its messages stay"
-    ))?;
-    context.store()?.delete_checkpoint(found.id, context.now())?;
-    report(number, &found, &format!("checkpoint {number} is gone; its messages are all there"), context)
+    let (number, checkpoint) = find(session, reference, context)?;
+    let store = context.store()?;
+    store.pin_checkpoint(checkpoint.id, pinned)?;
+    let effect = if pinned { "is kept until it is deleted" } else { "may be pruned when newer ones exist" };
+    let checkpoint = store.get_checkpoint(checkpoint.id)?;
+    report(number, &checkpoint, &format!("checkpoint {number} {effect}"), context)
 }
 
-fn report(number: usize, checkpoint: &Checkpoint, text: &str, context: &Context) -> Result<(), Failure> {
-    if context.console.manner.json {
+fn delete(session: &str, reference: &str, context: &Context) -> Result<(), CliError> {
+    let session = context.session(session)?;
+    let (number, checkpoint) = find(session, reference, context)?;
+    let label = checkpoint.label.as_deref();
+    let label = label.map_or_else(String::new, |label| format!(" {:?}", sanitize::line(label)));
+    context.console.confirm_irreversible(&format!(
+        "checkpoint {number}{label} is deleted, and no rewind can go back to it; its messages are kept"
+    ))?;
+    context.store()?.delete_checkpoint(checkpoint.id, context.now())?;
+    let text = format!("deleted checkpoint {number}; its messages are kept");
+    report(number, &checkpoint, &text, context)
+}
+
+fn report(number: usize, checkpoint: &Checkpoint, text: &str, context: &Context) -> Result<(), CliError> {
+    if context.console.options.json {
         let branch = context.store()?.get_branch(checkpoint.branch)?;
-        let row = CheckpointRow::new(number, checkpoint, &branch.name);
-        return context.console.json(&serde_json::json!({ "checkpoint": row }));
+        let row = CheckpointJson::new(number, checkpoint, &branch.name);
+        return context.console.print_json(&json!({ "checkpoint": row }));
     }
     context.console.note(text);
     Ok(())
+}
+
+/// A section of a negotiation on one side of a comparison: its status and its owners.
+type SectionSide = Option<(SectionStatus, Vec<String>)>;
+
+fn diff(a: &(usize, Checkpoint), b: &(usize, Checkpoint), context: &Context) -> Result<(), CliError> {
+    let diff = context.engine()?.diff_checkpoints(a.1.id, b.1.id)?;
+    if context.console.options.json {
+        let store = context.store()?;
+        let row = |(number, checkpoint): &(usize, Checkpoint)| -> Result<CheckpointJson, CliError> {
+            Ok(CheckpointJson::new(*number, checkpoint, &store.get_branch(checkpoint.branch)?.name))
+        };
+        let section = |side: &SectionSide| {
+            side.as_ref()
+                .map_or(Value::Null, |(status, owners)| json!({ "status": status, "owners": owners }))
+        };
+        return context.console.print_json(&json!({
+            "a": row(a)?,
+            "b": row(b)?,
+            "messages": {
+                "shared": diff.messages.shared,
+                "only_a": diff.messages.only_a.iter().map(MessageJson::from).collect::<Vec<_>>(),
+                "only_b": diff.messages.only_b.iter().map(MessageJson::from).collect::<Vec<_>>(),
+            },
+            "agents": diff.agents.iter().map(|memory| json!({
+                "agent": memory.agent, "entries_a": memory.entries_a, "entries_b": memory.entries_b,
+                "same": memory.same,
+            })).collect::<Vec<_>>(),
+            "negotiation": diff.negotiation.iter().map(|item| json!({
+                "section": item.section, "a": section(&item.a), "b": section(&item.b),
+            })).collect::<Vec<_>>(),
+            "usage": { "total_tokens_a": diff.total_tokens.0, "total_tokens_b": diff.total_tokens.1 },
+            "plugins": diff.plugins,
+        }));
+    }
+    let (name_a, name_b) = (format!("checkpoint {}", a.0), format!("checkpoint {}", b.0));
+    let mut text = message_diff(&diff.messages, &name_a, &name_b, context);
+    for memory in &diff.agents {
+        text += &format!(
+            "memory of {}: {} entries, then {} (the first {} are the same)\n",
+            sanitize::line(&memory.agent),
+            memory.entries_a,
+            memory.entries_b,
+            memory.same
+        );
+    }
+    for item in &diff.negotiation {
+        let (a, b) = (describe_section(&item.a), describe_section(&item.b));
+        text += &format!("section {}: {a}, then {b}\n", sanitize::line(&item.section));
+    }
+    if diff.total_tokens.0 != diff.total_tokens.1 {
+        text += &format!("tokens of the run: {}, then {}\n", diff.total_tokens.0, diff.total_tokens.1);
+    }
+    for plugin in &diff.plugins {
+        text += &format!("state of plugin {}: changed\n", sanitize::line(plugin));
+    }
+    context.console.print(&text)
+}
+
+fn describe_section(side: &SectionSide) -> String {
+    let Some((status, owners)) = side else { return "missing".to_owned() };
+    let status = format!("{status:?}").to_lowercase();
+    let owners: Vec<String> = owners.iter().map(|owner| sanitize::line(owner)).collect();
+    if owners.is_empty() { status } else { format!("{status} ({})", owners.join(", ")) }
 }

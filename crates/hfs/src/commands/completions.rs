@@ -1,11 +1,11 @@
-//! `hfs completions`
+//! `hfs completions`: shell completions.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Cli;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::output::error::{CliError, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,18 +13,16 @@ Examples:
   zsh     hfs completions zsh > ~/.zfunc/_hfs      (with ~/.zfunc in $fpath)
   fish    hfs completions fish > ~/.config/fish/completions/hfs.fish";
 
-/// Which completions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
 
-/// Prints the completions of a shell.
-pub fn run(completions: &Completions, context: &Context) -> Result<Outcome, Failure> {
+pub fn run(args: &CompletionsArgs, context: &Context) -> Result<Outcome, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(completions.shell, &mut Cli::command(), "hfs", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "hfs", &mut script);
     context.console.print(&String::from_utf8_lossy(&script))?;
     Ok(Outcome::Done)
 }

@@ -1,38 +1,37 @@
-//! `hfs config`
+//! `hfs config`: show and change settings.
 
 use hfs_core::ErrorKind;
 use serde::Serialize;
-use serde_json::Value as Json;
+use serde_json::{Value, json};
 
-use crate::config::{KEYS, Key, Place, Setting, TriadsChoice, set_in_file};
+use crate::config::{AgentKind, Key, Setting, TriadsSetting, ValueOrigin, set_in_file};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::plain;
-use crate::table::Table;
-use crate::wiring;
+use crate::output::error::{CliError, Outcome};
+use crate::output::sanitize;
+use crate::output::table::Table;
+use crate::wiring::triads::{self, value_to_save};
 
 const EXAMPLES: &str = "\
 Examples:
   hfs config set model claude-sonnet-4-6
   hfs config set disabled_plugins one,two
   hfs config get store.url
-  hfs config triads standard > my.yaml    a configuration of triads to start from
-  hfs config set triads my.yaml           and to be used, where the agent is triads
+  hfs config triads standard > my.yaml    copy a configuration of triads, to edit it
+  hfs config set triads my.yaml           use it when the agent is triads
 
-A flag beats the environment, that beats ./.hfs/config.yaml, that beats config.yaml in the home directory of hfs.
-Keys of providers come from the environment only, such as ANTHROPIC_API_KEY.";
+Options override environment variables, those override ./.hfs/config.yaml, and that overrides config.yaml in the home
+directory of hfs. API keys are read from environment variables only, such as ANTHROPIC_API_KEY.";
 
-/// What to do with the settings.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Config {
+pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum ConfigCommand {
-    /// Show every setting, its value and where that was set
+    /// Show every setting, its value and where it was set
     #[command(alias = "ls")]
     List,
     /// Print the value of a setting
@@ -40,11 +39,11 @@ enum ConfigCommand {
         /// The setting, such as model or store.url
         key: String,
     },
-    /// Change a setting in the user's file; its comments stay
+    /// Change a setting in the user's file; comments in the file are kept
     Set {
         /// The setting, such as model or store.url
         key: String,
-        /// The value; lists as one,two or [one, two]
+        /// The value; a list as one,two or [one, two]
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
@@ -54,13 +53,13 @@ enum ConfigCommand {
         #[arg(value_name = "NAME|FILE")]
         which: Option<String>,
     },
-    /// Print where the user's file is
+    /// Print the path of the user's file
     Path,
 }
 
-impl Config {
-    /// Whether it can do its work without a configuration that makes sense.
-    pub const fn bears_bad_config(&self) -> bool {
+impl ConfigArgs {
+    /// Whether the command runs even if the configuration is invalid.
+    pub const fn works_without_config(&self) -> bool {
         matches!(
             self.command,
             ConfigCommand::Path | ConfigCommand::Set { .. } | ConfigCommand::Triads { which: Some(_) }
@@ -68,121 +67,122 @@ impl Config {
     }
 }
 
+/// A setting in the documents of `config list`, `config get` and `config set`.
 #[derive(Serialize)]
-struct SettingRow {
+struct SettingJson {
     key: &'static str,
-    value: Json,
+    value: Value,
     origin: String,
     about: &'static str,
 }
 
-impl SettingRow {
-    fn new(key: &'static Key, setting: Option<&Setting>) -> Self {
+impl SettingJson {
+    fn new(key: Key, setting: Option<&Setting>) -> Self {
         Self {
-            key: key.name,
-            value: setting.map_or(Json::Null, |setting| setting.value.to_json()),
-            origin: setting.map_or(&Place::Default, |setting| &setting.place).to_string(),
-            about: key.about,
+            key: key.name(),
+            value: setting.map_or(Value::Null, |setting| setting.value.to_json()),
+            origin: setting.map_or(&ValueOrigin::Default, |setting| &setting.origin).to_string(),
+            about: key.spec().about,
         }
     }
 }
 
-/// Reads or changes settings.
-pub fn run(config: &Config, context: &Context) -> Result<Outcome, Failure> {
-    match &config.command {
+pub fn run(args: &ConfigArgs, context: &Context) -> Result<Outcome, CliError> {
+    match &args.command {
         ConfigCommand::List => list(context)?,
         ConfigCommand::Get { key } => get(key, context)?,
         ConfigCommand::Set { key, value } => set(key, value, context)?,
-        ConfigCommand::Triads { which } => triads(which.as_deref(), context)?,
-        ConfigCommand::Path => path(context)?,
+        ConfigCommand::Triads { which } => print_triads(which.as_deref(), context)?,
+        ConfigCommand::Path => print_path(context)?,
     }
     Ok(Outcome::Done)
 }
 
-fn list(context: &Context) -> Result<(), Failure> {
+fn list(context: &Context) -> Result<(), CliError> {
     let console = &context.console;
-    let rows = KEYS.iter().map(|key| SettingRow::new(key, context.config.get(key)));
-    if console.manner.json {
-        return console.json(&serde_json::json!({ "settings": rows.collect::<Vec<_>>() }));
+    let rows = Key::all().map(|key| SettingJson::new(key, context.config.get(key)));
+    if console.options.json {
+        return console.print_json(&json!({ "settings": rows.collect::<Vec<_>>() }));
     }
     let mut table = Table::new(&["SETTING", "VALUE", "FROM"], 1);
-    let mut more = String::new();
-    for (key, row) in KEYS.iter().zip(rows) {
+    let mut descriptions = String::new();
+    for (key, row) in Key::all().zip(rows) {
         let value = context.config.get(key).map_or_else(|| "-".into(), |setting| setting.value.to_string());
-        table.row(vec![key.name.into(), plain::line(&value), plain::line(&row.origin)]);
-        if console.manner.verbose {
-            more += &format!("{:22} {} ({}; {})\n", key.name, key.about, key.kind.expected(), key.variable);
+        table.row(vec![key.name().into(), sanitize::line(&value), sanitize::line(&row.origin)]);
+        if console.options.verbose {
+            let spec = key.spec();
+            let expected = spec.value_type.expected();
+            descriptions += &format!("{:22} {} ({expected}; {})\n", spec.name, spec.about, spec.env_var);
         }
     }
-    let gap = if more.is_empty() { "" } else { "\n" };
-    console.print(&format!("{}{gap}{more}", table.render(&console.palette, console.width())))
+    let gap = if descriptions.is_empty() { "" } else { "\n" };
+    console.print(&format!("{}{gap}{descriptions}", table.render(&console.palette, console.width())))
 }
 
-fn get(name: &str, context: &Context) -> Result<(), Failure> {
-    let key = Key::named(name)?;
+fn get(name: &str, context: &Context) -> Result<(), CliError> {
+    let key = Key::parse(name)?;
     let setting = context.config.get(key);
-    if context.console.manner.json {
-        return context.console.json(&SettingRow::new(key, setting));
+    if context.console.options.json {
+        return context.console.print_json(&SettingJson::new(key, setting));
     }
-    let setting = setting.ok_or_else(|| Failure::Refused {
-        kind: ErrorKind::NotFound,
-        message: format!("{name} is not set and has no default"),
-        hint: Some(format!("set it with: hfs config set {name} VALUE")),
+    let setting = setting.ok_or_else(|| {
+        CliError::with_hint(
+            ErrorKind::NotFound,
+            format!("{name} is not set and has no default"),
+            format!("set it with: hfs config set {name} VALUE"),
+        )
     })?;
-    context.console.print(&(plain::block(&setting.value.to_string()) + "\n"))
+    context.console.print(&(sanitize::block(&setting.value.to_string()) + "\n"))
 }
 
-fn set(name: &str, text: &str, context: &Context) -> Result<(), Failure> {
-    let key = Key::named(name)?;
+fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
+    let console = &context.console;
+    let key = Key::parse(name)?;
     context.home.create()?;
-    let path = &context.sources.user;
-    let value = set_in_file(path, key, &wiring::to_write_down(key, text, &context.environment)?)?;
-    if let Some(setting) = context.config.get(key)
-        && !matches!(&setting.place, Place::Default)
-        && !matches!(&setting.place, Place::File { path: from, .. } if from == path)
-    {
-        let place = plain::line(&setting.place.to_string());
-        context.console.warn(&format!("{name} is also set by {place}, which counts more here"));
+    let path = &context.config_paths.user;
+    let value = set_in_file(path, key, &value_to_save(key, text, &context.environment)?)?;
+    if let Some(origin) = context.overriding_origin(key) {
+        let origin = sanitize::line(&origin.to_string());
+        console.warn(&format!("{name} is also set by {origin}, which takes precedence"));
     }
-    if context.console.manner.json {
-        let setting = Setting { value, place: Place::File { path: path.clone(), line: 0 } };
-        return context.console.json(&SettingRow::new(key, Some(&setting)));
+    if console.options.json {
+        let setting = Setting { value, origin: ValueOrigin::File { path: path.clone(), line: 0 } };
+        return console.print_json(&SettingJson::new(key, Some(&setting)));
     }
-    let place = plain::line(&path.display().to_string());
-    context.console.note(&format!("{name} is {} now, in {place}", plain::line(&value.to_string())));
-    if name == "triads" && context.settings.agent.as_deref() != Some("triads") {
-        context
-            .console
-            .note("they answer where they are asked to: hfs config set agent triads, or chat --agent triads");
+    let (value, path) = (sanitize::line(&value.to_string()), sanitize::line(&path.display().to_string()));
+    console.note(&format!("{name} is now {value}, in {path}"));
+    if key == Key::Triads && context.settings.agent != Some(AgentKind::Triads) {
+        console
+            .note("triads reply if the agent is triads: hfs config set agent triads, or chat --agent triads");
     }
     Ok(())
 }
 
-fn triads(which: Option<&str>, context: &Context) -> Result<(), Failure> {
-    let choice = match which {
-        Some(text) => {
-            TriadsChoice { text: text.to_owned(), place: Place::CommandLine("NAME|FILE"), is_projects: false }
-        }
+fn print_triads(which: Option<&str>, context: &Context) -> Result<(), CliError> {
+    let setting = match which {
+        Some(text) => TriadsSetting {
+            text: text.to_owned(),
+            origin: ValueOrigin::CommandLine("NAME|FILE"),
+            from_project: false,
+        },
         None => context.settings.triads.clone(),
     };
-    let chosen = wiring::triads::chosen(&choice, &context.environment)?;
-    if context.console.manner.json {
-        return context.console.json(&serde_json::json!({
-            "triads": choice.text,
-            "path": chosen.path,
-            "yaml": chosen.yaml,
-            "agents": 3 * chosen.config.triads.len(),
+    let loaded = triads::load(&setting, &context.environment)?;
+    if context.console.options.json {
+        return context.console.print_json(&json!({
+            "triads": setting.text,
+            "path": loaded.path,
+            "yaml": loaded.yaml,
+            "agents": 3 * loaded.config.triads.len(),
         }));
     }
-    context.console.print(&plain::block(&chosen.yaml))
+    context.console.print(&sanitize::block(&loaded.yaml))
 }
 
-fn path(context: &Context) -> Result<(), Failure> {
-    let user = &context.sources.user;
-    if context.console.manner.json {
-        return context
-            .console
-            .json(&serde_json::json!({ "path": user, "project": context.sources.project }));
+fn print_path(context: &Context) -> Result<(), CliError> {
+    let paths = &context.config_paths;
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "path": paths.user, "project": paths.project }));
     }
-    context.console.print(&format!("{}\n", user.display()))
+    context.console.print(&format!("{}\n", paths.user.display()))
 }

@@ -1,15 +1,27 @@
-//! `hfs doctor`
+//! `hfs doctor`: checks the installation and reports problems.
+//!
+//! To add a check, write a function that returns a `Check` and call it in `all_checks`.
 
-mod checks;
+use std::path::Path;
 
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_agents::Provider;
+use hfs_core::ErrorKind;
+use hfs_plugins::{Language, Plugins, State};
+use hfs_store::StoreUrl;
 use serde::Serialize;
 
+use super::start::transcript_locations;
+use crate::config::Config;
 use crate::context::Context;
-use crate::failure::{ErrorDocument, Failure, Outcome};
-use crate::plain;
+use crate::output::error::{CliError, Outcome};
+use crate::output::message::format_size;
+use crate::output::sanitize;
+use crate::wiring;
+use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
 
-/// How something is.
+/// Less free space than this is a warning.
+const MIN_FREE_BYTES: u64 = 500_000_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -18,7 +30,7 @@ enum Status {
     Failed,
 }
 
-/// Something that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
@@ -26,6 +38,7 @@ struct Check {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// Selects the exit code of a failed check.
     #[serde(skip)]
     kind: ErrorKind,
 }
@@ -39,36 +52,216 @@ impl Check {
         Self { status: Status::Warning, hint: Some(hint.into()), ..Self::ok(name, detail) }
     }
 
-    fn failed(name: &'static str, failure: &Failure) -> Self {
-        let ErrorDocument { message, causes, hint, .. } = failure.document();
-        let detail = [vec![message], causes].concat().join(": ");
-        Self { status: Status::Failed, hint, kind: failure.kind(), ..Self::ok(name, detail) }
+    fn failed(name: &'static str, error: &CliError) -> Self {
+        let document = error.document();
+        let detail = document.one_line();
+        Self { status: Status::Failed, hint: document.hint, kind: error.kind(), ..Self::ok(name, detail) }
     }
 }
 
-/// Looks at everything that has to be right, and says what is not.
-pub fn run(context: &Context) -> Result<Outcome, Failure> {
-    let checks = checks::all(context)?;
-    let worst = checks.iter().find(|check| check.status == Status::Failed);
-    let outcome = worst.map_or(Outcome::Done, |check| Outcome::Partly(check.kind));
+pub fn run(context: &Context) -> Result<Outcome, CliError> {
+    let checks = all_checks(context)?;
+    let failed = checks.iter().find(|check| check.status == Status::Failed);
+    let outcome = failed.map_or(Outcome::Done, |check| Outcome::WithFailures(check.kind));
     let console = &context.console;
-    if console.manner.json {
-        console.json(&serde_json::json!({ "ok": worst.is_none(), "checks": checks }))?;
+    if console.options.json {
+        console.print_json(&serde_json::json!({ "ok": failed.is_none(), "checks": checks }))?;
         return Ok(outcome);
     }
     let palette = &console.palette;
     let mut text = String::new();
     for check in &checks {
-        let (style, mark) = match check.status {
+        let (style, label) = match check.status {
             Status::Ok => (palette.good, "ok     "),
             Status::Warning => (palette.warning, "warning"),
             Status::Failed => (palette.error, "failed "),
         };
-        text += &format!("{style}{mark}{style:#}  {:11}  {}\n", check.name, plain::line(&check.detail));
+        text += &format!("{style}{label}{style:#}  {:11}  {}\n", check.name, sanitize::line(&check.detail));
         if let Some(hint) = &check.hint {
-            text += &format!("{:22}{}\n", "", plain::line(hint));
+            text += &format!("{:22}{}\n", "", sanitize::line(hint));
         }
     }
     console.print(&text)?;
     Ok(outcome)
+}
+
+fn all_checks(context: &Context) -> Result<Vec<Check>, CliError> {
+    let mut checks = vec![check_home(context)];
+    checks.extend(check_config(context));
+    checks.extend(check_store(context));
+    checks.extend(check_disk_space(context));
+    checks.push(check_agent(context)?);
+    checks.push(check_keys(context));
+    checks.push(check_plugins(context));
+    checks.push(check_transcripts(context));
+    checks.push(check_terminal(context));
+    Ok(checks)
+}
+
+fn check_home(context: &Context) -> Check {
+    const NAME: &str = "home";
+    let root = context.home.root();
+    if let Err(error) = context.home.create() {
+        return Check::failed(NAME, &error);
+    }
+    // An unnamed temporary file, which leaves nothing behind.
+    if let Err(source) = tempfile::tempfile_in(root) {
+        return Check::failed(NAME, &CliError::io(format!("write in {}", root.display()), source));
+    }
+    if is_accessible_to_others(root) {
+        let hint = format!("chmod 700 {}", root.display());
+        return Check::warning(NAME, format!("{} can be read by other users", root.display()), hint);
+    }
+    Check::ok(NAME, root.display().to_string())
+}
+
+#[cfg(unix)]
+fn is_accessible_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_accessible_to_others(_path: &Path) -> bool {
+    false
+}
+
+fn check_config(context: &Context) -> Vec<Check> {
+    const NAME: &str = "config";
+    let paths = &context.config_paths;
+    let user = paths.user.display();
+    let project = paths.project.as_ref().map(|path| format!(" and {}", path.display())).unwrap_or_default();
+    let mut checks: Vec<Check> = context
+        .config
+        .warnings
+        .iter()
+        .map(|warning| Check::warning(NAME, warning.clone(), "`hfs config list` shows every setting"))
+        .collect();
+    match Config::load(paths, &context.environment, &context.global.overrides()) {
+        Err(error) => checks.push(Check::failed(NAME, &error.into())),
+        Ok(_) if !checks.is_empty() => {}
+        Ok(_) if paths.user.exists() => checks.push(Check::ok(NAME, format!("{user}{project}"))),
+        Ok(_) => checks.push(Check::ok(NAME, format!("defaults (no {user}){project}"))),
+    }
+    checks
+}
+
+fn check_store(context: &Context) -> Vec<Check> {
+    const NAME: &str = "store";
+    let info = context.store().and_then(|store| Ok(store.info()?));
+    match info {
+        Err(error) => vec![Check::failed(NAME, &error)],
+        Ok(info) => {
+            let size = format_size(info.bytes);
+            let detail =
+                format!("{}, {} sessions, {} messages, {size}", info.url, info.sessions, info.messages);
+            let schema = format!("version {} on {}", info.schema_version, info.backend);
+            vec![Check::ok(NAME, detail), Check::ok("schema", schema)]
+        }
+    }
+}
+
+fn check_disk_space(context: &Context) -> Option<Check> {
+    const NAME: &str = "disk space";
+    let StoreUrl::Sqlite(path) = wiring::store_url(&context.home, &context.settings).ok()? else {
+        return None;
+    };
+    let path = context.environment.working_directory.join(path);
+    let existing_directory = path.ancestors().skip(1).find(|directory| directory.is_dir())?;
+    let free = fs4::available_space(existing_directory).ok()?;
+    let detail = format!("{} free", format_size(free));
+    Some(if free < MIN_FREE_BYTES {
+        Check::warning(NAME, detail, "messages cannot be saved on a full disk")
+    } else {
+        Check::ok(NAME, detail)
+    })
+}
+
+fn check_agent(context: &Context) -> Result<Check, CliError> {
+    const NAME: &str = "agent";
+    let choice = wiring::runtime()?.block_on(choose_agent(&context.settings, &context.environment));
+    Ok(match choice {
+        Err(error) => Check::failed(NAME, &error),
+        Ok(AgentChoice { backend, reason, warnings }) => {
+            let detail = match backend {
+                AgentBackend::Recall => format!("recall: {reason}"),
+                AgentBackend::Assistant(_) => reason,
+                AgentBackend::Triads(config, models) => {
+                    let source = if models.is_some() { "" } else { " that search your saved sessions" };
+                    format!("{} triads{source}, {reason}", config.triads.len())
+                }
+            };
+            if warnings.is_empty() {
+                Check::ok(NAME, detail)
+            } else {
+                Check::warning(NAME, detail, warnings.join("; "))
+            }
+        }
+    })
+}
+
+/// Shows which variables hold API keys, never their values.
+fn check_keys(context: &Context) -> Check {
+    const NAME: &str = "keys";
+    let variables: Vec<&str> =
+        Provider::ALL.into_iter().flat_map(|provider| provider.key_variables().iter().copied()).collect();
+    let set: Vec<&str> = variables
+        .iter()
+        .copied()
+        .filter(|name| context.environment.get(name).is_some_and(|value| !value.trim().is_empty()))
+        .collect();
+    if set.is_empty() {
+        Check::ok(NAME, format!("none in the environment ({})", variables.join(", ")))
+    } else {
+        Check::ok(NAME, format!("{} set", set.join(", ")))
+    }
+}
+
+fn check_plugins(context: &Context) -> Check {
+    const NAME: &str = "plugins";
+    let plugins = Plugins::look(wiring::plugins::host_parts(context, None)).list();
+    let names_in = |states: &[State]| -> Vec<&str> {
+        let matching = plugins.iter().filter(|plugin| states.contains(&plugin.state));
+        matching.map(|plugin| plugin.name.as_str()).collect()
+    };
+    let interpreters = wiring::plugins::interpreters(context);
+    let installed: Vec<&str> = Language::ALL
+        .into_iter()
+        .filter(|language| interpreters.find(*language).is_some())
+        .map(Language::as_str)
+        .collect();
+    let interpreters = if installed.is_empty() {
+        "no interpreter".into()
+    } else {
+        format!("interpreters: {}", installed.join(", "))
+    };
+    let active = names_in(&[State::Active]).len();
+    let detail = format!("{active} of {} active; {interpreters}", plugins.len());
+    let broken = names_in(&[State::Invalid, State::Quarantined]);
+    if broken.is_empty() {
+        return Check::ok(NAME, detail);
+    }
+    let hint = format!("`hfs plugin list` shows why {} does not run", broken.join(", "));
+    Check::warning(NAME, detail, hint)
+}
+
+fn check_transcripts(context: &Context) -> Check {
+    let locations: Vec<String> = transcript_locations(&context.environment)
+        .iter()
+        .map(|(format, path)| format!("{format} in {}", path.display()))
+        .collect();
+    let detail =
+        if locations.is_empty() { "none in the usual places".to_owned() } else { locations.join(", ") };
+    Check::ok("transcripts", detail)
+}
+
+fn check_terminal(context: &Context) -> Check {
+    let name = context.environment.get("TERM").unwrap_or("unknown");
+    let detail = if context.console.output_is_terminal() {
+        let width = context.console.width().map_or_else(String::new, |width| format!(", {width} columns"));
+        format!("{name}{width}")
+    } else {
+        format!("output is not a terminal (TERM is {name})")
+    };
+    Check::ok("terminal", detail)
 }

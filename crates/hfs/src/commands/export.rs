@@ -1,70 +1,196 @@
-//! `hfs export`
-
-mod form;
-mod target;
+//! `hfs export`: writes a session to a file or to standard output.
+//!
+//! To add a format, add a variant to `ExportFormat` and handle it in each of its methods.
 
 use std::cell::Cell;
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
-use hfs_exchange::{ExportError, Guarded, PageOptions, SecretReport, Secrets, Shown, Stamp, landing};
+use hfs_exchange::{
+    DocumentSource, ExportError, Format, Guarded, PageOptions, Places, SecretReport, Secrets, Shown, Stamp,
+    landing, write_html, write_json, write_markdown, write_transcript,
+};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::start::moved;
+use super::start::location_overrides;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::references::find_branch;
-use crate::transcript::size;
-use crate::wiring::StoreDocument;
-use crate::{interrupt, plain};
-use form::Branches;
-pub use form::Form;
-use target::SafeText;
-pub use target::Target;
+use crate::home::create_private_dir;
+use crate::interrupt;
+use crate::output::error::{CliError, Outcome};
+use crate::output::message::format_size;
+use crate::output::sanitize::{self, Sanitizer};
+use crate::resolve::find_branch;
+use crate::wiring::document::StoreDocument;
 
 const EXAMPLES: &str = "\
 Examples:
-  hfs export @                              the newest session whole, as JSON, into the folder of exports
+  hfs export @                              the whole newest session, as JSON, in the directory of exports
   hfs export @ --format markdown -o -       its current branch as Markdown on standard output
-  hfs export login -o login.html            the format follows the file's name
-  hfs export @ -o - | hfs --home B import - a session moves to another home
+  hfs export login -o login.html            the extension selects the format
+  hfs export @ -o - | hfs --home B import - copy a session to another home directory
+  hfs export @ --format codex               a transcript that another tool can continue
 
-  hfs export @ --format codex               a transcript that another tool goes on with
+JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown
+and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex
+or opencode the history of one branch; records that were imported from Claude Code are written back unchanged.";
 
-JSON has everything: every branch, run, checkpoint and attachment; `hfs import` brings all of it back. Markdown and
-HTML show one branch, or all with --all-branches. A transcript for Claude Code has every branch, one for Codex or
-opencode the history of one; records that came from Claude Code go back to it as they were.";
-
-/// Which session, and how and where to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Export {
+pub struct ExportArgs {
     /// The session
     session: String,
-    /// The format [default: as FILE ends, else json]
+    /// The format [default: from the extension of FILE, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
-    format: Option<Form>,
-    /// The file, which is replaced if it exists; a directory; or - for standard output [default: a new file in
+    format: Option<ExportFormat>,
+    /// A file, which is replaced if it exists; a directory; or - for standard output [default: a new file in
     /// $HFS_HOME/exports]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Every branch (json and claude-code always have them)
+    /// Export every branch (json and claude-code always do)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
-    /// Mask what seems to be a secret: keys, tokens, passwords in addresses
+    /// Mask what looks like a secret: keys, tokens, passwords in addresses
     #[arg(long)]
     redact: bool,
-    /// Another branch than the current one (not for json and claude-code)
+    /// Export this branch instead of the current one (not for json and claude-code)
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
 }
 
-/// What was written.
+/// The format of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Everything, for import into hfs
+    Json,
+    /// For reading and pasting
+    #[value(alias = "md")]
+    Markdown,
+    /// For reading in a browser; one file
+    Html,
+    /// To continue in Claude Code
+    ClaudeCode,
+    /// To continue in Codex
+    Codex,
+    /// To continue in opencode
+    #[value(name = "opencode")]
+    OpenCode,
+}
+
+/// The branches that a format can contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BranchSupport {
+    /// Always all.
+    All,
+    /// One or all.
+    OneOrAll,
+    /// The history of one.
+    One,
+}
+
+impl ExportFormat {
+    /// The format that a file extension selects.
+    fn from_extension(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_lowercase().as_str() {
+            "json" => Some(Self::Json),
+            "md" | "markdown" => Some(Self::Markdown),
+            "html" | "htm" => Some(Self::Html),
+            _ => None,
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|format| format.as_str() == name)
+    }
+
+    /// The value of `--format`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+            Self::ClaudeCode => "claude-code",
+            Self::Codex => "codex",
+            Self::OpenCode => "opencode",
+        }
+    }
+
+    /// What the format is for, in a few words.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Json => "everything, for import into hfs",
+            Self::Markdown => "for reading and pasting",
+            Self::Html => "for reading in a browser; one file",
+            Self::ClaudeCode => "to continue in Claude Code",
+            Self::Codex => "to continue in Codex",
+            Self::OpenCode => "to continue in opencode",
+        }
+    }
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Json | Self::OpenCode => "json",
+            Self::Markdown => "md",
+            Self::Html => "html",
+            Self::ClaudeCode | Self::Codex => "jsonl",
+        }
+    }
+
+    /// The tool that reads the format.
+    const fn tool(self) -> Option<Format> {
+        match self {
+            Self::Json | Self::Markdown | Self::Html => None,
+            Self::ClaudeCode => Some(Format::ClaudeCode),
+            Self::Codex => Some(Format::Codex),
+            Self::OpenCode => Some(Format::OpenCode),
+        }
+    }
+
+    const fn branch_support(self) -> BranchSupport {
+        match self {
+            Self::Json | Self::ClaudeCode => BranchSupport::All,
+            Self::Markdown | Self::Html => BranchSupport::OneOrAll,
+            Self::Codex | Self::OpenCode => BranchSupport::One,
+        }
+    }
+
+    /// How many times the writer reads all messages, for the progress bar.
+    const fn passes(self) -> u64 {
+        match self {
+            Self::Markdown | Self::Html => 2,
+            Self::Json | Self::ClaudeCode | Self::Codex | Self::OpenCode => 1,
+        }
+    }
+
+    /// Writes a session in this format.
+    ///
+    /// # Errors
+    /// If the session cannot be read or the output cannot be written.
+    pub fn write(
+        self,
+        session: &dyn DocumentSource,
+        options: PageOptions<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), ExportError> {
+        match self {
+            Self::Json => write_json(session, options.stamp, out),
+            Self::Markdown => write_markdown(session, options, out),
+            Self::Html => write_html(session, options, out),
+            Self::ClaudeCode => write_transcript(session, Format::ClaudeCode, out),
+            Self::Codex => write_transcript(session, Format::Codex, out),
+            Self::OpenCode => write_transcript(session, Format::OpenCode, out),
+        }
+    }
+}
+
+/// Document of `export`.
 #[derive(Serialize)]
-struct View {
+struct ExportJson {
     path: String,
     format: &'static str,
     bytes: u64,
@@ -74,49 +200,48 @@ struct View {
     branches: usize,
 }
 
-/// Writes a session to a file or to standard output.
-pub fn run(export: &Export, context: &Context) -> Result<Outcome, Failure> {
-    let form = export.format.or_else(|| Form::of_file(export.output.as_deref()?)).unwrap_or(Form::Json);
-    check_branches(export, form)?;
-    let session = context.session(&export.session)?;
-    let branch = match &export.branch {
+pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
+    let from_extension = || ExportFormat::from_extension(args.output.as_deref()?);
+    let format = args.format.or_else(from_extension).unwrap_or(ExportFormat::Json);
+    check_branch_options(args, format)?;
+    let session = context.session(&args.session)?;
+    let branch = match &args.branch {
         Some(reference) => Some(find_branch(&context.store()?.list_branches(session)?, reference)?.id),
         None => None,
     };
-    let job = Job { session, form, branch, all: export.all_branches, redact: export.redact };
-    match &export.output {
-        Some(path) if path == Path::new("-") => to_output(&job, context),
-        Some(path) => to_file(&job, &context.environment.working_directory.join(path), false, context),
-        None => to_file(&job, &context.home.exports(), true, context),
+    let export = Export { session, format, branch, all_branches: args.all_branches, redact: args.redact };
+    match &args.output {
+        Some(path) if path == Path::new("-") => export.to_stdout(context),
+        Some(path) => export.to_file(&context.environment.working_directory.join(path), false, context),
+        None => export.to_file(&context.home.exports(), true, context),
     }
 }
 
-/// Refuses a choice of branches that the form does not leave.
-fn check_branches(export: &Export, form: Form) -> Result<(), Failure> {
-    match form.branches() {
-        Branches::All if export.branch.is_some() => Err(Failure::Usage {
-            message: format!("{} holds every branch, not one", form.as_str()),
-            hint: "leave --branch out, or choose --format markdown or html".into(),
+fn check_branch_options(args: &ExportArgs, format: ExportFormat) -> Result<(), CliError> {
+    match format.branch_support() {
+        BranchSupport::All if args.branch.is_some() => Err(CliError::Usage {
+            message: format!("{} always contains every branch", format.as_str()),
+            hint: "omit --branch, or use --format markdown or html".into(),
         }),
-        Branches::One if export.all_branches => Err(Failure::Usage {
-            message: format!("{} holds the history of one branch", form.as_str()),
-            hint: "leave --all-branches out; --branch chooses another branch than the current one".into(),
+        BranchSupport::One if args.all_branches => Err(CliError::Usage {
+            message: format!("{} contains the history of one branch", format.as_str()),
+            hint: "omit --all-branches; --branch selects another branch than the current one".into(),
         }),
-        _ => Ok(()),
+        BranchSupport::All | BranchSupport::OneOrAll | BranchSupport::One => Ok(()),
     }
 }
 
-/// What is to be written.
-struct Job {
+/// A checked request.
+struct Export {
     session: SessionId,
-    form: Form,
+    format: ExportFormat,
     branch: Option<BranchId>,
-    all: bool,
+    all_branches: bool,
     redact: bool,
 }
 
-impl Job {
-    fn document(&self, context: &Context) -> Result<StoreDocument, Failure> {
+impl Export {
+    fn document(&self, context: &Context) -> Result<StoreDocument, CliError> {
         let document = StoreDocument::new(Arc::clone(context.store()?), self.session)?;
         Ok(match self.branch {
             Some(branch) => document.on_branch(branch),
@@ -131,100 +256,110 @@ impl Job {
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
         let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let options = PageOptions { stamp, shown: if self.all { Shown::All } else { Shown::Current } };
-        // Nobody would hear what the search found.
-        if context.console.manner.quiet && !self.redact {
-            return self.form.write(document, options, out);
+        let shown = if self.all_branches { Shown::All } else { Shown::Current };
+        let options = PageOptions { stamp, shown };
+        // With --quiet there is no warning about secrets, so the scan would be wasted.
+        if context.console.options.quiet && !self.redact {
+            return self.format.write(document, options, out);
         }
         let secrets = Secrets::new()?;
-        let guarded = Guarded::new(document, &secrets, self.redact);
-        self.form.write(&guarded, options, out)?;
-        if let Some(told) = about_secrets(&guarded.report(), self.redact) {
-            context.console.warn(&plain::line(&told));
+        let source = Guarded::new(document, &secrets, self.redact);
+        self.format.write(&source, options, out)?;
+        if let Some(warning) = secret_warning(&source.report(), self.redact) {
+            context.console.warn(&sanitize::line(&warning));
         }
         Ok(())
     }
-}
 
-fn to_output(job: &Job, context: &Context) -> Result<Outcome, Failure> {
-    let document = job.document(context)?;
-    let output = io::stdout().lock();
-    let done = if context.console.output_is_terminal() {
-        job.write(&document, context, &mut BufWriter::new(SafeText::new(output)))
-    } else {
-        job.write(&document, context, &mut BufWriter::new(output))
-    };
-    done.map(|()| Outcome::Done).map_err(|error| failed(error, "write to standard output".into()))
-}
-
-/// Writes beside the target and moves it there when it is whole, so that no half-written export is ever seen.
-fn to_file(job: &Job, path: &Path, is_default: bool, context: &Context) -> Result<Outcome, Failure> {
-    let bar = context.console.progress(0);
-    let cancel = interrupt::watch()?;
-    let seen = bar.clone();
-    let document = job.document(context)?;
-    let reads = document.messages_in_all().max(1) * job.form.reads();
-    bar.set_length(reads);
-    let document = document.with_progress(move |messages| seen.inc(messages));
-    let (session, branches) = document.outline();
-    bar.set_message(plain::line(&session.name));
-    let target = Target::choose(path, is_default, session, job.form)?;
-    let action = format!("write the export {}", target.shown());
-    let mut file = Watched { inner: BufWriter::new(target.begin()?), cancel: &cancel, written: Cell::new(0) };
-    let written = job.write(&document, context, &mut file);
-    bar.finish_and_clear();
-    if cancel.is_cancelled() {
-        context.console.note("interrupted; nothing was written");
-        return Ok(Outcome::Interrupted);
+    fn to_stdout(&self, context: &Context) -> Result<Outcome, CliError> {
+        let document = self.document(context)?;
+        let output = io::stdout().lock();
+        let result = if context.console.output_is_terminal() {
+            self.write(&document, context, &mut BufWriter::new(SanitizingWriter::new(output)))
+        } else {
+            self.write(&document, context, &mut BufWriter::new(output))
+        };
+        result.map_err(|error| cli_error(error, "write to standard output".into()))?;
+        Ok(Outcome::Done)
     }
-    written.map_err(|error| failed(error, action.clone()))?;
-    let bytes = file.written.get();
-    let file = file.inner.into_inner().map_err(|error| Failure::io(action.clone(), error.into_error()))?;
-    let path = target.finish(file)?;
-    let path = path.display().to_string();
-    if context.console.manner.json {
-        context.console.json(&View {
-            path,
-            format: job.form.as_str(),
-            bytes,
-            session: session.id.to_string(),
-            name: session.name.clone(),
-            messages: document.messages_in_all(),
-            branches: branches.len(),
-        })?;
-    } else {
-        context.console.note(&format!("{} written, readable by you alone", size(bytes)));
-        if let Some(told) = way_on(job.form, session, &path, context) {
-            context.console.note(&plain::line(&told));
+
+    fn to_file(&self, path: &Path, is_default: bool, context: &Context) -> Result<Outcome, CliError> {
+        let console = &context.console;
+        let bar = console.progress(0);
+        let cancel = interrupt::install()?;
+        let document = self.document(context)?;
+        bar.set_length(document.message_count().max(1) * self.format.passes());
+        let progress = bar.clone();
+        let document = document.with_progress(move |messages| progress.inc(messages));
+        let session = document.session_record();
+        bar.set_message(sanitize::line(&session.name));
+        let target = ExportTarget::new(path, is_default, session, self.format)?;
+        let action = format!("write the export {}", target.display());
+        let mut file = CancellableWriter {
+            inner: BufWriter::new(target.create()?),
+            cancel: &cancel,
+            written: Cell::new(0),
+        };
+        let result = self.write(&document, context, &mut file);
+        bar.finish_and_clear();
+        if cancel.is_cancelled() {
+            console.note("interrupted; nothing was written");
+            return Ok(Outcome::Interrupted);
         }
-        context.console.print(&format!("{}\n", plain::line(&path)))?;
+        result.map_err(|error| cli_error(error, action.clone()))?;
+        let bytes = file.written.get();
+        let file = file.inner.into_inner().map_err(|error| CliError::io(action, error.into_error()))?;
+        let path = target.commit(file)?.display().to_string();
+        if console.options.json {
+            console.print_json(&ExportJson {
+                path,
+                format: self.format.as_str(),
+                bytes,
+                session: session.id.to_string(),
+                name: session.name.clone(),
+                messages: document.message_count(),
+                branches: document.branch_count(),
+            })?;
+            return Ok(Outcome::Done);
+        }
+        console.note(&format!("{} written; only you can read the file", format_size(bytes)));
+        if let Some(instruction) = resume_instruction(self.format, session, &path, context) {
+            console.note(&sanitize::line(&instruction));
+        }
+        console.print(&format!("{}\n", sanitize::line(&path)))?;
+        Ok(Outcome::Done)
     }
-    Ok(Outcome::Done)
 }
 
-/// How the tool that a transcript was written for goes on with it.
-fn way_on(form: Form, session: &Session, path: &str, context: &Context) -> Option<String> {
+/// How to continue an exported transcript in the tool it was written for.
+fn resume_instruction(
+    format: ExportFormat,
+    session: &Session,
+    path: &str,
+    context: &Context,
+) -> Option<String> {
     let home = context.environment.user_home.as_deref()?;
-    let landing = landing(form.tool()?, session, home, &moved(&context.environment))?;
+    let landing = landing(format.tool()?, session, home, &location_overrides(&context.environment))?;
+    let command = &landing.command;
     Some(match &landing.folder {
-        Some(folder) if Path::new(path).parent() == Some(folder) => {
-            format!("go on with: {}", landing.command)
+        Some(directory) if Path::new(path).parent() == Some(directory) => {
+            format!("continue with: {command}")
         }
-        Some(folder) => {
-            format!("to go on: put it into {}, then {}", folder.display(), landing.command)
+        Some(directory) => {
+            format!("to continue, move the file to {} and run: {command}", directory.display())
         }
-        None => format!("to go on: {} {path}", landing.command),
+        None => format!("continue with: {command} {path}"),
     })
 }
 
-/// Counts what passes, and ends when somebody asks it to.
-struct Watched<'a, W> {
+/// Counts the bytes that are written, and fails when the user interrupts the command.
+struct CancellableWriter<'a, W> {
     inner: W,
     cancel: &'a CancellationToken,
     written: Cell<u64>,
 }
 
-impl<W: Write> Write for Watched<'_, W> {
+impl<W: Write> Write for CancellableWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
             return Err(io::Error::other("interrupted"));
@@ -239,33 +374,271 @@ impl<W: Write> Write for Watched<'_, W> {
     }
 }
 
-/// How many places a warning names.
-const PLACES: usize = 5;
-
-/// What a person is told about the secrets that an export seems to hold, or held.
-pub fn about_secrets(report: &SecretReport, masked: bool) -> Option<String> {
+/// A warning about secrets that an export contains or that were masked; `None` if there are none.
+pub fn secret_warning(report: &SecretReport, masked: bool) -> Option<String> {
+    /// The warning names at most this many places.
+    const MAX_PLACES: usize = 5;
     if report.total == 0 {
         return None;
     }
-    let things = if report.total == 1 { "secret" } else { "secrets" };
-    let mut places: Vec<&str> = report.places.iter().map(String::as_str).take(PLACES).collect();
-    if report.places.len() > PLACES {
+    let noun = if report.total == 1 { "secret" } else { "secrets" };
+    let mut places: Vec<&str> = report.places.iter().map(String::as_str).take(MAX_PLACES).collect();
+    if report.places.len() > MAX_PLACES {
         places.push("and more");
     }
     let places = places.join(", ");
     Some(if masked {
-        format!("{} {things} masked in {places}", report.total)
+        format!("{} {noun} masked in {places}", report.total)
     } else {
-        format!("the export seems to hold {} {things}, in {places}; --redact masks them", report.total)
+        format!("the export seems to contain {} {noun}, in {places}; --redact masks them", report.total)
     })
 }
 
-/// The failure to write an export.
-pub fn failed(error: ExportError, action: String) -> Failure {
+/// Converts an export error. `action` completes the sentence "cannot ...".
+pub fn cli_error(error: ExportError, action: String) -> CliError {
     match error {
         ExportError::Store(error) => error.into(),
-        ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-        ExportError::Io(error) => Failure::io(action, error),
-        other => Failure::Refused { kind: ErrorKind::Unsupported, message: other.to_string(), hint: None },
+        ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => CliError::ClosedPipe,
+        ExportError::Io(error) => CliError::io(action, error),
+        other => CliError::new(ErrorKind::Unsupported, other.to_string()),
+    }
+}
+
+/// Where an export is written.
+#[derive(Debug)]
+pub enum ExportTarget {
+    /// A new file in a directory. A number is appended to the name if a file with this name exists.
+    New { directory: PathBuf, name: String, format: ExportFormat },
+    /// This file, which is replaced if it exists.
+    File(PathBuf),
+    /// A device or a pipe, which cannot be replaced.
+    Stream(PathBuf),
+}
+
+/// An open export, which becomes visible at its target when it is committed.
+#[derive(Debug)]
+pub enum PendingExport {
+    /// A temporary file in the directory of the target. Deleted unless it is committed.
+    Temporary(NamedTempFile),
+    Stream(fs::File),
+}
+
+impl ExportTarget {
+    /// The target that `path` selects. `is_default` creates the directory, private to the user.
+    ///
+    /// # Errors
+    /// If the directory cannot be created.
+    pub fn new(
+        path: &Path,
+        is_default: bool,
+        session: &Session,
+        format: ExportFormat,
+    ) -> Result<Self, CliError> {
+        if is_default {
+            create_private_dir(path)
+                .map_err(|error| CliError::io(format!("create the directory {}", path.display()), error))?;
+        }
+        Ok(match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                Self::New { directory: path.to_owned(), name: file_stem(session, format), format }
+            }
+            Ok(metadata) if !metadata.is_file() => Self::Stream(path.to_owned()),
+            // Replace the file that a symbolic link points to, not the link.
+            Ok(_) => Self::File(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())),
+            Err(_) => Self::File(path.to_owned()),
+        })
+    }
+
+    /// The path for messages.
+    pub fn display(&self) -> String {
+        let path = match self {
+            Self::New { directory, .. } => directory,
+            Self::File(path) | Self::Stream(path) => path,
+        };
+        path.display().to_string()
+    }
+
+    /// Opens the target for writing.
+    ///
+    /// # Errors
+    /// If the temporary file or the stream cannot be opened.
+    pub fn create(&self) -> Result<PendingExport, CliError> {
+        let directory = match self {
+            Self::Stream(path) => {
+                let file = fs::OpenOptions::new().write(true).open(path);
+                return file.map(PendingExport::Stream).map_err(|error| self.io_error(error));
+            }
+            Self::New { directory, .. } => directory,
+            Self::File(path) => path.parent().unwrap_or(path),
+        };
+        // Temporary files have mode 0600 and keep it when they are renamed.
+        let file = tempfile::Builder::new().prefix(".hfs-export-").tempfile_in(directory);
+        file.map(PendingExport::Temporary).map_err(|error| self.io_error(error))
+    }
+
+    /// Renames the finished export to its final name, so that no reader ever sees a partial file. Returns its path.
+    ///
+    /// # Errors
+    /// If the file cannot be renamed. It is deleted then.
+    pub fn commit(&self, export: PendingExport) -> Result<PathBuf, CliError> {
+        let mut file = match export {
+            PendingExport::Temporary(file) => file,
+            PendingExport::Stream(_) => return Ok(PathBuf::from(self.display())),
+        };
+        file.as_file().sync_all().map_err(|error| self.io_error(error))?;
+        let (directory, name, format) = match self {
+            Self::New { directory, name, format } => (directory, name, format),
+            Self::File(path) | Self::Stream(path) => {
+                file.persist(path).map_err(|error| self.io_error(error.error))?;
+                return Ok(path.clone());
+            }
+        };
+        let mut number = 1_u64;
+        loop {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = directory.join(format!("{name}{suffix}.{}", format.extension()));
+            match file.persist_noclobber(&path) {
+                Ok(_) => return Ok(path),
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => file = error.file,
+                Err(error) => return Err(self.io_error(error.error)),
+            }
+            number += 1;
+        }
+    }
+
+    fn io_error(&self, error: io::Error) -> CliError {
+        CliError::io(format!("write the export {}", self.display()), error)
+    }
+}
+
+impl Write for PendingExport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Temporary(file) => file.write(bytes),
+            Self::Stream(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Temporary(file) => file.flush(),
+            Self::Stream(file) => file.flush(),
+        }
+    }
+}
+
+/// The path in `directory` that an export gets if no file with this name exists.
+pub fn default_path(directory: &Path, session: &Session, format: ExportFormat) -> PathBuf {
+    directory.join(format!("{}.{}", file_stem(session, format), format.extension()))
+}
+
+/// The file name without extension: the name that the format's tool expects, else the name of the session.
+fn file_stem(session: &Session, format: ExportFormat) -> String {
+    let landing = format.tool().and_then(|tool| landing(tool, session, Path::new(""), &Places::default()));
+    if let Some(name) = landing.and_then(|landing| landing.name) {
+        let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
+        return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());
+    }
+    safe_file_name(&session.name).unwrap_or_else(|| session.id.short().shown().to_owned())
+}
+
+/// Converts a name to a file name that is valid on every operating system: letters and digits of any script, `-`, `_`
+/// and `.`, at most 100 bytes. `None` if no character is left.
+fn safe_file_name(name: &str) -> Option<String> {
+    let mut safe = String::new();
+    for c in name.chars() {
+        let c = if c.is_alphanumeric() || matches!(c, '_' | '.') { c } else { '-' };
+        if safe.len() + c.len_utf8() > MAX_NAME_BYTES {
+            break;
+        }
+        let is_repeated = matches!(c, '-' | '.') && safe.ends_with(['-', '.']);
+        if !is_repeated {
+            safe.push(c);
+        }
+    }
+    let safe = safe.trim_matches(['-', '.']);
+    match safe {
+        "" => None,
+        _ if is_windows_device(safe) => Some(format!("session-{safe}")),
+        _ => Some(safe.to_owned()),
+    }
+}
+
+/// File systems allow 255 bytes. The rest is for a number, an extension and prefixes of backup tools.
+const MAX_NAME_BYTES: usize = 100;
+
+/// Whether Windows reserves the name for a device, such as `NUL` or `com1.txt`.
+fn is_windows_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    let is_numbered =
+        |device: &str| stem.strip_prefix(device).is_some_and(|rest| matches!(rest.as_bytes(), [b'0'..=b'9']));
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul") || is_numbered("com") || is_numbered("lpt")
+}
+
+/// Sanitizes UTF-8 text that is written to a terminal. A character may span writes.
+struct SanitizingWriter<W> {
+    inner: W,
+    sanitizer: Sanitizer,
+    /// The start of an incomplete character.
+    incomplete: Vec<u8>,
+}
+
+impl<W: Write> SanitizingWriter<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, sanitizer: Sanitizer::default(), incomplete: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for SanitizingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.incomplete.extend_from_slice(bytes);
+        let complete = match std::str::from_utf8(&self.incomplete) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let rest = self.incomplete.split_off(complete);
+        let text = String::from_utf8(std::mem::replace(&mut self.incomplete, rest)).unwrap_or_default();
+        self.inner.write_all(self.sanitizer.push(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_session_name_becomes_a_valid_file_name() {
+        for (name, file) in [
+            ("Fix login bug - 2026-02-01_14-30", Some("Fix-login-bug-2026-02-01_14-30")),
+            ("../../etc/passwd", Some("etc-passwd")),
+            ("a\\b:c*?\"<>|\0\n\u{1b}[2J", Some("a-b-c-2J")),
+            ("日本語 ä", Some("日本語-ä")),
+            ("NUL", Some("session-NUL")),
+            ("com1.txt", Some("session-com1.txt")),
+            ("common", Some("common")),
+            (" .. ", None),
+            ("", None),
+        ] {
+            assert_eq!(safe_file_name(name).as_deref(), file, "{name:?}");
+        }
+        let long = safe_file_name(&"ä".repeat(500)).unwrap();
+        assert_eq!(long.len(), MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn text_is_sanitized_wherever_it_is_split() {
+        let text = "é\x1b[31mred\x1b[0m 日\n";
+        for split in 1..text.len() {
+            let mut out = SanitizingWriter::new(Vec::new());
+            let (a, b) = text.as_bytes().split_at(split);
+            out.write_all(a).unwrap();
+            out.write_all(b).unwrap();
+            assert_eq!(String::from_utf8(out.inner).unwrap(), "éred 日\n");
+        }
     }
 }

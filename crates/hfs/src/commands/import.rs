@@ -1,191 +1,430 @@
-//! `hfs import`
+//! `hfs import`: imports transcripts of other tools and exported sessions.
 
-mod report;
-mod sink;
-
-use std::cell::RefCell;
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use hfs_core::{ErrorExt, ErrorKind, ImportError, SystemClock};
-use hfs_engine::{Importer, OnDuplicate, SkippedSession};
+use hfs_core::{
+    Attachment, BranchId, BranchKey, CheckpointDraft, Disposition, ErrorExt as _, ErrorKind, ForeignSession,
+    ImportError, ImportReport, MessageDraft, Run, Seq, SessionSink, StoreError, SystemClock,
+};
+use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkippedSession};
 use hfs_exchange::{Format, Source, discover};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::failure::{ErrorDocument, Failure, Outcome, describe};
-use crate::{indexing, interrupt, plain};
-use report::Report;
-pub use sink::WithRepositories;
+use crate::output::error::{CliError, ErrorDocument, Outcome};
+use crate::output::progress::update_index;
+use crate::output::sanitize;
+use crate::output::table::shorten;
+use crate::{interrupt, project};
 
 const EXAMPLES: &str = "\
 Examples:
   hfs import ~/.claude                       every session in a tool's directory
-  hfs import chat.json another.jsonl         files; their format is found by looking
-  curl ... | hfs import - --format hfs       from standard input
-  hfs import ~/.claude --dry-run             only say what would be taken
+  hfs import chat.json another.jsonl         files; the format is detected
+  curl ... | hfs import - --format hfs       standard input
+  hfs import ~/.claude --dry-run             show what would be imported
 
-Importing again adds only what is new. One bad file costs one file (exit code 6), one bad record one record.";
+Importing again adds only what is new. A damaged file does not stop the import of others (exit code 6), and a damaged
+record does not stop the import of its file.";
 
-/// What to take in, and how.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Import {
+pub struct ImportArgs {
     /// Files or directories; - for standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The format, where looking does not find it
-    #[arg(long, value_parser = format, value_name = "FORMAT", help = format_help())]
+    /// The format, if it is not detected
+    #[arg(long, value_name = "FORMAT", help = format_help())]
     format: Option<Format>,
     /// Read and report everything, write nothing
     #[arg(long)]
     dry_run: bool,
-    /// What to do with a session that is here already [default: add what is new to other tools' sessions, skip
+    /// What to do with a session that was imported before [default: add new messages to sessions of other tools, skip
     /// sessions exported by hfs]
     #[arg(long, value_name = "WHAT")]
-    on_duplicate: Option<Duplicate>,
+    on_duplicate: Option<DuplicateAction>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Duplicate {
-    /// Leave it as it is
+enum DuplicateAction {
+    /// Keep the session as it is
     Skip,
-    /// Take it again, as another session
+    /// Import the session again, as another session
     Copy,
-    /// Add what is new; what has gone another way becomes a branch
+    /// Add new messages; a history that differs becomes a branch
     Update,
-}
-
-fn format(text: &str) -> Result<Format, String> {
-    text.parse().map_err(|error: hfs_exchange::ParseFormatError| error.to_string())
 }
 
 fn format_help() -> String {
     let names: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
-    format!("The format, where looking does not find it: {}", names.join(", "))
+    format!("The format, if it is not detected: {}", names.join(", "))
 }
 
-/// Takes in transcripts.
-pub fn run(import: &Import, context: &Context) -> Result<Outcome, Failure> {
-    let mut intake = Intake { dry_run: import.dry_run, ..Intake::default() };
-    intake.on_duplicate = match import.on_duplicate {
+pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
+    let on_duplicate = match args.on_duplicate {
         None => OnDuplicate::Auto,
-        Some(Duplicate::Skip) => OnDuplicate::Skip,
-        Some(Duplicate::Copy) => OnDuplicate::Copy,
-        Some(Duplicate::Update) => OnDuplicate::Update,
+        Some(DuplicateAction::Skip) => OnDuplicate::Skip,
+        Some(DuplicateAction::Copy) => OnDuplicate::Copy,
+        Some(DuplicateAction::Update) => OnDuplicate::Update,
     };
-    intake.find(&import.paths, import.format, context)?;
-    let report = intake.take(context, &interrupt::watch()?)?;
+    let inputs = find_inputs(&args.paths, args.format, context)?;
+    let report = import(inputs, on_duplicate, args.dry_run, context, &interrupt::install()?)?;
     report.print(context)?;
     Ok(report.outcome())
 }
 
-/// What is to be taken in.
-#[derive(Debug, Default)]
-pub struct Intake {
-    dry_run: bool,
-    on_duplicate: OnDuplicate,
-    sources: Vec<(Source, Option<Format>)>,
+/// What the paths on the command line lead to.
+#[derive(Default)]
+struct Inputs {
+    sources: Vec<Source>,
+    format: Option<Format>,
+    /// Paths without transcripts.
     empty: Vec<PathBuf>,
+    /// Paths that cannot be read, each with its error.
     failed: Vec<(String, ErrorDocument)>,
 }
 
-impl Intake {
-    /// Looks for transcripts at these paths.
-    ///
-    /// # Errors
-    /// When standard input cannot be read. A path that cannot be read is a failure of its own, reported later.
-    pub fn find(
+fn find_inputs(paths: &[PathBuf], format: Option<Format>, context: &Context) -> Result<Inputs, CliError> {
+    let mut inputs = Inputs { format, ..Inputs::default() };
+    for path in paths {
+        if path == Path::new("-") {
+            let source = Source::stream(std::io::stdin().lock());
+            inputs.sources.push(source.map_err(|error| CliError::io("read standard input", error))?);
+            continue;
+        }
+        let path = context.environment.working_directory.join(path);
+        match discover(&path) {
+            Ok(found) if found.is_empty() => inputs.empty.push(path),
+            Ok(found) => inputs.sources.extend(found),
+            Err(error) => inputs.failed.push((path.display().to_string(), ErrorDocument::new(&error))),
+        }
+    }
+    Ok(inputs)
+}
+
+/// Imports one file after the other. A file that fails does not stop the others, unless the store is the reason.
+fn import(
+    inputs: Inputs,
+    on_duplicate: OnDuplicate,
+    dry_run: bool,
+    context: &Context,
+    cancel: &CancellationToken,
+) -> Result<Report, CliError> {
+    let store = context.store()?;
+    let Inputs { sources, format, empty, mut failed } = inputs;
+    let bar = context.console.progress(sources.iter().map(Source::bytes).sum());
+    let finished_bytes = Cell::new(0);
+    let importer =
+        Importer::new(store.as_ref(), &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
+            bar.set_position(finished_bytes.get() + bytes);
+            !cancel.is_cancelled()
+        });
+    let mut sink = ProjectResolver::new(importer);
+    let mut stopped = None;
+    for source in &sources {
+        // A reader may finish a small file without reporting progress, so it may not see the cancellation.
+        if cancel.is_cancelled() {
+            stopped = Some(Outcome::Interrupted);
+            break;
+        }
+        let name = source.name();
+        bar.set_message(sanitize::line(&name));
+        let sessions_before = sink.session_count();
+        sink.next_file(source);
+        let result = hfs_exchange::read(source, format, &mut sink);
+        sink.abandon();
+        finished_bytes.set(finished_bytes.get() + source.bytes());
+        match result {
+            Ok(()) if sink.session_count() == sessions_before => {
+                sink.skip(SkippedSession { file: name, reason: "it contains no session".into() });
+            }
+            Ok(()) => {}
+            Err(ImportError::Interrupted { .. }) => {
+                stopped = Some(Outcome::Interrupted);
+                break;
+            }
+            Err(error) => {
+                tracing::warn!(kind = error.kind().as_str(), "a file was not imported");
+                failed.push((name, ErrorDocument::new(&error)));
+                if affects_all_files(&error) {
+                    stopped = Some(Outcome::WithFailures(error.kind()));
+                    break;
+                }
+            }
+        }
+    }
+    // Everything is saved. Index it now if the user sees the progress bar; otherwise the next search does it.
+    let is_interactive = !bar.is_hidden();
+    bar.finish_and_clear();
+    if is_interactive && stopped.is_none() && !dry_run {
+        let result = update_index(store.as_ref(), &context.console, &|| !cancel.is_cancelled());
+        if let Err(error) = result {
+            tracing::warn!(%error, "the imported messages are not indexed yet");
+        }
+    }
+    let (imported, mut skipped) = sink.finish();
+    skipped.extend(empty.iter().map(|path| SkippedSession {
+        file: path.display().to_string(),
+        reason: "no transcripts were found in it".into(),
+    }));
+    Ok(Report { dry_run, imported, skipped, failed, stopped })
+}
+
+/// Whether every other file would fail with the same error.
+fn affects_all_files(error: &ImportError) -> bool {
+    let ImportError::Store(error) = error else { return false };
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt)
+}
+
+/// Adds the repository to the project of imported sessions, and passes everything else to the importer.
+///
+/// Other tools record only the working directory. With its repository, an imported session belongs to the same project
+/// as the sessions that were started there with hfs.
+pub struct ProjectResolver<'a> {
+    importer: Importer<'a>,
+    /// The repository of each directory that was looked up.
+    repositories: HashMap<String, Option<String>>,
+}
+
+impl<'a> ProjectResolver<'a> {
+    pub fn new(importer: Importer<'a>) -> Self {
+        Self { importer, repositories: HashMap::new() }
+    }
+
+    pub fn next_file(&mut self, source: &Source) {
+        self.importer.next_file(source.name(), source.written());
+    }
+
+    fn abandon(&mut self) {
+        self.importer.abandon();
+    }
+
+    /// The number of sessions up to now, imported and skipped.
+    fn session_count(&self) -> usize {
+        self.importer.imported.len() + self.importer.skipped.len()
+    }
+
+    fn skip(&mut self, skipped: SkippedSession) {
+        self.importer.skipped.push(skipped);
+    }
+
+    pub fn finish(self) -> (Vec<ImportedSession>, Vec<SkippedSession>) {
+        (self.importer.imported, self.importer.skipped)
+    }
+
+    fn repository_of(&mut self, directory: &str) -> Option<String> {
+        if let Some(repository) = self.repositories.get(directory) {
+            return repository.clone();
+        }
+        let path = Path::new(directory);
+        let exists = path.is_absolute() && path.is_dir();
+        let repository = exists.then(|| project::of_directory(path).repository).flatten();
+        self.repositories.insert(directory.to_owned(), repository.clone());
+        repository
+    }
+}
+
+impl SessionSink for ProjectResolver<'_> {
+    fn begin(&mut self, mut session: ForeignSession) -> Result<Disposition, StoreError> {
+        if let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none()) {
+            project.repository = self.repository_of(&project.directory);
+        }
+        self.importer.begin(session)
+    }
+
+    fn branch(
         &mut self,
-        paths: &[PathBuf],
-        format: Option<Format>,
-        context: &Context,
-    ) -> Result<(), Failure> {
-        for path in paths {
-            if path == Path::new("-") {
-                let source = Source::stream(std::io::stdin().lock())
-                    .map_err(|error| Failure::io("read standard input", error))?;
-                self.sources.push((source, format));
-                continue;
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: Option<BranchId>,
+        name: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.importer.branch(key, parent, forked_at, id, name)
+    }
+
+    fn message(&mut self, branch: BranchKey, message: MessageDraft) -> Result<(), StoreError> {
+        self.importer.message(branch, message)
+    }
+
+    fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError> {
+        self.importer.attachment(attachment)
+    }
+
+    fn run(&mut self, run: Run) -> Result<(), StoreError> {
+        self.importer.run(run)
+    }
+
+    fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> Result<(), StoreError> {
+        self.importer.checkpoint(checkpoint)
+    }
+
+    fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError> {
+        self.importer.current_branch(branch)
+    }
+
+    fn end(&mut self, report: ImportReport) -> Result<(), StoreError> {
+        self.importer.end(report)
+    }
+
+    fn progress(&mut self, bytes_read: u64) -> bool {
+        self.importer.progress(bytes_read)
+    }
+}
+
+/// Width of a session's name in the report, in columns. Some tools use whole paragraphs as titles.
+const NAME_WIDTH: usize = 60;
+
+/// The result of an import.
+struct Report {
+    dry_run: bool,
+    imported: Vec<ImportedSession>,
+    skipped: Vec<SkippedSession>,
+    /// Files that could not be imported, each with its error.
+    failed: Vec<(String, ErrorDocument)>,
+    /// Why the import ended early.
+    stopped: Option<Outcome>,
+}
+
+/// Document of `import`.
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    imported: Vec<ImportedJson<'a>>,
+    skipped: Vec<SkippedJson<'a>>,
+    failed: Vec<FailedJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ImportedJson<'a> {
+    file: &'a str,
+    format: &'a str,
+    session: Option<String>,
+    name: &'a str,
+    messages: u64,
+    branches: u64,
+    updated: bool,
+    report: &'a ImportReport,
+}
+
+#[derive(Serialize)]
+struct SkippedJson<'a> {
+    file: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct FailedJson<'a> {
+    file: &'a str,
+    error: &'a ErrorDocument,
+}
+
+impl Report {
+    fn outcome(&self) -> Outcome {
+        match self.stopped {
+            Some(outcome) => outcome,
+            None if self.failed.is_empty() => Outcome::Done,
+            None => Outcome::WithFailures(ErrorKind::Invalid),
+        }
+    }
+
+    fn print(&self, context: &Context) -> Result<(), CliError> {
+        let console = &context.console;
+        if console.options.json {
+            return console.print_json(&self.json());
+        }
+        console.print(&self.render(console.options.verbose))?;
+        for (file, error) in &self.failed {
+            let file = sanitize::line(file);
+            let mut error = error.clone();
+            if !error.message.contains(&file) {
+                error.message = format!("{file}: {}", error.message);
             }
-            let path = context.environment.working_directory.join(path);
-            match discover(&path) {
-                Ok(found) if found.is_empty() => self.empty.push(path),
-                Ok(found) => self.sources.extend(found.into_iter().map(|source| (source, format))),
-                Err(error) => self.failed.push((path.display().to_string(), describe(&error))),
+            console.print_error(&error);
+        }
+        match self.stopped {
+            Some(Outcome::Interrupted) => {
+                console
+                    .note("interrupted; finished sessions are kept, and the same import again does the rest");
             }
+            Some(Outcome::Done | Outcome::WithFailures(_)) => {
+                console.note("the other files were not tried, because they would fail in the same way");
+            }
+            None => {}
         }
         Ok(())
     }
 
-    /// Takes everything in, one file after the other.
-    ///
-    /// # Errors
-    /// When the store cannot be opened.
-    pub fn take(self, context: &Context, cancel: &CancellationToken) -> Result<Report, Failure> {
-        let store = context.store()?;
-        let bar = context.console.progress(self.sources.iter().map(|(source, _)| source.bytes()).sum());
-        let done = RefCell::new(0);
-        let importer = Importer::new(store.as_ref(), &SystemClock, self.on_duplicate, self.dry_run)
-            .with_progress(|bytes| {
-                bar.set_position(*done.borrow() + bytes);
-                !cancel.is_cancelled()
-            });
-        let mut sink = WithRepositories::new(importer);
-        let mut failed = self.failed;
-        let mut stopped = None;
-        for (source, format) in &self.sources {
-            // Readers of small files may be done before they would ask.
-            if cancel.is_cancelled() {
-                stopped = Some(Outcome::Interrupted);
-                break;
-            }
-            let name = source.name();
-            bar.set_message(plain::line(&name));
-            let before = sink.count();
-            sink.next_file(source);
-            let result = hfs_exchange::read(source, *format, &mut sink);
-            sink.abandon();
-            *done.borrow_mut() += source.bytes();
-            match result {
-                Ok(()) if sink.count() == before => {
-                    sink.skip(SkippedSession { file: name, reason: "there is no session in it".into() });
-                }
-                Ok(()) => {}
-                Err(ImportError::Interrupted { .. }) => {
-                    stopped = Some(Outcome::Interrupted);
-                    break;
-                }
-                Err(error) => {
-                    tracing::warn!(kind = error.kind().as_str(), "a file was not imported");
-                    failed.push((name, describe(&error)));
-                    if is_the_stores(&error) {
-                        stopped = Some(Outcome::Partly(error.kind()));
-                        break;
-                    }
-                }
+    fn json(&self) -> ReportJson<'_> {
+        let imported = self.imported.iter().map(|session| ImportedJson {
+            file: &session.file,
+            format: &session.format,
+            session: session.session.map(|id| id.to_string()),
+            name: &session.name,
+            messages: session.messages,
+            branches: session.branches,
+            updated: session.updated,
+            report: &session.report,
+        });
+        let skipped =
+            self.skipped.iter().map(|skipped| SkippedJson { file: &skipped.file, reason: &skipped.reason });
+        let failed = self.failed.iter().map(|(file, error)| FailedJson { file, error });
+        ReportJson { imported: imported.collect(), skipped: skipped.collect(), failed: failed.collect() }
+    }
+
+    fn render(&self, verbose: bool) -> String {
+        let mut text: String = self.imported.iter().map(|session| render_session(session, verbose)).collect();
+        if verbose {
+            for skipped in &self.skipped {
+                let (file, reason) = (sanitize::line(&skipped.file), sanitize::line(&skipped.reason));
+                text += &format!("skipped {file}: {reason}\n");
             }
         }
-        // All is saved. It is made searchable while somebody watches; otherwise by whoever searches next.
-        let is_watched = !bar.is_hidden();
-        bar.finish_and_clear();
-        if is_watched && stopped.is_none() && !self.dry_run {
-            let updated = indexing::update(store.as_ref(), &context.console, &|| !cancel.is_cancelled());
-            if let Err(error) = updated {
-                tracing::warn!(%error, "what was imported is not indexed yet");
-            }
+        text + &self.summary()
+    }
+
+    fn summary(&self) -> String {
+        let new = self.imported.iter().filter(|session| !session.updated).count();
+        let updated = self.imported.len() - new;
+        let messages: u64 = self.imported.iter().map(|session| session.messages).sum();
+        let mut counts = Vec::new();
+        if new > 0 || self.imported.is_empty() {
+            counts.push(format!("{new} session{} imported", if new == 1 { "" } else { "s" }));
         }
-        let (imported, mut skipped) = sink.finish();
-        skipped.extend(self.empty.iter().map(|path| SkippedSession {
-            file: path.display().to_string(),
-            reason: "no transcripts were found in it".into(),
-        }));
-        Ok(Report { dry_run: self.dry_run, imported, skipped, failed, stopped })
+        if updated > 0 {
+            counts.push(format!("{updated} updated"));
+        }
+        if !self.skipped.is_empty() {
+            counts.push(format!("{} skipped", self.skipped.len()));
+        }
+        if !self.failed.is_empty() {
+            counts.push(format!("{} failed", self.failed.len()));
+        }
+        let messages = if messages > 0 { format!(" ({messages} messages)") } else { String::new() };
+        let dry_run = if self.dry_run { "; nothing was written" } else { "" };
+        format!("{}{messages}{dry_run}\n", counts.join(", "))
     }
 }
 
-/// Whether every further file would fail in the same way.
-fn is_the_stores(error: &ImportError) -> bool {
-    let ImportError::Store(error) = error else { return false };
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt)
+fn render_session(session: &ImportedSession, verbose: bool) -> String {
+    let id = session.session.map(|id| format!("{} ", id.short().shown())).unwrap_or_default();
+    let name = shorten(&sanitize::line(&session.name), NAME_WIDTH);
+    let verb = if session.updated { "updated" } else { "new" };
+    let format = sanitize::line(&session.format);
+    let plural = if session.messages == 1 { "" } else { "s" };
+    let mut text = format!("{id}{name} ({verb}, {format}, {} message{plural})\n", session.messages);
+    let ImportReport { mapped, opaque, dropped, .. } = session.report;
+    if dropped > 0 || (verbose && opaque > 0) {
+        text += &format!("  records: {mapped} mapped, {opaque} kept verbatim, {dropped} dropped\n");
+    }
+    if verbose {
+        for warning in &session.report.warnings {
+            let line = warning.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            text += &format!("  {line}{}\n", sanitize::line(&warning.message));
+        }
+    }
+    text
 }

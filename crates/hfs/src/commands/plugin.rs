@@ -1,45 +1,43 @@
-//! `hfs plugin`
+//! `hfs plugin`: lists, approves, installs and runs plugins.
+//!
+//! The commands for plugin authors are in `authoring`, the interpreters of Python and JavaScript in `runtime`.
 
-mod author;
-mod build;
-mod check;
-mod compile;
-mod dev;
-mod place;
+mod authoring;
 mod runtime;
-mod tryout;
-mod view;
 
-use std::io::BufRead;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{PluginStatus, Plugins, State};
+use hfs_plugins::{
+    Entry, LEFT_BY_TOOLS, Language, MANIFEST, Manifest, Place, PluginStatus, Plugins, Power, State, examine,
+    unpack,
+};
+use serde::Serialize;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::plain;
-use crate::table::Table;
-use crate::wiring::plugins::{keep_disabled, parts};
-use author::Language;
-use view::PluginRow;
+use crate::home::create_private_dir;
+use crate::output::console::Palette;
+use crate::output::error::{CliError, Outcome};
+use crate::output::sanitize;
+use crate::output::table::Table;
+use crate::wiring::{self, plugins as plugin_wiring};
+use authoring::{NewArgs, TryArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   hfs plugin list
-  hfs plugin show word-count        what it is, and what it may do once it is approved
-  hfs plugin approve word-count     let it run, as it is now; any change of it asks again
+  hfs plugin show word-count        what a plugin is, and what it may do once it is approved
+  hfs plugin approve word-count     let it run; hfs asks again after every change of its files
   hfs plugin run word-count count two words
-  hfs plugin new my-plugin --lang python     a new one
-  hfs plugin dev my-plugin          try it out; it is loaded anew whenever it is saved
+  hfs plugin new my-plugin --lang python     create a plugin
+  hfs plugin dev my-plugin          try it out, with a reload whenever a file is saved
 
-Plugins lie in the folder plugins/ of the home directory of hfs, and in ./.hfs/plugins of a project.";
+Plugins are in the directory plugins/ of the home directory of hfs, and in ./.hfs/plugins of a project.";
 
-/// How many lines of a log are shown.
-const LOG_LINES: usize = 200;
-
-/// What to do with plugins.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PluginArgs {
@@ -49,15 +47,15 @@ pub struct PluginArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum PluginCommand {
-    /// List plugins and what became of them
+    /// List plugins and their states
     #[command(alias = "ls")]
     List,
-    /// Show what a plugin is and may do
+    /// Show a plugin and its permissions
     Show {
         /// The plugin
         plugin: String,
     },
-    /// Let a plugin run, as it is now
+    /// Approve a plugin with its current files and permissions
     Approve {
         /// The plugin
         plugin: String,
@@ -70,56 +68,47 @@ enum PluginCommand {
         /// The plugin
         plugin: String,
     },
-    /// Forget what was decided about a plugin
+    /// Withdraw an approval or a denial, so that hfs asks again
     Revoke {
         /// The plugin
         plugin: String,
     },
-    /// Switch a plugin on again, and let it out of quarantine
+    /// Enable a plugin that is disabled or quarantined
     Enable {
         /// The plugin
         plugin: String,
     },
-    /// Switch a plugin off
+    /// Disable a plugin
     Disable {
         /// The plugin
         plugin: String,
     },
-    /// Show what a plugin wrote, newest last
+    /// Show a plugin's log, newest lines last
     #[command(alias = "log")]
     Logs {
         /// The plugin
         plugin: String,
-        /// How many lines
-        #[arg(short = 'n', default_value_t = LOG_LINES)]
+        /// Maximum number of lines
+        #[arg(short = 'n', default_value_t = 200)]
         lines: usize,
     },
-    /// Make a new plugin, in a folder of its name
-    New {
-        /// Its name, or where its folder is to be
-        folder: PathBuf,
-        /// What it is written in
-        #[arg(long, value_enum, default_value = "rust")]
-        lang: Language,
-        /// A component of its own instead of source that hfs interprets; in Rust there is no other way
-        #[arg(long)]
-        compiled: bool,
-    },
-    /// Try a plugin out while it is written: it is loaded anew whenever a file of it is saved
+    /// Create a plugin in a new directory
+    New(NewArgs),
+    /// Try out a plugin while you write it; it is reloaded whenever a file is saved
     Dev(TryArgs),
-    /// Check a plugin: its manifest, and what each of its parts makes of a sample
+    /// Check a plugin: its manifest, and what each part does with sample data
     Check(TryArgs),
-    /// The interpreters of plugins in Python and JavaScript
+    /// Manage the interpreters for plugins in Python and JavaScript
     Runtime(runtime::RuntimeArgs),
     /// Compile a plugin
     Build {
-        /// Its folder
-        #[arg(default_value = ".")]
-        folder: PathBuf,
+        /// The plugin's directory
+        #[arg(default_value = ".", value_name = "FOLDER")]
+        directory: PathBuf,
     },
-    /// Copy a plugin to where plugins are; it still has to be approved
+    /// Copy a plugin to the directory of plugins; it must be approved before it runs
     Install {
-        /// Its folder, or its archive: .zip, .tar.gz or .tar.zst
+        /// The plugin's directory, or an archive: .zip, .tar.gz or .tar.zst
         #[arg(value_name = "FOLDER|ARCHIVE")]
         source: PathBuf,
     },
@@ -129,180 +118,140 @@ enum PluginCommand {
         /// The plugin
         plugin: String,
     },
-    /// Run a plugin's command
+    /// Run a command of a plugin
     Run {
-        /// The session that the command is about
+        /// The session that the command works on
         #[arg(short, long)]
         session: Option<String>,
         /// The plugin
         plugin: String,
-        /// Its command
+        /// The command
         command: String,
-        /// What goes behind the command
+        /// Arguments of the command
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
 }
 
-/// Which plugin to try out, and on what.
-#[derive(Debug, clap::Args)]
-struct TryArgs {
-    /// Its folder
-    #[arg(default_value = ".")]
-    folder: PathBuf,
-    /// Among your own sessions, on this one, instead of on one that is made up
-    #[arg(short, long)]
-    session: Option<String>,
-    /// Do not ask whether it may run
-    #[arg(short, long)]
-    yes: bool,
-}
-
-/// Lists, shows, decides about and runs plugins.
-pub fn run(plugin: &PluginArgs, context: &Context) -> Result<Outcome, Failure> {
-    match &plugin.command {
+pub fn run(args: &PluginArgs, context: &Context) -> Result<Outcome, CliError> {
+    let user_config = &context.config_paths.user;
+    match &args.command {
         PluginCommand::List => list(context)?,
         PluginCommand::Show { plugin } => show(plugin, context)?,
         PluginCommand::Approve { plugin, yes } => approve(plugin, *yes, context)?,
-        PluginCommand::Deny { plugin } => decide(plugin, context, |plugins| Ok(plugins.deny(plugin)?))?,
-        PluginCommand::Revoke { plugin } => decide(plugin, context, |plugins| Ok(plugins.revoke(plugin)?))?,
-        PluginCommand::Enable { plugin } => decide(plugin, context, |plugins| {
-            plugins.get(plugin)?;
-            keep_disabled(&context.sources.user, plugin, false)?;
-            Ok(plugins.enable(plugin)?)
-        })?,
-        PluginCommand::Disable { plugin } => decide(plugin, context, |plugins| {
-            plugins.get(plugin)?;
-            keep_disabled(&context.sources.user, plugin, true)?;
-            Ok(plugins.disable(plugin)?)
-        })?,
+        PluginCommand::Deny { plugin } => change(plugin, context, |plugins| Ok(plugins.deny(plugin)?))?,
+        PluginCommand::Revoke { plugin } => change(plugin, context, |plugins| Ok(plugins.revoke(plugin)?))?,
+        PluginCommand::Enable { plugin } => {
+            change(plugin, context, |plugins| plugin_wiring::enable(plugins, user_config, plugin))?;
+        }
+        PluginCommand::Disable { plugin } => {
+            change(plugin, context, |plugins| plugin_wiring::disable(plugins, user_config, plugin))?;
+        }
         PluginCommand::Logs { plugin, lines } => logs(plugin, *lines, context)?,
-        PluginCommand::New { folder, lang, compiled } => {
-            let folder = context.environment.working_directory.join(folder);
-            let name = author::create(&folder, *lang, *compiled)?;
-            let next = if *compiled || *lang == Language::Rust { "build" } else { "dev" };
-            let place = folder.display();
-            told(&format!("{name} is in {place}; next: `hfs plugin {next} {place}`"), &folder, context)?;
-        }
-        PluginCommand::Dev(wanted) => return dev::run(wanted, context),
-        PluginCommand::Check(wanted) => return check::run(wanted, context),
-        PluginCommand::Runtime(arguments) => runtime::run(arguments, context)?,
-        PluginCommand::Build { folder } => {
-            let component = build::build(&context.environment.working_directory.join(folder))?;
-            told(&format!("built {}", component.display()), &component, context)?;
-        }
+        PluginCommand::New(args) => authoring::new(args, context)?,
+        PluginCommand::Dev(args) => return authoring::dev(args, context),
+        PluginCommand::Check(args) => return authoring::check(args, context),
+        PluginCommand::Runtime(args) => runtime::run(args, context)?,
+        PluginCommand::Build { directory } => authoring::build(directory, context)?,
         PluginCommand::Install { source } => {
-            let installed = place::install(&context.environment.working_directory.join(source), context)?;
-            conclude(&look(context).get(&installed.name)?, context)?;
+            let manifest = install(&context.environment.working_directory.join(source), context)?;
+            report(&installed_plugins(context).get(&manifest.name)?, context)?;
         }
-        PluginCommand::Uninstall { plugin } => {
-            let plugins = look(context);
-            let folder = plugins.get(plugin)?.folder;
-            place::uninstall(plugin, &plugins)?;
-            told(&format!("{plugin} is removed"), &folder, context)?;
-        }
+        PluginCommand::Uninstall { plugin } => uninstall(plugin, context)?,
         PluginCommand::Run { session, plugin, command, arguments } => {
-            let called = format!("{plugin}:{command}");
-            run_command(&called, &arguments.join(" "), session.as_deref(), context)?;
+            let command = format!("{plugin}:{command}");
+            run_command(&command, &arguments.join(" "), session.as_deref(), context)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-/// What there is, with nothing of it running.
-fn look(context: &Context) -> Plugins {
-    Plugins::look(parts(context, None))
+/// The plugins with their states. None of them is started.
+fn installed_plugins(context: &Context) -> Plugins {
+    Plugins::look(plugin_wiring::host_parts(context, None))
 }
 
-fn list(context: &Context) -> Result<(), Failure> {
+fn list(context: &Context) -> Result<(), CliError> {
     let console = &context.console;
-    let plugins = look(context).list();
-    if console.manner.json {
-        let rows: Vec<PluginRow> = plugins.iter().map(PluginRow::from).collect();
-        return console.json(&json!({ "plugins": rows }));
+    let plugins = installed_plugins(context).list();
+    if console.options.json {
+        let rows: Vec<PluginJson> = plugins.iter().map(PluginJson::from).collect();
+        return console.print_json(&json!({ "plugins": rows }));
     }
     if plugins.is_empty() {
         console.note("no plugins are installed");
         return Ok(());
     }
-    let mut table = Table::new(&["PLUGIN", "VERSION", "STATE", "ADDS", "WHY"], 4);
+    let mut table = Table::new(&["PLUGIN", "VERSION", "STATE", "CAPABILITIES", "REASON"], 4);
     for plugin in &plugins {
-        let adds = plugin.capabilities.iter().map(|capability| capability.as_str()).collect::<Vec<_>>();
+        let capabilities: Vec<_> = plugin.capabilities.iter().map(|capability| capability.as_str()).collect();
         table.row(vec![
-            plain::line(&plugin.name),
+            sanitize::line(&plugin.name),
             plugin.version.clone(),
             plugin.state.to_string(),
-            adds.join(", "),
-            plain::line(&plugin.reason),
+            capabilities.join(", "),
+            sanitize::line(&plugin.reason),
         ]);
     }
     console.print(&table.render(&console.palette, console.width()))
 }
 
-fn show(name: &str, context: &Context) -> Result<(), Failure> {
-    let plugin = look(context).get(name)?;
-    if context.console.manner.json {
-        return context.console.json(&json!({ "plugin": PluginRow::from(&plugin) }));
+fn show(name: &str, context: &Context) -> Result<(), CliError> {
+    let plugin = installed_plugins(context).get(name)?;
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "plugin": PluginJson::from(&plugin) }));
     }
-    context.console.print(&view::described(&plugin, &context.console.palette))
+    context.console.print(&describe(&plugin, &context.console.palette))
 }
 
-/// Approves after a person has read what that means. Without one, or without `--yes`, nothing is approved.
-fn approve(name: &str, yes: bool, context: &Context) -> Result<(), Failure> {
-    let plugins = look(context);
+/// Approves a plugin after the user has seen its permissions and agreed, or with `--yes`.
+fn approve(name: &str, yes: bool, context: &Context) -> Result<(), CliError> {
+    let plugins = installed_plugins(context);
     let plugin = plugins.get(name)?;
     let console = &context.console;
     if !yes {
-        if !console.can_ask() {
-            return Err(Failure::Refused {
-                kind: ErrorKind::Denied,
-                message: format!("{name} was not approved: there is nobody to ask"),
-                hint: Some(format!("read `hfs plugin show {name}`, then say it with --yes")),
-            });
+        if !console.is_interactive() {
+            return Err(CliError::with_hint(
+                ErrorKind::Denied,
+                format!("{name} was not approved: there is no terminal to ask on"),
+                format!("read `hfs plugin show {name}`, then approve with --yes"),
+            ));
         }
-        console.print(&view::described(&plugin, &console.palette))?;
-        console.aside("Let it run? [y/N] ");
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        read.map_err(|error| Failure::io("read standard input", error))?;
-        if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-            return Err(Failure::Refused {
-                kind: ErrorKind::Denied,
-                message: format!("{name} was not approved"),
-                hint: None,
-            });
+        console.print(&describe(&plugin, &console.palette))?;
+        if !console.ask("Let it run?")? {
+            return Err(CliError::new(ErrorKind::Denied, format!("{name} was not approved")));
         }
     }
     plugins.approve(name)?;
-    settle(&plugins)?;
-    conclude(&plugins.get(name)?, context)
+    wait_until_started(&plugins)?;
+    report(&plugins.get(name)?, context)
 }
 
-/// Waits for what a decision has set going, so that what is told is how it ended.
-fn settle(plugins: &Plugins) -> Result<(), Failure> {
-    runtime()?.block_on(plugins.started());
+/// Changes the state of a plugin and reports the state that it has then.
+fn change(
+    name: &str,
+    context: &Context,
+    action: impl FnOnce(&Plugins) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let plugins = installed_plugins(context);
+    action(&plugins)?;
+    wait_until_started(&plugins)?;
+    report(&plugins.get(name)?, context)
+}
+
+/// Waits for plugins that an action has started, so that their state is final.
+fn wait_until_started(plugins: &Plugins) -> Result<(), CliError> {
+    wiring::runtime()?.block_on(plugins.started());
     Ok(())
 }
 
-fn decide(
-    name: &str,
-    context: &Context,
-    decision: impl FnOnce(&Plugins) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let plugins = look(context);
-    decision(&plugins)?;
-    settle(&plugins)?;
-    conclude(&plugins.get(name)?, context)
-}
-
-fn conclude(plugin: &PluginStatus, context: &Context) -> Result<(), Failure> {
+fn report(plugin: &PluginStatus, context: &Context) -> Result<(), CliError> {
     let console = &context.console;
-    if console.manner.json {
-        return console.json(&json!({ "plugin": PluginRow::from(plugin) }));
+    if console.options.json {
+        return console.print_json(&json!({ "plugin": PluginJson::from(plugin) }));
     }
-    let why =
-        if plugin.reason.is_empty() { String::new() } else { format!(": {}", plain::line(&plugin.reason)) };
-    let text = format!("{} is {} now{why}", plain::line(&plugin.name), plugin.state);
+    let name = sanitize::line(&plugin.name);
+    let text = format!("{name} is now {}{}", plugin.state, reason_suffix(plugin));
     if plugin.state == State::Invalid {
         console.warn(&text);
     } else {
@@ -311,53 +260,275 @@ fn conclude(plugin: &PluginStatus, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what was done, to people, and where, to scripts.
-fn told(text: &str, path: &Path, context: &Context) -> Result<(), Failure> {
-    if context.console.manner.json {
-        return context.console.json(&json!({ "path": path }));
+fn reason_suffix(plugin: &PluginStatus) -> String {
+    if plugin.reason.is_empty() { String::new() } else { format!(": {}", sanitize::line(&plugin.reason)) }
+}
+
+/// Prints a note, or with `--json` the path that was written or removed.
+fn report_path(text: &str, path: &Path, context: &Context) -> Result<(), CliError> {
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "path": path }));
     }
-    context.console.note(&plain::line(text));
+    context.console.note(&sanitize::line(text));
     Ok(())
 }
 
-fn logs(name: &str, lines: usize, context: &Context) -> Result<(), Failure> {
-    let log = look(context).log(name, lines)?;
-    if context.console.manner.json {
-        return context.console.json(&json!({ "lines": log }));
+fn logs(name: &str, lines: usize, context: &Context) -> Result<(), CliError> {
+    let log = installed_plugins(context).log(name, lines)?;
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "lines": log }));
     }
-    context.console.print(&log.iter().map(|line| plain::line(line) + "\n").collect::<String>())
+    context.console.print(&log.iter().map(|line| sanitize::line(line) + "\n").collect::<String>())
 }
 
 fn run_command(
-    called: &str,
+    command: &str,
     arguments: &str,
     session: Option<&str>,
     context: &Context,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let session = session.map(|session| context.session(session)).transpose()?;
-    let plugins = context.plugins()?.ok_or_else(|| Failure::Usage {
+    let plugins = context.plugins()?.ok_or_else(|| CliError::Usage {
         message: "a plugin's command cannot run without plugins".into(),
-        hint: "leave out --no-plugins".into(),
+        hint: "omit --no-plugins".into(),
     })?;
     let engine = context.engine_with(context.hooks()?)?;
-    // What plugins keep for the session is put back for the command, and what it changes of it is kept.
+    // Resuming restores the session state of plugins; afterwards the changes of the command are saved.
     let conversation = session.map(|session| engine.resume(session, None)).transpose()?;
-    let said = runtime()?.block_on(plugins.run(called, arguments, session));
+    let result = wiring::runtime()?.block_on(plugins.run(command, arguments, session));
     conversation.map(|conversation| engine.persist_plugin_states(&conversation)).transpose()?;
-    plugins.take_notices().iter().for_each(|notice| context.console.warn(&plain::line(notice)));
-    let said = said?;
-    if context.console.manner.json {
-        return context.console.json(&json!({ "output": said }));
+    plugins.take_notices().iter().for_each(|notice| context.console.warn(&sanitize::line(notice)));
+    let output = result?;
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "output": output }));
     }
-    match said {
-        Some(text) => context.console.print(&(plain::block(text.trim_end()) + "\n")),
+    match output {
+        Some(text) => context.console.print(&(sanitize::block(text.trim_end()) + "\n")),
         None => Ok(()),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|error| Failure::io("start the asynchronous runtime", error))
+/// A plugin in JSON documents.
+#[derive(Serialize)]
+struct PluginJson {
+    name: String,
+    version: String,
+    description: String,
+    capabilities: Vec<&'static str>,
+    permissions: Vec<String>,
+    new_permissions: Vec<String>,
+    state: &'static str,
+    reason: String,
+    place: &'static str,
+    folder: PathBuf,
+    warnings: Vec<String>,
+    content: String,
+}
+
+impl From<&PluginStatus> for PluginJson {
+    fn from(plugin: &PluginStatus) -> Self {
+        let names = |permissions: &[Power]| permissions.iter().map(ToString::to_string).collect();
+        Self {
+            name: plugin.name.clone(),
+            version: plugin.version.clone(),
+            description: plugin.description.clone(),
+            capabilities: plugin.capabilities.iter().map(|capability| capability.as_str()).collect(),
+            permissions: names(&plugin.powers),
+            new_permissions: names(&plugin.new_powers),
+            state: plugin.state.as_str(),
+            reason: plugin.reason.clone(),
+            place: match plugin.place {
+                Place::Home => "home",
+                Place::Project => "project",
+            },
+            folder: plugin.folder.clone(),
+            warnings: plugin.warnings.clone(),
+            content: plugin.content.clone(),
+        }
+    }
+}
+
+/// A plugin with its permissions, for a user who decides about it.
+fn describe(plugin: &PluginStatus, palette: &Palette) -> String {
+    let Palette { strong, dim, .. } = palette;
+    let name = sanitize::line(&plugin.name);
+    let mut text = format!("{strong}{name}{strong:#} {}\n", plugin.version);
+    if !plugin.description.is_empty() {
+        text += &format!("{}\n", sanitize::line(&plugin.description));
+    }
+    text += &format!("{dim}{}{dim:#}\n", sanitize::line(&plugin.folder.display().to_string()));
+    text += &format!("State: {}{}\n", plugin.state, reason_suffix(plugin));
+    for warning in &plugin.warnings {
+        text += &format!("{dim}{}{dim:#}\n", sanitize::line(warning));
+    }
+    if !plugin.powers.is_empty() {
+        text += "\nOnce it is approved it may\n";
+    }
+    text + &permission_list(plugin, palette)
+}
+
+fn permission_list(plugin: &PluginStatus, palette: &Palette) -> String {
+    let strong = palette.strong;
+    let mut text = String::new();
+    for permission in &plugin.powers {
+        let new = if plugin.new_powers.contains(permission) { "  (new since it was approved)" } else { "" };
+        text += &format!("  - {}{strong}{new}{strong:#}\n", sanitize::line(&permission.words()));
+    }
+    text
+}
+
+/// An error about the content of a plugin's directory or archive.
+fn invalid(path: &Path, reason: impl std::fmt::Display) -> CliError {
+    CliError::new(ErrorKind::Invalid, format!("{}: {reason}", path.display()))
+}
+
+/// Reads the manifest in a plugin's directory.
+fn read_manifest(directory: &Path) -> Result<Manifest, CliError> {
+    let path = directory.join(MANIFEST);
+    let text =
+        fs::read_to_string(&path).map_err(|error| CliError::io(format!("read {}", path.display()), error))?;
+    Manifest::from_yaml(&text).map_err(|error| invalid(directory, error))
+}
+
+/// Files without code that are installed with a plugin if they exist.
+const DOCUMENT_FILES: [&str; 4] = ["README.md", "LICENSE", "LICENSE-MIT", "LICENSE-APACHE"];
+
+/// Copies a plugin from its directory or archive to the user's plugins. A plugin with the same name is replaced and must
+/// be approved again. A plugin that cannot run is not installed and replaces nothing.
+fn install(source: &Path, context: &Context) -> Result<Manifest, CliError> {
+    let metadata =
+        fs::metadata(source).map_err(|error| CliError::io(format!("read {}", source.display()), error))?;
+    context.home.create()?;
+    let plugins = context.home.root().join("plugins");
+    create_private_dir(&plugins).map_err(|error| write_error(&plugins, error))?;
+    if metadata.is_dir() {
+        return install_directory(source, source, &plugins);
+    }
+    let temporary = staging_directory(&plugins)?;
+    let unpacked = unpack(source, temporary.path()).map_err(|reason| invalid(source, reason))?;
+    install_directory(&unpacked, source, &plugins)
+}
+
+/// Installs a plugin's directory. Errors name `source`, which is the directory itself or the archive it came from.
+fn install_directory(directory: &Path, source: &Path, plugins: &Path) -> Result<Manifest, CliError> {
+    let manifest = read_manifest(directory).map_err(|error| match error {
+        CliError::Custom { kind, message, hint } => {
+            let message = message.replace(&directory.display().to_string(), &source.display().to_string());
+            CliError::Custom { kind, message, hint }
+        }
+        error => error,
+    })?;
+    let staging = staging_directory(plugins)?;
+    for (file, is_required) in files_to_install(directory, &manifest)? {
+        let from = directory.join(&file);
+        let to = staging.path().join(&file);
+        // A symbolic link may point outside of the plugin, so it is not followed.
+        let is_regular = fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file());
+        if is_regular {
+            let parent = to.parent().unwrap_or(staging.path());
+            let copied = fs::create_dir_all(parent).and_then(|()| fs::copy(&from, &to));
+            copied.map_err(|error| CliError::io(format!("copy {}", from.display()), error))?;
+        } else if is_required {
+            return Err(invalid(source, format!("{} is missing or not a regular file", file.display())));
+        }
+    }
+    examine(staging.path()).map_err(|reason| invalid(source, reason))?;
+    replace_directory(staging, &plugins.join(&manifest.name), plugins)?;
+    Ok(manifest)
+}
+
+/// The files of a plugin, relative to its directory, and whether each of them is required.
+fn files_to_install(directory: &Path, manifest: &Manifest) -> Result<Vec<(PathBuf, bool)>, CliError> {
+    let mut files = vec![(PathBuf::from(MANIFEST), true)];
+    match entry_of(manifest, directory) {
+        Entry::Component(entry) => files.push((entry, true)),
+        Entry::Script(language, entry) => {
+            files.push((entry, true));
+            let sources = source_files(directory, language)
+                .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
+            files.extend(sources.into_iter().map(|file| (file, false)));
+        }
+    }
+    files.extend(DOCUMENT_FILES.map(|file| (file.into(), false)));
+    Ok(files)
+}
+
+/// Renames `staging` to `target`. If that fails, the previous directory is restored.
+fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<(), CliError> {
+    let mut backup = None;
+    if target.exists() {
+        let directory = staging_directory(plugins)?;
+        fs::rename(target, directory.path().join("plugin")).map_err(|error| write_error(target, error))?;
+        backup = Some(directory);
+    }
+    if let Err(error) = fs::rename(staging.path(), target) {
+        if let Some(backup) = &backup {
+            fs::rename(backup.path().join("plugin"), target).map_err(|error| write_error(target, error))?;
+        }
+        return Err(write_error(target, error));
+    }
+    // The directory has been renamed, so there is nothing left to delete on drop.
+    let _ = staging.keep();
+    Ok(())
+}
+
+/// A temporary directory on the file system of the plugins, so that it can be renamed. Its name starts with a dot, so
+/// that it is not taken for a plugin.
+fn staging_directory(plugins: &Path) -> Result<TempDir, CliError> {
+    let directory = tempfile::Builder::new().prefix(".new-").tempdir_in(plugins);
+    directory.map_err(|error| write_error(plugins, error))
+}
+
+fn write_error(path: &Path, error: io::Error) -> CliError {
+    CliError::io(format!("write {}", path.display()), error)
+}
+
+/// The entry point: what the manifest names, else the first default that exists, else the first default.
+fn entry_of(manifest: &Manifest, directory: &Path) -> Entry {
+    let exists = |entry: &Entry| directory.join(entry.file()).is_file();
+    let [first, ..] = Entry::usual();
+    manifest.entry.clone().unwrap_or_else(|| Entry::usual().into_iter().find(exists).unwrap_or(first))
+}
+
+/// All source files of a language below a directory, without hidden directories and those that tools create.
+fn source_files(directory: &Path, language: Language) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    while let Some(relative) = pending.pop() {
+        for entry in fs::read_dir(directory.join(&relative))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let path = relative.join(&name);
+            let file_type = entry.file_type()?;
+            let is_ignored = name.as_encoded_bytes().starts_with(b".")
+                || LEFT_BY_TOOLS.iter().any(|ignored| name == *ignored);
+            if file_type.is_dir() && !is_ignored {
+                pending.push(path);
+            } else if file_type.is_file() && Language::of(&path) == Some(language) {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Removes one of the user's plugins and the decision about it. Data that the plugin has stored is kept.
+fn uninstall(name: &str, context: &Context) -> Result<(), CliError> {
+    let plugins = installed_plugins(context);
+    let plugin = plugins.get(name)?;
+    if plugin.place == Place::Project {
+        return Err(CliError::with_hint(
+            ErrorKind::Denied,
+            format!("{name} belongs to the project, in {}", plugin.folder.display()),
+            format!("`hfs plugin deny {name}` keeps it from running"),
+        ));
+    }
+    plugins.revoke(name)?;
+    let removed = match fs::symlink_metadata(&plugin.folder) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&plugin.folder),
+        // A symbolic link to a directory elsewhere: only the link is removed.
+        _ => fs::remove_file(&plugin.folder),
+    };
+    removed.map_err(|error| CliError::io(format!("remove {}", plugin.folder.display()), error))?;
+    report_path(&format!("removed {name}"), &plugin.folder, context)
 }

@@ -1,78 +1,117 @@
-//! Bare `hfs`: what is here, and what can be done.
+//! `hfs` without a command and `hfs resume`: the terminal app, or an overview if there is no terminal.
 
-mod places;
-
-pub use places::{moved, places};
+use std::path::PathBuf;
 
 use clap::CommandFactory;
 use hfs_core::{PageRequest, SessionFilter};
-use hfs_tui::TuiError;
+use hfs_exchange::{Format, Places, usual_places};
+use hfs_tui::{PickFrom, TuiError};
 
-use super::session::{Listing, rows};
-use crate::args::Cli;
+use super::session::session_table;
+use crate::args::{AgentArgs, Cli};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::terminal::{self, Begin};
-use crate::wire::{SessionList, SessionRow};
+use crate::environment::Environment;
+use crate::output::error::{CliError, Outcome};
+use crate::output::json::{SessionJson, SessionListJson};
+use crate::terminal::{self, StartScreen};
 
-/// How many sessions of this project, and of others, are shown.
+/// Number of sessions of this project, and of other projects, in the overview.
 const RECENT: u32 = 5;
 
-/// Opens the terminal app; where there is no terminal, shows recent sessions and what can be done next.
-pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, Failure> {
+#[derive(Debug, clap::Args)]
+pub struct ResumeArgs {
+    /// The session; without it, choose one of this project's sessions
+    session: Option<String>,
+    /// Choose from the sessions of all projects
+    #[arg(short, long, conflicts_with = "session")]
+    all: bool,
+    #[command(flatten)]
+    pub agent_args: AgentArgs,
+}
+
+pub fn resume(args: &ResumeArgs, context: &Context) -> Result<Outcome, CliError> {
+    let screen = match &args.session {
+        Some(reference) => StartScreen::Session(context.session(reference)?),
+        None if args.all => StartScreen::SessionPicker(PickFrom::Everywhere),
+        None => StartScreen::SessionPicker(PickFrom::Project),
+    };
+    terminal::run(screen, context)
+}
+
+/// Opens the terminal app. Without a terminal, prints help, recent sessions and the most useful commands.
+pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    if console.can_ask() {
-        return terminal::run(if continue_newest { Begin::Newest } else { Begin::New }, context);
+    if console.is_interactive() {
+        let screen = if continue_newest { StartScreen::NewestSession } else { StartScreen::NewSession };
+        return terminal::run(screen, context);
     }
     if continue_newest {
         return Err(TuiError::NoTerminal { what: "standard input or output" }.into());
     }
     let store = context.store()?;
-    let own = SessionFilter { project: Some(context.project().key().to_owned()), ..SessionFilter::default() };
-    if console.manner.json {
-        let page = store.list_sessions(&own, &PageRequest::first(20))?;
-        let sessions = page.items.iter().map(SessionRow::from).collect();
-        console.json(&SessionList { sessions, next: page.next.map(|cursor| cursor.0) })?;
+    let in_project =
+        SessionFilter { project: Some(context.project().key().to_owned()), ..SessionFilter::default() };
+    if console.options.json {
+        let page = store.list_sessions(&in_project, &PageRequest::first(20))?;
+        let sessions = page.items.iter().map(SessionJson::from).collect();
+        console.print_json(&SessionListJson { sessions, next: page.next.map(|cursor| cursor.0) })?;
         return Ok(Outcome::Done);
     }
     console.print(&format!("{}\n", Cli::command().render_help()))?;
-    let here = store.list_sessions(&own, &PageRequest::first(RECENT))?;
-    let newest = store.list_sessions(&SessionFilter::default(), &PageRequest::first(RECENT * 2))?;
-    let mut elsewhere = newest.items;
+    let here = store.list_sessions(&in_project, &PageRequest::first(RECENT))?.items;
+    let mut elsewhere =
+        store.list_sessions(&SessionFilter::default(), &PageRequest::first(RECENT * 2))?.items;
     elsewhere.retain(|summary| {
         summary.session.project.as_ref().is_none_or(|project| project.key() != context.project().key())
     });
     elsewhere.truncate(RECENT as usize);
-    let exact = console.manner.verbose;
-    let mut text = String::new();
     let strong = console.palette.strong;
-    if !here.items.is_empty() {
+    let mut text = String::new();
+    if !here.is_empty() {
         text += &format!("{strong}Sessions of this project{strong:#}\n");
-        text += &rows(&here.items, Listing { projects: false, exact }, context);
+        text += &session_table(&here, false, context);
         text.push('\n');
     }
     if !elsewhere.is_empty() {
-        text += &format!("{strong}Sessions elsewhere{strong:#}\n");
-        text += &rows(&elsewhere, Listing { projects: true, exact }, context);
+        text += &format!("{strong}Other sessions{strong:#}\n");
+        text += &session_table(&elsewhere, true, context);
         text.push('\n');
     }
-    text += &next_steps(!here.items.is_empty(), !here.items.is_empty() || !elsewhere.is_empty());
+    text += &next_steps(!here.is_empty(), !here.is_empty() || !elsewhere.is_empty());
     console.print(&text)?;
     Ok(Outcome::Done)
 }
 
-/// What a person would do now.
-fn next_steps(any_here: bool, any: bool) -> String {
-    let mut steps = vec![("hfs chat \"...\"", "begin a session")];
-    if any_here {
-        steps.push(("hfs chat -c \"...\"", "go on with this project's newest"));
+fn next_steps(has_project_sessions: bool, has_sessions: bool) -> String {
+    let mut steps = vec![("hfs chat \"...\"", "start a session")];
+    if has_project_sessions {
+        steps.push(("hfs chat -c \"...\"", "continue this project's newest session"));
         steps.push(("hfs session show @", "read it"));
     }
-    if any {
-        steps.push(("hfs search WORDS", "find something in all of them"));
+    if has_sessions {
+        steps.push(("hfs search WORDS", "search all sessions"));
     } else {
-        steps.push(("hfs import PATH", "take in what another tool wrote"));
+        steps.push(("hfs import PATH", "import the sessions of another tool"));
     }
-    steps.push(("hfs --help", "everything else"));
-    steps.iter().map(|(command, what)| format!("  {command:22}{what}\n")).collect()
+    steps.push(("hfs --help", "all commands"));
+    steps.iter().map(|(command, about)| format!("  {command:22}{about}\n")).collect()
+}
+
+/// The default locations of other tools' transcripts that exist on this machine.
+pub fn transcript_locations(environment: &Environment) -> Vec<(Format, PathBuf)> {
+    let Some(home) = &environment.user_home else { return Vec::new() };
+    let locations = usual_places(home, &location_overrides(environment));
+    locations.into_iter().filter(|(_, path)| path.exists()).collect()
+}
+
+/// The environment variables that change where other tools keep their data.
+pub fn location_overrides(environment: &Environment) -> Places {
+    let directory = |name: &str| environment.get(name).map(PathBuf::from);
+    Places {
+        claude_config: directory("CLAUDE_CONFIG_DIR"),
+        codex_home: directory("CODEX_HOME"),
+        xdg_data_home: directory("XDG_DATA_HOME"),
+        xdg_config_home: directory("XDG_CONFIG_HOME"),
+        llm_user_path: directory("LLM_USER_PATH"),
+    }
 }

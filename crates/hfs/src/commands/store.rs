@@ -1,49 +1,50 @@
-//! `hfs store`
+//! `hfs store`: inspects and maintains the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hfs_core::{ErrorKind, Problem, StoreInfo};
+use hfs_core::{ErrorKind, Problem, StoreInfo, StoreResult};
 use serde::Serialize;
+use serde_json::json;
 
-use super::session::empty_old_trash;
+use super::session::purge_expired_trash;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
-use crate::plain;
-use crate::transcript::size;
+use crate::output::error::{CliError, Outcome};
+use crate::output::message::format_size;
+use crate::output::sanitize;
 
 const EXAMPLES: &str = "\
 Examples:
   hfs store info
-  hfs store backup ~/hfs-2026-02-01.db      a consistent copy, while others go on working
-  hfs store verify                          looks at everything; exit code 7 when something is damaged";
+  hfs store backup ~/hfs-2026-02-01.db      a consistent copy, while other processes use the store
+  hfs store verify                          check everything; exit code 7 if something is damaged";
 
-/// What to do with the store.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Store {
+pub struct StoreArgs {
     #[command(subcommand)]
     command: StoreCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum StoreCommand {
-    /// Say where it is and how much is in it
+    /// Show the store's address, its size and what it contains
     Info,
-    /// Look at everything in it for damage
+    /// Check everything in the store for damage
     Verify,
-    /// Mend what can be mended and remove what cannot, saying what that was
+    /// Repair damage; what cannot be repaired is removed and reported
     Repair,
-    /// Write a copy to a file that does not exist yet
+    /// Write a copy of the store to a new file
     Backup {
-        /// The file
+        /// The file, which must not exist
         file: PathBuf,
     },
-    /// Give unused space back to the disk
+    /// Purge expired sessions in the trash, and return unused space to the file system
     Vacuum,
 }
 
+/// Document of `store info`.
 #[derive(Serialize)]
-struct InfoView {
+struct InfoJson {
     url: String,
     backend: &'static str,
     schema_version: u32,
@@ -54,7 +55,7 @@ struct InfoView {
     checkpoint_bytes: u64,
 }
 
-impl From<StoreInfo> for InfoView {
+impl From<StoreInfo> for InfoJson {
     fn from(info: StoreInfo) -> Self {
         Self {
             url: info.url,
@@ -69,23 +70,23 @@ impl From<StoreInfo> for InfoView {
     }
 }
 
+/// A problem in the documents of `store verify` and `store repair`.
 #[derive(Serialize)]
-struct ProblemRow {
+struct ProblemJson {
     kind: String,
     #[serde(rename = "where")]
     place: String,
     detail: String,
 }
 
-impl From<Problem> for ProblemRow {
+impl From<Problem> for ProblemJson {
     fn from(problem: Problem) -> Self {
         Self { kind: problem.kind, place: problem.place, detail: problem.detail }
     }
 }
 
-/// Looks after the store.
-pub fn run(store: &Store, context: &Context) -> Result<Outcome, Failure> {
-    match &store.command {
+pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome, CliError> {
+    match &args.command {
         StoreCommand::Info => info(context),
         StoreCommand::Verify => verify(context),
         StoreCommand::Repair => repair(context),
@@ -94,124 +95,119 @@ pub fn run(store: &Store, context: &Context) -> Result<Outcome, Failure> {
     }
 }
 
-fn info(context: &Context) -> Result<Outcome, Failure> {
+/// Runs a long operation of the store behind a spinner.
+fn with_spinner<T>(
+    message: &'static str,
+    context: &Context,
+    operation: impl FnOnce() -> StoreResult<T>,
+) -> Result<T, CliError> {
+    let spinner = context.console.progress(0);
+    spinner.set_message(message);
+    let result = operation();
+    spinner.finish_and_clear();
+    Ok(result?)
+}
+
+fn info(context: &Context) -> Result<Outcome, CliError> {
     let info = context.store()?.info()?;
     let console = &context.console;
-    if console.manner.json {
-        console.json(&InfoView::from(info))?;
+    if console.options.json {
+        console.print_json(&InfoJson::from(info))?;
         return Ok(Outcome::Done);
     }
     let rows = [
-        ("store", plain::line(&info.url)),
+        ("store", sanitize::line(&info.url)),
         ("schema version", info.schema_version.to_string()),
         ("sessions", info.sessions.to_string()),
         ("messages", info.messages.to_string()),
-        ("checkpoints", format!("{} ({})", info.checkpoints, size(info.checkpoint_bytes))),
-        ("size", size(info.bytes)),
+        ("checkpoints", format!("{} ({})", info.checkpoints, format_size(info.checkpoint_bytes))),
+        ("size", format_size(info.bytes)),
     ];
     let text: String = rows.iter().map(|(name, value)| format!("{name:16}{value}\n")).collect();
     console.print(&text)?;
     Ok(Outcome::Done)
 }
 
-fn verify(context: &Context) -> Result<Outcome, Failure> {
+fn verify(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    let bar = console.progress(0);
-    bar.set_message("looking at everything");
-    let found = context.store()?.verify();
-    bar.finish_and_clear();
-    let found = found?;
-    let ok = found.is_ok();
-    let outcome = if ok { Outcome::Done } else { Outcome::Partly(ErrorKind::Corrupt) };
-    if console.manner.json {
+    let store = context.store()?;
+    let report = with_spinner("checking the store", context, || store.verify())?;
+    let is_ok = report.is_ok();
+    let outcome = if is_ok { Outcome::Done } else { Outcome::WithFailures(ErrorKind::Corrupt) };
+    if console.options.json {
         let checked: serde_json::Map<String, serde_json::Value> =
-            found.checked.into_iter().map(|(what, count)| (what, count.into())).collect();
-        let problems: Vec<ProblemRow> = found.problems.into_iter().map(ProblemRow::from).collect();
-        console.json(&serde_json::json!({ "ok": ok, "checked": checked, "problems": problems }))?;
+            report.checked.into_iter().map(|(what, count)| (what, count.into())).collect();
+        let problems: Vec<ProblemJson> = report.problems.into_iter().map(ProblemJson::from).collect();
+        console.print_json(&json!({ "ok": is_ok, "checked": checked, "problems": problems }))?;
         return Ok(outcome);
     }
-    let checked: Vec<String> = found.checked.iter().map(|(what, count)| format!("{count} {what}")).collect();
-    let mut text = format!("checked {}\n", plain::line(&checked.join(", ")));
-    text += &problems(&found.problems);
-    if ok {
-        text += "everything is in order\n";
+    let checked: Vec<String> = report.checked.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    let mut text = format!("checked {}\n", sanitize::line(&checked.join(", ")));
+    text += &render_problems(&report.problems);
+    if is_ok {
+        text += "no problems found\n";
     }
     console.print(&text)?;
-    if !ok {
+    if !is_ok {
         console
             .note("`hfs store repair` saves what is not damaged; make a copy first: hfs store backup FILE");
     }
     Ok(outcome)
 }
 
-fn problems(problems: &[Problem]) -> String {
+fn render_problems(problems: &[Problem]) -> String {
     problems
         .iter()
         .map(|problem| {
-            format!(
-                "{}: {}: {}\n",
-                plain::line(&problem.kind),
-                plain::line(&problem.place),
-                plain::line(&problem.detail)
-            )
+            let [kind, place, detail] =
+                [&problem.kind, &problem.place, &problem.detail].map(|text| sanitize::line(text));
+            format!("{kind}: {place}: {detail}\n")
         })
         .collect()
 }
 
-fn repair(context: &Context) -> Result<Outcome, Failure> {
+fn repair(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    let bar = console.progress(0);
-    bar.set_message("repairing");
-    let done = context.store()?.repair();
-    bar.finish_and_clear();
-    let done = done?;
-    if console.manner.json {
-        let done: Vec<ProblemRow> = done.into_iter().map(ProblemRow::from).collect();
-        console.json(&serde_json::json!({ "repaired": done }))?;
-    } else if done.is_empty() {
+    let store = context.store()?;
+    let repaired = with_spinner("repairing", context, || store.repair())?;
+    if console.options.json {
+        let repaired: Vec<ProblemJson> = repaired.into_iter().map(ProblemJson::from).collect();
+        console.print_json(&json!({ "repaired": repaired }))?;
+    } else if repaired.is_empty() {
         console.print("there was nothing to repair\n")?;
     } else {
-        console.print(&problems(&done))?;
+        console.print(&render_problems(&repaired))?;
     }
     Ok(Outcome::Done)
 }
 
-fn backup(file: &std::path::Path, context: &Context) -> Result<Outcome, Failure> {
+fn backup(file: &Path, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    let bar = console.progress(0);
-    bar.set_message("copying");
     let target = context.environment.working_directory.join(file);
-    let done = context.store()?.backup(&target);
-    bar.finish_and_clear();
-    done?;
+    let store = context.store()?;
+    with_spinner("copying", context, || store.backup(&target))?;
     let bytes = std::fs::metadata(&target).map_or(0, |metadata| metadata.len());
-    if console.manner.json {
-        console.json(&serde_json::json!({ "file": target, "bytes": bytes }))?;
+    if console.options.json {
+        console.print_json(&json!({ "file": target, "bytes": bytes }))?;
     } else {
-        let place = plain::line(&target.display().to_string());
-        console
-            .note(&format!("{} copied to {place}; use it with: hfs --store sqlite:{place} ...", size(bytes)));
+        let path = sanitize::line(&target.display().to_string());
+        let size = format_size(bytes);
+        console.note(&format!("copied {size} to {path}; use it with: hfs --store sqlite:{path} ..."));
     }
     Ok(Outcome::Done)
 }
 
-fn vacuum(context: &Context) -> Result<Outcome, Failure> {
+fn vacuum(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     let store = context.store()?;
     let before = store.info()?.bytes;
-    let purged = empty_old_trash(context)?;
-    let bar = console.progress(0);
-    bar.set_message("giving space back");
-    let done = store.vacuum();
-    bar.finish_and_clear();
-    done?;
+    let purged = purge_expired_trash(context)?;
+    with_spinner("vacuuming", context, || store.vacuum())?;
     let after = store.info()?.bytes;
-    if console.manner.json {
-        console.json(
-            &serde_json::json!({ "bytes_before": before, "bytes": after, "purged_sessions": purged }),
-        )?;
+    if console.options.json {
+        console.print_json(&json!({ "bytes_before": before, "bytes": after, "purged_sessions": purged }))?;
     } else {
-        console.note(&format!("{} before, {} now", size(before), size(after)));
+        console.note(&format!("{} before, {} now", format_size(before), format_size(after)));
     }
     Ok(Outcome::Done)
 }

@@ -1,175 +1,127 @@
+//! Errors of reading and changing the configuration.
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_agents::TriadsConfigError;
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_core::{ErrorExt as _, ErrorKind, StoreError};
 
-/// Where a value was given.
+use super::secret::SecretReason;
+
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In a file.
+pub enum ValueOrigin {
     File {
-        /// Which.
         path: PathBuf,
-        /// Its line, from 1; 0 when it is not known.
+        /// Counts from 1; 0 if unknown.
         line: u64,
     },
-    /// In an environment variable.
+    /// An environment variable.
     Variable(&'static str),
-    /// On the command line, by this option or as an argument.
+    /// The name of an option or argument.
     CommandLine(&'static str),
-    /// Nowhere: it is built in.
+    /// Built in.
     Default,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line: 0 } => path.display().fmt(f),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Variable(name) => f.write_str(name),
-            Self::CommandLine(what) => f.write_str(what),
+            Self::Variable(name) | Self::CommandLine(name) => f.write_str(name),
             Self::Default => f.write_str("default"),
         }
     }
 }
 
-/// One mistake where it stands, so that an editor finds it; of several, how many there are.
-fn mistakes(path: &Path, error: &TriadsConfigError) -> String {
-    match located(path, error).as_slice() {
-        [only] => only.clone(),
-        several => format!("{} has {} mistakes", path.display(), several.len()),
-    }
-}
-
-fn located(path: &Path, error: &TriadsConfigError) -> Vec<String> {
-    let problems = error.problems.iter().map(|problem| {
-        let place = Place::File { path: path.to_owned(), line: problem.line.unwrap_or(0) };
-        let key = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
-        format!("{place}: {key}{}", problem.message)
-    });
-    problems.collect()
-}
-
 /// Why the configuration cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ConfigError {
-    /// A file could not be read.
     #[error("cannot read the configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file could not be written.
+    Read { path: PathBuf, source: io::Error },
     #[error("cannot write the configuration {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// A file is not YAML, or not a mapping.
-    #[error("{place}: {message}")]
-    Syntax {
-        /// Where.
-        place: Place,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A setting has a value that it cannot have.
-    #[error("{place}: {key} is {found}; expected {expected}")]
-    Value {
-        /// Where.
-        place: Place,
-        /// The setting.
-        key: String,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: String,
-    },
-    /// A secret stands where others can read it.
-    #[error("{place}: {key} is refused: {reason}")]
-    Secret {
-        /// Where.
-        place: Place,
-        /// The setting.
-        key: String,
-        /// What gave it away.
-        reason: &'static str,
-    },
-    /// There is no such setting.
+    #[error("{origin}: {message}")]
+    Syntax { origin: ValueOrigin, message: String },
+    #[error("{origin}: {key} is {found}; expected {expected}")]
+    InvalidValue { origin: ValueOrigin, key: String, found: String, expected: String },
+    /// A value that looks like a secret. The message does not repeat it.
+    #[error("{origin}: {key} is refused: {reason}")]
+    Secret { origin: ValueOrigin, key: String, reason: SecretReason },
+    /// The rules for secrets cannot be used, so no value can be accepted.
+    #[error("cannot check the configuration for secrets")]
+    SecretRules { source: StoreError },
     #[error("there is no setting {key:?}")]
-    UnknownKey {
-        /// What was asked for.
-        key: String,
-        /// What was perhaps meant.
-        nearest: Option<&'static str>,
-    },
-    /// A configuration of triads that cannot be used.
-    #[error("{}", mistakes(path, problems))]
-    Triads {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problems: TriadsConfigError,
-    },
-    /// A file could not be changed in a way that leaves the rest of it as it was.
-    #[error("cannot set {key} in {} without touching other settings: {reason}", path.display())]
-    Edit {
-        /// The file.
-        path: PathBuf,
-        /// The setting.
-        key: String,
-        /// What stands in the way.
-        reason: String,
-    },
+    UnknownKey { key: String, most_similar: Option<&'static str> },
+    /// A configuration file of triads is not valid.
+    #[error("{}", summarize(path, problems))]
+    Triads { path: PathBuf, problems: TriadsConfigError },
+    /// A key cannot be changed without changing other parts of the file.
+    #[error("cannot set {key} in {} without changing other settings: {reason}", path.display())]
+    Edit { path: PathBuf, key: String, reason: String },
 }
 
 impl ConfigError {
-    /// The single mistakes behind one message, each with its place; none where the message says it all.
+    /// The single problems of a file, each with its line; empty if the message already says everything.
     pub fn details(&self) -> Vec<String> {
         match self {
-            Self::Triads { path, problems } if problems.problems.len() > 1 => located(path, problems),
+            Self::Triads { path, problems } if problems.problems.len() > 1 => with_lines(path, problems),
             _ => Vec::new(),
         }
     }
-}
 
-impl ErrorExt for ConfigError {
-    fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Unavailable,
             },
-            Self::Syntax { .. } | Self::Value { .. } | Self::Edit { .. } | Self::Triads { .. } => {
+            Self::Syntax { .. } | Self::InvalidValue { .. } | Self::Edit { .. } | Self::Triads { .. } => {
                 ErrorKind::Invalid
             }
             Self::Secret { .. } => ErrorKind::Denied,
+            Self::SecretRules { source } => source.kind(),
             Self::UnknownKey { .. } => ErrorKind::NotFound,
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Secret { .. } => Some(
+                "keep keys out of files: set an environment variable such as OPENAI_API_KEY or ANTHROPIC_API_KEY"
+                    .into(),
+            ),
+            Self::UnknownKey { most_similar: Some(name), .. } => Some(format!("did you mean {name}?")),
+            Self::UnknownKey { most_similar: None, .. } => {
+                Some("`hfs config list` shows every setting".into())
+            }
+            Self::Edit { .. } => Some("change the file in an editor".into()),
+            Self::Triads { .. } => Some("`hfs config triads standard` prints a valid configuration".into()),
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Syntax { .. }
+            | Self::InvalidValue { .. }
+            | Self::SecretRules { .. } => None,
         }
     }
 }
 
-impl ConfigError {
-    /// What to do about it, as this binary words it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Secret { .. } => Some(
-                "keep keys out of files: put them into the environment, for instance OPENAI_API_KEY or \
-                 ANTHROPIC_API_KEY, where hfs finds them"
-                    .into(),
-            ),
-            Self::UnknownKey { nearest: Some(name), .. } => Some(format!("did you mean {name}?")),
-            Self::UnknownKey { nearest: None, .. } => Some("`hfs config list` shows every setting".into()),
-            Self::Edit { .. } => Some("change the file in an editor".into()),
-            Self::Triads { .. } => Some("`hfs config triads standard` prints one that is right".into()),
-            _ => None,
-        }
+/// The only problem with its line, so that editors can jump to it, or the number of problems.
+fn summarize(path: &Path, error: &TriadsConfigError) -> String {
+    match with_lines(path, error).as_slice() {
+        [only] => only.clone(),
+        problems => format!("{} has {} mistakes", path.display(), problems.len()),
     }
+}
+
+fn with_lines(path: &Path, error: &TriadsConfigError) -> Vec<String> {
+    let problems = error.problems.iter().map(|problem| {
+        let origin = ValueOrigin::File { path: path.to_owned(), line: problem.line.unwrap_or(0) };
+        let key = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+        format!("{origin}: {key}{}", problem.message)
+    });
+    problems.collect()
 }

@@ -1,152 +1,337 @@
-//! One configuration file, read and checked.
+//! Reads, checks and changes one configuration file.
+//!
+//! A change replaces one value and keeps comments and layout. It is applied to the text by `yaml-edit`, and the result
+//! is parsed again: if any other setting has changed, the file is not written.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use yaml_edit::path::YamlPath;
+use yaml_edit::{YamlFile, YamlValue};
 
 use super::Setting;
-use super::error::{ConfigError, Place};
-use super::keys::Key;
-use super::secret::{is_secret_name, secret_in};
-use super::value::{Located, Raw, Value};
+use super::error::{ConfigError, ValueOrigin};
+use super::key::{Key, ValueType};
+use super::secret::{SecretReason, contains_secret, is_secret_name};
+use super::value::{RawValue, SpannedValue, Value};
 
-/// More than anybody writes by hand; what is larger (or endless, such as a device) is no configuration.
-const LARGEST_FILE: u64 = 256 * 1024;
+/// Larger files are refused. The limit also stops a read from a device that never ends.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// What a file sets.
+/// The origin of the value in `hfs config set KEY VALUE`.
+const VALUE_ARGUMENT: ValueOrigin = ValueOrigin::CommandLine("VALUE");
+
+/// First line of a new file.
+const HEADER: &str = "# Settings of hfs; `hfs config list` shows all of them.\n";
+
+/// The settings of one file.
 #[derive(Debug, Default)]
 pub struct Layer {
-    /// Its settings, in its order.
-    pub values: Vec<(&'static Key, Setting)>,
-    /// What a person should know about it.
+    /// In the order of the file.
+    pub values: Vec<(Key, Setting)>,
+    /// Unknown keys.
     pub warnings: Vec<String>,
 }
 
-/// Reads a file; one that does not exist sets nothing.
+/// Reads a file. A missing file sets nothing.
 pub fn read(path: &Path) -> Result<Layer, ConfigError> {
-    text_of(path)?.map_or_else(|| Ok(Layer::default()), |text| parse(path, &text))
+    read_text(path)?.map_or_else(|| Ok(Layer::default()), |text| parse(path, &text))
 }
 
-/// The text of a file; `None` when it does not exist.
-pub fn text_of(path: &Path) -> Result<Option<String>, ConfigError> {
-    let fail = |source| ConfigError::Read { path: path.to_owned(), source };
+/// The text of a configuration file; `None` if it does not exist.
+pub fn read_text(path: &Path) -> Result<Option<String>, ConfigError> {
+    let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(error) => return Err(fail(error)),
+        Err(error) => return Err(read_error(error)),
     };
-    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
-        return Err(fail(std::io::Error::new(
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(read_error(std::io::Error::new(
             ErrorKind::InvalidData,
-            format!("it is not a file of at most {} KB", LARGEST_FILE / 1024),
+            format!("it is not a file of at most {} KB", MAX_FILE_BYTES / 1024),
         )));
     }
     let mut text = String::new();
-    File::open(path).and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text)).map_err(fail)?;
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
+        .map_err(read_error)?;
     Ok(Some(text))
 }
 
-/// Checks the text of a file.
+/// Parses and checks the text of a file.
 pub fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-    let place = |line| Place::File { path: path.to_owned(), line };
+    let origin = |line| ValueOrigin::File { path: path.to_owned(), line };
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    let root: Option<Located> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let root: Option<SpannedValue> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
-        ConfigError::Syntax {
-            place: place(line),
-            message: format!("this is not YAML: {}", first_line(&error)),
-        }
+        let text = error.to_string();
+        let first_line = text.lines().next().unwrap_or_default();
+        ConfigError::Syntax { origin: origin(line), message: format!("this is not YAML: {first_line}") }
     })?;
     let mut layer = Layer::default();
     match root.map(|root| root.value) {
-        None | Some(Raw::Null) => {}
-        Some(Raw::Map(entries)) => layer.take(path, "", &entries)?,
+        None | Some(RawValue::Null) => {}
+        Some(RawValue::Map(entries)) => layer.add_group(path, "", &entries)?,
         Some(other) => {
             let message = format!("the file holds {other}; expected settings such as `model: NAME`");
-            return Err(ConfigError::Syntax { place: place(1), message });
+            return Err(ConfigError::Syntax { origin: origin(1), message });
         }
     }
     Ok(layer)
 }
 
 impl Layer {
-    fn take(
+    /// Adds the entries of a mapping whose keys have the prefix `group`.
+    fn add_group(
         &mut self,
         path: &Path,
         group: &str,
-        entries: &[(serde_saphyr::Spanned<String>, Located)],
+        entries: &[(serde_saphyr::Spanned<String>, SpannedValue)],
     ) -> Result<(), ConfigError> {
         for (name, raw) in entries {
-            let place = Place::File { path: path.to_owned(), line: name.referenced.line() };
-            let full = if group.is_empty() { name.value.clone() } else { format!("{group}.{}", name.value) };
-            let known = if name.value.contains('.') { None } else { Key::find(&full) };
-            if let Some(key) = known {
-                let value = checked(key, &raw.value, &place)?;
-                self.values.push((key, Setting { value, place }));
-            } else if Key::is_group(&full) {
+            let origin = ValueOrigin::File { path: path.to_owned(), line: name.referenced.line() };
+            let full_name =
+                if group.is_empty() { name.value.clone() } else { format!("{group}.{}", name.value) };
+            // `store.url: x` on one line is not supported; `add_unknown` explains how to write it.
+            let key = if name.value.contains('.') { None } else { Key::find(&full_name) };
+            if let Some(key) = key {
+                let value = check(key, &raw.value, &origin)?;
+                self.values.push((key, Setting { value, origin }));
+            } else if Key::is_group(&full_name) {
                 match &raw.value {
-                    Raw::Null => {}
-                    Raw::Map(entries) => self.take(path, &full, entries)?,
+                    RawValue::Null => {}
+                    RawValue::Map(entries) => self.add_group(path, &full_name, entries)?,
                     other => {
-                        return Err(ConfigError::Value {
-                            place,
-                            key: full,
+                        return Err(ConfigError::InvalidValue {
+                            origin,
+                            key: full_name,
                             found: other.to_string(),
                             expected: "a group of settings".into(),
                         });
                     }
                 }
             } else {
-                self.unknown(&full, &raw.value, place)?;
+                self.add_unknown(&full_name, &raw.value, &origin)?;
             }
         }
         Ok(())
     }
 
-    /// A key that nobody knows is a warning, so that a file can serve several versions; a secret is refused
-    /// wherever it stands.
-    fn unknown(&mut self, name: &str, raw: &Raw, place: Place) -> Result<(), ConfigError> {
-        let text = if let Raw::Text(text) = raw { Some(text) } else { None };
-        let by_name = is_secret_name(name.rsplit('.').next().unwrap_or(name)) && text.is_some();
-        let reason = by_name
-            .then_some("its name says it is a secret")
-            .or_else(|| text.and_then(|text| secret_in(text)));
-        if let Some(reason) = reason {
-            return Err(ConfigError::Secret { place, key: name.to_owned(), reason });
-        }
-        let meant = match Key::nearest(name) {
-            Some(key) if key.name == name => {
-                format!("; write its levels one below the other: {}", nested(name))
+    /// An unknown key is a warning, so that one file can serve several versions of hfs. An unknown key that holds a
+    /// secret is an error.
+    fn add_unknown(&mut self, name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
+        if let RawValue::Text(text) = raw {
+            let last = name.rsplit('.').next().unwrap_or(name);
+            if is_secret_name(last) {
+                return Err(secret_error(name, origin, SecretReason::Name));
             }
-            Some(key) => format!("; did you mean {}?", key.name),
+            refuse_secret(name, text, origin)?;
+        }
+        let suggestion = match Key::most_similar(name) {
+            Some(key) if key.name() == name => {
+                let nested = name.split('.').collect::<Vec<_>>().join(": ");
+                format!("; write its levels one below the other: {nested}")
+            }
+            Some(key) => format!("; did you mean {}?", key.name()),
             None => String::new(),
         };
-        self.warnings.push(format!("{place}: unknown key {name:?}{meant}"));
+        self.warnings.push(format!("{origin}: unknown key {name:?}{suggestion}"));
         Ok(())
     }
 }
 
-/// The value of a setting, checked for kind and for secrets.
-pub fn checked(key: &'static Key, raw: &Raw, place: &Place) -> Result<Value, ConfigError> {
-    if let Raw::Text(text) = raw
-        && let Some(reason) = secret_in(text)
-    {
-        return Err(ConfigError::Secret { place: place.clone(), key: key.name.to_owned(), reason });
+/// Converts a value of a file and refuses secrets.
+fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, ConfigError> {
+    if let RawValue::Text(text) = raw {
+        refuse_secret(key.name(), text, origin)?;
     }
-    Value::from_raw(&key.kind, raw).map_err(|found| ConfigError::Value {
-        place: place.clone(),
-        key: key.name.to_owned(),
-        found,
-        expected: key.kind.expected(),
+    let value_type = &key.spec().value_type;
+    Value::from_raw(value_type, raw).map_err(|mismatch| ConfigError::InvalidValue {
+        origin: origin.clone(),
+        key: key.name().to_owned(),
+        found: mismatch.0,
+        expected: value_type.expected(),
     })
 }
 
-fn nested(name: &str) -> String {
-    name.split('.').collect::<Vec<_>>().join(": ")
+fn refuse_secret(key: &str, text: &str, origin: &ValueOrigin) -> Result<(), ConfigError> {
+    if contains_secret(text)? { Err(secret_error(key, origin, SecretReason::Value)) } else { Ok(()) }
 }
 
-fn first_line(error: &serde_saphyr::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+fn secret_error(key: &str, origin: &ValueOrigin, reason: SecretReason) -> ConfigError {
+    ConfigError::Secret { origin: origin.clone(), key: key.to_owned(), reason }
+}
+
+/// Parses a value that was given outside of a file.
+pub fn parse_text(key: Key, text: &str, origin: &ValueOrigin) -> Result<Value, ConfigError> {
+    let value_type = &key.spec().value_type;
+    Value::from_text(value_type, text).map_err(|mismatch| ConfigError::InvalidValue {
+        origin: origin.clone(),
+        key: key.name().to_owned(),
+        found: mismatch.0,
+        expected: value_type.expected(),
+    })
+}
+
+/// The list that this file sets for `key`, regardless of other layers; empty if it does not set the key.
+///
+/// # Errors
+/// If the file is not valid.
+pub fn list_in_file(path: &Path, key: Key) -> Result<Vec<String>, ConfigError> {
+    let setting = read(path)?.values.into_iter().find(|(other, _)| *other == key);
+    Ok(match setting {
+        Some((_, Setting { value: Value::List(list), .. })) => list,
+        _ => Vec::new(),
+    })
+}
+
+/// Sets a key in a file, which is created if it is missing, and replaces the file atomically.
+///
+/// # Errors
+/// If the value or the file is not valid, or if the change would affect other settings.
+pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigError> {
+    let value = parse_text(key, text, &VALUE_ARGUMENT)?;
+    if key.spec().value_type == ValueType::Text {
+        check(key, &RawValue::Text(text.to_owned()), &VALUE_ARGUMENT)?;
+    }
+    let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
+    let after = with_value(path, key, &value, &before)?;
+    replace(path, &after).map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
+    Ok(value)
+}
+
+/// The text of a file with one value changed.
+fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<String, ConfigError> {
+    let edit_error =
+        |reason: String| ConfigError::Edit { path: path.to_owned(), key: key.name().to_owned(), reason };
+    let old = parse(path, before)?;
+    let document = YamlFile::from_str(before).map_err(|error| edit_error(error.to_string()))?;
+    let root = document.ensure_document();
+    match value {
+        Value::Text(text) => root.try_set_path(key.name(), text.as_str()),
+        Value::Integer(number) => root.try_set_path(key.name(), *number),
+        Value::Float(number) => root.try_set_path(key.name(), *number),
+        Value::List(items) => {
+            let items: Vec<YamlValue> = items.iter().map(|item| YamlValue::from(item.as_str())).collect();
+            root.try_set_path(key.name(), items)
+        }
+    }
+    .map_err(|error| edit_error(error.to_string()))?;
+    let mut after = document.to_string();
+    if before.contains("\r\n") {
+        after = after.replace("\r\n", "\n").replace('\n', "\r\n");
+    }
+    if !after.ends_with('\n') {
+        after.push('\n');
+    }
+    let new = parse(path, &after).map_err(|error| edit_error(error.to_string()))?;
+    let others = |layer: &Layer| -> Vec<(Key, Value)> {
+        let others = layer.values.iter().filter(|(other, _)| *other != key);
+        others.map(|(other, setting)| (*other, setting.value.clone())).collect()
+    };
+    let is_set = new.values.iter().any(|(other, setting)| *other == key && setting.value == *value);
+    if !is_set || others(&old) != others(&new) {
+        return Err(edit_error("the file uses YAML that cannot be edited safely".into()));
+    }
+    Ok(after)
+}
+
+/// Replaces a file by renaming a temporary file, which only the user can read. A symbolic link is followed, so that a
+/// linked configuration file stays a link.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = target.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new().prefix(".config.yaml.").tempfile_in(directory)?;
+    temporary.write_all(text.as_bytes())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(&target).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(before: &str, name: &str, text: &str) -> Result<String, ConfigError> {
+        let key = Key::find(name).unwrap();
+        let value = Value::from_text(&key.spec().value_type, text).unwrap();
+        with_value(Path::new("config.yaml"), key, &value, before)
+    }
+
+    #[test]
+    fn comments_and_layout_are_kept_when_a_value_changes() {
+        let before = "# mine\n\nmodel:   'a'   # the cheap one\nstore:\n    # fast is for imports\n    durability: full # safe\n";
+        assert_eq!(set(before, "model", "gpt-4o").unwrap(), before.replace("'a'", "gpt-4o"));
+        assert_eq!(set(before, "store.durability", "fast").unwrap(), before.replace("full", "fast"));
+    }
+
+    #[test]
+    fn a_new_setting_is_inserted_into_any_file() {
+        for (before, after) in [
+            ("", "store:\n  url: sqlite:/x\n"),
+            ("# only a comment\n", "# only a comment\nstore:\n  url: sqlite:/x\n"),
+            ("#store:\n#  url: y\n", "#store:\n#  url: y\nstore:\n  url: sqlite:/x\n"),
+            ("store:\n", "store:\n  url: sqlite:/x\n"),
+            (
+                "store: # here\n  # url: y\nmodel: z\n",
+                "store: # here\n  url: sqlite:/x\n  # url: y\nmodel: z\n",
+            ),
+            ("store: {durability: fast}\n", "store: {durability: fast, url: sqlite:/x}\n"),
+            ("---\nmodel: a\n...\n", "---\nmodel: a\nstore:\n  url: sqlite:/x\n...\n"),
+        ] {
+            assert_eq!(set(before, "store.url", "sqlite:/x").unwrap(), after, "{before:?}");
+        }
+        assert_eq!(set("model: a\r\n", "temperature", "0.5").unwrap(), "model: a\r\ntemperature: 0.5\r\n");
+        assert_eq!(set("", "max_tokens", "100").unwrap(), "max_tokens: 100\n");
+        assert_eq!(set("", "model", "1").unwrap(), "model: '1'\n");
+    }
+
+    #[test]
+    fn lists_can_be_read_after_they_are_written() {
+        for before in ["", "disabled_plugins: [x]\n", "disabled_plugins:\n  - x # why\n  - y\nmodel: a\n"] {
+            for text in ["[]", "a", "a, 'b c'"] {
+                let after = set(before, "disabled_plugins", text).unwrap();
+                assert_eq!(after.contains("model: a"), before.contains("model: a"), "{after}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_with_yaml_syntax_are_read_as_they_were_written() {
+        for text in [
+            "true",
+            "~",
+            "a: b",
+            "# no",
+            "line\nline",
+            " lead",
+            "'q'",
+            "\"",
+            "- x",
+            "{a}",
+            "é 日本",
+            "*x",
+            "&x",
+            "%",
+            "@a",
+            "`",
+        ] {
+            set("model: a # keep\n", "system_prompt", text).unwrap();
+            set("system_prompt: |\n  old\n  text\nmodel: a\n", "system_prompt", text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_edited_safely_is_refused() {
+        let error = set("model: &m a\nsystem_prompt: *m\n", "model", "b").unwrap_err();
+        assert!(error.to_string().contains("without changing other settings"), "{error}");
+        assert!(set("- a\n- b\n", "model", "b").is_err());
+        assert!(set("model: [unclosed\n", "model", "b").is_err());
+        assert!(set("store: none\n", "store.url", "b").is_err());
+    }
 }

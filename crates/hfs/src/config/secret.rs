@@ -1,7 +1,19 @@
-//! What must not stand in a configuration file: keys come from the environment only.
+//! Detects secrets in configuration files. They are refused: API keys are read from environment variables only.
+//!
+//! The scanner that exports use decides what a secret looks like. In addition, a word that starts like a provider's key is
+//! refused even if the scanner does not match it: the scanner's rules for providers need a complete key, and its generic
+//! rule ignores words that contain a stopword, such as `ant-` in `sk-ant-...`. Exports need that caution, because they
+//! search arbitrary text. Here, a false alarm is cheap, and a key that is shortened or mistyped must not stay in a file.
 
-/// What keys of well-known providers begin with.
-const KEY_BEGINNINGS: &[&str] = &[
+use std::fmt;
+use std::sync::OnceLock;
+
+use hfs_exchange::Secrets;
+
+use super::ConfigError;
+
+/// How the API keys of well-known providers start.
+const KEY_PREFIXES: &[&str] = &[
     "sk-",
     "sk_",
     "AIza",
@@ -16,38 +28,74 @@ const KEY_BEGINNINGS: &[&str] = &[
     "xoxp-",
     "AKIA",
     "ASIA",
-    "-----BEGIN",
 ];
+/// A word with fewer characters after its prefix, such as `sk-`, is not taken for a key.
+const MIN_KEY_SUFFIX: usize = 12;
 
-/// Words in a name that say its value is a secret.
+/// Texts without a word of this length or an address are not scanned. Complete keys are longer, and the rules are
+/// compiled in every process that scans, so a start with short values should not pay for them.
+const MIN_SCANNED_WORD: usize = 16;
+
+/// Parts of the names of keys whose values are secrets.
 const SECRET_NAMES: &[&str] =
     &["api_key", "apikey", "api-key", "secret", "password", "passwd", "token", "credential"];
 
-/// Whether a key of this name holds a secret, going by its name. Settings of ours are known not to.
+/// Why a value is taken for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretReason {
+    Name,
+    Value,
+}
+
+impl fmt::Display for SecretReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "its name says it is a secret",
+            Self::Value => "it looks like a key or contains a password",
+        })
+    }
+}
+
+/// Whether an unknown key with this name holds a secret.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET_NAMES.iter().any(|word| name.contains(word)) || name == "key" || name.ends_with("_key")
+    SECRET_NAMES.iter().any(|part| name.contains(part)) || name == "key" || name.ends_with("_key")
 }
 
-/// What makes `text` look like a secret, if anything does.
-pub fn secret_in(text: &str) -> Option<&'static str> {
-    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';'));
-    let is_key = |word: &str| {
-        KEY_BEGINNINGS.iter().any(|beginning| {
-            word.strip_prefix(beginning).is_some_and(|rest| rest.len() >= 12 || beginning.starts_with('-'))
-        })
-    };
-    if words.clone().any(is_key) || text.contains("-----BEGIN") {
-        return Some("it looks like a key");
+/// Whether a value, or a line of a file, contains a secret.
+///
+/// # Errors
+/// `SecretRules` if the rules of the scanner cannot be compiled.
+pub fn contains_secret(text: &str) -> Result<bool, ConfigError> {
+    // The header alone is enough: in YAML, the body of a private key may be on other lines.
+    if text.contains("-----BEGIN") {
+        return Ok(true);
     }
-    words.clone().any(has_password).then_some("its address holds a password")
+    let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';');
+    let mut words = text.split(is_separator);
+    if words.clone().any(starts_like_key) {
+        return Ok(true);
+    }
+    let needs_scan = text.contains("://") || words.any(|word| word.len() >= MIN_SCANNED_WORD);
+    Ok(needs_scan && scan(text)?)
 }
 
-/// Whether a word is an address with a password in it: `scheme://user:password@host`.
-fn has_password(word: &str) -> bool {
-    let Some((_, rest)) = word.split_once("://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+fn starts_like_key(word: &str) -> bool {
+    let mut suffixes = KEY_PREFIXES.iter().filter_map(|prefix| word.strip_prefix(prefix));
+    suffixes.any(|suffix| suffix.len() >= MIN_KEY_SUFFIX)
+}
+
+fn scan(text: &str) -> Result<bool, ConfigError> {
+    static SCANNER: OnceLock<Secrets> = OnceLock::new();
+    let rules_error = |source| ConfigError::SecretRules { source };
+    let scanner = match SCANNER.get() {
+        Some(scanner) => scanner,
+        None => {
+            let scanner = Secrets::new().map_err(rules_error)?;
+            SCANNER.get_or_init(|| scanner)
+        }
+    };
+    scanner.contains_secret(text).map_err(rules_error)
 }
 
 #[cfg(test)]
@@ -55,14 +103,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_passwords_are_seen_and_ordinary_text_is_not() {
+    fn keys_and_passwords_are_detected_and_ordinary_text_is_not() {
         for text in [
             "sk-proj-0123456789abcdef",
+            "sk-ant-0123456789abcdefgh",
             "use AIzaSyA0123456789abcdef please",
             "postgres://me:pw@db.example/hfs",
             "-----BEGIN PRIVATE KEY-----",
+            concat!("ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"),
         ] {
-            assert!(secret_in(text).is_some(), "{text}");
+            assert!(contains_secret(text).unwrap(), "{text}");
         }
         for text in [
             "gpt-4o",
@@ -70,8 +120,11 @@ mod tests {
             "Answer in one task-list.",
             "http://localhost:11434/v1",
             "https://me@example.com/",
+            "claude-opus-4-5-20251101",
+            "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+            "sqlite:/home/me/Documents/conversations-2026/hfs.db",
         ] {
-            assert_eq!(secret_in(text), None, "{text}");
+            assert!(!contains_secret(text).unwrap(), "{text}");
         }
         assert!(is_secret_name("openai_api_key") && is_secret_name("Token") && is_secret_name("key"));
         assert!(!is_secret_name("keybinding_mode") && !is_secret_name("model"));

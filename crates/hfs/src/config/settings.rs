@@ -1,127 +1,203 @@
-//! The settings that this program acts on, by name and type.
+//! The configuration as typed settings.
 
+use std::time::Duration;
+
+use clap::ValueEnum;
+use hfs_agents::Provider;
 use hfs_core::Pattern;
+use hfs_store::Durability;
+use hfs_tui::KeyMode;
 
-use super::{Config, Key, Place, Value};
+use super::{Config, Key, Value, ValueOrigin};
 
-/// Which triads, as somebody wrote it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TriadsChoice {
-    /// The name of a configuration that ships with hfs, or the path of a file.
-    pub text: String,
-    /// Where it was written, which is what a path starts from.
-    pub place: Place,
-    /// Whether it was a project's configuration.
-    pub is_projects: bool,
+/// The agent that replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentKind {
+    /// One model
+    Assistant,
+    /// Groups of agents that negotiate a reply
+    Triads,
+    /// A search over saved sessions, without a model
+    Recall,
 }
 
-/// The settings in force.
+impl AgentKind {
+    /// The value of the key `agent`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Assistant => "assistant",
+            Self::Triads => "triads",
+            Self::Recall => "recall",
+        }
+    }
+}
+
+/// When output is colored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ColorMode {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The colors of the terminal app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Theme {
+    /// The terminal decides.
+    #[default]
+    Auto,
+    Dark,
+    Light,
+}
+
+/// The triads that the configuration selects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriadsSetting {
+    /// The name of a built-in configuration, or the path of a file.
+    pub text: String,
+    /// A relative path starts at the file that sets it, or else at the working directory.
+    pub origin: ValueOrigin,
+    /// Whether a project's configuration set it.
+    pub from_project: bool,
+}
+
+/// The settings in effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Whether everything is shown rather than folded.
     pub verbose_output: bool,
-    /// `auto`, `always` or `never`.
-    pub color: String,
-    /// Automatic checkpoints kept in each session.
+    pub key_mode: KeyMode,
+    pub color: ColorMode,
+    pub theme: Theme,
+    pub mouse: bool,
+    /// Number of automatic checkpoints kept per session.
     pub checkpoint_retention: u32,
-    /// The events that make a checkpoint.
+    /// Events that create a checkpoint.
     pub checkpoint_on: Vec<Pattern>,
-    /// Days that a deleted session can be restored; `None` for as long as nobody purges it.
+    /// Days until a deleted session is purged; `None` for never.
     pub trash_retention_days: Option<u32>,
-    /// How long a plugin's hook may take, in milliseconds.
-    pub plugin_hook_ms: u64,
-    /// How long a plugin's command may take, in milliseconds.
-    pub plugin_command_ms: u64,
-    /// The store's address; `None` for the default in the home directory.
+    pub disabled_plugins: Vec<String>,
+    pub plugin_hook_timeout: Duration,
+    pub plugin_command_timeout: Duration,
+    /// Address of the store; `None` for the default store in the home directory.
     pub store_url: Option<String>,
-    /// Whether saved must survive power loss.
-    pub full_durability: bool,
-    /// Who answers; `None` for whatever is available.
-    pub agent: Option<String>,
-    /// Which triads answer, where it is triads.
-    pub triads: TriadsChoice,
-    /// The model's provider.
-    pub provider: Option<String>,
-    /// The model's name.
+    pub durability: Durability,
+    /// The agent; `None` to use what is available.
+    pub agent: Option<AgentKind>,
+    pub triads: TriadsSetting,
+    pub provider: Option<Provider>,
     pub model: Option<String>,
-    /// Whether it was a project's configuration that named the model.
-    pub model_is_projects: bool,
-    /// The provider's address.
+    /// Whether a project's configuration set the model.
+    pub model_from_project: bool,
     pub base_url: Option<String>,
-    /// The longest reply, in tokens.
+    /// Maximum length of a reply, in tokens.
     pub max_tokens: Option<u32>,
-    /// How freely the model chooses its words.
     pub temperature: Option<f64>,
-    /// Instructions that go before every conversation.
     pub system_prompt: Option<String>,
-    /// How much of a conversation's end goes to the model, in characters.
+    /// How much of the end of a conversation is sent to the model, in characters.
     pub context_chars: usize,
 }
 
 impl Config {
-    /// The settings that this program acts on.
+    /// The settings in effect. The fallbacks are never used: a configuration contains all defaults.
     pub fn settings(&self) -> Settings {
         Settings {
-            verbose_output: self.text("output_mode").as_deref() == Some("verbose"),
-            color: self.text("color").unwrap_or_default(),
-            checkpoint_retention: self.whole("checkpoint_retention").unwrap_or(10),
-            checkpoint_on: self.list("checkpoint_on").iter().map(|text| Pattern::new(text)).collect(),
-            trash_retention_days: self.whole("trash_retention_days").filter(|days| *days > 0),
-            plugin_hook_ms: self.whole("plugins.hook_ms").unwrap_or(50),
-            plugin_command_ms: self.whole("plugins.command_ms").unwrap_or(5_000),
-            store_url: self.text("store.url"),
-            full_durability: self.text("store.durability").as_deref() != Some("fast"),
-            agent: self.text("agent"),
-            triads: self.triads(),
-            provider: self.text("provider"),
-            model: self.text("model"),
-            model_is_projects: self.from_project.contains("model"),
-            base_url: self.text("base_url"),
-            max_tokens: self.whole("max_tokens"),
-            temperature: self.decimal("temperature"),
-            system_prompt: self.text("system_prompt"),
-            context_chars: self.whole("context_chars").unwrap_or(400_000),
+            verbose_output: self.text(Key::OutputMode) == Some("verbose"),
+            key_mode: match self.text(Key::KeybindingMode) {
+                Some("vim") => KeyMode::Vim,
+                Some("emacs") => KeyMode::Emacs,
+                _ => KeyMode::Standard,
+            },
+            color: self.choice(Key::Color).unwrap_or_default(),
+            theme: self.choice(Key::Theme).unwrap_or_default(),
+            mouse: self.text(Key::Mouse) != Some("off"),
+            checkpoint_retention: self.integer(Key::CheckpointRetention).unwrap_or(10),
+            checkpoint_on: self.list(Key::CheckpointOn).iter().map(|text| Pattern::new(text)).collect(),
+            trash_retention_days: self.integer(Key::TrashRetentionDays).filter(|days| *days > 0),
+            disabled_plugins: self.list(Key::DisabledPlugins).to_vec(),
+            plugin_hook_timeout: Duration::from_millis(self.integer(Key::PluginsHookMs).unwrap_or(50)),
+            plugin_command_timeout: Duration::from_millis(
+                self.integer(Key::PluginsCommandMs).unwrap_or(5_000),
+            ),
+            store_url: self.owned_text(Key::StoreUrl),
+            durability: match self.text(Key::StoreDurability) {
+                Some("fast") => Durability::Fast,
+                _ => Durability::Full,
+            },
+            agent: self.choice(Key::Agent),
+            triads: TriadsSetting {
+                text: self.owned_text(Key::Triads).unwrap_or_default(),
+                origin: self.get(Key::Triads).map_or(ValueOrigin::Default, |setting| setting.origin.clone()),
+                from_project: self.is_from_project(Key::Triads),
+            },
+            provider: self.text(Key::Provider).and_then(|name| name.parse().ok()),
+            model: self.owned_text(Key::Model),
+            model_from_project: self.is_from_project(Key::Model),
+            base_url: self.owned_text(Key::BaseUrl),
+            max_tokens: self.integer(Key::MaxTokens),
+            temperature: match self.value(Key::Temperature) {
+                Some(Value::Float(number)) => Some(*number),
+                _ => None,
+            },
+            system_prompt: self.owned_text(Key::SystemPrompt),
+            context_chars: self.integer(Key::ContextChars).unwrap_or(400_000),
         }
     }
 
-    fn triads(&self) -> TriadsChoice {
-        let setting = Key::find("triads").and_then(|key| self.get(key));
-        TriadsChoice {
-            text: self.text("triads").unwrap_or_default(),
-            place: setting.map_or(Place::Default, |setting| setting.place.clone()),
-            is_projects: self.from_project.contains("triads"),
+    fn value(&self, key: Key) -> Option<&Value> {
+        self.get(key).map(|setting| &setting.value)
+    }
+
+    fn text(&self, key: Key) -> Option<&str> {
+        match self.value(key)? {
+            Value::Text(text) => Some(text),
+            Value::Integer(_) | Value::Float(_) | Value::List(_) => None,
         }
     }
 
-    fn value(&self, name: &str) -> Option<&Value> {
-        Key::find(name).and_then(|key| self.get(key)).map(|setting| &setting.value)
+    fn owned_text(&self, key: Key) -> Option<String> {
+        self.text(key).map(str::to_owned)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
-        match self.value(name)? {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
+    fn choice<T: ValueEnum>(&self, key: Key) -> Option<T> {
+        T::from_str(self.text(key)?, false).ok()
+    }
+
+    fn integer<T: TryFrom<u64>>(&self, key: Key) -> Option<T> {
+        match self.value(key)? {
+            Value::Integer(number) => T::try_from(*number).ok(),
+            Value::Text(_) | Value::Float(_) | Value::List(_) => None,
         }
     }
 
-    fn whole<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
-        match self.value(name)? {
-            Value::Whole(number) => T::try_from(*number).ok(),
-            _ => None,
-        }
-    }
-
-    fn list(&self, name: &str) -> &[String] {
-        match self.value(name) {
+    fn list(&self, key: Key) -> &[String] {
+        match self.value(key) {
             Some(Value::List(items)) => items,
             _ => &[],
         }
     }
+}
 
-    fn decimal(&self, name: &str) -> Option<f64> {
-        match self.value(name)? {
-            Value::Decimal(number) => Some(*number),
-            _ => None,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ValueType;
+
+    fn assert_choices<T: ValueEnum>(key: Key) {
+        let ValueType::Choice(words) = key.spec().value_type else { panic!("{key:?} is not a choice") };
+        let names: Vec<String> = T::value_variants()
+            .iter()
+            .filter_map(|variant| Some(variant.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        assert_eq!(names, words, "{key:?}");
+    }
+
+    #[test]
+    fn the_words_of_a_choice_are_the_variants_of_its_type() {
+        assert_choices::<AgentKind>(Key::Agent);
+        assert_choices::<ColorMode>(Key::Color);
+        assert_choices::<Theme>(Key::Theme);
+        let ValueType::Choice(words) = Key::Provider.spec().value_type else { panic!() };
+        assert!(words.iter().all(|word| word.parse::<Provider>().is_ok()));
     }
 }

@@ -1,4 +1,4 @@
-//! The values of settings, and the plain YAML they are read from.
+//! The values of settings, and the untyped YAML values they are parsed from.
 
 use std::fmt;
 
@@ -6,131 +6,123 @@ use hfs_core::{EventPayload, Pattern};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::keys::Kind;
+use super::key::ValueType;
 
-/// A setting's value.
+/// The value of a setting.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A text or a word.
     Text(String),
-    /// A whole number.
-    Whole(u64),
-    /// A number.
-    Decimal(f64),
-    /// A list of texts.
+    Integer(u64),
+    Float(f64),
     List(Vec<String>),
 }
 
-/// A piece of YAML before anybody has said what it should be.
+/// A YAML value of any type.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Raw {
-    /// Nothing, `~`, `null`.
+pub enum RawValue {
     Null,
-    /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
     Integer(i128),
-    /// Another number.
     Float(f64),
-    /// A text.
     Text(String),
-    /// A sequence.
-    List(Vec<Located>),
-    /// A mapping, in its order.
-    Map(Vec<(Spanned<String>, Located)>),
+    List(Vec<SpannedValue>),
+    /// A mapping, in the order of the file.
+    Map(Vec<(Spanned<String>, SpannedValue)>),
 }
 
-/// A piece of YAML and where it stands.
-pub type Located = Spanned<Raw>;
+/// A YAML value with its position in the file.
+pub type SpannedValue = Spanned<RawValue>;
+
+/// Describes the value that was found where another was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch(pub String);
 
 impl Value {
-    /// Takes a piece of YAML for a setting of this kind, or says what was found instead.
-    pub fn from_raw(kind: &Kind, raw: &Raw) -> Result<Self, String> {
-        let found = || raw.to_string();
-        match (kind, raw) {
-            (Kind::Text, Raw::Text(text)) => Ok(Self::Text(text.clone())),
-            (Kind::Text, Raw::Integer(_) | Raw::Float(_) | Raw::Bool(_)) => {
-                Err(format!("{} without quotes", found()))
+    /// Converts a YAML value.
+    pub fn from_raw(value_type: &ValueType, raw: &RawValue) -> Result<Self, Mismatch> {
+        let found = || Mismatch(raw.to_string());
+        match (value_type, raw) {
+            (ValueType::Text, RawValue::Text(text)) => Ok(Self::Text(text.clone())),
+            (ValueType::Text, RawValue::Integer(_) | RawValue::Float(_) | RawValue::Bool(_)) => {
+                Err(Mismatch(format!("{raw} without quotes")))
             }
-            (Kind::Choice(words), Raw::Text(text)) if words.contains(&text.as_str()) => {
+            (ValueType::Choice(words), RawValue::Text(text)) if words.contains(&text.as_str()) => {
                 Ok(Self::Text(text.clone()))
             }
-            // Some writers of YAML take `on` and `off` for truth values.
-            (Kind::Choice(words), Raw::Bool(value)) => {
+            // Some YAML writers emit `on` and `off` as booleans.
+            (ValueType::Choice(words), RawValue::Bool(value)) => {
                 let word = if *value { "on" } else { "off" };
                 words.contains(&word).then(|| Self::Text(word.to_owned())).ok_or_else(found)
             }
-            (Kind::Whole { min, max }, Raw::Integer(number)) => u64::try_from(*number)
+            (ValueType::Integer { min, max }, RawValue::Integer(number)) => u64::try_from(*number)
                 .ok()
                 .filter(|number| (min..=max).contains(&number))
-                .map(Self::Whole)
+                .map(Self::Integer)
                 .ok_or_else(found),
-            (Kind::Decimal { min, max }, Raw::Float(number)) if (min..=max).contains(&number) => {
-                Ok(Self::Decimal(*number))
+            (ValueType::Float { min, max }, RawValue::Float(number)) if (min..=max).contains(&number) => {
+                Ok(Self::Float(*number))
             }
-            (Kind::Decimal { min, max }, Raw::Integer(number)) => i32::try_from(*number)
+            (ValueType::Float { min, max }, RawValue::Integer(number)) => i32::try_from(*number)
                 .ok()
                 .map(f64::from)
                 .filter(|number| (min..=max).contains(&number))
-                .map(Self::Decimal)
+                .map(Self::Float)
                 .ok_or_else(found),
-            (Kind::List, Raw::List(items)) => items
+            (ValueType::List, RawValue::List(items)) => items
                 .iter()
                 .map(|item| match &item.value {
-                    Raw::Text(text) => Ok(text.clone()),
-                    other => Err(format!("a list with {other} in it")),
+                    RawValue::Text(text) => Ok(text.clone()),
+                    other => Err(Mismatch(format!("a list with {other} in it"))),
                 })
                 .collect::<Result<_, _>>()
                 .map(Self::List),
-            (Kind::Events, Raw::List(_)) => Self::from_raw(&Kind::List, raw)?.of_events(),
+            (ValueType::Events, RawValue::List(_)) => Self::from_raw(&ValueType::List, raw)?.check_events(),
             _ => Err(found()),
         }
     }
 
-    /// This list, if each of its items means some event.
-    fn of_events(self) -> Result<Self, String> {
-        let Self::List(items) = &self else { return Err(self.to_string()) };
-        let means_none = |item: &&String| {
+    /// Returns the list if each of its items matches at least one event type.
+    fn check_events(self) -> Result<Self, Mismatch> {
+        let Self::List(items) = &self else { return Err(Mismatch(self.to_string())) };
+        let matches_nothing = |item: &&String| {
             let pattern = Pattern::new(item);
             !EventPayload::KINDS.iter().any(|kind| pattern.matches(kind))
         };
-        match items.iter().find(means_none) {
-            Some(item) => Err(format!("a list with {} in it", Raw::Text(item.clone()))),
+        match items.iter().find(matches_nothing) {
+            Some(item) => Err(Mismatch(format!("a list with {} in it", RawValue::Text(item.clone())))),
             None => Ok(self),
         }
     }
 
-    /// Takes a text from the command line, the environment or the table of defaults for a setting of this
-    /// kind, or says what was found instead.
-    pub fn from_text(kind: &Kind, text: &str) -> Result<Self, String> {
-        let found = || Raw::Text(text.to_owned()).to_string();
-        match kind {
-            Kind::Text => Ok(Self::Text(text.to_owned())),
-            Kind::Choice(_) => Self::from_raw(kind, &Raw::Text(text.to_owned())),
-            Kind::Whole { .. } => {
+    /// Parses text from the command line, an environment variable or a default. Lists are written as `a, b` or `[a, b]`.
+    pub fn from_text(value_type: &ValueType, text: &str) -> Result<Self, Mismatch> {
+        let found = || Mismatch(RawValue::Text(text.to_owned()).to_string());
+        match value_type {
+            ValueType::Text => Ok(Self::Text(text.to_owned())),
+            ValueType::Choice(_) => Self::from_raw(value_type, &RawValue::Text(text.to_owned())),
+            ValueType::Integer { .. } => {
                 let number = text.trim().parse().map_err(|_| found())?;
-                Self::from_raw(kind, &Raw::Integer(number))
+                Self::from_raw(value_type, &RawValue::Integer(number))
             }
-            Kind::Decimal { .. } => {
+            ValueType::Float { .. } => {
                 let number = text.trim().parse().map_err(|_| found())?;
-                Self::from_raw(kind, &Raw::Float(number))
+                Self::from_raw(value_type, &RawValue::Float(number))
             }
-            Kind::List => {
+            ValueType::List => {
                 let inner = text.trim();
                 let inner = inner.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(inner);
                 let items = inner.split(',').map(|item| item.trim().trim_matches(['"', '\'']));
                 Ok(Self::List(items.filter(|item| !item.is_empty()).map(str::to_owned).collect()))
             }
-            Kind::Events => Self::from_text(&Kind::List, text)?.of_events(),
+            ValueType::Events => Self::from_text(&ValueType::List, text)?.check_events(),
         }
     }
 
-    /// The value for JSON output.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => text.as_str().into(),
-            Self::Whole(number) => (*number).into(),
-            Self::Decimal(number) => (*number).into(),
+            Self::Integer(number) => (*number).into(),
+            Self::Float(number) => (*number).into(),
             Self::List(items) => items.clone().into(),
         }
     }
@@ -140,15 +132,15 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
-            Self::Whole(number) => number.fmt(f),
-            Self::Decimal(number) => number.fmt(f),
+            Self::Integer(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
             Self::List(items) => write!(f, "[{}]", items.join(", ")),
         }
     }
 }
 
-/// As error messages show it: long texts shortened.
-impl fmt::Display for Raw {
+/// The form for error messages: long texts are shortened.
+impl fmt::Display for RawValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("nothing"),
@@ -165,7 +157,7 @@ impl fmt::Display for Raw {
     }
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(RawVisitor)
     }
@@ -174,62 +166,62 @@ impl<'de> Deserialize<'de> for Raw {
 struct RawVisitor;
 
 impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_none<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawValue, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value.into()))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
-        Ok(Raw::Integer(value))
+    fn visit_i128<E>(self, value: i128) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(value.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element()? {
             items.push(item);
         }
-        Ok(Raw::List(items))
+        Ok(RawValue::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
-        Ok(Raw::Map(entries))
+        Ok(RawValue::Map(entries))
     }
 }
 
@@ -238,28 +230,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_from_the_command_line_become_the_kind_that_the_setting_wants() {
-        let whole = Kind::Whole { min: 1, max: 20 };
-        assert_eq!(Value::from_text(&whole, " 12 "), Ok(Value::Whole(12)));
-        assert_eq!(Value::from_text(&whole, "21"), Err("21".into()));
-        assert_eq!(Value::from_text(&whole, "-1"), Err("-1".into()));
-        assert_eq!(Value::from_text(&whole, "many"), Err("\"many\"".into()));
-        let decimal = Kind::Decimal { min: 0.0, max: 2.0 };
-        assert_eq!(Value::from_text(&decimal, "1"), Ok(Value::Decimal(1.0)));
-        assert_eq!(Value::from_text(&decimal, "NaN"), Err("NaN".into()));
-        let list = |text| Value::from_text(&Kind::List, text).unwrap();
+    fn text_is_parsed_as_the_type_of_the_setting() {
+        let integer = ValueType::Integer { min: 1, max: 20 };
+        assert_eq!(Value::from_text(&integer, " 12 "), Ok(Value::Integer(12)));
+        assert_eq!(Value::from_text(&integer, "21"), Err(Mismatch("21".into())));
+        assert_eq!(Value::from_text(&integer, "-1"), Err(Mismatch("-1".into())));
+        assert_eq!(Value::from_text(&integer, "many"), Err(Mismatch("\"many\"".into())));
+        let float = ValueType::Float { min: 0.0, max: 2.0 };
+        assert_eq!(Value::from_text(&float, "1"), Ok(Value::Float(1.0)));
+        assert_eq!(Value::from_text(&float, "NaN"), Err(Mismatch("NaN".into())));
+        let list = |text| Value::from_text(&ValueType::List, text).unwrap();
         assert_eq!(list("[a, 'b']"), Value::List(vec!["a".into(), "b".into()]));
         assert_eq!(list("a,b"), list("[a, b]"));
         assert_eq!(list("[]"), Value::List(Vec::new()));
     }
 
     #[test]
-    fn an_event_is_named_as_it_is_written_or_by_its_family() {
-        let events = |text| Value::from_text(&Kind::Events, text);
+    fn an_event_is_given_by_its_type_or_by_a_pattern() {
+        let events = |text| Value::from_text(&ValueType::Events, text);
         assert_eq!(events("phase.*, run.ended"), Ok(Value::List(vec!["phase.*".into(), "run.ended".into()])));
         assert!(events("*").is_ok() && events("[]").is_ok());
         for misspelt in ["run.end", "phases.*", "Run.ended", "run", "*.ended"] {
-            assert_eq!(events(misspelt), Err(format!("a list with {misspelt:?} in it")));
+            assert_eq!(events(misspelt), Err(Mismatch(format!("a list with {misspelt:?} in it"))));
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Which agent answers: what the settings say, else what is there.
+//! Chooses the agent that replies, and its model.
+//!
+//! The settings decide. What they leave open is detected: a provider whose API key is in the environment, else an Ollama
+//! server on this machine, else the offline agent, which searches saved sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,228 +12,254 @@ use hfs_agents::{
 };
 use hfs_core::{Agent, ErrorKind};
 
-use crate::config::Settings;
+use super::triads::{self, ModelsByName};
+use crate::config::{AgentKind, Settings};
 use crate::context::Context;
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::output::error::CliError;
+use crate::output::sanitize;
 
-use super::models::{self, Models};
-use super::triads;
+/// A server on this machine answers within a few milliseconds, and every start without a key waits this long.
+const OLLAMA_PROBE_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// How long an Ollama on this machine may take to say that it is there.
-const OLLAMA_BUDGET: Duration = Duration::from_millis(150);
-
-/// Which model answers.
+/// The model that the settings and the environment select.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// A model.
+pub enum ModelChoice {
     Model {
-        /// Its provider.
         provider: Provider,
-        /// Its name there.
+        /// The model's name at its provider.
         model: String,
-        /// What was chosen and why, on one line.
-        why: String,
-        /// What a person should know about the choice.
+        /// Why, on one line.
+        reason: String,
         warning: Option<String>,
     },
-    /// None; saved sessions are searched instead. Says why, such as `as configured`.
-    Offline(String),
+    /// No model: saved sessions are searched instead.
+    Offline {
+        /// Completes a sentence, such as `as configured`.
+        reason: String,
+    },
 }
 
-/// Who answers and with what, before it is made.
-pub struct Answering {
-    /// Who.
-    pub who: Who,
-    /// What was chosen and why, on one line.
-    pub why: String,
-    /// What a person should know about the choice.
+/// The agent that the settings and the environment select.
+pub struct AgentChoice {
+    pub backend: AgentBackend,
+    /// Why, on one line.
+    pub reason: String,
     pub warnings: Vec<String>,
 }
 
-/// Who answers.
-#[allow(clippy::large_enum_variant, reason = "there is one of them, and it is moved once")]
-pub enum Who {
+/// An agent's implementation and configuration.
+#[allow(clippy::large_enum_variant, reason = "there is one value per process, and it is moved once")]
+pub enum AgentBackend {
     /// The offline agent.
     Recall,
-    /// One model.
     Assistant(ModelConfig),
-    /// Triads, on models or, without, on saved sessions.
-    Triads(TriadsConfig, Option<Models>),
+    /// Triads without models reply from saved sessions.
+    Triads(TriadsConfig, Option<ModelsByName>),
 }
 
-/// An agent, ready to answer.
-pub struct Answerer {
-    /// The agent.
+/// A constructed agent.
+pub struct SelectedAgent {
     pub agent: Arc<dyn Agent>,
-    /// Whether no model is behind it.
+    /// Whether it uses no model.
     pub offline: bool,
 }
 
-/// Makes the agent that answers.
+/// Chooses and constructs the agent, and prints the warnings of the choice.
 ///
 /// # Errors
-/// When the settings name something that cannot be had.
-pub async fn choose(context: &Context) -> Result<Answerer, Failure> {
+/// If the settings select something that is not available.
+pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
     let store = Arc::clone(context.store()?);
-    let Answering { who, why, warnings } = decision(&context.settings, &context.environment).await?;
+    let AgentChoice { backend, reason, warnings } =
+        choose_agent(&context.settings, &context.environment).await?;
     for warning in &warnings {
         context.console.warn(warning);
     }
-    let (agent, offline): (Arc<dyn Agent>, bool) = match who {
-        Who::Recall => (Arc::new(Recall::new(store).chosen_because(why)), true),
-        Who::Assistant(model) => {
-            let bytes = Arc::new(move |hash| store.get_attachment(hash).ok());
-            (Arc::new(Assistant::new(model).with_attachments(bytes).chosen_because(why)), false)
+    let (agent, offline): (Arc<dyn Agent>, bool) = match backend {
+        AgentBackend::Recall => (Arc::new(Recall::new(store).chosen_because(reason)), true),
+        AgentBackend::Assistant(model) => {
+            let attachments = Arc::new(move |hash| store.get_attachment(hash).ok());
+            let assistant = Assistant::new(model).with_attachments(attachments).chosen_because(reason);
+            (Arc::new(assistant), false)
         }
-        Who::Triads(config, models) => {
+        AgentBackend::Triads(config, models) => {
             let offline = models.is_none();
-            let models = models.map_or(TriadModels::Offline(store), |Models { default, named }| {
+            let models = models.map_or(TriadModels::Offline(store), |ModelsByName { default, named }| {
                 TriadModels::Online { default, named }
             });
-            (Arc::new(Triads::new(config, models)?.chosen_because(why)), offline)
+            (Arc::new(Triads::new(config, models)?.chosen_because(reason)), offline)
         }
     };
-    Ok(Answerer { agent, offline })
+    Ok(SelectedAgent { agent, offline })
 }
 
-/// Looks at the settings and around, and decides who answers.
+/// Chooses the agent without constructing it. Probes for Ollama only if the result matters.
 ///
 /// # Errors
-/// When the settings name something that cannot be had.
-pub async fn decision(settings: &Settings, environment: &Environment) -> Result<Answering, Failure> {
-    let mut seen = Seen { keys: keys_in(environment), ollama: None };
-    if needs_ollama(settings, &seen) {
+/// If the settings select something that is not available.
+pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Result<AgentChoice, CliError> {
+    let mut detected = Seen { keys: keys_in(environment), ollama: None };
+    if needs_ollama(settings, &detected) {
         let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
-        seen.ollama = probe_ollama(address, OLLAMA_BUDGET).await;
+        detected.ollama = probe_ollama(address, OLLAMA_PROBE_TIMEOUT).await;
     }
-    let decision = decide(settings, &seen)?;
-    if settings.agent.as_deref() == Some("triads") {
-        let chosen = triads::chosen(&settings.triads, environment)?;
-        return models::for_triads(chosen, decision, settings, environment);
+    let model = choose_model(settings, &detected)?;
+    if settings.agent == Some(AgentKind::Triads) {
+        let loaded = triads::load(&settings.triads, environment)?;
+        return triads::with_models(loaded, model, settings, environment);
     }
-    Ok(match decision {
-        Decision::Offline(reason) => Answering {
-            who: Who::Recall,
-            why: format!("a search over your saved sessions, {reason}"),
+    Ok(match model {
+        ModelChoice::Offline { reason } => AgentChoice {
+            backend: AgentBackend::Recall,
+            reason: format!("a search over your saved sessions, {reason}"),
             warnings: Vec::new(),
         },
-        Decision::Model { provider, model, why, warning } => Answering {
-            who: Who::Assistant(models::model(provider, model, settings, environment)),
-            why,
+        ModelChoice::Model { provider, model, reason, warning } => AgentChoice {
+            backend: AgentBackend::Assistant(model_config(provider, model, settings, environment)),
+            reason,
             warnings: warning.into_iter().collect(),
         },
     })
 }
 
-/// The providers whose key is in the environment, each with its variable.
+/// The providers whose API key is in the environment, each with its variable.
 fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
     let found = |provider: Provider| Some((provider, key_of(provider, environment)?.0.to_owned()));
     Provider::ALL.into_iter().filter_map(found).collect()
 }
 
-pub fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
+/// The API key of a provider and the variable that holds it.
+fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
     provider
         .key_variables()
         .iter()
         .find_map(|variable| Some((*variable, Secret::new(environment.get(variable)?)?)))
 }
 
-/// The provider that the settings name, outright or by the model's name. A project's model names none.
-pub fn named_provider(settings: &Settings) -> Option<Provider> {
-    let outright = settings.provider.as_deref().and_then(|name| name.parse().ok());
+/// A model with the settings that apply to it and the key of its provider.
+pub fn model_config(
+    provider: Provider,
+    name: String,
+    settings: &Settings,
+    environment: &Environment,
+) -> ModelConfig {
+    // The configured address belongs to the configured provider. The key of another provider must not be sent there.
+    let base_url = settings.base_url.clone().filter(|_| configured_provider(settings) == Some(provider));
+    ModelConfig {
+        base_url,
+        max_tokens: settings.max_tokens,
+        temperature: settings.temperature,
+        system_prompt: settings.system_prompt.clone(),
+        ..ModelConfig::new(provider, name, key_of(provider, environment).map(|(_, key)| key))
+    }
+}
+
+/// The provider that the settings name, directly or by the model's name or by an address. The model of a project's
+/// configuration does not count.
+fn configured_provider(settings: &Settings) -> Option<Provider> {
     let by_model = || {
-        let model = settings.model.as_deref().filter(|_| !settings.model_is_projects)?;
+        let model = settings.model.as_deref().filter(|_| !settings.model_from_project)?;
         ModelName::new(model).provider
     };
-    outright.or_else(by_model).or_else(|| settings.base_url.as_ref().map(|_| Provider::OpenAi))
+    let by_address = || settings.base_url.as_ref().map(|_| Provider::OpenAi);
+    settings.provider.or_else(by_model).or_else(by_address)
 }
 
-/// Whether the settings say that saved sessions are to answer: as the agent, or as the model of triads.
+/// Whether the settings select the search over saved sessions, as the agent or as the model of triads.
 fn wants_recall(settings: &Settings) -> bool {
-    settings.agent.as_deref() == Some("recall") || settings.model.as_deref() == Some("recall")
+    settings.agent == Some(AgentKind::Recall) || settings.model.as_deref() == Some("recall")
 }
 
-fn needs_ollama(settings: &Settings, seen: &Seen) -> bool {
+fn needs_ollama(settings: &Settings, detected: &Seen) -> bool {
     if wants_recall(settings) {
         return false;
     }
-    match named_provider(settings) {
+    match configured_provider(settings) {
         Some(provider) => provider == Provider::Ollama && settings.model.is_none(),
-        None => seen.keys.is_empty(),
+        None => detected.keys.is_empty(),
     }
 }
 
-fn decide(settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+fn choose_model(settings: &Settings, detected: &Seen) -> Result<ModelChoice, CliError> {
     if wants_recall(settings) {
-        return Ok(Decision::Offline("as configured".into()));
+        return Ok(ModelChoice::Offline { reason: "as configured".into() });
     }
-    if let Some(provider) = named_provider(settings) {
-        return configured(provider, settings, seen);
+    if let Some(provider) = configured_provider(settings) {
+        return configured_model(provider, settings, detected);
     }
-    if let Some(choice) = detect(seen) {
+    if let Some(choice) = detect(detected) {
         let (model, warning) = model_for(choice.provider, settings, Some(choice.model.clone()));
         let model = model.unwrap_or_else(|| choice.model.clone());
-        let why = if model == choice.model {
+        let reason = if model == choice.model {
             choice.why
         } else {
             format!("using {model} of {}, as configured", choice.provider.title())
         };
-        return Ok(Decision::Model { provider: choice.provider, model, why, warning });
+        return Ok(ModelChoice::Model { provider: choice.provider, model, reason, warning });
     }
-    let reason = "no provider's key is in the environment and no Ollama answers on this machine";
-    if settings.agent.as_deref() == Some("assistant") {
-        return Err(Failure::Refused {
-            kind: ErrorKind::Unavailable,
-            message: format!("there is no model to answer: {reason}"),
-            hint: Some("set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or start Ollama".into()),
-        });
+    let reason = "no provider's key is in the environment and no Ollama server answers on this machine";
+    if settings.agent == Some(AgentKind::Assistant) {
+        return Err(CliError::with_hint(
+            ErrorKind::Unavailable,
+            format!("no model is available: {reason}"),
+            "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or start Ollama",
+        ));
     }
-    Ok(Decision::Offline(format!("because {reason}")))
+    Ok(ModelChoice::Offline { reason: format!("because {reason}") })
 }
 
-fn configured(provider: Provider, settings: &Settings, seen: &Seen) -> Result<Decision, Failure> {
+fn configured_model(
+    provider: Provider,
+    settings: &Settings,
+    detected: &Seen,
+) -> Result<ModelChoice, CliError> {
     let title = provider.title();
-    let has_key = seen.keys.iter().any(|(with_key, _)| *with_key == provider);
+    let has_key = detected.keys.iter().any(|(with_key, _)| *with_key == provider);
     if !has_key && settings.base_url.is_none() && !provider.key_variables().is_empty() {
-        return Err(Failure::Refused {
-            kind: ErrorKind::Denied,
-            message: format!("{title} is configured, but its key is not in the environment"),
-            hint: Some(format!("set {}", provider.key_variables().join(" or "))),
-        });
+        return Err(CliError::with_hint(
+            ErrorKind::Denied,
+            format!("{title} is configured, but its key is not in the environment"),
+            format!("set {}", provider.key_variables().join(" or ")),
+        ));
     }
-    let installed =
-        seen.ollama.as_ref().and_then(|_| detect(&Seen { keys: Vec::new(), ollama: seen.ollama.clone() }));
-    let usual = provider.default_model().map(str::to_owned).or(installed.map(|choice| choice.model));
-    let (model, warning) = model_for(provider, settings, usual);
-    let model = model.ok_or_else(|| Failure::Refused {
-        kind: ErrorKind::NotFound,
-        message: format!("{title} is configured, but no model"),
-        hint: Some("name one: hfs config set model NAME".into()),
+    let on_ollama = detected
+        .ollama
+        .as_ref()
+        .and_then(|_| detect(&Seen { keys: Vec::new(), ollama: detected.ollama.clone() }));
+    let default = provider.default_model().map(str::to_owned).or(on_ollama.map(|choice| choice.model));
+    let (model, warning) = model_for(provider, settings, default);
+    let model = model.ok_or_else(|| {
+        CliError::with_hint(
+            ErrorKind::NotFound,
+            format!("{title} is configured, but no model"),
+            "set one: hfs config set model NAME",
+        )
     })?;
-    let why = format!("using {model} of {title}, as configured");
-    Ok(Decision::Model { provider, model, why, warning })
+    let reason = format!("using {model} of {title}, as configured");
+    Ok(ModelChoice::Model { provider, model, reason, warning })
 }
 
-/// The model to ask for: the one in the settings, unless a project tries to choose another provider by it.
+/// The model in the settings, else the default, and a warning. A project's model is ignored if it belongs to another
+/// provider.
 fn model_for(
     provider: Provider,
     settings: &Settings,
-    usual: Option<String>,
+    default: Option<String>,
 ) -> (Option<String>, Option<String>) {
-    let Some(text) = settings.model.as_deref() else { return (usual, None) };
+    let Some(text) = settings.model.as_deref() else { return (default, None) };
     let name = ModelName::new(text);
     match name.provider {
-        Some(other) if settings.model_is_projects && other != provider => {
+        Some(other) if settings.model_from_project && other != provider => {
             let warning = format!(
                 "the project's model {:?} is ignored: it belongs to {}, and a project may not choose the provider",
-                crate::plain::line(text),
+                sanitize::line(text),
                 other.title()
             );
-            (usual, Some(warning))
+            (default, Some(warning))
         }
         Some(other) if other == provider => (Some(name.model), None),
-        // A server at an address of the user's own may serve models of any name.
+        // A server at a configured address may serve models with any name.
         _ => (Some(text.to_owned()), None),
     }
 }
@@ -251,58 +280,62 @@ mod tests {
         Seen { keys: keys.collect(), ollama: None }
     }
 
-    fn decided(settings: &Settings, seen: &Seen) -> (Option<Provider>, String) {
-        match decide(settings, seen).unwrap() {
-            Decision::Model { provider, model, .. } => (Some(provider), model),
-            Decision::Offline(why) => (None, why),
+    /// The provider and the model, or no provider and the reason.
+    fn chosen(settings: &Settings, detected: &Seen) -> (Option<Provider>, String) {
+        match choose_model(settings, detected).unwrap() {
+            ModelChoice::Model { provider, model, .. } => (Some(provider), model),
+            ModelChoice::Offline { reason } => (None, reason),
         }
     }
 
     #[test]
-    fn the_settings_come_before_what_is_found() {
-        let seen = keys(&[Provider::Anthropic, Provider::OpenAi]);
+    fn settings_take_precedence_over_detection() {
+        let detected = keys(&[Provider::Anthropic, Provider::OpenAi]);
         let by_model = settings(|s| s.model = Some("gpt-9".into()));
-        assert_eq!(decided(&by_model, &seen), (Some(Provider::OpenAi), "gpt-9".into()));
-        let by_provider = settings(|s| s.provider = Some("openai".into()));
-        assert_eq!(decided(&by_provider, &seen).0, Some(Provider::OpenAi));
+        assert_eq!(chosen(&by_model, &detected), (Some(Provider::OpenAi), "gpt-9".into()));
+        let by_provider = settings(|s| s.provider = Some(Provider::OpenAi));
+        assert_eq!(chosen(&by_provider, &detected).0, Some(Provider::OpenAi));
         let by_address = settings(|s| {
             s.base_url = Some("http://127.0.0.1:1/v1".into());
             s.model = Some("qwen/qwen3".into());
         });
-        assert_eq!(decided(&by_address, &Seen::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
-        let offline = settings(|s| s.agent = Some("recall".into()));
-        assert_eq!(decided(&offline, &seen).0, None);
+        assert_eq!(chosen(&by_address, &Seen::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
+        let offline = settings(|s| s.agent = Some(AgentKind::Recall));
+        assert_eq!(chosen(&offline, &detected).0, None);
     }
 
     #[test]
-    fn without_settings_a_key_is_used_and_without_a_key_the_offline_agent() {
-        assert_eq!(decided(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
-        let (provider, why) = decided(&settings(|_| {}), &Seen::default());
-        assert!(provider.is_none() && why.contains("no provider's key"), "{why}");
-        let only_assistant = settings(|s| s.agent = Some("assistant".into()));
-        assert!(decide(&only_assistant, &Seen::default()).is_err());
+    fn without_settings_a_key_selects_its_provider_and_no_key_the_offline_agent() {
+        assert_eq!(chosen(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
+        let (provider, reason) = chosen(&settings(|_| {}), &Seen::default());
+        assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");
+        let only_assistant = settings(|s| s.agent = Some(AgentKind::Assistant));
+        assert!(choose_model(&only_assistant, &Seen::default()).is_err());
     }
 
     #[test]
     fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
-        let error = decide(&settings(|s| s.provider = Some("gemini".into())), &Seen::default()).unwrap_err();
-        assert!(error.document().hint.unwrap().contains("GEMINI_API_KEY"));
+        let gemini = settings(|s| s.provider = Some(Provider::Gemini));
+        let error = choose_model(&gemini, &Seen::default()).unwrap_err();
+        assert!(error.hint().unwrap().contains("GEMINI_API_KEY"));
     }
 
     #[test]
-    fn a_projects_model_does_not_choose_the_provider() {
-        let seen = keys(&[Provider::Anthropic, Provider::OpenAi]);
+    fn the_model_of_a_project_does_not_choose_the_provider() {
+        let detected = keys(&[Provider::Anthropic, Provider::OpenAi]);
         let other = settings(|s| {
             s.model = Some("gpt-9".into());
-            s.model_is_projects = true;
+            s.model_from_project = true;
         });
-        let Decision::Model { provider, warning, .. } = decide(&other, &seen).unwrap() else { panic!() };
+        let ModelChoice::Model { provider, warning, .. } = choose_model(&other, &detected).unwrap() else {
+            panic!()
+        };
         assert_eq!(provider, Provider::Anthropic);
         assert!(warning.unwrap().contains("ignored"));
         let same = settings(|s| {
             s.model = Some("claude-x".into());
-            s.model_is_projects = true;
+            s.model_from_project = true;
         });
-        assert_eq!(decided(&same, &seen), (Some(Provider::Anthropic), "claude-x".into()));
+        assert_eq!(chosen(&same, &detected), (Some(Provider::Anthropic), "claude-x".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! A session in the store, as writers of exports take it.
+//! A session in the store as the source of an export.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,9 +9,8 @@ use hfs_core::{
 };
 use hfs_exchange::DocumentSource;
 
-/// A session in the store, as it was when this was made: what others add meanwhile is left out, so that every
-/// reference in an export leads to something in it. Holds its outline only; messages, runs and states are read
-/// when they are asked for.
+/// A session as it was when this value was created. What other processes add later is left out, so every reference in
+/// an export leads to something in it. Only the outline is held in memory; messages, runs and states are read on demand.
 pub struct StoreDocument {
     store: Arc<dyn Store>,
     session: Session,
@@ -22,18 +21,18 @@ pub struct StoreDocument {
 }
 
 impl StoreDocument {
-    /// The session with this id. Branches whose making was undone are left out with everything on them, but for
-    /// those that a branch in view goes back to.
+    /// Undone branches are left out with their messages, runs and checkpoints, unless a visible branch descends from them.
     ///
     /// # Errors
-    /// `NotFound`, and as the store's state has it.
+    /// `NotFound`, and any error of the store.
     pub fn new(store: Arc<dyn Store>, session: SessionId) -> StoreResult<Self> {
-        // What refers is read before what it refers to, because branches only ever grow.
+        // Checkpoints and runs are read before the branches that they refer to. Branches only grow, so every reference
+        // is valid then.
         let mut checkpoints = store.list_checkpoints(session)?;
         let mut runs = store.list_runs(session)?;
         let summary = store.get_session(session)?;
         let all = store.list_branches(session)?;
-        let kept = in_view(&all, summary.session.current_branch);
+        let kept = visible_branches(&all, summary.session.current_branch);
         if kept.len() < all.len() {
             checkpoints.retain(|checkpoint| kept.contains(&checkpoint.branch));
             runs = runs_on(store.as_ref(), &runs, &kept)?;
@@ -43,33 +42,36 @@ impl StoreDocument {
         Ok(Self { store, session: summary.session, branches, checkpoints, runs, on_progress })
     }
 
-    /// Has `on_progress` called with how many messages were read since the last call.
+    /// Calls `on_progress` with the number of messages read since the last call.
     pub fn with_progress(mut self, on_progress: impl Fn(u64) + 'static) -> Self {
         self.on_progress = Box::new(on_progress);
         self
     }
 
-    /// Takes another branch for the one that a resume opens, for exports that hold the history of one.
+    /// Makes another branch the current one, which formats with a single branch write.
     pub const fn on_branch(mut self, branch: BranchId) -> Self {
         self.session.current_branch = branch;
         self
     }
 
-    /// The session, for those who hold this as what it is.
-    pub const fn outline(&self) -> (&Session, &[Branch]) {
-        (&self.session, self.branches.as_slice())
+    pub const fn session_record(&self) -> &Session {
+        &self.session
     }
 
-    /// How many messages the branches hold together.
-    pub fn messages_in_all(&self) -> u64 {
+    pub const fn branch_count(&self) -> usize {
+        self.branches.len()
+    }
+
+    /// The number of messages on all branches, without those that a branch shares with its parent.
+    pub fn message_count(&self) -> u64 {
         self.branches.iter().map(|branch| branch.head.saturating_sub(branch.forked_at)).sum()
     }
 }
 
-/// The branches that are not undone, the current one, and whatever these go back to.
-fn in_view(all: &[Branch], current: BranchId) -> HashSet<BranchId> {
+/// The branches that are not undone, the current branch, and the ancestors of both.
+fn visible_branches(all: &[Branch], current: BranchId) -> HashSet<BranchId> {
     let mut kept = HashSet::new();
-    // Parents stand before their children.
+    // The store lists parents before their children.
     for branch in all.iter().rev() {
         if !branch.undone || branch.id == current || kept.contains(&branch.id) {
             kept.insert(branch.id);

@@ -1,119 +1,116 @@
-//! Plugins: where they are, and how the app sees them.
+//! Connects the plugin host to the settings and to the terminal app.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use hfs_core::{ErrorExt, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginError, PluginStatus, Plugins, State};
+use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, SystemClock, Tone};
+use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginStatus, Plugins, State};
 use hfs_tui::{
-    ApprovalRequest, Failure as Told, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
+    ApprovalRequest, Failure as AppError, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
     Widget,
 };
 use tokio::sync::watch;
 
-use crate::config::{Key, Setting, Value, list_in_file, set_in_file};
+use crate::config::{Key, list_in_file, set_in_file};
 use crate::context::Context;
-use crate::failure::Failure;
-use crate::plain;
-use crate::terminal::told;
+use crate::output::error::CliError;
+use crate::output::{sanitize, suggestions};
+use crate::terminal::app_error;
+use crate::wiring;
 
-const DISABLED: &str = "disabled_plugins";
-
-/// What the host of plugins is made of. Without a store, plugins see no sessions.
-pub fn parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
+/// The configuration of the plugin host. Without a store, plugins see no sessions.
+pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
     let home = context.home.root().to_path_buf();
     let project = context.environment.working_directory.join(".hfs").join("plugins");
+    // In the user's home directory, `.hfs/plugins` is the directory of the user's own plugins.
+    let project = (!is_same_directory(&project, &home.join("plugins"))).then_some(project);
     HostParts {
-        cache: context.home.machine_code(),
+        cache: context.home.plugin_cache(),
         interpreters: interpreters(context),
         only: None,
-        project: (!is_same(&project, &home.join("plugins"))).then_some(project),
+        project,
         user_home: context.environment.user_home.clone(),
-        disabled: disabled(context),
+        disabled: context.settings.disabled_plugins.iter().cloned().collect(),
         store,
         clock: Arc::new(SystemClock),
         limits: Limits {
-            hook: Duration::from_millis(context.settings.plugin_hook_ms),
-            command: Duration::from_millis(context.settings.plugin_command_ms),
+            hook: context.settings.plugin_hook_timeout,
+            command: context.settings.plugin_command_timeout,
             ..Limits::default()
         },
         home,
     }
 }
 
-/// Where interpreters are looked for.
+/// The directories that are searched for interpreters.
 pub fn interpreters(context: &Context) -> Interpreters {
-    Interpreters { own: context.home.runtimes(), beside: context.environment.program_folder.clone() }
+    Interpreters { own: context.home.runtimes(), beside: context.environment.program_directory.clone() }
 }
 
-/// Whoever works in their home directory has no project there.
-fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+fn is_same_directory(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn disabled(context: &Context) -> BTreeSet<String> {
-    match Key::find(DISABLED).and_then(|key| context.config.get(key)) {
-        Some(Setting { value: Value::List(names), .. }) => names.iter().cloned().collect(),
-        _ => BTreeSet::new(),
-    }
-}
-
-/// Switches a plugin on or off in the user's configuration.
+/// Enables a plugin here and in the user's configuration, which other processes read.
 ///
 /// # Errors
-/// As the file has it.
-pub fn keep_disabled(user_config: &Path, plugin: &str, off: bool) -> Result<(), Failure> {
-    let key = Key::named(DISABLED)?;
-    let mut names = list_in_file(user_config, key)?;
-    if names.iter().any(|name| name == plugin) == off {
+/// `NotFound`, or if the configuration cannot be changed.
+pub fn enable(plugins: &Plugins, user_config: &Path, plugin: &str) -> Result<(), CliError> {
+    plugins.get(plugin)?;
+    set_disabled(user_config, plugin, false)?;
+    Ok(plugins.enable(plugin)?)
+}
+
+/// Disables a plugin here and in the user's configuration.
+///
+/// # Errors
+/// As [`enable`].
+pub fn disable(plugins: &Plugins, user_config: &Path, plugin: &str) -> Result<(), CliError> {
+    plugins.get(plugin)?;
+    set_disabled(user_config, plugin, true)?;
+    Ok(plugins.disable(plugin)?)
+}
+
+fn set_disabled(user_config: &Path, plugin: &str, is_disabled: bool) -> Result<(), CliError> {
+    let mut names = list_in_file(user_config, Key::DisabledPlugins)?;
+    if names.iter().any(|name| name == plugin) == is_disabled {
         return Ok(());
     }
     names.retain(|name| name != plugin);
-    if off {
+    if is_disabled {
         names.push(plugin.to_owned());
     }
-    set_in_file(user_config, key, &format!("[{}]", names.join(", ")))?;
+    set_in_file(user_config, Key::DisabledPlugins, &format!("[{}]", names.join(", ")))?;
     Ok(())
 }
 
-/// The plugins as the app sees them.
-pub struct Host {
+/// The plugins as the terminal app uses them.
+pub struct AppPluginHost {
     plugins: Plugins,
     user_config: PathBuf,
 }
 
-impl Host {
+impl AppPluginHost {
     pub fn new(plugins: Plugins, context: &Context) -> Self {
-        Self { plugins, user_config: context.sources.user.clone() }
+        Self { plugins, user_config: context.config_paths.user.clone() }
     }
 
-    fn decide_about(&self, plugin: &str, decision: PluginDecision) -> Result<(), Failure> {
+    fn apply(&self, plugin: &str, decision: PluginDecision) -> Result<(), CliError> {
         match decision {
-            PluginDecision::Approve => self.plugins.approve(plugin)?,
-            PluginDecision::Deny => self.plugins.deny(plugin)?,
-            PluginDecision::Enable => {
-                self.plugins.get(plugin)?;
-                keep_disabled(&self.user_config, plugin, false)?;
-                self.plugins.enable(plugin)?;
-            }
-            PluginDecision::Disable => {
-                self.plugins.get(plugin)?;
-                keep_disabled(&self.user_config, plugin, true)?;
-                self.plugins.disable(plugin)?;
-            }
+            PluginDecision::Approve => Ok(self.plugins.approve(plugin)?),
+            PluginDecision::Deny => Ok(self.plugins.deny(plugin)?),
+            PluginDecision::Enable => enable(&self.plugins, &self.user_config, plugin),
+            PluginDecision::Disable => disable(&self.plugins, &self.user_config, plugin),
         }
-        Ok(())
     }
 }
 
-impl PluginHost for Host {
+impl PluginHost for AppPluginHost {
     fn view(&self, session: Option<SessionId>) -> PluginView {
         let plugins = self.plugins.list();
-        let pending = plugins.iter().filter(|plugin| plugin.state == State::Pending).map(request).collect();
+        let pending = plugins.iter().filter(|plugin| plugin.state == State::Pending);
         PluginView {
-            pending,
+            pending: pending.map(approval_request).collect(),
             plugins: plugins.iter().map(row).collect(),
             commands: self
                 .plugins
@@ -130,39 +127,34 @@ impl PluginHost for Host {
         Some(self.plugins.changes())
     }
 
-    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), Told> {
-        self.decide_about(plugin, decision).map_err(|failure| told(&failure))
+    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), AppError> {
+        self.apply(plugin, decision).map_err(|error| app_error(&error))
     }
 
-    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, Told> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| told(&Failure::io("start the asynchronous runtime", error)))?;
-        let said = runtime.block_on(self.plugins.run(command, arguments, session));
-        said.map(Option::unwrap_or_default).map_err(|error| refused(&error))
-    }
-}
-
-fn refused(error: &PluginError) -> Told {
-    Told {
-        kind: error.kind(),
-        message: plain::line(&error.to_string()),
-        hint: error.suggestion().as_ref().map(crate::suggestion::hint),
+    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, AppError> {
+        let runtime = wiring::runtime().map_err(|error| app_error(&error))?;
+        let output = runtime.block_on(self.plugins.run(command, arguments, session));
+        output.map(Option::unwrap_or_default).map_err(|error| AppError {
+            kind: error.kind(),
+            message: sanitize::line(&error.to_string()),
+            hint: suggestions::hint(&error),
+        })
     }
 }
 
 fn row(plugin: &PluginStatus) -> PluginRow {
     let warnings = plugin.warnings.iter().map(String::as_str);
-    let reason = std::iter::once(plugin.reason.as_str()).chain(warnings).filter(|text| !text.is_empty());
+    let reasons = std::iter::once(plugin.reason.as_str()).chain(warnings).filter(|text| !text.is_empty());
     PluginRow {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
         state: plugin.state.as_str().to_owned(),
-        reason: reason.collect::<Vec<_>>().join("; "),
+        reason: reasons.collect::<Vec<_>>().join("; "),
         capabilities: plugin.capabilities.iter().map(|capability| capability.as_str().to_owned()).collect(),
     }
 }
 
-fn request(plugin: &PluginStatus) -> ApprovalRequest {
+fn approval_request(plugin: &PluginStatus) -> ApprovalRequest {
     ApprovalRequest {
         plugin: plugin.name.clone(),
         version: plugin.version.clone(),
@@ -173,7 +165,7 @@ fn request(plugin: &PluginStatus) -> ApprovalRequest {
 }
 
 fn widget(picture: Picture) -> Widget {
-    // The line of status has no room for titles.
+    // The status bar has no room for titles.
     let has_title = picture.slot != Slot::StatusBar && !picture.title.is_empty();
     let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));
     Widget {

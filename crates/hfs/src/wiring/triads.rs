@@ -1,101 +1,222 @@
-//! Which triads answer: one of the configurations that ship with hfs, or a file of the user's own.
+//! Loads the configuration of triads, and resolves the models that it names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hfs_agents::TriadsConfig;
+use hfs_agents::{ModelConfig, ModelName, Provider, Role, TriadsConfig};
+use hfs_core::ErrorKind;
 
-use crate::config::{ConfigError, Key, Place, TriadsChoice, secret_in, text_of};
+use super::agent::{AgentBackend, AgentChoice, ModelChoice, model_config};
+use crate::config::{
+    ConfigError, Key, SecretReason, Settings, TriadsSetting, ValueOrigin, contains_secret, read_text,
+};
 use crate::environment::Environment;
+use crate::output::error::CliError;
+use crate::output::sanitize;
 
-/// A configuration of triads, and what it was read from.
+/// A configuration of triads and its source.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ChosenTriads {
-    /// The configuration.
+pub struct LoadedTriads {
     pub config: TriadsConfig,
-    /// Its text.
     pub yaml: String,
-    /// The file; `None` for one that ships with hfs.
+    /// The file; `None` for a built-in configuration.
     pub path: Option<PathBuf>,
 }
 
-/// Reads the triads that were chosen.
+/// The models of triads.
+pub struct ModelsByName {
+    /// For roles to which the configuration assigns no model.
+    pub default: ModelConfig,
+    /// The models that the configuration names.
+    pub named: BTreeMap<String, ModelConfig>,
+}
+
+/// Loads the configuration that a setting selects.
 ///
 /// # Errors
-/// When there is no such file, or what it says cannot be used; with the place of every mistake.
-pub fn chosen(choice: &TriadsChoice, environment: &Environment) -> Result<ChosenTriads, ConfigError> {
-    if let Some(yaml) = ready(&choice.text) {
-        return checked(yaml.to_owned(), None);
+/// If the file is missing or not valid. The error lists every mistake with its line.
+pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<LoadedTriads, ConfigError> {
+    let built_in = TriadsConfig::READY.iter().find(|(name, _)| *name == setting.text);
+    if let Some((_, yaml)) = built_in {
+        return parse((*yaml).to_owned(), None);
     }
-    let path = path_of(choice, environment);
-    match text_of(&path)? {
-        Some(yaml) => checked(yaml, Some(path)),
-        None => Err(ConfigError::Value {
-            place: choice.place.clone(),
-            key: "triads".into(),
-            found: format!("{:?}, and there is no file {}", choice.text, path.display()),
+    let path = path_of(setting, environment);
+    match read_text(&path)? {
+        Some(yaml) => parse(yaml, Some(path)),
+        None => Err(ConfigError::InvalidValue {
+            origin: setting.origin.clone(),
+            key: Key::Triads.name().into(),
+            found: format!("{:?}, and there is no file {}", setting.text, path.display()),
             expected: "small, standard or the path of a file".into(),
         }),
     }
 }
 
-/// What to write into a file for a setting that was given on the command line: for triads, which are checked
-/// first, a path that means the same file from everywhere.
+/// The text to save for a setting that is given on the command line. A configuration of triads is checked, and a
+/// relative path becomes absolute, so that it is valid in every working directory. Other settings stay as they are.
 ///
 /// # Errors
-/// As [`chosen`].
-pub fn to_write_down(key: &Key, text: &str, environment: &Environment) -> Result<String, ConfigError> {
-    if key.name != "triads" {
+/// As [`load`].
+pub fn value_to_save(key: Key, text: &str, environment: &Environment) -> Result<String, ConfigError> {
+    if key != Key::Triads {
         return Ok(text.to_owned());
     }
-    let choice =
-        TriadsChoice { text: text.to_owned(), place: Place::CommandLine("VALUE"), is_projects: false };
-    let chosen = chosen(&choice, environment)?;
-    Ok(chosen.path.map_or_else(|| text.to_owned(), |path| path.to_string_lossy().into_owned()))
+    let origin = ValueOrigin::CommandLine("VALUE");
+    let loaded = load(&TriadsSetting { text: text.to_owned(), origin, from_project: false }, environment)?;
+    Ok(loaded.path.map_or_else(|| text.to_owned(), |path| path.to_string_lossy().into_owned()))
 }
 
-fn ready(name: &str) -> Option<&'static str> {
-    TriadsConfig::READY.iter().find(|(known, _)| *known == name).map(|(_, yaml)| *yaml)
-}
-
-/// A path in a file starts from that file's folder, any other from the working directory; `~/` from the home.
-fn path_of(choice: &TriadsChoice, environment: &Environment) -> PathBuf {
-    let home = choice.text.strip_prefix("~/").zip(environment.user_home.as_ref());
-    let folder = match &choice.place {
-        Place::File { path, .. } => path.parent().unwrap_or(Path::new("")),
-        _ => &environment.working_directory,
-    };
-    match home {
-        Some((rest, home)) => home.join(rest),
-        None => folder.join(&choice.text),
+/// `~/` starts at the user's home directory. Other relative paths start at the directory of the configuration file
+/// that contains them or, outside of a file, at the working directory.
+fn path_of(setting: &TriadsSetting, environment: &Environment) -> PathBuf {
+    if let (Some(rest), Some(home)) = (setting.text.strip_prefix("~/"), &environment.user_home) {
+        return home.join(rest);
     }
+    let base = match &setting.origin {
+        ValueOrigin::File { path, .. } => path.parent().unwrap_or(Path::new("")),
+        ValueOrigin::Variable(_) | ValueOrigin::CommandLine(_) | ValueOrigin::Default => {
+            &environment.working_directory
+        }
+    };
+    base.join(&setting.text)
 }
 
-fn checked(yaml: String, path: Option<PathBuf>) -> Result<ChosenTriads, ConfigError> {
-    let named = || path.clone().unwrap_or_default();
-    for (line, text) in (1..).zip(yaml.lines()) {
-        if let Some(reason) = secret_in(text) {
-            let place = Place::File { path: named(), line };
-            return Err(ConfigError::Secret { place, key: "this line".into(), reason });
+fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigError> {
+    if let Some(path) = &path {
+        for (line, text) in (1..).zip(yaml.lines()) {
+            if contains_secret(text)? {
+                let origin = ValueOrigin::File { path: path.clone(), line };
+                let key = "this line".into();
+                return Err(ConfigError::Secret { origin, key, reason: SecretReason::Value });
+            }
         }
     }
     match TriadsConfig::from_yaml(&yaml) {
-        Ok(config) => Ok(ChosenTriads { config, yaml, path }),
-        Err(problems) => Err(ConfigError::Triads { path: named(), problems }),
+        Ok(config) => Ok(LoadedTriads { config, yaml, path }),
+        Err(problems) => Err(ConfigError::Triads { path: path.unwrap_or_default(), problems }),
     }
+}
+
+/// Triads that use the chosen model and the models that their configuration names.
+///
+/// # Errors
+/// `Denied` if the key of a named model is missing; `Invalid` if the provider of a named model is unknown.
+pub fn with_models(
+    loaded: LoadedTriads,
+    choice: ModelChoice,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<AgentChoice, CliError> {
+    let LoadedTriads { mut config, path, .. } = loaded;
+    let mut warnings = Vec::new();
+    let (default, mut reason) = match choice {
+        ModelChoice::Offline { reason } => (None, reason),
+        ModelChoice::Model { provider, model, reason, warning } => {
+            warnings.extend(warning);
+            (Some((provider, model)), reason)
+        }
+    };
+    let provider = default.as_ref().map(|(provider, _)| *provider);
+    if settings.triads.from_project {
+        warnings.extend(remove_other_providers(&mut config, provider, settings));
+    }
+    let file = path.map_or_else(String::new, |path| sanitize::line(&path.to_string_lossy()));
+    let mut named = BTreeMap::new();
+    for name in config.model_names() {
+        named.insert(name.to_owned(), named_model(name, provider, &file, settings, environment)?);
+    }
+    let every_role_has_a_model = Role::ALL.iter().all(|role| config.model_of(*role).is_some());
+    let default = match default {
+        Some((provider, name)) => Some(model_config(provider, name, settings, environment)),
+        None if every_role_has_a_model => named.values().next().cloned(),
+        None => {
+            if !named.is_empty() {
+                warnings.push("the models of the triads are not used, because some agents have none".into());
+            }
+            None
+        }
+    };
+    if every_role_has_a_model {
+        reason = "on the models of their configuration".into();
+    }
+    let models = default.map(|default| ModelsByName { default, named });
+    Ok(AgentChoice { backend: AgentBackend::Triads(config, models), reason, warnings })
+}
+
+/// The provider and the model that a name means. A name without a provider is a model of the default provider, and so
+/// is every name without an explicit `PROVIDER/` if an address is configured.
+fn provider_of(name: &str, default: Option<Provider>, settings: &Settings) -> (Option<Provider>, String) {
+    let parsed = ModelName::new(name);
+    let is_explicit = parsed.model != name.trim();
+    match parsed.provider {
+        Some(provider) if is_explicit || settings.base_url.is_none() => (Some(provider), parsed.model),
+        _ => (default, name.trim().to_owned()),
+    }
+}
+
+/// Removes the models of other providers from a project's configuration: a project may choose the triads, but not where
+/// conversations are sent. Returns a warning if a model was removed.
+fn remove_other_providers(
+    config: &mut TriadsConfig,
+    default: Option<Provider>,
+    settings: &Settings,
+) -> Option<String> {
+    let is_allowed = |name: &String| {
+        let (provider, _) = provider_of(name, default, settings);
+        provider.is_some() && provider == default
+    };
+    let before = config.model_names().len();
+    config.model = config.model.take().filter(is_allowed);
+    config.arbiter.model = config.arbiter.model.take().filter(is_allowed);
+    config.models.retain(|_, name| is_allowed(name));
+    (config.model_names().len() < before).then(|| {
+        "models that the project's triads name are ignored: a project may not choose the provider".to_owned()
+    })
+}
+
+fn named_model(
+    name: &str,
+    default: Option<Provider>,
+    file: &str,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<ModelConfig, CliError> {
+    let shown_name = sanitize::line(name);
+    let (provider, model_name) = provider_of(name, default, settings);
+    let provider = provider.ok_or_else(|| {
+        CliError::with_hint(
+            ErrorKind::Invalid,
+            format!("{file} names the model {shown_name:?}, but its provider is unknown"),
+            "write it as PROVIDER/MODEL, such as ollama/llama3",
+        )
+    })?;
+    let model = model_config(provider, model_name, settings, environment);
+    if model.key.is_none() && model.base_url.is_none() && !provider.key_variables().is_empty() {
+        let title = provider.title();
+        return Err(CliError::with_hint(
+            ErrorKind::Denied,
+            format!(
+                "{file} names the model {shown_name:?}, but the key of {title} is not in the environment"
+            ),
+            format!("set {}", provider.key_variables().join(" or ")),
+        ));
+    }
+    Ok(model)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
-    fn choice(text: &str, place: Place) -> TriadsChoice {
-        TriadsChoice { text: text.into(), place, is_projects: false }
+    fn setting(text: &str, origin: ValueOrigin) -> TriadsSetting {
+        TriadsSetting { text: text.into(), origin, from_project: false }
     }
 
     #[test]
-    fn what_ships_is_chosen_by_name_and_a_file_by_its_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
+    fn a_built_in_configuration_is_selected_by_name_and_a_file_by_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
         for sub in ["home", "work"] {
             std::fs::create_dir(root.join(sub)).unwrap();
         }
@@ -103,25 +224,66 @@ mod tests {
         environment.working_directory = root.join("work");
         environment.user_home = Some(root.join("home"));
         for name in ["small", "standard"] {
-            let chosen = chosen(&choice(name, Place::Default), &environment).unwrap();
-            assert_eq!(chosen.path, None, "{name}");
+            let loaded = load(&setting(name, ValueOrigin::Default), &environment).unwrap();
+            assert_eq!(loaded.path, None, "{name}");
         }
-        let file = Place::File { path: root.join("home").join("config.yaml"), line: 3 };
+        let file = ValueOrigin::File { path: root.join("home").join("config.yaml"), line: 3 };
         std::fs::write(root.join("home").join("mine.yaml"), TriadsConfig::SMALL).unwrap();
         let path = root.join("home").join("mine.yaml");
-        let found = |text: &str, place: &Place| chosen(&choice(text, place.clone()), &environment);
-        assert_eq!(found("mine.yaml", &file).unwrap().path.as_ref(), Some(&path));
-        assert_eq!(found("~/mine.yaml", &Place::Variable("HFS_TRIADS")).unwrap().path.as_ref(), Some(&path));
-        let missing = found("mine.yaml", &Place::Variable("HFS_TRIADS")).unwrap_err().to_string();
+        let variable = ValueOrigin::Variable("HFS_TRIADS");
+        let find = |text: &str, origin: &ValueOrigin| load(&setting(text, origin.clone()), &environment);
+        assert_eq!(find("mine.yaml", &file).unwrap().path.as_ref(), Some(&path));
+        assert_eq!(find("~/mine.yaml", &variable).unwrap().path.as_ref(), Some(&path));
+        let missing = find("mine.yaml", &variable).unwrap_err().to_string();
         assert!(
             missing.starts_with("HFS_TRIADS: triads is \"mine.yaml\", and there is no file")
                 && missing.ends_with("expected small, standard or the path of a file"),
             "{missing}"
         );
-        let key = Key::find("triads").unwrap();
-        let written = to_write_down(key, "../home/mine.yaml", &environment).unwrap();
-        assert!(Path::new(&written).is_absolute(), "{written}");
-        assert_eq!(to_write_down(key, "small", &environment).unwrap(), "small");
-        assert!(to_write_down(key, "large", &environment).is_err());
+        let saved = value_to_save(Key::Triads, "../home/mine.yaml", &environment).unwrap();
+        assert!(Path::new(&saved).is_absolute(), "{saved}");
+        assert_eq!(value_to_save(Key::Triads, "small", &environment).unwrap(), "small");
+        assert!(value_to_save(Key::Triads, "large", &environment).is_err());
+    }
+
+    /// The small configuration with `more` appended, if no model is configured or detected.
+    fn without_default_model(more: &str) -> Result<AgentChoice, CliError> {
+        let yaml = format!("{}\n{more}", TriadsConfig::SMALL);
+        let config = TriadsConfig::from_yaml(&yaml).unwrap();
+        let loaded = LoadedTriads { config, yaml, path: Some("mine.yaml".into()) };
+        let settings = Config::defaults().unwrap().settings();
+        let choice = ModelChoice::Offline { reason: "because".into() };
+        with_models(loaded, choice, &settings, &Environment::default())
+    }
+
+    #[test]
+    fn triads_that_name_all_their_models_need_no_default_model() {
+        let choice = without_default_model("model: ollama/some\n").unwrap();
+        let AgentBackend::Triads(_, Some(models)) = choice.backend else { panic!() };
+        assert_eq!((models.default.provider, models.default.model.as_str()), (Provider::Ollama, "some"));
+        assert_eq!(choice.reason, "on the models of their configuration");
+    }
+
+    #[test]
+    fn triads_that_name_models_for_some_agents_only_are_offline_with_a_warning() {
+        let choice = without_default_model("models:\n  critic: ollama/some\n").unwrap();
+        assert!(matches!(choice.backend, AgentBackend::Triads(_, None)));
+        assert_eq!(choice.warnings.len(), 1);
+        let offline = without_default_model("").unwrap();
+        assert!(matches!(offline.backend, AgentBackend::Triads(_, None)));
+    }
+
+    #[test]
+    fn a_model_without_provider_or_key_is_an_error_that_names_the_file_and_the_remedy() {
+        for (model, kind, hint) in [
+            ("orca", "invalid", "PROVIDER/MODEL"),
+            ("gpt-9", "denied", "OPENAI_API_KEY"),
+            ("anthropic/x", "denied", "ANTHROPIC_API_KEY"),
+        ] {
+            let error = without_default_model(&format!("model: {model}\n")).err().unwrap().document();
+            assert_eq!(error.kind, kind, "{model}");
+            assert!(error.message.starts_with("mine.yaml names the model"), "{}", error.message);
+            assert!(error.hint.unwrap().contains(hint), "{model}");
+        }
     }
 }

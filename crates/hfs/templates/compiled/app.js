@@ -1,4 +1,4 @@
-// A plugin that componentize-qjs compiles: it speaks the contract itself, as `wit/` has it.
+// A plugin that componentize-qjs compiles: it implements the contract in `wit/` directly.
 
 export const onMessage = {
   handle: (message) =>

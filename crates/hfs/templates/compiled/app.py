@@ -1,4 +1,4 @@
-"""A plugin that componentize-py compiles: it speaks the contract itself, as `wit/` has it."""
+"""A plugin that componentize-py compiles: it implements the contract in `wit/` directly."""
 
 from wit_world import exports
 from wit_world.exports.on_message import Verdict_Pass, Verdict_Replace

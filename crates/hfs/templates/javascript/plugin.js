@@ -1,10 +1,10 @@
-// A plugin for hfs. `hfs plugin dev` runs it, and loads it anew whenever this file is saved.
+// A plugin for hfs. `hfs plugin dev` runs it and reloads it whenever this file is saved.
 
 import hfs from "hfs";
 
 hfs.command("hello", { about: "says hello", usage: "[WHOM]" }, (text) => `Hello, **${text || "world"}**!`);
 
-/** Sees every message before it is saved. A text takes its place, `hfs.reject(reason)` stops it. */
+/** Called with every message before it is saved. Return a text to replace it, or `hfs.reject(reason)` to stop it. */
 export function onMessage(text, isUser) {
   if (isUser && text.toLowerCase().includes("fix")) {
     hfs.kv.set("fixes", String(Number(hfs.kv.get("fixes", "0")) + 1));

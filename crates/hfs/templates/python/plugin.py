@@ -1,4 +1,4 @@
-"""A plugin for hfs. `hfs plugin dev` runs it, and loads it anew whenever this file is saved."""
+"""A plugin for hfs. `hfs plugin dev` runs it and reloads it whenever this file is saved."""
 
 import hfs
 
@@ -9,7 +9,7 @@ def hello(text):
 
 
 def on_message(message, is_user):
-    """Sees every message before it is saved. A text takes its place, `hfs.reject(reason)` stops it."""
+    """Called with every message before it is saved. Return a text to replace it, or `hfs.reject(reason)` to stop it."""
     if is_user and "fix" in message.lower():
         hfs.kv.set("fixes", str(int(hfs.kv.get("fixes", "0")) + 1))
     return None

@@ -1,29 +1,31 @@
-//! The terminal app as a person lives in it: the built binary on a real terminal.
+//! The terminal app: the built binary on a pseudo-terminal.
 
-mod plugins;
-mod story;
-mod terminal;
+use std::fs;
+use std::path::Path;
 
 use testkit::cli::{Hfs, Key, Screen, Terminal};
+use testkit::model_server::{ModelServer, Script};
 
-/// Begins the app with these arguments and waits for its first picture.
+use crate::{hfs, hfs_with, shown, text};
+
+/// Starts the app and waits for its first frame.
 #[track_caller]
 fn app(hfs: &Hfs, arguments: &[&str]) -> Terminal {
     let terminal = hfs.command(arguments).in_terminal(36, 110);
-    terminal.wait_until("the app", |screen| screen.alternate_screen() && has_bar(screen));
+    terminal.wait_until("the app", |screen| screen.alternate_screen() && has_status_bar(screen));
     terminal
 }
 
-/// The last line of the app says whether everything is saved.
-fn has_bar(screen: &Screen) -> bool {
+/// Whether the last line is the status bar, which shows whether everything is saved.
+fn has_status_bar(screen: &Screen) -> bool {
     let contents = screen.contents();
     let last = contents.lines().last().unwrap_or_default();
     ["saved", "saving", "nothing to save"].iter().any(|state| last.contains(state))
 }
 
-/// Writes a line and sends it.
+/// Types a line and sends it.
 #[track_caller]
-fn say(terminal: &Terminal, line: &str) {
+fn send(terminal: &Terminal, line: &str) {
     terminal.paste(line);
     // A long line is broken between words.
     let first = line.split_whitespace().next().unwrap_or_default();
@@ -31,11 +33,11 @@ fn say(terminal: &Terminal, line: &str) {
     terminal.press(Key::Enter);
 }
 
-/// Says something and waits until the reply is whole and saved.
+/// Sends a message and waits until the reply is complete and saved.
 #[track_caller]
 fn exchange(terminal: &Terminal, line: &str) -> Screen {
-    say(terminal, line);
-    terminal.wait_until("a whole and saved reply", |screen| {
+    send(terminal, line);
+    terminal.wait_until("a complete and saved reply", |screen| {
         let contents = screen.contents();
         contents.contains(line)
             && contents.contains("✓ saved")
@@ -44,21 +46,422 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
     })
 }
 
-/// Goes from a screen back to the chat.
+/// Returns from another screen to the chat.
 #[track_caller]
 fn back(terminal: &Terminal) {
     terminal.press(Key::Escape);
     terminal.wait_for("❯ Say something");
 }
 
-/// Leaves the app, and gives what stands on the terminal then.
+/// Quits the app and returns the text on the terminal after that.
 #[track_caller]
 fn leave(terminal: Terminal) -> String {
     terminal.press(Key::Ctrl('c'));
     terminal.wait_for("Ctrl+C again leaves");
     terminal.press(Key::Ctrl('c'));
-    let told = terminal.wait_for_end().contents();
+    let output = terminal.wait_for_end().contents();
     assert!(terminal.is_cooked());
     assert!(terminal.wait_for_exit().success());
-    told
+    output
+}
+
+/// The branches of a session: name and head.
+#[track_caller]
+fn branches(hfs: &Hfs, session: &str) -> Vec<(String, u64)> {
+    let listed = hfs.run(&["branch", "list", session, "--json"]).ok().json();
+    let rows = listed["branches"].as_array().unwrap();
+    rows.iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row["head"].as_u64().unwrap())).collect()
+}
+
+/// The path of another tool's transcript with one message.
+fn foreign_transcript(hfs: &Hfs) -> String {
+    let line = serde_json::json!({
+        "type": "user", "uuid": "11111111-1111-4111-8111-111111111111", "parentUuid": null,
+        "sessionId": "22222222-2222-4222-8222-222222222222", "cwd": "/x", "version": "2.0.0",
+        "timestamp": "2026-02-01T10:00:00.000Z", "message": {"role": "user", "content": "where are the whales"},
+    });
+    let path = hfs.project().join("22222222-2222-4222-8222-222222222222.jsonl");
+    fs::write(&path, format!("{line}\n")).unwrap();
+    path.display().to_string()
+}
+
+/// Sends two messages, renames the session, creates a checkpoint between them and quits.
+fn first_visit(hfs: &Hfs) {
+    let terminal = app(hfs, &[]);
+    exchange(&terminal, "remember the lighthouse");
+    send(&terminal, "/rename The lighthouse");
+    terminal.wait_for("renamed to The lighthouse");
+    send(&terminal, "/checkpoint before the storm");
+    terminal.wait_for("marked \"before the storm\" at message 2");
+    exchange(&terminal, "the storm took the boat");
+    let output = leave(terminal);
+    assert!(output.contains("resume with: hfs resume") && output.contains("The lighthouse"), "{output}");
+}
+
+/// Rewinds to the checkpoint and sends another message.
+fn rewind(terminal: &Terminal) {
+    terminal.press(Key::Escape);
+    terminal.wait_for("Esc again shows the checkpoints");
+    terminal.press(Key::Escape);
+    terminal.wait_for("before the storm");
+    // Newest first: the checkpoints of the two replies, then the manual one.
+    while !selected(terminal).contains("before the storm") {
+        let here = selected(terminal);
+        terminal.press(Key::Down);
+        terminal.wait_until("another row", |screen| selected_row(screen) != here);
+    }
+    terminal.press(Key::Enter);
+    terminal.wait_for("Go back to this checkpoint?");
+    terminal.press(Key::Enter);
+    terminal.wait_for("back at message 2");
+    // The message that was sent there is offered for editing.
+    terminal.wait_for("❯ the storm took the boat");
+    terminal.press(Key::Ctrl('u'));
+    terminal.wait_for("❯ Say something");
+    exchange(terminal, "the harbour is quiet");
+}
+
+/// The text of the highlighted row.
+fn selected(terminal: &Terminal) -> String {
+    selected_row(&terminal.screen())
+}
+
+fn selected_row(screen: &Screen) -> String {
+    const AMBER: vt100::Color = vt100::Color::Idx(214);
+    let (rows, columns) = screen.size();
+    let (rows, columns) = (rows.get(), columns.get());
+    let is_highlighted = |row: u16| {
+        let amber = (0..columns).filter(|column| {
+            screen.cell(row, *column).is_some_and(|cell| cell.bgcolor() == AMBER && cell.has_contents())
+        });
+        amber.count() > 5
+    };
+    let row = (0..rows).find(|row| is_highlighted(*row));
+    row.and_then(|row| screen.rows(0, columns).nth(usize::from(row))).unwrap_or_default()
+}
+
+#[test]
+fn a_session_is_resumed_rewound_searched_exported_imported_deleted_and_restored() {
+    let hfs = hfs();
+    first_visit(&hfs);
+    assert_eq!(shown(&hfs, "The lighthouse")["messages"].as_array().unwrap().len(), 4);
+
+    let terminal = app(&hfs, &["resume", "The lighthouse"]);
+    terminal.wait_for("the storm took the boat");
+    rewind(&terminal);
+    assert_eq!(branches(&hfs, "The lighthouse").len(), 2);
+
+    send(&terminal, "/branches");
+    terminal.wait_until("both branches", |screen| {
+        screen.contents().contains("main") && screen.contents().contains("Branches")
+    });
+    back(&terminal);
+
+    send(&terminal, "/search boat");
+    terminal.wait_for("The lighthouse");
+    terminal.wait_for("the storm took the ");
+    terminal.press(Key::Enter);
+    terminal.wait_until("the message on its branch", |screen| {
+        let contents = screen.contents();
+        contents.contains("message 3  ") && contents.lines().last().unwrap().contains("· main ")
+    });
+
+    send(&terminal, "/export markdown");
+    terminal.wait_for("Export");
+    terminal.press(Key::Enter);
+    terminal.wait_for("Enter back");
+    let exports: Vec<_> = fs::read_dir(hfs.hfs_home().join("exports")).unwrap().collect();
+    assert_eq!(exports.len(), 1);
+    back(&terminal);
+
+    let transcript = foreign_transcript(&hfs);
+    send(&terminal, &format!("/import {transcript}"));
+    terminal.wait_for("1 session");
+    back(&terminal);
+    let found = hfs.run(&["search", "whales", "--json"]).ok().json();
+    assert_eq!(found["total"], 1);
+
+    send(&terminal, "/delete");
+    terminal.wait_for("Delete this session?");
+    terminal.press(Key::Enter);
+    terminal.wait_for("/undo brings it back");
+    send(&terminal, "/undo");
+    terminal.wait_for("the harbour is quiet");
+    leave(terminal);
+    assert_eq!(branches(&hfs, "The lighthouse").len(), 2);
+}
+
+/// Copies one of the repository's example plugins to the user's plugins.
+fn install_example(hfs: &Hfs, name: &str) {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name);
+    let folder = hfs.hfs_home().join("plugins").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["manifest.yaml", "plugin.wasm"] {
+        fs::copy(example.join(file), folder.join(file)).unwrap();
+    }
+}
+
+fn asks_about(plugin: &str) -> impl FnMut(&Screen) -> bool {
+    move |screen| {
+        let contents = screen.contents();
+        contents.contains("A plugin asks") && contents.contains(&format!("{plugin} 0.1.0 wants to run"))
+    }
+}
+
+#[test]
+fn plugins_are_approved_one_by_one_in_the_app_and_then_run_in_it() {
+    // Long time limits, because many tests run at once.
+    let hfs = hfs().env("HFS_PLUGINS_HOOK_MS", "20000").env("HFS_PLUGINS_COMMAND_MS", "20000");
+    install_example(&hfs, "standup");
+    install_example(&hfs, "token-meter");
+
+    let terminal = hfs.command(&[]).in_terminal(36, 110);
+    let asked = terminal.wait_until("the first question", asks_about("standup")).contents();
+    assert!(asked.contains("read"), "{asked}");
+    // Enter alone selects the safe choice, which is to decide later.
+    terminal.press(Key::Tab);
+    terminal.press(Key::Tab);
+    terminal.press(Key::Enter);
+    terminal.wait_until("the second question", asks_about("token-meter"));
+    terminal.press(Key::Enter);
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    exchange(&terminal, "where is the lighthouse");
+    terminal.type_text("/standup");
+    terminal.press(Key::Enter);
+    let screen = terminal.wait_for("Today: 1 session").contents();
+    assert!(screen.contains("where is the lighthouse"), "{screen}");
+    leave(terminal);
+
+    let states = hfs.run(&["plugin", "list", "--json"]).ok().json();
+    let state = |index: usize| states["plugins"][index]["state"].as_str();
+    assert_eq!((state(0), state(1)), (Some("active"), Some("pending")));
+
+    // The app asks again about the plugin that was not decided.
+    let terminal = app_that_asks(&hfs);
+    terminal.press(Key::Tab);
+    terminal.press(Key::Tab);
+    terminal.press(Key::Enter);
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    exchange(&terminal, "and the harbour");
+    terminal.wait_for("Tokens");
+    leave(terminal);
+
+    let terminal = app(&hfs, &["--no-plugins", "-c"]);
+    terminal.wait_for("and the harbour");
+    assert!(!terminal.screen().contents().contains("Tokens"));
+    leave(terminal);
+}
+
+fn app_that_asks(hfs: &Hfs) -> Terminal {
+    let terminal = hfs.command(&["-c"]).in_terminal(36, 110);
+    terminal.wait_until("the question", asks_about("token-meter"));
+    terminal
+}
+
+#[track_caller]
+fn assert_restored(screen: &Screen) {
+    assert!(!screen.alternate_screen(), "the alternate screen is still active");
+    assert!(!screen.bracketed_paste(), "bracketed paste is still active");
+    assert!(!screen.hide_cursor(), "the cursor is still hidden");
+    assert_eq!(
+        screen.mouse_protocol_mode(),
+        vt100::MouseProtocolMode::None,
+        "mouse reporting is still active"
+    );
+}
+
+#[test]
+fn sigterm_restores_the_terminal_and_keeps_the_partial_reply() {
+    let server = ModelServer::start();
+    server.then(Script::pieces(["the first half"]).then_hang());
+    let hfs = hfs_with(&server);
+    let terminal = app(&hfs, &[]);
+    send(&terminal, "tell me");
+    terminal.wait_for("the first half");
+    terminal.terminate();
+    let screen = terminal.wait_for_end();
+    assert_restored(&screen);
+    assert!(terminal.is_cooked());
+    assert!(screen.contents().contains("resume with: hfs resume"), "{}", screen.contents());
+    let reply = &shown(&hfs, "@")["messages"][1];
+    assert_eq!((text(reply), reply["status"].as_str()), ("the first half", Some("interrupted")));
+}
+
+#[test]
+fn ctrl_z_restores_the_terminal_and_fg_continues_with_the_same_screen() {
+    let shell = Hfs::new("/bin/bash").env("PS1", "shell> ").env("HFS_AGENT", "recall");
+    let terminal = shell.command(&["--norc", "--noprofile", "--noediting", "-i"]).in_terminal(30, 100);
+    terminal.wait_for("shell>");
+    terminal.type_text(&format!("'{}'\n", env!("CARGO_BIN_EXE_hfs")));
+    terminal.wait_for("Say something");
+    exchange(&terminal, "hold this thought");
+    terminal.press(Key::Ctrl('z'));
+    let stopped = terminal.wait_for("Stopped");
+    assert_restored(&stopped);
+    assert!(terminal.is_cooked());
+    terminal.type_text("echo still$((40+2))here\n");
+    terminal.wait_for("still42here");
+    terminal.type_text("fg\n");
+    let back = terminal.wait_until("the app", |screen| {
+        screen.alternate_screen() && screen.contents().contains("hold this thought")
+    });
+    assert!(back.bracketed_paste() && !terminal.is_cooked());
+    exchange(&terminal, "and this one");
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("Ctrl+C again leaves");
+    terminal.press(Key::Ctrl('c'));
+    assert_restored(&terminal.wait_for("resume with"));
+}
+
+#[test]
+fn a_message_is_not_appended_after_messages_that_the_user_has_not_seen() {
+    let hfs = hfs();
+    let (one, other) = (app(&hfs, &[]), hfs.command(&["resume", "@"]));
+    exchange(&one, "who is there");
+    let other = other.in_terminal(36, 110);
+    other.wait_for("who is there");
+    exchange(&one, "only me");
+    send(&other, "and me");
+    other.wait_for("Somebody else wrote here");
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 4);
+
+    // Reload: the other process's message is shown, and the text is still in the input.
+    other.press(Key::Char('r'));
+    other.wait_until("both", |screen| {
+        let contents = screen.contents();
+        contents.contains("only me") && contents.contains("and me") && !contents.contains("Somebody else")
+    });
+    other.press(Key::Enter);
+    other.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 6);
+
+    // Fork: the message goes to a new branch, after the last message that was seen.
+    send(&one, "am I alone");
+    one.wait_for("Somebody else wrote here");
+    one.press(Key::Char('f'));
+    one.wait_for("on the new branch");
+    one.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    let listed = hfs.run(&["branch", "list", "@", "--json"]).ok().json();
+    let heads: Vec<_> =
+        listed["branches"].as_array().unwrap().iter().map(|row| row["head"].as_u64().unwrap()).collect();
+    assert_eq!(heads, [6, 6]);
+    leave(one);
+    leave(other);
+}
+
+#[test]
+fn the_next_message_can_be_written_while_a_reply_streams() {
+    let server = ModelServer::start();
+    server.then(Script::pieces(["a long story"]).then_hang());
+    server.otherwise(|_| Script::text("short and good"));
+    let hfs = hfs_with(&server);
+    let terminal = app(&hfs, &[]);
+    send(&terminal, "tell me a story");
+    terminal.wait_for("a long story");
+    send(&terminal, "make it short");
+    terminal.wait_for("sent after this reply");
+    terminal.press(Key::Escape);
+    terminal.wait_until("the text in the input again", |screen| {
+        let contents = screen.contents();
+        contents.contains("interrupted") && contents.contains("❯ make it short")
+    });
+    terminal.press(Key::Enter);
+    terminal.wait_for("short and good");
+    leave(terminal);
+}
+
+#[test]
+fn the_first_start_offers_to_import_the_sessions_of_other_tools() {
+    let hfs = hfs();
+    crate::start::write_foreign_transcript(&hfs);
+    let terminal = app(&hfs, &[]);
+    terminal.wait_for(".claude");
+    terminal.press(Key::Enter);
+    terminal.wait_for("1 session");
+    back(&terminal);
+    leave(terminal);
+    assert_eq!(hfs.run(&["search", "old question", "--json"]).ok().json()["total"], 1);
+    // The import is offered once.
+    let again = app(&hfs, &[]);
+    again.wait_for("Say something");
+    leave(again);
+}
+
+#[test]
+fn long_input_is_edited_in_the_users_editor() {
+    let hfs = hfs().env("EDITOR", "sed -i s/short/long/");
+    let terminal = app(&hfs, &[]);
+    terminal.type_text("something short");
+    terminal.wait_for("something short");
+    terminal.press(Key::Ctrl('g'));
+    terminal.wait_for("❯ something long");
+    assert!(terminal.screen().alternate_screen() && !terminal.is_cooked());
+    leave(terminal);
+}
+
+#[test]
+fn the_screen_is_redrawn_on_request_and_after_a_resize() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    exchange(&terminal, "look around");
+    terminal.press(Key::Ctrl('l'));
+    terminal.type_text("still here");
+    terminal.wait_until("everything", |screen| {
+        let contents = screen.contents();
+        ["❯ still here", "look around", "✓ saved"].iter().all(|text| contents.contains(text))
+    });
+    terminal.resize(24, 80);
+    terminal.wait_until("a smaller screen", |screen| {
+        let contents = screen.contents();
+        contents.contains("❯ still here") && contents.lines().nth(23).is_some_and(|bar| bar.contains("saved"))
+    });
+    leave(terminal);
+}
+
+/// The background of the status bar, one of the greys of the 256-color palette: 232 is nearly black.
+fn status_bar_grey(screen: &Screen) -> u8 {
+    let (rows, _) = screen.size();
+    match screen.cell(rows.get() - 1, 1).map(vt100::Cell::bgcolor) {
+        Some(vt100::Color::Idx(grey @ 232..)) => grey,
+        other => panic!("the bar is on {other:?}"),
+    }
+}
+
+#[test]
+fn the_theme_follows_the_terminal_unless_it_is_set() {
+    let hfs = hfs();
+    let bar = |terminal: Terminal| {
+        let grey = status_bar_grey(&terminal.wait_for("Say something"));
+        leave(terminal);
+        grey
+    };
+    assert!(bar(hfs.command(&[]).in_terminal(24, 80)) < 240);
+    assert!(bar(hfs.command(&[]).in_light_terminal(24, 80)) > 250);
+    assert!(bar(hfs.command(&[]).env("COLORFGBG", "0;15").in_terminal(24, 80)) > 250);
+    let _ = hfs.run(&["config", "set", "theme", "dark"]).ok();
+    assert!(bar(hfs.command(&[]).in_light_terminal(24, 80)) < 240);
+}
+
+#[test]
+fn the_app_follows_its_settings_and_can_change_them() {
+    let hfs = hfs();
+    for (key, value) in [("theme", "light"), ("mouse", "off"), ("keybinding_mode", "vim")] {
+        let _ = hfs.run(&["config", "set", key, value]).ok();
+    }
+    let terminal = app(&hfs, &[]);
+    let screen = terminal.wait_for("INSERT");
+    assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+    terminal.type_text("/config mouse on");
+    terminal.press(Key::Enter);
+    terminal.wait_until("mouse reporting", |screen| {
+        screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None
+    });
+    terminal.type_text("/config keybinding_mode standard");
+    terminal.press(Key::Enter);
+    terminal.wait_until("no vim mode", |screen| !screen.contents().contains("INSERT"));
+    terminal.type_text("/config theme purple");
+    terminal.press(Key::Enter);
+    terminal.wait_for("auto, dark or light");
+    leave(terminal);
+    assert_eq!(hfs.run(&["config", "get", "mouse"]).ok().stdout, "on\n");
 }

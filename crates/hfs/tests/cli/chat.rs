@@ -1,4 +1,4 @@
-//! `hfs chat`, against a model on loopback.
+//! `hfs chat`, with a model server on loopback.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use testkit::model_server::{ModelServer, Script};
 use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 
 #[test]
-fn the_reply_streams_and_both_are_saved() {
+fn the_reply_streams_and_both_messages_are_saved() {
     let server = ModelServer::start();
     server.then(Script::pieces(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
     let hfs = hfs_with(&server);
-    let told = hfs.run(&["chat", "hi"]).ok();
-    assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("Hello there\nand more\n", ""));
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("Hello there\nand more\n", ""));
     let session = shown(&hfs, "@");
     assert_eq!(text(&session["messages"][0]), "hi");
     assert_eq!(text(&session["messages"][1]), "Hello there\nand more");
@@ -22,7 +22,7 @@ fn the_reply_streams_and_both_are_saved() {
 }
 
 #[test]
-fn a_session_goes_on_by_name_and_as_the_newest_with_its_history() {
+fn a_session_continues_by_name_and_as_the_newest_with_its_history() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::text("so be it"));
     let hfs = hfs_with(&server);
@@ -44,27 +44,27 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
     let server = ModelServer::start();
     server.then(Script::text("done"));
     let hfs = hfs_with(&server);
-    let told = hfs.run(&["chat", "--json", "hi"]).ok();
-    let document = told.json();
+    let output = hfs.run(&["chat", "--json", "hi"]).ok();
+    let document = output.json();
     assert_eq!(fields(&document), ["session", "branch", "message", "run"]);
     assert_eq!(document["branch"], "main");
     assert_eq!(text(&document["message"]), "done");
     assert_eq!(fields(&document["run"]), ["id", "snapshot", "events"]);
     assert_eq!(document["run"]["events"][0]["type"], "run.started");
     assert_eq!(document["run"]["snapshot"]["run_id"], document["run"]["id"]);
-    assert_eq!(told.stderr, "");
+    assert_eq!(output.stderr, "");
 }
 
 #[test]
-fn ctrl_c_ends_the_reply_and_keeps_what_has_arrived() {
+fn ctrl_c_stops_the_reply_and_keeps_its_part() {
     let server = ModelServer::start();
     server.then(Script::pieces(["half of it\n"]).then_hang());
     let hfs = hfs_with(&server);
     let running = hfs.command(&["chat", "hi"]).spawn();
     let _ = running.wait_for_line("half of it");
     running.interrupt();
-    let told = running.wait().fails_with(130);
-    assert!(told.stderr.contains("what had arrived is kept"), "{}", told.told());
+    let output = running.wait().fails_with(130);
+    assert!(output.stderr.contains("the partial reply is kept"), "{}", output.told());
     let session = shown(&hfs, "@");
     let reply = &session["messages"][1];
     assert_eq!((text(reply), reply["status"].as_str()), ("half of it\n", Some("interrupted")));
@@ -73,7 +73,7 @@ fn ctrl_c_ends_the_reply_and_keeps_what_has_arrived() {
 }
 
 #[test]
-fn an_overloaded_provider_is_asked_again() {
+fn a_request_to_an_overloaded_provider_is_retried() {
     let server = ModelServer::start();
     server.then(Script::status(429, "slow down").header("retry-after", "0"));
     server.then(Script::status(500, "oops"));
@@ -84,18 +84,22 @@ fn an_overloaded_provider_is_asked_again() {
 }
 
 #[test]
-fn a_refused_key_is_denied_and_not_repeated() {
+fn a_rejected_key_is_denied_and_not_printed() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::status(401, "bad key test-key-0123456789"));
     let hfs = hfs_with(&server);
-    let told = hfs.run(&["chat", "hi", "--json"]).fails_with(5);
-    assert_eq!(told.json_error()["kind"], "denied");
-    assert!(!told.stderr.contains("0123456789"), "{}", told.told());
-    assert_eq!(told.json()["message"]["status"], "interrupted", "the message is saved and can be sent again");
+    let output = hfs.run(&["chat", "hi", "--json"]).fails_with(5);
+    assert_eq!(output.json_error()["kind"], "denied");
+    assert!(!output.stderr.contains("0123456789"), "{}", output.told());
+    assert_eq!(
+        output.json()["message"]["status"],
+        "interrupted",
+        "the message is saved and can be sent again"
+    );
 }
 
 #[test]
-fn a_reply_that_breaks_off_is_kept_and_marked() {
+fn an_incomplete_reply_is_kept_and_marked() {
     for (script, kind, code) in [
         (Script::pieces(["a beginning"]).then_break(), "unavailable", 8),
         (Script::pieces(["a beginning"]).then_garbage(), "unavailable", 8),
@@ -104,8 +108,8 @@ fn a_reply_that_breaks_off_is_kept_and_marked() {
         let server = ModelServer::start();
         server.then(script);
         let hfs = hfs_with(&server);
-        let told = hfs.run(&["chat", "hi", "--json"]).fails_with(code);
-        assert_eq!(told.json_error()["kind"], kind, "{}", told.told());
+        let output = hfs.run(&["chat", "hi", "--json"]).fails_with(code);
+        assert_eq!(output.json_error()["kind"], kind, "{}", output.told());
         let reply = shown(&hfs, "@")["messages"][1].clone();
         assert_eq!((text(&reply), reply["status"].as_str()), ("a beginning", Some("interrupted")));
         let plain = hfs.run(&["session", "show", "@"]).ok().stdout;
@@ -114,15 +118,15 @@ fn a_reply_that_breaks_off_is_kept_and_marked() {
 }
 
 #[test]
-fn the_offline_agent_says_that_it_answers_and_why() {
+fn the_offline_agent_is_announced_with_the_reason() {
     let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
-    let told = hfs.run(&["chat", "hi"]).ok();
-    assert!(told.stderr.starts_with("recall: ") && told.stderr.contains("key"), "{}", told.told());
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert!(output.stderr.starts_with("recall: ") && output.stderr.contains("key"), "{}", output.told());
     assert_eq!(hfs.run(&["-q", "chat", "-c", "hi"]).ok().stderr, "");
 }
 
 #[test]
-fn a_reply_whose_reader_has_left_is_saved_whole() {
+fn a_reply_is_saved_completely_although_standard_output_is_closed() {
     let server = ModelServer::start();
     let pieces: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
     server.then(Script::pieces(pieces.clone()));
@@ -140,18 +144,18 @@ fn a_reply_whose_reader_has_left_is_saved_whole() {
 }
 
 #[test]
-fn what_is_missing_is_said_before_anything_is_saved() {
+fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "-s", "nowhere", "hi"]).fails_with(3);
     let _ = hfs.run(&["chat", "-c", "hi"]).fails_with(3);
     let _ = hfs.command(&["chat", "hi"]).env("HFS_AGENT", "assistant").run().fails_with(8);
-    let told = hfs
+    let output = hfs
         .command(&["chat", "hi"])
         .env("HFS_AGENT", "assistant")
         .env("HFS_PROVIDER", "anthropic")
         .run()
         .fails_with(5);
-    insta::assert_snapshot!(scrubbed(&hfs, &told), @r"
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r"
     --- stderr
     error: Anthropic is configured, but its key is not in the environment
     hint: set ANTHROPIC_API_KEY

@@ -1,4 +1,4 @@
-//! `hfs config`, and which layer wins.
+//! `hfs config`, and the precedence of the layers.
 
 use testkit::cli::Hfs;
 
@@ -20,7 +20,7 @@ fn value(hfs: &Hfs, arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn flags_beat_the_environment_that_beats_the_project_that_beats_the_user_that_beats_the_default() {
+fn options_override_the_environment_then_the_project_then_the_user_then_the_default() {
     let hfs = hfs();
     assert_eq!(value(&hfs, &["color"]), ("auto".into(), "default".into()));
     write(&hfs, "color: always\n", "");
@@ -33,13 +33,13 @@ fn flags_beat_the_environment_that_beats_the_project_that_beats_the_user_that_be
 }
 
 #[test]
-fn a_project_cannot_say_where_keys_and_data_go_or_what_is_removed() {
+fn a_project_cannot_set_where_keys_and_data_go_or_what_is_deleted() {
     let hfs = hfs();
     let hostile = "base_url: http://evil.example/v1\nprovider: openai\nstore:\n  url: sqlite:evil.db\ntrash_retention_days: 1\nmodel: fine\ndisabled_plugins: [theirs]\n";
     write(&hfs, "disabled_plugins: [mine]\n", hostile);
-    let told = hfs.run(&["chat", "hello"]).ok();
+    let output = hfs.run(&["chat", "hello"]).ok();
     for key in ["base_url", "provider", "store.url", "trash_retention_days"] {
-        assert!(told.stderr.contains(&format!("{key} is ignored")), "{key}: {}", told.told());
+        assert!(output.stderr.contains(&format!("{key} is ignored")), "{key}: {}", output.told());
     }
     assert!(!hfs.project().join("evil.db").exists() && hfs.hfs_home().join("hfs.db").exists());
     assert_eq!(value(&hfs, &["base_url"]).1, "default");
@@ -65,22 +65,22 @@ fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning()
         ("a: [1\nb: 2\n", "config.yaml:"),
     ] {
         write(&hfs, text, "");
-        let told = hfs.run(&["session", "list"]).fails_with(6);
-        assert!(told.stderr.contains(expected), "{text:?}: {}", told.told());
+        let output = hfs.run(&["session", "list"]).fails_with(6);
+        assert!(output.stderr.contains(expected), "{text:?}: {}", output.told());
     }
     write(&hfs, "outputmode: verbose\nstore.url: x\nnonsense: 1\n", "");
-    let told = hfs.run(&["session", "list"]).ok();
+    let output = hfs.run(&["session", "list"]).ok();
     assert!(
-        told.stderr.contains("config.yaml:1: unknown key \"outputmode\"; did you mean output_mode?"),
+        output.stderr.contains("config.yaml:1: unknown key \"outputmode\"; did you mean output_mode?"),
         "{}",
-        told.told()
+        output.told()
     );
-    assert!(told.stderr.contains("store: url"), "{}", told.told());
-    assert!(told.stderr.contains("unknown key \"nonsense\"\n"), "{}", told.told());
+    assert!(output.stderr.contains("store: url"), "{}", output.told());
+    assert!(output.stderr.contains("unknown key \"nonsense\"\n"), "{}", output.told());
 }
 
 #[test]
-fn a_secret_is_refused_and_not_repeated() {
+fn a_secret_is_refused_and_not_printed() {
     let hfs = hfs();
     for text in [
         "api_key: abc\n",
@@ -89,14 +89,18 @@ fn a_secret_is_refused_and_not_repeated() {
         "base_url: https://me:abc@example.com/\n",
     ] {
         write(&hfs, text, "");
-        let told = hfs.run(&["session", "list"]).fails_with(5);
-        assert!(told.stderr.contains("is refused") && told.stderr.contains("environment"), "{}", told.told());
-        assert!(!told.stderr.contains("abc"), "{}", told.told());
+        let output = hfs.run(&["session", "list"]).fails_with(5);
+        assert!(
+            output.stderr.contains("is refused") && output.stderr.contains("environment"),
+            "{}",
+            output.told()
+        );
+        assert!(!output.stderr.contains("abc"), "{}", output.told());
     }
 }
 
 #[test]
-fn setting_a_value_keeps_the_file_as_its_author_wrote_it() {
+fn setting_a_value_keeps_the_comments_and_layout_of_the_file() {
     let hfs = hfs();
     let before = "# my settings\nmodel: a   # cheap\n\nstore:\n  durability: full # safe\n";
     write(&hfs, before, "");
@@ -119,7 +123,7 @@ fn setting_a_value_keeps_the_file_as_its_author_wrote_it() {
 }
 
 #[test]
-fn the_first_value_makes_the_file_and_the_last_one_a_bad_file_good() {
+fn the_first_value_creates_the_file_and_invalid_values_are_refused() {
     let hfs = hfs();
     let _ = hfs.run(&["config", "set", "temperature", "0.5"]).ok();
     let path = hfs.run(&["config", "path"]).ok();
@@ -131,7 +135,7 @@ fn the_first_value_makes_the_file_and_the_last_one_a_bad_file_good() {
 }
 
 #[test]
-fn the_list_says_what_holds_and_why() {
+fn the_list_shows_every_value_and_its_origin() {
     let hfs = hfs().env("HFS_TEMPERATURE", "0.7");
     let list = hfs.run(&["config", "list", "--json"]).ok().json();
     assert_eq!(fields(&list["settings"][0]), ["key", "value", "origin", "about"]);

@@ -16,12 +16,12 @@ fn conversation(count: usize) -> Value {
 }
 
 #[test]
-fn one_bad_file_costs_one_file() {
+fn a_damaged_file_does_not_stop_the_import_of_others() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));
-    std::fs::write(hfs.project().join("bad.json"), "this is no transcript\n").unwrap();
-    let told = hfs.run(&["import", "bad.json", "good.json", "missing.json"]).fails_with(6);
-    insta::assert_snapshot!(scrubbed(&hfs, &told), @r"
+    std::fs::write(hfs.project().join("bad.json"), "this is not a transcript\n").unwrap();
+    let output = hfs.run(&["import", "bad.json", "good.json", "missing.json"]).fails_with(6);
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r"
     [short-1] text 0 - [time] (new, hfs, 4 messages)
     1 session imported, 2 failed (4 messages)
     --- stderr
@@ -38,7 +38,7 @@ fn one_bad_file_costs_one_file() {
 fn the_report_has_the_fields_that_scripts_rely_on() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));
-    std::fs::write(hfs.project().join("bad.json"), "this is no transcript\n").unwrap();
+    std::fs::write(hfs.project().join("bad.json"), "this is not a transcript\n").unwrap();
     let report = hfs.run(&["import", "--json", "good.json", "bad.json"]).fails_with(6).json();
     assert_eq!(fields(&report), ["imported", "skipped", "failed"]);
     let done = &report["imported"][0];
@@ -59,13 +59,13 @@ fn the_report_has_the_fields_that_scripts_rely_on() {
 fn a_dry_run_writes_nothing() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));
-    let told = hfs.run(&["import", "--dry-run", "good.json"]).ok();
-    assert!(told.stdout.contains("nothing was written"), "{}", told.told());
+    let output = hfs.run(&["import", "--dry-run", "good.json"]).ok();
+    assert!(output.stdout.contains("nothing was written"), "{}", output.told());
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["messages"], 0);
 }
 
 #[test]
-fn a_directory_standard_input_and_a_named_format_are_taken() {
+fn a_directory_standard_input_and_a_named_format_are_imported() {
     let hfs = hfs();
     std::fs::create_dir(hfs.project().join("deep")).unwrap();
     write(&hfs, "deep/one.json", &conversation(2));
@@ -101,7 +101,7 @@ fn an_imported_session_belongs_to_the_project_of_its_directory() {
 }
 
 #[test]
-fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
+fn an_interrupted_import_keeps_complete_sessions_and_the_next_import_does_the_rest() {
     let hfs = hfs();
     for number in 0..40 {
         write(&hfs, &format!("{number:02}.json"), &conversation(1_000));
@@ -110,8 +110,8 @@ fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
     let sessions = || hfs.run(&["store", "info", "--json"]).ok().json()["sessions"].as_u64().unwrap();
     while sessions() == 0 {}
     running.interrupt();
-    let told = running.wait().fails_with(130);
-    assert!(told.stderr.contains("the same import again does the rest"), "{}", told.told());
+    let output = running.wait().fails_with(130);
+    assert!(output.stderr.contains("the same import again does the rest"), "{}", output.told());
     let info = hfs.run(&["store", "info", "--json"]).ok().json();
     assert_eq!(info["messages"].as_u64().unwrap(), info["sessions"].as_u64().unwrap() * 1_000);
     let _ = hfs.run(&["import", "."]).ok();
@@ -119,11 +119,11 @@ fn an_interrupted_import_keeps_whole_sessions_and_is_finished_by_the_next() {
 }
 
 #[test]
-fn an_import_that_is_killed_leaves_no_half_session_and_can_be_repeated() {
+fn a_killed_import_leaves_no_partial_session_and_can_be_repeated() {
     let hfs = hfs();
     write(&hfs, "long.json", &conversation(30_000));
     let running = hfs.command(&["import", "long.json"]).spawn();
-    // A quarter of it is on the disk.
+    // Until about a quarter of it is written.
     let written = || -> u64 {
         let files = ["hfs.db", "hfs.db-wal"].map(|name| std::fs::metadata(hfs.hfs_home().join(name)));
         files.into_iter().flatten().map(|file| file.len()).sum()

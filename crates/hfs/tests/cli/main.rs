@@ -1,44 +1,40 @@
-//! The command line as people and scripts meet it: the built binary, in a home of its own.
+//! The command line: the built binary, each time in its own home directory.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::panic,
-    reason = "a failed expectation is a test's own way of speaking"
+    reason = "a test fails by panicking"
 )]
 
 mod app;
 mod chat;
 mod config;
-mod errors;
-mod hostile;
+mod history;
 mod import;
+mod output;
+mod plugin_authoring;
 #[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]
-#[allow(dead_code, reason = "the plugins' own tests need more of it")]
+#[allow(dead_code, reason = "shared with the tests of hfs-plugins, which use more of it")]
 mod plugin_fixture;
-mod plugin_install;
 mod plugins;
-mod scripts;
+mod processes;
 mod search;
 mod sessions;
 mod start;
 mod store;
-mod surviving;
-mod time_travel;
 mod triads;
-mod triads_config;
-mod triads_rewind;
 
 use serde_json::Value;
 use testkit::cli::{Hfs, Output};
 use testkit::model_server::{ModelServer, Protocol};
 
-/// The binary in an empty home, with no model.
+/// The binary in an empty home, with the offline agent.
 fn hfs() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
 }
 
-/// The binary in an empty home, talking to this server.
+/// The binary in an empty home, with this model server.
 fn hfs_with(server: &ModelServer) -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs"))
         .env("HFS_BASE_URL", server.url(Protocol::OpenAi))
@@ -47,13 +43,13 @@ fn hfs_with(server: &ModelServer) -> Hfs {
         .env("OPENAI_API_KEY", "test-key-0123456789")
 }
 
-/// The only session there is, as `session show --json` has it.
+/// The document of `session show`.
 #[track_caller]
 fn shown(hfs: &Hfs, reference: &str) -> Value {
     hfs.run(&["session", "show", reference, "--json"]).ok().json()
 }
 
-/// What stands in the first text part of a message.
+/// The first text part of a message.
 fn text(message: &Value) -> &str {
     let parts = message["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
     parts
@@ -63,12 +59,12 @@ fn text(message: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// The names of a document's fields, in order.
+/// The field names of a document, in order.
 fn fields(document: &Value) -> Vec<&str> {
     document.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
-/// Standard output and standard error, made comparable.
+/// Standard output and standard error, with ids, times and paths replaced.
 fn scrubbed(hfs: &Hfs, output: &Output) -> String {
     hfs.scrub(&format!("{}--- stderr\n{}", output.stdout, output.stderr))
 }

@@ -3,11 +3,11 @@
 use crate::{fields, hfs, scrubbed, shown};
 
 #[test]
-fn a_list_shows_this_projects_sessions_and_knows_of_others() {
+fn a_list_shows_this_projects_sessions_and_counts_others() {
     let hfs = hfs();
     insta::assert_snapshot!(scrubbed(&hfs, &hfs.run(&["session", "list"]).ok()), @r#"
     --- stderr
-    no sessions yet: `hfs chat "..."` begins one, `hfs import PATH` takes in what other tools wrote
+    no sessions yet: `hfs chat "..."` starts one, `hfs import PATH` imports those of other tools
     "#);
     let _ = hfs.run(&["chat", "Fix the login bug"]).ok();
     let _ = hfs.run(&["chat", "Write a parser"]).ok();
@@ -41,7 +41,7 @@ fn the_same_repository_is_the_same_project_in_every_clone() {
 }
 
 #[test]
-fn pages_follow_each_other_by_their_cursor() {
+fn a_cursor_leads_to_the_next_page() {
     let hfs = hfs();
     for number in 0..5 {
         let _ = hfs.run(&["chat", &format!("number {number}")]).ok();
@@ -97,7 +97,7 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
-fn a_session_is_found_by_id_short_id_name_and_age() {
+fn a_session_is_found_by_id_short_id_name_and_recency() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "first"]).ok();
     let _ = hfs.run(&["chat", "second"]).ok();
@@ -106,21 +106,21 @@ fn a_session_is_found_by_id_short_id_name_and_age() {
     let id = first["session"]["id"].as_str().unwrap();
     let short = first["session"]["short_id"].as_str().unwrap();
     for reference in [id, short, &short[..6], "@"] {
-        // Being renamed counts as a change.
+        // A rename makes the session the newest.
         let found = shown(&hfs, reference);
         assert_eq!(found["session"]["name"], "The first one", "{reference}");
     }
     let _ = hfs.run(&["session", "rename", "@-1", "The first one"]).ok();
-    let told = hfs.run(&["session", "show", "The first one", "--json"]).fails_with(4);
-    assert_eq!(told.json_error()["kind"], "conflict");
+    let output = hfs.run(&["session", "show", "The first one", "--json"]).fails_with(4);
+    assert_eq!(output.json_error()["kind"], "conflict");
 }
 
 #[test]
-fn a_deleted_session_comes_back_and_a_purged_one_does_not() {
+fn a_deleted_session_can_be_restored_and_a_purged_one_cannot() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "precious"]).ok();
-    let told = hfs.run(&["session", "rm", "@"]).ok();
-    assert!(told.stderr.contains("hfs session restore"), "{}", told.told());
+    let output = hfs.run(&["session", "rm", "@"]).ok();
+    assert!(output.stderr.contains("hfs session restore"), "{}", output.told());
     let _ = hfs.run(&["session", "show", "@"]).fails_with(3);
     let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
     let id = trash["sessions"][0]["id"].as_str().unwrap().to_owned();
@@ -135,18 +135,18 @@ fn a_deleted_session_comes_back_and_a_purged_one_does_not() {
 }
 
 #[test]
-fn what_is_in_the_trash_stays_for_as_long_as_the_user_wants() {
+fn the_trash_keeps_sessions_for_the_retention_time() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "one"]).ok();
     let _ = hfs.run(&["chat", "two"]).ok();
     let _ = hfs.run(&["session", "delete", "@"]).ok();
     let _ = hfs.run(&["session", "delete", "@"]).ok();
     let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
-    assert_eq!(trash["sessions"].as_array().unwrap().len(), 2, "thirty days are not over");
+    assert_eq!(trash["sessions"].as_array().unwrap().len(), 2, "thirty days have not passed");
 }
 
 #[test]
-fn a_long_session_shows_its_newest_page_and_any_other() {
+fn a_long_session_shows_its_last_page_or_any_other() {
     let hfs = hfs();
     let messages: Vec<_> =
         (1..=120).map(|n| serde_json::json!({"role": "user", "content": format!("word{n}")})).collect();

@@ -1,11 +1,11 @@
-//! Bare `hfs`, and what a person sees on a terminal.
+//! `hfs` without a command, with and without a terminal.
 
 use testkit::cli::{Hfs, Key};
 
 use crate::hfs;
 
-/// Leaves a transcript of another tool in its usual place.
-pub fn transcript(hfs: &Hfs) {
+/// Writes a transcript to the default location of another tool.
+pub fn write_foreign_transcript(hfs: &Hfs) {
     let folder = hfs.home().join(".claude/projects/-x");
     std::fs::create_dir_all(&folder).unwrap();
     let line = serde_json::json!({
@@ -17,18 +17,18 @@ pub fn transcript(hfs: &Hfs) {
 }
 
 #[test]
-fn without_a_terminal_there_is_help_and_nobody_is_asked() {
+fn without_a_terminal_help_is_printed_and_no_question_asked() {
     let hfs = hfs();
-    transcript(&hfs);
-    let told = hfs.run(&[]).ok();
-    assert!(told.stdout.contains("Usage: hfs") && told.stdout.contains("hfs chat"), "{}", told.told());
-    assert!(!told.stdout.contains("[y/N]"), "{}", told.told());
+    write_foreign_transcript(&hfs);
+    let output = hfs.run(&[]).ok();
+    assert!(output.stdout.contains("Usage: hfs") && output.stdout.contains("hfs chat"), "{}", output.told());
+    assert!(!output.stdout.contains("[y/N]"), "{}", output.told());
     let document = hfs.run(&["--json"]).ok().json();
     assert_eq!(document["sessions"], serde_json::json!([]));
 }
 
 #[test]
-fn on_a_terminal_the_app_opens_keeps_what_is_said_and_says_how_to_come_back() {
+fn on_a_terminal_the_app_opens_saves_messages_and_prints_how_to_resume() {
     let hfs = hfs();
     let terminal = hfs.command(&[]).in_terminal(30, 100);
     terminal.wait_for("Say something");
@@ -51,19 +51,19 @@ fn on_a_terminal_the_app_opens_keeps_what_is_said_and_says_how_to_come_back() {
 }
 
 #[test]
-fn without_a_terminal_the_app_says_what_to_do_instead() {
+fn without_a_terminal_the_app_suggests_another_command() {
     let hfs = hfs();
-    let told = hfs.run(&["-c"]).fails_with(6);
-    assert!(told.stderr.contains("hfs chat"), "{}", told.told());
-    let told = hfs.run(&["resume"]).fails_with(6);
-    assert!(told.stderr.contains("needs a terminal"), "{}", told.told());
+    let output = hfs.run(&["-c"]).fails_with(6);
+    assert!(output.stderr.contains("hfs chat"), "{}", output.told());
+    let output = hfs.run(&["resume"]).fails_with(6);
+    assert!(output.stderr.contains("needs a terminal"), "{}", output.told());
 }
 
 #[test]
-fn colours_are_for_terminals_and_for_whom_they_are_wanted() {
+fn output_is_colored_on_terminals_and_on_request() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "hello"]).ok();
-    let has_colour = |arguments: &[&str], variables: &[(&str, &str)]| {
+    let has_color = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = hfs.command(arguments);
         for (name, value) in variables {
             command = command.env(name, value);
@@ -71,10 +71,10 @@ fn colours_are_for_terminals_and_for_whom_they_are_wanted() {
         command.run().ok().stdout.contains('\x1b')
     };
     let list = ["session", "list"];
-    assert!(!has_colour(&list, &[]));
-    assert!(has_colour(&["session", "list", "--color", "always"], &[]));
-    assert!(has_colour(&list, &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "1")]));
-    assert!(!has_colour(
+    assert!(!has_color(&list, &[]));
+    assert!(has_color(&["session", "list", "--color", "always"], &[]));
+    assert!(has_color(&list, &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "1")]));
+    assert!(!has_color(
         &["session", "list", "--color", "never"],
         &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "1")]
     ));

@@ -3,7 +3,7 @@
 use crate::{fields, hfs};
 
 #[test]
-fn the_store_tells_about_itself() {
+fn the_store_commands_report_their_documented_fields() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "hello"]).ok();
     let info = hfs.run(&["store", "info", "--json"]).ok().json();
@@ -29,11 +29,11 @@ fn the_store_tells_about_itself() {
 }
 
 #[test]
-fn a_backup_is_a_store_of_its_own_and_overwrites_nothing() {
+fn a_backup_is_an_independent_store_and_overwrites_nothing() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "hello"]).ok();
-    let told = hfs.run(&["store", "backup", "copy.db", "--json"]).ok().json();
-    assert_eq!(fields(&told), ["file", "bytes"]);
+    let output = hfs.run(&["store", "backup", "copy.db", "--json"]).ok().json();
+    assert_eq!(fields(&output), ["file", "bytes"]);
     let _ = hfs.run(&["store", "backup", "copy.db"]).fails_with(4);
     let _ = hfs.run(&["session", "delete", "--purge", "@"]).ok();
     let copied = hfs.run(&["--store", "sqlite:copy.db", "session", "show", "@", "--json"]).ok().json();
@@ -41,13 +41,13 @@ fn a_backup_is_a_store_of_its_own_and_overwrites_nothing() {
 }
 
 #[test]
-fn damage_is_found_and_named() {
+fn damage_is_found_and_reported() {
     let hfs = hfs();
     for number in 0..20 {
         let text = format!("message {number} {}", "of some length ".repeat(200));
         let _ = hfs.run(&["chat", &text]).ok();
     }
-    // The log is written back, so that the damage below is what is read.
+    // Vacuum writes the WAL back, so that the damaged pages below are the ones that are read.
     let _ = hfs.run(&["store", "vacuum"]).ok();
     let path = hfs.hfs_home().join("hfs.db");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -56,13 +56,13 @@ fn damage_is_found_and_named() {
         *byte ^= 0x5a;
     }
     std::fs::write(&path, bytes).unwrap();
-    let told = hfs.run(&["store", "verify"]).fails_with(7);
-    assert!(!told.stdout.contains("everything is in order"), "{}", told.told());
+    let output = hfs.run(&["store", "verify"]).fails_with(7);
+    assert!(!output.stdout.contains("no problems found"), "{}", output.told());
 }
 
 #[cfg(unix)]
 #[test]
-fn everything_that_is_made_belongs_to_its_owner_alone() {
+fn every_created_file_is_private_to_the_user() {
     use std::os::unix::fs::PermissionsExt;
     let hfs = hfs();
     let _ = hfs.run(&["-v", "chat", "hello"]).ok();
@@ -82,7 +82,7 @@ fn everything_that_is_made_belongs_to_its_owner_alone() {
 }
 
 #[test]
-fn the_log_holds_no_words_and_no_key() {
+fn the_log_contains_no_message_text_and_no_key() {
     let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
     let _ = hfs.run(&["-v", "chat", "xylophone secret"]).ok();
     let log = std::fs::read_to_string(hfs.hfs_home().join("logs/hfs.log")).unwrap();
@@ -90,10 +90,14 @@ fn the_log_holds_no_words_and_no_key() {
 }
 
 #[test]
-fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
+fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
     let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
-    let told = hfs.run(&["doctor"]).ok();
-    assert!(told.stdout.contains("OPENAI_API_KEY set") && !told.stdout.contains("sesame"), "{}", told.told());
+    let output = hfs.run(&["doctor"]).ok();
+    assert!(
+        output.stdout.contains("OPENAI_API_KEY set") && !output.stdout.contains("sesame"),
+        "{}",
+        output.told()
+    );
     let document = hfs.run(&["doctor", "--json"]).ok().json();
     assert_eq!(document["ok"], true);
     let names: Vec<_> =
@@ -115,6 +119,6 @@ fn the_doctor_sees_keys_by_name_only_and_says_what_is_wrong() {
     );
 
     std::fs::write(hfs.hfs_home().join("config.yaml"), "model: a\noutput_mode: loud\n").unwrap();
-    let told = hfs.run(&["doctor"]).fails_with(6);
-    assert!(told.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", told.told());
+    let output = hfs.run(&["doctor"]).fails_with(6);
+    assert!(output.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", output.told());
 }

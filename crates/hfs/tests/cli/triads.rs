@@ -1,6 +1,6 @@
-//! `hfs chat` with triads, on models on loopback and on saved sessions, and `hfs run`.
+//! Triads: runs, configuration, cancellation, and a rewind into the middle of a negotiation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::{scrubbed, shown, text};
 
 const PHASES: [&str; 6] = ["deliberation", "claims", "negotiation", "freeze", "execution", "integration"];
 
-/// The binary with triads on this server.
-pub fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
+/// The binary with triads on this model server.
+fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
     let (provider, key) = match protocol {
         Protocol::Anthropic => ("anthropic", "ANTHROPIC_API_KEY"),
         _ => ("openai", "OPENAI_API_KEY"),
@@ -29,8 +29,8 @@ pub fn triads_on(server: &ModelServer, protocol: Protocol) -> Hfs {
         .env(key, "test-key-0123456789")
 }
 
-/// The binary with triads and without a model.
-pub fn triads_offline() -> Hfs {
+/// The binary with triads and no model.
+fn triads_offline() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "triads")
 }
 
@@ -44,14 +44,14 @@ fn sum(tally: &Value, field: &str) -> u64 {
 }
 
 #[test]
-fn a_run_on_either_protocol_streams_its_reply_and_its_usage_is_what_the_server_counted() {
+fn on_either_protocol_the_reply_streams_and_usage_equals_the_servers_count() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         for (name, triads) in [("small", 2), ("standard", 6)] {
             let server = ModelServer::start();
             server.otherwise(sound_answer);
             let hfs = triads_on(&server, protocol);
-            let told = hfs.run(&["chat", "--triads", name, "Is it safe?"]).ok();
-            assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("The whole reply.\n", ""));
+            let output = hfs.run(&["chat", "--triads", name, "Is it safe?"]).ok();
+            assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("The whole reply.\n", ""));
             let run = hfs.run(&["run", "show", "@", "--events", "--json"]).ok().json()["run"].take();
             let snapshot = &run["snapshot"];
             assert_eq!(phases(snapshot), PHASES);
@@ -80,7 +80,7 @@ fn a_run_on_either_protocol_streams_its_reply_and_its_usage_is_what_the_server_c
 }
 
 #[test]
-fn slow_failing_and_malformed_agents_cost_no_more_than_themselves() {
+fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         let server = ModelServer::start();
         let count = AtomicUsize::new(0);
@@ -101,9 +101,9 @@ fn slow_failing_and_malformed_agents_cost_no_more_than_themselves() {
             }
         });
         let hfs = triads_on(&server, protocol);
-        let told = hfs.run(&["chat", "Is it safe?"]).ok();
-        assert_eq!(told.stdout, "The whole reply.\n");
-        assert_eq!(told.stderr, "warning: the triad testers goes on without testers/critic\n");
+        let output = hfs.run(&["chat", "Is it safe?"]).ok();
+        assert_eq!(output.stdout, "The whole reply.\n");
+        assert_eq!(output.stderr, "warning: the triad testers continues without testers/critic\n");
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         let snapshot = &run["snapshot"];
         assert_eq!(phases(snapshot), PHASES);
@@ -119,13 +119,13 @@ fn slow_failing_and_malformed_agents_cost_no_more_than_themselves() {
 }
 
 #[test]
-fn the_document_holds_the_whole_run() {
+fn the_chat_document_contains_the_complete_run() {
     let server = ModelServer::start();
     server.otherwise(sound_answer);
     let hfs = triads_on(&server, Protocol::OpenAi);
-    let told = hfs.run(&["chat", "--json", "Is it safe?"]).ok();
-    let document = told.json();
-    assert_eq!(told.stderr, "");
+    let output = hfs.run(&["chat", "--json", "Is it safe?"]).ok();
+    let document = output.json();
+    assert_eq!(output.stderr, "");
     assert_eq!(document["message"]["agent"], "triads");
     assert_eq!(text(&document["message"]), "The whole reply.");
     let snapshot = &document["run"]["snapshot"];
@@ -140,12 +140,12 @@ fn the_document_holds_the_whole_run() {
 }
 
 #[test]
-fn a_later_run_starts_from_what_the_agents_remember() {
+fn agents_remember_earlier_runs_of_the_session() {
     let server = ModelServer::start();
     server.otherwise(|asked| {
-        let said = asked.last_turn();
-        let only_the_critic = said.contains("Say what is wrong with this draft");
-        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { sound_text(&said) })
+        let request = asked.last_turn();
+        let only_the_critic = request.contains("Say what is wrong with this draft");
+        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { sound_text(&request) })
     });
     let hfs = triads_on(&server, Protocol::OpenAi);
     let _ = hfs.run(&["chat", "The first question?"]).ok();
@@ -160,21 +160,21 @@ fn a_later_run_starts_from_what_the_agents_remember() {
     let earlier = critic.find("XYZZY is missing.").unwrap();
     assert!(critic.find("The first question?").unwrap() < earlier, "{critic}");
     assert!(earlier < critic.find("The second question?").unwrap(), "{critic}");
-    // What the others were told of it in the first run, they remember; the workers heard nothing of it.
+    // The workers did not see the critique in the first run, so they do not remember it.
     for worker in ["worker-1", "worker-2", "orchestrator"] {
         for asked in of(worker) {
             assert!(!asked.prompt().contains("XYZZY"), "{worker}");
         }
     }
-    // Another session knows nothing of this one.
+    // Agents of another session remember nothing of this one.
     let before = server.requests().len();
     let _ = hfs.run(&["chat", "A question elsewhere?"]).ok();
     let elsewhere = server.requests().split_off(before);
     assert!(!elsewhere.first().unwrap().prompt().contains("first question"));
 }
 
-/// What an agent is asked that hangs, and the phase in which it does.
-const MOMENTS: [(&str, &str); 5] = [
+/// The phases, and a text in the prompt of the request that hangs in each.
+const HANGING_REQUESTS: [(&str, &str); 5] = [
     ("deliberation", "Take the question apart"),
     ("negotiation", "in round 1"),
     ("negotiation", "They could not agree"),
@@ -183,9 +183,9 @@ const MOMENTS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn ctrl_c_ends_a_run_at_once_in_any_phase_and_the_session_goes_on() {
+fn ctrl_c_stops_a_run_in_any_phase_and_the_session_can_continue() {
     let mut quickest = Duration::MAX;
-    for (phase, moment) in MOMENTS {
+    for (phase, moment) in HANGING_REQUESTS {
         let server = ModelServer::start();
         let hangs = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&hangs);
@@ -200,27 +200,27 @@ fn ctrl_c_ends_a_run_at_once_in_any_phase_and_the_session_goes_on() {
         let running = hfs.command(&["chat", "Is it safe?"]).spawn();
         let deadline = Instant::now() + Duration::from_secs(50);
         while hangs.load(Ordering::SeqCst) == 0 {
-            assert!(Instant::now() < deadline, "{moment}: nobody asked");
+            assert!(Instant::now() < deadline, "{moment}: no request arrived");
             std::thread::sleep(Duration::from_millis(5));
         }
         let asked = Instant::now();
         running.interrupt();
-        let told = running.wait().fails_with(130);
+        let output = running.wait().fails_with(130);
         quickest = quickest.min(asked.elapsed());
-        assert!(told.stderr.contains("cancelled"), "{}", told.told());
+        assert!(output.stderr.contains("cancelled"), "{}", output.told());
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(run["ending"], "cancelled");
         assert_eq!(phases(&run["snapshot"]).last(), Some(&phase), "{moment}");
         assert_eq!(shown(&hfs, "@")["messages"][1]["status"], "interrupted");
-        let told = hfs.run(&["chat", "-c", "And now?"]).ok();
-        assert_eq!(told.stdout, "The whole reply.\n", "{moment}");
+        let output = hfs.run(&["chat", "-c", "And now?"]).ok();
+        assert_eq!(output.stdout, "The whole reply.\n", "{moment}");
     }
-    // A busy machine may be slow once; it is not slow every time.
+    // The quickest of five, because a busy machine may delay any one of them.
     assert!(quickest < Duration::from_millis(200), "{quickest:?}");
 }
 
 #[test]
-fn without_a_model_saved_sessions_answer_and_the_run_says_so() {
+fn without_a_model_triads_reply_from_saved_sessions() {
     let hfs = triads_offline();
     let _ = hfs
         .command(&["chat", "The login fails because the clock of the server is wrong."])
@@ -228,12 +228,12 @@ fn without_a_model_saved_sessions_answer_and_the_run_says_so() {
         .run()
         .ok();
     for name in ["small", "standard"] {
-        let told = hfs.run(&["chat", "--triads", name, "Why does the login fail?"]).ok();
-        assert!(told.stdout.contains("the clock of the server is wrong"), "{}", told.told());
+        let output = hfs.run(&["chat", "--triads", name, "Why does the login fail?"]).ok();
+        assert!(output.stdout.contains("the clock of the server is wrong"), "{}", output.told());
         assert!(
-            told.stderr.starts_with("triads: ") && told.stderr.contains("no provider's key"),
+            output.stderr.starts_with("triads: ") && output.stderr.contains("no provider's key"),
             "{}",
-            told.told()
+            output.told()
         );
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(phases(&run["snapshot"]), PHASES);
@@ -244,27 +244,27 @@ fn without_a_model_saved_sessions_answer_and_the_run_says_so() {
 }
 
 #[test]
-fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
+fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
     let hfs = triads_offline();
     let _ = hfs.run(&["-q", "chat", "Why does the login fail?"]).ok();
     let _ = hfs.command(&["-q", "chat", "-c", "And now?"]).env("HFS_AGENT", "recall").run().ok();
-    // How wide a column is depends on how long it took.
+    // The width of a column depends on the durations.
     let listed = scrubbed(&hfs, &hfs.run(&["run", "list", "@"]).ok());
     let listed: Vec<String> =
         listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     insta::assert_snapshot!(listed.join("\n"), @r#"
-    # ID AGENT ENDING TOOK TOKENS BEGAN ANSWERS
+    # ID AGENT ENDING DURATION TOKENS STARTED ANSWERS
     1 [short-1] triads completed [duration] 0 [ago] Why does the login fail?
     2 [short-2] recall completed [duration] 0 [ago] And now?
     --- stderr
     "#);
-    let told = hfs.run(&["run", "show", "@", "1"]).ok();
-    // Where the bars begin and end is a matter of time.
+    let output = hfs.run(&["run", "show", "@", "1"]).ok();
+    // The bars depend on the durations.
     let bars = |text: String| text.replace(['█', '▏', '·'], "·");
-    insta::assert_snapshot!(bars(scrubbed(&hfs, &told)), @r#"
+    insta::assert_snapshot!(bars(scrubbed(&hfs, &output)), @r#"
     run         1 ([short-1]) of triads
     answers     message 1: Why does the login fail?
-    began       [time] on main
+    started     [time] on main
     ended       completed after [duration]
     cost        0 tokens in 13 calls
 
@@ -280,7 +280,7 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
       synthesizer          synthesizer   complete      3   0    0       0  recall
     integrator             integrator    complete      1   0    0       0  recall
 
-    Negotiation  1 round at a temperature of 1.00
+    Negotiation  1 round at temperature 1.00
       answer        makers; claimed by makers, testers
         round 1 at 1.00: makers holds, testers concedes
       reservations  testers; claimed by testers, makers
@@ -317,7 +317,7 @@ fn a_run_is_shown_with_agents_negotiation_tokens_and_time() {
 }
 
 #[test]
-fn the_app_answers_with_the_triads_that_its_options_name() {
+fn the_app_uses_the_triads_that_its_options_select() {
     let server = ModelServer::start();
     server.otherwise(sound_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("HFS_AGENT", "assistant");
@@ -334,4 +334,242 @@ fn the_app_answers_with_the_triads_that_its_options_name() {
     let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
     assert_eq!(run["snapshot"]["agent_tree"]["triads"].as_array().unwrap().len(), 6);
     assert_eq!(run["total_tokens"], server.usage().0.total());
+}
+
+fn write(hfs: &Hfs, name: &str, text: &str) -> String {
+    let path = hfs.project().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_triads_configuration_is_printed_edited_checked_and_used() {
+    let hfs = triads_offline();
+    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
+    assert_eq!(hfs.run(&["config", "triads"]).ok().stdout, small, "small is the default");
+    let mine = small
+        .replace("makers", "doers")
+        .replace("name: answer", "name: verdict")
+        .replace("[answer]", "[verdict]");
+    let path = write(&hfs, "mine.yaml", &mine);
+    assert_eq!(hfs.run(&["config", "triads", "mine.yaml"]).ok().stdout, mine);
+    let _ = hfs.run(&["config", "set", "triads", "mine.yaml"]).ok();
+    let stored = hfs.run(&["config", "get", "triads"]).ok().stdout;
+    assert!(stored.ends_with("mine.yaml\n") && stored.starts_with('/'), "{stored} {path}");
+    let elsewhere = hfs.home();
+    let run = hfs.command(&["chat", "--json", "Why?"]).in_folder(&elsewhere).run().ok().json();
+    assert_eq!(run["run"]["snapshot"]["agent_tree"]["triads"][0]["triad_id"], "doers");
+    assert_eq!(run["run"]["snapshot"]["negotiation"]["sections"][0]["name"], "verdict");
+    let standard = hfs.run(&["config", "triads", "standard", "--json"]).ok().json();
+    assert_eq!((&standard["agents"], &standard["path"]), (&18.into(), &Value::Null));
+}
+
+#[test]
+fn an_invalid_triads_configuration_is_an_error_with_file_and_line() {
+    let hfs = triads_offline();
+    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
+    write(&hfs, "bad.yaml", &small.replace("hierarchical", "anarchic"));
+    let output = hfs.run(&["chat", "--triads", "bad.yaml", "Is it safe?"]).fails_with(6);
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r#"
+    --- stderr
+    error: [project]/bad.yaml:14: triads[0].preset: "anarchic" is not a preset: expected hierarchical, dialectic or consensus
+    hint: `hfs config triads standard` prints a valid configuration
+    "#);
+    write(&hfs, "worse.yaml", &small.replace("dialectic", "anarchic").replace("tokens: 60000", "tokens: 0"));
+    let output = hfs.run(&["config", "set", "triads", "worse.yaml"]).fails_with(6);
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r#"
+    --- stderr
+    error: [project]/worse.yaml has 3 mistakes
+      because: [project]/worse.yaml:18: triads[0].budget.tokens: expected a number greater than 0
+      because: [project]/worse.yaml:25: triads[1].preset: "anarchic" is not a preset: expected hierarchical, dialectic or consensus
+      because: [project]/worse.yaml:29: triads[1].budget.tokens: expected a number greater than 0
+    hint: `hfs config triads standard` prints a valid configuration
+    "#);
+    let json = hfs.run(&["chat", "--triads", "worse.yaml", "--json", "x"]).fails_with(6).json_error();
+    assert_eq!((&json["kind"], json["causes"].as_array().unwrap().len()), (&"invalid".into(), 3));
+    let output = hfs.run(&["chat", "--triads", "large", "Is it safe?"]).fails_with(6);
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r#"
+    --- stderr
+    error: --triads: triads is "large", and there is no file [project]/large; expected small, standard or the path of a file
+    "#);
+    let _ = hfs.run(&["chat", "--agent", "unknown", "x"]).fails_with(2);
+    write(&hfs, "secret.yaml", &format!("{small}\nmodel: sk-ant-0123456789abcdefgh\n"));
+    let output = hfs.run(&["chat", "--triads", "secret.yaml", "x"]).fails_with(5);
+    assert!(!output.stderr.contains("abcdefgh"), "{}", output.told());
+    assert_eq!(hfs.run(&["config", "get", "triads"]).ok().stdout, "small\n");
+    assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
+}
+
+#[test]
+fn each_role_uses_its_own_model_and_no_key_is_sent_to_another_provider() {
+    let server = ModelServer::start();
+    server.otherwise(sound_answer);
+    let hfs = triads_on(&server, Protocol::OpenAi);
+    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
+    write(&hfs, "roles.yaml", &format!("{small}\nmodels:\n  critic: sharp\n  integrator: claude-like\n"));
+    let _ = hfs.run(&["chat", "--triads", "roles.yaml", "Why?"]).ok();
+    for asked in server.requests() {
+        let prompt = asked.prompt();
+        let expected = if prompt.contains("You are critic") {
+            "sharp"
+        } else if prompt.contains("You make one coherent reply") {
+            // A server at a configured address may serve models with any name.
+            "claude-like"
+        } else {
+            "test-model"
+        };
+        assert_eq!(asked.model(), expected);
+    }
+    write(&hfs, "other.yaml", &format!("{small}\nmodels:\n  critic: anthropic/claude-x\n"));
+    let output = hfs.run(&["chat", "--triads", "other.yaml", "Why?"]).fails_with(5);
+    assert!(
+        output.stderr.contains("ANTHROPIC_API_KEY") && output.stderr.contains("other.yaml"),
+        "{}",
+        output.told()
+    );
+}
+
+#[test]
+fn a_project_may_choose_triads_but_not_the_provider() {
+    let server = ModelServer::start();
+    server.otherwise(sound_answer);
+    let hfs = triads_on(&server, Protocol::OpenAi).env("ANTHROPIC_API_KEY", "test-key-9876543210");
+    let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
+    write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
+    write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
+    let output = hfs.run(&["chat", "Why?"]).ok();
+    assert!(output.stderr.contains("a project may not choose the provider"), "{}", output.told());
+    let models: BTreeSet<String> = server.requests().iter().map(Recorded::model).collect();
+    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);
+}
+
+const FIRST: &str = "The first question?";
+const SECOND: &str = "The second question?";
+const THIRD: &str = "The third question?";
+
+/// In the first round, every triad except the section's own concedes. Only the section "risks" stays contested in the
+/// second round and goes to the arbiter. So the result does not depend on the order of the replies.
+fn negotiating_reply(asked: &Recorded) -> String {
+    let request = asked.last_turn();
+    let text = sound_text(&request);
+    if !request.contains(r#"{"decisions""#) {
+        return text;
+    }
+    let own_sections = [
+        ("voice", "summary"),
+        ("framing", "understanding"),
+        ("research", "evidence"),
+        ("design", "options"),
+        ("practice", "next steps"),
+    ];
+    let prompt = asked.prompt();
+    let own_section =
+        own_sections.iter().find(|(triad, _)| prompt.contains(&format!("of the triad {triad:?}")));
+    let mut decided: Value = serde_json::from_str(&text).unwrap();
+    for decision in decided["decisions"].as_array_mut().unwrap() {
+        let is_about = |section: &str| decision["section"] == section;
+        if !is_about("risks") && !own_section.is_some_and(|(_, section)| is_about(section)) {
+            decision["decision"] = "concede".into();
+        }
+    }
+    decided.to_string()
+}
+
+/// Whether this request belongs to the second round of the second question's negotiation.
+fn is_second_round(asked: &Recorded) -> bool {
+    let request = asked.last_turn();
+    request.contains("in round 2") && request.contains(&format!("<question>\n{SECOND}"))
+}
+
+fn standard_triads_on(server: &ModelServer) -> Hfs {
+    Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+        .env("HFS_AGENT", "triads")
+        .env("HFS_TRIADS", "standard")
+        .env("HFS_BASE_URL", server.url(Protocol::OpenAi))
+        .env("HFS_PROVIDER", "openai")
+        .env("HFS_MODEL", "test-model")
+        .env("HFS_CHECKPOINT_RETENTION", "100")
+}
+
+/// The requests of each agent after the first `before` ones. An agent is identified by the start of its system prompt.
+fn requests_by_agent(server: &ModelServer, before: usize) -> BTreeMap<String, Vec<Value>> {
+    let mut by_agent: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for asked in server.requests().split_off(before) {
+        let who: String = asked.prompt().lines().next().unwrap_or_default().chars().take(60).collect();
+        by_agent.entry(who).or_default().push(asked.body);
+    }
+    by_agent
+}
+
+/// Sends the third question in a new process, and returns the requests of each agent.
+fn ask_third(hfs: &Hfs, server: &ModelServer) -> BTreeMap<String, Vec<Value>> {
+    let before = server.requests().len();
+    let _ = hfs.run(&["chat", "-c", THIRD]).ok();
+    requests_by_agent(server, before)
+}
+
+/// Number and state of the checkpoint that the second run created after its first round.
+fn checkpoint_after_first_round(hfs: &Hfs) -> (String, Value) {
+    let list = hfs.run(&["checkpoint", "list", "@", "--json"]).ok().json();
+    let made = list["checkpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|checkpoint| checkpoint["trigger"] == "negotiation.resolved" && checkpoint["seq"] == 3);
+    let states = made.map(|checkpoint| {
+        let number = checkpoint["number"].to_string();
+        let shown = hfs.run(&["checkpoint", "show", "@", &number, "--state", "--json"]).ok().json();
+        (number, shown["state"].clone())
+    });
+    let in_round_1 = |(_, state): &(String, Value)| state["run_snapshot"]["negotiation"]["round"] == 1;
+    states.into_iter().find(in_round_1).unwrap()
+}
+
+#[test]
+fn after_a_rewind_into_a_negotiation_every_agent_gets_the_same_requests_as_if_it_had_stopped_there() {
+    // The expected requests: in this home the second run stops at the second round.
+    let server = ModelServer::start();
+    server.otherwise(|asked| {
+        if is_second_round(asked) { Script::silence() } else { Script::text(negotiating_reply(asked)) }
+    });
+    let hfs = standard_triads_on(&server);
+    let _ = hfs.run(&["chat", FIRST]).ok();
+    let running = hfs.command(&["chat", "-c", SECOND]).spawn();
+    let deadline = Instant::now() + Duration::from_secs(50);
+    while !server.requests().iter().any(is_second_round) {
+        assert!(Instant::now() < deadline, "the second round never started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.interrupt();
+    let _ = running.wait().fails_with(130);
+    let _ = hfs.run(&["checkpoint", "create", "@", "stopped"]).ok();
+    let stopped = hfs.run(&["checkpoint", "show", "@", "stopped", "--state", "--json"]).ok().json();
+    let expected = ask_third(&hfs, &server);
+
+    // In this home the second run completes, and a rewind goes back into it.
+    let server = ModelServer::start();
+    server.otherwise(|asked| Script::text(negotiating_reply(asked)));
+    let hfs = standard_triads_on(&server);
+    let _ = hfs.run(&["chat", FIRST]).ok();
+    let _ = hfs.run(&["chat", "-c", SECOND]).ok();
+    let (number, state) = checkpoint_after_first_round(&hfs);
+    let memories = |state: &Value| state["agents"].as_object().unwrap().clone();
+    let (now, then) = (memories(&state), memories(&stopped["state"]));
+    assert_eq!(now.keys().collect::<Vec<_>>(), then.keys().collect::<Vec<_>>());
+    assert!(now.len() >= 18);
+    for (agent, memory) in &then {
+        assert_eq!(now[agent], *memory, "{agent}");
+    }
+    let _ = hfs.run(&["rewind", "@", &number]).ok();
+    let rewound = ask_third(&hfs, &server);
+    assert_eq!(rewound.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (who, asked) in &expected {
+        assert_eq!(rewound[who], *asked, "{who}");
+    }
+
+    // Without the rewind the agents remember the whole run, so the comparison above can fail.
+    let _ = hfs.run(&["branch", "switch", "@", "main"]).ok();
+    let later = ask_third(&hfs, &server);
+    assert_ne!(later, expected);
 }

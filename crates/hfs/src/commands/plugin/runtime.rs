@@ -1,4 +1,4 @@
-//! `hfs plugin runtime`: the interpreters that run plugins in Python and JavaScript.
+//! `hfs plugin runtime`: the interpreters for plugins in Python and JavaScript.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,17 @@ use hfs_plugins::{Installed, Language};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::failure::Failure;
-use crate::plain;
-use crate::table::Table;
+use crate::output::error::CliError;
+use crate::output::sanitize;
+use crate::output::table::Table;
 use crate::wiring::plugins::interpreters;
 
-const HOW: &str = "\
-An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs has both beside the program; in the
-sources of hfs, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes` takes them.";
+const HELP: &str = "\
+An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs has both beside the program. In the
+sources of hfs, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes` installs them.";
 
-/// What to do with interpreters.
 #[derive(Debug, clap::Args)]
-#[command(after_help = HOW)]
+#[command(after_help = HELP)]
 pub struct RuntimeArgs {
     #[command(subcommand)]
     command: Option<RuntimeCommand>,
@@ -26,128 +25,129 @@ pub struct RuntimeArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum RuntimeCommand {
-    /// List the interpreters that are here
+    /// List the installed interpreters
     #[command(alias = "ls")]
     List,
-    /// Take an interpreter, and compile it once for this machine
+    /// Install an interpreter, and compile it once for this machine
     Install {
-        /// Its file, or a folder with several
+        /// The interpreter's file, or a directory with several
         path: PathBuf,
     },
     /// Remove an interpreter
     #[command(alias = "rm")]
     Uninstall {
-        /// Its language
+        /// The interpreter's language
         #[arg(value_enum)]
-        language: Interpreted,
+        language: LanguageArg,
     },
 }
 
-/// A language that has an interpreter.
+/// `hfs_plugins::Language` as an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Interpreted {
-    /// Python
+enum LanguageArg {
     Python,
-    /// JavaScript
     Javascript,
 }
 
-/// Lists, takes and removes interpreters.
-pub fn run(arguments: &RuntimeArgs, context: &Context) -> Result<(), Failure> {
-    match &arguments.command {
-        None | Some(RuntimeCommand::List) => list(context),
-        Some(RuntimeCommand::Install { path }) => install(path.clone(), context),
-        Some(RuntimeCommand::Uninstall { language }) => {
-            let language = match language {
-                Interpreted::Python => Language::Python,
-                Interpreted::Javascript => Language::JavaScript,
-            };
-            if !interpreters(context).uninstall(language)? {
-                return Err(Failure::Refused {
-                    kind: ErrorKind::NotFound,
-                    message: format!(
-                        "no {language} interpreter is installed in {}",
-                        context.home.runtimes().display()
-                    ),
-                    hint: None,
-                });
-            }
-            list(context)
+impl From<LanguageArg> for Language {
+    fn from(language: LanguageArg) -> Self {
+        match language {
+            LanguageArg::Python => Self::Python,
+            LanguageArg::Javascript => Self::JavaScript,
         }
     }
 }
 
-fn row(language: Language, found: Option<&Installed>) -> Value {
+pub fn run(args: &RuntimeArgs, context: &Context) -> Result<(), CliError> {
+    match &args.command {
+        None | Some(RuntimeCommand::List) => list(context),
+        Some(RuntimeCommand::Install { path }) => {
+            install(&context.environment.working_directory.join(path), context)
+        }
+        Some(RuntimeCommand::Uninstall { language }) => uninstall((*language).into(), context),
+    }
+}
+
+fn interpreter_json(language: Language, installed: Option<&Installed>) -> Value {
     json!({
         "language": language.as_str(),
-        "path": found.map(|found| &found.path),
-        "hash": found.map(|found| &found.hash),
-        "bytes": found.map(|found| found.bytes),
+        "path": installed.map(|installed| &installed.path),
+        "hash": installed.map(|installed| &installed.hash),
+        "bytes": installed.map(|installed| installed.bytes),
     })
 }
 
-fn list(context: &Context) -> Result<(), Failure> {
-    let places = interpreters(context);
-    let found: Vec<_> = Language::ALL.into_iter().map(|language| (language, places.find(language))).collect();
+fn list(context: &Context) -> Result<(), CliError> {
+    let interpreters = interpreters(context);
+    let installed: Vec<_> =
+        Language::ALL.into_iter().map(|language| (language, interpreters.find(language))).collect();
     let console = &context.console;
-    if console.manner.json {
-        let rows: Vec<Value> = found.iter().map(|(language, found)| row(*language, found.as_ref())).collect();
-        return console.json(&json!({ "runtimes": rows }));
+    if console.options.json {
+        let rows: Vec<Value> = installed
+            .iter()
+            .map(|(language, installed)| interpreter_json(*language, installed.as_ref()))
+            .collect();
+        return console.print_json(&json!({ "runtimes": rows }));
     }
     let mut table = Table::new(&["LANGUAGE", "INTERPRETER"], 1);
-    for (language, found) in &found {
-        let place =
-            found.as_ref().map_or_else(|| "not here".into(), |found| found.path.display().to_string());
-        table.row(vec![language.to_string(), plain::line(&place)]);
+    for (language, installed) in &installed {
+        let path = installed
+            .as_ref()
+            .map_or_else(|| "not installed".into(), |installed| installed.path.display().to_string());
+        table.row(vec![language.to_string(), sanitize::line(&path)]);
     }
     console.print(&table.render(&console.palette, console.width()))?;
-    if found.iter().any(|(_, found)| found.is_none()) {
-        console.note(HOW);
+    if installed.iter().any(|(_, installed)| installed.is_none()) {
+        console.note(HELP);
     }
     Ok(())
 }
 
-fn install(path: PathBuf, context: &Context) -> Result<(), Failure> {
-    let path = context.environment.working_directory.join(path);
-    let named = |language: &Language| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+fn install(path: &std::path::Path, context: &Context) -> Result<(), CliError> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let is_provided = |language: &Language| {
         if path.is_dir() {
             path.join(language.file_name()).is_file()
         } else {
-            name.contains(&language.as_str().to_lowercase())
+            file_name.contains(&language.as_str().to_lowercase())
         }
     };
-    let wanted: Vec<Language> = Language::ALL.into_iter().filter(named).collect();
-    if wanted.is_empty() {
-        let names = Language::ALL.map(Language::file_name).join(" and no ");
-        let what = if path.is_dir() {
-            format!("there is no {names} in it")
+    let languages: Vec<Language> = Language::ALL.into_iter().filter(is_provided).collect();
+    if languages.is_empty() {
+        let (kind, reason) = if path.is_dir() {
+            let names = Language::ALL.map(Language::file_name).join(" and no ");
+            (ErrorKind::Invalid, format!("there is no {names} in it"))
+        } else if path.exists() {
+            (ErrorKind::Invalid, "its name contains no language".into())
         } else {
-            "its name says no language".into()
+            (ErrorKind::NotFound, "there is no such file".into())
         };
-        return Err(Failure::Refused {
-            kind: if path.exists() { ErrorKind::Invalid } else { ErrorKind::NotFound },
-            message: format!(
-                "{}: {}",
-                path.display(),
-                if path.exists() { what } else { "it is not there".into() }
-            ),
-            hint: Some(HOW.replace('\n', " ")),
-        });
+        let message = format!("{}: {reason}", path.display());
+        return Err(CliError::with_hint(kind, message, HELP.replace('\n', " ")));
     }
     context.home.create()?;
-    let places = interpreters(context);
+    let interpreters = interpreters(context);
+    let console = &context.console;
     let mut rows = Vec::new();
-    for language in wanted {
-        let installed = places.install(language, &path)?;
-        let console = &context.console;
+    for language in languages {
+        let installed = interpreters.install(language, path)?;
         console.note(&format!("compiling the {language} interpreter for this machine, once ..."));
-        places.prepare(language, &context.home.machine_code())?;
-        console.note(&plain::line(&format!("{language} plugins run with {}", installed.path.display())));
-        rows.push(row(language, Some(&installed)));
+        interpreters.prepare(language, &context.home.plugin_cache())?;
+        let path = sanitize::line(&installed.path.display().to_string());
+        console.note(&format!("{language} plugins now run with {path}"));
+        rows.push(interpreter_json(language, Some(&installed)));
     }
-    if context.console.manner.json {
-        return context.console.json(&json!({ "runtimes": rows }));
+    if console.options.json {
+        return console.print_json(&json!({ "runtimes": rows }));
     }
     Ok(())
+}
+
+fn uninstall(language: Language, context: &Context) -> Result<(), CliError> {
+    if !interpreters(context).uninstall(language)? {
+        let directory = context.home.runtimes();
+        let message = format!("no {language} interpreter is installed in {}", directory.display());
+        return Err(CliError::new(ErrorKind::NotFound, message));
+    }
+    list(context)
 }

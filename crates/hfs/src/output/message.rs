@@ -1,0 +1,241 @@
+//! Messages of a session as text.
+
+use hfs_core::{Message, MessageStatus, Part, Role, Timestamp};
+use serde_json::Value;
+
+use super::console::Palette;
+use super::table::shorten;
+use super::{sanitize, time_format};
+
+/// Width of a folded part in columns.
+const FOLDED_WIDTH: usize = 100;
+
+/// How much of a message is rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct Detail {
+    /// Render thinking, tool calls and tool results in full, and times to the second.
+    pub full: bool,
+    /// The current time, for relative times.
+    pub now: Timestamp,
+}
+
+/// A message with its heading.
+pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
+    let mut text = heading(message, detail, palette);
+    for part in &message.content.parts {
+        let rendered = render_part(part, detail, palette);
+        if !rendered.is_empty() {
+            text += &rendered;
+            if !rendered.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+    }
+    if let Some(reason) =
+        message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str)
+    {
+        let dim = palette.dim;
+        text += &format!("{dim}[ended early: {}]{dim:#}\n", sanitize::line(reason));
+    }
+    text
+}
+
+fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {
+    let Palette { role, dim, warning, .. } = *palette;
+    let when = if detail.full {
+        time_format::local(message.content.created_at)
+    } else {
+        time_format::relative(message.content.created_at, detail.now)
+    };
+    let mut facts = vec![format!("#{}", message.seq), when];
+    facts.extend(message.content.model.as_deref().or(message.content.agent.as_deref()).map(sanitize::line));
+    if detail.full
+        && let Some(usage) = message.content.usage
+    {
+        facts.push(format!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
+    }
+    let status = match message.content.status {
+        MessageStatus::Complete => String::new(),
+        MessageStatus::Streaming => format!(" {warning}streaming{warning:#}"),
+        MessageStatus::Interrupted => format!(" {warning}interrupted{warning:#}"),
+    };
+    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.content.role), facts.join(" · "))
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::User => "you",
+        Role::Assistant => "assistant",
+        Role::System => "system",
+        Role::Tool => "tool",
+    }
+}
+
+fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
+    let dim = palette.dim;
+    let folded = |label: &str, text: &str| {
+        let line = shorten(&sanitize::line(text), FOLDED_WIDTH);
+        let gap = if line.is_empty() { "" } else { " " };
+        format!("{dim}[{label}]{gap}{line}{dim:#}\n")
+    };
+    let unfolded = |label: &str, text: &str| {
+        let text = sanitize::block(text);
+        format!("{dim}[{label}]{dim:#}\n{}\n", indented(text.trim_end()))
+    };
+    let show = |label: &str, text: &str| {
+        if detail.full && !text.is_empty() { unfolded(label, text) } else { folded(label, text) }
+    };
+    match part {
+        Part::Text { text } => sanitize::block(text).trim_end().to_owned(),
+        Part::Thinking { text, .. } => show("thinking", text),
+        Part::ToolCall { name, input, .. } => {
+            let label = format!("tool {}", sanitize::line(name));
+            if detail.full { unfolded(&label, &pretty(input)) } else { folded(&label, &one_line(input)) }
+        }
+        Part::ToolResult { output, is_error, .. } => {
+            show(if *is_error { "tool failed" } else { "result" }, output)
+        }
+        Part::Attachment { media_type, name, bytes, .. } => {
+            let name = name.as_deref().map(|name| format!("{name}, ")).unwrap_or_default();
+            folded("attachment", &format!("{name}{media_type}, {}", format_size(*bytes)))
+        }
+        Part::Opaque { source, raw } => show(&format!("{} record", sanitize::line(source)), &pretty(raw)),
+    }
+}
+
+/// A tool's arguments on one line, without JSON punctuation.
+fn one_line(input: &Value) -> String {
+    match input {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| match value {
+                Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            });
+            fields.collect::<Vec<_>>().join(" ")
+        }
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_else(|_| other.to_string()),
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of bytes with a decimal unit, such as `2.5 KB`.
+#[allow(clippy::cast_precision_loss, reason = "the result has one decimal")]
+pub fn format_size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = "KB";
+    for larger in UNITS {
+        unit = larger;
+        if value < 999.95 {
+            break;
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hfs_core::{BranchId, MessageDraft};
+
+    fn rendered(parts: Vec<Part>, full: bool) -> String {
+        let now = Timestamp::from_millis(1_769_956_200_000).unwrap();
+        let content = MessageDraft::new(Role::Assistant, parts, now);
+        let row = Message { branch: BranchId::generate(), seq: 3, content };
+        let detail = Detail { full, now };
+        render(&row, detail, &Palette::default())
+    }
+
+    #[test]
+    fn tool_calls_are_folded_to_one_line_unless_full_detail_is_requested() {
+        let parts = vec![
+            Part::Thinking { text: "first\nthis".into(), signature: None },
+            Part::text("Let me look.\n\nNow."),
+            Part::ToolCall {
+                id: "1".into(),
+                name: "grep".into(),
+                input: serde_json::json!({"pattern": "a\nb", "count": 2}),
+            },
+            Part::ToolResult { id: "1".into(), output: "x\ny\n".into(), is_error: true },
+            Part::Attachment { media_type: "image/png".into(), name: None, hash: None, bytes: 2_500 },
+        ];
+        insta::assert_snapshot!(rendered(parts.clone(), false), @r"
+        assistant #3 · just now
+        [thinking] first this
+        Let me look.
+
+        Now.
+        [tool grep] pattern=a b count=2
+        [tool failed] x y
+        [attachment] image/png, 2.5 KB
+        ");
+        insta::assert_snapshot!(rendered(parts, true).split_once('\n').unwrap().1, @r#"
+        [thinking]
+            first
+            this
+        Let me look.
+
+        Now.
+        [tool grep]
+            {
+              "pattern": "a\nb",
+              "count": 2
+            }
+        [tool failed]
+            x
+            y
+        [attachment] image/png, 2.5 KB
+        "#);
+    }
+
+    #[test]
+    fn no_part_can_contain_a_control_sequence() {
+        let evil = "\x1b[2J\x1b]0;x\x07evil";
+        for full in [false, true] {
+            let text = rendered(
+                vec![
+                    Part::text(evil),
+                    Part::ToolCall {
+                        id: evil.into(),
+                        name: evil.into(),
+                        input: serde_json::json!({ evil: evil }),
+                    },
+                    Part::ToolResult { id: evil.into(), output: evil.into(), is_error: false },
+                    Part::Attachment {
+                        media_type: evil.into(),
+                        name: Some(evil.into()),
+                        hash: None,
+                        bytes: 0,
+                    },
+                    Part::Opaque { source: evil.into(), raw: serde_json::json!([evil]) },
+                ],
+                full,
+            );
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_to_one_decimal() {
+        assert_eq!(
+            [0, 999, 1_000, 999_949, 999_950, 5_400_000_000].map(format_size).join(", "),
+            "0 bytes, 999 bytes, 1.0 KB, 999.9 KB, 1.0 MB, 5.4 GB"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! Progress bars on standard error.
+
+use std::time::Duration;
+
+use hfs_core::{Store, StoreResult};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::console::Console;
+
+/// Indexing fewer messages than this ends before a progress bar could be read.
+const INDEX_BAR_THRESHOLD: u64 = 2_000;
+
+impl Console {
+    /// A progress bar for `length` bytes or items, or a spinner if `length` is 0. Hidden unless standard error is a
+    /// terminal, and with `--quiet` and `--json`.
+    pub fn progress(&self, length: u64) -> ProgressBar {
+        if self.options.quiet || self.options.json || !self.error_is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
+        let template = if length == 0 { "{spinner} {msg}" } else { "{bar:30} {percent:>3}% {wide_msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        if length == 0 {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        bar
+    }
+}
+
+/// Brings the full-text index up to date and shows a progress bar if that takes long. Stops early when
+/// `keep_going` returns false.
+pub fn update_index(store: &dyn Store, console: &Console, keep_going: &dyn Fn() -> bool) -> StoreResult<()> {
+    let mut bar = None;
+    let mut total = None;
+    let result = store.update_index(&mut |remaining| {
+        let total = *total.get_or_insert(remaining);
+        if total > INDEX_BAR_THRESHOLD {
+            let bar = bar.get_or_insert_with(|| {
+                let bar = console.progress(total);
+                bar.set_message("updating the search index");
+                bar
+            });
+            bar.set_position(total.saturating_sub(remaining));
+        }
+        keep_going()
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    result
+}

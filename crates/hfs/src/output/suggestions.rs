@@ -1,0 +1,56 @@
+//! Words the suggestions of library errors as commands of this binary.
+
+use hfs_core::{ErrorExt, Suggestion};
+
+/// The hint for a library's error.
+pub fn hint(error: &impl ErrorExt) -> Option<String> {
+    error.suggestion().as_ref().map(word)
+}
+
+/// A suggestion as a command, or as a sentence where no command applies.
+pub fn word(suggestion: &Suggestion) -> String {
+    match suggestion {
+        Suggestion::ListSessions => "`hfs session list --all` shows every session".into(),
+        Suggestion::LengthenId => "type more of the id".into(),
+        Suggestion::ReloadOrFork => {
+            "load the session again to see what was added, or fork it and send the message there".into()
+        }
+        Suggestion::WaitOrFork => "wait for that reply, or fork the session".into(),
+        Suggestion::VerifyAndRepairStore => {
+            "`hfs store verify` shows what is damaged; `hfs store repair` saves the rest".into()
+        }
+        Suggestion::UpdateForStore => "update hfs; the store was not changed".into(),
+        Suggestion::UpdateForDocument => "update hfs, or export again with the older version".into(),
+        Suggestion::SendAgainLater => {
+            "your message is saved; send it again when the provider is available".into()
+        }
+        Suggestion::SetApiKey { provider, variable: Some(variable) } => {
+            format!("set {variable} in the environment to a key of {provider}")
+        }
+        Suggestion::SetApiKey { provider, variable: None } => {
+            format!("see the documentation of {provider} for how to authenticate")
+        }
+        Suggestion::CheckBilling { provider } => format!("see the plan and billing of {provider}"),
+        Suggestion::NameFormat => {
+            "name the format with --format if you know it; `hfs import --help` lists them".into()
+        }
+        Suggestion::RepeatImport => "run the same import again to finish it".into(),
+        Suggestion::RestoreSession(session) => {
+            format!("restore it with: hfs session restore {}", session.short().shown())
+        }
+        Suggestion::EnterPrompt => "type a message: hfs chat \"...\"".into(),
+        Suggestion::ChangeMessageOrDisablePlugin { plugin } => {
+            format!("change the message, or disable the plugin: hfs plugin disable {plugin}")
+        }
+        Suggestion::ListPlugins => "`hfs plugin list` shows all plugins".into(),
+        Suggestion::ReviewPlugin { plugin } => format!(
+            "`hfs plugin show {plugin}` shows what it may do, `hfs plugin approve {plugin}` lets it run"
+        ),
+        Suggestion::ApprovePlugin { plugin } => format!("`hfs plugin approve {plugin}` lets it run"),
+        Suggestion::EnablePlugin { plugin } => format!("`hfs plugin enable {plugin}` lets it run again"),
+        Suggestion::ShowPluginLog { plugin } => format!("`hfs plugin logs {plugin}` shows what it logged"),
+        Suggestion::UseChatCommand => {
+            "without a terminal, `hfs chat \"...\"` sends a message and prints the reply".into()
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Checkpoints, branches, rewind, undo and redo. Every command runs in its own process, so all state is durable.
+
+use serde_json::Value;
+use testkit::cli::{Hfs, Key};
+use testkit::model_server::{ModelServer, Script};
+
+use crate::{fields, hfs_with, scrubbed, shown, text};
+
+/// A session named "work": three messages with their replies, and a checkpoint after each reply.
+fn work_session() -> (ModelServer, Hfs) {
+    let server = ModelServer::start();
+    server.otherwise(|request| {
+        let asked = request.prompt();
+        Script::text(format!("answer to {}", asked.lines().last().unwrap_or_default()))
+    });
+    let hfs = hfs_with(&server);
+    let _ = hfs.run(&["chat", "one"]).ok();
+    let _ = hfs.run(&["session", "rename", "@", "work"]).ok();
+    for question in ["two", "three"] {
+        let _ = hfs.run(&["chat", "-s", "work", question]).ok();
+    }
+    (server, hfs)
+}
+
+/// The output of a command, with ids and times replaced.
+fn output_of(hfs: &Hfs, arguments: &[&str]) -> String {
+    scrubbed(hfs, &hfs.run(arguments).ok())
+}
+
+fn json(hfs: &Hfs, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    hfs.run(&arguments).ok().json()
+}
+
+/// Everything about "work" except the time of its last change.
+fn state_of_work(hfs: &Hfs) -> Value {
+    let mut state = shown(hfs, "work");
+    state["session"]["updated_at"] = Value::Null;
+    state["checkpoints"] = json(hfs, &["checkpoint", "list", "work"]);
+    state
+}
+
+#[test]
+fn checkpoints_and_branches_are_drawn_as_a_graph() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["checkpoint", "create", "work", "works\nwell"]).ok();
+    let _ = hfs.run(&["checkpoint", "pin", "work", "1"]).ok();
+    let _ = hfs.run(&["rewind", "work", "2"]).ok();
+    let _ = hfs.run(&["chat", "-s", "work", "another three"]).ok();
+    let _ = hfs.run(&["branch", "create", "work", "idea", "--from", "main", "--at", "2"]).ok();
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "list", "work"]), @r#"
+      ○       6  main-2
+      ●       6  #5 [short-1] run.ended [ago]
+    ○ │       6  main
+    ● │       6  #4 [short-2] manual "works well" [ago]
+    ● │       6  #3 [short-3] run.ended [ago]
+    ├─╯       4
+    ●         4  #2 [short-4] run.ended [ago]
+    │   @     2  idea (current)
+    ├───╯     2
+    ◆         2  #1 [short-5] run.ended (pinned) [ago]
+    ┴            start
+    --- stderr
+    "#);
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "list", "work"]), @r"
+      ○       6  main-2
+    ○ │       6  main
+    ├─╯       4
+    │   @     2  idea (current)
+    ├───╯     2
+    ┴            start
+    --- stderr
+    ");
+}
+
+#[test]
+fn a_checkpoint_is_created_shown_pinned_and_compared() {
+    let (_server, hfs) = work_session();
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "create", "work", "works"]), @r#"
+    --- stderr
+    created checkpoint 4 "works" at message 6
+    "#);
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "pin", "work", "1"]), @r"
+    --- stderr
+    checkpoint 1 is kept until it is deleted
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "unpin", "work", "1"]), @r"
+    --- stderr
+    checkpoint 1 may be pruned when newer ones exist
+    ");
+    insta::with_settings!({ filters => [(r"\d+ bytes, stored in \d+", "[n] bytes, stored in [n]")] }, {
+        insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "show", "work", "works"]), @r"
+        checkpoint  4 ([short-1])
+        label       works
+        trigger     manual
+        created     [time]
+        place       message 6 of main
+        pinned      no
+        state       [n] bytes, stored in [n]
+        memories    none
+        tokens      12
+        phases      0
+        --- stderr
+        ");
+    });
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "diff", "work", "1", "3"]), @r"
+    the same up to message 2
+    nothing only in checkpoint 1
+    + only in checkpoint 3:
+    +    3 user      two
+    +    4 assistant answer to two
+    +    5 user      three
+    +    6 assistant answer to three
+    tokens of the run: 4, then 12
+    --- stderr
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "diff", "work", "3", "works"]), @r"
+    the same up to message 6
+    nothing only in checkpoint 3
+    nothing only in checkpoint 4
+    --- stderr
+    ");
+    let full = hfs.run(&["checkpoint", "show", "work", "seq:4", "--state"]).ok().stdout;
+    assert!(full.contains("\"run_snapshot\": {\n"), "{full}");
+}
+
+#[test]
+fn the_documents_have_the_fields_that_scripts_rely_on() {
+    let (_server, hfs) = work_session();
+    let list = json(&hfs, &["checkpoint", "list", "work"]);
+    let checkpoint = [
+        "id",
+        "short_id",
+        "number",
+        "branch",
+        "seq",
+        "trigger",
+        "label",
+        "pinned",
+        "created_at",
+        "state_hash",
+        "state_bytes",
+        "stored_bytes",
+    ];
+    assert_eq!(fields(&list), ["checkpoints"]);
+    assert_eq!(fields(&list["checkpoints"][0]), checkpoint);
+    let numbers: Vec<_> =
+        list["checkpoints"].as_array().unwrap().iter().map(|c| c["number"].clone()).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    for command in [vec!["create", "work", "x"], vec!["pin", "work", "1"], vec!["show", "work", "1"]] {
+        let made = json(&hfs, &[&["checkpoint"][..], &command].concat());
+        assert_eq!((fields(&made), fields(&made["checkpoint"])), (vec!["checkpoint"], checkpoint.to_vec()));
+    }
+    let full = json(&hfs, &["checkpoint", "show", "work", "2", "--state"]);
+    assert_eq!(fields(&full), ["checkpoint", "state"]);
+    assert_eq!(fields(&full["state"]), ["run_snapshot", "agents", "plugins"]);
+    assert_eq!(full["checkpoint"], list["checkpoints"][1]);
+    let diff = json(&hfs, &["checkpoint", "diff", "work", "1", "2"]);
+    assert_eq!(fields(&diff), ["a", "b", "messages", "agents", "negotiation", "usage", "plugins"]);
+    assert_eq!(fields(&diff["messages"]), ["shared", "only_a", "only_b"]);
+
+    let branch = ["id", "name", "parent", "forked_at", "head", "current"];
+    let dry = json(&hfs, &["rewind", "work", "1", "--dry-run"]);
+    assert_eq!(fields(&dry), ["dry_run", "from", "in_view", "out_of_view", "prompt"]);
+    let rewound = json(&hfs, &["rewind", "work", "1"]);
+    assert_eq!(fields(&rewound), ["branch", "from", "restored", "prompt"]);
+    assert_eq!(fields(&rewound["branch"]), branch);
+    assert_eq!(fields(&rewound["from"]), ["branch", "checkpoint"]);
+    assert_eq!(fields(&rewound["restored"]), ["messages", "state_hash"]);
+    assert_eq!(rewound["from"]["checkpoint"], list["checkpoints"][0]["id"]);
+    assert_eq!(rewound["restored"]["state_hash"], list["checkpoints"][0]["state_hash"]);
+    assert_eq!(text(&rewound["prompt"]), "two");
+    let branches = json(&hfs, &["branch", "list", "work"]);
+    assert_eq!((fields(&branches), fields(&branches["branches"][1])), (vec!["branches"], branch.to_vec()));
+    let diff = json(&hfs, &["branch", "diff", "work", "main", "main-2"]);
+    assert_eq!(fields(&diff), ["a", "b", "shared", "only_a", "only_b"]);
+
+    let operation = [
+        "id",
+        "short_id",
+        "session",
+        "kind",
+        "created_at",
+        "detail",
+        "branch",
+        "checkpoint",
+        "target",
+        "before",
+        "after",
+    ];
+    let undone = json(&hfs, &["undo", "work"]);
+    assert_eq!(fields(&undone), ["operation", "target"]);
+    assert_eq!(
+        (fields(&undone["operation"]), fields(&undone["target"])),
+        (operation.to_vec(), operation.to_vec())
+    );
+    let log = json(&hfs, &["log", "work", "-n", "2"]);
+    assert_eq!(
+        (fields(&log), fields(&log["operations"][0])),
+        (vec!["operations", "next"], operation.to_vec())
+    );
+    assert_eq!((&log["operations"][0], &log["operations"][1]), (&undone["operation"], &undone["target"]));
+    let next = log["next"].as_str().unwrap();
+    assert_eq!(json(&hfs, &["log", "work", "--after", next])["operations"][0]["kind"], "rename");
+}
+
+#[test]
+fn a_dry_run_of_a_rewind_describes_what_the_rewind_then_does() {
+    let (server, hfs) = work_session();
+    let before = state_of_work(&hfs);
+    insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "1", "--dry-run"]), @r"
+    a rewind to checkpoint 1 creates a branch with messages 1 to 2 in view
+    out of view, but kept on main: messages 3 to 6
+    offered for editing and sending again: message 3 user      two
+    --- stderr
+    ");
+    assert_eq!(state_of_work(&hfs), before, "a dry run changes nothing");
+    insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "1"]), @r"
+    two
+    --- stderr
+    back at checkpoint 1 on the new branch main-2, with 2 messages in view; main keeps all its messages
+    `hfs undo [short-1]` undoes this
+    your next message there, to edit and send again:
+    ");
+    let _ = hfs.run(&["chat", "-s", "work", "another two"]).ok();
+    let asked = server.requests().pop().unwrap().prompt();
+    assert!(asked.contains("one") && asked.contains("another two") && !asked.contains("three"), "{asked}");
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "diff", "work", "main", "main-2"]), @r"
+    the same up to message 2
+    - only in main:
+    -    3 user      two
+    -    4 assistant answer to two
+    -    5 user      three
+    -    6 assistant answer to three
+    + only in main-2:
+    +    3 user      another two
+    +    4 assistant answer to another two
+    --- stderr
+    ");
+    let old = json(&hfs, &["session", "show", "work", "--branch", "main"]);
+    assert_eq!(old["messages"], before["messages"], "the old branch is complete");
+}
+
+#[test]
+fn undo_reverses_a_rewind_exactly_and_redo_repeats_it() {
+    let (_server, hfs) = work_session();
+    let before = state_of_work(&hfs);
+    let _ = hfs.run(&["rewind", "work", "1"]).ok();
+    let rewound = state_of_work(&hfs);
+    insta::assert_snapshot!(output_of(&hfs, &["undo", "work"]), @r"
+    --- stderr
+    undone: rewind main at 2 -> main-2; main is current, at message 6
+    ");
+    assert_eq!(state_of_work(&hfs), before);
+    insta::assert_snapshot!(output_of(&hfs, &["redo", "work"]), @r"
+    --- stderr
+    redone: rewind main at 2 -> main-2; main-2 is current, at message 2
+    ");
+    assert_eq!(state_of_work(&hfs), rewound);
+    insta::assert_snapshot!(output_of(&hfs, &["log", "work"]), @r#"
+    ID      WHEN      WHAT    DETAIL
+    [short-1]  [ago]  redo    rewind main at 2 -> main-2
+    [short-2]  [ago]  undo    rewind main at 2 -> main-2
+    [short-3]  [ago]  rewind  main at 2 -> main-2
+    [short-4]  [ago]  rename  "one - [time]" -> "work"
+    [short-5]  [ago]  create
+    --- stderr
+    "#);
+}
+
+#[test]
+fn a_session_continues_on_its_current_branch() {
+    let (_server, hfs) = work_session();
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "create", "work", "--at", "4", "idea"]), @r"
+    --- stderr
+    idea forks main after message 4 and is now current; `hfs branch switch [short-1] main` goes back
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "rename", "work", "idea", "good idea"]), @r"
+    --- stderr
+    renamed idea to good idea
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "switch", "work", "main"]), @r"
+    --- stderr
+    main is now current, at message 6
+    ");
+    let _ = hfs.run(&["branch", "switch", "work", "good idea"]).ok();
+    let _ = hfs.run(&["chat", "-c", "elsewhere"]).ok();
+    let session = shown(&hfs, "@");
+    let messages: Vec<&str> = session["messages"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(
+        messages,
+        ["one", "answer to one", "two", "answer to two", "elsewhere", "answer to elsewhere"]
+    );
+    assert_eq!(session["session"]["branch"], "good idea");
+}
+
+#[test]
+fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["checkpoint", "create", "work", "same"]).ok();
+    let _ = hfs.run(&["checkpoint", "create", "work", "same"]).ok();
+    let before = state_of_work(&hfs);
+    for (arguments, code, message) in [
+        (&["rewind", "work", "9"][..], 3, "no checkpoint"),
+        (&["rewind", "nowhere", "1"], 3, "no session"),
+        (&["checkpoint", "show", "work", "seq:1"], 3, "no checkpoint"),
+        (&["branch", "switch", "work", "nowhere"], 3, "no branch"),
+        (&["rewind", "work", "same"], 4, "fits 2 checkpoints"),
+        (&["branch", "create", "work", "main"], 4, "main"),
+        (&["redo", "work"], 4, "nothing to redo"),
+        (&["branch", "create", "work", "--at", "7"], 6, "7"),
+        (&["branch", "rename", "work", "main", " "], 6, "empty"),
+    ] {
+        let output = hfs.run(arguments).fails_with(code);
+        assert!(output.stderr.contains(message), "{arguments:?}: {}", output.told());
+    }
+    assert_eq!(state_of_work(&hfs), before);
+    // The rename is the last operation that can be undone.
+    let _ = hfs.run(&["undo", "work"]).ok();
+    let output = hfs.run(&["undo", "@"]).fails_with(4);
+    assert!(
+        output.stderr.contains("nothing more to undo: the session's create is its beginning"),
+        "{}",
+        output.told()
+    );
+}
+
+#[test]
+fn irreversible_operations_warn_and_ask_first() {
+    let (_server, hfs) = work_session();
+    insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "delete", "work", "2"]), @r"
+    --- stderr
+    warning: this cannot be undone: checkpoint 2 is deleted, and no rewind can go back to it; its messages are kept
+    deleted checkpoint 2; its messages are kept
+    ");
+    assert_eq!(hfs.run(&["-q", "checkpoint", "delete", "work", "2"]).ok().stderr, "");
+
+    for (answer, code, left) in [("n", 5, 1), ("", 5, 1), ("y", 0, 0)] {
+        let terminal = hfs.command(&["checkpoint", "delete", "work", "1"]).in_terminal(24, 100);
+        let _ = terminal.wait_for("continue? [y/N]");
+        terminal.type_text(answer);
+        terminal.press(Key::Enter);
+        assert_eq!(terminal.wait_for_exit().code(), Some(code));
+        let list = json(&hfs, &["checkpoint", "list", "work"]);
+        assert_eq!(list["checkpoints"].as_array().unwrap().len(), left);
+    }
+    // Operations before the deletion can still be undone.
+    let output = hfs.run(&["undo", "work"]).ok();
+    assert!(output.stderr.contains("undone: rename"), "{}", output.told());
+    let output = hfs.run(&["undo", "@"]).fails_with(4);
+    assert!(
+        output.stderr.contains("a checkpoint that was deleted cannot be brought back"),
+        "{}",
+        output.told()
+    );
+}
+
+#[test]
+fn automatic_checkpoints_are_pruned_but_manual_and_pinned_ones_are_kept() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("ok"));
+    let hfs = hfs_with(&server).env("HFS_CHECKPOINT_RETENTION", "2");
+    let _ = hfs.run(&["chat", "0"]).ok();
+    let _ = hfs.run(&["checkpoint", "pin", "@", "1"]).ok();
+    let _ = hfs.run(&["checkpoint", "create", "@"]).ok();
+    for n in 1..6 {
+        let _ = hfs.run(&["chat", "-c", &n.to_string()]).ok();
+    }
+    let list = json(&hfs, &["checkpoint", "list", "@"]);
+    let places: Vec<_> = list["checkpoints"].as_array().unwrap().iter().map(|c| c["seq"].clone()).collect();
+    assert_eq!(places, [2, 2, 10, 12]);
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+}
+
+#[test]
+fn the_user_chooses_which_events_create_a_checkpoint_and_a_project_does_not() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("ok"));
+    let hfs = hfs_with(&server);
+    let write = |folder: std::path::PathBuf, text: &str| {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.yaml"), text).unwrap();
+    };
+    let triggers = || -> Vec<String> {
+        let list = json(&hfs, &["checkpoint", "list", "@"]);
+        let list = list["checkpoints"].as_array().unwrap().iter();
+        list.map(|checkpoint| checkpoint["trigger"].as_str().unwrap().to_owned()).collect()
+    };
+    write(hfs.hfs_home(), "model: test-model\ncheckpoint_on: [run.ended, run.start]\n");
+    let output = hfs.run(&["chat", "hi"]).fails_with(6);
+    let expected =
+        "config.yaml:2: checkpoint_on is a list with \"run.start\" in it; expected a list of events";
+    assert!(output.stderr.contains(expected), "{}", output.told());
+    write(hfs.hfs_home(), "checkpoint_on: run.ended\n");
+    assert!(
+        hfs.run(&["chat", "hi"])
+            .fails_with(6)
+            .stderr
+            .contains("config.yaml:1: checkpoint_on is \"run.ended\"")
+    );
+
+    write(hfs.hfs_home(), "checkpoint_on: [run.started]\n");
+    write(hfs.project().join(".hfs"), "checkpoint_on: []\n");
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert!(output.stderr.contains("checkpoint_on is ignored"), "{}", output.told());
+    assert_eq!(triggers(), ["run.started"]);
+    let _ = hfs.command(&["chat", "-c", "again"]).env("HFS_CHECKPOINT_ON", "run.*").run().ok();
+    assert_eq!(triggers(), ["run.started", "run.started", "run.ended"]);
+    let _ = hfs.run(&["config", "set", "checkpoint_on", "[]"]).ok();
+    let _ = hfs.run(&["chat", "-c", "and again"]).ok();
+    assert_eq!(triggers().len(), 3);
+}

@@ -1,0 +1,167 @@
+//! What every command prints: exit codes, errors, help, closed pipes, and foreign text that is sanitized.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use serde_json::json;
+use testkit::model_server::{ModelServer, Script};
+
+use crate::{fields, hfs, hfs_with, scrubbed, shown};
+
+#[test]
+fn every_kind_of_error_has_its_exit_code() {
+    let hfs = hfs();
+    let _ = hfs.run(&["--version"]).ok();
+    let _ = hfs.run(&["session", "show", "nowhere"]).fails_with(3);
+    let _ = hfs.run(&["sesion"]).fails_with(2);
+    let _ = hfs.run(&["session", "list", "-n", "0"]).fails_with(2);
+    let _ = hfs.run(&["search", "x", "--since", "whenever"]).fails_with(2);
+    let _ = hfs.run(&["chat", "  "]).fails_with(6);
+    let _ = hfs.run(&["config", "set", "output_mode", "loud"]).fails_with(6);
+    let _ = hfs.run(&["config", "set", "model", "sk-0123456789abcdefgh"]).fails_with(5);
+    let _ = hfs.run(&["--store", "postgres://localhost/x", "session", "list"]).fails_with(9);
+    let _ = hfs.run(&["--store", "nonsense://x", "session", "list"]).fails_with(6);
+    let broken = hfs.project().join("broken.db");
+    std::fs::write(&broken, "this is not a database\n".repeat(200)).unwrap();
+    let _ = hfs.command(&["session", "list", "--store"]).arg(&broken).run().fails_with(7);
+}
+
+#[test]
+fn an_error_has_a_message_and_a_hint_as_text_and_as_json() {
+    let hfs = hfs();
+    let output = hfs.run(&["session", "show", "nowhere"]).fails_with(3);
+    insta::assert_snapshot!(scrubbed(&hfs, &output), @r#"
+    --- stderr
+    error: no session "nowhere"
+    hint: `hfs session list --all` shows every session
+    "#);
+    let output = hfs.run(&["session", "show", "nowhere", "--json"]).fails_with(3);
+    assert_eq!(output.stdout, "");
+    let error = output.json_error();
+    assert_eq!(fields(&error), ["kind", "message", "hint"]);
+    assert_eq!(error["kind"], "not_found");
+    let usage = hfs.run(&["--json", "session", "show"]).fails_with(2);
+    assert_eq!(usage.json_error()["kind"], "usage");
+}
+
+#[test]
+fn help_goes_to_standard_output_and_creates_no_files() {
+    let hfs = hfs();
+    for arguments in [&["--help"][..], &["session", "--help"], &["import", "--help"], &["chat", "-h"]] {
+        let output = hfs.run(arguments).ok();
+        assert!(output.stdout.contains("Usage: hfs") && output.stderr.is_empty(), "{}", output.told());
+    }
+    assert!(!hfs.hfs_home().exists(), "help creates no files");
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = hfs().run(&["completions", shell]).ok().stdout;
+        for word in ["session", "import", "doctor", "on-duplicate"] {
+            assert!(script.contains(word), "{word} in {shell}");
+        }
+    }
+    let _ = hfs().run(&["completions", "tcl"]).fails_with(2);
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let hfs = hfs();
+    for name in ["one", "two", "three"] {
+        let _ = hfs.run(&["chat", name]).ok();
+    }
+    for arguments in
+        [&["session", "list"][..], &["session", "show", "@"], &["--help"], &["config", "list", "--json"]]
+    {
+        let mut command = hfs.command(arguments).to_command();
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    // A reader that stops after the first line.
+    let mut child =
+        hfs.command(&["session", "show", "@"]).to_command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(!line.is_empty() && child.wait().unwrap().success());
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_not_changed() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let path = hfs.hfs_home().join("hfs.db");
+    // The schema's version is the user version in the database's header, big-endian at byte 60.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
+    let _ = std::fs::remove_file(hfs.hfs_home().join("hfs.db-wal"));
+    std::fs::write(&path, &bytes).unwrap();
+    let output = hfs.run(&["session", "list"]).fails_with(9);
+    assert!(output.stderr.contains("9999"), "{}", output.told());
+    assert!(std::fs::read(&path).unwrap() == bytes, "the file was touched");
+}
+
+const EVIL: &str = "evil\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\u{8}\u{202e}name";
+
+/// Asserts that the text has no terminal control characters.
+#[track_caller]
+fn assert_harmless(text: &str) {
+    let bad = |c: char| (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}');
+    assert!(!text.contains(bad), "{text:?}");
+}
+
+#[test]
+fn names_messages_and_results_cannot_control_the_terminal() {
+    let hfs = hfs();
+    let document = json!({ "messages": [
+        {"role": "user", "content": EVIL},
+        {"role": "assistant", "content": EVIL, "tool_calls": [{"id": EVIL, "type": "function",
+            "function": {"name": EVIL, "arguments": json!({ EVIL: EVIL }).to_string()}}]},
+        {"role": "tool", "tool_call_id": EVIL, "content": EVIL},
+    ]});
+    let _ = hfs.command(&["import", "-"]).stdin(document.to_string()).run().ok();
+    let _ = hfs.command(&["session", "rename", "@"]).arg(EVIL).run().ok();
+    for arguments in [
+        &["session", "list", "--all"][..],
+        &["session", "show", "@"],
+        &["-v", "session", "show", "@"],
+        &["search", "evil"],
+        &["chat", "-c", "what about evil name"],
+        &["session", "show", "@", "--json"],
+        &["session", "list", "--all", "--json"],
+        &[],
+    ] {
+        let output = hfs.run(arguments).ok();
+        assert_harmless(&output.stdout);
+        assert_harmless(&output.stderr);
+    }
+    let first = &shown(&hfs, "@")["messages"][0];
+    assert_eq!(crate::text(first), EVIL, "stored text is not changed");
+    let _ = hfs.command(&["session", "delete", "@"]).run().ok();
+}
+
+#[test]
+fn errors_and_file_names_cannot_control_the_terminal() {
+    let hfs = hfs();
+    let file = hfs.project().join("a\u{1b}[2Jb.json");
+    std::fs::write(&file, "garbage \u{1b}[2J").unwrap();
+    for (arguments, code) in [(vec!["import"], 6), (vec!["session", "show"], 3), (vec!["config", "get"], 3)] {
+        let output = hfs.command(&arguments).arg(&file).run().fails_with(code);
+        assert_harmless(&output.stdout);
+        assert_harmless(&output.stderr);
+    }
+}
+
+#[test]
+fn a_model_cannot_send_escape_sequences_that_span_chunks() {
+    let server = ModelServer::start();
+    server.then(Script::pieces(["safe \u{1b}", "[31mred\u{1b}]0;ti", "tle\u{7} \u{9b}", "2Jend\r"]));
+    let hfs = hfs_with(&server);
+    let output = hfs.run(&["chat", "hello"]).ok();
+    assert_eq!(output.stdout, "safe red end\n");
+}
