@@ -3,11 +3,11 @@
 use hfs_core::Store;
 use hfs_store::MemoryStore;
 use testkit::clock::TestClock;
-use testkit::conformance::Place;
+use testkit::conformance::StoreLocation;
 
 struct Memory(MemoryStore);
 
-impl Place for Memory {
+impl StoreLocation for Memory {
     fn open(&self) -> Box<dyn Store> {
         Box::new(self.0.reopen())
     }

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use hfs_core::Store;
 use hfs_store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
-use testkit::conformance::Place;
+use testkit::conformance::StoreLocation;
 
 struct File {
     path: PathBuf,
     _directory: TempDir,
 }
 
-impl Place for File {
+impl StoreLocation for File {
     fn open(&self) -> Box<dyn Store> {
         Box::new(SqliteStore::open(&self.path, SqliteOptions::default()).unwrap())
     }

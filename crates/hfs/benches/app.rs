@@ -64,9 +64,9 @@ fn first_frame(bench: &mut Bench) {
     let (hfs, shell) = (hfs(), Hfs::new("/bin/sh"));
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     // The first start creates the store.
-    shown_after(&hfs, &[], "Say something").0.kill();
+    shown_after(&hfs, &[], "Type a message").0.kill();
     for _ in 0..bench.size(21, 1) {
-        let (terminal, seconds) = shown_after(&hfs, &[], "Say something");
+        let (terminal, seconds) = shown_after(&hfs, &[], "Type a message");
         terminal.kill();
         ours.push(seconds);
         let start = Instant::now();
@@ -208,7 +208,7 @@ fn keys(bench: &mut Bench) {
         .env("HFS_PROVIDER", "openai")
         .env("HFS_MODEL", "test-model")
         .env("OPENAI_API_KEY", "test-key-0123456789");
-    let (terminal, _) = shown_after(&hfs, &[], "Say something");
+    let (terminal, _) = shown_after(&hfs, &[], "Type a message");
     let mut quiet = latencies(&terminal, count / 4 + 1);
     terminal.type_text("go");
     terminal.press(Key::Enter);

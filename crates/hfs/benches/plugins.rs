@@ -44,7 +44,7 @@ fn install(hfs: &Hfs, count: usize) {
 fn start(hfs: &Hfs) -> f64 {
     let start = Instant::now();
     let terminal = hfs.command(&[]).in_terminal(45, 140);
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     let seconds = start.elapsed().as_secs_f64();
     terminal.kill();
     seconds

@@ -98,7 +98,7 @@ impl Context {
             return Ok(plugins.as_ref());
         }
         let store = Arc::clone(self.store()?);
-        let start = || Plugins::begin(wiring::plugins::host_parts(self, Some(store)));
+        let start = || Plugins::start(wiring::plugins::host_parts(self, Some(store)));
         Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(start)).as_ref())
     }
 

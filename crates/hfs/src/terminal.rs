@@ -10,11 +10,11 @@ use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
 use hfs_engine::{Conversation, Importer, SkippedSession};
-use hfs_exchange::{Guarded, PageOptions, Secrets, Shown, Source, Stamp, discover};
+use hfs_exchange::{RedactedSource, PageOptions, SecretScanner, BranchSelection, Source, ExportMetadata, discover};
 use hfs_tui::{
-    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, Depth,
+    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, ColorDepth,
     ExportFormat as ExportFormatEntry, ExportRequest, Exported, Failure as AppError, FoundTranscripts,
-    Ground, ImportRequest, Imported, NoPlugins, OutputMode, PickFrom, PluginHost, Progress, Transfer,
+    Background, ImportRequest, Imported, NoPlugins, OutputMode, SessionScope, PluginHost, Progress, Transfer,
 };
 use terminal_colorsaurus::{QueryOptions, background_color};
 
@@ -43,7 +43,7 @@ pub enum StartScreen {
     NewestSession,
     Session(SessionId),
     /// The list of sessions.
-    SessionPicker(PickFrom),
+    SessionPicker(SessionScope),
 }
 
 /// Runs the app until the user leaves it, then prints the command that resumes the session.
@@ -104,12 +104,12 @@ pub fn app_error(error: &CliError) -> AppError {
     AppError { kind: error.kind(), message: document.one_line(), hint: document.hint }
 }
 
-fn app_settings(context: &Context, background: Ground) -> AppSettings {
+fn app_settings(context: &Context, background: Background) -> AppSettings {
     let variable = |name: &str| context.environment.get_non_empty(name);
     AppSettings {
         ground: match context.settings.theme {
-            Theme::Dark => Ground::Dark,
-            Theme::Light => Ground::Light,
+            Theme::Dark => Background::Dark,
+            Theme::Light => Background::Light,
             Theme::Auto => background,
         },
         depth: color_depth(
@@ -128,29 +128,29 @@ fn app_settings(context: &Context, background: Ground) -> AppSettings {
 
 /// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
 /// before the app reads keys, because the answer arrives on standard input. Skips the query if nothing depends on it.
-fn terminal_background(context: &Context) -> Ground {
+fn terminal_background(context: &Context) -> Background {
     /// Long enough for a terminal behind an intercontinental ssh connection. A terminal that does not answer delays the
     /// start by this time.
     const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
     let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
     let is_needed =
-        context.settings.theme == Theme::Auto && app_settings(context, Ground::Dark).depth != Depth::None;
+        context.settings.theme == Theme::Auto && app_settings(context, Background::Dark).depth != ColorDepth::None;
     if from_variable.is_some() || !is_needed || !stdin().is_terminal() || !stdout().is_terminal() {
         return from_variable.unwrap_or_default();
     }
     let mut options = QueryOptions::default();
     options.timeout = QUERY_TIMEOUT;
     match background_color(options) {
-        Ok(color) if color.perceived_lightness() > 0.5 => Ground::Light,
-        Ok(_) | Err(_) => Ground::Dark,
+        Ok(color) if color.perceived_lightness() > 0.5 => Background::Light,
+        Ok(_) | Err(_) => Background::Dark,
     }
 }
 
 /// Parses `COLORFGBG`, which some terminals set to `foreground;background` as palette indexes.
-fn background_from_variable(value: &str) -> Option<Ground> {
+fn background_from_variable(value: &str) -> Option<Background> {
     match value.rsplit(';').next()?.parse().ok()? {
-        7 | 9..=15_u8 => Some(Ground::Light),
-        _ => Some(Ground::Dark),
+        7 | 9..=15_u8 => Some(Background::Light),
+        _ => Some(Background::Dark),
     }
 }
 
@@ -159,22 +159,22 @@ fn color_depth(
     no_color: Option<&str>,
     color_term: Option<&str>,
     term: Option<&str>,
-) -> Depth {
+) -> ColorDepth {
     let is_off = match mode {
         ColorMode::Never => true,
         ColorMode::Always => false,
         ColorMode::Auto => no_color.is_some(),
     };
     if is_off || term == Some("dumb") {
-        return Depth::None;
+        return ColorDepth::None;
     }
     if color_term.is_some_and(|value| value.contains("truecolor") || value.contains("24bit")) {
-        return Depth::True;
+        return ColorDepth::True;
     }
     match term {
-        Some(term) if term.contains("direct") => Depth::True,
-        Some(term) if term.contains("256") => Depth::Indexed,
-        _ => Depth::Sixteen,
+        Some(term) if term.contains("direct") => ColorDepth::True,
+        Some(term) if term.contains("256") => ColorDepth::Indexed,
+        _ => ColorDepth::Sixteen,
     }
 }
 
@@ -184,7 +184,7 @@ struct ConfigurationFiles {
     environment: Environment,
     store: Arc<dyn Store>,
     /// The terminal's background, for the theme `auto`.
-    background: Ground,
+    background: Background,
     hooks: Arc<dyn hfs_core::Hooks>,
 }
 
@@ -311,14 +311,14 @@ impl FileTransfer {
         let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
         let target = ExportTarget::new(&path, false, document.session_record(), format)?;
         let name = target.display();
-        let stamp = Stamp { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let shown = if request.all_branches { Shown::All } else { Shown::Current };
+        let stamp = ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let shown = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
-        let secrets = Secrets::new()?;
-        let source = Guarded::new(&document, &secrets, request.redact);
+        let secrets = SecretScanner::new()?;
+        let source = RedactedSource::new(&document, &secrets, request.redact);
         format
-            .write(&source, PageOptions { stamp, shown }, &mut out)
+            .write(&source, PageOptions { metadata: stamp, branches: shown }, &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out
@@ -443,13 +443,13 @@ mod tests {
     #[test]
     fn color_depth_and_background_follow_the_environment() {
         let (auto, always) = (ColorMode::Auto, ColorMode::Always);
-        assert_eq!(color_depth(auto, Some("1"), Some("truecolor"), Some("xterm")), Depth::None);
-        assert_eq!(color_depth(always, Some("1"), Some("truecolor"), Some("xterm")), Depth::True);
-        assert_eq!(color_depth(auto, None, None, Some("screen-256color")), Depth::Indexed);
-        assert_eq!(color_depth(auto, None, None, Some("linux")), Depth::Sixteen);
-        assert_eq!(color_depth(auto, None, None, Some("dumb")), Depth::None);
-        assert_eq!(background_from_variable("0;15"), Some(Ground::Light));
-        assert_eq!(background_from_variable("15;default;0"), Some(Ground::Dark));
+        assert_eq!(color_depth(auto, Some("1"), Some("truecolor"), Some("xterm")), ColorDepth::None);
+        assert_eq!(color_depth(always, Some("1"), Some("truecolor"), Some("xterm")), ColorDepth::True);
+        assert_eq!(color_depth(auto, None, None, Some("screen-256color")), ColorDepth::Indexed);
+        assert_eq!(color_depth(auto, None, None, Some("linux")), ColorDepth::Sixteen);
+        assert_eq!(color_depth(auto, None, None, Some("dumb")), ColorDepth::None);
+        assert_eq!(background_from_variable("0;15"), Some(Background::Light));
+        assert_eq!(background_from_variable("15;default;0"), Some(Background::Dark));
         assert_eq!((background_from_variable(""), background_from_variable("x")), (None, None));
     }
 }

@@ -288,23 +288,23 @@ fn every_imported_sample_survives_a_round_trip_byte_for_byte() {
     };
     let (one, other) = (hfs(), hfs());
     let patience = Duration::from_secs(300);
-    let out = one.command(&["import", "--json"]).arg(&samples).patience(patience).run();
+    let out = one.command(&["import", "--json"]).arg(&samples).timeout(patience).run();
     // Exit code 6: some samples cannot be imported on purpose.
-    assert!(matches!(out.code, Some(0 | 6)), "{}", out.told());
+    assert!(matches!(out.code, Some(0 | 6)), "{}", out.describe());
     let imported = out.json()["imported"].as_array().unwrap().len();
-    assert!(imported > 20, "only {imported} sessions were imported: {}", out.told());
+    assert!(imported > 20, "only {imported} sessions were imported: {}", out.describe());
     let folder = one.project().join("documents");
     std::fs::create_dir(&folder).unwrap();
     let sessions = sessions(&one);
     for id in sessions.keys() {
         let file = folder.join(format!("{id}.json"));
-        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).patience(patience).run().ok();
+        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).timeout(patience).run().ok();
     }
-    let back = other.command(&["import", "--json"]).arg(&folder).patience(patience).run().ok().json();
+    let back = other.command(&["import", "--json"]).arg(&folder).timeout(patience).run().ok().json();
     assert_eq!(back["imported"].as_array().unwrap().len(), sessions.len(), "{}", back["failed"]);
     for (id, name) in &sessions {
         let before = std::fs::read_to_string(folder.join(format!("{id}.json"))).unwrap();
-        let after = other.command(&["export", "-q", id, "-o", "-"]).patience(patience).run().ok().stdout;
+        let after = other.command(&["export", "-q", id, "-o", "-"]).timeout(patience).run().ok().stdout;
         assert_same(name, &without_export_time(&before), &without_export_time(&after));
     }
     assert_eq!(run_json(&other, &["store", "verify"])["ok"], true);
@@ -317,11 +317,11 @@ fn a_secret_in_an_export_is_reported_and_masked_on_request() {
     let text = format!("the key is {key}, keep it");
     let session = hfs.run(&["chat", &text, "--json"]).ok().json()["session"].as_str().unwrap().to_owned();
     let plain = hfs.run(&["export", &session, "-o", "-"]).ok();
-    assert!(plain.stdout.contains(&key), "{}", plain.told());
-    assert!(plain.stderr.contains("--redact"), "{}", plain.told());
+    assert!(plain.stdout.contains(&key), "{}", plain.describe());
+    assert!(plain.stderr.contains("--redact"), "{}", plain.describe());
     let masked = hfs.run(&["export", &session, "--redact", "-o", "-"]).ok();
-    assert!(!masked.stdout.contains(&key), "{}", masked.told());
-    assert!(masked.stderr.contains("masked"), "{}", masked.told());
+    assert!(!masked.stdout.contains(&key), "{}", masked.describe());
+    assert!(masked.stderr.contains("masked"), "{}", masked.describe());
 }
 
 /// The records of a transcript with their numbers of occurrences, regardless of the order of fields.
@@ -339,7 +339,7 @@ fn records(text: &str) -> HashMap<String, usize> {
 
 fn transcript(hfs: &Hfs, session: &str, format: &str) -> String {
     let export = ["export", "-q", session, "--format", format, "-o", "-"];
-    hfs.command(&export).patience(Duration::from_secs(120)).run().ok().stdout
+    hfs.command(&export).timeout(Duration::from_secs(120)).run().ok().stdout
 }
 
 #[test]
@@ -421,6 +421,6 @@ fn a_transcript_has_the_file_name_that_its_tool_expects_and_the_command_is_print
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(path.is_file() && name.ends_with(ending), "{name}");
         assert_eq!(name.contains(&session), format != "opencode", "{name}");
-        assert!(out.stderr.contains(command), "{}", out.told());
+        assert!(out.stderr.contains(command), "{}", out.describe());
     }
 }

@@ -1,24 +1,24 @@
-//! Scripts that make bytes of others.
+//! Binary deltas.
 
-use hfs_store::splice::{Index, SpliceError, follow, script};
+use hfs_store::binary_delta::{BinaryDeltaError, BlockIndex, apply, encode};
 
-/// No script makes more than that here, whatever it asks for.
-const MOST: usize = 1 << 24;
+/// Larger results are not made here, whatever size a delta claims.
+const MAX_SIZE: usize = 1 << 24;
 
-/// Takes the bytes for a base with a script behind it, and for two states that resemble each other: neither may do
-/// more than make the bytes that it says, and what a script was made of comes back.
+/// Takes the bytes as a base followed by a delta, and as two similar states. A delta must make exactly the bytes that
+/// it declares or fail, and encoding must be reversible.
 ///
 /// # Panics
-/// When that does not hold.
+/// If that does not hold.
 pub fn binary_delta(bytes: &[u8]) {
     let Some((at, bytes)) = bytes.split_first() else { return };
     let (base, rest) = bytes.split_at(bytes.len() * usize::from(*at) / 256);
-    if let Err(SpliceError::Size { found, .. }) = follow(base, rest, usize::MAX)
-        && found <= MOST
+    if let Err(BinaryDeltaError::SizeMismatch { found, .. }) = apply(base, rest, usize::MAX)
+        && found <= MAX_SIZE
     {
-        let made = follow(base, rest, found);
-        assert!(made.is_ok_and(|made| made.len() == found), "a script makes what it says, or nothing");
+        let made = apply(base, rest, found);
+        assert!(made.is_ok_and(|made| made.len() == found), "a delta makes what it declares, or fails");
     }
-    let made = follow(base, &script(base, &Index::of(base), rest), rest.len());
-    assert!(made.as_deref() == Ok(rest), "what a script was made of comes back");
+    let restored = apply(base, &encode(base, &BlockIndex::new(base), rest), rest.len());
+    assert!(restored.as_deref() == Ok(rest), "encoding is reversible");
 }

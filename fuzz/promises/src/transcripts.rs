@@ -1,7 +1,7 @@
 //! Transcripts and documents, read in the same way as by `hfs import`.
 
 use hfs_core::ImportError;
-use hfs_exchange::{Collected, Collector, Format, Source, read};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, read};
 
 /// Checks that any input is read in some format or rejected.
 ///
@@ -61,7 +61,7 @@ fn check_reader(bytes: &[u8], format: Option<Format>) {
     }
 }
 
-fn read_all(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<ImportError>) {
+fn read_all(bytes: &[u8], format: Option<Format>) -> (Vec<CollectedSession>, Option<ImportError>) {
     let source =
         Source::stream(bytes).unwrap_or_else(|error| panic!("bytes in memory cannot be read: {error}"));
     let mut collector = Collector::default();
@@ -70,8 +70,8 @@ fn read_all(bytes: &[u8], format: Option<Format>) -> (Vec<Collected>, Option<Imp
 }
 
 /// Asserts that two readings are equal except for their ids, which are new each time.
-fn assert_same_content(second: &Collected, first: &Collected) {
-    let structure = |session: &Collected| {
+fn assert_same_content(second: &CollectedSession, first: &CollectedSession) {
+    let structure = |session: &CollectedSession| {
         let branches =
             session.branches.iter().map(|branch| (branch.parent, branch.forked_at, branch.messages.len()));
         branches.collect::<Vec<_>>()

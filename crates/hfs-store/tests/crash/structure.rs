@@ -142,7 +142,7 @@ pub fn survives_kills(kills: u64) {
 
         // The first acknowledgement only says that the script has begun.
         let steps = acknowledged.len() - 1;
-        let memory = MemoryStore::new(Arc::new(TestClock::standing()));
+        let memory = MemoryStore::new(Arc::new(TestClock::fixed()));
         let mut script = Script::begin(&memory, seed);
         for _ in 0..steps {
             script.step(&memory);

@@ -60,7 +60,7 @@ impl StorePair {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hfs.db");
-        let clock = Arc::new(TestClock::standing());
+        let clock = Arc::new(TestClock::fixed());
         let memory = MemoryStore::new(clock.clone());
         let open = [0, 1].map(|_| [Box::new(memory.reopen()) as Box<dyn Store>, sqlite(&path, &clock)]);
         let mut pair = Self {

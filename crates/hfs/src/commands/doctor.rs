@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hfs_agents::Provider;
 use hfs_core::ErrorKind;
-use hfs_plugins::{Language, Plugins, State};
+use hfs_plugins::{Language, Plugins, PluginState};
 use hfs_store::StoreUrl;
 use serde::Serialize;
 
@@ -219,8 +219,8 @@ fn check_keys(context: &Context) -> Check {
 
 fn check_plugins(context: &Context) -> Check {
     const NAME: &str = "plugins";
-    let plugins = Plugins::look(wiring::plugins::host_parts(context, None)).list();
-    let names_in = |states: &[State]| -> Vec<&str> {
+    let plugins = Plugins::discover(wiring::plugins::host_parts(context, None)).list();
+    let names_in = |states: &[PluginState]| -> Vec<&str> {
         let matching = plugins.iter().filter(|plugin| states.contains(&plugin.state));
         matching.map(|plugin| plugin.name.as_str()).collect()
     };
@@ -235,9 +235,9 @@ fn check_plugins(context: &Context) -> Check {
     } else {
         format!("interpreters: {}", installed.join(", "))
     };
-    let active = names_in(&[State::Active]).len();
+    let active = names_in(&[PluginState::Active]).len();
     let detail = format!("{active} of {} active; {interpreters}", plugins.len());
-    let broken = names_in(&[State::Invalid, State::Quarantined]);
+    let broken = names_in(&[PluginState::Invalid, PluginState::Quarantined]);
     if broken.is_empty() {
         return Check::ok(NAME, detail);
     }

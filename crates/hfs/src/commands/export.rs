@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
 use hfs_exchange::{
-    DocumentSource, ExportError, Format, Guarded, PageOptions, Places, SecretReport, Secrets, Shown, Stamp,
+    DocumentSource, ExportError, Format, RedactedSource, PageOptions, Places, SecretReport, SecretScanner, BranchSelection, ExportMetadata,
     landing, write_html, write_json, write_markdown, write_transcript,
 };
 use serde::Serialize;
@@ -178,7 +178,7 @@ impl ExportFormat {
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
         match self {
-            Self::Json => write_json(session, options.stamp, out),
+            Self::Json => write_json(session, options.metadata, out),
             Self::Markdown => write_markdown(session, options, out),
             Self::Html => write_html(session, options, out),
             Self::ClaudeCode => write_transcript(session, Format::ClaudeCode, out),
@@ -255,15 +255,15 @@ impl Export {
         context: &Context,
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
-        let stamp = Stamp { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let shown = if self.all_branches { Shown::All } else { Shown::Current };
-        let options = PageOptions { stamp, shown };
+        let stamp = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let shown = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
+        let options = PageOptions { metadata: stamp, branches: shown };
         // With --quiet there is no warning about secrets, so the scan would be wasted.
         if context.console.options.quiet && !self.redact {
             return self.format.write(document, options, out);
         }
-        let secrets = Secrets::new()?;
-        let source = Guarded::new(document, &secrets, self.redact);
+        let secrets = SecretScanner::new()?;
+        let source = RedactedSource::new(document, &secrets, self.redact);
         self.format.write(&source, options, out)?;
         if let Some(warning) = secret_warning(&source.report(), self.redact) {
             context.console.warn(&sanitize::line(&warning));
@@ -339,7 +339,7 @@ fn resume_instruction(
     context: &Context,
 ) -> Option<String> {
     let home = context.environment.user_home.as_deref()?;
-    let landing = landing(format.tool()?, session, home, &location_overrides(&context.environment))?;
+    let landing = install_path(format.tool()?, session, home, &location_overrides(&context.environment))?;
     let command = &landing.command;
     Some(match &landing.folder {
         Some(directory) if Path::new(path).parent() == Some(directory) => {
@@ -534,7 +534,7 @@ pub fn default_path(directory: &Path, session: &Session, format: ExportFormat) -
 
 /// The file name without extension: the name that the format's tool expects, else the name of the session.
 fn file_stem(session: &Session, format: ExportFormat) -> String {
-    let landing = format.tool().and_then(|tool| landing(tool, session, Path::new(""), &Places::default()));
+    let landing = format.tool().and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
     if let Some(name) = landing.and_then(|landing| landing.name) {
         let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
         return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());

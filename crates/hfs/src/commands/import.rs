@@ -196,7 +196,7 @@ impl<'a> ProjectResolver<'a> {
     }
 
     pub fn next_file(&mut self, source: &Source) {
-        self.importer.next_file(source.name(), source.written());
+        self.importer.next_file(source.name(), source.modified_at());
     }
 
     fn abandon(&mut self) {

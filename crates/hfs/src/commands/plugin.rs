@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
 use hfs_plugins::{
-    Entry, LEFT_BY_TOOLS, Language, MANIFEST, Manifest, Place, PluginStatus, Plugins, Power, State, examine,
+    Entry, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Place, PluginStatus, Plugins, Power, State, check_folder,
     unpack,
 };
 use serde::Serialize;
@@ -168,7 +168,7 @@ pub fn run(args: &PluginArgs, context: &Context) -> Result<Outcome, CliError> {
 
 /// The plugins with their states. None of them is started.
 fn installed_plugins(context: &Context) -> Plugins {
-    Plugins::look(plugin_wiring::host_parts(context, None))
+    Plugins::discover(plugin_wiring::host_parts(context, None))
 }
 
 fn list(context: &Context) -> Result<(), CliError> {
@@ -252,7 +252,7 @@ fn report(plugin: &PluginStatus, context: &Context) -> Result<(), CliError> {
     }
     let name = sanitize::line(&plugin.name);
     let text = format!("{name} is now {}{}", plugin.state, reason_suffix(plugin));
-    if plugin.state == State::Invalid {
+    if plugin.state == PluginState::Invalid {
         console.warn(&text);
     } else {
         console.note(&text);
@@ -327,14 +327,14 @@ struct PluginJson {
 
 impl From<&PluginStatus> for PluginJson {
     fn from(plugin: &PluginStatus) -> Self {
-        let names = |permissions: &[Power]| permissions.iter().map(ToString::to_string).collect();
+        let names = |permissions: &[Permission]| permissions.iter().map(ToString::to_string).collect();
         Self {
             name: plugin.name.clone(),
             version: plugin.version.clone(),
             description: plugin.description.clone(),
             capabilities: plugin.capabilities.iter().map(|capability| capability.as_str()).collect(),
-            permissions: names(&plugin.powers),
-            new_permissions: names(&plugin.new_powers),
+            permissions: names(&plugin.permissions),
+            new_permissions: names(&plugin.new_permissions),
             state: plugin.state.as_str(),
             reason: plugin.reason.clone(),
             place: match plugin.place {
@@ -343,7 +343,7 @@ impl From<&PluginStatus> for PluginJson {
             },
             folder: plugin.folder.clone(),
             warnings: plugin.warnings.clone(),
-            content: plugin.content.clone(),
+            content: plugin.content_hash.clone(),
         }
     }
 }
@@ -361,7 +361,7 @@ fn describe(plugin: &PluginStatus, palette: &Palette) -> String {
     for warning in &plugin.warnings {
         text += &format!("{dim}{}{dim:#}\n", sanitize::line(warning));
     }
-    if !plugin.powers.is_empty() {
+    if !plugin.permissions.is_empty() {
         text += "\nOnce it is approved it may\n";
     }
     text + &permission_list(plugin, palette)
@@ -370,8 +370,8 @@ fn describe(plugin: &PluginStatus, palette: &Palette) -> String {
 fn permission_list(plugin: &PluginStatus, palette: &Palette) -> String {
     let strong = palette.strong;
     let mut text = String::new();
-    for permission in &plugin.powers {
-        let new = if plugin.new_powers.contains(permission) { "  (new since it was approved)" } else { "" };
+    for permission in &plugin.permissions {
+        let new = if plugin.new_permissions.contains(permission) { "  (new since it was approved)" } else { "" };
         text += &format!("  - {}{strong}{new}{strong:#}\n", sanitize::line(&permission.words()));
     }
     text
@@ -384,7 +384,7 @@ fn invalid(path: &Path, reason: impl std::fmt::Display) -> CliError {
 
 /// Reads the manifest in a plugin's directory.
 fn read_manifest(directory: &Path) -> Result<Manifest, CliError> {
-    let path = directory.join(MANIFEST);
+    let path = directory.join(MANIFEST_FILE);
     let text =
         fs::read_to_string(&path).map_err(|error| CliError::io(format!("read {}", path.display()), error))?;
     Manifest::from_yaml(&text).map_err(|error| invalid(directory, error))
@@ -432,17 +432,17 @@ fn install_directory(directory: &Path, source: &Path, plugins: &Path) -> Result<
             return Err(invalid(source, format!("{} is missing or not a regular file", file.display())));
         }
     }
-    examine(staging.path()).map_err(|reason| invalid(source, reason))?;
+    check_folder(staging.path()).map_err(|reason| invalid(source, reason))?;
     replace_directory(staging, &plugins.join(&manifest.name), plugins)?;
     Ok(manifest)
 }
 
 /// The files of a plugin, relative to its directory, and whether each of them is required.
 fn files_to_install(directory: &Path, manifest: &Manifest) -> Result<Vec<(PathBuf, bool)>, CliError> {
-    let mut files = vec![(PathBuf::from(MANIFEST), true)];
+    let mut files = vec![(PathBuf::from(MANIFEST_FILE), true)];
     match entry_of(manifest, directory) {
-        Entry::Component(entry) => files.push((entry, true)),
-        Entry::Script(language, entry) => {
+        EntryPoint::Component(entry) => files.push((entry, true)),
+        EntryPoint::Script(language, entry) => {
             files.push((entry, true));
             let sources = source_files(directory, language)
                 .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
@@ -484,10 +484,10 @@ fn write_error(path: &Path, error: io::Error) -> CliError {
 }
 
 /// The entry point: what the manifest names, else the first default that exists, else the first default.
-fn entry_of(manifest: &Manifest, directory: &Path) -> Entry {
+fn entry_of(manifest: &Manifest, directory: &Path) -> EntryPoint {
     let exists = |entry: &Entry| directory.join(entry.file()).is_file();
-    let [first, ..] = Entry::usual();
-    manifest.entry.clone().unwrap_or_else(|| Entry::usual().into_iter().find(exists).unwrap_or(first))
+    let [first, ..] = EntryPoint::defaults();
+    manifest.entry_point.clone().unwrap_or_else(|| EntryPoint::defaults().into_iter().find(exists).unwrap_or(first))
 }
 
 /// All source files of a language below a directory, without hidden directories and those that tools create.
@@ -501,7 +501,7 @@ fn source_files(directory: &Path, language: Language) -> io::Result<Vec<PathBuf>
             let path = relative.join(&name);
             let file_type = entry.file_type()?;
             let is_ignored = name.as_encoded_bytes().starts_with(b".")
-                || LEFT_BY_TOOLS.iter().any(|ignored| name == *ignored);
+                || IGNORED_FOLDERS.iter().any(|ignored| name == *ignored);
             if file_type.is_dir() && !is_ignored {
                 pending.push(path);
             } else if file_type.is_file() && Language::of(&path) == Some(language) {

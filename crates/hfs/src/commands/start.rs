@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 use hfs_core::{PageRequest, SessionFilter};
-use hfs_exchange::{Format, Places, usual_places};
-use hfs_tui::{PickFrom, TuiError};
+use hfs_exchange::{Format, LocationOverrides, default_locations};
+use hfs_tui::{SessionScope, TuiError};
 
 use super::session::session_table;
 use crate::args::{AgentArgs, Cli};
@@ -32,8 +32,8 @@ pub struct ResumeArgs {
 pub fn resume(args: &ResumeArgs, context: &Context) -> Result<Outcome, CliError> {
     let screen = match &args.session {
         Some(reference) => StartScreen::Session(context.session(reference)?),
-        None if args.all => StartScreen::SessionPicker(PickFrom::Everywhere),
-        None => StartScreen::SessionPicker(PickFrom::Project),
+        None if args.all => StartScreen::SessionPicker(SessionScope::AllProjects),
+        None => StartScreen::SessionPicker(SessionScope::Project),
     };
     terminal::run(screen, context)
 }
@@ -100,14 +100,14 @@ fn next_steps(has_project_sessions: bool, has_sessions: bool) -> String {
 /// The default locations of other tools' transcripts that exist on this machine.
 pub fn transcript_locations(environment: &Environment) -> Vec<(Format, PathBuf)> {
     let Some(home) = &environment.user_home else { return Vec::new() };
-    let locations = usual_places(home, &location_overrides(environment));
+    let locations = default_locations(home, &location_overrides(environment));
     locations.into_iter().filter(|(_, path)| path.exists()).collect()
 }
 
 /// The environment variables that change where other tools keep their data.
-pub fn location_overrides(environment: &Environment) -> Places {
+pub fn location_overrides(environment: &Environment) -> LocationOverrides {
     let directory = |name: &str| environment.get(name).map(PathBuf::from);
-    Places {
+    LocationOverrides {
         claude_config: directory("CLAUDE_CONFIG_DIR"),
         codex_home: directory("CODEX_HOME"),
         xdg_data_home: directory("XDG_DATA_HOME"),

@@ -91,7 +91,7 @@ fn scan(text: &str) -> Result<bool, ConfigError> {
     let scanner = match SCANNER.get() {
         Some(scanner) => scanner,
         None => {
-            let scanner = Secrets::new().map_err(rules_error)?;
+            let scanner = SecretScanner::new().map_err(rules_error)?;
             SCANNER.get_or_init(|| scanner)
         }
     };

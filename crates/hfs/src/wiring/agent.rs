@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_agents::{
-    Assistant, ModelConfig, ModelName, Provider, Recall, Secret, Seen, TriadModels, Triads, TriadsConfig,
-    detect, probe_ollama,
+    Assistant, ModelConfig, ModelName, Provider, Recall, ApiKey, AvailableProviders, TriadModels, Triads, TriadsConfig,
+    detect_model, probe_ollama,
 };
 use hfs_core::{Agent, ErrorKind};
 
@@ -77,10 +77,10 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
         context.console.warn(warning);
     }
     let (agent, offline): (Arc<dyn Agent>, bool) = match backend {
-        AgentBackend::Recall => (Arc::new(Recall::new(store).chosen_because(reason)), true),
+        AgentBackend::Recall => (Arc::new(Recall::new(store).with_selection_reason(reason)), true),
         AgentBackend::Assistant(model) => {
             let attachments = Arc::new(move |hash| store.get_attachment(hash).ok());
-            let assistant = Assistant::new(model).with_attachments(attachments).chosen_because(reason);
+            let assistant = Assistant::new(model).with_attachments(attachments).with_selection_reason(reason);
             (Arc::new(assistant), false)
         }
         AgentBackend::Triads(config, models) => {
@@ -88,7 +88,7 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
             let models = models.map_or(TriadModels::Offline(store), |ModelsByName { default, named }| {
                 TriadModels::Online { default, named }
             });
-            (Arc::new(Triads::new(config, models)?.chosen_because(reason)), offline)
+            (Arc::new(Triads::new(config, models)?.with_selection_reason(reason)), offline)
         }
     };
     Ok(SelectedAgent { agent, offline })
@@ -99,7 +99,7 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Result<AgentChoice, CliError> {
-    let mut detected = Seen { keys: keys_in(environment), ollama: None };
+    let mut detected = AvailableProviders { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &detected) {
         let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
         detected.ollama = probe_ollama(address, OLLAMA_PROBE_TIMEOUT).await;
@@ -130,11 +130,11 @@ fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
 }
 
 /// The API key of a provider and the variable that holds it.
-fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, Secret)> {
+fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str, ApiKey)> {
     provider
         .key_variables()
         .iter()
-        .find_map(|variable| Some((*variable, Secret::new(environment.get(variable)?)?)))
+        .find_map(|variable| Some((*variable, ApiKey::new(environment.get(variable)?)?)))
 }
 
 /// A model with the settings that apply to it and the key of its provider.
@@ -171,7 +171,7 @@ fn wants_recall(settings: &Settings) -> bool {
     settings.agent == Some(AgentKind::Recall) || settings.model.as_deref() == Some("recall")
 }
 
-fn needs_ollama(settings: &Settings, detected: &Seen) -> bool {
+fn needs_ollama(settings: &Settings, detected: &AvailableProviders) -> bool {
     if wants_recall(settings) {
         return false;
     }
@@ -181,18 +181,18 @@ fn needs_ollama(settings: &Settings, detected: &Seen) -> bool {
     }
 }
 
-fn choose_model(settings: &Settings, detected: &Seen) -> Result<ModelChoice, CliError> {
+fn choose_model(settings: &Settings, detected: &AvailableProviders) -> Result<ModelChoice, CliError> {
     if wants_recall(settings) {
         return Ok(ModelChoice::Offline { reason: "as configured".into() });
     }
     if let Some(provider) = configured_provider(settings) {
         return configured_model(provider, settings, detected);
     }
-    if let Some(choice) = detect(detected) {
+    if let Some(choice) = detect_model(detected) {
         let (model, warning) = model_for(choice.provider, settings, Some(choice.model.clone()));
         let model = model.unwrap_or_else(|| choice.model.clone());
         let reason = if model == choice.model {
-            choice.why
+            choice.reason
         } else {
             format!("using {model} of {}, as configured", choice.provider.title())
         };
@@ -212,7 +212,7 @@ fn choose_model(settings: &Settings, detected: &Seen) -> Result<ModelChoice, Cli
 fn configured_model(
     provider: Provider,
     settings: &Settings,
-    detected: &Seen,
+    detected: &AvailableProviders,
 ) -> Result<ModelChoice, CliError> {
     let title = provider.title();
     let has_key = detected.keys.iter().any(|(with_key, _)| *with_key == provider);
@@ -226,7 +226,7 @@ fn configured_model(
     let on_ollama = detected
         .ollama
         .as_ref()
-        .and_then(|_| detect(&Seen { keys: Vec::new(), ollama: detected.ollama.clone() }));
+        .and_then(|_| detect_model(&AvailableProviders { keys: Vec::new(), ollama: detected.ollama.clone() }));
     let default = provider.default_model().map(str::to_owned).or(on_ollama.map(|choice| choice.model));
     let (model, warning) = model_for(provider, settings, default);
     let model = model.ok_or_else(|| {
@@ -275,13 +275,13 @@ mod tests {
         settings
     }
 
-    fn keys(providers: &[Provider]) -> Seen {
+    fn keys(providers: &[Provider]) -> AvailableProviders {
         let keys = providers.iter().map(|provider| (*provider, provider.key_variables()[0].to_owned()));
-        Seen { keys: keys.collect(), ollama: None }
+        AvailableProviders { keys: keys.collect(), ollama: None }
     }
 
     /// The provider and the model, or no provider and the reason.
-    fn chosen(settings: &Settings, detected: &Seen) -> (Option<Provider>, String) {
+    fn chosen(settings: &Settings, detected: &AvailableProviders) -> (Option<Provider>, String) {
         match choose_model(settings, detected).unwrap() {
             ModelChoice::Model { provider, model, .. } => (Some(provider), model),
             ModelChoice::Offline { reason } => (None, reason),
@@ -299,7 +299,7 @@ mod tests {
             s.base_url = Some("http://127.0.0.1:1/v1".into());
             s.model = Some("qwen/qwen3".into());
         });
-        assert_eq!(chosen(&by_address, &Seen::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
+        assert_eq!(chosen(&by_address, &AvailableProviders::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
         let offline = settings(|s| s.agent = Some(AgentKind::Recall));
         assert_eq!(chosen(&offline, &detected).0, None);
     }
@@ -307,16 +307,16 @@ mod tests {
     #[test]
     fn without_settings_a_key_selects_its_provider_and_no_key_the_offline_agent() {
         assert_eq!(chosen(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
-        let (provider, reason) = chosen(&settings(|_| {}), &Seen::default());
+        let (provider, reason) = chosen(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");
         let only_assistant = settings(|s| s.agent = Some(AgentKind::Assistant));
-        assert!(choose_model(&only_assistant, &Seen::default()).is_err());
+        assert!(choose_model(&only_assistant, &AvailableProviders::default()).is_err());
     }
 
     #[test]
     fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
         let gemini = settings(|s| s.provider = Some(Provider::Gemini));
-        let error = choose_model(&gemini, &Seen::default()).unwrap_err();
+        let error = choose_model(&gemini, &AvailableProviders::default()).unwrap_err();
         assert!(error.hint().unwrap().contains("GEMINI_API_KEY"));
     }
 

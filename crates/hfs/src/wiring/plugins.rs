@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostParts, Interpreters, Limits, Picture, PluginStatus, Plugins, State};
+use hfs_plugins::{HostConfig, Interpreters, Limits, RenderedWidget, PluginStatus, Plugins, PluginState};
 use hfs_tui::{
     ApprovalRequest, Failure as AppError, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
     Widget,
@@ -19,12 +19,12 @@ use crate::terminal::app_error;
 use crate::wiring;
 
 /// The configuration of the plugin host. Without a store, plugins see no sessions.
-pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts {
+pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfig {
     let home = context.home.root().to_path_buf();
     let project = context.environment.working_directory.join(".hfs").join("plugins");
     // In the user's home directory, `.hfs/plugins` is the directory of the user's own plugins.
     let project = (!is_same_directory(&project, &home.join("plugins"))).then_some(project);
-    HostParts {
+    HostConfig {
         cache: context.home.plugin_cache(),
         interpreters: interpreters(context),
         only: None,
@@ -44,7 +44,7 @@ pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostParts
 
 /// The directories that are searched for interpreters.
 pub fn interpreters(context: &Context) -> Interpreters {
-    Interpreters { own: context.home.runtimes(), beside: context.environment.program_directory.clone() }
+    Interpreters { user_folder: context.home.runtimes(), program_folder: context.environment.program_directory.clone() }
 }
 
 fn is_same_directory(a: &Path, b: &Path) -> bool {
@@ -108,7 +108,7 @@ impl AppPluginHost {
 impl PluginHost for AppPluginHost {
     fn view(&self, session: Option<SessionId>) -> PluginView {
         let plugins = self.plugins.list();
-        let pending = plugins.iter().filter(|plugin| plugin.state == State::Pending);
+        let pending = plugins.iter().filter(|plugin| plugin.state == PluginState::Pending);
         PluginView {
             pending: pending.map(approval_request).collect(),
             plugins: plugins.iter().map(row).collect(),
@@ -118,7 +118,7 @@ impl PluginHost for AppPluginHost {
                 .into_iter()
                 .map(|command| PluginCommand { name: command.name, about: command.about })
                 .collect(),
-            widgets: self.plugins.pictures(session).into_iter().map(widget).collect(),
+            widgets: self.plugins.widgets(session).into_iter().map(widget).collect(),
             notices: self.plugins.take_notices(),
         }
     }
@@ -159,12 +159,12 @@ fn approval_request(plugin: &PluginStatus) -> ApprovalRequest {
         plugin: plugin.name.clone(),
         version: plugin.version.clone(),
         about: plugin.description.clone(),
-        permissions: plugin.powers.iter().map(hfs_plugins::Power::words).collect(),
-        new_permissions: plugin.new_powers.iter().map(hfs_plugins::Power::words).collect(),
+        permissions: plugin.permissions.iter().map(hfs_plugins::Permission::description).collect(),
+        new_permissions: plugin.new_permissions.iter().map(hfs_plugins::Permission::description).collect(),
     }
 }
 
-fn widget(picture: Picture) -> Widget {
+fn widget(widget: RenderedWidget) -> Widget {
     // The status bar has no room for titles.
     let has_title = picture.slot != Slot::StatusBar && !picture.title.is_empty();
     let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));

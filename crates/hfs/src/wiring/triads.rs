@@ -36,7 +36,7 @@ pub struct ModelsByName {
 /// # Errors
 /// If the file is missing or not valid. The error lists every mistake with its line.
 pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<LoadedTriads, ConfigError> {
-    let built_in = TriadsConfig::READY.iter().find(|(name, _)| *name == setting.text);
+    let built_in = TriadsConfig::BUILT_IN.iter().find(|(name, _)| *name == setting.text);
     if let Some((_, yaml)) = built_in {
         return parse((*yaml).to_owned(), None);
     }
@@ -87,7 +87,7 @@ fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigErro
             if contains_secret(text)? {
                 let origin = ValueOrigin::File { path: path.clone(), line };
                 let key = "this line".into();
-                return Err(ConfigError::Secret { origin, key, reason: SecretReason::Value });
+                return Err(ConfigError::ApiKey { origin, key, reason: SecretReason::Value });
             }
         }
     }

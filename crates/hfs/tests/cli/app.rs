@@ -42,7 +42,7 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
         contents.contains(line)
             && contents.contains("✓ saved")
             && !contents.contains("stops it")
-            && contents.contains("Say something")
+            && contents.contains("Type a message")
     })
 }
 
@@ -50,14 +50,14 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
 #[track_caller]
 fn back(terminal: &Terminal) {
     terminal.press(Key::Escape);
-    terminal.wait_for("❯ Say something");
+    terminal.wait_for("❯ Type a message");
 }
 
 /// Quits the app and returns the text on the terminal after that.
 #[track_caller]
 fn leave(terminal: Terminal) -> String {
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     let output = terminal.wait_for_end().contents();
     assert!(terminal.is_cooked());
@@ -92,7 +92,7 @@ fn first_visit(hfs: &Hfs) {
     send(&terminal, "/rename The lighthouse");
     terminal.wait_for("renamed to The lighthouse");
     send(&terminal, "/checkpoint before the storm");
-    terminal.wait_for("marked \"before the storm\" at message 2");
+    terminal.wait_for("checkpoint \"before the storm\" created at message 2");
     exchange(&terminal, "the storm took the boat");
     let output = leave(terminal);
     assert!(output.contains("resume with: hfs resume") && output.contains("The lighthouse"), "{output}");
@@ -101,7 +101,7 @@ fn first_visit(hfs: &Hfs) {
 /// Rewinds to the checkpoint and sends another message.
 fn rewind(terminal: &Terminal) {
     terminal.press(Key::Escape);
-    terminal.wait_for("Esc again shows the checkpoints");
+    terminal.wait_for("press Esc again for the checkpoints");
     terminal.press(Key::Escape);
     terminal.wait_for("before the storm");
     // Newest first: the checkpoints of the two replies, then the manual one.
@@ -111,13 +111,13 @@ fn rewind(terminal: &Terminal) {
         terminal.wait_until("another row", |screen| selected_row(screen) != here);
     }
     terminal.press(Key::Enter);
-    terminal.wait_for("Go back to this checkpoint?");
+    terminal.wait_for("Rewind to this checkpoint?");
     terminal.press(Key::Enter);
-    terminal.wait_for("back at message 2");
+    terminal.wait_for("rewound to message 2");
     // The message that was sent there is offered for editing.
     terminal.wait_for("❯ the storm took the boat");
     terminal.press(Key::Ctrl('u'));
-    terminal.wait_for("❯ Say something");
+    terminal.wait_for("❯ Type a message");
     exchange(terminal, "the harbour is quiet");
 }
 
@@ -184,7 +184,7 @@ fn a_session_is_resumed_rewound_searched_exported_imported_deleted_and_restored(
     send(&terminal, "/delete");
     terminal.wait_for("Delete this session?");
     terminal.press(Key::Enter);
-    terminal.wait_for("/undo brings it back");
+    terminal.wait_for("/undo restores it");
     send(&terminal, "/undo");
     terminal.wait_for("the harbour is quiet");
     leave(terminal);
@@ -204,7 +204,7 @@ fn install_example(hfs: &Hfs, name: &str) {
 fn asks_about(plugin: &str) -> impl FnMut(&Screen) -> bool {
     move |screen| {
         let contents = screen.contents();
-        contents.contains("A plugin asks") && contents.contains(&format!("{plugin} 0.1.0 wants to run"))
+        contents.contains("Approve a plugin") && contents.contains(&format!("{plugin} 0.1.0 wants to run"))
     }
 }
 
@@ -224,7 +224,7 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_run_in_it() {
     terminal.press(Key::Enter);
     terminal.wait_until("the second question", asks_about("token-meter"));
     terminal.press(Key::Enter);
-    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("Approve a plugin"));
     exchange(&terminal, "where is the lighthouse");
     terminal.type_text("/standup");
     terminal.press(Key::Enter);
@@ -241,7 +241,7 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_run_in_it() {
     terminal.press(Key::Tab);
     terminal.press(Key::Tab);
     terminal.press(Key::Enter);
-    terminal.wait_until("the chat", |screen| !screen.contents().contains("A plugin asks"));
+    terminal.wait_until("the chat", |screen| !screen.contents().contains("Approve a plugin"));
     exchange(&terminal, "and the harbour");
     terminal.wait_for("Tokens");
     leave(terminal);
@@ -273,7 +273,7 @@ fn assert_restored(screen: &Screen) {
 #[test]
 fn sigterm_restores_the_terminal_and_keeps_the_partial_reply() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["the first half"]).then_hang());
+    server.then(Script::chunks(["the first half"]).then_hang());
     let hfs = hfs_with(&server);
     let terminal = app(&hfs, &[]);
     send(&terminal, "tell me");
@@ -293,7 +293,7 @@ fn ctrl_z_restores_the_terminal_and_fg_continues_with_the_same_screen() {
     let terminal = shell.command(&["--norc", "--noprofile", "--noediting", "-i"]).in_terminal(30, 100);
     terminal.wait_for("shell>");
     terminal.type_text(&format!("'{}'\n", env!("CARGO_BIN_EXE_hfs")));
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     exchange(&terminal, "hold this thought");
     terminal.press(Key::Ctrl('z'));
     let stopped = terminal.wait_for("Stopped");
@@ -308,7 +308,7 @@ fn ctrl_z_restores_the_terminal_and_fg_continues_with_the_same_screen() {
     assert!(back.bracketed_paste() && !terminal.is_cooked());
     exchange(&terminal, "and this one");
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     assert_restored(&terminal.wait_for("resume with"));
 }
@@ -322,25 +322,25 @@ fn a_message_is_not_appended_after_messages_that_the_user_has_not_seen() {
     other.wait_for("who is there");
     exchange(&one, "only me");
     send(&other, "and me");
-    other.wait_for("Somebody else wrote here");
+    other.wait_for("This branch has changed");
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 4);
 
     // Reload: the other process's message is shown, and the text is still in the input.
     other.press(Key::Char('r'));
     other.wait_until("both", |screen| {
         let contents = screen.contents();
-        contents.contains("only me") && contents.contains("and me") && !contents.contains("Somebody else")
+        contents.contains("only me") && contents.contains("and me") && !contents.contains("This branch has changed")
     });
     other.press(Key::Enter);
-    other.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    other.wait_until("the reply", |screen| screen.contents().contains("Type a message"));
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 6);
 
     // Fork: the message goes to a new branch, after the last message that was seen.
     send(&one, "am I alone");
-    one.wait_for("Somebody else wrote here");
+    one.wait_for("This branch has changed");
     one.press(Key::Char('f'));
     one.wait_for("on the new branch");
-    one.wait_until("the reply", |screen| screen.contents().contains("Say something"));
+    one.wait_until("the reply", |screen| screen.contents().contains("Type a message"));
     let listed = hfs.run(&["branch", "list", "@", "--json"]).ok().json();
     let heads: Vec<_> =
         listed["branches"].as_array().unwrap().iter().map(|row| row["head"].as_u64().unwrap()).collect();
@@ -352,7 +352,7 @@ fn a_message_is_not_appended_after_messages_that_the_user_has_not_seen() {
 #[test]
 fn the_next_message_can_be_written_while_a_reply_streams() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["a long story"]).then_hang());
+    server.then(Script::chunks(["a long story"]).then_hang());
     server.otherwise(|_| Script::text("short and good"));
     let hfs = hfs_with(&server);
     let terminal = app(&hfs, &[]);
@@ -383,7 +383,7 @@ fn the_first_start_offers_to_import_the_sessions_of_other_tools() {
     assert_eq!(hfs.run(&["search", "old question", "--json"]).ok().json()["total"], 1);
     // The import is offered once.
     let again = app(&hfs, &[]);
-    again.wait_for("Say something");
+    again.wait_for("Type a message");
     leave(again);
 }
 
@@ -431,7 +431,7 @@ fn status_bar_grey(screen: &Screen) -> u8 {
 fn the_theme_follows_the_terminal_unless_it_is_set() {
     let hfs = hfs();
     let bar = |terminal: Terminal| {
-        let grey = status_bar_grey(&terminal.wait_for("Say something"));
+        let grey = status_bar_grey(&terminal.wait_for("Type a message"));
         leave(terminal);
         grey
     };

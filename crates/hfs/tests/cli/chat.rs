@@ -9,7 +9,7 @@ use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 #[test]
 fn the_reply_streams_and_both_messages_are_saved() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
+    server.then(Script::chunks(["Hello ", "there\n", "and more"]).then_wait(Duration::from_millis(1)));
     let hfs = hfs_with(&server);
     let output = hfs.run(&["chat", "hi"]).ok();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("Hello there\nand more\n", ""));
@@ -58,13 +58,13 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
 #[test]
 fn ctrl_c_stops_the_reply_and_keeps_its_part() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["half of it\n"]).then_hang());
+    server.then(Script::chunks(["half of it\n"]).then_hang());
     let hfs = hfs_with(&server);
     let running = hfs.command(&["chat", "hi"]).spawn();
     let _ = running.wait_for_line("half of it");
     running.interrupt();
     let output = running.wait().fails_with(130);
-    assert!(output.stderr.contains("the partial reply is kept"), "{}", output.told());
+    assert!(output.stderr.contains("the partial reply is kept"), "{}", output.describe());
     let session = shown(&hfs, "@");
     let reply = &session["messages"][1];
     assert_eq!((text(reply), reply["status"].as_str()), ("half of it\n", Some("interrupted")));
@@ -90,7 +90,7 @@ fn a_rejected_key_is_denied_and_not_printed() {
     let hfs = hfs_with(&server);
     let output = hfs.run(&["chat", "hi", "--json"]).fails_with(5);
     assert_eq!(output.json_error()["kind"], "denied");
-    assert!(!output.stderr.contains("0123456789"), "{}", output.told());
+    assert!(!output.stderr.contains("0123456789"), "{}", output.describe());
     assert_eq!(
         output.json()["message"]["status"],
         "interrupted",
@@ -101,15 +101,15 @@ fn a_rejected_key_is_denied_and_not_printed() {
 #[test]
 fn an_incomplete_reply_is_kept_and_marked() {
     for (script, kind, code) in [
-        (Script::pieces(["a beginning"]).then_break(), "unavailable", 8),
-        (Script::pieces(["a beginning"]).then_garbage(), "unavailable", 8),
-        (Script::pieces(["a beginning"]).then_stop(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_break(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_garbage(), "unavailable", 8),
+        (Script::chunks(["a beginning"]).then_stop(), "unavailable", 8),
     ] {
         let server = ModelServer::start();
         server.then(script);
         let hfs = hfs_with(&server);
         let output = hfs.run(&["chat", "hi", "--json"]).fails_with(code);
-        assert_eq!(output.json_error()["kind"], kind, "{}", output.told());
+        assert_eq!(output.json_error()["kind"], kind, "{}", output.describe());
         let reply = shown(&hfs, "@")["messages"][1].clone();
         assert_eq!((text(&reply), reply["status"].as_str()), ("a beginning", Some("interrupted")));
         let plain = hfs.run(&["session", "show", "@"]).ok().stdout;
@@ -121,7 +121,7 @@ fn an_incomplete_reply_is_kept_and_marked() {
 fn the_offline_agent_is_announced_with_the_reason() {
     let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let output = hfs.run(&["chat", "hi"]).ok();
-    assert!(output.stderr.starts_with("recall: ") && output.stderr.contains("key"), "{}", output.told());
+    assert!(output.stderr.starts_with("recall: ") && output.stderr.contains("key"), "{}", output.describe());
     assert_eq!(hfs.run(&["-q", "chat", "-c", "hi"]).ok().stderr, "");
 }
 
@@ -129,7 +129,7 @@ fn the_offline_agent_is_announced_with_the_reason() {
 fn a_reply_is_saved_completely_although_standard_output_is_closed() {
     let server = ModelServer::start();
     let pieces: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
-    server.then(Script::pieces(pieces.clone()));
+    server.then(Script::chunks(pieces.clone()));
     let hfs = hfs_with(&server);
     let mut child = hfs
         .command(&["chat", "hi"])

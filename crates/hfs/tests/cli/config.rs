@@ -39,7 +39,7 @@ fn a_project_cannot_set_where_keys_and_data_go_or_what_is_deleted() {
     write(&hfs, "disabled_plugins: [mine]\n", hostile);
     let output = hfs.run(&["chat", "hello"]).ok();
     for key in ["base_url", "provider", "store.url", "trash_retention_days"] {
-        assert!(output.stderr.contains(&format!("{key} is ignored")), "{key}: {}", output.told());
+        assert!(output.stderr.contains(&format!("{key} is ignored")), "{key}: {}", output.describe());
     }
     assert!(!hfs.project().join("evil.db").exists() && hfs.hfs_home().join("hfs.db").exists());
     assert_eq!(value(&hfs, &["base_url"]).1, "default");
@@ -66,17 +66,17 @@ fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning()
     ] {
         write(&hfs, text, "");
         let output = hfs.run(&["session", "list"]).fails_with(6);
-        assert!(output.stderr.contains(expected), "{text:?}: {}", output.told());
+        assert!(output.stderr.contains(expected), "{text:?}: {}", output.describe());
     }
     write(&hfs, "outputmode: verbose\nstore.url: x\nnonsense: 1\n", "");
     let output = hfs.run(&["session", "list"]).ok();
     assert!(
         output.stderr.contains("config.yaml:1: unknown key \"outputmode\"; did you mean output_mode?"),
         "{}",
-        output.told()
+        output.describe()
     );
-    assert!(output.stderr.contains("store: url"), "{}", output.told());
-    assert!(output.stderr.contains("unknown key \"nonsense\"\n"), "{}", output.told());
+    assert!(output.stderr.contains("store: url"), "{}", output.describe());
+    assert!(output.stderr.contains("unknown key \"nonsense\"\n"), "{}", output.describe());
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn a_secret_is_refused_and_not_printed() {
         assert!(
             output.stderr.contains("is refused") && output.stderr.contains("environment"),
             "{}",
-            output.told()
+            output.describe()
         );
-        assert!(!output.stderr.contains("abc"), "{}", output.told());
+        assert!(!output.stderr.contains("abc"), "{}", output.describe());
     }
 }
 

@@ -312,7 +312,7 @@ fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
         (&["branch", "rename", "work", "main", " "], 6, "empty"),
     ] {
         let output = hfs.run(arguments).fails_with(code);
-        assert!(output.stderr.contains(message), "{arguments:?}: {}", output.told());
+        assert!(output.stderr.contains(message), "{arguments:?}: {}", output.describe());
     }
     assert_eq!(state_of_work(&hfs), before);
     // The rename is the last operation that can be undone.
@@ -321,7 +321,7 @@ fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
     assert!(
         output.stderr.contains("nothing more to undo: the session's create is its beginning"),
         "{}",
-        output.told()
+        output.describe()
     );
 }
 
@@ -346,12 +346,12 @@ fn irreversible_operations_warn_and_ask_first() {
     }
     // Operations before the deletion can still be undone.
     let output = hfs.run(&["undo", "work"]).ok();
-    assert!(output.stderr.contains("undone: rename"), "{}", output.told());
+    assert!(output.stderr.contains("undone: rename"), "{}", output.describe());
     let output = hfs.run(&["undo", "@"]).fails_with(4);
     assert!(
         output.stderr.contains("a checkpoint that was deleted cannot be brought back"),
         "{}",
-        output.told()
+        output.describe()
     );
 }
 
@@ -390,7 +390,7 @@ fn the_user_chooses_which_events_create_a_checkpoint_and_a_project_does_not() {
     let output = hfs.run(&["chat", "hi"]).fails_with(6);
     let expected =
         "config.yaml:2: checkpoint_on is a list with \"run.start\" in it; expected a list of events";
-    assert!(output.stderr.contains(expected), "{}", output.told());
+    assert!(output.stderr.contains(expected), "{}", output.describe());
     write(hfs.hfs_home(), "checkpoint_on: run.ended\n");
     assert!(
         hfs.run(&["chat", "hi"])
@@ -402,7 +402,7 @@ fn the_user_chooses_which_events_create_a_checkpoint_and_a_project_does_not() {
     write(hfs.hfs_home(), "checkpoint_on: [run.started]\n");
     write(hfs.project().join(".hfs"), "checkpoint_on: []\n");
     let output = hfs.run(&["chat", "hi"]).ok();
-    assert!(output.stderr.contains("checkpoint_on is ignored"), "{}", output.told());
+    assert!(output.stderr.contains("checkpoint_on is ignored"), "{}", output.describe());
     assert_eq!(triggers(), ["run.started"]);
     let _ = hfs.command(&["chat", "-c", "again"]).env("HFS_CHECKPOINT_ON", "run.*").run().ok();
     assert_eq!(triggers(), ["run.started", "run.started", "run.ended"]);

@@ -27,7 +27,7 @@ fn a_damaged_file_does_not_stop_the_import_of_others() {
     --- stderr
     error: cannot read [project]/missing.json
       because: No such file or directory (os error 2)
-    error: [project]/bad.json is not a transcript that hfs can read: it holds no JSON records and no database that is known
+    error: [project]/bad.json is not a transcript that hfs can read: it contains neither JSON records nor a known database
     hint: name the format with --format if you know it; `hfs import --help` lists them
     ");
     let list = hfs.run(&["session", "list", "--all", "--json"]).ok().json();
@@ -60,7 +60,7 @@ fn a_dry_run_writes_nothing() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));
     let output = hfs.run(&["import", "--dry-run", "good.json"]).ok();
-    assert!(output.stdout.contains("nothing was written"), "{}", output.told());
+    assert!(output.stdout.contains("nothing was written"), "{}", output.describe());
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["messages"], 0);
 }
 
@@ -111,7 +111,7 @@ fn an_interrupted_import_keeps_complete_sessions_and_the_next_import_does_the_re
     while sessions() == 0 {}
     running.interrupt();
     let output = running.wait().fails_with(130);
-    assert!(output.stderr.contains("the same import again does the rest"), "{}", output.told());
+    assert!(output.stderr.contains("the same import again does the rest"), "{}", output.describe());
     let info = hfs.run(&["store", "info", "--json"]).ok().json();
     assert_eq!(info["messages"].as_u64().unwrap(), info["sessions"].as_u64().unwrap() * 1_000);
     let _ = hfs.run(&["import", "."]).ok();

@@ -9,6 +9,7 @@
 
 mod app;
 mod chat;
+mod compatibility;
 mod config;
 mod history;
 mod import;

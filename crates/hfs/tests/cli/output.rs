@@ -49,7 +49,7 @@ fn help_goes_to_standard_output_and_creates_no_files() {
     let hfs = hfs();
     for arguments in [&["--help"][..], &["session", "--help"], &["import", "--help"], &["chat", "-h"]] {
         let output = hfs.run(arguments).ok();
-        assert!(output.stdout.contains("Usage: hfs") && output.stderr.is_empty(), "{}", output.told());
+        assert!(output.stdout.contains("Usage: hfs") && output.stderr.is_empty(), "{}", output.describe());
     }
     assert!(!hfs.hfs_home().exists(), "help creates no files");
 }
@@ -102,7 +102,7 @@ fn a_store_of_a_newer_version_is_not_changed() {
     let _ = std::fs::remove_file(hfs.hfs_home().join("hfs.db-wal"));
     std::fs::write(&path, &bytes).unwrap();
     let output = hfs.run(&["session", "list"]).fails_with(9);
-    assert!(output.stderr.contains("9999"), "{}", output.told());
+    assert!(output.stderr.contains("9999"), "{}", output.describe());
     assert!(std::fs::read(&path).unwrap() == bytes, "the file was touched");
 }
 
@@ -160,7 +160,7 @@ fn errors_and_file_names_cannot_control_the_terminal() {
 #[test]
 fn a_model_cannot_send_escape_sequences_that_span_chunks() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["safe \u{1b}", "[31mred\u{1b}]0;ti", "tle\u{7} \u{9b}", "2Jend\r"]));
+    server.then(Script::chunks(["safe \u{1b}", "[31mred\u{1b}]0;ti", "tle\u{7} \u{9b}", "2Jend\r"]));
     let hfs = hfs_with(&server);
     let output = hfs.run(&["chat", "hello"]).ok();
     assert_eq!(output.stdout, "safe red end\n");

@@ -97,7 +97,7 @@ fn without_an_interpreter_the_error_says_how_to_install_one() {
     assert!(output.stderr.contains("no such file"), "{}", output.stderr);
     fs::write(hfs.project().join("hfs-python.wasm"), "no interpreter").unwrap();
     let output = hfs.run(&["plugin", "runtime", "install", "hfs-python.wasm"]).fails_with(6);
-    assert!(output.stderr.contains("no interpreter"), "{}", output.stderr);
+    assert!(output.stderr.contains("not an interpreter"), "{}", output.stderr);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_plugin_is_compiled_from_javascript() {
     new(&hfs, "loud", &["--lang", "javascript", "--compiled"]);
     let _ = hfs.run(&["plugin", "build", "loud"]).ok();
     let _ = hfs.run(&["plugin", "install", "loud"]).ok();
-    let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).patience(COMPILE_TIMEOUT).run().ok();
+    let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).timeout(COMPILE_TIMEOUT).run().ok();
     let _ = hfs.run(&["chat", "hello"]).ok();
     assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "HELLO");
 }

@@ -120,7 +120,7 @@ fn a_broken_plugin_is_listed_with_its_reason_and_does_no_harm() {
     // The two messages were two failures; the third one quarantines the plugin.
     let _ = hfs.run(&["chat", "hello"]).ok();
     let list = hfs.run(&["plugin", "list"]).ok().stdout;
-    assert!(list.contains("quarantined") && list.contains("no WebAssembly component"), "{list}");
+    assert!(list.contains("quarantined") && list.contains("not a WebAssembly component"), "{list}");
 }
 
 /// Writes a plugin to a directory outside of the user's plugins.
@@ -197,7 +197,7 @@ fn an_invalid_archive_is_refused_and_the_installed_plugin_is_kept() {
     zip_of(&folder, &outside, &["../../escaped"]);
     let output = hfs.run(&["plugin", "install", outside.to_str().unwrap()]).fails_with(6);
     assert!(
-        output.stderr.contains("leads out") && output.stderr.contains("outside.zip"),
+        output.stderr.contains("points outside") && output.stderr.contains("outside.zip"),
         "{}",
         output.stderr
     );
@@ -205,7 +205,7 @@ fn an_invalid_archive_is_refused_and_the_installed_plugin_is_kept() {
 
     let broken = source(&hfs, "2.0.0", b"not a component");
     let output = hfs.run(&["plugin", "install", broken.to_str().unwrap()]).fails_with(6);
-    assert!(output.stderr.contains("no WebAssembly component"), "{}", output.stderr);
+    assert!(output.stderr.contains("not a WebAssembly component"), "{}", output.stderr);
     let archive = hfs.project().join("p.zip");
     zip_of(&broken, &archive, &[]);
     let output = hfs.run(&["plugin", "install", archive.to_str().unwrap()]).fails_with(6);

@@ -9,7 +9,7 @@ use crate::{hfs, hfs_with, shown, text};
 #[test]
 fn a_killed_chat_keeps_the_partial_reply_marked_as_interrupted() {
     let server = ModelServer::start();
-    server.then(Script::pieces(["first line\n", "second "]).then_hang());
+    server.then(Script::chunks(["first line\n", "second "]).then_hang());
     let hfs = hfs_with(&server);
     let running = hfs.command(&["chat", "hi"]).spawn();
     let _ = running.wait_for_line("first line");
@@ -44,7 +44,7 @@ fn eight_processes_on_one_session_do_not_interleave_or_lose_messages() {
     server.otherwise(|request| {
         let asked = request.prompt();
         let last = asked.lines().last().unwrap_or_default().to_owned();
-        Script::pieces(["answer ".to_owned(), format!("to {last}")])
+        Script::chunks(["answer ".to_owned(), format!("to {last}")])
     });
     let hfs = hfs_with(&server);
     let _ = hfs.run(&["chat", "begin"]).ok();
@@ -61,8 +61,8 @@ fn eight_processes_on_one_session_do_not_interleave_or_lose_messages() {
         match output.code {
             Some(0) => answered.push(prompt),
             // Another process was writing: this message was not saved.
-            Some(4) => assert!(output.stderr.contains("hint:"), "{}", output.told()),
-            _ => panic!("{}", output.told()),
+            Some(4) => assert!(output.stderr.contains("hint:"), "{}", output.describe()),
+            _ => panic!("{}", output.describe()),
         }
     }
     assert!(!answered.is_empty());

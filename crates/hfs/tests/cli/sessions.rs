@@ -18,9 +18,9 @@ fn a_list_shows_this_projects_sessions_and_counts_others() {
     --- stderr
     ");
     let elsewhere = hfs.command(&["sessions", "list"]).in_folder(hfs.home()).run().ok();
-    assert!(elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"), "{}", elsewhere.told());
+    assert!(elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"), "{}", elsewhere.describe());
     let all = hfs.command(&["session", "list", "--all"]).in_folder(hfs.home()).run().ok();
-    assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.told());
+    assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.describe());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_deleted_session_can_be_restored_and_a_purged_one_cannot() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "precious"]).ok();
     let output = hfs.run(&["session", "rm", "@"]).ok();
-    assert!(output.stderr.contains("hfs session restore"), "{}", output.told());
+    assert!(output.stderr.contains("hfs session restore"), "{}", output.describe());
     let _ = hfs.run(&["session", "show", "@"]).fails_with(3);
     let trash = hfs.run(&["session", "list", "--trash", "--json"]).ok().json();
     let id = trash["sessions"][0]["id"].as_str().unwrap().to_owned();

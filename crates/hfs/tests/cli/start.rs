@@ -21,8 +21,8 @@ fn without_a_terminal_help_is_printed_and_no_question_asked() {
     let hfs = hfs();
     write_foreign_transcript(&hfs);
     let output = hfs.run(&[]).ok();
-    assert!(output.stdout.contains("Usage: hfs") && output.stdout.contains("hfs chat"), "{}", output.told());
-    assert!(!output.stdout.contains("[y/N]"), "{}", output.told());
+    assert!(output.stdout.contains("Usage: hfs") && output.stdout.contains("hfs chat"), "{}", output.describe());
+    assert!(!output.stdout.contains("[y/N]"), "{}", output.describe());
     let document = hfs.run(&["--json"]).ok().json();
     assert_eq!(document["sessions"], serde_json::json!([]));
 }
@@ -31,7 +31,7 @@ fn without_a_terminal_help_is_printed_and_no_question_asked() {
 fn on_a_terminal_the_app_opens_saves_messages_and_prints_how_to_resume() {
     let hfs = hfs();
     let terminal = hfs.command(&[]).in_terminal(30, 100);
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     terminal.type_text("remember the lighthouse");
     terminal.press(Key::Enter);
     terminal.wait_for("saved");
@@ -54,9 +54,9 @@ fn on_a_terminal_the_app_opens_saves_messages_and_prints_how_to_resume() {
 fn without_a_terminal_the_app_suggests_another_command() {
     let hfs = hfs();
     let output = hfs.run(&["-c"]).fails_with(6);
-    assert!(output.stderr.contains("hfs chat"), "{}", output.told());
+    assert!(output.stderr.contains("hfs chat"), "{}", output.describe());
     let output = hfs.run(&["resume"]).fails_with(6);
-    assert!(output.stderr.contains("needs a terminal"), "{}", output.told());
+    assert!(output.stderr.contains("needs a terminal"), "{}", output.describe());
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn damage_is_found_and_reported() {
     }
     std::fs::write(&path, bytes).unwrap();
     let output = hfs.run(&["store", "verify"]).fails_with(7);
-    assert!(!output.stdout.contains("no problems found"), "{}", output.told());
+    assert!(!output.stdout.contains("no problems found"), "{}", output.describe());
 }
 
 #[cfg(unix)]
@@ -96,7 +96,7 @@ fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
     assert!(
         output.stdout.contains("OPENAI_API_KEY set") && !output.stdout.contains("sesame"),
         "{}",
-        output.told()
+        output.describe()
     );
     let document = hfs.run(&["doctor", "--json"]).ok().json();
     assert_eq!(document["ok"], true);
@@ -120,5 +120,5 @@ fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
 
     std::fs::write(hfs.hfs_home().join("config.yaml"), "model: a\noutput_mode: loud\n").unwrap();
     let output = hfs.run(&["doctor"]).fails_with(6);
-    assert!(output.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", output.told());
+    assert!(output.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", output.describe());
 }

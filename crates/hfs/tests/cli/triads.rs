@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use hfs_core::{Event, RunSnapshot};
 use serde_json::Value;
-use testkit::agents::{sound_answer, sound_text};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 use testkit::cli::{Hfs, Key};
-use testkit::model_server::{ModelServer, Protocol, Recorded, Script};
+use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 
 use crate::{scrubbed, shown, text};
 
@@ -48,7 +48,7 @@ fn on_either_protocol_the_reply_streams_and_usage_equals_the_servers_count() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
         for (name, triads) in [("small", 2), ("standard", 6)] {
             let server = ModelServer::start();
-            server.otherwise(sound_answer);
+            server.otherwise(well_formed_answer);
             let hfs = triads_on(&server, protocol);
             let output = hfs.run(&["chat", "--triads", name, "Is it safe?"]).ok();
             assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("The whole reply.\n", ""));
@@ -90,14 +90,14 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
                 return Script::status(400, "this agent is ill");
             }
             if prompt.contains("You are worker-2 of the triad") {
-                return sound_answer(asked).after(Duration::from_millis(80));
+                return well_formed_answer(asked).after(Duration::from_millis(80));
             }
             if asked.last_turn().contains(r#"{"decisions""#) {
                 return Script::text("I would rather not say {");
             }
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Script::status(503, "busy").header("retry-after", "0"),
-                _ => sound_answer(asked),
+                _ => well_formed_answer(asked),
             }
         });
         let hfs = triads_on(&server, protocol);
@@ -121,7 +121,7 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
 #[test]
 fn the_chat_document_contains_the_complete_run() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi);
     let output = hfs.run(&["chat", "--json", "Is it safe?"]).ok();
     let document = output.json();
@@ -145,14 +145,14 @@ fn agents_remember_earlier_runs_of_the_session() {
     server.otherwise(|asked| {
         let request = asked.last_turn();
         let only_the_critic = request.contains("Say what is wrong with this draft");
-        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { sound_text(&request) })
+        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { well_formed_text(&request) })
     });
     let hfs = triads_on(&server, Protocol::OpenAi);
     let _ = hfs.run(&["chat", "The first question?"]).ok();
     let before = server.requests().len();
     let _ = hfs.run(&["chat", "-c", "The second question?"]).ok();
-    let asked: Vec<Recorded> = server.requests().split_off(before);
-    let of = |who: &str| -> Vec<&Recorded> {
+    let asked: Vec<RecordedRequest> = server.requests().split_off(before);
+    let of = |who: &str| -> Vec<&RecordedRequest> {
         let who = format!("You are {who} of the triad");
         asked.iter().filter(|asked| asked.prompt().contains(&who)).collect()
     };
@@ -194,7 +194,7 @@ fn ctrl_c_stops_a_run_in_any_phase_and_the_session_can_continue() {
                 seen.fetch_add(1, Ordering::SeqCst);
                 return Script::silence();
             }
-            sound_answer(asked)
+            well_formed_answer(asked)
         });
         let hfs = triads_on(&server, Protocol::Anthropic);
         let running = hfs.command(&["chat", "Is it safe?"]).spawn();
@@ -207,7 +207,7 @@ fn ctrl_c_stops_a_run_in_any_phase_and_the_session_can_continue() {
         running.interrupt();
         let output = running.wait().fails_with(130);
         quickest = quickest.min(asked.elapsed());
-        assert!(output.stderr.contains("cancelled"), "{}", output.told());
+        assert!(output.stderr.contains("cancelled"), "{}", output.describe());
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(run["ending"], "cancelled");
         assert_eq!(phases(&run["snapshot"]).last(), Some(&phase), "{moment}");
@@ -229,18 +229,18 @@ fn without_a_model_triads_reply_from_saved_sessions() {
         .ok();
     for name in ["small", "standard"] {
         let output = hfs.run(&["chat", "--triads", name, "Why does the login fail?"]).ok();
-        assert!(output.stdout.contains("the clock of the server is wrong"), "{}", output.told());
+        assert!(output.stdout.contains("the clock of the server is wrong"), "{}", output.describe());
         assert!(
             output.stderr.starts_with("triads: ") && output.stderr.contains("no provider's key"),
             "{}",
-            output.told()
+            output.describe()
         );
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         assert_eq!(phases(&run["snapshot"]), PHASES);
         assert_eq!(run["total_tokens"], 0);
     }
     let asked = hfs.command(&["chat", "--triads", "small", "Why?"]).env("HFS_MODEL", "recall").run().ok();
-    assert!(asked.stderr.contains("as configured"), "{}", asked.told());
+    assert!(asked.stderr.contains("as configured"), "{}", asked.describe());
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
         assert_eq!(found["run"]["id"], first["id"], "{reference}");
     }
     let newest = hfs.run(&["run", "list", "@", "-n", "1"]).ok();
-    assert!(newest.stderr.contains("1 older") && newest.stdout.lines().count() == 2, "{}", newest.told());
+    assert!(newest.stderr.contains("1 older") && newest.stdout.lines().count() == 2, "{}", newest.describe());
     let _ = hfs.run(&["run", "show", "@", "3"]).fails_with(3);
     let events = hfs.run(&["run", "show", "@", "1", "--events"]).ok().stdout;
     assert!(events.contains("negotiation.resolved") && events.contains("run.ended"), "{events}");
@@ -319,16 +319,16 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
 #[test]
 fn the_app_uses_the_triads_that_its_options_select() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("HFS_AGENT", "assistant");
     let terminal = hfs.command(&["--agent", "triads", "--triads", "standard"]).in_terminal(36, 110);
-    terminal.wait_for("Say something");
+    terminal.wait_for("Type a message");
     terminal.type_text("Is it safe?");
     terminal.press(Key::Enter);
     terminal.wait_for("The whole reply.");
     terminal.wait_for("✓ saved");
     terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("Ctrl+C again leaves");
+    terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));
     assert!(terminal.wait_for_exit().success());
     let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
@@ -396,7 +396,7 @@ fn an_invalid_triads_configuration_is_an_error_with_file_and_line() {
     let _ = hfs.run(&["chat", "--agent", "unknown", "x"]).fails_with(2);
     write(&hfs, "secret.yaml", &format!("{small}\nmodel: sk-ant-0123456789abcdefgh\n"));
     let output = hfs.run(&["chat", "--triads", "secret.yaml", "x"]).fails_with(5);
-    assert!(!output.stderr.contains("abcdefgh"), "{}", output.told());
+    assert!(!output.stderr.contains("abcdefgh"), "{}", output.describe());
     assert_eq!(hfs.run(&["config", "get", "triads"]).ok().stdout, "small\n");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
 }
@@ -404,7 +404,7 @@ fn an_invalid_triads_configuration_is_an_error_with_file_and_line() {
 #[test]
 fn each_role_uses_its_own_model_and_no_key_is_sent_to_another_provider() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi);
     let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
     write(&hfs, "roles.yaml", &format!("{small}\nmodels:\n  critic: sharp\n  integrator: claude-like\n"));
@@ -426,21 +426,21 @@ fn each_role_uses_its_own_model_and_no_key_is_sent_to_another_provider() {
     assert!(
         output.stderr.contains("ANTHROPIC_API_KEY") && output.stderr.contains("other.yaml"),
         "{}",
-        output.told()
+        output.describe()
     );
 }
 
 #[test]
 fn a_project_may_choose_triads_but_not_the_provider() {
     let server = ModelServer::start();
-    server.otherwise(sound_answer);
+    server.otherwise(well_formed_answer);
     let hfs = triads_on(&server, Protocol::OpenAi).env("ANTHROPIC_API_KEY", "test-key-9876543210");
     let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
     write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
     write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
     let output = hfs.run(&["chat", "Why?"]).ok();
-    assert!(output.stderr.contains("a project may not choose the provider"), "{}", output.told());
-    let models: BTreeSet<String> = server.requests().iter().map(Recorded::model).collect();
+    assert!(output.stderr.contains("a project may not choose the provider"), "{}", output.describe());
+    let models: BTreeSet<String> = server.requests().iter().map(RecordedRequest::model).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);
 }
 
@@ -450,9 +450,9 @@ const THIRD: &str = "The third question?";
 
 /// In the first round, every triad except the section's own concedes. Only the section "risks" stays contested in the
 /// second round and goes to the arbiter. So the result does not depend on the order of the replies.
-fn negotiating_reply(asked: &Recorded) -> String {
+fn negotiating_reply(asked: &RecordedRequest) -> String {
     let request = asked.last_turn();
-    let text = sound_text(&request);
+    let text = well_formed_text(&request);
     if !request.contains(r#"{"decisions""#) {
         return text;
     }
@@ -477,7 +477,7 @@ fn negotiating_reply(asked: &Recorded) -> String {
 }
 
 /// Whether this request belongs to the second round of the second question's negotiation.
-fn is_second_round(asked: &Recorded) -> bool {
+fn is_second_round(asked: &RecordedRequest) -> bool {
     let request = asked.last_turn();
     request.contains("in round 2") && request.contains(&format!("<question>\n{SECOND}"))
 }

@@ -20,7 +20,7 @@ use hfs_core::{
     SystemClock, Timestamp, Verdict,
 };
 use hfs_plugins::{
-    Entry, Export, HostParts, MANIFEST, Manifest, PluginStatus, Plugins, Power, State,
+    Entry, Export, HostConfig, MANIFEST_FILE, Manifest, PluginStatus, Plugins, Power, State,
     check as check_component, componentize,
 };
 use hfs_store::MemoryStore;
@@ -148,7 +148,7 @@ fn create(directory: &Path, language: SourceLanguage, compiled: bool) -> Result<
     };
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let fill_in = |text: &str| text.replace("NAME", &name);
-    let manifest = templates.iter().find(|(path, _)| *path == MANIFEST).map(|(_, text)| fill_in(text));
+    let manifest = templates.iter().find(|(path, _)| *path == MANIFEST_FILE).map(|(_, text)| fill_in(text));
     // The manifest's parser decides whether the name is valid.
     Manifest::from_yaml(&manifest.unwrap_or_default()).map_err(|error| invalid(directory, error))?;
     fs::create_dir(directory)
@@ -177,11 +177,11 @@ pub fn build(directory: &Path, context: &Context) -> Result<(), CliError> {
 /// `Invalid` if the manifest or the component is not valid; `Unavailable` if the plugin does not compile.
 fn build_component(directory: &Path) -> Result<PathBuf, CliError> {
     let manifest = read_manifest(directory)?;
-    let entry = match &manifest.entry {
-        Some(Entry::Script(..)) => {
+    let entry = match &manifest.entry_point {
+        Some(EntryPoint::Script(..)) => {
             return Err(invalid(directory, "a plugin that is interpreted does not need to be built"));
         }
-        Some(Entry::Component(entry)) => entry.clone(),
+        Some(EntryPoint::Component(entry)) => entry.clone(),
         None => "plugin.wasm".into(),
     };
     let has = |file: &str| directory.join(file).is_file();
@@ -364,21 +364,21 @@ impl Sandbox {
             Some(session) => (Arc::clone(context.store()?), context.session(session)?),
             None => sample_session(context.now())?,
         };
-        let parts = HostParts {
+        let parts = HostConfig {
             home: home.path().to_path_buf(),
             only: Some(directory.clone()),
             // An installed plugin with the same name may be disabled.
             disabled: BTreeSet::new(),
             ..host_parts(context, Some(store))
         };
-        let sandbox = Self { plugins: Plugins::look(parts), directory, session, _home: home };
+        let sandbox = Self { plugins: Plugins::discover(parts), directory, session, _home: home };
         sandbox.confirm(args.yes, context)?;
         Ok(sandbox)
     }
 
     fn confirm(&self, yes: bool, context: &Context) -> Result<(), CliError> {
         let plugin = self.status()?;
-        if plugin.state == State::Invalid {
+        if plugin.state == PluginState::Invalid {
             return Err(invalid(&self.directory, &plugin.reason));
         }
         if yes {
@@ -413,13 +413,13 @@ impl Sandbox {
     /// `Invalid` with the reason if it does not run.
     async fn start(&self) -> Result<PluginStatus, CliError> {
         let plugin = self.status()?;
-        if plugin.state == State::Invalid {
+        if plugin.state == PluginState::Invalid {
             return Err(invalid(&self.directory, &plugin.reason));
         }
         self.plugins.approve(&plugin.name)?;
         self.plugins.started().await;
         let plugin = self.status()?;
-        if plugin.state != State::Active {
+        if plugin.state != PluginState::Active {
             // The notice says the same as the error.
             let _ = self.plugins.take_notices();
             return Err(invalid(&self.directory, &plugin.reason));
@@ -478,8 +478,8 @@ pub fn check(args: &TryArgs, context: &Context) -> Result<Outcome, CliError> {
     let plugin = runtime.block_on(sandbox.start())?;
     let mut parts = Vec::new();
     let mut known_failures = 0;
-    for permission in &plugin.powers {
-        let Power::Export(export) = permission else { continue };
+    for permission in &plugin.permissions {
+        let Permission::Export(export) = permission else { continue };
         let start = Instant::now();
         let outcome = runtime.block_on(call_export(&sandbox, *export));
         let microseconds = start.elapsed().as_micros();
@@ -550,9 +550,9 @@ async fn call_export(sandbox: &Sandbox, export: Export) -> PartOutcome {
             }
         }
         Export::Widgets => {
-            let _ = plugins.pictures(Some(session));
+            let _ = plugins.widgets(Some(session));
             tokio::time::sleep(DRAW_TIME).await;
-            match plugins.pictures(Some(session)).len() {
+            match plugins.widgets(Some(session)).len() {
                 0 => PartOutcome::Failed("nothing was drawn".into()),
                 count => PartOutcome::Passed(format!("{count} drawn")),
             }
@@ -647,8 +647,8 @@ impl DevSession<'_> {
                     self.wait_until_saved(events)?;
                     self.sandbox.plugins.refresh();
                     let plugin = self.sandbox.status()?;
-                    let added: Vec<&Power> =
-                        plugin.powers.iter().filter(|permission| !allowed.contains(permission)).collect();
+                    let added: Vec<&Permission> =
+                        plugin.permissions.iter().filter(|permission| !allowed.contains(permission)).collect();
                     if !added.is_empty() && !yes {
                         self.print(&format!("{} wants more than before:\n", plugin.name))?;
                         added.iter().try_for_each(|permission| {
@@ -741,9 +741,9 @@ impl DevSession<'_> {
         const DRAW_TIME: Duration = Duration::from_millis(200);
         let plugins = &self.sandbox.plugins;
         let known_failures = self.sandbox.failures()?.len();
-        let _ = plugins.pictures(Some(self.sandbox.session));
+        let _ = plugins.widgets(Some(self.sandbox.session));
         thread::sleep(DRAW_TIME);
-        for widget in plugins.pictures(Some(self.sandbox.session)) {
+        for widget in plugins.widgets(Some(self.sandbox.session)) {
             let slot = match widget.slot {
                 Slot::Sidebar => "sidebar",
                 Slot::StatusBar => "status bar",
@@ -764,8 +764,8 @@ impl DevSession<'_> {
 }
 
 fn export_names(plugin: &PluginStatus) -> String {
-    let names = plugin.powers.iter().filter_map(|permission| match permission {
-        Power::Export(export) => Some(export.as_str()),
+    let names = plugin.permissions.iter().filter_map(|permission| match permission {
+        Permission::Export(export) => Some(export.as_str()),
         _ => None,
     });
     names.collect::<Vec<_>>().join(", ")

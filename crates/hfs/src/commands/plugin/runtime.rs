@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hfs_core::ErrorKind;
-use hfs_plugins::{Installed, Language};
+use hfs_plugins::{InstalledInterpreter, Language};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -68,7 +68,7 @@ pub fn run(args: &RuntimeArgs, context: &Context) -> Result<(), CliError> {
     }
 }
 
-fn interpreter_json(language: Language, installed: Option<&Installed>) -> Value {
+fn interpreter_json(language: Language, installed: Option<&InstalledInterpreter>) -> Value {
     json!({
         "language": language.as_str(),
         "path": installed.map(|installed| &installed.path),

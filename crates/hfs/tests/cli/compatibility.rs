@@ -1,0 +1,105 @@
+//! Stores, documents and plugins of earlier versions: see `tests/fixtures`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use testkit::cli::Hfs;
+
+use crate::{hfs, shown, text};
+
+/// The session that was held in hfs, and the one that was imported.
+const CHAT: &str = "nnmxws";
+const IMPORTED: &str = "rvvqys";
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema-4").join(name)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The binary in a home that an earlier version left.
+fn hfs_with_earlier_home() -> Hfs {
+    let hfs = hfs();
+    let home = hfs.hfs_home();
+    fs::create_dir_all(&home).unwrap();
+    fs::copy(fixture("store.db"), home.join("hfs.db")).unwrap();
+    fs::copy(fixture("plugin_permissions.yaml"), home.join("plugin_permissions.yaml")).unwrap();
+    copy_folder(&fixture("plugins"), &home.join("plugins"));
+    hfs
+}
+
+/// A document without the fields that name the export itself.
+fn document(json: &str) -> Value {
+    let mut document: Value = serde_json::from_str(json).unwrap();
+    let metadata = document["metadata"].as_object_mut().unwrap();
+    metadata.remove("exported_at").unwrap();
+    metadata.remove("hfs_version").unwrap();
+    document
+}
+
+#[test]
+fn a_store_of_an_earlier_version_opens_and_exports_what_that_version_exported() {
+    let hfs = hfs_with_earlier_home();
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+    for session in [CHAT, IMPORTED] {
+        let exported = hfs.run(&["export", session, "--format", "json", "--all-branches", "-o", "-"]).ok();
+        let expected = fs::read_to_string(fixture(&format!("{session}.json"))).unwrap();
+        assert_eq!(document(&exported.stdout), document(&expected), "{session}");
+    }
+}
+
+#[test]
+fn a_session_of_an_earlier_version_is_searched_rewound_and_continued() {
+    let hfs = hfs_with_earlier_home();
+    let hits = hfs.run(&["search", "refused", "--json"]).ok().json();
+    assert!(hits["total"].as_u64().unwrap() >= 2, "{hits}");
+    // The state at checkpoint 9 holds the memories of all six agents of a run of triads.
+    let state = hfs.run(&["checkpoint", "show", CHAT, "9", "--state", "--json"]).ok().json();
+    assert_eq!(state["state"]["agents"].as_object().unwrap().len(), 7, "{}", state["state"]["agents"]);
+    let checkpoints = hfs.run(&["checkpoint", "list", CHAT, "--json"]).ok().json();
+    let count = checkpoints["checkpoints"].as_array().unwrap().len();
+    assert!(count > 9, "{checkpoints}");
+    let _ = hfs.run(&["rewind", CHAT, "9"]).ok();
+    let _ = hfs.run(&["chat", "-s", CHAT, "--triads", "small", "connection refused again"]).ok();
+    let session = shown(&hfs, CHAT);
+    let messages = session["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 6, "two exchanges before the rewind, one after it");
+    assert_eq!(text(&messages[4]), "connection refused again");
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+}
+
+#[test]
+fn documents_of_an_earlier_version_are_imported_and_come_out_again() {
+    let hfs = hfs();
+    for session in [CHAT, IMPORTED] {
+        let file = fixture(&format!("{session}.json"));
+        let report = hfs.run(&["import", file.to_str().unwrap(), "--json"]).ok().json();
+        assert_eq!(report["imported"].as_array().unwrap().len(), 1, "{report}");
+        let exported = hfs.run(&["export", session, "--format", "json", "--all-branches", "-o", "-"]).ok();
+        assert_eq!(document(&exported.stdout), document(&fs::read_to_string(file).unwrap()), "{session}");
+    }
+}
+
+#[test]
+fn a_plugin_approved_by_an_earlier_version_still_runs() {
+    let hfs = hfs_with_earlier_home();
+    let plugins = hfs.run(&["plugin", "list", "--json"]).ok().json();
+    assert_eq!(plugins["plugins"][0]["name"], "secret-guard");
+    assert_eq!(plugins["plugins"][0]["state"], "active", "{plugins}");
+    let key = "AKIAIOSFODNN7EXAMPLE";
+    let _ = hfs.run(&["chat", &format!("my key is {key}")]).ok();
+    let message = &shown(&hfs, "@")["messages"][0];
+    assert!(!text(message).contains(key), "the guard masks it: {message}");
+}
