@@ -1,6 +1,6 @@
-//! Rewind, fork and switch: what they cost does not depend on how long the session is.
+//! Rewind, fork and switch. Their cost must not depend on the length of the session.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by a panic")]
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, CheckpointId, MessageDraft, NoHooks, Position, RunOutcome,
-    RunRequest, RunSink, Store, SystemClock,
+    Agent, AgentDescription, AgentError, BranchId, CheckpointId, MessageDraft, Position, RunOutcome,
+    RunRequest, RunSink, Store,
 };
-use hfs_engine::{Engine, EngineParts, Settings};
+use hfs_engine::{BlockingEngine, Engine};
 use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::bench::{Bench, Target, Unit};
 use testkit::builders::{Drafts, at, growing_state};
 
-/// What one message says: the median of real ones.
-const WORDS: usize = 600;
-/// How many times each operation is done where its bytes are counted.
-const TIMES: u32 = 60;
+/// Characters of a message: the median of real ones.
+const MESSAGE_CHARS: usize = 600;
+/// Repetitions of an operation when its bytes are measured.
+const REPETITIONS: u32 = 60;
 
-/// Nobody is asked anything here.
-struct Nobody;
+/// The benchmark sends no messages.
+struct NoAgent;
 
 #[async_trait]
-impl Agent for Nobody {
+impl Agent for NoAgent {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "nobody".into(), model: None, summary: String::new() }
+        AgentDescription::new("none", "")
     }
 
     async fn run(&self, _request: RunRequest, _sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -37,55 +37,50 @@ impl Agent for Nobody {
     }
 }
 
-/// A session of some length, with a checkpoint in its middle.
-struct Scene {
-    engine: Engine,
-    make: Drafts,
+/// A session with a checkpoint in its middle and a second branch.
+struct Fixture {
+    engine: BlockingEngine,
+    drafts: Drafts,
     main: Position,
     branch: BranchId,
     checkpoint: CheckpointId,
-    turn: Cell<u64>,
-    home: tempfile::TempDir,
+    counter: Cell<u64>,
+    directory: tempfile::TempDir,
 }
 
-impl Scene {
+impl Fixture {
     fn new(messages: usize) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(home.path().join("hfs.db"), SqliteOptions::default()).unwrap();
-        let engine = Engine::new(EngineParts {
-            store: Arc::new(store),
-            agent: Arc::new(Nobody),
-            hooks: Arc::new(NoHooks),
-            clock: Arc::new(SystemClock),
-            settings: Settings::default(),
-        });
-        let make = Drafts::new(1);
-        let draft = make.session("long");
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("hfs.db"), SqliteOptions::default()).unwrap();
+        let engine = Engine::builder(Arc::new(store), Arc::new(NoAgent)).build();
+        let engine = BlockingEngine::new(engine).unwrap();
+        let drafts = Drafts::new(1);
+        let draft = drafts.session("long");
         let store = engine.store();
         store.create_session(&draft).unwrap();
         let mut main = at(draft.main_branch, 0);
-        let text = "some words ".repeat(WORDS / 11);
+        let text = "some words ".repeat(MESSAGE_CHARS / 11);
         let mut left = messages;
         while left > 0 {
-            let some: Vec<MessageDraft> = (0..left.min(1000)).map(|_| make.user(&text)).collect();
-            main = store.append(main, &some).unwrap().position;
-            left -= some.len();
+            let batch: Vec<MessageDraft> = (0..left.min(1000)).map(|_| drafts.user(&text)).collect();
+            main = store.append(main, &batch).unwrap().position;
+            left -= batch.len();
         }
         let middle = at(main.branch, main.head / 2);
-        let checkpoint = make.checkpoint(middle, growing_state(100));
+        let checkpoint = drafts.checkpoint(middle, growing_state(100));
         store.create_checkpoint(&checkpoint, 10).unwrap();
         let branch = engine.fork(main.branch, main.head, Some("other")).unwrap().id;
-        Self { engine, make, main, branch, checkpoint: checkpoint.id, turn: Cell::new(0), home }
+        Self { engine, drafts, main, branch, checkpoint: checkpoint.id, counter: Cell::new(0), directory }
     }
 
     fn store(&self) -> &dyn Store {
         self.engine.store().as_ref()
     }
 
-    /// Another number with each call.
+    /// A number that differs with each call.
     fn next(&self) -> u64 {
-        self.turn.set(self.turn.get() + 1);
-        self.turn.get()
+        self.counter.set(self.counter.get() + 1);
+        self.counter.get()
     }
 
     fn rewind(&self) -> Duration {
@@ -103,50 +98,50 @@ impl Scene {
         timed(|| self.engine.switch(session, branch).unwrap())
     }
 
-    /// A message at the end of another branch.
+    /// Appends a message to the second branch.
     fn append(&self) -> Duration {
         let head = self.store().get_branch(self.branch).unwrap().head;
-        let message = self.make.user(&"some words ".repeat(WORDS / 11));
+        let message = self.drafts.user(&"some words ".repeat(MESSAGE_CHARS / 11));
         timed(|| self.store().append(at(self.branch, head), std::slice::from_ref(&message)).unwrap())
     }
 
-    /// The bytes of everything, as a compact copy has them.
-    #[allow(clippy::cast_precision_loss, reason = "these are megabytes")]
+    /// Bytes of a compact copy of the store.
+    #[allow(clippy::cast_precision_loss, reason = "megabytes are exact enough")]
     fn bytes(&self) -> f64 {
-        let copy = self.home.path().join(format!("copy-{}.db", self.next()));
+        let copy = self.directory.path().join(format!("copy-{}.db", self.next()));
         self.store().backup(&copy).unwrap();
         std::fs::metadata(copy).unwrap().len() as f64
     }
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {
-    let begin = Instant::now();
+    let start = Instant::now();
     black_box(work());
-    begin.elapsed()
+    start.elapsed()
 }
 
-type Act = fn(&Scene) -> Duration;
+type Operation = fn(&Fixture) -> Duration;
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("time_travel");
-    let acts: [(&str, Act); 3] =
-        [("rewind", Scene::rewind), ("fork", Scene::fork), ("switch", Scene::switch)];
-    let (long, short) = (Scene::new(bench.size(100_000, 100)), Scene::new(10));
-    for (name, act) in acts {
+    let operations: [(&str, Operation); 3] =
+        [("rewind", Fixture::rewind), ("fork", Fixture::fork), ("switch", Fixture::switch)];
+    let (long, short) = (Fixture::new(bench.size(100_000, 100)), Fixture::new(10));
+    for (name, operation) in operations {
         bench
             .pair(&format!("{name} in 100,000 messages, beside the same in 10"))
             .median(Target::AtMost(1.25))
-            .run_timed(|| act(&long), || act(&short));
+            .run_timed(|| operation(&long), || operation(&short));
         bench
             .pair(&format!("{name} in 100,000 messages, beside one durable append"))
             .median(Target::AtMost(5.0))
-            .run_timed(|| act(&long), || long.append());
+            .run_timed(|| operation(&long), || long.append());
     }
-    for (name, act) in acts {
+    for (name, operation) in operations {
         let before = long.bytes();
-        let times = f64::from(u32::try_from(bench.size(TIMES as usize, 2)).unwrap());
-        for _ in 0..bench.size(TIMES as usize, 2) {
-            act(&long);
+        let times = f64::from(u32::try_from(bench.size(REPETITIONS as usize, 2)).unwrap());
+        for _ in 0..bench.size(REPETITIONS as usize, 2) {
+            operation(&long);
         }
         let each = (long.bytes() - before) / times;
         bench.amounts(

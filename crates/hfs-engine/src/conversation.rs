@@ -1,17 +1,19 @@
 use hfs_core::{BranchId, Position, Project, Seq, SessionId};
 
-/// A session as one front end has it open: which branch, and how much of it has been seen.
+/// A session as one front end has it open: the branch, and the newest message that the user has seen on it.
 ///
-/// What is sent states this position, so that nobody's words interleave with another's. A new conversation
-/// becomes a session with its first message; one that nothing is said in leaves no trace.
+/// Every message is sent with this position, and the store refuses it if the branch has newer messages. So a message
+/// never lands after one that its author has not seen. A new conversation becomes a session with its first message; a
+/// conversation without messages leaves nothing in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
+    /// `None` before the first message.
     pub(crate) place: Option<(SessionId, Position)>,
     pub(crate) project: Option<Project>,
 }
 
 impl Conversation {
-    /// A conversation that has not begun.
+    /// A conversation without messages. Its session will belong to `project`.
     #[must_use]
     pub const fn new(project: Option<Project>) -> Self {
         Self { place: None, project }
@@ -23,27 +25,21 @@ impl Conversation {
         Self { place: Some((session, position)), project: None }
     }
 
-    /// The session, once there is one.
+    /// Session id; `None` before the first message.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         self.place.map(|(session, _)| session)
     }
 
-    /// The branch, once there is one.
+    /// Branch id; `None` before the first message.
     #[must_use]
     pub fn branch(&self) -> Option<BranchId> {
         self.place.map(|(_, position)| position.branch)
     }
 
-    /// The newest seq that was seen; 0 before the first.
+    /// Seq of the newest message seen; 0 before the first.
     #[must_use]
     pub fn head(&self) -> Seq {
         self.place.map_or(0, |(_, position)| position.head)
-    }
-
-    pub(crate) fn advance(&mut self, head: Seq) {
-        if let Some((_, position)) = &mut self.place {
-            position.head = head;
-        }
     }
 }

@@ -1,46 +1,33 @@
-//! The engine itself: its parts, and opening conversations.
+//! The engine, its settings, and opening and closing sessions.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hfs_core::{
-    Agent, Branch, BranchId, CheckpointState, Clock, EventBus, Hooks, Pattern, Position, SessionId, Store,
-    StoreError,
+    Agent, Branch, BranchId, CheckpointState, Clock, EventBus, Hooks, NoHooks, Pattern, Position, SessionId,
+    Store, StoreError, SystemClock, lock_unpoisoned,
 };
 
+use crate::reply_guard::BackgroundWork;
 use crate::{Conversation, EngineError};
 
-/// What an engine is made of.
-#[derive(Clone)]
-pub struct EngineParts {
-    /// Where everything lasts.
-    pub store: Arc<dyn Store>,
-    /// What answers.
-    pub agent: Arc<dyn Agent>,
-    /// What listens in and changes things on the way.
-    pub hooks: Arc<dyn Hooks>,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// How it behaves.
-    pub settings: Settings,
-}
-
-/// How an engine behaves.
+/// Options of an engine. Change the fields of a default value, or chain the `with_` methods.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Settings {
-    /// How much of a conversation's end an agent is shown, in characters of searchable text. The message to
-    /// answer is always shown whole.
+    /// How much of a conversation's end an agent receives, in characters of searchable text. The message to answer
+    /// is always included as a whole.
     pub context_chars: usize,
-    /// Which events make a checkpoint.
+    /// Events that cause a checkpoint.
     pub checkpoint_on: Vec<Pattern>,
-    /// How many automatic checkpoints a session keeps.
+    /// Number of automatic checkpoints that a session keeps.
     pub checkpoint_retention: u32,
-    /// How long a piece of a reply may wait before it is saved.
+    /// How long streamed text may wait before it is saved.
     pub flush_interval: Duration,
-    /// How long the end of a reply is tried to be saved before the attempt is given up.
-    pub save_patience: Duration,
-    /// The zone of the times in automatic names.
+    /// How long saving a finished reply is retried while the store is unavailable.
+    pub save_timeout: Duration,
+    /// Time zone of the times in automatic session names.
     pub time_zone: jiff::tz::TimeZone,
 }
 
@@ -51,140 +38,273 @@ impl Default for Settings {
             checkpoint_on: ["run.ended", "negotiation.resolved", "phase.ended"].map(Pattern::new).to_vec(),
             checkpoint_retention: 10,
             flush_interval: Duration::from_millis(200),
-            save_patience: Duration::from_secs(20),
+            save_timeout: Duration::from_secs(20),
             time_zone: jiff::tz::TimeZone::system(),
         }
     }
 }
 
-/// The use cases. Cheap to clone; clones share everything.
+impl Settings {
+    /// Sets [`context_chars`](Self::context_chars).
+    #[must_use]
+    pub const fn with_context_chars(mut self, context_chars: usize) -> Self {
+        self.context_chars = context_chars;
+        self
+    }
+
+    /// Sets [`checkpoint_on`](Self::checkpoint_on).
+    #[must_use]
+    pub fn with_checkpoint_on(mut self, checkpoint_on: Vec<Pattern>) -> Self {
+        self.checkpoint_on = checkpoint_on;
+        self
+    }
+
+    /// Sets [`checkpoint_retention`](Self::checkpoint_retention).
+    #[must_use]
+    pub const fn with_checkpoint_retention(mut self, checkpoint_retention: u32) -> Self {
+        self.checkpoint_retention = checkpoint_retention;
+        self
+    }
+
+    /// Sets [`flush_interval`](Self::flush_interval).
+    #[must_use]
+    pub const fn with_flush_interval(mut self, flush_interval: Duration) -> Self {
+        self.flush_interval = flush_interval;
+        self
+    }
+
+    /// Sets [`save_timeout`](Self::save_timeout).
+    #[must_use]
+    pub const fn with_save_timeout(mut self, save_timeout: Duration) -> Self {
+        self.save_timeout = save_timeout;
+        self
+    }
+
+    /// Sets [`time_zone`](Self::time_zone).
+    #[must_use]
+    pub fn with_time_zone(mut self, time_zone: jiff::tz::TimeZone) -> Self {
+        self.time_zone = time_zone;
+        self
+    }
+}
+
+/// Builds an [`Engine`]; see [`Engine::builder`].
+#[derive(Clone)]
+#[must_use]
+pub struct EngineBuilder {
+    store: Arc<dyn Store>,
+    agent: Arc<dyn Agent>,
+    hooks: Arc<dyn Hooks>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+}
+
+impl EngineBuilder {
+    /// Sets the hooks; the default is [`NoHooks`].
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Sets the clock; the default is [`SystemClock`].
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the options.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Makes the engine.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        Engine {
+            shared: Arc::new(Shared {
+                store: self.store,
+                agent: self.agent,
+                hooks: self.hooks,
+                clock: self.clock,
+                settings: self.settings,
+                bus: EventBus::new(),
+                started_sessions: tokio::sync::Mutex::default(),
+                active_branches: Mutex::default(),
+                background: BackgroundWork::default(),
+            }),
+        }
+    }
+}
+
+/// The use cases of hfs. Cheap to clone; all clones share their state.
+///
+/// Every operation that touches the store is asynchronous and needs a tokio runtime. The store call itself runs on one
+/// of tokio's blocking threads and completes even if the operation's future is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    pub(crate) parts: Arc<EngineParts>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    agent: Arc<dyn Agent>,
+    hooks: Arc<dyn Hooks>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
     bus: EventBus,
-    /// The sessions that the plugins were told of.
-    greeted: Arc<tokio::sync::Mutex<HashSet<SessionId>>>,
-    /// Of which branch the plugins have what they keep for a session.
-    live: Arc<Mutex<HashMap<SessionId, BranchId>>>,
+    /// Sessions whose start hook was called.
+    started_sessions: tokio::sync::Mutex<HashSet<SessionId>>,
+    /// The branch of each session whose plugin states the hooks hold now.
+    active_branches: Mutex<HashMap<SessionId, BranchId>>,
+    background: BackgroundWork,
 }
 
 impl Engine {
-    /// An engine of these parts.
-    #[must_use]
-    pub fn new(parts: EngineParts) -> Self {
-        Self { parts: Arc::new(parts), bus: EventBus::new(), greeted: Arc::default(), live: Arc::default() }
+    /// Starts to build an engine over this store and agent.
+    pub fn builder(store: Arc<dyn Store>, agent: Arc<dyn Agent>) -> EngineBuilder {
+        EngineBuilder {
+            store,
+            agent,
+            hooks: Arc::new(NoHooks),
+            clock: Arc::new(SystemClock),
+            settings: Settings::default(),
+        }
     }
 
-    /// The store, for plain reads.
+    /// The store, for reads and for changes that need no order with hooks or the agent. Its calls block.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.parts.store
+        &self.shared.store
     }
 
-    /// The agent that answers.
+    /// The agent that replies.
     #[must_use]
     pub fn agent(&self) -> &Arc<dyn Agent> {
-        &self.parts.agent
+        &self.shared.agent
     }
 
-    /// Where every event of every run is announced.
+    /// The bus that announces the events of every run.
     #[must_use]
-    pub const fn bus(&self) -> &EventBus {
-        &self.bus
+    pub fn bus(&self) -> &EventBus {
+        &self.shared.bus
     }
 
-    /// How it behaves.
+    /// The options.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.parts.settings
+        &self.shared.settings
     }
 
-    /// Opens a session at the newest message of its current branch, or of `branch`. A reply whose writer died
-    /// is settled as interrupted first.
+    pub(crate) fn hooks(&self) -> &Arc<dyn Hooks> {
+        &self.shared.hooks
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    pub(crate) fn background(&self) -> &BackgroundWork {
+        &self.shared.background
+    }
+
+    /// Opens a session at the newest message of `branch`, or of its current branch.
     ///
-    /// Blocks on the store.
+    /// A reply whose writing process died is first marked as interrupted. A reply of this engine whose exchange was
+    /// dropped is first finalized.
     ///
     /// # Errors
-    /// `NotFound` for the session, or for a branch that is not the session's.
-    pub fn resume(&self, session: SessionId, branch: Option<BranchId>) -> Result<Conversation, EngineError> {
-        let store = &self.parts.store;
-        let summary = store.get_session(session)?;
-        store.recover_abandoned_replies(Some(session), self.parts.clock.now())?;
-        let branch = self.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
-        // What plugins keep for a session lives with them while it is open, and in the store in between.
-        if self.parts.hooks.session_state(session).is_none() || self.live_branch(session) != Some(branch.id) {
-            let state = store.load_branch_state(branch.id)?.unwrap_or_default();
-            self.restore_plugin_states(session, branch.id, &state);
+    /// `NotFound` if the session does not exist or `branch` is not one of its branches.
+    pub async fn resume(
+        &self,
+        session: SessionId,
+        branch: Option<BranchId>,
+    ) -> Result<Conversation, EngineError> {
+        self.background().wait(session).await;
+        self.run_blocking(move |engine| {
+            let store = engine.store();
+            let summary = store.get_session(session)?;
+            store.recover_abandoned_replies(Some(session), engine.clock().now())?;
+            let branch = engine.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
+            // The hooks own the plugin states of an open session, and the store has those of a closed one.
+            let is_open = engine.hooks().session_state(session).is_some();
+            if !is_open || engine.active_branch(session) != Some(branch.id) {
+                engine.load_plugin_states(session, branch.id)?;
+            }
+            Ok(Conversation::at(session, Position { branch: branch.id, head: branch.head }))
+        })
+        .await
+    }
+
+    /// Calls the start hook of the conversation's session, unless it was called already. Sending a message calls it in
+    /// any case.
+    pub async fn open_session(&self, conversation: &Conversation) {
+        if let Some(session) = conversation.session() {
+            self.session_started(session).await;
         }
-        Ok(Conversation::at(session, Position { branch: branch.id, head: branch.head }))
     }
 
-    /// The branch whose state the plugins have of the session.
-    fn live_branch(&self, session: SessionId) -> Option<BranchId> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&session).copied()
+    /// The lock is held during the hook, so that no other hook of the session runs before its start hook has ended.
+    pub(crate) async fn session_started(&self, session: SessionId) {
+        let mut started = self.shared.started_sessions.lock().await;
+        if started.insert(session) {
+            self.hooks().on_start(session).await;
+        }
     }
 
-    /// Gives the plugins what they keep on this branch of the session.
+    /// Calls the exit hook of the conversation's session and saves its plugin states.
+    pub async fn close_session(&self, conversation: &Conversation) {
+        let Some(session) = conversation.session() else { return };
+        self.shared.started_sessions.lock().await.remove(&session);
+        self.hooks().on_exit(session).await;
+        if let Err(error) = self.persist_plugin_states(conversation).await {
+            tracing::warn!(%session, %error, "the plugin states of the session were not saved");
+        }
+    }
+
+    /// Saves the plugin states of the conversation's session after a change outside of a run, such as a plugin command.
+    ///
+    /// The next run on the branch starts from the saved states, in any process. Writes nothing if they did not change.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub async fn persist_plugin_states(&self, conversation: &Conversation) -> Result<(), EngineError> {
+        let Some((session, at)) = conversation.place else { return Ok(()) };
+        let Some(states) = self.hooks().session_state(session) else { return Ok(()) };
+        self.run_blocking(move |engine| Ok(engine.store().save_branch_plugins(at.branch, &states)?)).await
+    }
+
+    /// The branch whose plugin states the hooks hold for the session.
+    fn active_branch(&self, session: SessionId) -> Option<BranchId> {
+        lock_unpoisoned(&self.shared.active_branches).get(&session).copied()
+    }
+
+    /// Notes that the hooks hold the plugin states of this branch.
+    pub(crate) fn set_active_branch(&self, session: SessionId, branch: BranchId) {
+        lock_unpoisoned(&self.shared.active_branches).insert(session, branch);
+    }
+
+    /// Gives the hooks the plugin states of a branch.
     pub(crate) fn restore_plugin_states(
         &self,
         session: SessionId,
         branch: BranchId,
         state: &CheckpointState,
     ) {
-        self.begin_plugins(session, branch);
-        self.parts.hooks.restore_state(session, &state.plugins);
+        self.set_active_branch(session, branch);
+        self.hooks().restore_state(session, &state.plugins);
     }
 
-    /// What the plugins have of the session is of this branch.
-    pub(crate) fn begin_plugins(&self, session: SessionId, branch: BranchId) {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(session, branch);
-    }
-
-    /// Tells the plugins that the session was opened, unless they know. The first message tells them in any case.
-    pub async fn enter(&self, conversation: &Conversation) {
-        if let Some(session) = conversation.session() {
-            self.greet(session).await;
-        }
-    }
-
-    /// Held while the plugins are told, so that they hear of nothing in the session before they hear of it.
-    pub(crate) async fn greet(&self, session: SessionId) {
-        let mut greeted = self.greeted.lock().await;
-        if greeted.insert(session) {
-            self.parts.hooks.on_start(session).await;
-        }
-    }
-
-    /// Tells the plugins that the session is being left, and saves what they keep for it.
-    pub async fn leave(&self, conversation: &Conversation) {
-        let Some(session) = conversation.session() else { return };
-        self.greeted.lock().await.remove(&session);
-        self.parts.hooks.on_exit(session).await;
-        let (engine, conversation) = (self.clone(), conversation.clone());
-        let kept = tokio::task::spawn_blocking(move || engine.persist_plugin_states(&conversation)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!("what plugins keep for session {session} is not saved: {error}");
-        }
-    }
-
-    /// Saves what plugins keep for the session after something that is no run: a command of theirs, for instance.
-    /// The next run on the branch starts from it, in whatever process. Nothing is written where nothing changed.
-    ///
-    /// Blocks on the store.
-    ///
-    /// # Errors
-    /// As the store has it.
-    pub fn persist_plugin_states(&self, conversation: &Conversation) -> Result<(), EngineError> {
-        if let Some((session, at)) = conversation.place
-            && let Some(live) = self.parts.hooks.session_state(session)
-        {
-            self.parts.store.save_branch_plugins(at.branch, &live)?;
-        }
+    /// Gives the hooks the plugin states of a branch as the store has them. Blocks.
+    pub(crate) fn load_plugin_states(&self, session: SessionId, branch: BranchId) -> Result<(), EngineError> {
+        let state = self.store().load_branch_state(branch)?.unwrap_or_default();
+        self.restore_plugin_states(session, branch, &state);
         Ok(())
     }
 
+    /// The branch, if it belongs to the session. Blocks.
     pub(crate) fn branch_of(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {
-        let found = self.parts.store.get_branch(branch)?;
+        let found = self.store().get_branch(branch)?;
         if found.session == session {
             Ok(found)
         } else {
@@ -192,15 +312,15 @@ impl Engine {
         }
     }
 
-    /// Runs a blocking call of the store away from the asynchronous runtime.
-    pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T, EngineError>
+    /// Runs blocking work on one of tokio's blocking threads. The work completes even if the future is dropped.
+    pub(crate) async fn run_blocking<T, F>(&self, work: F) -> Result<T, EngineError>
     where
         T: Send + 'static,
-        F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
     {
-        let store = Arc::clone(&self.parts.store);
-        match tokio::task::spawn_blocking(move || work(store.as_ref())).await {
-            Ok(result) => result.map_err(EngineError::Store),
+        let engine = self.clone();
+        match tokio::task::spawn_blocking(move || work(&engine)).await {
+            Ok(result) => result,
             Err(error) => Err(EngineError::Background { message: error.to_string() }),
         }
     }

@@ -1,31 +1,66 @@
-use hfs_core::{AgentError, ErrorExt, ErrorKind, MessageDraft, StoreError, Suggestion};
+use hfs_core::{
+    AgentError, ErrorExt, ErrorKind, MessageDraft, OperationKind, SessionId, StoreError, Suggestion,
+};
 
-/// Why a use case failed.
+/// Why an operation of the engine failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The store says why.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is nothing to undo or redo, or it cannot be undone.
-    #[error("{message}")]
-    NotPossible {
-        /// What is not possible, and why.
-        message: String,
+    /// No operation is left to undo or redo.
+    #[error("there is nothing to {direction}{}", pruned_note(*passed_prune))]
+    NothingToReverse {
+        /// `Undo` or `Redo`.
+        direction: OperationKind,
+        /// Whether the search passed a deleted checkpoint, which undo does not bring back.
+        passed_prune: bool,
     },
-    /// A worker thread of ours died.
+    /// The next operation to undo or redo cannot be undone or redone.
+    #[error(
+        "there is nothing more to {direction}: the session's {operation} is its beginning{}",
+        pruned_note(*passed_prune)
+    )]
+    NotReversible {
+        /// `Undo` or `Redo`.
+        direction: OperationKind,
+        /// The operation that was reached.
+        operation: OperationKind,
+        /// Session of the operation.
+        session: SessionId,
+        /// Whether the search passed a deleted checkpoint, which undo does not bring back.
+        passed_prune: bool,
+    },
+    /// The conversation has no message yet, so there is no place to mark or to reply at.
+    #[error("the conversation has no messages yet")]
+    EmptyConversation,
+    /// The asynchronous runtime of a [`BlockingEngine`](crate::BlockingEngine) could not be started.
+    #[error("cannot start the asynchronous runtime")]
+    Runtime {
+        /// Error of the system.
+        source: std::io::Error,
+    },
+    /// A background thread panicked or was stopped.
     #[error("a background task of hfs failed: {message}")]
     Background {
-        /// What it said.
+        /// Message of the panic.
         message: String,
     },
+}
+
+fn pruned_note(passed_prune: bool) -> &'static str {
+    if passed_prune { "; a checkpoint that was deleted cannot be brought back" } else { "" }
 }
 
 impl ErrorExt for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::NotPossible { .. } => ErrorKind::Conflict,
+            Self::NothingToReverse { .. } | Self::NotReversible { .. } | Self::EmptyConversation => {
+                ErrorKind::Conflict
+            }
+            Self::Runtime { .. } => ErrorKind::Unavailable,
             Self::Background { .. } => ErrorKind::Internal,
         }
     }
@@ -33,44 +68,51 @@ impl ErrorExt for EngineError {
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::Store(error) => error.suggestion(),
-            _ => None,
+            Self::NotReversible { session, .. } => Some(Suggestion::TrashSession(*session)),
+            Self::NothingToReverse { .. }
+            | Self::EmptyConversation
+            | Self::Runtime { .. }
+            | Self::Background { .. } => None,
         }
     }
 }
 
-/// Why a message was not sent, or its reply not kept. An agent that fails is no such error: what it had said is
-/// kept, and [`Exchange::failure`](crate::Exchange::failure) says why it stopped.
+/// Why a message was not sent, or its reply not saved.
+///
+/// A failing agent does not cause this error: the text it streamed is saved, and
+/// [`Exchange::failure`](crate::Exchange::failure) has the agent's error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is nothing in it.
+    /// The message has no text.
     #[error("the message is empty")]
     Empty,
-    /// A plugin refused it.
+    /// A plugin rejected the message.
     #[error("the plugin {plugin} rejected the message: {reason}")]
     Rejected {
-        /// Which plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// Why.
+        /// Reason for people.
         reason: String,
     },
-    /// It could not be saved, and was therefore not sent.
+    /// The message could not be saved, and so the agent was not asked.
     #[error("the message was not saved")]
     NotSaved {
-        /// The message's text, so that it is not lost with the error.
+        /// Text of the message, so that the caller can offer it again.
         text: String,
-        /// Why.
+        /// Error of the store.
         source: StoreError,
     },
-    /// The reply came, but could not be saved for as long as was tried. Its beginning may be in the store.
+    /// The reply could not be saved within [`Settings::save_timeout`](crate::Settings::save_timeout). Its beginning may
+    /// be in the store.
     #[error("the reply was not saved")]
     ReplyNotSaved {
-        /// The reply, so that it is not lost with the error.
+        /// The whole reply, so that it is not lost.
         reply: Box<MessageDraft>,
-        /// Why.
+        /// Error of the store.
         source: StoreError,
     },
-    /// Something around the exchange failed.
+    /// Another step of the exchange failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -97,7 +139,7 @@ impl ErrorExt for SendError {
     }
 }
 
-/// The kind under which an agent's failure is kept with its reply.
+/// The agent's error as it is saved in the fields of an interrupted reply.
 pub(crate) fn failure_note(error: &AgentError) -> serde_json::Value {
     serde_json::json!({ "kind": error.kind().as_str(), "message": error.to_string() })
 }

@@ -1,63 +1,125 @@
-//! Takes sessions from a reader into the store: new ones whole, known ones with what is new in them.
+//! Imports sessions from a reader into the store: creates new sessions, and adds new messages to existing ones.
 
-mod fresh;
-mod known;
-mod naming;
+mod session_title;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, Clock, Disposition, ForeignSession, ImportReport,
-    MessageDraft, PageRequest, Run, Seq, SessionFilter, SessionId, SessionSink, SessionSummary, Store,
-    StoreError, StoreResult, Timestamp,
+    Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Disposition,
+    ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, MessageId, MessageRange, OperationKind,
+    PageRequest, Position, Run, RunId, Seq, SessionDraft, SessionFilter, SessionId, SessionImport,
+    SessionSink, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
 };
 
-use fresh::Fresh;
-use known::Known;
+use session_title::FirstWords;
 
-/// What to do with a session that is in the store already.
+/// Number of messages of an existing session that are read, or saved, at once.
+const BATCH: u32 = 200;
+
+/// What to do with a session that the store has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDuplicate {
-    /// Transcripts of other tools are updated, documents of ours are skipped: what most people mean.
+    /// Update it from a transcript of another tool, but skip an hfs document: what most users expect.
     #[default]
     Auto,
-    /// Leave it as it is.
+    /// Leave it unchanged.
     Skip,
-    /// Take it again as another session.
+    /// Import it again as another session.
     Copy,
-    /// Add what is new in it; where it has gone another way, on a branch of its own.
+    /// Add the messages that are new in it. Where it continues differently from the stored session, they form a branch.
     Update,
 }
 
-/// A session that was taken.
+/// A session that was imported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedSession {
-    /// The file it came from.
+    /// File it came from.
     pub file: String,
-    /// Its format.
+    /// Format of the file.
     pub format: String,
-    /// The session, unless this was a dry run.
+    /// Session id; `None` in a dry run that would create a session.
     pub session: Option<SessionId>,
-    /// Its name.
+    /// Session name.
     pub name: String,
-    /// How many messages were added.
+    /// Number of messages added.
     pub messages: u64,
-    /// How many branches it has.
+    /// Number of branches of the session.
     pub branches: u64,
-    /// Whether it was there before.
+    /// Whether the session existed before.
     pub updated: bool,
-    /// What became of its records.
+    /// What the import did with its records.
     pub report: ImportReport,
 }
 
-/// A session that was left as it was.
+/// A session or file that was not imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedSession {
-    /// The file.
+    /// Path of the file.
     pub file: String,
-    /// Why.
-    pub reason: String,
+    /// Why it was skipped.
+    pub reason: SkipReason,
 }
 
-/// Receives what readers hand over. One importer serves any number of files.
+/// Why a session or file was skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The directory contains no transcripts.
+    NoTranscripts,
+    /// The file contains no session.
+    NoSession,
+    /// The session was imported before.
+    AlreadyImported {
+        /// Session name.
+        name: String,
+    },
+    /// The session was imported before, and the file has no new messages.
+    NothingNew {
+        /// Session name.
+        name: String,
+    },
+    /// The session was imported before and is in the trash.
+    InTrash {
+        /// Session name.
+        name: String,
+        /// Session id.
+        session: SessionId,
+    },
+}
+
+impl SkipReason {
+    /// What the user can do to import it.
+    #[must_use]
+    pub const fn suggestion(&self) -> Option<Suggestion> {
+        match self {
+            Self::InTrash { session, .. } => Some(Suggestion::RestoreSession(*session)),
+            Self::NoTranscripts
+            | Self::NoSession
+            | Self::AlreadyImported { .. }
+            | Self::NothingNew { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTranscripts => f.write_str("no transcripts were found in it"),
+            Self::NoSession => f.write_str("there is no session in it"),
+            Self::AlreadyImported { name } => write!(f, "already imported as {name:?}"),
+            Self::NothingNew { name } => write!(f, "already imported as {name:?}, nothing new in it"),
+            Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
+        }
+    }
+}
+
+/// Receives sessions from readers and saves them. One importer serves any number of files.
+///
+/// An importer blocks. A reader calls it for every record of a transcript, and it collects them into batches for the
+/// store, whose calls block too; with asynchronous calls, each of them would cost more than the work it does. An
+/// asynchronous caller runs the whole import of a file, reader and importer together, in `tokio::task::spawn_blocking`,
+/// and stops it through [`with_progress`](Self::with_progress).
 pub struct Importer<'a> {
     store: &'a dyn Store,
     clock: &'a dyn Clock,
@@ -67,21 +129,22 @@ pub struct Importer<'a> {
     on_progress: Box<dyn FnMut(u64) -> bool + 'a>,
     file: String,
     file_time: Option<Timestamp>,
-    receiving: Receiving<'a>,
-    /// What was taken so far.
+    receiver: Receiver<'a>,
+    /// Sessions imported so far.
     pub imported: Vec<ImportedSession>,
-    /// What was left as it was.
+    /// Sessions skipped so far.
     pub skipped: Vec<SkippedSession>,
 }
 
-enum Receiving<'a> {
-    Nothing,
-    Fresh(Box<Fresh<'a>>),
-    Known(Box<Known<'a>>),
+/// Receiver of the session that is being read.
+enum Receiver<'a> {
+    None,
+    New(Box<NewSession<'a>>),
+    Merge(Box<MergeImport<'a>>),
 }
 
 impl<'a> Importer<'a> {
-    /// An importer into `store`. With `dry_run` everything is read and reported, and nothing written.
+    /// An importer into `store`. A dry run reads and reports everything and writes nothing.
     #[must_use]
     pub fn new(store: &'a dyn Store, clock: &'a dyn Clock, on_duplicate: OnDuplicate, dry_run: bool) -> Self {
         Self {
@@ -93,41 +156,42 @@ impl<'a> Importer<'a> {
             on_progress: Box::new(|_| true),
             file: String::new(),
             file_time: None,
-            receiving: Receiving::Nothing,
+            receiver: Receiver::None,
             imported: Vec::new(),
             skipped: Vec::new(),
         }
     }
 
-    /// Has `on_progress` called with the bytes read of the present file; when it returns `false`, the reader
-    /// stops.
+    /// Calls `on_progress` with the number of bytes read of the current file. If it returns `false`, the reader stops.
     #[must_use]
     pub fn with_progress(mut self, on_progress: impl FnMut(u64) -> bool + 'a) -> Self {
         self.on_progress = Box::new(on_progress);
         self
     }
 
-    /// Names times in automatic names by this zone.
+    /// Sets the time zone of the times in automatic session names.
     #[must_use]
     pub fn with_time_zone(mut self, time_zone: jiff::tz::TimeZone) -> Self {
         self.time_zone = time_zone;
         self
     }
 
-    /// Says which file comes next, and when it was last written, if that is known: sessions without any time of
-    /// their own count as that old. Whatever was unfinished of the file before is dropped, and nothing of it
-    /// remains.
+    /// Sets the file that is read next, and discards an unfinished session of the file before.
+    ///
+    /// `written` is the time when the file was last written. Sessions without a time of their own get it.
     pub fn next_file(&mut self, file: impl Into<String>, written: Option<Timestamp>) {
-        self.receiving = Receiving::Nothing;
+        self.discard_unfinished();
         self.file = file.into();
         self.file_time = written;
     }
 
-    /// Drops what is unfinished, after an error.
-    pub fn abandon(&mut self) {
-        self.receiving = Receiving::Nothing;
+    /// Discards an unfinished session, for example after an error of the reader. A new session then does not appear in
+    /// the store; an existing one keeps the batches that were saved.
+    pub fn discard_unfinished(&mut self) {
+        self.receiver = Receiver::None;
     }
 
+    /// The stored session with the same id, or else the one with the same origin.
     fn existing(&self, session: &ForeignSession) -> StoreResult<Option<SessionSummary>> {
         if let Some(id) = session.id {
             match self.store.get_session(id) {
@@ -136,9 +200,9 @@ impl<'a> Importer<'a> {
                 Err(other) => return Err(other),
             }
         }
-        let key = (session.origin.format.clone(), session.origin.id.clone());
+        let origin = (session.origin.format.clone(), session.origin.id.clone());
         for trashed in [false, true] {
-            let filter = SessionFilter { project: None, trashed, origin: Some(key.clone()) };
+            let filter = SessionFilter { project: None, trashed, origin: Some(origin.clone()) };
             let page = self.store.list_sessions(&filter, &PageRequest::first(1))?;
             if let Some(found) = page.items.into_iter().next() {
                 return Ok(Some(found));
@@ -147,36 +211,32 @@ impl<'a> Importer<'a> {
         Ok(None)
     }
 
-    fn skip(&mut self, reason: impl Into<String>) {
-        self.skipped.push(SkippedSession { file: self.file.clone(), reason: reason.into() });
+    fn skip(&mut self, reason: SkipReason) {
+        self.skipped.push(SkippedSession { file: self.file.clone(), reason });
     }
 }
 
 impl SessionSink for Importer<'_> {
     fn begin(&mut self, session: ForeignSession) -> StoreResult<Disposition> {
-        self.receiving = Receiving::Nothing;
+        self.discard_unfinished();
         let is_document = session.id.is_some();
         let found = self.existing(&session)?;
-        self.receiving = match (found, self.on_duplicate) {
-            (None, _) => Receiving::Fresh(Box::new(Fresh::new(self.store, self.dry_run, session, false))),
+        self.receiver = match (found, self.on_duplicate) {
+            (None, _) => Receiver::New(Box::new(NewSession::new(self.store, self.dry_run, session, false))),
             (Some(_), OnDuplicate::Copy) => {
-                Receiving::Fresh(Box::new(Fresh::new(self.store, self.dry_run, session, true)))
+                Receiver::New(Box::new(NewSession::new(self.store, self.dry_run, session, true)))
             }
             (Some(found), _) if found.session.trashed_at.is_some() => {
-                self.skip(format!(
-                    "{:?} is in the trash; bring it back with: hfs session restore {}",
-                    found.session.name,
-                    found.session.id.short().shown()
-                ));
+                self.skip(SkipReason::InTrash { name: found.session.name, session: found.session.id });
                 return Ok(Disposition::Skip);
             }
             (Some(found), mode)
                 if mode == OnDuplicate::Skip || (mode == OnDuplicate::Auto && is_document) =>
             {
-                self.skip(format!("already imported as {:?}", found.session.name));
+                self.skip(SkipReason::AlreadyImported { name: found.session.name });
                 return Ok(Disposition::Skip);
             }
-            (Some(found), _) => Receiving::Known(Box::new(Known::new(
+            (Some(found), _) => Receiver::Merge(Box::new(MergeImport::new(
                 self.store,
                 self.dry_run,
                 found,
@@ -195,78 +255,78 @@ impl SessionSink for Importer<'_> {
         id: Option<BranchId>,
         name: Option<String>,
     ) -> StoreResult<()> {
-        match &mut self.receiving {
-            Receiving::Fresh(fresh) => fresh.branch(key, parent, forked_at, id, name),
-            Receiving::Known(known) => known.branch(key, parent, forked_at, id, name),
-            Receiving::Nothing => Ok(()),
+        match &mut self.receiver {
+            Receiver::New(session) => session.branch(key, parent, forked_at, id, name),
+            Receiver::Merge(merge) => merge.branch(key, parent, forked_at, id),
+            Receiver::None => Ok(()),
         }
     }
 
     fn message(&mut self, branch: BranchKey, message: MessageDraft) -> StoreResult<()> {
-        match &mut self.receiving {
-            Receiving::Fresh(fresh) => fresh.message(branch, message),
-            Receiving::Known(known) => known.message(branch, message),
-            Receiving::Nothing => Ok(()),
+        match &mut self.receiver {
+            Receiver::New(session) => session.message(branch, message),
+            Receiver::Merge(merge) => merge.message(branch, message),
+            Receiver::None => Ok(()),
         }
     }
 
     fn attachment(&mut self, attachment: Attachment) -> StoreResult<()> {
-        match &mut self.receiving {
-            Receiving::Fresh(fresh) => fresh.attachment(&attachment),
-            Receiving::Known(known) => known.attachment(&attachment),
-            Receiving::Nothing => Ok(()),
+        match &mut self.receiver {
+            Receiver::New(session) => session.attachment(&attachment),
+            Receiver::Merge(merge) => merge.attachment(&attachment),
+            Receiver::None => Ok(()),
         }
     }
 
     fn run(&mut self, run: Run) -> StoreResult<()> {
-        match &mut self.receiving {
-            Receiving::Fresh(fresh) => fresh.run(run),
-            Receiving::Known(known) => known.run(&run),
-            Receiving::Nothing => Ok(()),
+        match &mut self.receiver {
+            Receiver::New(session) => session.run(run),
+            Receiver::Merge(merge) => merge.run(&run),
+            Receiver::None => Ok(()),
         }
     }
 
     fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> StoreResult<()> {
-        match &mut self.receiving {
-            Receiving::Fresh(fresh) => fresh.checkpoint(checkpoint),
-            Receiving::Known(known) => known.checkpoint(&checkpoint),
-            Receiving::Nothing => Ok(()),
+        match &mut self.receiver {
+            Receiver::New(session) => session.checkpoint(checkpoint),
+            Receiver::Merge(merge) => merge.checkpoint(&checkpoint),
+            Receiver::None => Ok(()),
         }
     }
 
     fn current_branch(&mut self, branch: BranchKey) -> StoreResult<()> {
-        if let Receiving::Fresh(fresh) = &mut self.receiving {
-            fresh.current_branch(branch);
+        if let Receiver::New(session) = &mut self.receiver {
+            session.current_branch(branch);
         }
         Ok(())
     }
 
     fn end(&mut self, report: ImportReport) -> StoreResult<()> {
-        let (format, done) = match std::mem::replace(&mut self.receiving, Receiving::Nothing) {
-            Receiving::Fresh(fresh) => {
-                let format = fresh.format().to_owned();
+        let (format, received) = match std::mem::replace(&mut self.receiver, Receiver::None) {
+            Receiver::New(session) => {
+                let format = session.format().to_owned();
                 let file_time = self.file_time.unwrap_or_else(|| self.clock.now());
-                (format, fresh.finish(file_time, &self.time_zone)?)
+                (format, session.finish(file_time, &self.time_zone)?)
             }
-            Receiving::Known(known) => {
-                let format = known.format();
-                let done = known.finish()?;
-                if done.messages == 0 {
-                    self.skip(format!("already imported as {:?}, nothing new in it", done.name));
+            Receiver::Merge(merge) => {
+                let format = merge.format();
+                let received = merge.finish()?;
+                if received.messages == 0 {
+                    self.skip(SkipReason::NothingNew { name: received.name });
                     return Ok(());
                 }
-                (format, done)
+                (format, received)
             }
-            Receiving::Nothing => return Ok(()),
+            Receiver::None => return Ok(()),
         };
         self.imported.push(ImportedSession {
             file: self.file.clone(),
             format,
-            session: done.session,
-            name: done.name,
-            messages: done.messages,
-            branches: done.branches,
-            updated: done.updated,
+            session: received.session,
+            name: received.name,
+            messages: received.messages,
+            branches: received.branches,
+            updated: received.updated,
             report,
         });
         Ok(())
@@ -277,11 +337,487 @@ impl SessionSink for Importer<'_> {
     }
 }
 
-/// How a session came out.
-struct Done {
+/// A session that a receiver has finished.
+struct ReceivedSession {
     session: Option<SessionId>,
     name: String,
     messages: u64,
     branches: u64,
     updated: bool,
+}
+
+/// Receives a session that the store does not have. The store stages it, and it becomes visible when it is finished.
+struct NewSession<'a> {
+    store: &'a dyn Store,
+    dry_run: bool,
+    /// Whether it is a copy, in which everything gets a new id.
+    as_copy: bool,
+    foreign: ForeignSession,
+    id: SessionId,
+    staged: Option<Box<dyn SessionImport + 'a>>,
+    /// Id of each branch in the store, by key.
+    branches: Vec<Option<BranchId>>,
+    /// Ids in the store by ids in the source, for a copy.
+    branch_ids: HashMap<BranchId, BranchId>,
+    message_ids: HashMap<MessageId, MessageId>,
+    names: Vec<String>,
+    current: BranchKey,
+    messages: u64,
+    first_words: FirstWords,
+    first_at: Option<Timestamp>,
+    last_at: Option<Timestamp>,
+}
+
+impl<'a> NewSession<'a> {
+    fn new(store: &'a dyn Store, dry_run: bool, foreign: ForeignSession, as_copy: bool) -> Self {
+        let id = foreign.id.filter(|_| !as_copy).unwrap_or_else(SessionId::generate);
+        Self {
+            store,
+            dry_run,
+            as_copy,
+            foreign,
+            id,
+            staged: None,
+            branches: Vec::new(),
+            branch_ids: HashMap::new(),
+            message_ids: HashMap::new(),
+            names: Vec::new(),
+            current: 0,
+            messages: 0,
+            first_words: FirstWords::default(),
+            first_at: None,
+            last_at: None,
+        }
+    }
+
+    fn format(&self) -> &str {
+        &self.foreign.origin.format
+    }
+
+    /// The staged session, created by the first call; `None` in a dry run.
+    fn staged(&mut self) -> StoreResult<Option<&mut (dyn SessionImport + 'a)>> {
+        if self.branches.is_empty() {
+            let (id, name) = match self.foreign.main_branch.clone() {
+                Some((id, name)) => (Some(id), name),
+                None => (None, MAIN_BRANCH.to_owned()),
+            };
+            let main = self.stored_branch(id);
+            self.branches.push(Some(main));
+            self.names.push(name.clone());
+            if !self.dry_run {
+                let mut staged = self.store.import_session(&SessionDraft {
+                    id: self.id,
+                    name: String::new(),
+                    automatic_name: self.foreign.title.is_none() || self.foreign.automatic_name,
+                    project: self.foreign.project.clone(),
+                    created_at: self.foreign.created_at.unwrap_or(Timestamp::UNIX_EPOCH),
+                    origin: Some(self.foreign.origin.clone()),
+                    extra: self.foreign.extra.clone(),
+                    main_branch: main,
+                })?;
+                if name != MAIN_BRANCH {
+                    staged.name_main(&name)?;
+                }
+                self.staged = Some(staged);
+            }
+        }
+        Ok(self.staged.as_deref_mut())
+    }
+
+    /// The id in the store of a branch that has this id in the source.
+    fn stored_branch(&mut self, source: Option<BranchId>) -> BranchId {
+        match source {
+            Some(id) if !self.as_copy => id,
+            Some(id) => *self.branch_ids.entry(id).or_insert_with(BranchId::generate),
+            None => BranchId::generate(),
+        }
+    }
+
+    fn branch(
+        &mut self,
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: Option<BranchId>,
+        name: Option<String>,
+    ) -> StoreResult<()> {
+        self.staged()?;
+        let id = self.stored_branch(id);
+        let name = name.unwrap_or_else(|| {
+            let free = (2..).map(|n| format!("{MAIN_BRANCH}-{n}")).find(|name| !self.names.contains(name));
+            free.unwrap_or_else(|| id.to_string())
+        });
+        if self.branches.len() <= key {
+            self.branches.resize(key + 1, None);
+        }
+        if let Some(slot) = self.branches.get_mut(key) {
+            *slot = Some(id);
+        }
+        self.names.push(name.clone());
+        match self.staged()? {
+            Some(staged) => staged.branch(key, parent, forked_at, id, &name),
+            None => Ok(()),
+        }
+    }
+
+    fn message(&mut self, branch: BranchKey, mut message: MessageDraft) -> StoreResult<()> {
+        if self.as_copy {
+            let id = MessageId::generate();
+            self.message_ids.insert(message.id, id);
+            message.id = id;
+        }
+        self.first_words.add(&message);
+        if message.created_at.is_known() {
+            self.first_at = Some(self.first_at.map_or(message.created_at, |at| at.min(message.created_at)));
+            self.last_at = Some(self.last_at.map_or(message.created_at, |at| at.max(message.created_at)));
+        }
+        self.messages += 1;
+        match self.staged()? {
+            Some(staged) => staged.message(branch, &message),
+            None => Ok(()),
+        }
+    }
+
+    fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()> {
+        match self.staged()? {
+            Some(staged) => staged.attachment(attachment),
+            None => Ok(()),
+        }
+    }
+
+    fn run(&mut self, mut run: Run) -> StoreResult<()> {
+        if self.as_copy {
+            run.id = RunId::generate();
+            for event in &mut run.events {
+                event.run = run.id;
+            }
+            run.snapshot.run_id = run.snapshot.run_id.map(|_| run.id);
+            run.branch = self.stored_branch(Some(run.branch));
+            run.answers = run.answers.and_then(|id| self.message_ids.get(&id).copied());
+        }
+        match self.staged()? {
+            Some(staged) => staged.run(&run),
+            None => Ok(()),
+        }
+    }
+
+    fn checkpoint(&mut self, mut checkpoint: CheckpointDraft) -> StoreResult<()> {
+        if self.as_copy {
+            checkpoint.id = CheckpointId::generate();
+            checkpoint.branch = self.stored_branch(Some(checkpoint.branch));
+        }
+        match self.staged()? {
+            Some(staged) => staged.checkpoint(&checkpoint),
+            None => Ok(()),
+        }
+    }
+
+    fn current_branch(&mut self, branch: BranchKey) {
+        self.current = branch;
+    }
+
+    /// Makes the session visible. If neither the session nor its messages have a time, it gets `file_time`.
+    fn finish(mut self, file_time: Timestamp, zone: &jiff::tz::TimeZone) -> StoreResult<ReceivedSession> {
+        self.staged()?;
+        let created_at = self.foreign.created_at.or(self.first_at).unwrap_or(file_time);
+        let updated_at = self.foreign.updated_at.or(self.last_at).unwrap_or(created_at).max(created_at);
+        let name = self.foreign.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(|| {
+            let local = created_at.to_jiff().to_zoned(zone.clone());
+            automatic_name(self.first_words.title(), &local)
+        });
+        let session = match self.staged {
+            Some(staged) => Some(staged.finish(&name, self.current, created_at, updated_at)?.session.id),
+            None => None,
+        };
+        let branches = self.branches.iter().flatten().count();
+        Ok(ReceivedSession {
+            session,
+            name,
+            messages: self.messages,
+            branches: u64::try_from(branches).unwrap_or(u64::MAX),
+            updated: false,
+        })
+    }
+}
+
+/// Receives a session that the store has: appends the messages that are new in it.
+///
+/// Stored and foreign history begin with the same messages, so a seq means the same place in both. A cursor follows each
+/// foreign branch through the stored branches, message by message, for as long as they are the same. From the first
+/// message that differs, the foreign branch continues on a stored branch that starts with that message, or on a new one.
+struct MergeImport<'a> {
+    store: &'a dyn Store,
+    dry_run: bool,
+    existing: SessionSummary,
+    /// Whether messages are the same if their ids are equal, as in hfs documents. Otherwise their sources are compared.
+    by_id: bool,
+    now: Timestamp,
+    branches: Vec<Branch>,
+    /// Cursor of each foreign branch, by key.
+    cursors: Vec<Option<BranchCursor>>,
+    added: u64,
+    branches_added: u64,
+}
+
+/// Place of a foreign branch in the stored session.
+struct BranchCursor {
+    /// Stored branches that it follows, each with the seq from which on it does.
+    segments: Vec<(Seq, BranchId)>,
+    /// Seq of its newest message.
+    head: Seq,
+    /// Stored messages after `head` that were read ahead.
+    lookahead: VecDeque<Message>,
+    /// Whether there may be stored messages after those in `lookahead`.
+    has_more: bool,
+    /// New messages up to `head` that are not saved yet.
+    unsaved: Vec<MessageDraft>,
+    /// Whether the foreign branch is a pending one: its stored branch is chosen, or created, at its first message.
+    is_pending: bool,
+}
+
+impl<'a> MergeImport<'a> {
+    fn new(
+        store: &'a dyn Store,
+        dry_run: bool,
+        existing: SessionSummary,
+        by_id: bool,
+        now: Timestamp,
+    ) -> StoreResult<Self> {
+        let branches = store.list_branches(existing.session.id)?;
+        let mut merge = Self {
+            store,
+            dry_run,
+            existing,
+            by_id,
+            now,
+            branches,
+            cursors: Vec::new(),
+            added: 0,
+            branches_added: 0,
+        };
+        let root = merge.branches.iter().find(|branch| branch.parent.is_none()).map(|branch| branch.id);
+        let root = root.ok_or_else(|| StoreError::Corrupt {
+            message: format!("session {} has no first branch", merge.existing.session.id),
+        })?;
+        merge.cursors.push(Some(BranchCursor::after(0, root)));
+        Ok(merge)
+    }
+
+    fn format(&self) -> String {
+        self.existing.session.origin.as_ref().map_or_else(|| "hfs".to_owned(), |origin| origin.format.clone())
+    }
+
+    fn branch(
+        &mut self,
+        key: BranchKey,
+        parent: BranchKey,
+        forked_at: Seq,
+        id: Option<BranchId>,
+    ) -> StoreResult<()> {
+        self.save(parent)?;
+        let parent = self.cursor(parent)?.branch_at(forked_at);
+        let cursor = match id.filter(|id| self.branches.iter().any(|branch| branch.id == *id)) {
+            Some(stored) => BranchCursor::after(forked_at, stored),
+            None => {
+                BranchCursor { has_more: false, is_pending: true, ..BranchCursor::after(forked_at, parent) }
+            }
+        };
+        if self.cursors.len() <= key {
+            self.cursors.resize_with(key + 1, || None);
+        }
+        if let Some(slot) = self.cursors.get_mut(key) {
+            *slot = Some(cursor);
+        }
+        Ok(())
+    }
+
+    fn cursor(&mut self, key: BranchKey) -> StoreResult<&mut BranchCursor> {
+        self.cursors
+            .get_mut(key)
+            .and_then(Option::as_mut)
+            .ok_or_else(|| StoreError::Invalid { message: format!("no branch number {key} in this import") })
+    }
+
+    fn message(&mut self, key: BranchKey, message: MessageDraft) -> StoreResult<()> {
+        if self.cursor(key)?.is_pending {
+            self.resolve_fork(key, &message)?;
+        }
+        if self.advance_if_same(key, &message)? {
+            return Ok(());
+        }
+        if self.peek(key)?.is_some() {
+            // The source and the stored branch continue differently, so the source continues on a branch of its own.
+            let cursor = self.cursor(key)?;
+            cursor.lookahead.clear();
+            cursor.has_more = false;
+            self.resolve_fork(key, &message)?;
+            if self.advance_if_same(key, &message)? {
+                return Ok(());
+            }
+        }
+        let cursor = self.cursor(key)?;
+        cursor.head += 1;
+        cursor.unsaved.push(message);
+        let is_full = cursor.unsaved.len() >= BATCH as usize;
+        self.added += 1;
+        if is_full { self.save(key) } else { Ok(()) }
+    }
+
+    /// Moves the cursor past the next stored message if that is the one in the source.
+    fn advance_if_same(&mut self, key: BranchKey, source: &MessageDraft) -> StoreResult<bool> {
+        let by_id = self.by_id;
+        let is_stored = self.peek(key)?.is_some_and(|stored| is_same(by_id, stored, source));
+        if is_stored {
+            let cursor = self.cursor(key)?;
+            cursor.lookahead.pop_front();
+            cursor.head += 1;
+        }
+        Ok(is_stored)
+    }
+
+    /// The next stored message; `None` at the end of the stored branch.
+    fn peek(&mut self, key: BranchKey) -> StoreResult<Option<&Message>> {
+        let store = self.store;
+        let cursor = self.cursor(key)?;
+        if cursor.lookahead.is_empty() && cursor.has_more && cursor.unsaved.is_empty() {
+            let branch = cursor.branch_at(cursor.head + 1);
+            let page = store.read_messages(branch, MessageRange::From(cursor.head + 1, BATCH))?;
+            cursor.has_more = !page.is_empty();
+            cursor.lookahead = page.into();
+        }
+        Ok(cursor.lookahead.front())
+    }
+
+    /// Moves the cursor to the stored branch that was forked at the same place and starts with the same message. If
+    /// there is none, creates a branch.
+    fn resolve_fork(&mut self, key: BranchKey, first: &MessageDraft) -> StoreResult<()> {
+        let cursor = self.cursor(key)?;
+        cursor.is_pending = false;
+        let (parent, forked_at) = (cursor.branch_at(cursor.head), cursor.head);
+        let candidates: Vec<BranchId> = self
+            .branches
+            .iter()
+            .filter(|branch| branch.forked_at == forked_at && branch.parent.is_some())
+            .map(|branch| branch.id)
+            .collect();
+        for candidate in candidates {
+            let start = self.store.read_messages(candidate, MessageRange::From(forked_at + 1, 1))?;
+            if start.first().is_some_and(|stored| is_same(self.by_id, stored, first)) {
+                let cursor = self.cursor(key)?;
+                cursor.segments.push((forked_at + 1, candidate));
+                cursor.has_more = true;
+                return Ok(());
+            }
+        }
+        self.fork(key, parent, forked_at)
+    }
+
+    fn fork(&mut self, key: BranchKey, parent: BranchId, forked_at: Seq) -> StoreResult<()> {
+        self.branches_added += 1;
+        let id = BranchId::generate();
+        if !self.dry_run {
+            let taken: Vec<&str> = self.branches.iter().map(|branch| branch.name.as_str()).collect();
+            let free = (2..).map(|n| format!("imported-{n}")).find(|name| !taken.contains(&name.as_str()));
+            let name = free.unwrap_or_else(|| id.to_string());
+            let draft = BranchDraft { id, name, parent, forked_at };
+            self.store.create_branch(&draft, OperationKind::Fork, None, self.now)?;
+            // The new branch became the current one. An import does not change what a resume opens.
+            self.store.switch_branch(self.existing.session.current_branch, self.now)?;
+            self.branches.push(self.store.get_branch(id)?);
+        }
+        let cursor = self.cursor(key)?;
+        cursor.segments.push((forked_at + 1, id));
+        Ok(())
+    }
+
+    /// Appends the messages of a cursor that are not saved yet.
+    fn save(&mut self, key: BranchKey) -> StoreResult<()> {
+        let (store, dry_run) = (self.store, self.dry_run);
+        let cursor = self.cursor(key)?;
+        let messages = std::mem::take(&mut cursor.unsaved);
+        if messages.is_empty() {
+            return Ok(());
+        }
+        cursor.has_more = false;
+        if dry_run {
+            return Ok(());
+        }
+        let before = cursor.head.saturating_sub(u64::try_from(messages.len()).unwrap_or(u64::MAX));
+        let at = Position { branch: cursor.branch_at(cursor.head), head: before };
+        store.append(at, &messages).map(|_| ())
+    }
+
+    fn save_all(&mut self) -> StoreResult<()> {
+        for key in 0..self.cursors.len() {
+            if self.cursors.get(key).is_some_and(Option::is_some) {
+                self.save(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attachment(&mut self, attachment: &Attachment) -> StoreResult<()> {
+        if self.dry_run { Ok(()) } else { self.store.put_attachment(attachment) }
+    }
+
+    fn run(&mut self, run: &Run) -> StoreResult<()> {
+        let is_stored = self.branches.iter().any(|branch| branch.id == run.branch);
+        if self.dry_run || !is_stored {
+            return Ok(());
+        }
+        match self.store.get_run(run.id) {
+            Err(StoreError::NotFound { .. }) => self.store.save_run(run),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()> {
+        let is_stored = self.branches.iter().any(|branch| branch.id == checkpoint.branch);
+        if self.dry_run || !is_stored {
+            return Ok(());
+        }
+        self.save_all()?;
+        match self.store.get_checkpoint(checkpoint.id) {
+            Err(StoreError::NotFound { .. }) => {
+                self.store.create_checkpoint(checkpoint, u32::MAX).map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn finish(mut self) -> StoreResult<ReceivedSession> {
+        self.save_all()?;
+        Ok(ReceivedSession {
+            session: Some(self.existing.session.id),
+            name: self.existing.session.name,
+            messages: self.added,
+            branches: self.existing.branches + self.branches_added,
+            updated: true,
+        })
+    }
+}
+
+impl BranchCursor {
+    /// A cursor after the message with seq `head`, whose branch continues as `branch`.
+    fn after(head: Seq, branch: BranchId) -> Self {
+        Self {
+            segments: vec![(head + 1, branch)],
+            head,
+            lookahead: VecDeque::new(),
+            has_more: true,
+            unsaved: Vec::new(),
+            is_pending: false,
+        }
+    }
+
+    /// The stored branch that has, or will have, the message with this seq.
+    fn branch_at(&self, seq: Seq) -> BranchId {
+        let segment = self.segments.iter().rev().find(|(from, _)| *from <= seq).or(self.segments.first());
+        segment.map_or_else(BranchId::generate, |(_, branch)| *branch)
+    }
+}
+
+fn is_same(by_id: bool, stored: &Message, source: &MessageDraft) -> bool {
+    let stored = &stored.content;
+    if by_id { stored.id == source.id } else { stored.source.is_some() && stored.source == source.source }
 }

@@ -1,30 +1,83 @@
-//! The use cases that every front end calls, and the order of things in them: hook, save, run, checkpoint.
+//! Durable conversations with an agent: send, checkpoint, rewind, undo, import.
 //!
-//! The engine reaches everything through the ports of `hfs-core`: it knows no database, no model provider and
-//! no plugin runtime, and is tested with a memory store and a scripted agent.
+//! The engine owns the order of these use cases: hooks first, then the store, then the agent, then the checkpoint. It
+//! reaches everything through the ports of `hfs-core`, so it knows no database, no model provider and no plugin runtime.
+//!
+//! - [`Engine`] is asynchronous and needs a tokio runtime. It calls the store, whose calls block, on tokio's blocking
+//!   threads.
+//! - [`BlockingEngine`] has the same operations for callers without a runtime, such as a command line.
+//! - [`Importer`] receives sessions from a transcript reader; it blocks, and its documentation says why.
+//! - [`session_graph`] and [`Lineage`] compute how the branches of a session relate; they need no store.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use async_trait::async_trait;
+//! use hfs_core::{Agent, AgentDescription, AgentError, Part, ReplyDelta, RunOutcome, RunRequest, RunSink};
+//! use hfs_engine::{CancellationToken, Conversation, Engine, Update};
+//! use hfs_store::{SqliteOptions, SqliteStore};
+//!
+//! struct Echo;
+//!
+//! #[async_trait]
+//! impl Agent for Echo {
+//!     fn describe(&self) -> AgentDescription {
+//!         AgentDescription::new("echo", "repeats the message")
+//!     }
+//!
+//!     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
+//!         let text = request.history.last().map(|message| message.content.text()).unwrap_or_default();
+//!         sink.reply(ReplyDelta::text(&text));
+//!         Ok(RunOutcome::new(vec![Part::text(text)]))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let store = SqliteStore::open(directory.path().join("hfs.db"), SqliteOptions::default())?;
+//! let engine = Engine::builder(Arc::new(store), Arc::new(Echo)).build();
+//!
+//! let mut conversation = Conversation::new(None);
+//! let observer = Arc::new(|update: Update| {
+//!     if let Update::Delta(delta) = update {
+//!         print!("{}", delta.text);
+//!     }
+//! });
+//! let exchange = engine.send(&mut conversation, "Hello", observer, CancellationToken::new()).await?;
+//! assert_eq!(exchange.reply.content.text(), "Hello");
+//!
+//! // Both messages are durable now. Another process could continue here:
+//! let session = conversation.session().unwrap();
+//! let conversation = engine.resume(session, None).await?;
+//! assert_eq!(conversation.head(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embed.rs` continues with checkpoints and a rewind.
 
-mod checkpointer;
-mod compare;
-mod context;
+mod blocking;
 mod conversation;
+mod diff;
 mod engine;
 mod error;
 mod import;
-mod lineage;
 mod observer;
 mod recorder;
-mod reply_writer;
+mod reply_guard;
 mod send;
 mod session_graph;
 mod timeline;
 
-pub use compare::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff, memory_entries};
+pub use blocking::BlockingEngine;
 pub use conversation::Conversation;
-pub use engine::{Engine, EngineParts, Settings};
+pub use diff::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff, memory_entries};
+pub use engine::{Engine, EngineBuilder, Settings};
 pub use error::{EngineError, SendError};
-pub use import::{ImportedSession, Importer, OnDuplicate, SkippedSession};
-pub use lineage::Lineage;
+pub use import::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 pub use observer::{Observer, Update};
 pub use send::Exchange;
-pub use session_graph::{GraphRow, Mark, session_graph};
+pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
 pub use timeline::{RewindPlan, Rewound};
+pub use tokio_util::sync::CancellationToken;

@@ -1,48 +1,46 @@
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, DeltaKind, Event, Message, SessionId};
+use hfs_core::{AgentDescription, Event, Message, ReplyDelta, SessionId};
 
-/// What a front end is told while a message is on its way.
+/// Progress of an exchange, for a front end to show.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Update {
-    /// The session was made: this is the first thing said in it.
+    /// The session was created for this first message.
     SessionCreated {
-        /// Its identity.
+        /// Session id.
         session: SessionId,
-        /// Its name.
+        /// Session name.
         name: String,
     },
     /// The user's message is durable.
     Sent(Arc<Message>),
-    /// This agent answers.
-    Answering(AgentDescription),
-    /// The reply goes on.
-    Reply {
-        /// What this continues.
-        kind: DeltaKind,
-        /// The text to add.
-        text: String,
-    },
-    /// Something happened in the run.
+    /// This agent starts to reply.
+    ReplyStarted(AgentDescription),
+    /// The reply continues with this text.
+    Delta(ReplyDelta),
+    /// The run recorded an event.
     Event(Arc<Event>),
-    /// Everything that was said so far is durable.
+    /// All text of the reply that arrived so far is durable.
     Saved,
-    /// The newest part of the reply could not be saved; it is kept and tried again.
+    /// The newest text of the reply could not be saved. It is kept in memory and will be tried again.
     NotSaved {
-        /// Why.
+        /// Reason for people.
         reason: String,
     },
-    /// A checkpoint could not be made. The conversation goes on.
+    /// A checkpoint, or the record of the run, could not be saved. The exchange continues.
     CheckpointFailed {
-        /// Why.
+        /// Reason for people.
         reason: String,
     },
 }
 
-/// Listens to one exchange. Calls come from the exchange's own tasks and must not block.
+/// Receives the updates of one exchange.
+///
+/// The engine calls it from the tasks of the exchange, also after the exchange was dropped (see
+/// [`Engine::send`](crate::Engine::send)), so it must not block. Any `Fn(Update)` is an observer.
 pub trait Observer: Send + Sync {
-    /// Something changed.
+    /// Handles an update.
     fn update(&self, update: Update);
 }
 

@@ -1,110 +1,105 @@
-//! What a run does, as it does it: folded, announced, captured for checkpoints, and queued for saving.
+//! Records one run as it happens: the folded state, checkpoints, announcements, and text that waits to be saved.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hfs_core::{
     AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, Event, EventBus,
-    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PluginStates, ReplyDelta, Run, RunId,
-    RunSink, Seq, SessionId, Timestamp, append_delta,
+    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PluginStates, ReplyDelta, Run, RunEnding,
+    RunId, RunSink, Seq, SessionId, Timestamp, Trigger, append_delta, lock_unpoisoned,
 };
 use tokio::sync::{Notify, mpsc};
 
 use crate::{Observer, Update};
 
-/// How many events the live state remembers one by one. All of them are stored with the run.
-const HISTORY: usize = 1024;
+/// Number of events that the live history keeps one by one. The stored run has all of them.
+const LIVE_EVENTS: usize = 1024;
 
-/// Where and for whom a run is recorded.
+/// What a recorder needs.
 pub struct RecorderParts {
     pub session: SessionId,
     pub branch: BranchId,
     pub answers: Option<MessageId>,
-    /// The newest message while the run goes on: what a checkpoint in the middle of it stands at.
+    /// Seq of the message to answer; checkpoints in the middle of the run are placed after it.
     pub seq: Seq,
     pub memories: BTreeMap<String, AgentMemory>,
-    /// What plugins keep for the session, as the run found it: carried where nobody keeps track of it.
+    /// Plugin states at the start of the run, used while the hooks do not hold the session's states.
     pub plugins: PluginStates,
     pub clock: Arc<dyn Clock>,
     pub hooks: Arc<dyn Hooks>,
     pub observer: Arc<dyn Observer>,
     pub bus: EventBus,
     pub checkpoint_on: Vec<Pattern>,
-    /// Takes what is to become a checkpoint.
-    pub captures: mpsc::UnboundedSender<CheckpointDraft>,
-    /// Takes events for the plugins.
+    pub checkpoints: mpsc::UnboundedSender<CheckpointDraft>,
     pub hook_events: mpsc::UnboundedSender<Arc<Event>>,
 }
 
-/// Records one run. The state, the capture of a checkpoint and the announcement of an event happen under one
-/// lock, so that a checkpoint holds exactly the state at its event.
+/// Records one run.
+///
+/// Folding an event, capturing the state for a checkpoint and announcing the event happen under one lock. So a
+/// checkpoint holds exactly the state at its event, although it is stored later and by another task.
 pub struct Recorder {
     parts: RecorderParts,
     run: RunId,
     started_at: Timestamp,
     seq: AtomicU64,
-    state: Mutex<Recorded>,
-    /// Told when pieces wait to be saved.
-    pub arrival: Notify,
+    state: Mutex<RunState>,
+    /// Notified when text waits to be saved.
+    pub delta_arrived: Notify,
 }
 
-struct Recorded {
+struct RunState {
     history: EventHistory,
     events: Vec<Event>,
     memories: BTreeMap<String, AgentMemory>,
-    waiting: Vec<ReplyDelta>,
-    reply: Vec<Part>,
+    /// Deltas that are not saved yet.
+    unsaved: Vec<ReplyDelta>,
+    /// All text streamed so far.
+    streamed: Vec<Part>,
 }
 
 impl Recorder {
     pub fn new(parts: RecorderParts, run: RunId) -> Self {
-        let state = Recorded {
-            history: EventHistory::new(HISTORY),
+        let state = RunState {
+            history: EventHistory::new(LIVE_EVENTS),
             events: Vec::new(),
             memories: parts.memories.clone(),
-            waiting: Vec::new(),
-            reply: Vec::new(),
+            unsaved: Vec::new(),
+            streamed: Vec::new(),
         };
         let started_at = parts.clock.now();
         let seq = AtomicU64::new(parts.seq);
-        Self { parts, run, started_at, seq, state: Mutex::new(state), arrival: Notify::new() }
+        Self { parts, run, started_at, seq, state: Mutex::new(state), delta_arrived: Notify::new() }
     }
 
-    /// A panic under this lock leaves the state whole: each change is a push.
-    fn lock(&self) -> MutexGuard<'_, Recorded> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the deltas that wait to be saved.
+    pub fn take_unsaved(&self) -> Vec<ReplyDelta> {
+        std::mem::take(&mut lock_unpoisoned(&self.state).unsaved)
     }
 
-    /// Says that the conversation has come to this message.
-    pub fn move_to(&self, seq: Seq) {
-        self.seq.store(seq, Ordering::Release);
+    /// Puts deltas back that could not be saved, before those that arrived since.
+    pub fn return_unsaved(&self, mut deltas: Vec<ReplyDelta>) {
+        let mut state = lock_unpoisoned(&self.state);
+        deltas.append(&mut state.unsaved);
+        state.unsaved = deltas;
     }
 
-    /// Takes the pieces that wait to be saved.
-    pub fn take_waiting(&self) -> Vec<ReplyDelta> {
-        std::mem::take(&mut self.lock().waiting)
-    }
-
-    /// Puts pieces back that could not be saved, before those that came since.
-    pub fn put_back(&self, mut pieces: Vec<ReplyDelta>) {
-        let mut state = self.lock();
-        pieces.append(&mut state.waiting);
-        state.waiting = pieces;
-    }
-
-    /// What was streamed so far, as parts.
+    /// All text streamed so far, as parts of a message.
     pub fn streamed(&self) -> Vec<Part> {
-        self.lock().reply.clone()
+        lock_unpoisoned(&self.state).streamed.clone()
     }
 
-    pub const fn started_at(&self) -> Timestamp {
-        self.started_at
+    /// Records the end of the run. Its checkpoint is placed after the reply, whose seq is `reply`.
+    pub fn run_ended(&self, ending: RunEnding, reply: Seq) {
+        self.seq.store(reply, Ordering::Release);
+        let duration_ms = self.parts.clock.now().millis_since(self.started_at);
+        self.event(EventPayload::RunEnded { duration_ms, ending });
     }
 
-    /// The run as it stands.
+    /// The record of the run up to now.
     pub fn run(&self) -> Run {
-        let state = self.lock();
+        let state = lock_unpoisoned(&self.state);
         Run {
             id: self.run,
             branch: self.parts.branch,
@@ -117,28 +112,23 @@ impl Recorder {
     }
 
     /// The state that the next run on this branch starts from.
-    pub fn state(&self) -> CheckpointState {
-        self.capture(&self.lock())
+    pub fn checkpoint_state(&self) -> CheckpointState {
+        self.capture(&lock_unpoisoned(&self.state))
     }
 
-    /// What plugins keep for the session by now.
-    pub fn plugins(&self) -> PluginStates {
-        let live = self.parts.hooks.session_state(self.parts.session);
-        live.unwrap_or_else(|| self.parts.plugins.clone())
-    }
-
-    fn capture(&self, state: &Recorded) -> CheckpointState {
+    fn capture(&self, state: &RunState) -> CheckpointState {
+        let plugins = self.parts.hooks.session_state(self.parts.session);
         CheckpointState {
             run_snapshot: Arc::new(state.history.snapshot().clone()),
             agents: state.memories.clone(),
-            plugins: self.plugins(),
+            plugins: plugins.unwrap_or_else(|| self.parts.plugins.clone()),
         }
     }
 }
 
 impl RunSink for Recorder {
     fn event(&self, payload: EventPayload) {
-        let mut state = self.lock();
+        let mut state = lock_unpoisoned(&self.state);
         let event = Arc::new(Event {
             run: self.run,
             number: state.history.total() + 1,
@@ -153,14 +143,14 @@ impl RunSink for Recorder {
                 id: CheckpointId::generate(),
                 branch: self.parts.branch,
                 seq: self.seq.load(Ordering::Acquire),
-                trigger: kind.into(),
+                trigger: Trigger::Event(kind.to_owned()),
                 label: None,
                 pinned: false,
                 created_at: event.at,
                 state: self.capture(&state),
             };
-            // The receiver outlives the run; if it is gone, the process is going, too.
-            let _ = self.parts.captures.send(draft);
+            // The receiving task outlives the recorder. It is only gone when the runtime has shut down.
+            let _ = self.parts.checkpoints.send(draft);
         }
         let _ = self.parts.hook_events.send(Arc::clone(&event));
         self.parts.bus.emit(&event);
@@ -172,18 +162,18 @@ impl RunSink for Recorder {
             return;
         }
         {
-            let mut state = self.lock();
-            match state.waiting.last_mut() {
+            let mut state = lock_unpoisoned(&self.state);
+            match state.unsaved.last_mut() {
                 Some(last) if last.kind == delta.kind => last.text.push_str(&delta.text),
-                _ => state.waiting.push(delta.clone()),
+                _ => state.unsaved.push(delta.clone()),
             }
-            append_delta(&mut state.reply, &delta);
+            append_delta(&mut state.streamed, &delta);
         }
-        self.parts.observer.update(Update::Reply { kind: delta.kind, text: delta.text });
-        self.arrival.notify_one();
+        self.parts.observer.update(Update::Delta(delta));
+        self.delta_arrived.notify_one();
     }
 
     fn remember(&self, agent: &str, memory: AgentMemory) {
-        self.lock().memories.insert(agent.to_owned(), memory);
+        lock_unpoisoned(&self.state).memories.insert(agent.to_owned(), memory);
     }
 }

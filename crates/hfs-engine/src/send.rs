@@ -1,63 +1,73 @@
-//! One exchange: the user's message is saved, the agent runs, its reply is saved as it streams.
+//! One exchange: the user's message is saved, the agent runs, and its reply is saved while it streams.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, BranchId, CheckpointState, Message, MessageDraft, MessageStatus, PassthroughFields,
+    AgentError, Backoff, BranchId, CheckpointDraft, CheckpointState, ErrorExt, ErrorKind, Event,
+    EventPayload, Hooks, Message, MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields,
     PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
-    SessionDraft, SessionId, StoreError, Verdict, automatic_name,
+    RunSnapshot, Seq, SessionDraft, SessionId, Store, StoreError, StoreResult, Verdict, automatic_name,
+    error_chain,
 };
-use hfs_core::{EventPayload, Part};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpointer::store_captures;
-use crate::error::failure_note;
 use crate::recorder::{Recorder, RecorderParts};
-use crate::reply_writer::{may_pass, pause, save_while_streaming};
-use crate::{Conversation, Engine, EngineError, Observer, SendError, Update, context};
+use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted};
+use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 
-/// How long an agent that was asked to stop may take before it is dropped.
+/// How long a cancelled agent may take to end before it is dropped.
 const CANCEL_GRACE: Duration = Duration::from_millis(200);
 
-/// Under this key a message's extra keeps what it said before a plugin rewrote it.
+/// Key of a message's fields that holds its text before a plugin rewrote it.
 const ORIGINAL_TEXT: &str = "original_text";
-/// Under this key an interrupted reply's extra keeps why it ended.
-const FAILURE: &str = "error";
 
-/// An exchange as it was saved.
+/// Number of messages read at once while the agent's context is collected.
+const CONTEXT_PAGE: u32 = 100;
+
+/// A message and its reply, as they were saved.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What the user said.
+    /// The user's message.
     pub user: Message,
-    /// What the agent replied; interrupted when it failed or was cancelled.
+    /// The agent's reply; interrupted if the agent failed or was cancelled.
     pub reply: Message,
-    /// What it did for that.
+    /// Record of the run.
     pub run: Run,
-    /// Why the reply is not complete.
+    /// The agent's error, if the reply is not complete.
     pub failure: Option<AgentError>,
 }
 
-/// What an answer starts from.
-struct Opening {
-    handle: ReplyHandle,
+/// What a reply starts with.
+struct ReplyStart {
+    guard: ReplyGuard,
     history: Vec<Message>,
     state: CheckpointState,
 }
 
 impl Engine {
-    /// Sends a message and sees its reply through. When this returns, both are durable.
+    /// Sends a message and waits for the reply. When this returns, both are durable.
     ///
-    /// To stop it, use `cancel`. A future that is dropped leaves what was saved by then, and a reply that counts as
-    /// being written, which nobody can write behind, until this process ends and its store with it.
+    /// To stop the agent and keep the run's record, cancel `cancel`: the exchange then ends with an interrupted reply
+    /// within about 200 ms.
+    ///
+    /// # Dropping the future
+    ///
+    /// The future may be dropped at any await point, as `tokio::select!`, a timeout or an aborted task do. The agent then
+    /// stops at once. A message whose save had begun stays saved. A reply that had begun is finalized on a background
+    /// thread: marked as interrupted, with the text that had streamed, or complete, if the agent had ended already. The
+    /// next `send` or [`resume`](Self::resume) of this engine waits for that, so the branch stays writable and
+    /// `conversation` stays usable; other processes get `Locked` until then. If the runtime itself shuts down, its
+    /// shutdown waits for the write; only after `shutdown_background` may the process end before, and then the store
+    /// marks the reply as interrupted when it is next opened.
     ///
     /// # Errors
-    /// See [`SendError`]. `NotSaved` with a `HeadMismatch` or `Locked` inside means that somebody else wrote to the
-    /// branch: nothing was written, and the front end offers to load it again or to fork.
+    /// See [`SendError`]. `NotSaved` with a `HeadMismatch` or `Locked` inside means that another process wrote to the
+    /// branch. Nothing was written then, and a front end can offer to reload or to fork.
     pub async fn send(
         &self,
         conversation: &mut Conversation,
@@ -65,16 +75,17 @@ impl Engine {
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let user = self.say(conversation, text, observer.as_ref()).await?;
-        self.answer(conversation, user, observer, cancel).await
+        let user = self.append_user_message(conversation, text, observer.as_ref()).await?;
+        self.generate_reply(conversation, user, observer, cancel).await
     }
 
-    /// Saves what the user says, after the plugins have seen it, and begins the session if this is its first
-    /// message.
+    /// Saves a message of the user after the hooks have seen it, and creates the session if it is the first message.
+    ///
+    /// If the future is dropped, the message is saved or not; [`resume`](Self::resume) shows which.
     ///
     /// # Errors
     /// See [`send`](Self::send).
-    pub async fn say(
+    pub async fn append_user_message(
         &self,
         conversation: &mut Conversation,
         text: &str,
@@ -83,46 +94,64 @@ impl Engine {
         if text.trim().is_empty() {
             return Err(SendError::Empty);
         }
-        let begun = conversation.session();
-        let session = begun.unwrap_or_else(SessionId::generate);
-        self.greet(session).await;
-        let now = self.parts.clock.now();
-        let mut draft = MessageDraft::user(text, now);
-        match self.parts.hooks.on_message(session, text, true).await {
+        let before = conversation.place;
+        let session = before.map_or_else(SessionId::generate, |(session, _)| session);
+        self.background().wait(session).await;
+        self.session_started(session).await;
+        let mut message = MessageDraft::user(text, self.clock().now());
+        match self.hooks().on_message(session, text, true).await {
             Verdict::Pass => {}
-            Verdict::Replace(rewritten) => replace_text(&mut draft, rewritten),
+            Verdict::Replace(rewritten) => replace_text(&mut message, rewritten),
             Verdict::Reject { plugin, reason } => return Err(SendError::Rejected { plugin, reason }),
         }
-        let not_saved = |error| match error {
-            EngineError::Store(source) => SendError::NotSaved { text: text.to_owned(), source },
-            other => SendError::Engine(other),
+        let (at, new_session) = match before {
+            Some((_, at)) => (at, None),
+            None => {
+                // Named after the saved text, since a guard plugin may have removed something from the typed one.
+                let draft = self.session_draft(session, &message.text(), conversation);
+                (Position { branch: draft.main_branch, head: 0 }, Some(draft))
+            }
         };
-        if begun.is_none() {
-            // The name comes of what is saved: a guard may have taken something out of what was typed.
-            let draft = self.session_draft(session, &draft.text(), conversation);
-            let place = Position { branch: draft.main_branch, head: 0 };
-            let name = draft.name.clone();
-            self.blocking(move |store| store.create_session(&draft)).await.map_err(not_saved)?;
-            conversation.place = Some((session, place));
-            self.begin_plugins(session, place.branch);
+        let created_name = new_session.as_ref().map(|draft| draft.name.clone());
+
+        // The conversation counts the message before it is saved. If the future is dropped during the call, the call
+        // still completes, and the conversation must agree with the store afterwards.
+        conversation.place = Some((session, Position { head: at.head + 1, ..at }));
+        let draft = message.clone();
+        // Session and message in one call, so that a dropped future leaves no session without messages.
+        let scope = ExchangeScope::new(self, session);
+        let saved = scope.run_blocking(move |engine| {
+            if let Some(draft) = &new_session {
+                engine.store().create_session(draft)?;
+                engine.set_active_branch(session, at.branch);
+            }
+            Ok(engine.store().append(at, &[draft]))
+        });
+        let appended = match saved.await {
+            Ok(appended) => appended,
+            Err(error) => {
+                conversation.place = before;
+                return Err(match error {
+                    EngineError::Store(source) => SendError::NotSaved { text: text.to_owned(), source },
+                    other => SendError::Engine(other),
+                });
+            }
+        };
+        if let Some(name) = created_name {
             observer.update(Update::SessionCreated { session, name });
         }
-        let Some((_, at)) = conversation.place else {
-            return Err(SendError::Engine(EngineError::NotPossible {
-                message: "the conversation has no place".into(),
-            }));
-        };
-        let message = draft.clone();
-        let appended = self.blocking(move |store| store.append(at, &[message])).await.map_err(not_saved)?;
-        conversation.advance(appended.position.head);
-        let message = Message { branch: at.branch, seq: appended.first, content: draft };
+        let appended = appended.map_err(|source| {
+            conversation.place = Some((session, at));
+            SendError::NotSaved { text: text.to_owned(), source }
+        })?;
+        let message = Message { branch: at.branch, seq: appended.first, content: message };
         observer.update(Update::Sent(Arc::new(message.clone())));
         Ok(message)
     }
 
     fn session_draft(&self, id: SessionId, text: &str, conversation: &Conversation) -> SessionDraft {
-        let now = self.parts.clock.now();
-        let local = now.to_jiff().to_zoned(self.parts.settings.time_zone.clone());
+        let now = self.clock().now();
+        let local = now.to_jiff().to_zoned(self.settings().time_zone.clone());
         SessionDraft {
             id,
             name: automatic_name(text, &local),
@@ -135,11 +164,13 @@ impl Engine {
         }
     }
 
-    /// Answers `user`, the newest message of the conversation.
+    /// Generates the reply to `user`, the newest message of the conversation.
+    ///
+    /// If the future is dropped, the reply is finalized in the background, as [`send`](Self::send) describes.
     ///
     /// # Errors
     /// See [`send`](Self::send).
-    pub async fn answer(
+    pub async fn generate_reply(
         &self,
         conversation: &mut Conversation,
         user: Message,
@@ -147,81 +178,117 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
         let Some((session, at)) = conversation.place else {
-            return Err(SendError::Empty);
+            return Err(EngineError::EmptyConversation.into());
         };
-        let description = self.parts.agent.describe();
+        self.background().wait(session).await;
+        let scope = ExchangeScope::new(self, session);
+        let description = self.agent().describe();
         let draft = MessageDraft {
             status: MessageStatus::Streaming,
             agent: Some(description.name.clone()),
             model: description.model.clone(),
-            ..MessageDraft::new(Role::Assistant, Vec::new(), self.parts.clock.now())
+            ..MessageDraft::new(Role::Assistant, Vec::new(), self.clock().now())
         };
-        let opening = self.open_reply(at, draft.clone()).await?;
-        conversation.advance(opening.handle.seq);
-        observer.update(Update::Answering(description.clone()));
+        let ReplyStart { guard, history, state } =
+            self.begin_reply(conversation, &scope, draft.clone()).await?;
+        let handle = guard.handle();
+        observer.update(Update::ReplyStarted(description.clone()));
 
         let run = RunId::generate();
-        let (captures, captured) = mpsc::unbounded_channel();
-        let (hook_events, for_hooks) = mpsc::unbounded_channel();
+        let (checkpoint_sender, checkpoints) = mpsc::unbounded_channel();
+        let (hook_sender, hook_events) = mpsc::unbounded_channel();
         let recorder = Arc::new(Recorder::new(
             RecorderParts {
                 session,
                 branch: at.branch,
                 answers: Some(user.content.id),
                 seq: user.seq,
-                memories: opening.state.agents.clone(),
-                plugins: opening.state.plugins,
-                clock: Arc::clone(&self.parts.clock),
-                hooks: Arc::clone(&self.parts.hooks),
+                memories: state.agents.clone(),
+                plugins: state.plugins,
+                clock: Arc::clone(self.clock()),
+                hooks: Arc::clone(self.hooks()),
                 observer: Arc::clone(&observer),
                 bus: self.bus().clone(),
                 checkpoint_on: self.settings().checkpoint_on.clone(),
-                captures,
-                hook_events,
+                checkpoints: checkpoint_sender,
+                hook_events: hook_sender,
             },
             run,
         ));
-        let checkpointer = tokio::spawn(store_captures(self.clone(), captured, Arc::clone(&observer)));
-        let hook_feed = tokio::spawn(feed_hooks(Arc::clone(&self.parts.hooks), session, for_hooks));
+        guard.set_recorder(&recorder);
+        let checkpoint_task =
+            tokio::spawn(store_checkpoints(self.clone(), checkpoints, Arc::clone(&observer)));
+        let hook_task = tokio::spawn(feed_hooks(Arc::clone(self.hooks()), session, hook_events));
 
         recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.content.id) });
-        self.keep_run(recorder.run(), None, observer.as_ref()).await;
-        let request = RunRequest::new(run, session, at.branch, opening.history)
-            .with_memories(opening.state.agents)
-            .with_cancel(cancel.clone());
-        let result = self.stream(request, &recorder, opening.handle, &observer).await;
+        let started = scope.run_blocking(guard.save_started_run(recorder.run()));
+        report_unsaved_run(started.await, observer.as_ref());
+        let request =
+            RunRequest::new(run, session, at.branch, history).with_memories(state.agents).with_cancel(cancel);
+        let result = self.stream(request, &recorder, handle, &observer).await;
         let (reply, failure) = self.conclude(session, draft, result, &recorder).await;
-        self.keep_reply(opening.handle, &reply, observer.as_ref()).await?;
+        let ending = ending(failure.as_ref());
+        guard.set_final(reply.clone(), ending);
+        let saved = self.persist_reply(handle, &reply, observer.as_ref()).await;
+        // From here to the next await point nothing can be dropped, and the calls after it complete by themselves.
+        guard.close();
+        saved?;
 
-        recorder.move_to(opening.handle.seq);
-        let duration_ms = self.parts.clock.now().millis_since(recorder.started_at());
-        recorder.event(EventPayload::RunEnded { duration_ms, ending: ending(failure.as_ref()) });
-        let (run, state) = (recorder.run(), recorder.state());
-        let kept = state.plugins.clone();
-        self.keep_run(run.clone(), Some(state), observer.as_ref()).await;
-        // The last sender of captures and events goes with the recorder; then both tasks finish what they have.
+        recorder.run_ended(ending, handle.seq);
+        let (run, state) = (recorder.run(), recorder.checkpoint_state());
+        let saved_plugins = state.plugins.clone();
+        let record = run.clone();
+        let saved = scope.run_blocking(move |engine| {
+            engine.store().save_run(&record)?;
+            Ok(engine.store().save_branch_state(record.branch, &state)?)
+        });
+        report_unsaved_run(saved.await, observer.as_ref());
+        // Both tasks end when the recorder, which holds their senders, is gone and everything sent is handled.
         drop(recorder);
-        let _ = checkpointer.await;
-        let _ = hook_feed.await;
-        self.parts.hooks.on_run_complete(session, &run.snapshot).await;
-        self.keep_late_changes(session, at.branch, kept, observer.as_ref()).await;
-        let reply = Message { branch: at.branch, seq: opening.handle.seq, content: reply };
+        let _ = checkpoint_task.await;
+        let _ = hook_task.await;
+        if let Err(error) = self.run_completed(session, at.branch, &run.snapshot, &saved_plugins).await {
+            observer.update(Update::CheckpointFailed { reason: error.to_string() });
+        }
+        let reply = Message { branch: at.branch, seq: handle.seq, content: reply };
         Ok(Exchange { user, reply, run, failure })
     }
 
-    /// Reserves the reply's place, so that nobody else's words can come between, and loads what the agent needs.
-    async fn open_reply(&self, at: Position, draft: MessageDraft) -> Result<Opening, SendError> {
-        let budget = self.settings().context_chars;
-        let opened = self.blocking(move |store| {
+    /// Begins the reply in the store, which keeps other writers from the branch, and loads what the agent needs.
+    async fn begin_reply(
+        &self,
+        conversation: &mut Conversation,
+        scope: &ExchangeScope,
+        draft: MessageDraft,
+    ) -> Result<ReplyStart, SendError> {
+        let Some((session, at)) = conversation.place else {
+            return Err(EngineError::EmptyConversation.into());
+        };
+        // Counted before it is in the store, as the user's message is.
+        conversation.place = Some((session, Position { head: at.head + 1, ..at }));
+        let (mark, runtime) = (scope.mark(), Handle::current());
+        let begun = scope.run_blocking(move |engine| {
+            let store = engine.store().as_ref();
             let handle = store.begin_reply(at, &draft)?;
-            let history = context::load(store, at.branch, at.head, budget)?;
-            let state = store.load_branch_state(at.branch)?.unwrap_or_default();
-            Ok(Opening { handle, history, state })
+            let guard = ReplyGuard::new(handle, draft, mark, runtime);
+            let history = context(store, at.branch, at.head, engine.settings().context_chars);
+            let state = store.load_branch_state(at.branch);
+            Ok((guard, history, state))
         });
-        Ok(opened.await?)
+        match begun.await {
+            Ok((guard, history, state)) => {
+                let history = history.map_err(EngineError::Store)?;
+                let state = state.map_err(EngineError::Store)?.unwrap_or_default();
+                Ok(ReplyStart { guard, history, state })
+            }
+            Err(error) => {
+                conversation.place = Some((session, at));
+                Err(error.into())
+            }
+        }
     }
 
-    /// Runs the agent while its reply is saved piece by piece.
+    /// Runs the agent while another task saves what it streams.
     async fn stream(
         &self,
         request: RunRequest,
@@ -237,71 +304,60 @@ impl Engine {
             Arc::clone(observer),
             done.clone(),
         ));
-        // A future that is dropped here takes its writer along.
-        let _guard = done.clone().drop_guard();
+        // Ends the task also if this future is dropped.
+        let done = done.drop_guard();
         let cancel = request.cancel.clone();
         let overdue = async {
             cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
         };
         let result = tokio::select! {
-            result = self.parts.agent.run(request, recorder.as_ref()) => result,
+            result = self.agent().run(request, recorder.as_ref()) => result,
             () = overdue => Err(AgentError::Cancelled),
         };
-        done.cancel();
+        drop(done);
         let _ = writer.await;
         result
     }
 
-    /// The reply in its final form, after the plugins have seen it.
+    /// The reply in its final form, after the hooks have seen it.
     async fn conclude(
         &self,
         session: SessionId,
-        draft: MessageDraft,
+        mut reply: MessageDraft,
         result: Result<RunOutcome, AgentError>,
         recorder: &Recorder,
     ) -> (MessageDraft, Option<AgentError>) {
-        let mut reply = draft;
-        match result {
-            Ok(outcome) => {
-                reply.status = MessageStatus::Complete;
-                reply.parts = outcome.parts;
-                reply.model = outcome.model.or(reply.model);
-                reply.usage = outcome.usage;
-                reply.extra = outcome.extra;
-                match self.parts.hooks.on_message(session, &reply.text(), false).await {
-                    Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
-                    // There is nothing left to stop: the reply was shown while it streamed.
-                    Verdict::Pass | Verdict::Reject { .. } => {}
-                }
-                (reply, None)
-            }
-            Err(error) => {
-                recorder.event(EventPayload::ErrorOccurred {
-                    agent: None,
-                    phase: None,
-                    message: error.to_string(),
-                });
-                reply.status = MessageStatus::Interrupted;
-                reply.parts = recorder.streamed();
-                reply.extra.insert(FAILURE.to_owned(), failure_note(&error));
-                (reply, Some(error))
-            }
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => return (interrupted(reply, &error, Some(recorder)), Some(error)),
+        };
+        reply.status = MessageStatus::Complete;
+        reply.parts = outcome.parts;
+        reply.model = outcome.model.or(reply.model);
+        reply.usage = outcome.usage;
+        reply.extra = outcome.extra;
+        match self.hooks().on_message(session, &reply.text(), false).await {
+            Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
+            // A rejection comes too late: the user has seen the reply while it streamed.
+            Verdict::Pass | Verdict::Reject { .. } => {}
         }
+        (reply, None)
     }
 
-    /// Saves the final reply, trying again for as long as patience lasts.
-    async fn keep_reply(
+    /// Saves the final reply, with retries until [`Settings::save_timeout`](crate::Settings::save_timeout) has passed.
+    async fn persist_reply(
         &self,
         handle: ReplyHandle,
         reply: &MessageDraft,
         observer: &dyn Observer,
     ) -> Result<(), SendError> {
-        let deadline = Instant::now() + self.settings().save_patience;
-        let mut attempt = 0;
+        let deadline = Instant::now() + self.settings().save_timeout;
+        let mut backoff = save_backoff();
         loop {
-            let message = reply.clone();
-            let source = match self.blocking(move |store| store.finish_reply(handle, &message)).await {
+            let draft = reply.clone();
+            let saved = self.run_blocking(move |engine| Ok(engine.store().finish_reply(handle, &draft)?));
+            let source = match saved.await {
                 Ok(()) => {
                     observer.update(Update::Saved);
                     return Ok(());
@@ -309,64 +365,157 @@ impl Engine {
                 Err(EngineError::Store(source)) => source,
                 Err(other) => return Err(other.into()),
             };
-            observer.update(Update::NotSaved { reason: describe(&source) });
-            if !may_pass(&source) || Instant::now() >= deadline {
+            observer.update(Update::NotSaved { reason: error_chain(&source) });
+            if !may_retry(&source) || Instant::now() >= deadline {
                 return Err(SendError::ReplyNotSaved { reply: Box::new(reply.clone()), source });
             }
-            attempt += 1;
-            tokio::time::sleep(pause(attempt)).await;
+            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
-    /// Saves the run's record and, at its end, what the next run starts from. The conversation itself is safe by
-    /// then, so a failure is told and costs no more than this record.
-    async fn keep_run(&self, run: Run, state: Option<CheckpointState>, observer: &dyn Observer) {
-        let branch = run.branch;
-        let kept = self.blocking(move |store| {
-            store.save_run(&run)?;
-            state.map_or(Ok(()), |state| store.save_branch_state(branch, &state))
-        });
-        if let Err(error) = kept.await {
-            observer.update(Update::CheckpointFailed { reason: error.to_string() });
-        }
-    }
-
-    /// Saves what plugins changed once the run's own state was saved.
-    async fn keep_late_changes(
+    /// Calls the hook for the end of a run and saves the plugin states if they differ from those saved with the run.
+    pub(crate) async fn run_completed(
         &self,
         session: SessionId,
         branch: BranchId,
-        kept: PluginStates,
-        observer: &dyn Observer,
-    ) {
-        let Some(live) = self.parts.hooks.session_state(session).filter(|live| *live != kept) else { return };
-        if let Err(error) = self.blocking(move |store| store.save_branch_plugins(branch, &live)).await {
+        snapshot: &RunSnapshot,
+        saved: &PluginStates,
+    ) -> Result<(), EngineError> {
+        self.hooks().on_run_complete(session, snapshot).await;
+        match self.hooks().session_state(session) {
+            Some(states) if states != *saved => {
+                self.run_blocking(move |engine| Ok(engine.store().save_branch_plugins(branch, &states)?))
+                    .await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The messages of the exchange are saved independently of its run, so an error costs only the record of the run.
+fn report_unsaved_run(saved: Result<(), EngineError>, observer: &dyn Observer) {
+    if let Err(error) = saved {
+        observer.update(Update::CheckpointFailed { reason: error.to_string() });
+    }
+}
+
+/// The newest messages of a branch up to and including `last`, oldest first: as many whole messages as `budget`
+/// characters of text hold, and always the last one.
+fn context(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> StoreResult<Vec<Message>> {
+    let mut newest_first: Vec<Message> = Vec::new();
+    let mut before = last + 1;
+    let mut left = budget;
+    'pages: while before > 1 {
+        let page = store.read_messages(branch, MessageRange::Before(before, CONTEXT_PAGE))?;
+        let Some(first) = page.first() else { break };
+        before = first.seq;
+        for message in page.into_iter().rev() {
+            let size = message.content.searchable_text().chars().count();
+            if size > left && !newest_first.is_empty() {
+                break 'pages;
+            }
+            left = left.saturating_sub(size);
+            newest_first.push(message);
+        }
+    }
+    newest_first.reverse();
+    Ok(newest_first)
+}
+
+/// Saves the streamed text until `done`: each text is durable within one flush interval.
+///
+/// Text that cannot be saved is kept and tried again. What is left at the end is saved with the whole reply.
+async fn save_while_streaming(
+    engine: Engine,
+    recorder: Arc<Recorder>,
+    handle: ReplyHandle,
+    observer: Arc<dyn Observer>,
+    done: CancellationToken,
+) {
+    let interval = engine.settings().flush_interval;
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = recorder.delta_arrived.notified() => {}
+            () = done.cancelled() => break,
+        }
+        // The first delta waits for those that follow, so that a fast stream is saved in few transactions.
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = done.cancelled() => break,
+        }
+        let deltas = recorder.take_unsaved();
+        if deltas.is_empty() {
+            continue;
+        }
+        let attempt = deltas.clone();
+        match engine.run_blocking(move |engine| Ok(engine.store().extend_reply(handle, &attempt)?)).await {
+            Ok(()) => {
+                is_failing = false;
+                observer.update(Update::Saved);
+            }
+            // The reply may have been finalized during the call.
+            Err(_) if done.is_cancelled() => break,
+            Err(error) => {
+                if !is_failing {
+                    observer.update(Update::NotSaved { reason: error.to_string() });
+                }
+                is_failing = true;
+                recorder.return_unsaved(deltas);
+                recorder.delta_arrived.notify_one();
+            }
+        }
+    }
+}
+
+/// Stores the checkpoints of a run in order, without delaying it. An error costs that one checkpoint.
+async fn store_checkpoints(
+    engine: Engine,
+    mut checkpoints: mpsc::UnboundedReceiver<CheckpointDraft>,
+    observer: Arc<dyn Observer>,
+) {
+    let retention = engine.settings().checkpoint_retention;
+    while let Some(draft) = checkpoints.recv().await {
+        let stored =
+            engine.run_blocking(move |engine| Ok(engine.store().create_checkpoint(&draft, retention)?));
+        if let Err(error) = stored.await {
             observer.update(Update::CheckpointFailed { reason: error.to_string() });
         }
     }
 }
 
+/// Passes the events of a run to the hooks, which may be slower than the run.
 async fn feed_hooks(
-    hooks: Arc<dyn hfs_core::Hooks>,
+    hooks: Arc<dyn Hooks>,
     session: SessionId,
-    mut events: mpsc::UnboundedReceiver<Arc<hfs_core::Event>>,
+    mut events: mpsc::UnboundedReceiver<Arc<Event>>,
 ) {
     while let Some(event) = events.recv().await {
         hooks.on_event(session, &event).await;
     }
 }
 
-/// Puts `rewritten` in the place of the message's text parts and keeps the original beside it.
+/// Whether a later attempt may succeed.
+pub fn may_retry(error: &StoreError) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied)
+}
+
+/// Delays between the attempts to save a final reply.
+pub fn save_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_millis(3_200))
+}
+
+/// Replaces the text parts of a message by one and keeps the original text in its fields.
 fn replace_text(message: &mut MessageDraft, rewritten: String) {
     let original = message.text();
     if original == rewritten {
         return;
     }
     message.extra.insert(ORIGINAL_TEXT.to_owned(), Value::String(original));
-    let place = message.parts.iter().position(|part| matches!(part, Part::Text { .. })).unwrap_or(0);
-    message.parts.retain(|part| !matches!(part, Part::Text { .. }));
-    let place = place.min(message.parts.len());
-    message.parts.insert(place, Part::text(rewritten));
+    let is_text = |part: &Part| matches!(part, Part::Text { .. });
+    let index = message.parts.iter().position(is_text).unwrap_or(0);
+    message.parts.retain(|part| !is_text(part));
+    message.parts.insert(index, Part::text(rewritten));
 }
 
 fn ending(failure: Option<&AgentError>) -> RunEnding {
@@ -375,16 +524,4 @@ fn ending(failure: Option<&AgentError>) -> RunEnding {
         Some(AgentError::Cancelled) => RunEnding::Cancelled,
         Some(_) => RunEnding::Failed,
     }
-}
-
-/// An error with its causes, on one line.
-fn describe(error: &StoreError) -> String {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        line.push_str(": ");
-        line.push_str(&next.to_string());
-        cause = next.source();
-    }
-    line
 }

@@ -1,107 +1,174 @@
-//! A session's branches and checkpoints as a graph of lanes, newest on top, for every front end to draw.
+//! How the branches of a session relate: their common history, and the graph that front ends draw.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use hfs_core::{Branch, BranchId, Checkpoint, Seq};
 
-use crate::lineage::Lineage;
+/// Ancestry of the branches of one session.
+pub struct Lineage<'a> {
+    by_id: HashMap<BranchId, &'a Branch>,
+}
 
-/// What a row of the graph stands for.
+impl<'a> Lineage<'a> {
+    /// Indexes all branches of a session.
+    #[must_use]
+    pub fn new(branches: &'a [Branch]) -> Self {
+        Self { by_id: branches.iter().map(|branch| (branch.id, branch)).collect() }
+    }
+
+    /// The branch with this id.
+    #[must_use]
+    pub fn get(&self, id: BranchId) -> Option<&'a Branch> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The branch that stores the message which `branch` shows with this seq: the branch itself or an ancestor.
+    #[must_use]
+    pub fn owner(&self, branch: &'a Branch, seq: Seq) -> &'a Branch {
+        let mut owner = branch;
+        while seq <= owner.forked_at
+            && let Some(parent) = owner.parent.and_then(|parent| self.get(parent))
+        {
+            owner = parent;
+        }
+        owner
+    }
+
+    /// The path from the first branch to `branch`. Each ancestor comes with the last seq that `branch` shares with it,
+    /// and the branch itself with its head.
+    fn path(&self, branch: &'a Branch) -> Vec<(BranchId, Seq)> {
+        let mut path = vec![(branch.id, branch.head)];
+        let (mut child, mut limit) = (branch, branch.head);
+        while let Some(parent) = child.parent.and_then(|parent| self.get(parent)) {
+            limit = limit.min(child.forked_at);
+            path.push((parent.id, limit));
+            child = parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// Seq of the last message that both branches show; 0 if they share none.
+    #[must_use]
+    pub fn shared(&self, a: &'a Branch, b: &'a Branch) -> Seq {
+        let (path_a, path_b) = (self.path(a), self.path(b));
+        let common = path_a.iter().zip(&path_b).take_while(|(a, b)| a.0 == b.0);
+        common.last().map_or(0, |(a, b)| a.1.min(b.1))
+    }
+
+    /// Number of forks between the first branch and this one.
+    #[must_use]
+    pub fn depth(&self, branch: &'a Branch) -> usize {
+        self.path(branch).len() - 1
+    }
+}
+
+/// What a row of the graph shows.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Mark {
-    /// A branch's newest message.
+pub enum GraphMark {
+    /// The newest message of a branch.
     Head {
-        /// Whether the branch is the one that a resume opens.
+        /// Whether the branch is the current one.
         current: bool,
     },
-    /// A checkpoint; `number` is its place among the session's, 1 being the oldest.
+    /// A checkpoint.
     Checkpoint {
-        /// Its place.
+        /// Number of the checkpoint in the session, counted from 1 for the oldest.
         number: usize,
         /// The checkpoint.
         checkpoint: Box<Checkpoint>,
     },
-    /// Here other branches leave the row's branch.
+    /// The message after which other branches fork from the row's branch.
     Fork,
-    /// Before the first message.
+    /// The place before the first message.
     Beginning,
 }
 
 /// A row of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphRow {
-    /// The lanes as text, all rows equally wide.
+    /// The lanes as text. All rows have the same width.
     pub lanes: String,
-    /// The branch whose lane the mark is on.
+    /// Branch of the mark.
     pub branch: BranchId,
-    /// The place on it.
+    /// Seq of the mark.
     pub seq: Seq,
-    /// What is there.
-    pub mark: Mark,
+    /// What is at this place.
+    pub mark: GraphMark,
 }
 
-/// Draws the branches that are not undone, with these checkpoints (oldest first).
+/// Draws the branches of a session, without undone ones, as lanes with the newest messages at the top.
+///
+/// `checkpoints` are ordered from the oldest to the newest.
 #[must_use]
 pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Checkpoint]) -> Vec<GraphRow> {
     let lineage = Lineage::new(branches);
     let shown: Vec<&Branch> = branches.iter().filter(|branch| !branch.undone).collect();
-    let mut painter = Painter {
+    let mut graph = GraphBuilder {
         lanes: shown.iter().map(|branch| branch.id).collect(),
         active: BTreeSet::new(),
         rows: Vec::new(),
     };
+    // At one seq, a branch is drawn before the branches that it was forked from, so that lanes end from the outside in.
     let mut deepest_first = shown.clone();
     deepest_first.sort_by_key(|branch| std::cmp::Reverse(lineage.depth(branch)));
 
     let heads = shown.iter().map(|branch| branch.head);
     let forks = shown.iter().map(|branch| branch.forked_at);
     let marked = checkpoints.iter().map(|checkpoint| checkpoint.seq);
-    let places: BTreeSet<Seq> = heads.chain(forks).chain(marked).collect();
-    for seq in places.into_iter().rev() {
+    let seqs: BTreeSet<Seq> = heads.chain(forks).chain(marked).collect();
+    for seq in seqs.into_iter().rev() {
         for branch in &deepest_first {
             if branch.head == seq {
-                painter.head(branch, branch.id == current);
+                graph.push_head(branch, branch.id == current);
             }
-            let leaving = shown.iter().filter(|child| {
+            let children = shown.iter().filter(|child| {
                 child.parent.is_some() && child.forked_at == seq && lineage.owner(child, seq).id == branch.id
             });
-            painter.fork(branch, seq, leaving.map(|child| child.id).collect());
+            graph.push_fork(branch, seq, children.map(|child| child.id).collect());
             for (index, checkpoint) in checkpoints.iter().enumerate().rev() {
                 if checkpoint.branch == branch.id && checkpoint.seq == seq {
-                    let mark =
-                        Mark::Checkpoint { number: index + 1, checkpoint: Box::new(checkpoint.clone()) };
-                    painter.mark(branch.id, seq, if checkpoint.pinned { '◆' } else { '●' }, mark);
+                    let symbol = if checkpoint.pinned { '◆' } else { '●' };
+                    let checkpoint = Box::new(checkpoint.clone());
+                    graph.push(
+                        branch.id,
+                        seq,
+                        symbol,
+                        GraphMark::Checkpoint { number: index + 1, checkpoint },
+                    );
                 }
             }
         }
     }
     for branch in shown.iter().filter(|branch| branch.parent.is_none()) {
-        painter.mark(branch.id, 0, '┴', Mark::Beginning);
+        graph.push(branch.id, 0, '┴', GraphMark::Beginning);
     }
-    painter.rows
+    graph.rows
 }
 
-/// Puts rows together. Each branch has a lane of its own, in the order of the list.
-struct Painter {
+/// Collects the rows of a graph from the newest to the oldest. Each branch has a lane of its own.
+struct GraphBuilder {
+    /// Branches in the order of their lanes.
     lanes: Vec<BranchId>,
+    /// Lanes whose line passes through the next row: their head was drawn, and their fork was not.
     active: BTreeSet<usize>,
     rows: Vec<GraphRow>,
 }
 
-impl Painter {
+impl GraphBuilder {
     fn lane(&self, branch: BranchId) -> usize {
         self.lanes.iter().position(|lane| *lane == branch).unwrap_or(0)
     }
 
-    fn head(&mut self, branch: &Branch, current: bool) {
+    fn push_head(&mut self, branch: &Branch, current: bool) {
         let lane = self.lane(branch.id);
         self.active.insert(lane);
-        self.mark(branch.id, branch.head, if current { '@' } else { '○' }, Mark::Head { current });
+        self.push(branch.id, branch.head, if current { '@' } else { '○' }, GraphMark::Head { current });
     }
 
-    fn mark(&mut self, branch: BranchId, seq: Seq, symbol: char, mark: Mark) {
-        let at = self.lane(branch);
-        let lanes = self.paint(|lane, active| match (lane == at, active) {
+    fn push(&mut self, branch: BranchId, seq: Seq, symbol: char, mark: GraphMark) {
+        let marked = self.lane(branch);
+        let lanes = self.lane_text(|lane, active| match (lane == marked, active) {
             (true, _) => (symbol, ' '),
             (false, true) => ('│', ' '),
             (false, false) => (' ', ' '),
@@ -109,31 +176,32 @@ impl Painter {
         self.rows.push(GraphRow { lanes, branch, seq, mark });
     }
 
-    /// The lanes of `leaving` end here, in the lane of `branch`.
-    fn fork(&mut self, branch: &Branch, seq: Seq, leaving: Vec<BranchId>) {
-        let joining: BTreeSet<usize> = leaving.into_iter().map(|child| self.lane(child)).collect();
-        let at = self.lane(branch.id);
+    /// Ends the lanes of `children` in the lane of `branch`.
+    fn push_fork(&mut self, branch: &Branch, seq: Seq, children: Vec<BranchId>) {
+        let joining: BTreeSet<usize> = children.into_iter().map(|child| self.lane(child)).collect();
+        let parent = self.lane(branch.id);
         let Some(last) = joining.last().copied() else { return };
-        let lanes = self.paint(|lane, active| {
-            let inside = at < lane && lane < last;
-            let symbol = match (lane == at, joining.contains(&lane), active) {
+        let lanes = self.lane_text(|lane, active| {
+            let is_crossed = parent < lane && lane < last;
+            let symbol = match (lane == parent, joining.contains(&lane), active) {
                 (true, ..) => '├',
                 (_, true, _) if lane == last => '╯',
                 (_, true, _) => '┴',
-                (.., true) if inside => '┼',
+                (.., true) if is_crossed => '┼',
                 (.., true) => '│',
-                _ if inside => '─',
+                _ if is_crossed => '─',
                 _ => ' ',
             };
-            (symbol, if at <= lane && lane < last { '─' } else { ' ' })
+            (symbol, if parent <= lane && lane < last { '─' } else { ' ' })
         });
-        self.rows.push(GraphRow { lanes, branch: branch.id, seq, mark: Mark::Fork });
+        self.rows.push(GraphRow { lanes, branch: branch.id, seq, mark: GraphMark::Fork });
         for lane in joining {
             self.active.remove(&lane);
         }
     }
 
-    fn paint(&self, symbols: impl Fn(usize, bool) -> (char, char)) -> String {
+    /// Draws a row. `symbols` returns the symbol of a lane and the one between it and the next.
+    fn lane_text(&self, symbols: impl Fn(usize, bool) -> (char, char)) -> String {
         (0..self.lanes.len())
             .flat_map(|lane| {
                 let (symbol, gap) = symbols(lane, self.active.contains(&lane));
@@ -146,8 +214,20 @@ impl Painter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lineage::tests::branch;
-    use hfs_core::{CheckpointId, ContentHash, StateCost, Timestamp};
+    use hfs_core::{CheckpointId, ContentHash, SessionId, StateCost, Timestamp};
+
+    fn branch(name: &str, parent: Option<&Branch>, forked_at: Seq, head: Seq) -> Branch {
+        Branch {
+            id: BranchId::generate(),
+            session: SessionId::generate(),
+            name: name.to_owned(),
+            parent: parent.map(|parent| parent.id),
+            forked_at,
+            head,
+            created_at: Timestamp::UNIX_EPOCH,
+            undone: false,
+        }
+    }
 
     fn checkpoint(branch: &Branch, seq: Seq, pinned: bool) -> Checkpoint {
         Checkpoint {
@@ -171,10 +251,10 @@ mod tests {
         rows.iter()
             .map(|row| {
                 let what = match &row.mark {
-                    Mark::Head { .. } => "head".to_owned(),
-                    Mark::Checkpoint { number, .. } => format!("#{number}"),
-                    Mark::Fork => "fork".to_owned(),
-                    Mark::Beginning => "beginning".to_owned(),
+                    GraphMark::Head { .. } => "head".to_owned(),
+                    GraphMark::Checkpoint { number, .. } => format!("#{number}"),
+                    GraphMark::Fork => "fork".to_owned(),
+                    GraphMark::Beginning => "beginning".to_owned(),
                 };
                 format!("{}{} {} {what}", row.lanes, name(row.branch), row.seq)
             })
@@ -182,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_branch_is_a_line() {
+    fn a_single_branch_is_a_straight_line() {
         let main = branch("main", None, 0, 4);
         let marks = [checkpoint(&main, 2, true), checkpoint(&main, 4, false)];
         assert_eq!(
@@ -192,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn branches_leave_the_line_that_holds_their_last_shared_message() {
+    fn a_branch_forks_from_the_lane_that_stores_its_last_shared_message() {
         let main = branch("main", None, 0, 6);
         let a = branch("a", Some(&main), 4, 8);
-        // Forked from `a`, but before `a` itself began: it leaves main.
+        // Forked from `a` at a message that `a` shares with main, so it is drawn as a fork of main.
         let b = branch("b", Some(&a), 2, 3);
         let c = branch("c", Some(&a), 6, 6);
         let marks = [checkpoint(&main, 4, false), checkpoint(&a, 6, false)];
@@ -218,10 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn retired_branches_are_not_drawn() {
+    fn undone_branches_are_not_drawn() {
         let main = branch("main", None, 0, 2);
         let gone = Branch { undone: true, ..branch("gone", Some(&main), 1, 5) };
         let all = [main, gone];
         assert_eq!(draw(&all, &all[0], &[]), ["@ main 2 head", "┴ main 0 beginning"]);
+    }
+
+    #[test]
+    fn two_branches_share_the_messages_up_to_the_earlier_fork() {
+        let main = branch("main", None, 0, 10);
+        let a = branch("a", Some(&main), 6, 9);
+        let b = branch("b", Some(&a), 8, 12);
+        let c = branch("c", Some(&a), 4, 5);
+        let all = [main, a, b, c];
+        let lineage = Lineage::new(&all);
+        let [main, a, b, c] = &all;
+        for (x, y, shared) in [(main, a, 6), (main, b, 6), (a, b, 8), (b, c, 4), (main, c, 4), (a, a, 9)] {
+            assert_eq!(lineage.shared(x, y), shared, "{} {}", x.name, y.name);
+            assert_eq!(lineage.shared(y, x), shared, "{} {}", y.name, x.name);
+        }
+        assert_eq!(lineage.owner(b, 7).name, "a");
+        assert_eq!(lineage.owner(b, 6).name, "main");
+        assert_eq!(lineage.owner(c, 4).name, "main");
+        assert_eq!(lineage.depth(b), 2);
     }
 }

@@ -1,51 +1,189 @@
-//! Moving through a session's structure: rewind, fork, switch, undo, redo. Nothing here shortens a history.
+//! Changes of a session's structure: rewind, fork, switch, checkpoints by hand, undo and redo.
+//!
+//! None of them shortens a history. A rewind is a new branch that starts at a checkpoint, and undo hides the branch that
+//! an operation created.
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
-    MessageRange, Operation, OperationKind, PageRequest, Role, Seq, SessionId, StoreError, Trigger,
+    MessageRange, Operation, OperationId, OperationKind, PageRequest, Role, Seq, SessionId, StoreError,
+    Trigger,
 };
 
 use crate::{Conversation, Engine, EngineError};
 
+/// Number of messages after a checkpoint in which the user's next message is looked for.
+const PROMPT_SEARCH: u32 = 20;
+
 /// What a rewind would do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewindPlan {
-    /// Where it goes back to.
+    /// Checkpoint to return to.
     pub checkpoint: Checkpoint,
-    /// The branch that the checkpoint is on; it stays as it is.
+    /// Branch of the checkpoint, which stays as it is.
     pub from: Branch,
-    /// How many messages will be in view.
+    /// Number of messages that the new branch shows.
     pub in_view: Seq,
-    /// How many of that branch's messages will not be.
+    /// Number of messages of `from` that the new branch does not show.
     pub out_of_view: Seq,
-    /// What the user said next, to be edited and sent again.
+    /// The user's next message after the checkpoint, to be edited and sent again.
     pub prompt: Option<Message>,
 }
 
 /// What a rewind did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rewound {
-    /// What was planned.
+    /// The plan that was carried out.
     pub plan: RewindPlan,
-    /// The new branch, which is current now.
+    /// The new branch, which is the current one now.
     pub branch: Branch,
-    /// The state that is restored in it.
+    /// The restored state.
     pub state: CheckpointState,
-    /// The recorded change.
+    /// The recorded operation.
     pub operation: Operation,
 }
 
-/// All of these block on the store.
 impl Engine {
-    /// Says what a rewind to this checkpoint would do.
+    /// Computes what a rewind to this checkpoint would do.
     ///
     /// # Errors
     /// `NotFound` for the checkpoint or its branch.
-    pub fn plan_rewind(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
+    pub async fn plan_rewind(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
+        self.run_blocking(move |engine| engine.rewind_plan(checkpoint)).await
+    }
+
+    /// Creates a branch at the checkpoint, restores its state and makes it the current branch.
+    ///
+    /// # Errors
+    /// `NotFound` for the checkpoint; `Corrupt` if its state is damaged. Nothing is changed then.
+    pub async fn rewind(&self, checkpoint: CheckpointId) -> Result<Rewound, EngineError> {
+        self.run_blocking(move |engine| {
+            let store = engine.store();
+            let plan = engine.rewind_plan(checkpoint)?;
+            let state = store.load_state(checkpoint)?;
+            let draft = BranchDraft {
+                id: BranchId::generate(),
+                name: engine.free_branch_name(&plan.from)?,
+                parent: plan.from.id,
+                forked_at: plan.checkpoint.seq,
+            };
+            let now = engine.clock().now();
+            let operation = store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint), now)?;
+            engine.restore_plugin_states(plan.checkpoint.session, draft.id, &state);
+            let branch = store.get_branch(draft.id)?;
+            Ok(Rewound { plan, branch, state, operation })
+        })
+        .await
+    }
+
+    /// Creates a branch after message number `at` of `branch` and makes it the current branch. Without a name, it is
+    /// named after `branch` with the next free number.
+    ///
+    /// # Errors
+    /// `NotFound` for the branch; `Invalid` if `at` is beyond its head; `Conflict` if the name is taken.
+    pub async fn fork(&self, branch: BranchId, at: Seq, name: Option<&str>) -> Result<Branch, EngineError> {
+        let name = name.map(str::to_owned);
+        self.run_blocking(move |engine| {
+            let store = engine.store();
+            let parent = store.get_branch(branch)?;
+            let name = match name {
+                Some(name) => name,
+                None => engine.free_branch_name(&parent)?,
+            };
+            let draft = BranchDraft { id: BranchId::generate(), name, parent: branch, forked_at: at };
+            store.create_branch(&draft, OperationKind::Fork, None, engine.clock().now())?;
+            engine.load_plugin_states(parent.session, draft.id)?;
+            Ok(store.get_branch(draft.id)?)
+        })
+        .await
+    }
+
+    /// Makes another branch of the session the current one.
+    ///
+    /// # Errors
+    /// `NotFound` for the branch; `Conflict` if it is undone.
+    pub async fn switch(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {
+        self.run_blocking(move |engine| {
+            let branch = engine.branch_of(session, branch)?;
+            engine.store().switch_branch(branch.id, engine.clock().now())?;
+            engine.load_plugin_states(session, branch.id)?;
+            Ok(branch)
+        })
+        .await
+    }
+
+    /// Creates a checkpoint at the conversation's position. Its state is the one that the next run would start from.
+    ///
+    /// # Errors
+    /// `EmptyConversation` before the first message; otherwise the store's error.
+    pub async fn checkpoint(
+        &self,
+        conversation: &Conversation,
+        label: Option<&str>,
+    ) -> Result<Checkpoint, EngineError> {
+        let Some((session, at)) = conversation.place else {
+            return Err(EngineError::EmptyConversation);
+        };
+        let label = label.map(str::to_owned);
+        self.run_blocking(move |engine| {
+            let store = engine.store();
+            let mut state = store.load_branch_state(at.branch)?.unwrap_or_default();
+            if let Some(states) = engine.hooks().session_state(session) {
+                state.plugins = states;
+            }
+            let draft = CheckpointDraft {
+                id: CheckpointId::generate(),
+                branch: at.branch,
+                seq: at.head,
+                trigger: Trigger::Manual,
+                label,
+                pinned: false,
+                created_at: engine.clock().now(),
+                state,
+            };
+            Ok(store.create_checkpoint(&draft, engine.settings().checkpoint_retention)?)
+        })
+        .await
+    }
+
+    /// Undoes the newest operation of the session that is not undone. Deletions of checkpoints cannot be undone and are
+    /// skipped. Returns the operation that was undone and the recorded undo.
+    ///
+    /// # Errors
+    /// `NothingToReverse` or `NotReversible`; otherwise the store's error.
+    pub async fn undo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+        self.reverse(session, Direction::Undo).await
+    }
+
+    /// Repeats the operation that the newest undo reversed. Returns that operation and the recorded redo.
+    ///
+    /// # Errors
+    /// `NothingToReverse` if the newest operation is not an undo; otherwise the store's error.
+    pub async fn redo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+        self.reverse(session, Direction::Redo).await
+    }
+
+    async fn reverse(
+        &self,
+        session: SessionId,
+        direction: Direction,
+    ) -> Result<(Operation, Operation), EngineError> {
+        self.run_blocking(move |engine| {
+            let target = engine.reversal_target(session, direction)?;
+            let done = engine.store().reverse(target.id, direction.kind(), engine.clock().now())?;
+            engine.load_plugin_states(session, done.after.current_branch)?;
+            Ok((target, done))
+        })
+        .await
+    }
+}
+
+/// The steps of the operations above. They block on the store.
+impl Engine {
+    fn rewind_plan(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
         let store = self.store();
         let checkpoint = store.get_checkpoint(checkpoint)?;
         let from = store.get_branch(checkpoint.branch)?;
-        let after = store.read_messages(from.id, MessageRange::From(checkpoint.seq + 1, 20))?;
+        let after = store.read_messages(from.id, MessageRange::From(checkpoint.seq + 1, PROMPT_SEARCH))?;
         let prompt = after.into_iter().find(|message| message.content.role == Role::User);
         Ok(RewindPlan {
             in_view: checkpoint.seq,
@@ -56,153 +194,41 @@ impl Engine {
         })
     }
 
-    /// Makes a new branch at the checkpoint, with its state restored, and makes it current.
-    ///
-    /// # Errors
-    /// `NotFound`; `Corrupt` when the state is damaged: then nothing is changed.
-    pub fn rewind(&self, checkpoint: CheckpointId) -> Result<Rewound, EngineError> {
-        let plan = self.plan_rewind(checkpoint)?;
-        let store = self.store();
-        let state = store.load_state(checkpoint)?;
-        let draft = BranchDraft {
-            id: BranchId::generate(),
-            name: self.free_branch_name(&plan.from)?,
-            parent: plan.from.id,
-            forked_at: plan.checkpoint.seq,
-        };
-        let operation =
-            store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint), self.parts.clock.now())?;
-        self.restore_plugin_states(plan.checkpoint.session, draft.id, &state);
-        let branch = store.get_branch(draft.id)?;
-        Ok(Rewound { plan, branch, state, operation })
+    /// The first free name of `main-2`, `main-3` and so on, for a branch named `main` or `main-7`.
+    fn free_branch_name(&self, parent: &Branch) -> Result<String, EngineError> {
+        let branches = self.store().list_branches(parent.session)?;
+        let is_taken = |name: &String| branches.iter().any(|branch| branch.name == *name);
+        let stem = parent
+            .name
+            .rsplit_once('-')
+            .filter(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(parent.name.as_str(), |(stem, _)| stem);
+        let free = (2..).map(|number| format!("{stem}-{number}")).find(|name| !is_taken(name));
+        Ok(free.unwrap_or_else(|| BranchId::generate().to_string()))
     }
 
-    /// Makes a new branch behind message number `at` of `branch`, and makes it current.
-    ///
-    /// # Errors
-    /// `NotFound`; `Invalid` beyond the branch's head; `Conflict` for a taken name.
-    pub fn fork(&self, branch: BranchId, at: Seq, name: Option<&str>) -> Result<Branch, EngineError> {
-        let store = self.store();
-        let parent = store.get_branch(branch)?;
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => self.free_branch_name(&parent)?,
-        };
-        let draft = BranchDraft { id: BranchId::generate(), name, parent: branch, forked_at: at };
-        store.create_branch(&draft, OperationKind::Fork, None, self.parts.clock.now())?;
-        self.restore_plugins(parent.session, draft.id)?;
-        Ok(store.get_branch(draft.id)?)
-    }
-
-    /// Makes another branch of the session current.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` for a branch that was undone.
-    pub fn switch(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {
-        let branch = self.branch_of(session, branch)?;
-        self.store().switch_branch(branch.id, self.parts.clock.now())?;
-        self.restore_plugins(session, branch.id)?;
-        Ok(branch)
-    }
-
-    fn restore_plugins(&self, session: SessionId, branch: BranchId) -> Result<(), EngineError> {
-        let state = self.store().load_branch_state(branch)?.unwrap_or_default();
-        self.restore_plugin_states(session, branch, &state);
-        Ok(())
-    }
-
-    /// Marks the conversation's present place by hand. Its state is what the next run would start from.
-    ///
-    /// # Errors
-    /// `NotPossible` before the first message.
-    pub fn checkpoint(
-        &self,
-        conversation: &Conversation,
-        label: Option<&str>,
-    ) -> Result<Checkpoint, EngineError> {
-        let Some((session, at)) = conversation.place else {
-            return Err(EngineError::NotPossible {
-                message: "nothing was said yet that could be marked".into(),
-            });
-        };
-        let store = self.store();
-        let mut state = store.load_branch_state(at.branch)?.unwrap_or_default();
-        if let Some(live) = self.parts.hooks.session_state(session) {
-            state.plugins = live;
-        }
-        let draft = CheckpointDraft {
-            id: CheckpointId::generate(),
-            branch: at.branch,
-            seq: at.head,
-            trigger: Trigger::Manual,
-            label: label.map(str::to_owned),
-            pinned: false,
-            created_at: self.parts.clock.now(),
-            state,
-        };
-        Ok(store.create_checkpoint(&draft, self.settings().checkpoint_retention)?)
-    }
-
-    /// Takes back the newest operation of the session that was not taken back yet. Removals of checkpoints cannot be
-    /// taken back, and are passed over.
-    ///
-    /// # Errors
-    /// `NotPossible` when there is none, or it cannot be undone.
-    pub fn undo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
-        self.reverse(session, OperationKind::Undo)
-    }
-
-    /// Does again what the newest undo took back.
-    ///
-    /// # Errors
-    /// `NotPossible` when the newest operation is no undo.
-    pub fn redo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
-        self.reverse(session, OperationKind::Redo)
-    }
-
-    fn reverse(
-        &self,
-        session: SessionId,
-        kind: OperationKind,
-    ) -> Result<(Operation, Operation), EngineError> {
-        let target = self.reversal_target(session, kind)?;
-        let done = self.store().reverse(target.id, kind, self.parts.clock.now())?;
-        self.restore_plugins(session, done.after.current_branch)?;
-        Ok((target, done))
-    }
-
-    /// The operation that an undo or redo would be about.
-    ///
-    /// # Errors
-    /// `NotPossible` when there is none, or it cannot be undone.
-    pub fn reversal_target(&self, session: SessionId, kind: OperationKind) -> Result<Operation, EngineError> {
-        let store = self.store();
+    /// The operation that an undo or redo would reverse.
+    fn reversal_target(&self, session: SessionId, direction: Direction) -> Result<Operation, EngineError> {
+        let mut search = ReversalSearch { session, direction, to_skip: 0, passed_prune: false };
         let mut page = PageRequest::first(50);
-        let mut finder = TargetFinder { kind, reversed: 0, passed_prune: false };
         loop {
-            let found = store.list_operations(Some(session), &page)?;
+            let found = self.store().list_operations(Some(session), &page)?;
             for operation in found.items {
-                match finder.look(&operation) {
-                    Look::On => {}
-                    Look::Nothing => return Err(finder.nothing()),
-                    Look::Found(target) if target == operation.id => return finder.reversible(operation),
-                    Look::Found(target) => {
-                        return finder.reversible(self.find_operation(session, target)?);
-                    }
+                match search.visit(&operation) {
+                    Visited::Continue => {}
+                    Visited::Nothing => return Err(search.nothing()),
+                    Visited::Target(id) if id == operation.id => return search.check(operation),
+                    Visited::Target(id) => return search.check(self.find_operation(session, id)?),
                 }
             }
             match found.next {
                 Some(next) => page.after = Some(next),
-                None => return Err(finder.nothing()),
+                None => return Err(search.nothing()),
             }
         }
     }
 
-    fn find_operation(
-        &self,
-        session: SessionId,
-        id: hfs_core::OperationId,
-    ) -> Result<Operation, EngineError> {
+    fn find_operation(&self, session: SessionId, id: OperationId) -> Result<Operation, EngineError> {
         let mut page = PageRequest::first(200);
         loop {
             let found = self.store().list_operations(Some(session), &page)?;
@@ -217,80 +243,78 @@ impl Engine {
             }
         }
     }
+}
 
-    /// `main-2`, `main-3`: the first name of that kind that is free in the session.
-    fn free_branch_name(&self, parent: &Branch) -> Result<String, EngineError> {
-        let taken: Vec<String> =
-            self.store().list_branches(parent.session)?.into_iter().map(|branch| branch.name).collect();
-        let stem = parent
-            .name
-            .rsplit_once('-')
-            .filter(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-            .map_or(parent.name.as_str(), |(stem, _)| stem);
-        let free = (2..).map(|number| format!("{stem}-{number}")).find(|name| !taken.contains(name));
-        Ok(free.unwrap_or_else(|| BranchId::generate().to_string()))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Undo,
+    Redo,
+}
+
+impl Direction {
+    const fn kind(self) -> OperationKind {
+        match self {
+            Self::Undo => OperationKind::Undo,
+            Self::Redo => OperationKind::Redo,
+        }
     }
 }
 
-/// Walks the log from its newest entry to the operation that an undo or redo is about: each undo on the way
-/// hides one operation before it, and each redo brings one back.
-struct TargetFinder {
-    kind: OperationKind,
-    reversed: u32,
-    /// Whether a checkpoint was removed behind what was found.
+/// Finds the target of an undo or redo in the log, which is visited from its newest operation on.
+///
+/// The log is append-only, so an undo is itself an entry. For an undo, each earlier undo on the way cancels one
+/// operation before it, which is skipped. For a redo, the candidates are the undos, and each earlier redo cancels one.
+struct ReversalSearch {
+    session: SessionId,
+    direction: Direction,
+    /// Number of candidates to skip, because an entry visited before has reversed them.
+    to_skip: u32,
+    /// Whether the deletion of a checkpoint was visited.
     passed_prune: bool,
 }
 
-enum Look {
-    On,
+enum Visited {
+    Continue,
+    /// There is no target.
     Nothing,
-    Found(hfs_core::OperationId),
+    Target(OperationId),
 }
 
-impl TargetFinder {
-    fn look(&mut self, operation: &Operation) -> Look {
+impl ReversalSearch {
+    fn visit(&mut self, operation: &Operation) -> Visited {
         if operation.kind == OperationKind::Prune {
             self.passed_prune = true;
-            return Look::On;
+            return Visited::Continue;
         }
-        let opposite = match self.kind {
-            OperationKind::Redo => OperationKind::Redo,
-            _ => OperationKind::Undo,
-        };
-        if operation.kind == opposite {
-            self.reversed += 1;
-            return Look::On;
+        if operation.kind == self.direction.kind() {
+            self.to_skip += 1;
+            return Visited::Continue;
         }
-        let is_candidate = self.kind != OperationKind::Redo || operation.kind == OperationKind::Undo;
-        if !is_candidate {
-            return Look::Nothing;
+        if self.direction == Direction::Redo && operation.kind != OperationKind::Undo {
+            return Visited::Nothing;
         }
-        if self.reversed > 0 {
-            self.reversed -= 1;
-            return Look::On;
+        if self.to_skip > 0 {
+            self.to_skip -= 1;
+            return Visited::Continue;
         }
-        // An undo's redo, and a redo's undo, are about the operation that those were about.
-        Look::Found(operation.target.unwrap_or(operation.id))
+        // The redo of an undo, and the undo of a redo, apply to the operation that was undone.
+        Visited::Target(operation.target.unwrap_or(operation.id))
     }
 
-    /// The operation, if it is one that can be reversed.
-    fn reversible(&self, operation: Operation) -> Result<Operation, EngineError> {
+    /// The operation, if it can be reversed.
+    fn check(&self, operation: Operation) -> Result<Operation, EngineError> {
         if operation.kind.is_reversible() {
             return Ok(operation);
         }
-        Err(self.refusal(&format!(
-            "there is nothing more to {}: the session's {} is its beginning (hfs session delete moves it to the trash)",
-            self.kind, operation.kind
-        )))
+        Err(EngineError::NotReversible {
+            direction: self.direction.kind(),
+            operation: operation.kind,
+            session: self.session,
+            passed_prune: self.passed_prune,
+        })
     }
 
     fn nothing(&self) -> EngineError {
-        self.refusal(&format!("there is nothing to {}", self.kind))
-    }
-
-    fn refusal(&self, message: &str) -> EngineError {
-        let pruned =
-            if self.passed_prune { "; a checkpoint that was deleted cannot be brought back" } else { "" };
-        EngineError::NotPossible { message: format!("{message}{pruned}") }
+        EngineError::NothingToReverse { direction: self.direction.kind(), passed_prune: self.passed_prune }
     }
 }

@@ -10,11 +10,13 @@ use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
 use hfs_engine::{Conversation, Importer, SkippedSession};
-use hfs_exchange::{RedactedSource, PageOptions, SecretScanner, BranchSelection, Source, ExportMetadata, discover};
+use hfs_exchange::{
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
+};
 use hfs_tui::{
-    AppParts, AppSettings, ConfigChange, ConfigEntry, Configuration, ColorDepth,
+    AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
     ExportFormat as ExportFormatEntry, ExportRequest, Exported, Failure as AppError, FoundTranscripts,
-    Background, ImportRequest, Imported, NoPlugins, OutputMode, SessionScope, PluginHost, Progress, Transfer,
+    ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress, SessionScope, Transfer,
 };
 use terminal_colorsaurus::{QueryOptions, background_color};
 
@@ -133,8 +135,8 @@ fn terminal_background(context: &Context) -> Background {
     /// start by this time.
     const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
     let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
-    let is_needed =
-        context.settings.theme == Theme::Auto && app_settings(context, Background::Dark).depth != ColorDepth::None;
+    let is_needed = context.settings.theme == Theme::Auto
+        && app_settings(context, Background::Dark).depth != ColorDepth::None;
     if from_variable.is_some() || !is_needed || !stdin().is_terminal() || !stdout().is_terminal() {
         return from_variable.unwrap_or_default();
     }

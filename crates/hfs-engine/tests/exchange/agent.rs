@@ -1,13 +1,13 @@
-//! An agent that does what a test tells it, and a listener that remembers what it was told.
+//! A scripted agent, a recording observer and engines for tests.
 
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, DeltaKind, EventPayload, Hooks, NoHooks, Part, Role,
+    Agent, AgentDescription, AgentError, AgentMemory, EventPayload, Hooks, NoHooks, Part, ReplyDelta,
     RunOutcome, RunRequest, RunSink, Store,
 };
-use hfs_engine::{Engine, EngineParts, Observer, Settings, Update};
+use hfs_engine::{Engine, Observer, Settings, Update};
 use hfs_store::MemoryStore;
 use testkit::clock::TestClock;
 
@@ -17,19 +17,20 @@ pub enum Step {
     Say(&'static str),
     Think(&'static str),
     Event(EventPayload),
+    /// Adds an entry to the memory of an agent.
     Remember(&'static str, &'static str),
-    /// Waits until it is cancelled, and then returns at once.
+    /// Waits until the run is cancelled and then returns at once.
     AwaitCancel,
-    /// Never returns, whatever is asked.
+    /// Never returns, even if the run is cancelled.
     Hang,
-    /// Lets other tasks go on for this many milliseconds.
+    /// Waits for this many milliseconds.
     Pause(u64),
     Fail,
-    /// Does something else.
+    /// Calls a function of the test.
     Call(Arc<dyn Fn() + Send + Sync>),
 }
 
-/// Does the steps of its script at every run, and keeps what it was asked.
+/// Performs its steps in every run and records the requests.
 pub struct Scripted {
     pub steps: Mutex<Vec<Step>>,
     pub requests: Mutex<Vec<RunRequest>>,
@@ -41,10 +42,15 @@ impl Scripted {
     }
 }
 
+/// The entries of a memory that [`Step::Remember`] made.
+pub fn entries(memory: &AgentMemory) -> Vec<String> {
+    memory.read().unwrap()
+}
+
 #[async_trait]
 impl Agent for Scripted {
     fn describe(&self) -> AgentDescription {
-        AgentDescription { name: "scripted".into(), model: None, summary: "does what a test says".into() }
+        AgentDescription::new("scripted", "performs the steps of a test")
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -52,20 +58,19 @@ impl Agent for Scripted {
         let cancel = request.cancel.clone();
         let mut memories = request.memories.clone();
         self.requests.lock().unwrap().push(request);
-        let mut said = String::new();
+        let mut reply = String::new();
         for step in steps {
             match step {
                 Step::Say(text) => {
-                    said.push_str(text);
+                    reply.push_str(text);
                     sink.reply(ReplyDelta::text(text));
                 }
                 Step::Think(text) => sink.reply(ReplyDelta::thinking(text)),
                 Step::Event(payload) => sink.event(payload),
                 Step::Remember(agent, text) => {
-                    let mut texts: Vec<String> =
-                        memories.get(agent).map(|memory| memory.read().unwrap()).unwrap_or_default();
-                    texts.push(text.to_owned());
-                    let memory = AgentMemory::new(&texts).unwrap();
+                    let mut all = memories.get(agent).map(entries).unwrap_or_default();
+                    all.push(text.to_owned());
+                    let memory = AgentMemory::new(&all).unwrap();
                     memories.insert(agent.to_owned(), memory.clone());
                     sink.remember(agent, memory);
                 }
@@ -78,56 +83,60 @@ impl Agent for Scripted {
                 Step::Call(call) => call(),
                 Step::Fail => {
                     return Err(AgentError::Unavailable {
-                        provider: "nobody".into(),
+                        provider: "test".into(),
                         message: "gone".into(),
                         retry_after: None,
                     });
                 }
             }
         }
-        Ok(RunOutcome { parts: vec![Part::text(said)], ..RunOutcome::default() })
+        Ok(RunOutcome::new(vec![Part::text(reply)]))
     }
 }
 
-/// Remembers every update.
+/// Records every update.
 #[derive(Default)]
-pub struct Heard(pub Mutex<Vec<Update>>);
+pub struct Recorded(pub Mutex<Vec<Update>>);
 
-impl Observer for Heard {
+impl Observer for Recorded {
     fn update(&self, update: Update) {
         self.0.lock().unwrap().push(update);
     }
 }
 
-impl Heard {
+impl Recorded {
     pub fn count(&self, which: impl Fn(&Update) -> bool) -> usize {
         self.0.lock().unwrap().iter().filter(|update| which(update)).count()
     }
+}
+
+/// A store that fails or waits when a test asks it to.
+pub type FaultyStore = MemoryStore;
+
+pub fn faulty_store() -> Arc<FaultyStore> {
+    memory_store()
 }
 
 pub fn memory_store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(Arc::new(TestClock::ticking())))
 }
 
-pub fn engine_of(
-    store: Arc<dyn Store>,
-    agent: Arc<dyn Agent>,
-    hooks: Arc<dyn Hooks>,
-    settings: Settings,
-) -> Engine {
-    let clock = Arc::new(TestClock::ticking());
-    let settings = Settings { time_zone: jiff::tz::TimeZone::UTC, ..settings };
-    Engine::new(EngineParts { store, agent, hooks, clock, settings })
-}
-
-pub fn engine_with(store: Arc<dyn Store>, agent: Arc<dyn Agent>, hooks: Arc<dyn Hooks>) -> Engine {
-    engine_of(store, agent, hooks, Settings::default())
-}
-
-pub fn engine_set(store: Arc<dyn Store>, agent: Arc<dyn Agent>, settings: Settings) -> Engine {
-    engine_of(store, agent, Arc::new(NoHooks), settings)
+fn build(store: Arc<dyn Store>, agent: Arc<dyn Agent>, hooks: Arc<dyn Hooks>, settings: Settings) -> Engine {
+    Engine::builder(store, agent)
+        .hooks(hooks)
+        .clock(Arc::new(TestClock::ticking()))
+        .settings(settings.with_time_zone(jiff::tz::TimeZone::UTC))
+        .build()
 }
 
 pub fn engine(store: Arc<dyn Store>, agent: Arc<dyn Agent>) -> Engine {
-    engine_with(store, agent, Arc::new(NoHooks))
+    build(store, agent, Arc::new(NoHooks), Settings::default())
+}
+
+pub fn engine_with_hooks(store: Arc<dyn Store>, agent: Arc<dyn Agent>, hooks: Arc<dyn Hooks>) -> Engine {
+    build(store, agent, hooks, Settings::default())
+}
+
+pub fn engine_with_settings(store: Arc<dyn Store>, agent: Arc<dyn Agent>, settings: Settings) -> Engine {
+    build(store, agent, Arc::new(NoHooks), settings)
 }

@@ -1,3 +1,5 @@
+//! Imports create, update, copy and skip sessions.
+
 use hfs_core::{
     Disposition, ForeignSession, ImportReport, MessageDraft, MessageRange, Origin, Part, Role, SessionId,
     SessionSink, SessionStore, Source, Store, SystemClock, Timestamp,
@@ -13,7 +15,7 @@ fn message(id: &str) -> MessageDraft {
     }
 }
 
-/// Imports a session whose main line is `main`, with a fork behind `fork.0` that goes on as `fork.1`.
+/// Imports a session with the messages `main`, and a fork after message `fork.0` with the messages `fork.1`.
 fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64, &[&str])>) -> (usize, u64) {
     let mut importer = Importer::new(store, &SystemClock, mode, false);
     importer.next_file("file", None);
@@ -39,7 +41,7 @@ fn session(store: &dyn Store) -> SessionId {
     page.items[0].session.id
 }
 
-/// Every branch as the words along its whole history.
+/// The texts of each branch's whole history.
 fn histories(store: &dyn Store) -> Vec<String> {
     let branches = store.list_branches(session(store)).unwrap();
     let mut histories: Vec<String> = branches
@@ -65,30 +67,30 @@ fn importing_the_same_file_again_changes_nothing() {
 }
 
 #[test]
-fn a_grown_file_adds_only_what_is_new() {
+fn a_longer_file_adds_only_its_new_messages() {
     let store = memory_store();
     import(store.as_ref(), OnDuplicate::Auto, &["a", "b"], Some((1, &["x"])));
-    let grown = import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], Some((1, &["x", "y"])));
-    assert_eq!(grown, (1, 2));
+    let added = import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], Some((1, &["x", "y"])));
+    assert_eq!(added, (1, 2));
     assert_eq!(histories(store.as_ref()), ["a b c", "a x y"]);
-    // A fork that was not there before.
+    // A new fork.
     assert_eq!(import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], Some((2, &["z"]))), (1, 1));
     assert_eq!(histories(store.as_ref()), ["a b c", "a b z", "a x y"]);
 }
 
 #[test]
-fn what_went_another_way_becomes_a_branch_once() {
+fn messages_that_differ_become_a_branch_once() {
     let store = memory_store();
     import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], None);
-    let open = store.get_session(session(store.as_ref())).unwrap().branch;
+    let current = store.get_session(session(store.as_ref())).unwrap().branch;
     for expected in [(1, 2), (0, 0)] {
         assert_eq!(import(store.as_ref(), OnDuplicate::Update, &["a", "B", "C"], None), expected);
         assert_eq!(histories(store.as_ref()), ["a B C", "a b c"]);
     }
     assert_eq!(
         store.get_session(session(store.as_ref())).unwrap().branch,
-        open,
-        "the open branch stays open"
+        current,
+        "the current branch stays the current one"
     );
 }
 

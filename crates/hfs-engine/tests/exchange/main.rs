@@ -1,4 +1,4 @@
-//! The promises of an exchange, kept with a scripted agent over a memory store.
+//! The engine with a scripted agent and a store in memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,10 +8,9 @@
 )]
 
 mod agent;
-mod failing_saves;
+mod any_order;
+mod dropped_send;
 mod hooks;
 mod imports;
-mod plugin_states;
 mod sending;
 mod time_travel;
-mod walks;

@@ -1,17 +1,21 @@
+//! Checkpoints, rewind, fork, undo and redo.
+
 use std::sync::Arc;
 
 use hfs_core::{
     CheckpointStore, EventPayload, MessageRange, MessageStore, OperationKind, OperationStore, PageRequest,
     Pattern, RunSnapshot, SessionStore,
 };
-use hfs_engine::{Conversation, Engine, EngineError, Settings, Update};
+use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Settings, Update};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Heard, Scripted, Step, engine, engine_set, memory_store};
+use crate::agent::{
+    Recorded, Scripted, Step, engine, engine_with_settings, entries, faulty_store, memory_store,
+};
 
-async fn say(engine: &Engine, conversation: &mut Conversation, text: &str) {
-    engine.send(conversation, text, Arc::new(Heard::default()), CancellationToken::new()).await.unwrap();
+async fn send(engine: &Engine, conversation: &mut Conversation, text: &str) {
+    engine.send(conversation, text, Arc::new(Recorded::default()), CancellationToken::new()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,7 +32,7 @@ async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
     let mut conversation = Conversation::new(None);
     let engine = engine(store.clone(), agent);
     let exchange = engine
-        .send(&mut conversation, "go", Arc::new(Heard::default()), CancellationToken::new())
+        .send(&mut conversation, "go", Arc::new(Recorded::default()), CancellationToken::new())
         .await
         .unwrap();
     let checkpoints = store.list_checkpoints(conversation.session().unwrap()).unwrap();
@@ -41,18 +45,18 @@ async fn a_checkpoint_holds_the_state_at_its_event_and_nothing_later() {
         assert_eq!(*state.run_snapshot, RunSnapshot::fold(&exchange.run.events[..=until]));
     }
     let middle = store.load_state(checkpoints[0].id).unwrap();
-    assert_eq!(middle.agents["a"].len(), 1);
+    assert_eq!(entries(&middle.agents["a"]).len(), 1);
 }
 
 #[tokio::test]
-async fn a_slow_store_holds_up_no_run_and_still_gets_the_state_of_each_moment() {
-    let store = memory_store();
+async fn a_slow_store_does_not_delay_a_run_and_gets_the_state_at_each_event() {
+    let store = faulty_store();
     store.hold_checkpoints(true);
     let phase = |ended: bool, phase: &str| match ended {
         false => Step::Event(EventPayload::PhaseStarted { phase: phase.into() }),
         true => Step::Event(EventPayload::PhaseEnded { phase: phase.into(), duration_ms: 1 }),
     };
-    // Only the run itself lets the checkpoints be stored, at its very end.
+    // The run itself releases the checkpoints, at its very end.
     let released = store.clone();
     let agent = Scripted::new(vec![
         phase(false, "one"),
@@ -65,13 +69,13 @@ async fn a_slow_store_holds_up_no_run_and_still_gets_the_state_of_each_moment() 
         Step::Say("done"),
         Step::Call(Arc::new(move || released.hold_checkpoints(false))),
     ]);
-    let heard = Arc::new(Heard::default());
+    let updates = Arc::new(Recorded::default());
     let mut conversation = Conversation::new(None);
     let exchange = engine(store.clone(), agent)
-        .send(&mut conversation, "go", heard.clone(), CancellationToken::new())
+        .send(&mut conversation, "go", updates.clone(), CancellationToken::new())
         .await
         .unwrap();
-    assert_eq!(heard.count(|update| matches!(update, Update::CheckpointFailed { .. })), 0);
+    assert_eq!(updates.count(|update| matches!(update, Update::CheckpointFailed { .. })), 0);
     let checkpoints = store.list_checkpoints(conversation.session().unwrap()).unwrap();
     let triggers: Vec<&str> = checkpoints.iter().map(|checkpoint| checkpoint.trigger.as_str()).collect();
     assert_eq!(triggers, ["phase.ended", "phase.ended", "run.ended"]);
@@ -80,13 +84,13 @@ async fn a_slow_store_holds_up_no_run_and_still_gets_the_state_of_each_moment() 
     for ((checkpoint, (at, event)), memories) in checkpoints.iter().zip(ends).zip(1..) {
         let state = store.load_state(checkpoint.id).unwrap();
         assert_eq!(*state.run_snapshot, RunSnapshot::fold(&events[..=at]));
-        assert_eq!((state.agents["a"].len(), checkpoint.created_at), (memories, event.at));
+        assert_eq!((entries(&state.agents["a"]).len(), checkpoint.created_at), (memories, event.at));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_events_that_make_a_checkpoint_are_for_the_user_to_choose() {
-    for (chosen, expected) in [
+async fn the_settings_choose_the_events_that_cause_a_checkpoint() {
+    for (patterns, expected) in [
         (vec!["phase.*"], vec!["phase.started", "phase.ended"]),
         (vec!["negotiation.resolved", "phase.started"], vec!["phase.started"]),
         (vec![], vec![]),
@@ -97,13 +101,14 @@ async fn the_events_that_make_a_checkpoint_are_for_the_user_to_choose() {
             Step::Event(EventPayload::PhaseEnded { phase: "one".into(), duration_ms: 1 }),
             Step::Say("done"),
         ]);
-        let checkpoint_on = chosen.iter().map(|text| Pattern::new(text)).collect();
-        let engine = engine_set(store.clone(), agent, Settings { checkpoint_on, ..Settings::default() });
+        let checkpoint_on = patterns.iter().map(|text| Pattern::new(text)).collect();
+        let engine =
+            engine_with_settings(store.clone(), agent, Settings::default().with_checkpoint_on(checkpoint_on));
         let mut conversation = Conversation::new(None);
-        say(&engine, &mut conversation, "go").await;
-        engine.checkpoint(&conversation, None).unwrap();
-        let made = store.list_checkpoints(conversation.session().unwrap()).unwrap();
-        let triggers: Vec<&str> = made.iter().map(|checkpoint| checkpoint.trigger.as_str()).collect();
+        send(&engine, &mut conversation, "go").await;
+        engine.checkpoint(&conversation, None).await.unwrap();
+        let checkpoints = store.list_checkpoints(conversation.session().unwrap()).unwrap();
+        let triggers: Vec<&str> = checkpoints.iter().map(|checkpoint| checkpoint.trigger.as_str()).collect();
         assert_eq!(triggers, [expected, vec!["manual"]].concat());
     }
 }
@@ -115,50 +120,53 @@ async fn after_a_rewind_the_next_run_starts_from_the_restored_memory() {
     let engine = engine(store.clone(), agent.clone());
     let mut conversation = Conversation::new(None);
     for text in ["one", "two", "three"] {
-        say(&engine, &mut conversation, text).await;
+        send(&engine, &mut conversation, text).await;
     }
     let session = conversation.session().unwrap();
     let first = store.list_checkpoints(session).unwrap()[0].clone();
-    let rewound = engine.rewind(first.id).unwrap();
+    let rewound = engine.rewind(first.id).await.unwrap();
     assert_eq!((rewound.plan.in_view, rewound.plan.out_of_view), (2, 4));
     assert_eq!(rewound.plan.prompt.unwrap().content.text(), "two");
-    let mut again = engine.resume(session, None).unwrap();
+    let mut again = engine.resume(session, None).await.unwrap();
     assert_eq!((again.branch(), again.head()), (Some(rewound.branch.id), 2));
-    say(&engine, &mut again, "another two").await;
+    send(&engine, &mut again, "another two").await;
     let requests = agent.requests.lock().unwrap();
     let (second, last) = (&requests[1], &requests[3]);
-    assert_eq!(last.memories, second.memories, "as it was when the second message was first answered");
+    assert_eq!(last.memories, second.memories, "the memory at the first reply to the second message");
     let texts: Vec<String> = last.history.iter().map(|message| message.content.text()).collect();
     assert_eq!(texts, ["one", "ok", "another two"]);
-    // The old branch is whole.
+    // The old branch is unchanged.
     let old = store.read_messages(conversation.branch().unwrap(), MessageRange::Newest(10)).unwrap();
     assert_eq!(old.len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
-async fn undoing_a_rewind_is_the_identity_and_redo_brings_it_back() {
+async fn undoing_a_rewind_restores_the_session_and_redo_repeats_the_rewind() {
     let store = memory_store();
     let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
     let mut conversation = Conversation::new(None);
-    say(&engine, &mut conversation, "one").await;
-    say(&engine, &mut conversation, "two").await;
+    send(&engine, &mut conversation, "one").await;
+    send(&engine, &mut conversation, "two").await;
     let session = conversation.session().unwrap();
     let before = store.get_session(session).unwrap();
     let first = store.list_checkpoints(session).unwrap()[0].id;
-    let rewound = engine.rewind(first).unwrap();
-    engine.undo(session).unwrap();
+    let rewound = engine.rewind(first).await.unwrap();
+    engine.undo(session).await.unwrap();
     let after = store.get_session(session).unwrap();
     assert_eq!(
         (after.branches, &after.branch, after.messages),
         (before.branches, &before.branch, before.messages)
     );
     assert!(
-        matches!(engine.undo(session), Err(EngineError::NotPossible { .. })),
-        "only its creation is left"
+        matches!(
+            engine.undo(session).await,
+            Err(EngineError::NotReversible { operation: OperationKind::Create, .. })
+        ),
+        "only the creation of the session is left"
     );
-    engine.redo(session).unwrap();
+    engine.redo(session).await.unwrap();
     assert_eq!(store.get_session(session).unwrap().session.current_branch, rewound.branch.id);
-    assert!(matches!(engine.redo(session), Err(EngineError::NotPossible { .. })));
+    assert!(matches!(engine.redo(session).await, Err(EngineError::NothingToReverse { .. })));
     let kinds: Vec<OperationKind> = store
         .list_operations(Some(session), &PageRequest::first(10))
         .unwrap()
@@ -166,28 +174,28 @@ async fn undoing_a_rewind_is_the_identity_and_redo_brings_it_back() {
         .iter()
         .map(|operation| operation.kind)
         .collect();
-    use OperationKind::{Create, Redo, Rewind, Undo};
-    assert_eq!(kinds, [Redo, Undo, Rewind, Create]);
+    let expected = [OperationKind::Redo, OperationKind::Undo, OperationKind::Rewind, OperationKind::Create];
+    assert_eq!(kinds, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn branches_are_numbered_after_their_stem() {
+async fn a_fork_without_a_name_gets_the_next_free_number() {
     let store = memory_store();
     let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
     let mut conversation = Conversation::new(None);
-    say(&engine, &mut conversation, "one").await;
+    send(&engine, &mut conversation, "one").await;
     let main = conversation.branch().unwrap();
-    let second = engine.fork(main, 1, None).unwrap();
-    let third = engine.fork(second.id, 1, None).unwrap();
-    let named = engine.fork(main, 0, Some("try-7x")).unwrap();
-    let fourth = engine.fork(named.id, 0, None).unwrap();
+    let second = engine.fork(main, 1, None).await.unwrap();
+    let third = engine.fork(second.id, 1, None).await.unwrap();
+    let named = engine.fork(main, 0, Some("try-7x")).await.unwrap();
+    let fourth = engine.fork(named.id, 0, None).await.unwrap();
     let names = [&second.name, &third.name, &named.name, &fourth.name];
     assert_eq!(names, ["main-2", "main-3", "try-7x", "try-7x-2"]);
 }
 
-/// What a test does to a session's name: give it this one, undo, or redo.
+/// A step of a test: give the session a new name, undo, or redo.
 #[derive(Debug, Clone)]
-enum Act {
+enum Edit {
     Rename(u8),
     Undo,
     Redo,
@@ -195,32 +203,31 @@ enum Act {
 
 proptest! {
     #[test]
-    fn undo_and_redo_walk_the_log_as_an_editor_does(
-        acts in prop::collection::vec(
-            prop_oneof![any::<u8>().prop_map(Act::Rename), Just(Act::Undo), Just(Act::Redo)], 0..40),
+    fn undo_and_redo_work_as_in_a_text_editor(
+        edits in prop::collection::vec(
+            prop_oneof![any::<u8>().prop_map(Edit::Rename), Just(Edit::Undo), Just(Edit::Redo)], 0..40),
     ) {
         let store = memory_store();
-        let engine = engine(store.clone(), Scripted::new(vec![]));
+        let engine = BlockingEngine::new(engine(store.clone(), Scripted::new(vec![]))).unwrap();
         let mut conversation = Conversation::new(None);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(engine.say(&mut conversation, "start", &Heard::default())).unwrap();
+        engine.append_user_message(&mut conversation, "start", &Recorded::default()).unwrap();
         let session = conversation.session().unwrap();
         let name = || store.get_session(session).unwrap().session.name;
         let (mut done, mut undone) = (vec![name()], Vec::new());
-        for act in acts {
-            match act {
-                Act::Rename(number) => {
+        for edit in edits {
+            match edit {
+                Edit::Rename(number) => {
                     let new = format!("name {number} {}", done.len());
                     store.rename_session(session, &new, false, hfs_core::Timestamp::UNIX_EPOCH).unwrap();
                     done.push(new);
                     undone.clear();
                 }
-                Act::Undo if done.len() > 1 => {
+                Edit::Undo if done.len() > 1 => {
                     engine.undo(session).unwrap();
                     undone.extend(done.pop());
                 }
-                Act::Undo => prop_assert!(engine.undo(session).is_err()),
-                Act::Redo => match undone.pop() {
+                Edit::Undo => prop_assert!(engine.undo(session).is_err()),
+                Edit::Redo => match undone.pop() {
                     Some(name) => {
                         engine.redo(session).unwrap();
                         done.push(name);

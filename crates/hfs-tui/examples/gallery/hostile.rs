@@ -122,7 +122,7 @@ impl HostileText {
             | Update::NotSaved { reason: text }
             | Update::CheckpointFailed { reason: text } => self.insert(text),
             Update::Sent(message) => self.insert_into_message(Arc::make_mut(message)),
-            Update::Answering(agent) => {
+            Update::ReplyStarted(agent) => {
                 self.insert_all([&mut agent.name, &mut agent.summary]);
                 self.insert_all(&mut agent.model);
             }

@@ -268,7 +268,7 @@ fn input_scenes() -> Vec<Scene> {
             harness.submit("Does the retry loop give up at some point?");
             let user = data::user(8, "Does the retry loop give up at some point?", 0);
             harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
-            harness.send(Msg::Exchange(Update::Answering(data::agent())));
+            harness.send(Msg::Exchange(Update::ReplyStarted(data::agent())));
             for event in data::events_of_first_round() {
                 harness.send(Msg::Exchange(Update::Event(Arc::new(event))));
             }
@@ -425,7 +425,7 @@ fn streaming(harness: &mut Harness) {
     harness.submit("Does the retry loop give up at some point?");
     let user = data::user(8, "Does the retry loop give up at some point?", 0);
     harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
-    harness.send(Msg::Exchange(Update::Answering(data::agent())));
+    harness.send(Msg::Exchange(Update::ReplyStarted(data::agent())));
     for event in data::events_until("execution") {
         harness.send(Msg::Exchange(Update::Event(Arc::new(event))));
     }

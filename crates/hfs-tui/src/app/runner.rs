@@ -119,11 +119,11 @@ impl Runner {
             // Conversations and their messages.
             Request::EnterConversation(conversation) => {
                 let engine = self.backend.engine.clone();
-                tokio::spawn(async move { engine.enter(&conversation).await });
+                tokio::spawn(async move { engine.open_session(&conversation).await });
             }
             Request::LeaveConversation(conversation) => {
                 let engine = self.backend.engine.clone();
-                tokio::spawn(async move { engine.leave(&conversation).await });
+                tokio::spawn(async move { engine.close_session(&conversation).await });
             }
             Request::Open { session, branch, at } => self.run(move |backend| {
                 Msg::Opened(backend.reported(open(&backend.engine, session, branch, at)).map(Box::new))
@@ -350,7 +350,9 @@ impl Runner {
                 fork(&engine, &mut conversation, branch, user.seq, &sender).await
             };
             let outcome = match forked {
-                Ok(()) => engine.answer(&mut conversation, Message::clone(&user), observer, cancel).await,
+                Ok(()) => {
+                    engine.generate_reply(&mut conversation, Message::clone(&user), observer, cancel).await
+                }
                 Err(error) => Err(error.into()),
             };
             let _ = sender.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
@@ -364,7 +366,7 @@ impl Runner {
         if let Some(exchange) = self.exchange.take() {
             let _ = tokio::time::timeout(timeout, exchange).await;
         }
-        let _ = tokio::time::timeout(timeout, self.backend.engine.leave(conversation)).await;
+        let _ = tokio::time::timeout(timeout, self.backend.engine.close_session(conversation)).await;
     }
 }
 

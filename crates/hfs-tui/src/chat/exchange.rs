@@ -160,7 +160,7 @@ impl Model {
                     exchange.user = Some(message);
                 }
             }
-            Update::Answering(agent) => {
+            Update::ReplyStarted(agent) => {
                 if let Some(exchange) = &mut chat.exchange {
                     exchange.reply.set_agent(agent);
                 }

@@ -1,7 +1,7 @@
 //! `hfs branch`: list, create, switch, rename and compare branches.
 
 use hfs_core::{Branch, ErrorKind, MAIN_BRANCH, Message, Seq, SessionId};
-use hfs_engine::{GraphRow, Mark, MessageDiff, session_graph};
+use hfs_engine::{GraphMark, GraphRow, MessageDiff, session_graph};
 use serde_json::json;
 
 use crate::context::Context;
@@ -113,14 +113,14 @@ pub fn graph_line(row: &GraphRow, branches: &[Branch], context: &Context) -> Str
     let branch = branches.iter().find(|branch| branch.id == row.branch);
     let name = branch.map_or_else(String::new, |branch| sanitize::line(&branch.name));
     let text = match row.mark {
-        Mark::Head { current } => {
+        GraphMark::Head { current } => {
             let note = if current { format!(" {dim}(current){dim:#}") } else { String::new() };
             format!("{:>4}  {strong}{name}{strong:#}{note}", row.seq)
         }
-        Mark::Fork => format!("{dim}{:>4}{dim:#}", row.seq),
-        Mark::Beginning => format!("{dim}      start{dim:#}"),
+        GraphMark::Fork => format!("{dim}{:>4}{dim:#}", row.seq),
+        GraphMark::Beginning => format!("{dim}      start{dim:#}"),
         // `checkpoint list` renders checkpoints itself, with more detail.
-        Mark::Checkpoint { .. } => format!("{:>4}", row.seq),
+        GraphMark::Checkpoint { .. } => format!("{:>4}", row.seq),
     };
     format!("{role}{}{role:#} {text}", row.lanes)
 }

@@ -90,7 +90,7 @@ async fn exchange(
     let printer = ReplyPrinter::start(console);
     let result = engine.send(&mut conversation, text, printer.observer(), cancel).await;
     printer.finish();
-    engine.leave(&conversation).await;
+    engine.close_session(&conversation).await;
     if let Some(plugins) = context.plugins()? {
         plugins.take_notices().iter().for_each(|notice| console.warn(&sanitize::line(notice)));
     }

@@ -1,7 +1,7 @@
 //! `hfs checkpoint`: list, create, show, pin, delete and compare checkpoints.
 
 use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId};
-use hfs_engine::{GraphRow, Mark, memory_entries, session_graph};
+use hfs_engine::{GraphMark, GraphRow, memory_entries, session_graph};
 use serde_json::{Value, json};
 
 use super::branch::{graph_line, message_diff};
@@ -134,8 +134,12 @@ fn list(session: SessionId, context: &Context) -> Result<(), CliError> {
     let mut text = String::new();
     for row in session_graph(&branches, current, &checkpoints) {
         text += &match &row.mark {
-            Mark::Checkpoint { number, checkpoint } => checkpoint_line(&row, *number, checkpoint, context),
-            Mark::Head { .. } | Mark::Fork | Mark::Beginning => graph_line(&row, &branches, context),
+            GraphMark::Checkpoint { number, checkpoint } => {
+                checkpoint_line(&row, *number, checkpoint, context)
+            }
+            GraphMark::Head { .. } | GraphMark::Fork | GraphMark::Beginning => {
+                graph_line(&row, &branches, context)
+            }
         };
         text.push('\n');
     }

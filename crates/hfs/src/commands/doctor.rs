@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hfs_agents::Provider;
 use hfs_core::ErrorKind;
-use hfs_plugins::{Language, Plugins, PluginState};
+use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
 use serde::Serialize;
 

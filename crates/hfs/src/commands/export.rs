@@ -11,8 +11,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
 use hfs_exchange::{
-    DocumentSource, ExportError, Format, RedactedSource, PageOptions, Places, SecretReport, SecretScanner, BranchSelection, ExportMetadata,
-    landing, write_html, write_json, write_markdown, write_transcript,
+    BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, PageOptions, Places,
+    RedactedSource, SecretReport, SecretScanner, landing, write_html, write_json, write_markdown,
+    write_transcript,
 };
 use serde::Serialize;
 use tempfile::NamedTempFile;
@@ -534,7 +535,9 @@ pub fn default_path(directory: &Path, session: &Session, format: ExportFormat) -
 
 /// The file name without extension: the name that the format's tool expects, else the name of the session.
 fn file_stem(session: &Session, format: ExportFormat) -> String {
-    let landing = format.tool().and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
+    let landing = format
+        .tool()
+        .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
     if let Some(name) = landing.and_then(|landing| landing.name) {
         let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
         return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());

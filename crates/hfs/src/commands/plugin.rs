@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
 use hfs_plugins::{
-    Entry, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Place, PluginStatus, Plugins, Power, State, check_folder,
-    unpack,
+    Entry, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Place, PluginStatus, Plugins, Power, State,
+    check_folder, unpack,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -371,7 +371,8 @@ fn permission_list(plugin: &PluginStatus, palette: &Palette) -> String {
     let strong = palette.strong;
     let mut text = String::new();
     for permission in &plugin.permissions {
-        let new = if plugin.new_permissions.contains(permission) { "  (new since it was approved)" } else { "" };
+        let new =
+            if plugin.new_permissions.contains(permission) { "  (new since it was approved)" } else { "" };
         text += &format!("  - {}{strong}{new}{strong:#}\n", sanitize::line(&permission.words()));
     }
     text
@@ -487,7 +488,10 @@ fn write_error(path: &Path, error: io::Error) -> CliError {
 fn entry_of(manifest: &Manifest, directory: &Path) -> EntryPoint {
     let exists = |entry: &Entry| directory.join(entry.file()).is_file();
     let [first, ..] = EntryPoint::defaults();
-    manifest.entry_point.clone().unwrap_or_else(|| EntryPoint::defaults().into_iter().find(exists).unwrap_or(first))
+    manifest
+        .entry_point
+        .clone()
+        .unwrap_or_else(|| EntryPoint::defaults().into_iter().find(exists).unwrap_or(first))
 }
 
 /// All source files of a language below a directory, without hidden directories and those that tools create.

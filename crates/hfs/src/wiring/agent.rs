@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_agents::{
-    Assistant, ModelConfig, ModelName, Provider, Recall, ApiKey, AvailableProviders, TriadModels, Triads, TriadsConfig,
-    detect_model, probe_ollama,
+    ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModels, Triads,
+    TriadsConfig, detect_model, probe_ollama,
 };
 use hfs_core::{Agent, ErrorKind};
 
@@ -223,10 +223,9 @@ fn configured_model(
             format!("set {}", provider.key_variables().join(" or ")),
         ));
     }
-    let on_ollama = detected
-        .ollama
-        .as_ref()
-        .and_then(|_| detect_model(&AvailableProviders { keys: Vec::new(), ollama: detected.ollama.clone() }));
+    let on_ollama = detected.ollama.as_ref().and_then(|_| {
+        detect_model(&AvailableProviders { keys: Vec::new(), ollama: detected.ollama.clone() })
+    });
     let default = provider.default_model().map(str::to_owned).or(on_ollama.map(|choice| choice.model));
     let (model, warning) = model_for(provider, settings, default);
     let model = model.ok_or_else(|| {
@@ -299,7 +298,10 @@ mod tests {
             s.base_url = Some("http://127.0.0.1:1/v1".into());
             s.model = Some("qwen/qwen3".into());
         });
-        assert_eq!(chosen(&by_address, &AvailableProviders::default()), (Some(Provider::OpenAi), "qwen/qwen3".into()));
+        assert_eq!(
+            chosen(&by_address, &AvailableProviders::default()),
+            (Some(Provider::OpenAi), "qwen/qwen3".into())
+        );
         let offline = settings(|s| s.agent = Some(AgentKind::Recall));
         assert_eq!(chosen(&offline, &detected).0, None);
     }

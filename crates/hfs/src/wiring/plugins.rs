@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostConfig, Interpreters, Limits, RenderedWidget, PluginStatus, Plugins, PluginState};
+use hfs_plugins::{HostConfig, Interpreters, Limits, PluginState, PluginStatus, Plugins, RenderedWidget};
 use hfs_tui::{
     ApprovalRequest, Failure as AppError, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
     Widget,
@@ -44,7 +44,10 @@ pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfi
 
 /// The directories that are searched for interpreters.
 pub fn interpreters(context: &Context) -> Interpreters {
-    Interpreters { user_folder: context.home.runtimes(), program_folder: context.environment.program_directory.clone() }
+    Interpreters {
+        user_folder: context.home.runtimes(),
+        program_folder: context.environment.program_directory.clone(),
+    }
 }
 
 fn is_same_directory(a: &Path, b: &Path) -> bool {

@@ -329,7 +329,9 @@ fn a_message_is_not_appended_after_messages_that_the_user_has_not_seen() {
     other.press(Key::Char('r'));
     other.wait_until("both", |screen| {
         let contents = screen.contents();
-        contents.contains("only me") && contents.contains("and me") && !contents.contains("This branch has changed")
+        contents.contains("only me")
+            && contents.contains("and me")
+            && !contents.contains("This branch has changed")
     });
     other.press(Key::Enter);
     other.wait_until("the reply", |screen| screen.contents().contains("Type a message"));

@@ -18,7 +18,11 @@ fn a_list_shows_this_projects_sessions_and_counts_others() {
     --- stderr
     ");
     let elsewhere = hfs.command(&["sessions", "list"]).in_folder(hfs.home()).run().ok();
-    assert!(elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"), "{}", elsewhere.describe());
+    assert!(
+        elsewhere.stderr.contains("no sessions in this project, 2 elsewhere"),
+        "{}",
+        elsewhere.describe()
+    );
     let all = hfs.command(&["session", "list", "--all"]).in_folder(hfs.home()).run().ok();
     assert!(all.stdout.contains("PROJECT") && all.stdout.lines().count() == 3, "{}", all.describe());
 }

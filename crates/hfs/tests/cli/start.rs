@@ -21,7 +21,11 @@ fn without_a_terminal_help_is_printed_and_no_question_asked() {
     let hfs = hfs();
     write_foreign_transcript(&hfs);
     let output = hfs.run(&[]).ok();
-    assert!(output.stdout.contains("Usage: hfs") && output.stdout.contains("hfs chat"), "{}", output.describe());
+    assert!(
+        output.stdout.contains("Usage: hfs") && output.stdout.contains("hfs chat"),
+        "{}",
+        output.describe()
+    );
     assert!(!output.stdout.contains("[y/N]"), "{}", output.describe());
     let document = hfs.run(&["--json"]).ok().json();
     assert_eq!(document["sessions"], serde_json::json!([]));

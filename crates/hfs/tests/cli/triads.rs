@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use hfs_core::{Event, RunSnapshot};
 use serde_json::Value;
-use testkit::model_server::{well_formed_answer, well_formed_text};
 use testkit::cli::{Hfs, Key};
 use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
+use testkit::model_server::{well_formed_answer, well_formed_text};
 
 use crate::{scrubbed, shown, text};
 
@@ -145,7 +145,11 @@ fn agents_remember_earlier_runs_of_the_session() {
     server.otherwise(|asked| {
         let request = asked.last_turn();
         let only_the_critic = request.contains("Say what is wrong with this draft");
-        Script::text(if only_the_critic { "XYZZY is missing.".to_owned() } else { well_formed_text(&request) })
+        Script::text(if only_the_critic {
+            "XYZZY is missing.".to_owned()
+        } else {
+            well_formed_text(&request)
+        })
     });
     let hfs = triads_on(&server, Protocol::OpenAi);
     let _ = hfs.run(&["chat", "The first question?"]).ok();

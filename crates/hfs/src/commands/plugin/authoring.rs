@@ -647,8 +647,11 @@ impl DevSession<'_> {
                     self.wait_until_saved(events)?;
                     self.sandbox.plugins.refresh();
                     let plugin = self.sandbox.status()?;
-                    let added: Vec<&Permission> =
-                        plugin.permissions.iter().filter(|permission| !allowed.contains(permission)).collect();
+                    let added: Vec<&Permission> = plugin
+                        .permissions
+                        .iter()
+                        .filter(|permission| !allowed.contains(permission))
+                        .collect();
                     if !added.is_empty() && !yes {
                         self.print(&format!("{} wants more than before:\n", plugin.name))?;
                         added.iter().try_for_each(|permission| {

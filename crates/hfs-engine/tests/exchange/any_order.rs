@@ -1,28 +1,28 @@
-//! Whatever is done to a session, and in whatever order, on every store alike: a checkpoint gives back the fold of
-//! its run's events, histories only grow, and undo and redo are inverses.
+//! Random sequences of operations, on every store: a checkpoint restores the fold of its run's events, histories only
+//! grow, and undo and redo are inverses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hfs_core::{BranchId, EventPayload};
 use hfs_core::{
-    CheckpointId, CheckpointState, ErrorExt, MessageId, MessageRange, RunSnapshot, SessionId, Store,
+    BranchId, Checkpoint, CheckpointId, CheckpointState, ErrorExt, EventPayload, MessageId, MessageRange,
+    RunSnapshot, SessionId, Store, Trigger,
 };
-use hfs_engine::{Conversation, Engine, EngineError, Settings};
+use hfs_engine::{BlockingEngine, Conversation, EngineError, Settings};
 use hfs_store::{Durability, SqliteOptions, SqliteStore};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Heard, Scripted, Step, engine_set, memory_store};
+use crate::agent::{Recorded, Scripted, Step, engine_with_settings, entries, memory_store};
 
-/// How many automatic checkpoints these sessions keep: few, so that they are pruned often.
+/// Number of automatic checkpoints that these sessions keep: small, so that they are pruned often.
 const RETENTION: u32 = 4;
 
-/// Something that is done to a session. Numbers choose among what there is, going round.
+/// An operation on a session. A number chooses among the existing objects, modulo their count.
 #[derive(Debug, Clone)]
-enum Act {
+enum TestOperation {
     Send { phases: u8 },
-    Mark,
+    Checkpoint,
     Delete(u8),
     Pin(u8),
     Rewind(u8),
@@ -34,46 +34,43 @@ enum Act {
     UndoAndRedo,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn operation() -> impl Strategy<Value = TestOperation> {
     prop_oneof![
-        5 => (0..4_u8).prop_map(|phases| Act::Send { phases }),
-        1 => Just(Act::Mark),
-        1 => any::<u8>().prop_map(Act::Delete),
-        1 => any::<u8>().prop_map(Act::Pin),
-        2 => any::<u8>().prop_map(Act::Rewind),
-        1 => any::<u8>().prop_map(Act::RewindAndBack),
-        1 => (0..5_u8).prop_map(|back| Act::Fork { back }),
-        2 => any::<u8>().prop_map(Act::Switch),
-        2 => Just(Act::Undo),
-        1 => Just(Act::Redo),
-        2 => Just(Act::UndoAndRedo),
+        5 => (0..4_u8).prop_map(|phases| TestOperation::Send { phases }),
+        1 => Just(TestOperation::Checkpoint),
+        1 => any::<u8>().prop_map(TestOperation::Delete),
+        1 => any::<u8>().prop_map(TestOperation::Pin),
+        2 => any::<u8>().prop_map(TestOperation::Rewind),
+        1 => any::<u8>().prop_map(TestOperation::RewindAndBack),
+        1 => (0..5_u8).prop_map(|back| TestOperation::Fork { back }),
+        2 => any::<u8>().prop_map(TestOperation::Switch),
+        2 => Just(TestOperation::Undo),
+        1 => Just(TestOperation::Redo),
+        2 => Just(TestOperation::UndoAndRedo),
     ]
 }
 
 type History = Vec<(MessageId, String)>;
 
-/// A session on one store, and what is known of it.
-struct Walk {
-    engine: Engine,
+/// A session on one store, with the states and histories seen so far.
+struct TestSession {
+    engine: BlockingEngine,
     agent: Arc<Scripted>,
     session: SessionId,
-    runtime: tokio::runtime::Runtime,
     states: HashMap<CheckpointId, CheckpointState>,
     histories: HashMap<BranchId, History>,
 }
 
-impl Walk {
-    fn begin(store: Arc<dyn Store>) -> Self {
+impl TestSession {
+    fn new(store: Arc<dyn Store>) -> Self {
         let agent = Scripted::new(vec![Step::Say("ok")]);
-        let settings = Settings { checkpoint_retention: RETENTION, ..Settings::default() };
-        let engine = engine_set(store, agent.clone(), settings);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let settings = Settings::default().with_checkpoint_retention(RETENTION);
+        let engine = BlockingEngine::new(engine_with_settings(store, agent.clone(), settings)).unwrap();
         let mut conversation = Conversation::new(None);
-        let heard = Arc::new(Heard::default());
-        let sent = engine.send(&mut conversation, "begin", heard, CancellationToken::new());
-        runtime.block_on(sent).unwrap();
+        let updates = Arc::new(Recorded::default());
+        engine.send(&mut conversation, "start", updates, CancellationToken::new()).unwrap();
         let session = conversation.session().unwrap();
-        Self { engine, agent, session, runtime, states: HashMap::new(), histories: HashMap::new() }
+        Self { engine, agent, session, states: HashMap::new(), histories: HashMap::new() }
     }
 
     fn store(&self) -> &dyn Store {
@@ -92,13 +89,14 @@ impl Walk {
         let steps = (0..phases).flat_map(phase).chain([Step::Say("ok")]);
         *self.agent.steps.lock().unwrap() = steps.collect();
         let mut conversation = self.engine.resume(self.session, None).unwrap();
-        let heard = Arc::new(Heard::default());
-        let sent = self.engine.send(&mut conversation, "go on", heard, CancellationToken::new());
-        assert!(self.runtime.block_on(sent).unwrap().failure.is_none());
+        let updates = Arc::new(Recorded::default());
+        let exchange = self.engine.send(&mut conversation, "continue", updates, CancellationToken::new());
+        assert!(exchange.unwrap().failure.is_none());
         let checkpoints = self.store().list_checkpoints(self.session).unwrap();
-        let automatic =
-            checkpoints.iter().filter(|mark| !mark.pinned && mark.trigger != Trigger::Manual).count();
-        assert!(automatic <= RETENTION as usize, "retention holds behind every run");
+        let is_automatic =
+            |checkpoint: &&Checkpoint| !checkpoint.pinned && checkpoint.trigger != Trigger::Manual;
+        let automatic = checkpoints.iter().filter(is_automatic).count();
+        assert!(automatic <= RETENTION as usize, "retention is kept after every run");
     }
 
     fn checkpoint(&self, number: u8) -> Option<CheckpointId> {
@@ -106,45 +104,47 @@ impl Walk {
         all.get(usize::from(number) % all.len().max(1)).map(|checkpoint| checkpoint.id)
     }
 
-    /// What users see of the session, but times.
-    fn shape(&self) -> String {
+    /// What users see of the session, without times.
+    fn visible_state(&self) -> String {
         let store = self.store();
         let summary = store.get_session(self.session).unwrap();
         let branches = store.list_branches(self.session).unwrap();
         let shown = branches.iter().filter(|branch| !branch.undone);
         let shown: Vec<_> = shown.map(|branch| (&branch.name, branch.forked_at, branch.head)).collect();
         let start = store.load_branch_state(summary.session.current_branch).unwrap();
-        let memories = start.map(|state| state.agents.get("a").map_or(0, |memory| memory.len()));
+        let memories = start.map(|state| state.agents.get("a").map_or(0, |memory| entries(memory).len()));
         let checkpoints = store.list_checkpoints(self.session).unwrap();
-        let marks: Vec<_> =
-            checkpoints.iter().map(|mark| (mark.seq, mark.trigger.as_str(), mark.pinned)).collect();
+        let shown_checkpoints: Vec<_> = checkpoints
+            .iter()
+            .map(|checkpoint| (checkpoint.seq, checkpoint.trigger.as_str(), checkpoint.pinned))
+            .collect();
         format!(
-            "{:?} on {} starting from {memories:?}: {shown:?} {marks:?}",
+            "{:?} on {} starting from {memories:?}: {shown:?} {shown_checkpoints:?}",
             summary.session.name, summary.branch
         )
     }
 
-    /// Does it. What came of that is the same on every store.
-    fn take(&mut self, act: &Act) -> String {
-        let told = |result: Result<(), EngineError>| match result {
+    /// Performs an operation. Its outcome, which is returned, must be the same on every store.
+    fn perform(&mut self, operation: &TestOperation) -> String {
+        let outcome = |result: Result<(), EngineError>| match result {
             Ok(()) => "done".to_owned(),
             Err(error) => error.kind().as_str().to_owned(),
         };
-        match *act {
-            Act::Send { phases } => self.send(phases),
-            Act::Mark => {
+        match *operation {
+            TestOperation::Send { phases } => self.send(phases),
+            TestOperation::Checkpoint => {
                 let here = self.engine.resume(self.session, None).unwrap();
                 self.engine.checkpoint(&here, None).unwrap();
             }
-            Act::Delete(number) => {
+            TestOperation::Delete(number) => {
                 let Some(id) = self.checkpoint(number) else { return String::new() };
                 self.store().delete_checkpoint(id, hfs_core::Timestamp::UNIX_EPOCH).unwrap();
             }
-            Act::Pin(number) => {
+            TestOperation::Pin(number) => {
                 let Some(id) = self.checkpoint(number) else { return String::new() };
                 self.store().pin_checkpoint(id, number.is_multiple_of(2)).unwrap();
             }
-            Act::Rewind(number) => {
+            TestOperation::Rewind(number) => {
                 let Some(id) = self.checkpoint(number) else { return String::new() };
                 let state = self.engine.rewind(id).unwrap().state;
                 self.send(1);
@@ -155,33 +155,33 @@ impl Walk {
                     "the run starts from what was restored"
                 );
             }
-            Act::RewindAndBack(number) => {
+            TestOperation::RewindAndBack(number) => {
                 let Some(id) = self.checkpoint(number) else { return String::new() };
-                let before = self.shape();
+                let before = self.visible_state();
                 self.engine.rewind(id).unwrap();
                 self.engine.undo(self.session).unwrap();
-                assert_eq!(self.shape(), before, "undo of a rewind is the identity");
+                assert_eq!(self.visible_state(), before, "undo restores what a rewind changed");
             }
-            Act::Fork { back } => {
+            TestOperation::Fork { back } => {
                 let here = self.engine.resume(self.session, None).unwrap();
                 let at = here.head().saturating_sub(back.into());
                 self.engine.fork(here.branch().unwrap(), at, None).unwrap();
             }
-            Act::Switch(number) => {
+            TestOperation::Switch(number) => {
                 let branches = self.store().list_branches(self.session).unwrap();
                 let branch = &branches[usize::from(number) % branches.len()];
-                return told(self.engine.switch(self.session, branch.id).map(drop));
+                return outcome(self.engine.switch(self.session, branch.id).map(drop));
             }
-            Act::Undo => return told(self.engine.undo(self.session).map(drop)),
-            Act::Redo => return told(self.engine.redo(self.session).map(drop)),
-            Act::UndoAndRedo => {
-                let before = self.shape();
+            TestOperation::Undo => return outcome(self.engine.undo(self.session).map(drop)),
+            TestOperation::Redo => return outcome(self.engine.redo(self.session).map(drop)),
+            TestOperation::UndoAndRedo => {
+                let before = self.visible_state();
                 let undone = self.engine.undo(self.session).map(drop);
                 if undone.is_ok() {
                     self.engine.redo(self.session).unwrap();
                 }
-                assert_eq!(self.shape(), before);
-                return told(undone);
+                assert_eq!(self.visible_state(), before);
+                return outcome(undone);
             }
         }
         String::new()
@@ -190,17 +190,17 @@ impl Walk {
     fn check(&mut self) {
         let store = Arc::clone(self.engine.store());
         let checkpoints = store.list_checkpoints(self.session).unwrap();
-        for mark in checkpoints {
-            let state = store.load_state(mark.id).unwrap();
-            if mark.trigger != Trigger::Manual {
+        for checkpoint in checkpoints {
+            let state = store.load_state(checkpoint.id).unwrap();
+            if checkpoint.trigger != Trigger::Manual {
                 let run = store.get_run(state.run_snapshot.run_id.unwrap()).unwrap();
                 let is_its = |event: &hfs_core::Event| {
-                    event.at == mark.created_at && event.payload.kind() == mark.trigger.as_str()
+                    event.at == checkpoint.created_at && event.payload.kind() == checkpoint.trigger.as_str()
                 };
                 let until = run.events.iter().position(is_its).unwrap();
                 assert_eq!(*state.run_snapshot, RunSnapshot::fold(&run.events[..=until]));
             }
-            let known = self.states.entry(mark.id).or_insert_with(|| state.clone());
+            let known = self.states.entry(checkpoint.id).or_insert_with(|| state.clone());
             assert_eq!(*known, state, "a checkpoint never changes");
         }
         for branch in store.list_branches(self.session).unwrap() {
@@ -218,23 +218,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn checkpoints_histories_and_undo_keep_their_promises_in_any_order(
-        acts in prop::collection::vec(act(), 1..25),
+    fn checkpoints_histories_and_undo_hold_in_any_order(
+        operations in prop::collection::vec(operation(), 1..25),
     ) {
         let home = tempfile::tempdir().unwrap();
         let options = SqliteOptions { durability: Durability::Fast, ..SqliteOptions::default() };
         let sqlite = Arc::new(SqliteStore::open(home.path().join("hfs.db"), options).unwrap());
-        let mut walks = [Walk::begin(memory_store()), Walk::begin(sqlite)];
-        for act in &acts {
-            let [memory, sqlite] = walks.each_mut().map(|walk| {
-                let told = walk.take(act);
-                walk.check();
-                format!("{told} {}", walk.shape())
+        let mut sessions = [TestSession::new(memory_store()), TestSession::new(sqlite)];
+        for operation in &operations {
+            let [memory, sqlite] = sessions.each_mut().map(|session| {
+                let outcome = session.perform(operation);
+                session.check();
+                format!("{outcome} {}", session.visible_state())
             });
             prop_assert_eq!(memory, sqlite);
         }
-        for walk in walks {
-            let verification = walk.store().verify().unwrap();
+        for session in sessions {
+            let verification = session.store().verify().unwrap();
             prop_assert!(verification.is_ok(), "{:#?}", verification.problems);
         }
     }
