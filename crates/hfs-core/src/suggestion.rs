@@ -72,4 +72,6 @@ pub enum Suggestion {
     },
     /// Use the command line, since there is no terminal.
     UseChatCommand,
+    /// Move a session to the trash, since its creation cannot be undone.
+    TrashSession(SessionId),
 }

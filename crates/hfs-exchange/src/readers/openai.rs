@@ -327,7 +327,7 @@ pub(crate) fn message(record: JsonRecord, format: &str, id: String) -> Option<Ch
         fields.shift_remove("role");
     }
     let time = TIME_FIELDS.into_iter().find_map(|key| Some((key, crate::time::from_json(fields.get(key)?)?)));
-    let mut builder = PartsBuilder { format, ..PartsBuilder::default() };
+    let mut builder = ChatPartsBuilder { format, ..ChatPartsBuilder::default() };
     builder.reasoning(&mut fields);
     if role == Role::Tool {
         builder.result(&mut fields);
@@ -357,13 +357,13 @@ pub(crate) fn message(record: JsonRecord, format: &str, id: String) -> Option<Ch
 }
 
 #[derive(Default)]
-struct PartsBuilder<'f> {
+struct ChatPartsBuilder<'f> {
     format: &'f str,
     parts: Vec<Part>,
     attachments: Vec<Attachment>,
 }
 
-impl PartsBuilder<'_> {
+impl ChatPartsBuilder<'_> {
     fn reasoning(&mut self, fields: &mut Map<String, Value>) {
         for key in REASONING_FIELDS {
             if let Some(Value::String(text)) = fields.get_mut(key)
@@ -525,7 +525,7 @@ impl PartsBuilder<'_> {
             id if id.is_empty() => fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             id => id,
         };
-        let mut images = PartsBuilder { format: self.format, ..PartsBuilder::default() };
+        let mut images = ChatPartsBuilder { format: self.format, ..ChatPartsBuilder::default() };
         let output = match fields.get_mut("content").map(Value::take) {
             Some(Value::String(text)) => {
                 fields.shift_remove("content");

@@ -72,7 +72,7 @@ async fn deep_recursion_ends() {
     let plugins = home.start(&["bad"]).await;
     assert_eq!(on_user_message(&plugins, "b").await, Verdict::Pass);
     let notices = plugins.take_notices().join("\n");
-    assert!(notices.contains("too deeply"), "{notices}");
+    assert!(notices.contains("overflowed its stack"), "{notices}");
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn code_that_catches_every_exception_still_ends() {
 }
 
 #[tokio::test]
-async fn sleep_ends_with_the_time_for_the_call() {
+async fn a_sleep_ends_at_the_deadline() {
     contained(PYTHON, "import time\ntime.sleep(3600)", "exceeded its time limit").await;
     contained(PYTHON, "import asyncio\nasyncio.run(asyncio.sleep(3600))", "exceeded its time limit").await;
     contained(PYTHON, "import asyncio\nasyncio.run(asyncio.Event().wait())", "nothing will ever come").await;
@@ -110,7 +110,7 @@ async fn sleep_ends_with_the_time_for_the_call() {
 }
 
 #[tokio::test]
-async fn a_memory_hog_gets_no_more_than_its_share() {
+async fn a_script_that_allocates_too_much_is_stopped() {
     let python = "v = []\nwhile True: v.append(bytearray(1 << 20))";
     let Some((text, notices)) = survived(PYTHON, python).await else { return };
     assert!(text == "b!" && (notices.contains("memory") || notices.contains("Memory")), "{notices}");
@@ -127,8 +127,8 @@ async fn deep_recursion_ends() {
 }
 
 #[tokio::test]
-async fn to_end_oneself_is_ones_own_affair() {
-    contained(PYTHON, "import os\nos._exit(3)", "ended itself").await;
+async fn exits_and_exceptions_do_not_affect_others() {
+    contained(PYTHON, "import os\nos._exit(3)", "called exit").await;
     contained(PYTHON, "import sys\nsys.exit(3)", "SystemExit").await;
     contained(PYTHON, "raise RuntimeError('on purpose')", "on purpose").await;
     contained(JAVASCRIPT, "throw new Error('on purpose');", "on purpose").await;

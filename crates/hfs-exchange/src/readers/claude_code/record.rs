@@ -23,7 +23,7 @@ use crate::records::{Decode, JsonRecord};
 const MESSAGE: &str = "message";
 
 /// Boolean fields of a record, with the flags that they become in every format.
-const FLAGS: [(&str, &str); 5] = [
+const FLAG_FIELDS: [(&str, &str); 5] = [
     ("isSidechain", "sidechain"),
     ("isMeta", "meta"),
     ("isCompactSummary", "compact-summary"),
@@ -49,8 +49,8 @@ pub(crate) struct RecordInfo {
     pub model: Option<String>,
     pub usage: Option<Usage>,
     pub is_aborted: bool,
-    /// Which of [`FLAGS`] are set.
-    set: [bool; FLAGS.len()],
+    /// Which of [`FLAG_FIELDS`] are set.
+    set: [bool; FLAG_FIELDS.len()],
 }
 
 impl Record {
@@ -118,7 +118,7 @@ impl Decode for Record {
 impl RecordInfo {
     /// The names of the flags that are set.
     pub(crate) fn flags(&self) -> impl Iterator<Item = &'static str> {
-        FLAGS.iter().zip(self.set).filter(|(_, set)| *set).map(|((_, flag), _)| *flag)
+        FLAG_FIELDS.iter().zip(self.set).filter(|(_, set)| *set).map(|((_, flag), _)| *flag)
     }
 
     /// Takes over a field of the record.
@@ -129,7 +129,7 @@ impl RecordInfo {
             "timestamp" => self.time = time(json),
             "isAbortedMidStream" => self.is_aborted = json == "true",
             _ => {
-                for ((flag, _), set) in FLAGS.iter().zip(&mut self.set) {
+                for ((flag, _), set) in FLAG_FIELDS.iter().zip(&mut self.set) {
                     *set |= *flag == key && json == "true";
                 }
             }
