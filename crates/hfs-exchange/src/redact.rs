@@ -52,6 +52,16 @@ impl SecretScanner {
         Ok(Self { rules: RuleSet::new()?, url_password })
     }
 
+    /// Whether a rule finds a secret in `text`.
+    ///
+    /// # Errors
+    /// Returns an error if a rule that applies to the text cannot be compiled.
+    pub fn contains_secret(&self, text: &str) -> StoreResult<bool> {
+        let found = !self.find(text).is_empty();
+        self.check()?;
+        Ok(found)
+    }
+
     /// Returns an error if a rule that was needed could not be compiled, so that the scans so far are
     /// incomplete.
     fn check(&self) -> StoreResult<()> {

@@ -13,7 +13,7 @@ use hfs_core::{
     Agent, AgentDescription, AgentError, Clock, NoHooks, RunOutcome, RunRequest, RunSink, SessionId,
     SystemClock, Timestamp,
 };
-use hfs_engine::{Conversation, Engine, EngineParts, Settings};
+use hfs_engine::{Conversation, Engine};
 use hfs_store::MemoryStore;
 use hfs_tui::{
     AppParts, AppSettings, ApprovalRequest, ErrorReport, NoPlugins, Node, PluginCommand, PluginDecision,
@@ -55,13 +55,8 @@ impl Agent for ClockBreaker {
 /// Runs the app until it ends.
 fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost>) {
     let store_clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let engine = Engine::new(EngineParts {
-        store: Arc::new(MemoryStore::new(Arc::clone(&store_clock))),
-        agent,
-        hooks: Arc::new(NoHooks),
-        clock: store_clock,
-        settings: Settings::default(),
-    });
+    let store = Arc::new(MemoryStore::new(Arc::clone(&store_clock)));
+    let engine = Engine::builder(store, agent).clock(store_clock).build();
     let parts = AppParts {
         engine,
         clock,

@@ -8,7 +8,7 @@ use hfs_core::{
     Clock as _, Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store,
     StoreError, SystemClock, Timestamp,
 };
-use hfs_engine::Engine;
+use hfs_engine::BlockingEngine;
 use hfs_plugins::Plugins;
 
 use crate::args::GlobalArgs;
@@ -98,7 +98,7 @@ impl Context {
             return Ok(plugins.as_ref());
         }
         let store = Arc::clone(self.store()?);
-        let start = || Plugins::start(wiring::plugins::host_parts(self, Some(store)));
+        let start = || Plugins::start(wiring::plugins::host_config(self, Some(store)));
         Ok(self.plugins.get_or_init(|| (!self.global.no_plugins).then(start)).as_ref())
     }
 
@@ -117,7 +117,7 @@ impl Context {
     ///
     /// # Errors
     /// As [`store`](Self::store).
-    pub fn engine(&self) -> Result<Engine, CliError> {
+    pub fn engine(&self) -> Result<BlockingEngine, CliError> {
         self.engine_with(Arc::new(NoHooks))
     }
 
@@ -125,9 +125,10 @@ impl Context {
     ///
     /// # Errors
     /// As [`store`](Self::store).
-    pub fn engine_with(&self, hooks: Arc<dyn Hooks>) -> Result<Engine, CliError> {
+    pub fn engine_with(&self, hooks: Arc<dyn Hooks>) -> Result<BlockingEngine, CliError> {
         let store = Arc::clone(self.store()?);
-        Ok(wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, hooks))
+        let engine = wiring::engine(self, Arc::new(Recall::new(Arc::clone(&store))), store, hooks);
+        Ok(BlockingEngine::new(engine)?)
     }
 
     /// The project of the working directory.

@@ -9,14 +9,14 @@ use clap::ValueEnum;
 use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
-use hfs_engine::{Conversation, Importer, SkippedSession};
+use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
 use hfs_exchange::{
     BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
 };
 use hfs_tui::{
-    AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
-    ExportFormat as ExportFormatEntry, ExportRequest, Exported, Failure as AppError, FoundTranscripts,
-    ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress, SessionScope, Transfer,
+    AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
+    ExportFormat as ExportFormatEntry, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
+    NoPlugins, OutputMode, PluginHost, Progress, SessionScope, Transfer,
 };
 use terminal_colorsaurus::{QueryOptions, background_color};
 
@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
-use crate::output::sanitize;
+use crate::output::{sanitize, suggestions};
 use crate::wiring;
 use crate::wiring::agent::{SelectedAgent, build_agent};
 use crate::wiring::document::StoreDocument;
@@ -64,8 +64,8 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         let project = Some(Project::clone(context.project()));
         let (conversation, pick) = match start_screen {
             StartScreen::NewSession => (Conversation::new(project.clone()), None),
-            StartScreen::NewestSession => (engine.resume(context.session("@")?, None)?, None),
-            StartScreen::Session(session) => (engine.resume(session, None)?, None),
+            StartScreen::NewestSession => (engine.resume(context.session("@")?, None).await?, None),
+            StartScreen::Session(session) => (engine.resume(session, None).await?, None),
             StartScreen::SessionPicker(from) => (Conversation::new(project.clone()), Some(from)),
         };
         let plugins: Arc<dyn PluginHost> = match context.plugins()? {
@@ -76,7 +76,8 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             engine,
             clock: Arc::new(SystemClock),
             conversation,
-            pick,
+            session_list: pick,
+            suggestion_wording: suggestions::word,
             project,
             settings: app_settings(context, background),
             transfer: Arc::new(FileTransfer::new(context, Arc::clone(&store))),
@@ -101,20 +102,20 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
 }
 
 /// An error as the app shows it.
-pub fn app_error(error: &CliError) -> AppError {
+pub fn app_error(error: &CliError) -> ErrorReport {
     let document = error.document();
-    AppError { kind: error.kind(), message: document.one_line(), hint: document.hint }
+    ErrorReport { kind: error.kind(), message: document.one_line(), suggestion: document.hint }
 }
 
 fn app_settings(context: &Context, background: Background) -> AppSettings {
     let variable = |name: &str| context.environment.get_non_empty(name);
     AppSettings {
-        ground: match context.settings.theme {
+        background: match context.settings.theme {
             Theme::Dark => Background::Dark,
             Theme::Light => Background::Light,
             Theme::Auto => background,
         },
-        depth: color_depth(
+        color_depth: color_depth(
             context.settings.color,
             variable("NO_COLOR"),
             variable("COLORTERM"),
@@ -136,7 +137,7 @@ fn terminal_background(context: &Context) -> Background {
     const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
     let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
     let is_needed = context.settings.theme == Theme::Auto
-        && app_settings(context, Background::Dark).depth != ColorDepth::None;
+        && app_settings(context, Background::Dark).color_depth != ColorDepth::None;
     if from_variable.is_some() || !is_needed || !stdin().is_terminal() || !stdout().is_terminal() {
         return from_variable.unwrap_or_default();
     }
@@ -277,7 +278,7 @@ impl Configuration for ConfigurationFiles {
             .collect()
     }
 
-    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, AppError> {
+    fn set(&self, key: &str, value: &str) -> Result<ConfigChange, ErrorReport> {
         self.change(key, value).map_err(|error| app_error(&error))
     }
 }
@@ -349,7 +350,7 @@ impl Transfer for FileTransfer {
         export::default_path(&self.home.exports(), session, format)
     }
 
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, AppError> {
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport> {
         self.write(request, progress).map_err(|error| app_error(&error))
     }
 
@@ -368,7 +369,7 @@ impl Transfer for FileTransfer {
             .collect()
     }
 
-    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, AppError> {
+    fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, ErrorReport> {
         let mut result = Imported::default();
         let mut sources = Vec::new();
         for path in &request.paths {
@@ -376,10 +377,12 @@ impl Transfer for FileTransfer {
             match discover(&path) {
                 Ok(found) if found.is_empty() => result.skipped.push(SkippedSession {
                     file: path.display().to_string(),
-                    reason: "no transcripts were found in it".into(),
+                    reason: SkipReason::NoTranscripts,
                 }),
                 Ok(found) => sources.extend(found),
-                Err(error) => result.failed.push((path.display().to_string(), AppError::of(&error))),
+                Err(error) => result
+                    .failed
+                    .push((path.display().to_string(), ErrorReport::from_error(&error, suggestions::word))),
             }
         }
         let total: u64 = sources.iter().map(Source::bytes).sum();
@@ -404,7 +407,7 @@ impl Transfer for FileTransfer {
                     // The store would refuse the other files, too.
                     let is_store_error =
                         matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
-                    result.failed.push((name, AppError::of(&error)));
+                    result.failed.push((name, ErrorReport::from_error(&error, suggestions::word)));
                     if is_store_error {
                         break;
                     }

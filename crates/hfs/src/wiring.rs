@@ -7,8 +7,8 @@ pub mod triads;
 
 use std::sync::Arc;
 
-use hfs_core::{Agent, Hooks, Store, SystemClock};
-use hfs_engine::{Engine, EngineParts, Settings as EngineSettings};
+use hfs_core::{Agent, Hooks, Store};
+use hfs_engine::{Engine, Settings as EngineSettings};
 use hfs_store::{SqliteOptions, StoreUrl};
 
 use crate::config::Settings;
@@ -47,18 +47,11 @@ pub fn engine(
     store: Arc<dyn Store>,
     hooks: Arc<dyn Hooks>,
 ) -> Engine {
-    Engine::new(EngineParts {
-        store,
-        agent,
-        hooks,
-        clock: Arc::new(SystemClock),
-        settings: EngineSettings {
-            context_chars: context.settings.context_chars,
-            checkpoint_on: context.settings.checkpoint_on.clone(),
-            checkpoint_retention: context.settings.checkpoint_retention,
-            ..EngineSettings::default()
-        },
-    })
+    let settings = EngineSettings::default()
+        .with_context_chars(context.settings.context_chars)
+        .with_checkpoint_on(context.settings.checkpoint_on.clone())
+        .with_checkpoint_retention(context.settings.checkpoint_retention);
+    Engine::builder(store, agent).hooks(hooks).settings(settings).build()
 }
 
 /// A tokio runtime on the current thread.

@@ -111,10 +111,10 @@ impl Recorded {
 }
 
 /// A store that fails or waits when a test asks it to.
-pub type FaultyStore = MemoryStore;
+pub type FaultyStore = testkit::faulty_store::FaultyStore<MemoryStore>;
 
 pub fn faulty_store() -> Arc<FaultyStore> {
-    memory_store()
+    Arc::new(FaultyStore::new(MemoryStore::new(Arc::new(TestClock::ticking()))))
 }
 
 pub fn memory_store() -> Arc<MemoryStore> {

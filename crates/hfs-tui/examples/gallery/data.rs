@@ -571,7 +571,7 @@ pub fn imported() -> Imported {
         imported: vec![session("Fix the flaky test", 140, 12, 0), session("Explain lifetimes", 18, 0, 1)],
         skipped: vec![SkippedSession {
             file: "/home/you/old/b.jsonl".into(),
-            reason: "already imported".into(),
+            reason: hfs_engine::SkipReason::AlreadyImported { name: "Explain lifetimes".into() },
         }],
         failed: vec![(
             "/home/you/old/c.bin".into(),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hfs_core::{Branch, Event, Message, Part, RunSnapshot, SessionSummary, Trigger};
-use hfs_engine::{RewindPlan, Update};
+use hfs_core::{Branch, Event, Message, Part, ReplyDelta, RunSnapshot, SessionSummary, Trigger};
+use hfs_engine::{RewindPlan, SkipReason, Update};
 use serde_json::Value;
 
 use crate::ports::{ErrorReport, Imported, Node, PluginView};
@@ -118,7 +118,7 @@ impl HostileText {
     fn insert_into_update(&self, update: &mut Update) {
         match update {
             Update::SessionCreated { name: text, .. }
-            | Update::Reply { text, .. }
+            | Update::Delta(ReplyDelta { text, .. })
             | Update::NotSaved { reason: text }
             | Update::CheckpointFailed { reason: text } => self.insert(text),
             Update::Sent(message) => self.insert_into_message(Arc::make_mut(message)),
@@ -207,7 +207,13 @@ impl HostileText {
             self.insert_all([&mut session.file, &mut session.format, &mut session.name]);
         }
         for skipped in &mut imported.skipped {
-            self.insert_all([&mut skipped.file, &mut skipped.reason]);
+            self.insert(&mut skipped.file);
+            if let SkipReason::AlreadyImported { name }
+            | SkipReason::NothingNew { name }
+            | SkipReason::InTrash { name, .. } = &mut skipped.reason
+            {
+                self.insert(name);
+            }
         }
         for (file, report) in &mut imported.failed {
             self.insert(file);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::DeltaKind;
+use hfs_core::ReplyDelta;
 use hfs_engine::{Conversation, Update};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -430,7 +430,7 @@ fn streaming(harness: &mut Harness) {
         harness.send(Msg::Exchange(Update::Event(Arc::new(event))));
     }
     for fragment in data::STREAMED {
-        harness.send(Msg::Exchange(Update::Reply { kind: DeltaKind::Text, text: (*fragment).to_owned() }));
+        harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text(*fragment))));
     }
     harness.model.render.now = data::after(12_300);
 }

@@ -16,7 +16,7 @@ use hfs_core::{
     Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft,
     SessionId, SessionStore, SystemClock, Usage,
 };
-use hfs_engine::{Conversation, Engine, EngineParts, Settings};
+use hfs_engine::{Conversation, Engine};
 use hfs_store::MemoryStore;
 use hfs_tui::{AppParts, AppSettings, NoPlugins};
 
@@ -127,13 +127,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         Conversation::new(None)
     };
-    let engine = Engine::new(EngineParts {
-        store: Arc::new(store),
-        agent: Arc::new(Parrot { tokens_per_second, tokens }),
-        hooks: Arc::new(NoHooks),
-        clock: Arc::clone(&clock),
-        settings: Settings::default(),
-    });
+    let agent = Arc::new(Parrot { tokens_per_second, tokens });
+    let engine = Engine::builder(Arc::new(store), agent).clock(Arc::clone(&clock)).build();
     let parts = AppParts {
         engine,
         clock,

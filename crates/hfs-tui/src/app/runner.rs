@@ -11,7 +11,8 @@ use hfs_core::{
     BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
     SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
-use hfs_engine::{Conversation, Engine, EngineError, Observer, Update};
+use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Observer, Update};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,11 @@ struct Backend {
 impl Backend {
     fn store(&self) -> &dyn Store {
         self.engine.store().as_ref()
+    }
+
+    /// The engine for callers on tokio's blocking threads.
+    fn blocking_engine(&self) -> BlockingEngine {
+        BlockingEngine::with_handle(self.engine.clone(), Handle::current())
     }
 
     fn reported<T, E: ErrorExt>(&self, result: Result<T, E>) -> UiResult<T> {
@@ -126,7 +132,9 @@ impl Runner {
                 tokio::spawn(async move { engine.close_session(&conversation).await });
             }
             Request::Open { session, branch, at } => self.run(move |backend| {
-                Msg::Opened(backend.reported(open(&backend.engine, session, branch, at)).map(Box::new))
+                Msg::Opened(
+                    backend.reported(open(&backend.blocking_engine(), session, branch, at)).map(Box::new),
+                )
             }),
             Request::ReadMessages { branch, range, page } => self.run(move |backend| {
                 let result = backend.reported(backend.store().read_messages(branch, range));
@@ -139,7 +147,7 @@ impl Runner {
                 let clock = Arc::clone(&self.clock);
                 self.run(move |backend| {
                     Msg::Changed(Box::new(backend.reported(apply_change(
-                        &backend.engine,
+                        &backend.blocking_engine(),
                         clock.as_ref(),
                         change,
                     ))))
@@ -169,7 +177,7 @@ impl Runner {
             }),
             Request::PlanRewind(checkpoint) => self.read(move |backend| {
                 ScreenMsg::RewindPlanned(
-                    backend.reported(backend.engine.plan_rewind(checkpoint)).map(Box::new),
+                    backend.reported(backend.blocking_engine().plan_rewind(checkpoint)).map(Box::new),
                 )
             }),
             Request::ListBranches(session) => self.read(move |backend| {
@@ -247,7 +255,8 @@ impl Runner {
                 self.run(move |backend| {
                     let output = plugins.run(&command, &arguments, conversation.session());
                     // A command that failed may have changed its plugin's state before.
-                    let persisted = backend.reported(backend.engine.persist_plugin_states(&conversation));
+                    let persisted =
+                        backend.reported(backend.blocking_engine().persist_plugin_states(&conversation));
                     let result = output.and_then(|output| persisted.map(|()| output));
                     Msg::PluginRan { command, result }
                 });
@@ -378,19 +387,14 @@ async fn fork(
     at: Seq,
     sender: &mpsc::UnboundedSender<Msg>,
 ) -> Result<(), EngineError> {
-    let engine = engine.clone();
-    let forked = tokio::task::spawn_blocking(move || engine.fork(branch, at, None)).await;
-    let branch = match forked {
-        Ok(result) => result?,
-        Err(error) => return Err(EngineError::Background { message: error.to_string() }),
-    };
+    let branch = engine.fork(branch, at, None).await?;
     *conversation = Conversation::at(branch.session, Position { branch: branch.id, head: branch.head });
     let _ = sender.send(Msg::ForkedForSend(branch));
     Ok(())
 }
 
 fn open(
-    engine: &Engine,
+    engine: &BlockingEngine,
     session: SessionId,
     branch: Option<BranchId>,
     at: Option<Seq>,
@@ -483,7 +487,7 @@ fn read_history(
     Ok(texts)
 }
 
-fn apply_change(engine: &Engine, clock: &dyn Clock, change: Change) -> Result<Changed, EngineError> {
+fn apply_change(engine: &BlockingEngine, clock: &dyn Clock, change: Change) -> Result<Changed, EngineError> {
     let store = engine.store();
     Ok(match change {
         Change::Rename { session, name } => {

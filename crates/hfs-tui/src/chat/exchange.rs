@@ -165,9 +165,9 @@ impl Model {
                     exchange.reply.set_agent(agent);
                 }
             }
-            Update::Reply { kind, text } => {
+            Update::Delta(delta) => {
                 if let Some(exchange) = &mut chat.exchange {
-                    exchange.reply.append(&ReplyDelta { kind, text });
+                    exchange.reply.append(&delta);
                 }
                 if !matches!(chat.save, SaveState::NotSaved(_)) {
                     chat.save = SaveState::Saving;

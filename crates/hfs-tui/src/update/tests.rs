@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, Position, Role,
+    AgentError, BranchId, ErrorKind, Message, MessageDraft, MessageStatus, Part, Position, ReplyDelta, Role,
     Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
 };
 use hfs_engine::{Conversation, Exchange, SendError, Update};
@@ -543,9 +543,9 @@ fn an_unsaved_reply_is_reported_and_stays_visible() {
     let mut harness = chat();
     harness.submit("hello");
     harness.send(Msg::Exchange(Update::Sent(Arc::new(message(8, Role::User, "hello")))));
-    harness.send(Msg::Exchange(Update::Reply { kind: DeltaKind::Text, text: "part of it".into() }));
+    harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text("part of it"))));
     harness.send(Msg::Exchange(Update::NotSaved { reason: "no space".into() }));
-    harness.send(Msg::Exchange(Update::Reply { kind: DeltaKind::Text, text: " and more".into() }));
+    harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text(" and more"))));
     assert_eq!(harness.model.chat.save, SaveState::NotSaved("no space".into()));
     let frame = format!("{:?}", harness.draw().0);
     assert!(frame.contains("part of it and more") && frame.contains("NOT SAVED"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use hfs_core::{AgentError, DeltaKind, EventPayload, Project, SessionId};
+use hfs_core::{AgentError, DeltaKind, EventPayload, Project, ReplyDelta, SessionId};
 use hfs_engine::{Conversation, Engine, Exchange, Observer, SendError, Update};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ async fn exchange(
     let SelectedAgent { agent, offline } = build_agent(context).await?;
     let engine = wiring::engine(context, agent, Arc::clone(context.store()?), context.hooks()?);
     let mut conversation = match session {
-        Some(session) => engine.resume(session, None)?,
+        Some(session) => engine.resume(session, None).await?,
         None => Conversation::new(Some(Project::clone(context.project()))),
     };
     let agent = engine.agent().describe();
@@ -219,8 +219,8 @@ impl PrinterState {
     fn run(mut self, updates: &Receiver<Option<Update>>) -> Self {
         while let Ok(Some(update)) = updates.recv() {
             match update {
-                Update::Reply { kind: DeltaKind::Text, text } => self.print_reply(&text),
-                Update::Reply { kind: DeltaKind::Thinking, text } if self.is_verbose() => {
+                Update::Delta(ReplyDelta { kind: DeltaKind::Text, text }) => self.print_reply(&text),
+                Update::Delta(ReplyDelta { kind: DeltaKind::Thinking, text }) if self.is_verbose() => {
                     self.clear_status();
                     self.was_thinking = true;
                     let text = self.thinking.push(&text);

@@ -219,7 +219,7 @@ fn check_keys(context: &Context) -> Check {
 
 fn check_plugins(context: &Context) -> Check {
     const NAME: &str = "plugins";
-    let plugins = Plugins::discover(wiring::plugins::host_parts(context, None)).list();
+    let plugins = Plugins::discover(wiring::plugins::host_config(context, None)).list();
     let names_in = |states: &[PluginState]| -> Vec<&str> {
         let matching = plugins.iter().filter(|plugin| states.contains(&plugin.state));
         matching.map(|plugin| plugin.name.as_str()).collect()

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
 use hfs_exchange::{
-    BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, PageOptions, Places,
-    RedactedSource, SecretReport, SecretScanner, landing, write_html, write_json, write_markdown,
+    BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, LocationOverrides, PageOptions,
+    RedactedSource, SecretReport, SecretScanner, install_path, write_html, write_json, write_markdown,
     write_transcript,
 };
 use serde::Serialize;
@@ -340,9 +340,9 @@ fn resume_instruction(
     context: &Context,
 ) -> Option<String> {
     let home = context.environment.user_home.as_deref()?;
-    let landing = install_path(format.tool()?, session, home, &location_overrides(&context.environment))?;
-    let command = &landing.command;
-    Some(match &landing.folder {
+    let install = install_path(format.tool()?, session, home, &location_overrides(&context.environment))?;
+    let command = &install.command;
+    Some(match &install.folder {
         Some(directory) if Path::new(path).parent() == Some(directory) => {
             format!("continue with: {command}")
         }
@@ -535,10 +535,10 @@ pub fn default_path(directory: &Path, session: &Session, format: ExportFormat) -
 
 /// The file name without extension: the name that the format's tool expects, else the name of the session.
 fn file_stem(session: &Session, format: ExportFormat) -> String {
-    let landing = format
+    let install = format
         .tool()
         .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
-    if let Some(name) = landing.and_then(|landing| landing.name) {
+    if let Some(name) = install.and_then(|install| install.name) {
         let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
         return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());
     }

@@ -9,7 +9,7 @@ use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, Disposition, ErrorExt as _, ErrorKind, ForeignSession,
     ImportError, ImportReport, MessageDraft, Run, Seq, SessionSink, StoreError, SystemClock,
 };
-use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkippedSession};
+use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 use hfs_exchange::{Format, Source, discover};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::output::error::{CliError, ErrorDocument, Outcome};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
+use crate::output::suggestions;
 use crate::output::table::shorten;
 use crate::{interrupt, project};
 
@@ -136,11 +137,11 @@ fn import(
         let sessions_before = sink.session_count();
         sink.next_file(source);
         let result = hfs_exchange::read(source, format, &mut sink);
-        sink.abandon();
+        sink.discard_unfinished();
         finished_bytes.set(finished_bytes.get() + source.bytes());
         match result {
             Ok(()) if sink.session_count() == sessions_before => {
-                sink.skip(SkippedSession { file: name, reason: "it contains no session".into() });
+                sink.skip(SkippedSession { file: name, reason: SkipReason::NoSession });
             }
             Ok(()) => {}
             Err(ImportError::Interrupted { .. }) => {
@@ -167,11 +168,21 @@ fn import(
         }
     }
     let (imported, mut skipped) = sink.finish();
-    skipped.extend(empty.iter().map(|path| SkippedSession {
-        file: path.display().to_string(),
-        reason: "no transcripts were found in it".into(),
-    }));
+    skipped.extend(
+        empty.iter().map(|path| SkippedSession {
+            file: path.display().to_string(),
+            reason: SkipReason::NoTranscripts,
+        }),
+    );
     Ok(Report { dry_run, imported, skipped, failed, stopped })
+}
+
+/// The reason with the command that helps, if there is one.
+pub fn skip_reason(reason: &SkipReason) -> String {
+    match reason.suggestion() {
+        Some(suggestion) => format!("{reason}; {}", suggestions::word(&suggestion)),
+        None => reason.to_string(),
+    }
 }
 
 /// Whether every other file would fail with the same error.
@@ -199,8 +210,8 @@ impl<'a> ProjectResolver<'a> {
         self.importer.next_file(source.name(), source.modified_at());
     }
 
-    fn abandon(&mut self) {
-        self.importer.abandon();
+    fn discard_unfinished(&mut self) {
+        self.importer.discard_unfinished();
     }
 
     /// The number of sessions up to now, imported and skipped.
@@ -313,7 +324,7 @@ struct ImportedJson<'a> {
 #[derive(Serialize)]
 struct SkippedJson<'a> {
     file: &'a str,
-    reason: &'a str,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -369,8 +380,10 @@ impl Report {
             updated: session.updated,
             report: &session.report,
         });
-        let skipped =
-            self.skipped.iter().map(|skipped| SkippedJson { file: &skipped.file, reason: &skipped.reason });
+        let skipped = self
+            .skipped
+            .iter()
+            .map(|skipped| SkippedJson { file: &skipped.file, reason: skip_reason(&skipped.reason) });
         let failed = self.failed.iter().map(|(file, error)| FailedJson { file, error });
         ReportJson { imported: imported.collect(), skipped: skipped.collect(), failed: failed.collect() }
     }
@@ -379,7 +392,8 @@ impl Report {
         let mut text: String = self.imported.iter().map(|session| render_session(session, verbose)).collect();
         if verbose {
             for skipped in &self.skipped {
-                let (file, reason) = (sanitize::line(&skipped.file), sanitize::line(&skipped.reason));
+                let (file, reason) =
+                    (sanitize::line(&skipped.file), sanitize::line(&skip_reason(&skipped.reason)));
                 text += &format!("skipped {file}: {reason}\n");
             }
         }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
 use hfs_plugins::{
-    Entry, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Place, PluginStatus, Plugins, Power, State,
-    check_folder, unpack,
+    EntryPoint, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Permission, Place, PluginState,
+    PluginStatus, Plugins, check_folder, unpack,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -168,7 +168,7 @@ pub fn run(args: &PluginArgs, context: &Context) -> Result<Outcome, CliError> {
 
 /// The plugins with their states. None of them is started.
 fn installed_plugins(context: &Context) -> Plugins {
-    Plugins::discover(plugin_wiring::host_parts(context, None))
+    Plugins::discover(plugin_wiring::host_config(context, None))
 }
 
 fn list(context: &Context) -> Result<(), CliError> {
@@ -373,7 +373,7 @@ fn permission_list(plugin: &PluginStatus, palette: &Palette) -> String {
     for permission in &plugin.permissions {
         let new =
             if plugin.new_permissions.contains(permission) { "  (new since it was approved)" } else { "" };
-        text += &format!("  - {}{strong}{new}{strong:#}\n", sanitize::line(&permission.words()));
+        text += &format!("  - {}{strong}{new}{strong:#}\n", sanitize::line(&permission.description()));
     }
     text
 }
@@ -486,7 +486,7 @@ fn write_error(path: &Path, error: io::Error) -> CliError {
 
 /// The entry point: what the manifest names, else the first default that exists, else the first default.
 fn entry_of(manifest: &Manifest, directory: &Path) -> EntryPoint {
-    let exists = |entry: &Entry| directory.join(entry.file()).is_file();
+    let exists = |entry: &EntryPoint| directory.join(entry.file()).is_file();
     let [first, ..] = EntryPoint::defaults();
     manifest
         .entry_point

@@ -46,7 +46,7 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
         return terminal::run(screen, context);
     }
     if continue_newest {
-        return Err(TuiError::NoTerminal { what: "standard input or output" }.into());
+        return Err(TuiError::NoTerminal { stream: "standard input or output" }.into());
     }
     let store = context.store()?;
     let in_project =

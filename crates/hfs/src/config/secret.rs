@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use hfs_exchange::Secrets;
+use hfs_exchange::SecretScanner;
 
 use super::ConfigError;
 
@@ -86,7 +86,7 @@ fn starts_like_key(word: &str) -> bool {
 }
 
 fn scan(text: &str) -> Result<bool, ConfigError> {
-    static SCANNER: OnceLock<Secrets> = OnceLock::new();
+    static SCANNER: OnceLock<SecretScanner> = OnceLock::new();
     let rules_error = |source| ConfigError::SecretRules { source };
     let scanner = match SCANNER.get() {
         Some(scanner) => scanner,

@@ -38,6 +38,9 @@ pub fn word(suggestion: &Suggestion) -> String {
         Suggestion::RestoreSession(session) => {
             format!("restore it with: hfs session restore {}", session.short().shown())
         }
+        Suggestion::TrashSession(session) => {
+            format!("`hfs session delete {}` moves it to the trash", session.short().shown())
+        }
         Suggestion::EnterPrompt => "type a message: hfs chat \"...\"".into(),
         Suggestion::ChangeMessageOrDisablePlugin { plugin } => {
             format!("change the message, or disable the plugin: hfs plugin disable {plugin}")

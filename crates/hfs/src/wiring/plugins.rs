@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, SystemClock, Tone};
-use hfs_plugins::{HostConfig, Interpreters, Limits, PluginState, PluginStatus, Plugins, RenderedWidget};
+use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, Tone};
+use hfs_plugins::{HostConfig, Interpreters, PluginState, PluginStatus, Plugins, RenderedWidget};
 use hfs_tui::{
-    ApprovalRequest, Failure as AppError, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginView,
-    Widget,
+    ApprovalRequest, ErrorReport, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginRowState,
+    PluginView, Widget,
 };
 use tokio::sync::watch;
 
@@ -19,27 +19,20 @@ use crate::terminal::app_error;
 use crate::wiring;
 
 /// The configuration of the plugin host. Without a store, plugins see no sessions.
-pub fn host_parts(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfig {
+pub fn host_config(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfig {
     let home = context.home.root().to_path_buf();
     let project = context.environment.working_directory.join(".hfs").join("plugins");
     // In the user's home directory, `.hfs/plugins` is the directory of the user's own plugins.
     let project = (!is_same_directory(&project, &home.join("plugins"))).then_some(project);
-    HostConfig {
-        cache: context.home.plugin_cache(),
-        interpreters: interpreters(context),
-        only: None,
-        project,
-        user_home: context.environment.user_home.clone(),
-        disabled: context.settings.disabled_plugins.iter().cloned().collect(),
-        store,
-        clock: Arc::new(SystemClock),
-        limits: Limits {
-            hook: context.settings.plugin_hook_timeout,
-            command: context.settings.plugin_command_timeout,
-            ..Limits::default()
-        },
-        home,
-    }
+    let mut config = HostConfig::new(home, context.home.plugin_cache());
+    config.interpreters = interpreters(context);
+    config.project = project;
+    config.user_home.clone_from(&context.environment.user_home);
+    config.disabled = context.settings.disabled_plugins.iter().cloned().collect();
+    config.store = store;
+    config.limits.hook = context.settings.plugin_hook_timeout;
+    config.limits.command = context.settings.plugin_command_timeout;
+    config
 }
 
 /// The directories that are searched for interpreters.
@@ -130,17 +123,17 @@ impl PluginHost for AppPluginHost {
         Some(self.plugins.changes())
     }
 
-    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), AppError> {
+    fn decide(&self, plugin: &str, decision: PluginDecision) -> Result<(), ErrorReport> {
         self.apply(plugin, decision).map_err(|error| app_error(&error))
     }
 
-    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, AppError> {
+    fn run(&self, command: &str, arguments: &str, session: Option<SessionId>) -> Result<String, ErrorReport> {
         let runtime = wiring::runtime().map_err(|error| app_error(&error))?;
         let output = runtime.block_on(self.plugins.run(command, arguments, session));
-        output.map(Option::unwrap_or_default).map_err(|error| AppError {
+        output.map(Option::unwrap_or_default).map_err(|error| ErrorReport {
             kind: error.kind(),
             message: sanitize::line(&error.to_string()),
-            hint: suggestions::hint(&error),
+            suggestion: suggestions::hint(&error),
         })
     }
 }
@@ -151,9 +144,20 @@ fn row(plugin: &PluginStatus) -> PluginRow {
     PluginRow {
         name: plugin.name.clone(),
         version: plugin.version.clone(),
-        state: plugin.state.as_str().to_owned(),
+        state: row_state(plugin.state),
         reason: reasons.collect::<Vec<_>>().join("; "),
         capabilities: plugin.capabilities.iter().map(|capability| capability.as_str().to_owned()).collect(),
+    }
+}
+
+const fn row_state(state: PluginState) -> PluginRowState {
+    match state {
+        PluginState::Active => PluginRowState::Active,
+        PluginState::Pending => PluginRowState::Pending,
+        PluginState::Denied => PluginRowState::Denied,
+        PluginState::Disabled => PluginRowState::Disabled,
+        PluginState::Quarantined => PluginRowState::Quarantined,
+        PluginState::Invalid => PluginRowState::Invalid,
     }
 }
 
@@ -169,11 +173,11 @@ fn approval_request(plugin: &PluginStatus) -> ApprovalRequest {
 
 fn widget(widget: RenderedWidget) -> Widget {
     // The status bar has no room for titles.
-    let has_title = picture.slot != Slot::StatusBar && !picture.title.is_empty();
-    let title = has_title.then(|| Node::Text(vec![(picture.title, Tone::Accent)]));
+    let has_title = widget.slot != Slot::StatusBar && !widget.title.is_empty();
+    let title = has_title.then(|| Node::Text(vec![(widget.title, Tone::Accent)]));
     Widget {
-        plugin: picture.plugin,
-        slot: picture.slot,
-        nodes: title.into_iter().chain(picture.nodes).collect(),
+        plugin: widget.plugin,
+        slot: widget.slot,
+        nodes: title.into_iter().chain(widget.nodes).collect(),
     }
 }

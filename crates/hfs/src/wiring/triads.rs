@@ -87,7 +87,7 @@ fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigErro
             if contains_secret(text)? {
                 let origin = ValueOrigin::File { path: path.clone(), line };
                 let key = "this line".into();
-                return Err(ConfigError::ApiKey { origin, key, reason: SecretReason::Value });
+                return Err(ConfigError::Secret { origin, key, reason: SecretReason::Value });
             }
         }
     }

@@ -10,8 +10,8 @@ use hfs_core::{
     PageRequest, Part, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter,
     SessionStore, Store, SystemClock,
 };
-use hfs_engine::{EngineParts, Settings};
 use hfs_store::MemoryStore;
+use testkit::faulty_store::FaultyStore;
 
 use super::*;
 use crate::chat::{InputHistory, SaveState};
@@ -85,7 +85,7 @@ impl Configuration for FakeFiles {
 }
 
 struct Harness {
-    store: Arc<MemoryStore>,
+    store: Arc<FaultyStore<MemoryStore>>,
     model: Model,
     runner: Runner,
     receiver: mpsc::UnboundedReceiver<Msg>,
@@ -95,14 +95,10 @@ impl Harness {
     fn new(mut script: Vec<Result<&'static str, AgentError>>) -> Self {
         script.reverse();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
-        let engine = Engine::new(EngineParts {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            agent: Arc::new(Scripted(Mutex::new(script))),
-            hooks: Arc::new(NoHooks),
-            clock: Arc::clone(&clock),
-            settings: Settings::default(),
-        });
+        let store = Arc::new(FaultyStore::new(MemoryStore::new(Arc::clone(&clock))));
+        let agent = Arc::new(Scripted(Mutex::new(script)));
+        let engine =
+            Engine::builder(Arc::clone(&store) as Arc<dyn Store>, agent).clock(Arc::clone(&clock)).build();
         let parts = AppParts {
             engine,
             clock: Arc::clone(&clock),

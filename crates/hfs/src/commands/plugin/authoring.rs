@@ -3,7 +3,6 @@
 //! `check` and `dev` run the plugin in a `Sandbox`: a plugin host for this one directory with a temporary home, so that
 //! neither the user's plugins nor their data are involved.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -20,8 +19,8 @@ use hfs_core::{
     SystemClock, Timestamp, Verdict,
 };
 use hfs_plugins::{
-    Entry, Export, HostConfig, MANIFEST_FILE, Manifest, PluginStatus, Plugins, Power, State,
-    check as check_component, componentize,
+    EntryPoint, Export, MANIFEST_FILE, Manifest, Permission, PluginState, PluginStatus, Plugins,
+    check_component, componentize,
 };
 use hfs_store::MemoryStore;
 use notify::{EventKind, RecursiveMode, Watcher as _};
@@ -33,7 +32,7 @@ use super::{PluginJson, invalid, permission_list, read_manifest, report_path};
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
-use crate::wiring::plugins::host_parts;
+use crate::wiring::plugins::host_config;
 use crate::wiring::runtime;
 
 #[derive(Debug, clap::Args)]
@@ -364,14 +363,12 @@ impl Sandbox {
             Some(session) => (Arc::clone(context.store()?), context.session(session)?),
             None => sample_session(context.now())?,
         };
-        let parts = HostConfig {
-            home: home.path().to_path_buf(),
-            only: Some(directory.clone()),
-            // An installed plugin with the same name may be disabled.
-            disabled: BTreeSet::new(),
-            ..host_parts(context, Some(store))
-        };
-        let sandbox = Self { plugins: Plugins::discover(parts), directory, session, _home: home };
+        let mut config = host_config(context, Some(store));
+        config.home = home.path().to_path_buf();
+        config.only = Some(directory.clone());
+        // An installed plugin with the same name may be disabled.
+        config.disabled.clear();
+        let sandbox = Self { plugins: Plugins::discover(config), directory, session, _home: home };
         sandbox.confirm(args.yes, context)?;
         Ok(sandbox)
     }
@@ -637,7 +634,7 @@ struct DevSession<'c> {
 
 impl DevSession<'_> {
     fn run(&self, yes: bool, events: &Receiver<DevEvent>) -> Result<Outcome, CliError> {
-        let mut allowed = self.sandbox.status()?.powers;
+        let mut allowed = self.sandbox.status()?.permissions;
         self.load("loaded")?;
         self.context.console.note(DEV_HELP);
         while let Ok(event) = events.recv() {
@@ -655,7 +652,7 @@ impl DevSession<'_> {
                     if !added.is_empty() && !yes {
                         self.print(&format!("{} wants more than before:\n", plugin.name))?;
                         added.iter().try_for_each(|permission| {
-                            self.print(&format!("  - {}\n", permission.words()))
+                            self.print(&format!("  - {}\n", permission.description()))
                         })?;
                         self.print("/reload allows it; until then the plugin does not run\n")?;
                         continue;
@@ -667,7 +664,7 @@ impl DevSession<'_> {
                     "/quit" | "/exit" => break,
                     "/reload" => {
                         self.sandbox.plugins.refresh();
-                        allowed = self.sandbox.status()?.powers;
+                        allowed = self.sandbox.status()?.permissions;
                         self.load("reloaded")?;
                     }
                     line => self.handle_line(line)?,
