@@ -178,8 +178,8 @@ impl Screen for Branches {
             let own = row.branch.head - row.branch.forked_at.min(row.branch.head);
             let age = cx.render.relative_time(row.branch.created_at);
             let details = match row.branch.parent {
-                Some(_) => format!("from #{} · {own} own  {age:>10}", row.branch.forked_at),
-                None => format!("{own} own  {age:>10}"),
+                Some(_) => format!("from #{} · {own} own  {age:>14}", row.branch.forked_at),
+                None => format!("{own} own  {age:>14}"),
             };
             let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
             let room = usize::from(area.width.saturating_sub(used))

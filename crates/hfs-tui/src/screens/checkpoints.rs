@@ -110,7 +110,7 @@ impl Checkpoints {
         let branch = self.branches.iter().find(|branch| branch.id == checkpoint.branch);
         let branch = branch.map_or_else(String::new, |branch| format!("{} ", sanitize_line(&branch.name)));
         let age = render.relative_time(checkpoint.created_at);
-        let details = format!("{branch}#{}  {age:>10}", checkpoint.seq);
+        let details = format!("{branch}#{}  {age:>14}", checkpoint.seq);
         let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
         let room = usize::from(area.width.saturating_sub(used)).saturating_sub(10);
         let (mark, mark_style) = if checkpoint.pinned {

@@ -332,7 +332,7 @@ pub fn draw_session_row(
     if row.branches > 1 {
         details.push_str(&format!(" · {} branches", row.branches));
     }
-    let details = format!("{details}  {:>10}", render.relative_time(row.session.updated_at));
+    let details = format!("{details}  {:>14}", render.relative_time(row.session.updated_at));
     let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
     let room = usize::from(area.width).saturating_sub(usize::from(used) + 10);
     let line = Line::from(vec![
