@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn every_call_sees_ticks_and_the_thread_ends_in_all_explored_schedules() {
-        shuttle::check_random(one_execution, 1_000);
-        shuttle::check_pct(one_execution, 1_000, 3);
+        // Random schedules only: the ticker loops while calls run, and shuttle's priority-based scheduler would never
+        // take the processor from it.
+        shuttle::check_random(one_execution, 3_000);
     }
 }
