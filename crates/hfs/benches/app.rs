@@ -15,12 +15,12 @@ use testkit::bench::{Bench, Target, Unit};
 use testkit::cli::{Hfs, Key, Screen, Terminal};
 use testkit::model_server::{ModelServer, Protocol, Script};
 
-const FIRST_FRAME: &str = "start to the first picture";
+const FIRST_FRAME: &str = "start to first frame";
 const OPEN: &str = "open the longest session";
-const SCROLL: &str = "sixty pages up in it";
-const MEMORY: &str = "memory after that";
-const KEY: &str = "from a key to the screen";
-const IDLE: &str = "processor time of ten idle seconds";
+const SCROLL: &str = "scroll up by a page";
+const MEMORY: &str = "peak memory after scrolling";
+const KEY: &str = "keystroke to screen";
+const IDLE: &str = "CPU time of ten idle seconds";
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("app");
@@ -43,7 +43,7 @@ fn hfs() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
 }
 
-/// Starts the app; also returns the seconds until `text` was on the screen.
+/// Starts the app. Returns its terminal and the seconds until `text` was on the screen.
 fn shown_after(hfs: &Hfs, arguments: &[&str], text: &str) -> (Terminal, f64) {
     let start = Instant::now();
     let terminal = hfs.command(arguments).in_terminal(45, 140);
@@ -74,7 +74,13 @@ fn first_frame(bench: &mut Bench) {
         peer.push(start.elapsed().as_secs_f64());
     }
     let limit = Target::Under(Duration::from_millis(50));
-    bench.amounts(&format!("{FIRST_FRAME}, beside `true`"), median(ours), median(peer), Unit::Seconds, limit);
+    bench.amounts(
+        &format!("{FIRST_FRAME}, compared with `true`"),
+        median(ours),
+        median(peer),
+        Unit::Seconds,
+        limit,
+    );
 }
 
 /// Creates a session with `count` messages of the usual length of replies.
@@ -126,7 +132,7 @@ fn long_session(bench: &mut Bench) {
         terminal.kill();
         short.push(seconds);
     }
-    let row = format!("{OPEN}: {count} messages beside 10");
+    let row = format!("{OPEN}: {count} messages compared with 10");
     bench.amounts(&row, median(long), median(short), Unit::Seconds, Target::AtMost(1.2));
 
     let (terminal, _) = shown_after(&hfs, &["resume", "long"], &newest);
@@ -138,9 +144,9 @@ fn long_session(bench: &mut Bench) {
     }
     let page = start.elapsed().as_secs_f64() / 60.0;
     let limit = Target::Under(Duration::from_millis(50));
-    bench.amounts(&format!("{SCROLL}, each, beside 50 ms"), page, 0.05, Unit::Seconds, limit);
+    bench.amounts(&format!("{SCROLL}, compared with 50 ms"), page, 0.05, Unit::Seconds, limit);
     bench.amounts(
-        &format!("{MEMORY}, at its peak, beside 80 MB"),
+        &format!("{MEMORY}, compared with 80 MB"),
         peak_memory(&terminal),
         80e6,
         Unit::Bytes,
@@ -217,7 +223,7 @@ fn keys(bench: &mut Bench) {
     assert!(terminal.screen().contents().contains("stops it"), "the reply ended before the measurement");
     let limit = Target::Under(Duration::from_millis(50));
     for percent in [50, 95, 99] {
-        let row = format!("{KEY}, p{percent}: while 1,000 tokens a second arrive, beside at rest");
+        let row = format!("{KEY}, p{percent}: while 1,000 tokens a second arrive, compared with idle");
         let (busy, quiet) = (quantile(&mut busy, percent), quantile(&mut quiet, percent));
         bench.amounts(&row, busy, quiet, Unit::Seconds, limit);
     }

@@ -16,7 +16,7 @@ use testkit::bench::{Bench, Target, Unit};
 /// The size of the transcript, unless `HFS_BENCH_IMPORT_BYTES` is set.
 const FULL: usize = 1_000_000_000;
 const SMOKE: usize = 200_000;
-/// How many times each of the two is measured.
+/// How many times the import and the comparison are measured.
 const ROUNDS: usize = 5;
 /// The limit for the memory of an import, independent of the size of the file.
 const MEMORY: f64 = 300e6;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use testkit::bench::{Bench, Target, Unit};
 use testkit::cli::Hfs;
 
-const ROW: &str = "the app's first picture with 20 plugins beside none";
+const ROW: &str = "start to first frame with 20 plugins, compared with none";
 const PLUGINS: usize = 20;
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn install(hfs: &Hfs, count: usize) {
     }
 }
 
-/// Starts the app; returns the seconds until the first frame.
+/// Starts the app. Returns the seconds until the first frame.
 fn start(hfs: &Hfs) -> f64 {
     let start = Instant::now();
     let terminal = hfs.command(&[]).in_terminal(45, 140);

@@ -20,7 +20,7 @@ Examples:
 
 A session is given as its name, its short id or a prefix of it, or @ for the newest, @-1 for the one before.";
 
-/// Keeps conversations with LLM agents: durable, searchable, yours.
+/// Save, search and continue conversations with LLM agents.
 #[derive(Debug, Parser)]
 #[command(name = "hfs", version, about, after_help = EXAMPLES, arg_required_else_help = false)]
 #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = 100)]
@@ -64,7 +64,7 @@ pub struct GlobalArgs {
     /// When to use colors
     #[arg(long, global = true, value_name = "WHEN")]
     pub color: Option<ColorChoice>,
-    /// Agent options of the command that was given, completed by those before the command.
+    /// The agent options after the command; those before the command apply where these are missing.
     #[arg(skip)]
     pub agent_args: AgentArgs,
 }
@@ -174,7 +174,7 @@ impl GlobalArgs {
 }
 
 impl AgentArgs {
-    /// These options; those that are missing are taken from `fallback`.
+    /// Returns these options, with missing ones taken from `fallback`.
     pub fn or(&self, fallback: &Self) -> Self {
         Self {
             agent: self.agent.or(fallback.agent),

@@ -71,7 +71,7 @@ impl Config {
     /// The defaults.
     ///
     /// # Errors
-    /// If a default is not a valid value, which a test excludes.
+    /// If a default is not valid. A test checks that all defaults are valid.
     pub fn defaults() -> Result<Self, ConfigError> {
         let mut config = Self::default();
         for key in Key::all() {
@@ -85,7 +85,7 @@ impl Config {
     /// Reads all layers.
     ///
     /// # Errors
-    /// The first file that cannot be read or value that is not valid, in order of the layers.
+    /// Reports the first file that cannot be read or value that is not valid, in the order of the layers.
     pub fn load(
         paths: &ConfigPaths,
         environment: &Environment,
@@ -147,7 +147,7 @@ impl Config {
         }
     }
 
-    /// Appends the items of a list that the list in effect does not have.
+    /// Appends the items that the list in effect does not contain.
     fn append(&mut self, key: Key, setting: Setting) {
         let Value::List(more) = setting.value else { return };
         let current = self

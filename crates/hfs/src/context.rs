@@ -20,7 +20,7 @@ use crate::output::error::CliError;
 use crate::output::{sanitize, time_format};
 use crate::{project, wiring};
 
-/// What every command receives.
+/// The options, configuration, store and plugins of the running command.
 pub struct Context {
     pub global: GlobalArgs,
     pub environment: Environment,
@@ -113,7 +113,7 @@ impl Context {
         })
     }
 
-    /// An engine for commands that ask no agent and run no plugin. Its agent is the offline one.
+    /// An engine for commands that send no messages and run no plugins. Its agent is the offline agent.
     ///
     /// # Errors
     /// As [`store`](Self::store).
@@ -189,7 +189,7 @@ impl Context {
         Ok(!self.store()?.list_sessions(&filter, &PageRequest::first(1))?.items.is_empty())
     }
 
-    /// Where a key is set in a layer that takes precedence over the user's file.
+    /// The origin of a key's value if it overrides the user's file; otherwise `None`.
     pub fn overriding_origin(&self, key: Key) -> Option<&ValueOrigin> {
         let origin = &self.config.get(key)?.origin;
         match origin {

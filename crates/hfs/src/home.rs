@@ -26,8 +26,8 @@ impl Home {
         let root = flag.map(Path::to_owned).or_else(variable).or_else(default).ok_or_else(|| {
             CliError::with_hint(
                 ErrorKind::NotFound,
-                "there is no home directory to keep sessions in",
-                "name a directory with --home DIR or the variable HFS_HOME",
+                "cannot find a home directory for the data of hfs",
+                "set one with --home DIR or the environment variable HFS_HOME",
             )
         })?;
         Ok(Self { root: environment.working_directory.join(root) })

@@ -1,4 +1,4 @@
-//! The log file, for diagnosing faults.
+//! The log file, for diagnosing problems.
 //!
 //! The log holds ids and counts, never text of messages and never keys. Only events of the crates of hfs are logged:
 //! other libraries may log whole requests.
@@ -79,7 +79,7 @@ impl LazyFile {
 }
 
 impl Write for LazyFile {
-    /// Never fails: a log that cannot be written must not disturb the work.
+    /// Never fails, because a log that cannot be written must not fail the command.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = lock_unpoisoned(&self.file);
         if file.is_none() {

@@ -84,7 +84,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
     }
     if continue_newest && command.is_some() {
         return Err(CliError::Usage {
-            message: "-c cannot stand before a command".into(),
+            message: "-c cannot be combined with a command".into(),
             hint: "`hfs -c` opens the newest session; `hfs chat -c \"...\"` sends a message to it".into(),
         });
     }

@@ -1,4 +1,4 @@
-//! What people and scripts read: text, tables, JSON documents, errors and progress bars.
+//! Output for people and scripts: text, tables, JSON documents, errors and progress bars.
 
 pub mod console;
 pub mod error;

@@ -9,7 +9,7 @@ use hfs_core::Project;
 const MAX_GIT_CONFIG_BYTES: u64 = 1024 * 1024;
 
 /// The project of a directory: its path and, inside a git work tree, the identity of the repository. Reads git's files
-/// instead of running git, because git would execute what the configuration of an untrusted repository says.
+/// instead of running git, because the configuration of an untrusted repository can make git run commands.
 pub fn of_directory(directory: &Path) -> Project {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let repository = directory.ancestors().find_map(repository_at);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_belongs_to_the_repository_around_it() {
+    fn a_directory_belongs_to_the_repository_that_contains_it() {
         let folder = repository(
             "[core]\n\tbare = false\n[remote \"fork\"]\n\turl = https://example.com/fork.git\n[remote \"origin\"]\n\turl = https://me:sesame@example.com/owner/repo.git\n\tfetch = +refs\n[branch \"main\"]\n\turl = no\n",
         );

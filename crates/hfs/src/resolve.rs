@@ -21,8 +21,8 @@ pub fn find_branch(branches: &[Branch], reference: &str) -> Result<Branch, Store
     single("branch", reference, found.cloned().collect(), |branch| branch.name.clone())
 }
 
-/// Finds a checkpoint, and its number, by number (1 = oldest), by place (`seq:N`: the newest checkpoint at message N of
-/// the current branch, else of any branch), by label, or by a prefix of its id or short id. `all` is oldest first.
+/// Finds a checkpoint, and its number, by number (1 = oldest), by position (`seq:N`: the newest checkpoint at message N
+/// of the current branch, else of any branch), by label, or by a prefix of its id or short id. `all` is oldest first.
 ///
 /// # Errors
 /// `NotFound`; `Ambiguous` if several match.
@@ -91,7 +91,7 @@ fn id_matches(id: impl Display, short: ShortId, prefix: &str) -> bool {
         || (!prefix.is_empty() && id.to_string().starts_with(prefix))
 }
 
-/// The only match. `describe` names a match in the error for several.
+/// Returns the only match. If there are several, the error lists them as `describe` words them.
 fn single<T>(
     what: &'static str,
     reference: &str,

@@ -62,11 +62,11 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         let hooks = context.hooks()?;
         let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
-        let (conversation, pick) = match start_screen {
+        let (conversation, session_list) = match start_screen {
             StartScreen::NewSession => (Conversation::new(project.clone()), None),
             StartScreen::NewestSession => (engine.resume(context.session("@")?, None).await?, None),
             StartScreen::Session(session) => (engine.resume(session, None).await?, None),
-            StartScreen::SessionPicker(from) => (Conversation::new(project.clone()), Some(from)),
+            StartScreen::SessionPicker(scope) => (Conversation::new(project.clone()), Some(scope)),
         };
         let plugins: Arc<dyn PluginHost> = match context.plugins()? {
             Some(plugins) => Arc::new(AppPluginHost::new(plugins.clone(), context)),
@@ -76,8 +76,8 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             engine,
             clock: Arc::new(SystemClock),
             conversation,
-            session_list: pick,
-            suggestion_wording: suggestions::word,
+            session_list,
+            suggestion_wording: suggestions::describe,
             project,
             settings: app_settings(context, background),
             transfer: Arc::new(FileTransfer::new(context, Arc::clone(&store))),
@@ -101,7 +101,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
     Ok(Outcome::Done)
 }
 
-/// An error as the app shows it.
+/// Converts an error to the report that the app displays.
 pub fn app_error(error: &CliError) -> ErrorReport {
     let document = error.document();
     ErrorReport { kind: error.kind(), message: document.one_line(), suggestion: document.hint }
@@ -132,7 +132,7 @@ fn app_settings(context: &Context, background: Background) -> AppSettings {
 /// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
 /// before the app reads keys, because the answer arrives on standard input. Skips the query if nothing depends on it.
 fn terminal_background(context: &Context) -> Background {
-    /// Long enough for a terminal behind an intercontinental ssh connection. A terminal that does not answer delays the
+    /// Long enough for the round trip of an intercontinental ssh connection. A terminal that does not answer delays the
     /// start by this time.
     const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
     let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
@@ -219,14 +219,14 @@ impl ConfigurationFiles {
     }
 }
 
-/// What a changed setting requires before it is in effect.
+/// How a changed setting takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// Nothing but the new app settings.
+    /// The app applies its new settings.
     AppSettings,
-    /// Another engine, because its agent or its own settings change.
+    /// The engine is rebuilt, because the agent or a setting of the engine changes.
     Engine,
-    /// A restart: the store or the plugins are open already.
+    /// After a restart, because the store is already open.
     NextStart,
 }
 
@@ -314,14 +314,15 @@ impl FileTransfer {
         let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
         let target = ExportTarget::new(&path, false, document.session_record(), format)?;
         let name = target.display();
-        let stamp = ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let shown = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
+        let metadata =
+            ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let branches = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
         let secrets = SecretScanner::new()?;
         let source = RedactedSource::new(&document, &secrets, request.redact);
         format
-            .write(&source, PageOptions { metadata: stamp, branches: shown }, &mut out)
+            .write(&source, PageOptions { metadata, branches }, &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out
@@ -380,9 +381,10 @@ impl Transfer for FileTransfer {
                     reason: SkipReason::NoTranscripts,
                 }),
                 Ok(found) => sources.extend(found),
-                Err(error) => result
-                    .failed
-                    .push((path.display().to_string(), ErrorReport::from_error(&error, suggestions::word))),
+                Err(error) => result.failed.push((
+                    path.display().to_string(),
+                    ErrorReport::from_error(&error, suggestions::describe),
+                )),
             }
         }
         let total: u64 = sources.iter().map(Source::bytes).sum();
@@ -404,10 +406,10 @@ impl Transfer for FileTransfer {
                 Ok(()) => {}
                 Err(ImportError::Interrupted { .. }) => break,
                 Err(error) => {
-                    // The store would refuse the other files, too.
+                    // Every other file would fail with the same error of the store.
                     let is_store_error =
                         matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
-                    result.failed.push((name, ErrorReport::from_error(&error, suggestions::word)));
+                    result.failed.push((name, ErrorReport::from_error(&error, suggestions::describe)));
                     if is_store_error {
                         break;
                     }

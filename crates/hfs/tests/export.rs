@@ -40,7 +40,7 @@ fn branched_session(hfs: &Hfs) -> String {
     run_json(hfs, &["rewind", s, "both \"asked\""]);
     chat(hfs, &["-s", s, "After the rewind: café \u{1f600} \u{1b}[31m"]);
     run_json(hfs, &["branch", "create", s, "undone"]);
-    chat(hfs, &["-s", s, "Said on what is taken back"]);
+    chat(hfs, &["-s", s, "Said on the undone branch"]);
     run_json(hfs, &["undo", s]);
     run_json(hfs, &["undo", s]);
     run_json(hfs, &["redo", s]);
@@ -265,18 +265,18 @@ fn samples() -> Option<PathBuf> {
 fn sessions(hfs: &Hfs) -> BTreeMap<String, String> {
     const PER_FILE: usize = 12;
     let listed = run_json(hfs, &["session", "list", "--all", "-n", "10000"]);
-    let mut of_files: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut seen_per_file: BTreeMap<&str, usize> = BTreeMap::new();
     let mut sessions = BTreeMap::new();
     for row in listed["sessions"].as_array().unwrap() {
         let file = row["origin"]["path"].as_str().unwrap();
-        let seen = of_files.entry(file).or_default();
+        let seen = seen_per_file.entry(file).or_default();
         *seen += 1;
         if *seen <= PER_FILE {
             let text = |name: &str| row[name].as_str().unwrap().to_owned();
             sessions.insert(text("id"), format!("{file}: {}", text("name")));
         }
     }
-    println!("{} sessions of {} files", sessions.len(), of_files.len());
+    println!("{} sessions of {} files", sessions.len(), seen_per_file.len());
     sessions
 }
 
@@ -287,8 +287,8 @@ fn every_imported_sample_survives_a_round_trip_byte_for_byte() {
         return;
     };
     let (one, other) = (hfs(), hfs());
-    let patience = Duration::from_secs(300);
-    let out = one.command(&["import", "--json"]).arg(&samples).timeout(patience).run();
+    let timeout = Duration::from_secs(300);
+    let out = one.command(&["import", "--json"]).arg(&samples).timeout(timeout).run();
     // Exit code 6: some samples cannot be imported on purpose.
     assert!(matches!(out.code, Some(0 | 6)), "{}", out.describe());
     let imported = out.json()["imported"].as_array().unwrap().len();
@@ -298,13 +298,13 @@ fn every_imported_sample_survives_a_round_trip_byte_for_byte() {
     let sessions = sessions(&one);
     for id in sessions.keys() {
         let file = folder.join(format!("{id}.json"));
-        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).timeout(patience).run().ok();
+        let _ = one.command(&["export", "-q", id, "-o"]).arg(&file).timeout(timeout).run().ok();
     }
-    let back = other.command(&["import", "--json"]).arg(&folder).timeout(patience).run().ok().json();
+    let back = other.command(&["import", "--json"]).arg(&folder).timeout(timeout).run().ok().json();
     assert_eq!(back["imported"].as_array().unwrap().len(), sessions.len(), "{}", back["failed"]);
     for (id, name) in &sessions {
         let before = std::fs::read_to_string(folder.join(format!("{id}.json"))).unwrap();
-        let after = other.command(&["export", "-q", id, "-o", "-"]).timeout(patience).run().ok().stdout;
+        let after = other.command(&["export", "-q", id, "-o", "-"]).timeout(timeout).run().ok().stdout;
         assert_same(name, &without_export_time(&before), &without_export_time(&after));
     }
     assert_eq!(run_json(&other, &["store", "verify"])["ok"], true);
@@ -386,9 +386,9 @@ fn a_session_can_be_exported_for_each_tool_and_is_detected_as_its_transcript() {
     for format in ["claude-code", "codex", "opencode"] {
         let written = transcript(&one, &session, format);
         let import = other.command(&["import", "-", "--json"]).stdin(&written).run().ok().json();
-        let taken = &import["imported"][0];
-        assert_eq!(taken["format"], format);
-        let there = run_json(&other, &["session", "show", taken["session"].as_str().unwrap()]);
+        let imported_session = &import["imported"][0];
+        assert_eq!(imported_session["format"], format);
+        let there = run_json(&other, &["session", "show", imported_session["session"].as_str().unwrap()]);
         assert_eq!(texts(&there), here, "{format}");
         let branches = there["branches"].as_array().unwrap().len();
         // The current branch is current again after the import, wherever it is in the file.

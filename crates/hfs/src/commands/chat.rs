@@ -33,7 +33,7 @@ stops the reply and keeps what has arrived (exit code 130).";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ChatArgs {
-    /// The message; - reads it from standard input, and so does leaving it out
+    /// The message; without it or with -, it is read from standard input
     prompt: Option<String>,
     /// Continue this session
     #[arg(short, long, conflicts_with = "continue_newest")]
@@ -146,7 +146,7 @@ fn report(
     }
 }
 
-/// Prints a reply while it streams, and what the agents are doing before that.
+/// Prints a reply while it streams. Until it starts, a status line shows the progress of the agents.
 ///
 /// Prints on its own thread: a slow terminal or a closed pipe must not delay the saving of the reply. The channel is
 /// unbounded for the same reason; a reply fits in memory.

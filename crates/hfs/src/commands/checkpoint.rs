@@ -237,7 +237,7 @@ fn pin(session: &str, reference: &str, pinned: bool, context: &Context) -> Resul
     let (number, checkpoint) = find(session, reference, context)?;
     let store = context.store()?;
     store.pin_checkpoint(checkpoint.id, pinned)?;
-    let effect = if pinned { "is kept until it is deleted" } else { "may be pruned when newer ones exist" };
+    let effect = if pinned { "is pinned and is never pruned" } else { "is not pinned and may be pruned" };
     let checkpoint = store.get_checkpoint(checkpoint.id)?;
     report(number, &checkpoint, &format!("checkpoint {number} {effect}"), context)
 }

@@ -104,7 +104,7 @@ fn check_home(context: &Context) -> Check {
     if let Err(error) = context.home.create() {
         return Check::failed(NAME, &error);
     }
-    // An unnamed temporary file, which leaves nothing behind.
+    // An unnamed temporary file, which needs no cleanup.
     if let Err(source) = tempfile::tempfile_in(root) {
         return Check::failed(NAME, &CliError::io(format!("write in {}", root.display()), source));
     }

@@ -121,7 +121,7 @@ impl ExportFormat {
         }
     }
 
-    /// What the format is for, in a few words.
+    /// The purpose of the format, in a few words.
     pub const fn about(self) -> &'static str {
         match self {
             Self::Json => "everything, for import into hfs",
@@ -142,7 +142,7 @@ impl ExportFormat {
         }
     }
 
-    /// The tool that reads the format.
+    /// The transcript format, if the export is for another tool.
     const fn tool(self) -> Option<Format> {
         match self {
             Self::Json | Self::Markdown | Self::Html => None,
@@ -232,7 +232,7 @@ fn check_branch_options(args: &ExportArgs, format: ExportFormat) -> Result<(), C
     }
 }
 
-/// A checked request.
+/// A validated export request.
 struct Export {
     session: SessionId,
     format: ExportFormat,
@@ -256,9 +256,9 @@ impl Export {
         context: &Context,
         out: &mut dyn Write,
     ) -> Result<(), ExportError> {
-        let stamp = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
-        let shown = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
-        let options = PageOptions { metadata: stamp, branches: shown };
+        let metadata = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
+        let branches = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
+        let options = PageOptions { metadata, branches };
         // With --quiet there is no warning about secrets, so the scan would be wasted.
         if context.console.options.quiet && !self.redact {
             return self.format.write(document, options, out);
@@ -375,7 +375,7 @@ impl<W: Write> Write for CancellableWriter<'_, W> {
     }
 }
 
-/// A warning about secrets that an export contains or that were masked; `None` if there are none.
+/// Words a warning about the secrets in an export or, if `masked`, about the masked ones. `None` without secrets.
 pub fn secret_warning(report: &SecretReport, masked: bool) -> Option<String> {
     /// The warning names at most this many places.
     const MAX_PLACES: usize = 5;
@@ -425,7 +425,8 @@ pub enum PendingExport {
 }
 
 impl ExportTarget {
-    /// The target that `path` selects. `is_default` creates the directory, private to the user.
+    /// The target that `path` selects. With `is_default`, `path` is a directory, which is created with access for the
+    /// user only.
     ///
     /// # Errors
     /// If the directory cannot be created.
@@ -480,7 +481,7 @@ impl ExportTarget {
     /// Renames the finished export to its final name, so that no reader ever sees a partial file. Returns its path.
     ///
     /// # Errors
-    /// If the file cannot be renamed. It is deleted then.
+    /// If the file cannot be renamed. The temporary file is then deleted.
     pub fn commit(&self, export: PendingExport) -> Result<PathBuf, CliError> {
         let mut file = match export {
             PendingExport::Temporary(file) => file,
@@ -567,7 +568,7 @@ fn safe_file_name(name: &str) -> Option<String> {
     }
 }
 
-/// File systems allow 255 bytes. The rest is for a number, an extension and prefixes of backup tools.
+/// File systems allow 255 bytes. This leaves room for a number, an extension and the prefixes of backup tools.
 const MAX_NAME_BYTES: usize = 100;
 
 /// Whether Windows reserves the name for a device, such as `NUL` or `com1.txt`.

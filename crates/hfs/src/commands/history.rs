@@ -90,7 +90,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         return Ok(Outcome::Done);
     }
     console.note(&format!(
-        "back at checkpoint {number} on the new branch {}, with {} messages in view; {} keeps all its messages\n\
+        "rewound to checkpoint {number} on the new branch {}, with {} messages in view; {} keeps all its messages\n\
          `hfs undo {}` undoes this",
         sanitize::line(&rewound.branch.name),
         rewound.plan.in_view,
@@ -98,7 +98,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         session.short().shown(),
     ));
     if let Some(prompt) = &rewound.plan.prompt {
-        console.note("your next message there, to edit and send again:");
+        console.note("the message after the checkpoint, to edit and send again:");
         console.print(&format!("{}\n", sanitize::block(&prompt.content.text())))?;
     }
     Ok(Outcome::Done)

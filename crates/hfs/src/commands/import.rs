@@ -78,7 +78,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
     Ok(report.outcome())
 }
 
-/// What the paths on the command line lead to.
+/// The transcripts at the paths on the command line.
 #[derive(Default)]
 struct Inputs {
     sources: Vec<Source>,
@@ -107,7 +107,7 @@ fn find_inputs(paths: &[PathBuf], format: Option<Format>, context: &Context) -> 
     Ok(inputs)
 }
 
-/// Imports one file after the other. A file that fails does not stop the others, unless the store is the reason.
+/// Imports the files in order. A failed file stops the import only if all others would fail in the same way.
 fn import(
     inputs: Inputs,
     on_duplicate: OnDuplicate,
@@ -158,7 +158,7 @@ fn import(
             }
         }
     }
-    // Everything is saved. Index it now if the user sees the progress bar; otherwise the next search does it.
+    // All messages are saved. Index them now if the user sees the progress bar; otherwise the next search indexes them.
     let is_interactive = !bar.is_hidden();
     bar.finish_and_clear();
     if is_interactive && stopped.is_none() && !dry_run {
@@ -177,10 +177,10 @@ fn import(
     Ok(Report { dry_run, imported, skipped, failed, stopped })
 }
 
-/// The reason with the command that helps, if there is one.
+/// The reason, followed by the suggested command if there is one.
 pub fn skip_reason(reason: &SkipReason) -> String {
     match reason.suggestion() {
-        Some(suggestion) => format!("{reason}; {}", suggestions::word(&suggestion)),
+        Some(suggestion) => format!("{reason}; {}", suggestions::describe(&suggestion)),
         None => reason.to_string(),
     }
 }
@@ -358,11 +358,12 @@ impl Report {
         }
         match self.stopped {
             Some(Outcome::Interrupted) => {
-                console
-                    .note("interrupted; finished sessions are kept, and the same import again does the rest");
+                console.note(
+                    "interrupted; finished sessions are kept; run the same import again to import the rest",
+                );
             }
             Some(Outcome::Done | Outcome::WithFailures(_)) => {
-                console.note("the other files were not tried, because they would fail in the same way");
+                console.note("the remaining files were skipped, because they would fail in the same way");
             }
             None => {}
         }

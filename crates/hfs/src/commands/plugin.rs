@@ -227,7 +227,7 @@ fn approve(name: &str, yes: bool, context: &Context) -> Result<(), CliError> {
     report(&plugins.get(name)?, context)
 }
 
-/// Changes the state of a plugin and reports the state that it has then.
+/// Changes the state of a plugin and reports the new state.
 fn change(
     name: &str,
     context: &Context,

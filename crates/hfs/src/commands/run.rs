@@ -188,7 +188,7 @@ const fn status_name(status: AgentStatus) -> &'static str {
     }
 }
 
-/// Everything about a run except its single events.
+/// Everything about a run except its individual events.
 fn render_run(details: &RunDetails, palette: &Palette, width: Option<usize>) -> String {
     let snapshot = &details.run.snapshot;
     let blocks = [
@@ -216,7 +216,7 @@ fn render_summary(details: &RunDetails, palette: &Palette, width: Option<usize>)
             "ended",
             match row.duration_ms {
                 Some(millis) => format!("{} after {}", row.ending, format_duration(millis)),
-                None => "not yet, or its process died".into(),
+                None => "still running, or its process died".into(),
             },
         ),
         ("cost", format!("{} tokens in {} calls", row.total_tokens, row.calls)),
@@ -643,7 +643,7 @@ mod tests {
         run         3 (wkxpuntmslrk) of assistant
         answers     message 5: Is it safe to deploy?
         started     [time] on main
-        ended       not yet, or its process died
+        ended       still running, or its process died
         cost        0 tokens in 0 calls
 
         Agents

@@ -19,7 +19,7 @@ Examples:
   hfs session show @                  the last messages of the newest session
   hfs session show login -n 200 -v    more of them, with tool calls and thinking
   hfs session rename @ \"Login fix\"
-  hfs session delete zkxw             move to the trash; `hfs session restore zkxw` brings it back
+  hfs session delete zkxw             move to the trash; `hfs session restore zkxw` restores it
 
 A session is given as its name, its short id or a prefix of it, or @ for the newest, @-1 for the one before.";
 
@@ -120,7 +120,7 @@ fn explain_empty_list(args: &ListArgs, context: &Context) -> Result<(), CliError
         console.note("the trash is empty");
         return Ok(());
     }
-    // Counting by a list, because the session count of `Store::info` includes the trash.
+    // Count the listed sessions, because the count in `Store::info` includes the trash.
     let elsewhere = context.store()?.list_sessions(&SessionFilter::default(), &PageRequest::first(1000))?;
     let (count, more) = (elsewhere.items.len(), if elsewhere.next.is_some() { "more than " } else { "" });
     console.note(&match count {
@@ -177,7 +177,7 @@ fn unique_prefix_length(sessions: &[SessionSummary]) -> usize {
     longest.map_or(ShortId::SHOWN, |longest| ShortId::SHOWN.max(longest + 1))
 }
 
-/// Replaces the user's home directory at the start of a path by `~`.
+/// Replaces the user's home directory at the start of a path with `~`.
 fn abbreviate_home(path: &str, context: &Context) -> String {
     let home = context.environment.user_home.as_ref().map(|home| home.display().to_string());
     match home.as_deref().and_then(|home| path.strip_prefix(home)) {
@@ -357,8 +357,7 @@ fn move_to_trash(reference: &str, context: &Context) -> Result<(), CliError> {
     purge_expired_trash(context)?;
     let name = sanitize::line(&store.get_session(id)?.session.name);
     let short = id.short();
-    let text =
-        format!("moved {name:?} to the trash; bring it back with: hfs session restore {}", short.shown());
+    let text = format!("moved {name:?} to the trash; restore it with: hfs session restore {}", short.shown());
     report(id, &text, context)
 }
 

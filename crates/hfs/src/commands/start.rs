@@ -86,7 +86,7 @@ fn next_steps(has_project_sessions: bool, has_sessions: bool) -> String {
     let mut steps = vec![("hfs chat \"...\"", "start a session")];
     if has_project_sessions {
         steps.push(("hfs chat -c \"...\"", "continue this project's newest session"));
-        steps.push(("hfs session show @", "read it"));
+        steps.push(("hfs session show @", "show its newest messages"));
     }
     if has_sessions {
         steps.push(("hfs search WORDS", "search all sessions"));

@@ -95,7 +95,7 @@ pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome, CliError> {
     }
 }
 
-/// Runs a long operation of the store behind a spinner.
+/// Runs a long operation of the store while a spinner is shown.
 fn with_spinner<T>(
     message: &'static str,
     context: &Context,
@@ -149,8 +149,9 @@ fn verify(context: &Context) -> Result<Outcome, CliError> {
     }
     console.print(&text)?;
     if !is_ok {
-        console
-            .note("`hfs store repair` saves what is not damaged; make a copy first: hfs store backup FILE");
+        console.note(
+            "`hfs store repair` recovers what is not damaged; make a copy first: hfs store backup FILE",
+        );
     }
     Ok(outcome)
 }

@@ -65,7 +65,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The single problems of a file, each with its line; empty if the message already says everything.
+    /// The individual problems of a file, each with its line; empty if the message already says everything.
     pub fn details(&self) -> Vec<String> {
         match self {
             Self::Triads { path, problems } if problems.problems.len() > 1 => with_lines(path, problems),

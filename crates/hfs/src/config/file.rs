@@ -78,7 +78,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
         None | Some(RawValue::Null) => {}
         Some(RawValue::Map(entries)) => layer.add_group(path, "", &entries)?,
         Some(other) => {
-            let message = format!("the file holds {other}; expected settings such as `model: NAME`");
+            let message = format!("the file contains {other}; expected settings such as `model: NAME`");
             return Err(ConfigError::Syntax { origin: origin(1), message });
         }
     }
@@ -135,7 +135,7 @@ impl Layer {
         let suggestion = match Key::most_similar(name) {
             Some(key) if key.name() == name => {
                 let nested = name.split('.').collect::<Vec<_>>().join(": ");
-                format!("; write its levels one below the other: {nested}")
+                format!("; nest the keys, one level per line: {nested}")
             }
             Some(key) => format!("; did you mean {}?", key.name()),
             None => String::new(),

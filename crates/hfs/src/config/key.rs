@@ -83,7 +83,6 @@ pub enum ProjectPolicy {
 
 impl Key {
     /// The properties of this key.
-    #[allow(clippy::too_many_lines, reason = "a table")]
     pub const fn spec(self) -> &'static KeySpec {
         match self {
             Self::OutputMode => &KeySpec {

@@ -32,8 +32,8 @@ const KEY_PREFIXES: &[&str] = &[
 /// A word with fewer characters after its prefix, such as `sk-`, is not taken for a key.
 const MIN_KEY_SUFFIX: usize = 12;
 
-/// Texts without a word of this length or an address are not scanned. Complete keys are longer, and the rules are
-/// compiled in every process that scans, so a start with short values should not pay for them.
+/// Text without a URL or a word of this length is not scanned. Complete keys are longer, and the first scan of a
+/// process compiles the rules, so skipping short values makes most starts faster.
 const MIN_SCANNED_WORD: usize = 16;
 
 /// Parts of the names of keys whose values are secrets.

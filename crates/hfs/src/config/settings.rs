@@ -56,7 +56,7 @@ pub enum Theme {
 pub struct TriadsSetting {
     /// The name of a built-in configuration, or the path of a file.
     pub text: String,
-    /// A relative path starts at the file that sets it, or else at the working directory.
+    /// Relative paths are resolved against the directory of this file, or else against the working directory.
     pub origin: ValueOrigin,
     /// Whether a project's configuration set it.
     pub from_project: bool,

@@ -144,7 +144,7 @@ impl Console {
         }
     }
 
-    /// Writes sanitized text to standard error, whatever the options are.
+    /// Writes sanitized text to standard error, regardless of the options.
     pub fn print_stderr(&self, text: &str) {
         write_stderr(text);
     }
@@ -154,7 +154,7 @@ impl Console {
     /// # Errors
     /// If standard input cannot be read.
     pub fn ask(&self, question: &str) -> Result<bool, CliError> {
-        // No answer is longer; a pipe without line ends would fill the memory.
+        // Limits the memory if standard input has no line breaks.
         const MAX_ANSWER_BYTES: u64 = 1000;
         write_stderr(&format!("{question} [y/N] "));
         let mut answer = String::new();
@@ -167,7 +167,7 @@ impl Console {
     }
 
     /// Warns about an operation that cannot be undone and, on a terminal, asks whether to continue. Without a terminal
-    /// the operation continues: a script that calls the command means it.
+    /// the operation continues, because a script cannot answer.
     ///
     /// # Errors
     /// `Denied` if the user does not agree.

@@ -46,7 +46,7 @@ pub enum CliError {
     ClosedPipe,
 }
 
-/// How a command without a `CliError` ended.
+/// How a command ended if it returned no `CliError`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Done,

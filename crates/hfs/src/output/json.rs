@@ -239,8 +239,9 @@ pub struct RunJson {
     short_id: String,
     number: usize,
     branch: String,
-    /// Id of the user message, and its seq below.
+    /// Id of the user message that the run answers.
     answers: Option<String>,
+    /// Seq of that message.
     seq: Option<u64>,
     /// Name of the agent that replied.
     pub agent: String,
@@ -258,7 +259,7 @@ pub struct RunJson {
 }
 
 impl RunJson {
-    /// `number` is the run's number in its session; `seq` is the place of the user message that it answers.
+    /// `number` is the run's number in its session; `seq` is that of the user message it answers.
     pub fn new(number: usize, run: &Run, branch: &str, seq: Option<u64>) -> Self {
         let agent = run.events.iter().find_map(|event| match &event.payload {
             EventPayload::RunStarted { agent, .. } => Some(agent.clone()),

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
 
-/// Indexing fewer messages than this ends before a progress bar could be read.
+/// Indexing fewer messages than this finishes before the user could read a progress bar.
 const INDEX_BAR_THRESHOLD: u64 = 2_000;
 
 impl Console {

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_controls_a_terminal_passes() {
+    fn control_sequences_and_control_characters_are_removed() {
         let hostile = "a\x1b[31mred\x1b[0m \x1b]0;title\x07b\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x07\x08\x7f\u{9b}2Jc\u{202e}d\x1bPq\x1b\\e";
         assert_eq!(block(hostile), "ared blink cde");
         assert_eq!(line("name\r\n\x1b[2Jwith\tbreaks\0\n"), "name with breaks");

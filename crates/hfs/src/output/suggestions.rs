@@ -4,11 +4,11 @@ use hfs_core::{ErrorExt, Suggestion};
 
 /// The hint for a library's error.
 pub fn hint(error: &impl ErrorExt) -> Option<String> {
-    error.suggestion().as_ref().map(word)
+    error.suggestion().as_ref().map(describe)
 }
 
-/// A suggestion as a command, or as a sentence where no command applies.
-pub fn word(suggestion: &Suggestion) -> String {
+/// Words a suggestion as a command, or as a sentence where no command applies.
+pub fn describe(suggestion: &Suggestion) -> String {
     match suggestion {
         Suggestion::ListSessions => "`hfs session list --all` shows every session".into(),
         Suggestion::LengthenId => "type more of the id".into(),
@@ -17,7 +17,7 @@ pub fn word(suggestion: &Suggestion) -> String {
         }
         Suggestion::WaitOrFork => "wait for that reply, or fork the session".into(),
         Suggestion::VerifyAndRepairStore => {
-            "`hfs store verify` shows what is damaged; `hfs store repair` saves the rest".into()
+            "`hfs store verify` shows what is damaged; `hfs store repair` recovers the rest".into()
         }
         Suggestion::UpdateForStore => "update hfs; the store was not changed".into(),
         Suggestion::UpdateForDocument => "update hfs, or export again with the older version".into(),
@@ -32,7 +32,7 @@ pub fn word(suggestion: &Suggestion) -> String {
         }
         Suggestion::CheckBilling { provider } => format!("see the plan and billing of {provider}"),
         Suggestion::NameFormat => {
-            "name the format with --format if you know it; `hfs import --help` lists them".into()
+            "set the format with --format if you know it; `hfs import --help` lists the formats".into()
         }
         Suggestion::RepeatImport => "run the same import again to finish it".into(),
         Suggestion::RestoreSession(session) => {

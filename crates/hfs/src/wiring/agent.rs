@@ -1,7 +1,7 @@
 //! Chooses the agent that replies, and its model.
 //!
-//! The settings decide. What they leave open is detected: a provider whose API key is in the environment, else an Ollama
-//! server on this machine, else the offline agent, which searches saved sessions.
+//! The settings take precedence. Without them, the first available choice is used: a provider whose API key is in the
+//! environment, an Ollama server on this machine, or the offline agent, which searches saved sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub enum ModelChoice {
     },
     /// No model: saved sessions are searched instead.
     Offline {
-        /// Completes a sentence, such as `as configured`.
+        /// A phrase that follows a comma, such as `as configured`.
         reason: String,
     },
 }
@@ -231,7 +231,7 @@ fn configured_model(
     let model = model.ok_or_else(|| {
         CliError::with_hint(
             ErrorKind::NotFound,
-            format!("{title} is configured, but no model"),
+            format!("{title} is configured, but its model is not"),
             "set one: hfs config set model NAME",
         )
     })?;

@@ -9,8 +9,8 @@ use hfs_core::{
 };
 use hfs_exchange::DocumentSource;
 
-/// A session as it was when this value was created. What other processes add later is left out, so every reference in
-/// an export leads to something in it. Only the outline is held in memory; messages, runs and states are read on demand.
+/// A snapshot of a session. Data that other processes add later is left out, so every reference in an export points to
+/// exported data. Branches, checkpoints and run ids are held in memory; messages, runs and states are read on demand.
 pub struct StoreDocument {
     store: Arc<dyn Store>,
     session: Session,
@@ -48,7 +48,7 @@ impl StoreDocument {
         self
     }
 
-    /// Makes another branch the current one, which formats with a single branch write.
+    /// Makes this branch the current one. Formats that contain a single branch write the current one.
     pub const fn on_branch(mut self, branch: BranchId) -> Self {
         self.session.current_branch = branch;
         self

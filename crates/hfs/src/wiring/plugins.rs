@@ -47,7 +47,7 @@ fn is_same_directory(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Enables a plugin here and in the user's configuration, which other processes read.
+/// Enables a plugin in this process and in the user's configuration, which other processes read.
 ///
 /// # Errors
 /// `NotFound`, or if the configuration cannot be changed.
@@ -57,7 +57,7 @@ pub fn enable(plugins: &Plugins, user_config: &Path, plugin: &str) -> Result<(),
     Ok(plugins.enable(plugin)?)
 }
 
-/// Disables a plugin here and in the user's configuration.
+/// Disables a plugin in this process and in the user's configuration.
 ///
 /// # Errors
 /// As [`enable`].
@@ -80,7 +80,7 @@ fn set_disabled(user_config: &Path, plugin: &str, is_disabled: bool) -> Result<(
     Ok(())
 }
 
-/// The plugins as the terminal app uses them.
+/// The terminal app's port for plugins.
 pub struct AppPluginHost {
     plugins: Plugins,
     user_config: PathBuf,

@@ -114,7 +114,7 @@ fn rewind(terminal: &Terminal) {
     terminal.wait_for("Rewind to this checkpoint?");
     terminal.press(Key::Enter);
     terminal.wait_for("rewound to message 2");
-    // The message that was sent there is offered for editing.
+    // The message that followed the checkpoint is offered for editing.
     terminal.wait_for("❯ the storm took the boat");
     terminal.press(Key::Ctrl('u'));
     terminal.wait_for("❯ Type a message");

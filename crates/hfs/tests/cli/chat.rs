@@ -56,7 +56,7 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
-fn ctrl_c_stops_the_reply_and_keeps_its_part() {
+fn ctrl_c_stops_the_reply_and_keeps_the_partial_text() {
     let server = ModelServer::start();
     server.then(Script::chunks(["half of it\n"]).then_hang());
     let hfs = hfs_with(&server);
@@ -126,7 +126,7 @@ fn the_offline_agent_is_announced_with_the_reason() {
 }
 
 #[test]
-fn a_reply_is_saved_completely_although_standard_output_is_closed() {
+fn a_reply_is_saved_completely_even_if_standard_output_is_closed() {
     let server = ModelServer::start();
     let pieces: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
     server.then(Script::chunks(pieces.clone()));

@@ -1,4 +1,4 @@
-//! Stores, documents and plugins of earlier versions: see `tests/fixtures`.
+//! Stores, documents and plugins that earlier versions wrote, from `tests/fixtures`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use testkit::cli::Hfs;
 
 use crate::{hfs, shown, text};
 
-/// The session that was held in hfs, and the one that was imported.
+/// The short ids of the sessions in the fixture: one was recorded by hfs, one was imported from another tool.
 const CHAT: &str = "nnmxws";
 const IMPORTED: &str = "rvvqys";
 
@@ -29,7 +29,7 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The binary in a home that an earlier version left.
+/// The binary with a home directory that an earlier version wrote.
 fn hfs_with_earlier_home() -> Hfs {
     let hfs = hfs();
     let home = hfs.hfs_home();
@@ -40,7 +40,7 @@ fn hfs_with_earlier_home() -> Hfs {
     hfs
 }
 
-/// A document without the fields that name the export itself.
+/// An exported document without its export time and version, which differ between exports.
 fn document(json: &str) -> Value {
     let mut document: Value = serde_json::from_str(json).unwrap();
     let metadata = document["metadata"].as_object_mut().unwrap();
@@ -50,7 +50,7 @@ fn document(json: &str) -> Value {
 }
 
 #[test]
-fn a_store_of_an_earlier_version_opens_and_exports_what_that_version_exported() {
+fn a_store_of_an_earlier_version_exports_the_same_documents() {
     let hfs = hfs_with_earlier_home();
     assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
     for session in [CHAT, IMPORTED] {
@@ -61,7 +61,7 @@ fn a_store_of_an_earlier_version_opens_and_exports_what_that_version_exported() 
 }
 
 #[test]
-fn a_session_of_an_earlier_version_is_searched_rewound_and_continued() {
+fn a_session_of_an_earlier_version_can_be_searched_rewound_and_continued() {
     let hfs = hfs_with_earlier_home();
     let hits = hfs.run(&["search", "refused", "--json"]).ok().json();
     assert!(hits["total"].as_u64().unwrap() >= 2, "{hits}");
@@ -79,7 +79,7 @@ fn a_session_of_an_earlier_version_is_searched_rewound_and_continued() {
 }
 
 #[test]
-fn documents_of_an_earlier_version_are_imported_and_come_out_again() {
+fn documents_of_an_earlier_version_survive_import_and_export() {
     let hfs = hfs();
     for session in [CHAT, IMPORTED] {
         let file = fixture(&format!("{session}.json"));
@@ -99,5 +99,5 @@ fn a_plugin_approved_by_an_earlier_version_still_runs() {
     let key = "AKIAIOSFODNN7EXAMPLE";
     let _ = hfs.run(&["chat", &format!("my key is {key}")]).ok();
     let message = &shown(&hfs, "@")["messages"][0];
-    assert!(!text(message).contains(key), "the guard masks it: {message}");
+    assert!(!text(message).contains(key), "the plugin masks the key: {message}");
 }

@@ -60,7 +60,7 @@ fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning()
         ("model: 4\n", "config.yaml:1: model is 4 without quotes; expected a text"),
         ("store: sqlite:x\n", "config.yaml:1: store is \"sqlite:x\"; expected a group of settings"),
         ("disabled_plugins: one\n", "config.yaml:1: disabled_plugins is \"one\"; expected a list"),
-        ("- a\n", "config.yaml:1: the file holds a list"),
+        ("- a\n", "config.yaml:1: the file contains a list"),
         ("model: a\nmodel: b\n", "config.yaml:2"),
         ("a: [1\nb: 2\n", "config.yaml:"),
     ] {

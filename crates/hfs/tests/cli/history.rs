@@ -82,11 +82,11 @@ fn a_checkpoint_is_created_shown_pinned_and_compared() {
     "#);
     insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "pin", "work", "1"]), @r"
     --- stderr
-    checkpoint 1 is kept until it is deleted
+    checkpoint 1 is pinned and is never pruned
     ");
     insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "unpin", "work", "1"]), @r"
     --- stderr
-    checkpoint 1 may be pruned when newer ones exist
+    checkpoint 1 is not pinned and may be pruned
     ");
     insta::with_settings!({ filters => [(r"\d+ bytes, stored in \d+", "[n] bytes, stored in [n]")] }, {
         insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "show", "work", "works"]), @r"
@@ -205,7 +205,7 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
-fn a_dry_run_of_a_rewind_describes_what_the_rewind_then_does() {
+fn a_dry_run_describes_the_effect_of_a_rewind() {
     let (server, hfs) = work_session();
     let before = state_of_work(&hfs);
     insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "1", "--dry-run"]), @r"
@@ -218,9 +218,9 @@ fn a_dry_run_of_a_rewind_describes_what_the_rewind_then_does() {
     insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "1"]), @r"
     two
     --- stderr
-    back at checkpoint 1 on the new branch main-2, with 2 messages in view; main keeps all its messages
+    rewound to checkpoint 1 on the new branch main-2, with 2 messages in view; main keeps all its messages
     `hfs undo [short-1]` undoes this
-    your next message there, to edit and send again:
+    the message after the checkpoint, to edit and send again:
     ");
     let _ = hfs.run(&["chat", "-s", "work", "another two"]).ok();
     let asked = server.requests().pop().unwrap().prompt();
@@ -373,7 +373,7 @@ fn automatic_checkpoints_are_pruned_but_manual_and_pinned_ones_are_kept() {
 }
 
 #[test]
-fn the_user_chooses_which_events_create_a_checkpoint_and_a_project_does_not() {
+fn the_events_that_create_a_checkpoint_are_set_by_the_user_but_not_by_a_project() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::text("ok"));
     let hfs = hfs_with(&server);

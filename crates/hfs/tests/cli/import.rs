@@ -28,7 +28,7 @@ fn a_damaged_file_does_not_stop_the_import_of_others() {
     error: cannot read [project]/missing.json
       because: No such file or directory (os error 2)
     error: [project]/bad.json is not a transcript that hfs can read: it contains neither JSON records nor a known database
-    hint: name the format with --format if you know it; `hfs import --help` lists them
+    hint: set the format with --format if you know it; `hfs import --help` lists the formats
     ");
     let list = hfs.run(&["session", "list", "--all", "--json"]).ok().json();
     assert_eq!(list["sessions"][0]["messages"], 4);
@@ -101,7 +101,7 @@ fn an_imported_session_belongs_to_the_project_of_its_directory() {
 }
 
 #[test]
-fn an_interrupted_import_keeps_complete_sessions_and_the_next_import_does_the_rest() {
+fn an_interrupted_import_keeps_complete_sessions_and_can_be_repeated() {
     let hfs = hfs();
     for number in 0..40 {
         write(&hfs, &format!("{number:02}.json"), &conversation(1_000));
@@ -111,7 +111,7 @@ fn an_interrupted_import_keeps_complete_sessions_and_the_next_import_does_the_re
     while sessions() == 0 {}
     running.interrupt();
     let output = running.wait().fails_with(130);
-    assert!(output.stderr.contains("the same import again does the rest"), "{}", output.describe());
+    assert!(output.stderr.contains("run the same import again to import the rest"), "{}", output.describe());
     let info = hfs.run(&["store", "info", "--json"]).ok().json();
     assert_eq!(info["messages"].as_u64().unwrap(), info["sessions"].as_u64().unwrap() * 1_000);
     let _ = hfs.run(&["import", "."]).ok();
@@ -123,7 +123,7 @@ fn a_killed_import_leaves_no_partial_session_and_can_be_repeated() {
     let hfs = hfs();
     write(&hfs, "long.json", &conversation(30_000));
     let running = hfs.command(&["import", "long.json"]).spawn();
-    // Until about a quarter of it is written.
+    // Wait until about a quarter of the session is written.
     let written = || -> u64 {
         let files = ["hfs.db", "hfs.db-wal"].map(|name| std::fs::metadata(hfs.hfs_home().join(name)));
         files.into_iter().flatten().map(|file| file.len()).sum()

@@ -1,4 +1,4 @@
-//! What every command prints: exit codes, errors, help, closed pipes, and foreign text that is sanitized.
+//! Output of all commands: exit codes, errors, help, closed pipes, and foreign text that is sanitized.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;

@@ -152,7 +152,7 @@ fn dev_reloads_a_plugin_when_its_files_change() {
         terminal.wait_for("Welcome, **you**!");
         // Additional permissions are not granted without asking.
         save(&folder, "manifest.yaml", |text| text.replace("#   session: read", "  session: read"));
-        terminal.wait_for("wants more than before");
+        terminal.wait_for("asks for new permissions");
         terminal.wait_for("read all your saved conversations");
         terminal.type_text("/quit");
         terminal.press(Key::Enter);
@@ -165,7 +165,7 @@ fn javascript_compiler() -> Option<PathBuf> {
     let shared = interpreters(Language::JavaScript)?;
     let tools = shared.parent()?.join("javascript/node_modules/.bin");
     if !tools.join("componentize-qjs").exists() {
-        println!("skipped: no componentize-qjs; `cargo xtask runtimes` brings it");
+        println!("skipped: no componentize-qjs; `cargo xtask runtimes` installs it");
         return None;
     }
     Some(tools)

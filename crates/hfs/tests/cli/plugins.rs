@@ -24,9 +24,9 @@ fn install(hfs: &Hfs, name: &str, rest: &str, binary: &[u8]) {
 
 fn states(hfs: &Hfs) -> Vec<(String, String)> {
     let document = hfs.run(&["plugin", "list", "--json"]).ok().json();
-    let name = |plugin: &serde_json::Value, field: &str| plugin[field].as_str().unwrap().to_owned();
+    let field = |plugin: &serde_json::Value, name: &str| plugin[name].as_str().unwrap().to_owned();
     let plugins = document["plugins"].as_array().unwrap();
-    plugins.iter().map(|plugin| (name(plugin, "name"), name(plugin, "state"))).collect()
+    plugins.iter().map(|plugin| (field(plugin, "name"), field(plugin, "state"))).collect()
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn session_state_changed_by_a_command_is_saved_and_a_rewind_restores_it() {
 }
 
 #[test]
-fn a_broken_plugin_is_listed_with_its_reason_and_does_no_harm() {
+fn a_broken_plugin_is_listed_with_its_reason_and_does_not_affect_chats() {
     let hfs = with_long_timeout();
     install(&hfs, "broken", HOOKS, b"not a component");
     install(&hfs, "trap", HOOKS, &message_component("", "(unreachable)"));
@@ -117,7 +117,7 @@ fn a_broken_plugin_is_listed_with_its_reason_and_does_no_harm() {
     assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "hello");
     let log = hfs.run(&["plugin", "logs", "trap"]).ok().stdout;
     assert!(log.contains("stopped in on_message"), "{log}");
-    // The two messages were two failures; the third one quarantines the plugin.
+    // The plugin failed for each of the two messages. The third failure quarantines it.
     let _ = hfs.run(&["chat", "hello"]).ok();
     let list = hfs.run(&["plugin", "list"]).ok().stdout;
     assert!(list.contains("quarantined") && list.contains("not a WebAssembly component"), "{list}");

@@ -3,7 +3,7 @@
 use crate::{fields, hfs};
 
 #[test]
-fn messages_are_found_and_the_document_has_their_places() {
+fn messages_are_found_with_their_session_branch_and_seq() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "the zebra crossed the road"]).ok();
     let _ = hfs.run(&["chat", "an ostrich did not"]).ok();
@@ -34,7 +34,7 @@ fn messages_are_found_and_the_document_has_their_places() {
 }
 
 #[test]
-fn no_query_is_a_syntax_error() {
+fn special_characters_in_a_query_do_not_cause_a_syntax_error() {
     let hfs = hfs();
     for text in
         ["\"", "*", "AND OR NOT", "a:b(c", "--", "' OR 1=1", "\u{0}x"].map(|text| text.replace('\0', ""))

@@ -144,12 +144,8 @@ fn agents_remember_earlier_runs_of_the_session() {
     let server = ModelServer::start();
     server.otherwise(|asked| {
         let request = asked.last_turn();
-        let only_the_critic = request.contains("Say what is wrong with this draft");
-        Script::text(if only_the_critic {
-            "XYZZY is missing.".to_owned()
-        } else {
-            well_formed_text(&request)
-        })
+        let is_for_critic = request.contains("Say what is wrong with this draft");
+        Script::text(if is_for_critic { "XYZZY is missing.".to_owned() } else { well_formed_text(&request) })
     });
     let hfs = triads_on(&server, Protocol::OpenAi);
     let _ = hfs.run(&["chat", "The first question?"]).ok();
@@ -531,7 +527,7 @@ fn checkpoint_after_first_round(hfs: &Hfs) -> (String, Value) {
 }
 
 #[test]
-fn after_a_rewind_into_a_negotiation_every_agent_gets_the_same_requests_as_if_it_had_stopped_there() {
+fn after_a_rewind_into_a_negotiation_agents_remember_only_the_run_up_to_the_checkpoint() {
     // The expected requests: in this home the second run stops at the second round.
     let server = ModelServer::start();
     server.otherwise(|asked| {

@@ -54,7 +54,7 @@ pub struct TryArgs {
     /// The plugin's directory
     #[arg(default_value = ".", value_name = "FOLDER")]
     directory: PathBuf,
-    /// Use this session, among all your own sessions, instead of a sample session
+    /// Use this session and your own store instead of a sample session
     #[arg(short, long)]
     session: Option<String>,
     /// Do not ask whether the plugin may run
@@ -215,7 +215,7 @@ fn compile_script(
     arguments: &[&str],
     install: &str,
 ) -> Result<PathBuf, CliError> {
-    // Replace the contract by that of this version: the plugin may have been created by an older one.
+    // Replace the contract with that of this version, because an older version may have created the plugin.
     let contract = directory.join("wit/deps/hfs-plugin/hfs-plugin.wit");
     let parent = contract.parent().unwrap_or(directory);
     let written = fs::create_dir_all(parent).and_then(|()| fs::write(&contract, CONTRACT));
@@ -397,14 +397,14 @@ impl Sandbox {
         Err(CliError::new(ErrorKind::Denied, format!("{} was not run", plugin.name)))
     }
 
-    /// The plugin as its files are now.
+    /// The status of the plugin with its current files.
     fn status(&self) -> Result<PluginStatus, CliError> {
         // The host lists a plugin for every directory, even for an invalid one.
         let plugin = self.plugins.list().into_iter().next();
         plugin.ok_or_else(|| invalid(&self.directory, "it contains no plugin"))
     }
 
-    /// Starts the plugin as its files are now, and waits until it runs.
+    /// Starts the plugin from its current files, and waits until it runs.
     ///
     /// # Errors
     /// `Invalid` with the reason if it does not run.
@@ -510,7 +510,7 @@ pub fn check(args: &TryArgs, context: &Context) -> Result<Outcome, CliError> {
 }
 
 async fn call_export(sandbox: &Sandbox, export: Export) -> PartOutcome {
-    /// Events are delivered in the background, and nothing reports when the plugin has handled one.
+    /// Events are delivered in the background, without a signal when the plugin has handled one.
     const EVENT_TIME: Duration = Duration::from_millis(100);
     /// Widgets are drawn in the background after they are requested.
     const DRAW_TIME: Duration = Duration::from_millis(300);
@@ -576,9 +576,9 @@ fn describe_verdict(verdict: Verdict) -> String {
 
 const DEV_HELP: &str = "\
 Type a user message to see what the plugin does with it. /NAME TEXT runs a command, /widgets draws the widgets, /log shows
-the plugin's log, /reload reloads the plugin, /quit ends this.";
+the plugin's log, /reload reloads the plugin, /quit exits.";
 
-/// What the loop of `plugin dev` waits for.
+/// An event in the loop of `plugin dev`.
 enum DevEvent {
     FileChanged,
     Line(String),
@@ -650,11 +650,11 @@ impl DevSession<'_> {
                         .filter(|permission| !allowed.contains(permission))
                         .collect();
                     if !added.is_empty() && !yes {
-                        self.print(&format!("{} wants more than before:\n", plugin.name))?;
+                        self.print(&format!("{} asks for new permissions:\n", plugin.name))?;
                         added.iter().try_for_each(|permission| {
                             self.print(&format!("  - {}\n", permission.description()))
                         })?;
-                        self.print("/reload allows it; until then the plugin does not run\n")?;
+                        self.print("/reload grants them; until then the plugin does not run\n")?;
                         continue;
                     }
                     self.load("reloaded")?;
@@ -692,7 +692,7 @@ impl DevSession<'_> {
         }
     }
 
-    /// Starts the plugin as its files are now, and prints the result.
+    /// Starts the plugin from its current files, and prints the result.
     fn load(&self, verb: &str) -> Result<(), CliError> {
         let start = Instant::now();
         match self.runtime.block_on(self.sandbox.start()) {

@@ -13,8 +13,9 @@ use crate::output::table::Table;
 use crate::wiring::plugins::interpreters;
 
 const HELP: &str = "\
-An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs has both beside the program. In the
-sources of hfs, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes` installs them.";
+An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs contains both, next to the
+executable. In a source checkout, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes`
+installs them.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -115,10 +116,10 @@ fn install(path: &std::path::Path, context: &Context) -> Result<(), CliError> {
     let languages: Vec<Language> = Language::ALL.into_iter().filter(is_provided).collect();
     if languages.is_empty() {
         let (kind, reason) = if path.is_dir() {
-            let names = Language::ALL.map(Language::file_name).join(" and no ");
-            (ErrorKind::Invalid, format!("there is no {names} in it"))
+            let names = Language::ALL.map(Language::file_name).join(" or ");
+            (ErrorKind::Invalid, format!("the directory does not contain {names}"))
         } else if path.exists() {
-            (ErrorKind::Invalid, "its name contains no language".into())
+            (ErrorKind::Invalid, "the file name contains no language".into())
         } else {
             (ErrorKind::NotFound, "there is no such file".into())
         };
