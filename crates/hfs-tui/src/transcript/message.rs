@@ -40,6 +40,7 @@ pub struct MessageView {
 struct CachedLayout {
     width: usize,
     revision: u64,
+    /// Whether there is no blank row above the message.
     is_joined: bool,
     lines: Lines,
     fold_headers: Arc<[usize]>,
