@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::runner::Runner;
-use self::signals::{SignalRequest, Signals};
+use self::signals::{SignalAction, Signals};
 use self::terminal::AppTerminal;
 use crate::model::Model;
 use crate::ports::{AppParts, ErrorReport, Exit};
@@ -27,10 +27,10 @@ use crate::view::{selected_text, view};
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
 /// Maximum number of messages applied between two checks for input.
 const MESSAGE_BATCH: usize = 4_096;
-/// How long the app waits at its end until a reply in progress is saved.
+/// How long the app waits on exit for a reply in progress to be saved.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the app cannot run.
+/// An error that ends the app.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuiError {
@@ -66,8 +66,8 @@ impl ErrorExt for TuiError {
     }
 }
 
-/// Runs the app on the terminal of standard input and output until the user quits. The terminal is restored in any
-/// case, also after a panic.
+/// Runs the app on the terminal of standard input and output until the user quits. The terminal is always
+/// restored, even after a panic.
 ///
 /// # Errors
 /// See [`TuiError`].
@@ -116,27 +116,27 @@ struct App {
     /// Input of the terminal; `None` while the external editor runs.
     input: Option<EventStream>,
     signals: Signals,
-    /// The last frame while text is selected with the mouse, from which the text is copied.
+    /// The last frame, kept while text is selected with the mouse: the text to copy is read from it.
     selection_frame: Option<Buffer>,
     schedule: FrameSchedule,
     is_finished: bool,
 }
 
 enum AppEvent {
-    /// Input of the terminal; an error or `None` if the terminal is gone.
+    /// Input of the terminal; an error or `None` if the terminal was closed.
     Input(Option<std::io::Result<Event>>),
     /// A message of the runner; `None` if there are no more senders.
     Message(Option<Msg>),
     Draw,
-    Signal(SignalRequest),
+    Signal(SignalAction),
 }
 
 impl App {
     async fn run_event_loop(&mut self) -> Result<(), TuiError> {
         while !self.is_finished {
             match self.next_event().await {
-                // Input is handled one event at a time. Polling the stream for more until it is pending would replace the
-                // waker with which crossterm's reader thread ends the wait in `next_event`.
+                // One input event at a time. Polling the stream here until it is pending would replace the waker that
+                // `next_event` has registered, and crossterm's reader thread could no longer wake the event loop.
                 AppEvent::Input(Some(Ok(event))) => self.handle_input(event).await?,
                 AppEvent::Input(Some(Err(_)) | None) => self.apply(Msg::Terminate).await?,
                 AppEvent::Message(Some(message)) => {
@@ -147,8 +147,8 @@ impl App {
                     }
                 }
                 AppEvent::Message(None) => self.is_finished = true,
-                AppEvent::Signal(SignalRequest::Terminate) => self.apply(Msg::Terminate).await?,
-                AppEvent::Signal(SignalRequest::Suspend) => self.suspend()?,
+                AppEvent::Signal(SignalAction::Terminate) => self.apply(Msg::Terminate).await?,
+                AppEvent::Signal(SignalAction::Suspend) => self.suspend()?,
                 AppEvent::Draw => self.draw()?,
             }
         }
@@ -172,7 +172,7 @@ impl App {
         // Biased, so that a flood of messages delays neither signals nor frames nor input.
         tokio::select! {
             biased;
-            request = self.signals.next() => AppEvent::Signal(request),
+            action = self.signals.next() => AppEvent::Signal(action),
             () = frame_is_due => AppEvent::Draw,
             event = next_input => AppEvent::Input(event),
             message = self.receiver.recv() => AppEvent::Message(message),
@@ -203,7 +203,9 @@ impl App {
         for effect in effects {
             match effect {
                 Effect::Request(request) => self.runner.perform(request),
-                Effect::Terminal(TerminalCommand::Copy { text, what }) => self.copy(&text, what)?,
+                Effect::Terminal(TerminalCommand::Copy { text, description }) => {
+                    self.copy(&text, description)?;
+                }
                 Effect::Terminal(TerminalCommand::CopySelection) => {
                     if let (Some(frame), Some(selection)) =
                         (&self.selection_frame, self.model.mouse_selection)
@@ -221,13 +223,13 @@ impl App {
         Ok(())
     }
 
-    fn copy(&mut self, text: &str, what: String) -> Result<(), TuiError> {
+    fn copy(&mut self, text: &str, description: String) -> Result<(), TuiError> {
         self.terminal.copy(text)?;
-        self.runner.send_message(Msg::Copied { what });
+        self.runner.send_message(Msg::Copied { description });
         Ok(())
     }
 
-    /// Leaves the terminal to the user's editor until it exits.
+    /// Runs the user's editor on the terminal and waits until it exits.
     async fn edit(&mut self, text: &str) -> Result<(), TuiError> {
         let Some(command) = self.model.render.settings.editor.clone() else {
             self.runner.send_message(Msg::Edited(Err(ErrorReport {
@@ -276,7 +278,7 @@ impl App {
             model.size = (area.width, area.height);
             let _ = view(model, frame);
         })?;
-        self.schedule.drawn(started, Instant::now());
+        self.schedule.record_frame(started, Instant::now());
         Ok(())
     }
 }
@@ -293,7 +295,8 @@ struct FrameSchedule {
 }
 
 impl FrameSchedule {
-    /// After a frame that took long to draw, at least this many times as long is left for other work.
+    /// The pause after a frame is at least this many times as long as drawing it took, so that slow frames leave time for
+    /// other work.
     const REST_FACTOR: u32 = 3;
 
     /// Creates a schedule whose first frame is due immediately.
@@ -319,7 +322,7 @@ impl FrameSchedule {
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
-    fn drawn(&mut self, started: Instant, now: Instant) {
+    fn record_frame(&mut self, started: Instant, now: Instant) {
         self.last_frame = now;
         self.cost = now - started;
         self.pause = FRAME_INTERVAL.max(self.cost * Self::REST_FACTOR);
@@ -335,7 +338,7 @@ mod tests {
     async fn nothing_is_drawn_without_a_change() {
         let now = Instant::now();
         let mut schedule = FrameSchedule::new(now);
-        schedule.drawn(now, now);
+        schedule.record_frame(now, now);
         assert_eq!(schedule.due(), None);
     }
 
@@ -344,7 +347,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = FrameSchedule::new(now);
         let drawn = now + Duration::from_millis(40);
-        schedule.drawn(now, drawn);
+        schedule.record_frame(now, drawn);
         schedule.request_redraw(drawn);
         let due = schedule.due().unwrap();
         schedule.request_redraw(drawn + Duration::from_millis(5));

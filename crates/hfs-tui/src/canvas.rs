@@ -41,7 +41,7 @@ pub fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
 }
 
 /// Draws a right-aligned line and returns its width.
-pub fn right(buffer: &mut Buffer, area: Rect, line: &Line<'_>) -> u16 {
+pub fn right_aligned(buffer: &mut Buffer, area: Rect, line: &Line<'_>) -> u16 {
     let width = as_u16(line.width()).min(area.width);
     if area.height > 0 {
         buffer.set_line(area.right() - width, area.y, line, width);

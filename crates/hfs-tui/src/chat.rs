@@ -1,4 +1,4 @@
-//! The chat: the conversation, the input, and their keys.
+//! The chat: the conversation, the input, and the handling of keys.
 //!
 //! The chat is the bottom layer of the app. Unlike a [`Screen`](crate::screens::Screen) it uses most of the model, so
 //! its methods are part of [`Model`].
@@ -51,7 +51,7 @@ pub struct Chat {
     pub history: InputHistory,
     /// The exchange in progress.
     pub exchange: Option<ExchangeInProgress>,
-    /// Messages written during a reply. Each is sent after the reply before it is complete.
+    /// Messages submitted during a reply, which are sent one by one: each waits until the previous reply is complete.
     pub queue: VecDeque<String>,
     /// Whether the whole conversation is durable.
     pub save: SaveState,
@@ -65,16 +65,16 @@ pub struct Chat {
     pub error_banner: Option<ErrorBanner>,
 }
 
-/// Earlier messages of the user, newest first, and the position of Up and Down in them.
+/// Earlier messages of the user, which Up and Down put into the input.
 #[derive(Debug, Default)]
 pub struct InputHistory {
-    /// The messages.
+    /// The messages, newest first.
     pub entries: Vec<String>,
-    /// Whether they were requested from the store.
+    /// Whether the stored messages were requested.
     pub is_requested: bool,
-    /// The entry that is in the input.
+    /// Index of the entry in the input; `None` if the input contains the draft.
     pub position: Option<usize>,
-    /// The text that was in the input before.
+    /// The text to put back into the input after the newest entry.
     pub draft: String,
 }
 
@@ -146,7 +146,7 @@ impl Chat {
     }
 }
 
-/// The area of the messages and what is drawn after them.
+/// The size of the message area, and the block after the last message.
 struct Viewport {
     width: usize,
     height: usize,
@@ -187,9 +187,9 @@ impl Model {
     /// Returns the width of the text in the input.
     fn input_width(&self) -> usize {
         // Border, prompt and padding.
-        const AROUND_TEXT: u16 = 6;
+        const NON_TEXT_COLUMNS: u16 = 6;
         let sidebar = if self.has_sidebar() { SIDEBAR_WIDTH } else { 0 };
-        usize::from(self.size.0.saturating_sub(sidebar + AROUND_TEXT))
+        usize::from(self.size.0.saturating_sub(sidebar + NON_TEXT_COLUMNS))
     }
 
     fn viewport(&self) -> Viewport {
@@ -239,7 +239,7 @@ impl Model {
         }
     }
 
-    /// Handles keys that do the same whatever the input contains.
+    /// Handles keys that run commands, and Ctrl+C.
     fn handle_global_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -285,7 +285,8 @@ impl Model {
         effects
     }
 
-    /// Handles Esc, which undoes one thing at a time: vim's insert mode, the reply, a banner, the input.
+    /// Handles Esc. One press ends vim's insert mode, or else stops the reply, or else closes a banner. Two presses clear
+    /// the input, or open the checkpoints if it is empty.
     fn handle_esc(&mut self, key: KeyEvent) -> Vec<Effect> {
         if self.chat.input.handle_key(key, self.render.settings.keys, self.input_width()) {
             return Vec::new();
@@ -337,7 +338,7 @@ impl Model {
             OutputMode::Verbose => (OutputMode::Compact, "compact: thinking and tools are folded"),
         };
         settings.output = mode;
-        self.render.change(settings);
+        self.render.set_settings(settings);
         self.notify(Tone::Dim, text)
     }
 
@@ -393,7 +394,7 @@ impl Model {
 
     /// Puts an older or newer message of the user into the input.
     fn walk_history(&mut self, older: bool) -> Vec<Effect> {
-        // Queued messages are newer than the history.
+        // Queued messages come first, because they are newer than the history.
         if older
             && self.chat.input.is_empty()
             && let Some(text) = self.chat.queue.pop_back()
@@ -544,7 +545,7 @@ impl Model {
         request.into_iter().collect()
     }
 
-    /// Reads the next page of messages when the user comes near the end of the loaded ones.
+    /// Reads the next page of messages when the view is near an end of the loaded ones.
     pub(crate) fn prefetch_messages(&mut self) -> Vec<Effect> {
         if self.chat.conversation.branch().is_none() {
             return Vec::new();
@@ -556,9 +557,9 @@ impl Model {
 
 fn copy_message(message: &Arc<Message>) -> Vec<Effect> {
     let text = match message.content.text() {
-        // A message of tool calls only has no text of its own.
+        // A message that contains only tool calls has no text.
         text if text.is_empty() => message.content.searchable_text(),
         text => text,
     };
-    vec![TerminalCommand::Copy { text, what: format!("message {}", message.seq) }.into()]
+    vec![TerminalCommand::Copy { text, description: format!("message {}", message.seq) }.into()]
 }

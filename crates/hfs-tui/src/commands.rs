@@ -94,7 +94,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     spec(Command::Branches, &["branches", "tree"], "", "F4", "show the tree of branches"),
     spec(Command::Fork, &["fork"], "[name]", "", "fork the conversation here"),
     spec(Command::Undo, &["undo"], "", "", "undo the newest rewind, fork, switch, rename ..."),
-    spec(Command::Redo, &["redo"], "", "", "redo what was undone"),
+    spec(Command::Redo, &["redo"], "", "", "redo the newest undo"),
     spec(Command::Search, &["search"], "[words]", "Ctrl+F", "search all sessions"),
     spec(Command::Export, &["export"], "[format]", "", "write this session to a file"),
     spec(Command::Import, &["import"], "[path]", "", "import transcripts of other tools"),
@@ -117,7 +117,7 @@ pub static COMMANDS: &[CommandSpec] = &[
 ];
 
 impl CommandSpec {
-    /// The first of its names.
+    /// Returns its primary name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
@@ -419,7 +419,7 @@ impl Model {
             self.chat.transcript.messages().rev().find(|message| message.content.role == Role::Assistant);
         match newest.map(|message| message.content.text()) {
             Some(text) if !text.is_empty() => {
-                vec![TerminalCommand::Copy { text, what: "the newest reply".to_owned() }.into()]
+                vec![TerminalCommand::Copy { text, description: "the newest reply".to_owned() }.into()]
             }
             _ => self.notify(Tone::Dim, "there is no reply to copy"),
         }

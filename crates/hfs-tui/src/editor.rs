@@ -76,8 +76,7 @@ impl Editor {
         self.vim.mode()
     }
 
-    /// Handles a key and returns `false` if it has no meaning in the field. `width` is the width of the rows, which Up and
-    /// Down need.
+    /// Handles a key. Returns `false` if the key does nothing in the field. Up and Down need the `width` of the rows.
     pub fn handle_key(&mut self, key: KeyEvent, mode: KeyMode, width: usize) -> bool {
         match mode {
             KeyMode::Vim if self.vim.handle_key(&mut self.buffer, key, width) => return true,

@@ -43,7 +43,7 @@ pub struct Confirm {
     pub title: String,
     /// The consequences, one paragraph each.
     pub text: Vec<String>,
-    /// What Enter does.
+    /// The key hint of Enter.
     pub confirm_label: &'static str,
     /// The effect of Enter.
     pub on_confirm: Effect,
@@ -54,11 +54,11 @@ pub struct Confirm {
 pub struct Prompt {
     /// The title.
     pub title: String,
-    /// What to enter.
+    /// A description of the text to enter.
     pub hint: String,
     /// The text field.
     pub input: Editor,
-    /// What the text is used for.
+    /// The use of the text.
     pub purpose: PromptPurpose,
 }
 
@@ -77,7 +77,7 @@ impl Prompt {
     }
 }
 
-/// What the text of a prompt is used for.
+/// The use of a prompt's text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PromptPurpose {
     /// The new name of a session.
@@ -92,7 +92,7 @@ pub enum PromptPurpose {
     OpenScreen,
 }
 
-/// What a key did to a modal.
+/// The result of a key press in a modal.
 #[derive(Debug)]
 pub enum ModalOutcome {
     /// The modal stays open.
@@ -413,7 +413,7 @@ pub fn draw_suggestion(
         Span::styled(truncate(&row.about, room), style(theme.text)),
     ]);
     canvas::line(buffer, area, &line);
-    canvas::right(buffer, area, &Line::styled(row.key, style(theme.dim)));
+    canvas::right_aligned(buffer, area, &Line::styled(row.key, style(theme.dim)));
 }
 
 fn draw_history(
@@ -490,7 +490,7 @@ fn draw_approval(
     }
     canvas::line(buffer, last_row(inner), &Line::from(buttons));
     let keys = canvas::hints(&[("← →", "select"), ("Enter", "confirm")], theme, 40);
-    canvas::right(buffer, last_row(inner), &keys);
+    canvas::right_aligned(buffer, last_row(inner), &keys);
 }
 
 /// Asks for confirmation before queued messages are lost.

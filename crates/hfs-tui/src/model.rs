@@ -40,7 +40,7 @@ pub struct Model {
     pub modals: Vec<Modal>,
     /// State of the plugins.
     pub plugins: PluginView,
-    /// Plugins with a decision that is being stored. The user is not asked about them again meanwhile.
+    /// Plugins whose decision is being stored. The app does not ask about them again.
     pub pending_decisions: Vec<String>,
     /// Plugins whose approval the user has postponed until the next start.
     pub postponed_plugins: Vec<String>,
@@ -146,7 +146,7 @@ impl Model {
         }
     }
 
-    /// Returns what screens can read.
+    /// Returns the part of the model that screens can read.
     #[must_use]
     pub fn context(&self) -> Context<'_> {
         Context {

@@ -1,7 +1,7 @@
 //! The interface between the binary and the app.
 //!
-//! The app depends on the engine only. Whatever needs a concrete adapter (import and export files, the configuration,
-//! plugins) goes through the traits in this module. Their methods may block: the runner calls them on blocking
+//! The app depends on the engine only. Features that need a concrete adapter (import and export files, the configuration,
+//! plugins) are reached through the traits in this module. Their methods may block: the runner calls them on blocking
 //! threads.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The messages that change the model and the effects that it asks for.
+//! The messages that change the model, and the effects that it requests.
 //!
 //! [`update`](crate::update::update) takes one [`Msg`] and returns [`Effect`]s. The event loop performs the effects
 //! that need the terminal; the runner performs the others in the background and sends each result back as a message.
@@ -40,7 +40,7 @@ pub enum Msg {
     Terminate,
     /// Progress of the exchange with the agent.
     Exchange(Update),
-    /// The exchange has ended; `conversation` is its position afterwards.
+    /// The exchange has ended; `conversation` is the position after it.
     ExchangeEnded { conversation: Conversation, outcome: Box<Result<Exchange, SendError>> },
     /// A retry, or a send after a conflict, created this branch before it called the agent.
     ForkedForSend(Branch),
@@ -56,7 +56,7 @@ pub enum Msg {
     ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
     /// A setting was changed.
     ConfigSet(UiResult<ConfigApplied>),
-    /// A background request failed that has no result message of its own.
+    /// A request without a result message of its own failed.
     Failed(ErrorReport),
     /// The state of the plugins has changed and can be read again.
     PluginsChanged,
@@ -66,10 +66,10 @@ pub enum Msg {
     PluginRan { command: String, result: UiResult<String> },
     /// A decision about a plugin was stored.
     PluginDecided(UiResult<()>),
-    /// The external editor has returned the text.
+    /// The external editor has exited; the text that it saved.
     Edited(UiResult<String>),
-    /// Text was copied to the clipboard; `what` describes it for the user.
-    Copied { what: String },
+    /// Text was copied to the clipboard; the user sees its description.
+    Copied { description: String },
     /// Earlier messages of the user, newest first.
     History(Vec<String>),
     /// The grammars for syntax highlighting are loaded.
@@ -86,13 +86,13 @@ pub enum ScreenMsg {
     Sessions { request_id: u64, result: UiResult<Page<SessionSummary>> },
     /// Results of a full-text search.
     SearchResults { request_id: u64, result: UiResult<SearchResults> },
-    /// The pause after the last keystroke in a search field is over.
+    /// The user has paused typing in the search field.
     TypingPaused(u64),
-    /// Messages of the row that is selected in a list.
+    /// Messages for the preview of the selected row.
     Preview { request_id: u64, result: UiResult<Vec<Message>> },
     /// The checkpoints of a session, oldest first.
     Checkpoints { session: SessionId, result: UiResult<Vec<Checkpoint>> },
-    /// What a rewind would do.
+    /// The result of planning a rewind.
     RewindPlanned(UiResult<Box<RewindPlan>>),
     /// The branches of a session.
     Branches { session: SessionId, result: UiResult<Vec<Branch>> },
@@ -223,13 +223,13 @@ pub enum Timer {
     Spin,
     /// Removes the notice with this id.
     Notice(u64),
-    /// Forgets the first of two key presses that were needed; see `PendingConfirmation`.
+    /// Cancels the pending confirmation with this id.
     ConfirmationExpired(u64),
     /// Runs the search with this request id, unless the query has changed since.
     TypingPaused(u64),
 }
 
-/// Work that `update` asks for.
+/// Work that `update` requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Performed by the event loop, which owns the terminal.
@@ -259,8 +259,8 @@ impl From<Change> for Effect {
 /// An effect on the terminal or on the event loop itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TerminalCommand {
-    /// Copies text to the clipboard; `what` describes it for the user.
-    Copy { text: String, what: String },
+    /// Copies text to the clipboard; the user sees its description.
+    Copy { text: String, description: String },
     /// Copies the text that is selected with the mouse.
     CopySelection,
     /// Opens the text in the user's editor.
@@ -280,15 +280,15 @@ pub enum Request {
     Send { conversation: Conversation, text: String },
     /// Forks at the conversation's position and sends the message on the new branch.
     SendOnFork { conversation: Conversation, text: String },
-    /// Asks for another reply to a message of the user, on a new branch that ends with it.
+    /// Asks for another reply to a message of the user, on a new branch that ends with that message.
     Retry { conversation: Conversation, user: Arc<Message> },
     /// Cancels the reply in progress.
     Interrupt,
     /// Opens a session, at a message if one is given.
     Open { session: SessionId, branch: Option<BranchId>, at: Option<Seq> },
-    /// Tells the engine that the user has opened this conversation.
+    /// Notifies the engine that the user has opened this conversation.
     EnterConversation(Conversation),
-    /// Tells the engine that the user has left this conversation.
+    /// Notifies the engine that the user has left this conversation.
     LeaveConversation(Conversation),
     /// Reads messages of the open branch.
     ReadMessages { branch: BranchId, range: MessageRange, page: TranscriptPage },

@@ -1,4 +1,4 @@
-//! What drawing needs besides the model: settings, styles, grammars and the time.
+//! The context of drawing: settings, styles, grammars and the time.
 
 use hfs_core::{Timestamp, relative_time};
 
@@ -11,7 +11,7 @@ use crate::theme::Theme;
 pub struct RenderContext {
     /// The user's settings.
     pub settings: AppSettings,
-    /// The styles that follow from the settings.
+    /// The styles derived from the settings.
     pub theme: Theme,
     /// The grammars for syntax highlighting, after they are loaded.
     pub syntax: Option<Syntax>,
@@ -29,7 +29,7 @@ impl RenderContext {
     }
 
     /// Replaces the settings.
-    pub fn change(&mut self, settings: AppSettings) {
+    pub fn set_settings(&mut self, settings: AppSettings) {
         self.theme = Theme::new(settings.background, settings.color_depth);
         self.settings = settings;
         self.revision += 1;
@@ -41,7 +41,7 @@ impl RenderContext {
         self.revision += 1;
     }
 
-    /// Returns what text is styled with.
+    /// Returns the theme and the grammars.
     #[must_use]
     pub const fn text_style(&self) -> TextStyle<'_> {
         TextStyle { theme: &self.theme, syntax: self.syntax }
@@ -66,7 +66,7 @@ impl RenderContext {
     }
 }
 
-/// How messages are laid out as rows.
+/// Parameters of the layout of messages.
 #[derive(Clone, Copy)]
 pub struct MessageLayout<'a> {
     /// Width in cells.

@@ -78,7 +78,7 @@ pub trait Screen: fmt::Debug {
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)>;
 }
 
-/// What a screen did with a message.
+/// Whether a screen handled a message.
 #[derive(Debug)]
 pub enum Handled {
     /// The screen handled it.
@@ -87,7 +87,7 @@ pub enum Handled {
     No(ScreenMsg),
 }
 
-/// Data that was changed since a screen may have read it.
+/// A kind of data that has changed, so that a screen that shows it must read it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StaleData {
     /// Names or the trash state of sessions.
@@ -141,7 +141,7 @@ impl IdSource {
     }
 }
 
-/// What the model does for a screen or a modal.
+/// An instruction of a screen or a modal to the model.
 #[derive(Debug)]
 pub enum Action {
     /// Closes the screen.
@@ -208,7 +208,7 @@ impl ListSelection {
         true
     }
 
-    /// Like [`handle_key`](Self::handle_key), and with letters as in vim: for lists without a text field.
+    /// Like [`handle_key`](Self::handle_key), but also accepts the letters of vim. For lists without a text field.
     pub fn handle_key_with_letters(&mut self, key: KeyEvent, length: usize) -> bool {
         let last = length.saturating_sub(1);
         self.row = match key.code {

@@ -19,7 +19,7 @@ pub use markdown::{StreamedMarkdown, markdown};
 pub use sanitize::{sanitize, sanitize_line};
 pub use syntax::Syntax;
 
-/// What text is styled with.
+/// The theme and the grammars for styling text.
 #[derive(Debug, Clone, Copy)]
 pub struct TextStyle<'a> {
     /// The styles.
@@ -87,14 +87,14 @@ pub fn fitting_suffix(text: &str, width: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// Wraps fragments into lines of at most `width` cells. Lines break at line breaks, after spaces and next to wide
-/// characters; a word breaks only if it is longer than a line.
+/// Wraps fragments into lines of at most `width` cells. Lines end at line breaks, after spaces and next to wide
+/// characters; a word is split only if it is longer than a line.
 #[must_use]
 pub fn wrap(fragments: &[Fragment], width: usize) -> Vec<Line<'static>> {
     wrap_with(fragments, width, true)
 }
 
-/// Wraps fragments into lines of exactly `width` cells, wherever that breaks. Used for code and tool output.
+/// Wraps fragments as soon as a line is full, even within words. Used for code and tool output.
 #[must_use]
 pub fn hard_wrap(fragments: &[Fragment], width: usize) -> Vec<Line<'static>> {
     wrap_with(fragments, width, false)

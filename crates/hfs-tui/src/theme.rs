@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 /// The syntactic role of a token in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum CodeRole {
     Plain,
     Comment,

@@ -66,7 +66,7 @@ pub struct VisibleRow {
     pub seq: Seq,
     /// The text.
     pub line: Line<'static>,
-    /// The fold whose header the row is.
+    /// Index of the fold, if the row is the header of one.
     pub fold: Option<usize>,
 }
 
@@ -119,7 +119,7 @@ impl Transcript {
         }
     }
 
-    /// Removes all messages after `last`, where the branch that is now shown ends.
+    /// Removes all messages after `last`, the last message of the branch that is now shown.
     pub fn truncate_after(&mut self, last: Seq) {
         while self.messages.back().is_some_and(|view| view.message.seq > last) {
             self.messages.pop_back();
@@ -165,12 +165,12 @@ impl Transcript {
         }
     }
 
-    /// Allows the request that failed to be made again.
+    /// Records that the pending request failed, so that it can be made again.
     pub fn loading_failed(&mut self) {
         self.loading = None;
     }
 
-    /// Returns the page to read, if the view is near an end of the window that is not the end of the branch.
+    /// Returns the page to read, if the view is near an end of the loaded window and the branch continues there.
     pub fn page_to_prefetch(&mut self) -> Option<PageRange> {
         if self.loading.is_some() || self.messages.is_empty() {
             return None;

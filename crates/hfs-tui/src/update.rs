@@ -17,7 +17,7 @@ use crate::protocol::{
 use crate::screens::export::Export;
 use crate::screens::import::Import;
 use crate::screens::{Action, Handled, StaleData};
-use crate::text::sanitize_line;
+use crate::text::{plural, sanitize_line};
 use crate::transcript::Transcript;
 
 /// Rows scrolled per step of the mouse wheel.
@@ -36,7 +36,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         }
         Msg::Timer(timer) => model.handle_timer(timer),
         Msg::Terminate => model.quit(),
-        Msg::Exchange(update) => model.exchange_progressed(update),
+        Msg::Exchange(update) => model.apply_exchange_update(update),
         Msg::ExchangeEnded { conversation, outcome } => model.exchange_ended(conversation, *outcome),
         Msg::ForkedForSend(branch) => model.forked_for_send(branch),
         Msg::Opened(result) => model.session_opened(result),
@@ -82,7 +82,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
             Err(report) => model.notify_error(&report),
         },
-        Msg::Copied { what } => model.notify(Tone::Good, format!("copied {what}")),
+        Msg::Copied { description } => model.notify(Tone::Good, format!("copied {description}")),
         Msg::History(entries) => {
             model.add_stored_history(entries);
             Vec::new()
@@ -93,12 +93,12 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         }
         Msg::Screen(message) => model.deliver_to_screen(message),
     };
-    // Many messages can move the view near the end of the loaded messages.
+    // Most messages can scroll the view near an end of the loaded messages.
     effects.extend(model.prefetch_messages());
     effects
 }
 
-/// Returns the first effects of the app.
+/// Returns the effects to perform when the app starts.
 pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effect> {
     let mut effects = Vec::new();
     match model.chat.conversation.session() {
@@ -278,7 +278,7 @@ impl Model {
 
 /// Screens.
 impl Model {
-    /// Performs what a screen or a modal asked for.
+    /// Performs the actions of a screen or a modal.
     pub(crate) fn perform(&mut self, actions: Vec<Action>) -> Vec<Effect> {
         let mut effects = Vec::new();
         for action in actions {
@@ -318,7 +318,7 @@ impl Model {
     fn handle_undelivered(&mut self, message: ScreenMsg) -> Vec<Effect> {
         match message {
             ScreenMsg::Imported(Ok(done)) => {
-                self.notify(Tone::Good, format!("imported {} sessions", done.imported.len()))
+                self.notify(Tone::Good, format!("imported {}", plural(done.imported.len(), "session")))
             }
             ScreenMsg::Exported(Ok(done)) => {
                 self.notify(Tone::Good, format!("exported to {}", done.path.display()))
@@ -332,7 +332,7 @@ impl Model {
                 self.offer_import(welcome, found);
                 Vec::new()
             }
-            // Results for a screen that was closed, or whose query has changed since.
+            // Late results: the screen was closed, or its query has changed.
             ScreenMsg::Sessions { .. }
             | ScreenMsg::SearchResults { .. }
             | ScreenMsg::TypingPaused(_)
@@ -455,7 +455,7 @@ impl Model {
             }
             Changed::Restored { session } => {
                 let mut effects = self.notify(Tone::Good, "restored");
-                // After /undo in the chat, the user wants to continue in the session that it restored.
+                // /undo in the chat opens the session that it restored.
                 let was_undone_in_chat = self.last_trashed.take() == Some(session) && self.screen.is_none();
                 if was_undone_in_chat && self.chat.is_untouched() {
                     effects.push(Request::Open { session, branch: None, at: None }.into());
@@ -475,10 +475,10 @@ impl Model {
             Changed::Pinned | Changed::CheckpointDeleted => self.refresh_screen(StaleData::Checkpoints),
             Changed::Rewound(rewound) => self.rewound(&rewound),
             Changed::Forked(branch) => {
-                self.moved_to(&branch, format!("on the new branch {}", sanitize_line(&branch.name)))
+                self.open_branch(&branch, format!("on the new branch {}", sanitize_line(&branch.name)))
             }
             Changed::Switched(branch) => {
-                self.moved_to(&branch, format!("on branch {}", sanitize_line(&branch.name)))
+                self.open_branch(&branch, format!("on branch {}", sanitize_line(&branch.name)))
             }
             Changed::BranchRenamed(branch) => {
                 if self.chat.conversation.branch() == Some(branch.id) {
@@ -513,17 +513,18 @@ impl Model {
             "rewound to message {} on the new branch {name}; /undo reverses it",
             rewound.plan.in_view
         );
-        self.moved_to(&rewound.branch, text)
+        self.open_branch(&rewound.branch, text)
     }
 
-    fn moved_to(&mut self, branch: &Branch, notice: String) -> Vec<Effect> {
+    /// Opens a branch that the store has already made the current one.
+    fn open_branch(&mut self, branch: &Branch, notice: String) -> Vec<Effect> {
         self.screen = None;
         let mut effects = self.notify(Tone::Good, notice);
         effects.push(Request::Open { session: branch.session, branch: None, at: None }.into());
         effects
     }
 
-    /// Adds messages from the store to the history, after those that were written since the start.
+    /// Adds messages from the store to the history, after those that were written since the app started.
     fn add_stored_history(&mut self, stored: Vec<String>) {
         let entries = &mut self.chat.history.entries;
         for text in stored {
@@ -545,7 +546,7 @@ impl Model {
             if applied.key != "output_mode" {
                 settings.output = self.render.settings.output;
             }
-            self.render.change(settings);
+            self.render.set_settings(settings);
         }
         if let Some(agent) = applied.agent {
             self.agent = agent;
@@ -585,7 +586,7 @@ impl Model {
         self.notify(Tone::Plain, notices.join(" · "))
     }
 
-    /// Asks about the next plugin that waits for approval, unless an approval is open.
+    /// Opens the approval of the next pending plugin, unless an approval is open.
     fn ask_for_approval(&mut self) {
         let is_open = self.modals.iter().any(|modal| matches!(modal, Modal::Approval { .. }));
         let is_decided =

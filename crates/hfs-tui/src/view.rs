@@ -54,8 +54,8 @@ fn draw_layers(model: &Model, buffer: &mut Buffer, area: Rect) -> Option<(u16, u
     cursor
 }
 
-/// Applies the mouse selection, reduces colours to those of the terminal, and removes control characters that were not
-/// sanitized. The last step is only a safeguard: the tests fail if it ever has something to do.
+/// Highlights the mouse selection, reduces colours to those of the terminal, and replaces control characters. The last
+/// step is a safeguard: all text should have been sanitized before.
 fn post_process(model: &Model, buffer: &mut Buffer) {
     let theme = &model.render.theme;
     let (width, reduce) = (buffer.area.width, theme.is_reduced());
@@ -103,12 +103,12 @@ pub fn selected_text(buffer: &Buffer, selection: MouseSelection) -> String {
 
 /// Draws the bottom row: session and branch on the left; agent, tokens and whether everything is saved on the right.
 fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
-    /// Cells that remain for the session's name.
+    /// Minimum width of the left side.
     const LEFT_MIN: usize = 24;
     let theme = &model.render.theme;
     buffer.set_style(area, theme.status_bar);
     let room = usize::from(area.width);
-    // The save state is always visible; the other details only as far as there is room.
+    // The save state is always visible; other details are left out if they do not fit.
     let (save, save_style) = save_text(model, room / 2);
     let save_style = theme.status_bar.patch(save_style);
     let mut right = vec![Span::styled(format!(" {save} "), save_style)];
@@ -122,7 +122,7 @@ fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
         right.insert(0, Span::styled(" │", theme.status_bar));
         right.insert(0, Span::styled(format!(" {text}"), theme.status_bar.patch(style)));
     }
-    canvas::right(buffer, area, &Line::from(right));
+    canvas::right_aligned(buffer, area, &Line::from(right));
     let left = room.saturating_sub(used + 2);
     // The chat shows notices above its input.
     let line = match (&model.notice, &model.screen) {
@@ -172,7 +172,7 @@ fn status_details(model: &Model) -> Vec<(String, Style)> {
     details
 }
 
-/// Warns about plugins that the user approved and that do not run.
+/// Returns a warning about approved plugins that do not run.
 fn failed_plugins(model: &Model) -> Option<String> {
     let has_failed = |state| matches!(state, PluginRowState::Quarantined | PluginRowState::Invalid);
     let mut failed = model.plugins.plugins.iter().filter(|plugin| has_failed(plugin.state));

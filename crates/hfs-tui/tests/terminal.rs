@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use no_files::NoFiles;
 
-/// A clock that panics after the first message was sent. The app reads it on its main thread.
+/// A clock that panics once it is broken. The app reads the clock on its main thread.
 #[derive(Default)]
 struct BreakingClock {
     is_broken: AtomicBool,
@@ -52,7 +52,7 @@ impl Agent for ClockBreaker {
     }
 }
 
-/// Runs the app until it ends.
+/// Runs the app until the user quits.
 fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost>) {
     let store_clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Arc::new(MemoryStore::new(Arc::clone(&store_clock)));
@@ -73,14 +73,14 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
     runtime.block_on(hfs_tui::run(parts)).unwrap();
 }
 
-/// Runs a function of this test program, which runs the app, in another process with its own terminal.
-fn app(program: &Hfs, function: &str) -> Terminal {
+/// Starts an ignored test of this program, which runs the app, in a child process with a terminal of its own.
+fn start_app(program: &Hfs, function: &str) -> Terminal {
     let arguments = [function, "--exact", "--ignored", "--nocapture", "--test-threads=1"];
     program.command(&arguments).in_terminal(24, 100)
 }
 
 #[test]
-#[ignore = "panics; runs in the process of the test below"]
+#[ignore = "panics; the next test runs it in a child process"]
 fn an_app_that_panics() {
     let clock = Arc::new(BreakingClock::default());
     run(Arc::new(ClockBreaker(Arc::clone(&clock))), clock, Arc::new(NoPlugins));
@@ -89,7 +89,7 @@ fn an_app_that_panics() {
 #[test]
 fn a_panic_restores_the_terminal_and_is_printed() {
     let program = Hfs::new(std::env::current_exe().unwrap());
-    let terminal = app(&program, "an_app_that_panics");
+    let terminal = start_app(&program, "an_app_that_panics");
     let before = terminal.wait_for("Type a message");
     assert!(before.alternate_screen() && before.bracketed_paste() && !terminal.is_cooked());
     assert_ne!(before.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
@@ -102,7 +102,7 @@ fn a_panic_restores_the_terminal_and_is_printed() {
     assert!(terminal.is_cooked());
 }
 
-/// A plugin that waits for its approval.
+/// A plugin host with one plugin, which runs after the user has approved it.
 #[derive(Default)]
 struct PendingPlugin {
     is_approved: Mutex<bool>,
@@ -149,23 +149,23 @@ impl PluginHost for PendingPlugin {
 }
 
 #[test]
-#[ignore = "runs in the process of the test below"]
+#[ignore = "the next test runs it in a child process"]
 fn an_app_with_a_plugin() {
     let agent = Arc::new(ClockBreaker(Arc::default()));
     run(agent, Arc::new(SystemClock), Arc::new(PendingPlugin::default()));
 }
 
 #[test]
-fn a_plugin_runs_only_after_it_is_selected_for_approval() {
+fn a_plugin_runs_only_after_the_user_selects_approve() {
     let program = Hfs::new(std::env::current_exe().unwrap());
-    let terminal = app(&program, "an_app_with_a_plugin");
+    let terminal = start_app(&program, "an_app_with_a_plugin");
     let dialog = terminal.wait_for("Approve a plugin").contents();
     assert!(
         dialog.contains("lamp 1.0.0 wants to run") && dialog.contains("read this session's messages"),
         "{dialog}"
     );
     assert!(!dialog.contains("lamp on"), "{dialog}");
-    // Typing does not change the selected choice, which postpones the approval.
+    // Typing does not change the selection, and the choice that is selected first postpones the decision.
     terminal.type_text("y/light");
     terminal.press(Key::Enter);
     let is_postponed = |screen: &testkit::cli::Screen| !screen.contents().contains("Approve a plugin");
@@ -176,7 +176,7 @@ fn a_plugin_runs_only_after_it_is_selected_for_approval() {
     terminal.press(Key::Ctrl('c'));
     terminal.wait_for_end();
 
-    let terminal = app(&program, "an_app_with_a_plugin");
+    let terminal = start_app(&program, "an_app_with_a_plugin");
     terminal.wait_for("Approve a plugin");
     terminal.press(Key::Tab);
     terminal.press(Key::Tab);

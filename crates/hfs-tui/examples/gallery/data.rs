@@ -70,7 +70,7 @@ pub fn agent() -> AgentDescription {
 
 const NAME: &str = "Why do retries double the load?";
 
-pub const LONG_INPUT: &str = "Please rewrite the loop so that\n\n- the first retry comes after 50 ms,\n- later ones wait twice as long each time, with some chance in it,\n- and it gives up after five.\n\nKeep the public function as it is, because three other crates call it and I do not want to touch them today.";
+pub const LONG_INPUT: &str = "Please rewrite the loop so that\n\n- the first retry comes after 50 ms,\n- later ones wait twice as long each time, with some jitter in it,\n- and it gives up after five.\n\nKeep the public function as it is, because three other crates call it and I do not want to touch them today.";
 
 pub const STREAMED: &[&str] = &[
     "Yes: after **five** attempts. The bound ",
@@ -125,15 +125,15 @@ pub fn conversation() -> Vec<Message> {
                  Retry in *one* place only, and let it back off:\n\n\
                  ```rust\nfor attempt in 0..ATTEMPTS {\n    match call().await {\n        Ok(reply) => return Ok(reply),\n        Err(error) if error.is_final() => return Err(error),\n        Err(_) => sleep(pause(attempt)).await, // doubles\n    }\n}\n```\n\n\
                  1. Remove the loop in `client.rs`.\n2. Keep the one in `retry.rs`.\n   - it honours `Retry-After`\n\n\
-                 See [the layout on retry storms](https://example.com/storms).",
+                 See [the paper on retry storms](https://example.com/storms).",
             )],
             41,
         ),
-        user(5, "Good. Make that change, and add some chance to the pause.", 12),
+        user(5, "Good. Make that change, and add some jitter to the pause.", 12),
         assistant(
             6,
             vec![Part::text(
-                "Done: the loop in `client.rs` is gone, and `pause` now adds up to a quarter by chance.",
+                "Done: the loop in `client.rs` is gone, and `pause` now adds up to a quarter at random.",
             )],
             11,
         ),
@@ -219,7 +219,7 @@ pub fn opened(messages: Vec<Message>) -> Opened {
 pub fn history() -> Vec<String> {
     [
         "Run the tests, please.",
-        "Good. Make that change, and add some chance to the pause.",
+        "Good. Make that change, and add some jitter to the pause.",
         "Why do retries double the load on the backend?",
         "Summarise what changed in the gateway since Monday",
         "Write a migration for the sessions table",
@@ -309,7 +309,7 @@ fn events() -> Vec<Event> {
             EventPayload::ErrorOccurred {
                 agent: Some("reliability.critic".into()),
                 phase: Some("execution".into()),
-                message: "the answer was malformed and was asked for once more".into(),
+                message: "the answer was malformed and was requested again".into(),
             },
         );
         log.usage("reliability.synthesizer", "execution", 1_200, 380);
@@ -460,7 +460,7 @@ pub fn rewind_plan() -> RewindPlan {
         from: branch(1, "main", None, 7, 42),
         in_view: 4,
         out_of_view: 3,
-        prompt: Some(user(5, "Good. Make that change, and add some chance to the pause.", 12)),
+        prompt: Some(user(5, "Good. Make that change, and add some jitter to the pause.", 12)),
     }
 }
 

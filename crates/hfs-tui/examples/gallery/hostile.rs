@@ -1,4 +1,4 @@
-//! Inserts text that must never reach the terminal into every text that comes from outside.
+//! Inserts text that must never reach the terminal into all untrusted text of messages.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl HostileText {
         *path = PathBuf::from(format!("{}{}", self.0, path.display()));
     }
 
-    /// Inserts it into all texts of a message that come from outside.
+    /// Inserts it into all untrusted text of a message.
     pub fn insert_into(&self, message: &mut Msg) {
         match message {
             Msg::Exchange(update) => self.insert_into_update(update),

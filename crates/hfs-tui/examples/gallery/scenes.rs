@@ -1,7 +1,7 @@
 //! Scenes: every screen with fixed content, for the snapshot tests and the screenshots in the documentation.
 //!
-//! This module is compiled into `hfs-tui` for its tests and with the feature `gallery` only, because it sends messages to
-//! the model, which is private.
+//! This module is part of `hfs-tui`, because it needs the private model. It is compiled only for tests and with the
+//! feature `gallery`.
 
 mod data;
 #[cfg(test)]
@@ -36,7 +36,7 @@ pub struct Scene {
     play: fn(&mut Harness),
 }
 
-/// A model without a terminal and a runner.
+/// Drives a model without a terminal or a runner.
 pub struct Harness {
     /// The model.
     pub model: Model,
@@ -73,7 +73,7 @@ impl Harness {
         self.effects.extend(update(&mut self.model, message));
     }
 
-    fn answer(&mut self, message: ScreenMsg) {
+    fn send_to_screen(&mut self, message: ScreenMsg) {
         self.send(Msg::Screen(message));
     }
 
@@ -130,7 +130,7 @@ impl Harness {
 
     fn preview(&mut self) {
         let request_id = self.request_id();
-        self.answer(ScreenMsg::Preview { request_id, result: Ok(data::conversation()) });
+        self.send_to_screen(ScreenMsg::Preview { request_id, result: Ok(data::conversation()) });
     }
 
     /// Draws the model. Returns the frame and the position of the cursor.
@@ -159,7 +159,7 @@ impl Scene {
 pub fn scenes() -> Vec<Scene> {
     let mut all = chat_scenes();
     all.extend(input_scenes());
-    all.extend(structure_scenes());
+    all.extend(session_scenes());
     all.extend(dialog_scenes());
     all
 }
@@ -197,7 +197,7 @@ fn chat_scenes() -> Vec<Scene> {
             harness.open();
             let mut settings = harness.model.render.settings.clone();
             settings.output = OutputMode::Verbose;
-            harness.model.render.change(settings);
+            harness.model.render.set_settings(settings);
         }),
         scene("chat-streaming", streaming),
         scene("chat-sending", |harness| {
@@ -223,7 +223,7 @@ fn chat_scenes() -> Vec<Scene> {
     ]
 }
 
-/// The input, and modals of the chat.
+/// The input, and modals over the chat.
 fn input_scenes() -> Vec<Scene> {
     vec![
         scene("completion", |harness| {
@@ -290,7 +290,7 @@ fn input_scenes() -> Vec<Scene> {
 }
 
 /// Sessions, search, checkpoints, branches and runs.
-fn structure_scenes() -> Vec<Scene> {
+fn session_scenes() -> Vec<Scene> {
     vec![
         scene("sessions", sessions),
         scene("session-rename", |harness| {
@@ -305,7 +305,8 @@ fn structure_scenes() -> Vec<Scene> {
             harness.open();
             harness.submit("/search retry loop");
             let request_id = harness.request_id();
-            harness.answer(ScreenMsg::SearchResults { request_id, result: Ok(data::search_results()) });
+            harness
+                .send_to_screen(ScreenMsg::SearchResults { request_id, result: Ok(data::search_results()) });
         }),
         scene("checkpoints", checkpoints),
         scene("rewind", |harness| {
@@ -315,13 +316,13 @@ fn structure_scenes() -> Vec<Scene> {
             }
             harness.preview();
             harness.press(KeyCode::Enter, KeyModifiers::NONE);
-            harness.answer(ScreenMsg::RewindPlanned(Ok(Box::new(data::rewind_plan()))));
+            harness.send_to_screen(ScreenMsg::RewindPlanned(Ok(Box::new(data::rewind_plan()))));
         }),
         scene("branches", |harness| {
             harness.open();
             harness.submit("/branches");
             let session = data::session_id(1);
-            harness.answer(ScreenMsg::Branches { session, result: Ok(data::branches()) });
+            harness.send_to_screen(ScreenMsg::Branches { session, result: Ok(data::branches()) });
             harness.preview();
         }),
         scene("inspect-agents", |harness| inspect(harness, '1')),
@@ -335,29 +336,29 @@ fn structure_scenes() -> Vec<Scene> {
 fn dialog_scenes() -> Vec<Scene> {
     vec![
         scene("welcome", |harness| {
-            harness.answer(ScreenMsg::Transcripts { welcome: true, found: data::transcripts() });
+            harness.send_to_screen(ScreenMsg::Transcripts { welcome: true, found: data::transcripts() });
         }),
         scene("importing", |harness| {
             harness.submit("/import");
-            harness.answer(ScreenMsg::Transcripts { welcome: false, found: data::transcripts() });
+            harness.send_to_screen(ScreenMsg::Transcripts { welcome: false, found: data::transcripts() });
             harness.press(KeyCode::Enter, KeyModifiers::NONE);
             let item = "~/.codex/sessions/2026/01/rollout-17.jsonl".to_owned();
             let progress = TransferProgress { done: 41_000_000, total: Some(118_000_000), item };
-            harness.answer(ScreenMsg::Progress(progress));
+            harness.send_to_screen(ScreenMsg::Progress(progress));
         }),
         scene("imported", |harness| {
             harness.submit("/import ~/old");
-            harness.answer(ScreenMsg::Imported(Ok(data::imported())));
+            harness.send_to_screen(ScreenMsg::Imported(Ok(data::imported())));
         }),
         scene("export", export),
         scene("exported", |harness| {
             export(harness);
             harness.press(KeyCode::Enter, KeyModifiers::NONE);
-            harness.answer(ScreenMsg::Exported(Ok(data::exported())));
+            harness.send_to_screen(ScreenMsg::Exported(Ok(data::exported())));
         }),
         scene("config", |harness| {
             harness.submit("/config");
-            harness.answer(ScreenMsg::Config(data::config()));
+            harness.send_to_screen(ScreenMsg::Config(data::config()));
         }),
         scene("plugins", |harness| {
             harness.model.postponed_plugins.push("word-count".into());
@@ -385,7 +386,7 @@ fn sessions(harness: &mut Harness) {
     harness.submit("/sessions");
     let request_id = harness.request_id();
     let page = hfs_core::Page { items: data::sessions(), next: None };
-    harness.answer(ScreenMsg::Sessions { request_id, result: Ok(page) });
+    harness.send_to_screen(ScreenMsg::Sessions { request_id, result: Ok(page) });
     harness.preview();
 }
 
@@ -393,8 +394,8 @@ fn checkpoints(harness: &mut Harness) {
     harness.open();
     harness.submit("/checkpoints");
     let session = data::session_id(1);
-    harness.answer(ScreenMsg::Branches { session, result: Ok(data::branches()) });
-    harness.answer(ScreenMsg::Checkpoints { session, result: Ok(data::checkpoints()) });
+    harness.send_to_screen(ScreenMsg::Branches { session, result: Ok(data::branches()) });
+    harness.send_to_screen(ScreenMsg::Checkpoints { session, result: Ok(data::checkpoints()) });
     harness.preview();
 }
 
@@ -413,7 +414,7 @@ fn inspect(harness: &mut Harness, page: char) {
         session: data::session_id(1),
         result: Ok(vec![data::run_id(1), run.id]),
     }));
-    harness.answer(ScreenMsg::Run(Ok(Box::new(run))));
+    harness.send_to_screen(ScreenMsg::Run(Ok(Box::new(run))));
     harness.press(KeyCode::Char(page), KeyModifiers::NONE);
     if page == '2' {
         harness.press(KeyCode::Down, KeyModifiers::NONE);
@@ -446,7 +447,7 @@ fn error(harness: &mut Harness) {
 
 #[cfg(test)]
 impl Scene {
-    /// Creates a model that shows the scene with `text` inserted before every text from outside.
+    /// Like [`set_up`](Self::set_up), with `text` inserted before every untrusted text.
     #[must_use]
     pub fn set_up_with_hostile_text(&self, text: &str, settings: AppSettings, size: (u16, u16)) -> Harness {
         use crate::ports::ErrorReport;

@@ -11,7 +11,7 @@ use crate::text::display_width;
 const CELL: (f32, f32) = (8.4, 18.0);
 const PADDING: f32 = 12.0;
 
-/// Renders a frame, with the cursor at its position.
+/// Renders a frame and its cursor.
 #[must_use]
 pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, background: Background) -> String {
     let (default_bg, default_fg) = match background {
@@ -30,8 +30,8 @@ pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, background: Background) 
         let mut x = 0;
         while x < width {
             let Some(cell) = buffer.cell((x, y)) else { break };
-            // Adjacent ASCII characters in one style form one element. Any other character has its own, because fonts differ in
-            // its width.
+            // Adjacent ASCII characters in one style form one element. Every other character has an element of its own: its
+            // width differs between fonts.
             let mut text = cell.symbol().to_owned();
             let mut end = x + u16::try_from(display_width(cell.symbol()).max(1)).unwrap_or(1);
             while text.is_ascii() && end < width {

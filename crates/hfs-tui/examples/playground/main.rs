@@ -1,4 +1,4 @@
-//! The app with a store in memory and an agent that makes up its replies, for experiments and measurements:
+//! The app with a store in memory and an agent that repeats a fixed text, for experiments and measurements:
 //! `cargo run --release -p hfs-tui --example playground -- [MESSAGES] [TOKENS_PER_SECOND] [REPLY_TOKENS]`.
 //!
 //! If MESSAGES is not 0, the app opens a session with that many messages.
@@ -22,7 +22,7 @@ use hfs_tui::{AppParts, AppSettings, NoPlugins};
 
 use no_files::NoFiles;
 
-/// Repeats the same text at a constant rate.
+/// An agent that repeats the same text at a constant rate.
 struct Parrot {
     tokens_per_second: u64,
     tokens: u64,

@@ -29,14 +29,14 @@ use crate::transcript::PAGE;
 const RECENT_SESSIONS: u32 = 5;
 /// Number of messages in the preview of a session.
 const PREVIEW_MESSAGES: u32 = 12;
-/// Number of messages of the open branch that are searched for messages of the user.
+/// Number of messages of the open branch that are read for the input history.
 const HISTORY_MESSAGES: u32 = 400;
-/// Number of other sessions that are searched.
+/// Number of other sessions that are read for the input history.
 const HISTORY_SESSIONS: u32 = 10;
-/// Number of messages that are searched in each other session.
+/// Number of messages that are read of each of these sessions.
 const HISTORY_MESSAGES_PER_SESSION: u32 = 30;
 
-/// What requests work with.
+/// The engine and the wording of errors, shared by all requests.
 #[derive(Clone)]
 struct Backend {
     engine: Engine,
@@ -53,7 +53,7 @@ impl Backend {
         BlockingEngine::with_handle(self.engine.clone(), Handle::current())
     }
 
-    fn reported<T, E: ErrorExt>(&self, result: Result<T, E>) -> UiResult<T> {
+    fn ui_result<T, E: ErrorExt>(&self, result: Result<T, E>) -> UiResult<T> {
         result.map_err(|error| ErrorReport::from_error(&error, self.suggestion_wording))
     }
 }
@@ -66,14 +66,14 @@ pub struct Runner {
     configuration: Arc<dyn Configuration>,
     plugins: Arc<dyn PluginHost>,
     sender: mpsc::UnboundedSender<Msg>,
-    /// The engine to use for the next request, after a setting has changed the agent.
+    /// The engine for the changed settings. The next request switches to it.
     next_engine: Arc<Mutex<Option<Engine>>>,
     cancel: CancellationToken,
     exchange: Option<JoinHandle<()>>,
     /// Stops the import or export in progress.
     stop_transfer: Arc<AtomicBool>,
-    /// Held while the plugin host is called and the result is sent, so that results arrive in the order of the calls. A
-    /// view from before a decision that arrived after it would ask for the same approval again.
+    /// Held from a call of the plugin host until its result is sent, so that results arrive in the order of the calls.
+    /// Otherwise a `PluginView` read before a decision could arrive after it, and the app would ask for the approval again.
     plugin_calls: Arc<Mutex<()>>,
 }
 
@@ -133,11 +133,11 @@ impl Runner {
             }
             Request::Open { session, branch, at } => self.run(move |backend| {
                 Msg::Opened(
-                    backend.reported(open(&backend.blocking_engine(), session, branch, at)).map(Box::new),
+                    backend.ui_result(open(&backend.blocking_engine(), session, branch, at)).map(Box::new),
                 )
             }),
             Request::ReadMessages { branch, range, page } => self.run(move |backend| {
-                let result = backend.reported(backend.store().read_messages(branch, range));
+                let result = backend.ui_result(backend.store().read_messages(branch, range));
                 Msg::Messages { page, branch, result }
             }),
             Request::ReadHistory { branch, project } => self.run(move |backend| {
@@ -146,7 +146,7 @@ impl Runner {
             Request::Change(change) => {
                 let clock = Arc::clone(&self.clock);
                 self.run(move |backend| {
-                    Msg::Changed(Box::new(backend.reported(apply_change(
+                    Msg::Changed(Box::new(backend.ui_result(apply_change(
                         &backend.blocking_engine(),
                         clock.as_ref(),
                         change,
@@ -158,38 +158,38 @@ impl Runner {
             Request::ListRecentSessions { project } => self.run(move |backend| {
                 let filter = SessionFilter { project, ..SessionFilter::default() };
                 let page = PageRequest::first(RECENT_SESSIONS);
-                Msg::RecentSessions(backend.reported(backend.store().list_sessions(&filter, &page)))
+                Msg::RecentSessions(backend.ui_result(backend.store().list_sessions(&filter, &page)))
             }),
             Request::ReadPreview { source, request_id } => {
                 self.run(move |backend| read_preview(backend, source, request_id));
             }
             Request::ListSessions { filter, page, request_id } => self.read(move |backend| {
-                let result = backend.reported(backend.store().list_sessions(&filter, &page));
+                let result = backend.ui_result(backend.store().list_sessions(&filter, &page));
                 ScreenMsg::Sessions { request_id, result }
             }),
             Request::Search { query, request_id } => self.read(move |backend| {
-                let result = backend.reported(backend.store().search(&query));
+                let result = backend.ui_result(backend.store().search(&query));
                 ScreenMsg::SearchResults { request_id, result }
             }),
             Request::ListCheckpoints(session) => self.read(move |backend| {
-                let result = backend.reported(backend.store().list_checkpoints(session));
+                let result = backend.ui_result(backend.store().list_checkpoints(session));
                 ScreenMsg::Checkpoints { session, result }
             }),
             Request::PlanRewind(checkpoint) => self.read(move |backend| {
                 ScreenMsg::RewindPlanned(
-                    backend.reported(backend.blocking_engine().plan_rewind(checkpoint)).map(Box::new),
+                    backend.ui_result(backend.blocking_engine().plan_rewind(checkpoint)).map(Box::new),
                 )
             }),
             Request::ListBranches(session) => self.read(move |backend| {
-                let result = backend.reported(backend.store().list_branches(session));
+                let result = backend.ui_result(backend.store().list_branches(session));
                 ScreenMsg::Branches { session, result }
             }),
             Request::ListRuns(session) => self.read(move |backend| {
-                let result = backend.reported(backend.store().list_runs(session));
+                let result = backend.ui_result(backend.store().list_runs(session));
                 ScreenMsg::Runs { session, result }
             }),
             Request::ReadRun(run) => self.read(move |backend| {
-                ScreenMsg::Run(backend.reported(backend.store().get_run(run)).map(Box::new))
+                ScreenMsg::Run(backend.ui_result(backend.store().get_run(run)).map(Box::new))
             }),
 
             // Import and export.
@@ -254,9 +254,9 @@ impl Runner {
                 let plugins = Arc::clone(&self.plugins);
                 self.run(move |backend| {
                     let output = plugins.run(&command, &arguments, conversation.session());
-                    // A command that failed may have changed its plugin's state before.
+                    // A command that fails can still have changed its plugin's state.
                     let persisted =
-                        backend.reported(backend.blocking_engine().persist_plugin_states(&conversation));
+                        backend.ui_result(backend.blocking_engine().persist_plugin_states(&conversation));
                     let result = output.and_then(|output| persisted.map(|()| output));
                     Msg::PluginRan { command, result }
                 });
@@ -273,7 +273,7 @@ impl Runner {
         }
     }
 
-    /// Uses the engine of the last changed setting, if there is one.
+    /// Switches to the engine for the changed settings, if there is one.
     fn switch_engine(&mut self) {
         let next = lock_unpoisoned(&self.next_engine).take();
         if let Some(engine) = next {
@@ -281,7 +281,7 @@ impl Runner {
         }
     }
 
-    /// Runs `work` on a blocking thread and sends its message. If it panics, sends the message of `on_panic`.
+    /// Runs `work` on a blocking thread and sends its message. If it panics, sends the result of `on_panic`.
     fn run_blocking(&self, work: impl FnOnce() -> Msg + Send + 'static, on_panic: fn(ErrorReport) -> Msg) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -298,7 +298,7 @@ impl Runner {
         self.run_blocking(move || work(&backend), Msg::Failed);
     }
 
-    /// Like [`run`](Self::run), for data that only a screen shows.
+    /// Like [`run`](Self::run), for results that only screens handle.
     fn read(&self, read: impl FnOnce(&Backend) -> ScreenMsg + Send + 'static) {
         self.run(move |backend| Msg::Screen(read(backend)));
     }
@@ -352,7 +352,7 @@ impl Runner {
         let sender = self.sender.clone();
         self.exchange = Some(tokio::spawn(async move {
             let branch = conversation.branch().unwrap_or(user.branch);
-            // Without a reply after the message, no new branch is needed.
+            // If no reply follows the message, no new branch is needed.
             let forked = if conversation.head() == user.seq {
                 Ok(())
             } else {
@@ -402,7 +402,7 @@ fn open(
     let store = engine.store();
     let summary = store.get_session(session)?;
     let current = summary.session.current_branch;
-    // If the message is also part of the current branch, it is shown there, so that the user stays on that branch.
+    // If the current branch shares the message, open that branch, so that the user does not leave it.
     let branch = match (branch, at) {
         (Some(branch), Some(at)) if branch != current => {
             let shared = store.read_messages(current, MessageRange::From(at, 1))?;
@@ -424,12 +424,12 @@ fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Ms
     let store = backend.store();
     let (branch, range) = match source {
         PreviewSource::Branch(branch, range) => (branch, range),
-        PreviewSource::Session(session) => match backend.reported(store.get_session(session)) {
+        PreviewSource::Session(session) => match backend.ui_result(store.get_session(session)) {
             Ok(summary) => (summary.session.current_branch, MessageRange::Newest(PREVIEW_MESSAGES)),
             Err(report) => return Msg::Failed(report),
         },
     };
-    let result = backend.reported(store.read_messages(branch, range));
+    let result = backend.ui_result(store.read_messages(branch, range));
     Msg::Screen(ScreenMsg::Preview { request_id, result })
 }
 
@@ -448,7 +448,7 @@ fn export_choices(
     transfer: &dyn Transfer,
     session: SessionId,
 ) -> UiResult<Vec<ExportChoice>> {
-    let summary = backend.reported(backend.store().get_session(session))?;
+    let summary = backend.ui_result(backend.store().get_session(session))?;
     let formats = transfer.export_formats().into_iter();
     Ok(formats
         .map(|format| {

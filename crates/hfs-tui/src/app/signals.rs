@@ -1,21 +1,21 @@
-//! Signals.
+//! Unix signals that end or suspend the app.
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal requests.
+/// The effect of a signal on the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignalRequest {
-    /// End the app.
+pub enum SignalAction {
+    /// Ends the app.
     Terminate,
-    /// Suspend the process.
+    /// Suspends the process.
     Suspend,
 }
 
 /// Receives the signals that the app handles.
 pub struct Signals {
     #[cfg(unix)]
-    listening: Vec<(Signal, SignalRequest)>,
+    signals: Vec<(Signal, SignalAction)>,
 }
 
 #[cfg(unix)]
@@ -23,27 +23,27 @@ impl Signals {
     /// Installs the signal handlers. A signal whose handler cannot be installed keeps its default behaviour.
     pub fn listen() -> Self {
         let kinds = [
-            (SignalKind::terminate(), SignalRequest::Terminate),
-            (SignalKind::hangup(), SignalRequest::Terminate),
-            (SignalKind::interrupt(), SignalRequest::Terminate),
-            (SignalKind::from_raw(signal_hook::consts::SIGTSTP), SignalRequest::Suspend),
+            (SignalKind::terminate(), SignalAction::Terminate),
+            (SignalKind::hangup(), SignalAction::Terminate),
+            (SignalKind::interrupt(), SignalAction::Terminate),
+            (SignalKind::from_raw(signal_hook::consts::SIGTSTP), SignalAction::Suspend),
         ];
-        let listening = kinds.into_iter().filter_map(|(kind, request)| Some((signal(kind).ok()?, request)));
-        Self { listening: listening.collect() }
+        let signals = kinds.into_iter().filter_map(|(kind, action)| Some((signal(kind).ok()?, action)));
+        Self { signals: signals.collect() }
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) -> SignalRequest {
-        if self.listening.is_empty() {
+    pub async fn next(&mut self) -> SignalAction {
+        if self.signals.is_empty() {
             return futures::future::pending().await;
         }
-        let waiting = self.listening.iter_mut().map(|(signal, request)| {
+        let receivers = self.signals.iter_mut().map(|(signal, action)| {
             Box::pin(async move {
                 signal.recv().await;
-                *request
+                *action
             })
         });
-        futures::future::select_all(waiting).await.0
+        futures::future::select_all(receivers).await.0
     }
 }
 
@@ -55,7 +55,7 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) -> SignalRequest {
+    pub async fn next(&mut self) -> SignalAction {
         futures::future::pending().await
     }
 }

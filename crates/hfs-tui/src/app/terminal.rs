@@ -1,4 +1,4 @@
-//! Sets up the terminal, draws on it, and restores it in any case.
+//! Sets up the terminal, draws on it, and restores it, even after a panic.
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write, stdin, stdout};
 use std::panic;
@@ -24,7 +24,7 @@ use ratatui::{Frame, Terminal};
 use super::TuiError;
 
 /// Enables reports of buttons, drags and the wheel. crossterm's `EnableMouseCapture` also reports every movement, which
-/// would wake the app all the time.
+/// would wake the app needlessly.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1002h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1002l\x1b[?1000l";
 /// Maximum size of text for the clipboard. Terminals ignore longer OSC 52 sequences.
@@ -50,7 +50,7 @@ pub fn require() -> Result<(), TuiError> {
 type Output = BufWriter<Stdout>;
 type PanicHook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 
-/// The terminal while the app uses it. It is restored on drop, and before the message of a panic is printed.
+/// The terminal while the app uses it. It is restored on drop, and before a panic message is printed.
 pub struct AppTerminal {
     terminal: Terminal<CrosstermBackend<Output>>,
     mouse: bool,
@@ -184,7 +184,7 @@ fn set_up(mouse: bool) -> std::io::Result<()> {
     )
 }
 
-/// Restores the terminal. Errors are ignored, because the remaining steps are still useful.
+/// Restores the terminal. An error does not prevent the remaining steps.
 fn restore() {
     if !ACQUIRED.swap(false, Ordering::SeqCst) {
         return;

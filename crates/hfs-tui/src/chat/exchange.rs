@@ -1,4 +1,4 @@
-//! Exchanges: sending a message, following the reply, and what happens when either fails.
+//! Exchanges: sending a message, receiving the reply, and handling failures of both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 /// An exchange in progress.
 #[derive(Debug)]
 pub struct ExchangeInProgress {
-    /// The session that was created for this exchange, until its first message is durable.
+    /// The session that was created for this exchange.
     pub created_session: Option<SessionId>,
     /// The user's message, until it is durable.
     pub unsaved_text: Option<String>,
@@ -50,9 +50,9 @@ pub enum SaveState {
 /// An error of the newest exchange, shown above the input.
 #[derive(Debug, Clone)]
 pub struct ErrorBanner {
-    /// What happened.
+    /// The error with its causes.
     pub message: String,
-    /// What the user can do.
+    /// A suggestion for the user.
     pub suggestion: Option<String>,
     /// The message to retry; `None` if it was not saved and is back in the input.
     pub user: Option<Arc<Message>>,
@@ -69,7 +69,7 @@ impl Model {
 
     /// Sends a message on a new branch, after a conflict.
     pub(crate) fn send_on_fork(&mut self, conversation: Conversation, text: String) -> Vec<Effect> {
-        // The failed send put the text into the input, before whatever the user had written since.
+        // The failed send put the text into the input, before the text that the user had written during the send.
         if let Some(rest) = self.chat.input.text().strip_prefix(&text) {
             let rest = rest.trim_start().to_owned();
             self.chat.input.set(&rest);
@@ -137,7 +137,7 @@ impl Model {
         vec![Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into()]
     }
 
-    pub(crate) fn exchange_progressed(&mut self, update: Update) -> Vec<Effect> {
+    pub(crate) fn apply_exchange_update(&mut self, update: Update) -> Vec<Effect> {
         let chat = &mut self.chat;
         match update {
             Update::SessionCreated { session, name } => {
@@ -210,7 +210,7 @@ impl Model {
         effects
     }
 
-    /// Moves queued messages to the input. After an incomplete reply they may no longer be what the user wants to say.
+    /// Moves queued messages to the input, because after an incomplete reply the user may want to change them.
     fn move_queue_to_input(&mut self) {
         if self.chat.queue.is_empty() {
             return;

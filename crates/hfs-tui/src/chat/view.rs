@@ -171,7 +171,7 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     if hints.width() > 0 {
         hints.spans.insert(0, Span::raw(" "));
         hints.spans.push(Span::raw(" "));
-        canvas::right(buffer, foot, &hints);
+        canvas::right_aligned(buffer, foot, &hints);
     }
     if model.render.settings.keys == KeyMode::Vim {
         let (mode, style) = match model.chat.input.vim_mode() {

@@ -15,7 +15,7 @@ pub enum VimMode {
     Normal,
 }
 
-/// The mode, and the operator that waits for its motion.
+/// The mode, and the first key of an incomplete command, such as `d`.
 #[derive(Debug, Clone, Default)]
 pub struct Vim {
     mode: VimMode,
@@ -27,7 +27,7 @@ impl Vim {
         self.mode
     }
 
-    /// Handles a key. Returns `false` if the standard keys (in insert mode) or the screen (in normal mode) should handle it.
+    /// Handles a key. Returns `false` if the standard keys (in insert mode) or the chat (in normal mode) should handle it.
     pub fn handle_key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
         if self.mode == VimMode::Insert {
             if key.code == KeyCode::Esc {
@@ -43,7 +43,7 @@ impl Vim {
         if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('r') {
             return buffer.redo();
         }
-        let KeyCode::Char(c) = key.code else { return self.arrow(buffer, key, width) };
+        let KeyCode::Char(c) = key.code else { return self.handle_special_key(buffer, key, width) };
         if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
             return false;
         }
@@ -64,7 +64,7 @@ impl Vim {
         true
     }
 
-    fn arrow(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
+    fn handle_special_key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
         match key.code {
             KeyCode::Left | KeyCode::Backspace => buffer.left(),
             KeyCode::Right => buffer.right(),
@@ -163,7 +163,7 @@ impl Vim {
                 self.mode = VimMode::Insert;
             }
             'd' => {
-                // Without a line break after it, the one before the line is deleted.
+                // The last line has no line break after it, so the line break before it is deleted.
                 let length = buffer.text().len();
                 let (from, to) = if end < length { (start, end + 1) } else { (start.saturating_sub(1), end) };
                 buffer.move_to(from);

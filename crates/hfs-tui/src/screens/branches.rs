@@ -181,7 +181,7 @@ impl Screen for Branches {
                 Some(_) => format!("from #{} · {own} own  {age:>14}", row.branch.forked_at),
                 None => format!("{own} own  {age:>14}"),
             };
-            let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
+            let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
             let room = usize::from(area.width.saturating_sub(used))
                 .saturating_sub(row.tree_lines.chars().count() + 4);
             let (mark, name) = if is_current { ("● ", theme.title()) } else { ("○ ", theme.text) };

@@ -111,7 +111,7 @@ impl Checkpoints {
         let branch = branch.map_or_else(String::new, |branch| format!("{} ", sanitize_line(&branch.name)));
         let age = render.relative_time(checkpoint.created_at);
         let details = format!("{branch}#{}  {age:>14}", checkpoint.seq);
-        let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
+        let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
         let room = usize::from(area.width.saturating_sub(used)).saturating_sub(10);
         let (mark, mark_style) = if checkpoint.pinned {
             ("★", theme.warn)
@@ -275,13 +275,13 @@ fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
         format!("\"{from}\" does not change.")
     } else {
         format!(
-            "\"{from}\" keeps its {} after that point; the tree of branches and undo lead back to it.",
+            "\"{from}\" keeps its {} after that point. To return to it, switch branches or undo.",
             messages(plan.out_of_view)
         )
     });
     if let Some(prompt) = &plan.prompt {
         text.push(format!(
-            "Your next message returns to the input: \"{}\"",
+            "Your message after that point is put into the input: \"{}\"",
             truncate(&sanitize_line(&prompt.content.text()), 120)
         ));
     }

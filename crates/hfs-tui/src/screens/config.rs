@@ -115,7 +115,7 @@ impl Screen for Config {
                 Span::styled(truncate(&value, room), style),
             ]);
             canvas::line(buffer, row, &line);
-            canvas::right(buffer, row, &Line::styled(truncate(&origin, 30), theme.dim));
+            canvas::right_aligned(buffer, row, &Line::styled(truncate(&origin, 30), theme.dim));
             if index == self.selection.row {
                 canvas::fill(buffer, row, theme.selected);
             }

@@ -150,7 +150,7 @@ impl Screen for Export {
             (ExportStep::Exporting(_), KeyCode::Esc) => vec![Action::run(Request::StopTransfer)],
             (ExportStep::Done(Ok(done)), KeyCode::Char('c')) => {
                 let text = done.path.to_string_lossy().into_owned();
-                vec![Action::run(TerminalCommand::Copy { text, what: "the path".to_owned() })]
+                vec![Action::run(TerminalCommand::Copy { text, description: "the path".to_owned() })]
             }
             (ExportStep::Done(_), KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) => vec![Action::Close],
             (ExportStep::Exporting(_) | ExportStep::Done(_), _) => Vec::new(),

@@ -17,7 +17,7 @@ const KEYS: [(&str, &str); 20] = [
     ("Enter", "send; during a reply, send after it"),
     ("Alt+Enter, Ctrl+J", "new line"),
     ("Ctrl+G", "open your editor"),
-    ("↑ ↓", "earlier messages of yours"),
+    ("↑ ↓", "your earlier messages"),
     ("Ctrl+R", "search your earlier messages"),
     ("Esc", "stop the reply"),
     ("Esc Esc", "rewind to a checkpoint"),
@@ -50,7 +50,7 @@ const EMACS: [(&str, &str); 3] = [
 
 #[derive(Debug, Default)]
 pub struct Help {
-    /// Number of rows scrolled past; may be larger than the text.
+    /// Index of the first visible row; may be past the end of the text.
     scroll: usize,
 }
 

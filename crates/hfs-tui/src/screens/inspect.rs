@@ -112,16 +112,16 @@ impl Inspect {
     }
 
     fn row_count(&self, snapshot: &RunSnapshot) -> usize {
-        // Titles and blank lines around the rows of the scrolled pages.
-        const TOKENS_EXTRA: usize = 4;
-        const TRACE_EXTRA: usize = 5;
+        // Titles and blank lines on the pages that scroll.
+        const TOKENS_FIXED_ROWS: usize = 4;
+        const TRACE_FIXED_ROWS: usize = 5;
         match self.tab {
             Tab::Agents => agents(snapshot).count(),
             Tab::Negotiation => snapshot.negotiation.sections.len(),
-            Tab::Tokens => snapshot.usage.by_agent.len() + snapshot.usage.by_phase.len() + TOKENS_EXTRA,
+            Tab::Tokens => snapshot.usage.by_agent.len() + snapshot.usage.by_phase.len() + TOKENS_FIXED_ROWS,
             Tab::Trace => {
                 let events = self.run.as_ref().map_or(0, |run| run.events.len());
-                snapshot.timeline.phases.len() + agents(snapshot).count() + events + TRACE_EXTRA
+                snapshot.timeline.phases.len() + agents(snapshot).count() + events + TRACE_FIXED_ROWS
             }
         }
     }

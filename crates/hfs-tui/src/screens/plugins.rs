@@ -49,7 +49,7 @@ impl Screen for Plugins {
         };
         match key.code {
             KeyCode::Esc | KeyCode::Char('q') => vec![Action::Close],
-            // Approval goes through the dialog, so that the user sees the permissions first.
+            // The dialog shows the permissions before the user approves.
             KeyCode::Char('a') | KeyCode::Enter => {
                 let name = selected.map(|row| &row.name);
                 let request = cx.plugins.pending.iter().find(|request| Some(&request.plugin) == name);

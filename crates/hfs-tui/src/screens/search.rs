@@ -39,9 +39,9 @@ pub struct Search {
 
 impl Search {
     /// Opens the screen and runs a query, unless it is empty.
-    pub fn open(words: &str, cx: &Context<'_>) -> (Self, Vec<Action>) {
+    pub fn open(text: &str, cx: &Context<'_>) -> (Self, Vec<Action>) {
         let mut query = Editor::default();
-        query.set(words);
+        query.set(text);
         let mut search = Self {
             query,
             session: None,
@@ -52,11 +52,11 @@ impl Search {
             is_searching: false,
             error: None,
         };
-        let actions = if words.is_empty() { Vec::new() } else { search.run_query() };
+        let actions = if text.is_empty() { Vec::new() } else { search.run_query() };
         (search, actions)
     }
 
-    /// Runs the changed query after a pause, and invalidates results that are still on their way.
+    /// Runs the changed query after a pause, and invalidates the results of earlier requests.
     fn query_changed(&mut self, cx: &Context<'_>) -> Vec<Action> {
         self.request_id = cx.ids.next();
         self.selection = ListSelection::default();
@@ -217,7 +217,7 @@ fn draw_hit(buffer: &mut Buffer, area: Rect, render: &RenderContext, hit: &Searc
     }
     let age = render.relative_time(hit.created_at);
     let details = format!("{} · {} · #{}  {age}", hit.role, sanitize_line(&hit.branch_name), hit.seq);
-    let used = canvas::right(buffer, head, &Line::styled(details, style(theme.dim)));
+    let used = canvas::right_aligned(buffer, head, &Line::styled(details, style(theme.dim)));
     let name = truncate(&sanitize_line(&hit.session_name), usize::from(area.width.saturating_sub(used + 2)));
     let name_area = Rect { width: area.width.saturating_sub(used + 1), ..head };
     canvas::line(buffer, name_area, &Line::styled(name, style(theme.title())));

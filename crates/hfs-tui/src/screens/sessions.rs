@@ -333,7 +333,7 @@ pub fn draw_session_row(
         details.push_str(&format!(" · {} branches", row.branches));
     }
     let details = format!("{details}  {:>14}", render.relative_time(row.session.updated_at));
-    let used = canvas::right(buffer, area, &Line::styled(details, style(theme.dim)));
+    let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
     let room = usize::from(area.width).saturating_sub(usize::from(used) + 10);
     let line = Line::from(vec![
         Span::styled(format!("{} ", row.session.id.short().shown()), style(theme.border)),

@@ -93,7 +93,7 @@ fn role_theme() -> Theme {
 pub struct CodeBlock {
     language: String,
     /// The code up to the last line break, whose lines are in `lines`.
-    done: String,
+    complete_code: String,
     lines: Vec<Vec<Fragment>>,
     state: Option<HighlighterState>,
 }
@@ -118,7 +118,7 @@ impl CodeBlock {
         let Some((syntax, grammar)) = grammar else {
             return code.lines().map(|line| vec![Fragment::new(line, theme.code(CodeRole::Plain))]).collect();
         };
-        if self.language != language || !code.starts_with(&self.done) {
+        if self.language != language || !code.starts_with(&self.complete_code) {
             *self = Self { language: language.to_owned(), ..Self::default() };
         }
         let highlighter = Highlighter::new(&syntax.0.theme);
@@ -126,13 +126,13 @@ impl CodeBlock {
             parse: ParseState::new(grammar),
             highlight: HighlightState::new(&highlighter, ScopeStack::new()),
         });
-        let rest = code.get(self.done.len()..).unwrap_or_default();
+        let rest = code.get(self.complete_code.len()..).unwrap_or_default();
         let mut unfinished = None;
         for line in rest.split_inclusive('\n') {
             if line.ends_with('\n') {
                 let highlighted = state.line(syntax, &highlighter, theme, line);
                 self.lines.push(highlighted);
-                self.done.push_str(line);
+                self.complete_code.push_str(line);
             } else {
                 unfinished = Some(state.clone().line(syntax, &highlighter, theme, line));
             }

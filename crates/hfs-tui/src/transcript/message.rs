@@ -40,6 +40,7 @@ pub struct MessageView {
 struct CachedLayout {
     width: usize,
     revision: u64,
+    /// Whether there is no blank row above the message.
     is_joined: bool,
     lines: Lines,
     fold_headers: Arc<[usize]>,
@@ -334,7 +335,7 @@ fn output_lines(output: &str, style: Style, width: usize) -> Vec<Line<'static>> 
     lines
 }
 
-/// Summarizes a tool's arguments in one line. Of a single argument, only the value is shown.
+/// Summarizes a tool's arguments in one line. If there is only one argument, its name is left out.
 fn summarize_input(input: &Value) -> String {
     const MAX_BYTES: usize = 400;
     match input {

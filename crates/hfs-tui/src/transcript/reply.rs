@@ -117,7 +117,7 @@ impl StreamingReply {
             Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),
             _ => (0, Vec::new()),
         };
-        // The frame that used the previous rows was drawn, so this is the only reference and nothing is copied.
+        // Drawing the previous frame has released its reference to the rows, so this copies nothing.
         let lines = Arc::make_mut(&mut cached.lines);
         lines.truncate(cached.newest_row + kept);
         lines.extend(rows.into_iter().map(indented));

@@ -95,7 +95,7 @@ fn only_the_output_mode_setting_resets_the_output_mode() {
     assert_eq!(harness.model.render.settings.output, OutputMode::Compact);
 }
 
-fn letters(harness: &Harness) -> String {
+fn screen_text(harness: &Harness) -> String {
     let (frame, _) = harness.draw();
     frame.content.iter().map(ratatui::buffer::Cell::symbol).collect()
 }
@@ -112,14 +112,14 @@ fn a_single_fold_can_be_toggled() {
     harness.press(KeyCode::Tab, NONE);
     harness.press(KeyCode::Tab, NONE);
     harness.press(KeyCode::Enter, NONE);
-    let open = letters(&harness);
+    let open = screen_text(&harness);
     assert!(open.contains("\"pattern\"") && !open.contains("Three times three"), "{open}");
     harness.press(KeyCode::Enter, NONE);
-    assert!(!letters(&harness).contains("\"pattern\""));
+    assert!(!screen_text(&harness).contains("\"pattern\""));
     // After the last fold, all of them are selected again.
     harness.press(KeyCode::Tab, NONE);
     harness.press(KeyCode::Enter, NONE);
-    let open = letters(&harness);
+    let open = screen_text(&harness);
     assert!(open.contains("\"pattern\"") && open.contains("Three times three"), "{open}");
 }
 
@@ -133,7 +133,7 @@ fn a_click_on_a_fold_header_opens_the_fold() {
     for kind in [MouseEventKind::Down(MouseButton::Left), MouseEventKind::Up(MouseButton::Left)] {
         harness.send(Msg::Mouse(MouseEvent { kind, column: 8, row: y, modifiers: NONE }));
     }
-    assert!(letters(&harness).contains("\"pattern\""));
+    assert!(screen_text(&harness).contains("\"pattern\""));
 }
 
 #[test]
@@ -148,11 +148,11 @@ fn ctrl_c_quits_only_when_pressed_twice_in_a_row() {
 }
 
 #[test]
-fn the_first_ctrl_c_is_forgotten_after_a_while() {
+fn the_first_ctrl_c_expires() {
     let mut harness = chat();
     harness.press(KeyCode::Char('c'), CONTROL);
-    let (_, number) = harness.model.pending_confirmation.unwrap();
-    harness.send(Msg::Timer(Timer::ConfirmationExpired(number)));
+    let (_, timer_id) = harness.model.pending_confirmation.unwrap();
+    harness.send(Msg::Timer(Timer::ConfirmationExpired(timer_id)));
     harness.press(KeyCode::Char('c'), CONTROL);
     assert!(!harness.model.quitting);
 }

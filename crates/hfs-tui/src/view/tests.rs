@@ -181,7 +181,7 @@ fn assert_harmless(frame: &Buffer, scene: &str) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn no_text_from_outside_controls_the_terminal(text in HOSTILE) {
+    fn untrusted_text_cannot_control_the_terminal(text in HOSTILE) {
         for scene in scenes() {
             let harness = scene.set_up_with_hostile_text(&text, settings(Background::Dark, ColorDepth::True), (90, 28));
             assert_harmless(&harness.draw().0, scene.name);
@@ -190,7 +190,7 @@ proptest! {
 }
 
 #[test]
-fn known_attacks_reach_no_screen() {
+fn known_attacks_are_sanitized_on_every_screen() {
     let long = "wide日".repeat(1_000);
     let attacks = [
         "\u{1b}]52;c;AAAA\u{7}\u{1b}[2J\u{1b}[?1049l",

@@ -148,12 +148,12 @@ impl Harness {
         self.press(KeyCode::Enter);
     }
 
-    /// Applies messages until the model is in the expected state.
-    async fn until(&mut self, what: &str, expected: impl Fn(&Model) -> bool) {
+    /// Applies messages until the model is in the expected state, which `state` describes.
+    async fn wait_until(&mut self, state: &str, expected: impl Fn(&Model) -> bool) {
         while !expected(&self.model) {
             let next = tokio::time::timeout(Duration::from_secs(10), self.receiver.recv()).await;
             let Ok(Some(message)) = next else {
-                panic!("the model never reached this state: {what}; {:?}", self.model.notice)
+                panic!("the model never reached this state: {state}; {:?}", self.model.notice)
             };
             self.send(message);
         }
@@ -161,7 +161,7 @@ impl Harness {
 
     async fn exchange(&mut self, text: &str) {
         self.submit(text);
-        self.until("the reply is complete", |model| !model.chat.is_busy()).await;
+        self.wait_until("the reply is complete", |model| !model.chat.is_busy()).await;
     }
 
     fn visible(&self) -> Vec<String> {
@@ -208,12 +208,12 @@ async fn undo_returns_to_the_branch_before_a_rewind() {
         harness.store.list_checkpoints(session).unwrap().into_iter().find(|found| found.seq == 2).unwrap();
     harness.send(Msg::Key(KeyEvent::from(KeyCode::F(4))));
     harness.runner.perform(Request::Change(Change::Rewind(first.id)));
-    harness.until("the rewind is shown", |model| model.chat.branch == "main-2").await;
+    harness.wait_until("the rewind is shown", |model| model.chat.branch == "main-2").await;
     assert_eq!(harness.visible(), ["first", "so one"]);
     assert_eq!(harness.model.chat.input.text(), "second", "the next message can be edited and sent again");
     harness.model.chat.input.set("");
     harness.submit("/undo");
-    harness.until("the undo is shown", |model| model.chat.branch == "main").await;
+    harness.wait_until("the undo is shown", |model| model.chat.branch == "main").await;
     assert_eq!(harness.visible(), ["first", "so one", "second", "so two"]);
 }
 
@@ -222,15 +222,15 @@ async fn a_stopped_reply_is_kept_and_a_retry_uses_a_new_branch() {
     let mut harness = Harness::new(vec![Ok("wait"), Ok("better")]);
     harness.submit("first");
     harness
-        .until("the reply has started", |model| {
+        .wait_until("the reply has started", |model| {
             model.chat.exchange.as_ref().is_some_and(|exchange| !exchange.reply.is_empty())
         })
         .await;
     harness.press(KeyCode::Esc);
-    harness.until("the reply has stopped", |model| !model.chat.is_busy()).await;
+    harness.wait_until("the reply has stopped", |model| !model.chat.is_busy()).await;
     assert_eq!(harness.stored(), ["first", "so "]);
     harness.press(KeyCode::F(5));
-    harness.until("the retry is complete", |model| !model.chat.is_busy()).await;
+    harness.wait_until("the retry is complete", |model| !model.chat.is_busy()).await;
     assert_eq!(harness.visible(), ["first", "so better"]);
     assert_eq!(harness.visible(), harness.stored());
     let session = harness.model.chat.conversation.session().unwrap();
@@ -243,7 +243,7 @@ async fn a_provider_error_is_shown_and_can_be_retried() {
     harness.exchange("first").await;
     assert!(harness.model.chat.error_banner.as_ref().unwrap().message.contains("503"));
     harness.press(KeyCode::F(5));
-    harness.until("the retry is complete", |model| !model.chat.is_busy()).await;
+    harness.wait_until("the retry is complete", |model| !model.chat.is_busy()).await;
     assert_eq!(harness.visible(), ["first", "so well"]);
 }
 
@@ -256,19 +256,21 @@ async fn a_conflict_is_resolved_by_a_reload_or_a_fork() {
     let message = hfs_core::MessageDraft::user("from another process", SystemClock.now());
     harness.store.append(position, &[message]).unwrap();
     harness.submit("hello");
-    harness.until("the conflict is shown", |model| !model.modals.is_empty()).await;
+    harness.wait_until("the conflict is shown", |model| !model.modals.is_empty()).await;
     assert_eq!(harness.model.chat.input.text(), "hello");
     harness.press(KeyCode::Char('r'));
-    harness.until("the branch is reloaded", |model| model.chat.conversation.head() == 3).await;
+    harness.wait_until("the branch is reloaded", |model| model.chat.conversation.head() == 3).await;
     assert_eq!(harness.visible(), ["first", "so one", "from another process"]);
 
     harness.model.chat.conversation =
         Conversation::at(harness.model.chat.conversation.session().unwrap(), position);
     harness.press(KeyCode::Enter);
-    harness.until("the conflict is shown again", |model| !model.modals.is_empty()).await;
+    harness.wait_until("the conflict is shown again", |model| !model.modals.is_empty()).await;
     harness.press(KeyCode::Char('f'));
     harness
-        .until("it was sent on a new branch", |model| model.chat.branch == "main-2" && !model.chat.is_busy())
+        .wait_until("it was sent on a new branch", |model| {
+            model.chat.branch == "main-2" && !model.chat.is_busy()
+        })
         .await;
     assert_eq!(harness.stored(), ["first", "so one", "hello", "so mine"]);
 }
@@ -279,10 +281,10 @@ async fn a_failed_save_keeps_the_message_in_the_input() {
     harness.exchange("first").await;
     harness.store.fail_saves(1);
     harness.submit("precious");
-    harness.until("the error is shown", |model| model.chat.error_banner.is_some()).await;
+    harness.wait_until("the error is shown", |model| model.chat.error_banner.is_some()).await;
     assert_eq!(harness.model.chat.input.text(), "precious");
     harness.press(KeyCode::Enter);
-    harness.until("it was sent", |model| !model.chat.is_busy()).await;
+    harness.wait_until("it was sent", |model| !model.chat.is_busy()).await;
     assert_eq!(harness.visible(), ["first", "so one", "precious", "so two"]);
     assert_eq!(harness.visible(), harness.stored());
 }
@@ -293,16 +295,16 @@ async fn a_session_is_renamed_deleted_and_restored_in_the_list() {
     harness.exchange("first").await;
     let session = harness.model.chat.conversation.session().unwrap();
     harness.submit("/rename A better name");
-    harness.until("it is renamed", |model| model.chat.name.as_deref() == Some("A better name")).await;
+    harness.wait_until("it is renamed", |model| model.chat.name.as_deref() == Some("A better name")).await;
     harness.submit("/sessions");
-    harness.until("it is listed", |model| format!("{:?}", model.screen).contains("A better name")).await;
+    harness.wait_until("it is listed", |model| format!("{:?}", model.screen).contains("A better name")).await;
     harness.send(Msg::Key(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL)));
     harness.press(KeyCode::Enter);
-    harness.until("it is deleted", |model| has_notice(model, "deleted")).await;
+    harness.wait_until("it is deleted", |model| has_notice(model, "deleted")).await;
     let trash = SessionFilter { trashed: true, ..SessionFilter::default() };
     assert_eq!(harness.store.list_sessions(&trash, &PageRequest::first(9)).unwrap().items.len(), 1);
     harness.send(Msg::Key(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL)));
-    harness.until("it is restored", |model| has_notice(model, "restored")).await;
+    harness.wait_until("it is restored", |model| has_notice(model, "restored")).await;
     assert!(harness.store.get_session(session).unwrap().session.trashed_at.is_none());
 }
 
@@ -313,9 +315,9 @@ async fn a_search_hit_opens_at_its_message() {
     harness.exchange("second").await;
     harness.submit("/new");
     harness.submit("/search needle");
-    harness.until("it is found", |model| format!("{:?}", model.screen).contains("total: 1")).await;
+    harness.wait_until("it is found", |model| format!("{:?}", model.screen).contains("total: 1")).await;
     harness.press(KeyCode::Enter);
-    harness.until("it is open", |model| model.chat.transcript.selected() == Some(4)).await;
+    harness.wait_until("it is open", |model| model.chat.transcript.selected() == Some(4)).await;
     assert!(harness.model.screen.is_none());
     assert_eq!(harness.visible().len(), 4);
 }
@@ -325,10 +327,10 @@ async fn the_welcome_screen_opens_only_with_an_empty_store() {
     let mut harness = Harness::new(vec![Ok("one")]);
     let effects = start(&mut harness.model, None);
     harness.perform(effects);
-    harness.until("the welcome screen is open", |model| title(model) == Some("Welcome to hfs")).await;
+    harness.wait_until("the welcome screen is open", |model| title(model) == Some("Welcome to hfs")).await;
     harness.press(KeyCode::Enter);
     harness
-        .until("a panic of a reader is shown", |model| {
+        .wait_until("a panic of a reader is shown", |model| {
             format!("{:?}", model.screen).contains("background task")
         })
         .await;
@@ -338,7 +340,7 @@ async fn the_welcome_screen_opens_only_with_an_empty_store() {
     harness.submit("/new");
     harness.runner.perform(Request::FindTranscripts { welcome: true });
     harness.runner.perform(Request::SetConfig { key: "k".into(), value: "v".into() });
-    harness.until("the setting is changed", |model| has_notice(model, "kept")).await;
+    harness.wait_until("the setting is changed", |model| has_notice(model, "kept")).await;
     assert!(harness.model.screen.is_none());
 }
 
@@ -347,9 +349,9 @@ async fn an_export_shows_its_destination_and_its_result() {
     let mut harness = Harness::new(vec![Ok("one")]);
     harness.exchange("first").await;
     harness.submit("/export");
-    harness.until("the export screen is open", |model| title(model) == Some("Export")).await;
+    harness.wait_until("the export screen is open", |model| title(model) == Some("Export")).await;
     harness.press(KeyCode::Enter);
-    harness.until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
+    harness.wait_until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
 }
 
 #[tokio::test]
@@ -360,7 +362,7 @@ async fn the_history_has_the_users_messages_newest_first() {
     harness.submit("/new");
     harness.model.chat.history = InputHistory::default();
     harness.press(KeyCode::Up);
-    harness.until("the history is loaded", |model| model.chat.history.entries.len() > 1).await;
+    harness.wait_until("the history is loaded", |model| model.chat.history.entries.len() > 1).await;
     assert_eq!(harness.model.chat.history.entries, ["second", "first"]);
     let sent = harness.store.read_messages(harness.branch_of_newest(), MessageRange::Newest(9)).unwrap();
     assert_eq!(sent.iter().filter(|message| message.content.role == Role::User).count(), 2);
