@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::manifest::MANIFEST_FILE;
-use crate::private_files::private;
+use crate::private_files::with_private_mode;
 
 /// Allowance for headers and padding of a tar stream, on top of [`MAX_BYTES`] of file contents.
 const MAX_TAR_OVERHEAD: u64 = 8 << 20;
@@ -56,7 +56,7 @@ pub enum ArchiveError {
         /// The error of the file system.
         error: io::Error,
     },
-    /// There is no manifest at the top or in a folder there.
+    /// There is no manifest at the top level or in a top-level folder.
     #[error("it has no {MANIFEST_FILE}, neither at the top nor in a folder there")]
     NoManifest,
     /// Several folders have a manifest.
@@ -135,7 +135,7 @@ impl Unpacker<'_> {
     }
 
     fn unpack_tar(&mut self, stream: impl Read) -> Result<(), ArchiveError> {
-        // Bounds what is decompressed, no matter what sizes the headers claim.
+        // Limits the decompressed bytes, because the sizes in the headers cannot be trusted.
         let mut archive = tar::Archive::new(stream.take(MAX_BYTES + MAX_TAR_OVERHEAD));
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let entry = entry.map_err(|error| damaged(&error))?;
@@ -164,10 +164,10 @@ impl Unpacker<'_> {
         let path = self.target_path(name)?;
         let failed = |error| ArchiveError::Write { name: name.to_owned(), error };
         fs::create_dir_all(path.parent().unwrap_or(self.target)).map_err(failed)?;
-        // `create_new` refuses a name that occurs twice. Tools disagree on which of the two files counts, so the one
-        // that a reviewer sees may not be the one that runs.
+        // `create_new` refuses a name that occurs twice. Archive tools disagree on which of the two files to extract,
+        // so a reviewer could see one file and hfs run the other.
         let mut options = OpenOptions::new();
-        let mut file = private(options.write(true).create_new(true)).open(&path).map_err(failed)?;
+        let mut file = with_private_mode(options.write(true).create_new(true)).open(&path).map_err(failed)?;
         let remaining = MAX_BYTES - self.bytes.min(MAX_BYTES);
         let copied = io::copy(&mut bytes.take(remaining + 1), &mut file);
         self.bytes += copied.map_err(|error| damaged(&error))?;
@@ -213,7 +213,7 @@ mod tests {
 
     const MANIFEST_TEXT: &[u8] = b"name: p\nversion: 1.0.0\n";
 
-    /// A tar archive, written without the checks of names that the `tar` crate does.
+    /// A tar archive, written without the name checks of the `tar` crate.
     fn tar_of(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, kind, bytes) in entries {
@@ -250,8 +250,8 @@ mod tests {
         zip.finish().unwrap().into_inner()
     }
 
-    /// Unpacks an archive two folders deep, checks that nothing was written outside, and returns the plugin's path below the
-    /// target.
+    /// Unpacks an archive two folders deep, checks that nothing was written outside, and returns the plugin's path
+    /// below the target.
     fn unpacked(archive: &[u8]) -> (Result<PathBuf, ArchiveError>, tempfile::TempDir) {
         let outer = tempfile::tempdir().unwrap();
         let target = outer.path().join("deep/target");
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_refused() {
+    fn a_duplicate_name_is_refused() {
         refused(
             &gz(&files(&[("manifest.yaml", MANIFEST_TEXT), ("./manifest.yaml", b"x")])),
             "cannot be unpacked",
