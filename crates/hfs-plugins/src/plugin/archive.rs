@@ -264,7 +264,7 @@ mod tests {
         (found, outer)
     }
 
-    fn refused(archive: &[u8], word: &str) {
+    fn assert_refused(archive: &[u8], word: &str) {
         let error = unpacked(archive).0.unwrap_err().to_string();
         assert!(error.contains(word) && !error.contains('\n'), "{word}: {error}");
     }
@@ -298,8 +298,8 @@ mod tests {
     #[test]
     fn names_that_point_outside_are_refused() {
         for name in ["../x", "a/../../x", "/tmp/x", "a/..", "a\\..\\x", "C:x", ".."] {
-            refused(&gz(&files(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")])), "points outside");
-            refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")]), "points outside");
+            assert_refused(&gz(&files(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")])), "points outside");
+            assert_refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")]), "points outside");
         }
     }
 
@@ -309,16 +309,16 @@ mod tests {
         {
             let tar =
                 tar_of(&[("manifest.yaml", EntryType::Regular, MANIFEST_TEXT), ("plugin.wasm", kind, b"")]);
-            refused(&gz(&tar), "neither a regular file");
+            assert_refused(&gz(&tar), "neither a regular file");
         }
         let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
         zip.add_symlink("plugin.wasm", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
-        refused(&zip.finish().unwrap().into_inner(), "neither a regular file");
+        assert_refused(&zip.finish().unwrap().into_inner(), "neither a regular file");
     }
 
     #[test]
     fn a_duplicate_name_is_refused() {
-        refused(
+        assert_refused(
             &gz(&files(&[("manifest.yaml", MANIFEST_TEXT), ("./manifest.yaml", b"x")])),
             "cannot be unpacked",
         );
@@ -329,29 +329,29 @@ mod tests {
         let zeros = vec![0; 70 << 20];
         let big: [(&str, &[u8]); 2] = [("manifest.yaml", MANIFEST_TEXT), ("big", &zeros)];
         let tar = files(&big);
-        refused(&gz(&tar), "more than 64 MiB");
-        refused(&zstd::encode_all(tar.as_slice(), 1).unwrap(), "more than 64 MiB");
-        refused(&zip_of(&big), "more than 64 MiB");
+        assert_refused(&gz(&tar), "more than 64 MiB");
+        assert_refused(&zstd::encode_all(tar.as_slice(), 1).unwrap(), "more than 64 MiB");
+        assert_refused(&zip_of(&big), "more than 64 MiB");
         let names: Vec<String> = (0..2_100).map(|number| format!("f{number}")).collect();
         let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
-        refused(&gz(&files(&many)), "more than 2000 files");
-        refused(&zip_of(&many), "more than 2000 files");
-        refused(&gz(&files(&[(&"a/".repeat(40), b"x")])), "deep");
+        assert_refused(&gz(&files(&many)), "more than 2000 files");
+        assert_refused(&zip_of(&many), "more than 2000 files");
+        assert_refused(&gz(&files(&[(&"a/".repeat(40), b"x")])), "deep");
         // A name of 100 MiB.
         let mut name = vec![b'n'; 100 << 20];
         name.push(0);
-        refused(&gz(&tar_of(&[("././@LongLink", EntryType::GNULongName, &name)])), "damaged");
+        assert_refused(&gz(&tar_of(&[("././@LongLink", EntryType::GNULongName, &name)])), "damaged");
     }
 
     #[test]
     fn truncated_archives_and_other_files_are_refused() {
         let tar = gz(&files(&[("manifest.yaml", MANIFEST_TEXT), ("a", &[7; 5_000])]));
-        refused(&tar[..tar.len() / 2], "damaged");
-        refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT)])[..40], "damaged");
-        refused(b"words", "not a .zip");
-        refused(b"", "not a .zip");
-        refused(&gz(&files(&[("a", b"x")])), "no manifest.yaml");
+        assert_refused(&tar[..tar.len() / 2], "damaged");
+        assert_refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT)])[..40], "damaged");
+        assert_refused(b"words", "not a .zip");
+        assert_refused(b"", "not a .zip");
+        assert_refused(&gz(&files(&[("a", b"x")])), "no manifest.yaml");
         let two = [("a/manifest.yaml", MANIFEST_TEXT), ("b/manifest.yaml", MANIFEST_TEXT)];
-        refused(&gz(&files(&two)), "more than one");
+        assert_refused(&gz(&files(&two)), "more than one");
     }
 }
