@@ -1,11 +1,11 @@
 //! A cache of compiled WebAssembly components.
 //!
-//! Compiling an interpreter takes seconds, so its machine code is kept in a file and mapped into memory by later
-//! processes. wasmtime has a cache of its own, which does not fit here: it writes in the background, so a short-lived
-//! process may end before the write, and it compresses entries, so loading an interpreter of 25 MB takes 0.1 s.
+//! Compiling an interpreter takes seconds, so its machine code is stored in a file, which later processes map into
+//! memory. wasmtime's own cache is not used for two reasons: it writes in the background, so a short-lived process may
+//! end before the write, and it compresses entries, so loading an interpreter of 25 MB takes 0.1 s.
 //!
-//! Loading machine code is `unsafe`, because wasmtime runs whatever the file contains. This crate does nothing else, so
-//! that the rest of the workspace can forbid `unsafe` code.
+//! Loading machine code is `unsafe`, because wasmtime runs the content of the file without checking it. This is a crate
+//! of its own so that all other crates can forbid `unsafe` code.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,15 +26,15 @@ const USE_RESOLUTION: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder with machine code, which only the current user can write to.
 ///
-/// The name of an entry is made from the hash of the component and a hash of the compiler's version and settings. An
-/// entry of another version of wasmtime is therefore never found; it is removed once it has been unused for 60 days.
+/// The file name of an entry consists of the component's hash and a hash of the compiler's version and settings. An
+/// entry of another version of wasmtime is therefore never found. Entries are removed after 60 days without use.
 #[derive(Debug, Clone)]
 pub struct ArtifactCache {
     folder: PathBuf,
 }
 
 impl ArtifactCache {
-    /// Uses a folder, which is not created here. Without it, nothing is found or stored.
+    /// Uses an existing folder. If it does not exist, nothing is found or stored.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
@@ -50,13 +50,13 @@ impl ArtifactCache {
         }
         // SAFETY: `deserialize_file` requires a file that `Engine::precompile_component` produced, and that does not
         // change while it is mapped.
-        // - Only the current user can write to the folder and the file (checked above; a link is refused, because its
-        //   target could be elsewhere). A process of this user that wants to run machine code can do so without us, for
-        //   example by replacing this program.
-        // - Files get there only through `put`, which renames a complete file into place. Neither `put` nor `remove_file`
+        // - Only the current user can write to the folder and the file (checked above; links are refused, because their
+        //   targets are not checked). A process of the same user does not need this cache to run machine code: it can
+        //   replace this program.
+        // - Files are created only by `put`, which renames a complete file into place. Neither `put` nor `remove_file`
         //   changes a file that is already mapped: the mapping keeps the old content.
-        // - A file that was damaged later, for example by the disk, is caught as far as wasmtime checks it: it verifies
-        //   the header with its version and the compiler's settings, but not the code itself.
+        // - A file that was damaged later, for example by the disk, is detected only in part: wasmtime verifies the
+        //   header with its version and the compiler's settings, but not the code itself.
         #[allow(unsafe_code, reason = "loading machine code is the purpose of this crate")]
         let loaded = unsafe { Component::deserialize_file(engine, &path) };
         match loaded {
@@ -65,8 +65,8 @@ impl ArtifactCache {
                 Some(component)
             }
             Err(_) => {
-                // Truncated, or written by a version of wasmtime with the same hash of settings. The caller compiles
-                // again.
+                // The file is damaged, or its name collides with that of another wasmtime version. The caller compiles
+                // the component again.
                 let _ = fs::remove_file(&path);
                 None
             }
@@ -81,8 +81,8 @@ impl ArtifactCache {
     /// compiled in memory.
     pub fn compile(&self, engine: &Engine, hash: &str, component: &[u8]) -> wasmtime::Result<Component> {
         let path = self.path(engine, hash);
-        // The lock only avoids double work. Without it, for example because the folder does not exist, the result is
-        // the same.
+        // The lock only avoids compiling the same component twice. If it cannot be taken, for example because the
+        // folder does not exist, the result is the same.
         let lock_path = path.with_extension("lock");
         let lock = lock(&lock_path);
         if let Some(component) = self.get(engine, hash) {
@@ -90,7 +90,7 @@ impl ArtifactCache {
         }
         let stored = engine.precompile_component(component).map(|code| self.put(&path, &code));
         if lock.is_some() {
-            // A process that waits for the lock on the removed file gets it, and then finds the stored entry.
+            // A process that is waiting for this lock acquires it on the removed file, and then finds the stored entry.
             let _ = fs::remove_file(&lock_path);
         }
         match stored?.ok().and_then(|()| self.get(engine, hash)) {
@@ -99,7 +99,7 @@ impl ArtifactCache {
         }
     }
 
-    /// Writes a file under a temporary name, syncs it and renames it, so that a reader never sees a part of it.
+    /// Writes a file under a temporary name, syncs it and renames it, so that a reader never sees an incomplete file.
     fn put(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(code)?;
@@ -125,14 +125,14 @@ impl ArtifactCache {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = hasher.finish();
-        // `hash` may come from a file beside an interpreter. Hashing it again gives a safe file name whatever it
-        // contains.
+        // `hash` may come from the hash file of an interpreter and contain any characters. Hashing it again gives a
+        // safe file name.
         let component = blake3::hash(hash.as_bytes()).to_hex();
         self.folder.join(format!("{}-{settings:016x}.{EXTENSION}", component.get(..32).unwrap_or_default()))
     }
 }
 
-/// Records the time of use as the modification time of the file. If that fails, the entry may be removed too early.
+/// Sets the file's modification time to the current time. If that fails, the entry may be removed too early.
 fn record_use(path: &Path) {
     let recorded = fs::metadata(path).and_then(|metadata| metadata.modified());
     if recorded.is_ok_and(|recorded| recorded.elapsed().is_ok_and(|elapsed| elapsed > USE_RESOLUTION)) {
@@ -141,7 +141,7 @@ fn record_use(path: &Path) {
     }
 }
 
-/// Waits for an exclusive lock, which is held until the file is dropped.
+/// Waits for an exclusive lock, which is held until the returned file is dropped.
 fn lock(path: &Path) -> Option<File> {
     let mut options = fs::OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).ok()?;
@@ -154,8 +154,11 @@ fn lock(path: &Path) -> Option<File> {
 fn is_private(path: &Path) -> bool {
     let Ok(metadata) = rustix::fs::lstat(path) else { return false };
     let kind = rustix::fs::FileType::from_raw_mode(metadata.st_mode);
-    let is_regular = matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory);
-    is_regular && metadata.st_uid == rustix::process::geteuid().as_raw() && metadata.st_mode & 0o022 == 0
+    let is_file_or_folder =
+        matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory);
+    is_file_or_folder
+        && metadata.st_uid == rustix::process::geteuid().as_raw()
+        && metadata.st_mode & 0o022 == 0
 }
 
 #[cfg(test)]
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_were_unused_for_long_are_removed() {
+    fn entries_that_were_not_used_for_60_days_are_removed() {
         let (folder, cache) = cache();
         let long_ago = SystemTime::now() - MAX_UNUSED - USE_RESOLUTION;
         for hash in ["old", "used"] {

@@ -23,10 +23,10 @@ use hfs_plugins::{Language, PluginState, Plugins};
 use testkit::bench::{Bench, Target, Unit};
 use tokio::runtime::Runtime;
 
-/// Messages for each measurement.
+/// Number of messages in each measurement.
 const MESSAGES: usize = 200;
-/// Plugins that are started together.
-const MANY: usize = 20;
+/// Number of plugins that are started together.
+const PLUGINS: usize = 20;
 
 fn main() -> std::process::ExitCode {
     let mut bench = Bench::from_args("plugins");
@@ -38,12 +38,12 @@ fn main() -> std::process::ExitCode {
     bench.finish()
 }
 
-fn through(plugins: &Plugins, runtime: &Runtime, session: SessionId, text: &str) {
+fn send_message(plugins: &Plugins, runtime: &Runtime, session: SessionId, text: &str) {
     let verdict = runtime.block_on(plugins.on_message(session, text, true));
     assert!(matches!(verdict, Verdict::Replace(_)), "{verdict:?} {:?}", plugins.take_notices());
 }
 
-/// A hook that is a program: it reads the message and writes it back.
+/// A hook as a separate program, which reads the message and prints the changed one.
 fn spawned(program: &str, arguments: &[&str], text: &str) -> String {
     let mut child =
         Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -65,7 +65,7 @@ fn messages(bench: &mut Bench, runtime: &Runtime, text: &str) {
     let plugins = runtime.block_on(home.start(&["p"]));
     let session = SessionId::generate();
     let work = bench.size(MESSAGES, 2);
-    let ours = || (0..work).for_each(|_| through(&plugins, runtime, session, text));
+    let ours = || (0..work).for_each(|_| send_message(&plugins, runtime, session, text));
     bench
         .pair("on_message of 1 KB beside a direct call")
         .work(work, work)
@@ -74,7 +74,7 @@ fn messages(bench: &mut Bench, runtime: &Runtime, text: &str) {
     bench
         .pair("on_message of 1 KB beside a spawned sh")
         .work(work, 1)
-        .rounds(bench_rounds())
+        .rounds(SPAWN_ROUNDS)
         .median(Target::SpeedAtLeast(50.0))
         .run(ours, || spawned("sh", &["-c", "read -r line; printf '%s!' \"$line\""], text));
     let python = Command::new("python3").arg("--version").output().is_ok();
@@ -82,7 +82,7 @@ fn messages(bench: &mut Bench, runtime: &Runtime, text: &str) {
         bench
             .pair("on_message of 1 KB beside a spawned python3")
             .work(work, 1)
-            .rounds(bench_rounds())
+            .rounds(SPAWN_ROUNDS)
             .median(Target::SpeedAtLeast(500.0))
             .run(ours, || {
                 let program = "import sys; sys.stdout.write(sys.stdin.read() + '!')";
@@ -91,19 +91,18 @@ fn messages(bench: &mut Bench, runtime: &Runtime, text: &str) {
     }
 }
 
-const fn bench_rounds() -> usize {
-    25
-}
+/// Rounds of measurements that spawn a process.
+const SPAWN_ROUNDS: usize = 25;
 
 fn median(times: &mut [Duration]) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64()
 }
 
-/// Starting 20 plugins from the cache: time until all of them run, and time that the caller waits.
+/// Starts 20 plugins from the cache. Measures the time until all of them run, and until `Plugins::start` returns.
 fn start_components(bench: &mut Bench, runtime: &Runtime) {
     let home = Home::new();
-    let names: Vec<String> = (0..MANY).map(|number| format!("p{number}")).collect();
+    let names: Vec<String> = (0..PLUGINS).map(|number| format!("p{number}")).collect();
     for (number, name) in names.iter().enumerate() {
         // Each component differs, so that each has its own compiled code.
         let body = format!("(drop (i32.const {number})) {APPEND}");
@@ -113,21 +112,24 @@ fn start_components(bench: &mut Bench, runtime: &Runtime) {
     drop(runtime.block_on(home.start(&approved)));
     let empty = Home::new();
     let rounds = bench.size(15, 1);
-    let (mut until_running, mut until_back, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut until_running, mut until_returned, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let begin = Instant::now();
         let plugins = Plugins::start(home.config());
-        until_back.push(begin.elapsed());
+        until_returned.push(begin.elapsed());
         runtime.block_on(plugins.started());
         until_running.push(begin.elapsed());
-        assert_eq!(plugins.list().iter().filter(|plugin| plugin.state == PluginState::Active).count(), MANY);
+        assert_eq!(
+            plugins.list().iter().filter(|plugin| plugin.state == PluginState::Active).count(),
+            PLUGINS
+        );
         let begin = Instant::now();
         drop(Plugins::start(empty.config()));
         without.push(begin.elapsed());
     }
     let limit = |ms| Target::Under(Duration::from_millis(ms));
-    let (running, back, without) =
-        (median(&mut until_running), median(&mut until_back), median(&mut without));
+    let (running, returned, without) =
+        (median(&mut until_running), median(&mut until_returned), median(&mut without));
     bench.amounts(
         "20 plugins run, from cache, beside none to start",
         running,
@@ -135,7 +137,7 @@ fn start_components(bench: &mut Bench, runtime: &Runtime) {
         Unit::Seconds,
         limit(50),
     );
-    bench.amounts("the start does not wait for 20 plugins", back, without, Unit::Seconds, limit(10));
+    bench.amounts("the start does not wait for 20 plugins", returned, without, Unit::Seconds, limit(10));
 }
 
 /// The same plugin in each language, with the target for a message in microseconds.
@@ -144,7 +146,7 @@ const SCRIPTS: [(Language, &str, &str, u64); 2] = [
     (Language::JavaScript, "plugin.js", "export const onMessage = (text) => text + '!';\n", 500),
 ];
 
-/// The same hook with pluggy in one Python process; prints the seconds for each call.
+/// A Python program that runs the same hook with pluggy in its own process, and prints the seconds for each call.
 const PLUGGY: &str = "
 import sys, time, pluggy
 spec, impl = pluggy.HookspecMarker('hfs'), pluggy.HookimplMarker('hfs')
@@ -186,24 +188,24 @@ fn script_messages(
 ) {
     let session = SessionId::generate();
     let work = bench.size(MESSAGES, 2);
-    let ours = || (0..work).for_each(|_| through(plugins, runtime, session, text));
+    let ours = || (0..work).for_each(|_| send_message(plugins, runtime, session, text));
     let compiled = Home::new();
     compiled.add("p", HOOKS, &message_component("", APPEND));
-    let beside = runtime.block_on(compiled.start(&["p"]));
+    let compiled_plugins = runtime.block_on(compiled.start(&["p"]));
     bench
         .pair(&format!("{language}: on_message of 1 KB beside a compiled plugin"))
         .work(work, work)
         .median(Target::Under(limit))
-        .run(ours, || (0..work).for_each(|_| through(&beside, runtime, session, text)));
+        .run(ours, || (0..work).for_each(|_| send_message(&compiled_plugins, runtime, session, text)));
     let python = Command::new("python3").arg("--version").output().is_ok();
     if python {
         let program = "import sys; sys.stdout.write(sys.stdin.read() + '!')";
-        let faster = if language == Language::Python { 500.0 } else { 50.0 };
+        let speedup = if language == Language::Python { 500.0 } else { 50.0 };
         bench
             .pair(&format!("{language}: on_message of 1 KB beside a spawned python3"))
             .work(work, 1)
-            .rounds(bench_rounds())
-            .median(Target::SpeedAtLeast(faster))
+            .rounds(SPAWN_ROUNDS)
+            .median(Target::SpeedAtLeast(speedup))
             .run(ours, || spawned("python3", &["-c", program], text));
     }
     let row = format!("{language}: on_message of 1 KB beside pluggy in one process");
@@ -211,7 +213,7 @@ fn script_messages(
         && let Some(pluggy) = pluggy(bench.size(20_000, 10), text)
     {
         let begin = Instant::now();
-        (0..work * 10).for_each(|_| through(plugins, runtime, session, text));
+        (0..work * 10).for_each(|_| send_message(plugins, runtime, session, text));
         #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
         let each = begin.elapsed().as_secs_f64() / (work * 10) as f64;
         bench.amounts(&row, each, pluggy, Unit::Seconds, Target::Under(limit));
@@ -225,7 +227,7 @@ fn pluggy(times: usize, text: &str) -> Option<f64> {
     output.trim().parse().ok()
 }
 
-/// Starting a script whose interpreter is in the cache.
+/// Starts a script whose interpreter is in the cache.
 fn start_script(bench: &mut Bench, runtime: &Runtime, language: Language, home: &Home) {
     let row = format!("{language}: start from cache, until the plugin runs");
     if !bench.wants(&row) {

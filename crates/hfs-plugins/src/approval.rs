@@ -1,7 +1,8 @@
-//! Which plugins may run: the user's decisions, and the state of each plugin that follows from them.
+//! The user's decisions about plugins, and the state of each plugin that results from them.
 //!
-//! Decisions are stored in `plugin_permissions.yaml`, each with the content hash it applies to. A plugin whose files
-//! differ from the approved hash is pending again. If the file cannot be read, no plugin may run.
+//! Decisions are stored in the approvals file, `plugin_permissions.yaml`, each with the content hash it applies to. A
+//! plugin whose files no longer match the approved hash is pending again. If the file cannot be read, no plugin may
+//! run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::PluginError;
 use crate::error::{InvalidPlugin, StartError};
 use crate::host::{Inner, MISSED_MESSAGE, Plugins};
 use crate::plugin::{FoundPlugin, Place};
-use crate::private_files::{Durability, lock_beside, replace_file};
+use crate::private_files::{Durability, acquire_file_lock, replace_file};
 use crate::worker::{AfterStop, CallKind};
 
 /// Version of the file format.
@@ -27,17 +28,17 @@ const MAX_BYTES: u64 = 4 << 20;
 /// State of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginState {
-    /// Approved; it runs, or is being started.
+    /// Approved: the plugin runs or is starting.
     Active,
-    /// Waits for a decision about its current files.
+    /// The user has not decided about its current files yet.
     Pending,
-    /// The user decided that it may not run, or it came with a project and is not approved.
+    /// Denied by the user, or part of a project and not approved yet.
     Denied,
-    /// Switched off by the user.
+    /// Disabled by the user.
     Disabled,
-    /// Stopped too often; it does not run until the user enables it again.
+    /// The host stopped it too often. It does not run until the user enables it.
     Quarantined,
-    /// Its files are not a plugin that can run.
+    /// Its files are not a valid plugin, or it failed to start.
     Invalid,
 }
 
@@ -62,7 +63,7 @@ impl fmt::Display for PluginState {
     }
 }
 
-/// Why a plugin is in its state. The text is the `reason` in lists; it is empty for an approved plugin.
+/// A plugin's state with its reason. The message is shown as `reason` in lists; it is empty for an approved plugin.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Assessment {
     #[error("")]
@@ -88,8 +89,9 @@ pub(crate) enum Assessment {
 }
 
 impl Assessment {
-    /// Decides whether a plugin may run. `approvals` is `Err` with the reason if the decisions cannot be read.
-    pub fn new(found: &FoundPlugin, is_disabled: bool, approvals: Result<Option<&Approval>, &str>) -> Self {
+    /// Decides whether a plugin may run. `approval` is `Err` with the reason if the approvals file cannot be read, and
+    /// `None` if it has no decision about this plugin.
+    pub fn new(found: &FoundPlugin, is_disabled: bool, approval: Result<Option<&Approval>, &str>) -> Self {
         let content = match &found.content {
             Err(invalid) => return Self::Invalid(invalid.clone()),
             Ok(content) => content,
@@ -97,7 +99,7 @@ impl Assessment {
         if is_disabled {
             return Self::Disabled;
         }
-        let approval = match approvals {
+        let approval = match approval {
             Err(reason) => return Self::ApprovalsUnreadable(reason.to_owned()),
             Ok(None) => {
                 return match found.place {
@@ -137,16 +139,16 @@ impl From<StartError> for Assessment {
     }
 }
 
-/// The file of decisions.
+/// The approvals file.
 #[derive(Debug)]
 pub(crate) struct Approvals {
     path: PathBuf,
 }
 
-/// The decision about one plugin, and how often the plugin was stopped since.
+/// The decision about one plugin, and the plugin's strikes since then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Approval {
-    /// The content hash that was decided about.
+    /// Hash of the files that the decision applies to.
     pub content: String,
     pub decision: Decision,
     /// Names of the approved permissions.
@@ -155,10 +157,10 @@ pub(crate) struct Approval {
     /// Time of the decision, in RFC 3339.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub decided_at: String,
-    /// How often it was stopped since the decision.
+    /// How often the host has stopped the plugin since the decision.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub strikes: u32,
-    /// Why it is quarantined.
+    /// Why the plugin is quarantined; `None` if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,
 }
@@ -221,16 +223,17 @@ impl Approvals {
         Ok(document.plugins)
     }
 
-    /// Changes the decision about one plugin; `None` deletes it. A lock between processes protects the change.
+    /// Changes the decision about one plugin; `None` deletes it. The file is locked meanwhile, so that concurrent
+    /// changes by other processes are not lost.
     ///
     /// # Errors
-    /// If the file cannot be read, parsed or written. It is then unchanged.
+    /// If the file cannot be read, parsed or written; it is then unchanged.
     pub fn update(
         &self,
         key: &str,
         change: impl FnOnce(Option<Approval>) -> Option<Approval>,
     ) -> Result<(), PluginError> {
-        let _lock = lock_beside(&self.path)?;
+        let _lock = acquire_file_lock(&self.path)?;
         let mut plugins = self.read()?;
         let before = plugins.remove(key);
         if let Some(after) = change(before) {
@@ -249,11 +252,11 @@ impl Approvals {
 }
 
 impl Plugins {
-    /// Approves a plugin as its files are now, and starts it.
+    /// Approves a plugin with its current files, and starts it.
     ///
     /// # Errors
-    /// `PluginNotFound`. `NotActive` if it is invalid, or if its files changed since it was listed, because the user
-    /// did not see the changed files. Any error of the file of decisions.
+    /// `PluginNotFound`. `NotActive` if the plugin is invalid, or if its files changed since it was listed, because the
+    /// user has not reviewed the changed files. Any error of reading or writing the approvals file.
     pub fn approve(&self, name: &str) -> Result<(), PluginError> {
         let inner = self.inner();
         let (listed, not_active) = {
@@ -287,7 +290,7 @@ impl Plugins {
     /// Denies a plugin, and stops it.
     ///
     /// # Errors
-    /// `PluginNotFound`, and any error of the file of decisions.
+    /// `PluginNotFound`, and any error of reading or writing the approvals file.
     pub fn deny(&self, name: &str) -> Result<(), PluginError> {
         let inner = self.inner();
         let found = lock_unpoisoned(&inner.table).entry(name)?.found.clone();
@@ -305,7 +308,7 @@ impl Plugins {
     /// Deletes the decision about a plugin, and stops it.
     ///
     /// # Errors
-    /// `PluginNotFound`, and any error of the file of decisions.
+    /// `PluginNotFound`, and any error of reading or writing the approvals file.
     pub fn revoke(&self, name: &str) -> Result<(), PluginError> {
         let inner = self.inner();
         let key = lock_unpoisoned(&inner.table).entry(name)?.found.approval_key();
@@ -314,10 +317,10 @@ impl Plugins {
         Ok(())
     }
 
-    /// Switches a plugin on again and ends its quarantine. It runs only if it is approved as well.
+    /// Enables a plugin and ends its quarantine. It runs only if it is also approved.
     ///
     /// # Errors
-    /// `PluginNotFound`, and any error of the file of decisions.
+    /// `PluginNotFound`, and any error of reading or writing the approvals file.
     pub fn enable(&self, name: &str) -> Result<(), PluginError> {
         let inner = self.inner();
         let key = {
@@ -333,7 +336,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Switches a plugin off in this process. To keep it off, the caller also changes the configuration.
+    /// Disables a plugin in this process. Later processes read `disabled_plugins` from the configuration, which the
+    /// caller changes.
     ///
     /// # Errors
     /// `PluginNotFound`.
@@ -350,10 +354,10 @@ impl Plugins {
 }
 
 impl Inner {
-    /// Records that a plugin was stopped, tells the user, and quarantines it after too many strikes.
+    /// Records a strike after the host stopped a plugin, notifies the user, and quarantines the plugin at the limit.
     ///
-    /// Strikes are stored with the approval, so that they count across processes: a plugin that is stopped once per
-    /// start would otherwise never be quarantined.
+    /// Strikes are stored with the approval. If they were counted in memory, a plugin that is stopped once in every
+    /// process would never be quarantined.
     pub(crate) fn record_stop(
         self: &Arc<Self>,
         found: &FoundPlugin,
@@ -375,10 +379,10 @@ impl Inner {
             Some(approval)
         });
         if let Err(error) = updated {
-            // Strikes that cannot be stored would never add up, so the plugin is quarantined at once.
+            // Without stored strikes the limit would never be reached, so the plugin is quarantined at once.
             quarantine = Some(format!("it was stopped in {call}: {reason}, and {error}"));
         }
-        let consequence = match call {
+        let missed_message = match call {
             CallKind::OnMessage => format!("; {MISSED_MESSAGE}"),
             CallKind::OnStart
             | CallKind::OnEvent
@@ -388,11 +392,11 @@ impl Inner {
             | CallKind::Render => String::new(),
         };
         let Some(quarantine) = quarantine else {
-            let text = format!("stopped in {call}: {reason} ({strikes} of {limit}){consequence}");
+            let text = format!("stopped in {call}: {reason} ({strikes} of {limit}){missed_message}");
             self.notices.push(&found.name, &text);
             return AfterStop::Continue;
         };
-        self.notices.push(&found.name, &format!("quarantined: {quarantine}{consequence}"));
+        self.notices.push(&found.name, &format!("quarantined: {quarantine}{missed_message}"));
         if let Ok(entry) = lock_unpoisoned(&self.table).entry_mut(&found.name) {
             entry.stop(Assessment::Quarantined(quarantine));
         }

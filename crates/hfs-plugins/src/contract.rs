@@ -5,7 +5,7 @@ pub const API_VERSION: &str = "0.1";
 /// Package name of the contract, as component binaries spell it.
 pub(crate) const PACKAGE: &str = "hfs:plugin";
 
-/// What a plugin adds to hfs, as listed under `capabilities` in its manifest.
+/// A kind of extension that a plugin provides, as listed under `capabilities` in its manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
     /// Slash commands.
@@ -42,7 +42,7 @@ pub enum Export {
     OnEvent,
     /// Called at the end of a run.
     OnRunComplete,
-    /// Called when a session is left.
+    /// Called when a session is closed.
     OnExit,
     /// Lists and runs commands.
     Commands,
@@ -88,15 +88,15 @@ impl Export {
         }
     }
 
-    /// What the export lets the plugin do, in words for the user.
+    /// A description for the user of what the export lets the plugin do.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::OnStart => "notice when a session is opened",
+            Self::OnStart => "be notified when a session is opened",
             Self::OnMessage => "see every message, and change or stop it before it is saved",
             Self::OnEvent => "see what happens during a run",
             Self::OnRunComplete => "see the result of a run",
-            Self::OnExit => "notice when a session is left",
+            Self::OnExit => "be notified when a session is closed",
             Self::Commands => "add commands",
             Self::Widgets => "show widgets beside the conversation",
         }

@@ -1,8 +1,8 @@
 //! Errors of plugins.
 //!
-//! [`PluginError`] is the error of operations on plugins. [`InvalidPlugin`] says why a folder is not a plugin that can
-//! run; it is not an error of discovery, which lists such plugins with the reason. `StartError` says why an approved
-//! plugin did not start.
+//! [`PluginError`] is the error of operations on plugins. [`InvalidPlugin`] is the reason why a folder is not a valid
+//! plugin; discovery does not fail because of it, but lists the plugin with the reason. `StartError` is the reason why
+//! an approved plugin did not start.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub enum PluginError {
         /// The possible meanings, as `plugin:command`.
         choices: Vec<String>,
     },
-    /// The plugin is not in a state in which it runs.
+    /// The plugin is not active.
     #[error("plugin {name} does not run: it is {state}{}{reason}", if reason.is_empty() { "" } else { ": " })]
     NotActive {
         /// Name of the plugin.
@@ -57,7 +57,7 @@ pub enum PluginError {
         /// Name of the plugin.
         name: String,
     },
-    /// The host stopped the plugin because it broke a rule or exceeded a limit.
+    /// The host stopped the plugin because it trapped, exceeded a limit or violated the contract.
     #[error("plugin {name} was stopped in {call}: {reason}")]
     Stopped {
         /// Name of the plugin.
@@ -67,8 +67,8 @@ pub enum PluginError {
         /// Why it was stopped.
         reason: String,
     },
-    /// The plugin did not handle the call in time because of other calls.
-    #[error("plugin {name} is still busy with something else")]
+    /// The plugin was busy with other calls and did not handle this one in time.
+    #[error("plugin {name} is still busy with another call")]
     Busy {
         /// Name of the plugin.
         name: String,
@@ -81,7 +81,7 @@ pub enum PluginError {
         /// The plugin's message, on one line.
         message: String,
     },
-    /// A file is not an interpreter that this version can use.
+    /// A file is not an interpreter that this version of hfs can use.
     #[error("{} is not an interpreter for this hfs: {problem}", path.display())]
     Interpreter {
         /// Path of the file.
@@ -89,7 +89,7 @@ pub enum PluginError {
         /// What is wrong with it.
         problem: InterpreterError,
     },
-    /// A file that hfs keeps about plugins cannot be parsed.
+    /// A file in which hfs stores data of plugins cannot be parsed.
     #[error("{}: {message}", path.display())]
     InvalidFile {
         /// Path of the file.
@@ -163,7 +163,7 @@ impl ErrorExt for PluginError {
     }
 }
 
-/// Why the files in a folder are not a plugin that can run. The text is one line.
+/// Why a folder is not a valid plugin. The message is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPlugin {
@@ -274,7 +274,7 @@ impl InvalidPlugin {
     }
 }
 
-/// Why an approved plugin did not start. The text is one line.
+/// Why an approved plugin did not start. The message is one line.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum StartError {
     /// The files are no longer those that were approved.
@@ -288,13 +288,13 @@ pub(crate) enum StartError {
     Interpreter(#[from] InterpreterError),
     #[error("it cannot be compiled: {0}")]
     Compile(String),
-    #[error("what it imports does not match the contract: {0}")]
+    #[error("its imports do not match the contract: {0}")]
     Imports(String),
     #[error("its {export} does not match the contract: {error}")]
     ExportType { export: &'static str, error: String },
     #[error("it asks for files in {0}, but there is no home directory")]
     NoHomeDirectory(String),
-    #[error("it asks for files in {0}, where hfs keeps its own files")]
+    #[error("it asks for files in {0}, which contains the files of hfs itself")]
     ForbiddenFolder(String),
     #[error("no thread could be started for it: {0}")]
     Thread(String),

@@ -1,5 +1,5 @@
 //! [`Hooks`] for plugins. Each hook calls the plugins that export it, one after another in the order of their names. A
-//! plugin that fails or is too slow is reported to the user and left out.
+//! plugin that fails or is too slow is skipped and reported to the user.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Hooks for Plugins {
         }
     }
 
-    /// Each plugin gets the text as the plugins before it changed it. The first rejection ends the chain.
+    /// Each plugin gets the text that the previous plugin returned. The first rejection ends the chain.
     async fn on_message(&self, session: SessionId, text: &str, is_user: bool) -> Verdict {
         self.started().await;
         let limit = self.inner().limits().hook;
@@ -47,8 +47,8 @@ impl Hooks for Plugins {
         if current == original { Verdict::Pass } else { Verdict::Replace(current.as_ref().to_owned()) }
     }
 
-    /// Events are queued without waiting, so that a slow plugin does not delay the run. A plugin whose queue is full
-    /// loses events.
+    /// Events are queued without waiting, so that a slow plugin does not delay the run. If the plugin's queue is
+    /// full, the event is dropped.
     async fn on_event(&self, session: SessionId, event: &Event) {
         let kind = event.payload.kind();
         // Serialized once, and only if a plugin wants the event.

@@ -1,8 +1,9 @@
-//! The host of all plugins: which ones exist, their states, and the threads of those that run.
+//! The plugin host: discovers plugins, tracks their states, and owns the threads of running plugins.
 //!
-//! A table holds one entry for each plugin. It is rebuilt by discovery; an entry whose files and approval did not change
-//! keeps its running thread. Starting a plugin takes up to seconds (compiling), so it happens on a thread of its own
-//! outside the lock of the table, and its result is used only if the entry is still the same.
+//! A table holds one entry for each plugin. It is rebuilt by discovery; an entry whose files and approval did not
+//! change keeps its running thread. Starting a plugin may take seconds, because its code is compiled. It therefore
+//! happens on a new thread without the table's lock, and the result is used only if the entry has not changed
+//! meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,25 +36,25 @@ use crate::worker::{AfterStop, CallError, CallKind, SpawnConfig, WorkerHandle};
 const MAX_START_WAIT: Duration = Duration::from_secs(15);
 /// Size limit of the file with the settings of plugins, in bytes.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
-/// Part of every notice about a message that a plugin did not see. The user may rely on a plugin that guards messages,
-/// so this is never silent.
+/// Part of every notice about a message that a plugin did not see. Such messages are always reported, because the user
+/// may rely on a plugin to check them.
 pub(crate) const MISSED_MESSAGE: &str = "a message continued without it";
 
 /// Limits of calls into plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Time for a hook.
+    /// Time limit of a hook.
     pub hook: Duration,
-    /// Time for a command.
+    /// Time limit of a command.
     pub command: Duration,
-    /// Time for rendering a widget.
+    /// Time limit for rendering a widget.
     pub render: Duration,
-    /// Time for creating an instance, and for each list of what the plugin has.
+    /// Time limit for creating an instance, and for listing its commands, its widgets or its event patterns.
     pub start: Duration,
-    /// Memory of one plugin.
+    /// Memory limit of one plugin.
     pub memory_bytes: usize,
-    /// How often a plugin is stopped before it is quarantined.
+    /// Number of stops after which a plugin is quarantined.
     pub strikes: u32,
 }
 
@@ -80,15 +81,15 @@ pub struct HostConfig {
     pub cache: PathBuf,
     /// Folder of the project's plugins, if there is a project.
     pub project: Option<PathBuf>,
-    /// If set, the plugin in this folder is the only one. For authors who try out a plugin.
+    /// If set, only the plugin in this folder is used. For `hfs plugin dev` and similar commands.
     pub only: Option<PathBuf>,
     /// The user's home directory, for `~` in `permissions.filesystem`.
     pub user_home: Option<PathBuf>,
-    /// Names of plugins that are switched off.
+    /// Names of disabled plugins.
     pub disabled: BTreeSet<String>,
     /// Interpreters for scripts.
     pub interpreters: Interpreters,
-    /// The store that plugins read sessions from; without one they see none.
+    /// The store that plugins read sessions from. Without one, reading sessions fails.
     pub store: Option<Arc<dyn Store>>,
     /// Clock for logs and for the plugins themselves.
     pub clock: Arc<dyn Clock>,
@@ -119,7 +120,7 @@ impl HostConfig {
     }
 }
 
-/// All plugins. Clones share their state; dropping the last one ends the plugins.
+/// All plugins. Clones share their state; dropping the last one stops the plugins.
 #[derive(Clone)]
 pub struct Plugins {
     inner: Arc<Inner>,
@@ -154,7 +155,7 @@ pub(crate) struct Entry {
     worker: Option<WorkerHandle>,
 }
 
-/// A plugin as lists show it.
+/// A plugin in lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PluginStatus {
@@ -164,7 +165,7 @@ pub struct PluginStatus {
     pub version: String,
     /// Description from the manifest.
     pub description: String,
-    /// Where it lies.
+    /// Where it was found.
     pub place: Place,
     /// Its folder.
     pub folder: PathBuf,
@@ -172,11 +173,11 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// Why it is in that state; empty for an active plugin.
     pub reason: String,
-    /// What it adds.
+    /// Its capabilities.
     pub capabilities: Vec<Capability>,
-    /// What it may do once it is approved.
+    /// The permissions that it has once it is approved.
     pub permissions: Vec<Permission>,
-    /// Those of `permissions` that were not part of the last approval.
+    /// The subset of `permissions` that the user has not approved before.
     pub new_permissions: Vec<Permission>,
     /// Warnings about its manifest, each with its line.
     pub warnings: Vec<String>,
@@ -225,7 +226,7 @@ impl Plugins {
         plugins
     }
 
-    /// Discovers plugins without starting any, to list them or to decide about them.
+    /// Discovers plugins without starting any, to list or approve them.
     #[must_use]
     pub fn discover(config: HostConfig) -> Self {
         let plugins = Self::new(config);
@@ -356,7 +357,7 @@ impl Plugins {
         PluginLog::new(&self.inner.config.log_folder(), &data_name).tail(lines)
     }
 
-    /// Discovers plugins again, ends those that are gone or changed, and starts those that are approved.
+    /// Discovers plugins again, stops those that were removed or changed, and starts those that are approved.
     pub fn refresh(&self) {
         self.inner.refresh();
     }
@@ -398,7 +399,7 @@ impl Inner {
         with_export.map(|(name, worker)| (name.to_owned(), worker.clone())).collect()
     }
 
-    /// Tells the user that a hook failed. [`Self::record_stop`] has already reported a plugin that was stopped.
+    /// Notifies the user that a hook failed. [`Self::record_stop`] has already reported a plugin that was stopped.
     pub fn notify_failure(&self, plugin: &str, call: CallKind, error: &CallError) {
         match error {
             CallError::Guest(GuestError::Returned(message)) => {
@@ -409,7 +410,7 @@ impl Inner {
         }
     }
 
-    /// Tells the user that a message was not seen by a plugin. [`Self::record_stop`] has already reported a plugin that
+    /// Notifies the user that a plugin did not see a message. [`Self::record_stop`] has already reported a plugin that
     /// was stopped.
     pub fn notify_missed_message(&self, plugin: &str, error: &CallError) {
         let reason = match error {
@@ -421,7 +422,7 @@ impl Inner {
         self.notices.push(plugin, &format!("{MISSED_MESSAGE}: {reason}"));
     }
 
-    /// Tells the user about plugins with `on-message` that are still starting when a message is processed.
+    /// Notifies the user of plugins with `on-message` that are still starting when a message is processed.
     pub fn notify_unstarted_message_hooks(&self) {
         let table = lock_unpoisoned(&self.table);
         let starting = table.entries.iter().filter(|(_, entry)| entry.is_starting_with(Export::OnMessage));
@@ -430,7 +431,7 @@ impl Inner {
         });
     }
 
-    /// Tells the user about plugins that do not run although the user may expect them to.
+    /// Notifies the user of plugins that do not run although the user may expect them to.
     fn notify_not_running(&self) {
         for entry in lock_unpoisoned(&self.table).entries.values().filter(|entry| entry.is_expected_to_run())
         {
@@ -640,7 +641,7 @@ impl Table {
             Err(reason) => Err(reason.as_str()),
         };
         let assessment = Assessment::new(&found, self.disabled.contains(&found.name), approval);
-        // Nothing is new about a plugin that was never approved.
+        // For a plugin that was never approved the list is empty: the user reviews all its permissions anyway.
         let new_permissions = match (&found.content, approval) {
             (Ok(content), Ok(Some(approval))) if approval.decision == Decision::Approved => {
                 not_granted(&content.permissions(), &approval.permissions).cloned().collect()
@@ -656,7 +657,7 @@ impl Entry {
         self.assessment.state()
     }
 
-    /// Takes the thread of the plugin's previous entry if the plugin has not changed; ends it otherwise.
+    /// Takes over the thread of the plugin's previous entry if the plugin has not changed; ends the thread otherwise.
     fn inherit_worker(&mut self, mut old: Self) {
         if self.state() == PluginState::Active && self.found.hash() == old.found.hash() {
             self.worker = old.worker.take();

@@ -1,4 +1,4 @@
-//! Host functions: what plugins can import from hfs, and the limits of each call.
+//! Host functions: the functions that plugins import from hfs, and their limits.
 //!
 //! Every host function first calls [`InstanceState::authorize`], which checks the permission and counts the call. Work
 //! that may block runs on another thread with a timeout, see [`InstanceState::run_with_timeout`]. Errors go to the
@@ -34,19 +34,19 @@ use crate::storage::{PluginStorage, SessionStates};
 pub(crate) use files::FolderGrants;
 use wasi::WasiState;
 
-/// Bytes that a plugin may write to its log in one call.
+/// Maximum number of bytes that a plugin may write to its log in one call.
 const MAX_LOG_BYTES: usize = 64 << 10;
-/// Host functions that a plugin may call in one call.
+/// Maximum number of host function calls in one call of a plugin.
 const MAX_HOST_CALLS: u32 = 10_000;
-/// Notices that a plugin may show to the user in one call.
+/// Maximum number of notices that a plugin may show to the user in one call.
 const MAX_NOTICES: u32 = 3;
-/// Maximum number of blocking host calls of all plugins that have not ended, including those that no plugin waits for
-/// any more. It bounds the threads that a slow server or disk can hold.
+/// Maximum number of blocking host calls in flight, of all plugins together. This includes calls that have timed out
+/// but still block, so it limits the number of threads that a slow server or disk can occupy.
 const MAX_IN_FLIGHT: usize = 4;
-/// Maximum number of entries of a table of functions.
+/// Maximum number of elements of a WebAssembly table.
 const MAX_TABLE_ENTRIES: usize = 200_000;
 
-/// What the host functions of one plugin use. All instances of the plugin share it.
+/// State of one plugin's host functions, shared by all instances of the plugin.
 pub(crate) struct PluginContext {
     /// Name of the plugin.
     pub plugin: String,
@@ -63,7 +63,7 @@ pub(crate) struct PluginContext {
     pub folders: FolderGrants,
     pub notices: Arc<Notices>,
     pub clock: Arc<dyn Clock>,
-    /// Number of blocking host calls that have not ended, of all plugins.
+    /// Number of blocking host calls in flight, of all plugins together.
     pub in_flight: Arc<AtomicUsize>,
 }
 
@@ -177,8 +177,8 @@ impl InstanceState {
     /// Runs work that may block, until the deadline of the call or for `limit`, whichever is sooner. `work` gets the
     /// remaining time. After a timeout the work continues on its thread, and its result is dropped.
     ///
-    /// On another thread, because a blocked system call cannot be interrupted, and the epoch stops only code of the
-    /// plugin. Reading files and resolving names block like that.
+    /// The work runs on another thread, because a blocking system call (reading a file, resolving a name) cannot be
+    /// interrupted, and the epoch interrupts only plugin code.
     fn run_with_timeout<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -194,7 +194,7 @@ impl InstanceState {
         let (sender, receiver) = mpsc::sync_channel(1);
         let spawned = thread::Builder::new().name("hfs-plugin-call".into()).spawn(move || {
             let _guard = guard;
-            // Fails if the time is over and the receiver is gone.
+            // Fails if the caller has timed out and dropped the receiver.
             let _ = sender.send(work(remaining));
         });
         if let Err(error) = spawned {
@@ -221,7 +221,7 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// Limits the memory of one instance. A component may have several memories; the limit is for their sum.
+/// Limits the memory of one instance. A component may have several memories; the limit applies to their sum.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     limit: usize,

@@ -1,12 +1,12 @@
 //! Compiled plugins, their instances, and typed calls into them.
 //!
-//! [`PluginPre`] is a component that is compiled and linked, from which instances are made. An [`Instance`] owns the
+//! [`PluginPre`] is a compiled and linked component, from which instances are created. An [`Instance`] owns the
 //! plugin's memory. It is used for many calls, so that a plugin keeps its variables, but it is dropped after the first
 //! call that the host had to stop: a trap leaves memory in an unknown state (a lock may be held, a list half changed),
-//! and the component model forbids entering a component again after a trap.
+//! and the component model forbids calling a component again after a trap.
 //!
-//! [`GuestCall`] has one method for each function of the contract. Everything that a plugin returns is checked and cut
-//! there, before the rest of hfs sees it.
+//! [`GuestCall`] has one method for each function of the contract. It validates and truncates everything that
+//! a plugin returns, before the rest of hfs uses it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +26,11 @@ use crate::host_functions::session::millis;
 use crate::host_functions::{CallContext, InstanceState, MemoryExceeded, PluginContext};
 use crate::runtime::{Runtime, first_line};
 
-/// Limit of the data that a plugin may pass to the host in one call, in bytes.
+/// Maximum number of bytes that a plugin may pass to the host in one call.
 const MAX_TRANSFER_BYTES: usize = 8 << 20;
-/// Limit of a text that a plugin returns: a replaced message, the result of a command.
+/// Maximum size of a text that a plugin returns (a replaced message or the result of a command), in bytes.
 const MAX_TEXT_BYTES: usize = 4 << 20;
-/// Length at which an error of a plugin is cut, in characters.
+/// Maximum length of a plugin's error message, in characters. Longer messages are truncated.
 const MAX_ERROR_CHARS: usize = 2_000;
 /// Maximum number of commands, widgets, event patterns, spans and columns.
 const MAX_LISTED: usize = 64;
@@ -40,12 +40,12 @@ const MAX_NODES: usize = 200;
 const MAX_ROWS: usize = 200;
 /// Maximum number of values of a sparkline.
 const MAX_VALUES: usize = 500;
-/// Length at which a line is cut, in characters.
+/// Maximum length of a line, in characters. Longer lines are truncated.
 const MAX_LINE_CHARS: usize = 400;
 /// Shortest refresh interval of a widget.
 const MIN_REFRESH: Duration = Duration::from_millis(250);
-/// A call that returns this long after its deadline still counts as finished in time: its work is done, and the excess
-/// is within the accuracy of the ticker.
+/// A call that returns at most this long after its deadline still succeeds: its result is complete, and the delay is
+/// within the accuracy of the ticker.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// A plugin that is compiled and whose imports are linked.
@@ -116,7 +116,7 @@ impl From<wasmtime::Error> for StopReason {
 }
 
 impl PluginPre {
-    /// Links a compiled component. Nothing of the plugin runs yet.
+    /// Links a compiled component. This runs no plugin code.
     ///
     /// # Errors
     /// If the types of its imports or exports do not match the contract.
@@ -145,8 +145,8 @@ impl PluginPre {
         Ok(plugin)
     }
 
-    /// Links the component of an interpreter. An interpreter exports everything; only `exports`, which the script
-    /// has, are called.
+    /// Links the component of an interpreter. An interpreter exports all interfaces; the host calls only `exports`,
+    /// those that the script implements.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -260,8 +260,8 @@ impl Instance {
             function(GuestCall { store: &mut self.store, exports: &self.exports })
         };
         match result {
-            // The epoch is checked only while code of the plugin runs. A call that waited in a host function until
-            // after its deadline, and then returned, is found here.
+            // The epoch is checked only while plugin code runs. This detects a call that waited in a host function
+            // until after its deadline and then returned.
             Ok(_) if Instant::now() > deadline + GRACE => Err(GuestError::Stopped(StopReason::Timeout)),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(GuestError::Returned(error_text(&error))),
@@ -269,7 +269,7 @@ impl Instance {
         }
     }
 
-    /// Takes the ids of the widgets that the plugin asked to redraw.
+    /// Removes and returns the ids of the widgets that the plugin asked to redraw.
     pub fn take_invalidated_widgets(&mut self) -> Vec<String> {
         std::mem::take(&mut self.store.data_mut().invalidated_widgets)
     }
@@ -281,7 +281,7 @@ fn error_text(error: &ContractError) -> String {
     if text.is_empty() { error.code.chars().take(100).collect() } else { text.to_owned() }
 }
 
-/// A command as a plugin lists it.
+/// A command in a plugin's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandSpec {
     pub name: String,
@@ -289,7 +289,7 @@ pub(crate) struct CommandSpec {
     pub usage: String,
 }
 
-/// A widget as a plugin lists it.
+/// A widget in a plugin's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WidgetSpec {
     pub id: String,
@@ -309,7 +309,7 @@ pub(crate) struct GuestCall<'c> {
 }
 
 impl GuestCall<'_> {
-    /// Lets an interpreter load its script. Does nothing for a component.
+    /// Makes an interpreter load its script. Does nothing for other components.
     pub fn load(self) -> CallResult<()> {
         self.exports.interpreter.as_ref().map_or(Ok(Ok(())), |interpreter| interpreter.call_load(self.store))
     }
@@ -452,7 +452,7 @@ fn check_length(text: String, what: &str) -> Result<String, ContractError> {
     Ok(text)
 }
 
-/// Makes one line of a text and removes control characters, which a terminal would interpret.
+/// Replaces line breaks by spaces, and removes control characters, which a terminal would interpret.
 fn sanitize_line(text: &str) -> String {
     text.chars()
         .take(MAX_LINE_CHARS)

@@ -1,7 +1,7 @@
 //! Interpreters: components that run plugins written in Python or JavaScript, in the same sandbox as other plugins.
 //!
-//! They are not part of the binary, because building them needs Python and Node.js (`cargo xtask runtimes`). Each is a
-//! file with the usual name of its language, and a file beside it that contains its BLAKE3 hash.
+//! They are not part of the binary, because building them needs Python and Node.js (`cargo xtask runtimes`). Each is
+//! installed under a fixed file name, together with a second file that contains its BLAKE3 hash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,12 +37,12 @@ impl Language {
     }
 }
 
-/// Where interpreters are looked for.
+/// The folders in which interpreters are searched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interpreters {
     /// The folder of interpreters that the user installed. They have precedence.
     pub user_folder: PathBuf,
-    /// The folder of the program, for interpreters that came with it.
+    /// The folder with the interpreters of a release of hfs.
     pub program_folder: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ pub struct InstalledInterpreter {
     pub language: Language,
     /// Path of the component.
     pub path: PathBuf,
-    /// The BLAKE3 hash from the file beside it, in hexadecimal digits.
+    /// The BLAKE3 hash from its hash file, in hexadecimal digits.
     pub hash: String,
     /// Size of the component.
     pub bytes: u64,
@@ -97,7 +97,7 @@ pub enum InterpreterError {
 }
 
 impl Interpreters {
-    /// Finds the interpreter of a language, first among the user's own, then beside the program.
+    /// Finds the interpreter of a language, first in the user's folder, then in the program's.
     #[must_use]
     pub fn find(&self, language: Language) -> Option<InstalledInterpreter> {
         let mut folders = std::iter::once(&self.user_folder).chain(&self.program_folder);
@@ -110,8 +110,8 @@ impl Interpreters {
         })
     }
 
-    /// Copies an interpreter to the user's own. `source` is its file, or a folder that contains a file of the usual
-    /// name.
+    /// Copies an interpreter to the user's folder. `source` is its file, or a folder that contains it under
+    /// [`Language::file_name`].
     ///
     /// # Errors
     /// `Interpreter` if the file is not an interpreter of this version; `Io`.
@@ -135,8 +135,8 @@ impl Interpreters {
         Ok(InstalledInterpreter { language, path, hash, bytes })
     }
 
-    /// Compiles an interpreter and stores the result in the folder `cache`, so that the first plugin that needs it does
-    /// not wait for seconds.
+    /// Compiles an interpreter, which takes seconds, and stores the result in the folder `cache`, so that the first
+    /// plugin that needs it starts at once.
     ///
     /// # Errors
     /// `Interpreter` if there is none that can be used; `Runtime`.
@@ -148,7 +148,7 @@ impl Interpreters {
         })
     }
 
-    /// Removes an interpreter from the user's own. Returns `false` if there was none.
+    /// Removes an interpreter from the user's folder. Returns `false` if there was none.
     ///
     /// # Errors
     /// `Io`.
@@ -169,8 +169,7 @@ impl Interpreters {
 impl InstalledInterpreter {
     /// Loads the compiled interpreter from the cache, or compiles it, which takes seconds.
     pub(crate) fn load(&self, engine: &Engine, cache: &ArtifactCache) -> Result<Component, InterpreterError> {
-        // An entry of the cache under this hash was compiled from a file with this hash, so the file need not be read
-        // and hashed again.
+        // Cache entries are stored under the hash of their source, so on a hit the file is not read and hashed again.
         if let Some(component) = cache.get(engine, &self.hash) {
             return Ok(component);
         }

@@ -3,10 +3,11 @@
 //! A plugin is a folder with a manifest and code: a WebAssembly component, or a script in Python or JavaScript that an
 //! interpreter (itself a component) runs. Three rules hold for all of them:
 //!
-//! * No code of a plugin runs before the user has approved the exact content of its files.
-//! * Every call into a plugin has a time limit and a memory limit. A plugin that exceeds one is stopped, and what it was
-//!   called for continues without it.
-//! * A plugin reaches the outside only through host functions, which check its permissions.
+//! * No plugin code runs before the user has approved the exact content of its files.
+//! * Every call into a plugin has a time limit and a memory limit. A plugin that exceeds one is stopped, and the
+//!   caller continues without it.
+//! * A plugin can access data and services outside its sandbox only through host functions, which check its
+//!   permissions.
 //!
 //! [`Plugins`] is the entry point. It implements [`hfs_core::Hooks`], through which the engine calls plugins.
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use hfs_core::Timestamp;
 
 use crate::PluginError;
-use crate::private_files::{create_private_folder, private};
+use crate::private_files::{create_private_folder, with_private_mode};
 
-/// Size at which the file is renamed to `.log.1`, replacing the previous one. A plugin's logs are at most twice as
-/// large.
+/// Size at which the file is renamed to `.log.1`, replacing the previous `.log.1`. The two files of a plugin together
+/// take about twice this size at most.
 const MAX_BYTES: u64 = 1 << 20;
-/// Length at which a line is cut, in bytes.
+/// Maximum length of a line, in bytes. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 8 << 10;
 
 /// The log of one plugin.
@@ -45,8 +45,8 @@ impl PluginLog {
         Self { path: folder.join(format!("{plugin}.log")) }
     }
 
-    /// Appends a line, and returns the number of its bytes after cutting. A failure only goes to the application's log:
-    /// a plugin must not fail because its log cannot be written.
+    /// Appends a line, and returns its length in bytes after truncation. A failed write is only reported in the
+    /// application's log: a plugin must not fail because its log cannot be written.
     pub fn write(&self, now: Timestamp, level: LogLevel, text: &str) -> usize {
         let line = sanitize(text);
         if let Err(error) = self.append(&format!("{now} {:<5} {line}\n", level.as_str())) {
@@ -61,7 +61,7 @@ impl PluginLog {
             fs::rename(&self.path, self.path.with_extension("log.1")).map_err(failed)?;
         }
         let mut options = OpenOptions::new();
-        private(options.create(true).append(true));
+        with_private_mode(options.create(true).append(true));
         let mut file = match options.open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 create_private_folder(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
@@ -91,7 +91,7 @@ impl PluginLog {
     }
 }
 
-/// Makes one line of a text and replaces control characters, which a terminal would interpret.
+/// Escapes line breaks, and replaces control characters, which a terminal would interpret.
 fn sanitize(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MAX_LINE_BYTES));
     for c in text.trim_end().chars() {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_in_order_bounded_and_without_control_characters() {
+    fn lines_are_kept_in_order_truncated_and_sanitized() {
         let folder = tempfile::tempdir().unwrap();
         let log = PluginLog::new(&folder.path().join("deep/er"), "p");
         assert_eq!(log.tail(5).unwrap(), [] as [String; 0]);

@@ -1,4 +1,4 @@
-//! Short messages for the user, from plugins and from the host about them.
+//! Short messages for the user, from plugins and from the plugin host.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -8,15 +8,15 @@ use tokio::sync::watch;
 
 /// Maximum number of unread notices; the oldest ones are dropped.
 const MAX_UNREAD: usize = 50;
-/// Length at which a notice is cut, in characters.
+/// Maximum length of a notice, in characters. Longer notices are truncated.
 const MAX_CHARS: usize = 300;
 
 /// A queue of notices that the user has not read yet.
 #[derive(Debug)]
 pub(crate) struct Notices {
     unread: Mutex<VecDeque<String>>,
-    /// A counter that is incremented for every new notice, widget content or plugin state. A front end watches it to
-    /// know when to read them again.
+    /// A counter that is incremented whenever a notice is added, or a widget's content or a plugin's state changes.
+    /// Front ends watch it to know when to read them again.
     pub changes: watch::Sender<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Permissions: the single things that a plugin may do once it is approved.
+//! Permissions: the actions that a plugin may perform once it is approved.
 //!
 //! An approval stores the names of all permissions of the plugin (see [`crate::approval`]). A later version of the
 //! plugin is compared with that list, so that the user sees what is new.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::contract::Export;
 
-/// One thing that a plugin may do once it is approved.
+/// An action that a plugin may perform once it is approved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
     /// The host calls this export.
@@ -16,16 +16,16 @@ pub enum Permission {
     ReadSessions,
     /// Send HTTP requests to a host.
     Network(String),
-    /// Read files below a folder.
+    /// Read files in a folder and its subfolders.
     ReadFiles(String),
-    /// Read, change and delete files below a folder.
+    /// Read, change and delete files in a folder and its subfolders.
     WriteFiles(String),
     /// Store data of its own, up to this number of bytes.
     Storage(u64),
 }
 
 impl Permission {
-    /// The permission in words for the user.
+    /// A description for the user.
     #[must_use]
     pub fn description(&self) -> String {
         match self {
@@ -40,8 +40,8 @@ impl Permission {
     }
 }
 
-/// The name that the file of approvals and the JSON output use. Changing it makes every approved plugin look as if it
-/// asked for something new.
+/// The name in the approvals file and in JSON output. If a name changed, every approved plugin with that permission
+/// would seem to ask for a new one.
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

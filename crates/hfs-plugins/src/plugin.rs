@@ -1,7 +1,7 @@
-//! Plugins as files: discovery, manifests, inspection. Nothing here runs or compiles code of a plugin.
+//! Plugins as files: discovery, manifests, inspection. This module does not compile or run plugin code.
 //!
-//! Plugins lie in two places: the user's own in `~/.hfs/plugins`, and those of the current project in
-//! `.hfs/plugins`. Discovery returns every folder it finds, invalid ones with the reason.
+//! Discovery searches two places: `~/.hfs/plugins` for the user's own plugins, and `.hfs/plugins` for those of the
+//! current project. It returns every folder that it finds, also invalid plugins, with the reason.
 
 pub(crate) mod archive;
 pub(crate) mod files;
@@ -24,12 +24,12 @@ use script::Script;
 /// Maximum number of plugins that are read in one place.
 const MAX_PLUGINS: usize = 500;
 
-/// Where a plugin lies.
+/// Where a plugin was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In the user's home directory.
     Home,
-    /// In a project, whose authors put it there.
+    /// In the current project. Its authors may not be known to the user.
     Project,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct FoundPlugin {
     pub content: Result<PluginContent, InvalidPlugin>,
 }
 
-/// What the files of a valid plugin say about it.
+/// The parsed and inspected files of a valid plugin.
 #[derive(Debug, Clone)]
 pub(crate) struct PluginContent {
     pub manifest: Manifest,
@@ -69,7 +69,7 @@ impl PluginContent {
         }
         let files = PluginFiles::read(folder)?;
         let mut manifest = Manifest::from_yaml(&files.manifest)?;
-        // Even if the rest of the plugin is invalid, it is listed under the name in its manifest.
+        // Set first, so that a plugin whose other files are invalid is listed under the name in its manifest.
         name.clone_from(&manifest.name);
         let entry_point = find_entry_point(&manifest, &files)?;
         let interfaces = match &entry_point {
@@ -87,7 +87,7 @@ impl PluginContent {
         Ok(Self { manifest, entry_point, interfaces, hash: files.hash })
     }
 
-    /// Everything that the plugin may do once it is approved.
+    /// All permissions that the plugin has once it is approved.
     pub fn permissions(&self) -> Vec<Permission> {
         let exports = self.interfaces.exports.iter().copied().map(Permission::Export);
         exports.chain(self.manifest.permissions.to_list()).collect()
@@ -117,7 +117,7 @@ impl FoundPlugin {
         }
     }
 
-    /// Stem of the names of the files that hold its log and its stored data.
+    /// Base name of the plugin's log file and data file.
     pub fn data_name(&self) -> String {
         match self.place {
             Place::Home => self.name.clone(),
@@ -164,8 +164,8 @@ pub fn check_folder(folder: &Path) -> Result<Manifest, InvalidPlugin> {
     FoundPlugin::read(folder, Place::Home).content.map(|content| content.manifest)
 }
 
-/// All plugins in both places, by name. If two plugins have the same name, the second one found is listed as invalid
-/// under a numbered name. The user's own plugins come first, so that a project cannot take the name of one of them.
+/// All plugins in both places, by name. If two plugins have the same name, the second one is listed as invalid under a
+/// numbered name. The user's own plugins are read first, so that a project cannot take the name of one of them.
 pub(crate) fn discover(home: &Path, project: Option<&Path>) -> BTreeMap<String, FoundPlugin> {
     let mut plugins: BTreeMap<String, FoundPlugin> = BTreeMap::new();
     let places = [(Place::Home, Some(home)), (Place::Project, project)];

@@ -20,7 +20,7 @@ use crate::private_files::create_private_folder;
 pub(crate) use ticker::TickGuard;
 use ticker::Ticker;
 
-/// Stack that a plugin's own functions may use, in bytes. Its thread has more, for host functions.
+/// Stack for plugin code, in bytes. The plugin's thread has a larger one, which host functions use, too.
 const GUEST_STACK_BYTES: usize = 1 << 20;
 
 /// The WebAssembly runtime cannot be started on this machine.
@@ -28,7 +28,7 @@ const GUEST_STACK_BYTES: usize = 1 << 20;
 #[error("the plugin runtime cannot be started: {0}")]
 pub struct RuntimeError(String);
 
-/// What all plugins share.
+/// The parts of the runtime that all plugins share.
 pub(crate) struct Runtime {
     engine: Engine,
     linker: Linker<InstanceState>,
@@ -55,10 +55,10 @@ impl Runtime {
         let engine = Engine::new(&config).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         add_to_linker(&mut linker).map_err(failed)?;
-        let ticked = engine.clone();
-        let ticker = Ticker::start(move || ticked.increment_epoch())
+        let engine_to_tick = engine.clone();
+        let ticker = Ticker::start(move || engine_to_tick.increment_epoch())
             .map_err(|error| RuntimeError(format!("the thread for deadlines does not start: {error}")))?;
-        // Without the folder, plugins are compiled at every start.
+        // A failure is not fatal: plugins are then compiled at every start.
         if let Err(error) = create_private_folder(cache) {
             tracing::warn!("compiled plugins cannot be cached: {error}");
         }
@@ -72,7 +72,7 @@ impl Runtime {
         if let Some(component) = self.cache.get(&self.engine, &hash) {
             return Ok(component);
         }
-        // The bytes are not trusted. A bug that makes the compiler panic must not end the application.
+        // The component is not trusted. If it triggers a panic in the compiler, the application must continue.
         let compile = || self.cache.compile(&self.engine, &hash, binary);
         match std::panic::catch_unwind(AssertUnwindSafe(compile)) {
             Ok(Ok(component)) => Ok(component),

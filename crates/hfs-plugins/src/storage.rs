@@ -1,4 +1,4 @@
-//! What plugins store through the `kv` interface, in its two scopes.
+//! Values that plugins store through the `kv` interface, in its two scopes.
 //!
 //! [`PluginStorage`] is the scope `plugin`: one file for each plugin, shared by all sessions and processes.
 //! [`SessionStates`] is the scope `session`: values in memory that the engine writes into checkpoints and restores on
@@ -13,14 +13,14 @@ use hfs_core::{PluginStates, SessionId, lock_unpoisoned};
 use serde_json::{Map, Value};
 
 use crate::PluginError;
-use crate::private_files::{Durability, lock_beside, replace_file};
+use crate::private_files::{Durability, acquire_file_lock, replace_file};
 
-/// Limit of what one plugin may store for one session, in bytes, whatever its storage permission says. Every checkpoint
-/// of the session contains these values.
+/// Maximum number of bytes that one plugin may store for one session, even if its storage permission is larger. Every
+/// checkpoint of the session contains these values.
 pub(crate) const MAX_SESSION_BYTES: u64 = 256 << 10;
 
-/// Values that a plugin stores across sessions. They are read on first use in a call, and written at its end: a call
-/// that sets ten keys writes the file once.
+/// Values that a plugin stores across sessions. The file is read at the first use in a call and written at the end of
+/// the call, so a call that sets ten keys writes it once.
 #[derive(Debug)]
 pub(crate) struct PluginStorage {
     path: PathBuf,
@@ -66,7 +66,7 @@ impl PluginStorage {
     }
 
     /// Writes the changes of a call that has ended. Only changed keys are applied to the current file, so that two
-    /// processes keep each other's changes; if both changed the same key, the later write wins.
+    /// processes do not overwrite each other's changes; if both changed the same key, the later write wins.
     ///
     /// # Errors
     /// If the file cannot be read or written. The changes of the call are then lost, and the file is unchanged.
@@ -76,7 +76,7 @@ impl PluginStorage {
         if changes.is_empty() {
             return Ok(());
         }
-        let _lock = lock_beside(&self.path)?;
+        let _lock = acquire_file_lock(&self.path)?;
         let mut entries = self.read()?;
         for (key, value) in changes {
             match value {
@@ -103,7 +103,7 @@ impl PluginStorage {
 }
 
 /// Values that plugins store for open sessions, by plugin name. Values of plugins that are not installed are kept, so
-/// that a checkpoint restores them on a machine that has the plugin.
+/// that they are not lost if the session is opened again with the plugin installed.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStates {
     sessions: Mutex<HashMap<SessionId, PluginStates>>,
@@ -135,7 +135,7 @@ impl SessionStates {
         }
     }
 
-    /// Lets `change` modify the values of one plugin. A state that is not a JSON object is replaced.
+    /// Modifies the values of one plugin with `change`. A state that is not a JSON object is replaced by an empty one.
     pub fn change<T>(
         &self,
         session: SessionId,
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stored_values_survive_and_two_processes_keep_each_others_changes() {
+    fn changes_of_two_processes_are_merged() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = PluginStorage::new(folder.path(), "p");
         let mut second = PluginStorage::new(folder.path(), "p");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn restoring_session_states_also_restores_those_of_unknown_plugins() {
+    fn restoring_a_session_keeps_the_values_of_plugins_that_are_not_installed() {
         let states = SessionStates::default();
         let session = SessionId::generate();
         states.change(session, "a", |values| values.insert("n".into(), "1".into()));

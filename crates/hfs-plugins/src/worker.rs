@@ -2,11 +2,11 @@
 //!
 //! A thread of its own, rather than wasmtime's async calls on the tokio runtime, because calls into a plugin block: a
 //! plugin may compute until its deadline, and its host functions read files or wait for the network. On a shared thread
-//! that would delay other plugins and the application's own tasks. It also needs no lock around the instance: a wasmtime
-//! store may be used by one thread at a time only. The price is an idle thread for each plugin.
+//! that would delay other plugins and the application's own tasks. The instance also needs no lock: a wasmtime store
+//! may be used by only one thread at a time. The cost is an idle thread for each plugin.
 //!
 //! Callers wait with a timeout and continue without the plugin (see [`WorkerHandle::call`]). Each call also has a
-//! deadline that the instance enforces, so that a job always ends and the queue never stops.
+//! deadline that the instance enforces, so that every job ends and the queue never stalls.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,17 +28,16 @@ use crate::log::LogLevel;
 use crate::plugin::PluginCode;
 use crate::runtime::Runtime;
 
-/// Number of queued jobs from which on events are dropped.
+/// Maximum number of queued jobs; further events are dropped.
 const MAX_QUEUED: usize = 256;
-/// Added to the time that a caller waits, for the switch between threads and for short jobs before it.
+/// Added to the time that a caller waits, to allow for thread switches and short jobs that run first.
 const EXTRA_WAIT: Duration = Duration::from_millis(100);
-/// Stack of a plugin's thread: 1 MiB for the plugin itself (see [`crate::runtime`]), the rest for host functions that
-/// it calls from there.
+/// Stack of a plugin's thread: 1 MiB for plugin code (see [`crate::runtime`]), the rest for host functions.
 const STACK_BYTES: usize = 4 << 20;
 /// Shortest time between two renderings of a widget.
 const MIN_RENDER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a plugin is called for.
+/// The purpose of a call into a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallKind {
     OnStart,
@@ -75,7 +74,7 @@ pub(crate) enum CallError {
     Ended,
 }
 
-/// What happens to a plugin after the host had to stop it.
+/// Whether a plugin's thread continues after the host stopped a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterStop {
     /// Its next call gets a new instance.
@@ -106,7 +105,7 @@ pub(crate) struct WorkerShared {
     pub rendered: Mutex<Vec<Option<Vec<Node>>>>,
     view: Mutex<WidgetView>,
     queue: Mutex<JobQueue>,
-    /// Whether the thread has to end after its current job.
+    /// Set to end the thread after its current job.
     ended: AtomicBool,
 }
 
@@ -148,8 +147,8 @@ impl WorkerHandle {
         self.shared.exports.contains(&export)
     }
 
-    /// Calls the plugin after all queued jobs, and waits for the result: 1.5 times the call's own limit and a bit
-    /// more. If the caller stops waiting before the job starts, the plugin is not called.
+    /// Calls the plugin after all queued jobs. Waits for the result for 1.5 times `limit` plus [`EXTRA_WAIT`]. If this
+    /// time ends before the job starts, the plugin is not called.
     pub async fn call<T: Send + 'static>(
         &self,
         kind: CallKind,
@@ -162,10 +161,11 @@ impl WorkerHandle {
         with_timeout(limit + limit / 2 + EXTRA_WAIT, result).await
     }
 
-    /// Calls the plugin before all jobs that are not urgent, and waits long enough for the running job to end as well.
+    /// Calls the plugin before all jobs that are not urgent. Waits as [`Self::call`] does, plus the limits of the
+    /// running job and of urgent jobs that run first.
     ///
-    /// Messages are sent this way. A plugin may guard them, for example against leaked secrets, and a message that does
-    /// not wait for a busy guard would pass unchecked; a widget or an event can wait.
+    /// For messages: a plugin may check them, for example for leaked secrets, so a message must wait until a busy
+    /// plugin has time for it. Widgets and events can be late or skipped.
     pub async fn call_urgent<T: Send + 'static>(
         &self,
         kind: CallKind,
@@ -189,13 +189,13 @@ impl WorkerHandle {
         function: impl FnOnce(GuestCall<'_>) -> CallResult<()> + Send + 'static,
     ) -> bool {
         let job = Job::new(limit, move |worker: &mut Worker| {
-            // The worker reports failures itself.
+            // `Worker::call` reports the failure.
             let _ = worker.call(kind, Some(session), limit, function);
         });
         lock_unpoisoned(&self.shared.queue).len() < MAX_QUEUED && self.send(|queue| queue.push(job)).is_ok()
     }
 
-    /// Has the plugin's widgets rendered for this session from now on.
+    /// Renders the plugin's widgets for this session from now on.
     pub fn show_widgets(&self, session: Option<SessionId>) {
         if self.shared.widgets.is_empty() {
             return;
@@ -236,7 +236,7 @@ fn call_job<T: Send + 'static>(
 ) -> (Job, oneshot::Receiver<Result<T, GuestError>>) {
     let (sender, receiver) = oneshot::channel();
     let job = Job::new(limit, move |worker: &mut Worker| {
-        // A caller that has stopped waiting has continued without the plugin; a call now would only cost time.
+        // If the receiver is closed, the caller has continued without the plugin, and the result would be useless.
         if !sender.is_closed() {
             let _ = sender.send(worker.call(kind, session, limit, function));
         }
@@ -256,7 +256,7 @@ async fn with_timeout<T>(
     }
 }
 
-/// Something for a plugin's thread to do.
+/// A unit of work for a plugin's thread.
 struct Job {
     /// Time limit of its call.
     limit: Duration,
@@ -269,8 +269,8 @@ impl Job {
     }
 }
 
-/// A queue with two priorities. It also knows when the running job has to end, from which the latest start of an urgent
-/// job follows.
+/// A queue with two priorities. It also records when the running job has to end, to compute how long an urgent job may
+/// have to wait.
 #[derive(Default)]
 struct JobQueue {
     urgent: VecDeque<Job>,
@@ -285,7 +285,7 @@ impl JobQueue {
         self.others.push_back(job);
     }
 
-    /// Adds a job after the other urgent ones, and returns how long it may take until it starts.
+    /// Adds a job after the other urgent ones, and returns the longest time until it starts.
     fn push_urgent(&mut self, job: Job) -> Duration {
         let running = self.busy_until.map(|until| until.saturating_duration_since(Instant::now()));
         let queued = self.urgent.iter().map(|job| job.limit).sum::<Duration>();
@@ -300,7 +300,7 @@ impl JobQueue {
         job
     }
 
-    /// Records that the thread does something with this limit, or nothing.
+    /// Records the time limit of the work that starts now; `None` when the thread becomes idle.
     fn set_running(&mut self, limit: Option<Duration>) {
         self.busy_until = limit.map(|limit| Instant::now() + limit);
     }
@@ -407,7 +407,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Creates the first instance, and asks the plugin what it has.
+    /// Creates the first instance, and reads the plugin's lists of commands, widgets and event patterns.
     #[allow(
         clippy::redundant_closure_for_method_calls,
         reason = "a path to the method is not general over the lifetime of `GuestCall`"
@@ -496,7 +496,7 @@ impl Worker {
         }
     }
 
-    /// Writes to the plugin's log. `hfs plugin dev` and `hfs plugin check` find these lines by `(hfs)`.
+    /// Writes to the plugin's log. `hfs plugin dev` and `hfs plugin check` recognize these lines by their `(hfs)`.
     fn log_error(&self, text: &str) {
         self.context.log.write(self.context.clock.now(), LogLevel::Error, &format!("(hfs) {text}"));
     }
@@ -519,7 +519,7 @@ impl Worker {
             Err(GuestError::Stopped(_)) => drop(instance),
             Ok(_) | Err(GuestError::Returned(_)) => self.instance = Some(instance),
         }
-        // Also after a failed call: what the plugin stored before the failure stays stored.
+        // Also after a failed call: values that the plugin stored before the failure are kept.
         if let Err(error) = lock_unpoisoned(&self.context.storage).finish_call() {
             self.log_error(&format!("the values it stored were lost: {error}"));
         }
@@ -567,7 +567,7 @@ impl Worker {
         }
     }
 
-    /// Renders one widget. Jobs that arrive meanwhile wait for one rendering at most.
+    /// Renders one widget only, so that a job that arrives meanwhile waits for one rendering at most.
     fn render_due_widget(&mut self) {
         let view = *lock_unpoisoned(&self.shared.view);
         let session = match view {
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn urgent_jobs_go_first_and_know_their_latest_start() {
+    fn urgent_jobs_run_first_and_report_their_longest_wait() {
         let mut queue = JobQueue::default();
         queue.push(job(1));
         queue.push(job(2));

@@ -17,7 +17,7 @@ use crate::log::LogLevel;
 const MAX_INVALIDATED: usize = 32;
 /// Maximum length of a widget's id in such a request.
 const MAX_WIDGET_ID_BYTES: usize = 100;
-/// What each log line costs on top of its own bytes, so that empty lines use up the quota as well.
+/// Bytes that are charged for each log line on top of its own, so that empty lines consume the quota, too.
 const LOG_LINE_COST: usize = 32;
 
 impl types::Host for InstanceState {}

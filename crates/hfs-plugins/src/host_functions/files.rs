@@ -1,7 +1,7 @@
-//! Files below the folders that `permissions.filesystem` lists.
+//! Files in the folders that `permissions.filesystem` lists.
 //!
-//! Paths with `..` are refused, and cap-std refuses symbolic links that point outside: it resolves each component below
-//! an open folder, so there is no moment between the check and the use of a path.
+//! Paths with `..` are refused, and cap-std refuses symbolic links that point outside: it resolves each path component
+//! relative to an open folder. The path is not checked before it is used, so there is no race between the two.
 
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -28,21 +28,21 @@ const MAX_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FolderGrants {
     read: Vec<GrantedFolder>,
-    /// These are also in `read`.
+    /// Each of these is also in `read`.
     write: Vec<GrantedFolder>,
 }
 
 #[derive(Debug, Clone)]
 struct GrantedFolder {
-    /// The path as the manifest has it, which may start with `~`. A plugin may use this form in its calls.
+    /// The path in the manifest, which may start with `~`. A plugin may use this form in its calls.
     listed: PathBuf,
     /// The absolute path.
     path: PathBuf,
 }
 
 impl FolderGrants {
-    /// Resolves the folders in the manifest. `user_home` is the meaning of `~`; `hfs_home` contains approvals, settings
-    /// and sessions, and no plugin may access it.
+    /// Resolves the folders in the manifest. `~` stands for `user_home`. `hfs_home` contains approvals, settings and
+    /// sessions, so no plugin may access it.
     ///
     /// # Errors
     /// If a folder contains `hfs_home` or is inside it, or if there is no home directory for `~`.
@@ -151,7 +151,7 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> HostResult<()> {
     let folder = open_folder(folder)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true);
-    // Truncated only after the check: `truncate(true)` would act on a device or pipe as well.
+    // The file is truncated only after the check, because `truncate(true)` would also affect a device or pipe.
     let file = folder.open_with(path, non_blocking(&mut options)).map_err(|error| file_error(&error))?;
     let file = require_regular(file)?;
     let written = file.set_len(0).and_then(|()| {

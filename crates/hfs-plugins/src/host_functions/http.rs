@@ -1,9 +1,9 @@
 //! HTTP requests that the host sends for plugins, to the hosts that `permissions.network` lists.
 //!
-//! Each address is resolved once, checked, and then used for the connection, so that a second answer of the name server
-//! cannot lead to another address. Redirects are followed here, with the same checks for each hop. A host name that is
-//! public must not resolve to a private address: otherwise a plugin that may talk to any host could reach services on
-//! the user's machine and network.
+//! A host name is resolved once, and the connection uses only the addresses that were checked. If the HTTP client
+//! resolved the name again, the DNS server could return another address (DNS rebinding). Redirects are followed here,
+//! with the same checks for each hop. The addresses of a host name must be public, except for `localhost`: otherwise a
+//! plugin that may talk to any host could reach services on the user's machine and network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MAX_TIME: Duration = Duration::from_secs(20);
 const MAX_REDIRECTS: usize = 5;
 const MAX_HEADERS: usize = 64;
 
-/// A request whose method, address and headers are valid. Whether its host is allowed is checked for each hop.
+/// A request with a valid method, URL and headers. Its host is checked against the allow list later, for each hop.
 struct CheckedRequest {
     method: Method,
     url: Url,
@@ -38,7 +38,7 @@ impl CheckedRequest {
         if method == Method::CONNECT || method == Method::TRACE {
             return Err(host_error(ErrorCode::Denied, format!("plugins may not use {method}")));
         }
-        let url = Url::parse(&request.url).map_err(|_| invalid("the address"))?;
+        let url = Url::parse(&request.url).map_err(|_| invalid("the URL"))?;
         if request.body.as_ref().is_some_and(|body| body.len() > MAX_BODY_BYTES)
             || request.headers.len() > MAX_HEADERS
         {
@@ -48,13 +48,13 @@ impl CheckedRequest {
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name"))?;
-            // These describe the connection. A plugin that sets `host` could reach another virtual host than the one
-            // that was allowed.
+            // These headers describe the connection, so the HTTP client sets them. With a `host` header of its own, a
+            // plugin could reach a virtual host that is not on the allow list.
             if matches!(
                 name.as_str(),
                 "host" | "connection" | "content-length" | "transfer-encoding" | "upgrade"
             ) {
-                return Err(host_error(ErrorCode::Denied, format!("the header {name} is set by the host")));
+                return Err(host_error(ErrorCode::Denied, format!("the header {name} is set by hfs")));
             }
             headers.append(name, HeaderValue::from_str(value).map_err(|_| invalid("a header's value"))?);
         }
@@ -100,15 +100,15 @@ async fn fetch(mut request: CheckedRequest, allowed: &AllowList) -> HostResult<R
 async fn send(request: &CheckedRequest, allowed: &AllowList) -> HostResult<HttpResponse> {
     let url = &request.url;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-        let message = "plugins may use only http and https addresses without a user name";
+        let message = "plugins may use only http and https URLs without a user name or password";
         return Err(host_error(ErrorCode::Denied, message));
     }
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
-    let reach = allowed.check(host, port).ok_or_else(|| {
+    let scope = allowed.check(host, port).ok_or_else(|| {
         host_error(ErrorCode::Denied, format!("permissions.network does not list {host}:{port}"))
     })?;
-    let addresses = resolve(host, port, reach).await?;
+    let addresses = resolve(host, port, scope).await?;
     let sent = client(host, &addresses)?
         .request(request.method.clone(), url.clone())
         .headers(request.headers.clone())
@@ -116,13 +116,13 @@ async fn send(request: &CheckedRequest, allowed: &AllowList) -> HostResult<HttpR
     sent.send().await.map_err(|error| http_error(&error))
 }
 
-async fn resolve(host: &str, port: u16, reach: Reach) -> HostResult<Vec<SocketAddr>> {
+async fn resolve(host: &str, port: u16, scope: AddressScope) -> HostResult<Vec<SocketAddr>> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let found = tokio::net::lookup_host((name, port)).await;
     let found: Vec<SocketAddr> =
         found.map_err(|_| host_error(ErrorCode::Failed, format!("{host} was not found")))?.collect();
     let reachable: Vec<SocketAddr> =
-        found.iter().copied().filter(|address| reach.includes(address.ip())).collect();
+        found.iter().copied().filter(|address| scope.includes(address.ip())).collect();
     if reachable.is_empty() && !found.is_empty() {
         return Err(host_error(ErrorCode::Denied, format!("{host} has a private address")));
     }
@@ -130,7 +130,7 @@ async fn resolve(host: &str, port: u16, reach: Reach) -> HostResult<Vec<SocketAd
 }
 
 fn client(host: &str, addresses: &[SocketAddr]) -> HostResult<Client> {
-    // Fails if the process has already installed a provider, which is the same one.
+    // Fails if the process has already installed a provider. hfs installs no other one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .no_proxy()
@@ -177,7 +177,7 @@ impl InstanceState {
                 .map_err(|error| host_error(ErrorCode::Failed, error.to_string()))?;
             let fetched =
                 runtime.block_on(async { tokio::time::timeout(remaining, fetch(request, &allowed)).await });
-            // Dropping the runtime would wait for a name lookup that is still running.
+            // Dropping the runtime would block until a pending name lookup ends.
             runtime.shutdown_background();
             fetched.unwrap_or_else(|_| Err(timeout_error()))
         })
@@ -205,19 +205,18 @@ struct AllowedHost {
 enum HostPattern {
     /// `*`: any public host.
     Any,
-    /// `*.example.com`: every name below this one, without the name itself.
+    /// `*.example.com`: all subdomains of a name, but not the name itself.
     Subdomains(String),
     Name(String),
     Address(IpAddr),
 }
 
-/// Which addresses an allowed host may have.
+/// The addresses to which the name of an allowed host may resolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    /// Public addresses only.
-    Public,
-    /// Private addresses, too.
-    Private,
+enum AddressScope {
+    PublicOnly,
+    /// Public and private addresses.
+    All,
 }
 
 impl AllowList {
@@ -225,38 +224,41 @@ impl AllowList {
         Self(entries.iter().map(|entry| AllowedHost::new(entry)).collect())
     }
 
-    /// Whether a host and port are allowed, and at which addresses. A private address is allowed only if the entry is an
-    /// address or `localhost`: the author then meant it, and the user saw it.
-    fn check(&self, host: &str, port: u16) -> Option<Reach> {
+    /// The addresses at which a host and port are allowed; `None` if no entry allows them. Private addresses are
+    /// allowed only by an entry that is itself an address or `localhost`, because the user can see from it what it
+    /// grants.
+    fn check(&self, host: &str, port: u16) -> Option<AddressScope> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let address = parse_address(&host);
-        let of_port = self.0.iter().filter(|allowed| match allowed.port {
+        let with_port = self.0.iter().filter(|allowed| match allowed.port {
             Some(allowed) => allowed == port,
             None => matches!(port, 80 | 443),
         });
-        let reaches = of_port.filter_map(|allowed| match (&allowed.host, address) {
-            (HostPattern::Address(allowed), Some(address)) => (*allowed == address).then_some(Reach::Private),
-            (HostPattern::Any, _) => Some(Reach::Public),
+        let scopes = with_port.filter_map(|allowed| match (&allowed.host, address) {
+            (HostPattern::Address(allowed), Some(address)) => {
+                (*allowed == address).then_some(AddressScope::All)
+            }
+            (HostPattern::Any, _) => Some(AddressScope::PublicOnly),
             (HostPattern::Name(name), None) if *name == host => {
-                Some(if name == "localhost" { Reach::Private } else { Reach::Public })
+                Some(if name == "localhost" { AddressScope::All } else { AddressScope::PublicOnly })
             }
             (HostPattern::Subdomains(name), None) => {
                 let is_below = host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
-                is_below.then_some(Reach::Public)
+                is_below.then_some(AddressScope::PublicOnly)
             }
             (HostPattern::Address(_), None)
             | (HostPattern::Name(_), _)
             | (HostPattern::Subdomains(_), Some(_)) => None,
         });
-        reaches.max()
+        scopes.max()
     }
 }
 
-impl Reach {
+impl AddressScope {
     fn includes(self, address: IpAddr) -> bool {
         match self {
-            Self::Public => is_public(address),
-            Self::Private => true,
+            Self::PublicOnly => is_public(address),
+            Self::All => true,
         }
     }
 }
@@ -284,7 +286,7 @@ fn parse_address(host: &str) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-/// Whether an address is reachable on the internet, that is, not reserved for a private network or another purpose.
+/// Whether an address is globally reachable, that is, not reserved for private networks or other purposes.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -336,18 +338,18 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn check(entries: &[&str], host: &str, port: u16) -> Option<Reach> {
+    fn check(entries: &[&str], host: &str, port: u16) -> Option<AddressScope> {
         AllowList::new(&entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>()).check(host, port)
     }
 
     #[test]
     fn a_host_is_allowed_if_it_is_listed() {
-        assert_eq!(check(&["api.example.com"], "API.example.com.", 443), Some(Reach::Public));
-        assert_eq!(check(&["*.example.com"], "a.b.example.com", 80), Some(Reach::Public));
-        assert_eq!(check(&["*"], "anything.org", 443), Some(Reach::Public));
-        assert_eq!(check(&["localhost:8080"], "localhost", 8080), Some(Reach::Private));
-        assert_eq!(check(&["127.0.0.1:9"], "127.0.0.1", 9), Some(Reach::Private));
-        assert_eq!(check(&["[::1]:9"], "[::1]", 9), Some(Reach::Private));
+        assert_eq!(check(&["api.example.com"], "API.example.com.", 443), Some(AddressScope::PublicOnly));
+        assert_eq!(check(&["*.example.com"], "a.b.example.com", 80), Some(AddressScope::PublicOnly));
+        assert_eq!(check(&["*"], "anything.org", 443), Some(AddressScope::PublicOnly));
+        assert_eq!(check(&["localhost:8080"], "localhost", 8080), Some(AddressScope::All));
+        assert_eq!(check(&["127.0.0.1:9"], "127.0.0.1", 9), Some(AddressScope::All));
+        assert_eq!(check(&["[::1]:9"], "[::1]", 9), Some(AddressScope::All));
         for (entries, host, port) in [
             (&["api.example.com"][..], "example.com", 443),
             (&["api.example.com"], "api.example.com", 22),
@@ -387,8 +389,8 @@ mod tests {
             ("2001:db8::1", false),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(Reach::Public.includes(address), public, "{address}");
-            assert!(Reach::Private.includes(address));
+            assert_eq!(AddressScope::PublicOnly.includes(address), public, "{address}");
+            assert!(AddressScope::All.includes(address));
         }
     }
 

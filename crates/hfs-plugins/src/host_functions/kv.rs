@@ -79,7 +79,7 @@ impl InstanceState {
     }
 }
 
-/// The details, which contain paths, go only to the application's log.
+/// The plugin gets no details, because they contain paths. They are written to the application's log.
 fn storage_error(error: &PluginError) -> Error {
     tracing::warn!("the stored values of a plugin: {error}");
     host_error(ErrorCode::Failed, "stored values cannot be read or written now")

@@ -46,7 +46,7 @@ fn parse_session(text: &str) -> HostResult<SessionId> {
     text.parse().map_err(|_| host_error(ErrorCode::Invalid, format!("{text:?} is not a session id")))
 }
 
-/// Milliseconds since 1970, as the contract gives times.
+/// Milliseconds since 1970, the unit of times in the contract.
 pub(crate) fn millis(time: Timestamp) -> u64 {
     u64::try_from(time.as_micros() / 1_000).unwrap_or(0)
 }
@@ -72,7 +72,7 @@ fn messages(store: &dyn Store, session: &str, skip: u32, limit: u32) -> HostResu
     let range = MessageRange::Before((head + 1).saturating_sub(u64::from(skip)), limit.min(MAX_MESSAGES));
     let mut messages = Vec::new();
     let mut bytes = 0;
-    // From the newest message on, so that the oldest ones are left out at the limit.
+    // Starts at the newest message, so that the oldest ones are omitted if the limit is reached.
     for message in store.read_messages(branch, range).map_err(|error| store_error(&error))?.iter().rev() {
         let message = contract_message(session, &message.content);
         bytes += message.text.len();

@@ -1,6 +1,6 @@
-//! WASI 0.2 for plugins, without access to anything: no files, network, environment, arguments or input, and output is
-//! discarded. Only clocks and random numbers work. The standard libraries of most languages import WASI even if a
-//! program uses none of it.
+//! WASI 0.2 for plugins, reduced to clocks and random numbers. There are no files, network, environment, arguments or
+//! input, and output is discarded. Plugins may import it because the standard libraries of most languages do, even for
+//! programs that use none of it.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ impl WasiState {
     pub fn new() -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        // The builder grants no files, environment or arguments by default. Sockets could be created (though not
-        // connected) by default, so they are switched off.
+        // By default, the builder grants no files, environment or arguments, but lets programs create sockets (which
+        // cannot connect). Sockets are disabled, too.
         let context =
             WasiCtx::builder().allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).build();
         Self { context, table }
@@ -46,8 +46,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<InstanceState>) -> wasmtime::Res
     Ok(())
 }
 
-/// Replaces the clock of wasmtime-wasi by one whose timers end at the deadline of the call. A plugin that sleeps runs no
-/// code, so the epoch cannot stop it; woken at the deadline, it is stopped by its next instruction.
+/// Replaces the clock of wasmtime-wasi by one whose timers fire at the deadline of the call at the latest. The epoch
+/// interrupts only running code, so a sleeping plugin would not be stopped in time. When its timer fires at the
+/// deadline, it continues to run, and the next epoch check stops it.
 impl monotonic_clock::Host for InstanceState {
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.clocks().now()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::manifest::MANIFEST_FILE;
-use crate::private_files::private;
+use crate::private_files::with_private_mode;
 
 /// Allowance for headers and padding of a tar stream, on top of [`MAX_BYTES`] of file contents.
 const MAX_TAR_OVERHEAD: u64 = 8 << 20;
@@ -56,7 +56,7 @@ pub enum ArchiveError {
         /// The error of the file system.
         error: io::Error,
     },
-    /// There is no manifest at the top or in a folder there.
+    /// There is no manifest at the top level or in a top-level folder.
     #[error("it has no {MANIFEST_FILE}, neither at the top nor in a folder there")]
     NoManifest,
     /// Several folders have a manifest.
@@ -135,7 +135,7 @@ impl Unpacker<'_> {
     }
 
     fn unpack_tar(&mut self, stream: impl Read) -> Result<(), ArchiveError> {
-        // Bounds what is decompressed, no matter what sizes the headers claim.
+        // Limits the decompressed bytes, because the sizes in the headers cannot be trusted.
         let mut archive = tar::Archive::new(stream.take(MAX_BYTES + MAX_TAR_OVERHEAD));
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let entry = entry.map_err(|error| damaged(&error))?;
@@ -164,10 +164,10 @@ impl Unpacker<'_> {
         let path = self.target_path(name)?;
         let failed = |error| ArchiveError::Write { name: name.to_owned(), error };
         fs::create_dir_all(path.parent().unwrap_or(self.target)).map_err(failed)?;
-        // `create_new` refuses a name that occurs twice. Tools disagree on which of the two files counts, so the one
-        // that a reviewer sees may not be the one that runs.
+        // `create_new` refuses a name that occurs twice. Archive tools disagree on which of the two files to extract,
+        // so a reviewer could see one file and hfs run the other.
         let mut options = OpenOptions::new();
-        let mut file = private(options.write(true).create_new(true)).open(&path).map_err(failed)?;
+        let mut file = with_private_mode(options.write(true).create_new(true)).open(&path).map_err(failed)?;
         let remaining = MAX_BYTES - self.bytes.min(MAX_BYTES);
         let copied = io::copy(&mut bytes.take(remaining + 1), &mut file);
         self.bytes += copied.map_err(|error| damaged(&error))?;
@@ -213,7 +213,7 @@ mod tests {
 
     const MANIFEST_TEXT: &[u8] = b"name: p\nversion: 1.0.0\n";
 
-    /// A tar archive, written without the checks of names that the `tar` crate does.
+    /// A tar archive, written without the name checks of the `tar` crate.
     fn tar_of(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, kind, bytes) in entries {
@@ -250,8 +250,8 @@ mod tests {
         zip.finish().unwrap().into_inner()
     }
 
-    /// Unpacks an archive two folders deep, checks that nothing was written outside, and returns the plugin's path below the
-    /// target.
+    /// Unpacks an archive two folders deep, checks that nothing was written outside, and returns the plugin's path
+    /// below the target.
     fn unpacked(archive: &[u8]) -> (Result<PathBuf, ArchiveError>, tempfile::TempDir) {
         let outer = tempfile::tempdir().unwrap();
         let target = outer.path().join("deep/target");
@@ -264,7 +264,7 @@ mod tests {
         (found, outer)
     }
 
-    fn refused(archive: &[u8], word: &str) {
+    fn assert_refused(archive: &[u8], word: &str) {
         let error = unpacked(archive).0.unwrap_err().to_string();
         assert!(error.contains(word) && !error.contains('\n'), "{word}: {error}");
     }
@@ -298,8 +298,8 @@ mod tests {
     #[test]
     fn names_that_point_outside_are_refused() {
         for name in ["../x", "a/../../x", "/tmp/x", "a/..", "a\\..\\x", "C:x", ".."] {
-            refused(&gz(&files(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")])), "points outside");
-            refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")]), "points outside");
+            assert_refused(&gz(&files(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")])), "points outside");
+            assert_refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT), (name, b"x")]), "points outside");
         }
     }
 
@@ -309,16 +309,16 @@ mod tests {
         {
             let tar =
                 tar_of(&[("manifest.yaml", EntryType::Regular, MANIFEST_TEXT), ("plugin.wasm", kind, b"")]);
-            refused(&gz(&tar), "neither a regular file");
+            assert_refused(&gz(&tar), "neither a regular file");
         }
         let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
         zip.add_symlink("plugin.wasm", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
-        refused(&zip.finish().unwrap().into_inner(), "neither a regular file");
+        assert_refused(&zip.finish().unwrap().into_inner(), "neither a regular file");
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_refused() {
-        refused(
+    fn a_duplicate_name_is_refused() {
+        assert_refused(
             &gz(&files(&[("manifest.yaml", MANIFEST_TEXT), ("./manifest.yaml", b"x")])),
             "cannot be unpacked",
         );
@@ -329,29 +329,29 @@ mod tests {
         let zeros = vec![0; 70 << 20];
         let big: [(&str, &[u8]); 2] = [("manifest.yaml", MANIFEST_TEXT), ("big", &zeros)];
         let tar = files(&big);
-        refused(&gz(&tar), "more than 64 MiB");
-        refused(&zstd::encode_all(tar.as_slice(), 1).unwrap(), "more than 64 MiB");
-        refused(&zip_of(&big), "more than 64 MiB");
+        assert_refused(&gz(&tar), "more than 64 MiB");
+        assert_refused(&zstd::encode_all(tar.as_slice(), 1).unwrap(), "more than 64 MiB");
+        assert_refused(&zip_of(&big), "more than 64 MiB");
         let names: Vec<String> = (0..2_100).map(|number| format!("f{number}")).collect();
         let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
-        refused(&gz(&files(&many)), "more than 2000 files");
-        refused(&zip_of(&many), "more than 2000 files");
-        refused(&gz(&files(&[(&"a/".repeat(40), b"x")])), "deep");
+        assert_refused(&gz(&files(&many)), "more than 2000 files");
+        assert_refused(&zip_of(&many), "more than 2000 files");
+        assert_refused(&gz(&files(&[(&"a/".repeat(40), b"x")])), "deep");
         // A name of 100 MiB.
         let mut name = vec![b'n'; 100 << 20];
         name.push(0);
-        refused(&gz(&tar_of(&[("././@LongLink", EntryType::GNULongName, &name)])), "damaged");
+        assert_refused(&gz(&tar_of(&[("././@LongLink", EntryType::GNULongName, &name)])), "damaged");
     }
 
     #[test]
     fn truncated_archives_and_other_files_are_refused() {
         let tar = gz(&files(&[("manifest.yaml", MANIFEST_TEXT), ("a", &[7; 5_000])]));
-        refused(&tar[..tar.len() / 2], "damaged");
-        refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT)])[..40], "damaged");
-        refused(b"words", "not a .zip");
-        refused(b"", "not a .zip");
-        refused(&gz(&files(&[("a", b"x")])), "no manifest.yaml");
+        assert_refused(&tar[..tar.len() / 2], "damaged");
+        assert_refused(&zip_of(&[("manifest.yaml", MANIFEST_TEXT)])[..40], "damaged");
+        assert_refused(b"words", "not a .zip");
+        assert_refused(b"", "not a .zip");
+        assert_refused(&gz(&files(&[("a", b"x")])), "no manifest.yaml");
         let two = [("a/manifest.yaml", MANIFEST_TEXT), ("b/manifest.yaml", MANIFEST_TEXT)];
-        refused(&gz(&files(&two)), "more than one");
+        assert_refused(&gz(&files(&two)), "more than one");
     }
 }

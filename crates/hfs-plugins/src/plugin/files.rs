@@ -1,8 +1,7 @@
 //! Reading a plugin's folder into memory.
 //!
-//! A folder is read exactly once for each decision or start. The content hash that the user approves, the inspection
-//! and the code that runs come from the same bytes in memory, so that a file that changes in between cannot run
-//! unapproved.
+//! A folder is read exactly once for each decision or start. The content hash, the inspection and the code that runs
+//! use the same bytes in memory, so that code cannot run unapproved if a file changes in between.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! Inspecting a WebAssembly component without compiling or running it.
 //!
-//! The names of a component's imports and exports say which interfaces of the contract it uses. They are compared with
-//! the manifest before the user is asked, so that the user approves what the component really can do.
+//! The names of a component's imports and exports show which interfaces of the contract it uses. They are compared with
+//! the manifest before the user reviews the plugin, so that the manifest cannot hide what the component can do.
 
 use std::path::Path;
 
@@ -99,8 +99,8 @@ pub fn check_component(manifest: &Manifest, component: &[u8]) -> Result<(), Inva
     interfaces.check_manifest(manifest)
 }
 
-/// Features that components may use: what compilers emit by default, and none of the newer proposals, because each
-/// one adds code of the engine that hostile bytes can reach.
+/// WebAssembly features that components may use: those that compilers emit by default. Newer proposals are rejected,
+/// because each of them adds engine code that a malicious component could attack.
 fn features() -> WasmFeatures {
     let mut features = WasmFeatures::WASM2;
     features.insert(WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL);
@@ -135,7 +135,7 @@ impl Names {
 
     fn parse(binary: &[u8]) -> wasmparser::Result<Self> {
         let mut names = Self::default();
-        // Components and modules nest; only the sections at depth 1 belong to the outermost component.
+        // Components and modules can be nested; the sections at depth 1 are those of the outermost component.
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(binary) {
             match payload? {
@@ -190,7 +190,7 @@ impl Names {
 }
 
 /// Whether an import belongs to WASI 0.2, which the standard libraries of most languages need. The host implements it
-/// without files, network or environment (see [`crate::runtime`]), so importing it needs no permission.
+/// without files, network or environment (see [`crate::host_functions`]), so importing it needs no permission.
 fn is_sandboxed_wasi(name: &str) -> bool {
     let packages = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
     let rest = name.strip_prefix("wasi:").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `manifest.yaml`: the name of a plugin, what it adds, and the permissions it asks for.
 //!
-//! Parsing collects every mistake with its line, so that an author sees all of them at once. Unknown keys are only
-//! warnings: a newer hfs may know them.
+//! Parsing collects every mistake with its line, so that an author sees all of them at once. Unknown keys only cause
+//! warnings, because a newer version of hfs may define them.
 
 use std::path::{Path, PathBuf};
 
@@ -112,7 +112,7 @@ impl Manifest {
 }
 
 impl EntryPoint {
-    /// Files that are tried in this order if the manifest has no `entry_point`.
+    /// The files to look for, in this order, if the manifest has no `entry_point`.
     #[must_use]
     pub fn defaults() -> [Self; 4] {
         [
@@ -149,8 +149,8 @@ impl Permissions {
         list
     }
 
-    /// Whether an import of the contract may be used at all. The host functions also check each argument, for example
-    /// the host of a request.
+    /// Whether the plugin may use an import of the contract at all. The host functions also check the arguments of each
+    /// call, for example the host of a request.
     pub(crate) fn allows(&self, import: Import) -> bool {
         match import {
             Import::Log | Import::Config | Import::Clock | Import::Ui => true,
@@ -198,7 +198,7 @@ enum Size {
     Text(String),
 }
 
-/// All known keys, with the keys above them.
+/// All known keys, as dotted paths.
 const KNOWN_KEYS: &[&str] = &[
     "name",
     "version",
@@ -286,8 +286,8 @@ impl Checker {
         })
     }
 
-    /// Only a file directly in the plugin's folder is accepted. A name without an ending is a Python module, because
-    /// plugins of the Python original of hfs say `entry_point: __init__`.
+    /// Accepts only files directly in the plugin's folder. A name without an extension is a Python module, because
+    /// plugins written for the Python original of hfs use `entry_point: __init__`.
     fn entry_point(&mut self, entry: &Spanned<String>) -> Option<EntryPoint> {
         let name = entry.value.as_str();
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -357,8 +357,8 @@ impl Checker {
         is_valid: fn(&str) -> bool,
         expected: &str,
     ) -> Vec<String> {
-        if let Some(first_beyond) = listed.get(MAX_ENTRIES) {
-            self.problem(first_beyond, format!("permissions.{name}: more than {MAX_ENTRIES} entries"));
+        if let Some(first_excess) = listed.get(MAX_ENTRIES) {
+            self.problem(first_excess, format!("permissions.{name}: more than {MAX_ENTRIES} entries"));
         }
         let mut values: Vec<String> = Vec::new();
         for entry in listed {
@@ -443,7 +443,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// The keys of a document in order, each with its line. serde drops unknown keys, so the text is parsed a second time
+/// The keys of a document in order, each with its line. serde ignores unknown keys, so the text is parsed a second time
 /// into this type to find them.
 enum KeyTree {
     Map(Vec<(Spanned<String>, KeyTree)>),
@@ -585,7 +585,7 @@ api_version: \"0.1\"
     }
 
     #[test]
-    fn an_entry_point_without_an_ending_is_a_python_module() {
+    fn an_entry_point_without_an_extension_is_a_python_module() {
         let manifest = Manifest::from_yaml("name: a\nversion: 0.1.0\nentry_point: __init__\n").unwrap();
         assert_eq!(manifest.entry_point, Some(EntryPoint::Script(Language::Python, "__init__.py".into())));
     }

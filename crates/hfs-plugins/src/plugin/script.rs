@@ -1,8 +1,8 @@
 //! Plugins written in Python or JavaScript that an interpreter runs.
 //!
 //! A script has no list of exports like a component, so its exports are found by searching the source text for the
-//! names of hook functions. A name in a comment counts as well, and then the user approves more than the plugin does. A
-//! function whose name is built at run time is missed. Both are safe, because the host calls only what was found here.
+//! names of hook functions. A name in a comment is found, too; the user then approves more than the plugin does. A
+//! function whose name is built at run time is missed. Both are safe, because the host calls only exports found here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ impl Language {
     /// All languages.
     pub const ALL: [Self; 2] = [Self::Python, Self::JavaScript];
 
-    /// Name for people.
+    /// Display name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Language {
         }
     }
 
-    /// The language of a source file, by the ending of its name.
+    /// The language of a source file, by its extension.
     #[must_use]
     pub fn of(file: &Path) -> Option<Self> {
         match file.extension()?.to_str()? {
@@ -46,7 +46,7 @@ impl Language {
         }
     }
 
-    /// Words in the source text that show that the plugin has an export.
+    /// Words in the source text that indicate an export.
     const fn markers(self, export: Export) -> &'static [&'static str] {
         match (self, export) {
             (Self::Python, Export::OnStart) => &["on_start"],
@@ -83,7 +83,7 @@ pub(crate) struct Script {
     pub language: Language,
     /// Name of the main file.
     pub entry_point: String,
-    /// All source files by their name below the plugin's folder, with `/` between folders.
+    /// All source files by their path relative to the plugin's folder, separated by `/`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -115,8 +115,8 @@ impl Script {
 
     /// Finds the exports of the script and compares them with the manifest.
     ///
-    /// A manifest that lists no capabilities gets those that were found: plugins of the Python original of hfs do not
-    /// list any.
+    /// If the manifest lists no capabilities, those that were found are added to it: plugins written for the Python
+    /// original of hfs do not list any.
     ///
     /// # Errors
     /// If the manifest lists a capability that the source does not implement, or the source has nothing to call.

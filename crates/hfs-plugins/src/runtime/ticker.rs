@@ -1,7 +1,7 @@
 //! Increments the engine's epoch every 2 ms while plugins run, so that running code checks its deadline.
 //!
 //! The ticker sleeps while no plugin runs: 500 wakeups a second would keep the processor of an idle machine awake. It
-//! falls asleep only after half a second without a call, because waking it takes longer than a short call.
+//! goes to sleep only after half a second without a call, because waking it takes longer than a short call.
 //!
 //! No call may run while the ticker sleeps. A caller first increments `running` and then reads `is_asleep`; the ticker
 //! first sets `is_asleep` and then reads `running`. Both use sequentially consistent operations, so at least one of the
@@ -60,8 +60,8 @@ impl Ticker {
     /// Starts a thread that calls `tick`.
     pub fn start(tick: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let for_thread = Arc::clone(&shared);
-        thread::Builder::new().name("hfs-plugin-clock".into()).spawn(move || for_thread.run(&tick))?;
+        let thread_shared = Arc::clone(&shared);
+        thread::Builder::new().name("hfs-plugin-clock".into()).spawn(move || thread_shared.run(&tick))?;
         Ok(Self { shared })
     }
 

@@ -13,8 +13,8 @@ use hfs_plugins::{HostConfig, Interpreters, Language, Limits, PluginState, Plugi
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Start of every module: a memory, an allocator for the values that the host passes, and helpers. The memory of a call is
-/// freed at its end.
+/// Start of every module: a memory, an allocator for the values that the host passes, and helpers. The memory of a call
+/// is freed at its end.
 const PRELUDE: &str = r#"
   (memory (export "memory") 4)
   (global $heap (mut i32) (i32.const 65536))
@@ -29,7 +29,7 @@ const PRELUDE: &str = r#"
     (local.get $at))
   ;; Results of on-message: `pass`, or `replace` (1) or `reject` (2) with a text.
   (func $pass (result i32) (i64.store (i32.const 1024) (i64.const 0)) (i32.const 1024))
-  (func $say (param $kind i32) (param $at i32) (param $len i32) (result i32)
+  (func $return_text (param $kind i32) (param $at i32) (param $len i32) (result i32)
     (i32.store (i32.const 1024) (i32.const 0))
     (i32.store (i32.const 1028) (local.get $kind))
     (i32.store (i32.const 1032) (local.get $at))
@@ -38,8 +38,8 @@ const PRELUDE: &str = r#"
   ;; The result of a host function at 2048, as a replaced message: `ok`, or the code of the error.
   (func $outcome (result i32)
     (if (result i32) (i32.load8_u (i32.const 2048))
-      (then (call $say (i32.const 1) (i32.load (i32.const 2052)) (i32.load (i32.const 2056))))
-      (else (call $say (i32.const 1) (i32.const 16) (i32.const 2)))))
+      (then (call $return_text (i32.const 1) (i32.load (i32.const 2052)) (i32.load (i32.const 2056))))
+      (else (call $return_text (i32.const 1) (i32.const 16) (i32.const 2)))))
   (data (i32.const 16) "ok")
 "#;
 
@@ -72,7 +72,7 @@ fn component_of_text(version: &str, exports: &[&str], text: &str) -> Vec<u8> {
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 
-/// A component for a version of the contract that this host does not have.
+/// A component for a version of the contract that this host does not support.
 pub fn newer_component() -> Vec<u8> {
     component_of("0.2.0", &["on-message"], "", &on_message_of("0.2.0", "(call $pass)"))
 }
@@ -104,7 +104,7 @@ pub fn message_component(imports: &str, body: &str) -> Vec<u8> {
 pub const APPEND: &str = r#"
   (memory.copy (i32.const 131072) (local.get $text) (local.get $len))
   (i32.store8 (i32.add (i32.const 131072) (local.get $len)) (i32.const 33))
-  (call $say (i32.const 1) (i32.const 131072) (i32.add (local.get $len) (i32.const 1)))"#;
+  (call $return_text (i32.const 1) (i32.const 131072) (i32.add (local.get $len) (i32.const 1)))"#;
 
 /// A home directory with plugins in it.
 pub struct Home {
@@ -118,7 +118,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
-        // Long, because many tests run at once. A test about time limits sets its own.
+        // Generous, because many tests run at once. Tests of time limits set their own.
         let long = Duration::from_secs(20);
         let mut limits = Limits::default();
         (limits.hook, limits.command, limits.render, limits.start) = (long, long, long, long);
@@ -129,7 +129,8 @@ impl Home {
         Self { folder, limits, store: None, disabled: BTreeSet::new(), interpreters, cache: None }
     }
 
-    /// A home with the interpreter of a language. Returns `None`, and prints that the test is skipped, if there is none.
+    /// A home with the interpreter of a language. Returns `None`, and prints that the test is skipped, if there is
+    /// none.
     pub fn with(language: Language) -> Option<Self> {
         let shared = interpreters(language)?;
         let interpreters = Interpreters { user_folder: shared.clone(), program_folder: None };
@@ -199,8 +200,8 @@ impl Home {
     }
 }
 
-/// A folder with the interpreter of a language, and its machine code in `cache/plugins`. It is compiled once for all tests,
-/// because a compiler built without optimisation takes long. Returns `None`, and prints that the test is skipped, if there
+/// A folder with the interpreter of a language, and its machine code in `cache/plugins`. All tests share the machine
+/// code, because a debug build of the compiler is slow. Returns `None`, and prints that the test is skipped, if there
 /// is no interpreter.
 pub fn interpreters(language: Language) -> Option<PathBuf> {
     let Some(built) = runtimes().filter(|folder| folder.join(language.file_name()).is_file()) else {
@@ -212,7 +213,7 @@ pub fn interpreters(language: Language) -> Option<PathBuf> {
     let lock = fs::File::create(shared.join("lock")).unwrap();
     lock.lock().unwrap();
     let interpreters = Interpreters { user_folder: shared.clone(), program_folder: None };
-    // An interpreter that was built again replaces the installed one.
+    // Install the interpreter again if it was rebuilt since the last run.
     let installed = fs::read(shared.join(language.file_name())).unwrap_or_default();
     if installed != fs::read(built.join(language.file_name())).unwrap() {
         interpreters.install(language, &built).unwrap();
@@ -264,9 +265,10 @@ pub const STORING: &str = "capabilities: [hooks]\npermissions: {storage: 1KiB}\n
 const KV_IMPORTS: &str = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
     (import "hfs:plugin/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
 
-/// Increments a stored number of this scope, and replaces the message with it. One digit only.
+/// Increments a stored number of one digit in this scope, and replaces the message with it.
 fn counting(scope: u32) -> String {
-    // The result of `get` is at 2048: whether it failed, whether there is a value, and where.
+    // The result of `get` at 2048: 2048 is not 0 after an error, 2052 is not 0 if there is a value, 2056 is its
+    // address.
     format!(
         r#"(i32.store8 (i32.const 600) (i32.const 49))
         (call $get (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 2048))
@@ -275,7 +277,7 @@ fn counting(scope: u32) -> String {
           (then (i32.store8 (i32.const 600) (i32.add (i32.const 1) (i32.load8_u (i32.load (i32.const 2056)))))))
         (call $set (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 2048))
         (if (i32.load8_u (i32.const 2048)) (then (return (call $outcome))))
-        (call $say (i32.const 1) (i32.const 600) (i32.const 1))"#
+        (call $return_text (i32.const 1) (i32.const 600) (i32.const 1))"#
     )
 }
 
@@ -285,7 +287,7 @@ pub fn counter(scope: u32) -> Vec<u8> {
     component(&["on-message"], KV_IMPORTS, &functions)
 }
 
-/// A plugin like [`counter`] with a command `up` that counts as well.
+/// A plugin like [`counter`] with a command `up` that increments the same number.
 pub fn counter_with_command(scope: u32) -> Vec<u8> {
     let counting = counting(scope);
     let functions = format!(

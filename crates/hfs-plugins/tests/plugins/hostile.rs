@@ -25,8 +25,8 @@ fn bad(imports: &str, body: &str) -> Vec<u8> {
     message_component(imports, &body)
 }
 
-/// Checks that a message passes the bad plugin unchanged, that another plugin handles it, and that the next call of the bad
-/// plugin works. Returns the notices.
+/// Runs `body` in a bad plugin, and checks that the message continues without it, that another plugin handles the
+/// message, and that the next call of the bad plugin works. Returns the notices.
 async fn survived(imports: &str, body: &str, manifest: &str, limit: Duration) -> String {
     let mut home = Home::new();
     home.add("bad", &format!("{HOOKS}{manifest}"), &bad(imports, body));
@@ -102,14 +102,14 @@ async fn a_plugin_whose_start_never_ends_is_invalid() {
 async fn the_host_does_not_write_outside_the_plugins_memory() {
     // The plugin's allocator returns addresses beyond its memory.
     for address in ["2000000000", "-1", "0x7fffffff"] {
-        let lying = format!(
+        let module = format!(
             r#"(module (memory (export "memory") 1) (global $heap (mut i32) (i32.const 0))
               (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {address}))
               {})"#,
             on_message("(unreachable)")
         );
         let home = Home::new();
-        home.add("bad", HOOKS, &crate::fixture::component_of_module(&["on-message"], &lying));
+        home.add("bad", HOOKS, &crate::fixture::component_of_module(&["on-message"], &module));
         home.add("good", HOOKS, &message_component("", APPEND));
         let plugins = home.start(&["bad", "good"]).await;
         assert_eq!(on_user_message(&plugins, "a").await, Verdict::Replace("a!".into()));
@@ -120,8 +120,7 @@ async fn the_host_does_not_write_outside_the_plugins_memory() {
 
 #[tokio::test]
 async fn a_return_value_of_20_mb_is_refused() {
-    let body =
-        "(drop (memory.grow (i32.const 320))) (call $say (i32.const 1) (i32.const 0) (i32.const 20000000))";
+    let body = "(drop (memory.grow (i32.const 320))) (call $return_text (i32.const 1) (i32.const 0) (i32.const 20000000))";
     survived("", body, "", LONG).await;
 }
 
@@ -129,13 +128,13 @@ async fn a_return_value_of_20_mb_is_refused() {
 async fn an_invalid_return_value_is_refused() {
     for body in [
         // An address beyond its memory.
-        "(call $say (i32.const 1) (i32.const 2000000000) (i32.const 10))",
+        "(call $return_text (i32.const 1) (i32.const 2000000000) (i32.const 10))",
         "(i32.const -4)",
         // A case that does not exist, and invalid UTF-8.
-        "(call $say (i32.const 77) (i32.const 0) (i32.const 0))",
-        "(i32.store8 (i32.const 5000) (i32.const 255)) (call $say (i32.const 1) (i32.const 5000) (i32.const 1))",
+        "(call $return_text (i32.const 77) (i32.const 0) (i32.const 0))",
+        "(i32.store8 (i32.const 5000) (i32.const 255)) (call $return_text (i32.const 1) (i32.const 5000) (i32.const 1))",
         // An empty text as a replacement.
-        "(call $say (i32.const 1) (i32.const 0) (i32.const 0))",
+        "(call $return_text (i32.const 1) (i32.const 0) (i32.const 0))",
     ] {
         survived("", body, "", LONG).await;
     }
@@ -185,14 +184,14 @@ async fn fetched(hosts: &str, url: &str) -> String {
 }
 
 /// Starts a server that sends the same response to every request, and returns its port.
-fn server(answer: String) -> u16 {
+fn server(response: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(response.as_bytes());
         }
     });
     port
@@ -219,21 +218,21 @@ async fn only_granted_hosts_are_reachable() {
 #[tokio::test]
 async fn a_redirect_to_a_host_that_is_not_granted_is_refused() {
     let inside = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi".into());
-    let moved = |to: String| {
+    let redirecting_server = |to: String| {
         server(format!(
             "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         ))
     };
-    let to_inside = moved(format!("http://127.0.0.1:{inside}/"));
-    let both = format!("\"127.0.0.1:{inside}\", \"127.0.0.1:{to_inside}\"");
-    assert_eq!(fetched(&both, &format!("http://127.0.0.1:{to_inside}/")).await, "ok");
-    let only_first = format!("\"127.0.0.1:{to_inside}\"");
-    assert_eq!(fetched(&only_first, &format!("http://127.0.0.1:{to_inside}/")).await, "denied");
-    let endless = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = endless.local_addr().unwrap().port();
-    drop(endless);
-    let gone = format!("\"127.0.0.1:{port}\"");
-    assert_eq!(fetched(&gone, &format!("http://127.0.0.1:{port}/")).await, "failed");
+    let redirect = redirecting_server(format!("http://127.0.0.1:{inside}/"));
+    let both = format!("\"127.0.0.1:{inside}\", \"127.0.0.1:{redirect}\"");
+    assert_eq!(fetched(&both, &format!("http://127.0.0.1:{redirect}/")).await, "ok");
+    let only_first = format!("\"127.0.0.1:{redirect}\"");
+    assert_eq!(fetched(&only_first, &format!("http://127.0.0.1:{redirect}/")).await, "denied");
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = unused.local_addr().unwrap().port();
+    drop(unused);
+    let closed_port = format!("\"127.0.0.1:{port}\"");
+    assert_eq!(fetched(&closed_port, &format!("http://127.0.0.1:{port}/")).await, "failed");
 }
 
 #[tokio::test]
@@ -250,7 +249,7 @@ async fn a_response_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_host_function_that_blocks_ends_with_the_call() {
+async fn a_blocking_host_function_ends_at_the_deadline_of_the_call() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (import, body) = fetch(&format!("http://127.0.0.1:{port}/"));
@@ -326,7 +325,7 @@ async fn the_third_strike_quarantines_a_plugin_until_it_is_enabled() {
 
 /// A plugin with a command `spin` that never ends, and a hook that rejects every message.
 fn spinning_guard() -> Vec<u8> {
-    let reject = "(call $say (i32.const 2) (i32.const 540) (i32.const 7))";
+    let reject = "(call $return_text (i32.const 2) (i32.const 540) (i32.const 7))";
     let functions = format!(
         r#"(func (export "hfs:plugin/commands@0.1.0#list") (result i32)
              (i32.store (i32.const 700) (i32.const 512)) (i32.store (i32.const 704) (i32.const 4))

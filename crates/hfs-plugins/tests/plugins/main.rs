@@ -6,7 +6,7 @@ mod approval;
 mod examples;
 mod fixture;
 mod hostile;
-mod living;
 mod reference;
+mod running;
 mod scripts;
 mod scripts_hostile;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use wit_parser::{Docs, FunctionKind, Interface, Resolve, Type, TypeDefKind, TypeId};
 
-const HEAD: &str = "# The plugin contract\n\n\
+const PAGE_HEADER: &str = "# The plugin contract\n\n\
     <!-- Generated from wit/0.1/hfs-plugin.wit: UPDATE_REFERENCE=1 cargo test -p hfs-plugins reference -->\n\n";
 
 #[test]
@@ -25,7 +25,7 @@ fn page(contract: &str) -> String {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("hfs-plugin.wit", contract).unwrap();
     let package = &resolve.packages[package];
-    let mut page = HEAD.to_owned();
+    let mut page = PAGE_HEADER.to_owned();
     paragraph(&mut page, &package.docs);
     for (name, id) in &package.interfaces {
         let interface = &resolve.interfaces[*id];
@@ -34,13 +34,13 @@ fn page(contract: &str) -> String {
         types(&mut page, &resolve, interface);
         for (name, function) in &interface.functions {
             assert_eq!(function.kind, FunctionKind::Freestanding);
-            let named = |(name, ty): (&str, &Type)| format!("{name}: {}", shown(&resolve, ty));
+            let parameter = |(name, ty): (&str, &Type)| format!("{name}: {}", format_type(&resolve, ty));
             let parameters: Vec<String> =
-                function.params.iter().map(|param| named((&param.name, &param.ty))).collect();
-            let result = function.result.as_ref().map(|ty| format!(" -> {}", shown(&resolve, ty)));
+                function.params.iter().map(|param| parameter((&param.name, &param.ty))).collect();
+            let result = function.result.as_ref().map(|ty| format!(" -> {}", format_type(&resolve, ty)));
             let result = result.unwrap_or_default();
             write!(page, "- `{name}({}){result}`", parameters.join(", ")).unwrap();
-            page.push_str(&about(&function.docs));
+            page.push_str(&description(&function.docs));
         }
         if !interface.functions.is_empty() {
             page.push('\n');
@@ -60,26 +60,28 @@ fn types(page: &mut String, resolve: &Resolve, interface: &Interface) {
                 record
                     .fields
                     .iter()
-                    .map(|field| (format!("{}: {}", field.name, shown(resolve, &field.ty)), &field.docs))
+                    .map(|field| {
+                        (format!("{}: {}", field.name, format_type(resolve, &field.ty)), &field.docs)
+                    })
                     .collect(),
             ),
             TypeDefKind::Enum(one) => {
                 ("enum", one.cases.iter().map(|case| (case.name.clone(), &case.docs)).collect())
             }
             TypeDefKind::Variant(variant) => {
-                let shown = |case: &wit_parser::Case| match &case.ty {
-                    Some(ty) => format!("{}({})", case.name, shown(resolve, ty)),
+                let format_case = |case: &wit_parser::Case| match &case.ty {
+                    Some(ty) => format!("{}({})", case.name, format_type(resolve, ty)),
                     None => case.name.clone(),
                 };
-                ("variant", variant.cases.iter().map(|case| (shown(case), &case.docs)).collect())
+                ("variant", variant.cases.iter().map(|case| (format_case(case), &case.docs)).collect())
             }
             // Types of other interfaces are described there.
             _ => continue,
         };
-        write!(page, "{kind} `{name}`{}", about(&ty.docs)).unwrap();
+        write!(page, "{kind} `{name}`{}", description(&ty.docs)).unwrap();
         page.push('\n');
         for (member, docs) in members {
-            write!(page, "- `{member}`{}", about(docs)).unwrap();
+            write!(page, "- `{member}`{}", description(docs)).unwrap();
         }
         page.push('\n');
     }
@@ -95,34 +97,35 @@ fn paragraph(page: &mut String, docs: &Docs) {
     write!(page, "{}\n\n", about.trim()).unwrap();
 }
 
-fn about(docs: &Docs) -> String {
+fn description(docs: &Docs) -> String {
     match &docs.contents {
         Some(text) => format!(": {}\n", text.split_whitespace().collect::<Vec<_>>().join(" ")),
         None => "\n".to_owned(),
     }
 }
 
-fn shown(resolve: &Resolve, ty: &Type) -> String {
+fn format_type(resolve: &Resolve, ty: &Type) -> String {
     match ty {
-        Type::Id(id) => named(resolve, *id),
+        Type::Id(id) => format_type_id(resolve, *id),
         Type::String => "string".into(),
         Type::Bool => "bool".into(),
         other => format!("{other:?}").to_lowercase(),
     }
 }
 
-fn named(resolve: &Resolve, id: TypeId) -> String {
+fn format_type_id(resolve: &Resolve, id: TypeId) -> String {
     let ty = &resolve.types[id];
     if let Some(name) = &ty.name {
         return name.clone();
     }
-    let optional = |ty: &Option<Type>| ty.as_ref().map_or_else(|| "_".to_owned(), |ty| shown(resolve, ty));
+    let optional =
+        |ty: &Option<Type>| ty.as_ref().map_or_else(|| "_".to_owned(), |ty| format_type(resolve, ty));
     match &ty.kind {
-        TypeDefKind::List(ty) => format!("list<{}>", shown(resolve, ty)),
-        TypeDefKind::Option(ty) => format!("option<{}>", shown(resolve, ty)),
+        TypeDefKind::List(ty) => format!("list<{}>", format_type(resolve, ty)),
+        TypeDefKind::Option(ty) => format!("option<{}>", format_type(resolve, ty)),
         TypeDefKind::Result(result) => format!("result<{}, {}>", optional(&result.ok), optional(&result.err)),
         TypeDefKind::Tuple(tuple) => {
-            let types: Vec<String> = tuple.types.iter().map(|ty| shown(resolve, ty)).collect();
+            let types: Vec<String> = tuple.types.iter().map(|ty| format_type(resolve, ty)).collect();
             format!("tuple<{}>", types.join(", "))
         }
         other => format!("{other:?}"),

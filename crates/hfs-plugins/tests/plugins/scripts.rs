@@ -1,4 +1,4 @@
-//! Plugins in Python and JavaScript: what works for their authors.
+//! Plugins in Python and JavaScript: supported features, error messages and permissions.
 
 use hfs_core::{
     Event, EventPayload, Hooks, Node, RunEnding, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone,
@@ -153,7 +153,8 @@ hfs.widget("w", { slot: "status-bar", title: "W" }, () => [
 hfs.command("kept", () => hfs.kv.keys().map((key) => hfs.kv.get(key)).join(" "));
 "#;
 
-async fn everything(language: Language, files: &[(&str, &str)]) {
+/// Checks the commands, hooks, widgets and stored values of a script with [`ALL`] capabilities.
+async fn check_all_features(language: Language, files: &[(&str, &str)]) {
     let Some((_home, plugins)) = running(language, ALL, files).await else { return };
     let session = SessionId::generate();
     let listed = plugins.commands();
@@ -188,15 +189,15 @@ async fn everything(language: Language, files: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn python_has_commands_hooks_widgets_and_files_of_its_own() {
+async fn python_has_commands_hooks_widgets_and_several_files() {
     let more = "MARK = '!'\ndef twice(text):\n    return text * 2\n";
-    everything(Language::Python, &[("plugin.py", PYTHON), ("more.py", more)]).await;
+    check_all_features(Language::Python, &[("plugin.py", PYTHON), ("more.py", more)]).await;
 }
 
 #[tokio::test]
-async fn javascript_has_commands_hooks_widgets_and_files_of_its_own() {
+async fn javascript_has_commands_hooks_widgets_and_several_files() {
     let more = "export const MARK = '!';\nexport const twice = (text) => text + text;\n";
-    everything(Language::JavaScript, &[("plugin.js", JAVASCRIPT), ("more.js", more)]).await;
+    check_all_features(Language::JavaScript, &[("plugin.js", JAVASCRIPT), ("more.js", more)]).await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn survived(language: Language, body: &str) -> Option<(String, String)> {
 }
 
 /// Runs `body` in a bad plugin, and checks that the message continues without it and that the notices explain why.
-async fn contained(language: Language, body: &str, expected: &str) {
+async fn assert_contained(language: Language, body: &str, expected: &str) {
     let Some((text, notices)) = survived(language, body).await else { return };
     assert_eq!(text, "b!", "{notices}");
     assert!(notices.contains("bad") && notices.contains(expected), "{notices}");
@@ -82,13 +82,13 @@ const JAVASCRIPT: Language = Language::JavaScript;
 
 #[tokio::test]
 async fn an_endless_loop_ends() {
-    contained(PYTHON, "while True: pass", "exceeded its time limit").await;
-    contained(JAVASCRIPT, "for (;;) {}", "exceeded its time limit").await;
+    assert_contained(PYTHON, "while True: pass", "exceeded its time limit").await;
+    assert_contained(JAVASCRIPT, "for (;;) {}", "exceeded its time limit").await;
 }
 
 #[tokio::test]
 async fn code_that_catches_every_exception_still_ends() {
-    contained(
+    assert_contained(
         PYTHON,
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         "exceeded its time limit",
@@ -98,10 +98,12 @@ async fn code_that_catches_every_exception_still_ends() {
 
 #[tokio::test]
 async fn a_sleep_ends_at_the_deadline() {
-    contained(PYTHON, "import time\ntime.sleep(3600)", "exceeded its time limit").await;
-    contained(PYTHON, "import asyncio\nasyncio.run(asyncio.sleep(3600))", "exceeded its time limit").await;
-    contained(PYTHON, "import asyncio\nasyncio.run(asyncio.Event().wait())", "nothing will ever come").await;
-    contained(
+    assert_contained(PYTHON, "import time\ntime.sleep(3600)", "exceeded its time limit").await;
+    assert_contained(PYTHON, "import asyncio\nasyncio.run(asyncio.sleep(3600))", "exceeded its time limit")
+        .await;
+    assert_contained(PYTHON, "import asyncio\nasyncio.run(asyncio.Event().wait())", "nothing will ever come")
+        .await;
+    assert_contained(
         JAVASCRIPT,
         "const t = Date.now(); while (Date.now() - t < 3600e3);",
         "exceeded its time limit",
@@ -121,24 +123,24 @@ async fn a_script_that_allocates_too_much_is_stopped() {
 
 #[tokio::test]
 async fn deep_recursion_ends() {
-    contained(PYTHON, "def f(n): return f(n + 1) + 1\nreturn str(f(0))", "RecursionError").await;
-    contained(PYTHON, "x = []\nfor _ in range(100000): x = [x]\nreturn repr(x)", "").await;
-    contained(JAVASCRIPT, "const f = (n) => f(n + 1) + 1; return String(f(0));", "").await;
+    assert_contained(PYTHON, "def f(n): return f(n + 1) + 1\nreturn str(f(0))", "RecursionError").await;
+    assert_contained(PYTHON, "x = []\nfor _ in range(100000): x = [x]\nreturn repr(x)", "").await;
+    assert_contained(JAVASCRIPT, "const f = (n) => f(n + 1) + 1; return String(f(0));", "").await;
 }
 
 #[tokio::test]
 async fn exits_and_exceptions_do_not_affect_others() {
-    contained(PYTHON, "import os\nos._exit(3)", "called exit").await;
-    contained(PYTHON, "import sys\nsys.exit(3)", "SystemExit").await;
-    contained(PYTHON, "raise RuntimeError('on purpose')", "on purpose").await;
-    contained(JAVASCRIPT, "throw new Error('on purpose');", "on purpose").await;
+    assert_contained(PYTHON, "import os\nos._exit(3)", "called exit").await;
+    assert_contained(PYTHON, "import sys\nsys.exit(3)", "SystemExit").await;
+    assert_contained(PYTHON, "raise RuntimeError('on purpose')", "on purpose").await;
+    assert_contained(JAVASCRIPT, "throw new Error('on purpose');", "on purpose").await;
 }
 
 #[tokio::test]
 async fn files_are_not_accessible() {
-    contained(PYTHON, "return open('/etc/passwd').read()", "plugin.py:3").await;
-    contained(PYTHON, "open('/tmp/x', 'w').write('x')", "plugin.py:3").await;
-    contained(PYTHON, "import os\nreturn str(os.listdir('/'))", "plugin.py:4").await;
+    assert_contained(PYTHON, "return open('/etc/passwd').read()", "plugin.py:3").await;
+    assert_contained(PYTHON, "open('/tmp/x', 'w').write('x')", "plugin.py:3").await;
+    assert_contained(PYTHON, "import os\nreturn str(os.listdir('/'))", "plugin.py:4").await;
     let javascript = "return [typeof std, typeof os, typeof fetch, typeof process, typeof Deno].join();";
     let Some((text, _)) = survived(JAVASCRIPT, javascript).await else { return };
     assert_eq!(text, "undefined,undefined,undefined,undefined,undefined!");
@@ -146,10 +148,15 @@ async fn files_are_not_accessible() {
 
 #[tokio::test]
 async fn the_network_is_not_accessible() {
-    contained(PYTHON, "import socket\nsocket.socket().connect(('127.0.0.1', 22))\nreturn 'in'", "plugin.py")
+    assert_contained(
+        PYTHON,
+        "import socket\nsocket.socket().connect(('127.0.0.1', 22))\nreturn 'in'",
+        "plugin.py",
+    )
+    .await;
+    assert_contained(PYTHON, "import socket\nreturn str(socket.getaddrinfo('example.com', 80))", "plugin.py")
         .await;
-    contained(PYTHON, "import socket\nreturn str(socket.getaddrinfo('example.com', 80))", "plugin.py").await;
-    contained(
+    assert_contained(
         PYTHON,
         "import urllib.request\nreturn urllib.request.urlopen('http://127.0.0.1/').read()",
         "plugin.py",
@@ -161,9 +168,9 @@ async fn the_network_is_not_accessible() {
 async fn environment_processes_and_threads_are_not_accessible() {
     let Some((text, _)) = survived(PYTHON, "import os\nreturn str(dict(os.environ))").await else { return };
     assert_eq!(text, "{}!");
-    contained(PYTHON, "import subprocess\nsubprocess.run(['sh', '-c', 'id'])", "plugin.py").await;
-    contained(PYTHON, "import os\nos.fork()", "plugin.py").await;
-    contained(PYTHON, "import threading\nthreading.Thread(target=print).start()", "plugin.py").await;
+    assert_contained(PYTHON, "import subprocess\nsubprocess.run(['sh', '-c', 'id'])", "plugin.py").await;
+    assert_contained(PYTHON, "import os\nos.fork()", "plugin.py").await;
+    assert_contained(PYTHON, "import threading\nthreading.Thread(target=print).start()", "plugin.py").await;
 }
 
 #[tokio::test]
@@ -184,27 +191,27 @@ async fn a_flood_of_output_is_cut() {
 
 #[tokio::test]
 async fn a_return_value_of_20_mb_is_refused() {
-    contained(PYTHON, "return 'x' * 20_000_000", "").await;
-    contained(JAVASCRIPT, "return 'x'.repeat(20000000);", "").await;
+    assert_contained(PYTHON, "return 'x' * 20_000_000", "").await;
+    assert_contained(JAVASCRIPT, "return 'x'.repeat(20000000);", "").await;
 }
 
 #[tokio::test]
 async fn values_of_the_wrong_type_are_errors_with_the_type() {
-    contained(PYTHON, "return 3", "on_message returned int").await;
-    contained(JAVASCRIPT, "return 3;", "onMessage returned number").await;
-    contained(JAVASCRIPT, "return Promise.resolve('x');", "onMessage returned a promise").await;
-    contained(JAVASCRIPT, "return { tag: 'reject', val: 'x' };", "onMessage returned object").await;
-    contained(PYTHON, "hfs.ui.invalidate(hfs)\nhfs.kv.set('k', b'v')", "TypeError").await;
+    assert_contained(PYTHON, "return 3", "on_message returned int").await;
+    assert_contained(JAVASCRIPT, "return 3;", "onMessage returned number").await;
+    assert_contained(JAVASCRIPT, "return Promise.resolve('x');", "onMessage returned a promise").await;
+    assert_contained(JAVASCRIPT, "return { tag: 'reject', val: 'x' };", "onMessage returned object").await;
+    assert_contained(PYTHON, "hfs.ui.invalidate(hfs)\nhfs.kv.set('k', b'v')", "TypeError").await;
 }
 
 #[tokio::test]
 async fn host_functions_without_permission_are_refused() {
-    contained(PYTHON, "hfs.session.recent()", "permissions.session").await;
-    contained(PYTHON, "hfs.http.fetch('http://127.0.0.1/')", "permissions.network").await;
-    contained(PYTHON, "hfs.files.read('/etc/passwd')", "permissions.filesystem").await;
-    contained(JAVASCRIPT, "hfs.session.recent();", "permissions.session").await;
-    contained(JAVASCRIPT, "hfs.http.fetch('http://127.0.0.1/');", "permissions.network").await;
-    contained(JAVASCRIPT, "hfs.files.read('/etc/passwd');", "permissions.filesystem").await;
+    assert_contained(PYTHON, "hfs.session.recent()", "permissions.session").await;
+    assert_contained(PYTHON, "hfs.http.fetch('http://127.0.0.1/')", "permissions.network").await;
+    assert_contained(PYTHON, "hfs.files.read('/etc/passwd')", "permissions.filesystem").await;
+    assert_contained(JAVASCRIPT, "hfs.session.recent();", "permissions.session").await;
+    assert_contained(JAVASCRIPT, "hfs.http.fetch('http://127.0.0.1/');", "permissions.network").await;
+    assert_contained(JAVASCRIPT, "hfs.files.read('/etc/passwd');", "permissions.filesystem").await;
 }
 
 #[tokio::test]

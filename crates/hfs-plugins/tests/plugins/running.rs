@@ -12,10 +12,12 @@ use crate::fixture::{
     on_user_message, state,
 };
 
-const REJECT: &str = r#"(call $say (i32.const 2) (i32.const 512) (i32.const 7)) (return)) (data (i32.const 512) "because") (func (result i32) (i32.const 0)"#;
+/// Rejects every message. The text closes the function of [`message_component`], so that the module can also get a data
+/// segment, and opens another one for the rest of the template.
+const REJECT: &str = r#"(call $return_text (i32.const 2) (i32.const 512) (i32.const 7)) (return)) (data (i32.const 512) "because") (func (result i32) (i32.const 0)"#;
 
 #[tokio::test]
-async fn messages_go_from_plugin_to_plugin_in_the_order_of_names() {
+async fn messages_pass_through_plugins_in_the_order_of_their_names() {
     let home = Home::new();
     home.add("a", HOOKS, &message_component("", APPEND));
     home.add("b", HOOKS, &message_component("", APPEND));
@@ -55,7 +57,7 @@ async fn values_of_a_session_are_separate_and_restored_on_rewind() {
 }
 
 #[tokio::test]
-async fn values_of_a_plugin_survive_the_process() {
+async fn values_of_a_plugin_are_kept_across_processes() {
     let home = Home::new();
     home.add("count", STORING, &counter(0));
     let plugins = home.start(&["count"]).await;
@@ -77,7 +79,7 @@ async fn commands_and_hooks_share_the_values_of_a_session() {
     assert_eq!(plugins.on_message(session, "x", true).await, Verdict::Replace("2".into()));
     let stored = serde_json::to_value(plugins.session_state(session)).unwrap();
     assert_eq!(stored, serde_json::json!({"count": {"n": "2"}}));
-    // A call without a session has no values of a session.
+    // A call without a session cannot use values of a session.
     let output = plugins.run("up", "", None).await.unwrap();
     assert_eq!(output, Some("invalid".into()));
 }
@@ -107,7 +109,7 @@ fn echo(name: &str) -> Vec<u8> {
            (func (export "hfs:plugin/commands@0.1.0#run")
              (param $name i32) (param $namen i32) (param $text i32) (param $len i32)
              (param $session i32) (param $sessiona i32) (param $sessionn i32) (result i32)
-             (call $say (i32.const 1) (local.get $text) (local.get $len)))
+             (call $return_text (i32.const 1) (local.get $text) (local.get $len)))
            (data (i32.const 512) "{name}") (data (i32.const 560) "about")"#,
         name.len()
     );
@@ -115,7 +117,7 @@ fn echo(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_command_that_two_plugins_have_needs_the_plugins_name() {
+async fn a_command_of_two_plugins_is_called_with_the_plugins_name() {
     let home = Home::new();
     home.add("a", "capabilities: [commands]\n", &echo("say"));
     let plugins = home.start(&["a"]).await;
@@ -146,7 +148,7 @@ async fn a_plugin_with_an_invalid_command_name_is_refused() {
     assert!(reason.contains("not a valid name for a command"), "{reason}");
 }
 
-/// A plugin whose widget renders once, as a line and a gauge, and panics from the second time on.
+/// A plugin whose widget renders a line and a gauge at the first time, and panics at every later one.
 fn meter() -> Vec<u8> {
     let functions = r#"
       (global $drawn (mut i32) (i32.const 0))
@@ -175,7 +177,7 @@ fn meter() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_widget_is_rendered_for_a_viewer_and_its_last_good_rendering_stays() {
+async fn a_widget_is_rendered_once_it_is_shown_and_keeps_its_last_successful_rendering() {
     let home = Home::new();
     home.add("m", "capabilities: [hooks, widgets]\n", &meter());
     let plugins = home.start(&["m"]).await;
@@ -193,7 +195,7 @@ async fn a_widget_is_rendered_for_a_viewer_and_its_last_good_rendering_stays() {
         widget.nodes,
         [Node::Text(vec![("title".into(), Tone::Good)]), Node::Gauge { label: "title".into(), ratio: 1.0 }]
     );
-    // A message makes it render again, and then it panics.
+    // A message causes another rendering, which panics.
     plugins.on_message(session, "x", true).await;
     loop {
         if plugins.take_notices().iter().any(|notice| notice.contains("stopped in drawing")) {
@@ -204,8 +206,8 @@ async fn a_widget_is_rendered_for_a_viewer_and_its_last_good_rendering_stays() {
     assert_eq!(plugins.widgets(Some(session)), [widget]);
 }
 
-/// A plugin that replaces messages with a digit that says which hooks were called: 1 for each event, 10 for a completed
-/// run, 20 for a start.
+/// A plugin that replaces messages with a character, `0` plus the sum of the hooks that were called: 1 for each event,
+/// 10 for a completed run, 20 for a start.
 fn watcher() -> Vec<u8> {
     let functions = r#"
       (global $seen (mut i32) (i32.const 0))
@@ -226,13 +228,13 @@ fn watcher() -> Vec<u8> {
         (call $pass))
       (data (i32.const 512) "phase.*")"#;
     let body = "(i32.store8 (i32.const 600) (i32.add (i32.const 48) (global.get $seen)))
-        (call $say (i32.const 1) (i32.const 600) (i32.const 1))";
+        (call $return_text (i32.const 1) (i32.const 600) (i32.const 1))";
     let exports = ["on-start", "on-event", "on-run-complete", "on-message"];
     component(&exports, "", &format!("{functions} {}", on_message(body)))
 }
 
 #[tokio::test]
-async fn events_are_filtered_by_pattern_and_other_hooks_always_called() {
+async fn events_are_filtered_by_pattern_and_other_hooks_are_always_called() {
     let home = Home::new();
     home.add("w", HOOKS, &watcher());
     let plugins = home.start(&["w"]).await;
@@ -244,7 +246,7 @@ async fn events_are_filtered_by_pattern_and_other_hooks_always_called() {
     plugins.on_event(session, &event(EventPayload::RunStarted { agent: "a".into(), answers: None })).await;
     plugins.on_run_complete(session, &RunSnapshot::default()).await;
     plugins.on_exit(session).await;
-    // '0' + 20 for the start, 1 for each phase event, 10 for the run.
+    // '0' + 20 for the start + 1 for each of two phase events + 10 for the run.
     assert_eq!(
         on_user_message(&plugins, "x").await,
         Verdict::Replace("P".into()),
