@@ -77,7 +77,7 @@ impl Bench {
         self.filters.is_empty() || self.filters.iter().any(|filter| row.contains(filter.as_str()))
     }
 
-    /// Creates a comparison of ours with a peer.
+    /// Creates a comparison of our code with a peer.
     pub fn pair(&mut self, row: &str) -> Pair<'_> {
         Pair::new(self, row)
     }
@@ -108,15 +108,15 @@ impl Bench {
 
 /// Default number of rounds.
 const DEFAULT_ROUNDS: usize = 200;
-/// Rounds before the measured ones, to fill caches and initialize lazily.
+/// Rounds before the measured ones, for caches and lazy initialization.
 const WARM_UP_ROUNDS: usize = 5;
 /// A measurement ends after this time if it has at least `MIN_ROUNDS` rounds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const MIN_ROUNDS: usize = 10;
-/// How often a measurement is tried until it is not disturbed.
+/// Maximum number of attempts to get a measurement without a disturbance.
 const MAX_ATTEMPTS: usize = 3;
 
-/// A comparison of ours with a peer. Nothing is measured before [`run`](Self::run).
+/// A comparison of our code with a peer. Nothing is measured before [`run`](Self::run).
 #[derive(Debug)]
 #[must_use]
 pub struct Pair<'a> {
@@ -189,8 +189,8 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The times of both, by round. The order alternates, because the second call may profit from warm caches or suffer
-    /// from what the first one left to be done.
+    /// The times of both, by round. The order alternates, because the second call may profit from warm caches or be
+    /// slowed down by work that the first one deferred.
     fn measure(
         &self,
         ours: &mut impl FnMut() -> Duration,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{TestClock, TestIds};
 
-/// Builds drafts. Each has the next id, and a time one second after the previous one.
+/// Builds drafts with consecutive ids and times; each is one second later than the previous one.
 #[derive(Debug)]
 pub struct Drafts {
     /// Source of ids.
@@ -153,7 +153,7 @@ impl Drafts {
     }
 }
 
-/// A checkpoint state in which one agent has these memory entries and a plugin their number.
+/// A checkpoint state: one agent has these memory entries, and one plugin has the number of entries as its state.
 #[must_use]
 #[allow(clippy::unwrap_used, reason = "a JSON value can always be serialized")]
 pub fn state_of(entries: &[&str]) -> CheckpointState {

@@ -107,7 +107,7 @@ impl Hfs {
             (self.home(), "[home]"),
             (self.project(), "[project]"),
             (self.temporary(), "[tmp]"),
-            (self.root.path().to_path_buf(), "[world]"),
+            (self.root.path().to_path_buf(), "[root]"),
         ];
         scrub(text, &folders)
     }
@@ -243,7 +243,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the pattern is well-formed")
 }
 
-/// Replaces what differs between runs. `folders` lists nested directories before the directories that contain them.
+/// Replaces everything that differs between runs. `folders` lists nested directories before their parents.
 fn scrub(text: &str, folders: &[(PathBuf, &str)]) -> String {
     let mut text = text.to_owned();
     for (folder, name) in folders {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     fn scrub_in_tmp(text: &str) -> String {
-        scrub(text, &[("/tmp/hfs-x/home".into(), "[home]"), ("/tmp/hfs-x".into(), "[world]")])
+        scrub(text, &[("/tmp/hfs-x/home".into(), "[home]"), ("/tmp/hfs-x".into(), "[root]")])
     }
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn nested_directories_are_replaced_first() {
-        assert_eq!(scrub_in_tmp("/tmp/hfs-x/home/.hfs and /tmp/hfs-x/b"), "[home]/.hfs and [world]/b");
+        assert_eq!(scrub_in_tmp("/tmp/hfs-x/home/.hfs and /tmp/hfs-x/b"), "[home]/.hfs and [root]/b");
     }
 
     #[test]

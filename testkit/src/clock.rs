@@ -1,4 +1,4 @@
-//! A clock and ids that are deterministic.
+//! A deterministic clock and deterministic ids.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// 2026-02-01T14:30:00Z in microseconds.
 const START: i64 = 1_769_956_200_000_000;
 
-/// A clock that only moves when a test advances it, or by one second with each reading.
+/// A clock that moves only when a test advances it (`fixed`), or that also advances with each reading (`ticking`).
 #[derive(Debug)]
 pub struct TestClock {
     micros: AtomicI64,

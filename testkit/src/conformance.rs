@@ -1,7 +1,7 @@
-//! The contract of the store port as a test suite: one test for each promise.
+//! The contract of the store port as a test suite: one test for each guarantee.
 //!
 //! A store's test file defines a function that returns a new [`StoreLocation`] and passes its path to
-//! [`store_conformance!`](crate::store_conformance), which creates a `#[test]` for every promise. After each test,
+//! [`store_conformance!`](crate::store_conformance), which creates a `#[test]` for every guarantee. After each test,
 //! the store must also pass its own verification.
 
 #![allow(
@@ -34,7 +34,7 @@ use hfs_core::Store;
 
 pub use fixture::Fixture;
 
-/// Where a store is. Each test gets a new location with an empty store.
+/// The location of a store. Each test gets a new one with an empty store.
 pub trait StoreLocation: Sync {
     /// Opens the store, as a separate process would. Dropping the returned instance abandons its unfinished replies.
     fn open(&self) -> Box<dyn Store>;
@@ -47,10 +47,10 @@ pub fn check(location: &dyn StoreLocation, test: fn(&Fixture<'_>)) {
     assert!(verification.is_ok(), "the store is damaged: {:#?}", verification.problems);
 }
 
-/// Creates a `#[test]` for every promise. Takes the path of a function that returns a new [`StoreLocation`].
+/// Creates a `#[test]` for every guarantee. Takes the path of a function that returns a new [`StoreLocation`].
 #[macro_export]
 macro_rules! store_conformance {
-    (@promises ($($then:tt)*)) => {
+    (@guarantees ($($then:tt)*)) => {
         $crate::store_conformance! {
             $($then)*;
             branches {
@@ -96,14 +96,14 @@ macro_rules! store_conformance {
                 concurrent_appends_to_one_branch_are_complete_and_not_interleaved
                 concurrent_appends_through_one_instance_are_not_interleaved
                 different_sessions_can_be_written_concurrently
-                one_of_many_concurrent_writers_gets_a_name_an_id_or_a_reply
+                concurrent_writers_cannot_get_the_same_name_id_or_reply
                 readers_see_appends_completely_or_not_at_all
                 concurrent_structural_changes_do_not_disturb_appends
             }
             imports {
                 an_import_becomes_visible_as_a_whole_when_it_finishes
                 an_imported_session_can_be_continued
-                a_dropped_import_leaves_nothing_behind
+                a_dropped_import_leaves_no_data
                 an_inconsistent_import_is_rejected
                 an_existing_id_is_a_conflict
                 other_writers_are_not_blocked_by_an_import
@@ -146,11 +146,11 @@ macro_rules! store_conformance {
                 a_restoration_can_be_undone
                 undo_restores_an_automatic_name_as_automatic
                 a_series_of_changes_can_be_undone_and_redone
-                messages_on_an_undone_branch_come_back_with_redo
+                redo_restores_the_messages_of_an_undone_branch
                 undo_does_not_overwrite_later_changes
                 an_operation_cannot_be_undone_or_redone_twice
                 operations_that_cannot_be_undone_are_rejected
-                the_current_branch_is_never_an_undone_one
+                the_current_branch_is_never_undone
                 undoing_a_branch_rename_needs_the_old_name_to_be_free
                 sessions_have_independent_undo_histories
             }
@@ -161,7 +161,7 @@ macro_rules! store_conformance {
                 a_finished_reply_cannot_be_changed
                 a_branch_is_locked_while_a_reply_is_written
                 only_the_instance_that_began_a_reply_can_write_it
-                a_reply_is_interrupted_as_soon_as_its_writer_is_gone
+                a_reply_is_interrupted_when_its_writer_closes_the_store
                 an_abandoned_reply_is_recovered_once
                 an_append_after_an_abandoned_reply_recovers_it
                 a_long_reply_can_be_streamed_in_many_deltas
@@ -207,7 +207,7 @@ macro_rules! store_conformance {
                 unknown_ids_are_not_found
                 a_rename_by_the_user_is_recorded
                 an_automatic_name_replaces_an_automatic_one_without_a_record
-                an_automatic_name_never_replaces_the_users
+                an_automatic_name_never_replaces_a_users_name
                 the_project_can_be_set_later
                 a_summary_counts_messages_branches_and_checkpoints
                 the_time_of_the_last_change_never_decreases
@@ -235,19 +235,19 @@ macro_rules! store_conformance {
             }
         }
     };
-    (@tests $location:path; $($group:ident { $($promise:ident)* })*) => {
+    (@tests $location:path; $($group:ident { $($guarantee:ident)* })*) => {
         $(mod $group {
             $(#[test]
-            fn $promise() {
-                $crate::conformance::check(&$location(), $crate::conformance::$group::$promise);
+            fn $guarantee() {
+                $crate::conformance::check(&$location(), $crate::conformance::$group::$guarantee);
             })*
         })*
     };
-    (@names; $($group:ident { $($promise:ident)* })*) => {
-        [$((stringify!($group), vec![$(stringify!($promise)),*])),*]
+    (@names; $($group:ident { $($guarantee:ident)* })*) => {
+        [$((stringify!($group), vec![$(stringify!($guarantee)),*])),*]
     };
     ($location:path) => {
-        $crate::store_conformance! { @promises (@tests $location) }
+        $crate::store_conformance! { @guarantees (@tests $location) }
     };
 }
 
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn every_test_function_is_in_the_macros_list() {
-        let listed = crate::store_conformance! { @promises (@names) };
+        let listed = crate::store_conformance! { @guarantees (@names) };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conformance");
         let mut files = 0;
         for file in fs::read_dir(folder).unwrap() {
@@ -268,13 +268,13 @@ mod tests {
                 continue;
             }
             files += 1;
-            let (_, promises) = listed.iter().find(|(name, _)| *name == group).unwrap();
+            let (_, guarantees) = listed.iter().find(|(name, _)| *name == group).unwrap();
             let source = fs::read_to_string(&path).unwrap();
             let defined: Vec<&str> = source
                 .lines()
                 .filter_map(|line| line.strip_prefix("pub fn ")?.split_once('(').map(|(name, _)| name))
                 .collect();
-            assert_eq!(*promises, defined, "{group}");
+            assert_eq!(*guarantees, defined, "{group}");
         }
         assert_eq!(files, listed.len());
     }

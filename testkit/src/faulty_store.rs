@@ -1,4 +1,4 @@
-//! A store that fails and stalls on request, over any other store.
+//! Fault injection for stores: makes calls to another store fail or block.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,13 +15,13 @@ use hfs_core::{
     StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
-/// Checkpoints that are held back fail after this time; no test holds them back for so long.
+/// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
 const MAX_HOLD: Duration = Duration::from_secs(30);
 
-/// Passes all calls to another store, except those that a test lets fail or wait.
+/// Passes all calls to another store, except those that a test makes fail or block.
 pub struct FaultyStore<S> {
     inner: S,
-    /// Number of the next saves that fail.
+    /// How many of the next saves fail.
     failing_saves: AtomicU32,
     hold_checkpoints: Mutex<bool>,
     released: Condvar,
@@ -43,13 +43,13 @@ impl<S> FaultyStore<S> {
         &self.inner
     }
 
-    /// Lets the next `count` attempts to save a message or a part of a reply fail like those on a full disk.
+    /// Makes the next `count` attempts to save a message or a part of a reply fail, as on a full disk.
     pub fn fail_saves(&self, count: u32) {
         self.failing_saves.store(count, Ordering::SeqCst);
     }
 
-    /// Lets calls that create a checkpoint wait (`true`), as on a slow disk, or continue (`false`). A call that waits
-    /// for 30 seconds fails.
+    /// Makes calls that create a checkpoint block (`true`), as on a slow disk, or continue (`false`). A call fails
+    /// after it was blocked for 30 seconds.
     pub fn hold_checkpoints(&self, hold: bool) {
         *lock_unpoisoned(&self.hold_checkpoints) = hold;
         self.released.notify_all();

@@ -1,5 +1,5 @@
 //! Test support that several crates share: deterministic clocks and ids, builders of test data, the conformance
-//! suite of the store port, a scripted model server, a harness for the binary, and benchmarks as ratios.
+//! suite of the store port, a scripted model server, a harness for the binary, and a benchmark runner.
 
 pub mod bench;
 pub mod builders;

@@ -35,7 +35,7 @@ pub struct RecordedRequest {
     pub headers: BTreeMap<String, String>,
     /// Body.
     pub body: Value,
-    /// Time at which it was received completely.
+    /// Time at which the whole request was received.
     pub at: Instant,
 }
 
@@ -273,7 +273,7 @@ enum Step {
     Break,
     /// Ends the body without the protocol's end marker.
     Stop,
-    /// Sends nothing more, but keeps the connection.
+    /// Sends nothing more and keeps the connection open.
     Hang,
 }
 
@@ -379,7 +379,7 @@ impl Script {
         self.step(Step::Stop)
     }
 
-    /// Sends nothing more from this point on, but keeps the connection.
+    /// Sends nothing more from this point on and keeps the connection open.
     #[must_use]
     pub fn then_hang(self) -> Self {
         self.step(Step::Hang)

@@ -53,8 +53,8 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Copies the interpreters and their hashes next to the program. Installing them with the program itself checks that
-/// they match it, and computes the hashes.
+/// Copies the interpreters and their hashes next to the program. The built program installs them first, which checks
+/// that they match it and computes the hashes.
 fn add_interpreters(workspace: &Workspace, binary: &Path, folder: &Path) -> Result<()> {
     let missing = runtimes::build_all(workspace)?;
     ensure!(missing.is_empty(), "cannot build {}", missing.join("; "));

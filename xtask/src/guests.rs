@@ -1,7 +1,7 @@
 //! `cargo xtask guests`: the WebAssembly components of the example plugins.
 //!
 //! The components are checked in, because building them needs a WebAssembly compiler. Next to each is a hash of its
-//! sources, so that a test can tell whether it is up to date without building it.
+//! sources, so that a test can check whether it is up to date without building it.
 
 use std::env;
 use std::ffi::OsString;
@@ -85,7 +85,7 @@ fn compiler() -> Result<OsString> {
     )
 }
 
-/// The example plugins that are crates.
+/// The example plugins in Rust.
 fn plugin_names(root: &Path) -> Result<Vec<String>> {
     let folder = root.join("plugins");
     let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;

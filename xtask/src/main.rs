@@ -31,7 +31,7 @@ struct Cli {
 enum Task {
     /// Check the code without running it: source rules, dependencies, formatting, lints, documentation
     Check,
-    /// Run all tests including doc tests, and list at the end what was skipped and why
+    /// Run all tests including doc tests; at the end, list skipped tests and the reasons
     Test(test::Options),
     /// Run the benchmarks and print all ratios and targets as a table
     Bench(bench::Options),

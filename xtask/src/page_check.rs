@@ -104,7 +104,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds the program by a cargo command with these arguments, and returns its path.
+/// Builds the program with a cargo command with these arguments. Returns its path.
 pub fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = shell::cargo(&workspace.root);
     command.args(arguments).args(["--quiet", "--message-format=json-render-diagnostics"]);

@@ -47,7 +47,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds all interpreters for which the tools are installed. Returns what is skipped and why.
+/// Builds all interpreters for which the tools are installed. Returns the skipped interpreters with the reasons.
 pub fn build_all(workspace: &Workspace) -> Result<Vec<String>> {
     let mut skipped = Vec::new();
     for language in Language::ALL {
@@ -63,7 +63,7 @@ pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("runtimes")
 }
 
-/// Builds an interpreter unless it is up to date. The inner error is the name of a tool that is not installed.
+/// Builds an interpreter unless it is up to date. The inner error is the reason why a tool is missing.
 fn build(workspace: &Workspace, language: Language) -> Result<Result<PathBuf, String>> {
     let target = folder(workspace).join(format!("hfs-{}.wasm", language.name()));
     let work = folder(workspace).join(language.name());
@@ -135,7 +135,7 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     if !installed {
         return Ok(Err("pip cannot install componentize-py".into()));
     }
-    let output = work.join("made.wasm");
+    let output = work.join("built.wasm");
     let mut build = Command::new(builder);
     // Python would otherwise write bytecode next to the sources, which contains paths of this machine.
     build.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -170,7 +170,7 @@ fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<P
         "--external:hfs:*",
         "--log-level=warning",
     ]);
-    let output = work.join("made.wasm");
+    let output = work.join("built.wasm");
     let mut build = Command::new(tools.join("componentize-qjs"));
     build
         .arg("--wit")

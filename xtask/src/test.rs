@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, with a list of what was skipped.
+//! `cargo xtask test`: all tests, with a list of skipped tests.
 
 mod summary;
 
@@ -34,7 +34,7 @@ pub struct Options {
     no_nextest: bool,
 }
 
-/// Runs the tests, doc tests and the page check, and prints what was skipped and a summary.
+/// Runs the tests, doc tests and the page check, and prints skipped tests and a summary.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     let mut skipped = BTreeSet::new();
@@ -70,10 +70,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     skipped.append(&mut summary.skipped);
     println!();
     for reason in &skipped {
-        println!("left out: {reason}");
+        println!("skipped: {reason}");
     }
     if skipped.is_empty() {
-        println!("left out: nothing");
+        println!("skipped: none");
     }
     println!("{}", summary.closing_line(started.elapsed()));
     Ok(if summary.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

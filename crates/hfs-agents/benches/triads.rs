@@ -71,8 +71,8 @@ fn run(agent: &Triads, runtime: &tokio::runtime::Runtime) -> MeasuredRun {
     MeasuredRun { wall, processor, snapshot: RunSnapshot::fold(&events) }
 }
 
-/// Length of the longest chain of dependent calls: four of a dialectic triad, one for each round, the arbiter, the
-/// writers (here no agent has more than one section) and the integrator.
+/// Number of calls in the longest chain of dependent calls: four of a dialectic triad, one for each round, one of the
+/// arbiter, one of a writer (here no agent has more than one section) and one of the integrator.
 fn longest_chain(snapshot: &RunSnapshot) -> u32 {
     let arbiter = snapshot.negotiation.sections.iter().any(|section| section.arbiter.is_some());
     4 + snapshot.negotiation.round + u32::from(arbiter) + 1 + 1

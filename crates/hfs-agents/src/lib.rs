@@ -1,5 +1,5 @@
 //! Agents that answer a message: models of several providers, an offline agent that searches the saved
-//! sessions, and triads of agents that negotiate who writes which section of the reply.
+//! sessions, and triads of agents that negotiate which of them writes which section of the reply.
 //!
 //! This crate reads neither environment variables nor files: the binary passes in API keys, URLs and settings.
 //! All requests to providers go through one private module; [`ModelConfig`] describes its options.

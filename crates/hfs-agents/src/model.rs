@@ -48,13 +48,13 @@ pub(crate) struct ModelRequest {
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub cancel: CancellationToken,
-    /// What the prompt asks for, for a model that does not understand language (the offline model).
+    /// The task of the prompt in machine-readable form, for the offline model.
     pub task: Option<TriadTask>,
 }
 
-/// A step of a run with triads, in a form that needs no understanding of language.
+/// A step of a run with triads, in machine-readable form.
 ///
-/// Every prompt of a triad carries one, so that the offline model can answer without reading the prompt.
+/// Every prompt of a triad carries one, so that the offline model, which cannot interpret the prompt, can answer it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TriadTask {
     /// Divide the question into tasks for two workers.
@@ -93,7 +93,7 @@ pub(crate) struct ContestedSection {
     pub is_primary: bool,
 }
 
-/// What a model reports before its reply is complete.
+/// An event of a reply that is not complete yet.
 #[derive(Debug)]
 pub(crate) enum StreamEvent<'a> {
     Delta(ReplyDelta),
@@ -119,7 +119,7 @@ pub(crate) trait Model: Send + Sync {
 
     /// Sends the request and passes the reply to `handler` while it streams.
     ///
-    /// An error after the first delta does not take back what was streamed; the caller keeps it.
+    /// After an error, the deltas that were already streamed stay valid; the caller keeps them.
     async fn reply(
         &self,
         request: &ModelRequest,

@@ -66,7 +66,7 @@ impl Provider {
         }
     }
 
-    /// Model used when none is configured; `None` for Ollama, where it depends on what is installed.
+    /// Model used when none is configured; `None` for Ollama, where it depends on the installed models.
     #[must_use]
     pub fn default_model(self) -> Option<&'static str> {
         DEFAULT_MODELS.iter().find(|(provider, _)| *provider == self).map(|(_, model)| *model)
@@ -194,8 +194,8 @@ const MIN_MASKED_LEN: usize = 6;
 /// A provider's API key.
 ///
 /// It has no `Display`, and its `Debug` hides it. Providers repeat keys in their error messages, so every
-/// message passes through [`ApiKey::mask_in`]. That removes this one known key only; finding unknown
-/// secrets by their pattern is the task of the scanner in hfs-exchange.
+/// message passes through [`ApiKey::mask_in`]. That removes this one known key only; the
+/// scanner in hfs-exchange finds unknown secrets by their pattern.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(Arc<str>);
 

@@ -1,6 +1,6 @@
 //! The client of the model providers, built on the `genai` library. No other module uses genai's types.
 //!
-//! It corrects the library in four places:
+//! It works around four properties of genai:
 //! - genai boxes the status of a failed streaming call in an opaque error; here the status decides whether to
 //!   retry.
 //! - In genai a truncated stream of Gemini or Ollama ends like a complete one; here a missing stop reason is an
@@ -38,8 +38,8 @@ pub(crate) struct ProviderModel {
     config: ModelConfig,
     base_url: String,
     errors: ProviderErrorMapper,
-    // Created at the first request: loading the system's certificates is slow, and commands that never ask
-    // the model must not pay for it. `None` if the base URL is not valid.
+    // Created at the first request: loading the system's certificates is slow, and commands that send no
+    // request must not pay for it. `None` if the base URL is not valid.
     client: OnceLock<Option<genai::Client>>,
     /// Set once the model has rejected the parameter; from then on it is not sent.
     temperature_rejected: AtomicBool,
@@ -119,8 +119,8 @@ impl ProviderModel {
             .with_stream_header_timeout(self.config.timeouts.first_byte)
             .with_stream_read_timeout(self.config.timeouts.idle);
         if self.config.provider == Provider::OpenAi {
-            // Unless an effort is given, genai takes the end of a model name (`qwen-max`) for one and removes it.
-            // A budget is never sent to this provider, so it only turns that off.
+            // Without an explicit effort, genai parses the end of a model name (`qwen-max`) as one and removes it.
+            // genai does not send a budget to this provider, so setting one has no other effect.
             options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
         }
         if let Some(max_tokens) = request.max_tokens.or(self.config.max_tokens) {
@@ -190,12 +190,12 @@ impl ProviderModel {
         Ok(ModelReply { parts, usage, stop_reason })
     }
 
-    /// Whether the model rejected the temperature for the first time. The caller then repeats the request
-    /// without one, and all later requests omit it.
+    /// If the error rejects the temperature, omits it from all later requests. Returns whether this changed
+    /// anything, in which case the caller repeats the request.
     ///
     /// Some reasoning models accept no temperature, and no API reports which. A list of such models would
     /// always be out of date; this costs one extra request per process.
-    fn learn_temperature_rejected(&self, error: &AttemptError) -> bool {
+    fn record_rejected_temperature(&self, error: &AttemptError) -> bool {
         let rejected = matches!(
             &error.error,
             AgentError::Rejected { message, .. } if message.to_ascii_lowercase().contains("temperature")
@@ -214,7 +214,7 @@ impl ProviderModel {
         loop {
             let error = match self.attempt(request, handler).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) if self.learn_temperature_rejected(&error) => continue,
+                Err(error) if self.record_rejected_temperature(&error) => continue,
                 Err(error) => error,
             };
             let Some(delay) = retry::next_delay(&self.config.retries, attempt, &error.retry, &mut backoff)

@@ -2,7 +2,7 @@
 //!
 //! A question becomes a [`Query`]; [`retrieve`] searches the store, ranks the best [`Passage`]s and removes
 //! near-duplicates; this module renders them as Markdown with citations. The same question to the same store
-//! always has the same answer.
+//! always gets the same answer.
 
 mod query;
 mod retrieval;
@@ -25,7 +25,7 @@ pub(crate) use retrieval::{Passage, Retrieved, retrieve};
 pub(crate) const ID: &str = "recall";
 const MAX_QUOTED_PASSAGES: usize = 5;
 
-/// How to set up a model, as Markdown. Part of every answer that no model gave.
+/// Instructions to set up a model, as Markdown. Every answer without a model contains them.
 pub(crate) const MODEL_SETUP_HELP: &str = "For answers by a model, set `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` or \
     `GEMINI_API_KEY` in the environment, or start Ollama on this machine; `hfs config set model PROVIDER/MODEL` \
     chooses another one.";
@@ -88,7 +88,7 @@ impl AskedQuestion {
 struct SearchOutcome {
     query: Query,
     retrieved: Retrieved,
-    /// Nothing was found, and the store has no session besides the one with the question.
+    /// Whether the search found nothing and the store has no session besides the one with the question.
     is_only_session: bool,
 }
 
@@ -166,7 +166,7 @@ fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
     if *is_only_session {
         return vec![
             "There are no other saved sessions to search yet.\n\n".to_owned(),
-            "I am `recall`: not a model, but a search over your saved sessions. Import conversations with \
+            "`recall` is a search over your saved sessions, not a model. Import conversations with \
              `hfs import ~/.claude` (or `~/.codex`, or any export), and ask again.\n\n"
                 .to_owned(),
             format!("{MODEL_SETUP_HELP}\n"),
@@ -176,7 +176,7 @@ fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
     if retrieved.passages.is_empty() {
         return vec![
             format!("Nothing in your saved sessions matches {searched}.\n\n"),
-            "I am `recall`: not a model, but a search over your saved sessions. Try other words or fewer of \
+            "`recall` is a search over your saved sessions, not a model. Try other words or fewer of \
              them. `hfs search` finds messages that contain all words, and `hfs import ~/.claude` imports \
              conversations of other tools.\n\n"
                 .to_owned(),
@@ -198,7 +198,7 @@ fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
         format!("{} messages match", retrieved.total)
     };
     paragraphs.push(format!(
-        "---\n\nI am `recall`: not a model, but a search over all your saved sessions. {matches}; the best \
+        "---\n\n`recall` is a search over all your saved sessions, not a model. {matches}; the best \
          are quoted above. `hfs session show SESSION` shows a whole session. {MODEL_SETUP_HELP}\n"
     ));
     paragraphs

@@ -1,7 +1,7 @@
-//! Triads: groups of three agents that answer a question together and negotiate who writes what.
+//! Triads: groups of three agents that answer a question together and negotiate which triad writes which section.
 //!
 //! A run has six phases: deliberation (each triad arrives at a position), claims, negotiation, freeze, execution
-//! (sections are written) and integration (one reply is made of them).
+//! (sections are written) and integration (the sections are combined into one reply).
 //!
 //! All agents of a run are futures of one task, joined within it rather than spawned. A cancelled run drops its
 //! future and with it every agent and connection at once; spawned tasks would have to be aborted one by one.
@@ -100,8 +100,8 @@ struct Participant<'a, 'b> {
 }
 
 impl Triads {
-    /// Creates an agent. It connects to providers at its first request. The system prompt of the default model
-    /// is given to all agents.
+    /// Creates an agent. It connects to providers at its first request. All agents get the system prompt of the
+    /// default model.
     ///
     /// # Errors
     /// `Rejected` if the configuration names a model that is not in `models`.
@@ -149,8 +149,9 @@ impl Triads {
             ConfiguredModels::Offline(store) => Arc::clone(store),
         };
         let question = question.to_owned();
-        let asking = request.history.iter().rev().find(|message| message.content.role == MessageRole::User);
-        let except = asking.map(|message| message.content.id);
+        let newest_question =
+            request.history.iter().rev().find(|message| message.content.role == MessageRole::User);
+        let except = newest_question.map(|message| message.content.id);
         let search = move || OfflineModel::search(&*store, &question, except);
         match tokio::task::spawn_blocking(search).await {
             Ok(Ok(model)) => Ok(RunModels::Offline(model)),
@@ -223,7 +224,7 @@ impl Triads {
             .filter_map(|(triad, position)| Some(Participant { triad, position: position.as_ref()? }))
             .collect();
         if participants.is_empty() {
-            return Err(no_agent_left(&context));
+            return Err(no_result_error(&context));
         }
 
         emitter.start_phase(Phase::Claims);
@@ -244,7 +245,7 @@ impl Triads {
         emitter.start_phase(Phase::Execution);
         let texts = writing::write_sections(&state, &context, &participants).await;
         if texts.is_empty() {
-            return Err(no_agent_left(&context));
+            return Err(no_result_error(&context));
         }
 
         emitter.start_phase(Phase::Integration);
@@ -266,7 +267,7 @@ impl Triads {
 }
 
 /// The error of a run without any result: the first error of a model, or that the budgets were used up.
-fn no_agent_left(context: &RunContext<'_>) -> AgentError {
+fn no_result_error(context: &RunContext<'_>) -> AgentError {
     context.take_first_error().unwrap_or_else(|| AgentError::Unavailable {
         provider: ID.to_owned(),
         message: "no agent could finish its work within the budgets".to_owned(),

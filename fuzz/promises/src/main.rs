@@ -36,12 +36,12 @@ fn search(target: &Target, time: Duration) -> Result<ExitCode, Box<dyn Error>> {
         let outcome = panic::catch_unwind(|| (target.check)(&input));
         tried += 1;
         if outcome.is_err() || check_start.elapsed() > SLOW_INPUT {
-            let what = if outcome.is_err() { "violates its property" } else { "is slow" };
+            let problem = if outcome.is_err() { "violates its property" } else { "is slow" };
             let folder = fuzz_folder().join("artifacts").join(target.name);
             fs::create_dir_all(&folder)?;
             let path = folder.join(format!("found-{tried}-{:016x}", fastrand::u64(..)));
             fs::write(&path, &input)?;
-            eprintln!("{} {what} on {}", target.name, path.display());
+            eprintln!("{} {problem} on {}", target.name, path.display());
             return Ok(ExitCode::FAILURE);
         }
     }

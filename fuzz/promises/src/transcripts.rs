@@ -6,8 +6,8 @@ use hfs_exchange::{CollectedSession, Collector, Format, Source, read};
 /// Checks that any input is read in some format or rejected.
 ///
 /// # Panics
-/// Panics if a reader panics, reports the parts of a session in a wrong order, does not account for every record, or reads
-/// something else the second time.
+/// Panics if a reader panics, reports the parts of a session in a wrong order, does not account for every record, or
+/// yields a different result the second time.
 pub fn detect(bytes: &[u8]) {
     check_reader(bytes, None);
 }

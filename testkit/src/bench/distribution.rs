@@ -7,8 +7,8 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(4);
 /// A time this close to a multiple of the tick counts as a wait for it.
 const TICK_TOLERANCE: Duration = Duration::from_micros(40);
-/// With at least this share of waits for ticks, a measurement is disturbed.
-const MAX_TICK_SHARE: f64 = 0.1;
+/// A measurement counts as disturbed if at least this share of its times are waits for ticks.
+const DISTURBED_TICK_SHARE: f64 = 0.1;
 /// How much the ratio may change between the halves of a measurement.
 const MAX_DRIFT: f64 = 4.0 / 3.0;
 /// With fewer rounds, the halves are too small to compare.
@@ -110,7 +110,7 @@ fn often_waits(times: &[Duration]) -> bool {
     let ticks = times.iter().filter(|time| is_tick(**time)).count();
     #[allow(clippy::cast_precision_loss, reason = "a share")]
     let share = ticks as f64 / times.len().max(1) as f64;
-    is_quick && share >= MAX_TICK_SHARE
+    is_quick && share >= DISTURBED_TICK_SHARE
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_in_which_everything_waits_is_disturbed() {
+    fn a_measurement_with_only_waits_is_disturbed() {
         let waiting = micros((0..100).map(|n| 3_995 + n % 7));
         assert!(find_disturbance(&waiting, &waiting).is_some());
     }

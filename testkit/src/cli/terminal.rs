@@ -63,7 +63,7 @@ impl vt100::Callbacks for QueryResponder {
     }
 
     fn unhandled_osc(&mut self, _screen: &mut Screen, params: &[&[u8]]) {
-        // Like many terminals, a dark one does not answer this query.
+        // A dark terminal does not answer this query, as many real ones do not.
         if self.is_light && params == [b"11".as_slice(), b"?"] {
             self.pending.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
         }
@@ -79,7 +79,7 @@ impl Terminal {
     ) -> Self {
         let command_line = command_line(&command);
         let fail =
-            |what: &str, error: pty_process::Error| -> ! { panic!("{what} for {command_line}: {error}") };
+            |action: &str, error: pty_process::Error| -> ! { panic!("{action} for {command_line}: {error}") };
         let (pty, pts) = pty_process::blocking::open().unwrap_or_else(|error| fail("open a terminal", error));
         pty.resize(Size::new(rows, columns)).unwrap_or_else(|error| fail("size the terminal", error));
         let child = pty_process::blocking::Command::from(command)
@@ -212,7 +212,7 @@ impl Terminal {
         kill_process(pid, Signal::TERM).ok();
     }
 
-    /// Whether the terminal is in cooked mode, which buffers and echoes lines as a shell needs it.
+    /// Whether the terminal is in cooked mode: it buffers and echoes lines, as shells expect.
     #[must_use]
     pub fn is_cooked(&self) -> bool {
         let modes = tcgetattr(&*self.pty).expect("a terminal has modes").local_modes;
@@ -423,21 +423,21 @@ mod tests {
     #[test]
     fn a_terminal_left_in_raw_mode_is_detected() {
         let hfs = Hfs::new("/bin/sh");
-        let tidy = sh(&hfs, "stty raw -echo; stty sane; echo over");
-        assert!(tidy.wait_for_end().contents().contains("over") && tidy.is_cooked());
-        let untidy = sh(&hfs, "stty raw -echo; echo over");
-        untidy.wait_for_end();
-        assert!(!untidy.is_cooked());
+        let restored = sh(&hfs, "stty raw -echo; stty sane; echo over");
+        assert!(restored.wait_for_end().contents().contains("over") && restored.is_cooked());
+        let raw = sh(&hfs, "stty raw -echo; echo over");
+        raw.wait_for_end();
+        assert!(!raw.is_cooked());
     }
 
     #[test]
     fn a_terminated_program_can_handle_the_signal() {
         let hfs = Hfs::new("/bin/sh");
         let terminal =
-            sh(&hfs, "trap 'echo last words; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
+            sh(&hfs, "trap 'echo terminated; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
         terminal.wait_for("ready");
         terminal.terminate();
-        terminal.wait_for("last words");
+        terminal.wait_for("terminated");
         assert_eq!(terminal.wait_for_exit().code(), Some(3));
     }
 

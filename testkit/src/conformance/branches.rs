@@ -166,8 +166,8 @@ pub fn a_fork_shares_messages_with_its_parent_without_copies(fixture: &Fixture<'
     assert_eq!(fixture.texts(main.branch), ["main 1", "main 2", "main 3", "main 4", "main 5"]);
     assert_eq!(fixture.store.info().unwrap().messages, 7);
 
-    let holders: Vec<BranchId> = fixture.history(side.branch).iter().map(|message| message.branch).collect();
-    assert_eq!(holders, [main.branch, main.branch, side.branch, side.branch]);
+    let owners: Vec<BranchId> = fixture.history(side.branch).iter().map(|message| message.branch).collect();
+    assert_eq!(owners, [main.branch, main.branch, side.branch, side.branch]);
     let branch = fixture.store.get_branch(side.branch).unwrap();
     assert_eq!((branch.parent, branch.forked_at, branch.head), (Some(main.branch), 2, 4));
 }
@@ -377,17 +377,17 @@ pub fn a_branch_state_equal_to_a_checkpoint_takes_no_space(fixture: &Fixture<'_>
 
 pub fn plugin_states_can_be_saved_without_the_rest_of_the_state(fixture: &Fixture<'_>) {
     let main = fixture.append_numbered(fixture.main(), "m", 2);
-    let kept = |text: &str| [("notes".to_owned(), json!({ "n": text }))].into();
+    let plugins = |text: &str| [("notes".to_owned(), json!({ "n": text }))].into();
     // Saving no plugin states does not create a branch state.
     fixture.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
     assert_eq!(state(fixture, main.branch), None);
-    fixture.store.save_branch_plugins(main.branch, &kept("1")).unwrap();
-    let alone = CheckpointState { plugins: kept("1"), ..CheckpointState::default() };
+    fixture.store.save_branch_plugins(main.branch, &plugins("1")).unwrap();
+    let alone = CheckpointState { plugins: plugins("1"), ..CheckpointState::default() };
     assert_eq!(state(fixture, main.branch), Some(alone));
     fixture.store.save_branch_state(main.branch, &growing_state(2)).unwrap();
     for text in ["2", "2", "3"] {
-        fixture.other_process().save_branch_plugins(main.branch, &kept(text)).unwrap();
-        let expected = CheckpointState { plugins: kept(text), ..growing_state(2) };
+        fixture.other_process().save_branch_plugins(main.branch, &plugins(text)).unwrap();
+        let expected = CheckpointState { plugins: plugins(text), ..growing_state(2) };
         assert_eq!(state(fixture, main.branch), Some(expected));
     }
     // An equal checkpoint does not change, and neither does the branch that was rewound to it.
@@ -395,30 +395,30 @@ pub fn plugin_states_can_be_saved_without_the_rest_of_the_state(fixture: &Fixtur
     let checkpoint = fixture.checkpoint(main, before.clone(), 10);
     let (back, _) = fixture.rewind(&checkpoint, "back");
     fixture.store.save_branch_plugins(main.branch, &PluginStates::new()).unwrap();
-    fixture.store.save_branch_plugins(back.branch, &kept("4")).unwrap();
+    fixture.store.save_branch_plugins(back.branch, &plugins("4")).unwrap();
     assert_eq!(fixture.store.load_state(checkpoint.id).unwrap(), before);
     let without = CheckpointState { plugins: PluginStates::new(), ..before.clone() };
     assert_eq!(state(fixture, main.branch), Some(without));
-    assert_eq!(state(fixture, back.branch), Some(CheckpointState { plugins: kept("4"), ..before }));
+    assert_eq!(state(fixture, back.branch), Some(CheckpointState { plugins: plugins("4"), ..before }));
     let unknown = fixture.drafts.ids.branch();
-    expect_kind(fixture.store.save_branch_plugins(unknown, &kept("1")), ErrorKind::NotFound);
+    expect_kind(fixture.store.save_branch_plugins(unknown, &plugins("1")), ErrorKind::NotFound);
 }
 
 pub fn concurrent_saves_of_plugin_states_and_run_states_do_not_overwrite_each_other(fixture: &Fixture<'_>) {
     let main = fixture.main();
-    let kept = |number: usize| [("notes".to_owned(), json!(number))].into();
-    let state_of = |number: usize| CheckpointState { plugins: kept(number), ..growing_state(number) };
+    let plugins = |number: usize| [("notes".to_owned(), json!(number))].into();
+    let state_of = |number: usize| CheckpointState { plugins: plugins(number), ..growing_state(number) };
     fixture.store.save_branch_state(main.branch, &state_of(0)).unwrap();
     std::thread::scope(|threads| {
         let other = fixture.other_process();
         threads.spawn(move || {
-            (1..=40).for_each(|number| other.save_branch_plugins(main.branch, &kept(number)).unwrap());
+            (1..=40).for_each(|number| other.save_branch_plugins(main.branch, &plugins(number)).unwrap());
         });
         for number in 1..=20 {
             fixture.store.save_branch_state(main.branch, &state_of(number)).unwrap();
         }
     });
-    // Whichever save came last, the run part of the state is that of the last run.
+    // Independent of which save was the last, the run part of the state is that of the last run.
     let last = state(fixture, main.branch).unwrap();
     assert_eq!(last.agents, growing_state(20).agents);
     assert_eq!(last.run_snapshot, growing_state(20).run_snapshot);

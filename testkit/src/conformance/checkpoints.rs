@@ -14,9 +14,9 @@ fn listed(fixture: &Fixture<'_>, session: SessionId) -> Vec<CheckpointId> {
     listed.iter().map(|checkpoint| checkpoint.id).collect()
 }
 
-/// Asserts that the listed checkpoints take all the space of stored states: deleted ones take none.
+/// Asserts that the store contains no states besides those of the listed checkpoints.
 #[track_caller]
-fn expect_no_more_bytes(fixture: &Fixture<'_>, session: SessionId) {
+fn expect_no_orphaned_states(fixture: &Fixture<'_>, session: SessionId) {
     let listed = fixture.store.list_checkpoints(session).unwrap();
     let listed_bytes: u64 = listed.iter().map(|checkpoint| checkpoint.cost.stored_bytes).sum();
     assert_eq!(fixture.store.info().unwrap().checkpoint_bytes, listed_bytes);
@@ -84,7 +84,7 @@ pub fn only_the_newest_automatic_checkpoints_are_kept(fixture: &Fixture<'_>) {
         };
         let created = fixture.store.create_checkpoint(&draft, 3).unwrap();
         assert_eq!(fixture.store.load_state(created.id).unwrap(), state);
-        expect_no_more_bytes(fixture, session);
+        expect_no_orphaned_states(fixture, session);
         if matches!(number, 4 | 7 | 9 | 17..=19) {
             kept.push(created.id);
             states.push(state);
@@ -138,7 +138,7 @@ pub fn a_long_run_does_not_displace_the_final_checkpoints_of_earlier_runs(fixtur
     assert_eq!(triggers(), "EEmmE");
     ["run.ended"; 2].into_iter().for_each(&mut mark);
     assert_eq!(triggers(), "EEEEE", "checkpoints in the middle of a run are pruned first");
-    expect_no_more_bytes(fixture, session);
+    expect_no_orphaned_states(fixture, session);
 }
 
 pub fn a_pinned_checkpoint_is_kept_until_it_is_unpinned(fixture: &Fixture<'_>) {
@@ -172,7 +172,7 @@ pub fn deleting_a_checkpoint_leaves_the_others_intact(fixture: &Fixture<'_>) {
         expect_kind(fixture.store.get_checkpoint(id), ErrorKind::NotFound);
         expect_kind(fixture.store.load_state(id), ErrorKind::NotFound);
         expect_kind(fixture.store.delete_checkpoint(id, fixture.drafts.now()), ErrorKind::NotFound);
-        expect_no_more_bytes(fixture, session);
+        expect_no_orphaned_states(fixture, session);
         for (id, state) in &left {
             assert_eq!(&&fixture.store.load_state(*id).unwrap(), state);
         }

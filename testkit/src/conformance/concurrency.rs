@@ -111,17 +111,17 @@ pub fn different_sessions_can_be_written_concurrently(fixture: &Fixture<'_>) {
     assert_eq!(info.checkpoints, WRITERS * 2);
 }
 
-pub fn one_of_many_concurrent_writers_gets_a_name_an_id_or_a_reply(fixture: &Fixture<'_>) {
+pub fn concurrent_writers_cannot_get_the_same_name_id_or_reply(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "hello");
     let session = fixture.drafts.session("contested");
     let winners = std::sync::Mutex::new([0; 3]);
     run_concurrently(fixture, |_, store, drafts| {
         let branch = drafts.branch("contested", main);
-        let made = store.create_branch(&branch, OperationKind::Fork, None, drafts.now()).is_ok();
+        let forked = store.create_branch(&branch, OperationKind::Fork, None, drafts.now()).is_ok();
         let created = store.create_session(&session).is_ok();
         let reply = store.begin_reply(main, &drafts.assistant(""));
         let mut won = winners.lock().unwrap();
-        for (count, result) in won.iter_mut().zip([made, created, reply.is_ok()]) {
+        for (count, result) in won.iter_mut().zip([forked, created, reply.is_ok()]) {
             *count += u32::from(result);
         }
     });

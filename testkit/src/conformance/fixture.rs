@@ -1,4 +1,4 @@
-//! What the conformance tests share: a store, drafts to put into it, and assertions.
+//! The fixture of the conformance tests: a store, drafts to put into it, and assertions.
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointState, ErrorExt, ErrorKind, Message, MessageRange, Operation,

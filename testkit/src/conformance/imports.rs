@@ -17,7 +17,7 @@ fn draft(fixture: &Fixture<'_>) -> SessionDraft {
     SessionDraft {
         origin: Some(Origin { format: "claude-code".into(), id: "one".into(), path: None }),
         automatic_name: true,
-        ..fixture.drafts.session("arriving")
+        ..fixture.drafts.session("importing")
     }
 }
 
@@ -25,7 +25,7 @@ fn long_ago(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000).unwrap()
 }
 
-/// Asserts that nothing of a session is visible outside its import.
+/// Asserts that no data of a session is visible outside its import.
 fn assert_invisible(fixture: &Fixture<'_>, id: SessionId) {
     for store in [&fixture.store, &fixture.other_process()] {
         expect_kind(store.get_session(id), ErrorKind::NotFound);
@@ -118,7 +118,7 @@ pub fn an_imported_session_can_be_continued(fixture: &Fixture<'_>) {
     expect_kind(fixture.undo(operations[operations.len() - 1].id), ErrorKind::Unsupported);
 }
 
-pub fn a_dropped_import_leaves_nothing_behind(fixture: &Fixture<'_>) {
+pub fn a_dropped_import_leaves_no_data(fixture: &Fixture<'_>) {
     let draft = draft(fixture);
     let message = fixture.drafts.user("needle");
     let side = fixture.drafts.ids.branch();

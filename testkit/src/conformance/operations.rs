@@ -55,16 +55,16 @@ pub fn each_change_is_recorded_with_the_attributes_before_and_after(fixture: &Fi
             OperationKind::Restore,
         ]
     );
-    let mut shape: Option<SessionAttributes> = None;
+    let mut attributes: Option<SessionAttributes> = None;
     for operation in operations.iter().rev() {
         assert_eq!(
-            operation.before, shape,
+            operation.before, attributes,
             "the attributes before {} are those after the previous operation",
             operation.kind
         );
         assert_eq!(operation.session, session);
         assert_eq!(operation.target, None);
-        shape = Some(operation.after.clone());
+        attributes = Some(operation.after.clone());
     }
     assert_eq!(operations[2].checkpoint, Some(checkpoint.id), "prune records its checkpoint");
     assert!(operations[1].after.trashed && !operations[0].after.trashed);
@@ -144,9 +144,9 @@ pub fn operations_are_ordered_by_recording_not_by_time(fixture: &Fixture<'_>) {
     fixture.append_text(at(main.branch, 0), "fine");
 }
 
-/// Undoes and redoes an operation twice, and checks that each restores exactly the earlier state. The operation ends
-/// up redone.
-fn back_and_forth(fixture: &mut Fixture<'_>, before: &str, target: OperationId, session: SessionId) {
+/// Undoes and redoes an operation twice, and asserts that each time exactly the earlier state is restored. Finally the
+/// operation is redone.
+fn undo_and_redo_twice(fixture: &mut Fixture<'_>, before: &str, target: OperationId, session: SessionId) {
     let after = fixture.visible_state(session);
     for _ in 0..2 {
         let done = fixture.last_operation(session).after;
@@ -165,15 +165,15 @@ fn back_and_forth(fixture: &mut Fixture<'_>, before: &str, target: OperationId, 
     }
 }
 
-/// Checks that undo and redo of a change restore the earlier states exactly.
-fn reversible(fixture: &Fixture<'_>, change: impl Fn(&Fixture<'_>, SessionId)) {
+/// Asserts that undo and redo of a change restore the earlier states exactly.
+fn assert_reversible(fixture: &Fixture<'_>, change: impl Fn(&Fixture<'_>, SessionId)) {
     let mut fixture = fixture.with_other_ids();
     let main = fixture.append_numbered(fixture.main(), "main", 3);
     let session = fixture.session_of(main.branch);
     let before = fixture.visible_state(session);
     change(&fixture, session);
     let target = fixture.last_operation(session).id;
-    back_and_forth(&mut fixture, &before, target, session);
+    undo_and_redo_twice(&mut fixture, &before, target, session);
 }
 
 fn current(fixture: &Fixture<'_>, session: SessionId) -> Position {
@@ -182,20 +182,20 @@ fn current(fixture: &Fixture<'_>, session: SessionId) -> Position {
 }
 
 pub fn a_rename_can_be_undone(fixture: &Fixture<'_>) {
-    reversible(fixture, |fixture, session| {
+    assert_reversible(fixture, |fixture, session| {
         fixture.store.rename_session(session, "renamed", false, fixture.drafts.now()).unwrap();
     });
 }
 
 pub fn a_fork_can_be_undone(fixture: &Fixture<'_>) {
-    reversible(fixture, |fixture, session| {
+    assert_reversible(fixture, |fixture, session| {
         let (side, _) = fixture.fork(current(fixture, session), "side");
         fixture.append_text(side, "said on the side");
     });
 }
 
 pub fn a_rewind_can_be_undone(fixture: &Fixture<'_>) {
-    reversible(fixture, |fixture, session| {
+    assert_reversible(fixture, |fixture, session| {
         let here = current(fixture, session);
         let checkpoint = fixture.checkpoint(at(here.branch, 2), growing_state(1), 10);
         fixture.rewind(&checkpoint, "back");
@@ -209,17 +209,17 @@ pub fn a_switch_can_be_undone(fixture: &Fixture<'_>) {
     fixture.fork(main, "side");
     let before = fixture.visible_state(session);
     let target = fixture.store.switch_branch(main.branch, fixture.drafts.now()).unwrap().id;
-    back_and_forth(&mut fixture, &before, target, session);
+    undo_and_redo_twice(&mut fixture, &before, target, session);
 }
 
 pub fn a_branch_rename_can_be_undone(fixture: &Fixture<'_>) {
-    reversible(fixture, |fixture, session| {
+    assert_reversible(fixture, |fixture, session| {
         fixture.store.rename_branch(current(fixture, session).branch, "trunk", fixture.drafts.now()).unwrap();
     });
 }
 
 pub fn a_deletion_can_be_undone(fixture: &Fixture<'_>) {
-    reversible(fixture, |fixture, session| {
+    assert_reversible(fixture, |fixture, session| {
         fixture.store.trash_session(session, fixture.drafts.now()).unwrap();
     });
 }
@@ -231,10 +231,10 @@ pub fn a_restoration_can_be_undone(fixture: &Fixture<'_>) {
     let before = fixture.visible_state(session);
     fixture.store.restore_session(session, fixture.drafts.now()).unwrap();
     let target = fixture.last_operation(session).id;
-    back_and_forth(&mut fixture, &before, target, session);
+    undo_and_redo_twice(&mut fixture, &before, target, session);
     let again = fixture.undo(target).unwrap();
     let trashed = fixture.store.get_session(session).unwrap().session.trashed_at;
-    assert_eq!(trashed, Some(again.created_at), "it was moved to the trash by the undo");
+    assert_eq!(trashed, Some(again.created_at), "the undo moved it to the trash");
 }
 
 pub fn undo_restores_an_automatic_name_as_automatic(fixture: &Fixture<'_>) {
@@ -279,7 +279,7 @@ pub fn a_series_of_changes_can_be_undone_and_redone(fixture: &Fixture<'_>) {
     }
 }
 
-pub fn messages_on_an_undone_branch_come_back_with_redo(fixture: &Fixture<'_>) {
+pub fn redo_restores_the_messages_of_an_undone_branch(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "main");
     let session = fixture.session_of(main.branch);
     let (side, fork) = fixture.fork(main, "side");
@@ -289,7 +289,7 @@ pub fn messages_on_an_undone_branch_come_back_with_redo(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.get_session(session).unwrap().branch, "main");
     fixture.redo(fork.id).unwrap();
     assert_eq!(fixture.texts(side.branch), ["main", "since"]);
-    fixture.append_text(side, "going on");
+    fixture.append_text(side, "more");
 }
 
 pub fn undo_does_not_overwrite_later_changes(fixture: &Fixture<'_>) {
@@ -313,7 +313,8 @@ pub fn undo_does_not_overwrite_later_changes(fixture: &Fixture<'_>) {
 pub fn an_operation_cannot_be_undone_or_redone_twice(fixture: &Fixture<'_>) {
     let main = fixture.main();
     let session = fixture.session_of(main.branch);
-    // A switch to the current branch does not change the session, so only the recorded operations tell its state.
+    // A switch to the current branch does not change the session, so only the recorded operations show whether it is
+    // undone.
     let switch = fixture.store.switch_branch(main.branch, fixture.drafts.now()).unwrap().id;
     expect_kind(fixture.redo(switch), ErrorKind::Conflict);
     fixture.undo(switch).unwrap();
@@ -348,7 +349,7 @@ pub fn operations_that_cannot_be_undone_are_rejected(fixture: &Fixture<'_>) {
     }
 }
 
-pub fn the_current_branch_is_never_an_undone_one(fixture: &Fixture<'_>) {
+pub fn the_current_branch_is_never_undone(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "main");
     let session = fixture.session_of(main.branch);
     let (one, first) = fixture.fork(main, "one");

@@ -1,4 +1,4 @@
-//! Replies: streaming, locking, and recovery after the writer is gone.
+//! Replies: streaming, locking, and recovery after the writer has closed the store.
 
 use hfs_core::{
     DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, ReplyHandle, Role, Store,
@@ -41,9 +41,9 @@ pub fn a_reply_is_visible_while_it_is_streamed(fixture: &Fixture<'_>) {
     fixture.store.extend_reply(reply, &[text("Hel"), text("lo")]).unwrap();
     fixture.store.extend_reply(reply, &[text(", wörld 🦀")]).unwrap();
     for store in [&fixture.store, &fixture.other_process()] {
-        let arriving = read(&**store, reply);
-        assert_eq!(arriving.content.status, MessageStatus::Streaming);
-        assert_eq!(arriving.content.parts, [Part::text("Hello, wörld 🦀")]);
+        let partial = read(&**store, reply);
+        assert_eq!(partial.content.status, MessageStatus::Streaming);
+        assert_eq!(partial.content.parts, [Part::text("Hello, wörld 🦀")]);
         assert_eq!(store.get_branch(main.branch).unwrap().head, 2);
     }
     assert_eq!(fixture.history(main.branch)[1], read(&*fixture.store, reply));
@@ -141,7 +141,7 @@ pub fn only_the_instance_that_began_a_reply_can_write_it(fixture: &Fixture<'_>) 
     }
 }
 
-pub fn a_reply_is_interrupted_as_soon_as_its_writer_is_gone(fixture: &Fixture<'_>) {
+pub fn a_reply_is_interrupted_when_its_writer_closes_the_store(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "question");
     let writer = fixture.other_process();
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
@@ -150,9 +150,9 @@ pub fn a_reply_is_interrupted_as_soon_as_its_writer_is_gone(fixture: &Fixture<'_
     drop(writer);
     let expected = [Part::Thinking { text: "well".into(), signature: None }, Part::text("So far")];
     for store in [&fixture.store, &fixture.other_process()] {
-        let left = read(&**store, reply);
+        let interrupted = read(&**store, reply);
         assert_eq!(
-            (left.content.status, left.content.parts.as_slice()),
+            (interrupted.content.status, interrupted.content.parts.as_slice()),
             (MessageStatus::Interrupted, expected.as_slice())
         );
         expect_kind(store.extend_reply(reply, &[text("er")]), ErrorKind::Conflict);
@@ -163,15 +163,15 @@ pub fn a_reply_is_interrupted_as_soon_as_its_writer_is_gone(fixture: &Fixture<'_
 }
 
 pub fn an_abandoned_reply_is_recovered_once(fixture: &Fixture<'_>) {
-    let (one, other, alive) = (fixture.main(), fixture.main(), fixture.main());
+    let (one, other, third) = (fixture.main(), fixture.main(), fixture.main());
     let writer = fixture.other_process();
-    let left = [one, other].map(|main| {
+    let abandoned = [one, other].map(|main| {
         let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
         writer.extend_reply(reply, &[text("left")]).unwrap();
         reply
     });
     drop(writer);
-    let living = fixture.store.begin_reply(alive, &fixture.drafts.assistant("")).unwrap();
+    let streaming = fixture.store.begin_reply(third, &fixture.drafts.assistant("")).unwrap();
     let session = fixture.session_of(one.branch);
     let now = fixture.drafts.now();
     assert_eq!(fixture.store.recover_abandoned_replies(Some(session), now).unwrap(), 1);
@@ -179,15 +179,15 @@ pub fn an_abandoned_reply_is_recovered_once(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.recover_abandoned_replies(Some(session), fixture.drafts.now()).unwrap(), 0);
     assert_eq!(fixture.other_process().recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 1);
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
-    for reply in left {
+    for reply in abandoned {
         let recovered = read(&*fixture.store, reply);
         assert_eq!(
             (recovered.content.status, recovered.content.text().as_str()),
             (MessageStatus::Interrupted, "left")
         );
     }
-    fixture.store.extend_reply(living, &[text("still here")]).unwrap();
-    assert_eq!(read(&*fixture.other_process(), living).content.status, MessageStatus::Streaming);
+    fixture.store.extend_reply(streaming, &[text("still here")]).unwrap();
+    assert_eq!(read(&*fixture.other_process(), streaming).content.status, MessageStatus::Streaming);
 }
 
 pub fn an_append_after_an_abandoned_reply_recovers_it(fixture: &Fixture<'_>) {
@@ -210,7 +210,7 @@ pub fn an_append_after_an_abandoned_reply_recovers_it(fixture: &Fixture<'_>) {
             .history(main.branch)
             .iter()
             .step_by(2)
-            .all(|left| left.content.status == MessageStatus::Interrupted)
+            .all(|reply| reply.content.status == MessageStatus::Interrupted)
     );
     assert_eq!(fixture.texts(main.branch), ["left 0", "and?", "left 1", "and?", "left 2", "and?"]);
 }

@@ -29,7 +29,7 @@ pub fn a_conversation_is_continued_after_a_crash(fixture: &Fixture<'_>) {
     fixture.store.save_run(&fixture.drafts.run(main.branch)).unwrap();
     fixture.checkpoint(at(main.branch, 2), growing_state(1), 10);
 
-    // The next day, the process dies in the middle of a reply.
+    // The next day, the process crashes in the middle of a reply.
     fixture.reopen();
     let newest = fixture.store.resolve_session(&SessionRef::new("@"), None, false).unwrap();
     assert_eq!(newest, draft.id);

@@ -51,11 +51,11 @@ pub fn a_hit_contains_its_session_branch_and_message(fixture: &Fixture<'_>) {
 
 pub fn the_snippet_of_a_long_text_is_the_context_of_the_match(fixture: &Fixture<'_>) {
     let filler = "lorem ipsum dolor sit amet ".repeat(2000);
-    fixture.append_text(fixture.main(), &format!("{filler} before needle behind {filler}"));
+    fixture.append_text(fixture.main(), &format!("{filler} before needle after {filler}"));
     let found = search(fixture, &query("needle"));
     let snippet = &found.hits[0].snippet;
     assert!(snippet.len() < 1000, "{} bytes", snippet.len());
-    let marked = format!("before {}needle{} behind", SearchHit::MARK_START, SearchHit::MARK_END);
+    let marked = format!("before {}needle{} after", SearchHit::MARK_START, SearchHit::MARK_END);
     assert!(snippet.contains(&marked), "{snippet:?}");
 }
 
@@ -132,10 +132,10 @@ pub fn messages_after_an_interrupted_reply_are_found(fixture: &Fixture<'_>) {
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
     writer.extend_reply(reply, &[ReplyDelta { kind: DeltaKind::Text, text: "partword".into() }]).unwrap();
     drop(writer);
-    fixture.append_text(at(main.branch, 1), "behindword");
-    assert_eq!(count(fixture, "behindword"), 1);
+    fixture.append_text(at(main.branch, 1), "nextword");
+    assert_eq!(count(fixture, "nextword"), 1);
     fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap();
-    assert_eq!((count(fixture, "behindword"), count(fixture, "partword")), (1, 1));
+    assert_eq!((count(fixture, "nextword"), count(fixture, "partword")), (1, 1));
 }
 
 pub fn a_message_shared_by_branches_is_one_hit(fixture: &Fixture<'_>) {

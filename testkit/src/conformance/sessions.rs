@@ -113,7 +113,7 @@ pub fn an_automatic_name_replaces_an_automatic_one_without_a_record(fixture: &Fi
     assert!(!operation.after.automatic_name);
 }
 
-pub fn an_automatic_name_never_replaces_the_users(fixture: &Fixture<'_>) {
+pub fn an_automatic_name_never_replaces_a_users_name(fixture: &Fixture<'_>) {
     let session = fixture.session("Mine");
     fixture.store.rename_session(session.id, "Theirs", true, fixture.drafts.now()).unwrap();
     assert_eq!(fixture.store.get_session(session.id).unwrap().session, session);

@@ -86,18 +86,18 @@ pub fn a_purge_deletes_only_attachments_without_other_references(fixture: &Fixtu
     for one in [&own, &shared, &unused] {
         fixture.store.put_attachment(one).unwrap();
     }
-    let refer = |one: &Attachment| Part::Attachment {
+    let part = |one: &Attachment| Part::Attachment {
         media_type: "text/plain".into(),
         name: None,
         hash: Some(one.hash),
         bytes: one.bytes.len() as u64,
     };
     let (purged, kept) = (fixture.main(), fixture.main());
-    let parts = vec![refer(&own), refer(&shared), refer(&own)];
+    let parts = vec![part(&own), part(&shared), part(&own)];
     let purged_head =
         fixture.store.append(purged, &[fixture.drafts.message(Role::User, parts)]).unwrap().position;
-    fixture.store.append(purged_head, &[fixture.drafts.message(Role::User, vec![refer(&own)])]).unwrap();
-    fixture.store.append(kept, &[fixture.drafts.message(Role::User, vec![refer(&shared)])]).unwrap();
+    fixture.store.append(purged_head, &[fixture.drafts.message(Role::User, vec![part(&own)])]).unwrap();
+    fixture.store.append(kept, &[fixture.drafts.message(Role::User, vec![part(&shared)])]).unwrap();
 
     fixture.store.purge_session(fixture.session_of(purged.branch)).unwrap();
     expect_kind(fixture.store.get_attachment(own.hash), ErrorKind::NotFound);

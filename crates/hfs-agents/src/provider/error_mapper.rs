@@ -185,7 +185,7 @@ impl ProviderErrorMapper {
             innermost = Some(deeper);
         }
         let cause = innermost.map(ToString::to_string).unwrap_or_default();
-        let what = if error.is_connect() && error.is_timeout() {
+        let message = if error.is_connect() && error.is_timeout() {
             "timed out while connecting".to_owned()
         } else if error.is_connect() {
             format!("no connection ({cause})")
@@ -196,7 +196,7 @@ impl ProviderErrorMapper {
         } else {
             format!("the connection broke ({cause})")
         };
-        self.unavailable(&what, None, RetryAdvice::Backoff)
+        self.unavailable(&message, None, RetryAdvice::Backoff)
     }
 
     /// Maps a response whose status is not a success.
@@ -254,7 +254,7 @@ impl ProviderErrorMapper {
     }
 }
 
-/// The error message in a response body. Each provider has its own place for it.
+/// The error message in a response body. Its path differs between providers.
 fn message_in(body: &Value) -> Option<&str> {
     ["/error/message", "/message", "/error", "/0/error/message", "/detail", "/blockReason"]
         .iter()
@@ -308,8 +308,8 @@ mod tests {
     fn html_pages_are_dropped_and_long_messages_are_cut() {
         let page = mapper().status_error(StatusCode::BAD_GATEWAY, "<html><body>oops</body></html>", None);
         assert_eq!(page.error.to_string(), "OpenAI is not available: 502 bad gateway");
-        let novel = mapper().status_error(StatusCode::BAD_REQUEST, &"long ".repeat(10_000), None);
-        assert!(novel.error.to_string().chars().count() < 400);
+        let long = mapper().status_error(StatusCode::BAD_REQUEST, &"long ".repeat(10_000), None);
+        assert!(long.error.to_string().chars().count() < 400);
     }
 
     #[test]

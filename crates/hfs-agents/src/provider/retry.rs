@@ -1,4 +1,4 @@
-//! When a failed request is repeated.
+//! Decides whether a failed request is repeated, and after which delay.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(super) fn next_delay(
     match advice {
         RetryAdvice::Never => None,
         RetryAdvice::After(requested) if *requested > policy.max_delay => None,
-        // Jitter only lengthens a requested delay: clients that were rejected together must not return too early,
-        // and not all at the same time.
+        // Jitter only lengthens a requested delay: clients that were rejected together must not retry too early,
+        // and must not all retry at the same time.
         RetryAdvice::After(requested) => {
             Some(*requested + policy.initial_delay.mul_f64(fastrand::f64() / 2.0))
         }

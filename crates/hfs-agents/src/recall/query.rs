@@ -36,14 +36,14 @@ impl Term {
     }
 }
 
-/// What a question asks for.
+/// A question as terms and phrases.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Query {
     /// Distinct words without stop words, in order.
     pub terms: Vec<Term>,
     /// Texts in double quotation marks, in lower case.
     pub phrases: Vec<String>,
-    /// The role whose messages are asked for ("what did I say", "what did you answer").
+    /// The role whose messages the question asks for ("what did I say", "what did you answer").
     pub role: Option<Role>,
 }
 

@@ -1,8 +1,8 @@
-//! Finds, ranks and cuts out the passages that answer a query best.
+//! Finds and ranks the passages that answer a query best.
 //!
 //! The store's full-text search yields candidate messages that contain any of the terms. Each is reduced to its
-//! best snippet, and the snippets are ranked here, because the index scores whole messages and knows nothing
-//! of roles, age or duplicates.
+//! best snippet, and the snippets are ranked here, because the index scores whole messages and considers
+//! neither roles, age nor duplicates.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +19,13 @@ const QUOTING_AGENTS: [&str; 2] = [ID, "triads"];
 const MAX_CANDIDATES: u32 = 60;
 /// Two snippets at least this similar count as duplicates.
 const DUPLICATE_SIMILARITY: f64 = 0.7;
-/// Further passages of a session rank below those of other sessions.
+/// Passages of a session beyond this number rank below those of all other sessions.
 const MAX_PER_SESSION: usize = 3;
 /// Age at which the bonus for recent messages has fallen to 1/e.
 const RECENCY_DAYS: f64 = 90.0;
 /// Limit for a snippet, in bytes.
 const MAX_SNIPPET: usize = 420;
-/// The rest of a very long text is not searched for snippets, in bytes.
+/// Limit for the beginning of a text that is searched for snippets, in bytes.
 const MAX_SCANNED: usize = 200_000;
 /// Limit for the beginning of a reply, in characters.
 const MAX_REPLY: usize = 200;
@@ -35,14 +35,14 @@ const MAX_REPLY: usize = 200;
 pub(crate) struct Passage {
     pub hit: SearchHit,
     pub snippet: Snippet,
-    /// If the passage is a user's: the beginning of the reply to it.
+    /// The beginning of the reply, if the passage is from a user message.
     pub reply: Option<String>,
     /// Other messages with nearly the same text.
     pub duplicates: Vec<SearchHit>,
     score: f64,
 }
 
-/// Part of a message, and how much of the query it contains.
+/// An excerpt of a message, and how much of the query it contains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Snippet {
     pub text: String,
@@ -113,7 +113,7 @@ fn is_quoting_answer(message: &Message) -> bool {
 
 /// Scores the passages and sorts them, best first.
 ///
-/// Most weight has the share of the query that a passage contains, where rare terms count more (inverse document
+/// The share of the query that a passage contains has the highest weight; rare terms count more (inverse document
 /// frequency among the candidates). Passages with equal scores are ordered by time and id, so the result is
 /// deterministic. The weights were chosen by hand.
 fn rank(passages: &mut [Passage], query: &Query) {

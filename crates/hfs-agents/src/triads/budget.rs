@@ -1,7 +1,7 @@
 //! Accounting of tokens and time against a [`Budget`].
 //!
 //! Each triad has a meter, and so does the whole run. A call is charged to both. Tokens are known only after a
-//! call, so the limit is soft: a call may start while any are left, its `max_tokens` is capped by the rest, and
+//! call, so the limit is soft: a call may start while any are left, its `max_tokens` is capped at the rest, and
 //! calls that run at the same time may overshoot together, by at most one call per agent. Reserving tokens in
 //! advance would make parallel agents wait for each other.
 
@@ -13,10 +13,10 @@ use hfs_core::lock_unpoisoned;
 
 use super::config::Budget;
 
-/// Counts what is spent of a budget.
+/// Measures how much of a budget is used.
 ///
-/// Time counts only while at least one call is running: a triad that waits for the others in a negotiation
-/// round must not lose its budget by waiting. Calls in parallel count the same time once.
+/// Time counts only while at least one call is running: a triad must not use up its budget by waiting for the
+/// others in a negotiation round. The time of parallel calls counts once.
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: Budget,
@@ -48,7 +48,7 @@ impl Exhausted {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tokens => "its token budget is used up",
-            Self::Time => "its time is up",
+            Self::Time => "its time budget is used up",
         }
     }
 }

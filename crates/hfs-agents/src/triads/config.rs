@@ -260,7 +260,7 @@ pub struct ConfigProblem {
     pub column: Option<u64>,
     /// Path of the value, such as `triads[1].budget.tokens`.
     pub path: String,
-    /// What is wrong, and what was expected.
+    /// The mistake and the expected value.
     pub message: String,
 }
 

@@ -40,7 +40,8 @@ async fn ask_position(
     triad.ask_for(context, agent, prompt, Position::SHAPE).await
 }
 
-/// What was worked out becomes the position if no agent could state it in the required form.
+/// A position with this text that claims the primary sections, for a triad whose agents could not state one in the
+/// required form.
 fn position_from_text(triad: &TriadRuntime<'_>, text: String) -> Option<Position> {
     let claims = triad.config.primary.clone();
     (!text.trim().is_empty()).then(|| Position { position: text, claims, proposals: Vec::new() })

@@ -1,4 +1,4 @@
-//! Emits the events of a run and keeps track of what is open.
+//! Emits the events of a run and tracks which phases and agents are open.
 //!
 //! Invariant: every phase and agent that was reported as started is reported as ended, also when the run fails or
 //! is cancelled. Cancelling drops the futures of all agents at any point, so agents cannot report their own end
@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use hfs_core::{AgentMemory, AgentStatus, EventPayload, ReplyDelta, RunSink, Usage, lock_unpoisoned};
 
-/// What events say about an agent.
+/// The attributes of an agent in events.
 #[derive(Debug, Clone)]
 pub(super) struct AgentIdentity {
-    /// Such as `makers/worker-1`, or `arbiter`.
+    /// Id such as `makers/worker-1` or `arbiter`.
     pub id: String,
     pub role: &'static str,
     pub triad: Option<String>,

@@ -1,4 +1,4 @@
-//! The claims and negotiation phases: conducts a [`NegotiationState`] with the answers of triads and arbiter.
+//! The claims and negotiation phases: drives a [`NegotiationState`] with the answers of triads and arbiter.
 
 mod state;
 
@@ -47,7 +47,7 @@ pub(super) fn register_claims(
     context.emitter.events(events);
 }
 
-/// Conducts rounds until there are no more, then asks the arbiter about the remaining sections.
+/// Runs all rounds, then asks the arbiter about the sections that are still contested.
 pub(super) async fn negotiate(
     state: &mut NegotiationState,
     context: &RunContext<'_>,
@@ -125,7 +125,7 @@ async fn decide(
             let stance = match (decision.decision, decision.part) {
                 (ClaimDecision::Concede, _) => Stance::Concede,
                 (ClaimDecision::Revise, Some(part)) if !part.trim().is_empty() => Stance::Revise(part),
-                // A revision that does not say which part offers nothing to the others.
+                // A revision without a part does not narrow the claim.
                 (ClaimDecision::Revise | ClaimDecision::Hold, _) => Stance::Hold,
             };
             ((decision.section, id.clone()), stance)

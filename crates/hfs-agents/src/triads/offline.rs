@@ -126,7 +126,7 @@ impl OfflineModel {
         let mut deltas: Vec<String> =
             sections.iter().map(|(name, text)| format!("## {name}\n\n{text}\n\n")).collect();
         deltas.push(format!(
-            "---\n\nThis reply is from `{ID}` in the place of a model: the triads only quote your saved \
+            "---\n\nThis reply is from `{ID}`, not from a model: the triads only quote your saved \
              sessions. {MODEL_SETUP_HELP}\n"
         ));
         deltas

@@ -1,7 +1,7 @@
 //! The prompts of agents in triads, and the structured answers they ask for.
 //!
-//! Text from outside (the conversation, other agents' answers) stands between XML-like tags, so that the model can
-//! tell material from instructions.
+//! Text from outside (the conversation, other agents' answers) is enclosed in XML-like tags, so that the model can
+//! distinguish material from instructions.
 //!
 //! Structured answers are read leniently: models surround JSON with prose and code fences however clearly the
 //! prompt forbids it, and not every provider offers constrained output. [`parse_answer`] therefore takes the
@@ -29,7 +29,7 @@ pub(super) fn truncate(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// The user's question and what it refers to.
+/// The user's question and the conversation before it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Question {
     /// Text of the newest user message.
@@ -168,7 +168,7 @@ pub(super) fn repeat_in_shape(shape: &str) -> String {
 /// The first JSON object in the text that has the expected shape.
 pub(super) fn parse_answer<T: DeserializeOwned>(text: &str) -> Option<T> {
     text.match_indices('{').take(MAX_JSON_STARTS).find_map(|(start, _)| {
-        // A stream deserializer ignores what follows the object.
+        // A stream deserializer ignores the text after the object.
         let mut values = serde_json::Deserializer::from_str(text.get(start..)?).into_iter::<T>();
         values.next()?.ok()
     })
@@ -307,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_parsing_panic(text in "[\\[{}\\]\":,a-z0-9 \\n]{0,400}") {
+        fn parsing_never_panics(text in "[\\[{}\\]\":,a-z0-9 \\n]{0,400}") {
             let _ = parse_answer::<Position>(&text);
             let _ = parse_answer::<ClaimDecisions>(&text);
             let _ = parse_answer::<ArbiterAnswer>(&text);

@@ -1,4 +1,4 @@
-//! The agents of a run: how they are asked, what they remember, and how failures are contained.
+//! The agents of a run: their requests and memory, and the handling of their failures.
 //!
 //! An agent whose model fails is lost for the rest of the run, and its triad continues with the others. An agent
 //! whose budget is used up is skipped but not lost. Neither ends the run: [`AgentHandle::ask`] reports the
@@ -40,7 +40,7 @@ pub struct MemoryEntry {
     pub text: String,
 }
 
-/// What all agents of a run share.
+/// State that all agents of a run share.
 pub(super) struct RunContext<'a> {
     pub emitter: &'a RunEmitter<'a>,
     pub question: Question,
@@ -63,8 +63,8 @@ impl<'a> RunContext<'a> {
         Self { emitter, question, sections, meter, cancel, first_error: Mutex::new(None) }
     }
 
-    /// Returns at once, or never if the run is cancelled. A cancelled run drops its future, but agents may be
-    /// polled once more before that, and then a cancelled request must not be reported as an agent's failure.
+    /// Waits forever if the run is cancelled, else returns at once. A cancelled run drops its future, but agents may be
+    /// polled once more before that. Waiting keeps them from reporting the cancelled request as a failure.
     async fn park_if_cancelled(&self) {
         if self.cancel.is_cancelled() {
             std::future::pending::<()>().await;
@@ -267,7 +267,7 @@ impl AgentHandle {
     }
 }
 
-/// The smaller rest of the two budgets.
+/// The smaller rest of both budgets, for tokens and for time.
 fn remaining_budget(run: &Meter, triad: Option<&Meter>) -> Result<Budget, Exhausted> {
     let run = run.remaining()?;
     let triad = triad.map_or(Ok(run), Meter::remaining)?;
@@ -285,10 +285,10 @@ fn reply_text(reply: &ModelReply) -> String {
 /// A triad in a run.
 pub(super) struct TriadRuntime<'a> {
     pub config: &'a TriadConfig,
-    /// In order of succession: the first agent that is able leads the triad.
+    /// The first agent that is able leads the triad.
     pub agents: [AgentHandle; 3],
     pub meter: Meter,
-    /// How many lost agents were reported.
+    /// Number of lost agents that were reported.
     reported_lost: Mutex<usize>,
 }
 
@@ -301,7 +301,7 @@ impl<'a> TriadRuntime<'a> {
         self.agents.iter().filter(|agent| agent.is_able())
     }
 
-    /// The agent that speaks for the triad. `None` if all agents are lost.
+    /// The first agent that is able. `None` if all agents are lost.
     pub fn lead(&self) -> Option<&AgentHandle> {
         self.able_agents().next()
     }

@@ -1,4 +1,5 @@
-//! The execution and integration phases: triads write their sections, and one reply is made of them.
+//! The execution and integration phases: triads write their sections, and the integrator combines
+//! them into one reply.
 
 use futures::future::join_all;
 use hfs_core::{AgentError, DeltaKind, ReplyDelta, append_delta};
@@ -10,7 +11,7 @@ use super::prompts::{Position, material};
 use super::runtime::{AgentHandle, Prompt, RunContext};
 use crate::model::{ModelReply, StreamEvent, TriadTask};
 
-/// Something that a triad has to write.
+/// A section, or part of a section, that a triad writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Assignment {
     triad: String,
@@ -124,8 +125,8 @@ async fn write_assignments(
 
 /// Writes all sections. Returns their names and texts in the order of the reply.
 ///
-/// If a triad cannot write an assignment, another triad does; if none can, the position of the triad takes the
-/// place of the text. A section without any text is left out and reported as an error event.
+/// If a triad cannot write an assignment, another triad does; if none can, the position of the triad is used as
+/// the text. A section without any text is left out and reported as an error event.
 pub(super) async fn write_sections(
     state: &NegotiationState,
     context: &RunContext<'_>,
@@ -159,7 +160,7 @@ pub(super) async fn write_sections(
     sections
 }
 
-/// Lets the first other triad that is able write what a triad could not.
+/// Reassigns each unwritten assignment to the first other triad that is able to write it.
 async fn reassign_unwritten(
     written: &mut [Written],
     context: &RunContext<'_>,
@@ -203,7 +204,7 @@ fn position_text(assignment: &Assignment, participants: &[Participant<'_, '_>]) 
 /// If the integrator fails before its first text, the sections themselves become the reply.
 ///
 /// # Errors
-/// If the integrator fails later: what was streamed cannot be taken back.
+/// Returns the integrator's error if it fails later, since the streamed text cannot be replaced.
 pub(super) async fn integrate(
     context: &RunContext<'_>,
     integrator: &AgentHandle,
@@ -235,7 +236,7 @@ pub(super) async fn integrate(
             retry_after: None,
         }),
         _ => {
-            context.emitter.error(None, "the integrator failed, so the reply has the sections as written");
+            context.emitter.error(None, "the integrator failed; the reply contains the unchanged sections");
             let delta = ReplyDelta::text(texts.join("\n\n"));
             append_delta(&mut parts, &delta);
             context.emitter.reply(delta);

@@ -222,11 +222,11 @@ async fn a_request_to_an_overloaded_provider_is_repeated() {
 #[tokio::test]
 async fn when_the_attempts_are_used_up_the_error_has_the_providers_message() {
     let server = ModelServer::start();
-    server.otherwise(|_| Script::status(500, "the hamster is asleep"));
+    server.otherwise(|_| Script::status(500, "out of capacity"));
     let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("the hamster is asleep"), "{error}");
+    assert!(error.to_string().contains("out of capacity"), "{error}");
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -304,7 +304,7 @@ async fn a_rejected_request_is_an_error_with_the_providers_message() {
 }
 
 #[tokio::test]
-async fn a_truncated_stream_is_an_error_and_what_was_streamed_stays() {
+async fn a_truncated_stream_is_an_error_and_the_streamed_text_is_kept() {
     for protocol in Protocol::ALL {
         for script in
             [Script::chunks(["half ", "a "]).then_break(), Script::chunks(["half ", "a "]).then_stop()]
@@ -333,7 +333,7 @@ async fn a_stream_that_breaks_before_its_first_text_is_requested_again() {
 }
 
 #[tokio::test]
-async fn a_malformed_chunk_is_an_error_and_what_was_streamed_stays() {
+async fn a_malformed_chunk_is_an_error_and_the_streamed_text_is_kept() {
     for protocol in Protocol::ALL {
         let server = ModelServer::start();
         server.then(Script::text("so far ").then_garbage().then_text("lost"));
@@ -377,7 +377,7 @@ async fn a_request_without_a_response_fails_after_the_first_byte_timeout() {
 }
 
 #[tokio::test]
-async fn a_stalled_stream_fails_after_the_idle_timeout_and_what_was_streamed_stays() {
+async fn a_stalled_stream_fails_after_the_idle_timeout_and_the_streamed_text_is_kept() {
     let server = ModelServer::start();
     server.then(Script::text("so far").then_hang());
     let mut config = config(&server, Protocol::Anthropic);

@@ -1,4 +1,4 @@
-//! Integration tests of the agents, against a model server on loopback and a store in memory.
+//! Integration tests of the agents, against a model server on loopback and an in-memory store.
 
 #![allow(
     clippy::unwrap_used,
@@ -96,7 +96,7 @@ const fn provider(protocol: Protocol) -> Provider {
     }
 }
 
-/// A model of the server, with short retry delays.
+/// Configuration of a model on the server, with short retry delays.
 fn config(server: &ModelServer, protocol: Protocol) -> ModelConfig {
     ModelConfig {
         base_url: Some(server.url(protocol)),

@@ -1,4 +1,4 @@
-//! The offline agent on sessions in memory.
+//! The offline agent on an in-memory store.
 
 use std::sync::Arc;
 

@@ -130,7 +130,7 @@ async fn a_section_that_two_triads_hold_goes_to_the_arbiter_after_two_rounds() {
 }
 
 #[tokio::test]
-async fn split_and_merged_sections_are_written_completely() {
+async fn all_parts_of_split_and_merged_sections_are_written() {
     let server = ModelServer::start();
     server.otherwise(|request| {
         let prompt = request.last_turn();
@@ -304,8 +304,8 @@ async fn agents_of_all_triads_work_in_parallel() {
     assert_eq!(server.requests().len(), 10);
 }
 
-/// A phase, and part of a prompt in it that is never answered.
-const HANGING_PROMPTS: [(&str, &str); 5] = [
+/// A phase, and text of one of its prompts, which the server never answers.
+const UNANSWERED_PROMPTS: [(&str, &str); 5] = [
     ("deliberation", "Take the question apart"),
     ("deliberation", "Draft what your triad should hold"),
     ("negotiation", "in round 1"),
@@ -316,7 +316,7 @@ const HANGING_PROMPTS: [(&str, &str); 5] = [
 #[tokio::test]
 async fn a_run_can_be_cancelled_in_every_phase() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic] {
-        for (phase, prompt) in HANGING_PROMPTS {
+        for (phase, prompt) in UNANSWERED_PROMPTS {
             let server = ModelServer::start();
             let reached = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&reached);
@@ -422,7 +422,7 @@ async fn a_run_on_saved_sessions_goes_through_all_phases_without_errors() {
         let outcome = outcome.unwrap();
         let text = sink.text();
         assert!(text.contains("refresh token was sent to the wrong endpoint"), "{text}");
-        assert!(text.contains("in the place of a model") && text.contains("hfs config set model"), "{text}");
+        assert!(text.contains("not from a model") && text.contains("hfs config set model"), "{text}");
         assert_eq!(outcome.model.as_deref(), Some("recall"));
         assert!(outcome.extra.get("references").unwrap()[0]["session"] == login.to_string());
         let snapshot = snapshot_of(&sink);

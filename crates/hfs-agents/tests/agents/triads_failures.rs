@@ -11,8 +11,8 @@ use crate::triads::{assert_closed, snapshot_of, triads, triads_on};
 use crate::{config, question, run};
 use testkit::model_server::{well_formed_answer, well_formed_text};
 
-fn is_for(request: &RecordedRequest, who: &str) -> bool {
-    request.prompt().contains(&format!("You are {who} of the triad"))
+fn is_from(request: &RecordedRequest, agent: &str) -> bool {
+    request.prompt().contains(&format!("You are {agent} of the triad"))
 }
 
 #[tokio::test]
@@ -40,12 +40,12 @@ async fn a_malformed_answer_is_requested_once_more_and_then_counts_as_hold() {
         // Two triads, two rounds.
         assert_eq!(errors.len(), 4, "{errors:?}");
         assert!(errors.iter().all(|error| error.contains("answered twice in a form that cannot be read")));
-        let request = server
+        let decision_requests = server
             .requests()
             .iter()
             .filter(|request| request.last_turn().contains(r#"{"decisions""#))
             .count();
-        assert_eq!(request, 8);
+        assert_eq!(decision_requests, 8);
         assert_eq!(snapshot.usage.total_tokens, server.usage().0.total());
     }
 }
@@ -113,8 +113,8 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
     ] {
         let server = ModelServer::start();
         server.otherwise(move |request| {
-            if is_for(request, lost) {
-                Script::status(400, "this agent is ill")
+            if is_from(request, lost) {
+                Script::status(400, "simulated failure")
             } else {
                 well_formed_answer(request)
             }
@@ -131,7 +131,7 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
         assert_eq!(node.status, AgentStatus::Blocked, "{lost}");
         let errors = sink.errors();
         assert_eq!(errors.len(), 1, "{lost}: {errors:?}");
-        assert!(errors[0].contains("this agent is ill"));
+        assert!(errors[0].contains("simulated failure"));
         assert!(sink.kinds().contains(&"triad.degraded".to_owned()));
         assert!(
             snapshot.negotiation.sections.iter().all(|section| section.status == SectionStatus::Resolved)
@@ -143,7 +143,11 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
 async fn a_consensus_triad_continues_with_two_peers() {
     let server = ModelServer::start();
     server.otherwise(|request| {
-        if is_for(request, "peer-1") { Script::status(400, "ill") } else { well_formed_answer(request) }
+        if is_from(request, "peer-1") {
+            Script::status(400, "simulated failure")
+        } else {
+            well_formed_answer(request)
+        }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::STANDARD);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -158,7 +162,7 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let server = ModelServer::start();
     server.otherwise(|request| {
         let lost = request.prompt().contains("of the triad \"testers\"");
-        if lost { Script::status(400, "ill") } else { well_formed_answer(request) }
+        if lost { Script::status(400, "simulated failure") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -168,12 +172,12 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
 }
 
 #[tokio::test]
-async fn what_a_triad_cannot_write_another_triad_writes() {
+async fn a_section_that_a_triad_cannot_write_is_written_by_another_triad() {
     let server = ModelServer::start();
     server.otherwise(|request| {
-        let ill = request.prompt().contains("of the triad \"testers\"")
+        let fails = request.prompt().contains("of the triad \"testers\"")
             && request.last_turn().contains("Write the section");
-        if ill { Script::status(400, "writer's cramp") } else { well_formed_answer(request) }
+        if fails { Script::status(400, "simulated failure") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -188,13 +192,12 @@ async fn what_a_triad_cannot_write_another_triad_writes() {
 }
 
 #[tokio::test]
-async fn without_an_arbiter_the_first_claimant_gets_the_section_and_without_an_integrator_the_sections_are_the_reply()
- {
+async fn a_failed_arbiter_and_a_failed_integrator_have_fallbacks() {
     let server = ModelServer::start();
     server.otherwise(|request| {
         let prompt = request.prompt();
-        let ill = prompt.contains("You are the arbiter") || prompt.contains("You make one coherent reply");
-        if ill { Script::status(400, "ill") } else { well_formed_answer(request) }
+        let fails = prompt.contains("You are the arbiter") || prompt.contains("You make one coherent reply");
+        if fails { Script::status(400, "simulated failure") } else { well_formed_answer(request) }
     });
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
@@ -222,8 +225,8 @@ async fn when_all_agents_are_lost_the_run_fails_with_the_providers_message() {
 async fn a_failure_during_integration_keeps_the_streamed_text() {
     let server = ModelServer::start();
     server.otherwise(|request| {
-        let last = request.prompt().contains("You make one coherent reply");
-        if last { Script::text("So far, so ").then_break() } else { well_formed_answer(request) }
+        let is_integration = request.prompt().contains("You make one coherent reply");
+        if is_integration { Script::text("So far, so ").then_break() } else { well_formed_answer(request) }
     });
     let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
@@ -268,7 +271,7 @@ async fn a_spent_token_budget_stops_a_triad_but_not_the_run() {
         .filter(|(agent, _)| agent.starts_with("makers/"))
         .map(|(_, count)| count.usage.total())
         .sum();
-    // Calls that run while the budget is used up still count: at most one call of each agent.
+    // Calls that are running when the budget runs out still count: at most one per agent.
     assert!(spent <= 50 + 3 * 40, "{spent}");
     let limits: Vec<u64> =
         server.requests().iter().filter_map(|request| request.body["max_tokens"].as_u64()).collect();
@@ -293,13 +296,13 @@ async fn a_hanging_agent_is_interrupted_when_the_time_budget_of_its_triad_is_use
     let yaml = TriadsConfig::SMALL.replacen("time_ms: 180000", "time_ms: 150", 1);
     let server = ModelServer::start();
     server.otherwise(|request| {
-        if is_for(request, "worker-1") { Script::silence() } else { well_formed_answer(request) }
+        if is_from(request, "worker-1") { Script::silence() } else { well_formed_answer(request) }
     });
     let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, &yaml), question("Why?")).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     let errors = sink.errors();
     assert!(
-        errors.iter().any(|error| error == "makers/worker-1 was interrupted: its time is up"),
+        errors.iter().any(|error| error == "makers/worker-1 was interrupted: its time budget is used up"),
         "{errors:?}"
     );
     assert_closed(&sink);

@@ -7,10 +7,10 @@
 //! Three invariants:
 //! - **It ends.** [`next_round`](NegotiationState::next_round) starts at most `max_negotiation_rounds` rounds,
 //!   at most `escalation_threshold` of them over any one section, and none at or below the freeze threshold.
-//!   Nothing a model answers can add a round, so the number of calls is bounded by the configuration.
+//!   No answer of a model can add a round, so the number of calls is bounded by the configuration.
 //! - **Every section has an owner in the end.** The lead of a section writes everything that is not another
 //!   triad's part. Owners of a section are distinct, and a section can be merged only into one that is not
-//!   itself merged. A ruling that breaks one of these rules is replaced by "the first claimant owns it".
+//!   itself merged. If a ruling breaks one of these rules, the first claimant owns the section.
 //! - **Events are complete.** Each change returns the events that describe it, and folding them yields the same
 //!   state. A replayed run thus shows the negotiation as it was.
 
@@ -573,7 +573,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_sequence_of_decisions_ends_within_the_bound_with_every_section_owned_and_in_the_events(
+        fn any_negotiation_ends_with_every_section_owned_and_replays_from_its_events(
             pressure in any_pressure(),
             claims in prop::collection::vec((any_section(), any_name()), 0..24),
             stances in prop::collection::vec(any_stance(), 200),
@@ -587,12 +587,12 @@ mod tests {
             log.extend(state.assign_uncontested(|_| "d".to_owned()));
             let mut stances = stances.into_iter().cycle();
             let mut rounds = 0;
-            let mut coldest = f64::INFINITY;
+            let mut previous = f64::INFINITY;
             while let Some((round, events)) = state.next_round() {
                 rounds += 1;
                 prop_assert!(rounds <= pressure.max_negotiation_rounds);
-                prop_assert!(round.temperature <= coldest && round.temperature > pressure.freeze_threshold);
-                coldest = round.temperature;
+                prop_assert!(round.temperature <= previous && round.temperature > pressure.freeze_threshold);
+                previous = round.temperature;
                 log.extend(events);
                 let decided = round.contests.iter().flat_map(|open| {
                     open.claimants.iter().map(|claimant| (open.section.clone(), claimant.clone()))
@@ -604,7 +604,7 @@ mod tests {
                 prop_assert_eq!(sorted(folded), sorted(state.snapshot()));
             }
             for (open, ruling) in state.unresolved().into_iter().zip(rulings) {
-                log.extend(state.apply_ruling(&open.section, ruling, "so be it"));
+                log.extend(state.apply_ruling(&open.section, ruling, "because"));
             }
             prop_assert!(state.unresolved().is_empty());
             let owned: Vec<&str> = state.ownerships().map(|(name, _)| name).collect();
