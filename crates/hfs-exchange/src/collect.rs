@@ -1,4 +1,4 @@
-//! A receiver that keeps sessions in memory, for tests, dry runs and small documents.
+//! A sink that collects sessions in memory.
 
 use hfs_core::{
     Attachment, Branch, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointState, ContentHash,
@@ -6,7 +6,7 @@ use hfs_core::{
     Seq, Session, SessionDocument, SessionId, SessionSink, StateCost, StoreError, Timestamp, automatic_name,
 };
 
-/// A session as its reader delivered it.
+/// A session as its reader sent it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CollectedSession {
     /// Session-level fields.
@@ -15,7 +15,7 @@ pub struct CollectedSession {
     pub branches: Vec<CollectedBranch>,
     /// The branch that a resume opens.
     pub current: BranchKey,
-    /// Attachments in order of arrival, including duplicates.
+    /// Attachments in the order in which they were received, including duplicates.
     pub attachments: Vec<Attachment>,
     /// Runs.
     pub runs: Vec<Run>,
@@ -112,7 +112,7 @@ fn checkpoint(draft: CheckpointDraft, session: SessionId) -> (Checkpoint, Checkp
     (checkpoint, draft.state)
 }
 
-/// A branch as its reader delivered it.
+/// A branch as its reader sent it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CollectedBranch {
     /// Parent branch; `None` for the first one.

@@ -1,4 +1,4 @@
-//! Read-only access to the SQLite databases of other tools, without creating files beside them.
+//! Read-only access to the SQLite databases of other tools. No files are created next to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::Source;
 
-/// An open database, and the temporary folder that holds its copy, if it was copied.
+/// An open database, and the temporary folder with its copy, if it was copied.
 pub(crate) struct Database {
     connection: Connection,
     name: String,
@@ -19,9 +19,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the database with `immutable=1`, so that SQLite creates no files beside it. In this mode SQLite
-    /// ignores the write-ahead log, so a database whose log is not empty is copied first, together with the
-    /// log.
+    /// Opens the database with `immutable=1`, so that SQLite creates no files next to it. In this mode SQLite
+    /// ignores the write-ahead log. A database whose log is not empty is therefore copied, together with the
+    /// log, and the copy is opened.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let io = |error| source.io(error);
         let (path, copy) = match source.path() {

@@ -17,8 +17,8 @@ const PROBE_BYTES: u64 = 256 << 10;
 /// Number of records that are examined.
 const PROBE_RECORDS: usize = 40;
 
-/// What the readers examine to recognize a format: the first records of a file, the tables of a database, or
-/// the names in an archive or a folder. Reading the beginning once for all readers keeps detection fast in a
+/// The data from which readers recognize their format: the first records of a file, the tables of a database,
+/// or the names in an archive or a folder. It is read once for all readers, so that detection is fast in a
 /// folder with thousands of transcripts.
 #[derive(Debug, Default)]
 pub(crate) struct FormatProbe {
@@ -73,7 +73,7 @@ impl FormatProbe {
                 }
             }
         }
-        // A document that is longer than the probe ends in an error; what was read before it counts.
+        // The error for a document that is longer than the probe is ignored. The fields before it are used.
         let _ = probe.scan_keys(&bytes);
         probe.bytes = bytes;
         probe
@@ -117,12 +117,12 @@ impl FormatProbe {
         is_record && lines.next().is_some()
     }
 
-    /// The first records that are complete on their line.
+    /// The complete objects on the first lines.
     pub(crate) fn records(&self) -> &[Map<String, Value>] {
         &self.records
     }
 
-    /// Whether the file is not empty, but nothing in it can be parsed.
+    /// Whether the file is not empty and no part of it can be parsed.
     pub(crate) fn is_unparsable(&self) -> bool {
         self.records.is_empty()
             && self.keys.is_empty()

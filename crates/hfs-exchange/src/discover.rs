@@ -9,16 +9,16 @@ use hfs_core::ImportError;
 use crate::detect::FormatProbe;
 use crate::{Format, Source, detect};
 
-/// Maximum depth of subfolders, so that a loop of symbolic links ends.
+/// Maximum depth of subfolders. It ends a loop of symbolic links.
 const MAX_DEPTH: usize = 12;
 /// Extensions of files that may contain transcripts.
 const EXTENSIONS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
 
-/// Finds the transcripts in a folder, sorted by path. If `path` is a file, it is returned whatever it
-/// contains.
+/// Finds the transcripts in a folder, sorted by path. If `path` is a file, returns that file without checking
+/// its contents.
 ///
-/// Files that no reader recognizes are omitted. Files that belong to the session of another file become its
-/// companions.
+/// Files that no reader recognizes are omitted. The transcript of a subagent is returned as a companion of
+/// the transcript that started it.
 ///
 /// # Errors
 /// Returns an error if `path` itself cannot be read. Unreadable files and folders below it are skipped.
@@ -27,7 +27,7 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     if !fs::metadata(path).map_err(io)?.is_dir() {
         return Ok(vec![Source::file(path).with_companions(companions_of(path))]);
     }
-    if is_source(path) {
+    if is_source_folder(path) {
         return Ok(vec![Source::file(path)]);
     }
     fs::read_dir(path).map_err(io)?;
@@ -36,20 +36,20 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     files.sort();
     let known: BTreeSet<PathBuf> = files.iter().cloned().collect();
     let mut companions: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-    let mut own = Vec::new();
+    let mut transcripts = Vec::new();
     for file in files {
         match owner_of(&file, &known) {
-            // Other files beside a subagent's transcript are read together with it.
-            Some(owner) if file.extension().is_some_and(|end| end == "jsonl") => {
+            Some(owner) if file.extension().is_some_and(|extension| extension == "jsonl") => {
                 companions.entry(owner).or_default().push(file);
             }
+            // The reader finds the other files by itself: metadata of subagents and long tool results.
             Some(_) => {}
-            None => own.push(file),
+            None => transcripts.push(file),
         }
     }
-    let sources = own.into_iter().filter_map(|file| {
-        let with = companions.remove(&file).unwrap_or_default();
-        let source = Source::file(file).with_companions(with);
+    let sources = transcripts.into_iter().filter_map(|file| {
+        let companions = companions.remove(&file).unwrap_or_default();
+        let source = Source::file(file).with_companions(companions);
         // Keep files that cannot be read or parsed, so that the import reports the reason.
         let wanted = detect(&source).map_or(true, |format| format.is_some()) || is_unparsable_json(&source);
         wanted.then_some(source)
@@ -57,14 +57,14 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     Ok(sources.collect())
 }
 
-/// The transcripts of subagents that belong to the session of one transcript.
+/// The transcripts of the subagents that `path`, a transcript, started.
 fn companions_of(path: &Path) -> Vec<PathBuf> {
-    if path.extension().is_none_or(|end| end != "jsonl") {
+    if path.extension().is_none_or(|extension| extension != "jsonl") {
         return Vec::new();
     }
-    let beside =
+    let parent =
         path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let folders = beside.map(Path::to_owned).into_iter().chain([path.with_extension("").join("subagents")]);
+    let folders = parent.map(Path::to_owned).into_iter().chain([path.with_extension("").join("subagents")]);
     let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flat_map(Iterator::flatten);
     let is_agent = |file: &PathBuf| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -83,34 +83,37 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let path = entry.path();
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            if is_source(&path) {
+            if is_source_folder(&path) {
                 files.push(path);
             } else if depth < MAX_DEPTH {
                 walk(&path, depth + 1, files);
             }
         } else if path
             .extension()
-            .is_some_and(|end| EXTENSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
         {
             files.push(path);
         }
     }
 }
 
-/// Whether a file with a JSON extension contains no JSON: a damaged transcript rather than another program's
-/// file.
+/// Whether a file has a JSON extension, but contains no JSON. Such a file is more likely a damaged transcript
+/// than a file of another program.
 fn is_unparsable_json(source: &Source) -> bool {
-    let json = source.path().and_then(Path::extension).is_some_and(|end| end == "jsonl" || end == "json");
+    let json = source
+        .path()
+        .and_then(Path::extension)
+        .is_some_and(|extension| extension == "jsonl" || extension == "json");
     json && source.bytes() > 0 && FormatProbe::new(source).is_ok_and(|probe| probe.is_unparsable())
 }
 
-/// Whether one reader reads the folder as a unit.
-fn is_source(folder: &Path) -> bool {
+/// Whether a reader imports the folder as a single source, such as opencode's storage folder.
+fn is_source_folder(folder: &Path) -> bool {
     detect(&Source::file(folder)).is_ok_and(|format| format.is_some())
 }
 
-/// The transcript whose session `file` belongs to. Claude Code keeps the transcripts of subagents in a folder
-/// named after the session; older versions keep them beside it.
+/// The transcript, among `known`, to whose session `file` belongs. Claude Code stores the transcripts of
+/// subagents in a folder named after the session; older versions store them next to the transcript.
 fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let name = file.file_name()?.to_str()?;
     let folder = file.parent()?;

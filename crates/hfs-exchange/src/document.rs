@@ -1,9 +1,9 @@
 //! The hfs document: a whole session as JSON, and its versions.
 //!
-//! The wire types of each version are in a file of their own and never change after a release. Each old
-//! version has a function that migrates a document to the next one, so any version can be imported through
-//! the chain. Only the current version is written, as a stream: the serializer pulls messages from the
-//! [`DocumentSource`] page by page.
+//! Each version has a module with its wire types, which never change after a release. Each old version has a
+//! function that migrates a document to the next version, so a document of any version can be migrated step
+//! by step. Only the current version is written. The serializer reads the messages from the
+//! [`DocumentSource`] in pages, so the document is never in memory as a whole.
 
 pub(crate) mod v0;
 pub(crate) mod v1;
@@ -25,7 +25,7 @@ pub use v2::document_schema;
 /// The document version that is written.
 pub const DOCUMENT_VERSION: &str = v2::VERSION;
 
-/// Facts about an export that are written into it.
+/// Metadata that is written into an export.
 #[derive(Debug, Clone, Copy)]
 pub struct ExportMetadata<'a> {
     /// Time of the export.
@@ -37,7 +37,7 @@ pub struct ExportMetadata<'a> {
 /// Writes the session as JSON, version [`DOCUMENT_VERSION`]. Apart from the time of the export, the same
 /// session always gives the same bytes.
 ///
-/// Attachments whose bytes the store has lost are omitted; the messages still name them.
+/// An attachment whose bytes are missing in the store is omitted; the message still refers to its hash.
 ///
 /// # Errors
 /// Returns any error of reading the session or of writing the output.
@@ -47,11 +47,11 @@ pub fn write_json(
     mut out: impl Write,
 ) -> Result<(), ExportError> {
     let writer =
-        Writer { source, metadata, failed: RefCell::new(None), hashes: RefCell::new(BTreeSet::new()) };
+        Writer { source, metadata, store_error: RefCell::new(None), hashes: RefCell::new(BTreeSet::new()) };
     let formatter = serde_json::ser::PrettyFormatter::new();
     let mut json = serde_json::Serializer::with_formatter(&mut out, formatter);
     if let Err(error) = WireDocument(&writer).serialize(&mut json) {
-        return Err(match writer.failed.take() {
+        return Err(match writer.store_error.take() {
             Some(error) => error.into(),
             None => std::io::Error::from(error).into(),
         });
@@ -65,18 +65,19 @@ pub fn write_json(
 struct Writer<'a> {
     source: &'a dyn DocumentSource,
     metadata: ExportMetadata<'a>,
-    /// Why reading the session failed; a serializer's error cannot carry it.
-    failed: RefCell<Option<StoreError>>,
+    /// The store's error, if reading the session failed.
+    store_error: RefCell<Option<StoreError>>,
     /// Attachments that the messages refer to.
     hashes: RefCell<BTreeSet<ContentHash>>,
 }
 
 impl Writer<'_> {
-    /// Keeps a store error, because a serializer can only return its own error type.
-    fn keep_error<T, E: serde::ser::Error>(&self, result: StoreResult<T>) -> Result<T, E> {
+    /// Saves a store error for [`write_json`], because `serialize` can return only the serializer's error
+    /// type.
+    fn save_error<T, E: serde::ser::Error>(&self, result: StoreResult<T>) -> Result<T, E> {
         result.map_err(|error| {
             let custom = E::custom(&error);
-            self.failed.replace(Some(error));
+            self.store_error.replace(Some(error));
             custom
         })
     }
@@ -87,7 +88,7 @@ struct WireDocument<'a>(&'a Writer<'a>);
 impl Serialize for WireDocument<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let writer = self.0;
-        let session = writer.keep_error(writer.source.session())?;
+        let session = writer.save_error(writer.source.session())?;
         let metadata = v2::Metadata {
             schema_version: v2::VERSION.into(),
             exported_at: writer.metadata.exported_at,
@@ -109,7 +110,7 @@ struct BranchList<'a>(&'a Writer<'a>);
 
 impl Serialize for BranchList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let branches = self.0.keep_error(self.0.source.branches())?;
+        let branches = self.0.save_error(self.0.source.branches())?;
         let mut list = serializer.serialize_seq(Some(branches.len()))?;
         for branch in branches {
             list.serialize_element(&BranchEntry(self.0, branch))?;
@@ -142,7 +143,7 @@ impl Serialize for MessageList<'_> {
         let mut list = serializer.serialize_seq(None)?;
         let mut after = branch.forked_at;
         loop {
-            let page = writer.keep_error(writer.source.messages(branch.id, after, PAGE))?;
+            let page = writer.save_error(writer.source.messages(branch.id, after, PAGE))?;
             let Some(last) = page.last() else { break };
             after = last.seq;
             for message in page {
@@ -162,10 +163,10 @@ struct RunList<'a>(&'a Writer<'a>);
 
 impl Serialize for RunList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ids = self.0.keep_error(self.0.source.runs())?;
+        let ids = self.0.save_error(self.0.source.runs())?;
         let mut list = serializer.serialize_seq(Some(ids.len()))?;
         for id in ids {
-            let run = self.0.keep_error(self.0.source.run(id))?;
+            let run = self.0.save_error(self.0.source.run(id))?;
             list.serialize_element(&v2::Run::try_from(run).map_err(S::Error::custom)?)?;
         }
         list.end()
@@ -176,10 +177,10 @@ struct CheckpointList<'a>(&'a Writer<'a>);
 
 impl Serialize for CheckpointList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let checkpoints = self.0.keep_error(self.0.source.checkpoints())?;
+        let checkpoints = self.0.save_error(self.0.source.checkpoints())?;
         let mut list = serializer.serialize_seq(Some(checkpoints.len()))?;
         for checkpoint in checkpoints {
-            let state = self.0.keep_error(self.0.source.state(checkpoint.id))?;
+            let state = self.0.save_error(self.0.source.state(checkpoint.id))?;
             let checkpoint = v2::Checkpoint::new(checkpoint, &state).map_err(S::Error::custom)?;
             list.serialize_element(&checkpoint)?;
         }
@@ -197,7 +198,7 @@ impl Serialize for AttachmentMap<'_> {
             match self.0.source.attachment(hash) {
                 Ok(bytes) => fields.serialize_entry(&hash.to_string(), &STANDARD.encode(bytes))?,
                 Err(StoreError::NotFound { .. }) => {}
-                Err(error) => self.0.keep_error(Err(error))?,
+                Err(error) => self.0.save_error(Err(error))?,
             }
         }
         fields.end()

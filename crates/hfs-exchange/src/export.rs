@@ -10,8 +10,8 @@ use hfs_core::{
 /// Number of messages that an exporter requests at once.
 pub(crate) const PAGE: u32 = 256;
 
-/// A session that can be exported. Messages are read in pages, so that an export takes the memory of one
-/// page, not of the session.
+/// A session that can be exported. Messages are read in pages, so that an export needs memory for one page,
+/// not for the whole session.
 ///
 /// Every method returns the errors of the underlying store.
 pub trait DocumentSource {
@@ -21,7 +21,7 @@ pub trait DocumentSource {
     /// Returns any error of the underlying store.
     fn session(&self) -> StoreResult<Session>;
 
-    /// The branches that are not undone, parents before children, the first one first.
+    /// The branches that are not undone, starting with the first branch, parents before children.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
@@ -74,7 +74,7 @@ pub enum ExportError {
     /// The output could not be written.
     #[error("cannot write the export")]
     Io(#[from] io::Error),
-    /// The format cannot hold the exported data.
+    /// The format cannot represent the data.
     #[error("cannot write {what} as {format}")]
     Unsupported {
         /// Description of the data.

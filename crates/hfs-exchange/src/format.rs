@@ -9,7 +9,7 @@ use crate::readers::{self, Reader};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Format {
-    /// Documents that hfs exported, in any version.
+    /// hfs documents of every version.
     Hfs,
     /// Claude Code's transcripts.
     ClaudeCode,
@@ -33,13 +33,13 @@ pub enum Format {
     LangGraph,
     /// The database of the Python implementation that preceded hfs.
     Python,
-    /// Messages in the form of OpenAI's API: one conversation or a dataset.
+    /// Messages as in OpenAI's API: one conversation or a dataset.
     OpenAiMessages,
 }
 
 impl Format {
     /// All formats, in the order in which [`detect`](crate::detect()) tries them. Specific formats come
-    /// first, because OpenAI messages would also match some of the others.
+    /// first, because `OpenAiMessages` also recognizes files of some other formats.
     pub const ALL: [Self; 13] = [
         Self::ClaudeCode,
         Self::Codex,

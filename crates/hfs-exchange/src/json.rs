@@ -1,12 +1,12 @@
-//! JSON as other programs leave it: in lines or in one large document, truncated, with repeated fields,
-//! nested too deeply, with escapes that are not characters.
+//! Reads JSON of other programs: lines or one large document, which may be truncated, repeat fields, nest too
+//! deeply, or contain escapes that are not characters.
 //!
-//! Whatever the input, reading it does not panic, does not overflow the stack, and needs memory for one value
-//! of at most [`lines::MAX_LINE`] bytes of text. A value that [`Value`] does not represent without loss keeps
-//! its original text.
+//! For any input, reading does not panic, does not overflow the stack, and needs memory for one value with at
+//! most [`lines::MAX_LINE`] bytes of text. If [`Value`] does not represent a value without loss, its original
+//! text is preserved.
 //!
-//! This module holds the types for lenient deserialization, which ignore values of an unexpected type, and
-//! functions that append JSON to a string.
+//! This module itself contains the types for lenient deserialization, which ignore values of an unexpected
+//! type, and functions that append JSON to a string.
 
 pub(crate) mod lines;
 pub(crate) mod pull;

@@ -1,15 +1,15 @@
 //! Import and export of sessions.
 //!
 //! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI,
-//! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and the documents that hfs exported in
-//! any version. A reader pushes sessions into a [`SessionSink`], the receiver, one message at a time. The
-//! receiver is usually the store; [`Collector`] keeps sessions in memory. Formats that can be streamed are
-//! imported in bounded memory, whatever the size of the file. [`detect()`] finds the format by looking into
-//! the file, and [`discover()`] finds the transcripts in a folder.
+//! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and hfs documents of every version. A
+//! reader sends sessions to a [`SessionSink`], one message at a time. The sink is usually the store;
+//! [`Collector`] collects sessions in memory. Formats that can be streamed are imported in bounded memory,
+//! whatever the size of the file. [`detect()`] detects the format from the contents of a file, and
+//! [`discover()`] finds the transcripts in a folder.
 //!
 //! **Export.** A session is read through [`DocumentSource`] and written as a JSON document ([`write_json`]),
-//! as a page for people ([`write_markdown`], [`write_html`]) or as a transcript from which another tool
-//! continues ([`write_transcript`]). [`RedactedSource`] finds and masks secrets in any of them.
+//! as a readable page ([`write_markdown`], [`write_html`]) or as a transcript with which another tool
+//! continues the session ([`write_transcript`]). [`RedactedSource`] finds and masks secrets in any of them.
 //!
 //! # Example
 //!
@@ -22,10 +22,10 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let transcript = r#"[{"role": "user", "content": "Why does the test fail?"},
 //!                      {"role": "assistant", "content": "The fixture is missing."}]"#;
-//! let mut receiver = Collector::default();
-//! read(&Source::stream(transcript.as_bytes())?, None, &mut receiver)?;
+//! let mut sink = Collector::default();
+//! read(&Source::stream(transcript.as_bytes())?, None, &mut sink)?;
 //!
-//! let document = receiver.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+//! let document = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
 //! let metadata = ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.1.0" };
 //! let mut page = Vec::new();
 //! write_markdown(&document, PageOptions { metadata, branches: BranchSelection::Current }, &mut page)?;
@@ -36,13 +36,14 @@
 //!
 //! # Where imported data goes
 //!
-//! What hfs has a type for becomes sessions, branches, messages and parts. Everything else is stored verbatim
-//! beside the message that it came with, in the message's `extra` field:
+//! Data for which hfs has a type becomes sessions, branches, messages and parts. All other data is stored
+//! verbatim in the `extra` field of the message that it belongs to:
 //!
 //! - `flags`: flags with the same meaning in every format: `sidechain`, `meta`, `compact-summary`, `hidden`,
 //!   `injected`, `error`
-//! - `records`: the records that the message was made from, with references in place of what became parts
-//! - `before` and `after`: records that are not messages and came before the message, or after the last one
+//! - `records`: the original records of the message, with references in place of the content of its parts
+//! - `before`: records that are not messages and precede this message
+//! - `after`: on the last message, records that are not messages and follow it
 
 mod collect;
 mod database;
@@ -77,11 +78,11 @@ pub use transcript::{TRANSCRIPT_FORMATS, write_transcript};
 
 use hfs_core::{ImportError, SessionSink};
 
-/// Reads every session of `source` into the receiver. Without a `format`, the format is detected.
+/// Sends every session of `source` to the sink. Without a `format`, the format is detected.
 ///
 /// # Errors
-/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or asks to
-/// stop. Sessions whose end the receiver has seen by then are complete.
+/// Returns an error if the source cannot be read, its format is unknown, or the sink fails or asks to stop.
+/// The sessions for which [`SessionSink::end`] has been called are complete nevertheless.
 pub fn read(source: &Source, format: Option<Format>, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let format = match format {
         Some(format) => format,

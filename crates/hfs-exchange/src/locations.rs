@@ -1,5 +1,5 @@
-//! Where other tools keep their transcripts, and where a transcript has to be installed so that its tool
-//! finds it.
+//! The folders in which other tools store their transcripts, and the paths where exported transcripts have to
+//! be placed so that a tool finds them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use hfs_core::Session;
 use crate::Format;
 use crate::transcript::claude_code;
 
-/// Folders that the user has moved by environment variables; `None` stands for the tool's default.
+/// Values of the environment variables that move the folders of other tools. `None` means the default.
 #[derive(Debug, Clone, Default)]
 pub struct LocationOverrides {
     /// `CLAUDE_CONFIG_DIR`.
@@ -33,7 +33,7 @@ impl LocationOverrides {
     }
 }
 
-/// The default locations of transcripts for a home folder, whether or not they exist.
+/// The files and folders where other tools store their transcripts by default. They may not exist.
 #[must_use]
 pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(Format, PathBuf)> {
     let codex = overrides.codex_home(home);
@@ -53,18 +53,20 @@ pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(For
     ]
 }
 
-/// The place of an exported transcript from which its tool can continue the session.
+/// Where to place an exported transcript, and how to continue its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallPath {
-    /// The folder in which the tool looks; `None` if the file has to be passed to an import command.
+    /// The folder that the tool searches; `None` if the file has to be passed to an import command.
     pub folder: Option<PathBuf>,
     /// The required file name; `None` if any name works.
     pub name: Option<String>,
-    /// The command that continues the session. Without a folder, the path of the file is its last argument.
+    /// The command that continues the session. If `folder` is `None`, the path of the file has to be
+    /// appended.
     pub command: String,
 }
 
-/// Where to install a session that is exported as `format`; `None` for a format that cannot be exported.
+/// Where to place `session` when it is exported as `format`; `None` if `format` is not a transcript format
+/// that can be written.
 #[must_use]
 pub fn install_path(
     format: Format,

@@ -1,7 +1,7 @@
-//! Pages for people, in Markdown and HTML.
+//! Readable pages in Markdown and HTML.
 //!
-//! This module determines what both kinds of pages contain: the ranges of messages, the summary at the top,
-//! and the tables about the activity of agents. The submodules render it.
+//! This module collects the contents of a page: the ranges of messages, the summary at the top, and the
+//! tables about the agents. The submodules render them.
 
 pub(crate) mod html;
 pub(crate) mod markdown;
@@ -32,7 +32,7 @@ pub enum BranchSelection {
 /// Options of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageOptions<'a> {
-    /// Facts about the export, shown at the top.
+    /// Metadata of the export, shown at the top.
     pub metadata: ExportMetadata<'a>,
     /// Which branches to show.
     pub branches: BranchSelection,
@@ -48,7 +48,7 @@ pub(crate) struct BranchRange {
     pub until: Seq,
 }
 
-/// What a page shows of a session, other than the messages themselves.
+/// The contents of a page, except for the messages.
 pub(crate) struct PageContents {
     pub session: Session,
     pub branches: Vec<Branch>,
@@ -85,7 +85,7 @@ impl PageContents {
         Ok(contents)
     }
 
-    /// Adds up token usage and duration. If the messages have no usage, the usage of the runs is shown.
+    /// Sums up token usage and duration. If the messages have no usage, uses that of the runs.
     fn add_usage(&mut self, source: &dyn DocumentSource) -> Result<(), ExportError> {
         let mut usage = Usage::default();
         for range in &self.ranges {
@@ -202,12 +202,11 @@ pub(crate) const fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// A time for people. It is always in UTC, because a page may be read anywhere.
+/// Formats a time in UTC, because the reader's time zone is unknown.
 pub(crate) fn format_time(at: Timestamp) -> String {
     at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// A duration for people.
 pub(crate) fn format_duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -227,7 +226,8 @@ pub(crate) struct Table {
     pub rows: Vec<[String; 4]>,
 }
 
-/// Calls `visit` for each run that has any activity, numbered from 1.
+/// Calls `visit` for each run with agents, a negotiation, token usage or a timeline. Runs are numbered from
+/// 1.
 pub(crate) fn for_each_run(
     source: &dyn DocumentSource,
     visit: &mut dyn FnMut(usize, &Run) -> std::io::Result<()>,

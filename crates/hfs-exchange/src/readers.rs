@@ -1,5 +1,5 @@
-//! One reader per format, and what the readers share: the trait, the keys under which records are stored
-//! beside messages, and the report of an import.
+//! One reader per format, and the code that they share: the trait, the keys in `extra`, and the report of an
+//! import.
 
 pub(crate) mod aider;
 pub(crate) mod chatgpt;
@@ -22,12 +22,12 @@ use hfs_core::{ImportError, ImportReport, ImportWarning, SessionSink};
 use crate::detect::FormatProbe;
 use crate::{Format, Source};
 
-/// Further warnings are counted, but not kept.
+/// Further warnings are only counted.
 const MAX_WARNINGS: usize = 1_000;
 
 /// Key in a message's `extra`: flags that have the same meaning in every format.
 pub(crate) const FLAGS: &str = "flags";
-/// Key in the `extra` of a message, or of a session without messages: the records that it was made from.
+/// Key in the `extra` of a message, or of a session without messages: the records that it was created from.
 pub(crate) const RECORDS: &str = "records";
 /// Key in a message's `extra`: the records before it that are not messages.
 pub(crate) const BEFORE: &str = "before";
@@ -41,14 +41,14 @@ pub(crate) trait Reader: Sync {
     /// The format that this reader imports.
     fn format(&self) -> Format;
 
-    /// Whether a source with this beginning has the reader's format.
+    /// Whether the probed source has the reader's format.
     fn recognizes(&self, probe: &FormatProbe) -> bool;
 
-    /// Reads every session of the source into the receiver.
+    /// Sends every session of the source to the sink.
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError>;
 }
 
-/// Reports progress to the receiver; returns an error if the receiver asks to stop.
+/// Reports progress to the sink; returns an error if the sink asks to stop.
 pub(crate) fn report_progress(
     source: &Source,
     sink: &mut dyn SessionSink,
@@ -77,7 +77,7 @@ impl ReportBuilder {
         self.report.opaque += 1;
     }
 
-    /// Counts a record that was lost, with a warning.
+    /// Counts a record that is not imported, and adds a warning.
     pub(crate) fn dropped(&mut self, line: Option<u64>, why: impl Into<String>) {
         self.report.records += 1;
         self.report.dropped += 1;

@@ -1,8 +1,8 @@
 //! Iterates over the records of a source, which are lines or the elements of an array in a document.
 //!
 //! Parsing JSON takes most of the time of an import, so the lines of a large file are decoded on several
-//! threads. The visitor runs on the calling thread and sees the entries in order. Memory is bounded by the
-//! queue between the two, whatever the size of the source.
+//! threads. The visitor runs on the calling thread and receives the entries in order. A bounded queue between
+//! them limits the use of memory.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -68,8 +68,8 @@ pub(crate) struct RecordPosition {
     pub bytes: u64,
 }
 
-/// Calls the visitor for every entry of the source, in order. Two passes over an unchanged source see the
-/// same entries, whatever type they are decoded into.
+/// Calls the visitor for every entry of the source, in order. Two passes over an unchanged source visit the
+/// same entries, even if they decode them into different types.
 pub(crate) fn for_each_record<T: Decode + Send>(
     source: &Source,
     framing: Framing,
@@ -92,14 +92,14 @@ fn visit_lines<T: Decode + Send>(
     let io = |error| source.io(error);
     let mut chunks = LineChunks::new(input);
     let Some(first) = chunks.next().map_err(io)? else { return Ok(()) };
-    // A file that fits into one chunk is not worth starting threads for.
+    // Decode the first chunk on this thread: most files have only one.
     decode_lines::<T>(&first, &mut |at, entry| visit(at, entry))?;
     drop(first);
     if chunks.is_at_end() {
         return Ok(());
     }
     let decode = |chunk: &LineChunk| {
-        let mut entries = Vec::with_capacity(chunk.count());
+        let mut entries = Vec::with_capacity(chunk.line_count());
         let collected = decode_lines::<T>(chunk, &mut |at, entry| {
             entries.push((at, entry));
             Ok(())
@@ -223,29 +223,28 @@ impl StreamError {
     }
 }
 
-/// The message for a document of which the part before the damage was imported.
+/// The warning about a document that was imported up to the damage.
 pub(crate) fn damage_message(reason: &str, at: u64) -> String {
     format!("the rest of the document cannot be read: {reason} (at byte {at})")
 }
 
-/// Number of chunks that may wait to be visited.
+/// Maximum number of chunks that have been read, but not visited.
 const MAX_QUEUED: usize = 8;
-/// Further threads would only wait for the visitor, which runs on the calling thread.
+/// With more threads, the visitor, which runs on the calling thread, is the bottleneck.
 const MAX_THREADS: usize = 4;
 
 /// An entry of the queue, in input order.
 enum QueueEntry<T> {
-    /// A chunk that a thread is decoding, as the channel that its result comes from.
+    /// A chunk: the channel that receives the result of decoding it.
     Chunk(Receiver<T>),
-    /// Takes up a slot of the queue, so that a long chunk counts as several.
+    /// An additional slot for a long chunk, which counts as several.
     Reserved,
 }
 
-/// Hands out chunks to the decoding threads in input order. Only the thread that holds its lock reads the
-/// input.
+/// Reads the chunks for the decoding threads, in input order. The threads share it through a mutex.
 struct ChunkDispenser<R, T> {
     chunks: LineChunks<R>,
-    /// `None` after the last chunk, so that the receiving side sees the end of the queue.
+    /// `None` after the last chunk, which closes the queue.
     queue: Option<SyncSender<io::Result<QueueEntry<T>>>>,
 }
 
@@ -282,9 +281,9 @@ impl<R: Read, T> ChunkDispenser<R, T> {
 
 /// Calls `visit` with each decoded chunk, in input order, until it returns an error.
 ///
-/// The queue keeps both the order and the bound on memory: a thread enqueues the channel for its result
-/// before it decodes the chunk, so at most [`MAX_QUEUED`] chunks' worth of bytes wait. A thread pool that
-/// returns results as they are ready would need an additional reorder buffer, whose size nothing limits.
+/// The queue preserves the order and limits the use of memory. A thread enqueues the channel for its result
+/// before it decodes the chunk, so at most [`MAX_QUEUED`] chunks are in the queue. A thread pool that returns
+/// results as they are ready would need a reorder buffer, which a single slow chunk could fill without limit.
 ///
 /// # Errors
 /// Returns any error of `visit`, which also receives the errors of the input.

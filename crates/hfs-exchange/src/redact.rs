@@ -1,8 +1,8 @@
 //! Finds secrets in exported sessions and masks them.
 //!
-//! The rules are those of gitleaks and Kingfisher, which the `secrets_scanner` crate bundles, and one of our
-//! own for passwords in URLs, which neither has. [`RedactedSource`] wraps the source of an export, so that no
-//! exporter can read a session without the scanner.
+//! The rules are those of gitleaks and Kingfisher, which the `secrets_scanner` crate bundles, and an
+//! additional one for passwords in URLs. [`RedactedSource`] wraps the source of an export, so an exporter
+//! cannot bypass the scanner.
 
 mod rules;
 
@@ -41,7 +41,7 @@ struct SecretSpan {
 }
 
 impl SecretScanner {
-    /// Creates a scanner. Reuse it for several exports, because compiled rules are kept.
+    /// Creates a scanner. Use one scanner for several exports, because it caches compiled rules.
     ///
     /// # Errors
     /// Returns an error if the bundled rules are invalid.
@@ -62,8 +62,7 @@ impl SecretScanner {
         Ok(found)
     }
 
-    /// Returns an error if a rule that was needed could not be compiled, so that the scans so far are
-    /// incomplete.
+    /// Returns an error if a rule could not be compiled. The scans so far are incomplete then.
     fn check(&self) -> StoreResult<()> {
         self.rules.check()
     }
@@ -81,8 +80,8 @@ impl SecretScanner {
         for found in self.url_password.captures_iter(text).filter_map(|found| found.get(1)) {
             all.push(SecretSpan { start: found.start(), end: found.end(), rule: "password-in-url".into() });
         }
-        // Overlapping secrets are merged. The longest one names the rule; among equal ones a specific rule
-        // wins over a generic one.
+        // Merge overlapping secrets. Of those with the same start, the longest one determines the rule; among
+        // equally long ones, a specific rule takes precedence over a generic one.
         all.retain(|found| found.start < found.end && text.get(found.start..found.end).is_some());
         all.sort_by(|a, b| {
             let generic = |found: &SecretSpan| found.rule.contains("generic");
@@ -179,7 +178,7 @@ fn is_textual(media_type: &str) -> bool {
     kind.starts_with("text/") || kind.is_empty() || suffixes.iter().any(|suffix| kind.ends_with(suffix))
 }
 
-/// The secrets that an export contained.
+/// The secrets found in an export.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SecretReport {
     /// Total number of secrets.
@@ -187,13 +186,13 @@ pub struct SecretReport {
     /// Number of secrets per rule.
     pub by_rule: BTreeMap<String, u64>,
     /// Where secrets were found, such as `message 3 of main`.
-    pub places: Vec<String>,
+    pub locations: Vec<String>,
 }
 
 /// The source of an export, scanned for secrets and optionally masked.
 ///
-/// An exporter reads everything through this wrapper, so that every format is covered by one implementation.
-/// Ids, and attachments that are not text, such as images, are passed through unchanged.
+/// Exporters of all formats read a session through this wrapper. Ids, and attachments that are not text, such
+/// as images, are not changed.
 ///
 /// Masking changes an attachment's bytes and therefore its hash. A masked message refers to the new hash, and
 /// `attachment` maps it back to the original bytes and masks them again.
@@ -204,7 +203,7 @@ pub struct RedactedSource<'a> {
     names: RefCell<BTreeMap<BranchId, String>>,
     /// Original hash of each masked attachment, by its new hash.
     originals: RefCell<BTreeMap<ContentHash, ContentHash>>,
-    /// Number of secrets per rule, by location: a page that is read twice is counted once.
+    /// Number of secrets per rule, by location. Messages that are read twice are counted once.
     found: RefCell<BTreeMap<String, BTreeMap<String, u64>>>,
 }
 
@@ -222,12 +221,12 @@ impl<'a> RedactedSource<'a> {
         }
     }
 
-    /// The secrets found in everything that has been read so far.
+    /// The secrets found in the data that has been read so far.
     #[must_use]
     pub fn report(&self) -> SecretReport {
         let mut report = SecretReport::default();
         for (location, rules) in self.found.borrow().iter() {
-            report.places.push(location.clone());
+            report.locations.push(location.clone());
             for (rule, count) in rules {
                 report.total += count;
                 *report.by_rule.entry(rule.clone()).or_default() += count;

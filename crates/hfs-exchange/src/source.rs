@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
-/// A stream is kept in memory up to this size, and in a temporary file beyond it.
+/// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// An input that contains one or more sessions: a file, a folder that one reader reads as a unit, or a
+/// An input that contains one or more sessions: a file, a folder that a reader imports as a whole, or a
 /// stream.
 #[derive(Debug)]
 pub struct Source {
@@ -27,7 +27,7 @@ enum Data {
 }
 
 impl Source {
-    /// A file, or a folder that one reader reads as a unit.
+    /// A file, or a folder that a reader imports as a whole.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { data: Data::Path(path.into()), companions: Vec::new() }
@@ -40,8 +40,8 @@ impl Source {
         self
     }
 
-    /// Reads a stream, such as standard input, to its end. Readers pass over a source twice, so its content
-    /// is kept.
+    /// Reads a stream, such as standard input, to its end and buffers it, because some readers read a source
+    /// twice.
     ///
     /// # Errors
     /// Returns any error of the stream, or of creating a temporary file.
@@ -73,7 +73,7 @@ impl Source {
         &self.companions
     }
 
-    /// The name shown in messages.
+    /// The name in error messages.
     #[must_use]
     pub fn name(&self) -> String {
         self.path().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string())
@@ -132,7 +132,7 @@ impl Source {
         ImportError::Io { path: self.name(), source }
     }
 
-    /// The error for content from which nothing can be recovered.
+    /// The error for content that cannot be imported.
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> ImportError {
         ImportError::Damaged { path: self.name(), reason: reason.into() }
     }

@@ -17,14 +17,13 @@ use crate::export::{DocumentSource, ExportError, PAGE};
 /// The formats that [`write_transcript`] writes.
 pub const TRANSCRIPT_FORMATS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
 
-/// Writes the session as a transcript of another tool. Claude Code's contains every branch; those of Codex
-/// and opencode contain the history of the current branch. Records that were imported from Claude Code are
-/// written back as they were.
+/// Writes the session as a transcript of another tool. A transcript of Claude Code contains every branch;
+/// those of Codex and opencode contain the history of the current branch. Records that were imported from
+/// Claude Code are written unchanged.
 ///
 /// # Errors
 /// Returns any error of reading the session or of writing the output, and [`ExportError::Unsupported`] for a
 /// format that is not in [`TRANSCRIPT_FORMATS`].
-/// When the session cannot be read, the output cannot be written, or the format is none of [`TRANSCRIPTS`].
 pub fn write_transcript(
     source: &dyn DocumentSource,
     format: Format,
@@ -40,7 +39,7 @@ pub fn write_transcript(
     Ok(())
 }
 
-/// Writes one record on a line.
+/// Writes a record on a line of its own.
 fn write_record(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, record)?;
     out.write_all(b"\n")

@@ -1,6 +1,7 @@
 //! Documents round-trip without loss, and documents of every past version can be imported.
 //!
-//! The golden files of past versions never change. That of the current version changes only with its schema.
+//! The golden files of past versions never change. The file of the current version changes only with its
+//! schema.
 
 #![allow(
     clippy::unwrap_used,
@@ -140,7 +141,7 @@ fn attachments() -> impl Strategy<Value = Vec<Attachment>> {
     })
 }
 
-/// Random branches that fork from each other, with random contents.
+/// Generates branches that fork from each other, with random contents.
 fn document() -> impl Strategy<Value = SessionDocument> {
     attachments().prop_flat_map(|attachments| {
         let branch = prop::collection::vec(message(attachments.clone()), 0..5);
@@ -263,7 +264,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_session_round_trips_and_is_written_as_the_same_bytes(document in document()) {
+    fn a_session_round_trips_and_a_second_export_is_identical(document in document()) {
         let first = export(&document);
         let back = import(&first);
         prop_assert_eq!(&back.runs, &document.runs);
@@ -303,8 +304,8 @@ fn the_schema_in_the_repository_matches_the_wire_types() {
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         std::fs::write(&path, &current).unwrap();
     }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == current, "run this test with UPDATE_SCHEMA=1 and commit {}", path.display());
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == current, "run this test with UPDATE_SCHEMA=1 and commit {}", path.display());
 }
 
 #[test]
@@ -414,7 +415,7 @@ fn the_beginning_of_a_truncated_document_is_imported() {
             assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
             assert!(report.dropped > 0, "{name} cut at {cut}: the damage is not reported");
             let messages = session.messages().count();
-            // Messages come before runs, so a longer beginning never has fewer messages.
+            // Messages precede runs in the document, so a longer beginning has at least as many messages.
             assert!(messages >= most, "{name} cut at {cut}: {messages} messages after {most}");
             most = messages;
         }

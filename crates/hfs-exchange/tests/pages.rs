@@ -1,4 +1,4 @@
-//! Pages keep their structure and contain nothing active, whatever the messages contain.
+//! Messages cannot change the structure of a page or add active content to it.
 
 #![allow(
     clippy::unwrap_used,
@@ -138,7 +138,7 @@ fn an_html_page_contains_no_tag_from_a_message() {
         let opened = lower.matches(&format!("<{tag}>")).count() + lower.matches(&format!("<{tag} ")).count();
         assert_eq!(opened, lower.matches(&format!("</{tag}>")).count(), "{tag}");
     }
-    // Nothing is requested: every `src` is a data URL.
+    // The page makes no requests: every `src` is a data URL.
     for (at, _) in lower.match_indices("src=\"") {
         assert!(lower.get(at..).unwrap().starts_with("src=\"data:image/"), "at {at}");
     }

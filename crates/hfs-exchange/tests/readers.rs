@@ -1,4 +1,4 @@
-//! Every reader, on small files that the tests make and on real transcripts.
+//! Tests of every reader, with small generated files and with real transcripts.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn item(role: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_turn_that_codex_rolled_back_stays_on_a_branch_of_its_own() {
+fn a_turn_that_codex_rolled_back_stays_on_its_branch() {
     let rolled = json!({
         "timestamp": "2026-01-01T00:00:00Z", "type": "event_msg",
         "payload": {"type": "thread_rolled_back", "num_turns": 1},
@@ -243,7 +243,7 @@ fn checkpoint(messages: &[(&str, &str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn every_line_of_a_langgraph_thread_is_a_branch_with_its_messages() {
+fn every_history_of_a_langgraph_thread_is_a_branch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoints.sqlite");
     let database = rusqlite::Connection::open(&path).unwrap();
@@ -257,7 +257,7 @@ fn every_line_of_a_langgraph_thread_is_a_branch_with_its_messages() {
     let (ask, go_on) = (("a", "human", "ask"), ("b", "ai", "answer"));
     let lines = [
         ("1", None, checkpoint(&[ask])),
-        // Longer than the newest line, which lacks the last message.
+        // Longer than the newest history, which lacks the last message.
         ("2", Some("1"), checkpoint(&[ask, go_on, ("c", "human", "more")])),
         ("3", Some("1"), checkpoint(&[ask, ("d", "ai", "another answer")])),
         ("4", Some("1"), checkpoint(&[ask, go_on])),
@@ -329,13 +329,13 @@ fn a_subagent_is_a_branch_that_forks_where_it_was_started() {
     assert_eq!(session.branches[0].messages.len(), 4);
     let branch = &session.branches[1];
     assert_eq!((branch.parent, branch.forked_at, branch.name.as_deref()), (Some(0), 2, Some("agent-7")));
-    let said: Vec<String> = branch.messages.iter().map(MessageDraft::text).collect();
-    assert_eq!(said, ["explore", "found"]);
+    let texts: Vec<String> = branch.messages.iter().map(MessageDraft::text).collect();
+    assert_eq!(texts, ["explore", "found"]);
     assert_eq!(session.report.records, 6);
 }
 
 #[test]
-fn a_long_tool_result_is_read_from_the_file_beside_the_transcript() {
+fn a_long_tool_result_is_read_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("s/tool-results");
     fs::create_dir_all(&saved).unwrap();
@@ -343,7 +343,7 @@ fn a_long_tool_result_is_read_from_the_file_beside_the_transcript() {
     fs::write(saved.join("call-2.txt"), "of the second").unwrap();
     fs::write(folder.path().join("s/secret.txt"), "not to be read").unwrap();
     let result =
-        |call: &str, said: &str| json!([{"type": "tool_result", "tool_use_id": call, "content": said}]);
+        |call: &str, text: &str| json!([{"type": "tool_result", "tool_use_id": call, "content": text}]);
     let path = "/home/me/.claude/projects/x/s/tool-results";
     let lines = [
         record("user", "u1", None, false, &json!("go")),
@@ -370,7 +370,7 @@ fn a_long_tool_result_is_read_from_the_file_beside_the_transcript() {
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts.contains(&"all of it".into()) && texts.contains(&"of the second".into()), "{texts:?}");
 
-    // The transcript is written back as it was.
+    // An export restores the transcript.
     let mut written = Vec::new();
     write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
     let values =
@@ -426,10 +426,10 @@ fn flagged(session: &CollectedSession, flag: &str) -> usize {
     session.messages().filter(has).count()
 }
 
-/// A session in the form of the expected results.
+/// Summarizes a session in the format of `expected.json`.
 fn summarize(session: &CollectedSession, format: Format) -> Value {
     let branches = session.branches.len();
-    // For a LangGraph thread only its newest line is counted, which is the first branch.
+    // The expected results of a LangGraph thread include only its newest history, which is the first branch.
     let newest = (format == Format::LangGraph).then(|| {
         let mut newest = session.clone();
         newest.branches.truncate(1);
@@ -520,7 +520,7 @@ fn check_file(path: &Path, name: &str, expected: &Value, all: &mut Vec<String>) 
 }
 
 #[test]
-fn every_sample_gives_the_numbers_of_the_independent_reader() {
+fn every_sample_is_imported_with_the_expected_counts() {
     let Some(folder) = support::samples() else { return };
     let text = fs::read_to_string(folder.join("expected.json")).unwrap();
     let table: Value = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,4 @@
-//! A redacted export contains no secret that the rules know, and everything else.
+//! Redaction masks the secrets that the rules find, and changes nothing else.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use hfs_exchange::{
 use serde_json::json;
 use std::sync::LazyLock;
 
-/// Compiling the rules is slow in a debug build.
+/// Shared by all tests, because compiling the rules is slow in a debug build.
 static SCANNER: LazyLock<SecretScanner> = LazyLock::new(|| SecretScanner::new().unwrap());
 
 // Concatenated, so that secret scanners do not report this file.
@@ -59,7 +59,7 @@ fn a_redacted_export_contains_no_secret_and_reports_their_number() {
     }
     let report = redacted.report();
     assert!(report.total >= 4, "{report:?}");
-    assert!(report.places.iter().any(|place| place == "message 1 of main"), "{report:?}");
+    assert!(report.locations.iter().any(|location| location == "message 1 of main"), "{report:?}");
     assert!(report.by_rule.contains_key("password-in-url"), "{report:?}");
 }
 
@@ -82,17 +82,17 @@ fn without_masking_the_export_is_unchanged_and_the_report_is_the_same() {
 
 #[test]
 fn a_secret_in_an_attached_text_file_is_masked() {
-    let said = format!("export GITHUB_TOKEN={}\n", github());
+    let text_with_secret = format!("export GITHUB_TOKEN={}\n", github());
     let mut document = document();
-    let hash = ContentHash::from_bytes(*blake3::hash(said.as_bytes()).as_bytes());
-    let bytes = said.len() as u64;
+    let hash = ContentHash::from_bytes(*blake3::hash(text_with_secret.as_bytes()).as_bytes());
+    let bytes = text_with_secret.len() as u64;
     document.branches[0].messages[0].content.parts.push(Part::Attachment {
         media_type: "text/plain".into(),
         name: Some("env.sh".into()),
         hash: Some(hash),
         bytes,
     });
-    document.attachments.push(Attachment { hash, bytes: said.clone().into_bytes() });
+    document.attachments.push(Attachment { hash, bytes: text_with_secret.clone().into_bytes() });
 
     let redacted = RedactedSource::new(&document, &SCANNER, true);
     let json = exports(&redacted).remove(0);

@@ -1,4 +1,4 @@
-//! Transcripts that were imported can be written back, and transcripts that are written can be imported.
+//! Round trips of transcripts: import followed by export, and export followed by import.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ fn transcript(session: CollectedSession, format: Format) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The records on lines with exactly one record each, in canonical form, with the number of occurrences.
+/// Counts equal records. Keys are sorted, and lines that are not exactly one JSON object are ignored.
 fn records(text: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for line in text.lines() {
@@ -62,15 +62,15 @@ fn a_claude_code_transcript_keeps_every_record() {
 
 type Summary = (Vec<(Role, String)>, Vec<(String, Value)>, Vec<String>);
 
-/// The contents of a conversation, independent of the tool: role and text of its messages, its tool calls and
-/// their results.
+/// The contents of a conversation that every format preserves: the texts with their roles, the tool calls,
+/// and the sorted tool results.
 fn summary(session: &CollectedSession) -> Summary {
-    let mut said = Vec::new();
+    let mut texts = Vec::new();
     let mut calls = Vec::new();
     let mut results = Vec::new();
     for message in session.messages() {
         if matches!(message.role, Role::User | Role::Assistant) && !message.text().is_empty() {
-            said.push((message.role, message.text()));
+            texts.push((message.role, message.text()));
         }
         for part in &message.parts {
             match part {
@@ -82,11 +82,11 @@ fn summary(session: &CollectedSession) -> Summary {
     }
     // opencode stores each result with its call, so results are in the order of the calls.
     results.sort();
-    (said, calls, results)
+    (texts, calls, results)
 }
 
 #[test]
-fn a_written_transcript_has_the_same_contents_when_it_is_imported() {
+fn an_exported_transcript_is_imported_with_the_same_contents() {
     let Some(folder) = support::samples() else { return };
     for (name, from) in [
         ("codex/rollout-0.169.0.jsonl", Format::Codex),
@@ -99,9 +99,9 @@ fn a_written_transcript_has_the_same_contents_when_it_is_imported() {
             let session = || collect(&Source::file(&path), from).remove(0);
             let text = transcript(session(), to);
             let back = collect(&Source::stream(text.as_bytes()).unwrap(), to).remove(0);
-            let (said, calls, results) = summary(&session());
-            let (said_back, calls_back, results_back) = summary(&back);
-            assert_eq!(said_back, said, "{name} as {to}");
+            let (texts, calls, results) = summary(&session());
+            let (texts_back, calls_back, results_back) = summary(&back);
+            assert_eq!(texts_back, texts, "{name} as {to}");
             assert_eq!(calls_back, calls, "{name} as {to}");
             assert_eq!(results_back, results, "{name} as {to}");
         }

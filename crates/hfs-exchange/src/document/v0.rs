@@ -1,4 +1,4 @@
-//! Documents without a version: `{"messages": [{role, content, created_at?}]}`, or the array alone.
+//! Documents without a version: `{"messages": [{role, content, created_at?}]}`, or only the array.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -41,7 +41,7 @@ pub(crate) struct Message {
     pub rest: Map<String, Value>,
 }
 
-/// A checkpoint, which has a time and a trigger, but no state.
+/// A checkpoint. Version 1 does not contain the state.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Checkpoint {
     #[serde(default)]
@@ -55,8 +55,8 @@ pub(crate) struct Checkpoint {
 }
 
 /// An id that is the same for every migration of the same document.
-fn stable(seed: &str, what: &str, number: usize) -> uuid::Uuid {
-    let hash = blake3::hash(format!("{seed}\n{what}\n{number}").as_bytes());
+fn derived_uuid(seed: &str, kind: &str, number: usize) -> uuid::Uuid {
+    let hash = blake3::hash(format!("{seed}\n{kind}\n{number}").as_bytes());
     let bytes = hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
@@ -74,7 +74,7 @@ impl Document {
     /// Migrates the document to version 2.0.0. All ids are derived from `seed`, which identifies the
     /// document.
     pub(crate) fn migrate(self, seed: &str) -> v2::Document {
-        let branch = BranchId::from_uuid(stable(seed, "branch", 0));
+        let branch = BranchId::from_uuid(derived_uuid(seed, "branch", 0));
         let metadata = self.metadata.unwrap_or_default();
         let exported_at = metadata.exported_at.as_ref().and_then(crate::time::from_json);
         let mut last = None;
@@ -92,7 +92,7 @@ impl Document {
         let checkpoints = self.checkpoints.into_iter().enumerate();
         let checkpoints = checkpoints
             .map(|(index, checkpoint)| {
-                let id = CheckpointId::from_uuid(stable(seed, "checkpoint", index));
+                let id = CheckpointId::from_uuid(derived_uuid(seed, "checkpoint", index));
                 migrate_checkpoint(checkpoint, id, branch, &messages)
             })
             .collect();
@@ -113,7 +113,7 @@ impl Document {
         let name = metadata.session_name.filter(|name| !name.is_empty());
         v2::Document {
             session: v2::Session {
-                id: SessionId::from_uuid(stable(seed, "session", 0)),
+                id: SessionId::from_uuid(derived_uuid(seed, "session", 0)),
                 automatic_name: name.is_none(),
                 name: name.unwrap_or_default(),
                 project: None,
@@ -150,7 +150,7 @@ fn migrate_message(message: Message, seed: &str, index: usize, created_at: Times
         extra.insert("records".into(), json!([rest]));
     }
     v2::Message {
-        id: MessageId::from_uuid(stable(seed, "message", index)),
+        id: MessageId::from_uuid(derived_uuid(seed, "message", index)),
         seq: index as Seq + 1,
         role,
         status: v2::Status::Complete,
@@ -173,8 +173,8 @@ fn migrate_checkpoint(
     let created_at =
         checkpoint.created_at.as_ref().and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
     let count = messages.len() as Seq;
-    // The index counts from 0 and names the newest message; without an index, the time determines that
-    // message.
+    // The index is that of the newest message, counted from 0. Without an index, find that message by its
+    // time.
     let seq = checkpoint.message_index.map_or_else(
         || {
             messages
@@ -197,22 +197,22 @@ fn migrate_checkpoint(
     }
 }
 
-/// The run of a snapshot, if the snapshot has the shape of the current ones.
+/// The run of a snapshot; `None` if the snapshot is not valid in the current version.
 fn run(snapshot: &Value, seed: &str, branch: BranchId, at: Timestamp) -> Option<v2::Run> {
     let fields = snapshot.as_object()?;
-    let mut ours = serde_json::to_value(RunSnapshot::default()).ok()?;
-    let target = ours.as_object_mut()?;
+    let mut merged = serde_json::to_value(RunSnapshot::default()).ok()?;
+    let target = merged.as_object_mut()?;
     for key in ["agent_tree", "negotiation", "usage", "timeline"] {
-        // Fields that an old snapshot lacks keep their default values.
+        // Fields that the old snapshot lacks have their default values.
         if let (Some(Value::Object(value)), Some(Value::Object(into))) =
             (fields.get(key), target.get_mut(key))
         {
             into.extend(value.clone());
         }
     }
-    let snapshot: RunSnapshot = serde_json::from_value(ours.clone()).ok()?;
+    let snapshot: RunSnapshot = serde_json::from_value(merged.clone()).ok()?;
     Some(v2::Run {
-        id: RunId::from_uuid(stable(seed, "run", 0)),
+        id: RunId::from_uuid(derived_uuid(seed, "run", 0)),
         branch,
         answers: None,
         started_at: snapshot.timeline.started_at.unwrap_or(at),

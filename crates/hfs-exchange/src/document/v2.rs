@@ -1,8 +1,8 @@
 //! Version 2.0.0, the current one: its wire types, their conversions to and from the types of `hfs_core`, and
 //! its JSON Schema.
 //!
-//! The wire types are separate from those of `hfs_core`, so that a change there cannot change the format by
-//! accident.
+//! The wire types are separate from the types of `hfs_core`, so that a change of those does not change the
+//! format.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::Format;
 
 pub(crate) const VERSION: &str = "2.0.0";
 
-/// A document without its attachments, as a migration produces it.
+/// The result of a migration: a document without attachments.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub session: Session,
@@ -378,7 +378,7 @@ impl From<hfs_core::Message> for Message {
 }
 
 impl Session {
-    /// Converts the session for the receiver. If the document does not name an origin, the document itself is
+    /// Converts the session for the sink. If the document does not contain an origin, the document itself is
     /// the origin.
     pub(crate) fn into_foreign(self, document: hfs_core::Origin) -> ForeignSession {
         let origin = self.origin.map(|origin| hfs_core::Origin {

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 
-/// The longest line, and the largest single value of a document, that is read. Longer ones are skipped and
-/// reported: a parsed value takes several times the memory of its text.
+/// Size limit of a line, or of a single value in a document, in bytes. Larger ones are reported and not read,
+/// because a parsed value takes several times the memory of its text.
 pub(crate) const MAX_LINE: usize = 64 << 20;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -25,16 +25,15 @@ pub(crate) enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The line with this number, from its bytes including the line end. A byte order mark is removed from
-    /// line 1.
+    /// Decodes a line. Removes the line end, and in line 1 the byte order mark.
     pub(crate) fn from_bytes(bytes: &'a [u8], number: u64) -> Self {
         let mut line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         line = line.strip_suffix(b"\r").unwrap_or(line);
         if number == 1 {
             line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
-        // Almost every line is valid UTF-8. simdutf8 validates lines that are not ASCII in a third of the time
-        // that the standard library takes.
+        // Almost every line is valid UTF-8. simdutf8 validates lines that are not ASCII in a third of the
+        // time that the standard library takes.
         let text = simdutf8::basic::from_utf8(line);
         Self::Text(text.map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
     }
@@ -60,7 +59,7 @@ impl<R: Read> Lines<R> {
         Self { input, buffer: Vec::new(), number: 0, consumed: 0, max }
     }
 
-    /// Number of bytes read.
+    /// Number of bytes in the lines that have been returned.
     pub(crate) const fn consumed(&self) -> u64 {
         self.consumed
     }
@@ -88,7 +87,7 @@ impl<R: Read> Lines<R> {
                 None => available,
             };
             let used = segment.len();
-            // The line end may take two bytes more than the limit.
+            // The limit does not include the line end, which has at most two bytes.
             if self.buffer.len() + used <= self.max + 2 {
                 self.buffer.extend_from_slice(segment);
             } else {
@@ -112,18 +111,18 @@ impl<R: Read> Lines<R> {
 /// Approximate size of a chunk in bytes.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
-/// Consecutive whole lines of an input, or a single line that was too long to keep.
+/// Consecutive whole lines of an input, or a single line that exceeded the limit and was skipped.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LineChunk {
     /// Number of the first line, counted from 1.
-    first: u64,
-    /// Number of input bytes before the chunk.
-    before: u64,
+    first_line: u64,
+    /// Offset of the chunk in the input.
+    offset: u64,
     /// End of each line in `bytes`.
-    ends: Vec<usize>,
+    line_ends: Vec<usize>,
     bytes: Vec<u8>,
-    /// Length of the line that was too long to keep, or 0. If it is set, `bytes` is empty.
-    skipped: u64,
+    /// Length of the skipped line; 0 if no line was skipped. A chunk with a skipped line has no bytes.
+    skipped_bytes: u64,
     max: usize,
 }
 
@@ -133,36 +132,34 @@ impl LineChunk {
         self.bytes.len()
     }
 
-    /// Number of lines.
-    pub(crate) const fn count(&self) -> usize {
-        self.ends.len()
+    pub(crate) const fn line_count(&self) -> usize {
+        self.line_ends.len()
     }
 
-    /// The lines, each with its number and the number of input bytes before it.
+    /// The lines, each with its number and its offset in the input.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, u64, Line<'_>)> {
-        let skipped = (self.skipped > 0).then_some(Line::TooLong { bytes: self.skipped });
+        let skipped = (self.skipped_bytes > 0).then_some(Line::TooLong { bytes: self.skipped_bytes });
         let mut start = 0;
-        let lines = self.ends.iter().zip(self.first..).map(move |(&end, number)| {
+        let lines = self.line_ends.iter().zip(self.first_line..).map(move |(&end, number)| {
             let bytes = self.bytes.get(start..end).unwrap_or_default();
-            let before = self.before + start as u64;
+            let offset = self.offset + start as u64;
             start = end;
             if bytes.len() > self.max.saturating_add(2) {
-                (number, before, Line::TooLong { bytes: bytes.len() as u64 })
+                (number, offset, Line::TooLong { bytes: bytes.len() as u64 })
             } else {
-                (number, before, Line::from_bytes(bytes, number))
+                (number, offset, Line::from_bytes(bytes, number))
             }
         });
-        skipped.map(|line| (self.first, self.before, line)).into_iter().chain(lines)
+        skipped.map(|line| (self.first_line, self.offset, line)).into_iter().chain(lines)
     }
 }
 
 /// Splits an input into chunks that end where a line ends, so that several threads can parse them.
 pub(crate) struct LineChunks<R> {
     input: R,
-    /// Bytes that were read after the last line end.
+    /// Bytes that have been read, but not returned.
     rest: Vec<u8>,
-    /// Number of the next line.
-    next: u64,
+    next_line: u64,
     consumed: u64,
     ended: bool,
     /// Buffer of a chunk that has been processed, for reuse.
@@ -177,7 +174,16 @@ impl<R: Read> LineChunks<R> {
     }
 
     const fn with_sizes(input: R, size: usize, max: usize) -> Self {
-        Self { input, rest: Vec::new(), next: 1, consumed: 0, ended: false, spare: Vec::new(), size, max }
+        Self {
+            input,
+            rest: Vec::new(),
+            next_line: 1,
+            consumed: 0,
+            ended: false,
+            spare: Vec::new(),
+            size,
+            max,
+        }
     }
 
     /// Whether all chunks have been returned.
@@ -194,8 +200,7 @@ impl<R: Read> LineChunks<R> {
         bytes.clear();
         bytes.reserve(self.rest.len() + self.size);
         bytes.append(&mut self.rest);
-        // The bytes left over from skipping a long line may contain whole lines, so they are searched as
-        // well.
+        // After a long line was skipped, `rest` may contain whole lines, so the search includes it.
         let mut searched = 0;
         loop {
             if self.read_more(&mut bytes)? == 0 {
@@ -216,7 +221,7 @@ impl<R: Read> LineChunks<R> {
 
     /// Takes the buffer of a processed chunk for reuse.
     pub(crate) fn recycle(&mut self, chunk: LineChunk) {
-        // Free the buffer of an exceptionally long line.
+        // The buffer of an exceptionally long line is freed instead.
         if chunk.bytes.capacity() <= 4 * self.size {
             self.spare = chunk.bytes;
         }
@@ -224,12 +229,12 @@ impl<R: Read> LineChunks<R> {
 
     fn read_more(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let read = self.input.by_ref().take(self.size as u64).read_to_end(bytes)?;
-        // Only at the end of the input does `read_to_end` read less than the limit.
+        // `read_to_end` reads less than the limit only at the end of the input.
         self.ended |= read < self.size;
         Ok(read)
     }
 
-    /// Skips the rest of a line that is already too long.
+    /// Skips the rest of a line of which `bytes`, the beginning, already exceed the limit.
     fn skip_long_line(&mut self, mut bytes: Vec<u8>) -> io::Result<LineChunk> {
         let mut length = 0;
         loop {
@@ -247,13 +252,14 @@ impl<R: Read> LineChunks<R> {
         Ok(self.chunk(Vec::new(), length))
     }
 
-    fn chunk(&mut self, bytes: Vec<u8>, skipped: u64) -> LineChunk {
-        let (first, before) = (self.next, self.consumed);
+    fn chunk(&mut self, bytes: Vec<u8>, skipped_bytes: u64) -> LineChunk {
+        let (first_line, offset) = (self.next_line, self.consumed);
         let unended = bytes.last().is_some_and(|last| *last != b'\n').then_some(bytes.len());
-        let ends: Vec<usize> = memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1).chain(unended).collect();
-        self.next += ends.len() as u64 + u64::from(skipped > 0);
-        self.consumed += bytes.len() as u64 + skipped;
-        LineChunk { first, before, ends, bytes, skipped, max: self.max }
+        let line_ends: Vec<usize> =
+            memchr::memchr_iter(b'\n', &bytes).map(|at| at + 1).chain(unended).collect();
+        self.next_line += line_ends.len() as u64 + u64::from(skipped_bytes > 0);
+        self.consumed += bytes.len() as u64 + skipped_bytes;
+        LineChunk { first_line, offset, line_ends, bytes, skipped_bytes, max: self.max }
     }
 }
 
@@ -308,7 +314,7 @@ mod tests {
         let mut chunks = LineChunks::with_sizes(bytes, size, max);
         let mut found = Vec::new();
         while let Some(chunk) = chunks.next().unwrap() {
-            found.extend(chunk.lines().map(|(number, before, line)| (number, before, format!("{line:?}"))));
+            found.extend(chunk.lines().map(|(number, offset, line)| (number, offset, format!("{line:?}"))));
             chunks.recycle(chunk);
         }
         found
@@ -317,10 +323,10 @@ mod tests {
     fn by_lines(bytes: &[u8], max: usize) -> Vec<(u64, u64, String)> {
         let mut lines = Lines::with_limit(bytes, max);
         let mut found = Vec::new();
-        let mut before = 0;
+        let mut offset = 0;
         while let Some((number, line)) = lines.next().unwrap() {
-            found.push((number, before, format!("{line:?}")));
-            before = lines.consumed();
+            found.push((number, offset, format!("{line:?}")));
+            offset = lines.consumed();
         }
         found
     }

@@ -1,8 +1,8 @@
 //! A pull parser for one JSON document of any size.
 //!
 //! The caller steps through the structure of the document and reads or skips its values. Only the value that
-//! is being read is in memory. `serde_json` can stream values only from a top-level sequence, while exports
-//! of other tools nest their lists of messages inside of objects.
+//! is being read is in memory. `serde_json` can stream values only from a top-level sequence, but many tools
+//! export their messages as an array inside an object.
 
 use std::io::{self, Read};
 
@@ -32,13 +32,14 @@ impl From<io::Error> for PullError {
 
 pub(crate) type PullResult<T> = Result<T, PullError>;
 
-/// A position in a document. The parser checks only the structure that it steps through; the text of a value
-/// is validated when the caller parses it.
+/// A parser that the caller moves forward through a document. It checks only the structure that it steps
+/// through; the text of a value is validated when the caller parses it.
 pub(crate) struct PullParser<R> {
     input: R,
     buffer: Vec<u8>,
     at: usize,
-    dropped: u64,
+    /// Number of bytes that were removed from the front of the buffer.
+    discarded: u64,
     ended: bool,
     /// Whether the next key or element is the first one in its container.
     first: bool,
@@ -50,7 +51,7 @@ impl<R: Read> PullParser<R> {
     /// # Errors
     /// Returns any error of the input.
     pub(crate) fn new(input: R) -> PullResult<Self> {
-        let mut parser = Self { input, buffer: Vec::new(), at: 0, dropped: 0, ended: false, first: true };
+        let mut parser = Self { input, buffer: Vec::new(), at: 0, discarded: 0, ended: false, first: true };
         while parser.buffer.len() < 3 && !parser.ended {
             parser.fill()?;
         }
@@ -60,9 +61,9 @@ impl<R: Read> PullParser<R> {
         Ok(parser)
     }
 
-    /// Number of bytes that have been passed.
+    /// Offset of the current position in the input.
     pub(crate) fn consumed(&self) -> u64 {
-        self.dropped + self.at as u64
+        self.discarded + self.at as u64
     }
 
     /// The next byte that is not white space; `None` at the end.
@@ -154,10 +155,11 @@ impl<R: Read> PullParser<R> {
         Ok(())
     }
 
-    /// Length of the next value in bytes. With `keep`, the value stays in the buffer and may be at most that
-    /// long. Without it, the value is dropped while it is scanned, and only the length of its last part is
-    /// returned.
-    fn find_end(&mut self, keep: Option<usize>) -> PullResult<usize> {
+    /// Finds the end of the next value and returns its distance from the current position.
+    ///
+    /// With `max`, the position stays at the beginning of the value, which must fit into `max` bytes. With
+    /// `None`, the position moves forward during the scan, so a value of any length can be skipped.
+    fn find_end(&mut self, max: Option<usize>) -> PullResult<usize> {
         let first = self.peek()?.ok_or_else(|| self.damaged("the document ends too early"))?;
         let mut end = 0_usize;
         let mut depth = 0_usize;
@@ -195,10 +197,10 @@ impl<R: Read> PullParser<R> {
                     Err(self.damaged("the document ends inside a value"))
                 };
             }
-            if keep.is_some_and(|max| end > max) {
+            if max.is_some_and(|max| end > max) {
                 return Err(self.damaged("a single value is too large"));
             }
-            if keep.is_none() {
+            if max.is_none() {
                 self.at += end;
                 end = 0;
             }
@@ -213,11 +215,11 @@ impl<R: Read> PullParser<R> {
     fn fill(&mut self) -> PullResult<()> {
         if self.at >= READ_BYTES.max(self.buffer.len() / 2) {
             self.buffer.drain(..self.at);
-            self.dropped += self.at as u64;
+            self.discarded += self.at as u64;
             self.at = 0;
         }
         let old = self.buffer.len();
-        // Doubling keeps the copying linear when a single value is large.
+        // Grow by doubling, so that reading a large value copies each byte a constant number of times.
         self.buffer.resize(old + READ_BYTES.max(old - self.at), 0);
         let read = loop {
             match self.input.read(self.buffer.get_mut(old..).unwrap_or_default()) {
@@ -297,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(mut parser) = PullParser::new(&bytes[..])
                 && parser.enter().is_ok()
             {

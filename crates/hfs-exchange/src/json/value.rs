@@ -1,10 +1,10 @@
 //! Parses JSON values without losing information.
 //!
-//! `serde_json` rejects or rounds some of what other programs write: escapes of lone surrogates, `NaN`,
-//! numbers out of range, and deep nesting. [`parse`] accepts all of these. It tries `serde_json` first; only
-//! if that fails or may have lost something, it finds the end of the value with its own scanner, repairs the
-//! text, and returns the original text beside the repaired value. [`salvage`] recovers the records of a
-//! damaged line.
+//! `serde_json` rejects or rounds some values that other programs write: escapes of lone surrogates, `NaN`,
+//! numbers out of range, and deep nesting. [`parse`] accepts all of these. It tries `serde_json` first. If
+//! that fails or may have lost information, it finds the end of the value with its own scanner, repairs the
+//! text, and returns the repaired value together with the original text. [`salvage`] recovers the records of
+//! a damaged line.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
     Some(Parsed { value, raw: Some(text.trim_start().to_owned()) })
 }
 
-/// Parses a text with `read`, which looks at a part of the value and never fails on well-formed JSON. If
+/// Parses a text with `read`, which may use a part of the value and must accept any well-formed JSON. If
 /// `serde_json` rejects the text, tries again with the repaired text.
 pub(crate) fn parse_part<T>(text: &str, read: impl Fn(&str) -> serde_json::Result<T>) -> Option<T> {
     if let Ok(part) = read(text) {
@@ -68,8 +68,8 @@ pub(crate) fn is_lossless_json(json: &str) -> bool {
     }
 }
 
-/// A cheap test for JSON that is certainly lossless: no escapes, long numbers, exponents or deep nesting. May
-/// return `false` for a string that merely looks like one of these.
+/// A cheap test that returns `true` only for lossless JSON: without escapes, long numbers, exponents or deep
+/// nesting. It may return `false` for lossless JSON, for example if a string contains a long number.
 fn is_trivially_lossless(json: &str) -> bool {
     const MAX_DIGITS: u32 = 15;
     let (mut digits, mut open) = (0, 0);
@@ -90,7 +90,7 @@ fn is_trivially_lossless(json: &str) -> bool {
     })
 }
 
-/// Deserializes from any value that [`Value`] represents without loss, and fails for others.
+/// Deserializes from every value that [`Value`] represents without loss, and returns an error for others.
 struct Lossless;
 
 impl<'de> Deserialize<'de> for Lossless {
@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for Lossless {
     }
 }
 
-/// Whether a number cannot be a rounded integer.
+/// Whether a number is so small that it cannot be a rounded integer.
 fn is_exact(number: f64) -> bool {
     number.abs() < EXACT_INTEGER
 }
@@ -135,7 +135,7 @@ pub(crate) fn is_lossless(value: &Value) -> bool {
     is_lossless_at(value, 1)
 }
 
-/// The same as [`is_lossless`], for a value at this depth inside another one.
+/// As [`is_lossless`], for a value at this depth inside another one.
 pub(crate) fn is_lossless_at(value: &Value, depth: usize) -> bool {
     if matches!(value, Value::Null | Value::Bool(_) | Value::String(_)) {
         return true;
@@ -166,9 +166,9 @@ pub(crate) fn is_lossless_at(value: &Value, depth: usize) -> bool {
     true
 }
 
-/// The deepest nesting that is parsed into a value; anything deeper is kept as text. Parsing, dropping or
-/// writing a value therefore cannot overflow the stack, and a document of ours that contains the value stays
-/// below `serde_json`'s default limit of 128.
+/// Maximum nesting depth of a parsed value; deeper arrays and objects become strings. With this limit,
+/// parsing, dropping or writing a value cannot overflow the stack, and an hfs document that contains the
+/// value stays below `serde_json`'s default limit of 128.
 pub(crate) const MAX_DEPTH: usize = 96;
 
 /// The extent of one JSON value.
@@ -193,10 +193,10 @@ enum Expect {
     CommaOrEnd,
 }
 
-/// Finds the end of the value that begins at `start`, after optional white space, without recursion and
-/// without building the value.
+/// Finds the end of the value at `start`, which white space may precede. Neither recurses nor builds the
+/// value.
 ///
-/// The grammar is strict except for three things that other programs write: escapes of lone surrogates, `NaN`
+/// The grammar is JSON's, with three extensions that other programs write: escapes of lone surrogates, `NaN`
 /// and the infinities, and nesting of any depth.
 ///
 /// # Errors
@@ -407,9 +407,9 @@ fn number_is_lossless(token: &str) -> bool {
     }
 }
 
-/// Returns the text of one scanned value, changed as little as possible so that `serde_json` accepts it: lone
-/// surrogates become U+FFFD, numbers out of range become strings, and arrays and objects nested deeper than
-/// [`MAX_DEPTH`] become strings of their text.
+/// Changes the text of a scanned value so that `serde_json` accepts it. Lone surrogates become U+FFFD;
+/// numbers out of range, and arrays and objects nested deeper than [`MAX_DEPTH`], become strings that contain
+/// their text.
 fn repair(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
@@ -524,16 +524,15 @@ pub(crate) enum Fragment<'a> {
     Damaged(&'a str),
 }
 
-/// How often a byte of a line may be scanned on average. Scanning from every `{"` of a crafted line would
-/// take quadratic time; such a line is reported as damaged.
+/// Maximum number of scans per byte of a line, on average. Scanning a crafted line from every `{"` would take
+/// quadratic time. The rest of such a line is reported as damaged.
 const MAX_SCANS_PER_BYTE: usize = 32;
 
-/// Splits a line that is not exactly one record into the objects that can still be read and the text between
-/// them.
+/// Splits a damaged line into complete objects and the text between them.
 ///
-/// A crash or a second writer can leave several records, half a record or NUL bytes on a line. Values are
-/// read one after another. Where none can be read, the function resynchronises at the next `{"` from which a
-/// complete object can be read. NUL bytes count as white space.
+/// After a crash, or with two writers, a line may contain several records, a part of a record or NUL bytes.
+/// Where no value can be read, the function continues at the next `{"` that begins a complete object. NUL
+/// bytes count as white space.
 pub(crate) fn salvage(line: &str) -> Vec<Fragment<'_>> {
     let mut fragments = Vec::new();
     let mut budget = line.len().saturating_mul(MAX_SCANS_PER_BYTE);
@@ -640,7 +639,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in any::<String>()) {
+        fn arbitrary_text_does_not_panic(text in any::<String>()) {
             let _ = parse(&text);
         }
     }
@@ -754,14 +753,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_line_crafted_for_quadratic_time_is_given_up() {
+    fn a_line_crafted_for_quadratic_time_is_reported_as_damaged() {
         let line = r#"{"a":"#.repeat(200_000);
         assert_eq!(salvage(&line).len(), 1);
     }
 
     proptest! {
         #[test]
-        fn no_line_panics_and_every_record_is_complete(line in "([{}\":,\\\\a1é\0 ]|\\{\"a\":1\\}){0,40}") {
+        fn arbitrary_lines_do_not_panic_and_recovered_records_are_complete(line in "([{}\":,\\\\a1é\0 ]|\\{\"a\":1\\}){0,40}") {
             for fragment in salvage(&line) {
                 if let Fragment::Record(text) = fragment {
                     prop_assert!(parse(text).unwrap().value.is_object());

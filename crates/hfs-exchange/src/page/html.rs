@@ -14,9 +14,10 @@ use super::{
 use crate::export::{DocumentSource, ExportError};
 
 const STYLE: &str = include_str!("style.css");
-/// Media types of images that are embedded. Other attachments are only named.
+/// Media types of images that are embedded. Of other attachments, the page shows only the name, type and
+/// size.
 const EMBEDDED_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/// Larger images are only named.
+/// Larger images are not embedded.
 const MAX_EMBEDDED: u64 = 8 << 20;
 
 /// Writes the session as HTML. The page is self-contained: it has no scripts, makes no requests, and shows a

@@ -1,4 +1,4 @@
-//! Exports a session as Markdown, including the activity of its agents.
+//! Exports a session as Markdown.
 
 use std::io::Write;
 
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::export::{DocumentSource, ExportError};
 
-/// Writes the session as Markdown. Messages are quoted and their HTML is escaped, so that only the page
-/// itself has headings and tags, whatever the messages contain.
+/// Writes the session as Markdown. Messages are quoted and their HTML is escaped, so they cannot add headings
+/// or tags to the page.
 ///
 /// # Errors
 /// Returns any error of reading the session or of writing the output.

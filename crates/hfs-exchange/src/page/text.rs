@@ -2,8 +2,8 @@
 
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
-/// CommonMark with the extensions that models write.
-pub(crate) fn dialect() -> Options {
+/// Options for CommonMark with the extensions that models use.
+pub(crate) fn markdown_options() -> Options {
     Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn escape_html(text: &str) -> String {
     out
 }
 
-/// Escapes text so that it is plain words inside a line of Markdown. Not for the start of a line.
+/// Escapes text for use within a line of Markdown, but not at its start.
 pub(crate) fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut previous = ' ';
@@ -35,7 +35,7 @@ pub(crate) fn escape_markdown(text: &str) -> String {
         match c {
             '<' => out.push_str("&lt;"),
             '&' => out.push_str("&amp;"),
-            // Inside a word an underscore is literal.
+            // An underscore inside a word is literal.
             '_' if previous.is_ascii_alphanumeric() && next.is_ascii_alphanumeric() => out.push(c),
             '\\' | '`' | '*' | '_' | '[' | ']' | '>' | '#' | '|' | '~' | '$' | '^' => {
                 out.push('\\');
@@ -49,10 +49,10 @@ pub(crate) fn escape_markdown(text: &str) -> String {
     out.trim().to_owned()
 }
 
-/// Writes the Markdown of a message as a block quote that nothing in the message can end. HTML in it becomes
-/// text.
+/// Puts the Markdown of a message into a block quote. The message cannot end the quote, and HTML in it
+/// becomes text.
 pub(crate) fn quote_markdown(text: &str) -> String {
-    // Some parsers accept further line separators, which would end the quote as well.
+    // Some parsers treat these characters as line breaks, which would end the quote.
     let text =
         text.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}'], "\n");
     let text = text.replace('\0', "\u{fffd}");
@@ -62,17 +62,18 @@ pub(crate) fn quote_markdown(text: &str) -> String {
         out.push_str(line);
         out.push('\n');
     }
-    // The quote marker shifts tab stops, so only the quoted text shows what is HTML.
+    // Tags are replaced after quoting, because the quote marker shifts tab stops and thus can change which
+    // text is code.
     neutralize_html(&out)
 }
 
-/// Replaces each `<` that would begin HTML by `&lt;`, except in code. Repeated, because replacing one tag can
-/// turn the text after it into HTML; after four rounds every `<` is replaced.
+/// Replaces each `<` in HTML by `&lt;`, except in code. This is repeated, because replacing one tag can turn
+/// the text after it into HTML. If HTML remains after four rounds, every `<` is replaced.
 fn neutralize_html(text: &str) -> String {
     let mut text = text.to_owned();
     for _ in 0..4 {
         let mut positions: Vec<usize> = Vec::new();
-        for (event, range) in Parser::new_ext(&text, dialect()).into_offset_iter() {
+        for (event, range) in Parser::new_ext(&text, markdown_options()).into_offset_iter() {
             if let Event::Html(_) | Event::InlineHtml(_) | Event::Start(Tag::HtmlBlock) = event {
                 let inside = text.get(range.clone()).unwrap_or_default();
                 positions.extend(inside.match_indices('<').map(|(at, _)| range.start + at));
@@ -115,7 +116,7 @@ pub(crate) fn render_markdown(text: &str) -> String {
     let clean = text.replace('\0', "\u{fffd}");
     let mut links: Vec<bool> = Vec::new();
     let mut headings: Vec<HeadingLevel> = Vec::new();
-    let events = Parser::new_ext(&clean, dialect()).flat_map(|event| match event {
+    let events = Parser::new_ext(&clean, markdown_options()).flat_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => [Some(Event::Text(html)), None],
         Event::Start(Tag::HtmlBlock) => [Some(Event::Start(Tag::Paragraph)), None],
         Event::End(TagEnd::HtmlBlock) => [Some(Event::End(TagEnd::Paragraph)), None],
@@ -145,7 +146,7 @@ pub(crate) fn render_markdown(text: &str) -> String {
         Event::TaskListMarker(done) => {
             [Some(Event::Text(if done { "☑ ".into() } else { "☐ ".into() })), None]
         }
-        // Wide tables scroll inside a focusable container, so that the keyboard can scroll them too.
+        // A wide table scrolls in a container that can have the focus, so that the keyboard can scroll it.
         Event::Start(table @ Tag::Table(_)) => {
             [Some(Event::Html("<div class=\"wide\" tabindex=\"0\">\n".into())), Some(Event::Start(table))]
         }
@@ -157,7 +158,7 @@ pub(crate) fn render_markdown(text: &str) -> String {
     out
 }
 
-/// The level of a heading at this depth of headings within its message. The page itself uses levels 1 to 3.
+/// The level of a heading with this depth in its message. The page itself uses levels 1 to 3.
 const fn heading_level(depth: usize) -> HeadingLevel {
     match depth {
         0 | 1 => HeadingLevel::H4,
@@ -166,7 +167,7 @@ const fn heading_level(depth: usize) -> HeadingLevel {
     }
 }
 
-/// Whether a link may lead to this URL.
+/// Whether a URL may be the target of a link.
 fn is_safe_url(url: &str) -> bool {
     let url = url.trim_start().to_ascii_lowercase();
     ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme))
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn no_script_in_a_message_runs() {
+    fn scripts_in_messages_are_inert() {
         for text in [
             "<script>alert(1)</script>",
             "x <img src=x onerror=alert(1)> y",
@@ -207,7 +208,7 @@ mod tests {
     fn top_level(text: &str) -> Vec<String> {
         let mut depth = 0;
         let mut seen = Vec::new();
-        for event in Parser::new_ext(text, dialect()) {
+        for event in Parser::new_ext(text, markdown_options()) {
             match event {
                 Event::Start(tag) => {
                     if depth == 0 {
@@ -222,8 +223,9 @@ mod tests {
         seen
     }
 
-    fn holds_html(text: &str) -> bool {
-        Parser::new_ext(text, dialect()).any(|event| matches!(event, Event::Html(_) | Event::InlineHtml(_)))
+    fn contains_html(text: &str) -> bool {
+        Parser::new_ext(text, markdown_options())
+            .any(|event| matches!(event, Event::Html(_) | Event::InlineHtml(_)))
     }
 
     proptest! {
@@ -237,7 +239,7 @@ mod tests {
             prop_assert!(seen.last().is_some_and(|tag| tag.starts_with("Heading")), "{seen:?} in {page}");
             prop_assert_eq!(seen.len(), 3, "{:?} in {}", seen, page);
             prop_assert!(seen.get(1).is_some_and(|tag| tag.starts_with("BlockQuote")));
-            prop_assert!(!holds_html(&page), "{}", page);
+            prop_assert!(!contains_html(&page), "{}", page);
         }
 
         #[test]
@@ -246,9 +248,9 @@ mod tests {
         ) {
             let page = format!("# x{}\n", escape_markdown(&text));
             prop_assert_eq!(top_level(&page).len(), 1);
-            prop_assert!(!holds_html(&page));
+            prop_assert!(!contains_html(&page));
             let mut read = String::new();
-            for event in Parser::new_ext(&page, dialect()) {
+            for event in Parser::new_ext(&page, markdown_options()) {
                 match event {
                     Event::Text(words) => read.push_str(&words),
                     Event::Start(Tag::Heading { .. }) | Event::End(TagEnd::Heading(_)) => {}

@@ -1,5 +1,5 @@
-//! aider's chat history: Markdown in which `# aider chat started at` begins a session, `#### ` marks lines of
-//! the user and `> ` output of the program. Everything else is the model's.
+//! aider's chat history, a Markdown file. A line with `# aider chat started at` begins a session. Lines with
+//! `#### ` are the user's, lines with `> ` are the program's, and all others are the model's.
 
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ impl super::Reader for Aider {
             sink,
             open: None,
             block: None,
-            unattributed: ReportBuilder::default(),
+            pending_report: ReportBuilder::default(),
             sessions: 0,
         };
         loop {
@@ -43,7 +43,7 @@ impl super::Reader for Aider {
             match line {
                 Line::Text(text) => reader.line(&text)?,
                 Line::TooLong { .. } => {
-                    reader.unattributed.dropped(Some(number), "a line longer than 64 MiB");
+                    reader.pending_report.dropped(Some(number), "a line longer than 64 MiB");
                 }
             }
         }
@@ -63,8 +63,8 @@ struct ChatHistory<'a> {
     sink: &'a mut dyn SessionSink,
     open: Option<ConversationTree>,
     block: Option<(Speaker, Vec<String>)>,
-    /// Lines that could not be read, for the report of the session in which they are.
-    unattributed: ReportBuilder,
+    /// Lines of the current session that were dropped.
+    pending_report: ReportBuilder,
     sessions: u64,
 }
 
@@ -87,7 +87,7 @@ impl ChatHistory<'_> {
         let blank = speaker == Speaker::Model && text.trim().is_empty();
         match &mut self.block {
             Some((open, lines)) if *open == speaker => lines.push(text.to_owned()),
-            // A blank line ends a block of the user or of the program, and starts none.
+            // A blank line ends a block of the user or of the program, and does not start a new one.
             Some(_) if blank => self.end_block(),
             None if blank => {}
             _ => {
@@ -98,7 +98,7 @@ impl ChatHistory<'_> {
         Ok(())
     }
 
-    /// Turns the block of lines that has ended into a message.
+    /// Converts the current block of lines into a message.
     fn end_block(&mut self) {
         let Some((speaker, lines)) = self.block.take() else { return };
         let text = lines.join("\n");
@@ -112,7 +112,7 @@ impl ChatHistory<'_> {
         let Some(open) = &mut self.open else { return };
         if speaker == Speaker::Program {
             open.report.opaque();
-            open.events.push(text.into());
+            open.other_records.push(text.into());
             return;
         }
         open.report.mapped();
@@ -121,9 +121,9 @@ impl ChatHistory<'_> {
         let id = (open.nodes.len() + 1).to_string();
         let at = open.session.created_at.unwrap_or(Timestamp::UNIX_EPOCH);
         let mut message = ImportedMessage::new(NAME, id, role, vec![Part::text(text)], at);
-        let events = std::mem::take(&mut open.events);
-        if !events.is_empty() {
-            message.draft.extra.insert(BEFORE.into(), Value::Array(events));
+        let others = std::mem::take(&mut open.other_records);
+        if !others.is_empty() {
+            message.draft.extra.insert(BEFORE.into(), Value::Array(others));
         }
         open.push_messages(vec![message]);
     }
@@ -144,7 +144,7 @@ impl ChatHistory<'_> {
     fn end_session(&mut self) -> Result<(), ImportError> {
         self.end_block();
         if let Some(mut open) = self.open.take() {
-            open.report.merge(std::mem::take(&mut self.unattributed));
+            open.report.merge(std::mem::take(&mut self.pending_report));
             open.send_to(self.sink)?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! ChatGPT's data export: conversations.json, its newer split files, one conversation alone, or the .zip.
+//! ChatGPT's data export: the .zip, its conversations.json, the split files of newer exports, or a file with
+//! a single conversation.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,7 +20,7 @@ const NAME: &str = "chatgpt";
 pub(crate) struct ChatGpt;
 
 /// Whether a file of the archive contains conversations.
-fn holds_conversations(name: &str) -> bool {
+fn is_conversations_file(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name);
     name.starts_with("conversations") && name.ends_with(".json")
 }
@@ -30,24 +31,25 @@ impl super::Reader for ChatGpt {
     }
 
     fn recognizes(&self, probe: &FormatProbe) -> bool {
-        probe.has_key("mapping") || probe.entries().iter().any(|name| holds_conversations(name))
+        probe.has_key("mapping") || probe.entries().iter().any(|name| is_conversations_file(name))
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let names: Vec<String> = FormatProbe::new(source)?.entries().to_vec();
-        let mut any = false;
+        let mut found = false;
         if names.is_empty() {
-            read_from(source, source.open()?, sink, &mut any)?;
+            read_from(source, source.open()?, sink, &mut found)?;
         } else {
-            let mut names: Vec<String> = names.into_iter().filter(|name| holds_conversations(name)).collect();
+            let mut names: Vec<String> =
+                names.into_iter().filter(|name| is_conversations_file(name)).collect();
             names.sort();
             let mut archive = source.archive()?;
             for name in names {
                 let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
-                read_from(source, file, sink, &mut any)?;
+                read_from(source, file, sink, &mut found)?;
             }
         }
-        if any { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
+        if found { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
     }
 }
 
@@ -55,37 +57,38 @@ fn read_from(
     source: &Source,
     input: impl Read,
     sink: &mut dyn SessionSink,
-    any: &mut bool,
+    found: &mut bool,
 ) -> Result<(), ImportError> {
-    let mut unattributed = ReportBuilder::default();
+    // Records that were dropped since the last conversation. The report of the next one includes them.
+    let mut pending_report = ReportBuilder::default();
     let mut number = 0;
     let parse_all = || -> Result<(), StreamError> {
         let mut parser = PullParser::new(input)?;
-        let array = parser.peek()? == Some(b'[');
-        if array {
+        let is_array = parser.peek()? == Some(b'[');
+        if is_array {
             parser.enter()?;
         }
-        while number == 0 || array {
-            if array && !parser.next_element()? {
+        while number == 0 || is_array {
+            if is_array && !parser.next_element()? {
                 break;
             }
             number += 1;
             super::report_progress(source, sink, parser.consumed())?;
             match parse(&parser.value()?).map(|parsed| parsed.value) {
                 Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
-                    *any = true;
+                    *found = true;
                     let mut conversation = conversation(source, fields, number);
-                    conversation.report.merge(std::mem::take(&mut unattributed));
+                    conversation.report.merge(std::mem::take(&mut pending_report));
                     conversation.send_to(sink)?;
                 }
-                _ => unattributed.dropped(Some(number), "an element that is not a conversation"),
+                _ => pending_report.dropped(Some(number), "an element that is not a conversation"),
             }
         }
         Ok(())
     };
     match parse_all() {
-        // The conversations before the damage have been imported.
-        Err(StreamError::Json(PullError::Damaged { .. })) if *any => Ok(()),
+        // Damage after the first conversation does not fail the import of those before it.
+        Err(StreamError::Json(PullError::Damaged { .. })) if *found => Ok(()),
         Err(error) => Err(error.into_import_error(source)),
         Ok(()) => Ok(()),
     }
@@ -102,14 +105,14 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
     let order = topological_order(&mapping);
     let mut node_indexes: HashMap<String, usize> = HashMap::new();
     let mut mapping = mapping;
-    let mut last = Timestamp::UNIX_EPOCH;
+    let mut last_time = Timestamp::UNIX_EPOCH;
     for id in order {
         let Some(Value::Object(mut node)) = mapping.get_mut(&id).map(Value::take) else { continue };
         let parent = text(&node, "parent").and_then(|parent| node_indexes.get(parent)).copied();
         let messages = match node.get_mut("message").map(Value::take) {
             Some(Value::Object(message)) => {
                 conversation.report.mapped();
-                vec![to_message(message, &id, &mut last)]
+                vec![to_message(message, &id, &mut last_time)]
             }
             _ => {
                 conversation.report.opaque();
@@ -127,8 +130,8 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
     conversation
 }
 
-/// The ids of the nodes: parents before children, siblings in the order in which their parent lists them.
-/// Nodes in a cycle come last, as roots.
+/// The ids of the nodes, parents before children, siblings in the order in which their parent lists them.
+/// Nodes that are only reachable through a cycle come last.
 fn topological_order(mapping: &Map<String, Value>) -> Vec<String> {
     let parent_of = |node: &Value| node.get("parent").and_then(Value::as_str).map(str::to_owned);
     let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -140,10 +143,10 @@ fn topological_order(mapping: &Map<String, Value>) -> Vec<String> {
         }
     }
     for (parent, list) in &mut children {
-        let named = mapping.get(*parent).and_then(|node| node.get("children")).and_then(Value::as_array);
+        let listed = mapping.get(*parent).and_then(|node| node.get("children")).and_then(Value::as_array);
         let rank = |id: &str| {
-            named
-                .and_then(|named| named.iter().position(|child| child.as_str() == Some(id)))
+            listed
+                .and_then(|listed| listed.iter().position(|child| child.as_str() == Some(id)))
                 .unwrap_or(usize::MAX)
         };
         list.sort_by_key(|id| rank(id));
@@ -174,14 +177,14 @@ fn role(name: &str) -> Role {
     }
 }
 
-fn to_message(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -> ImportedMessage {
+fn to_message(mut message: Map<String, Value>, id: &str, last_time: &mut Timestamp) -> ImportedMessage {
     let author = message.get("author").and_then(Value::as_object);
     let role = role(author.and_then(|author| text(author, "role")).unwrap_or_default());
     let name = author.and_then(|author| text(author, "name")).unwrap_or_default().to_owned();
     // Many messages have no time of their own; the time of the previous message is the best estimate.
     let time = message.get("create_time").and_then(crate::time::from_json);
-    let at = time.unwrap_or(*last);
-    *last = at;
+    let at = time.unwrap_or(*last_time);
+    *last_time = at;
     let recipient = text(&message, "recipient").filter(|recipient| *recipient != "all").map(str::to_owned);
     let mut content = match message.get_mut("content").map(Value::take) {
         Some(Value::Object(content)) => content,
@@ -208,7 +211,7 @@ fn to_message(mut message: Map<String, Value>, id: &str, last: &mut Timestamp) -
     imported
 }
 
-/// The input of a tool call: a JSON object if the text is one, otherwise the text.
+/// The input of a tool call: the parsed object if the text is a JSON object, otherwise the text.
 fn take_input(content: &mut Map<String, Value>) -> Value {
     let text = match content.get("text").and_then(Value::as_str) {
         Some(text) => text.to_owned(),

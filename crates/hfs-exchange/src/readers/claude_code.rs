@@ -1,14 +1,13 @@
 //! Claude Code transcripts: one JSONL file per session, or `{"loglines": [...]}` from the web version.
 //!
-//! A transcript is read twice, because one pass cannot know forks, titles and the ends of messages in bounded
-//! memory: the records of one message may be far apart, and a later record decides whether an earlier one
-//! began a branch. The first pass decodes the few fields of each record that matter ([`index`]) and computes
-//! one action per record ([`layout`]). The second pass decodes whole records ([`record`], [`content`]) and
-//! sends messages to the receiver ([`second_pass`]). Holding all records in memory instead would take several
-//! times the size of the file.
+//! A transcript is read twice. The records of one message may be far apart, and whether a record starts a
+//! branch may depend on a later record. A single pass would therefore have to keep all records in memory,
+//! which takes several times the size of the file. The first pass decodes a few fields of each record
+//! ([`index`]) and computes one action per record ([`layout`]). The second pass decodes whole records
+//! ([`record`], [`content`]) and sends messages to the sink ([`second_pass`]).
 //!
-//! A record is stored beside its message as its original JSON text, with references in place of what became
-//! parts. So nothing is stored twice, and an export writes back every record as it was.
+//! The original JSON text of a record is stored with its message, with references in place of the content
+//! that became parts. So no content is stored twice, and an export restores every record.
 
 mod content;
 mod index;

@@ -1,4 +1,4 @@
-//! Codex's rollout files: JSONL of records in envelopes, or of bare items as in early 2025.
+//! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item.
 
 use hfs_core::{ForeignSession, ImportError, Origin, Part, Project, Role, SessionSink, Timestamp};
 use serde_json::{Map, Value, json};
@@ -63,24 +63,24 @@ impl super::Reader for Codex {
             turns: Vec::new(),
             last: None,
         };
-        let mut any = false;
+        let mut found = false;
         let first_pass = source.bytes() / 4;
         for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
             rollout.session.report_progress(first_pass + at.bytes / 4 * 3)?;
             match entry {
                 Entry::Damaged(why) => rollout.session.report.dropped(Some(at.line), why),
                 Entry::Record(record, length) => {
-                    any = true;
+                    found = true;
                     rollout.record(record, length, at.line)?;
                 }
             }
             Ok(())
         })?;
-        if any { rollout.session.finish() } else { Err(source.damaged("it contains no record")) }
+        if found { rollout.session.finish() } else { Err(source.damaged("it contains no record")) }
     }
 }
 
-/// What must be known before the first message.
+/// The fields that are needed before the first message is sent.
 #[derive(Default)]
 struct RolloutInfo {
     id: Option<String>,
@@ -88,11 +88,12 @@ struct RolloutInfo {
     title: Option<String>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    /// Whether messages are recorded as items. Otherwise they are taken from the events that mirror them.
+    /// Whether the file contains messages as items. If not, they are imported from the events that repeat
+    /// them.
     items: bool,
 }
 
-/// The type of a record's envelope and the item inside. A bare item is its own record.
+/// The type of a record's envelope, and the item inside it. A bare item counts as a `response_item`.
 fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     match fields.get("payload") {
         Some(Value::Object(payload)) => Some((text(fields, "type")?, payload)),
@@ -104,7 +105,7 @@ fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
 
 fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo, ImportError> {
     let mut info = RolloutInfo::default();
-    let mut mirrored: Vec<Timestamp> = Vec::new();
+    let mut event_times: Vec<Timestamp> = Vec::new();
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
         super::report_progress(source, sink, at.bytes / 4)?;
         let Entry::Record(JsonRecord { fields, .. }, _) = entry else { return Ok(()) };
@@ -124,7 +125,7 @@ fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo,
             ("event_msg", "thread_name_updated") => {
                 info.title = text(payload, "thread_name").map(str::to_owned);
             }
-            ("event_msg", "user_message" | "agent_message") => mirrored.extend(time),
+            ("event_msg", "user_message" | "agent_message") => event_times.extend(time),
             ("response_item", kind)
                 if kind == "message" || CALLS.contains(&kind) || OUTPUTS.contains(&kind) =>
             {
@@ -139,8 +140,8 @@ fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo,
         Ok(())
     })?;
     if !info.items {
-        info.first = mirrored.iter().copied().chain(info.first).min();
-        info.last = mirrored.iter().copied().chain(info.last).max();
+        info.first = event_times.iter().copied().chain(info.first).min();
+        info.last = event_times.iter().copied().chain(info.last).max();
     }
     Ok(info)
 }
@@ -148,7 +149,8 @@ fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo,
 fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
     let stem = source.stem().unwrap_or_default();
     let id = match &info.id {
-        // A rollout file is named after its thread; a copy with another name is another session.
+        // The file name ends with the id of the thread. A copy with another name is imported as another
+        // session.
         Some(id) if stem.is_empty() || stem.ends_with(id.as_str()) => id.clone(),
         Some(id) => format!("{id}/{stem}"),
         None => stem,
@@ -165,7 +167,7 @@ fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
 struct Rollout<'a> {
     session: StreamedSession<'a>,
     info: RolloutInfo,
-    /// Start of each user turn on the current line of history: the branch, and the seq before it.
+    /// Branch and seq before each of the user's turns in the current history.
     turns: Vec<(usize, u64)>,
     last: Option<Timestamp>,
 }
@@ -175,7 +177,7 @@ impl Rollout<'_> {
         let time = record.fields.get("timestamp").and_then(crate::time::from_json);
         self.last = time.or(self.last);
         let Some((envelope, payload)) = item(&record.fields) else {
-            self.session.push_event(record, bytes, line);
+            self.session.push_other(record, bytes, line);
             return Ok(());
         };
         let kind = text(payload, "type").unwrap_or_default().to_owned();
@@ -186,14 +188,14 @@ impl Rollout<'_> {
             ("response_item", kind) if OUTPUTS.contains(&kind) => self.output(record, line),
             ("event_msg", "thread_rolled_back") => {
                 let turns = payload.get("num_turns").and_then(Value::as_u64).unwrap_or(1);
-                self.session.push_event(record, bytes, line);
+                self.session.push_other(record, bytes, line);
                 self.roll_back(usize::try_from(turns).unwrap_or(usize::MAX))
             }
             ("event_msg", "user_message" | "agent_message") if !self.info.items => {
-                self.mirrored(record, line)
+                self.event_message(record, line)
             }
             _ => {
-                self.session.push_event(record, bytes, line);
+                self.session.push_other(record, bytes, line);
                 Ok(())
             }
         }
@@ -208,9 +210,9 @@ impl Rollout<'_> {
     }
 
     fn roll_back(&mut self, turns: usize) -> Result<(), ImportError> {
-        let keep = self.turns.len().saturating_sub(turns);
-        let (branch, seq) = self.turns.get(keep).copied().unwrap_or_else(|| self.session.position());
-        self.turns.truncate(keep);
+        let remaining = self.turns.len().saturating_sub(turns);
+        let (branch, seq) = self.turns.get(remaining).copied().unwrap_or_else(|| self.session.position());
+        self.turns.truncate(remaining);
         self.session.fork(branch, seq)
     }
 
@@ -251,8 +253,8 @@ impl Rollout<'_> {
         Ok(())
     }
 
-    /// Adds a message from an event, in files without items.
-    fn mirrored(&mut self, mut record: JsonRecord, line: u64) -> Result<(), ImportError> {
+    /// Adds a message from an event, for files without messages as items.
+    fn event_message(&mut self, mut record: JsonRecord, line: u64) -> Result<(), ImportError> {
         self.session.report.mapped();
         let mut inner = take_payload(&mut record.fields);
         let payload = &mut inner;
@@ -268,7 +270,8 @@ impl Rollout<'_> {
         Ok(())
     }
 
-    /// Adds a part to the newest message if that is the assistant's and can grow; otherwise begins a message.
+    /// Adds a part to the newest message if it is the assistant's; otherwise starts a message. With `begins`,
+    /// also starts a message if the newest one has output.
     fn assistant(&mut self, part: Part, begins: bool, line: u64) -> Result<(), ImportError> {
         let joins = self
             .session
@@ -339,7 +342,7 @@ impl Rollout<'_> {
     }
 }
 
-/// Takes the item out of a record, which may be the record itself.
+/// Removes the item from a record and returns it. A bare item is the record itself.
 fn take_payload(fields: &mut Map<String, Value>) -> Map<String, Value> {
     match fields.get_mut("payload") {
         Some(Value::Object(payload)) => std::mem::take(payload),
@@ -347,7 +350,7 @@ fn take_payload(fields: &mut Map<String, Value>) -> Map<String, Value> {
     }
 }
 
-/// The record to store, with what remains of its item in place.
+/// The record to store, with the remaining fields of its item.
 fn stored_record(record: JsonRecord, inner: Map<String, Value>) -> Value {
     if let Some(raw) = record.raw {
         return json!({ crate::readers::RAW: raw });
@@ -369,7 +372,7 @@ fn is_injected(parts: &[Part]) -> bool {
     texts.next().is_some_and(tagged) && texts.all(tagged)
 }
 
-/// Converts the content of a message into parts, and replaces what they hold by references.
+/// Converts the content of a message into parts, and replaces it by references to them.
 fn content(
     payload: &mut Map<String, Value>,
     parts: &mut Vec<Part>,

@@ -1,7 +1,7 @@
-//! Sessions that are read into memory before they are sent to the receiver.
+//! Reads a whole session into memory before it is sent to the sink.
 //!
-//! Some formats have to be: later parts of a document say what becomes of earlier ones, or messages form a
-//! tree whose branches are known only at the end. Formats without this property use
+//! Some formats require this, because a later part of the document changes an earlier one, or because the
+//! messages form a tree whose branches are known only at the end. Other formats use
 //! [`streamed`](super::streamed).
 
 use hfs_core::{
@@ -24,7 +24,7 @@ pub(crate) struct ImportedMessage {
 }
 
 impl ImportedMessage {
-    /// A message of `format`, with the id that it has there.
+    /// Creates a message; `id` is its id in the other tool.
     pub(crate) fn new(
         format: &str,
         id: impl Into<String>,
@@ -42,7 +42,7 @@ impl ImportedMessage {
         self
     }
 
-    /// Stores the remaining fields of its record beside it.
+    /// Stores the remaining fields of the record with the message.
     pub(crate) fn set_record(&mut self, fields: Map<String, Value>) {
         if !fields.is_empty() {
             self.draft.extra.insert(RECORDS.into(), Value::Array(vec![Value::Object(fields)]));
@@ -67,7 +67,7 @@ impl ImportedMessage {
 #[derive(Debug, Default)]
 pub(crate) struct TreeNode {
     pub parent: Option<usize>,
-    /// Whether it begins a branch even if it is the first child of its parent.
+    /// Whether it starts a branch even if it is the first child of its parent.
     pub fork: bool,
     pub messages: Vec<ImportedMessage>,
 }
@@ -81,7 +81,7 @@ pub(crate) struct ConversationTree {
     pub current: Option<usize>,
     pub report: ReportBuilder,
     /// Records that are not messages.
-    pub events: Vec<Value>,
+    pub other_records: Vec<Value>,
 }
 
 impl ConversationTree {
@@ -93,7 +93,7 @@ impl ConversationTree {
             nodes: Vec::new(),
             current: None,
             report: ReportBuilder::default(),
-            events: Vec::new(),
+            other_records: Vec::new(),
         }
     }
 
@@ -112,13 +112,13 @@ impl ConversationTree {
         self.session.updated_at = self.session.updated_at.or_else(|| known().max());
     }
 
-    /// Sends the conversation to the receiver.
+    /// Sends the conversation to the sink.
     pub(crate) fn send_to(mut self, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        if !self.events.is_empty() {
-            let events = Value::Array(std::mem::take(&mut self.events));
+        if !self.other_records.is_empty() {
+            let others = Value::Array(std::mem::take(&mut self.other_records));
             match self.nodes.iter_mut().rev().find_map(|node| node.messages.last_mut()) {
-                Some(last) => last.draft.extra.insert(AFTER.into(), events),
-                None => self.session.extra.insert(RECORDS.into(), events),
+                Some(last) => last.draft.extra.insert(AFTER.into(), others),
+                None => self.session.extra.insert(RECORDS.into(), others),
             };
         }
         if sink.begin(self.session)? == Disposition::Skip {
@@ -134,7 +134,7 @@ impl ConversationTree {
             }
         }
         let mut nodes: Vec<Option<TreeNode>> = self.nodes.into_iter().map(Some).collect();
-        // Each entry: a node, the branch and seq that it follows, and whether it begins a branch there.
+        // Each entry: a node, the branch and seq that it follows, and whether it starts a branch there.
         let mut pending: Vec<(usize, usize, u64, bool)> =
             roots.iter().enumerate().map(|(number, root)| (*root, 0, 0, number > 0)).rev().collect();
         let mut branches = 1;
@@ -220,7 +220,8 @@ pub(crate) struct BufferedExport {
 }
 
 impl BufferedExport {
-    /// Reads a document whose messages are under `key`. If it breaks off, the messages before are kept.
+    /// Reads a document whose messages are under `key`. If it is damaged after the first message, the
+    /// messages before the damage are returned.
     pub(crate) fn read(source: &Source, key: &str, sink: &mut dyn SessionSink) -> Result<Self, ImportError> {
         let mut export = Self::default();
         match export.fill(source, key, sink) {

@@ -1,4 +1,4 @@
-//! Gemini CLI chats: one JSON object, or JSONL records that are replayed into one.
+//! Gemini CLI chats: one JSON object, or JSONL records that have to be replayed.
 
 use std::collections::HashSet;
 
@@ -61,8 +61,8 @@ fn object(value: Value) -> Option<Map<String, Value>> {
 struct Replay {
     header: Map<String, Value>,
     messages: Vec<Map<String, Value>>,
-    /// Messages that later records replaced. They are kept because a resumed chat drops tool calls, thoughts
-    /// and tokens from them.
+    /// Messages that later records replaced. They are stored too, because the messages that replace them
+    /// after a resume lack tool calls, thoughts and tokens.
     superseded: Vec<Value>,
 }
 
@@ -96,7 +96,7 @@ impl Replay {
             }
         } else {
             conversation.report.opaque();
-            conversation.events.push(Value::Object(record));
+            conversation.other_records.push(Value::Object(record));
         }
     }
 
@@ -115,25 +115,25 @@ impl Replay {
         conversation.session.project =
             directory.map(|directory| Project { directory: directory.to_owned(), repository: None });
         let mut results = HashSet::new();
-        let mut events = Vec::new();
+        let mut others = Vec::new();
         for message in self.messages {
             let mut converted = match text(&message, "type") {
                 Some("user") => user_messages(message, &mut results),
                 Some("gemini") => model_messages(message, &mut results),
                 _ => {
-                    events.push(Value::Object(message));
+                    others.push(Value::Object(message));
                     continue;
                 }
             };
             if let Some(first) = converted.first_mut()
-                && !events.is_empty()
+                && !others.is_empty()
             {
-                first.draft.extra.insert(BEFORE.into(), Value::Array(std::mem::take(&mut events)));
+                first.draft.extra.insert(BEFORE.into(), Value::Array(std::mem::take(&mut others)));
             }
             conversation.push_messages(converted);
         }
-        conversation.events.append(&mut events);
-        conversation.events.extend(self.superseded);
+        conversation.other_records.append(&mut others);
+        conversation.other_records.extend(self.superseded);
         conversation.set_times_from_messages();
         conversation.session.extra.insert(NAME.into(), Value::Object(self.header));
         Ok(conversation)
@@ -145,7 +145,7 @@ fn id_and_time(message: &Map<String, Value>) -> (String, Timestamp) {
     (id, message.get("timestamp").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// The result of a function call. Gemini CLI repeats results; only the first one with an id counts.
+/// The result of a function call. Gemini CLI repeats results; only the first one with each id is imported.
 fn result(response: &Value, results: &mut HashSet<String>) -> Option<Part> {
     let response = response.get("functionResponse")?.as_object()?;
     let id = text(response, "id").or_else(|| text(response, "name")).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Documents that hfs exported, in any version.
+//! hfs documents of every version.
 //!
-//! Documents of old versions are small and are read into memory, migrated step by step to the current
-//! version, and then sent to the receiver. A document of the current version may be large and is read as a
+//! Documents of old versions are small. They are read into memory, migrated step by step to the current
+//! version, and then sent to the sink. A document of the current version may be large, so it is read as a
 //! stream.
 
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
 const NAME: &str = "hfs";
-/// The fields of a message in the oldest version. A message with other fields is another program's.
+/// The fields of a message in the oldest version. A message with other fields comes from another program.
 const V0_FIELDS: [&str; 3] = ["role", "content", "created_at"];
 
 pub(crate) struct Hfs;
@@ -98,7 +98,7 @@ fn version(source: &Source) -> Result<Option<(u64, u64)>, ImportError> {
     };
     let metadata = match find() {
         Ok(metadata) => metadata,
-        // A document that breaks off before its version counts as one without a version.
+        // A document that is truncated before its version is treated as a document without a version.
         Err(StreamError::Json(PullError::Damaged { .. })) => None,
         Err(error) => return Err(error.into_import_error(source)),
     };
@@ -118,7 +118,7 @@ fn read_list<T: DeserializeOwned, R: Read>(
     parser: &mut PullParser<R>,
     items: &mut Vec<T>,
     report: &mut ReportBuilder,
-    what: &str,
+    kind: &str,
 ) -> Result<(), StreamError> {
     if parser.peek()? != Some(b'[') {
         parser.skip()?;
@@ -134,14 +134,13 @@ fn read_list<T: DeserializeOwned, R: Read>(
                 report.mapped();
                 items.push(item);
             }
-            None => report.dropped(Some(number), format!("unreadable {what}: `{}`", excerpt(&text))),
+            None => report.dropped(Some(number), format!("unreadable {kind}: `{}`", excerpt(&text))),
         }
     }
     Ok(())
 }
 
-/// The outcome of a pass over a document. If messages were read before any damage, the damage is only
-/// reported.
+/// Turns the error for a damaged document into a warning if messages were read before the damage.
 fn accept_partial(
     source: &Source,
     outcome: Result<(), StreamError>,
@@ -222,7 +221,7 @@ fn fingerprint(document: &v1::Document) -> String {
     hasher.finalize().to_hex().chars().take(16).collect()
 }
 
-/// The last step of the migration chain: sends a migrated document to the receiver.
+/// Performs the last migration, to the current version, and sends the document to the sink.
 fn send_migrated(
     source: &Source,
     document: v1::Document,
@@ -243,7 +242,7 @@ const MAX_ATTACHMENT: usize = 1 << 30;
 fn read_current(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let mut header = DocumentHeader::default();
     match header.find(source) {
-        // What precedes the damage is imported; the second pass reports the damage.
+        // The part before the damage is imported; the second pass reports the damage.
         Ok(()) | Err(StreamError::Json(PullError::Damaged { .. })) => {}
         Err(error) => return Err(error.into_import_error(source)),
     }
@@ -263,7 +262,7 @@ fn read_current(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impor
     import.end(current)
 }
 
-/// Sends a migrated document to the receiver.
+/// Sends a migrated document to the sink.
 fn send_document(
     source: &Source,
     document: v2::Document,
@@ -296,7 +295,7 @@ fn send_document(
     import.end(current)
 }
 
-/// What must be known before the first message.
+/// The fields that are needed before the first message is sent.
 #[derive(Default)]
 struct DocumentHeader {
     session: Option<v2::Session>,
@@ -352,7 +351,7 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(parse(text)?.value).ok()
 }
 
-/// Sends the session of one document to the receiver.
+/// Sends the session of one document to the sink.
 struct DocumentImport<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
@@ -361,7 +360,7 @@ struct DocumentImport<'a> {
     counts_records: bool,
     /// Key and head of each branch.
     branches: HashMap<BranchId, (usize, Seq)>,
-    /// The branch that messages are added to.
+    /// The branch to which messages are added.
     current_key: usize,
     current_id: Option<BranchId>,
     /// Attachments whose bytes are in the document.
@@ -395,7 +394,7 @@ impl<'a> DocumentImport<'a> {
         }
     }
 
-    fn report_loss(&mut self, why: String) {
+    fn report_dropped(&mut self, why: String) {
         if self.counts_records {
             self.report.dropped(None, why);
         } else {
@@ -444,7 +443,7 @@ impl<'a> DocumentImport<'a> {
         match self.for_each_field(field) {
             Err(StreamError::Json(PullError::Damaged { at, reason })) => {
                 if !std::mem::replace(&mut self.damage_reported, true) {
-                    self.report_loss(damage_message(reason, at));
+                    self.report_dropped(damage_message(reason, at));
                 }
                 Ok(())
             }
@@ -479,7 +478,7 @@ impl<'a> DocumentImport<'a> {
             let text = parser.value()?;
             match from_text(&text) {
                 Some(item) => import(self, item)?,
-                None => self.report_loss(format!("unreadable entry: `{}`", excerpt(&text))),
+                None => self.report_dropped(format!("unreadable entry: `{}`", excerpt(&text))),
             }
         }
         Ok(())
@@ -500,7 +499,7 @@ impl<'a> DocumentImport<'a> {
                         self.for_each_item(parser, Self::message)?;
                     }
                     Err(error) => {
-                        self.report_loss(format!("unreadable branch: {error}"));
+                        self.report_dropped(format!("unreadable branch: {error}"));
                         parser.skip()?;
                     }
                 }
@@ -524,7 +523,7 @@ impl<'a> DocumentImport<'a> {
                 branch.parent.and_then(|parent| self.branches.get(&parent)).copied().unwrap_or((0, 0));
             let forked_at = branch.forked_at.min(parent.1);
             if forked_at != branch.forked_at {
-                self.report_loss(format!("branch {:?} forks after the end of its parent", branch.name));
+                self.report_dropped(format!("branch {:?} forks after the end of its parent", branch.name));
             }
             self.sink.branch(key, parent.0, forked_at, Some(branch.id), Some(branch.name.clone()))?;
             self.branches.insert(branch.id, (key, forked_at));
@@ -563,7 +562,7 @@ impl<'a> DocumentImport<'a> {
                 self.count_mapped();
                 self.sink.run(run)?;
             }
-            Err(error) => self.report_loss(format!("unreadable run: {error}")),
+            Err(error) => self.report_dropped(format!("unreadable run: {error}")),
         }
         Ok(())
     }
@@ -574,7 +573,7 @@ impl<'a> DocumentImport<'a> {
                 self.count_mapped();
                 self.sink.checkpoint(checkpoint)?;
             }
-            Err(error) => self.report_loss(format!("unreadable checkpoint: {error}")),
+            Err(error) => self.report_dropped(format!("unreadable checkpoint: {error}")),
         }
         Ok(())
     }
@@ -582,12 +581,12 @@ impl<'a> DocumentImport<'a> {
     fn attachment(&mut self, hash: &str, text: &str) -> Result<(), ImportError> {
         let bytes = from_text::<String>(text).and_then(|text| STANDARD.decode(text).ok());
         let Some(bytes) = bytes else {
-            self.report_loss(format!("attachment {hash} cannot be decoded"));
+            self.report_dropped(format!("attachment {hash} cannot be decoded"));
             return Ok(());
         };
         let found = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
         if found.to_string() != hash {
-            self.report_loss(format!("attachment {hash} does not match its hash"));
+            self.report_dropped(format!("attachment {hash} does not match its hash"));
             return Ok(());
         }
         self.count_mapped();

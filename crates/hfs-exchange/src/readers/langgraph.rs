@@ -1,4 +1,4 @@
-//! LangGraph's SQLite checkpoints: the message list of each thread, and its forks.
+//! LangGraph's SQLite checkpoints. Each thread becomes a session, each fork a branch.
 
 use std::collections::HashMap;
 
@@ -48,8 +48,8 @@ struct ThreadCheckpoint {
     messages: Option<Vec<Map<String, Value>>>,
 }
 
-/// Reads a thread. Each checkpoint without a child ends one line of history; two lines share their leading
-/// messages with equal ids.
+/// Reads a thread. Each checkpoint without children is the end of one history. Two histories share their
+/// leading messages with equal ids.
 fn read_thread(source: &Source, database: &Database, id: &str) -> Result<ConversationTree, ImportError> {
     let mut conversation = ConversationTree::new(source, NAME, id);
     let mut checkpoints: Vec<ThreadCheckpoint> = Vec::new();
@@ -80,7 +80,7 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
         !checkpoints.iter().any(|other| other.parent.as_deref() == Some(checkpoint.id.as_str()))
     };
     let leaves: Vec<&ThreadCheckpoint> = checkpoints.iter().filter(is_leaf).collect();
-    // The newest line continues the thread. It comes first, so that it becomes the first branch.
+    // The newest history comes first, so that it becomes the first branch. A resume continues it.
     for (number, leaf) in leaves.iter().rev().enumerate() {
         add_history(&mut conversation, leaf, &checkpoints, number == 0);
     }
@@ -90,7 +90,7 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
     Ok(conversation)
 }
 
-/// Adds a line of history. The newest one becomes the first branch; each of the others forks from it.
+/// Adds the history that ends at `leaf`. The newest one becomes the first branch; the others fork from it.
 fn add_history(
     conversation: &mut ConversationTree,
     leaf: &ThreadCheckpoint,
@@ -127,7 +127,8 @@ fn add_history(
     }
 }
 
-/// Number of leading messages that a line shares with the newest one, whose nodes come first.
+/// Number of leading messages that a history shares with the newest one. The conversation begins with the
+/// nodes of the newest history.
 fn shared_messages(messages: &[Map<String, Value>], conversation: &ConversationTree) -> usize {
     let newest = conversation.current.map_or(0, |last| last + 1);
     let same = |(message, node): &(&Map<String, Value>, &TreeNode)| {
@@ -188,7 +189,8 @@ fn push_content(content: Value, parts: &mut Vec<Part>) {
     }
 }
 
-/// Converts MessagePack to JSON. LangGraph writes an object as an extension value: module, class and fields.
+/// Converts MessagePack to JSON. LangGraph writes an object as an extension value with its module, class and
+/// fields, of which only the fields are returned.
 fn to_json(value: rmpv::Value, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return Value::Null;

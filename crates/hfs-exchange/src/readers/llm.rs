@@ -1,5 +1,5 @@
-//! The logs.db of simonw/llm: threads of content-addressed messages since version 0.32, conversations of
-//! responses before. One file may contain both.
+//! The logs.db of simonw/llm. Since version 0.32 it contains threads of content-addressed messages; older
+//! versions wrote conversations of responses. A file may contain both.
 
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
@@ -85,7 +85,7 @@ fn read_thread(
             chain.push(row.fields);
             Ok(())
         })?;
-        // Stop at a cycle of parents.
+        // Stop if the parents form a cycle.
         if chain.iter().rev().skip(1).any(|seen| next.is_some() && text(seen, "hash") == next.as_deref()) {
             break;
         }
@@ -227,7 +227,7 @@ fn attach(
     })
 }
 
-/// Reads a conversation of the older schema, in which a response also holds its prompt.
+/// Reads a conversation of the older schema, in which a response also contains its prompt.
 fn read_legacy(
     source: &Source,
     database: &Database,

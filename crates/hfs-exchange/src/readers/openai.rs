@@ -1,4 +1,4 @@
-//! Messages in the form of OpenAI's API (role, content, tool_calls), which many tools and datasets share.
+//! Messages as in OpenAI's API (role, content, tool_calls), a format that many tools and datasets use.
 //!
 //! A source is one conversation (an array, or `{"messages": [...]}`), or a dataset with one conversation per
 //! element of an array or per line.
@@ -19,10 +19,10 @@ use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
 const NAME: &str = "openai-messages";
-/// Keys under which an element of a dataset keeps its messages.
+/// Keys of the message list in an element of a dataset.
 const MESSAGE_KEYS: [&str; 2] = ["messages", "traj"];
-/// How many messages to wait for the user's first one, which identifies the conversation.
-const MAX_WAITING: usize = 16;
+/// Number of messages that are buffered until the user's first message, which identifies the conversation.
+const MAX_BUFFERED: usize = 16;
 
 pub(crate) struct OpenAi;
 
@@ -32,14 +32,14 @@ impl super::Reader for OpenAi {
     }
 
     fn recognizes(&self, probe: &FormatProbe) -> bool {
-        probe.first_object().is_some_and(|first| is_message(first) || holds_messages(first))
-            || probe.records().first().is_some_and(|first| is_message(first) || holds_messages(first))
+        probe.first_object().is_some_and(|first| is_message(first) || contains_messages(first))
+            || probe.records().first().is_some_and(|first| is_message(first) || contains_messages(first))
             || probe.has_key("messages") && !probe.has_key("metadata") && !probe.has_key("info")
     }
 
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
-        // A document may be on one line, or on several of which some look like records.
+        // A document can look like JSONL, if it is on one line or if one of its lines is an object.
         let is_document = probe.has_key("messages") && !probe.begins_with_several_records();
         let framing = if probe.is_array() {
             Framing::Array(None)
@@ -62,23 +62,23 @@ impl super::Reader for OpenAi {
 }
 
 /// Whether a record contains a conversation.
-fn holds_messages(fields: &Map<String, Value>) -> bool {
+fn contains_messages(fields: &Map<String, Value>) -> bool {
     MESSAGE_KEYS.iter().any(|key| {
         let list = fields.get(*key).and_then(Value::as_array);
         list.is_some_and(|list| list.iter().take(3).filter_map(Value::as_object).any(is_message))
     })
 }
 
-/// Sends conversations of chat messages to the receiver.
+/// Sends conversations of chat messages to the sink.
 pub(crate) struct ChatSessions<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
     format: &'static str,
-    /// Number of conversations with each beginning.
+    /// Number of conversations with each id.
     seen: HashMap<String, u32>,
     open: Option<OpenSession>,
     pub report: ReportBuilder,
-    any: bool,
+    found: bool,
 }
 
 /// The conversation that is being read.
@@ -86,8 +86,8 @@ struct OpenSession {
     session: ForeignSession,
     /// The conversation's own id, if it has one.
     id: Option<String>,
-    /// Messages that were read before the session began in the receiver.
-    waiting: VecDeque<ChatMessage>,
+    /// Messages that were read before `begin` was called on the sink.
+    buffered: VecDeque<ChatMessage>,
     state: SessionState,
     count: u64,
     images: VecDeque<String>,
@@ -109,7 +109,7 @@ impl<'a> ChatSessions<'a> {
             seen: HashMap::new(),
             open: None,
             report: ReportBuilder::default(),
-            any: false,
+            found: false,
         }
     }
 
@@ -173,7 +173,7 @@ impl<'a> ChatSessions<'a> {
         self.open = Some(OpenSession {
             session,
             id,
-            waiting: VecDeque::new(),
+            buffered: VecDeque::new(),
             state: SessionState::NotBegun,
             count: 0,
             images,
@@ -192,33 +192,33 @@ impl<'a> ChatSessions<'a> {
         open.count += 1;
         self.report.mapped();
         place_images(&mut chat, &mut open.images);
-        open.waiting.push_back(chat);
-        let user = open.waiting.back().is_some_and(|chat| chat.draft.role == Role::User);
-        if user || open.waiting.len() >= MAX_WAITING || open.state != SessionState::NotBegun {
-            self.send_waiting()?;
+        open.buffered.push_back(chat);
+        let user = open.buffered.back().is_some_and(|chat| chat.draft.role == Role::User);
+        if user || open.buffered.len() >= MAX_BUFFERED || open.state != SessionState::NotBegun {
+            self.send_buffered()?;
         }
         Ok(())
     }
 
-    /// Begins the session in the receiver if necessary, then sends the waiting messages.
-    fn send_waiting(&mut self) -> Result<(), ImportError> {
+    /// Calls `begin` on the sink if necessary, then sends the buffered messages.
+    fn send_buffered(&mut self) -> Result<(), ImportError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         if open.state == SessionState::NotBegun {
-            let base = open.id.clone().unwrap_or_else(|| beginning_hash(&open.waiting));
+            let base = open.id.clone().unwrap_or_else(|| beginning_hash(&open.buffered));
             let base = self.source.stem().map_or_else(|| base.clone(), |stem| format!("{stem}/{base}"));
             let occurrences = self.seen.entry(base.clone()).or_insert(0);
             *occurrences += 1;
             open.session.origin.id = if *occurrences == 1 { base } else { format!("{base}/{occurrences}") };
-            // The times of the session are those of its messages; if these have none, they stay unknown.
+            // If no message has a time, the time of the session stays unknown.
             let times: Vec<Timestamp> =
-                open.waiting.iter().filter(|chat| chat.has_time).map(|chat| chat.draft.created_at).collect();
+                open.buffered.iter().filter(|chat| chat.has_time).map(|chat| chat.draft.created_at).collect();
             open.session.created_at = times.iter().min().copied();
-            self.any = true;
+            self.found = true;
             let disposition = self.sink.begin(open.session.clone())?;
             open.state =
                 if disposition == Disposition::Take { SessionState::Begun } else { SessionState::Skipped };
         }
-        while let Some(chat) = open.waiting.pop_front() {
+        while let Some(chat) = open.buffered.pop_front() {
             if open.state == SessionState::Begun {
                 for attachment in chat.attachments {
                     self.sink.attachment(attachment)?;
@@ -231,7 +231,7 @@ impl<'a> ChatSessions<'a> {
 
     /// Ends the conversation, if one is open.
     pub(crate) fn end(&mut self) -> Result<(), ImportError> {
-        self.send_waiting()?;
+        self.send_buffered()?;
         if self.open.take().is_some_and(|open| open.state == SessionState::Begun) {
             self.sink.end(std::mem::take(&mut self.report).finish())?;
         }
@@ -241,7 +241,7 @@ impl<'a> ChatSessions<'a> {
     /// Ends the import.
     pub(crate) fn finish(mut self) -> Result<(), ImportError> {
         self.end()?;
-        if self.any {
+        if self.found {
             return Ok(());
         }
         let report = self.report.finish();
@@ -271,7 +271,8 @@ fn beginning_hash(messages: &VecDeque<ChatMessage>) -> String {
     hasher.finalize().to_hex().chars().take(16).collect()
 }
 
-/// Datasets list their images beside the messages and write `<image>` where each belongs.
+/// Adds the images of a dataset, which lists them apart from the messages and marks their places with
+/// `<image>`.
 fn place_images(chat: &mut ChatMessage, images: &mut VecDeque<String>) {
     let placeholders: usize = chat
         .draft
@@ -285,9 +286,9 @@ fn place_images(chat: &mut ChatMessage, images: &mut VecDeque<String>) {
     }
 }
 
-/// Fields that may hold the time of a message.
+/// Fields that may contain the time of a message.
 const TIME_FIELDS: [&str; 4] = ["created_at", "timestamp", "create_time", "created"];
-/// Fields that may hold the model's reasoning.
+/// Fields that may contain the model's reasoning.
 const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
 /// A message with its attachments.
@@ -299,7 +300,7 @@ pub(crate) struct ChatMessage {
     pub has_time: bool,
 }
 
-/// The role with this name, in any of the tools.
+/// The role with this name, including the names that other tools use.
 pub(crate) fn role(name: &str) -> Option<Role> {
     Some(match name {
         "user" | "human" => Role::User,
@@ -380,7 +381,7 @@ impl ChatPartsBuilder<'_> {
         match fields.get_mut("content").map(Value::take) {
             Some(Value::String(text)) => {
                 fields.shift_remove("content");
-                // A null content beside tool calls is not a text; an empty string is, and is kept.
+                // An empty string becomes a part as well; null, which precedes tool calls, does not.
                 self.parts.push(Part::Text { text });
             }
             Some(Value::Array(items)) => {
@@ -560,7 +561,7 @@ impl ChatPartsBuilder<'_> {
     }
 }
 
-/// An image of which only the URL is known.
+/// A part for an image that is not inline.
 pub(crate) fn image_reference(url: &str) -> Part {
     let name = (!url.is_empty()).then(|| url.to_owned());
     Part::Attachment { media_type: "image/*".into(), name, hash: None, bytes: 0 }

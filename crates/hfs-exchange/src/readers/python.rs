@@ -92,7 +92,7 @@ fn read_session(
         let mut state = CheckpointState::default();
         match snapshot(&state_json) {
             Some(snapshot) => state.run_snapshot = std::sync::Arc::new(snapshot),
-            // A state of unknown shape is kept as the state of a plugin.
+            // Any other state is stored as the state of a plugin.
             None => {
                 state.plugins.insert(NAME.into(), state_json);
             }

@@ -35,23 +35,24 @@ impl super::Reader for ShareGpt {
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let framing =
             if FormatProbe::new(source)?.is_array() { Framing::Array(None) } else { Framing::Lines };
-        let mut unattributed = ReportBuilder::default();
-        let mut any = false;
+        // Records that were dropped since the last conversation. The report of the next one includes them.
+        let mut pending_report = ReportBuilder::default();
+        let mut found = false;
         for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
             super::report_progress(source, sink, at.bytes)?;
             match entry {
                 Entry::Record(record, _) if list(&record.fields).is_some() => {
-                    any = true;
+                    found = true;
                     let mut conversation = conversation(source, record, at.line);
-                    conversation.report.merge(std::mem::take(&mut unattributed));
+                    conversation.report.merge(std::mem::take(&mut pending_report));
                     conversation.send_to(sink)?;
                 }
-                Entry::Record(..) => unattributed.dropped(Some(at.line), "a record without a conversation"),
-                Entry::Damaged(why) => unattributed.dropped(Some(at.line), why),
+                Entry::Record(..) => pending_report.dropped(Some(at.line), "a record without a conversation"),
+                Entry::Damaged(why) => pending_report.dropped(Some(at.line), why),
             }
             Ok(())
         })?;
-        if any { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
+        if found { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sessions that are sent to the receiver message by message while they are read.
+//! Sends a session to the sink, message by message, while the source is being read.
 
 use hfs_core::{Disposition, ForeignSession, ImportError, Part, SessionSink};
 use serde_json::{Value, json};
@@ -8,20 +8,22 @@ use crate::Source;
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS, ReportBuilder};
 use crate::records::JsonRecord;
 
-/// Limit on the bytes of records that wait for a message to be stored beside.
-const MAX_HELD_BYTES: usize = 48 << 20;
+/// Limit on the bytes of `StreamedSession::other_records`.
+const MAX_BUFFERED_BYTES: usize = 48 << 20;
 
-/// A session that is sent to the receiver while it is read. The newest message is held back, because it may
-/// grow and because records that follow it may have to be stored beside it.
+/// A session that is sent to the sink while it is read. The newest message stays pending, because later
+/// records may add parts to it or may have to be stored with it.
 pub(crate) struct StreamedSession<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
     session: Option<ForeignSession>,
     accepted: bool,
-    held: Option<(usize, ImportedMessage)>,
-    events: Vec<Value>,
-    held_bytes: usize,
-    /// Head of each branch, including the message that is held back.
+    /// The newest message, with the key of its branch.
+    pending: Option<(usize, ImportedMessage)>,
+    /// Records that are not messages and follow the newest message.
+    other_records: Vec<Value>,
+    buffered_bytes: usize,
+    /// Head of each branch, including the pending message.
     heads: Vec<u64>,
     branch: usize,
     pub report: ReportBuilder,
@@ -34,9 +36,9 @@ impl<'a> StreamedSession<'a> {
             sink,
             session: Some(session),
             accepted: true,
-            held: None,
-            events: Vec::new(),
-            held_bytes: 0,
+            pending: None,
+            other_records: Vec::new(),
+            buffered_bytes: 0,
             heads: vec![0],
             branch: 0,
             report: ReportBuilder::default(),
@@ -53,31 +55,32 @@ impl<'a> StreamedSession<'a> {
     }
 
     /// Adds a record that is not a message.
-    pub(crate) fn push_event(&mut self, record: JsonRecord, bytes: usize, line: u64) {
-        if self.held_bytes + bytes > MAX_HELD_BYTES {
+    pub(crate) fn push_other(&mut self, record: JsonRecord, bytes: usize, line: u64) {
+        if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
             self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
         }
         self.report.opaque();
-        self.held_bytes += bytes;
+        self.buffered_bytes += bytes;
         let fields = record.fields;
-        self.events.push(record.raw.map_or_else(|| Value::Object(fields), |raw| json!({ RAW: raw })));
+        self.other_records.push(record.raw.map_or_else(|| Value::Object(fields), |raw| json!({ RAW: raw })));
     }
 
-    /// The newest message, which can still be extended.
+    /// The newest message, which has not been sent yet.
     pub(crate) fn newest(&mut self) -> Option<&mut ImportedMessage> {
-        self.held.as_mut().map(|(_, message)| message)
+        self.pending.as_mut().map(|(_, message)| message)
     }
 
-    /// Stores a record beside the newest message, after the events that came before the record.
+    /// Stores a record with the newest message. The records that are not messages and precede it are stored
+    /// too.
     pub(crate) fn attach_record(&mut self, record: Value) {
-        let events = std::mem::take(&mut self.events);
-        self.held_bytes = 0;
-        let Some((_, message)) = &mut self.held else { return };
-        let mut records: Vec<Value> = events.into_iter().map(|event| json!({ "$event": event })).collect();
+        let others = std::mem::take(&mut self.other_records);
+        self.buffered_bytes = 0;
+        let Some((_, message)) = &mut self.pending else { return };
+        let mut records: Vec<Value> = others.into_iter().map(|other| json!({ "$event": other })).collect();
         records.push(record);
         match message.draft.extra.get_mut(RECORDS) {
-            Some(Value::Array(kept)) => kept.append(&mut records),
+            Some(Value::Array(stored)) => stored.append(&mut records),
             _ => {
                 message.draft.extra.insert(RECORDS.into(), Value::Array(records));
             }
@@ -87,15 +90,15 @@ impl<'a> StreamedSession<'a> {
     /// Adds a message.
     pub(crate) fn push_message(&mut self, mut message: ImportedMessage) -> Result<(), ImportError> {
         self.flush()?;
-        let events = std::mem::take(&mut self.events);
-        self.held_bytes = 0;
-        if !events.is_empty() {
-            message.draft.extra.insert(BEFORE.into(), Value::Array(events));
+        let others = std::mem::take(&mut self.other_records);
+        self.buffered_bytes = 0;
+        if !others.is_empty() {
+            message.draft.extra.insert(BEFORE.into(), Value::Array(others));
         }
         if let Some(head) = self.heads.get_mut(self.branch) {
             *head += 1;
         }
-        self.held = Some((self.branch, message));
+        self.pending = Some((self.branch, message));
         Ok(())
     }
 
@@ -120,7 +123,7 @@ impl<'a> StreamedSession<'a> {
     }
 
     fn flush(&mut self) -> Result<(), ImportError> {
-        let Some((branch, message)) = self.held.take() else { return Ok(()) };
+        let Some((branch, message)) = self.pending.take() else { return Ok(()) };
         self.begin()?;
         if self.accepted {
             for attachment in message.attachments {
@@ -133,11 +136,11 @@ impl<'a> StreamedSession<'a> {
 
     /// Ends the session.
     pub(crate) fn finish(mut self) -> Result<(), ImportError> {
-        let events = std::mem::take(&mut self.events);
-        if !events.is_empty() {
-            match (&mut self.held, &mut self.session) {
-                (Some((_, newest)), _) => newest.draft.extra.insert(AFTER.into(), Value::Array(events)),
-                (None, Some(session)) => session.extra.insert(RECORDS.into(), Value::Array(events)),
+        let others = std::mem::take(&mut self.other_records);
+        if !others.is_empty() {
+            match (&mut self.pending, &mut self.session) {
+                (Some((_, newest)), _) => newest.draft.extra.insert(AFTER.into(), Value::Array(others)),
+                (None, Some(session)) => session.extra.insert(RECORDS.into(), Value::Array(others)),
                 (None, None) => None,
             };
         }
@@ -153,7 +156,7 @@ impl<'a> StreamedSession<'a> {
     }
 }
 
-/// Whether a message contains text or a tool call, so that what follows begins the next message.
+/// Whether a message contains text or a tool call. Text or reasoning after these starts the next message.
 pub(crate) fn has_output(message: &ImportedMessage) -> bool {
     message.draft.parts.iter().any(|part| matches!(part, Part::Text { .. } | Part::ToolCall { .. }))
 }

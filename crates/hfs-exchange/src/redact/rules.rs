@@ -60,14 +60,13 @@ impl RuleSet {
         Ok(Self { preamble, rules, keywords, rule_by_keyword, without_keywords, compiled })
     }
 
-    /// Returns an error if a rule that was needed could not be compiled. An export must not count as scanned
-    /// then.
+    /// Returns an error if a rule could not be compiled. The scans so far are incomplete then.
     pub(super) fn check(&self) -> StoreResult<()> {
         let compiled = lock_unpoisoned(&self.compiled);
         compiled.failure.as_ref().map_or(Ok(()), |failure| Err(invalid_rules(failure)))
     }
 
-    /// The scanners that may find a secret in a text.
+    /// The scanners for the rules whose keywords occur in the text. Compiles them if necessary.
     pub(super) fn scanners_for(&self, text: &str) -> Vec<Arc<Scanner>> {
         let mut wanted: BTreeSet<usize> = self.without_keywords.iter().copied().collect();
         let found = self.keywords.find_overlapping_iter(text);

@@ -1,8 +1,9 @@
-//! Writes Claude Code's JSONL with every branch: its records form a tree, as do the branches of a session.
+//! Writes a transcript of Claude Code with every branch. Its records form a tree, as do the branches of a
+//! session.
 //!
 //! A record that was imported from Claude Code is restored from its stored form and from the parts of its
-//! messages, so that it is written back as it was. A resume continues after the newest message of the file,
-//! unless a `last-prompt` record names another one.
+//! messages. `claude --resume` continues after the newest message of the file, unless a `last-prompt` record
+//! refers to another one.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,7 +20,7 @@ use crate::readers::claude_code::{PART, TEXT, WITHOUT};
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 
 const NAME: &str = Format::ClaudeCode.as_str();
-/// The version of Claude Code that new records imitate.
+/// The version of Claude Code that is written into new records.
 const VERSION: &str = "2.1.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
@@ -39,7 +40,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     for record in array(session.extra.get(RECORDS)) {
         writer.write_original(record)?;
     }
-    // The last record before each fork must be known when the branch after the fork is written.
+    // The keys are inserted first, so that `write_group` records the ids of these records only.
     for branch in &branches {
         if let Some(parent) = branch.parent {
             writer.ends.insert((parent, branch.forked_at), None);
@@ -57,7 +58,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())
 }
 
-/// The id of the session in Claude Code: its own if it came from there.
+/// The session id in the transcript: the original id if the session was imported from Claude Code.
 pub(crate) fn session_id(session: &Session) -> String {
     match &session.origin {
         Some(origin) if origin.format == NAME => origin.id.split('/').next().unwrap_or_default().to_owned(),
@@ -78,20 +79,20 @@ struct TranscriptWriter<'a> {
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
-    /// The last record of the message before each fork.
+    /// Id of the last record of the message before each fork.
     ends: HashMap<(BranchId, Seq), Option<String>>,
-    /// The last record of the main conversation that was written.
+    /// Id of the newest record that is not part of a sidechain.
     newest: Option<String>,
-    /// The last prompt of the user on the branch that is being written.
+    /// The user's last prompt on the branch that is being written.
     prompt: Option<String>,
-    /// Whether a message was written that did not come from Claude Code.
+    /// Whether a record was created for a message that was not imported from Claude Code.
     wrote_new: bool,
-    /// Whether a record was written that says where a resume continues.
+    /// Whether a `last-prompt` record was written.
     wrote_last_prompt: bool,
 }
 
 impl TranscriptWriter<'_> {
-    /// Writes where a resume continues, unless Claude Code would continue there anyway.
+    /// Writes a `last-prompt` record with `end`, unless a resume continues there without one.
     fn write_resume_point(&mut self, end: Option<&str>, prompt: &str) -> Result<(), ExportError> {
         if end.is_some() && (end != self.newest.as_deref() || self.wrote_new && self.wrote_last_prompt) {
             let record = json!({
@@ -102,7 +103,7 @@ impl TranscriptWriter<'_> {
         Ok(())
     }
 
-    /// Writes a branch's own messages; returns the last record of its history.
+    /// Writes a branch's own messages; returns the id of the last record of its history.
     fn write_branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<Option<String>, ExportError> {
         let mut last = self.end_before(branch, all);
         let mut after = branch.forked_at;
@@ -125,7 +126,7 @@ impl TranscriptWriter<'_> {
         self.write_group(&group, last)
     }
 
-    /// The record that precedes the first record of a branch.
+    /// Id of the record that precedes the first record of a branch.
     fn end_before(&self, branch: &Branch, all: &[Branch]) -> Option<String> {
         let mut branch = branch;
         let seq = branch.forked_at;
@@ -190,7 +191,7 @@ impl TranscriptWriter<'_> {
         Ok(end)
     }
 
-    /// Writes a record as it was imported.
+    /// Writes an imported record unchanged.
     fn write_original(&mut self, record: &Value) -> Result<(), ExportError> {
         self.wrote_last_prompt |= record.get("type").and_then(Value::as_str) == Some("last-prompt");
         match record.get(RAW).and_then(Value::as_str) {
@@ -200,7 +201,7 @@ impl TranscriptWriter<'_> {
         Ok(())
     }
 
-    /// Writes a message that did not come from Claude Code; returns the id of its record.
+    /// Writes a message that was not imported from Claude Code; returns the id of its record.
     fn write_new(&mut self, message: &Message, parent: Option<&str>) -> Result<Option<String>, ExportError> {
         let kind = match message.content.role {
             Role::Assistant => "assistant",
@@ -240,7 +241,7 @@ impl TranscriptWriter<'_> {
         for part in &message.content.parts {
             match part {
                 Part::Text { text } => blocks.push(json!({"type": "text", "text": text})),
-                // On resume, the API rejects a thought without a signature of its own, and thus also those of
+                // On resume, the API rejects thinking blocks without its own signature, such as those of
                 // other providers.
                 Part::Thinking { .. } | Part::Opaque { .. } => {}
                 Part::ToolCall { id, name, input } => {
@@ -264,7 +265,7 @@ impl TranscriptWriter<'_> {
     }
 }
 
-/// Whether a message came from the same record as those in the group.
+/// Whether a message was imported from the same record as the group.
 fn continues(group: &[Message], message: &Message) -> bool {
     let Some(base) = group.first().and_then(|first| first.content.source.as_ref()) else { return false };
     let Some(id) = message.content.source.as_ref() else { return false };
@@ -279,7 +280,7 @@ struct RecordRestorer<'a> {
 }
 
 impl RecordRestorer<'_> {
-    /// The original of a stored record.
+    /// Restores a stored record.
     fn record(&self, stored: &Value) -> Result<Value, ExportError> {
         let mut record = stored.clone();
         if let Some(content) = record.get_mut("message").and_then(|message| message.get_mut("content")) {
@@ -383,7 +384,7 @@ impl RecordRestorer<'_> {
     }
 }
 
-/// The given range of a text, or all of it if the text has been changed so that the range is invalid.
+/// The given range of a text; the whole text if the range is invalid because the text was changed.
 fn slice<'t>(text: &'t str, range: &Value) -> &'t str {
     let at = |index: usize| range.get(index).and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
     let found = at(0).zip(at(1)).and_then(|(start, length)| text.get(start..start.checked_add(length)?));

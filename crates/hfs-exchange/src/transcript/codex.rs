@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{data_url, for_each_current_message, write_record};
 use crate::export::{DocumentSource, ExportError};
 
-/// The version of Codex that the rollout imitates.
+/// The version of Codex that is written into the rollout.
 const VERSION: &str = "0.169.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
@@ -68,7 +68,7 @@ fn items(source: &dyn DocumentSource, message: &Message) -> Result<Vec<Value>, E
     for part in &message.content.parts {
         match part {
             Part::Text { text } => content.push(json!({"type": kind, "text": text})),
-            // Codex accepts only thoughts that its own provider has encrypted.
+            // Codex accepts only reasoning that its own provider has encrypted.
             Part::Thinking { .. } | Part::Opaque { .. } => {}
             Part::ToolCall { id, name, input } => {
                 items.push(json!({

@@ -1,5 +1,7 @@
-//! Writes an opencode export with the history of the current branch. opencode stores the result of a tool
-//! inside the call, so messages are held back until their calls have results.
+//! Writes an opencode export with the history of the current branch.
+//!
+//! opencode stores the result of a tool in the part of the call, so a message is buffered until all of its
+//! calls have results.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -10,13 +12,13 @@ use serde_json::{Value, json};
 use super::for_each_current_message;
 use crate::export::{DocumentSource, ExportError};
 
-/// The version of opencode that the export imitates.
+/// The version of opencode that is written into the export.
 const VERSION: &str = "1.18.0";
 
 pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
     let session = source.session()?;
-    let (open, parent) = (VecDeque::new(), String::new());
-    let mut writer = ExportWriter { source, session: &session, out, open, parent, written: 0 };
+    let (buffered, parent) = (VecDeque::new(), String::new());
+    let mut writer = ExportWriter { source, session: &session, out, buffered, parent, written: 0 };
     writer.begin()?;
     for_each_current_message(source, &session, &mut |message| writer.message(&message))?;
     writer.flush(true)?;
@@ -26,24 +28,24 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
 
 /// Error text of a call without a result.
 const NO_RESULT: &str = "no result";
-/// Limit on the number of messages that wait for results.
-const MAX_OPEN: usize = 256;
+/// Limit on the number of buffered messages. Beyond it, calls are written without results.
+const MAX_BUFFERED: usize = 256;
 
-/// An id in opencode's form: a prefix, and hexadecimal digits that sort by time.
+/// An id as opencode generates it: a prefix, and hexadecimal digits that sort by time.
 fn id(prefix: &str, of: &uuid::Uuid, number: usize) -> String {
     let hex = of.simple().to_string();
     if number == 0 { format!("{prefix}_{hex}") } else { format!("{prefix}_{hex}{number:04}") }
 }
 
 /// A message that has not been written yet.
-struct OpenMessage {
+struct BufferedMessage {
     info: Value,
-    parts: Vec<OpenPart>,
+    parts: Vec<BufferedPart>,
 }
 
-struct OpenPart {
+struct BufferedPart {
     fields: Value,
-    /// Whether this is a tool call whose result has not come yet.
+    /// Whether this is a tool call without a result so far.
     awaits_result: bool,
 }
 
@@ -51,9 +53,9 @@ struct ExportWriter<'a> {
     source: &'a dyn DocumentSource,
     session: &'a Session,
     out: &'a mut dyn Write,
-    /// Messages with calls that wait for results, and the messages after them.
-    open: VecDeque<OpenMessage>,
-    /// Id of the user's newest message, which replies refer to.
+    /// The first message with a call without a result, and all messages after it.
+    buffered: VecDeque<BufferedMessage>,
+    /// Id of the user's newest message, to which replies refer.
     parent: String,
     written: usize,
 }
@@ -77,14 +79,15 @@ impl ExportWriter<'_> {
         write!(self.out, "{{\"info\":{info},\n\"messages\":[")
     }
 
-    /// Writes the messages up to the first one that waits for a result; with `all`, writes all of them.
+    /// Writes the messages before the first one with a call without a result; with `all`, writes all
+    /// messages.
     fn flush(&mut self, all: bool) -> std::io::Result<()> {
-        while let Some(first) = self.open.front() {
+        while let Some(first) = self.buffered.front() {
             let waiting = first.parts.iter().any(|part| part.awaits_result);
-            if waiting && !all && self.open.len() < MAX_OPEN {
+            if waiting && !all && self.buffered.len() < MAX_BUFFERED {
                 break;
             }
-            let Some(OpenMessage { info, parts }) = self.open.pop_front() else { break };
+            let Some(BufferedMessage { info, parts }) = self.buffered.pop_front() else { break };
             let parts: Vec<Value> = parts.into_iter().map(|part| part.fields).collect();
             let comma = if self.written == 0 { "" } else { "," };
             self.written += 1;
@@ -98,7 +101,8 @@ impl ExportWriter<'_> {
             self.add_results(message);
             return Ok(());
         }
-        // opencode adds its own instructions; those of another tool would look like the user's words.
+        // opencode adds its own instructions. Those of another tool would have to become a message of the
+        // user.
         if message.content.role == Role::System {
             return Ok(());
         }
@@ -129,10 +133,10 @@ impl ExportWriter<'_> {
             let number = parts.len() + 1;
             let base = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
             if let Some(fields) = render_part(self.source, part, at, &base)? {
-                parts.push(OpenPart { fields, awaits_result: matches!(part, Part::ToolCall { .. }) });
+                parts.push(BufferedPart { fields, awaits_result: matches!(part, Part::ToolCall { .. }) });
             }
         }
-        self.open.push_back(OpenMessage { info, parts });
+        self.buffered.push_back(BufferedMessage { info, parts });
         Ok(())
     }
 
@@ -140,7 +144,7 @@ impl ExportWriter<'_> {
     fn add_results(&mut self, message: &Message) {
         for part in &message.content.parts {
             let Part::ToolResult { id, output, is_error } = part else { continue };
-            let mut parts = self.open.iter_mut().rev().flat_map(|message| &mut message.parts);
+            let mut parts = self.buffered.iter_mut().rev().flat_map(|message| &mut message.parts);
             let call = parts.find(|part| part.fields.get("callID").and_then(Value::as_str) == Some(id));
             let Some(call) = call else { continue };
             call.awaits_result = false;
@@ -173,7 +177,7 @@ fn render_part(
         }
         Part::ToolCall { id, name, input } => {
             let input = if input.is_object() { input.clone() } else { json!({ "input": input }) };
-            // A call without a result counts as failed, because a continued session cannot complete it.
+            // Until its result is added, a call counts as failed: a continued session cannot complete it.
             let state = json!({
                 "status": "error", "input": input, "error": NO_RESULT, "time": {"start": at, "end": at},
             });

@@ -383,8 +383,8 @@ pub fn secret_warning(report: &SecretReport, masked: bool) -> Option<String> {
         return None;
     }
     let noun = if report.total == 1 { "secret" } else { "secrets" };
-    let mut places: Vec<&str> = report.places.iter().map(String::as_str).take(MAX_PLACES).collect();
-    if report.places.len() > MAX_PLACES {
+    let mut places: Vec<&str> = report.locations.iter().map(String::as_str).take(MAX_PLACES).collect();
+    if report.locations.len() > MAX_PLACES {
         places.push("and more");
     }
     let places = places.join(", ");

@@ -1,8 +1,8 @@
-//! Content blocks of Anthropic's API: parsing them, and converting them into message parts.
+//! Parses content blocks of Anthropic's API and converts them into message parts.
 //!
-//! A block may have fields that a part cannot hold. They stay in the record that is stored beside the
-//! message, where `{"$part": [message, part]}` stands for the block together with its remaining fields. An
-//! export combines both into the original record.
+//! A block may have fields for which a part has no place. They remain in the record that is stored with the
+//! message. There, `{"$part": [message, part]}` together with the remaining fields replaces the block. An
+//! export restores the original record from both.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ use serde_json::{Map, Number, Value, json};
 use crate::json::value::{MAX_DEPTH, is_lossless_at};
 use crate::json::{FieldName, push_array, push_text, push_value};
 
-/// Common names of fields, which need no allocation.
+/// Common names of fields. They are not allocated.
 const COMMON_NAMES: [&str; 12] = [
     "type",
     "text",
@@ -32,7 +32,7 @@ const COMMON_NAMES: [&str; 12] = [
     "cache_control",
 ];
 
-/// Name of the field that holds a content, in messages and in tool results.
+/// Name of the content field in messages and in tool results.
 pub(crate) const CONTENT: &str = "content";
 
 /// Enough for most blocks.
@@ -43,11 +43,11 @@ const FIELD_CAPACITY: usize = 4;
 pub(crate) enum MessageContent {
     Text(String),
     Blocks(Vec<ContentBlock>),
-    /// A value that is not a valid content.
+    /// A value of any other type, which the API does not allow.
     Other(Value),
 }
 
-/// A block of a content.
+/// A content block.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ContentBlock {
     Object(BlockFields),
@@ -328,11 +328,11 @@ impl<'de> Deserialize<'de> for ContentBlock {
     }
 }
 
-/// Key in a stored record: the part (message, index) that replaces a block.
+/// Key in a stored record: the part, as message and index, that the block became.
 pub(crate) const PART: &str = "$part";
-/// Key in a stored record: the range (start, length) of a tool result's output that replaces a text.
+/// Key in a stored record: the range, as start and length, of a text in the tool result's output.
 pub(crate) const TEXT: &str = "$text";
-/// Key in a stored record: the fields that a block lacked although its part has them.
+/// Key in a stored record: fields of the part that the original block did not have.
 pub(crate) const WITHOUT: &str = "$without";
 
 /// Collects the parts and attachments of one message.
@@ -355,7 +355,7 @@ impl PartsBuilder {
         push_reference(template, message, index, rest);
     }
 
-    /// Converts a content that is a plain string into a part.
+    /// Converts content that is a string into a part.
     pub(crate) fn add_text(&mut self, text: String, template: &mut String) {
         push_reference(template, 0, self.parts.len(), BlockFields::default());
         self.parts.push(Part::Text { text });
@@ -527,7 +527,7 @@ fn push_reference(template: &mut String, message: usize, part: usize, rest: Bloc
     push_with(template, rest, PART, [message, part]);
 }
 
-/// Appends fields, followed by a marker with two numbers.
+/// Appends the object of the fields and `marker`, whose value is an array of two numbers.
 fn push_with(template: &mut String, mut fields: BlockFields, marker: &'static str, [a, b]: [usize; 2]) {
     let mut numbers = String::with_capacity(16);
     // Writing to a `String` cannot fail.

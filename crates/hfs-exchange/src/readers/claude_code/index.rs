@@ -1,8 +1,7 @@
-//! The index of a transcript, which the first pass builds: one small entry per record, with the fields that
-//! decide where the record's messages go.
+//! The index of a transcript, which the first pass builds. It has one small entry per record, with the fields
+//! from which the layout is computed.
 //!
-//! The decoding threads compute the entries, so that the thread that builds the layout only has to look up
-//! ids.
+//! The decoding threads create the entries. The thread that builds the layout only looks up ids.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,16 +17,16 @@ use crate::records::Decode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordClass {
     /// Not part of the conversation.
-    Event,
+    Other,
     /// A user's record without content.
     Empty,
-    /// A user's record that becomes this many messages; `prompt` if the user wrote something in it.
+    /// A user's record that becomes `messages` messages; `prompt` is set if the user wrote one of them.
     User { messages: u32, prompt: bool },
-    /// A record of an assistant's message; `message` is the key of the message, if the record names one.
+    /// A record of an assistant's message; `message` is the key of the message, if the record has its id.
     Assistant { message: Option<u128> },
 }
 
-/// Where a title comes from, in order of precedence.
+/// The origin of a title, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TitleSource {
     User,
@@ -35,7 +34,7 @@ pub(crate) enum TitleSource {
     Summary,
 }
 
-/// What the layout needs to know of a record. Ids are hashed by [`id_key`].
+/// The fields of a record from which the layout is computed. Ids are shortened by [`id_key`].
 #[derive(Debug)]
 pub(crate) struct IndexEntry {
     pub class: RecordClass,
@@ -47,9 +46,10 @@ pub(crate) struct IndexEntry {
     pub session: Option<String>,
     pub cwd: Option<String>,
     pub title: Option<(TitleSource, String)>,
-    /// The message after which a resume continues, if the record says so.
+    /// Id of the record after which a resume continues. The outer `Option` is `None` if the record does not
+    /// set it.
     pub leaf: Option<Option<u128>>,
-    /// Distinguishes the record's text from others, to find duplicates.
+    /// Hash of the record's text, to find duplicates.
     pub fingerprint: u64,
 }
 
@@ -78,7 +78,7 @@ impl IndexEntry {
             time: record
                 .timestamp
                 .0
-                .filter(|_| class != RecordClass::Event)
+                .filter(|_| class != RecordClass::Other)
                 .and_then(|at| crate::time::parse(&at)),
             session: record.session.0.map(Cow::into_owned),
             cwd: record.cwd.0.map(Cow::into_owned),
@@ -97,19 +97,19 @@ fn class(record: &HeaderScan<'_>) -> RecordClass {
             if messages == 0 {
                 return RecordClass::Empty;
             }
-            let set_aside = record.sidechain.0
+            let is_generated = record.sidechain.0
                 || record.meta.0
                 || record.compact_summary.0
                 || record.transcript_only.0
                 || content.tagged;
-            RecordClass::User { messages, prompt: content.other && !set_aside }
+            RecordClass::User { messages, prompt: content.other && !is_generated }
         }
         Some("assistant") if record.message.present => {
             let agent = record.agent.0.as_deref().unwrap_or_default();
             let name = |id: &str| id_key(&format!("{id}\n{}\n{agent}", record.sidechain.0));
             RecordClass::Assistant { message: record.message.id.0.as_deref().map(name) }
         }
-        _ => RecordClass::Event,
+        _ => RecordClass::Other,
     }
 }
 
@@ -125,7 +125,7 @@ fn id_key(id: &str) -> u128 {
 }
 
 /// A fast hash that is not cryptographic. It only has to find exact duplicates among records with the same
-/// id, and takes a fraction of the time of parsing the text.
+/// id, and takes much less time than parsing the text.
 fn fingerprint(text: &str) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     const fn mix(sum: u64, word: u64) -> u64 {
@@ -156,7 +156,7 @@ const HARNESS_TAGS: [&str; 9] = [
     "Caveat:",
 ];
 
-/// The fields of a record that decide where its messages go.
+/// The raw fields of a record from which its [`IndexEntry`] is created.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderScan<'a> {
     pub kind: LenientText<'a>,

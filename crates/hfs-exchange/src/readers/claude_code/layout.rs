@@ -1,8 +1,8 @@
 //! Computes the layout of a session from its index: the branch and message that each record belongs to.
 //!
-//! Claude Code writes a graph of records, each of which names its parent. Most records with several children
-//! are artefacts of parallel tool calls and hooks. A fork is therefore recognized only where several prompts
-//! of the user follow the same message, which means that the user went back and asked something else.
+//! Each record of Claude Code contains the id of its parent. A record often has several children because of
+//! parallel tool calls and hooks. Such a record is a fork only if several prompts of the user follow the same
+//! message, which means that the user went back and asked something else.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,20 +11,20 @@ use hfs_core::{Seq, Timestamp};
 
 use super::index::{IndexEntry, RecordClass};
 
-/// What the second pass does with a record.
+/// The action of the second pass for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordAction {
-    /// Store it beside the next message.
-    Event,
-    /// Drop it, because an identical record came before.
+    /// Store it with the next message.
+    Other,
+    /// Drop it, because it is identical to an earlier record.
     Duplicate,
     /// Convert it into messages of the user and of tools.
     User { branch: u32 },
-    /// Start or continue an assistant's message; `last` if no further record belongs to that message.
+    /// Start or continue an assistant's message; `last` is set for the last record of that message.
     Assistant { branch: u32, group: u32, last: bool },
 }
 
-/// Where a branch leaves another one.
+/// The parent and the fork point of a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fork {
     pub parent: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Layout {
     pub actions: Vec<RecordAction>,
     /// The branches after the first; branch 1 is at index 0.
     pub forks: Vec<Fork>,
-    /// The branch on which the session continues.
+    /// The branch that a resume opens.
     pub current: u32,
     /// Number of messages.
     pub messages: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Layout {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NodeKind {
-    Event,
+    Other,
     Duplicate,
     Empty,
     User { messages: u32, prompt: bool },
@@ -86,12 +86,12 @@ pub(crate) struct LayoutBuilder {
     nodes: Vec<RecordNode>,
     /// Index and fingerprint of the first record with each id.
     by_uuid: ByKey<(u32, u64)>,
-    /// The records of one assistant message form a group, found by the key of the message.
+    /// Group of each assistant message, by its key. The records of one message form a group.
     groups: ByKey<u32>,
     /// Index of the last record of each group.
     group_ends: Vec<u32>,
     titles: [Option<String>; 3],
-    /// The message after which a resume continues, unless a later record supersedes it.
+    /// The record after which a resume continues, unless a message follows in the file.
     leaf: Option<u128>,
     layout: Layout,
 }
@@ -127,12 +127,12 @@ impl LayoutBuilder {
         if let Some(uuid) = record.uuid {
             match self.by_uuid.entry(uuid) {
                 Entry::Occupied(seen) if seen.get().1 == record.fingerprint => return NodeKind::Duplicate,
-                Entry::Occupied(_) => return NodeKind::Event,
+                Entry::Occupied(_) => return NodeKind::Other,
                 Entry::Vacant(slot) => slot.insert((index, record.fingerprint)),
             };
         }
         match record.class {
-            RecordClass::Event => NodeKind::Event,
+            RecordClass::Other => NodeKind::Other,
             RecordClass::Empty => NodeKind::Empty,
             RecordClass::User { messages, prompt } => NodeKind::User { messages, prompt },
             RecordClass::Assistant { message } => NodeKind::Assistant { group: self.group(message, index) },
@@ -154,7 +154,7 @@ impl LayoutBuilder {
     /// Computes the layout.
     pub(crate) fn finish(mut self) -> Layout {
         let ancestors = self.ancestors();
-        let forking = self.forking(&ancestors);
+        let starts_branch = self.branch_starts(&ancestors);
         let mut positions: Vec<Option<MessagePosition>> = vec![None; self.nodes.len()];
         let mut group_positions: Vec<Option<MessagePosition>> = vec![None; self.group_ends.len()];
         let mut heads: Vec<Seq> = vec![0];
@@ -163,7 +163,7 @@ impl LayoutBuilder {
             let ancestor = ancestors.get(index).copied().flatten();
             let ancestor = ancestor.and_then(|ancestor| positions.get(ancestor as usize).copied().flatten());
             let mut branch = ancestor.map_or(current, |position| position.branch);
-            if forking.get(index).copied().unwrap_or(false)
+            if starts_branch.get(index).copied().unwrap_or(false)
                 && let Some(ancestor) = ancestor
             {
                 self.layout.forks.push(Fork { parent: ancestor.branch, forked_at: ancestor.seq });
@@ -176,9 +176,9 @@ impl LayoutBuilder {
                 Some(MessagePosition { branch, seq: *head })
             };
             let (action, position) = match node.kind {
-                NodeKind::Event => (RecordAction::Event, None),
+                NodeKind::Other => (RecordAction::Other, None),
                 NodeKind::Duplicate => (RecordAction::Duplicate, None),
-                NodeKind::Empty => (RecordAction::Event, ancestor.or_else(|| advance(branch, 0))),
+                NodeKind::Empty => (RecordAction::Other, ancestor.or_else(|| advance(branch, 0))),
                 NodeKind::User { messages, .. } => {
                     self.layout.messages += u64::from(messages);
                     (RecordAction::User { branch }, advance(branch, u64::from(messages)))
@@ -215,15 +215,15 @@ impl LayoutBuilder {
         self.layout
     }
 
-    /// For each record, its nearest ancestor that is part of the conversation. Events in between are skipped.
-    /// Ancestors that come later in the file (which no tool writes) and cycles count as none.
+    /// For each record, its nearest ancestor that is part of the conversation. Other records in between are
+    /// skipped. The result is `None` in a cycle, and if the ancestor follows the record in the file.
     fn ancestors(&self) -> Vec<Option<u32>> {
         let parents: Vec<Option<u32>> = self
             .nodes
             .iter()
             .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).map(|(index, _)| *index))
             .collect();
-        // The result for each event that was passed, so that finding all ancestors takes linear time.
+        // The result for each record that was skipped, so that finding all ancestors takes linear time.
         let mut resolved: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];
         let mut path = Vec::new();
         let mut nearest = |start: usize| -> Option<u32> {
@@ -239,7 +239,7 @@ impl LayoutBuilder {
                 if let Some(known) = *slot {
                     break known;
                 }
-                // A provisional value, which is found again if the parents form a cycle.
+                // Provisional: if the parents form a cycle, the search reaches this value again and ends.
                 *slot = Some(None);
                 path.push(index);
                 at = parents.get(index as usize).copied().flatten();
@@ -256,8 +256,8 @@ impl LayoutBuilder {
             .collect()
     }
 
-    /// For each record, whether it begins a branch.
-    fn forking(&self, ancestors: &[Option<u32>]) -> Vec<bool> {
+    /// For each record, whether it starts a branch.
+    fn branch_starts(&self, ancestors: &[Option<u32>]) -> Vec<bool> {
         let is_prompt = |node: &RecordNode| matches!(node.kind, NodeKind::User { prompt: true, .. });
         let mut answered = vec![false; self.nodes.len()];
         for (node, ancestor) in self.nodes.iter().zip(ancestors) {
@@ -268,17 +268,18 @@ impl LayoutBuilder {
             }
         }
         let mut continued = vec![false; self.nodes.len()];
-        let mut forking = vec![false; self.nodes.len()];
-        for ((node, ancestor), fork) in self.nodes.iter().zip(ancestors).zip(&mut forking) {
+        let mut starts_branch = vec![false; self.nodes.len()];
+        for ((node, ancestor), fork) in self.nodes.iter().zip(ancestors).zip(&mut starts_branch) {
             let Some(ancestor) = ancestor.filter(|_| is_prompt(node)) else { continue };
             let ancestor = ancestor as usize;
             let Some(slot) = continued.get_mut(ancestor) else { continue };
-            // The answer continues an answered prompt; the first prompt continues any other message.
+            // If the ancestor is a prompt with an answer, the answer continues its branch and each further
+            // prompt forks. After any other message, the first prompt continues the branch.
             let answer_continues = self.nodes.get(ancestor).is_some_and(is_prompt)
                 && answered.get(ancestor).copied().unwrap_or(false);
             *fork = *slot || answer_continues;
             *slot = true;
         }
-        forking
+        starts_branch
     }
 }

@@ -1,10 +1,9 @@
-//! Records as the second pass decodes them: the fields that describe a message, and everything else as JSON
-//! text.
+//! Decodes the records for the second pass.
 //!
-//! Most fields of a record only pass through from the file into the store, so they stay text: a
-//! [`RecordTemplate`] holds the record verbatim, with a placeholder for the content. This saves building
-//! values and serializing them again. Only a record that repeats a field, or that a value does not represent
-//! without loss, takes the slow path through [`JsonRecord`].
+//! Most fields of a record are only copied from the file into the store. They are not parsed into values and
+//! serialized again, but stay JSON text in a [`RecordTemplate`], which has a placeholder for the content. A
+//! record with repeated fields, or with a value that [`Value`] does not represent without loss, takes a slow
+//! path through [`JsonRecord`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +21,7 @@ use crate::records::{Decode, JsonRecord};
 
 const MESSAGE: &str = "message";
 
-/// Boolean fields of a record, with the flags that they become in every format.
+/// Boolean fields of a record, with their names in [`FLAGS`](crate::readers::FLAGS).
 const FLAG_FIELDS: [(&str, &str); 5] = [
     ("isSidechain", "sidechain"),
     ("isMeta", "meta"),
@@ -121,7 +120,7 @@ impl RecordInfo {
         FLAG_FIELDS.iter().zip(self.set).filter(|(_, set)| *set).map(|((_, flag), _)| *flag)
     }
 
-    /// Takes over a field of the record.
+    /// Sets the value of a field of the record.
     fn set_record_field(&mut self, key: &str, json: &str) {
         match key {
             "uuid" => self.uuid = text(json),
@@ -136,7 +135,7 @@ impl RecordInfo {
         }
     }
 
-    /// Takes over a field of the record's message.
+    /// Sets the value of a field of the record's message.
     fn set_message_field(&mut self, key: &str, json: &str) {
         match key {
             "model" => self.model = text(json).filter(|model| model != "<synthetic>"),
@@ -146,7 +145,7 @@ impl RecordInfo {
     }
 }
 
-/// The string that a JSON text stands for, if it contains no escapes.
+/// The contents of a JSON string, if it contains no escapes.
 fn unescaped(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
 }
@@ -162,7 +161,7 @@ fn time(json: &str) -> Option<Timestamp> {
     }
 }
 
-/// The fast path, which fails for a record that it would not represent without loss.
+/// The fast path. It returns an error for a record that it does not represent without loss.
 impl<'de> Deserialize<'de> for Record {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Outer;
@@ -261,7 +260,7 @@ fn lossless_json<'de, A: MapAccess<'de>>(map: &mut A) -> Result<&'de str, A::Err
     if is_lossless_json(json) { Ok(json) } else { Err(A::Error::custom("lossy value")) }
 }
 
-/// The number of tokens that a message took.
+/// The number of tokens that a message used.
 #[derive(Debug, Default)]
 struct TokenUsage(Usage);
 
@@ -344,7 +343,7 @@ impl RecordTemplate {
 
     fn key(&mut self, key: &str) {
         let text = self.text();
-        // An empty text follows the placeholder, so a value precedes the key there too.
+        // After the placeholder, the text is empty, but a value precedes the key.
         if !text.ends_with('{') {
             text.push(',');
         }

@@ -1,7 +1,7 @@
-//! The second pass over a transcript: decodes whole records and sends their messages to the receiver.
+//! The second pass over a transcript: decodes whole records and sends their messages to the sink.
 //!
-//! Messages are sent in the order in which they begin. The records of an assistant's message may have other
-//! records between them, so a message waits in a queue until the layout says that it is complete.
+//! Messages are sent in the order of their first records. The records of an assistant's message may not be
+//! consecutive, so a message stays in a queue until its last record, which the layout marks.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use crate::json::{push_array, push_value};
 use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS, ReportBuilder};
 use crate::records::{Entry, Framing, for_each_record};
 
-/// Limit on the bytes of records that are held back because their message is incomplete, or because the
-/// message that they are stored beside has not come yet.
-const MAX_HELD_BYTES: usize = 48 << 20;
+/// Limit on the bytes of the records that are buffered: those of queued messages, and those that are stored
+/// with a later message.
+const MAX_BUFFERED_BYTES: usize = 48 << 20;
 
 struct QueuedMessage {
     branch: u32,
@@ -36,27 +36,27 @@ pub(crate) struct SecondPass<'a> {
     sink: &'a mut dyn SessionSink,
     tool_result_files: ToolResultFiles,
     layout: Layout,
-    /// The progress that the first pass accounted for.
-    first_pass: u64,
+    /// The progress that the first pass reported, in bytes.
+    first_pass_progress: u64,
     /// Index of the next record.
-    next: usize,
+    next_record: usize,
     queue: VecDeque<QueuedMessage>,
-    /// Number of messages that have left the queue.
+    /// Number of messages that have been removed from the queue.
     emitted: usize,
-    /// Position of each incomplete message, counted from the first message that was ever queued.
+    /// Number of messages that were queued before each incomplete message, by its group.
     open: HashMap<u32, usize>,
-    /// Number of branches that the receiver knows, not counting the first.
-    announced: u32,
+    /// Number of branches that have been sent to the sink, without the first.
+    sent_branches: u32,
     /// Key of the file's first branch: 0, except in the transcripts of subagents.
-    offset: usize,
+    first_branch: usize,
     /// Head of each branch.
     heads: Vec<Seq>,
-    /// Branch and seq of each tool call, where subagents may have been started.
+    /// Branch and seq of each tool call, because a call may have started a subagent.
     calls: HashMap<String, (usize, Seq)>,
     /// Records that are not messages, as JSON.
-    events: Vec<String>,
-    event_bytes: usize,
-    held_bytes: usize,
+    other_records: Vec<String>,
+    other_bytes: usize,
+    buffered_bytes: usize,
     last_time: Option<Timestamp>,
     report: ReportBuilder,
 }
@@ -68,18 +68,18 @@ impl<'a> SecondPass<'a> {
             sink,
             tool_result_files: ToolResultFiles::of_transcript(source.path()),
             layout,
-            first_pass: source.bytes() / 4,
-            next: 0,
+            first_pass_progress: source.bytes() / 4,
+            next_record: 0,
             queue: VecDeque::new(),
             emitted: 0,
             open: HashMap::new(),
-            announced: 0,
-            offset: 0,
+            sent_branches: 0,
+            first_branch: 0,
             heads: vec![0],
             calls: HashMap::new(),
-            events: Vec::new(),
-            event_bytes: 0,
-            held_bytes: 0,
+            other_records: Vec::new(),
+            other_bytes: 0,
+            buffered_bytes: 0,
             last_time: None,
             report: ReportBuilder::default(),
         }
@@ -90,15 +90,17 @@ impl<'a> SecondPass<'a> {
         let source = self.source;
         let empty = self.layout.messages == 0;
         if empty {
-            // Without a message to store them beside, the records are stored with the session.
+            // There is no message to store the records with, so they are stored with the session.
             for_each_record::<Record>(source, framing, &mut |at, entry| {
                 self.entry(at.line, at.bytes, entry)
             })?;
-            if self.next == 0 {
+            if self.next_record == 0 {
                 return Ok(());
             }
             let mut json = format!("{{\"{RECORDS}\":");
-            push_array(&mut json, std::mem::take(&mut self.events), |json, event| json.push_str(&event));
+            push_array(&mut json, std::mem::take(&mut self.other_records), |json, other| {
+                json.push_str(&other);
+            });
             json.push('}');
             session.extra = PassthroughFields::from_json(json);
         }
@@ -139,13 +141,14 @@ impl<'a> SecondPass<'a> {
         if layout.messages == 0 {
             return Ok(key);
         }
-        let started = started_by(path).and_then(|call| self.calls.get(&call)).copied();
+        let started = starting_call(path).and_then(|call| self.calls.get(&call)).copied();
         let (parent, seq) = started.unwrap_or((0, 0));
         self.sink.branch(key, parent, seq, None, Some(name))?;
         let forks = layout.forks.len();
         let mut agent = SecondPass::new(&source, layout, &mut *self.sink);
-        agent.offset = key;
-        // Branches in the file fork from its first branch, whose history begins with the shared messages.
+        agent.first_branch = key;
+        // The layout counts from the beginning of the file, but the history of the file's first branch begins
+        // with `seq` messages of its parent.
         agent.heads = vec![seq];
         agent.shift_forks(seq);
         for_each_record::<Record>(&source, Framing::Lines, &mut |at, entry| {
@@ -157,13 +160,13 @@ impl<'a> SecondPass<'a> {
         Ok(key + 1 + forks)
     }
 
-    /// Shifts the forks of the file by the number of messages that its first branch shares with its parent.
+    /// Moves all forks of the layout by the given number of messages.
     fn shift_forks(&mut self, by: Seq) {
         self.layout.forks.iter_mut().for_each(|fork| fork.forked_at += by);
     }
 
     fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Record>) -> Result<(), ImportError> {
-        crate::readers::report_progress(self.source, self.sink, self.first_pass + bytes / 4 * 3)?;
+        crate::readers::report_progress(self.source, self.sink, self.first_pass_progress + bytes / 4 * 3)?;
         let (record, length) = match entry {
             Entry::Damaged(why) => {
                 self.report.dropped(Some(line), why);
@@ -171,13 +174,13 @@ impl<'a> SecondPass<'a> {
             }
             Entry::Record(record, length) => (record, length),
         };
-        let action = self.layout.actions.get(self.next).copied().unwrap_or(RecordAction::Event);
-        self.next += 1;
+        let action = self.layout.actions.get(self.next_record).copied().unwrap_or(RecordAction::Other);
+        self.next_record += 1;
         match action {
             RecordAction::Duplicate => {
                 self.report.dropped(Some(line), format!("duplicate of record {}", record_id(&record, line)));
             }
-            RecordAction::Event => self.push_event(line, &record, length),
+            RecordAction::Other => self.push_other(line, &record, length),
             RecordAction::User { branch } => {
                 self.report.mapped();
                 let at = self.time(&record);
@@ -201,15 +204,15 @@ impl<'a> SecondPass<'a> {
         time
     }
 
-    fn push_event(&mut self, line: u64, record: &Record, bytes: usize) {
-        if self.held_bytes + bytes > MAX_HELD_BYTES {
+    fn push_other(&mut self, line: u64, record: &Record, bytes: usize) {
+        if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
             self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
         }
         self.report.opaque();
-        self.held_bytes += bytes;
-        self.event_bytes += bytes;
-        self.events.push(record.original_json());
+        self.buffered_bytes += bytes;
+        self.other_bytes += bytes;
+        self.other_records.push(record.original_json());
     }
 
     fn push_assistant_record(&mut self, record: Record, to: (u32, u32, bool), line: u64, bytes: usize) {
@@ -217,14 +220,14 @@ impl<'a> SecondPass<'a> {
         let time = self.time(&record);
         let position = self.open.get(&group).and_then(|position| position.checked_sub(self.emitted));
         if let Some(queued) = position.and_then(|position| self.queue.get_mut(position)) {
-            // Keep events in their order among the records of the message.
-            let events = std::mem::take(&mut self.events);
-            let events = events.into_iter().map(|event| format!("{{\"$event\":{event}}}"));
-            queued.pending.preserved.records.extend(events);
+            // The other records are stored between the message's own records, in their original order.
+            let others = std::mem::take(&mut self.other_records);
+            let others = others.into_iter().map(|other| format!("{{\"$event\":{other}}}"));
+            queued.pending.preserved.records.extend(others);
             append_record(&mut queued.pending, record);
             queued.open = !last;
-            queued.bytes += bytes + std::mem::take(&mut self.event_bytes);
-            self.held_bytes += bytes;
+            queued.bytes += bytes + std::mem::take(&mut self.other_bytes);
+            self.buffered_bytes += bytes;
         } else {
             if !last {
                 self.open.insert(group, self.emitted + self.queue.len());
@@ -238,17 +241,17 @@ impl<'a> SecondPass<'a> {
     }
 
     fn push(&mut self, mut queued: QueuedMessage) {
-        queued.pending.preserved.before = std::mem::take(&mut self.events);
-        self.held_bytes += queued.bytes;
-        queued.bytes += std::mem::take(&mut self.event_bytes);
+        queued.pending.preserved.before = std::mem::take(&mut self.other_records);
+        self.buffered_bytes += queued.bytes;
+        queued.bytes += std::mem::take(&mut self.other_bytes);
         self.queue.push_back(queued);
     }
 
-    /// Sends complete messages to the receiver, except the newest one: events that follow it may be stored
-    /// beside it.
+    /// Sends complete messages to the sink, except the newest one: records that follow it may have to be
+    /// stored with it.
     fn emit(&mut self) -> Result<(), ImportError> {
-        if self.held_bytes > MAX_HELD_BYTES {
-            // The message spans too many bytes, so it is sent without waiting for the rest.
+        if self.buffered_bytes > MAX_BUFFERED_BYTES {
+            // Send incomplete messages too. Further records of such a message start another one.
             self.open.clear();
             self.queue.iter_mut().for_each(|queued| queued.open = false);
         }
@@ -261,13 +264,19 @@ impl<'a> SecondPass<'a> {
     fn emit_front(&mut self) -> Result<(), ImportError> {
         let Some(queued) = self.queue.pop_front() else { return Ok(()) };
         self.emitted += 1;
-        self.held_bytes = self.held_bytes.saturating_sub(queued.bytes);
-        while self.announced < queued.branch {
-            let Some(fork) = self.layout.forks.get(self.announced as usize) else { break };
-            self.announced += 1;
+        self.buffered_bytes = self.buffered_bytes.saturating_sub(queued.bytes);
+        while self.sent_branches < queued.branch {
+            let Some(fork) = self.layout.forks.get(self.sent_branches as usize) else { break };
+            self.sent_branches += 1;
             self.heads.push(fork.forked_at);
-            let (key, parent) = (self.announced as usize, fork.parent as usize);
-            self.sink.branch(self.offset + key, self.offset + parent, fork.forked_at, None, None)?;
+            let (key, parent) = (self.sent_branches as usize, fork.parent as usize);
+            self.sink.branch(
+                self.first_branch + key,
+                self.first_branch + parent,
+                fork.forked_at,
+                None,
+                None,
+            )?;
         }
         if let Some(head) = self.heads.get_mut(queued.branch as usize) {
             *head += 1;
@@ -283,15 +292,15 @@ impl<'a> SecondPass<'a> {
         for attachment in attachments {
             self.sink.attachment(attachment)?;
         }
-        self.sink.message(self.offset + queued.branch as usize, draft)?;
+        self.sink.message(self.first_branch + queued.branch as usize, draft)?;
         Ok(())
     }
 
     /// Sends all messages that are still queued.
     fn flush(&mut self) -> Result<(), ImportError> {
-        let events = std::mem::take(&mut self.events);
+        let others = std::mem::take(&mut self.other_records);
         if let Some(newest) = self.queue.back_mut() {
-            newest.pending.preserved.after = events;
+            newest.pending.preserved.after = others;
         }
         while !self.queue.is_empty() {
             self.emit_front()?;
@@ -300,8 +309,8 @@ impl<'a> SecondPass<'a> {
     }
 }
 
-/// The tool call that started a subagent, from the metadata file beside its transcript.
-fn started_by(transcript: &Path) -> Option<String> {
+/// Id of the tool call that started a subagent, from the metadata file next to the subagent's transcript.
+fn starting_call(transcript: &Path) -> Option<String> {
     let text = std::fs::read_to_string(transcript.with_extension("meta.json")).ok()?;
     Some(crate::json::parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
 }
@@ -309,7 +318,7 @@ fn started_by(transcript: &Path) -> Option<String> {
 /// Initial capacity for the JSON that replaces a content, in bytes.
 const TEMPLATE_CAPACITY: usize = 128;
 
-/// A message under construction, with its attachments and the records to store beside it.
+/// A message under construction, with its attachments and the records to store with it.
 #[derive(Debug)]
 struct PendingMessage {
     draft: MessageDraft,
@@ -317,19 +326,19 @@ struct PendingMessage {
     preserved: PreservedRecords,
 }
 
-/// Flags and records that are stored beside a message, as JSON.
+/// Flags and records that are stored with a message, as JSON.
 #[derive(Debug, Default)]
 struct PreservedRecords {
     flags: Vec<&'static str>,
-    /// The records that the message was made from, with references in place of their content.
+    /// The records that became the message, with references in place of their content.
     records: Vec<String>,
-    /// The records before and after it that are not messages.
+    /// Records that are not messages and precede or follow it.
     before: Vec<String>,
     after: Vec<String>,
 }
 
 impl PreservedRecords {
-    /// The fields as JSON text, which saves parsing the records again.
+    /// Builds the JSON text of the fields. The records are text already and are not parsed again.
     fn into_extra(self) -> PassthroughFields {
         let flags: Vec<String> = self.flags.iter().map(|flag| format!("{flag:?}")).collect();
         let lists = [(FLAGS, flags), (RECORDS, self.records), (BEFORE, self.before), (AFTER, self.after)];
@@ -364,7 +373,7 @@ impl PendingMessage {
     }
 }
 
-/// The id of the messages that are made from a record.
+/// The id of the first message of a record; the ids of further messages are derived from it.
 fn record_id(record: &Record, line: u64) -> String {
     record.info.uuid.clone().unwrap_or_else(|| format!("line-{line}"))
 }
@@ -453,8 +462,8 @@ const FOLDER: &str = "tool-results";
 /// Larger files are referenced, but not read.
 const MAX_FILE: u64 = 64 << 20;
 
-/// The files of long tool results. Claude Code stores the whole output in a file beside the transcript and
-/// only its beginning in the record.
+/// The files of long tool results. Claude Code stores the whole output in a file and only its beginning in
+/// the record.
 struct ToolResultFiles(Option<PathBuf>);
 
 impl ToolResultFiles {
@@ -472,7 +481,9 @@ impl ToolResultFiles {
             _ => None,
         });
         let names: Vec<String> = results
-            .filter_map(|(id, output)| named_in(output).or_else(|| named_after_call(folder, id)))
+            .filter_map(|(id, output)| {
+                file_named_in_output(output).or_else(|| file_named_after_call(folder, id))
+            })
             .collect();
         for name in names {
             let path = folder.join(&name);
@@ -490,16 +501,16 @@ impl ToolResultFiles {
     }
 }
 
-/// The file name in an output that says where the whole output was saved.
-fn named_in(output: &str) -> Option<String> {
+/// The name of the file that contains the whole output, from the path that the shortened output mentions.
+fn file_named_in_output(output: &str) -> Option<String> {
     let (_, rest) = output.split_once("tool-results/").or_else(|| output.split_once("tool-results\\"))?;
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')'));
     let name = rest.get(..end.unwrap_or(rest.len()))?.trim_end_matches(['.', ',']);
     is_file_name(name).then(|| name.to_owned())
 }
 
-/// The file that is named after a tool call.
-fn named_after_call(folder: &Path, call: &str) -> Option<String> {
+/// The name of the file that is named after a tool call, if it exists.
+fn file_named_after_call(folder: &Path, call: &str) -> Option<String> {
     let name = format!("{call}.txt");
     (is_file_name(call) && folder.join(&name).is_file()).then_some(name)
 }
