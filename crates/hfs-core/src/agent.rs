@@ -1,4 +1,4 @@
-//! The agent port: what answers a message.
+//! The agent port: agents answer messages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{
     RunId, SessionId, Suggestion, Usage,
 };
 
-/// Description of an agent for people.
+/// Human-readable description of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AgentDescription {
@@ -19,7 +19,7 @@ pub struct AgentDescription {
     pub name: String,
     /// Model that the agent uses, if any.
     pub model: Option<String>,
-    /// One line: what the agent is and why it was chosen.
+    /// One line that says what the agent is and why it was selected.
     pub summary: String,
 }
 
@@ -78,7 +78,7 @@ impl RunRequest {
     }
 }
 
-/// Receives what an agent does, as it happens. No call waits for a disk or a subscriber.
+/// Receives the events and the reply of a run while it is in progress. No call waits for a disk or a subscriber.
 pub trait RunSink: Send + Sync {
     /// Records an event. The engine itself emits `run.started` and `run.ended`.
     fn event(&self, payload: EventPayload);
@@ -86,7 +86,7 @@ pub trait RunSink: Send + Sync {
     /// Appends text to the reply.
     fn reply(&self, delta: ReplyDelta);
 
-    /// Replaces the memory of `agent`. Checkpoints from the next event on contain it.
+    /// Replaces the memory of `agent`. Checkpoints at later events contain it.
     fn remember(&self, agent: &str, memory: AgentMemory);
 }
 
@@ -140,7 +140,7 @@ pub enum AgentError {
     /// The user cancelled the run.
     #[error("the reply was cancelled")]
     Cancelled,
-    /// The key is missing or was refused.
+    /// The API key is missing or was refused.
     #[error("{provider} refused the request: {message}")]
     Denied {
         /// Name of the provider.
@@ -150,7 +150,7 @@ pub enum AgentError {
         /// What the user can do.
         suggestion: Option<Suggestion>,
     },
-    /// The provider rejected the request: an unknown model, a context that is too long, and the like.
+    /// The provider rejected the request, for example an unknown model or a context that is too long.
     #[error("{provider} rejected the request: {message}")]
     Rejected {
         /// Name of the provider.
@@ -158,7 +158,7 @@ pub enum AgentError {
         /// The provider's message, without any secret.
         message: String,
     },
-    /// The provider is overloaded or unreachable, or closed the connection, also after retries.
+    /// After all retries, the provider is still overloaded or unreachable, or closes the connection.
     #[error("{provider} is not available: {message}")]
     Unavailable {
         /// Name of the provider.
@@ -206,7 +206,7 @@ impl ErrorExt for AgentError {
 /// Answers messages: a model, several models that work together, or a search over saved sessions.
 #[async_trait]
 pub trait Agent: Send + Sync {
-    /// Describes the agent for people.
+    /// Describes the agent.
     fn describe(&self) -> AgentDescription;
 
     /// Answers the last message of `request.history` and streams the reply into `sink`.

@@ -1,4 +1,4 @@
-//! Attachments: bytes stored once by their hash, whatever number of messages refers to them.
+//! Attachments: content that is addressed by its hash and stored once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_survives_its_text_form() {
+    fn a_hash_round_trips_through_text() {
         let hash = ContentHash::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap_or(255)));
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!("12".parse::<ContentHash>().is_err());

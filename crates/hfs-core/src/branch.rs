@@ -25,7 +25,7 @@ pub struct Branch {
     pub head: Seq,
     /// Time of creation.
     pub created_at: Timestamp,
-    /// Whether the operation that created the branch was undone. Such a branch is hidden and kept for redo.
+    /// Whether the operation that created the branch was undone. An undone branch is hidden but kept for redo.
     pub undone: bool,
 }
 

@@ -48,12 +48,13 @@ impl Pattern {
     }
 }
 
-/// What happens to events that a subscriber does not take in time.
+/// How many events a subscription queues while its subscriber is slower than the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// At most this many events wait (at least 1). Then the oldest is dropped and counted as missed.
+    /// Queues at most this many events (0 counts as 1). When the queue is full, the oldest event is dropped and counted
+    /// as missed.
     Bounded(usize),
-    /// All events wait, in memory, until they are taken.
+    /// Queues all events in memory until the subscriber takes them.
     Lossless,
 }
 
@@ -102,8 +103,8 @@ pub struct Subscription {
     queue: Arc<Queue>,
 }
 
-/// Locks in the way of `lock_unpoisoned`, for the mutex of the model checker too. Every change under these locks is a
-/// single push, pop or store, so a panic leaves the data consistent.
+/// Like `lock_unpoisoned`, but also for the mutex of the model checker. Every change under these locks is a single
+/// push, pop or store, so a panic leaves the data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,7 +116,7 @@ impl EventBus {
         Self::default()
     }
 
-    /// Subscribes to the events that match and that are emitted from now on.
+    /// Subscribes to the matching events that are emitted after this call.
     #[must_use]
     pub fn subscribe(&self, pattern: Pattern, delivery: Delivery) -> Subscription {
         let queue = Arc::new(Queue {
@@ -140,7 +141,7 @@ impl EventBus {
         }
     }
 
-    /// Ends all present subscriptions after the events that wait in them. Later ones are not affected.
+    /// Ends all existing subscriptions once their queued events are taken. Subscriptions made later are not affected.
     pub fn close(&self) {
         for queue in lock(&self.queues).drain(..).filter_map(|queue| queue.upgrade()) {
             lock(&queue.state).is_closed = true;
@@ -169,7 +170,7 @@ impl Queue {
 }
 
 impl Subscription {
-    /// Takes the next event, or the number of missed ones, if it is there already.
+    /// Takes the next event or number of missed events; returns `None` if the queue is empty.
     #[must_use]
     pub fn try_next(&self) -> Option<Received> {
         lock(&self.queue.state).take()
@@ -204,9 +205,9 @@ impl QueueState {
     }
 }
 
-/// The mutex of these tests is that of the model checker `shuttle`, which runs a test many times and switches threads at
-/// every lock and unlock; a test that waits forever fails as a deadlock. `Notify` is tokio's own: its operations are
-/// atomic in the model. Tests of one thread run inside of the model too, since its mutex works only there.
+/// The mutex of these tests is that of the model checker `shuttle`, which runs a test many times and switches threads
+/// at every lock and unlock; a test that waits forever fails as a deadlock. `Notify` is tokio's own: its operations are
+/// atomic in the model. Tests of one thread also run inside the model, since its mutex works only there.
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
@@ -227,24 +228,24 @@ mod tests {
         })
     }
 
-    /// Runs a small test with every order of its threads.
+    /// Runs a small test with every interleaving of its threads.
     fn with_every_schedule(test: fn()) {
         shuttle::check_dfs(test, None);
     }
 
-    /// Runs a test that has too many orders for [`with_every_schedule`] with random ones, and with ones that have few
-    /// but unlikely switches.
+    /// Runs a test that has too many interleavings for [`with_every_schedule`] with random schedules and with PCT
+    /// schedules, which find bugs that need a few unlikely switches.
     fn with_many_schedules(test: fn()) {
         shuttle::check_random(test, 1_000);
         shuttle::check_pct(test, 1_000, 3);
     }
 
-    /// Runs a test of one thread, for which there is one order.
+    /// Runs a test of one thread, which has one schedule.
     fn single_threaded(test: fn()) {
         shuttle::check_dfs(test, Some(1));
     }
 
-    /// Numbers of events as they are; 1000 and more for missed ones.
+    /// The number of an event, or 1000 plus the number of missed events.
     fn number(received: &Received) -> u64 {
         match received {
             Received::Event(event) => event.number,
@@ -252,11 +253,11 @@ mod tests {
         }
     }
 
-    fn waiting(subscription: &Subscription) -> Vec<u64> {
+    fn queued(subscription: &Subscription) -> Vec<u64> {
         std::iter::from_fn(|| subscription.try_next()).map(|received| number(&received)).collect()
     }
 
-    /// Everything until the bus is closed.
+    /// Receives until the bus is closed.
     fn until_closed(subscription: &mut Subscription) -> Vec<u64> {
         block_on(async {
             let mut numbers = Vec::new();
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_choose_all_a_family_or_one_type() {
+    fn a_pattern_matches_all_types_a_prefix_or_one_type() {
         for (pattern, kind, expected) in [
             ("*", "run.ended", true),
             ("agent.*", "agent.started", true),
@@ -288,9 +289,9 @@ mod tests {
             let lossless = bus.subscribe(Pattern::new("phase.*"), Delivery::Lossless);
             let other = bus.subscribe(Pattern::new("run.*"), Delivery::Lossless);
             (1..=10).for_each(|number| bus.emit(&event(number)));
-            assert_eq!(waiting(&slow), [1007, 8, 9, 10]);
-            assert_eq!(waiting(&lossless), (1..=10).collect::<Vec<_>>());
-            assert_eq!(waiting(&other), [] as [u64; 0]);
+            assert_eq!(queued(&slow), [1007, 8, 9, 10]);
+            assert_eq!(queued(&lossless), (1..=10).collect::<Vec<_>>());
+            assert_eq!(queued(&other), [] as [u64; 0]);
         });
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{BranchId, CheckpointId, ContentHash, RunSnapshot, Seq, SessionId, Timestamp};
 
-/// What one agent remembers between runs: a JSON value whose meaning only that agent knows.
+/// Memory of one agent between runs: a JSON value that only that agent interprets.
 ///
 /// The value is kept as text without white space, so saving and restoring a checkpoint neither parses nor formats it,
 /// and cloning is cheap enough to capture the state at every event. Two memories are equal if their texts are equal.
@@ -117,7 +117,7 @@ impl IntoIterator for PluginStates {
     }
 }
 
-/// Everything that a rewind restores.
+/// State that a checkpoint stores and a rewind restores.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// State of the run.
@@ -134,7 +134,7 @@ impl CheckpointState {
     /// [`Checkpoint::state_hash`] is the hash of these bytes.
     ///
     /// # Errors
-    /// Returns an error for values that JSON cannot express; no state contains any.
+    /// Returns the error of `serde_json` for a value that JSON cannot express. No state contains such a value.
     pub fn canonical_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = Vec::new();
         self.write_canonical_json(&mut bytes)?;
@@ -175,7 +175,7 @@ impl Trigger {
         }
     }
 
-    /// Whether the checkpoint stands at the end of a run, not in the middle of one.
+    /// Whether the checkpoint is at the end of a run, not in the middle of one.
     #[must_use]
     pub fn ends_run(&self) -> bool {
         self.as_str() == Self::RUN_ENDED
@@ -203,9 +203,9 @@ pub struct Checkpoint {
     pub session: SessionId,
     /// Branch of the checkpoint.
     pub branch: BranchId,
-    /// Seq of the newest message at that moment; 0 before the first.
+    /// Seq of the newest message at that time; 0 before the first.
     pub seq: Seq,
-    /// What caused it.
+    /// Cause of the checkpoint.
     pub trigger: Trigger,
     /// Label given by the user.
     pub label: Option<String>,
@@ -220,7 +220,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// How many of `retention` automatic checkpoints are kept because they are the newest, whatever caused them.
+    /// Number of the newest automatic checkpoints that are kept whatever their trigger, out of `retention` in total.
     #[must_use]
     pub const fn kept_as_newest(retention: u32) -> u32 {
         retention.div_ceil(2)
@@ -232,7 +232,7 @@ impl Checkpoint {
 pub struct StateCost {
     /// Bytes of the state as canonical JSON.
     pub state_bytes: u64,
-    /// Bytes in the store. A state that several checkpoints share counts for each of them.
+    /// Bytes in the store. A state that several checkpoints share is counted for each of them.
     pub stored_bytes: u64,
 }
 
@@ -243,9 +243,9 @@ pub struct CheckpointDraft {
     pub id: CheckpointId,
     /// Branch of the checkpoint.
     pub branch: BranchId,
-    /// Seq of the newest message at that moment; 0 before the first.
+    /// Seq of the newest message at that time; 0 before the first.
     pub seq: Seq,
-    /// What causes it.
+    /// Cause of the checkpoint.
     pub trigger: Trigger,
     /// Label given by the user.
     pub label: Option<String>,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agents_memory_is_kept_as_its_agent_wrote_it() {
+    fn the_json_text_of_a_memory_is_kept_verbatim() {
         let text = r#"{"agents":{"a":[{"role":"user","text":"é"},1.50]},"plugins":{},"run_snapshot":{}}"#;
         let agents = serde_json::from_str::<Value>(text).unwrap();
         let read = |json: &str| serde_json::from_str::<AgentMemory>(json).unwrap();

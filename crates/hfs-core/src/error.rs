@@ -1,4 +1,4 @@
-//! One classification of errors for every crate, so that a front end can map each to an exit code and a hint.
+//! Error categories that all crates share, so that a front end can map each error to an exit code and a hint.
 
 use std::error::Error;
 
@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Conflict,
     /// The input is not valid.
     Invalid,
-    /// The input is valid, but this version cannot handle it; usually it comes from a newer version.
+    /// The input is valid, but this version cannot handle it; usually a newer version wrote it.
     Unsupported,
     /// Access was refused: a permission, a key, a file mode.
     Denied,
@@ -50,7 +50,7 @@ pub trait ErrorExt: Error {
     /// Category of the error.
     fn kind(&self) -> ErrorKind;
 
-    /// What the user can do about the error, where that is known.
+    /// A step by which the user may resolve the error, if one is known.
     fn suggestion(&self) -> Option<Suggestion> {
         None
     }
@@ -58,8 +58,7 @@ pub trait ErrorExt: Error {
 
 /// Formats an error with all its sources on one line, separated by colons.
 ///
-/// A source whose text its parent already ends with is left out, since some libraries repeat their source in their
-/// own message.
+/// Skips a source if the message of its parent ends with it, since some libraries include the source in their message.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -1,7 +1,7 @@
 //! Events: what happens during a run.
 //!
 //! An event is serialized with its `type` and its fields. The set of types is open: agents emit types of their own, and
-//! an event of a type that this version does not know is kept whole (see [`CustomEvent`]).
+//! an event of an unknown type is kept with all its fields (see [`CustomEvent`]).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,7 +50,7 @@ pub enum SectionDecision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimDecision {
-    /// It gives the section up.
+    /// It withdraws its claim.
     Concede,
     /// It claims only a part of the section.
     Revise,
@@ -64,7 +64,7 @@ pub enum ClaimDecision {
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields have the meaning of the snapshot's fields of the same name")]
 pub enum EventPayload {
-    /// A run started, to answer the message `answers`.
+    /// A run started. `answers` is the message that it answers.
     #[serde(rename = "run.started")]
     RunStarted { agent: String, answers: Option<MessageId> },
     /// A run ended.
@@ -100,7 +100,7 @@ pub enum EventPayload {
     /// A claimant decided about a contested section.
     #[serde(rename = "negotiation.decided")]
     NegotiationDecided { section: String, claimant: String, decision: ClaimDecision, round: u32 },
-    /// A section has its owners: one triad, or several if it was split.
+    /// The owners of a section are decided: one triad, or several if it was split.
     #[serde(rename = "negotiation.resolved")]
     NegotiationResolved { section: String, owners: Vec<String>, round: u32 },
     /// The arbiter decided about a section.
@@ -134,9 +134,9 @@ pub enum EventPayload {
     Custom(CustomEvent),
 }
 
-/// An event whose type hfs-core does not interpret: one that an agent defines (such as `tool.started`), one of another
-/// version, or one of a known type with other fields. It is stored, announced and exported like any other, and may be
-/// named in `checkpoint_on`; the run snapshot ignores it.
+/// An event that hfs-core does not interpret: its type is defined by an agent (such as `tool.started`) or by another
+/// version, or its type is known but its fields are not those of that type. It is stored, announced and exported like
+/// any other event, and may be named in `checkpoint_on`; the run snapshot ignores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CustomEvent {
     /// Type of the event.
@@ -166,7 +166,7 @@ impl EventPayload {
         "error.occurred",
     ];
 
-    /// An event of an agent's own type. Known types with fitting fields become their own variant.
+    /// Creates an event of a type that an agent defines. A known type with the right fields becomes its variant.
     #[must_use]
     pub fn custom(kind: impl Into<String>, fields: Map<String, Value>) -> Self {
         let event = CustomEvent { kind: kind.into(), fields };
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_event_keeps_its_wire_form() {
+    fn a_known_event_serializes_to_the_json_it_was_read_from() {
         let payload = round_trip(&serde_json::json!({
             "type": "usage.recorded", "agent": "a", "prompt_tokens": 3, "completion_tokens": 4
         }));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_an_unknown_type_is_kept_whole() {
+    fn an_event_of_an_unknown_type_keeps_all_its_fields() {
         let json = serde_json::json!({"type": "tool.used", "tool": "grep", "nested": {"a": [1, null]}});
         let payload = round_trip(&json);
         assert_eq!(payload.kind(), "tool.used");
@@ -256,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_known_type_with_other_fields_is_kept_rather_than_refused() {
-        let payload = round_trip(&serde_json::json!({"type": "phase.ended", "name": "from another time"}));
+    fn a_known_type_with_other_fields_becomes_a_custom_event() {
+        let payload = round_trip(&serde_json::json!({"type": "phase.ended", "name": "from another version"}));
         assert_eq!(payload.kind(), "phase.ended");
         assert!(matches!(payload, EventPayload::Custom(_)));
     }
 
     #[test]
-    fn an_agents_own_type_needs_no_variant_and_cannot_pose_as_a_known_one() {
+    fn custom_keeps_a_new_type_and_converts_a_known_type_to_its_variant() {
         let fields = |json: Value| json.as_object().cloned().unwrap();
         let own = EventPayload::custom("tool.started", fields(json!({"tool": "grep"})));
         assert_eq!(own.kind(), "tool.started");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_survives_json() {
+    fn an_event_round_trips_through_json() {
         let event = Event {
             run: RunId::generate(),
             number: 7,

@@ -15,7 +15,7 @@ pub enum Verdict {
     Reject {
         /// Name of the plugin that rejected it.
         plugin: String,
-        /// Reason for people.
+        /// Human-readable reason.
         reason: String,
     },
 }
@@ -26,23 +26,23 @@ pub enum Verdict {
 /// did not exist.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// A session was opened or created.
+    /// Called after a session was opened or created.
     async fn on_start(&self, session: SessionId);
 
-    /// A message is about to be saved.
+    /// Called before a message is saved.
     async fn on_message(&self, session: SessionId, text: &str, is_user: bool) -> Verdict;
 
-    /// An event was recorded.
+    /// Called after an event was recorded.
     async fn on_event(&self, session: SessionId, event: &Event);
 
-    /// A run ended.
+    /// Called after a run ended.
     async fn on_run_complete(&self, session: SessionId, snapshot: &RunSnapshot);
 
-    /// The session is being closed.
+    /// Called when a session is closed.
     async fn on_exit(&self, session: SessionId);
 
-    /// State of each plugin for this session, as checkpoints store it. `None` if the session is not open here; its
-    /// stored state then stays as it is. Called at every checkpoint, so it must be cheap.
+    /// State of each plugin for this session, for checkpoints. `None` if the session is not open in this process; its
+    /// stored state is then kept. Called at every checkpoint, so it must be cheap.
     fn session_state(&self, session: SessionId) -> Option<PluginStates>;
 
     /// Replaces the state of every plugin for this session, for example after a rewind.

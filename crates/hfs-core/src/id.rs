@@ -1,4 +1,4 @@
-//! Identifiers: UUIDv7 in storage, a short form for people.
+//! Identifiers: UUIDv7 in storage, a short form for users.
 //!
 //! A UUIDv7 starts with its time of creation, so ids created together share a long prefix. The short form is therefore
 //! taken from the random tail. It is written in the letters `k`-`z`, as in jj, so that it cannot be mistaken for a
@@ -99,7 +99,7 @@ macro_rules! ids {
                 &self.0
             }
 
-            /// The short form, of which people type a prefix.
+            /// The short form; users may type a prefix of it.
             #[must_use]
             pub fn short(&self) -> ShortId {
                 ShortId::of(&self.0)
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_form_is_never_a_number_nor_hexadecimal() {
+    fn a_short_form_cannot_be_mistaken_for_a_number_or_hexadecimal() {
         let short = SessionId::generate().short();
         assert!(ShortId::is_prefix_shaped(short.as_str()));
         assert!(!ShortId::is_prefix_shaped("12"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_survives_its_text_form() {
+    fn an_id_round_trips_through_text() {
         let id = MessageId::generate();
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
         assert!("not an id".parse::<MessageId>().is_err());

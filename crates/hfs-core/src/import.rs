@@ -1,4 +1,4 @@
-//! The import port: what readers of transcripts produce.
+//! The import port: the sessions that transcript readers produce, and the sink that receives them.
 //!
 //! A reader pushes sessions into a [`SessionSink`], so that a transcript of any size is imported in bounded memory.
 
@@ -9,7 +9,7 @@ use crate::{
     Project, Run, Seq, SessionId, StoreError, Suggestion, Timestamp,
 };
 
-/// Number of a branch within one session that is being read; 0 is the first branch.
+/// Number that a reader gives to a branch of the session it reads; 0 is the first branch.
 pub type BranchKey = usize;
 
 /// A session as a reader finds it in its source.
@@ -17,7 +17,7 @@ pub type BranchKey = usize;
 pub struct ForeignSession {
     /// Origin.
     pub origin: Origin,
-    /// Session id, if the source is an hfs document.
+    /// Session id; only hfs documents have one.
     pub id: Option<SessionId>,
     /// Title in the source; without one, the first user message names the session.
     pub title: Option<String>,
@@ -25,9 +25,9 @@ pub struct ForeignSession {
     pub automatic_name: bool,
     /// Project of the session.
     pub project: Option<Project>,
-    /// Time of creation; without one, that of the first message counts.
+    /// Time of creation; if unknown, the time of the first message is used.
     pub created_at: Option<Timestamp>,
-    /// Time of the last change; without one, that of the last message counts.
+    /// Time of the last change; if unknown, the time of the last message is used.
     pub updated_at: Option<Timestamp>,
     /// Fields of the source that hfs does not interpret.
     pub extra: PassthroughFields,
@@ -53,7 +53,7 @@ impl ForeignSession {
     }
 }
 
-/// Whether the receiver takes the rest of a session.
+/// Whether the reader continues with a session that it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Read the session.
@@ -67,7 +67,7 @@ pub enum Disposition {
 /// The reader calls, for each session: [`begin`](Self::begin); [`branch`](Self::branch), parents before children;
 /// [`message`](Self::message), in order along each branch, while messages of different branches may alternate;
 /// [`attachment`](Self::attachment) before the messages that refer to it; [`run`](Self::run) and
-/// [`checkpoint`](Self::checkpoint); and [`end`](Self::end). Branch 0 exists from the beginning.
+/// [`checkpoint`](Self::checkpoint); and [`end`](Self::end). [`begin`](Self::begin) creates branch 0.
 pub trait SessionSink {
     /// Starts a session.
     ///
@@ -101,13 +101,13 @@ pub trait SessionSink {
     /// Returns the store's error.
     fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError>;
 
-    /// Adds a run. Its branch id was given to [`branch`](Self::branch) or is that of the first branch.
+    /// Adds a run. Its branch must be the first one or have been added by [`branch`](Self::branch).
     ///
     /// # Errors
     /// Returns the store's error.
     fn run(&mut self, run: Run) -> Result<(), StoreError>;
 
-    /// Adds a checkpoint. Its branch id was given to [`branch`](Self::branch) or is that of the first branch.
+    /// Adds a checkpoint. Its branch must be the first one or have been added by [`branch`](Self::branch).
     ///
     /// # Errors
     /// Returns the store's error.
@@ -119,13 +119,13 @@ pub trait SessionSink {
     /// Returns the store's error.
     fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError>;
 
-    /// Ends the session, which becomes visible as a whole.
+    /// Ends the session and makes it visible.
     ///
     /// # Errors
-    /// Returns the store's error; nothing of the session is kept then.
+    /// Returns the store's error; the session is then discarded.
     fn end(&mut self, report: ImportReport) -> Result<(), StoreError>;
 
-    /// Reports how many bytes of the input were read, for progress bars. `false` asks the reader to stop.
+    /// Reports the number of input bytes read so far, for progress bars. If it returns `false`, the reader stops.
     fn progress(&mut self, bytes_read: u64) -> bool;
 }
 
@@ -136,7 +136,7 @@ pub struct ImportReport {
     pub records: u64,
     /// Records that became a message, a part of one, or an attribute of the session.
     pub mapped: u64,
-    /// Records that hfs has no type for, kept verbatim.
+    /// Records of types that hfs does not model, kept verbatim.
     pub opaque: u64,
     /// Records that were not kept: damaged or repeated ones.
     pub dropped: u64,
@@ -147,10 +147,10 @@ pub struct ImportReport {
 /// A warning of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportWarning {
-    /// Line it is about, counted from 1; in formats without lines, the number of the record.
+    /// Line that the warning refers to, counted from 1; in formats without lines, the number of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Text for people.
+    /// Human-readable text.
     pub message: String,
 }
 
@@ -163,7 +163,7 @@ pub enum ImportError {
     UnknownFormat {
         /// Path of the file.
         path: String,
-        /// What the file looks like.
+        /// Reason, with the apparent type of the file.
         reason: String,
     },
     /// The format is known, but nothing in the file could be read.
@@ -189,14 +189,14 @@ pub enum ImportError {
     Io {
         /// Path of the file.
         path: String,
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The user stopped the import.
-    #[error("the import of {path} was interrupted; what was finished before is kept")]
+    #[error("the import of {path} was interrupted; sessions imported before are kept")]
     Interrupted {
         /// Path of the file.
         path: String,

@@ -1,13 +1,13 @@
 //! Domain types and ports of hfs, a durable home for conversations with LLM agents.
 //!
-//! A [`Session`] is a conversation. Its [`Message`]s lie on [`Branch`]es, which share common beginnings and never change
-//! or lose a message. An [`Agent`] answers a message in a [`Run`], whose [`Event`]s fold into a [`RunSnapshot`]. A
-//! [`Checkpoint`] keeps the state at an event, so that a rewind can continue from there on a new branch. Structural
-//! changes are [`Operation`]s, which can be undone.
+//! A [`Session`] is a conversation. Its [`Message`]s form [`Branch`]es. A fork shares the messages before it with its
+//! parent, and a stored message is never changed or removed from a branch. An [`Agent`] answers a message in a [`Run`],
+//! whose [`Event`]s fold into a [`RunSnapshot`]. A [`Checkpoint`] stores the state at an event, so that a rewind can
+//! continue from there on a new branch. Structural changes are [`Operation`]s, which can be undone.
 //!
-//! Everything else is reached through ports, implemented in other crates: [`Store`] (SQLite, memory), [`Agent`] (models,
-//! triads, recall), [`Hooks`] (plugins), [`SessionSink`] (imports) and [`Clock`]. This crate itself uses no file, network,
-//! database or terminal.
+//! Storage, agents and plugins are ports, which other crates implement: [`Store`] (SQLite, memory), [`Agent`] (models,
+//! triads, recall), [`Hooks`] (plugins), [`SessionSink`] (imports) and [`Clock`]. This crate itself uses no file,
+//! network, database or terminal.
 //!
 //! ```
 //! use hfs_core::{Event, EventPayload, RunEnding, RunId, RunSnapshot, Timestamp};
@@ -28,7 +28,7 @@
 //! assert_eq!(snapshot.timeline.phases[0].name, "draft");
 //! ```
 
-#![cfg_attr(test, allow(clippy::string_slice, reason = "a panic is how a test fails"))]
+#![cfg_attr(test, allow(clippy::string_slice, reason = "tests may panic"))]
 
 mod agent;
 mod attachment;

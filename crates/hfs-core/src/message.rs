@@ -1,4 +1,4 @@
-//! Messages and the parts they are made of.
+//! Messages and their parts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::{BranchId, ContentHash, MessageId, PassthroughFields, Timestamp};
 /// Position of a message in the whole history of its branch, counted from 1. 0 means "before the first message".
 pub type Seq = u64;
 
-/// Author of a message.
+/// Author of a message, in the terms of chat APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -131,7 +131,7 @@ pub enum Part {
         /// Size in bytes.
         bytes: u64,
     },
-    /// An imported part that hfs has no type for, kept verbatim.
+    /// An imported part of a type that hfs does not model, kept verbatim.
     Opaque {
         /// Format that the part was imported from.
         source: String,
@@ -147,19 +147,19 @@ impl Part {
     }
 }
 
-/// Kind of part that a streamed delta continues.
+/// Kind of the part that a delta extends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeltaKind {
-    /// Continues a text part.
+    /// Extends a text part.
     Text,
-    /// Continues a thinking part.
+    /// Extends a thinking part.
     Thinking,
 }
 
-/// A piece of a reply as it streams, the same type from the provider to the store and the screen.
+/// A piece of a streamed reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyDelta {
-    /// Kind of part that `text` continues. A change of kind starts a new part.
+    /// Kind of the part that `text` extends. A change of kind starts a new part.
     pub kind: DeltaKind,
     /// Text to append.
     pub text: String,
@@ -278,11 +278,11 @@ impl MessageDraft {
 /// A stored message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Branch that stores the message; an ancestor of the branch it was read through, or that branch itself.
+    /// Branch that stores the message: the branch that was read, or one of its ancestors.
     pub branch: BranchId,
     /// Position in the branch's history.
     pub seq: Seq,
-    /// Everything else.
+    /// Content and attributes.
     pub content: MessageDraft,
 }
 
@@ -301,8 +301,8 @@ impl MessageDraft {
         texts.join("\n\n")
     }
 
-    /// Everything that full-text search covers: text, thinking, tool names with input and output, names of
-    /// attachments, strings of opaque parts.
+    /// The text that full-text search covers: text, thinking, tool names with input and output, names of attachments,
+    /// strings of opaque parts.
     #[must_use]
     pub fn searchable_text(&self) -> String {
         let mut all = String::new();

@@ -61,8 +61,8 @@ impl OperationKind {
         }
     }
 
-    /// Whether undo and redo apply to operations of this kind. `create` and `import` have no state before them, a pruned
-    /// checkpoint cannot return, and an undo is reversed by redoing its target.
+    /// Whether undo and redo apply to operations of this kind. There is no state before a `create` or `import`, a
+    /// pruned checkpoint cannot be restored, and an undo is reversed by redoing its target.
     #[must_use]
     pub const fn is_reversible(self) -> bool {
         match self {
@@ -84,7 +84,7 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// The attributes of a session that operations change.
+/// The attributes of a session that operations can change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionAttributes {
     /// Session name.
@@ -118,6 +118,6 @@ pub struct Operation {
     pub checkpoint: Option<CheckpointId>,
     /// For `undo` and `redo`: the operation that is undone or redone.
     pub target: Option<OperationId>,
-    /// Details for people, such as `main -> login`.
+    /// Human-readable details, such as `main -> login`.
     pub detail: String,
 }

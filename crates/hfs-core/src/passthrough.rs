@@ -7,19 +7,18 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Key that holds a text which should have been a JSON object and cannot be parsed as one.
+/// Key of a text that should be a JSON object but does not parse as one.
 const UNREADABLE: &str = "$unreadable";
 
 /// Fields of imported data that hfs does not interpret, kept verbatim and in order so that an export is lossless.
 ///
-/// Fields that were given as JSON text stay text until one of them is read or changed. An import carries most of
-/// them from a file into the store without looking at them; parsing each into a map took a tenth of its time
-/// (benches/import.rs).
+/// Fields created from JSON text are parsed on first access. An import copies most of them from a file to the store
+/// without accessing them; parsing each into a map took a tenth of its time (crates/hfs/benches/import.rs).
 #[derive(Clone, Default)]
 pub struct PassthroughFields {
-    /// The fields as JSON text, if they were given so and have not been changed since.
+    /// The fields as JSON text; `None` if they were created from values or changed since.
     unparsed: Option<Unparsed>,
-    /// The fields otherwise.
+    /// The fields as values; empty while `unparsed` is set.
     fields: Map<String, Value>,
 }
 
@@ -64,10 +63,10 @@ impl PassthroughFields {
         Self { unparsed: Some(unparsed), fields: Map::new() }
     }
 
-    /// The fields as a JSON object: the text they were given as, unless they were changed.
+    /// The fields as a JSON object. Unchanged fields created from JSON text are returned verbatim.
     ///
     /// # Errors
-    /// Returns an error of `serde_json`, which has none for such a map.
+    /// Returns the error of `serde_json`, which serializes every `Map` without one.
     pub fn to_json(&self) -> serde_json::Result<Cow<'_, str>> {
         match &self.unparsed {
             Some(unparsed) => Ok(Cow::Borrowed(&unparsed.json)),
@@ -75,7 +74,7 @@ impl PassthroughFields {
         }
     }
 
-    /// The JSON text that the fields were given as, unless they were changed.
+    /// The JSON text that the fields were created from; `None` if they were changed or created from values.
     #[must_use]
     pub fn unparsed_json(&self) -> Option<&str> {
         self.unparsed.as_ref().map(|unparsed| &*unparsed.json)
@@ -87,7 +86,7 @@ impl PassthroughFields {
         self.unparsed.as_ref().map_or(&self.fields, Unparsed::fields)
     }
 
-    /// The fields as a map that can be changed; from then on they are kept as values, not as text.
+    /// The fields as a mutable map. Discards the JSON text, so the fields are serialized again from their values.
     pub fn as_map_mut(&mut self) -> &mut Map<String, Value> {
         if let Some(unparsed) = self.unparsed.take() {
             self.fields = unparsed.into_fields();
@@ -107,7 +106,7 @@ impl PassthroughFields {
         self.as_map().get(key)
     }
 
-    /// Value of one field, to be changed.
+    /// Mutable value of one field.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
         self.as_map_mut().get_mut(key)
     }

@@ -24,8 +24,8 @@ impl Project {
     }
 
     /// Normalizes the URL of a git remote to `host/path`, with the host in lower case and without scheme, credentials,
-    /// query and `.git`. Clones over SSH and HTTPS thus have one identity, and no password is stored. A local path stays
-    /// a path. `None` if the URL names no repository.
+    /// query and `.git`. Clones over SSH and HTTPS thus have one identity, and no password is stored. A local path is
+    /// returned without trailing slashes. `None` if the URL has no path or no host.
     #[must_use]
     pub fn identity_of_remote(remote: &str) -> Option<String> {
         let remote = remote.trim();

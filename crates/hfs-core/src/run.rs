@@ -1,4 +1,4 @@
-//! Runs: what an agent did to answer one message.
+//! Runs: records of an agent's work on one message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Run {
     pub answers: Option<MessageId>,
     /// Time of the start.
     pub started_at: Timestamp,
-    /// Time of the end; `None` while the run is in progress and if its process died.
+    /// Time of the end; `None` while the run is in progress, or if its process crashed.
     pub ended_at: Option<Timestamp>,
     /// State after all events.
     pub snapshot: RunSnapshot,
@@ -26,7 +26,7 @@ pub struct Run {
 
 /// A run snapshot with the newest events of the run.
 ///
-/// The snapshot covers every event ever pushed; only the number of events kept beside it is bounded.
+/// The snapshot covers all events that were pushed; only the newest of them are kept themselves.
 #[derive(Debug, Clone)]
 pub struct EventHistory {
     snapshot: RunSnapshot,
@@ -42,7 +42,7 @@ impl EventHistory {
         Self { snapshot: RunSnapshot::default(), recent: VecDeque::new(), capacity, total: 0 }
     }
 
-    /// Folds the event into the snapshot and keeps it; the oldest event beyond the capacity is dropped.
+    /// Folds the event into the snapshot and keeps it. Drops the oldest event if there are more than `capacity`.
     pub fn push(&mut self, event: Arc<Event>) {
         self.snapshot.apply(&event);
         self.total += 1;
@@ -63,7 +63,7 @@ impl EventHistory {
         self.recent.iter()
     }
 
-    /// Number of all events ever pushed.
+    /// Number of all events that were pushed.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
@@ -76,7 +76,7 @@ mod tests {
     use crate::{EventPayload, RunId, Timestamp};
 
     #[test]
-    fn dropped_events_still_count_in_the_snapshot() {
+    fn the_snapshot_includes_dropped_events() {
         let mut history = EventHistory::new(3);
         let run = RunId::generate();
         for number in 1..=10 {

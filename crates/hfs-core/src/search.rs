@@ -14,18 +14,18 @@ use crate::{BranchId, MessageId, Role, Seq, SessionId, Timestamp};
 /// Fields may be added; construct it with [`new`](Self::new) or with `..SearchQuery::default()`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SearchQuery {
-    /// Words that must all occur, `"quoted phrases"`, and `word*` for a prefix. All other characters are taken
-    /// literally, so no text is a syntax error. See [`terms`](Self::terms).
+    /// Words that must all occur, `"quoted phrases"`, and `word*` for a prefix. All other characters are literal, so
+    /// every text is a valid query. See [`terms`](Self::terms).
     pub text: String,
-    /// Whether one of the words is enough. Messages with more of them still rank higher.
+    /// Match messages with any of the words instead of all. Messages with more of them rank higher.
     pub any_word: bool,
     /// Search only this session.
     pub session: Option<SessionId>,
-    /// Leave this session out.
+    /// Exclude this session.
     pub except_session: Option<SessionId>,
     /// Search only messages of this role.
     pub role: Option<Role>,
-    /// Search only messages from this time on.
+    /// Search only messages with this time or later.
     pub since: Option<Timestamp>,
     /// Maximum number of hits.
     pub limit: u32,
@@ -55,9 +55,9 @@ pub struct SearchTerm {
 }
 
 impl SearchQuery {
-    /// Splits [`text`](Self::text) into terms: each quoted text (a missing closing quote is assumed at the end), and
-    /// outside of quotes each run of characters without white space, a prefix if it ends in `*`. Runs without a letter
-    /// or digit are dropped; a query without terms finds nothing.
+    /// Splits [`text`](Self::text) into terms. A quoted text is one term; a missing closing quote is assumed at the
+    /// end. Outside of quotes, each word separated by white space is a term, and a prefix if it ends in `*`. Terms
+    /// without a letter or digit are dropped; a query without terms finds nothing.
     ///
     /// A term with several words (`"red fox"`, `src/main.rs`) matches where the words follow each other.
     #[must_use]
@@ -108,8 +108,8 @@ pub struct SearchHit {
 }
 
 impl SearchHit {
-    /// Marks the start of a match in a snippet. A private-use character, which ordinary text does not contain; front
-    /// ends replace it.
+    /// Marks the start of a match in a snippet. A private-use character, since ordinary text does not contain any;
+    /// front ends replace it.
     pub const MARK_START: char = '\u{E000}';
     /// Marks the end of a match in a snippet.
     pub const MARK_END: char = '\u{E001}';
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_a_syntax_error() {
+    fn every_text_is_a_valid_query() {
         check("", &[]);
         check("* \" ** \"\" - 🦀", &[]);
         check("\"red fox", &[("red fox", false)]);

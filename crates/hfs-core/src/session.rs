@@ -9,7 +9,7 @@ pub struct Origin {
     pub format: String,
     /// Id of the session in its source; the same when the source is imported again.
     pub id: String,
-    /// File that it was read from, for people; `None` for standard input.
+    /// File that it was read from, for display only; `None` for standard input.
     pub path: Option<String>,
 }
 
@@ -81,7 +81,7 @@ pub struct SessionSummary {
 pub struct SessionFilter {
     /// Only sessions of the project with this [`Project::key`].
     pub project: Option<String>,
-    /// Sessions in the trash instead of all others.
+    /// Select the sessions in the trash instead of the others.
     pub trashed: bool,
     /// Only the session with this origin (format and id).
     pub origin: Option<(String, String)>,
@@ -97,7 +97,7 @@ pub enum SessionRef {
 }
 
 impl SessionRef {
-    /// Parses what a user typed. Every text is a reference; the store decides whether it finds a session.
+    /// Parses text typed by a user. Never fails: text that is not an age is an id or a name, which the store resolves.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let back = match text.strip_prefix('@') {

@@ -1,9 +1,9 @@
 //! Run snapshots: the state of a run, computed by folding its events.
 //!
-//! The fold is a pure function: equal events give equal snapshots, so that a snapshot can be checked, rebuilt and
-//! compared. Its serialized form is a versioned document ([`RunSnapshot::VERSION`]) that checkpoints, exports and plugins
-//! read. It includes the negotiation between triads, because that document is the same for every front end; why, and
-//! what agents without triads do, is in docs/decisions.
+//! The fold is a pure function: equal events give equal snapshots, so a snapshot can be checked and rebuilt from its
+//! events. Its serialized form is a versioned document ([`RunSnapshot::VERSION`]), which checkpoints and exports
+//! contain and plugins receive. For the reason why it includes the negotiation between triads, see
+//! docs/decisions/0040-open-events.md.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClaimDecision, Event, EventPayload, RunEnding, RunId, SectionDecision, Timestamp, Usage};
 
-/// State of a run after the events so far.
+/// State of a run after a sequence of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSnapshot {
     /// Version of the serialized form.
@@ -22,7 +22,7 @@ pub struct RunSnapshot {
     pub ending: Option<RunEnding>,
     /// Agents of the run, by triad.
     pub agent_tree: AgentTree,
-    /// Sections of the answer, their owners, and how these were found.
+    /// Sections of the answer, their owners, and the contests about them.
     pub negotiation: Negotiation,
     /// Tokens used.
     pub usage: UsageTally,
@@ -127,14 +127,14 @@ pub struct Section {
     pub name: String,
     /// Status.
     pub status: SectionStatus,
-    /// Triads that own it: none yet, one, or several if it was split.
+    /// Triads that own it: empty until it is resolved; several if it was split.
     pub owners: Vec<String>,
     /// Triads that claimed it, in order.
     pub claimants: Vec<String>,
     /// Contests about it, by round.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contests: Vec<Contest>,
-    /// Decision of the arbiter, if it was asked.
+    /// Decision of the arbiter, if it made one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arbiter: Option<ArbiterDecision>,
 }
@@ -179,7 +179,7 @@ pub struct ArbiterDecision {
 pub struct UsageTally {
     /// Tokens by agent id.
     pub by_agent: BTreeMap<String, TokenCount>,
-    /// Tokens by phase; those outside of any phase have the empty name.
+    /// Tokens by phase; the key is empty for tokens used outside of a phase.
     pub by_phase: BTreeMap<String, TokenCount>,
     /// Tokens of the whole run.
     pub total_tokens: u64,
@@ -231,8 +231,8 @@ impl RunSnapshot {
         snapshot
     }
 
-    /// Applies the next event. Total over every sequence: an event that does not fit (an end without a start, a custom
-    /// type) changes only what it names.
+    /// Applies the next event. Accepts every sequence of events: the end of a phase or agent that was not started and
+    /// events of custom types change nothing.
     pub fn apply(&mut self, event: &Event) {
         match &event.payload {
             EventPayload::RunStarted { .. } => {

@@ -1,8 +1,8 @@
 //! The store port: durable storage of sessions.
 //!
 //! Calls block until they are done, and a write is durable when its call returns. Asynchronous callers run them on a
-//! blocking thread. Threads may share a store, and processes may share what it is stored in. Every implementation
-//! passes the same conformance suite.
+//! blocking thread. Several threads may share a store, and several processes may open the same database. Every
+//! implementation passes the conformance suite in testkit.
 
 mod checkpoints;
 mod error;
@@ -18,8 +18,8 @@ pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
 pub use messages::{Appended, AttachmentStore, MessageRange, MessageStore, ReplyHandle, SearchIndex};
 pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, SessionStore};
 
-/// All parts of the store port. Implemented for every type that implements the parts; each part is a trait of its own
-/// so that an implementation can keep it beside its SQL.
+/// All parts of the store port. Implemented for every type that implements the parts. Each part is a separate trait, so
+/// that an implementation can keep it in the same file as its SQL.
 pub trait Store:
     SessionStore
     + BranchStore

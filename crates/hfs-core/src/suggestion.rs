@@ -4,12 +4,12 @@ use crate::SessionId;
 
 /// A step that may resolve an error.
 ///
-/// Libraries name the step; the front end words it, since only the front end knows its own commands and keys.
+/// It has no text. The front end describes the step to the user in terms of its own commands and keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suggestion {
     /// List all sessions.
     ListSessions,
-    /// Type more of an id.
+    /// Type a longer prefix of the id.
     LengthenId,
     /// Reload the session to see what was added, or fork and send the message there.
     ReloadOrFork,
@@ -25,23 +25,23 @@ pub enum Suggestion {
     SendAgainLater,
     /// Set the API key of a provider.
     SetApiKey {
-        /// Name of the provider, for people.
+        /// Display name of the provider.
         provider: String,
         /// Environment variable that holds the key, where the provider has one.
         variable: Option<String>,
     },
     /// Check the plan and billing of a provider.
     CheckBilling {
-        /// Name of the provider, for people.
+        /// Display name of the provider.
         provider: String,
     },
-    /// Name the format of an import.
+    /// State the format of the imported file.
     NameFormat,
     /// Run the same import again; it continues where it stopped.
     RepeatImport,
     /// Restore a session from the trash.
     RestoreSession(SessionId),
-    /// Give the message a text.
+    /// Enter a text; the message was empty.
     EnterPrompt,
     /// Change the message, or disable the plugin that rejected it.
     ChangeMessageOrDisablePlugin {
@@ -65,13 +65,13 @@ pub enum Suggestion {
         /// Name of the plugin.
         plugin: String,
     },
-    /// Read what a plugin logged.
+    /// Read the log of a plugin.
     ShowPluginLog {
         /// Name of the plugin.
         plugin: String,
     },
     /// Use the command line, since there is no terminal.
     UseChatCommand,
-    /// Move a session to the trash, since its creation cannot be undone.
+    /// Move a session to the trash instead of undoing its creation.
     TrashSession(SessionId),
 }

@@ -1,4 +1,4 @@
-//! Locking and waiting, done in one way everywhere.
+//! Locking and back-off that all crates share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Locks a mutex even if a thread panicked while holding it.
 ///
 /// For data that every critical section leaves consistent, such as a queue that is only pushed to and popped from.
-/// A panic elsewhere then costs its own work, and not that of every later caller.
+/// There, a panic in one thread need not fail all later callers.
 pub fn lock_unpoisoned<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -22,8 +22,8 @@ pub fn lock_unpoisoned<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// assert_eq!(delays, [100, 200, 300, 300]);
 /// ```
 ///
-/// Callers that retry against a shared server multiply the delay with a random factor of their own, so that
-/// clients that failed together do not return together.
+/// Has no jitter. Callers that retry against a shared server multiply the delay by a random factor, so that clients
+/// that failed at the same time do not retry at the same time.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,

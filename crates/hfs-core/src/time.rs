@@ -89,8 +89,8 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Formats how long before `now` a time was, rounded down to the largest unit: `3 days ago`. Returns `time unknown` for an
-/// unknown time and the RFC 3339 form for a time more than a minute in the future.
+/// Formats the age of a time at `now` in its largest unit, rounded down: `3 days ago`. Returns `time unknown` for an
+/// unknown time and the RFC 3339 form for a time a minute or more in the future.
 #[must_use]
 pub fn relative_time(time: Timestamp, now: Timestamp) -> String {
     const MINUTE: u64 = 60;
@@ -119,7 +119,7 @@ pub fn relative_time(time: Timestamp, now: Timestamp) -> String {
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
 }
 
-/// Source of the current time; tests use a clock of their own.
+/// Source of the current time, which tests replace.
 pub trait Clock: Send + Sync {
     /// The current time.
     fn now(&self) -> Timestamp;
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_survives_its_text_and_numeric_forms() {
+    fn a_time_round_trips_through_text_and_numbers() {
         let time: Timestamp = "2026-02-01T14:30:00.123456Z".parse().unwrap();
         assert_eq!(time.to_string(), "2026-02-01T14:30:00.123456Z");
         assert_eq!(Timestamp::from_micros(time.as_micros()), Some(time));

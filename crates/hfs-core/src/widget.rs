@@ -11,9 +11,9 @@ pub enum Slot {
     Panel,
 }
 
-/// Meaning of a text, which determines its colour.
+/// Meaning of a text. The theme of a front end maps it to a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the front end gives each a colour of its theme")]
+#[allow(missing_docs, reason = "the names are the documentation")]
 pub enum Tone {
     #[default]
     Plain,

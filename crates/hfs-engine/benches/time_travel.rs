@@ -1,6 +1,6 @@
-//! Rewind, fork and switch. Their cost must not depend on the length of the session.
+//! Rewind, fork and switch, whose cost must not depend on the length of the session.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark fails by a panic")]
+#![allow(clippy::unwrap_used, reason = "benchmarks may panic")]
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -18,12 +18,12 @@ use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::bench::{Bench, Target, Unit};
 use testkit::builders::{Drafts, at, growing_state};
 
-/// Characters of a message: the median of real ones.
+/// Characters of a message: the median of real transcripts.
 const MESSAGE_CHARS: usize = 600;
-/// Repetitions of an operation when its bytes are measured.
+/// Repetitions of an operation when its disk usage is measured.
 const REPETITIONS: u32 = 60;
 
-/// The benchmark sends no messages.
+/// Never runs, since the benchmark sends no messages.
 struct NoAgent;
 
 #[async_trait]
@@ -105,7 +105,7 @@ impl Fixture {
         timed(|| self.store().append(at(self.branch, head), std::slice::from_ref(&message)).unwrap())
     }
 
-    /// Bytes of a compact copy of the store.
+    /// Size of a compact copy of the store in bytes.
     #[allow(clippy::cast_precision_loss, reason = "megabytes are exact enough")]
     fn bytes(&self) -> f64 {
         let copy = self.directory.path().join(format!("copy-{}.db", self.next()));

@@ -1,4 +1,4 @@
-//! Durable sessions with checkpoints in about 30 lines: a store, an agent of one's own, two messages, a rewind.
+//! Durable sessions with checkpoints in a small program: a store, a custom agent, two messages, a rewind.
 //!
 //! `cargo run -p hfs-engine --example embed`
 

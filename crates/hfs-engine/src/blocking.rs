@@ -12,10 +12,10 @@ use crate::{
     SendError,
 };
 
-/// An [`Engine`] for callers that are not asynchronous, such as a command line.
+/// An [`Engine`] for synchronous callers, such as a command line.
 ///
-/// Every method has the name, the result and the errors of the engine's method and blocks until it is done. Calls panic
-/// inside of an asynchronous task, since they would block its runtime; use [`as_async`](Self::as_async) there.
+/// Every method blocks until the [`Engine`] method of the same name is done, and returns its result. Calls inside of an
+/// asynchronous task panic, since they would block its runtime; use [`as_async`](Self::as_async) there.
 pub struct BlockingEngine {
     engine: Engine,
     runtime: RuntimeSource,
@@ -27,24 +27,24 @@ enum RuntimeSource {
 }
 
 impl BlockingEngine {
-    /// Wraps an engine and starts a runtime for it on the calling thread.
+    /// Wraps an engine and creates a single-threaded runtime for it.
     ///
     /// # Errors
-    /// `Runtime` if the system refuses the resources for a runtime.
+    /// `Runtime` if the operating system denies the resources for a runtime.
     pub fn new(engine: Engine) -> Result<Self, EngineError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| EngineError::Runtime { source })?;
         Ok(Self { engine, runtime: RuntimeSource::Own(runtime) })
     }
 
-    /// Wraps an engine to run on an existing runtime. Call the methods from threads outside of it, or from its blocking
-    /// threads.
+    /// Wraps an engine to run on an existing runtime. Its methods may be called from threads outside of the runtime and
+    /// from its blocking threads.
     #[must_use]
     pub const fn with_handle(engine: Engine, runtime: Handle) -> Self {
         Self { engine, runtime: RuntimeSource::Given(runtime) }
     }
 
-    /// The engine itself.
+    /// The wrapped engine.
     #[must_use]
     pub const fn as_async(&self) -> &Engine {
         &self.engine

@@ -1,10 +1,10 @@
 use hfs_core::{BranchId, Position, Project, Seq, SessionId};
 
-/// A session as one front end has it open: the branch, and the newest message that the user has seen on it.
+/// An open session in one front end: its branch, and the newest message that the user has seen.
 ///
-/// Every message is sent with this position, and the store refuses it if the branch has newer messages. So a message
-/// never lands after one that its author has not seen. A new conversation becomes a session with its first message; a
-/// conversation without messages leaves nothing in the store.
+/// Every append states this position, and the store refuses it if the branch has newer messages. A message therefore
+/// never follows one that its author has not seen. The first message of a new conversation creates its session; a
+/// conversation without messages is not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// `None` before the first message.

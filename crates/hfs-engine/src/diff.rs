@@ -14,14 +14,14 @@ use crate::{Engine, EngineError};
 /// Number of messages read at once.
 const PAGE: u32 = 200;
 
-/// The messages of two places in a session after the last message that both share.
+/// The messages of two histories in a session after the last message that they share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageDiff {
-    /// Seq of the last message that both share; 0 if they share none.
+    /// Seq of the last shared message; 0 if there is none.
     pub shared: Seq,
-    /// Messages that only the first place has.
+    /// Messages that only the first history has.
     pub only_a: Vec<Message>,
-    /// Messages that only the second place has.
+    /// Messages that only the second history has.
     pub only_b: Vec<Message>,
 }
 
@@ -34,7 +34,7 @@ pub struct MemoryDiff {
     pub entries_a: usize,
     /// Number of entries at the second checkpoint.
     pub entries_b: usize,
-    /// Number of entries, counted from the oldest, that are equal at both.
+    /// Number of equal entries from the oldest on.
     pub same: usize,
 }
 
@@ -117,7 +117,7 @@ impl Engine {
         (b, end_b): (&Branch, Seq),
     ) -> Result<MessageDiff, EngineError> {
         if a.session != b.session {
-            let message = "the two belong to different sessions".to_owned();
+            let message = "branches and checkpoints of different sessions cannot be compared".to_owned();
             return Err(StoreError::Invalid { message }.into());
         }
         let branches = self.store().list_branches(a.session)?;
@@ -160,8 +160,7 @@ fn diff_memories(a: &CheckpointState, b: &CheckpointState) -> Vec<MemoryDiff> {
         .collect()
 }
 
-/// The entries of an agent's memory: the elements of its JSON array. Any other value is one entry, since only the agent
-/// knows the meaning of its memory.
+/// The entries of an agent's memory: the elements of its JSON array. A memory that is not an array is one entry.
 #[must_use]
 pub fn memory_entries(memory: Option<&AgentMemory>) -> Vec<Value> {
     match memory.map(AgentMemory::read::<Value>) {

@@ -16,16 +16,16 @@ use crate::{Conversation, EngineError};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How much of a conversation's end an agent receives, in characters of searchable text. The message to answer
-    /// is always included as a whole.
+    /// Maximum size of the history that an agent receives, in characters of searchable text. The newest messages are
+    /// kept. The message to answer is always included, whatever its size.
     pub context_chars: usize,
     /// Events that cause a checkpoint.
     pub checkpoint_on: Vec<Pattern>,
     /// Number of automatic checkpoints that a session keeps.
     pub checkpoint_retention: u32,
-    /// How long streamed text may wait before it is saved.
+    /// Maximum time until streamed text is saved.
     pub flush_interval: Duration,
-    /// How long saving a finished reply is retried while the store is unavailable.
+    /// How long the engine retries to save a finished reply while the store is unavailable.
     pub save_timeout: Duration,
     /// Time zone of the times in automatic session names.
     pub time_zone: jiff::tz::TimeZone,
@@ -118,7 +118,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Makes the engine.
+    /// Builds the engine.
     #[must_use]
     pub fn build(self) -> Engine {
         Engine {
@@ -155,13 +155,13 @@ struct Shared {
     bus: EventBus,
     /// Sessions whose start hook was called.
     started_sessions: tokio::sync::Mutex<HashSet<SessionId>>,
-    /// The branch of each session whose plugin states the hooks hold now.
+    /// For each session, the branch whose plugin states the hooks have.
     active_branches: Mutex<HashMap<SessionId, BranchId>>,
     background: BackgroundWork,
 }
 
 impl Engine {
-    /// Starts to build an engine over this store and agent.
+    /// Returns a builder for an engine with this store and agent.
     pub fn builder(store: Arc<dyn Store>, agent: Arc<dyn Agent>) -> EngineBuilder {
         EngineBuilder {
             store,
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// The store, for reads and for changes that need no order with hooks or the agent. Its calls block.
+    /// The store, for reads and for changes that involve neither hooks nor the agent. Its calls block.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
@@ -208,10 +208,10 @@ impl Engine {
         &self.shared.background
     }
 
-    /// Opens a session at the newest message of `branch`, or of its current branch.
+    /// Opens a session at the newest message of `branch`, by default its current branch.
     ///
-    /// A reply whose writing process died is first marked as interrupted. A reply of this engine whose exchange was
-    /// dropped is first finalized.
+    /// First marks replies of crashed processes as interrupted, and waits until replies of this engine whose exchange
+    /// was dropped are finalized.
     ///
     /// # Errors
     /// `NotFound` if the session does not exist or `branch` is not one of its branches.
@@ -226,7 +226,7 @@ impl Engine {
             let summary = store.get_session(session)?;
             store.recover_abandoned_replies(Some(session), engine.clock().now())?;
             let branch = engine.branch_of(session, branch.unwrap_or(summary.session.current_branch))?;
-            // The hooks own the plugin states of an open session, and the store has those of a closed one.
+            // While a session is open, the hooks have its current plugin states, and those in the store may be older.
             let is_open = engine.hooks().session_state(session).is_some();
             if !is_open || engine.active_branch(session) != Some(branch.id) {
                 engine.load_plugin_states(session, branch.id)?;
@@ -236,15 +236,15 @@ impl Engine {
         .await
     }
 
-    /// Calls the start hook of the conversation's session, unless it was called already. Sending a message calls it in
-    /// any case.
+    /// Calls the start hook of the conversation's session if it was not called yet. Optional, since sending a message
+    /// does the same.
     pub async fn open_session(&self, conversation: &Conversation) {
         if let Some(session) = conversation.session() {
             self.session_started(session).await;
         }
     }
 
-    /// The lock is held during the hook, so that no other hook of the session runs before its start hook has ended.
+    /// Holds the lock during the hook, so that no other hook of the session runs before its start hook has returned.
     pub(crate) async fn session_started(&self, session: SessionId) {
         let mut started = self.shared.started_sessions.lock().await;
         if started.insert(session) {
@@ -274,12 +274,12 @@ impl Engine {
         self.run_blocking(move |engine| Ok(engine.store().save_branch_plugins(at.branch, &states)?)).await
     }
 
-    /// The branch whose plugin states the hooks hold for the session.
+    /// The branch whose plugin states the hooks have for the session.
     fn active_branch(&self, session: SessionId) -> Option<BranchId> {
         lock_unpoisoned(&self.shared.active_branches).get(&session).copied()
     }
 
-    /// Notes that the hooks hold the plugin states of this branch.
+    /// Notes that the hooks have the plugin states of this branch.
     pub(crate) fn set_active_branch(&self, session: SessionId, branch: BranchId) {
         lock_unpoisoned(&self.shared.active_branches).insert(session, branch);
     }
@@ -295,7 +295,7 @@ impl Engine {
         self.hooks().restore_state(session, &state.plugins);
     }
 
-    /// Gives the hooks the plugin states of a branch as the store has them. Blocks.
+    /// Gives the hooks the stored plugin states of a branch. Blocks.
     pub(crate) fn load_plugin_states(&self, session: SessionId, branch: BranchId) -> Result<(), EngineError> {
         let state = self.store().load_branch_state(branch)?.unwrap_or_default();
         self.restore_plugin_states(session, branch, &state);

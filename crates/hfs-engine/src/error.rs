@@ -2,24 +2,24 @@ use hfs_core::{
     AgentError, ErrorExt, ErrorKind, MessageDraft, OperationKind, SessionId, StoreError, Suggestion,
 };
 
-/// Why an operation of the engine failed.
+/// Error of an engine operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No operation is left to undo or redo.
+    /// There is no operation to undo or redo.
     #[error("there is nothing to {direction}{}", pruned_note(*passed_prune))]
     NothingToReverse {
         /// `Undo` or `Redo`.
         direction: OperationKind,
-        /// Whether the search passed a deleted checkpoint, which undo does not bring back.
+        /// Whether deletions of checkpoints, which cannot be undone, were skipped.
         passed_prune: bool,
     },
-    /// The next operation to undo or redo cannot be undone or redone.
+    /// The next operation to undo is of a kind that cannot be undone: the session's creation or import.
     #[error(
-        "there is nothing more to {direction}: the session's {operation} is its beginning{}",
+        "there is nothing more to {direction}: {operation} is the session's first operation{}",
         pruned_note(*passed_prune)
     )]
     NotReversible {
@@ -29,28 +29,28 @@ pub enum EngineError {
         operation: OperationKind,
         /// Session of the operation.
         session: SessionId,
-        /// Whether the search passed a deleted checkpoint, which undo does not bring back.
+        /// Whether deletions of checkpoints, which cannot be undone, were skipped.
         passed_prune: bool,
     },
-    /// The conversation has no message yet, so there is no place to mark or to reply at.
+    /// The conversation has no messages, so it cannot have a checkpoint or a reply.
     #[error("the conversation has no messages yet")]
     EmptyConversation,
     /// The asynchronous runtime of a [`BlockingEngine`](crate::BlockingEngine) could not be started.
     #[error("cannot start the asynchronous runtime")]
     Runtime {
-        /// Error of the system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A background thread panicked or was stopped.
+    /// Work on a blocking thread panicked or was cancelled.
     #[error("a background task of hfs failed: {message}")]
     Background {
-        /// Message of the panic.
+        /// Description of the failure.
         message: String,
     },
 }
 
 fn pruned_note(passed_prune: bool) -> &'static str {
-    if passed_prune { "; a checkpoint that was deleted cannot be brought back" } else { "" }
+    if passed_prune { "; a deleted checkpoint cannot be restored" } else { "" }
 }
 
 impl ErrorExt for EngineError {
@@ -77,10 +77,10 @@ impl ErrorExt for EngineError {
     }
 }
 
-/// Why a message was not sent, or its reply not saved.
+/// Error of sending a message or saving its reply.
 ///
-/// A failing agent does not cause this error: the text it streamed is saved, and
-/// [`Exchange::failure`](crate::Exchange::failure) has the agent's error.
+/// A failing agent does not cause this error. The text that it streamed is saved, and
+/// [`Exchange::failure`](crate::Exchange::failure) contains the agent's error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -92,19 +92,19 @@ pub enum SendError {
     Rejected {
         /// Name of the plugin.
         plugin: String,
-        /// Reason for people.
+        /// Human-readable reason.
         reason: String,
     },
-    /// The message could not be saved, and so the agent was not asked.
+    /// The message could not be saved, so the agent did not run.
     #[error("the message was not saved")]
     NotSaved {
-        /// Text of the message, so that the caller can offer it again.
+        /// Text of the message, so that the user can send it again.
         text: String,
         /// Error of the store.
         source: StoreError,
     },
-    /// The reply could not be saved within [`Settings::save_timeout`](crate::Settings::save_timeout). Its beginning may
-    /// be in the store.
+    /// The reply could not be saved within [`Settings::save_timeout`](crate::Settings::save_timeout). Part of it may be
+    /// in the store.
     #[error("the reply was not saved")]
     ReplyNotSaved {
         /// The whole reply, so that it is not lost.
@@ -139,7 +139,7 @@ impl ErrorExt for SendError {
     }
 }
 
-/// The agent's error as it is saved in the fields of an interrupted reply.
+/// Converts an agent's error to the JSON value that an interrupted reply stores.
 pub(crate) fn failure_note(error: &AgentError) -> serde_json::Value {
     serde_json::json!({ "kind": error.kind().as_str(), "message": error.to_string() })
 }

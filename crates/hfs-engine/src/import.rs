@@ -1,4 +1,4 @@
-//! Imports sessions from a reader into the store: creates new sessions, and adds new messages to existing ones.
+//! Imports sessions from a reader: creates new sessions in the store, and adds new messages to existing ones.
 
 mod session_title;
 
@@ -12,29 +12,30 @@ use hfs_core::{
     SessionSink, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
 };
 
-use session_title::FirstWords;
+use session_title::SessionTitle;
 
-/// Number of messages of an existing session that are read, or saved, at once.
+/// Number of messages of an existing session in one read or append.
 const BATCH: u32 = 200;
 
-/// What to do with a session that the store has already.
+/// What an import does with a session that is in the store already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDuplicate {
-    /// Update it from a transcript of another tool, but skip an hfs document: what most users expect.
+    /// Update the session if the source is another tool's transcript; skip it if the source is an hfs document.
     #[default]
     Auto,
-    /// Leave it unchanged.
+    /// Skip the session.
     Skip,
-    /// Import it again as another session.
+    /// Import the source again as a new session.
     Copy,
-    /// Add the messages that are new in it. Where it continues differently from the stored session, they form a branch.
+    /// Append the messages that the store does not have. Where the source and the stored session diverge, the messages
+    /// of the source go to a new branch.
     Update,
 }
 
 /// A session that was imported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedSession {
-    /// File it came from.
+    /// Path of the file.
     pub file: String,
     /// Format of the file.
     pub format: String,
@@ -48,7 +49,7 @@ pub struct ImportedSession {
     pub branches: u64,
     /// Whether the session existed before.
     pub updated: bool,
-    /// What the import did with its records.
+    /// Counts of the imported records, and warnings.
     pub report: ImportReport,
 }
 
@@ -89,7 +90,7 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// What the user can do to import it.
+    /// A step by which the user may import it after all.
     #[must_use]
     pub const fn suggestion(&self) -> Option<Suggestion> {
         match self {
@@ -105,21 +106,21 @@ impl SkipReason {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTranscripts => f.write_str("no transcripts were found in it"),
-            Self::NoSession => f.write_str("there is no session in it"),
+            Self::NoTranscripts => f.write_str("it contains no transcripts"),
+            Self::NoSession => f.write_str("it contains no session"),
             Self::AlreadyImported { name } => write!(f, "already imported as {name:?}"),
-            Self::NothingNew { name } => write!(f, "already imported as {name:?}, nothing new in it"),
+            Self::NothingNew { name } => write!(f, "already imported as {name:?}, without new messages"),
             Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
         }
     }
 }
 
-/// Receives sessions from readers and saves them. One importer serves any number of files.
+/// Saves the sessions that readers pass to it. One importer can receive any number of files.
 ///
-/// An importer blocks. A reader calls it for every record of a transcript, and it collects them into batches for the
-/// store, whose calls block too; with asynchronous calls, each of them would cost more than the work it does. An
-/// asynchronous caller runs the whole import of a file, reader and importer together, in `tokio::task::spawn_blocking`,
-/// and stops it through [`with_progress`](Self::with_progress).
+/// Its calls block. A reader makes one call for each record of a transcript, and an asynchronous call would cost more
+/// than handling the record; the store that receives the batches blocks in any case. An asynchronous caller runs the
+/// whole import of a file, reader and importer together, in `tokio::task::spawn_blocking`, and stops it through
+/// [`with_progress`](Self::with_progress).
 pub struct Importer<'a> {
     store: &'a dyn Store,
     clock: &'a dyn Clock,
@@ -136,7 +137,7 @@ pub struct Importer<'a> {
     pub skipped: Vec<SkippedSession>,
 }
 
-/// Receiver of the session that is being read.
+/// Destination of the session that is being read.
 enum Receiver<'a> {
     None,
     New(Box<NewSession<'a>>),
@@ -144,7 +145,7 @@ enum Receiver<'a> {
 }
 
 impl<'a> Importer<'a> {
-    /// An importer into `store`. A dry run reads and reports everything and writes nothing.
+    /// Creates an importer into `store`. A dry run produces the same report but writes nothing.
     #[must_use]
     pub fn new(store: &'a dyn Store, clock: &'a dyn Clock, on_duplicate: OnDuplicate, dry_run: bool) -> Self {
         Self {
@@ -176,22 +177,22 @@ impl<'a> Importer<'a> {
         self
     }
 
-    /// Sets the file that is read next, and discards an unfinished session of the file before.
+    /// Sets the file that is read next, and discards an unfinished session of the previous file.
     ///
-    /// `written` is the time when the file was last written. Sessions without a time of their own get it.
-    pub fn next_file(&mut self, file: impl Into<String>, written: Option<Timestamp>) {
+    /// `modified` is the modification time of the file, which sessions without any time get.
+    pub fn next_file(&mut self, file: impl Into<String>, modified: Option<Timestamp>) {
         self.discard_unfinished();
         self.file = file.into();
-        self.file_time = written;
+        self.file_time = modified;
     }
 
-    /// Discards an unfinished session, for example after an error of the reader. A new session then does not appear in
-    /// the store; an existing one keeps the batches that were saved.
+    /// Discards an unfinished session, for example after an error of the reader. A new session is removed from the
+    /// store; an existing session keeps the batches that were appended to it.
     pub fn discard_unfinished(&mut self) {
         self.receiver = Receiver::None;
     }
 
-    /// The stored session with the same id, or else the one with the same origin.
+    /// The stored session with the same id or, without one, with the same origin.
     fn existing(&self, session: &ForeignSession) -> StoreResult<Option<SessionSummary>> {
         if let Some(id) = session.id {
             match self.store.get_session(id) {
@@ -337,7 +338,7 @@ impl SessionSink for Importer<'_> {
     }
 }
 
-/// A session that a receiver has finished.
+/// Result of receiving a session.
 struct ReceivedSession {
     session: Option<SessionId>,
     name: String,
@@ -346,24 +347,24 @@ struct ReceivedSession {
     updated: bool,
 }
 
-/// Receives a session that the store does not have. The store stages it, and it becomes visible when it is finished.
+/// Receives a session that is not in the store. The store stages it and makes it visible at the end.
 struct NewSession<'a> {
     store: &'a dyn Store,
     dry_run: bool,
-    /// Whether it is a copy, in which everything gets a new id.
+    /// Whether the session and everything in it get new ids.
     as_copy: bool,
     foreign: ForeignSession,
     id: SessionId,
     staged: Option<Box<dyn SessionImport + 'a>>,
-    /// Id of each branch in the store, by key.
+    /// Store id of each branch, by key.
     branches: Vec<Option<BranchId>>,
-    /// Ids in the store by ids in the source, for a copy.
+    /// Store ids by source ids. Used only for a copy.
     branch_ids: HashMap<BranchId, BranchId>,
     message_ids: HashMap<MessageId, MessageId>,
     names: Vec<String>,
     current: BranchKey,
     messages: u64,
-    first_words: FirstWords,
+    derived_title: SessionTitle,
     first_at: Option<Timestamp>,
     last_at: Option<Timestamp>,
 }
@@ -384,7 +385,7 @@ impl<'a> NewSession<'a> {
             names: Vec::new(),
             current: 0,
             messages: 0,
-            first_words: FirstWords::default(),
+            derived_title: SessionTitle::default(),
             first_at: None,
             last_at: None,
         }
@@ -424,7 +425,7 @@ impl<'a> NewSession<'a> {
         Ok(self.staged.as_deref_mut())
     }
 
-    /// The id in the store of a branch that has this id in the source.
+    /// The store id of the branch with this source id.
     fn stored_branch(&mut self, source: Option<BranchId>) -> BranchId {
         match source {
             Some(id) if !self.as_copy => id,
@@ -466,7 +467,7 @@ impl<'a> NewSession<'a> {
             self.message_ids.insert(message.id, id);
             message.id = id;
         }
-        self.first_words.add(&message);
+        self.derived_title.add(&message);
         if message.created_at.is_known() {
             self.first_at = Some(self.first_at.map_or(message.created_at, |at| at.min(message.created_at)));
             self.last_at = Some(self.last_at.map_or(message.created_at, |at| at.max(message.created_at)));
@@ -523,7 +524,7 @@ impl<'a> NewSession<'a> {
         let updated_at = self.foreign.updated_at.or(self.last_at).unwrap_or(created_at).max(created_at);
         let name = self.foreign.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(|| {
             let local = created_at.to_jiff().to_zoned(zone.clone());
-            automatic_name(self.first_words.title(), &local)
+            automatic_name(self.derived_title.as_str(), &local)
         });
         let session = match self.staged {
             Some(staged) => Some(staged.finish(&name, self.current, created_at, updated_at)?.session.id),
@@ -540,38 +541,38 @@ impl<'a> NewSession<'a> {
     }
 }
 
-/// Receives a session that the store has: appends the messages that are new in it.
+/// Receives a session that is in the store already, and appends the messages that the store does not have.
 ///
-/// Stored and foreign history begin with the same messages, so a seq means the same place in both. A cursor follows each
-/// foreign branch through the stored branches, message by message, for as long as they are the same. From the first
-/// message that differs, the foreign branch continues on a stored branch that starts with that message, or on a new one.
+/// Each branch of the source has a cursor, which walks the stored branches while the messages of source and store are
+/// the same. Up to there, a message has the same seq in both. From the first different message on, the source continues
+/// on a stored branch that starts with that message, or else on a new branch.
 struct MergeImport<'a> {
     store: &'a dyn Store,
     dry_run: bool,
     existing: SessionSummary,
-    /// Whether messages are the same if their ids are equal, as in hfs documents. Otherwise their sources are compared.
+    /// Whether to compare messages by their id, as for hfs documents, or else by their source.
     by_id: bool,
     now: Timestamp,
     branches: Vec<Branch>,
-    /// Cursor of each foreign branch, by key.
+    /// Cursor of each branch of the source, by key.
     cursors: Vec<Option<BranchCursor>>,
     added: u64,
     branches_added: u64,
 }
 
-/// Place of a foreign branch in the stored session.
+/// Position of a branch of the source in the stored session.
 struct BranchCursor {
-    /// Stored branches that it follows, each with the seq from which on it does.
+    /// Stored branches that the cursor follows, each with its first seq there.
     segments: Vec<(Seq, BranchId)>,
-    /// Seq of its newest message.
+    /// Seq of the newest message received from the source.
     head: Seq,
-    /// Stored messages after `head` that were read ahead.
+    /// Stored messages after `head`, read in advance.
     lookahead: VecDeque<Message>,
-    /// Whether there may be stored messages after those in `lookahead`.
+    /// Whether the store may have messages after those in `lookahead`.
     has_more: bool,
-    /// New messages up to `head` that are not saved yet.
+    /// New messages up to `head` that are not appended yet.
     unsaved: Vec<MessageDraft>,
-    /// Whether the foreign branch is a pending one: its stored branch is chosen, or created, at its first message.
+    /// Whether the branch of the source has no stored branch yet. One is chosen, or created, at its first message.
     is_pending: bool,
 }
 
@@ -646,7 +647,7 @@ impl<'a> MergeImport<'a> {
             return Ok(());
         }
         if self.peek(key)?.is_some() {
-            // The source and the stored branch continue differently, so the source continues on a branch of its own.
+            // The source and the stored branch diverge here, so the source continues on another branch.
             let cursor = self.cursor(key)?;
             cursor.lookahead.clear();
             cursor.has_more = false;
@@ -663,7 +664,7 @@ impl<'a> MergeImport<'a> {
         if is_full { self.save(key) } else { Ok(()) }
     }
 
-    /// Moves the cursor past the next stored message if that is the one in the source.
+    /// Advances the cursor if the next stored message is the same as the message of the source.
     fn advance_if_same(&mut self, key: BranchKey, source: &MessageDraft) -> StoreResult<bool> {
         let by_id = self.by_id;
         let is_stored = self.peek(key)?.is_some_and(|stored| is_same(by_id, stored, source));
@@ -675,7 +676,7 @@ impl<'a> MergeImport<'a> {
         Ok(is_stored)
     }
 
-    /// The next stored message; `None` at the end of the stored branch.
+    /// The stored message after the cursor; `None` at the end of the stored branch.
     fn peek(&mut self, key: BranchKey) -> StoreResult<Option<&Message>> {
         let store = self.store;
         let cursor = self.cursor(key)?;
@@ -688,8 +689,8 @@ impl<'a> MergeImport<'a> {
         Ok(cursor.lookahead.front())
     }
 
-    /// Moves the cursor to the stored branch that was forked at the same place and starts with the same message. If
-    /// there is none, creates a branch.
+    /// Moves the cursor to a stored branch with the same fork and the same first message. If there is none, creates a
+    /// branch.
     fn resolve_fork(&mut self, key: BranchKey, first: &MessageDraft) -> StoreResult<()> {
         let cursor = self.cursor(key)?;
         cursor.is_pending = false;
@@ -721,7 +722,7 @@ impl<'a> MergeImport<'a> {
             let name = free.unwrap_or_else(|| id.to_string());
             let draft = BranchDraft { id, name, parent, forked_at };
             self.store.create_branch(&draft, OperationKind::Fork, None, self.now)?;
-            // The new branch became the current one. An import does not change what a resume opens.
+            // `create_branch` made the new branch current. An import must not change the branch that a resume opens.
             self.store.switch_branch(self.existing.session.current_branch, self.now)?;
             self.branches.push(self.store.get_branch(id)?);
         }
@@ -798,7 +799,7 @@ impl<'a> MergeImport<'a> {
 }
 
 impl BranchCursor {
-    /// A cursor after the message with seq `head`, whose branch continues as `branch`.
+    /// A cursor after the message with seq `head`, which continues on the stored branch `branch`.
     fn after(head: Seq, branch: BranchId) -> Self {
         Self {
             segments: vec![(head + 1, branch)],
@@ -810,7 +811,7 @@ impl BranchCursor {
         }
     }
 
-    /// The stored branch that has, or will have, the message with this seq.
+    /// The stored branch for the message with this seq, which may not be appended yet.
     fn branch_at(&self, seq: Seq) -> BranchId {
         let segment = self.segments.iter().rev().find(|(from, _)| *from <= seq).or(self.segments.first());
         segment.map_or_else(BranchId::generate, |(_, branch)| *branch)

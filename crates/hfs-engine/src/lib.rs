@@ -1,13 +1,14 @@
-//! Durable conversations with an agent: send, checkpoint, rewind, undo, import.
+//! The use cases of hfs: send, checkpoint, rewind, undo, import.
 //!
-//! The engine owns the order of these use cases: hooks first, then the store, then the agent, then the checkpoint. It
-//! reaches everything through the ports of `hfs-core`, so it knows no database, no model provider and no plugin runtime.
+//! The engine decides the order of the steps of each use case: hooks first, then the store, then the agent, then the
+//! checkpoint. It uses only the ports of `hfs-core`, so it does not depend on a database, a model provider or a plugin
+//! runtime.
 //!
 //! - [`Engine`] is asynchronous and needs a tokio runtime. It calls the store, whose calls block, on tokio's blocking
 //!   threads.
 //! - [`BlockingEngine`] has the same operations for callers without a runtime, such as a command line.
-//! - [`Importer`] receives sessions from a transcript reader; it blocks, and its documentation says why.
-//! - [`session_graph`] and [`Lineage`] compute how the branches of a session relate; they need no store.
+//! - [`Importer`] receives sessions from a transcript reader. It blocks, for the reason given in its documentation.
+//! - [`session_graph`] and [`Lineage`] compute the graph and the ancestry of a session's branches, without a store.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -47,7 +48,7 @@
 //! let exchange = engine.send(&mut conversation, "Hello", observer, CancellationToken::new()).await?;
 //! assert_eq!(exchange.reply.content.text(), "Hello");
 //!
-//! // Both messages are durable now. Another process could continue here:
+//! // Both messages are durable now. Another process could continue the session:
 //! let session = conversation.session().unwrap();
 //! let conversation = engine.resume(session, None).await?;
 //! assert_eq!(conversation.head(), 2);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use hfs_core::{AgentDescription, Event, Message, ReplyDelta, SessionId};
 
-/// Progress of an exchange, for a front end to show.
+/// Progress of an exchange, for display.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Update {
@@ -15,7 +15,7 @@ pub enum Update {
     },
     /// The user's message is durable.
     Sent(Arc<Message>),
-    /// This agent starts to reply.
+    /// The agent starts to reply.
     ReplyStarted(AgentDescription),
     /// The reply continues with this text.
     Delta(ReplyDelta),
@@ -23,22 +23,22 @@ pub enum Update {
     Event(Arc<Event>),
     /// All text of the reply that arrived so far is durable.
     Saved,
-    /// The newest text of the reply could not be saved. It is kept in memory and will be tried again.
+    /// The newest text of the reply could not be saved. The engine keeps it in memory and retries.
     NotSaved {
-        /// Reason for people.
+        /// Human-readable reason.
         reason: String,
     },
     /// A checkpoint, or the record of the run, could not be saved. The exchange continues.
     CheckpointFailed {
-        /// Reason for people.
+        /// Human-readable reason.
         reason: String,
     },
 }
 
 /// Receives the updates of one exchange.
 ///
-/// The engine calls it from the tasks of the exchange, also after the exchange was dropped (see
-/// [`Engine::send`](crate::Engine::send)), so it must not block. Any `Fn(Update)` is an observer.
+/// The engine calls it from the tasks of the exchange, so it must not block. Calls may follow after the future of
+/// [`Engine::send`](crate::Engine::send) was dropped. Any `Fn(Update)` is an observer.
 pub trait Observer: Send + Sync {
     /// Handles an update.
     fn update(&self, update: Update);

@@ -1,4 +1,4 @@
-//! Records one run as it happens: the folded state, checkpoints, announcements, and text that waits to be saved.
+//! Records a run in progress: folds its events, captures checkpoints, publishes updates and collects unsaved text.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +13,18 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{Observer, Update};
 
-/// Number of events that the live history keeps one by one. The stored run has all of them.
-const LIVE_EVENTS: usize = 1024;
+/// Number of recent events in the history. The stored run has all of them.
+const RECENT_EVENTS: usize = 1024;
 
-/// What a recorder needs.
+/// Dependencies and initial state of a [`Recorder`].
 pub struct RecorderParts {
     pub session: SessionId,
     pub branch: BranchId,
     pub answers: Option<MessageId>,
-    /// Seq of the message to answer; checkpoints in the middle of the run are placed after it.
+    /// Seq of the message to answer, which checkpoints in the middle of the run get.
     pub seq: Seq,
     pub memories: BTreeMap<String, AgentMemory>,
-    /// Plugin states at the start of the run, used while the hooks do not hold the session's states.
+    /// Plugin states at the start of the run, used while the hooks have no states for the session.
     pub plugins: PluginStates,
     pub clock: Arc<dyn Clock>,
     pub hooks: Arc<dyn Hooks>,
@@ -37,15 +37,15 @@ pub struct RecorderParts {
 
 /// Records one run.
 ///
-/// Folding an event, capturing the state for a checkpoint and announcing the event happen under one lock. So a
-/// checkpoint holds exactly the state at its event, although it is stored later and by another task.
+/// It folds an event, captures the state for a checkpoint and announces the event under one lock. Therefore a
+/// checkpoint contains exactly the state at its event, although another task stores it later.
 pub struct Recorder {
     parts: RecorderParts,
     run: RunId,
     started_at: Timestamp,
     seq: AtomicU64,
     state: Mutex<RunState>,
-    /// Notified when text waits to be saved.
+    /// Notified when there are unsaved deltas.
     pub delta_arrived: Notify,
 }
 
@@ -62,7 +62,7 @@ struct RunState {
 impl Recorder {
     pub fn new(parts: RecorderParts, run: RunId) -> Self {
         let state = RunState {
-            history: EventHistory::new(LIVE_EVENTS),
+            history: EventHistory::new(RECENT_EVENTS),
             events: Vec::new(),
             memories: parts.memories.clone(),
             unsaved: Vec::new(),
@@ -73,12 +73,12 @@ impl Recorder {
         Self { parts, run, started_at, seq, state: Mutex::new(state), delta_arrived: Notify::new() }
     }
 
-    /// Takes the deltas that wait to be saved.
+    /// Takes the unsaved deltas.
     pub fn take_unsaved(&self) -> Vec<ReplyDelta> {
         std::mem::take(&mut lock_unpoisoned(&self.state).unsaved)
     }
 
-    /// Puts deltas back that could not be saved, before those that arrived since.
+    /// Returns deltas that could not be saved, so that they precede the deltas that arrived in the meantime.
     pub fn return_unsaved(&self, mut deltas: Vec<ReplyDelta>) {
         let mut state = lock_unpoisoned(&self.state);
         deltas.append(&mut state.unsaved);
@@ -90,14 +90,14 @@ impl Recorder {
         lock_unpoisoned(&self.state).streamed.clone()
     }
 
-    /// Records the end of the run. Its checkpoint is placed after the reply, whose seq is `reply`.
+    /// Records the end of the run. `reply` is the seq of the reply, which the checkpoint of this event gets.
     pub fn run_ended(&self, ending: RunEnding, reply: Seq) {
         self.seq.store(reply, Ordering::Release);
         let duration_ms = self.parts.clock.now().millis_since(self.started_at);
         self.event(EventPayload::RunEnded { duration_ms, ending });
     }
 
-    /// The record of the run up to now.
+    /// The record of the run so far.
     pub fn run(&self) -> Run {
         let state = lock_unpoisoned(&self.state);
         Run {
@@ -149,7 +149,7 @@ impl RunSink for Recorder {
                 created_at: event.at,
                 state: self.capture(&state),
             };
-            // The receiving task outlives the recorder. It is only gone when the runtime has shut down.
+            // The receiving task outlives the recorder, so sending fails only if the runtime has shut down.
             let _ = self.parts.checkpoints.send(draft);
         }
         let _ = self.parts.hook_events.send(Arc::clone(&event));

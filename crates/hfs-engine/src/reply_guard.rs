@@ -2,19 +2,19 @@
 //!
 //! A caller may drop the future of `Engine::send` at any await point: in `select!`, after a timeout, or by aborting its
 //! task. If the reply had begun in the store, it must still be finalized, because a reply in progress locks its branch
-//! until this process ends. Three types take care of that:
+//! until this process ends. Three types do this:
 //!
 //! - [`ReplyGuard`] is created on the blocking thread that calls `begin_reply`, right after the call. If the future is
-//!   dropped during the call, tokio drops the result of the call when it returns, and with it the guard. So there is no
-//!   moment at which the reply is in the store without a guard.
-//! - A guard that is dropped finalizes its [`OpenReply`] on a blocking thread, with the text that had streamed. While the
-//!   runtime shuts down, tokio discards such work; `OpenReply` is then finalized by its own `Drop`, which delays the
-//!   shutdown by one write.
+//!   dropped during the call, tokio drops the result of the call when it returns, and with it the guard. A reply in the
+//!   store therefore always has a guard.
+//! - A guard that is dropped finalizes its [`OpenReply`] on a blocking thread, with the text that had streamed. While
+//!   the runtime shuts down, tokio drops such work without running it; the `Drop` of `OpenReply` then finalizes the
+//!   reply, which delays the shutdown by one write.
 //! - [`BackgroundWork`] lists the sessions with such work, so that the next message waits for it. Without the list, the
 //!   message would fail with `Locked` or `HeadMismatch`.
 //!
-//! The alternative was to run every exchange in its own task, which a dropped future would cancel. It needs the same guard
-//! for the shutdown of the runtime, and the agent would continue for some time after its caller is gone.
+//! The alternative is to run every exchange in a task of its own and to cancel that task when the future is dropped.
+//! The shutdown of the runtime would need the same guard, and the agent would still run for a while after the drop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -32,17 +32,17 @@ use crate::recorder::Recorder;
 use crate::send::{may_retry, save_backoff};
 use crate::{Engine, EngineError};
 
-/// Key of an interrupted reply's fields that holds why it ended.
+/// Key in the fields of an interrupted reply for the agent's error.
 const FAILURE: &str = "error";
 
-/// Sessions for which a dropped future left work that is still running. A session is listed once for each of them.
+/// Sessions with unfinished work of dropped futures. A session is listed once for each such future.
 #[derive(Default)]
 pub struct BackgroundWork {
     sessions: watch::Sender<Vec<SessionId>>,
 }
 
 impl BackgroundWork {
-    /// Waits until no such work is left for the session.
+    /// Waits until the session has no unfinished work.
     pub async fn wait(&self, session: SessionId) {
         let mut sessions = self.sessions.subscribe();
         // Fails only when the sender is dropped, and `self` is the sender.
@@ -50,15 +50,15 @@ impl BackgroundWork {
     }
 }
 
-/// Marks work for a session. The work holds the mark until it is done.
-pub struct WorkMark {
+/// Represents work on a session. Each part of the work holds a reference until it is done.
+pub struct WorkToken {
     engine: Engine,
     session: SessionId,
     /// Whether the future that started the work was dropped, so that the session is listed in [`BackgroundWork`].
     is_listed: AtomicBool,
 }
 
-impl Drop for WorkMark {
+impl Drop for WorkToken {
     fn drop(&mut self) {
         if self.is_listed.load(Ordering::Acquire) {
             self.engine.background().sessions.send_modify(|sessions| {
@@ -70,49 +70,51 @@ impl Drop for WorkMark {
     }
 }
 
-/// The part of [`WorkMark`] that the future itself holds.
+/// The reference to a [`WorkToken`] that the future holds. Dropping it while other references exist lists the session
+/// in [`BackgroundWork`].
 pub struct ExchangeScope {
-    mark: Arc<WorkMark>,
+    token: Arc<WorkToken>,
 }
 
 impl ExchangeScope {
     pub fn new(engine: &Engine, session: SessionId) -> Self {
         let is_listed = AtomicBool::new(false);
-        Self { mark: Arc::new(WorkMark { engine: engine.clone(), session, is_listed }) }
+        Self { token: Arc::new(WorkToken { engine: engine.clone(), session, is_listed }) }
     }
 
-    pub fn mark(&self) -> Arc<WorkMark> {
-        Arc::clone(&self.mark)
+    pub fn token(&self) -> Arc<WorkToken> {
+        Arc::clone(&self.token)
     }
 
-    /// Runs blocking work that holds the mark.
+    /// Runs blocking work that holds a reference to the token.
     pub async fn run_blocking<T, F>(&self, work: F) -> Result<T, EngineError>
     where
         T: Send + 'static,
         F: FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
     {
-        let mark = self.mark();
+        let token = self.token();
         let work = move |engine: &Engine| {
             let result = work(engine);
-            drop(mark);
+            drop(token);
             result
         };
-        self.mark.engine.run_blocking(work).await
+        self.token.engine.run_blocking(work).await
     }
 }
 
 impl Drop for ExchangeScope {
     fn drop(&mut self) {
-        // Other holders of the mark are blocking calls and guards that outlive the future. When it ended in the usual
-        // way, there are none.
-        if Arc::strong_count(&self.mark) > 1 {
-            self.mark.is_listed.store(true, Ordering::Release);
-            self.mark.engine.background().sessions.send_modify(|sessions| sessions.push(self.mark.session));
+        // Other references belong to blocking calls and guards that outlive a dropped future. A future that ran to its
+        // end has left none.
+        if Arc::strong_count(&self.token) > 1 {
+            self.token.is_listed.store(true, Ordering::Release);
+            self.token.engine.background().sessions.send_modify(|sessions| sessions.push(self.token.session));
         }
     }
 }
 
-/// A reply that was begun in the store. Dropping it before [`close`](Self::close) finalizes the reply in the background.
+/// Guards a reply that was begun in the store. Dropping it before [`close`](Self::close) finalizes the reply in the
+/// background.
 pub struct ReplyGuard {
     reply: Arc<OpenReply>,
     runtime: Handle,
@@ -121,36 +123,36 @@ pub struct ReplyGuard {
 /// A reply in the store that is not finalized.
 struct OpenReply {
     handle: ReplyHandle,
-    /// The reply without its content.
+    /// The reply before it has content.
     draft: MessageDraft,
     recorder: OnceLock<Arc<Recorder>>,
     stage: Mutex<Stage>,
-    /// Whether the final record of the run was saved, which must not be overwritten by an earlier one. Held while a
-    /// record is saved.
+    /// Whether the final record of the run was saved, which an earlier record must not overwrite. The lock is held
+    /// while a record is saved.
     run_is_final: Mutex<bool>,
-    mark: Arc<WorkMark>,
+    token: Arc<WorkToken>,
 }
 
 enum Stage {
-    /// The agent has not ended.
+    /// The agent is running.
     Streaming,
-    /// The final form is known, and an attempt to save it may have been made.
+    /// The final form is known, and may have been saved.
     Saving(Box<MessageDraft>, RunEnding),
     /// Nothing is left to do.
     Closed,
 }
 
 impl ReplyGuard {
-    /// Guards a reply that was just begun. `runtime` is the runtime of the exchange, since a future may be dropped on a
-    /// thread outside of it.
-    pub fn new(handle: ReplyHandle, draft: MessageDraft, mark: Arc<WorkMark>, runtime: Handle) -> Self {
+    /// Guards a reply that was just begun. `runtime` is the runtime of the exchange; it is stored because the future
+    /// may be dropped on a thread outside of it.
+    pub fn new(handle: ReplyHandle, draft: MessageDraft, token: Arc<WorkToken>, runtime: Handle) -> Self {
         let reply = OpenReply {
             handle,
             draft,
             recorder: OnceLock::new(),
             stage: Mutex::new(Stage::Streaming),
             run_is_final: Mutex::new(false),
-            mark,
+            token,
         };
         Self { reply: Arc::new(reply), runtime }
     }
@@ -182,7 +184,7 @@ impl ReplyGuard {
         *lock_unpoisoned(&self.reply.stage) = Stage::Saving(Box::new(reply), ending);
     }
 
-    /// Ends the guard, because the exchange has done or given up everything that the guard would do.
+    /// Disarms the guard. Called when the exchange has saved the reply itself, or has failed to.
     pub fn close(self) {
         *lock_unpoisoned(&self.reply.stage) = Stage::Closed;
     }
@@ -194,15 +196,15 @@ impl Drop for ReplyGuard {
             return;
         }
         let (reply, runtime) = (Arc::clone(&self.reply), self.runtime.clone());
-        // If the runtime shuts down, tokio drops this closure unused. The last of the two references to the reply then
-        // finalizes it in `OpenReply::drop`.
+        // If the runtime shuts down, tokio drops this closure without running it. Dropping the last of the two
+        // references to the reply then finalizes it in `OpenReply::drop`.
         self.runtime.spawn_blocking(move || {
-            let timeout = reply.mark.engine.settings().save_timeout;
+            let timeout = reply.token.engine.settings().save_timeout;
             let Some(recorder) = reply.finalize(timeout) else { return };
             let (run, state) = (recorder.run(), recorder.checkpoint_state());
-            let mark = Arc::clone(&reply.mark);
+            let token = Arc::clone(&reply.token);
             runtime.spawn(async move {
-                let (engine, session, branch) = (&mark.engine, mark.session, run.branch);
+                let (engine, session, branch) = (&token.engine, token.session, run.branch);
                 if let Err(error) = engine.run_completed(session, branch, &run.snapshot, &state.plugins).await
                 {
                     tracing::warn!(%session, %error, "the plugin states of the session were not saved");
@@ -217,15 +219,18 @@ impl OpenReply {
         matches!(*lock_unpoisoned(&self.stage), Stage::Closed)
     }
 
-    /// Saves the reply, records the end of the run and returns its recorder. Blocks, for at most about `timeout` while
-    /// the store is unavailable. Does nothing the second time.
+    /// Saves the reply, records the end of the run and returns its recorder. Blocks, and retries for about `timeout`
+    /// while the store is unavailable. A second call does nothing.
     fn finalize(&self, timeout: Duration) -> Option<&Arc<Recorder>> {
         let stage = std::mem::replace(&mut *lock_unpoisoned(&self.stage), Stage::Closed);
         let recorder = self.recorder.get();
         let (reply, ending) = match stage {
             Stage::Streaming => {
-                let reply =
-                    interrupted(self.draft.clone(), &AgentError::Cancelled, recorder.map(AsRef::as_ref));
+                let reply = interrupted_reply(
+                    self.draft.clone(),
+                    &AgentError::Cancelled,
+                    recorder.map(AsRef::as_ref),
+                );
                 (reply, RunEnding::Cancelled)
             }
             Stage::Saving(reply, ending) => (*reply, ending),
@@ -236,7 +241,7 @@ impl OpenReply {
         }
         let recorder = recorder?;
         recorder.run_ended(ending, self.handle.seq);
-        let store = self.mark.engine.store();
+        let store = self.token.engine.store();
         let mut is_final = lock_unpoisoned(&self.run_is_final);
         *is_final = true;
         let saved = store.save_run(&recorder.run());
@@ -252,8 +257,8 @@ impl OpenReply {
         let deadline = Instant::now() + timeout;
         let mut backoff = save_backoff();
         loop {
-            match self.mark.engine.store().finish_reply(self.handle, reply) {
-                // A call that the exchange made before it was dropped has finalized the reply with the same content.
+            match self.token.engine.store().finish_reply(self.handle, reply) {
+                // On a conflict, the exchange had finalized the reply before it was dropped, with the same content.
                 Ok(()) | Err(StoreError::Conflict { .. }) => return Ok(()),
                 Err(error) if may_retry(&error) && Instant::now() < deadline => {
                     std::thread::sleep(backoff.next_delay());
@@ -266,13 +271,17 @@ impl OpenReply {
 
 impl Drop for OpenReply {
     fn drop(&mut self) {
-        // Without retries: this runs only while the runtime shuts down, which it blocks.
+        // Without retries, since this runs only during the shutdown of the runtime, and blocks it.
         self.finalize(Duration::ZERO);
     }
 }
 
-/// A reply that ended early: the streamed text, marked as interrupted, with the reason. Records the error in the run.
-pub fn interrupted(mut reply: MessageDraft, error: &AgentError, recorder: Option<&Recorder>) -> MessageDraft {
+/// Builds an interrupted reply from the streamed text and the error. Records the error in the run.
+pub fn interrupted_reply(
+    mut reply: MessageDraft,
+    error: &AgentError,
+    recorder: Option<&Recorder>,
+) -> MessageDraft {
     reply.status = MessageStatus::Interrupted;
     reply.extra.insert(FAILURE.to_owned(), failure_note(error));
     if let Some(recorder) = recorder {

@@ -1,4 +1,4 @@
-//! One exchange: the user's message is saved, the agent runs, and its reply is saved while it streams.
+//! Sending a message: saves it, runs the agent, and saves the reply while it streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::recorder::{Recorder, RecorderParts};
-use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted};
+use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted_reply};
 use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 
-/// How long a cancelled agent may take to end before it is dropped.
+/// Time that a cancelled agent has to end before its future is dropped.
 const CANCEL_GRACE: Duration = Duration::from_millis(200);
 
-/// Key of a message's fields that holds its text before a plugin rewrote it.
+/// Key in the fields of a message for its text before a plugin rewrote it.
 const ORIGINAL_TEXT: &str = "original_text";
 
-/// Number of messages read at once while the agent's context is collected.
+/// Number of messages in one read of the agent's context.
 const CONTEXT_PAGE: u32 = 100;
 
 /// A message and its reply, as they were saved.
@@ -36,38 +36,39 @@ pub struct Exchange {
     pub user: Message,
     /// The agent's reply; interrupted if the agent failed or was cancelled.
     pub reply: Message,
-    /// Record of the run.
+    /// The run.
     pub run: Run,
     /// The agent's error, if the reply is not complete.
     pub failure: Option<AgentError>,
 }
 
-/// What a reply starts with.
-struct ReplyStart {
+/// Result of [`Engine::begin_reply`].
+struct BegunReply {
     guard: ReplyGuard,
     history: Vec<Message>,
     state: CheckpointState,
 }
 
 impl Engine {
-    /// Sends a message and waits for the reply. When this returns, both are durable.
+    /// Sends a message and waits for the reply. Both are durable when it returns.
     ///
-    /// To stop the agent and keep the run's record, cancel `cancel`: the exchange then ends with an interrupted reply
-    /// within about 200 ms.
+    /// To stop the agent, cancel `cancel`. The exchange then ends within about 200 ms with an interrupted reply, and
+    /// its run is recorded.
     ///
     /// # Dropping the future
     ///
-    /// The future may be dropped at any await point, as `tokio::select!`, a timeout or an aborted task do. The agent then
-    /// stops at once. A message whose save had begun stays saved. A reply that had begun is finalized on a background
-    /// thread: marked as interrupted, with the text that had streamed, or complete, if the agent had ended already. The
-    /// next `send` or [`resume`](Self::resume) of this engine waits for that, so the branch stays writable and
-    /// `conversation` stays usable; other processes get `Locked` until then. If the runtime itself shuts down, its
-    /// shutdown waits for the write; only after `shutdown_background` may the process end before, and then the store
-    /// marks the reply as interrupted when it is next opened.
+    /// The future may be dropped at any await point, for example by `tokio::select!`, a timeout or an aborted task. The
+    /// agent then stops at once. If the save of the message had begun, it completes. If the reply had begun, it is
+    /// finalized on a blocking thread: as interrupted, with the text that had streamed, or as complete, if the agent
+    /// had ended. The next `send` or [`resume`](Self::resume) of this engine waits for that, so `conversation` stays
+    /// valid; other processes get `Locked` until then.
+    ///
+    /// The shutdown of the runtime waits for the write. Only after `Runtime::shutdown_background` may the process exit
+    /// earlier; the next resume then marks the reply as interrupted.
     ///
     /// # Errors
-    /// See [`SendError`]. `NotSaved` with a `HeadMismatch` or `Locked` inside means that another process wrote to the
-    /// branch. Nothing was written then, and a front end can offer to reload or to fork.
+    /// See [`SendError`]. `NotSaved` with the source `HeadMismatch` or `Locked` means that another process has written
+    /// to the branch. The message was not written, and a front end can offer to reload or to fork.
     pub async fn send(
         &self,
         conversation: &mut Conversation,
@@ -79,9 +80,9 @@ impl Engine {
         self.generate_reply(conversation, user, observer, cancel).await
     }
 
-    /// Saves a message of the user after the hooks have seen it, and creates the session if it is the first message.
+    /// Passes a message of the user to the hooks and saves it. The first message creates the session.
     ///
-    /// If the future is dropped, the message is saved or not; [`resume`](Self::resume) shows which.
+    /// If the future is dropped, the message may or may not be saved; [`resume`](Self::resume) shows which.
     ///
     /// # Errors
     /// See [`send`](Self::send).
@@ -107,18 +108,18 @@ impl Engine {
         let (at, new_session) = match before {
             Some((_, at)) => (at, None),
             None => {
-                // Named after the saved text, since a guard plugin may have removed something from the typed one.
+                // Named after the saved text, since a guard may have removed a secret from the typed text.
                 let draft = self.session_draft(session, &message.text(), conversation);
                 (Position { branch: draft.main_branch, head: 0 }, Some(draft))
             }
         };
         let created_name = new_session.as_ref().map(|draft| draft.name.clone());
 
-        // The conversation counts the message before it is saved. If the future is dropped during the call, the call
-        // still completes, and the conversation must agree with the store afterwards.
+        // Advance the conversation before the message is saved. If the future is dropped during the store call, the
+        // call still completes, and the conversation must match the store afterwards.
         conversation.place = Some((session, Position { head: at.head + 1, ..at }));
         let draft = message.clone();
-        // Session and message in one call, so that a dropped future leaves no session without messages.
+        // One blocking call for session and message, so that a dropped future leaves no session without messages.
         let scope = ExchangeScope::new(self, session);
         let saved = scope.run_blocking(move |engine| {
             if let Some(draft) = &new_session {
@@ -189,7 +190,7 @@ impl Engine {
             model: description.model.clone(),
             ..MessageDraft::new(Role::Assistant, Vec::new(), self.clock().now())
         };
-        let ReplyStart { guard, history, state } =
+        let BegunReply { guard, history, state } =
             self.begin_reply(conversation, &scope, draft.clone()).await?;
         let handle = guard.handle();
         observer.update(Update::ReplyStarted(description.clone()));
@@ -218,7 +219,7 @@ impl Engine {
         guard.set_recorder(&recorder);
         let checkpoint_task =
             tokio::spawn(store_checkpoints(self.clone(), checkpoints, Arc::clone(&observer)));
-        let hook_task = tokio::spawn(feed_hooks(Arc::clone(self.hooks()), session, hook_events));
+        let hook_task = tokio::spawn(forward_events(Arc::clone(self.hooks()), session, hook_events));
 
         recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.content.id) });
         let started = scope.run_blocking(guard.save_started_run(recorder.run()));
@@ -226,11 +227,12 @@ impl Engine {
         let request =
             RunRequest::new(run, session, at.branch, history).with_memories(state.agents).with_cancel(cancel);
         let result = self.stream(request, &recorder, handle, &observer).await;
-        let (reply, failure) = self.conclude(session, draft, result, &recorder).await;
-        let ending = ending(failure.as_ref());
+        let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;
+        let ending = run_ending(failure.as_ref());
         guard.set_final(reply.clone(), ending);
         let saved = self.persist_reply(handle, &reply, observer.as_ref()).await;
-        // From here to the next await point nothing can be dropped, and the calls after it complete by themselves.
+        // The future cannot be dropped before the next await point, and the blocking call there completes even if it is
+        // dropped, so the guard is no longer needed.
         guard.close();
         saved?;
 
@@ -243,7 +245,7 @@ impl Engine {
             Ok(engine.store().save_branch_state(record.branch, &state)?)
         });
         report_unsaved_run(saved.await, observer.as_ref());
-        // Both tasks end when the recorder, which holds their senders, is gone and everything sent is handled.
+        // Both tasks end after the recorder, which holds their senders, is dropped and the channels are empty.
         drop(recorder);
         let _ = checkpoint_task.await;
         let _ = hook_task.await;
@@ -254,24 +256,24 @@ impl Engine {
         Ok(Exchange { user, reply, run, failure })
     }
 
-    /// Begins the reply in the store, which keeps other writers from the branch, and loads what the agent needs.
+    /// Begins the reply in the store, which locks the branch, and loads the history and state for the agent.
     async fn begin_reply(
         &self,
         conversation: &mut Conversation,
         scope: &ExchangeScope,
         draft: MessageDraft,
-    ) -> Result<ReplyStart, SendError> {
+    ) -> Result<BegunReply, SendError> {
         let Some((session, at)) = conversation.place else {
             return Err(EngineError::EmptyConversation.into());
         };
-        // Counted before it is in the store, as the user's message is.
+        // Advanced before the store call, as in `append_user_message`.
         conversation.place = Some((session, Position { head: at.head + 1, ..at }));
-        let (mark, runtime) = (scope.mark(), Handle::current());
+        let (token, runtime) = (scope.token(), Handle::current());
         let begun = scope.run_blocking(move |engine| {
             let store = engine.store().as_ref();
             let handle = store.begin_reply(at, &draft)?;
-            let guard = ReplyGuard::new(handle, draft, mark, runtime);
-            let history = context(store, at.branch, at.head, engine.settings().context_chars);
+            let guard = ReplyGuard::new(handle, draft, token, runtime);
+            let history = read_context(store, at.branch, at.head, engine.settings().context_chars);
             let state = store.load_branch_state(at.branch);
             Ok((guard, history, state))
         });
@@ -279,7 +281,7 @@ impl Engine {
             Ok((guard, history, state)) => {
                 let history = history.map_err(EngineError::Store)?;
                 let state = state.map_err(EngineError::Store)?.unwrap_or_default();
-                Ok(ReplyStart { guard, history, state })
+                Ok(BegunReply { guard, history, state })
             }
             Err(error) => {
                 conversation.place = Some((session, at));
@@ -288,7 +290,7 @@ impl Engine {
         }
     }
 
-    /// Runs the agent while another task saves what it streams.
+    /// Runs the agent while another task saves the streamed text.
     async fn stream(
         &self,
         request: RunRequest,
@@ -320,8 +322,8 @@ impl Engine {
         result
     }
 
-    /// The reply in its final form, after the hooks have seen it.
-    async fn conclude(
+    /// Builds the final reply and passes it to the hooks.
+    async fn build_final_reply(
         &self,
         session: SessionId,
         mut reply: MessageDraft,
@@ -330,7 +332,7 @@ impl Engine {
     ) -> (MessageDraft, Option<AgentError>) {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(error) => return (interrupted(reply, &error, Some(recorder)), Some(error)),
+            Err(error) => return (interrupted_reply(reply, &error, Some(recorder)), Some(error)),
         };
         reply.status = MessageStatus::Complete;
         reply.parts = outcome.parts;
@@ -339,7 +341,7 @@ impl Engine {
         reply.extra = outcome.extra;
         match self.hooks().on_message(session, &reply.text(), false).await {
             Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
-            // A rejection comes too late: the user has seen the reply while it streamed.
+            // A rejection has no effect, since the user has seen the reply while it streamed.
             Verdict::Pass | Verdict::Reject { .. } => {}
         }
         (reply, None)
@@ -373,7 +375,7 @@ impl Engine {
         }
     }
 
-    /// Calls the hook for the end of a run and saves the plugin states if they differ from those saved with the run.
+    /// Calls the hook for the end of a run, and saves the plugin states if the hook changed them.
     pub(crate) async fn run_completed(
         &self,
         session: SessionId,
@@ -392,16 +394,16 @@ impl Engine {
     }
 }
 
-/// The messages of the exchange are saved independently of its run, so an error costs only the record of the run.
+/// Reports that the record of a run was not saved. The messages of the exchange are saved independently of it.
 fn report_unsaved_run(saved: Result<(), EngineError>, observer: &dyn Observer) {
     if let Err(error) = saved {
         observer.update(Update::CheckpointFailed { reason: error.to_string() });
     }
 }
 
-/// The newest messages of a branch up to and including `last`, oldest first: as many whole messages as `budget`
-/// characters of text hold, and always the last one.
-fn context(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> StoreResult<Vec<Message>> {
+/// Returns the newest messages of a branch up to and including `last`, oldest first: as many whole messages as fit into
+/// `budget` characters, but at least the last one.
+fn read_context(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> StoreResult<Vec<Message>> {
     let mut newest_first: Vec<Message> = Vec::new();
     let mut before = last + 1;
     let mut left = budget;
@@ -422,9 +424,9 @@ fn context(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> Sto
     Ok(newest_first)
 }
 
-/// Saves the streamed text until `done`: each text is durable within one flush interval.
+/// Saves the streamed text until `done` is cancelled, so that each delta is durable after about one flush interval.
 ///
-/// Text that cannot be saved is kept and tried again. What is left at the end is saved with the whole reply.
+/// Text that cannot be saved is retried. Text that is unsaved at the end is saved with the whole reply.
 async fn save_while_streaming(
     engine: Engine,
     recorder: Arc<Recorder>,
@@ -439,7 +441,7 @@ async fn save_while_streaming(
             () = recorder.delta_arrived.notified() => {}
             () = done.cancelled() => break,
         }
-        // The first delta waits for those that follow, so that a fast stream is saved in few transactions.
+        // Collect the deltas of one interval, so that a fast stream needs few transactions.
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = done.cancelled() => break,
@@ -468,7 +470,7 @@ async fn save_while_streaming(
     }
 }
 
-/// Stores the checkpoints of a run in order, without delaying it. An error costs that one checkpoint.
+/// Stores the checkpoints of a run in order, without delaying the run. After an error, continues with the next one.
 async fn store_checkpoints(
     engine: Engine,
     mut checkpoints: mpsc::UnboundedReceiver<CheckpointDraft>,
@@ -484,8 +486,8 @@ async fn store_checkpoints(
     }
 }
 
-/// Passes the events of a run to the hooks, which may be slower than the run.
-async fn feed_hooks(
+/// Passes the events of a run to the hooks, without delaying the run.
+async fn forward_events(
     hooks: Arc<dyn Hooks>,
     session: SessionId,
     mut events: mpsc::UnboundedReceiver<Arc<Event>>,
@@ -505,7 +507,7 @@ pub fn save_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_millis(3_200))
 }
 
-/// Replaces the text parts of a message by one and keeps the original text in its fields.
+/// Replaces the text parts of a message with one part and stores the original text in the message's fields.
 fn replace_text(message: &mut MessageDraft, rewritten: String) {
     let original = message.text();
     if original == rewritten {
@@ -518,7 +520,7 @@ fn replace_text(message: &mut MessageDraft, rewritten: String) {
     message.parts.insert(index, Part::text(rewritten));
 }
 
-fn ending(failure: Option<&AgentError>) -> RunEnding {
+fn run_ending(failure: Option<&AgentError>) -> RunEnding {
     match failure {
         None => RunEnding::Completed,
         Some(AgentError::Cancelled) => RunEnding::Cancelled,

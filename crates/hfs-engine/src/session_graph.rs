@@ -1,4 +1,4 @@
-//! How the branches of a session relate: their common history, and the graph that front ends draw.
+//! Relations between the branches of a session: their shared history, and the graph that front ends draw.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,7 +22,7 @@ impl<'a> Lineage<'a> {
         self.by_id.get(&id).copied()
     }
 
-    /// The branch that stores the message which `branch` shows with this seq: the branch itself or an ancestor.
+    /// The branch that stores message number `seq` of `branch`'s history: the branch itself or an ancestor.
     #[must_use]
     pub fn owner(&self, branch: &'a Branch, seq: Seq) -> &'a Branch {
         let mut owner = branch;
@@ -34,8 +34,8 @@ impl<'a> Lineage<'a> {
         owner
     }
 
-    /// The path from the first branch to `branch`. Each ancestor comes with the last seq that `branch` shares with it,
-    /// and the branch itself with its head.
+    /// The path from the first branch to `branch`. The second element is the last seq that `branch` shares with the
+    /// ancestor or, for the branch itself, its head.
     fn path(&self, branch: &'a Branch) -> Vec<(BranchId, Seq)> {
         let mut path = vec![(branch.id, branch.head)];
         let (mut child, mut limit) = (branch, branch.head);
@@ -48,7 +48,7 @@ impl<'a> Lineage<'a> {
         path
     }
 
-    /// Seq of the last message that both branches show; 0 if they share none.
+    /// Seq of the last message that both branches share; 0 if there is none.
     #[must_use]
     pub fn shared(&self, a: &'a Branch, b: &'a Branch) -> Seq {
         let (path_a, path_b) = (self.path(a), self.path(b));
@@ -63,7 +63,7 @@ impl<'a> Lineage<'a> {
     }
 }
 
-/// What a row of the graph shows.
+/// Content of a row of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GraphMark {
     /// The newest message of a branch.
@@ -80,7 +80,7 @@ pub enum GraphMark {
     },
     /// The message after which other branches fork from the row's branch.
     Fork,
-    /// The place before the first message.
+    /// The position before the first message.
     Beginning,
 }
 
@@ -93,7 +93,7 @@ pub struct GraphRow {
     pub branch: BranchId,
     /// Seq of the mark.
     pub seq: Seq,
-    /// What is at this place.
+    /// Content of the row.
     pub mark: GraphMark,
 }
 
@@ -109,7 +109,7 @@ pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Chec
         active: BTreeSet::new(),
         rows: Vec::new(),
     };
-    // At one seq, a branch is drawn before the branches that it was forked from, so that lanes end from the outside in.
+    // At the same seq, a branch is drawn before its ancestors, so that inner lanes continue below the lanes that end.
     let mut deepest_first = shown.clone();
     deepest_first.sort_by_key(|branch| std::cmp::Reverse(lineage.depth(branch)));
 
@@ -150,7 +150,7 @@ pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Chec
 struct GraphBuilder {
     /// Branches in the order of their lanes.
     lanes: Vec<BranchId>,
-    /// Lanes whose line passes through the next row: their head was drawn, and their fork was not.
+    /// Lanes that continue in the next row: their head has been drawn, and their fork has not.
     active: BTreeSet<usize>,
     rows: Vec<GraphRow>,
 }
@@ -200,7 +200,7 @@ impl GraphBuilder {
         }
     }
 
-    /// Draws a row. `symbols` returns the symbol of a lane and the one between it and the next.
+    /// Draws a row. `symbols` returns the symbol of a lane and the symbol between it and the next lane.
     fn lane_text(&self, symbols: impl Fn(usize, bool) -> (char, char)) -> String {
         (0..self.lanes.len())
             .flat_map(|lane| {

@@ -1,7 +1,7 @@
-//! Changes of a session's structure: rewind, fork, switch, checkpoints by hand, undo and redo.
+//! Structural changes of a session: rewind, fork, switch, manual checkpoints, undo and redo.
 //!
-//! None of them shortens a history. A rewind is a new branch that starts at a checkpoint, and undo hides the branch that
-//! an operation created.
+//! None of them removes a message. A rewind creates a branch that starts at a checkpoint, and undo hides the branch
+//! that an operation created.
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
@@ -11,15 +11,15 @@ use hfs_core::{
 
 use crate::{Conversation, Engine, EngineError};
 
-/// Number of messages after a checkpoint in which the user's next message is looked for.
+/// Number of messages after a checkpoint that are searched for the user's next message.
 const PROMPT_SEARCH: u32 = 20;
 
-/// What a rewind would do.
+/// Preview of a rewind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewindPlan {
     /// Checkpoint to return to.
     pub checkpoint: Checkpoint,
-    /// Branch of the checkpoint, which stays as it is.
+    /// Branch of the checkpoint. The rewind leaves it unchanged.
     pub from: Branch,
     /// Number of messages that the new branch shows.
     pub in_view: Seq,
@@ -29,12 +29,12 @@ pub struct RewindPlan {
     pub prompt: Option<Message>,
 }
 
-/// What a rewind did.
+/// Result of a rewind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rewound {
-    /// The plan that was carried out.
+    /// The plan, as computed when the rewind started.
     pub plan: RewindPlan,
-    /// The new branch, which is the current one now.
+    /// The new branch, which is now the current one.
     pub branch: Branch,
     /// The restored state.
     pub state: CheckpointState,
@@ -54,7 +54,7 @@ impl Engine {
     /// Creates a branch at the checkpoint, restores its state and makes it the current branch.
     ///
     /// # Errors
-    /// `NotFound` for the checkpoint; `Corrupt` if its state is damaged. Nothing is changed then.
+    /// `NotFound` for the checkpoint; `Corrupt` if its state is damaged. After an error the session is unchanged.
     pub async fn rewind(&self, checkpoint: CheckpointId) -> Result<Rewound, EngineError> {
         self.run_blocking(move |engine| {
             let store = engine.store();
@@ -75,8 +75,8 @@ impl Engine {
         .await
     }
 
-    /// Creates a branch after message number `at` of `branch` and makes it the current branch. Without a name, it is
-    /// named after `branch` with the next free number.
+    /// Creates a branch after the message with seq `at` of `branch` and makes it the current branch. The default name
+    /// is that of `branch` with the next free number.
     ///
     /// # Errors
     /// `NotFound` for the branch; `Invalid` if `at` is beyond its head; `Conflict` if the name is taken.
@@ -111,7 +111,7 @@ impl Engine {
         .await
     }
 
-    /// Creates a checkpoint at the conversation's position. Its state is the one that the next run would start from.
+    /// Creates a checkpoint at the conversation's position, with the state that the next run would start from.
     ///
     /// # Errors
     /// `EmptyConversation` before the first message; otherwise the store's error.
@@ -145,8 +145,8 @@ impl Engine {
         .await
     }
 
-    /// Undoes the newest operation of the session that is not undone. Deletions of checkpoints cannot be undone and are
-    /// skipped. Returns the operation that was undone and the recorded undo.
+    /// Undoes the newest operation of the session that is not undone yet. Skips deletions of checkpoints, which cannot
+    /// be undone. Returns the undone operation and the recorded undo.
     ///
     /// # Errors
     /// `NothingToReverse` or `NotReversible`; otherwise the store's error.
@@ -154,7 +154,7 @@ impl Engine {
         self.reverse(session, Direction::Undo).await
     }
 
-    /// Repeats the operation that the newest undo reversed. Returns that operation and the recorded redo.
+    /// Redoes the operation that the newest undo reversed. Returns that operation and the recorded redo.
     ///
     /// # Errors
     /// `NothingToReverse` if the newest operation is not an undo; otherwise the store's error.
@@ -177,7 +177,7 @@ impl Engine {
     }
 }
 
-/// The steps of the operations above. They block on the store.
+/// Synchronous parts of the operations above. They block on the store.
 impl Engine {
     fn rewind_plan(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
         let store = self.store();
@@ -216,14 +216,14 @@ impl Engine {
             for operation in found.items {
                 match search.visit(&operation) {
                     Visited::Continue => {}
-                    Visited::Nothing => return Err(search.nothing()),
+                    Visited::Nothing => return Err(search.nothing_to_reverse()),
                     Visited::Target(id) if id == operation.id => return search.check(operation),
                     Visited::Target(id) => return search.check(self.find_operation(session, id)?),
                 }
             }
             match found.next {
                 Some(next) => page.after = Some(next),
-                None => return Err(search.nothing()),
+                None => return Err(search.nothing_to_reverse()),
             }
         }
     }
@@ -260,14 +260,15 @@ impl Direction {
     }
 }
 
-/// Finds the target of an undo or redo in the log, which is visited from its newest operation on.
+/// Finds the target of an undo or redo. Visits the operations of the log from the newest to the oldest.
 ///
-/// The log is append-only, so an undo is itself an entry. For an undo, each earlier undo on the way cancels one
-/// operation before it, which is skipped. For a redo, the candidates are the undos, and each earlier redo cancels one.
+/// The log is append-only, so undos and redos are entries as well. An undo in the log has reversed one older operation,
+/// so a search for an undo skips one candidate for each undo that it visits. A search for a redo looks for undos, and
+/// skips one of them for each redo that it visits.
 struct ReversalSearch {
     session: SessionId,
     direction: Direction,
-    /// Number of candidates to skip, because an entry visited before has reversed them.
+    /// Number of candidates to skip, because operations visited before have reversed them.
     to_skip: u32,
     /// Whether the deletion of a checkpoint was visited.
     passed_prune: bool,
@@ -297,11 +298,11 @@ impl ReversalSearch {
             self.to_skip -= 1;
             return Visited::Continue;
         }
-        // The redo of an undo, and the undo of a redo, apply to the operation that was undone.
+        // If the operation is itself an undo or redo, the new one has the same target.
         Visited::Target(operation.target.unwrap_or(operation.id))
     }
 
-    /// The operation, if it can be reversed.
+    /// Returns the operation if it can be reversed.
     fn check(&self, operation: Operation) -> Result<Operation, EngineError> {
         if operation.kind.is_reversible() {
             return Ok(operation);
@@ -314,7 +315,7 @@ impl ReversalSearch {
         })
     }
 
-    fn nothing(&self) -> EngineError {
+    fn nothing_to_reverse(&self) -> EngineError {
         EngineError::NothingToReverse { direction: self.direction.kind(), passed_prune: self.passed_prune }
     }
 }

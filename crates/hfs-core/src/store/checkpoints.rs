@@ -28,21 +28,22 @@ pub trait RunStore {
     fn list_runs(&self, session: SessionId) -> StoreResult<Vec<RunId>>;
 }
 
-/// Checkpoints and branch states. States are stored by content: equal states once, similar ones as deltas.
+/// Checkpoints and branch states. States are addressed by their hash, so equal states are stored once; similar states
+/// are stored as deltas.
 pub trait CheckpointStore {
     /// Stores a checkpoint, then prunes automatic checkpoints of its session down to `retention`, in the same
     /// transaction and without an operation. Manual, pinned and labelled checkpoints are neither counted nor pruned.
     ///
-    /// The newest half of the automatic checkpoints is kept. Of the others, those in the middle of runs
-    /// ([`Trigger::ends_run`](crate::Trigger::ends_run)) are pruned before those at the end of runs, so that one long
-    /// run does not remove the ends of all earlier ones, and older ones before newer ones. Age is that of `created_at`.
-    /// With a retention of 0 the new checkpoint is pruned as well.
+    /// The newest automatic checkpoints, half of `retention`, are kept whatever their trigger. Of the others, those in
+    /// the middle of a run are pruned before those at the end of one ([`Trigger::ends_run`](crate::Trigger::ends_run)),
+    /// so that one long run does not remove the ends of all earlier runs; within each group, the oldest by `created_at`
+    /// are pruned first. With a retention of 0, the new checkpoint is pruned as well.
     ///
     /// # Errors
     /// `NotFound` for its branch; `Invalid` for a seq beyond its head; `Conflict` if the id exists.
     fn create_checkpoint(&self, draft: &CheckpointDraft, retention: u32) -> StoreResult<Checkpoint>;
 
-    /// Lists the checkpoints of a session by `created_at`, oldest first, and then in the order of storing.
+    /// Lists the checkpoints of a session by `created_at`, oldest first; equal times are in insertion order.
     ///
     /// # Errors
     /// `NotFound` for the session.
@@ -67,24 +68,24 @@ pub trait CheckpointStore {
     /// Those of [`load_state`](Self::load_state).
     fn load_state_json(&self, id: CheckpointId) -> StoreResult<String>;
 
-    /// Stores the state that the next run on this branch continues from, replacing the earlier one. It is stored by
-    /// content, so a state equal to that of a checkpoint takes no further space.
+    /// Stores the state that the next run on this branch continues from, replacing the earlier one. A state equal to
+    /// that of a checkpoint takes no further space.
     ///
     /// # Errors
     /// `NotFound` for the branch.
     fn save_branch_state(&self, branch: BranchId, state: &CheckpointState) -> StoreResult<()>;
 
-    /// Replaces only the plugin states in the branch's state, in one transaction: a concurrent
-    /// [`save_branch_state`](Self::save_branch_state) loses nothing else.
+    /// Replaces the plugin states in the branch's state, in one transaction, so that it does not overwrite other parts
+    /// that a concurrent [`save_branch_state`](Self::save_branch_state) changes.
     ///
     /// # Errors
     /// Those of [`load_branch_state`](Self::load_branch_state).
     fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()>;
 
-    /// Reads the state that the next run on this branch continues from. That is, in this order:
+    /// Reads the state that the next run on this branch continues from: the first of these that exists.
     ///
-    /// 1. what [`save_branch_state`](Self::save_branch_state) stored for the branch;
-    /// 2. for a branch created by a rewind, the state of its checkpoint, also after the checkpoint was pruned;
+    /// 1. the state that [`save_branch_state`](Self::save_branch_state) stored for the branch;
+    /// 2. for a branch created by a rewind, the state of its checkpoint, even if the checkpoint was pruned since;
     /// 3. for a fork, the state of the checkpoint nearest to the fork at the time of the fork: the newest one with the
     ///    highest seq at or before the fork, on the history that both branches share;
     /// 4. `None`, as for imported branches.
@@ -93,7 +94,7 @@ pub trait CheckpointStore {
     /// `NotFound` for the branch; `Corrupt` if the hash does not match.
     fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>>;
 
-    /// Pins or unpins a checkpoint. Pruning happens only when the next checkpoint is created.
+    /// Pins or unpins a checkpoint. An unpinned checkpoint is pruned at the earliest when the next one is created.
     ///
     /// # Errors
     /// `NotFound`.

@@ -7,7 +7,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Error of a store call, which then wrote nothing.
+/// Error of a store call. The failed call has written nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -40,7 +40,7 @@ pub enum StoreError {
     /// Another live process is writing a reply to the branch.
     #[error("another process is writing a reply to this branch (message number {seq})")]
     Locked {
-        /// Seq of that reply.
+        /// Seq of the reply in progress.
         seq: Seq,
     },
     /// Another conflict: a name is taken, or an id exists.
@@ -80,7 +80,7 @@ pub enum StoreError {
     /// The operating system or the server denied access.
     #[error("cannot {action}: access denied")]
     Denied {
-        /// What was attempted, and on what.
+        /// The failed action and its object.
         action: String,
         /// Error of the operating system or the database.
         source: Cause,
@@ -88,7 +88,7 @@ pub enum StoreError {
     /// A temporary failure: no space, no connection, a time-out.
     #[error("cannot {action}")]
     Unavailable {
-        /// What was attempted, and on what.
+        /// The failed action and its object.
         action: String,
         /// Error of the operating system or the database.
         source: Cause,
@@ -96,7 +96,7 @@ pub enum StoreError {
     /// A bug in hfs.
     #[error("cannot {action}")]
     Internal {
-        /// What was attempted, and on what.
+        /// The failed action and its object.
         action: String,
         /// Underlying error.
         source: Cause,

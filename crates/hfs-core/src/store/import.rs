@@ -8,13 +8,13 @@ use super::StoreResult;
 
 /// A session that is being imported.
 ///
-/// The session is invisible until [`finish`](Self::finish). If the import is dropped before that, or the process
-/// crashes, nothing of it remains. It is written in batches with relaxed durability and made durable at the end.
+/// The session is invisible until [`finish`](Self::finish), which makes it durable. If the import is dropped before
+/// that, or the process crashes, the session is discarded.
 ///
 /// Every call may return `Conflict` because an id exists already. After an error the import can only be dropped.
 pub trait SessionImport {
-    /// Adds a branch under a number chosen by the caller; 0 is the first branch, which exists already. Its time of
-    /// creation is that of its first message, else that of the session.
+    /// Adds a branch with a number chosen by the caller; 0 is the first branch, which exists already. Its time of
+    /// creation is that of its first message or, without one, that of the session.
     ///
     /// # Errors
     /// `Invalid` for an unknown parent, a number that is taken, or a fork beyond the parent's current head; `Conflict`
@@ -58,11 +58,11 @@ pub trait SessionImport {
     /// `Invalid` for a branch of another session, or for a seq beyond its current head.
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
 
-    /// Makes the session visible under this name, with this current branch and these times, and records `import` at the
-    /// time of the store's clock. The session is durable when the call returns.
+    /// Makes the session visible under this name, with this current branch and these times, and records `import` with
+    /// the current time of the store's clock. The session is durable when the call returns.
     ///
     /// # Errors
-    /// `Invalid` for an unknown current branch. After any error nothing of the session remains.
+    /// `Invalid` for an unknown current branch. After any error, the session is discarded.
     fn finish(
         self: Box<Self>,
         name: &str,

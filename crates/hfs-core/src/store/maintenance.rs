@@ -21,7 +21,7 @@ pub struct StoreInfo {
     pub checkpoints: u64,
     /// Size on disk in bytes.
     pub bytes: u64,
-    /// Bytes of checkpoint states, as part of `bytes`.
+    /// Size of the checkpoint states in bytes, which `bytes` includes.
     pub checkpoint_bytes: u64,
 }
 
@@ -30,16 +30,16 @@ pub struct StoreInfo {
 pub struct Problem {
     /// Short name of the kind of damage.
     pub kind: String,
-    /// Where it is: a session, a message, a page.
+    /// Location: a session, a message or a page.
     pub place: String,
-    /// Expected and actual content, for people.
+    /// Human-readable description, with expected and actual values.
     pub detail: String,
 }
 
 /// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verification {
-    /// What was checked, with the number of objects of each type.
+    /// Types of objects that were checked, each with the number of objects.
     pub checked: Vec<(String, u64)>,
     /// Damage found.
     pub problems: Vec<Problem>,
@@ -61,7 +61,7 @@ pub trait Maintenance {
     /// Returns any error of the underlying store.
     fn info(&self) -> StoreResult<StoreInfo>;
 
-    /// Checks everything: the structure of the database, every reference, counter, checksum and hash.
+    /// Checks the structure of the database and all references, counters, checksums and hashes.
     ///
     /// # Errors
     /// Returns an error only if the store cannot be checked; damage is part of the result.
@@ -76,7 +76,7 @@ pub trait Maintenance {
     /// Writes a consistent copy to a new file, while other threads and processes continue to write.
     ///
     /// # Errors
-    /// `Conflict` if the file exists; `Unsupported` if the store has no file form.
+    /// `Conflict` if the file exists; `Unsupported` if the store cannot be copied to a file.
     fn backup(&self, to: &Path) -> StoreResult<()>;
 
     /// Returns unused space to the disk and merges the text index.

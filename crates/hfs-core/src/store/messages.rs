@@ -16,19 +16,19 @@ pub struct Appended {
     pub first: Seq,
 }
 
-/// A range of a branch's history, including the part that its ancestors store.
+/// A range of a branch's history, including the messages that its ancestors store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageRange {
-    /// The newest messages, at most this number.
+    /// At most this many of the newest messages.
     Newest(u32),
-    /// The messages directly before this seq, at most this number.
+    /// At most this many messages directly before this seq.
     Before(Seq, u32),
-    /// The messages from this seq on, at most this number.
+    /// At most this many messages, starting with this seq.
     From(Seq, u32),
 }
 
-/// The right to extend and finish a reply. It ends with the store instance that created it, at the latest with its
-/// process. A reply in progress whose writer is gone is read as interrupted.
+/// The right to extend and finish a reply. It is valid until the store instance that created it is dropped or the
+/// process ends. After that, the reply is read as interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReplyHandle {
     /// Message id of the reply.
@@ -45,12 +45,13 @@ pub struct ReplyHandle {
 /// attachments that are stored already; other references are `Invalid`.
 pub trait MessageStore {
     /// Appends messages after position `at`, all or none. They are durable when the call returns. A message with status
-    /// `streaming` has no writer and is stored as `interrupted`. Naming the session after its first message is left to
-    /// the caller.
+    /// `streaming` has no writer and is stored as `interrupted`. Does not name the session after its first message;
+    /// callers do that.
     ///
     /// # Errors
-    /// `NotFound` for the branch; `HeadMismatch` if its head is not `at.head`, else `Locked` if a reply is being written
-    /// to it; `Conflict` if a message id exists or the branch is undone; `Unavailable` if the write failed for now.
+    /// `NotFound` for the branch; `HeadMismatch` if its head is not `at.head`, else `Locked` if a reply is being
+    /// written to it; `Conflict` if a message id exists or the branch is undone; `Unavailable` if a later attempt may
+    /// succeed.
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended>;
 
     /// Appends an empty reply with status `streaming` after position `at`. The parts and status of the draft are
@@ -64,8 +65,8 @@ pub trait MessageStore {
     /// on that of the reply. Empty deltas are ignored.
     ///
     /// # Errors
-    /// `Conflict` if the reply is not in progress any more or was started by another store instance; `Unavailable` if the
-    /// write failed for now.
+    /// `Conflict` if the reply is not in progress any more or was started by another store instance; `Unavailable` if a
+    /// later attempt may succeed.
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()>;
 
     /// Replaces a reply with its final content. Its id and seq stay; a status of `streaming` becomes `interrupted`.
@@ -75,7 +76,7 @@ pub trait MessageStore {
     fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()>;
 
     /// Reads a range of a branch's history, in order of seq. A reply in progress is returned with the text received so
-    /// far, as `streaming`, or as `interrupted` if its writer is gone.
+    /// far, as `streaming`, or as `interrupted` if its writer has ended.
     ///
     /// # Errors
     /// `NotFound` for the branch.
@@ -87,9 +88,9 @@ pub trait MessageStore {
     /// `NotFound`.
     fn get_message(&self, id: MessageId) -> StoreResult<Message>;
 
-    /// Marks replies whose writer is gone as interrupted, in one session or in all. Returns their number and sets the
+    /// Marks replies as interrupted whose writer has ended, in one session or in all. Returns their number and sets the
     /// `updated_at` of their sessions to `at`. An append after such a reply also marks it, and a search or maintenance
-    /// may; these leave `updated_at` unchanged.
+    /// may do so; neither changes `updated_at`.
     ///
     /// # Errors
     /// `NotFound` for the session.
@@ -113,18 +114,18 @@ pub trait AttachmentStore {
 
 /// Full-text search.
 pub trait SearchIndex {
-    /// Returns the best hits in sessions outside of the trash, on undone branches too. Finds every acknowledged message,
-    /// and a reply at the latest when it is finished or marked as interrupted.
+    /// Returns the best hits in sessions outside of the trash, including undone branches. Finds every acknowledged
+    /// message. A reply is found at the latest once it is finished or marked as interrupted.
     ///
     /// # Errors
-    /// Returns any error of the underlying store. No query text is invalid.
+    /// Returns any error of the underlying store. Every query text is valid.
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults>;
 
-    /// Indexes the messages that are not indexed yet, so that the next search need not; useful after an import.
-    /// `progress` receives the number of waiting messages, at first and after each batch; when it returns `false`, the
-    /// rest stays for later.
+    /// Indexes all messages that are not indexed yet, so that the next search does not have to; useful after an import.
+    /// Calls `progress` with the number of messages left, before the first batch and after each; if it returns `false`,
+    /// stops and leaves the rest to a later call.
     ///
     /// # Errors
-    /// Returns any error of the underlying store. Batches indexed before it stay indexed.
+    /// Returns any error of the underlying store. Batches before the error stay indexed.
     fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()>;
 }

@@ -7,7 +7,7 @@ use crate::{
 
 use super::{SessionImport, StoreResult};
 
-/// Start of the next page of a list. Opaque to callers, and valid after rows were added or removed.
+/// Start of the next page of a list. Opaque to callers. Stays valid when rows are added or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(pub String);
 
@@ -40,7 +40,7 @@ pub struct Page<T> {
 /// Sessions.
 ///
 /// Each structural change records its [`Operation`] in the same transaction and raises `updated_at` to its time.
-/// Sessions in the trash can be written to like all others.
+/// Sessions in the trash accept writes like all others.
 pub trait SessionStore {
     /// Creates a session with an empty branch `main` and records `create`, all at the draft's `created_at`.
     ///
@@ -55,8 +55,8 @@ pub trait SessionStore {
     fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
 
     /// Resolves a reference: a full id; else an exact name; else a prefix of a short or full id, in any letter case; or
-    /// an age such as `@-1`, counted within `project` if one is given (`project` limits nothing else). With `trashed`,
-    /// only sessions in the trash are searched, else only the others. An empty text finds nothing.
+    /// an age such as `@-1`, counted within `project` if one is given (`project` affects only ages). If `trashed` is
+    /// set, searches only the trash, else only the other sessions. An empty text finds nothing.
     ///
     /// # Errors
     /// `NotFound`; `Ambiguous` with the candidates, newest first, each as its twelve-letter short form, a space and its
@@ -68,7 +68,8 @@ pub trait SessionStore {
         trashed: bool,
     ) -> StoreResult<SessionId>;
 
-    /// Lists sessions by `updated_at`, newest first, and then by id. The cost depends on the size of the page only.
+    /// Lists sessions by `updated_at`, newest first; equal times are ordered by id. The cost depends on the size of the
+    /// page only.
     ///
     /// # Errors
     /// `Invalid` for a cursor of another list.
@@ -93,7 +94,7 @@ pub trait SessionStore {
     /// `NotFound`; `Conflict` if it is not in the trash.
     fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
-    /// Removes a session for good, with its operations and the attachments that no other message refers to.
+    /// Removes a session permanently, with its operations and the attachments that no other message refers to.
     ///
     /// # Errors
     /// `NotFound`.
@@ -111,8 +112,7 @@ pub trait SessionStore {
     /// `Conflict` if the id of the session or of the branch exists.
     fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>>;
 
-    /// Sets the project of a session, for callers that learn it late. Records no operation and leaves `updated_at`
-    /// unchanged.
+    /// Sets the project of an existing session. Records no operation and leaves `updated_at` unchanged.
     ///
     /// # Errors
     /// `NotFound`.
@@ -150,7 +150,7 @@ pub trait BranchStore {
         at: Timestamp,
     ) -> StoreResult<Operation>;
 
-    /// Makes a branch current and records `switch`, also if it was current already.
+    /// Makes a branch current and records `switch`, even if it was current already.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if the branch is undone.
@@ -175,12 +175,17 @@ pub trait OperationStore {
     /// Undoes (`kind` is `undo`) or redoes (`redo`) the operation `target`, and records that as a new operation.
     ///
     /// The session gets the attributes that it had before `target` (undo) or after it (redo). Undo hides a branch that
-    /// `target` created, redo shows it again. Moving to the trash and restoring reverse each other.
+    /// `target` created, redo shows it again. The reversal of a move to the trash restores the session, and vice versa.
     ///
-    /// A reversal conflicts if the session's [attributes](crate::SessionAttributes) are not those that the target (for
-    /// redo: its undo) left, if a branch that it renamed has another name by now or the earlier name is taken, if the
-    /// branch to make current is undone, or if the target is undone already (for redo: is not undone). Messages written
-    /// since do not conflict: they stay on their branch and return with it.
+    /// A reversal conflicts in these cases:
+    ///
+    /// - the session's [attributes](crate::SessionAttributes) are not those after the target (for redo: after its
+    ///   undo);
+    /// - a branch that the target renamed has been renamed again, or its earlier name is taken;
+    /// - the branch to make current is undone;
+    /// - the target is undone already (for redo: is not undone).
+    ///
+    /// Messages written after the target do not conflict. They stay on their branch, also while undo hides it.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` as described; `Unsupported` for kinds that are not

@@ -1,21 +1,21 @@
-//! Names an imported session after its first user message, if its tool gave it no title.
+//! Titles for imported sessions whose tool gave them none, from their first user message.
 
 use hfs_core::{MessageDraft, Role};
 use serde_json::Value;
 
-/// Flags in a message's fields for text that the user did not type.
+/// Flags that readers set in a message's `flags` field for text that the user did not type.
 const NOT_TYPED: [&str; 5] = ["injected", "meta", "hidden", "compact-summary", "sidechain"];
 
-/// Text of the first messages of a session, as a title.
+/// Title of a session, from the text of its first messages.
 #[derive(Debug, Default)]
-pub struct FirstWords {
+pub struct SessionTitle {
     /// The first text that the user typed.
     typed: Option<String>,
-    /// Used if there is no typed text: a slash command, or else any text of a user message.
+    /// Used without typed text: the first slash command or other text of a user message.
     fallback: Option<String>,
 }
 
-impl FirstWords {
+impl SessionTitle {
     /// Adds the next message of the session.
     pub fn add(&mut self, message: &MessageDraft) {
         if message.role != Role::User || self.typed.is_some() {
@@ -36,12 +36,12 @@ impl FirstWords {
     }
 
     /// The title; empty if no message has text.
-    pub fn title(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         self.typed.as_deref().or(self.fallback.as_deref()).unwrap_or_default()
     }
 }
 
-/// The text after the elements that tools put before the typed text, such as `<ide_selection>...</ide_selection>`.
+/// Strips the elements that tools insert before the typed text, such as `<ide_selection>...</ide_selection>`.
 fn strip_leading_elements(text: &str) -> &str {
     let mut rest = text.trim();
     while let Some(after) = strip_element(rest) {
@@ -62,7 +62,7 @@ fn strip_element(text: &str) -> Option<&str> {
     rest.split_once(&end).map(|(_, after)| after)
 }
 
-/// A slash command as the user typed it, from the elements in which Claude Code records it.
+/// Restores a slash command from the elements in which Claude Code records it.
 fn slash_command(text: &str) -> Option<String> {
     let name = element(text, "command-name")?;
     let arguments = element(text, "command-args").unwrap_or_default();
@@ -94,11 +94,11 @@ mod tests {
     use serde_json::json;
 
     fn title(texts: &[&str]) -> String {
-        let mut first = FirstWords::default();
+        let mut first = SessionTitle::default();
         for text in texts {
             first.add(&MessageDraft::user(*text, Timestamp::UNIX_EPOCH));
         }
-        first.title().split_whitespace().collect::<Vec<_>>().join(" ")
+        first.as_str().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn injected_text_is_used_only_while_no_typed_text_is_known() {
-        let mut first = FirstWords::default();
+    fn injected_text_is_used_only_without_typed_text() {
+        let mut first = SessionTitle::default();
         let mut caveat = MessageDraft::user("Caveat: the messages below", Timestamp::UNIX_EPOCH);
         caveat.extra.insert("flags".into(), json!(["meta"]));
         first.add(&caveat);
-        assert_eq!(first.title().trim(), "Caveat: the messages below");
+        assert_eq!(first.as_str().trim(), "Caveat: the messages below");
         first.add(&MessageDraft::new(Role::Assistant, vec![Part::text("no")], Timestamp::UNIX_EPOCH));
         first.add(&MessageDraft::user("Say", Timestamp::UNIX_EPOCH));
-        assert_eq!(first.title(), "Say");
+        assert_eq!(first.as_str(), "Say");
     }
 }

@@ -1,4 +1,4 @@
-//! A scripted agent, a recording observer and engines for tests.
+//! Helpers: a scripted agent, a recording observer, and engines.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use hfs_engine::{Engine, Observer, Settings, Update};
 use hfs_store::MemoryStore;
 use testkit::clock::TestClock;
 
-/// One thing that the agent does.
+/// Step of a [`Scripted`] agent.
 #[derive(Clone)]
 pub enum Step {
     Say(&'static str),
@@ -26,7 +26,7 @@ pub enum Step {
     /// Waits for this many milliseconds.
     Pause(u64),
     Fail,
-    /// Calls a function of the test.
+    /// Calls a closure.
     Call(Arc<dyn Fn() + Send + Sync>),
 }
 
@@ -42,7 +42,7 @@ impl Scripted {
     }
 }
 
-/// The entries of a memory that [`Step::Remember`] made.
+/// The entries that [`Step::Remember`] added to a memory.
 pub fn entries(memory: &AgentMemory) -> Vec<String> {
     memory.read().unwrap()
 }
@@ -110,7 +110,7 @@ impl Recorded {
     }
 }
 
-/// A store that fails or waits when a test asks it to.
+/// A store with injected failures and delays.
 pub type FaultyStore = testkit::faulty_store::FaultyStore<MemoryStore>;
 
 pub fn faulty_store() -> Arc<FaultyStore> {

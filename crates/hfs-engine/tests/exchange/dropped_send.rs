@@ -1,4 +1,4 @@
-//! A dropped `send` leaves a writable branch, and an interrupted reply with the text that had streamed.
+//! Dropping the future of `send` at any point leaves a writable branch and keeps the streamed text.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::agent::{
     FaultyStore, Recorded, Scripted, Step, engine, engine_with_hooks, faulty_store, memory_store,
 };
 
-/// Notifies when an update arrives for which `on` holds.
+/// Notifies at an update that satisfies `on`.
 struct Signal<F> {
     on: F,
     reached: Arc<Notify>,
@@ -53,7 +53,7 @@ async fn send_until(
     }
 }
 
-/// Sends a message and drops the future at the first await point after an update for which `on` holds.
+/// Sends a message and drops the future at the first await point after an update that satisfies `on`.
 async fn send_and_drop_at(
     engine: &Engine,
     conversation: &mut Conversation,
@@ -92,13 +92,13 @@ fn reply(text: &str, status: MessageStatus) -> (Role, String, MessageStatus) {
     (Role::Assistant, text.to_owned(), status)
 }
 
-/// The messages that a dropped exchange and the two messages after it leave.
+/// The messages after a dropped exchange and [`continue_session`].
 fn with_interrupted_reply(text: &str) -> Vec<(Role, String, MessageStatus)> {
     vec![user("go"), reply(text, MessageStatus::Interrupted), user("next"), user("and next")]
 }
 
-/// A runtime with one blocking thread. While [`occupy`] holds that thread, every store call waits, so a test can drop a
-/// future in the middle of a certain call.
+/// A runtime with one blocking thread. While [`occupy`] occupies the thread, every store call waits, so a test can drop
+/// a future during a given call.
 fn runtime_with_one_blocking_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap()
 }
@@ -204,7 +204,7 @@ fn a_send_dropped_while_its_message_is_saved_leaves_the_message() {
         let blocked = occupy(&Handle::current());
         let updates = Arc::new(Recorded::default());
         let send = engine.send(&mut conversation, "go", updates, CancellationToken::new());
-        // Polls the future once, which calls the store.
+        // Polls the future once, which starts the store call.
         assert!(tokio::time::timeout(Duration::ZERO, send).await.is_err());
         assert!(conversation.session().is_some());
         drop(blocked);
@@ -239,7 +239,7 @@ fn a_send_dropped_while_its_finished_reply_is_saved_leaves_the_whole_reply() {
     assert_eq!(contents(&messages), [user("go"), whole, user("next"), user("and next")]);
 }
 
-/// Hooks that call a function of the test, or never return.
+/// Hooks that call a closure or never return.
 #[derive(Default)]
 struct TestHooks {
     is_stuck_on_user_message: bool,

@@ -1,4 +1,4 @@
-//! Hooks are called in order, and plugin states outlast the process.
+//! Hooks are called in order, and plugin states are restored in another process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ async fn hooks_are_called_in_order_and_a_rewrite_keeps_the_original() {
     assert!(session.name.contains("HELLO") && !session.name.contains("hello"), "{}", session.name);
     assert_eq!(exchange.user.content.extra.get("original_text").unwrap(), "hello");
     let mut calls = calls.0.lock().unwrap().clone();
-    // A task of its own passes events to the hooks, so their order among the other calls varies.
+    // A separate task passes events to the hooks, so their order relative to the other calls varies.
     calls.retain(|line| !line.starts_with("run."));
     assert_eq!(calls, ["start", "message hello true", "message fine false", "complete Completed", "exit"]);
 }
@@ -88,7 +88,7 @@ async fn a_rejected_message_is_not_saved_and_names_the_plugin() {
     assert_eq!(conversation.session(), None);
 }
 
-/// Counts the hooks that are called, in the plugin state of each session.
+/// Counts the calls of its hooks in the plugin state of each session.
 #[derive(Default)]
 struct Counter {
     sessions: Mutex<HashMap<SessionId, PluginStates>>,
@@ -134,7 +134,7 @@ impl Hooks for Counter {
     }
 }
 
-/// An engine with hooks of its own, as in another process.
+/// An engine with new hooks, as in another process.
 fn another_engine(store: &Arc<MemoryStore>) -> (Engine, Arc<Counter>) {
     let counter = Arc::new(Counter::default());
     (engine_with_hooks(store.clone(), Scripted::new(vec![Step::Say("fine")]), counter.clone()), counter)

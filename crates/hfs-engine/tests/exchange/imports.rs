@@ -1,4 +1,4 @@
-//! Imports create, update, copy and skip sessions.
+//! Imports that create, update, copy and skip sessions.
 
 use hfs_core::{
     Disposition, ForeignSession, ImportReport, MessageDraft, MessageRange, Origin, Part, Role, SessionId,
@@ -79,7 +79,7 @@ fn a_longer_file_adds_only_its_new_messages() {
 }
 
 #[test]
-fn messages_that_differ_become_a_branch_once() {
+fn a_diverging_source_adds_one_branch_and_importing_it_again_adds_none() {
     let store = memory_store();
     import(store.as_ref(), OnDuplicate::Auto, &["a", "b", "c"], None);
     let current = store.get_session(session(store.as_ref())).unwrap().branch;
@@ -90,7 +90,7 @@ fn messages_that_differ_become_a_branch_once() {
     assert_eq!(
         store.get_session(session(store.as_ref())).unwrap().branch,
         current,
-        "the current branch stays the current one"
+        "an import does not change the current branch"
     );
 }
 

@@ -1,16 +1,11 @@
-//! The engine with a scripted agent and a store in memory.
+//! Tests of the engine with a scripted agent, mostly on the memory store.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed expectation is a test's own way of speaking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod agent;
-mod any_order;
 mod dropped_send;
 mod hooks;
 mod imports;
+mod random_operations;
 mod sending;
 mod time_travel;

@@ -1,4 +1,4 @@
-//! Sending: what is saved, and what a cancelled or failing exchange leaves.
+//! Sending messages: successful, failing and cancelled exchanges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +160,7 @@ async fn an_agent_receives_as_many_of_the_newest_messages_as_fit_and_always_the_
     assert_eq!(seen, [1, 3, 1]);
 }
 
-/// Makes saves fail, as a full disk does, as soon as the reply starts to stream.
+/// Makes saves fail, as on a full disk, once the reply starts to stream.
 struct FillsDisk {
     store: Arc<FaultyStore>,
     failures: u32,

@@ -56,7 +56,7 @@ async fn a_slow_store_does_not_delay_a_run_and_gets_the_state_at_each_event() {
         false => Step::Event(EventPayload::PhaseStarted { phase: phase.into() }),
         true => Step::Event(EventPayload::PhaseEnded { phase: phase.into(), duration_ms: 1 }),
     };
-    // The run itself releases the checkpoints, at its very end.
+    // The last step of the run releases the checkpoints.
     let released = store.clone();
     let agent = Scripted::new(vec![
         phase(false, "one"),
@@ -89,7 +89,7 @@ async fn a_slow_store_does_not_delay_a_run_and_gets_the_state_at_each_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_settings_choose_the_events_that_cause_a_checkpoint() {
+async fn the_settings_select_the_events_that_cause_a_checkpoint() {
     for (patterns, expected) in [
         (vec!["phase.*"], vec!["phase.started", "phase.ended"]),
         (vec!["negotiation.resolved", "phase.started"], vec!["phase.started"]),
@@ -193,7 +193,7 @@ async fn a_fork_without_a_name_gets_the_next_free_number() {
     assert_eq!(names, ["main-2", "main-3", "try-7x", "try-7x-2"]);
 }
 
-/// A step of a test: give the session a new name, undo, or redo.
+/// Step of a test.
 #[derive(Debug, Clone)]
 enum Edit {
     Rename(u8),

@@ -319,7 +319,7 @@ fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
     let _ = hfs.run(&["undo", "work"]).ok();
     let output = hfs.run(&["undo", "@"]).fails_with(4);
     assert!(
-        output.stderr.contains("nothing more to undo: the session's create is its beginning"),
+        output.stderr.contains("nothing more to undo: create is the session's first operation"),
         "{}",
         output.describe()
     );
@@ -348,11 +348,7 @@ fn irreversible_operations_warn_and_ask_first() {
     let output = hfs.run(&["undo", "work"]).ok();
     assert!(output.stderr.contains("undone: rename"), "{}", output.describe());
     let output = hfs.run(&["undo", "@"]).fails_with(4);
-    assert!(
-        output.stderr.contains("a checkpoint that was deleted cannot be brought back"),
-        "{}",
-        output.describe()
-    );
+    assert!(output.stderr.contains("a deleted checkpoint cannot be restored"), "{}", output.describe());
 }
 
 #[test]

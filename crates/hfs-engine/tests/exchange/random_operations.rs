@@ -1,5 +1,5 @@
-//! Random sequences of operations, on every store: a checkpoint restores the fold of its run's events, histories only
-//! grow, and undo and redo are inverses.
+//! Random sequences of operations on both stores: a checkpoint contains the fold of its run's events up to its own,
+//! histories only grow, and undo and redo are inverses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Recorded, Scripted, Step, engine_with_settings, entries, memory_store};
 
-/// Number of automatic checkpoints that these sessions keep: small, so that they are pruned often.
+/// Retention of the test sessions: small, so that checkpoints are pruned often.
 const RETENTION: u32 = 4;
 
-/// An operation on a session. A number chooses among the existing objects, modulo their count.
+/// An operation on a session. A number selects one of the existing objects, modulo their count.
 #[derive(Debug, Clone)]
 enum TestOperation {
     Send { phases: u8 },
@@ -96,7 +96,10 @@ impl TestSession {
         let is_automatic =
             |checkpoint: &&Checkpoint| !checkpoint.pinned && checkpoint.trigger != Trigger::Manual;
         let automatic = checkpoints.iter().filter(is_automatic).count();
-        assert!(automatic <= RETENTION as usize, "retention is kept after every run");
+        assert!(
+            automatic <= RETENTION as usize,
+            "no run leaves more automatic checkpoints than the retention"
+        );
     }
 
     fn checkpoint(&self, number: u8) -> Option<CheckpointId> {
@@ -104,7 +107,7 @@ impl TestSession {
         all.get(usize::from(number) % all.len().max(1)).map(|checkpoint| checkpoint.id)
     }
 
-    /// What users see of the session, without times.
+    /// The state of the session that users can see, without times.
     fn visible_state(&self) -> String {
         let store = self.store();
         let summary = store.get_session(self.session).unwrap();
@@ -124,7 +127,7 @@ impl TestSession {
         )
     }
 
-    /// Performs an operation. Its outcome, which is returned, must be the same on every store.
+    /// Performs an operation and returns its outcome, which must be the same on both stores.
     fn perform(&mut self, operation: &TestOperation) -> String {
         let outcome = |result: Result<(), EngineError>| match result {
             Ok(()) => "done".to_owned(),
@@ -152,7 +155,7 @@ impl TestSession {
                 assert_eq!(
                     requests.last().unwrap().memories,
                     state.agents,
-                    "the run starts from what was restored"
+                    "the run starts from the restored memories"
                 );
             }
             TestOperation::RewindAndBack(number) => {
@@ -160,7 +163,7 @@ impl TestSession {
                 let before = self.visible_state();
                 self.engine.rewind(id).unwrap();
                 self.engine.undo(self.session).unwrap();
-                assert_eq!(self.visible_state(), before, "undo restores what a rewind changed");
+                assert_eq!(self.visible_state(), before, "undo reverses a rewind");
             }
             TestOperation::Fork { back } => {
                 let here = self.engine.resume(self.session, None).unwrap();
@@ -194,10 +197,10 @@ impl TestSession {
             let state = store.load_state(checkpoint.id).unwrap();
             if checkpoint.trigger != Trigger::Manual {
                 let run = store.get_run(state.run_snapshot.run_id.unwrap()).unwrap();
-                let is_its = |event: &hfs_core::Event| {
+                let is_trigger = |event: &hfs_core::Event| {
                     event.at == checkpoint.created_at && event.payload.kind() == checkpoint.trigger.as_str()
                 };
-                let until = run.events.iter().position(is_its).unwrap();
+                let until = run.events.iter().position(is_trigger).unwrap();
                 assert_eq!(*state.run_snapshot, RunSnapshot::fold(&run.events[..=until]));
             }
             let known = self.states.entry(checkpoint.id).or_insert_with(|| state.clone());
@@ -218,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn checkpoints_histories_and_undo_hold_in_any_order(
+    fn invariants_hold_after_every_sequence_of_operations(
         operations in prop::collection::vec(operation(), 1..25),
     ) {
         let home = tempfile::tempdir().unwrap();
