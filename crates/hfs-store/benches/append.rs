@@ -13,9 +13,9 @@ use testkit::bench::{Bench, Target, Unit};
 
 use fixtures::{BareDatabase, StoreFixture, messages};
 
-/// Appends of each writer in one round.
+/// Number of appends by each writer in one round.
 const APPENDS_PER_WRITER: usize = 16;
-/// Inserts of the bare loop in one round.
+/// Number of inserts by the bare loop in one round.
 const BARE_INSERTS: usize = 200;
 
 fn main() -> ExitCode {
@@ -121,7 +121,7 @@ fn many_writers(bench: &mut Bench, writers: usize, speed: f64) {
         );
 }
 
-/// The time of an append does not depend on how much is stored.
+/// Compares appends to large stores with appends to an empty one: the time must not depend on the size of the store.
 fn full_stores(bench: &mut Bench) {
     let compare_with_empty = |bench: &mut Bench, row: &str, fill: &dyn Fn(&StoreFixture) -> Position| {
         if !bench.wants(row) {
@@ -136,29 +136,33 @@ fn full_stores(bench: &mut Bench) {
         );
     };
     let long = bench.size(100_000, 500);
-    compare_with_empty(bench, "append at 100,000 messages beside an empty store", &|fixture| {
+    compare_with_empty(bench, "append to 100,000 messages vs. to an empty store", &|fixture| {
         fixture.create_session_with(3, long)
     });
     let sessions = bench.size(10_000, 5);
-    compare_with_empty(bench, "append among 1,000,000 messages beside an empty store", &|fixture| {
+    compare_with_empty(bench, "append in a store of 1,000,000 messages vs. in an empty store", &|fixture| {
         fixture.import_sessions(sessions, 100);
         fixture.create_session()
     });
     let states = bench.size(10, 1);
-    compare_with_empty(bench, "append beside ten 2 MB checkpoints beside an empty store", &|fixture| {
-        let at = fixture.create_session();
-        let mut sequence = fixtures::States::new(fixtures::Shape::Prose, 9, 2_000_000);
-        for n in 0..states {
-            let checkpoint = fixtures::checkpoint(at, n, sequence.next_state());
-            fixture.store.create_checkpoint(&checkpoint, 100).unwrap();
-        }
-        at
-    });
+    compare_with_empty(
+        bench,
+        "append in a store of ten 2 MB checkpoints vs. in an empty store",
+        &|fixture| {
+            let at = fixture.create_session();
+            let mut sequence = fixtures::States::new(fixtures::Shape::Prose, 9, 2_000_000);
+            for n in 0..states {
+                let checkpoint = fixtures::checkpoint(at, n, sequence.next_state());
+                fixture.store.create_checkpoint(&checkpoint, 100).unwrap();
+            }
+            at
+        },
+    );
 }
 
 /// Bytes on disk without the text index, compared with the bytes of the texts.
 fn payload(bench: &mut Bench) {
-    const ROW: &str = "bytes on disk beside the texts' own";
+    const ROW: &str = "bytes on disk vs. bytes of the texts";
     if !bench.wants(ROW) {
         return;
     }

@@ -1,5 +1,5 @@
-//! Fixtures of the benchmarks: messages and checkpoint states of realistic sizes, stores that hold many of them, and the
-//! bare SQLite database that the store is compared with.
+//! Fixtures of the benchmarks: messages and checkpoint states of realistic sizes, stores that hold many of them, and
+//! the bare SQLite database that the store is compared with.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
@@ -46,7 +46,8 @@ impl Random {
     }
 }
 
-/// A word. Their frequencies follow Zipf's law, as in natural language: the n-th is about 1/n as frequent as the first.
+/// A random word. As in natural language, the frequencies follow Zipf's law: the n-th word is about 1/n as frequent as
+/// the first.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -68,8 +69,8 @@ pub fn word(random: &mut Random) -> String {
     }
 }
 
-/// A text as long as real messages: half of them have less than 600 bytes, the mean is 1.9 KB, and 1 % have more than
-/// 20 KB.
+/// A random text. The lengths are distributed like those of real messages: the median is 600 bytes, the mean is 1.9 KB,
+/// and 1 % have more than 20 KB.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -97,7 +98,7 @@ pub fn messages(seed: u64, count: usize) -> Vec<MessageDraft> {
         .collect()
 }
 
-/// A time; larger numbers are later.
+/// The time `n` seconds after a fixed one.
 pub fn time(n: usize) -> Timestamp {
     Timestamp::from_millis(1_750_000_000_000 + i64::try_from(n).unwrap() * 1000).unwrap()
 }
@@ -163,7 +164,7 @@ impl StoreFixture {
     }
 }
 
-/// The same SQLite with the same settings, but only one table and one prepared statement.
+/// A database with the same SQLite settings as the store, but only one table and one prepared statement.
 pub struct BareDatabase {
     pub conn: Connection,
     next: i64,
@@ -209,10 +210,10 @@ pub struct MemoryEntry {
     text: String,
 }
 
-/// Agents in a state, in groups of three (triads).
+/// Number of agents in a state. Each three form a triad.
 const AGENTS: usize = 18;
 
-/// What the states of a sequence consist of.
+/// The content of the states of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Run snapshots; a fifth of the bytes are agent memories.
@@ -221,14 +222,13 @@ pub enum Shape {
     Prose,
 }
 
-/// An endless sequence of states in which 1 to 2 % of the parts change from each to the next, as in real runs.
+/// An endless sequence of states. From each to the next, 1 to 2 % of the parts change, as in real runs.
 #[derive(Debug, Clone)]
 pub struct States {
     random: Random,
     sections: Vec<Section>,
     memories: Vec<Vec<MemoryEntry>>,
-    /// Most entries in an agent's memory. Without a limit the states would grow, and a repeated measurement would
-    /// measure larger ones.
+    /// Maximum number of entries in an agent's memory. Without a limit the states would grow from round to round.
     max_entries: usize,
     /// The step in which each agent was last active.
     active: Vec<usize>,
@@ -272,7 +272,7 @@ impl States {
 
     pub fn next_state(&mut self) -> CheckpointState {
         let random = &mut self.random;
-        // 1 % of all.
+        // Returns 1 % of `all`, rounded up or down at random.
         let changes =
             |random: &mut Random, all: usize| all / 100 + usize::from(random.below(100) < all as u64 % 100);
         for _ in 0..changes(random, self.sections.len()) {
@@ -284,7 +284,7 @@ impl States {
         for _ in 0..changes(random, entries) {
             let agent = usize::try_from(random.below(AGENTS as u64)).unwrap();
             self.active[agent] = self.step;
-            // Memories grow at their end. The oldest entry is dropped if there are too many.
+            // A new entry is added at the end. If there are too many, the oldest is removed.
             self.memories[agent].push(entry(random, shape));
             if self.memories[agent].len() > self.max_entries {
                 self.memories[agent].remove(0);

@@ -1,4 +1,4 @@
-//! Reading: the time depends on the page that is read, not on how much is stored.
+//! Reading: the time must depend on the size of the page, not on the size of the store.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn newest_page(bench: &mut Bench) {
-    const ROW: &str = "open 100,000 messages at the newest 50, beside a session of 50";
+    const ROW: &str = "read the newest 50 of 100,000 messages, vs. a session of 50";
     if !bench.wants(ROW) {
         return;
     }
@@ -32,7 +32,7 @@ fn newest_page(bench: &mut Bench) {
 }
 
 fn whole_session(bench: &mut Bench) {
-    const ROW: &str = "read a session of 5,000 whole, in a store of others, beside a bare scan of the rows";
+    const ROW: &str = "read all 5,000 messages of a session among others, vs. a bare scan of the rows";
     if !bench.wants(ROW) {
         return;
     }
@@ -55,14 +55,14 @@ fn whole_session(bench: &mut Bench) {
                     row.get::<_, String>(3)?,
                 ))
             });
-            // Both sides keep what they read, as a caller does.
+            // Both sides collect the rows, as a caller does.
             rows.unwrap().map(Result::unwrap).collect::<Vec<_>>().len()
         },
     );
 }
 
 fn lists(bench: &mut Bench) {
-    const ROW: &str = "list 20 of 100,000 sessions, beside 20 of 1,000";
+    const ROW: &str = "list 20 of 100,000 sessions, vs. 20 of 1,000";
     if !bench.wants(ROW) {
         return;
     }

@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     let mut random = Random::new(5);
     let (one, two, three) = (word(&mut random), word(&mut random), word(&mut random));
     for (row, text) in [
-        ("search for one word in 100,000 messages, beside bare FTS5", one.clone()),
-        ("search for three words in 100,000 messages, beside bare FTS5", format!("{one} {two} {three}")),
+        ("search for one word in 100,000 messages, vs. bare FTS5", one.clone()),
+        ("search for three words in 100,000 messages, vs. bare FTS5", format!("{one} {two} {three}")),
     ] {
         let query = SearchQuery { text: text.clone(), limit: 20, ..SearchQuery::default() };
         // The first search indexes the messages.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     bench.finish()
 }
 
-/// The same texts in an FTS5 table without a store.
+/// An FTS5 table with the same texts, without a store.
 fn bare_index(count: usize) -> rusqlite::Connection {
     let conn = rusqlite::Connection::open_in_memory().unwrap();
     conn.execute_batch("CREATE VIRTUAL TABLE words USING fts5(body); BEGIN").unwrap();

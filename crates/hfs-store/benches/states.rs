@@ -1,5 +1,5 @@
-//! Checkpoint states that change a little each time, compared with storing each as JSON, with compressing each alone, and
-//! (rows "delta") with zstd that has the keyframe as its prefix.
+//! Storing and restoring checkpoint states of which 1 to 2 % change each time. The alternatives are to store each state
+//! as JSON, to compress each state without a base, and (rows "delta") zstd with the keyframe as its prefix.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
@@ -23,9 +23,9 @@ use fixtures::{BareDatabase, Shape, States, StoreFixture, checkpoint};
 
 /// The default retention of automatic checkpoints.
 const DEFAULT_RETENTION: u32 = 10;
-/// A retention that no benchmark reaches.
+/// A retention larger than the number of checkpoints in any benchmark, so that none is deleted.
 const KEEP_ALL: u32 = 100_000;
-/// The level of the store, which is zstd's default.
+/// The compression level that the store uses, which is zstd's default.
 const LEVEL: i32 = 3;
 
 fn main() -> ExitCode {
@@ -36,11 +36,11 @@ fn main() -> ExitCode {
         Sequence::new("2 MB", Shape::Snapshot, 2_000_000, 0.65),
         Sequence::new("2 MB, prose", Shape::Prose, 2_000_000, 0.65),
     ] {
-        sequence.writes(&mut bench);
-        sequence.one_thread(&mut bench);
-        sequence.bytes(&mut bench);
-        sequence.restores(&mut bench);
-        sequence.deltas(&mut bench);
+        sequence.measure_writes(&mut bench);
+        sequence.measure_streaming(&mut bench);
+        sequence.measure_bytes(&mut bench);
+        sequence.measure_restores(&mut bench);
+        sequence.measure_deltas(&mut bench);
     }
     bench.finish()
 }
@@ -54,7 +54,7 @@ struct Sequence {
     total_target: f64,
 }
 
-/// A store, and bare tables to compare it with.
+/// A store, and a database with bare tables to compare it with.
 struct Fixture {
     store: StoreFixture,
     at: Position,
@@ -114,13 +114,12 @@ fn compressed(state: &CheckpointState) -> Vec<u8> {
     zstd::bulk::compress(&serde_json::to_vec(state).unwrap(), LEVEL).unwrap()
 }
 
-/// The delta as the store makes it for long states.
+/// A delta as the store encodes it for long states.
 fn binary_delta(base: &[u8], index: &BlockIndex, json: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(&binary_delta::encode(base, index, json), LEVEL).unwrap()
 }
 
-/// The simple alternative: zstd with the base as its prefix, at its fastest level and with long-distance matching, which
-/// is made for this.
+/// A delta of the simple alternative: zstd at level 1 with the base as its prefix and with long-distance matching.
 fn prefix_delta(base: &[u8], json: &[u8]) -> Vec<u8> {
     let window_log = (base.len() + json.len()).next_power_of_two().trailing_zeros() + 1;
     let mut context = CCtx::create();
@@ -158,10 +157,10 @@ impl Sequence {
         format!("{}: {what}", self.name)
     }
 
-    fn writes(&self, bench: &mut Bench) {
+    fn measure_writes(&self, bench: &mut Bench) {
         let rows = [
-            (self.row("write, 10 kept, beside inserting the JSON"), true, self.write_target),
-            (self.row("write, 10 kept, beside inserting the JSON packed by zstd"), false, 1.5),
+            (self.row("write, 10 kept, vs. inserting the JSON"), true, self.write_target),
+            (self.row("write, 10 kept, vs. inserting the JSON compressed with zstd"), false, 1.5),
         ];
         for (row, is_plain, target) in rows {
             if !bench.wants(&row) {
@@ -190,9 +189,9 @@ impl Sequence {
                     add(&their_total, time)
                 },
             );
-            // The total also has the rebases, which happen with every tenth checkpoint and so do not change the median.
+            // The median hides the rebases, because only every tenth checkpoint causes one. The total includes them.
             bench.amounts(
-                &format!("{row}, all of them together"),
+                &format!("{row}, total"),
                 our_total.get().as_secs_f64(),
                 their_total.get().as_secs_f64(),
                 Unit::Seconds,
@@ -201,9 +200,9 @@ impl Sequence {
         }
     }
 
-    /// What the streaming encoder gains: the same work one step after the other, into a bare table.
-    fn one_thread(&self, bench: &mut Bench) {
-        let row = self.row("write, 10 kept, beside serialising, hashing and encoding on one thread");
+    /// Compares the streaming encoder with the same steps in sequence on one thread, written to a bare table.
+    fn measure_streaming(&self, bench: &mut Bench) {
+        let row = self.row("write, 10 kept, vs. serialising, hashing and encoding on one thread");
         if self.bytes < 64 * 1024 || !bench.wants(&row) {
             return;
         }
@@ -228,10 +227,10 @@ impl Sequence {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "the values are megabytes")]
-    fn bytes(&self, bench: &mut Bench) {
-        let rows = ["bytes, all kept, beside the JSON", "bytes, all kept, beside the JSON packed by zstd"]
+    fn measure_bytes(&self, bench: &mut Bench) {
+        let rows = ["bytes, all kept, vs. the JSON", "bytes, all kept, vs. the JSON compressed with zstd"]
             .map(|what| self.row(what));
-        let ten = self.row("bytes, 10 kept, beside the JSON of those");
+        let ten = self.row("bytes, 10 kept, vs. their JSON");
         if !rows.iter().chain([&ten]).any(|row| bench.wants(row)) {
             return;
         }
@@ -253,12 +252,11 @@ impl Sequence {
         bench.amounts(&ten, stored, newest_json_bytes as f64, Unit::Bytes, Target::AtMost(0.06));
     }
 
-    fn restores(&self, bench: &mut Bench) {
-        let json_row = self.row("restore the JSON, beside parsing it");
-        let values_row =
-            self.row("restore the values, beside reading the JSON from its table and parsing it");
+    fn measure_restores(&self, bench: &mut Bench) {
+        let json_row = self.row("restore the JSON, vs. parsing it");
+        let values_row = self.row("restore the values, vs. reading the JSON from a table and parsing it");
         let compressed_row =
-            self.row("restore the JSON, beside reading it from its table and unpacking it by zstd");
+            self.row("restore the JSON, vs. reading it from a table and decompressing it with zstd");
         if ![&json_row, &values_row, &compressed_row].into_iter().any(|row| bench.wants(row)) {
             return;
         }
@@ -272,7 +270,7 @@ impl Sequence {
             fixture.create_checkpoint(state, KEEP_ALL);
         }
         let (checkpoints, store) = (fixture.list_checkpoints(), &fixture.store.store);
-        // Steps of 11 alternate between three keyframes, so that none is found in the cache.
+        // In steps of 11, successive checkpoints have different keyframes, so each restore misses the keyframe cache.
         let (ours, theirs) = (Cell::new(0), Cell::new(0));
         let next = |counter: &Cell<usize>| {
             counter.set(counter.get() + 1);
@@ -303,11 +301,12 @@ impl Sequence {
         );
     }
 
-    /// Nine deltas to a keyframe, each made in both ways. The store itself uses the prefix for short states.
+    /// Encodes nine deltas to a keyframe, as binary deltas and with zstd's prefix. Short states are left out, because
+    /// the store uses the prefix for them.
     #[allow(clippy::cast_precision_loss, reason = "the values are kilobytes")]
-    fn deltas(&self, bench: &mut Bench) {
-        let time_row = self.row("delta, beside zstd with the keyframe as prefix");
-        let bytes_row = self.row("delta bytes, beside zstd with the keyframe as prefix");
+    fn measure_deltas(&self, bench: &mut Bench) {
+        let time_row = self.row("delta, vs. zstd with the keyframe as prefix");
+        let bytes_row = self.row("delta bytes, vs. zstd with the keyframe as prefix");
         if self.bytes < 64 * 1024 || ![&time_row, &bytes_row].into_iter().any(|row| bench.wants(row)) {
             return;
         }
@@ -315,7 +314,7 @@ impl Sequence {
         let base = states.next_state().canonical_json().unwrap();
         let jsons: Vec<_> = (0..9).map(|_| states.next_state().canonical_json().unwrap()).collect();
         let encode_all = || {
-            // The store builds the index once per keyframe, so it counts once.
+            // The store builds the index once per keyframe.
             let index = BlockIndex::new(&base);
             jsons.iter().map(|json| binary_delta(&base, &index, json).len()).sum::<usize>()
         };

@@ -1,11 +1,11 @@
-//! Finding damage in the database (`verify`) and repairing it (`repair`).
+//! Finds damage in the database (`verify`) and repairs it (`repair`).
 
 pub(crate) mod repair;
 pub(crate) mod verify;
 
 use hfs_core::Problem;
 
-/// What kind of damage a verification has found.
+/// The kind of damage that a verification has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProblemKind {
     /// SQLite's integrity check has found a damaged page or index.
@@ -14,9 +14,9 @@ pub(crate) enum ProblemKind {
     Unreadable,
     /// The full-text index does not match the messages.
     Index,
-    /// A row cannot be read, does not match its checksum, or contradicts itself.
+    /// A row cannot be read, does not match its checksum, or has values that contradict each other.
     Content,
-    /// A row refers to a missing or wrong row, or no row refers to it.
+    /// A row refers to a missing or wrong row, or a row that needs a reference has none.
     Reference,
     /// A stored counter differs from the number of rows.
     Count,
@@ -28,7 +28,7 @@ pub(crate) enum ProblemKind {
     Reply,
     /// The content of a state or an attachment does not match its hash.
     Hash,
-    /// There are more problems than are listed.
+    /// There are further problems, which are not listed.
     More,
 }
 
@@ -51,20 +51,20 @@ impl ProblemKind {
     }
 }
 
-/// What a repair has done.
+/// The kind of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RepairKind {
-    /// Something was corrected without a loss.
+    /// Data was corrected without loss.
     Mended,
-    /// Something was made again from other data.
+    /// Derived data was rebuilt, or rows were copied into a new database.
     Rebuilt,
-    /// Rows that belonged to nothing are in a session again.
+    /// Orphaned rows were attached to a session again.
     Recovered,
-    /// Something that could not be read is kept as far as possible.
+    /// Data was damaged, and its readable part was kept.
     Damaged,
-    /// Something unreadable was deleted.
+    /// Unreadable data was deleted.
     Removed,
-    /// Something is missing and was replaced by a placeholder.
+    /// Data is missing. A lost message was replaced by a placeholder.
     Lost,
     /// A problem that could not be repaired.
     Left,
@@ -99,7 +99,7 @@ impl From<Finding> for Problem {
     }
 }
 
-/// How reports name a message.
+/// The place of a message in reports.
 fn message_place(no: i64) -> String {
     use crate::codec::rows::{branch_of, seq_of};
     format!("message {} of branch number {}", seq_of(no), branch_of(no))

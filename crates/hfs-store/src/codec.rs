@@ -1,4 +1,4 @@
-//! How values are encoded in columns.
+//! Encodings of the values in columns.
 
 pub mod binary_delta;
 pub(crate) mod body;

@@ -1,7 +1,7 @@
-//! The database below the store: connections, locks between processes, the writer and the schema.
+//! The database: connections, locks between processes, the writer and the schema.
 //!
-//! [`Database`] runs closures in read or write transactions. It knows the schema's version but not what the rows
-//! mean; [`crate::sqlite`] is built on it.
+//! [`Database`] runs closures in read or write transactions. It migrates the schema, but contains no queries of the
+//! store; they are in [`crate::sqlite`].
 
 pub(crate) mod backup;
 pub(crate) mod connection;
@@ -30,9 +30,9 @@ use crate::db::paths::Paths;
 use crate::db::writer::Writer;
 use crate::error::{Error, Result};
 
-/// Readers beyond these are closed after use.
+/// Maximum number of idle readers. Further ones are closed after use.
 const IDLE_READERS: usize = 8;
-/// Longest time that group commit waits for the callers of the batch before: less than a commit to a fast disk takes.
+/// Maximum time that group commit waits for the callers of the previous batch: less than a commit to a fast disk takes.
 const LINGER: Duration = Duration::from_micros(100);
 
 /// One open database file. Threads share it; other processes may have the same file open.
@@ -75,7 +75,7 @@ impl Database {
         self.try_read(body).map_err(self.store_error(action))
     }
 
-    /// Like [`Database::read`], with the internal error, for a step of a larger operation.
+    /// Like [`Database::read`], but returns the internal error. For steps of larger operations.
     pub(crate) fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let reader = self.take_reader()?;
         reader.conn.prepare_cached("BEGIN")?.execute([])?;
@@ -109,7 +109,7 @@ impl Database {
     /// Runs `job` in a write transaction, which it may share with other callers' jobs (see
     /// [`group_commit`]). The write is as durable as the options say when this returns.
     ///
-    /// `job` may run more than once; each time, the earlier attempt has been rolled back.
+    /// `job` may run more than once. The changes of an earlier attempt have then been rolled back.
     pub(crate) fn write<T: Send + 'static>(
         &self,
         action: &str,
@@ -128,8 +128,8 @@ impl Database {
         self.writer.submit(options, job).map_err(self.store_error(action))
     }
 
-    /// Runs `body` on the writing connection, outside any transaction but with the write lock held, so that no
-    /// other thread or process writes meanwhile.
+    /// Runs `body` on the writing connection without a transaction. The write lock is held, so that no other thread or
+    /// process can write.
     pub(crate) fn with_writer<T>(
         &self,
         action: &str,
@@ -140,8 +140,8 @@ impl Database {
             .map_err(self.store_error(action))
     }
 
-    /// Replaces all pages of the database by those of the one that `body` returns, with the write lock held.
-    /// Other connections see the new pages from their next transaction on.
+    /// Replaces all pages of the database with the pages of the database that `body` returns. The write lock is held.
+    /// Other connections see the new pages in their next transaction.
     pub(crate) fn replace_pages<T>(
         &self,
         action: &str,
@@ -155,7 +155,7 @@ impl Database {
         self.writer.with_backend(|writer| writer.exclusively(replace)).map_err(self.store_error(action))
     }
 
-    /// For `map_err`: converts an internal error of the operation `action`.
+    /// Returns a function for `map_err` that converts an internal error of the operation `action`.
     pub(crate) fn store_error(&self, action: &str) -> impl Fn(Error) -> StoreError {
         move |error| error.into_store_error(action, &self.paths.database)
     }
@@ -170,7 +170,7 @@ impl Database {
     }
 }
 
-/// Rejects a file that is not a database of hfs, or of a newer version, before anything is created beside it.
+/// Rejects a file that is not a database of hfs, or of a newer version. Runs before the store creates any file.
 fn check_header(paths: &Paths) -> Result<()> {
     let mut header = Vec::new();
     match std::fs::File::open(&paths.database) {

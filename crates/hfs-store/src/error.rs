@@ -1,4 +1,4 @@
-//! The crate's internal error, and how it becomes the port's [`StoreError`].
+//! The crate's internal error, and its conversion to the port's [`StoreError`].
 
 use std::io;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use hfs_core::StoreError;
 use rusqlite::ErrorCode;
 
-/// An error before it is known which operation failed. [`Error::into_store_error`] adds that.
+/// An error without the name of the failed operation, which [`Error::into_store_error`] adds.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The request is refused; nothing is broken.
+    /// The request is rejected. Neither the store nor the connection has failed.
     #[error(transparent)]
-    Refused(#[from] StoreError),
+    Rejected(#[from] StoreError),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     #[error(transparent)]
@@ -30,7 +30,7 @@ impl Error {
     /// Converts to the port's error for the operation `action` (such as `save the message`) on the store at `path`.
     pub(crate) fn into_store_error(self, action: &str, path: &Path) -> StoreError {
         match self {
-            Self::Refused(error) => error,
+            Self::Rejected(error) => error,
             Self::Corrupt(message) => StoreError::Corrupt { message },
             Self::Internal(message) => {
                 StoreError::Internal { action: with_path(action, path), source: message.into() }
@@ -45,11 +45,11 @@ impl Error {
         }
     }
 
-    pub(crate) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+    pub(crate) const fn is_rejection(&self) -> bool {
+        matches!(self, Self::Rejected(_))
     }
 
-    /// Whether the connection may be unusable after this error, so that it must be opened again.
+    /// Whether the connection must be opened again after this error.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::Sqlite(error) => matches!(
@@ -63,19 +63,19 @@ impl Error {
                 )
             ),
             Self::Io(_) => true,
-            Self::Refused(_) | Self::Corrupt(_) | Self::Internal(_) => false,
+            Self::Rejected(_) | Self::Corrupt(_) | Self::Internal(_) => false,
         }
     }
 
-    /// Whether the error says that stored data is damaged.
+    /// Whether the error means that stored data is damaged.
     pub(crate) fn is_corruption(&self) -> bool {
         match self {
-            Self::Corrupt(_) | Self::Refused(StoreError::Corrupt { .. }) => true,
+            Self::Corrupt(_) | Self::Rejected(StoreError::Corrupt { .. }) => true,
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(code) => matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase),
                 None => is_conversion_failure(error),
             },
-            Self::Refused(_) | Self::Io(_) | Self::Internal(_) => false,
+            Self::Rejected(_) | Self::Io(_) | Self::Internal(_) => false,
         }
     }
 
@@ -125,7 +125,7 @@ fn from_sqlite(error: rusqlite::Error, action: &str, path: &Path) -> StoreError 
     }
 }
 
-/// Whether a column holds a value of the wrong type. The tables are STRICT, so only damage can do that.
+/// Whether a column holds a value of the wrong type. The tables are STRICT, so only damage can cause this.
 const fn is_conversion_failure(error: &rusqlite::Error) -> bool {
     matches!(
         error,

@@ -1,7 +1,8 @@
-//! Stores: implementations of the storage port of `hfs-core`.
+//! Implementations of the store port of `hfs-core`.
 //!
 //! [`SqliteStore`] keeps everything in one SQLite file, which several threads and processes can use at the same time.
-//! [`MemoryStore`] keeps everything in memory; it serves `memory:` addresses and tests. [`open`] chooses by address.
+//! [`MemoryStore`] keeps everything in memory; it is the store of `memory:` addresses and of tests. [`open`] opens
+//! either, depending on the address.
 //!
 //! ```
 //! use hfs_core::{
@@ -29,13 +30,13 @@
 //! };
 //! let session = store.create_session(&draft)?;
 //!
-//! // An append names the head that the caller has seen, so concurrent writers cannot interleave unnoticed.
+//! // An append states the head that the caller has seen. It fails if another writer has appended in the meantime.
 //! let empty = Position { branch: session.current_branch, head: 0 };
 //! let question = MessageDraft::new(Role::User, vec![Part::text("What is a monad?")], now);
 //! let appended = store.append(empty, &[question.clone()])?;
 //! assert_eq!(appended.position.head, 1);
-//! let refused = store.append(empty, &[MessageDraft::new(Role::User, vec![Part::text("Too late.")], now)]);
-//! assert!(matches!(refused, Err(StoreError::HeadMismatch { .. })));
+//! let rejected = store.append(empty, &[MessageDraft::new(Role::User, vec![Part::text("Too late.")], now)]);
+//! assert!(matches!(rejected, Err(StoreError::HeadMismatch { .. })));
 //!
 //! // The message is durable: it survives a crash and a power failure.
 //! let messages = store.read_messages(session.current_branch, MessageRange::Newest(10))?;
@@ -52,7 +53,7 @@
 //! - `codec` encodes values in columns: message bodies, row checksums, compression.
 //! - `db` runs transactions: connections, group commit, locks between processes, migrations.
 //! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies and repairs a database.
-//! - `sqlite` implements the port: one file for each of its parts.
+//! - `sqlite` implements the port, with one file for each of the port's traits.
 
 mod check;
 mod codec;

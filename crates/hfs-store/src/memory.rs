@@ -1,7 +1,7 @@
 //! A store in memory: ordinary maps behind one lock.
 //!
-//! It is meant for tests and for sessions that need not last. As the simplest implementation of the port it is also the
-//! reference that the property tests compare [`SqliteStore`](crate::SqliteStore) with.
+//! It is meant for tests and for temporary sessions. As the simplest implementation of the port, it is also the
+//! reference for [`SqliteStore`](crate::SqliteStore) in the property tests.
 
 mod checkpoints;
 mod import;
@@ -24,15 +24,16 @@ use crate::check::ProblemKind;
 
 /// A store in memory.
 ///
-/// Each instance stands for one process: when it is dropped, the replies that it was writing become interrupted.
-/// [`reopen`](Self::reopen) makes another instance on the same data.
+/// Each instance behaves like a process with the store open: when it is dropped, its unfinished replies become
+/// interrupted. [`reopen`](Self::reopen) creates another instance with the same data.
 pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
     clock: Arc<dyn Clock>,
     writer: Arc<Writer>,
 }
 
-/// Identifies a store instance. Replies in progress hold it weakly, so it shows whether their writer still exists.
+/// Identifies a store instance. Replies in progress have a weak reference to it, to check whether the instance still
+/// exists.
 #[derive(Debug)]
 struct Writer;
 
@@ -43,14 +44,15 @@ impl MemoryStore {
         Self { data: Arc::default(), clock, writer: Arc::new(Writer) }
     }
 
-    /// Creates another instance on the same data, as another process would open it.
+    /// Creates another instance with the same data, like another process that opens the store.
     #[must_use]
     pub fn reopen(&self) -> Self {
         Self { data: Arc::clone(&self.data), clock: Arc::clone(&self.clock), writer: Arc::new(Writer) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {
-        // Every operation checks its arguments before its first change, so a panic leaves no operation half done.
+        // Ignores poisoning: each operation checks its arguments before its first change, so a panic leaves none half
+        // done.
         lock_unpoisoned(&self.data)
     }
 }
@@ -96,7 +98,7 @@ struct MessageRow {
     writer: Weak<Writer>,
 }
 
-/// An operation, and what only undo and redo need of it.
+/// An operation, with data that only undo and redo need.
 #[derive(Debug, Clone)]
 struct OperationRow {
     number: u64,
@@ -111,7 +113,7 @@ struct BranchRename {
     to: String,
 }
 
-/// An operation to be recorded. The attributes after it are those that the session has by then.
+/// An operation to record. [`Data::record`] adds the session's attributes after the operation.
 #[derive(Debug)]
 struct NewOperation {
     session: SessionId,
@@ -171,12 +173,12 @@ impl MessageRow {
         Self { content, writer: Weak::new() }
     }
 
-    /// Whether the message is streaming and its writer exists.
+    /// Whether the message is streaming and its writer still exists.
     fn is_live(&self) -> bool {
         self.content.status == MessageStatus::Streaming && self.writer.strong_count() > 0
     }
 
-    /// Whether the message is streaming but its writer is gone.
+    /// Whether the message is streaming but its writer no longer exists.
     fn is_abandoned(&self) -> bool {
         self.content.status == MessageStatus::Streaming && self.writer.strong_count() == 0
     }

@@ -1,4 +1,4 @@
-//! The store on SQLite. Each part of the port is implemented beside its SQL, in a file of its own.
+//! The store on SQLite. Each file implements one trait of the port, with its SQL.
 
 mod attachments;
 mod branches;
@@ -27,8 +27,8 @@ use crate::state_store::KeyframeCache;
 
 /// A store in one SQLite file.
 ///
-/// Threads can share one store, and processes can share one file. Dropping the store ends the replies that were
-/// begun through it.
+/// Threads can share one store, and processes can share one file. When the store is dropped, its unfinished replies
+/// become interrupted.
 pub struct SqliteStore {
     pub(crate) db: Arc<Database>,
     pub(crate) backlog: Mutex<Backlog>,
@@ -41,7 +41,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// `Newer` for a database of a newer version, which is not touched; `Corrupt` for a file that is not a database;
-    /// `Invalid` for the database of another program; `Denied` and `Unavailable` for errors of the system.
+    /// `Invalid` for the database of another program; `Denied` and `Unavailable` for errors of the operating system.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> StoreResult<Self> {
         let path = path.as_ref();
         let db =
@@ -56,7 +56,7 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        text_index::before_close(self);
+        text_index::index_before_close(self);
     }
 }
 

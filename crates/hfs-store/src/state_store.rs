@@ -1,27 +1,27 @@
 //! Checkpoint states, stored by content hash.
 //!
-//! Equal states share one row. The other states of a session form groups: a keyframe, which is compressed alone, and
-//! up to nine deltas to it.
+//! Equal states share one row. The states of a session form groups of a keyframe, which is compressed without a base,
+//! and up to nine deltas to it.
 //!
 //! Invariants:
 //!
-//! - A delta's base is a keyframe; deltas never depend on deltas. So each delta can be deleted alone, and restoring a
-//!   state decompresses at most two rows.
-//! - A row stays as long as a checkpoint, a branch or a delta refers to it. A keyframe that only deltas refer to is an
-//!   orphan; [`rebase`] gives its deltas another base and then deletes it.
-//! - A state is checked against its hash whenever it is restored.
+//! - The base of a delta is a keyframe, never another delta. So a delta can be deleted without changes to other rows,
+//!   and restoring a state decompresses at most two rows.
+//! - A row is kept while a checkpoint, a branch or a delta refers to it. A keyframe that only deltas refer to is an
+//!   orphan: [`rebase`] encodes its deltas to another base and deletes it.
+//! - Whenever a state is restored, it is compared with its hash.
 //!
-//! The usual sequence for a new state is [`encode`] outside of any transaction, then [`insert`] in the write
-//! transaction that makes the checkpoint.
+//! A new state is first encoded by [`encode`] without a transaction, then inserted by [`insert`] in the write
+//! transaction of its checkpoint.
 //!
 //! # Alternatives
 //!
-//! - Chains, where each delta is based on the state before it: retention deletes states from the middle, and would have
-//!   to re-encode their successors each time.
-//! - JSON Patch: finding the differences means parsing both states, and parsing one takes longer than restoring it from
-//!   a delta.
-//! - Content-defined chunks: a change of one line costs a chunk of some kilobytes.
-//! - Each state compressed alone, which needs nothing but `compress`; [`compression`](crate::codec::compression) says what deltas gain over it.
+//! - Chains, in which each delta is based on the previous state: retention deletes states in the middle of a chain, and
+//!   would have to encode their successors again each time.
+//! - JSON Patch: it has to parse both states, and parsing one takes longer than restoring it from a delta.
+//! - Content-defined chunks: a change of one line stores a new chunk of some kilobytes.
+//! - No deltas: the code would be simpler, but take ten times the space. [`compression`](crate::codec::compression) has
+//!   the numbers.
 
 mod encode;
 pub(crate) mod rebase;
@@ -42,14 +42,14 @@ pub(crate) fn hash_of(bytes: &[u8]) -> ContentHash {
     ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 
-/// Compressing valid bytes only fails through a bug of ours.
+/// Compression fails only because of a bug in this crate.
 fn compression_failed(error: impl Into<CompressionError>) -> Error {
     let error = error.into();
     Error::Internal(format!("a state cannot be compressed: {error}"))
 }
 
-/// Returns the hash of the state with this row number. Row numbers are reused after deletions, so the hash is what
-/// identifies a state over several transactions.
+/// Returns the hash of the state with this row number. Only the hash identifies a state across transactions, because
+/// row numbers are reused after deletions.
 pub(crate) fn hash_at(conn: &Connection, no: i64) -> Result<ContentHash> {
     let mut select = conn.prepare_cached("SELECT hash FROM state WHERE no = ?1")?;
     Ok(ContentHash::from_bytes(select.query_row([no], |row| row.get(0))?))
@@ -92,13 +92,13 @@ impl StateRow {
         })
     }
 
-    /// Restores the state's bytes. `base` are those of its keyframe, if it is a delta.
+    /// Restores the state's bytes. If it is a delta, `base` must be the bytes of its keyframe.
     fn restore(&self, conn: &Connection, base: Option<&[u8]>) -> Result<Vec<u8>> {
         conn.prepare_cached("SELECT data FROM state WHERE no = ?1")?
             .query_row([self.no], |row| Ok(self.restore_data(base, row.get_ref(0)?.as_blob()?)))?
     }
 
-    /// Like [`StateRow::restore`], with the data already read.
+    /// Like [`StateRow::restore`], for data that is already read.
     fn restore_data(&self, base: Option<&[u8]>, data: &[u8]) -> Result<Vec<u8>> {
         let bytes = match base {
             Some(base) => compression::decompress_delta(base, data, self.size),
@@ -112,8 +112,8 @@ impl StateRow {
     }
 }
 
-/// Keeps the keyframe that was used last: successive checkpoints of a session are deltas to the same one, and reading
-/// several of them restores it once.
+/// Caches the keyframe that was used last. Successive checkpoints of a session have the same keyframe, which is then
+/// restored only once.
 #[derive(Debug, Default)]
 pub(crate) struct KeyframeCache(Mutex<Option<(ContentHash, Arc<DeltaBase>)>>);
 
@@ -138,7 +138,7 @@ impl KeyframeCache {
     }
 }
 
-/// Returns the keyframe of the session's newest state, and the number of deltas that have been made to it.
+/// Returns the keyframe of the session's newest state, and the number of deltas that have been encoded to it.
 fn newest_keyframe(conn: &Connection, session: i64) -> Result<Option<(StateRow, i64)>> {
     let newest = [
         // One subquery for each value of `automatic`, which precedes `created_at` in the index.
@@ -152,8 +152,8 @@ fn newest_keyframe(conn: &Connection, session: i64) -> Result<Option<(StateRow, 
         "SELECT state FROM branch WHERE session = ?1 AND state IS NOT NULL ORDER BY no DESC LIMIT 1",
     ];
     for newest in newest {
-        // The column `followers` holds each delta's own number, counted from 1. Earlier versions stored the count in
-        // the keyframe's row instead, which had to be rewritten, with all its data, for each new delta.
+        // The column `followers` of a delta is its position among the deltas of its keyframe, from 1. Earlier versions
+        // stored the number of deltas in the keyframe's row, which they had to rewrite with its data for each delta.
         let sql = format!(
             "SELECT keyframe.no, keyframe.hash, keyframe.size, keyframe.base, length(keyframe.data),
                 max(keyframe.followers, ifnull(
@@ -201,9 +201,10 @@ pub(crate) fn load(conn: &Connection, no: i64, keyframes: &KeyframeCache) -> Res
         .map_err(|error| Error::Corrupt(format!("state number {no} cannot be read: {error}")))
 }
 
-/// Deletes a state if nothing refers to it, and then its keyframe if the same holds for that one.
+/// Deletes a state if nothing refers to it, and then its keyframe if nothing refers to that any more.
 ///
-/// Returns a keyframe that only deltas still refer to; pass it to [`rebase::release`] after the transaction.
+/// If only deltas still refer to the state or its keyframe, returns the keyframe. The caller must pass it to
+/// [`rebase::release`] after the transaction.
 pub(crate) fn drop_unused(conn: &Connection, no: i64) -> Result<Option<i64>> {
     let mut next = Some(no);
     while let Some(no) = next {

@@ -1,4 +1,4 @@
-//! A backup is a complete store at one point in time, made while other threads keep writing.
+//! A backup is a complete and consistent copy of the store, also while other threads write.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! The memory store passes the conformance suite of the port.
+//! The memory store passes the conformance suite of the store port.
 
 use hfs_core::Store;
 use hfs_store::MemoryStore;
@@ -13,8 +13,8 @@ impl StoreLocation for Memory {
     }
 }
 
-fn place() -> Memory {
+fn new_location() -> Memory {
     Memory(MemoryStore::new(std::sync::Arc::new(TestClock::ticking())))
 }
 
-testkit::store_conformance!(crate::place);
+testkit::store_conformance!(crate::new_location);

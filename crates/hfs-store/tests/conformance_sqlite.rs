@@ -1,4 +1,4 @@
-//! The SQLite store passes the conformance suite of the port.
+//! The SQLite store passes the conformance suite of the store port.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -20,9 +20,9 @@ impl StoreLocation for File {
     }
 }
 
-fn place() -> File {
+fn new_location() -> File {
     let directory = tempfile::tempdir().unwrap();
     File { path: directory.path().join("home/hfs.db"), _directory: directory }
 }
 
-testkit::store_conformance!(crate::place);
+testkit::store_conformance!(crate::new_location);

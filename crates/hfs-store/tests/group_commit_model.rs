@@ -1,5 +1,5 @@
-//! The unit tests of group commit under `shuttle`, a model checker that runs them with many interleavings of their
-//! threads and reports deadlocks.
+//! Runs the unit tests of group commit under the model checker shuttle, which runs each test with many interleavings of
+//! its threads and reports deadlocks.
 
 #[path = "../src/db/group_commit.rs"]
 #[allow(
@@ -10,7 +10,7 @@
 )]
 mod group_commit;
 
-/// Takes the place of the crate's module of this name.
+/// Replaces the module of this name in the crate (src/sync.rs).
 mod sync {
     pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard};
     pub(crate) use shuttle::thread;
@@ -19,7 +19,7 @@ mod sync {
     use shuttle::scheduler::RandomScheduler;
     use shuttle::{Config, Runner};
 
-    /// Random interleavings for each test.
+    /// Number of random interleavings of each test.
     const INTERLEAVINGS: usize = 500;
     /// Stack of each simulated thread. Printing the backtrace of a panic needs more than shuttle's default of 60 KiB.
     const STACK_BYTES: usize = 512 * 1024;

@@ -1,14 +1,14 @@
 //! `repair`: corrects what `verify` finds.
 //!
-//! 1. If pages are damaged, [`salvage`] copies every readable row into a new database, whose pages then replace the
-//!    old ones in one transaction. A copy of the damaged database is kept.
+//! 1. If pages are damaged, [`salvage`] copies every readable row into a new database, and then replaces the pages of
+//!    the old one in one transaction. A copy of the damaged database is kept.
 //! 2. Rows that cannot be decoded are deleted.
-//! 3. [`message_history`] makes each branch a history without gaps. A lost message becomes a placeholder, so the seqs
-//!    of the messages around it stay.
+//! 3. [`message_history`] fills the gaps in each branch's history with a placeholder for each lost message, so that the
+//!    other messages keep their seqs.
 //! 4. Derived data is computed again: counters, list positions, current branches, the text index.
 //!
-//! Steps 2 to 4 are one transaction, which runs until `verify` finds nothing more. The report lists everything that
-//! was changed or lost.
+//! Steps 2 to 4 are one transaction. It is repeated until `verify` finds no problem, at most [`MAX_ROUNDS`] times. The
+//! report lists everything that was changed or lost.
 
 mod message_history;
 mod salvage;
@@ -23,7 +23,7 @@ use crate::db::{Database, schema};
 use crate::error::{Error, Result};
 use crate::state_store::{self, KeyframeCache, hash_of};
 
-/// How often the rows are repaired: a correction can uncover another problem.
+/// Maximum number of repairs of the rows. A correction can uncover another problem.
 const MAX_ROUNDS: usize = 3;
 
 /// Repairs the database. `update_text_index` indexes all messages that are not indexed yet.
@@ -53,7 +53,8 @@ pub(crate) fn repair(
         log.add(RepairKind::Left, place, format!("{detail} (it could not be repaired)"));
     }
     if log.0.is_empty() {
-        // The problem has disappeared by itself, such as a reply whose writer was dead: report what it was.
+        // The repair had nothing to log, for example because indexing has finalized an abandoned reply. Reports the
+        // problems that were found.
         return Ok(found.into_iter().map(Into::into).collect());
     }
     Ok(log.0)
@@ -82,7 +83,7 @@ const fn needs_text_index(kind: ProblemKind) -> bool {
 
 /// Repairs the rows in one transaction. The text index is also rebuilt if messages have changed.
 fn repair_rows(conn: &Connection, rebuild_text_index: bool) -> Result<RepairLog> {
-    // References may be broken until the end of the transaction.
+    // The constraints may be violated until the end of the transaction.
     conn.pragma_update(None, "foreign_keys", false)?;
     let mut log = RepairLog::default();
     let done = conn.execute_batch("BEGIN IMMEDIATE").map_err(Error::from).and_then(|()| {
@@ -104,7 +105,7 @@ fn repair_rows(conn: &Connection, rebuild_text_index: bool) -> Result<RepairLog>
     done.map(|()| log)
 }
 
-/// What was done, for the user to read.
+/// The report of a repair.
 #[derive(Debug, Default)]
 struct RepairLog(Vec<Problem>);
 
@@ -180,7 +181,7 @@ fn delete_unreadable_states(conn: &Connection, log: &mut RepairLog) -> Result<()
         "UPDATE branch SET state = NULL WHERE state IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM state WHERE no = branch.state)",
         "branches",
-        "start without a state: theirs is missing",
+        "have no state any more: it is missing",
     )?;
     log.execute(
         conn,
@@ -198,16 +199,16 @@ fn delete_unreadable_states(conn: &Connection, log: &mut RepairLog) -> Result<()
                     conn.query_row("SELECT count(*) FROM state WHERE base = ?1", [no], |row| row.get(0))?;
                 conn.execute("DELETE FROM state WHERE no = ?1", [no])?;
                 let detail = format!(
-                    "removed with {checkpoints} checkpoints; {branches} branches start without a state, and \
-                     {deltas} states that were stored as deltas to it are lost, too ({error})"
+                    "removed with {checkpoints} checkpoints; {branches} branches have no state any more, and \
+                     {deltas} states that were stored as deltas to it are also lost ({error})"
                 );
                 log.add(RepairKind::Removed, format!("state number {no}"), detail);
             }
             loaded => drop(loaded?),
         }
     }
-    // The rows of deltas can precede those of their deleted keyframe, so this is a second loop. Orphaned keyframes
-    // stay until the next vacuum.
+    // A second loop, because a deleted delta may have been the last reference to a keyframe that the first loop has
+    // already checked. Keyframes that only deltas refer to stay until the next vacuum.
     for no in row_numbers(conn, "SELECT no FROM state")? {
         state_store::drop_unused(conn, no)?;
     }
@@ -275,7 +276,7 @@ fn delete_unreadable_operations(conn: &Connection, log: &mut RepairLog) -> Resul
     Ok(())
 }
 
-/// Computes everything again that follows from other rows, except the text index.
+/// Computes all data again that is derived from other rows, except the text index.
 fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     interrupt_replies_without_writer(conn, log)?;
     conn.execute("UPDATE branch SET retired = 1 WHERE retired NOT IN (0, 1)", [])?;
@@ -290,7 +291,7 @@ fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         [],
     )?;
     reset_invalid_times(conn, "checkpoint")?;
-    // No position needs to be updated later.
+    // After this, all positions are exact, also those of the first sessions (see `session_stats`).
     conn.execute(
         "UPDATE session SET place = (SELECT updated_at FROM activity WHERE session = no) WHERE state <> 2",
         [],
@@ -339,7 +340,7 @@ fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()>
         .prepare_cached(&format!("SELECT {} FROM session WHERE no = ?1", checksum::session_matches()))?
         .query_row([no], |row| row.get(0))?;
     if !is_intact {
-        let detail = "it does not match its checksum: what can be read of it is kept";
+        let detail = "it does not match its checksum: its readable fields are kept";
         log.add(RepairKind::Damaged, &place, detail);
     }
     let (id, created_at, trashed_at, extra, state): (Vec<u8>, i64, Option<i64>, Option<String>, i64) = conn
@@ -370,7 +371,7 @@ fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()>
     checksum::update_session(conn, no)
 }
 
-/// Makes the newest branch the current one if the current one is missing or undone.
+/// Makes the newest branch current if the current branch is missing or undone.
 fn update_current_branch(conn: &Connection, session: i64, log: &mut RepairLog) -> Result<()> {
     let is_valid = conn
         .prepare_cached(
@@ -394,7 +395,8 @@ fn update_current_branch(conn: &Connection, session: i64, log: &mut RepairLog) -
     Ok(())
 }
 
-/// Counts everything again. A lost time of the last change becomes the newest time in the session.
+/// Writes the session's counters again. If the time of the last change is lost, it becomes the newest time of a message
+/// or operation.
 fn update_activity(conn: &Connection, session: i64) -> Result<()> {
     let stored: Option<i64> = conn
         .prepare_cached("SELECT updated_at FROM activity WHERE session = ?1")?
@@ -423,7 +425,7 @@ fn update_activity(conn: &Connection, session: i64) -> Result<()> {
     Ok(())
 }
 
-/// Empties the text index, so that the next update indexes all messages.
+/// Empties the text index. The next update indexes all messages.
 fn reset_text_index(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     conn.execute_batch(&format!("DROP TABLE message_text; {}", schema::TEXT_INDEX))?;
     conn.execute("UPDATE branch SET indexed = forked_at", [])?;

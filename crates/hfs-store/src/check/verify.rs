@@ -1,6 +1,6 @@
 //! `verify`: reads everything in the database and reports what is damaged.
 //!
-//! All checks run in one read transaction, so they see one consistent state while others keep writing.
+//! All checks run in one read transaction, so they see one snapshot of the database while other connections write.
 
 mod tables;
 
@@ -27,9 +27,9 @@ pub(crate) fn verify(db: &Database) -> StoreResult<Verification> {
     Ok(Verification { checked: findings.checked, problems })
 }
 
-/// What [`find_problems`] has found.
+/// The result of [`find_problems`].
 pub(super) struct Findings {
-    /// What was checked, and how many of each.
+    /// Number of checked items by kind.
     checked: Vec<(String, u64)>,
     pub(super) problems: Vec<Finding>,
 }
@@ -40,7 +40,7 @@ pub(super) fn find_problems(db: &Database) -> StoreResult<Findings> {
     db.read("verify the store", |conn| Ok(run_checks(conn, &probe, &copy)))
 }
 
-/// `copy` is where the full-text check may put a copy of the database.
+/// Runs all checks. `copy` is the path for the temporary copy of the database that the full-text check makes.
 fn run_checks(conn: &Connection, probe: &LivenessProbe, copy: &Path) -> Findings {
     let mut report = Report::default();
     report.run("the database's pages", conn, pages);
@@ -69,7 +69,7 @@ struct Report {
 }
 
 impl Report {
-    /// Runs a check. If it fails, that is a problem itself.
+    /// Runs a check. An error of the check is reported as a problem.
     fn run(
         &mut self,
         what: &str,
@@ -93,7 +93,7 @@ impl Report {
         }
     }
 
-    /// Reports each row of a query that must return none. `describe` returns the place and the detail.
+    /// Reports each row that a query returns; an intact database has none. `describe` returns place and detail.
     fn expect_no_rows<P: Params>(
         &mut self,
         conn: &Connection,
@@ -111,8 +111,7 @@ impl Report {
         Ok(())
     }
 
-    /// Checks and counts each row of a query whose first column is the row's number. Rows that cannot be decoded
-    /// are reported.
+    /// Checks and counts the rows of a query whose first column is the row number. Reports rows that cannot be decoded.
     fn check_rows(
         &mut self,
         conn: &Connection,
@@ -156,7 +155,7 @@ fn pages(conn: &Connection, report: &mut Report) -> Result<()> {
         Ok(())
     })?;
     for message in messages.into_iter().filter(|message| message != "ok") {
-        // The text index has tables of its own and can be rebuilt from the messages.
+        // Damage in the tables of the text index needs no salvage: the index can be rebuilt from the messages.
         let kind = if message.contains("message_text") { ProblemKind::Index } else { ProblemKind::Page };
         report.problem(kind, "database", message);
     }
@@ -176,7 +175,8 @@ fn references(conn: &Connection, report: &mut Report) -> Result<()> {
         [],
         |row| Ok((message_place(row.get(0)?), "its branch is missing".into())),
     )?;
-    // A negative message number is that of a session being imported, which holds its attachments until it is complete.
+    // While a session is being imported, its attachments are held by rows with the session's negated number in the
+    // column `message`.
     report.expect_no_rows(
         conn,
         ProblemKind::Reference,
@@ -196,7 +196,7 @@ fn references(conn: &Connection, report: &mut Report) -> Result<()> {
     )
 }
 
-/// Whether the text index has an entry for each message that it should have, and no others.
+/// Checks that the text index has an entry for each message up to `branch.indexed`, and no others.
 fn indexed_messages(conn: &Connection, report: &mut Report) -> Result<()> {
     let expected = "SELECT message.no FROM message JOIN branch ON branch.no = message.no >> 32
         WHERE message.no & 0xffffffff <= branch.indexed";
@@ -211,10 +211,10 @@ fn indexed_messages(conn: &Connection, report: &mut Report) -> Result<()> {
     })
 }
 
-/// Whether the text index has the words of the messages.
+/// Checks that the text index has the words of the messages, with FTS5's 'integrity-check' command.
 ///
-/// FTS5 compares them itself with its 'integrity-check' command. That command is a write, and takes longer than other
-/// writers should wait, so it runs on a copy of the database.
+/// That command needs a write transaction, and takes so long that other writers should not wait for it. It therefore
+/// runs on a copy of the database.
 fn indexed_words(conn: &Connection, report: &mut Report, copy: &Path) -> Result<()> {
     let compared = TemporaryCopy::create(conn, copy).and_then(|copy| {
         let copy = connect(copy.0)?;
@@ -223,10 +223,10 @@ fn indexed_words(conn: &Connection, report: &mut Report, copy: &Path) -> Result<
     });
     match compared {
         Err(error) if error.is_corruption() => {
-            let detail = format!("its words are not those of the messages ({error})");
+            let detail = format!("its words differ from those of the messages ({error})");
             report.problem(ProblemKind::Index, "text index", detail);
         }
-        // Most likely there is no space for the copy, which does not mean that the store is damaged.
+        // Most likely there is no space for the copy. That does not mean that the store is damaged.
         Err(error) => {
             tracing::warn!(%error, "the words in the text index were not checked: the store could not be copied");
         }

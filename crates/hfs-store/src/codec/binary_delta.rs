@@ -1,9 +1,8 @@
 //! Binary deltas: a byte string as copies from a similar base plus the bytes to insert between them.
 //!
-//! The encoder indexes the first 16 bytes (the window) of each 32-byte block of the base. A run that both sides share
-//! contains such a window if it has at least 47 bytes, wherever it starts. The encoder looks up the windows of the
-//! target in the index, and extends each match in both directions at the speed of a memory comparison. The longer it
-//! finds nothing, the larger the steps between lookups.
+//! The encoder indexes the first 16 bytes (the window) of each 32-byte block of the base. Any 47 consecutive bytes of
+//! the base contain such a window. The encoder looks up windows of the target in the index, and extends each match in
+//! both directions at the speed of a memory comparison. The steps between lookups grow while there is no match.
 //!
 //! # Format
 //!
@@ -12,16 +11,16 @@
 //! 1. the length in bytes of the operation list,
 //! 2. the operation list: per operation the number of bytes to insert, the number of bytes to copy, and where to
 //!    copy from, as a zigzag distance from the end of the previous copy,
-//! 3. all bytes to insert. Those left over after the last operation are appended to the result.
+//! 3. all bytes to insert. Bytes that no operation inserts are appended to the result.
 //!
-//! A delta has no checksum of its base. A caller that needs to know whether it applied a delta to the right base
-//! has to compare a hash of the result.
+//! A delta does not identify its base. To check that a delta was applied to the right base, compare a hash of the
+//! result.
 //!
-//! # What it gains
+//! # Alternatives
 //!
 //! The simple alternative is zstd with the base as its prefix, which [`compression`](super::compression) uses for short
-//! inputs. zstd indexes the prefix again for each delta; the block index is built once for all deltas to a keyframe. For
-//! states of 2 MB whose parts change by 1 to 2 % (`cargo xtask bench states`, rows "delta"):
+//! inputs. zstd indexes the prefix again for each delta; the block index is built once for all deltas to a keyframe.
+//! For states of 2 MB whose parts change by 1 to 2 % (`cargo xtask bench states`, rows "delta"):
 //!
 //! | | run snapshots | prose |
 //! |---|---|---|
@@ -29,25 +28,26 @@
 //! | zstd level 1, prefix, long-distance matching | 8.6 ms, 21 KB | 8.3 ms, 45 KB |
 //! | zstd level 3, no prefix | 24 ms, 353 KB | 40 ms, 691 KB |
 //!
-//! The difference adds up when retention deletes a keyframe, because its nine deltas are encoded again. Both
-//! restore a state equally fast.
+//! The difference matters most when retention deletes a keyframe, because its nine deltas are encoded again. Restoring
+//! a state takes the same time with both.
 //!
-//! Other formats lost: gdelta targets chunks of a few kilobytes and is slow beyond that, delta-kit's blocks of 4 KB
-//! miss most matches, and suffix arrays (bidiff, qbsdiff) cost more than zstd.
+//! Other libraries are worse for these states: gdelta is made for chunks of a few kilobytes and is slow beyond that,
+//! delta-kit misses most matches with its blocks of 4 KB, and suffix arrays (bidiff, qbsdiff) take longer than zstd.
 
 /// Length of the byte windows that are compared to find a match.
 const WINDOW: usize = 16;
-/// The base is indexed by the first window of each block of this length.
+/// Length of a block. The index contains the first window of each block of the base.
 const BLOCK: usize = 32;
-/// Number of adjacent slots tried for an index entry. With a single slot, hash collisions would lose every sixth
-/// block.
+/// Number of adjacent slots that are tried for an index entry. With a single slot, a sixth of the blocks would be lost
+/// to hash collisions.
 const PROBES: usize = 4;
-/// A copy operation of fewer bytes takes more space than the inserted bytes would after compression.
+/// Smallest number of bytes to copy. A shorter copy operation takes more space than the bytes themselves after
+/// compression.
 const MIN_COPY: usize = 32;
-/// How far a match is extended backwards. The bytes there may already be covered by earlier copies, so without a
-/// limit a target of repeated bytes would take quadratic time.
+/// Largest number of bytes by which a match is extended backwards. Earlier copies may already cover these bytes, so
+/// without a limit a target of repeated bytes would take quadratic time.
 const MAX_BACKWARD: usize = 4096;
-/// Most bytes of an encoded number: 9 times 7 bits, more than any length in memory needs.
+/// Maximum length of an encoded number. Its 63 bits are enough for any length in memory.
 const MAX_NUMBER_LEN: usize = 9;
 
 /// A delta cannot be applied.
@@ -59,12 +59,12 @@ pub enum BinaryDeltaError {
     /// The delta copies from outside its base.
     #[error("the binary delta copies from outside its base")]
     CopyOutOfRange,
-    /// The delta makes more or fewer bytes than expected.
-    #[error("the binary delta makes {found} bytes, not {expected}")]
+    /// The result does not have the expected size.
+    #[error("the result of the binary delta has {found} bytes, not {expected}")]
     SizeMismatch {
         /// Expected size in bytes.
         expected: usize,
-        /// Size in bytes of what the delta makes.
+        /// Actual size in bytes.
         found: usize,
     },
     /// There is not enough memory for the result.
@@ -91,9 +91,10 @@ impl<'a> Encoder<'a> {
         Self { matcher: Matcher::new(base, index) }
     }
 
-    /// Matches what is known of the target: the bytes of the previous call and more.
+    /// Matches a prefix of the target. Each call passes a longer prefix than the one before.
     pub fn advance(&mut self, target_prefix: &[u8]) {
-        // A match at the end of the prefix must already be long enough to be kept, whatever bytes follow.
+        // A window is looked up only if MIN_COPY bytes from its start are known, so that the bytes that follow cannot
+        // change whether the match is long enough.
         self.matcher.match_up_to(target_prefix, MIN_COPY);
     }
 
@@ -122,7 +123,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Returns the most bytes that a delta of a target of `size` bytes can have.
+/// Returns the maximum length of a delta whose target has `size` bytes.
 #[must_use]
 pub const fn max_encoded_len(size: usize) -> usize {
     // Each operation copies at least a window and takes three numbers.
@@ -132,12 +133,12 @@ pub const fn max_encoded_len(size: usize) -> usize {
 /// Applies `delta` to `base` and returns the target, which has `size` bytes.
 ///
 /// # Errors
-/// If the delta does not make `size` bytes of this base. A delta to another base may succeed with wrong bytes.
+/// Fails if the result would not have `size` bytes. With the wrong base, this may succeed and return wrong bytes.
 pub fn apply(base: &[u8], delta: &[u8], size: usize) -> Result<Vec<u8>, BinaryDeltaError> {
     let mut rest = delta;
     let len = usize::try_from(take_number(&mut rest)?).map_err(|_| BinaryDeltaError::Malformed)?;
     let (operations, inserts) = rest.split_at_checked(len).ok_or(BinaryDeltaError::Malformed)?;
-    // Checked before anything is allocated: damaged data must not reserve gigabytes.
+    // Checked before the allocation, so that damaged data cannot cause one of gigabytes.
     let found = size_of_result(base, operations, inserts)?;
     if found != size {
         return Err(BinaryDeltaError::SizeMismatch { expected: size, found });
@@ -169,7 +170,7 @@ fn size_of_result(base: &[u8], operations: &[u8], inserts: &[u8]) -> Result<usiz
 /// Reads an operation list from its front.
 struct Operations<'a> {
     rest: &'a [u8],
-    /// Where the previous copy ends in the base.
+    /// End of the previous copy in the base.
     base_end: usize,
 }
 
@@ -231,14 +232,15 @@ fn window(bytes: &[u8], at: usize) -> Option<&[u8; WINDOW]> {
 #[derive(Debug)]
 pub struct BlockIndex {
     /// Open addressing with linear probing over [`PROBES`] slots. Each slot holds the block's number, counted from 1,
-    /// in the lower `bits` bits, and further bits of the window's hash (the tag) in the upper ones. The tag avoids
-    /// nearly all comparisons with the base for windows that the base does not contain. 0 is a free slot.
+    /// in the lower `bits` bits, and other bits of the window's hash (the tag) in the upper bits. Nearly all windows
+    /// that the base does not contain are rejected by the tag alone, without a comparison with the base. 0 is a free
+    /// slot.
     slots: Vec<u32>,
     bits: u32,
 }
 
 impl BlockIndex {
-    /// Indexes `base`. Blocks beyond the first 8 GB are left out; deltas stay correct and get larger.
+    /// Indexes the first 8 GB of `base`. If the base is longer, deltas are still correct, but larger.
     #[must_use]
     pub fn new(base: &[u8]) -> Self {
         let count = base.len() / BLOCK;
@@ -256,7 +258,8 @@ impl BlockIndex {
                         *free = number | tag;
                         break;
                     }
-                    // Most likely the same window again. The first one stays: a copy from either costs the same.
+                    // Most likely an equal window. One entry is enough, because a copy from either block costs the
+                    // same.
                     Some(taken) if *taken & !mask == tag => break,
                     _ => {}
                 }
@@ -297,7 +300,7 @@ impl BlockIndex {
     }
 }
 
-/// Bytes that the target shares with the base.
+/// A range of bytes that the target has in common with the base.
 #[derive(Debug, Clone, Copy)]
 struct CopyOp {
     base_start: usize,
@@ -306,20 +309,20 @@ struct CopyOp {
 }
 
 impl CopyOp {
-    /// Where it ends in the target, and where in the base.
+    /// The ends of the range in the target and in the base.
     const fn ends(&self) -> (usize, usize) {
         (self.target_start + self.len, self.base_start + self.len)
     }
 }
 
-/// Finds what a target shares with a base.
+/// Finds the ranges of bytes that a target has in common with a base.
 #[derive(Debug)]
 struct Matcher<'a> {
     base: &'a [u8],
     index: &'a BlockIndex,
-    /// In the order of the target, without overlaps there.
+    /// Sorted by `target_start`. The ranges in the target do not overlap.
     copies: Vec<CopyOp>,
-    /// Where the next window of the target is looked up.
+    /// Start of the next window of the target to look up.
     next: usize,
 }
 
@@ -328,12 +331,12 @@ impl<'a> Matcher<'a> {
         Self { base, index, copies: Vec::new(), next: 0 }
     }
 
-    /// Looks up all windows of the target that have at least `lookahead` bytes from their start to its end.
+    /// Looks up windows of the target up to the last one that starts at least `lookahead` bytes before the end.
     fn match_up_to(&mut self, target: &[u8], lookahead: usize) {
         self.extend_last_copy(target);
         while let Some(wanted) = window(target, self.next).filter(|_| self.next + lookahead <= target.len()) {
-            // After a change that keeps the length, the match continues at the same distance from the last copy.
-            // This check also finds matches that the index does not know.
+            // After a change that keeps the length, the next match has the same offset as the last copy. It is found
+            // here even if the window is not in the index.
             let (target_end, base_end) = self.last_ends();
             let aligned = base_end + (self.next - target_end);
             let base_start = match window(self.base, aligned) {
@@ -352,7 +355,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Extends the last copy into the bytes that have arrived since it was found.
+    /// Extends the last copy into the bytes that are new in this prefix.
     fn extend_last_copy(&mut self, target: &[u8]) {
         let (target_end, base_end) = self.last_ends();
         if let Some(last) = self.copies.last_mut().filter(|_| self.next == target_end) {
@@ -365,14 +368,14 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Where the last copy ends in the target, and where in the base.
+    /// The ends of the last copy in the target and in the base.
     fn last_ends(&self) -> (usize, usize) {
         self.copies.last().map_or((0, 0), CopyOp::ends)
     }
 }
 
-/// The distance to the next lookup after `unmatched` bytes without a match. The steps are odd and the block length is
-/// even, so any shared run that is long enough still meets the start of a block.
+/// The distance to the next lookup after `unmatched` bytes without a match. An odd step and the block length have no
+/// common divisor, so successive lookups reach every offset in a block, and a long common run is always found.
 const fn step(unmatched: usize) -> usize {
     match unmatched / 64 {
         0 => 1,
@@ -399,8 +402,8 @@ fn extended(base: &[u8], target: &[u8], base_start: usize, target_start: usize) 
     }
 }
 
-/// Appends a copy that may overlap earlier ones in the target. It reaches further than they do, so it is the longer
-/// one, and they are cut or removed.
+/// Appends a copy. Earlier copies that it overlaps in the target are shortened or removed, because the new copy reaches
+/// further. If too little of the last one would be left, the new copy is shortened instead.
 fn push_copy(copies: &mut Vec<CopyOp>, mut copy: CopyOp) {
     while copies.last().is_some_and(|last| last.target_start >= copy.target_start) {
         copies.pop();
@@ -442,7 +445,7 @@ mod tests {
     }
 
     /// Two strings over a small alphabet, so that equal runs are frequent and start anywhere.
-    fn any_two() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    fn two_similar_strings() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
         let text = || vec(prop_oneof![9 => 0..3_u8, 1 => any::<u8>()], 0..600);
         (text(), text())
     }
@@ -463,14 +466,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delta_restores_its_target((base, target) in prop_oneof![any_two(), rearranged()]) {
+        fn a_delta_restores_its_target((base, target) in prop_oneof![two_similar_strings(), rearranged()]) {
             let delta = encoded(&base, &target);
             prop_assert_eq!(apply(&base, &delta, target.len()).unwrap(), target);
         }
 
         #[test]
         fn the_delta_does_not_depend_on_the_chunks_in_which_the_target_arrives(
-            (base, target) in prop_oneof![any_two(), rearranged()], chunks in vec(0..100_usize, 1..100),
+            (base, target) in prop_oneof![two_similar_strings(), rearranged()], chunks in vec(0..100_usize, 1..100),
         ) {
             let index = BlockIndex::new(&base);
             let mut encoder = Encoder::new(&base, &index);
@@ -533,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_from_outside_the_base_are_refused() {
+    fn copies_from_outside_the_base_are_rejected() {
         let mut operations = Vec::new();
         [0, 10, zigzag(95, 0)].into_iter().for_each(|number| put_number(&mut operations, number));
         let mut delta = Vec::new();

@@ -2,15 +2,14 @@
 //!
 //! There are three forms:
 //!
-//! - `=TEXT`: a message of one text part, which most are. The text is stored as it is.
-//! - `+JSON\nTEXTS`: all others. The JSON says which parts there are and, instead of each text, its length in bytes. The
-//!   texts follow, one after the other.
-//! - `JSON` with the texts inside: if a text contains a NUL, at which some of SQLite's functions would end the value. All
-//!   messages had this form before version 4 of the schema.
+//! - `=TEXT`: a message of one text part, the most frequent case. The text is stored unescaped.
+//! - `+JSON\nTEXTS`: all other messages. The JSON lists the parts, with the length in bytes in place of each text. The
+//!   texts follow in the same order, without separators.
+//! - `JSON` with the texts inside: messages with a NUL in a text, because some SQL functions of SQLite end a text at
+//!   the first NUL. Before version 4 of the schema, all messages had this form.
 //!
-//! Texts are outside the JSON so that they need not be escaped when they are written nor parsed when they are read.
-//! Escaping and parsing were two thirds of the time that reading a long session took, and a tenth of an import
-//! (`cargo xtask bench read`).
+//! Texts outside the JSON need no escaping and no parsing. With the texts inside, escaping and parsing took two thirds
+//! of the time to read a long session and a tenth of the time of an import (`cargo xtask bench read`).
 
 use hfs_core::Part;
 use serde::{Deserialize, Serialize};
@@ -19,22 +18,22 @@ use serde_json::Value;
 use crate::codec::rows::{self, check_depth, from_json, to_json};
 use crate::error::{Error, Result};
 
-/// Begins a body of a single text. JSON never begins with it.
+/// Prefix of the form with a single text. JSON never starts with it.
 const SINGLE_TEXT: &str = "=";
-/// Begins a body whose texts follow its JSON.
+/// Prefix of the form whose texts follow the JSON.
 const TEXTS_FOLLOW: &str = "+";
 const JSON_VERSION: u8 = 1;
 
-/// The JSON of a body. `T` stands for a text: the text itself, or its length.
+/// The JSON of a body. `T` is what the JSON holds for each text: the text itself, or its length in bytes.
 #[derive(Serialize)]
-struct BodyOut<'a, T> {
+struct EncodeBody<'a, T> {
     v: u8,
-    parts: Vec<PartOut<'a, T>>,
+    parts: Vec<EncodePart<'a, T>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum PartOut<'a, T> {
+enum EncodePart<'a, T> {
     Text(T),
     Thinking {
         text: T,
@@ -67,14 +66,14 @@ enum PartOut<'a, T> {
 }
 
 #[derive(Deserialize)]
-struct BodyIn<T> {
+struct DecodeBody<T> {
     v: u8,
-    parts: Vec<PartIn<T>>,
+    parts: Vec<DecodePart<T>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum PartIn<T> {
+enum DecodePart<T> {
     Text(T),
     Thinking {
         text: T,
@@ -109,12 +108,12 @@ enum PartIn<T> {
 pub(crate) fn encode(parts: &[Part]) -> Result<String> {
     let texts: Vec<&str> = parts.iter().flat_map(texts).collect();
     if texts.iter().any(|text| memchr::memchr(0, text.as_bytes()).is_some()) {
-        return json(parts, |text| text);
+        return encode_json(parts, |text| text);
     }
     if let [Part::Text { text }] = parts {
         return Ok([SINGLE_TEXT, text].concat());
     }
-    let json = json(parts, str::len)?;
+    let json = encode_json(parts, str::len)?;
     let length = json.len() + texts.iter().map(|text| text.len()).sum::<usize>();
     let mut body = String::with_capacity(length + 2);
     body.extend([TEXTS_FOLLOW, &json, "\n"]);
@@ -122,7 +121,7 @@ pub(crate) fn encode(parts: &[Part]) -> Result<String> {
     Ok(body)
 }
 
-/// The texts of a part that can be long, in the order of its fields.
+/// The texts of a part that are stored after the JSON, in the order of the part's fields.
 fn texts(part: &Part) -> impl Iterator<Item = &str> {
     let (first, second) = match part {
         Part::Text { text } => (Some(text), None),
@@ -133,30 +132,30 @@ fn texts(part: &Part) -> impl Iterator<Item = &str> {
     first.into_iter().chain(second).map(String::as_str)
 }
 
-fn json<'a, T: Serialize>(parts: &'a [Part], text: impl Fn(&'a str) -> T) -> Result<String> {
-    let parts = parts.iter().map(|part| part_out(part, &text)).collect::<Result<Vec<_>>>()?;
-    to_json(&BodyOut { v: JSON_VERSION, parts })
+fn encode_json<'a, T: Serialize>(parts: &'a [Part], text: impl Fn(&'a str) -> T) -> Result<String> {
+    let parts = parts.iter().map(|part| encode_part(part, &text)).collect::<Result<Vec<_>>>()?;
+    to_json(&EncodeBody { v: JSON_VERSION, parts })
 }
 
-/// The text of a body of the first form.
+/// Returns the text of a body with a single text, or `None` for the other forms.
 pub(crate) fn single_text(stored: &str) -> Option<&str> {
     stored.strip_prefix(SINGLE_TEXT)
 }
 
-fn part_out<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<PartOut<'a, T>> {
+fn encode_part<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<EncodePart<'a, T>> {
     Ok(match part {
-        Part::Text { text } => PartOut::Text(as_text(text)),
+        Part::Text { text } => EncodePart::Text(as_text(text)),
         Part::Thinking { text, signature } => {
-            PartOut::Thinking { text: as_text(text), signature: signature.as_deref().map(as_text) }
+            EncodePart::Thinking { text: as_text(text), signature: signature.as_deref().map(as_text) }
         }
         Part::ToolCall { id, name, input } => {
             check_depth(input)?;
-            PartOut::ToolCall { id, name, input }
+            EncodePart::ToolCall { id, name, input }
         }
         Part::ToolResult { id, output, is_error } => {
-            PartOut::ToolResult { id, output: as_text(output), is_error: *is_error }
+            EncodePart::ToolResult { id, output: as_text(output), is_error: *is_error }
         }
-        Part::Attachment { media_type, name, hash, bytes } => PartOut::Attachment {
+        Part::Attachment { media_type, name, hash, bytes } => EncodePart::Attachment {
             media_type,
             name: name.as_deref(),
             hash: hash.map(|hash| hash.to_string()),
@@ -164,7 +163,7 @@ fn part_out<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<Par
         },
         Part::Opaque { source, raw } => {
             check_depth(raw)?;
-            PartOut::Opaque { source, raw }
+            EncodePart::Opaque { source, raw }
         }
     })
 }
@@ -174,49 +173,50 @@ pub(crate) fn decode(stored: &str) -> Result<Vec<Part>> {
         return Ok(vec![Part::text(text)]);
     }
     let Some(rest) = stored.strip_prefix(TEXTS_FOLLOW) else {
-        return parts_in(stored, Ok);
+        return decode_json(stored, Ok);
     };
     let corrupt = |reason: &str| {
-        Error::Corrupt(format!("the texts of a message do not have the stored lengths: {reason}"))
+        Error::Corrupt(format!("the texts of a message do not match their stored lengths: {reason}"))
     };
-    let (json, mut rest) = rest.split_once('\n').ok_or_else(|| corrupt("there are none"))?;
-    let parts = parts_in(json, |length: usize| {
-        let (text, following) = rest.split_at_checked(length).ok_or_else(|| corrupt("one is too short"))?;
+    let (json, mut rest) = rest.split_once('\n').ok_or_else(|| corrupt("there are no texts"))?;
+    let parts = decode_json(json, |length: usize| {
+        let (text, following) =
+            rest.split_at_checked(length).ok_or_else(|| corrupt("a text is too short"))?;
         rest = following;
         Ok(text.to_owned())
     })?;
-    if rest.is_empty() { Ok(parts) } else { Err(corrupt("more text follows them")) }
+    if rest.is_empty() { Ok(parts) } else { Err(corrupt("there is surplus text")) }
 }
 
-/// Decodes the JSON of a body. `text` returns the text for what stands in its place.
-fn parts_in<'de, T: Deserialize<'de>>(
+/// Decodes the JSON of a body. `text` converts the JSON's value for a text to that text.
+fn decode_json<'de, T: Deserialize<'de>>(
     json: &'de str,
     mut text: impl FnMut(T) -> Result<String>,
 ) -> Result<Vec<Part>> {
-    let body: BodyIn<T> = from_json(json)?;
+    let body: DecodeBody<T> = from_json(json)?;
     if body.v != JSON_VERSION {
         return Err(Error::Corrupt(format!("a message body has version {}, not {JSON_VERSION}", body.v)));
     }
-    body.parts.into_iter().map(|part| part_in(part, &mut text)).collect()
+    body.parts.into_iter().map(|part| decode_part(part, &mut text)).collect()
 }
 
-fn part_in<T>(part: PartIn<T>, mut as_text: impl FnMut(T) -> Result<String>) -> Result<Part> {
+fn decode_part<T>(part: DecodePart<T>, mut as_text: impl FnMut(T) -> Result<String>) -> Result<Part> {
     Ok(match part {
-        PartIn::Text(text) => Part::Text { text: as_text(text)? },
-        PartIn::Thinking { text, signature } => {
+        DecodePart::Text(text) => Part::Text { text: as_text(text)? },
+        DecodePart::Thinking { text, signature } => {
             Part::Thinking { text: as_text(text)?, signature: signature.map(as_text).transpose()? }
         }
-        PartIn::ToolCall { id, name, input } => Part::ToolCall { id, name, input },
-        PartIn::ToolResult { id, output, is_error } => {
+        DecodePart::ToolCall { id, name, input } => Part::ToolCall { id, name, input },
+        DecodePart::ToolResult { id, output, is_error } => {
             Part::ToolResult { id, output: as_text(output)?, is_error }
         }
-        PartIn::Attachment { media_type, name, hash, bytes } => {
+        DecodePart::Attachment { media_type, name, hash, bytes } => {
             let hash = hash
                 .map(|hash| hash.parse().map_err(|error| Error::Corrupt(format!("{hash:?}: {error}"))))
                 .transpose()?;
             Part::Attachment { media_type, name, hash, bytes }
         }
-        PartIn::Opaque { source, raw } => Part::Opaque { source, raw },
+        DecodePart::Opaque { source, raw } => Part::Opaque { source, raw },
     })
 }
 
@@ -255,7 +255,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(stored in "[=+{]?.{0,20}", parts in prop::collection::vec(any_part(), 0..4), at in any::<prop::sample::Index>()) {
+        fn decoding_never_panics(stored in "[=+{]?.{0,20}", parts in prop::collection::vec(any_part(), 0..4), at in any::<prop::sample::Index>()) {
             let _ = decode(&stored);
             let mut cut = encode(&parts).unwrap();
             let end = at.index(cut.len() + 1);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_text_is_stored_as_it_is() {
+    fn a_single_text_is_stored_unescaped() {
         assert_eq!(encode(&[Part::text("a \"b\"\n")]).unwrap(), "=a \"b\"\n");
         assert_eq!(decode("{\"v\":1,\"parts\":[{\"text\":\"a\"}]}").unwrap(), [Part::text("a")]);
     }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_body_is_corruption() {
+    fn an_invalid_body_is_reported_as_corrupt() {
         let wrong = [
             "+",
             "+{\"v\":1,\"parts\":[]}",

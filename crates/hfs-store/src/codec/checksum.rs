@@ -1,7 +1,7 @@
-//! Row checksums, which find bits that changed on the disk.
+//! Row checksums, which detect bits that have changed on the disk.
 //!
-//! SQLite checks the structure of its pages, not the values in them. Checkpoint states, runs and attachments have
-//! checksums of their own; messages and sessions have the column `sum`.
+//! SQLite checks the structure of its pages, but not the values in them. Messages and sessions have a checksum in the
+//! column `sum`. Checkpoint states and attachments have a content hash, and runs the checksum of their zstd frames.
 
 use std::hash::Hasher as _;
 
@@ -12,11 +12,12 @@ use twox_hash::XxHash3_64;
 
 use crate::error::Result;
 
-/// The columns that a message's checksum covers: all others of its row.
+/// The columns that a message's checksum covers: all except `sum`.
 const MESSAGE_COLUMNS: &str =
     "no, id, role, status, created_at, agent, model, prompt_tokens, completion_tokens,
     source_format, source_id, body, extra";
-/// The columns that a session's checksum covers: not its place in lists nor its importer, which change without it.
+/// The columns that a session's checksum covers. `place`, `state` and `importer` are left out, because they are updated
+/// without the checksum. `short` is derived from `id`.
 const SESSION_COLUMNS: &str =
     "id, name, automatic_name, project, directory, repository, created_at, current_branch,
     origin_format, origin_id, origin_path, trashed_at, extra";
@@ -31,15 +32,15 @@ pub(crate) fn session_matches() -> String {
     format!("hfs_checksum_matches(sum, {SESSION_COLUMNS})")
 }
 
-/// Writes the checksum of a session's row. Must follow every change of the row.
+/// Writes the checksum of a session's row. Must be called after every change of the row.
 pub(crate) fn update_session(conn: &Connection, no: i64) -> Result<()> {
     conn.prepare_cached(&format!("UPDATE session SET sum = hfs_checksum({SESSION_COLUMNS}) WHERE no = ?1"))?
         .execute([no])?;
     Ok(())
 }
 
-/// Writes the checksum of a message's row. Must follow every change of the row. (Inserts include the checksum, from
-/// [`MessageRow::checksum`](super::rows::MessageRow::checksum).)
+/// Writes the checksum of a message's row. Must be called after every change of the row, but not after an insert, which
+/// takes the checksum from [`MessageRow::checksum`](super::rows::MessageRow::checksum).
 pub(crate) fn update_message(conn: &Connection, no: i64) -> Result<()> {
     conn.prepare_cached(&format!("UPDATE message SET sum = hfs_checksum({MESSAGE_COLUMNS}) WHERE no = ?1"))?
         .execute([no])?;
@@ -64,8 +65,8 @@ fn checksum_of_arguments(context: &Context<'_>, first: usize) -> i64 {
     checksum.finish()
 }
 
-/// The checksum that versions of the schema before 4 stored: of the same bytes, by BLAKE3. XXH3 took its place because
-/// BLAKE3 was a fourteenth of an import's time.
+/// The checksum that schema versions before 4 stored: BLAKE3 over the same bytes. XXH3 has replaced it, because BLAKE3
+/// took a fourteenth of the time of an import.
 fn checksum_before_version_4(context: &Context<'_>, first: usize) -> i64 {
     let mut hash = blake3::Hasher::new();
     for index in first..context.len() {
@@ -77,7 +78,8 @@ fn checksum_before_version_4(context: &Context<'_>, first: usize) -> i64 {
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// A hash over the values of a row. Values of different types or lengths never hash as the same bytes.
+/// A hash over the values of a row. The type and length of each value are hashed too, so that different rows never have
+/// the same hashed bytes.
 #[derive(Default)]
 pub(crate) struct RowChecksum(XxHash3_64);
 
@@ -91,7 +93,7 @@ impl RowChecksum {
     }
 }
 
-/// Calls `hash` with the bytes that stand for a value: its type and length, then its contents.
+/// Calls `hash` with the hashed bytes of a value: first its type and length, then its contents.
 fn with_hashed_bytes(value: ValueRef<'_>, mut hash: impl FnMut(&[u8])) {
     let number;
     let (value_type, bytes): (u8, &[u8]) = match value {

@@ -1,20 +1,21 @@
-//! Compression of checkpoint states, alone or as deltas to a base.
+//! Compression of checkpoint states, without a base or as deltas to one.
 //!
-//! Bytes alone become one zstd frame. There are two kinds of deltas, distinguished by their first byte:
+//! A state without a base is compressed to one zstd frame. A delta has one of two formats, distinguished by the first
+//! byte:
 //!
-//! - [`BINARY_DELTA`], followed by a zstd frame that holds a [binary delta](super::binary_delta). Used if base and bytes
-//!   have more than 64 KB together.
-//! - A zstd frame with the base as its prefix (zstd's magic number starts with 0x28). Used for shorter inputs, where it
-//!   is as fast and about a tenth smaller. Early versions of hfs wrote it for long inputs, too.
+//! - [`BINARY_DELTA`], followed by a zstd frame that contains a [binary delta](super::binary_delta). Used if the state
+//!   and its base have more than 64 KB together.
+//! - A zstd frame with the base as its prefix (0x28 is the first byte of zstd's magic number). Used for shorter inputs,
+//!   where it is as fast and about a tenth smaller. Early versions of hfs also wrote it for longer inputs.
 //!
 //! Each frame ends with zstd's checksum; without it, damaged data may decompress to wrong bytes without an error. The
 //! checksum does not cover the base, so callers compare a hash of the result.
 //!
-//! # What deltas gain
+//! # Why deltas
 //!
-//! The simple alternative compresses each state alone. With states whose parts change by 1 to 2 %, a delta takes a tenth
-//! (14 KB states) to a sixteenth (2 MB states) of the space and a third to a sixth of the time; [`binary_delta`] has the
-//! numbers. `cargo xtask bench states` measures it (rows "bytes" and "write").
+//! The simple alternative is to compress each state without a base. If 1 to 2 % of a state change from one checkpoint
+//! to the next, a delta takes a tenth (states of 14 KB) to a sixteenth (2 MB) of the space, and a third to a sixth of
+//! the time. The numbers are in [`binary_delta`]; `cargo xtask bench states` measures them (rows "bytes" and "write").
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -24,11 +25,11 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, ge
 
 use super::binary_delta::{self, BinaryDeltaError, BlockIndex};
 
-/// zstd's default. Higher levels cost more time than the space they save is worth.
+/// zstd's default level. Higher levels take more time and save little space.
 const LEVEL: i32 = 3;
-/// A base and bytes of at most this many bytes together become a frame with a prefix.
+/// Largest size in bytes of a state and its base together for which the delta is a frame with a prefix.
 const SHORT: usize = 64 * 1024;
-/// The level of frames with a prefix: the same size as with higher levels, in half the time.
+/// Level of frames with a prefix. Higher levels take twice the time for the same size.
 const SHORT_LEVEL: i32 = 2;
 /// Base-2 logarithm of the size of zstd's hash table for frames with a prefix. zstd clears the table for each frame, so
 /// a small one saves time.
@@ -38,13 +39,13 @@ const WINDOW_LOGS: RangeInclusive<u32> = 10..=30;
 /// First byte of a delta that holds a binary delta.
 const BINARY_DELTA: u8 = 1;
 
-/// Compressed bytes cannot be restored.
+/// An error of compression or decompression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CompressionError {
     /// An error of zstd.
     #[error("zstd: {0}")]
     Zstd(&'static str),
-    /// The frame holds another number of bytes than expected.
+    /// The frame does not hold the expected number of bytes.
     #[error("the frame holds {found} bytes, not {expected}")]
     SizeMismatch {
         /// Expected size in bytes.
@@ -66,7 +67,7 @@ impl CompressionError {
     }
 }
 
-/// Compresses `bytes` alone.
+/// Compresses `bytes` without a base.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
     if bytes.len() > SHORT {
         return write_frame(&mut compression_context(LEVEL)?, bytes);
@@ -74,16 +75,16 @@ pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
     SHORT_COMPRESSION.with(|| compression_context(LEVEL), |context| write_frame(context, bytes))
 }
 
-/// Restores the bytes from which [`compress`] made `frame`. They have `size` bytes.
+/// Decompresses a frame of [`compress`] that holds `size` bytes.
 pub(crate) fn decompress(frame: &[u8], size: usize) -> Result<Vec<u8>, CompressionError> {
     read_frame(&[], frame, size)
 }
 
-/// Bytes that deltas refer to.
+/// The base of deltas, with its block index.
 #[derive(Debug)]
 pub(crate) struct DeltaBase {
     bytes: Arc<Vec<u8>>,
-    /// Built for the first binary delta and shared by the following ones.
+    /// Built for the first binary delta, and used again for later ones.
     index: OnceLock<BlockIndex>,
 }
 
@@ -112,11 +113,11 @@ pub(crate) fn compress_delta(base: &DeltaBase, bytes: &[u8]) -> Result<Vec<u8>, 
     write_frame(&mut context, bytes)
 }
 
-/// Restores the bytes from which [`compress_delta`] made `delta` with the same base. They have `size` bytes.
+/// Restores the `size` bytes that [`compress_delta`] compressed to `delta`. `base` must be the same base.
 pub(crate) fn decompress_delta(base: &[u8], delta: &[u8], size: usize) -> Result<Vec<u8>, CompressionError> {
     match delta.split_first() {
         Some((&BINARY_DELTA, frame)) => {
-            // The limit keeps a damaged frame from allocating more than any delta to such a state needs.
+            // A damaged frame may declare any size. No valid delta is longer than the limit, so more is not allocated.
             let limit = binary_delta::max_encoded_len(size);
             let delta = read_frame(&[], frame, content_size(frame)?.min(limit))?;
             Ok(binary_delta::apply(base, &delta, size)?)
@@ -125,7 +126,7 @@ pub(crate) fn decompress_delta(base: &[u8], delta: &[u8], size: usize) -> Result
     }
 }
 
-/// Compresses long bytes as a delta while they are still being produced.
+/// Compresses a long state as a delta while the state is still being serialized.
 #[derive(Debug)]
 pub(crate) struct DeltaEncoder<'a> {
     encoder: binary_delta::Encoder<'a>,
@@ -137,7 +138,7 @@ impl<'a> DeltaEncoder<'a> {
         Self { encoder: binary_delta::Encoder::new(&base.bytes, index) }
     }
 
-    /// Takes what is known of the bytes: those of the previous call and more.
+    /// Encodes as much as possible of a prefix of the bytes. Each call passes a longer prefix than the one before.
     pub(crate) fn advance(&mut self, prefix: &[u8]) {
         self.encoder.advance(prefix);
     }
@@ -150,9 +151,9 @@ impl<'a> DeltaEncoder<'a> {
     }
 }
 
-/// A zstd context that is kept for the next call. A call that finds it in use by another thread creates its own.
+/// A zstd context that calls use one after another. A call during another call creates a new context.
 ///
-/// Decompressing 14 KB takes 0.03 ms with a kept context and 0.05 ms with a new one, and the runs of a session are
+/// Decompressing 14 KB takes 0.03 ms with a reused context and 0.05 ms with a new one, and a session's runs are
 /// decompressed one by one.
 struct ReusableContext<T>(Mutex<Option<T>>);
 
@@ -161,21 +162,21 @@ impl<T> ReusableContext<T> {
         Self(Mutex::new(None))
     }
 
-    /// Runs `work` with the kept context or a new one. A context with which `work` failed is not kept.
+    /// Runs `work` with the stored context or a new one. The context is stored again unless `work` fails.
     fn with<R>(
         &self,
         create: impl FnOnce() -> Result<T, CompressionError>,
         work: impl FnOnce(&mut T) -> Result<R, CompressionError>,
     ) -> Result<R, CompressionError> {
-        let kept = lock_unpoisoned(&self.0).take();
-        let mut context = kept.map_or_else(create, Ok)?;
+        let stored = lock_unpoisoned(&self.0).take();
+        let mut context = stored.map_or_else(create, Ok)?;
         let result = work(&mut context)?;
         *lock_unpoisoned(&self.0) = Some(context);
         Ok(result)
     }
 }
 
-/// For short inputs only: a context keeps the memory of its largest input.
+/// For short inputs only, because a context never shrinks: it keeps the memory that its largest input needed.
 static SHORT_COMPRESSION: ReusableContext<CCtx<'static>> = ReusableContext::new();
 static DECOMPRESSION: ReusableContext<DCtx<'static>> = ReusableContext::new();
 
@@ -194,7 +195,8 @@ fn write_frame(context: &mut CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, Compress
     Ok(frame)
 }
 
-/// The window has to span the prefix and the bytes. One more than the logarithm leaves room for zstd's alignment.
+/// Returns the window log for a prefix and bytes of `total` bytes. One more than the logarithm leaves room for zstd's
+/// alignment.
 fn window_log(total: usize) -> u32 {
     let log = total.max(2).next_power_of_two().trailing_zeros();
     (log + 1).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end())
@@ -210,9 +212,9 @@ fn read_frame(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, Compr
     DECOMPRESSION.with(
         || Ok(DCtx::create()),
         |context| {
-            // Loaded as a dictionary and not referenced as a prefix, because the context outlives the borrow; the next
-            // call replaces it. zstd would take a prefix that starts with its dictionary magic number for a trained
-            // dictionary, but JSON never does.
+            // Loads the prefix as a dictionary, which copies it. `ref_prefix` would borrow it for as long as the
+            // context lives, which is longer than this call. zstd interprets a dictionary that starts with its magic
+            // number as a trained one; the prefix is JSON, which never starts with it.
             context.load_dictionary(prefix).map_err(CompressionError::zstd)?;
             context.decompress(&mut bytes, frame).map_err(CompressionError::zstd)
         },
@@ -238,7 +240,7 @@ mod tests {
     fn similar() -> impl Strategy<Value = (DeltaBase, Vec<u8>)> {
         let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20);
         let bytes = prop::collection::vec(any::<u8>(), 1..5000);
-        // The repetitions make some of them long enough for a binary delta.
+        // Some are repeated so often that they are long enough for a binary delta.
         (bytes, 0..30_usize, edits).prop_map(|(bytes, repeat, edits)| {
             let bytes = bytes.repeat(1 + repeat);
             let mut edited = bytes.clone();
@@ -287,7 +289,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_are_refused(noise in prop::collection::vec(any::<u8>(), 0..200), size in 0..1000_usize) {
+        fn random_bytes_are_rejected(noise in prop::collection::vec(any::<u8>(), 0..200), size in 0..1000_usize) {
             prop_assert!(decompress(&noise, size).is_err());
             let marked = [&[BINARY_DELTA], noise.as_slice()].concat();
             prop_assert!(decompress_delta(b"base", &marked, size).is_err());
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_change_of_a_large_state_makes_a_small_delta() {
+    fn a_small_change_of_a_large_state_gives_a_small_delta() {
         let mut random = 1_u32;
         let mut state = String::new();
         while state.len() < 2_000_000 {
@@ -307,7 +309,7 @@ mod tests {
         assert!(delta.len() < 200, "{}", delta.len());
     }
 
-    /// The format of versions before binary deltas.
+    /// Versions before binary deltas wrote this format.
     #[test]
     fn long_deltas_with_a_prefix_are_still_read() {
         let base = b"a state that is long enough, ".repeat(10_000);
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_claims_more_than_any_delta_needs_is_not_read() {
+    fn a_frame_that_declares_more_than_the_longest_delta_is_not_decompressed() {
         let mut bomb = compress(&vec![0; 50_000_000]).unwrap();
         bomb.insert(0, BINARY_DELTA);
         let expected = binary_delta::max_encoded_len(1000);

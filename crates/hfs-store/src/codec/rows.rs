@@ -1,6 +1,6 @@
-//! Codes and JSON in columns, and the row of a message.
+//! Conversions between columns and the types of `hfs-core`, and the row of a message.
 //!
-//! Stored values are converted to and from the core's types here and in [`body`] only.
+//! Only this module and [`body`] convert stored values.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::codec::body;
 use crate::codec::checksum::RowChecksum;
 use crate::error::{Error, Result, invalid};
 
-/// Maximum nesting of a JSON value in a message. Values are read by recursion, on threads with small stacks too.
+/// Maximum nesting of a JSON value in a message. Values are parsed recursively, also on threads with small stacks.
 const MAX_DEPTH: usize = 512;
 
 /// The row number of a message: its branch's number in the upper 32 bits, its seq in the lower.
@@ -117,7 +117,7 @@ pub(crate) struct MessageRow {
 }
 
 impl MessageRow {
-    /// The row of a message that will not change any more. A status of streaming becomes interrupted.
+    /// The final row of a message. The status `streaming` becomes `interrupted`.
     pub(crate) fn finalized(draft: &MessageDraft) -> Result<Self> {
         let status = match draft.status {
             MessageStatus::Streaming => MessageStatus::Interrupted,
@@ -126,7 +126,7 @@ impl MessageRow {
         Self::new(draft, status, &draft.parts)
     }
 
-    /// The row of a reply at its begin: it has no parts yet.
+    /// The row of a new reply, which has no parts yet.
     pub(crate) fn streaming(draft: &MessageDraft) -> Result<Self> {
         Self::new(draft, MessageStatus::Streaming, &[])
     }
@@ -194,10 +194,11 @@ pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>>
     json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Whether a well-formed JSON object has fields and passes [`check_depth`], as far as counting brackets can show it.
+/// Whether a well-formed JSON object has fields and is not nested too deeply. May return false for an object with one
+/// bracket, which the caller then checks by parsing.
 fn is_shallow(json: &str) -> bool {
-    // JSON with few brackets cannot be deep, and counting them is fast: in chunks short enough for a `u8` counter, the
-    // compiler vectorizes the loop.
+    // JSON with few brackets cannot be nested deeply, and counting brackets is fast: the compiler vectorizes the loop,
+    // because a chunk is short enough for a counter of type `u8`.
     let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
     let brackets: usize = json.as_bytes().chunks(128).map(|chunk| usize::from(opening(chunk))).sum();
     brackets > 1 && (brackets <= MAX_DEPTH || depth(json) <= MAX_DEPTH)
@@ -225,7 +226,7 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// Passthrough fields from their JSON. Only its syntax is checked here; the fields are parsed when they are read.
+/// Passthrough fields from their JSON. Checks only the syntax; the fields are parsed on first access.
 pub(crate) fn extra_from_json(json: Option<&str>) -> Result<PassthroughFields> {
     let Some(json) = json else { return Ok(PassthroughFields::new()) };
     let object: &RawValue = from_json(json)?;
@@ -273,7 +274,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Parses JSON of any depth. [`check_depth`] limited it when it was written.
+/// Parses JSON without a depth limit. [`check_depth`] limits the depth when values are written.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.disable_recursion_limit();
@@ -282,7 +283,7 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
         .map_err(|error| Error::Corrupt(format!("the JSON in a row cannot be read: {error}")))
 }
 
-/// Refuses a value that is nested too deeply to be read again on a small stack.
+/// Returns an error if a value is nested too deeply to be parsed again on a small stack.
 pub(crate) fn check_depth(value: &Value) -> Result<()> {
     let mut pending = vec![(value, 1)];
     while let Some((next, depth)) = pending.pop() {
@@ -303,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passthrough_fields_are_refused_only_for_their_depth() {
+    fn passthrough_fields_are_rejected_only_for_their_depth() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         let text = format!("{{\"a\":\"{}\\\"\",\"b\":[]}}", "[".repeat(5000));
         for json in [nested(MAX_DEPTH), text, "{\"a\":1}".to_owned()] {

@@ -1,4 +1,4 @@
-//! Copies of a whole database, by SQLite's online backup.
+//! Copies a whole database with SQLite's online backup API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result, conflict};
 const STEP_PAGES: i32 = 2048;
 const RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// Copies the snapshot that `conn` reads to a new file. Removes the file again if that fails.
+/// Copies the snapshot that `conn` reads to a new file. Deletes the file if copying fails.
 pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
     let file = match create_private_file(to) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -31,12 +31,12 @@ pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
 fn write_copy(conn: &Connection, to: &Path) -> Result<()> {
     let mut copy = Connection::open(to)?;
     copy_pages(conn, &mut copy)?;
-    // Out of WAL mode, so that the copy is a single file.
+    // Leaves WAL mode, so that the copy is a single file.
     copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
     copy.close().map_err(|(_, error)| Error::from(error))
 }
 
-/// Replaces the contents of `to` by those of `from`, in one transaction.
+/// Replaces the contents of `to` with those of `from`, in one transaction.
 pub(crate) fn copy_pages(from: &Connection, to: &mut Connection) -> Result<()> {
     let backup = Backup::new(from, to)?;
     loop {

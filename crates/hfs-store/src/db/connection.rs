@@ -12,19 +12,19 @@ use crate::codec::{body, checksum};
 use crate::db::paths::{FileId, Paths};
 use crate::error::Result;
 
-/// Time to wait for SQLite's own locks. Processes of hfs wait for the locks in [`super::locks`] instead, so only other
-/// programs, such as the `sqlite3` shell, are waited for here.
+/// Maximum time to wait for SQLite's own locks. Processes of hfs wait for each other with [`super::locks`], so only
+/// locks of other programs, such as the `sqlite3` shell, are waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CACHED_STATEMENTS: usize = 96;
-/// Page cache of each connection.
+/// Size of each connection's page cache.
 const CACHE_KIB: i64 = 8 * 1024;
 /// Size to which the write-ahead log is truncated after a checkpoint has emptied it.
 const MAX_IDLE_LOG_BYTES: i64 = 16 * 1024 * 1024;
 
-/// A connection that knows which file it was opened on.
+/// A connection with the identity of its file.
 ///
-/// A database file can be replaced while the store is open, for example when a backup is moved over it. A connection
-/// to the old file would silently go on reading and writing the deleted one.
+/// A database file can be replaced while the store is open, for example by restoring a backup. The old connection would
+/// then silently continue to read and write the deleted file.
 #[derive(Debug)]
 pub(crate) struct DbConnection {
     pub(crate) conn: Connection,
@@ -32,7 +32,7 @@ pub(crate) struct DbConnection {
 }
 
 impl DbConnection {
-    /// Whether the path still leads to the file that this connection was opened on.
+    /// Whether the path still refers to the file that this connection has open.
     pub(crate) fn is_current(&self, paths: &Paths) -> bool {
         paths.file_id().is_ok_and(|file| file == self.file)
     }
@@ -66,13 +66,13 @@ impl DbConnection {
 
 /// Opens an existing file with the settings and SQL functions that the schema needs.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
-    // SQLite's mutex is not needed: `Connection` is not `Sync`, so one thread at a time uses it.
+    // SQLite's mutex is not needed, because `Connection` is not `Sync`: only one thread at a time can use it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // The query planner stability guarantee. Without it, a statement whose plan could use a partial index is
-    // compiled again whenever another value is bound to it.
+    // The query planner stability guarantee. Without it, SQLite compiles a statement whose plan could use a partial
+    // index again for each new value that is bound to it.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -82,8 +82,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index is built from it: a change of
-/// what it returns needs a migration that rebuilds the index.
+/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index is built from its results, so
+/// a change of them needs a migration that rebuilds the index.
 fn register_text_function(conn: &Connection) -> Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;

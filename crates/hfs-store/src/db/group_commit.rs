@@ -1,21 +1,21 @@
 //! Leader/follower group commit: writes that arrive at the same time share one transaction.
 //!
-//! A durable commit waits for the disk, and it costs nearly the same for one row as for a hundred. A caller that finds
-//! the queue idle becomes the leader and commits on its own thread. Callers that arrive during a commit enqueue and
-//! block; the leader then promotes one of them, which commits everything queued in one transaction.
+//! A durable commit waits for the disk, and it takes nearly the same time for one row as for a hundred. A caller that
+//! finds the queue idle becomes the leader and commits on its own thread. Callers that arrive during a commit enqueue
+//! and block; the leader then promotes one of them, which commits everything queued in one transaction.
 //!
-//! The simple alternative, a mutex around a transaction per caller, waits for the disk once per write, so it is at most
-//! as fast as a loop of single inserts. `cargo xtask bench append` compares with such a loop on a bare table: the rows
-//! "durable appends, 8 waiting" and "durable appends, 64 waiting" must reach 1.5 times and 5 times its speed, and the
-//! row "durable append, one writer" at most 1.3 times its latency.
+//! The simple alternative, a mutex around one transaction per write, waits for the disk once per write, so it cannot be
+//! faster than a loop of single inserts. `cargo xtask bench append` compares group commit with such a loop on a bare
+//! table. The targets are 1.5 times its speed for 8 writers, 5 times for 64 writers, and 1.3 times its latency for one
+//! writer.
 //!
 //! Invariants:
 //!
 //! - At most one caller is the leader. Only the leader uses the backend, except for [`GroupCommit::with_backend`].
-//! - While requests are queued there is a leader. It hands the lead to the oldest queued request when it is done, also
-//!   when it panics, so that no caller blocks forever.
-//! - A request that fails does not affect the others of its batch: it is refused before it has written anything, or the
-//!   batch is rolled back and each of its requests is tried again in a transaction of its own.
+//! - While requests are queued, there is a leader. When it is done or panics, it promotes the caller of the oldest
+//!   queued request, so that no caller blocks forever.
+//! - A request that fails does not affect the other requests of its batch. Either it has written nothing, or the batch
+//!   is rolled back and each request is retried in its own transaction.
 //!
 //! The protocol does not depend on SQLite: see [`Backend`]. `tests/group_commit_model.rs` runs the unit tests of this
 //! file under a model checker.
@@ -28,9 +28,9 @@ use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 /// How a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WriteOptions {
-    /// The write need not be durable when the caller continues. A batch is relaxed if all of its requests are.
+    /// The write need not be durable when `submit` returns. A batch is relaxed if all its requests are.
     pub(crate) relaxed: bool,
-    /// The write takes long, so no other request shares its transaction and waits for it.
+    /// The write takes long, so it gets its own transaction and other requests need not wait for it to end.
     pub(crate) exclusive: bool,
 }
 
@@ -39,20 +39,21 @@ pub(crate) trait Backend {
     type Transaction;
     type Error;
 
-    /// Runs `body` in one transaction and commits it if `body` returns true. On an error nothing has been written.
+    /// Runs `body` in one transaction, and commits it if `body` returns true. After an error, nothing is written.
     fn transact(
         &mut self,
         relaxed: bool,
         body: &mut dyn FnMut(&Self::Transaction) -> bool,
     ) -> Result<(), Self::Error>;
 
-    /// A counter that grows with every row that is written.
+    /// The number of rows written so far.
     fn changes(transaction: &Self::Transaction) -> u64;
 
-    /// Whether the error means that the request was refused, and not that something failed.
-    fn is_refusal(error: &Self::Error) -> bool;
+    /// Whether the error means that the request was rejected, for example because it is invalid, and not that the
+    /// backend failed.
+    fn is_rejection(error: &Self::Error) -> bool;
 
-    /// The error of a request whose batch was abandoned by a panic.
+    /// The error of a request whose batch was aborted by a panic.
     fn abandoned() -> Self::Error;
 }
 
@@ -66,20 +67,20 @@ pub(crate) struct GroupCommit<B: Backend> {
 struct Queue<B: Backend> {
     has_leader: bool,
     waiting: VecDeque<Arc<dyn Request<B>>>,
-    /// Number of requests in the batch before.
-    last_batch: usize,
+    /// Number of requests in the previous batch.
+    previous_batch_len: usize,
 }
 
 impl<B: Backend> GroupCommit<B> {
-    /// `linger` is the longest time that a leader waits for the callers of the batch before to enqueue again.
+    /// `linger` is the maximum time that a leader waits for the callers of the previous batch to enqueue again.
     pub(crate) const fn new(backend: B, linger: Duration) -> Self {
-        let queue = Queue { has_leader: false, waiting: VecDeque::new(), last_batch: 0 };
+        let queue = Queue { has_leader: false, waiting: VecDeque::new(), previous_batch_len: 0 };
         Self { backend: Mutex::new(backend), queue: Mutex::new(queue), linger }
     }
 
     /// Runs `job` in a transaction, together with other callers' jobs, and returns after the commit.
     ///
-    /// `job` may be called more than once. Each time, the changes of the earlier call have been rolled back.
+    /// `job` may be called more than once. The changes of an earlier call have then been rolled back.
     pub(crate) fn submit<T, F>(&self, options: WriteOptions, job: F) -> Result<T, B::Error>
     where
         B: 'static,
@@ -94,27 +95,27 @@ impl<B: Backend> GroupCommit<B> {
             changed: Condvar::new(),
         });
         let request: Arc<dyn Request<B>> = Arc::<Slot<T, F, B::Error>>::clone(&slot);
-        if self.enqueue_behind_leader(&request) && slot.wait() == Phase::Done {
+        if self.enqueue_if_led(&request) && slot.wait() == Phase::Done {
             return slot.take_outcome().unwrap_or_else(|| Err(B::abandoned()));
         }
-        // There is no writer thread. With one, every write would pay for two context switches, also the usual write
-        // that has no company; the leader commits on its own thread, so a lone write costs what its transaction costs.
+        // The alternative is a writer thread. It would cost each write two context switches, also in the usual case of
+        // a single writer. The leader commits on its own thread, so a single write takes no longer than its
+        // transaction.
         let leadership = Leadership { queue: &self.queue };
         let batch = self.commit_batch(request);
-        // The next leader is woken before the followers of this batch, so that its commit is under way while they
-        // return to their callers.
+        // Wakes the next leader before the followers of this batch, so that it commits while they return.
         drop(leadership);
         drop(batch);
         slot.take_outcome().unwrap_or_else(|| Err(B::abandoned()))
     }
 
-    /// Runs `body` with the backend, between batches.
+    /// Runs `body` with the backend, between two batches.
     pub(crate) fn with_backend<R>(&self, body: impl FnOnce(&mut B) -> R) -> R {
         body(&mut lock(&self.backend))
     }
 
-    /// Enqueues the request and returns true, or makes its caller the leader if there is none.
-    fn enqueue_behind_leader(&self, request: &Arc<dyn Request<B>>) -> bool {
+    /// Enqueues the request and returns true. If there is no leader, makes the caller the leader and returns false.
+    fn enqueue_if_led(&self, request: &Arc<dyn Request<B>>) -> bool {
         let mut queue = lock(&self.queue);
         if queue.has_leader {
             queue.waiting.push_back(Arc::clone(request));
@@ -124,49 +125,49 @@ impl<B: Backend> GroupCommit<B> {
         false
     }
 
-    /// Commits the leader's own request with all queued ones that may share its transaction.
+    /// Commits the leader's own request, together with the queued requests that may share its transaction.
     fn commit_batch(&self, own: Arc<dyn Request<B>>) -> Batch<B> {
-        // The lock is taken before the queue is read: requests that arrive while this waits, for example during
-        // `with_backend`, still get into the batch.
+        // Locks the backend before it reads the queue, so that requests that arrive during the wait for the lock, for
+        // example during `with_backend`, are part of the batch.
         let mut backend = lock(&self.backend);
         let is_exclusive = own.options().exclusive;
         let mut batch = Batch { requests: vec![own], finished: false };
         if !is_exclusive {
-            self.wait_for_company();
+            self.wait_for_previous_callers();
             let mut queue = lock(&self.queue);
-            // Stops at an exclusive request, which leads the next batch. Order is kept.
+            // Stops at an exclusive request, whose caller leads the next batch. This keeps the order of the requests.
             while let Some(next) = queue.waiting.pop_front_if(|next| !next.options().exclusive) {
                 batch.requests.push(next);
             }
-            queue.last_batch = batch.requests.len();
+            queue.previous_batch_len = batch.requests.len();
         }
         batch.commit(&mut *backend);
         batch
     }
 
-    /// Waits until as many requests are there as in the batch before, at most for the linger time.
+    /// Waits until there are as many requests as in the previous batch, at most for the linger time.
     ///
-    /// Callers that write in a loop are woken by the commit of one batch and enqueue again a moment later. Without the
-    /// wait, the first of them would commit alone, and the others would share the commit after it: two waits for the
-    /// disk instead of one. A caller without company does not wait, because the batch before had one request.
-    fn wait_for_company(&self) {
+    /// Callers that write in a loop wake up after a commit and enqueue again shortly afterwards. Without the wait, the
+    /// first of them would commit only its own request, and the others would share a second commit: two waits for the
+    /// disk instead of one. A single writer never waits here, because its previous batch had one request.
+    fn wait_for_previous_callers(&self) {
         let start = Instant::now();
         loop {
             let queue = lock(&self.queue);
-            if queue.waiting.len() + 1 >= queue.last_batch {
+            if queue.waiting.len() + 1 >= queue.previous_batch_len {
                 return;
             }
             drop(queue);
             if start.elapsed() >= self.linger {
                 return;
             }
-            // Sleeping is too coarse for a wait that is shorter than a commit.
+            // Yields, because the shortest sleep may take longer than a commit.
             thread::yield_now();
         }
     }
 }
 
-/// Hands the lead to the next request when dropped, also by a panic.
+/// Promotes the caller of the next request when dropped, also during a panic.
 struct Leadership<'a, B: Backend> {
     queue: &'a Mutex<Queue<B>>,
 }
@@ -195,22 +196,22 @@ impl<B: Backend> Batch<B> {
         let relaxed = self.requests.iter().all(|request| request.options().relaxed);
         let mut commits = false;
         let result = backend.transact(relaxed, &mut |transaction| {
-            // A refused request may stay in the batch if it has not written anything: there is nothing to roll back.
-            // Savepoints would roll back a single request, but they cost every request time for a rare failure.
+            // A rejected request that has written nothing does not fail the batch, because there is nothing to roll
+            // back. The alternative, a savepoint per request, would slow down all requests for a rare failure.
             commits = self.requests.iter().all(|request| {
                 let before = B::changes(transaction);
-                request.attempt(transaction) || (request.was_refused() && B::changes(transaction) == before)
+                request.attempt(transaction) || (request.was_rejected() && B::changes(transaction) == before)
             });
             commits
         });
         match (result, self.requests.as_slice()) {
-            // The outcome of a single request is known, whether it succeeded or was rolled back.
+            // A single request has its outcome, whether it succeeded or was rolled back.
             (Ok(()), [_]) => {}
             (Ok(()), _) if commits => {}
             (Err(error), [only]) => only.fail(error),
             (_, requests) => {
                 for request in requests {
-                    retry_alone(request.as_ref(), backend);
+                    retry_in_own_transaction(request.as_ref(), backend);
                 }
             }
         }
@@ -224,7 +225,7 @@ impl<B: Backend> Drop for Batch<B> {
             if !self.finished {
                 request.fail(B::abandoned());
             }
-            // The leader does not sleep on its own request.
+            // The first request is the leader's own, which does not block.
             if index > 0 {
                 request.set_phase(Phase::Done);
             }
@@ -232,7 +233,7 @@ impl<B: Backend> Drop for Batch<B> {
     }
 }
 
-fn retry_alone<B: Backend>(request: &dyn Request<B>, backend: &mut B) {
+fn retry_in_own_transaction<B: Backend>(request: &dyn Request<B>, backend: &mut B) {
     let result = backend.transact(request.options().relaxed, &mut |transaction| request.attempt(transaction));
     if let Err(error) = result {
         request.fail(error);
@@ -246,18 +247,18 @@ enum Phase {
     Done,
 }
 
-/// A [`Slot`] of any job.
+/// A [`Slot`] with the type of its job erased.
 trait Request<B: Backend>: Send + Sync {
     fn options(&self) -> WriteOptions;
     /// Runs the job and stores its outcome. Returns whether it succeeded.
     fn attempt(&self, transaction: &B::Transaction) -> bool;
-    fn was_refused(&self) -> bool;
+    fn was_rejected(&self) -> bool;
     /// Replaces the outcome by an error.
     fn fail(&self, error: B::Error);
     fn set_phase(&self, phase: Phase);
 }
 
-/// A job with its outcome, shared by its caller and the leader that runs it.
+/// A job and its outcome, shared by the caller and the leader that runs the job.
 struct Slot<T, F, E> {
     options: WriteOptions,
     work: Mutex<Work<T, F, E>>,
@@ -303,8 +304,8 @@ where
         succeeded
     }
 
-    fn was_refused(&self) -> bool {
-        matches!(&lock(&self.work).outcome, Some(Err(error)) if B::is_refusal(error))
+    fn was_rejected(&self) -> bool {
+        matches!(&lock(&self.work).outcome, Some(Err(error)) if B::is_rejection(error))
     }
 
     fn fail(&self, error: B::Error) {
@@ -317,8 +318,8 @@ where
     }
 }
 
-/// Locks a mutex, also after a panic of the thread that held it: what these mutexes guard is consistent between any two
-/// statements, and a panicking batch is rolled back and failed by the `Drop` implementations above.
+/// Locks a mutex and ignores poisoning. The data of these mutexes is consistent after each statement, and the `Drop`
+/// implementations above roll back and fail the batch of a leader that panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -333,13 +334,13 @@ mod tests {
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum TestError {
-        Refused,
+        Rejected,
         Failed,
         CommitFailed,
         Abandoned,
     }
 
-    /// A table of numbers that remembers which of them were committed together.
+    /// A table of numbers that records which of them were committed together.
     #[derive(Default)]
     struct Table {
         commits: Vec<Vec<u32>>,
@@ -371,8 +372,8 @@ mod tests {
             transaction.borrow().len() as u64
         }
 
-        fn is_refusal(error: &TestError) -> bool {
-            *error == TestError::Refused
+        fn is_rejection(error: &TestError) -> bool {
+            *error == TestError::Rejected
         }
 
         fn abandoned() -> TestError {
@@ -390,18 +391,18 @@ mod tests {
         Arc::new(GroupCommit::new(table, Duration::ZERO))
     }
 
-    /// What a request of the tests does with its number.
+    /// The job of a request in the tests.
     #[derive(Clone, Copy)]
     enum Job {
         Write,
-        Refuse,
+        Reject,
         WriteAndFail,
         Panic,
     }
 
     fn submit(commit: &TestCommit, options: WriteOptions, number: u32, job: Job) -> Outcome {
         commit.submit(options, move |rows| match job {
-            Job::Refuse => Err(TestError::Refused),
+            Job::Reject => Err(TestError::Rejected),
             Job::Write => {
                 rows.borrow_mut().push(number);
                 Ok(number)
@@ -478,12 +479,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_does_not_split_its_batch() {
+    fn a_rejected_request_does_not_split_its_batch() {
         explore(|| {
             let commit = group_commit(Table::default());
-            let requests = [(SHARED, Job::Write), (SHARED, Job::Refuse), (SHARED, Job::Write)];
+            let requests = [(SHARED, Job::Write), (SHARED, Job::Reject), (SHARED, Job::Write)];
             let outcomes = submit_at_once(&commit, &requests);
-            assert_eq!(outcomes, [Some(Ok(1)), Some(Err(TestError::Refused)), Some(Ok(3))]);
+            assert_eq!(outcomes, [Some(Ok(1)), Some(Err(TestError::Rejected)), Some(Ok(3))]);
             assert_eq!(commits(&commit), [[1, 3]]);
         });
     }

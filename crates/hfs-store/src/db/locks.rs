@@ -3,7 +3,7 @@
 //! - `write` is held during each write transaction, and `turn` while waiting for it; see [`WriteLock`].
 //! - `<uuid>` is held by each open store for as long as it is open; see [`PresenceLock`].
 //!
-//! The operating system releases all of them when a process ends, however it ends.
+//! The operating system releases the locks of a process when it exits, also after a crash.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,11 +16,10 @@ use crate::db::paths::{Paths, create_private_file, private};
 
 /// A fair lock around write transactions.
 //
-// SQLite's own write lock is polled: a writer that finds it taken sleeps and tries again, so a process that writes
-// without pause can starve the others until their busy timeout ends. One `flock` is not fair either, because the
-// process that has just released it can take it again before the woken one runs. With two locks it cannot: the process
-// that waits for `write` holds `turn` meanwhile, and the previous writer needs `turn` before it can ask for `write`
-// again.
+// Waiting for SQLite's own write lock means polling it. A process that writes without pause can therefore starve the
+// others until their busy timeout ends. A single `flock` is not fair either, because a process that has just released
+// it can lock it again before the waiting process runs. Two locks make it fair: the next writer holds `turn` while it
+// waits for `write`, and the previous writer must lock `turn` before it can wait for `write` again.
 #[derive(Debug)]
 pub(crate) struct WriteLock {
     turn: File,
@@ -37,8 +36,8 @@ impl WriteLock {
         Ok(Self { turn: open("turn")?, write: open("write")? })
     }
 
-    /// Waits for the lock. On a file system without locks this returns at once, and SQLite's own locks order the
-    /// writers.
+    /// Waits for the lock. On a file system without file locks, returns at once and leaves the order of the writers to
+    /// SQLite's locks.
     pub(crate) fn acquire(&self) -> io::Result<WriteGuard<'_>> {
         let locked = self.turn.lock().and_then(|()| {
             let locked = self.write.lock();
@@ -68,8 +67,8 @@ impl Drop for WriteGuard<'_> {
 /// Shows other processes that a store is open.
 ///
 /// Rows that only one process may finish (a streaming reply, a session that is being imported) carry the name of its
-/// presence lock. When that lock is free, the process is gone and the rows are abandoned. A process id would not do:
-/// it is reused, and it means nothing in another container that shares the file.
+/// presence lock. If the lock is free, the process has ended and the rows are abandoned. The alternative, a process id,
+/// fails when the id is reused, and in another container that shares the file.
 #[derive(Debug)]
 pub(crate) struct PresenceLock {
     name: String,
@@ -80,8 +79,8 @@ pub(crate) struct PresenceLock {
 impl PresenceLock {
     /// Takes a lock with a new name, or with `name` if its file has been deleted.
     ///
-    /// The caller holds the write lock, so that [`remove_abandoned`] does not delete the file after it is created and
-    /// before it is locked.
+    /// The caller must hold the write lock. Otherwise [`remove_abandoned`] could delete the file between its creation
+    /// and its locking.
     pub(crate) fn acquire(paths: &Paths, name: Option<&str>) -> io::Result<Self> {
         let name = name.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
         let path = paths.locks.join(&name);
@@ -96,7 +95,7 @@ impl PresenceLock {
         &self.name
     }
 
-    /// Whether the lock file still exists. It is gone if the whole directory was deleted or moved.
+    /// Whether the lock file still exists. It does not if the directory was deleted or moved.
     pub(crate) fn is_visible(&self) -> bool {
         self.path.exists()
     }
@@ -104,7 +103,7 @@ impl PresenceLock {
 
 impl Drop for PresenceLock {
     fn drop(&mut self) {
-        // A missing file means the same as an unlocked one. If this fails, `remove_abandoned` deletes the file later.
+        // A missing file counts as unlocked. If this fails, `remove_abandoned` deletes the file later.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -135,7 +134,7 @@ impl LivenessProbe {
 fn is_held(paths: &Paths, name: &str) -> bool {
     match File::open(paths.locks.join(name)) {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        // If the file exists but cannot be opened, the safe answer is that its owner is alive.
+        // If the file exists but cannot be opened, the owner must be assumed to be alive.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -1,4 +1,4 @@
-//! Finding rows by the ids that callers pass.
+//! Finds rows by the ids that callers pass.
 //!
 //! Tables refer to each other by row numbers (`no`), not by ids. Hidden sessions (`state` 2) are not found.
 
@@ -9,7 +9,7 @@ use crate::codec::rows::{self, message_no, seq_of};
 use crate::db::locks::LivenessProbe;
 use crate::error::{Error, Result, not_found};
 
-/// State of a session that is being imported or purged. It is in no list, and callers cannot find it.
+/// State of a session that is being imported or purged. Callers can neither list nor find it.
 pub(crate) const HIDDEN: i64 = 2;
 /// State of a session in the trash.
 pub(crate) const TRASHED: i64 = 1;

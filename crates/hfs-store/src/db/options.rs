@@ -5,26 +5,27 @@ use std::sync::Arc;
 
 use hfs_core::{Clock, SystemClock};
 
-/// What an acknowledged write survives.
+/// The kinds of failure after which an acknowledged write is still stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// A power failure. Each commit waits for the disk; writes that are queued at the same time share one wait.
+    /// Writes survive a power failure. Each commit waits for the disk; writes that are queued at the same time share
+    /// one commit.
     #[default]
     Full,
-    /// The end of the process, but not always that of the machine: after a power failure the last writes may be
-    /// missing. The database stays consistent.
+    /// Writes survive a crash of the process. After a power failure the last writes may be missing, but the database is
+    /// consistent.
     Fast,
 }
 
 /// Options of a [`SqliteStore`](crate::SqliteStore).
 #[derive(Clone)]
 pub struct SqliteOptions {
-    /// What an acknowledged write survives.
+    /// The durability of acknowledged writes.
     pub durability: Durability,
-    /// Clock for the times that callers do not pass.
+    /// Clock for times that callers do not pass.
     pub clock: Arc<dyn Clock>,
-    /// Maximum size of the database without its log. Writes beyond it fail as if the disk were full. `None` for no
-    /// limit.
+    /// Maximum size in bytes of the database without its write-ahead log. Further writes fail as on a full disk. `None`
+    /// means no limit.
     pub max_bytes: Option<u64>,
 }
 

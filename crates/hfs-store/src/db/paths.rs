@@ -13,7 +13,7 @@ pub(crate) struct Paths {
     pub(crate) locks: PathBuf,
 }
 
-/// Identity of the file at a path, which changes when the file is replaced.
+/// Identity of a file. The path has another one after the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -103,7 +103,7 @@ fn file_id(metadata: &fs::Metadata) -> io::Result<FileId> {
     Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
 }
 
-/// Elsewhere an open file cannot be replaced, so its path always leads to it.
+/// On other systems an open file cannot be replaced, so no identity is needed.
 #[cfg(not(unix))]
 #[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
 fn file_id(_: &fs::Metadata) -> io::Result<FileId> {

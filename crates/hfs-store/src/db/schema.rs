@@ -7,7 +7,7 @@ use crate::db::backup;
 use crate::db::paths::Paths;
 use crate::error::{Error, Result};
 
-/// The SQL that leads from each version to the next, beginning with an empty database.
+/// The migrations: the n-th leads from version n - 1 to version n. Version 0 is an empty database.
 pub(crate) const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
     include_str!("schema/0002.sql"),
@@ -26,7 +26,7 @@ pub(crate) fn newest(migrations: &[&str]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
-/// The version of the database; 0 if it is empty. Refuses the database of another program.
+/// The version of the database; 0 if it is empty. Returns an error for a database of another program.
 pub(crate) fn version(conn: &Connection, paths: &Paths) -> Result<u32> {
     let application: u32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application == APPLICATION_ID {
@@ -40,7 +40,8 @@ pub(crate) fn version(conn: &Connection, paths: &Paths) -> Result<u32> {
     Err(StoreError::Invalid { message: format!("{path} is a database of another program") }.into())
 }
 
-/// Migrates the database to the newest version, after a copy of it unless it is empty. The caller holds the write lock.
+/// Migrates the database to the newest version. Copies it before, unless it is empty. The caller must hold the write
+/// lock.
 pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> Result<()> {
     let (found, supported) = (version(conn, paths)?, newest(migrations));
     if found > supported {
@@ -139,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_database_is_refused_untouched() {
+    fn a_newer_database_is_rejected_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path());
         drop(at_version(&paths, &[FIRST, SECOND]));
         let before = std::fs::read(&paths.database).unwrap();
-        let refused = migrate(&DbConnection::open(&paths).unwrap().conn, &paths, &[FIRST]);
-        assert!(matches!(refused, Err(Error::Refused(StoreError::Newer { found: 2, supported: 1, .. }))));
+        let rejected = migrate(&DbConnection::open(&paths).unwrap().conn, &paths, &[FIRST]);
+        assert!(matches!(rejected, Err(Error::Rejected(StoreError::Newer { found: 2, supported: 1, .. }))));
         assert_eq!(std::fs::read(&paths.database).unwrap(), before);
     }
 

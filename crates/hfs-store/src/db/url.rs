@@ -10,7 +10,7 @@ use hfs_core::StoreError;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
-    /// A file: `sqlite:PATH`, or a path alone.
+    /// A file: `sqlite:PATH`, or a path without a scheme.
     Sqlite(PathBuf),
     /// The memory of this process: `memory:`.
     Memory,
@@ -23,7 +23,7 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let (scheme, rest) = match text.split_once(':') {
-            // A single letter is a Windows drive. A path separator before the colon means that this is a path.
+            // A single letter before the colon is a Windows drive. With a path separator before it, the text is a path.
             Some((scheme, rest)) if scheme.len() > 1 && !scheme.contains(['/', '\\']) => (scheme, rest),
             _ => ("", text),
         };

@@ -1,4 +1,4 @@
-//! The writing connection: where group commit's transactions run.
+//! The writing connection, which runs the transactions of group commit.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::db::paths::Paths;
 use crate::db::schema;
 use crate::error::{Error, Result};
 
-/// Pages in the write-ahead log at which a commit checkpoints it: SQLite's default.
+/// Number of pages in the write-ahead log at which a commit checkpoints it. This is SQLite's default.
 const AUTOCHECKPOINT_PAGES: i64 = 1000;
-/// The same for relaxed transactions. A checkpoint waits for the disk, so bulk writers want few of them; imports run
-/// their own checkpointer.
+/// The number for relaxed transactions. A checkpoint waits for the disk, so there are fewer during bulk writes. Imports
+/// run their own checkpointer.
 pub(crate) const RELAXED_AUTOCHECKPOINT_PAGES: i64 = 16384;
 
-/// The process's one writing connection with the lock that orders it among processes.
+/// The only writing connection of a store, with the lock that gives processes their turn to write.
 pub(crate) struct Writer {
     paths: Arc<Paths>,
     options: SqliteOptions,
     presence: PresenceLock,
-    /// `None` after a failure; opened again by the next transaction.
+    /// `None` after an error that breaks the connection. The next transaction opens it again.
     open: Option<OpenWriter>,
 }
 
 struct OpenWriter {
     connection: DbConnection,
     lock: WriteLock,
-    /// Which setting of `synchronous` the connection has; `None` if unknown.
+    /// Whether `synchronous` is set for relaxed transactions; `None` if unknown.
     relaxed: Option<bool>,
 }
 
@@ -45,14 +45,13 @@ impl Writer {
         Self { paths, options, presence, open: Some(OpenWriter { connection, lock, relaxed: None }) }
     }
 
-    /// Returns the connection. Opens it again if the last transaction broke it, or if the path leads to another file
-    /// by now (a backup was copied over it).
+    /// Returns the connection. Opens it again if the last transaction broke it, or if the database file was replaced.
     fn prepare(&mut self) -> Result<&mut OpenWriter> {
         if self.open.as_ref().is_some_and(|open| !open.connection.is_current(&self.paths)) {
             self.open = None;
         }
         if self.open.is_none() {
-            // This never creates a database: a deleted one is an error until it is back.
+            // Never creates a database. While the file is missing, writes fail.
             let connection = DbConnection::open_writer(&self.paths, self.options.max_bytes)?;
             self.paths.create_directories()?;
             let lock = WriteLock::open(&self.paths)?;
@@ -106,12 +105,12 @@ impl Backend for Writer {
         conn.total_changes()
     }
 
-    fn is_refusal(error: &Error) -> bool {
-        error.is_refusal()
+    fn is_rejection(error: &Error) -> bool {
+        error.is_rejection()
     }
 
     fn abandoned() -> Error {
-        Error::Internal("the write was abandoned".into())
+        Error::Internal("a panic aborted the write".into())
     }
 }
 
@@ -135,7 +134,7 @@ fn transaction(conn: &Connection, body: &mut dyn FnMut(&Connection) -> bool) -> 
     Ok(())
 }
 
-/// Rolls back what has not been committed, also after a panic.
+/// Rolls back a transaction that is still open when this is dropped, also during a panic.
 struct RollbackOnDrop<'a> {
     conn: &'a Connection,
 }

@@ -96,7 +96,7 @@ impl Data {
         let branch = &self.branch(draft.branch)?.branch;
         if draft.seq > branch.head {
             return Err(invalid(format!(
-                "branch {:?} ends at message {}, before {}",
+                "branch {:?} ends at message {}, before message {}",
                 branch.name, branch.head, draft.seq
             )));
         }
@@ -131,7 +131,7 @@ impl Data {
             !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
         };
         let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
-        // In the order in which they are kept: the newest half of the retention, those at the end of a run, the others.
+        // Sorted by preference: the newest half of the retention, then those at the end of a run, then the others.
         let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(is_automatic).collect();
         if let Some(older) = wanted.get_mut(newest..) {
             older.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
@@ -187,7 +187,7 @@ impl Data {
         let is_in_history = |checkpoint: &&Checkpoint| {
             ancestors.iter().any(|(branch, limit)| checkpoint.branch == *branch && checkpoint.seq <= *limit)
         };
-        // Of equal ones, `max_by_key` returns the last, which was stored last.
+        // `max_by_key` returns the last of equal items, which is the one that was stored last.
         self.checkpoints
             .iter()
             .filter(is_in_history)

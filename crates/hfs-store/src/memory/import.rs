@@ -1,4 +1,4 @@
-//! Importing a session: everything is collected outside of the store and inserted at the end.
+//! Imports a session: collects all its data outside of the store, and inserts it at the end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl<'a> MemoryImport<'a> {
         index.and_then(|index| self.branches.get(*index)).ok_or_else(|| unknown_branch(key))
     }
 
-    fn check_name(&self, name: &str) -> StoreResult<()> {
+    fn check_name_is_free(&self, name: &str) -> StoreResult<()> {
         if self.branches.iter().any(|branch| branch.name == name) {
             return Err(conflict(format!("the session already has a branch {name:?}")));
         }
@@ -102,7 +102,7 @@ impl SessionImport for MemoryImport<'_> {
         let from = self.staged(parent)?;
         if forked_at > from.head() {
             return Err(invalid(format!(
-                "branch {:?} ends at message {}, before {forked_at}",
+                "branch {:?} ends at message {}, before message {forked_at}",
                 from.name,
                 from.head()
             )));
@@ -114,7 +114,7 @@ impl SessionImport for MemoryImport<'_> {
         if self.branches.iter().any(|branch| branch.id == id) {
             return Err(conflict(format!("branch {id} already exists")));
         }
-        self.check_name(name)?;
+        self.check_name_is_free(name)?;
         self.keys.insert(key, self.branches.len());
         let name = name.to_owned();
         self.branches.push(StagedBranch { id, name, parent, forked_at, messages: Vec::new() });
@@ -123,7 +123,7 @@ impl SessionImport for MemoryImport<'_> {
 
     fn name_main(&mut self, name: &str) -> StoreResult<()> {
         if self.staged(0)?.name != name {
-            self.check_name(name)?;
+            self.check_name_is_free(name)?;
         }
         if let Some(main) = self.branches.first_mut() {
             name.clone_into(&mut main.name);
@@ -169,7 +169,7 @@ impl SessionImport for MemoryImport<'_> {
         })?;
         if checkpoint.seq > branch.head() {
             return Err(invalid(format!(
-                "branch {:?} ends at message {}, before {}",
+                "branch {:?} ends at message {}, before message {}",
                 branch.name,
                 branch.head(),
                 checkpoint.seq
@@ -199,7 +199,7 @@ impl SessionImport for MemoryImport<'_> {
         self.insert(&mut data)?;
         data.session_mut(id)?.session.current_branch = current;
         data.record(NewOperation::new(id, OperationKind::Import, store.clock.now(), None))?;
-        // Inserting the messages and the operation has set it to the time of the import.
+        // Inserting the messages and recording the operation have changed it.
         data.session_mut(id)?.session.updated_at = updated_at;
         let session = data.session(id)?;
         Ok(data.summary(session))

@@ -1,5 +1,5 @@
-//! Search that scans every message. Its words are those of the SQLite store's FTS5 tokenizer: runs of letters and digits,
-//! in lower case, without diacritics.
+//! Search that scans every message. It splits texts into words like FTS5's tokenizer in the SQLite store: runs of
+//! letters and digits, in lower case, without diacritics.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -128,7 +128,7 @@ fn score(matches: &[Vec<usize>], length: usize) -> f64 {
     matches.iter().map(|matches| matches.len() as f64 / (matches.len() as f64 + dampening)).sum()
 }
 
-/// Returns the words around the first match, with each match between marks.
+/// Returns the words around the first match. Each match is enclosed in marks.
 fn snippet(text: &str, words: &[Word], marked: impl Iterator<Item = Range<usize>>) -> String {
     let mut is_marked = vec![false; words.len()];
     for range in marked {

@@ -387,12 +387,12 @@ impl Data {
         self.drop_unused_states();
     }
 
-    /// Returns the parent of a new branch, or why the branch cannot be created.
+    /// Returns the parent of a new branch, or an error if the branch cannot be created.
     fn check_fork(&self, draft: &BranchDraft) -> StoreResult<Branch> {
         let parent = self.branch(draft.parent)?.branch.clone();
         if draft.forked_at > parent.head {
             return Err(invalid(format!(
-                "branch {:?} ends at message {}, before {}",
+                "branch {:?} ends at message {}, before message {}",
                 parent.name, parent.head, draft.forked_at
             )));
         }
@@ -406,7 +406,7 @@ impl Data {
         Ok(parent)
     }
 
-    /// Returns the changes of an undo or redo, or why it is not possible.
+    /// Returns the changes of an undo or redo, or an error if it is not possible.
     fn check_reversal(&self, target: OperationId, kind: OperationKind) -> StoreResult<Reversal> {
         let is_undo = match kind {
             OperationKind::Undo => true,
@@ -428,7 +428,7 @@ impl Data {
         let Some(before) = operation.before.as_ref().filter(|_| operation.kind.is_reversible()) else {
             return Err(StoreError::Unsupported { message: format!("{} cannot be undone", operation.kind) });
         };
-        // The session must be as the operation (or its undo) has left it.
+        // The session must have the attributes that the operation (or its undo) has set.
         let (current, goal) = if is_undo { (&operation.after, before) } else { (before, &operation.after) };
 
         let last = self.operations.iter().rev().find(|row| row.operation.target == Some(target));
@@ -447,7 +447,7 @@ impl Data {
         let created = operation.branch.filter(|_| creates_branch).map(|branch| (branch, is_undo));
         let is_restored = created.is_some_and(|(branch, undone)| !undone && branch == goal.current_branch);
         if self.branch(goal.current_branch)?.branch.undone && !is_restored {
-            return Err(conflict("the branch that was current then is undone"));
+            return Err(conflict("the branch that would become current is undone"));
         }
         let renamed = operation.branch.zip(row.renamed.clone()).map(|(branch, BranchRename { from, to })| {
             (branch, if is_undo { BranchRename { from: to, to: from } } else { BranchRename { from, to } })
@@ -465,7 +465,7 @@ impl Data {
     }
 }
 
-/// The changes that an undo or redo makes.
+/// The changes of an undo or redo.
 struct Reversal {
     session: SessionId,
     /// Attributes of the session after the reversal.

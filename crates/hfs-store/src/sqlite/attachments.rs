@@ -1,4 +1,4 @@
-//! Attachments, stored once under the hash of their bytes.
+//! Attachments. Equal ones are stored once, by the hash of their bytes.
 
 use hfs_core::{Attachment, AttachmentStore, ContentHash, StoreResult};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -46,8 +46,8 @@ pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Re
     Ok(())
 }
 
-/// Keeps an attachment until the import of a session ends, because a message that refers to it may follow. The
-/// reference is stored as that of a message with the session's number negated, which no message has.
+/// Keeps an attachment until the import of a session ends, because a later message may refer to it. Inserts a reference
+/// from the negated number of the session. Message numbers are positive, so it cannot be confused with one.
 pub(crate) fn hold_for_import(conn: &Connection, session: i64, hash: ContentHash) -> Result<()> {
     conn.prepare_cached(
         "INSERT OR IGNORE INTO attachment_use (message, attachment)
@@ -57,14 +57,13 @@ pub(crate) fn hold_for_import(conn: &Connection, session: i64, hash: ContentHash
     Ok(())
 }
 
-/// Removes the references of [`hold_for_import`]. Attachments that no message refers to stay until they are old enough
-/// for `vacuum`.
+/// Removes the references of [`hold_for_import`]. `vacuum` later deletes attachments that no message refers to.
 pub(crate) fn release_import_holds(conn: &Connection, session: i64) -> Result<()> {
     conn.prepare_cached("DELETE FROM attachment_use WHERE message = -?1")?.execute([session])?;
     Ok(())
 }
 
-/// Removes the references of the messages with these numbers, and the attachments that no other message refers to.
+/// Removes the references from the messages with these numbers, and attachments without other references.
 pub(crate) fn remove_references(conn: &Connection, first: i64, last: i64) -> Result<()> {
     let released = conn
         .prepare_cached("DELETE FROM attachment_use WHERE message BETWEEN ?1 AND ?2 RETURNING attachment")?

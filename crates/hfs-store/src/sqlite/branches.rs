@@ -1,4 +1,4 @@
-//! Branches: creating them by fork and rewind, switching, renaming.
+//! Creates branches by fork and rewind, switches to them, and renames them.
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Operation, OperationKind, SessionId,
@@ -69,12 +69,12 @@ fn check_fork(
     let head = newest.map_or(parent.forked_at, |(no, _)| rows::seq_of(no));
     if draft.forked_at > head {
         return Err(invalid(format!(
-            "branch {:?} ends at message number {head}, before {}",
+            "branch {:?} ends at message {head}, before message {}",
             parent.name, draft.forked_at
         )));
     }
     check_name_is_free(conn, parent.session, &draft.name)?;
-    // The message at the fork can be a reply that is being written, on the parent or on one of its ancestors.
+    // The message at the fork may be a reply that is being written, on the parent or on an ancestor of it.
     let at_fork = messages::number_at(conn, parent, draft.forked_at)?;
     if let Some(no) = at_fork
         && lookup::is_being_written(conn, probe, no)?
@@ -135,7 +135,7 @@ impl BranchStore for SqliteStore {
                 (OperationKind::Rewind, None) => {
                     return Err(invalid("a rewind needs a checkpoint"));
                 }
-                (OperationKind::Fork, Some(_)) => return Err(invalid("a fork has no checkpoint")),
+                (OperationKind::Fork, Some(_)) => return Err(invalid("a fork does not take a checkpoint")),
                 _ => return Err(invalid(format!("{kind} does not create a branch"))),
             };
             let before = operations::session_attributes(conn, parent.session)?;

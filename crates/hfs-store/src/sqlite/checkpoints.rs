@@ -1,4 +1,4 @@
-//! Checkpoints, and the branch states that runs start from.
+//! Checkpoints, and the states of branches.
 
 use std::sync::Arc;
 
@@ -95,8 +95,8 @@ impl NewCheckpoint {
         }
     }
 
-    /// Inserts the row, and the state's if that is not stored yet. The caller adds to the session's number of
-    /// checkpoints.
+    /// Inserts the row, and a row for the state unless an equal state is stored. The caller must update the session's
+    /// counter of checkpoints.
     pub(crate) fn insert(
         &self,
         conn: &Connection,
@@ -145,7 +145,7 @@ fn encode_state(
 
 pub(crate) fn check_seq(branch: &str, head: u64, seq: u64) -> Result<()> {
     if seq > head {
-        return Err(invalid(format!("branch {branch:?} ends at message number {head}, before {seq}")));
+        return Err(invalid(format!("branch {branch:?} ends at message {head}, before message {seq}")));
     }
     Ok(())
 }
@@ -156,8 +156,9 @@ struct Pruned {
     orphans: Orphans,
 }
 
-/// Deletes the automatic checkpoints beyond the `retention` best ones. The newest are best, then those at the end of a
-/// run. The caller subtracts from the session's number of checkpoints.
+/// Deletes all but `retention` automatic checkpoints of a session. Keeps the newest ones (as many as
+/// [`Checkpoint::kept_as_newest`] returns), then the newest at the end of a run, then the newest of the others. The
+/// caller must update the session's counter of checkpoints.
 fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
     let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
     let mut rank = 0;
@@ -172,7 +173,7 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
             Ok((row.get(0)?, row.get(1)?, rank <= newest || ends_run))
         })?
         .collect::<rusqlite::Result<Vec<(i64, i64, bool)>>>()?;
-    // A stable sort: among the preferred and among the others, the newest stay first.
+    // The sort is stable, so both the preferred checkpoints and the others stay ordered, newest first.
     checkpoints.sort_by_key(|(_, _, is_preferred)| !is_preferred);
     let surplus =
         checkpoints.split_off(checkpoints.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
@@ -183,7 +184,7 @@ fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
     Ok(pruned)
 }
 
-/// Deletes a checkpoint, and its state if nothing else uses it. Returns what [`state_store::drop_unused`] returns.
+/// Deletes a checkpoint, and its state if nothing else uses it. Returns the result of [`state_store::drop_unused`].
 fn delete(conn: &Connection, no: i64, state: i64) -> Result<Option<i64>> {
     conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
     state_store::drop_unused(conn, state)
@@ -231,7 +232,7 @@ fn state_of_branch(conn: &Connection, branch: i64) -> Result<Option<i64>> {
     Ok(find.query_row([branch], |row| row.get(0))?)
 }
 
-/// Replaces a branch's state. Returns what [`state_store::drop_unused`] returns for the one before.
+/// Replaces a branch's state. Returns the result of [`state_store::drop_unused`] for the previous one.
 fn replace_branch_state(
     conn: &Connection,
     branch: &BranchRecord,
@@ -263,7 +264,7 @@ impl CheckpointStore for SqliteStore {
             Ok((branch.session_id, state, pruned))
         })?;
         rebase::release(&self.db, &self.keyframes, &pruned.orphans);
-        // If one was created and one deleted, the next checkpoint takes the free pages.
+        // If only one checkpoint was deleted, the next one reuses its pages.
         if pruned.count > 1 || !pruned.orphans.is_empty() {
             self.shrink()?;
         }
@@ -317,8 +318,8 @@ impl CheckpointStore for SqliteStore {
 
     fn save_branch_plugins(&self, branch: BranchId, plugins: &PluginStates) -> StoreResult<()> {
         let action = "save the plugins' data of a session";
-        // Reading and encoding the state are outside the write transaction, because they take long. If another writer has
-        // replaced the state in between, this starts again with the new one.
+        // Reads and encodes the state before the write transaction, because both take long. If another writer has
+        // replaced the state by then, starts again with the new one.
         loop {
             let changed = self.db.read(action, |conn| {
                 let before = state_of_branch(conn, lookup::branch(conn, branch)?.no)?;

@@ -1,8 +1,8 @@
-//! Imports: sessions that arrive message by message, often with hundreds of thousands of messages.
+//! Imports sessions message by message. A session may have hundreds of thousands of messages.
 //!
-//! Rows are inserted where they will stay, under a hidden session. The last transaction moves the session to the list, so
-//! an import is atomic although it takes many transactions. An import that is dropped before, or whose process ends,
-//! leaves orphaned rows, which [`purge::remove_orphaned_rows`] deletes.
+//! Rows are inserted into their final tables, under a hidden session. The last transaction moves the session to the
+//! list, so an import is atomic although it takes many transactions. If the process ends before that, the rows are
+//! orphaned, and [`purge::remove_orphaned_rows`] deletes them.
 //!
 //! # Threads
 //!
@@ -11,11 +11,11 @@
 //! - The caller parses the transcript and builds rows.
 //! - The writer thread ([`BatchWriter`]) inserts them in batches. Parsing takes about as long as inserting, so the two
 //!   overlap.
-//! - The [`WalCheckpointer`] copies the write-ahead log into the database. A commit that finds the log long does that
-//!   itself otherwise, and waits for the disk each time.
+//! - The [`WalCheckpointer`] copies the write-ahead log into the database. Otherwise the commits would do it whenever
+//!   the log is long, and wait for the disk.
 //!
-//! Batches are committed relaxed, without waiting for the disk. The last transaction is durable, and in a write-ahead log
-//! that makes the earlier ones durable too.
+//! Commits of batches do not wait for the disk. The last transaction is durable, which makes all earlier transactions
+//! in the write-ahead log durable too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,7 +50,8 @@ use crate::state_store;
 /// A batch is written when it has this many bytes or this many rows.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 const BATCH_ROWS: usize = 8000;
-/// Batches that wait for the writer thread at most. With fewer, a short delay of one thread would stop the other one too.
+/// Maximum number of batches that wait for the writer thread. With fewer, each short delay of one thread would also
+/// delay the other.
 const QUEUED_BATCHES: usize = 3;
 
 const ACTION: &str = "import a session";
@@ -62,11 +63,11 @@ pub(crate) struct Import<'a> {
     session: i64,
     /// In order of creation; the first is the main branch.
     branches: Vec<ImportedBranch>,
-    /// Positions in `branches`.
+    /// Index in `branches` of each branch.
     keys: HashMap<BranchKey, usize>,
     batch: Vec<PendingRow>,
     batch_bytes: usize,
-    /// Writes the earlier batches.
+    /// Writes full batches.
     writer: BatchWriter,
     messages: i64,
     finished: bool,
@@ -172,12 +173,12 @@ impl Import<'_> {
         index.and_then(|index| self.branches.get(*index)).ok_or_else(|| unknown_branch(key))
     }
 
-    /// The branch that a run or checkpoint (`what`) belongs to.
+    /// The branch of a run or checkpoint. `what` names it in the error.
     fn branch_by_id(&self, id: BranchId, what: &str) -> Result<&ImportedBranch> {
         self.branches
             .iter()
             .find(|branch| branch.id == id)
-            .ok_or_else(|| invalid(format!("branch {id} of the {what} is not of this session")))
+            .ok_or_else(|| invalid(format!("branch {id} of the {what} does not belong to this session")))
     }
 
     fn check_name_is_free(&self, name: &str) -> Result<()> {
@@ -198,7 +199,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Writes all rows that were pushed, and runs `then` in the transaction of the last ones.
+    /// Writes all pushed rows. Runs `then` in the same transaction as the last batch.
     fn flush<T: Send + 'static>(
         &mut self,
         mut then: impl FnMut(&Connection) -> Result<T> + Send + 'static,
@@ -291,8 +292,8 @@ impl SessionImport for Import<'_> {
         branch.created_at.get_or_insert(row.created_at);
         self.messages += 1;
         let no = no.map_err(|error| self.store_error(error))?;
-        // A message that refers to an attachment is written at once. Otherwise another process that purges a session or
-        // vacuums could remove the attachment before the reference is stored.
+        // Writes a message with attachments at once. Otherwise a purge or vacuum by another process could delete an
+        // attachment before the reference to it is stored.
         let refers = !row.attachments.is_empty();
         let checksum = row.checksum(no);
         self.push(PendingRow::Message { no, checksum, row: Box::new(row) })?;
@@ -315,7 +316,7 @@ impl SessionImport for Import<'_> {
         let branch = branch.map_err(|error| self.store_error(error))?;
         checkpoints::check_seq(&branch.name, branch.head, checkpoint.seq)
             .map_err(|error| self.store_error(error))?;
-        // A state may be encoded as a delta to the one before, so that must be in the database.
+        // The state may be encoded as a delta to an earlier state, which must be in the database for that.
         self.writer.wait()?;
         let session = self.session;
         let state =
@@ -385,8 +386,7 @@ impl Completion {
         checksum::update_session(conn, session)?;
         attachments::release_import_holds(conn, session)?;
         operations::record(conn, Change::new(session, OperationKind::Import, self.now))?;
-        // Last, because recording the operation has set the time of the last change to now, and an imported session
-        // keeps its own.
+        // After `record`, which has set the time of the last change to now. An imported session keeps its own time.
         conn.prepare_cached(
             "UPDATE activity SET updated_at = ?2, messages = ?3, branches = ?4, waiting = ?5
                 WHERE session = ?1",
@@ -410,10 +410,10 @@ impl Drop for Import<'_> {
     }
 }
 
-/// Writes batches on a thread of its own, one after the other.
+/// Writes batches in order, on a separate thread.
 struct BatchWriter {
     db: Arc<Database>,
-    /// Started with the first batch, so small imports have none.
+    /// Started by the first full batch, so small imports start no thread.
     thread: Option<WriterThread>,
 }
 
@@ -422,7 +422,7 @@ struct WriterThread {
     results: Receiver<StoreResult<()>>,
     /// `None` once the thread has been joined.
     handle: Option<JoinHandle<()>>,
-    /// Number of batches without a result. A failed batch stays counted, so that later calls find the error too.
+    /// Number of batches without a result. A failed batch stays counted, so that later calls fail too.
     pending: usize,
 }
 
@@ -431,8 +431,8 @@ impl BatchWriter {
         Self { db, thread: None }
     }
 
-    /// Hands a batch to the thread. Blocks while too many batches are queued. Returns the error of an earlier batch, if
-    /// one has failed.
+    /// Sends a batch to the thread. Blocks while the queue is full. Returns the error of an earlier batch, if one has
+    /// failed.
     fn write(&mut self, batch: Batch) -> StoreResult<()> {
         if self.thread.is_none() {
             self.thread = Some(self.start()?);
@@ -460,7 +460,7 @@ impl BatchWriter {
         Ok(())
     }
 
-    /// Ends the thread after the batches that it has received.
+    /// Waits until the thread has written all batches, and ends it.
     fn stop(&mut self) {
         let Some(WriterThread { batches, handle, .. }) = self.thread.take() else { return };
         drop(batches);
@@ -504,25 +504,26 @@ impl BatchWriter {
 
 impl Drop for BatchWriter {
     fn drop(&mut self) {
-        // The thread's connections must be closed before the store's: SQLite removes the log when the last connection
-        // is closed.
+        // Waits for the thread, so that its connections are closed before the store's. SQLite deletes the write-ahead
+        // log when the last connection is closed.
         self.stop();
     }
 }
 
-/// Runs `wal_checkpoint(PASSIVE)` on a thread of its own, while more is written to the log.
+/// Runs `wal_checkpoint(PASSIVE)` on a separate thread, while batches are written to the log.
 ///
-/// This is only an optimization. What is not checkpointed here stays in the log, where it is as safe, until a commit finds
-/// the log longer than [`RELAXED_AUTOCHECKPOINT_PAGES`].
+/// This is only an optimization. Pages that are not checkpointed here are equally durable in the log, until a commit
+/// checkpoints them because the log is longer than [`RELAXED_AUTOCHECKPOINT_PAGES`].
 struct WalCheckpointer {
-    /// Requests of a checkpoint. `None` if the thread could not be started.
+    /// Requests for a checkpoint. `None` if the thread could not be started.
     requests: Option<SyncSender<CheckpointRequest>>,
-    /// Pages in the log after the last checkpoint; 0 if all of them were copied, so that the log starts over.
+    /// Number of pages in the log after the last checkpoint; 0 if all of them were copied, because SQLite then reuses
+    /// the log from its start.
     log_pages: Arc<AtomicI64>,
     handle: Option<JoinHandle<()>>,
 }
 
-/// The sender, if any, is dropped after the checkpoint. The requester waits for that.
+/// With a sender, the requester waits for the checkpoint: the thread drops the sender when it is done.
 type CheckpointRequest = Option<SyncSender<()>>;
 
 impl WalCheckpointer {
@@ -548,12 +549,13 @@ impl WalCheckpointer {
     fn log_has_grown(&self) {
         let Some(requests) = &self.requests else { return };
         if self.log_pages.load(Ordering::Relaxed) <= RELAXED_AUTOCHECKPOINT_PAGES {
-            // If the thread is busy, one more request is not needed.
+            // Fails if a request is already queued. One is enough.
             let _ = requests.try_send(None);
             return;
         }
-        // SQLite starts the log over only when a checkpoint has copied all of it and nothing was written meanwhile.
-        // If the disk is slower than the writer, that never happens by itself, and the log would grow without limit.
+        // SQLite reuses the log from its start only after a checkpoint has copied all of it. If the disk is slower than
+        // the writer, that never happens while batches are written, and the log would grow without limit. So this
+        // waits.
         let (done, waiting) = sync_channel(1);
         if requests.send(Some(done)).is_ok() {
             let _ = waiting.recv();

@@ -1,4 +1,4 @@
-//! Maintenance: facts about the store, backups, giving free space back. Checks and repairs are in [`crate::check`].
+//! Statistics, backups, and releasing free space. Checks and repairs are in [`crate::check`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::error::Result;
 use crate::sqlite::{SqliteStore, purge, text_index};
 use crate::state_store::rebase;
 
-/// Pages that one step of shrinking gives back to the file system. Other processes can write between two steps.
+/// Maximum number of free pages that are released in one step. Other processes can write between two steps.
 const SHRINK_STEP_PAGES: i64 = 512;
-/// Smallest number of free pages that are kept for later writes. In a large file, an eighth of its pages is kept.
+/// Minimum number of free pages that are kept for later writes. A large file keeps an eighth of its pages.
 const MIN_SPARE_PAGES: i64 = 256;
-/// Age at which an attachment that no message refers to is removed. A younger one may belong to a message that is about
-/// to be saved.
+/// Age from which on an attachment without references is removed. A younger one may belong to a message that is not yet
+/// saved.
 const UNUSED_ATTACHMENT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Maintenance for SqliteStore {
@@ -61,7 +61,7 @@ impl Maintenance for SqliteStore {
     }
 
     fn backup(&self, to: &Path) -> StoreResult<()> {
-        // Two results: one of reading this store, and one of writing the copy, whose error names the copy's path.
+        // Two results, because an error of writing the copy must name the path of the copy, not of this store.
         let copied = self.db.read("read the store", |conn| Ok(backup::copy(conn, to)))?;
         copied.map_err(|error| error.into_store_error("write the copy", to))
     }
@@ -97,10 +97,10 @@ fn remove_unused_attachments(store: &SqliteStore) -> StoreResult<()> {
 }
 
 impl SqliteStore {
-    /// Gives free pages back to the file system if there are many. Called after deletions.
+    /// Releases free pages to the file system if there are many. Called after deletions.
     pub(crate) fn shrink(&self) -> StoreResult<()> {
         let action = "shrink the database";
-        // Reading first saves the wait for the write lock.
+        // Usually there are few, so the write lock is not needed.
         if !self.db.read(action, |conn| Ok(free_pages(conn)? > spare_pages(conn)?))? {
             return Ok(());
         }
@@ -119,7 +119,7 @@ fn spare_pages(conn: &Connection) -> Result<i64> {
     Ok(MIN_SPARE_PAGES.max(pages / 8))
 }
 
-/// Gives some free pages back. Returns whether there is more to do until `keep` of them are left.
+/// Releases some free pages. Returns whether more than `keep` of them are left to release.
 fn shrink_step(conn: &Connection, keep: i64) -> Result<bool> {
     let before = free_pages(conn)?;
     if before <= keep {

@@ -2,18 +2,18 @@
 //!
 //! # Replies
 //!
-//! `begin_reply` inserts the message row with the status `streaming`, which reserves the reply's place on the branch, and
-//! a row in `reply` with the name of this process's presence lock. `extend_reply` inserts each delta as a row of its own
-//! in `reply_piece`; rewriting the growing body instead would write a number of bytes quadratic in the reply's length.
-//! `finish_reply` writes the final message and deletes the deltas.
+//! `begin_reply` inserts the message row with the status `streaming`, which reserves the reply's seq on the branch, and
+//! a row in `reply` with the name of this process's presence lock. `extend_reply` inserts each delta as a new row in
+//! `reply_piece`. The alternative, to rewrite the growing body, would write a number of bytes quadratic in the length
+//! of the reply. `finish_reply` writes the final message and deletes the deltas.
 //!
-//! If the process ends in between, its presence lock is free, and the reply is abandoned. Readers then see it as
-//! interrupted, with the text of its deltas. Nothing has to be written for that, so a store that is only read, or cannot be
-//! written, shows it correctly too. The next writer of the branch, the text index or `recover_abandoned_replies` finalizes
-//! the row: see [`finalize_interrupted`].
+//! If the process ends before `finish_reply`, the reply is abandoned, and the presence lock is free. Readers then see
+//! an interrupted message with the text of the deltas. They compute it, so this also works in a read-only store. The
+//! next append to the branch, an update of the text index, or `recover_abandoned_replies` writes the final row: see
+//! [`finalize_interrupted`].
 //!
-//! Invariant: only the newest message of a branch can be streaming, because `append` refuses to add after a reply that is
-//! being written.
+//! Invariant: only the newest message of a branch can be streaming, because `append` fails while the newest message is
+//! a reply that is being written.
 
 use hfs_core::{
     Appended, BranchId, ContentHash, Message, MessageDraft, MessageId, MessageRange, MessageStatus,
@@ -32,7 +32,7 @@ use crate::sqlite::sessions::unique_violation_as_conflict;
 use crate::sqlite::{SqliteStore, text_index};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
-/// Largest number of messages that memory is reserved for before they are read.
+/// Maximum number of messages for which memory is reserved in advance.
 const MAX_RESERVED: u64 = 1024;
 
 impl MessageStore for SqliteStore {
@@ -163,7 +163,7 @@ fn append_rows(
     Ok(no)
 }
 
-/// The end of a branch, with everything else that an append must know.
+/// The head of a branch, and the other columns that an append needs.
 struct BranchHead {
     branch: i64,
     branch_is_undone: bool,
@@ -174,7 +174,7 @@ struct BranchHead {
 }
 
 impl BranchHead {
-    /// Finds everything with one statement, because an append is the store's most frequent write.
+    /// Reads all columns with one statement, because an append is the most frequent write of the store.
     fn find(conn: &Connection, branch: BranchId) -> Result<Self> {
         conn.prepare_cached(
             "SELECT branch.no, branch.retired, branch.forked_at, branch.session, activity.updated_at,
@@ -189,7 +189,8 @@ impl BranchHead {
                 WHERE branch.id = ?1 AND session.state <> 2",
         )?
         .query_row([branch.as_uuid().as_bytes()], |row| {
-            // The seq and the status (two bits) of the branch's newest message; null if it has none of its own.
+            // The seq and the status (two bits) of the newest message that is stored on the branch; null if there is
+            // none.
             let newest: Option<i64> = row.get(6)?;
             Ok(Self {
                 branch: row.get(0)?,
@@ -251,7 +252,7 @@ impl<'c> InsertMessage<'c> {
     }
 }
 
-/// Replaces all of a message's row except its id and number.
+/// Replaces a message's row, except for its id and number.
 fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
     for hash in &message.attachments {
         refer_to_attachment(conn, no, id, *hash)?;
@@ -291,7 +292,7 @@ fn refer_to_attachment(conn: &Connection, no: i64, id: MessageId, hash: ContentH
     Ok(())
 }
 
-/// Selects the columns that [`message_from_row`] reads; conditions follow.
+/// Selects the columns that [`message_from_row`] reads. The caller appends the conditions.
 const SELECT_MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
     completion_tokens, source_format, source_id, body, extra FROM message";
 
@@ -377,7 +378,8 @@ fn read_forwards(
     first: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
-    // The branches that store the history from `first` on, newest first, each with its last seq in the history.
+    // The branch and its ancestors that store the history from `first` on, the branch first. Each with the last seq of
+    // its part of the history.
     let mut path = Vec::new();
     let mut last = LAST_SEQ;
     let mut next = Some(branch);
@@ -419,7 +421,7 @@ fn read_stored_on(
     let mut statement = conn.prepare_cached(&sql)?;
     let range = params![message_no(branch.no, first)?, message_no(branch.no, last)?, count];
     let mut rows = statement.query(range)?;
-    // Callers ask for "all" with huge counts, so the reservation is limited.
+    // Callers pass a huge count to read all messages, so the reservation is limited.
     let expected = u64::from(count).min(last.saturating_sub(first) + 1).min(MAX_RESERVED);
     messages.reserve(usize::try_from(expected).unwrap_or(0));
     while let Some(row) = rows.next()? {
@@ -440,7 +442,7 @@ pub(crate) fn number_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> R
     message_no(branch.no, seq).map(Some)
 }
 
-/// Joins consecutive deltas of the same kind, so that each batch of deltas costs few rows.
+/// Joins consecutive deltas of the same kind, so that a batch of deltas takes few rows.
 fn merge_deltas(deltas: &[ReplyDelta]) -> Vec<ReplyDelta> {
     let mut merged: Vec<ReplyDelta> = Vec::new();
     for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
@@ -470,7 +472,7 @@ fn find_own_reply(conn: &Connection, probe: &LivenessProbe, reply: ReplyHandle) 
         |row| Ok((row.get(0)?, row.get(1)?)),
     )
     .optional()?
-    .ok_or_else(|| conflict(format!("reply {} is not being written any more", reply.message)))
+    .ok_or_else(|| conflict(format!("reply {} is no longer being written", reply.message)))
 }
 
 /// Appends the stored deltas of a streaming reply to its parts.
@@ -510,15 +512,15 @@ fn delete_reply(conn: &Connection, no: i64) -> Result<()> {
     Ok(())
 }
 
-/// Finalizes the abandoned replies of a session, or of all sessions, and returns their number. With a time, their
-/// sessions count as changed then; without, their order in lists stays.
+/// Finalizes the abandoned replies of a session, or of all sessions, and returns their number. `at` becomes the time of
+/// the last change of their sessions; with `None` that time does not change.
 pub(crate) fn finalize_abandoned(
     store: &SqliteStore,
     session: Option<SessionId>,
     at: Option<Timestamp>,
 ) -> StoreResult<u64> {
     let probe = store.db.liveness_probe();
-    // Usually there are none. Reading first saves a write transaction.
+    // Usually there are none, so a read transaction is enough.
     if store.db.read("read replies", |conn| find_abandoned(conn, &probe, session))?.is_empty() {
         return Ok(0);
     }
@@ -534,7 +536,7 @@ pub(crate) fn finalize_abandoned(
     })
 }
 
-/// The message numbers of replies whose writers are gone, each with its session.
+/// The message numbers of replies whose writers have ended, each with its session.
 fn find_abandoned(
     conn: &Connection,
     probe: &LivenessProbe,

@@ -11,7 +11,7 @@ use crate::db::lookup::{self, LISTED, TRASHED};
 use crate::error::{Error, Result, conflict, invalid, not_found};
 use crate::sqlite::{SqliteStore, session_stats};
 
-/// An operation before it is recorded. The session's attributes after it are read when it is recorded.
+/// An operation to record. [`record`] adds the session's attributes after the operation.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) session: i64,
@@ -59,7 +59,7 @@ pub(crate) fn session_attributes(conn: &Connection, session: i64) -> Result<Sess
         })?)
 }
 
-/// Records an operation, and its time as that of the session's last change.
+/// Records an operation. Its time becomes the time of the session's last change.
 pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
     session_stats::touch(conn, change.session, change.at.as_micros())?;
     let session: [u8; 16] = conn
@@ -157,13 +157,13 @@ impl OperationRow {
 
 fn read_cursor(cursor: &Cursor) -> Result<i64> {
     let number = cursor.0.strip_prefix("operation/").and_then(|number| number.parse().ok());
-    number.ok_or_else(|| invalid(format!("{:?} is not a position in a list of operations", cursor.0)))
+    number.ok_or_else(|| invalid(format!("{:?} is not a valid cursor of a list of operations", cursor.0)))
 }
 
-/// The changes that an undo or redo makes.
+/// The changes of an undo or redo.
 struct Reversal {
     session: i64,
-    /// The session's attributes after the reversal, and the number of its current branch then.
+    /// The session's attributes after the reversal, and the number of its current branch after it.
     attributes: SessionAttributes,
     current_branch: i64,
     /// The branch that the reversed operation created, and whether it is undone after the reversal.
@@ -175,7 +175,7 @@ struct Reversal {
 }
 
 impl Reversal {
-    /// Checks that the operation can be reversed now: nothing has changed what it changed.
+    /// Plans a reversal. Returns an error if the session has changed since the operation in a way that prevents it.
     fn plan(conn: &Connection, target: OperationId, kind: OperationKind) -> Result<Self> {
         let undo = match kind {
             OperationKind::Undo => true,
@@ -189,7 +189,7 @@ impl Reversal {
         };
         let (expected, target_attributes) =
             if undo { (&operation.after, before) } else { (before, &operation.after) };
-        check_not_yet_reversed(conn, &operation, undo)?;
+        check_is_undone(conn, &operation, !undo)?;
         let session = lookup::session_no(conn, operation.session)?;
         if session_attributes(conn, session)? != *expected {
             return Err(conflict(format!("the session has changed since its {}", operation.kind)));
@@ -200,7 +200,7 @@ impl Reversal {
         let current_branch = lookup::branch(conn, target_attributes.current_branch)?;
         let is_restored = created_branch == Some((current_branch.id, false));
         if current_branch.undone && !is_restored {
-            return Err(conflict("the branch that was current then is undone"));
+            return Err(conflict("the branch that would become current is undone"));
         }
         let renamed = names.map(|(from, to)| if undo { (to, from) } else { (from, to) });
         let renamed_branch = operation.branch.filter(|_| renamed.is_some());
@@ -279,16 +279,16 @@ fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Option<(String
     Ok((row.into_domain()?, before.zip(after)))
 }
 
-/// An operation can be undone if it is not undone, and redone if it is.
-fn check_not_yet_reversed(conn: &Connection, operation: &Operation, undo: bool) -> Result<()> {
+/// Checks that the operation is undone, or that it is not undone.
+fn check_is_undone(conn: &Connection, operation: &Operation, expected: bool) -> Result<()> {
     let last: Option<String> = conn
         .prepare_cached("SELECT kind FROM operation WHERE target = ?1 ORDER BY no DESC LIMIT 1")?
         .query_row([operation.id.as_uuid().as_bytes()], |row| row.get(0))
         .optional()?;
     let undone = last.as_deref() == Some(OperationKind::Undo.as_str());
-    match (undo, undone) {
-        (true, true) => Err(conflict(format!("{} {} is already undone", operation.kind, operation.id))),
-        (false, false) => Err(conflict(format!("{} {} is not undone", operation.kind, operation.id))),
+    match (expected, undone) {
+        (false, true) => Err(conflict(format!("{} {} is already undone", operation.kind, operation.id))),
+        (true, false) => Err(conflict(format!("{} {} is not undone", operation.kind, operation.id))),
         _ => Ok(()),
     }
 }

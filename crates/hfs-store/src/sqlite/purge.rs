@@ -1,9 +1,9 @@
-//! Purging: deleting sessions permanently.
+//! Purges sessions: deletes them permanently.
 //!
-//! A small transaction hides the session: it gets the state of a session that is being imported, without an importer.
-//! Then its rows are deleted in batches, so that other writers do not wait long. If the process ends in between, the
-//! remaining rows are orphaned, like those of an interrupted import; [`remove_orphaned_rows`] deletes both when the store
-//! is opened, when an import begins, and in `vacuum`.
+//! A short transaction hides the session, with the same state as a session that is being imported. Then its rows are
+//! deleted in batches, so that other writers do not wait long. If the process ends before the last batch, the remaining
+//! rows are orphaned, like those of an interrupted import. [`remove_orphaned_rows`] deletes both when the store is
+//! opened, when an import begins, and in `vacuum`.
 
 use hfs_core::{SessionId, StoreResult, Timestamp};
 use rusqlite::{Connection, params};
@@ -16,12 +16,12 @@ use crate::sqlite::{SqliteStore, attachments, text_index};
 use crate::state_store;
 use crate::state_store::rebase::{self, Orphans};
 
-/// Messages deleted in one transaction.
+/// Maximum number of messages that are deleted in one transaction.
 const BATCH_MESSAGES: i64 = 500;
-/// The importer of a session that is being purged.
+/// Value of the column `importer` for a session that is being purged.
 const NO_IMPORTER: &str = "";
 
-/// The last transaction of a purge is durable, and with it the relaxed ones before it.
+/// For the last transaction of a purge. It also makes the earlier, relaxed ones durable.
 const DURABLE: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
 const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
@@ -116,7 +116,7 @@ fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
     Ok(false)
 }
 
-/// Deletes everything except messages. Returns the keyframes that only other sessions' states need now.
+/// Deletes all rows except messages. Returns the keyframes that only deltas still refer to.
 fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
     let mut states = conn
         .prepare_cached("DELETE FROM checkpoint WHERE session = ?1 RETURNING state")?

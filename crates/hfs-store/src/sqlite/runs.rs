@@ -36,7 +36,7 @@ impl RunRow {
         self.snapshot.len() + self.events.len()
     }
 
-    /// Inserts the row. Fails if the run has one.
+    /// Inserts the row. Fails if the run already has one.
     pub(crate) fn insert(&self, conn: &Connection, session: i64, branch: i64) -> rusqlite::Result<()> {
         conn.prepare_cached(
             "INSERT INTO run (id, session, branch, answers, started_at, ended_at, snapshot, events)

@@ -1,8 +1,8 @@
 //! Full-text search.
 //!
-//! A first pass collects the matching messages, newest first, up to a limit; a second ranks them with FTS5's bm25. If more
-//! messages match than the limit, their words hardly distinguish them: then the newest are returned first, which takes a
-//! thousandth of the time of ranking (`cargo xtask bench search`).
+//! A first pass collects the matching messages, newest first, up to a limit. A second pass ranks them with FTS5's bm25.
+//! If more messages match than the limit, the words are too common for a useful rank. The search then returns the
+//! newest messages first, which takes a thousandth of the time (`cargo xtask bench search`).
 
 use std::collections::HashSet;
 
@@ -16,11 +16,11 @@ use crate::codec::rows::{self, branch_of, message_no, seq_of};
 use crate::error::{Error, Result};
 use crate::sqlite::{SqliteStore, text_index};
 
-/// Largest number of matches that are counted and ranked.
+/// Maximum number of matches that are counted and ranked.
 const MAX_MATCHES: usize = 10_000;
-/// Largest number of index entries that are examined, if most of them are outside the search's scope.
+/// Maximum number of index entries that are examined, in case most of them are outside the scope of the search.
 const MAX_EXAMINED: usize = 200_000;
-/// In a search for any of several words, words that more messages contain than this are left out, unless all are that
+/// A search for any of several words leaves out words that at least this many messages contain, unless all words are so
 /// common.
 const COMMON_WORD: i64 = 5_000;
 const SNIPPET_WORDS: i64 = 24;
@@ -40,7 +40,7 @@ fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<
     Ok(SearchResults { hits, total })
 }
 
-/// A term in FTS5's query language. Quoted text contains no operators.
+/// A term in FTS5's query language. FTS5 finds no operators in quoted text.
 fn quoted(term: &SearchTerm) -> String {
     let star = if term.prefix { "*" } else { "" };
     format!("\"{}\"{star}", term.phrase.replace('"', "\"\""))
@@ -140,7 +140,7 @@ fn branches_of(conn: &Connection, session: SessionId) -> Result<Vec<i64>> {
 /// Message numbers, newest first.
 struct Matches {
     numbers: Vec<i64>,
-    /// Whether there are no others.
+    /// Whether these are all matches.
     is_complete: bool,
 }
 
@@ -186,7 +186,7 @@ fn rank(
         let mut rows = matches.query(params![words, first, last])?;
         while let Some(row) = rows.next()? {
             let no: i64 = row.get(0)?;
-            // Both passes are in one read transaction, so they see the same rows in the same order.
+            // Both passes run in one read transaction, so they see the same rows in the same order.
             if remaining.next_if(|next| **next == no).is_some() {
                 let rank: f64 = row.get(1)?;
                 ranked.push((no, -rank));
@@ -198,7 +198,7 @@ fn rank(
     Ok(ranked)
 }
 
-/// Scores matches by their position instead of their rank.
+/// Returns the newest matches, with scores that fall with the position.
 fn newest_first(numbers: &[i64], limit: usize) -> Vec<(i64, f64)> {
     (1_u32..).zip(numbers).take(limit).map(|(position, no)| (*no, 1.0 / f64::from(position))).collect()
 }
@@ -272,7 +272,8 @@ impl SearchIndex for SqliteStore {
             return Ok(SearchResults::default());
         }
         match text_index::catch_up(self) {
-            // The store cannot be written, for example because the disk is full. What is indexed can be searched.
+            // The store cannot be written, for example because the disk is full. Messages that are in the index can
+            // still be found.
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => {
                 tracing::warn!(%error, "the newest messages are not searched");
             }

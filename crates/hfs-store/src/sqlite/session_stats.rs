@@ -1,22 +1,22 @@
-//! Counters of sessions (the table `activity`), and the sessions' positions in lists.
+//! Denormalised counters of sessions (the table `activity`), and the sessions' positions in lists.
 //!
-//! Lists show the time of the last change and the number of messages, branches and checkpoints, and they are ordered by
-//! the time of the last change. Counting rows for each session of a page would read every message's index entry, so the
-//! numbers are stored. `verify` compares them with the rows.
+//! Lists show the time of the last change and the numbers of messages, branches and checkpoints. They are ordered by
+//! the time of the last change. To count the messages for a list, SQLite would have to read all of them, so the numbers
+//! are stored. `verify` compares them with the rows.
 //!
-//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`, except that it may be older for
-//! the first session of each list. The order is the same either way, because no other session is newer.
+//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`. Only for the first session of
+//! each list it may be older, which does not change the order, because the other sessions are even older.
 //!
-//! The exception is why the counters are in a table of their own. Most messages go to the session that was changed last,
-//! so an append to it updates one narrow row, and neither the wide session row nor its index entries. (The row "durable
-//! append, one writer" of `cargo xtask bench append` measures that.) When another session becomes the newest, it first
-//! updates the place of the one that it passes: see [`refresh_first`].
+//! The exception makes appends faster. Most of them are to the session that was changed last. They update its narrow
+//! row in `activity`, but neither its wide row in `session` nor the index entries of that (`cargo xtask bench append`,
+//! row "durable append, one writer"). Before another session becomes the first, the place of the previous first one is
+//! updated: see [`refresh_first`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
 
-/// What an append must know of its session's counters.
+/// The columns of a session that an append needs to update its counters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionStats {
     pub(crate) session: i64,
@@ -44,7 +44,7 @@ pub(crate) fn touch(conn: &Connection, session: i64, at: i64) -> Result<()> {
 pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, count: usize) -> Result<()> {
     let SessionStats { session, updated_at, needs_indexing, is_first } = stats;
     let new_updated_at = updated_at.max(at);
-    // Setting `waiting` to the value that it has would still update the partial index on it.
+    // Leaves `waiting` out if it is set already, because an assignment would update its partial index in any case.
     let sql = if needs_indexing {
         "UPDATE activity SET updated_at = ?2, messages = messages + ?3 WHERE session = ?1"
     } else {
@@ -59,7 +59,7 @@ pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, coun
 
 /// Adds to the number of a session's checkpoints.
 pub(crate) fn add_checkpoints(conn: &Connection, session: i64, difference: i64) -> Result<()> {
-    // Usually one is created and one is pruned.
+    // Usually one is created and one is pruned, and the counter stays.
     if difference == 0 {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub(crate) fn set_needs_indexing(conn: &Connection, session: i64, needs_indexing
     Ok(())
 }
 
-/// Moves a session to the list of sessions with this state, at the position that its last change gives it.
+/// Moves a session to the list of sessions with this state, at the position of its last change.
 pub(crate) fn move_to_list(conn: &Connection, session: i64, state: i64) -> Result<()> {
     refresh_first(conn, state, session)?;
     conn.prepare_cached(
@@ -98,8 +98,8 @@ fn update_place(conn: &Connection, session: i64, updated_at: i64) -> Result<()> 
     Ok(())
 }
 
-/// Sets the place of a list's first session to the time of its last change, if that session is not `session`. Returns
-/// false if it is.
+/// Sets the place of a list's first session to the time of its last change, and returns true. Does nothing and returns
+/// false if the first session is `session`.
 fn refresh_first(conn: &Connection, state: i64, session: i64) -> Result<bool> {
     let first: Option<(i64, i64)> = conn
         .prepare_cached(

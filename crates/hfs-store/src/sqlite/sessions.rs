@@ -1,4 +1,4 @@
-//! Sessions: creating, listing, finding and changing them.
+//! Creates, lists, finds and changes sessions.
 
 use hfs_core::{
     BranchId, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Session, SessionDraft,
@@ -17,10 +17,10 @@ use crate::sqlite::{SqliteStore, import, purge, session_stats};
 /// Number of candidates that the error of an ambiguous reference lists.
 const CANDIDATES: usize = 10;
 
-/// Selects the columns of [`SessionRow`]; conditions follow.
+/// Selects the columns of [`SessionRow`]. The caller appends the conditions.
 //
-// SQLite does not reorder a CROSS JOIN, so an index on the sessions determines the order of the rows and nothing has to
-// be sorted.
+// SQLite does not reorder the tables of a CROSS JOIN. So the rows come in the order of an index on the sessions,
+// without a sort.
 const SELECT_SUMMARY: &str = "SELECT session.no, session.id, session.name, session.automatic_name,
     session.directory, session.repository, session.created_at, session.origin_format, session.origin_id,
     session.origin_path, session.trashed_at, session.extra, session.place, activity.updated_at,
@@ -345,7 +345,7 @@ fn read_cursor(cursor: &Cursor) -> Result<(i64, SessionId)> {
     let parts = cursor.0.strip_prefix("session/").and_then(|rest| rest.split_once('/'));
     parts
         .and_then(|(place, id)| Some((place.parse().ok()?, id.parse().ok()?)))
-        .ok_or_else(|| invalid(format!("{:?} is not a position in a list of sessions", cursor.0)))
+        .ok_or_else(|| invalid(format!("{:?} is not a valid cursor of a list of sessions", cursor.0)))
 }
 
 fn find_recent(conn: &Connection, back: u32, project: Option<&str>, state: i64) -> Result<SessionId> {
@@ -406,7 +406,8 @@ fn candidates<const N: usize>(
     state: i64,
     values: [Value; N],
 ) -> Result<Vec<(SessionId, String)>> {
-    // The `+` keeps SQLite from choosing an index for the order: few rows match, so the index on what they match is best.
+    // The unary `+` keeps SQLite from using the index for the order. The index for the condition is better, because few
+    // rows match it.
     let sql = format!(
         "SELECT id, name FROM session WHERE +state = ?1 AND {condition}
             ORDER BY +place DESC, +id DESC LIMIT {CANDIDATES}"
@@ -421,7 +422,7 @@ fn candidates<const N: usize>(
     Ok(found)
 }
 
-/// The first and the last id whose text begins with `typed`, if ids can begin with it.
+/// The first and the last id whose text starts with `typed`, or `None` if no id can start with it.
 fn id_range(typed: &str) -> Option<(Vec<u8>, Vec<u8>)> {
     const PATTERN: &str = "00000000-0000-0000-0000-000000000000";
     let fits = typed.len() <= PATTERN.len()

@@ -1,12 +1,12 @@
-//! Keeping the text index up to date.
+//! Updates of the text index.
 //!
-//! An append does not update the index. FTS5 merges its segments now and then, so an append that updated it would
-//! sometimes take very long, and every append would write several pages more. Instead `branch.indexed` is the seq up to
-//! which a branch's own messages are indexed, and `activity.waiting` marks the sessions that have more. A search indexes
-//! what is missing before it starts, so it finds every message that was acknowledged.
+//! An append does not update the index, because it would write several pages more, and sometimes take very long while
+//! FTS5 merges segments. Instead, `branch.indexed` is the seq up to which a branch's own messages are indexed, and
+//! `activity.waiting` marks the sessions with further messages. A search first indexes all missing messages, so it
+//! finds every acknowledged message.
 //!
-//! To keep that short, missing messages are also indexed in batches at other times: after an append that follows a pause,
-//! when many messages are missing, and when the store is closed.
+//! To keep this first step of a search short, batches of missing messages are also indexed after an append that follows
+//! a pause, when many messages are missing, and when the store is closed.
 
 use std::mem;
 use std::sync::Mutex;
@@ -22,18 +22,19 @@ use crate::db::lookup;
 use crate::error::Result;
 use crate::sqlite::{SqliteStore, messages, session_stats};
 
-/// Limits of a batch. An append that arrives meanwhile waits for the whole batch.
+/// Limits of a batch. An append waits until a running batch is complete.
 const BATCH_MESSAGES: u32 = 256;
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// The index need not be durable: what a crash takes from it is indexed again.
+/// The index need not be durable: after a power failure, lost entries are indexed again.
 const OPTIONS: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
-/// An append after a pause this long is taken for one of a user who types, so there is time for a batch.
+/// An append after a pause of at least this time indexes a batch. It is most likely a message that a user has typed, so
+/// the next append is not expected soon.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Number of missing messages at which every append indexes a batch, so that a search does not take long.
+/// Number of missing messages from which on each append indexes a batch, so that a search does not take long.
 const MAX_BACKLOG: usize = 20_000;
-/// Number of batches when a store is closed after writes.
+/// Maximum number of batches that are indexed when a store is closed.
 const BATCHES_ON_CLOSE: usize = 4;
 
 /// The number of messages that this process has appended since the last batch, and the time of the last append.
@@ -48,7 +49,7 @@ impl Backlog {
         Mutex::new(Self { messages: 0, last: Instant::now() })
     }
 
-    /// Counts appended messages. Returns whether it is time to index a batch.
+    /// Counts appended messages. Returns whether to index a batch.
     fn add(&mut self, messages: usize) -> bool {
         let now = Instant::now();
         let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
@@ -61,7 +62,7 @@ impl Backlog {
     }
 }
 
-/// Counts appended messages, and indexes a batch if it is time.
+/// Counts appended messages, and indexes a batch after a pause or if many messages are missing.
 pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
     let due = store.backlog.lock().is_ok_and(|mut backlog| backlog.add(messages));
     if due {
@@ -70,20 +71,20 @@ pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
 }
 
 /// Indexes a few batches if this store has appended messages.
-pub(crate) fn before_close(store: &mut SqliteStore) {
+pub(crate) fn index_before_close(store: &mut SqliteStore) {
     let has_backlog = store.backlog.get_mut().is_ok_and(|backlog| backlog.messages > 0);
     if !has_backlog {
         return;
     }
     for _ in 0..BATCHES_ON_CLOSE {
-        if !is_behind(store).unwrap_or(false) {
+        if !has_missing(store).unwrap_or(false) {
             break;
         }
         index_batch_or_warn(store);
     }
 }
 
-/// Indexes a batch after an append. The append has succeeded, so an error is not its error; the next search tries again.
+/// Indexes a batch after an append. Only logs an error, because the append has succeeded; the next search tries again.
 fn index_batch_or_warn(store: &SqliteStore) {
     if let Err(error) = index_batch(store) {
         tracing::warn!(%error, "messages could not be added to the text index");
@@ -93,18 +94,18 @@ fn index_batch_or_warn(store: &SqliteStore) {
 /// Indexes all missing messages.
 pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
     messages::finalize_abandoned(store, None, None)?;
-    while is_behind(store)? {
+    while has_missing(store)? {
         index_batch(store)?;
     }
     Ok(())
 }
 
-/// Like [`catch_up`], but calls `progress` with the number of missing messages before each batch, and stops when it returns
-/// false.
+/// Like [`catch_up`], but calls `progress` with the number of missing messages before each batch, and stops when it
+/// returns false.
 pub(crate) fn update(store: &SqliteStore, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {
     messages::finalize_abandoned(store, None, None)?;
     let mut missing = store.db.read("count messages to index", count_missing)?;
-    while is_behind(store)? {
+    while has_missing(store)? {
         if !progress(missing) {
             return Ok(());
         }
@@ -127,7 +128,7 @@ fn count_missing(conn: &Connection) -> Result<u64> {
 }
 
 /// Whether messages are missing in the index.
-fn is_behind(store: &SqliteStore) -> StoreResult<bool> {
+fn has_missing(store: &SqliteStore) -> StoreResult<bool> {
     store.db.read("look for messages to index", |conn| Ok(next_session(conn)?.is_some()))
 }
 
@@ -147,7 +148,7 @@ fn next_session(conn: &Connection) -> Result<Option<i64>> {
         .optional()?)
 }
 
-/// What may still be added to a batch.
+/// The number of messages and bytes that may still be added to a batch.
 struct BatchBudget {
     messages: u32,
     bytes: usize,
@@ -172,7 +173,7 @@ fn index_session(conn: &Connection, session: i64) -> Result<u64> {
             return Ok(count(&budget));
         }
         let end = match lookup::newest_own(conn, branch)? {
-            // A streaming reply is left out, because its text still changes. `finish_reply` marks the session again.
+            // Leaves out a streaming reply, because its text still changes. `finish_reply` marks the session again.
             Some((no, STREAMING)) => seq_of(no).saturating_sub(1),
             Some((no, _)) => seq_of(no),
             None => continue,
@@ -190,8 +191,8 @@ fn index_session(conn: &Connection, session: i64) -> Result<u64> {
     Ok(count(&budget))
 }
 
-/// Indexes the messages of a branch from the seq `first` to `last`, as far as the budget allows. Returns the seq that it
-/// has reached.
+/// Indexes the messages of a branch from the seq `first` to `last`, as far as the budget allows. Returns the seq that
+/// it has reached.
 fn index_range(
     conn: &Connection,
     branch: i64,
@@ -215,12 +216,12 @@ fn index_range(
             return Ok(seq_of(no));
         }
     }
-    // Not the seq of the last row: where a repair has removed the last messages, there is a gap up to `last`.
+    // Not the seq of the last row, which may be smaller than `last` if a repair has deleted messages.
     Ok(last)
 }
 
-/// Removes messages from the index. They must be in the index, and still in their table, because FTS5 needs the indexed
-/// text to remove it.
+/// Removes messages from the index. They must be in the index and still in their table, because FTS5 reads the text
+/// that it removes.
 pub(crate) fn remove(conn: &Connection, first: i64, last: i64) -> Result<()> {
     conn.prepare_cached(
         "INSERT INTO message_text (message_text, rowid, text)

@@ -1,4 +1,4 @@
-//! Encoding states and inserting them: as a delta to the session's newest keyframe, or as the next keyframe.
+//! Encodes a state as a delta to the session's newest keyframe, or as the next keyframe, and inserts it.
 
 use std::sync::Arc;
 
@@ -11,13 +11,15 @@ use crate::error::Result;
 use crate::state_store::streaming_encoder::{self, Serialized};
 use crate::state_store::{KeyframeCache, compression_failed, find_keyframe, hash_of, newest_keyframe};
 
-/// Deltas per keyframe. With the keyframe, these are the ten automatic checkpoints that a session keeps by default.
+/// Maximum number of deltas per keyframe. Together with it they are as many states as the automatic checkpoints that a
+/// session keeps by default.
 const MAX_DELTAS: i64 = 9;
-/// States of at most this many bytes are never deltas: a delta can keep an orphaned keyframe in the database, which
-/// would take more space than the delta saves.
+/// States of at most this many bytes are never stored as deltas. A delta can keep an orphaned keyframe in the database,
+/// which takes more space than such a small delta saves.
 const MIN_DELTA_STATE_SIZE: usize = 1024;
-/// A delta larger than this fraction of its compressed keyframe is not used; its state becomes the next keyframe.
-const MIN_DELTA_RATIO: usize = 4;
+/// A compressed keyframe must be at least this many times as large as a delta to it. Otherwise the state becomes the
+/// next keyframe.
+const MIN_SIZE_RATIO: usize = 4;
 
 /// The canonical JSON of a state, and its hash.
 #[derive(Debug)]
@@ -38,13 +40,13 @@ pub(super) struct Keyframe {
     no: i64,
     hash: ContentHash,
     stored_size: usize,
-    /// Number of deltas that have been made to it.
+    /// Number of deltas that have been encoded to it.
     deltas: i64,
     pub(super) base: Arc<DeltaBase>,
 }
 
 impl Keyframe {
-    /// Returns the session's newest keyframe, unless that one has all its deltas.
+    /// Returns the session's newest keyframe, or `None` if it already has the maximum number of deltas.
     fn current(conn: &Connection, session: i64, keyframes: &KeyframeCache) -> Result<Option<Self>> {
         let newest = newest_keyframe(conn, session)?.filter(|(_, deltas)| *deltas < MAX_DELTAS);
         let Some((row, deltas)) = newest else { return Ok(None) };
@@ -53,11 +55,11 @@ impl Keyframe {
     }
 }
 
-/// The columns of a new row that depend on what the session has stored.
+/// The columns of a new row that depend on the session's earlier states.
 #[derive(Debug)]
 struct NewRow {
-    /// Number and hash of the keyframe, if this is a delta. The number alone may belong to another state by the time
-    /// of the insert.
+    /// Number and hash of the keyframe, if this is a delta. The hash is needed because another state may have the
+    /// number when the row is inserted.
     base: Option<(i64, ContentHash)>,
     /// Position among the deltas to the keyframe, counted from 1; 0 for a keyframe.
     delta_number: i64,
@@ -104,22 +106,21 @@ impl NewRow {
 
 /// Whether a delta is small enough compared to its compressed keyframe.
 pub(super) const fn is_small_enough(delta: &[u8], keyframe_stored_size: usize) -> bool {
-    delta.len().saturating_mul(MIN_DELTA_RATIO) <= keyframe_stored_size
+    delta.len().saturating_mul(MIN_SIZE_RATIO) <= keyframe_stored_size
 }
 
 /// A state that is ready to be inserted.
 #[derive(Debug)]
 pub(crate) struct EncodedState {
     state: CanonicalState,
-    /// `None` if [`insert`] has to make the row: for small states, and if an equal state was stored already.
+    /// `None` for small states, and if an equal state is stored. [`insert`] then encodes the row if it needs one.
     row: Option<NewRow>,
 }
 
 /// Encodes a state for a session. `session` returns the session's row number; it is called for large states only.
 ///
-/// Compressing a large state takes milliseconds, so it happens here, before the write transaction. A small state is
-/// compressed by [`insert`]: looking up the keyframe here would cost a read transaction, and no measurable time is
-/// saved.
+/// Compressing a large state takes milliseconds, so it is done here, before the write transaction. A small state is
+/// compressed by [`insert`], because a read transaction to look up its keyframe would take as long.
 pub(crate) fn encode(
     db: &Database,
     keyframes: &KeyframeCache,
@@ -165,7 +166,7 @@ pub(crate) fn insert(
     let new;
     let row = match &encoded.row {
         Some(row) if row.is_valid(conn)? => row,
-        // Since `encode`, another writer may have deleted the keyframe of the delta, or the equal state.
+        // Another writer may have deleted the keyframe or the equal state after `encode`.
         _ => {
             new = NewRow::encode(conn, session, state, keyframes)?;
             &new
@@ -193,7 +194,7 @@ mod tests {
     use crate::db::options::SqliteOptions;
     use crate::sqlite::SqliteStore;
 
-    /// Earlier versions stored the count in the keyframe's row and gave the deltas no numbers.
+    /// Earlier versions stored the number of deltas in the keyframe's row, and did not number the deltas.
     #[test]
     fn deltas_of_versions_that_did_not_number_them_are_counted() {
         let directory = tempfile::tempdir().unwrap();

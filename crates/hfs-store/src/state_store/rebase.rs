@@ -1,9 +1,9 @@
-//! Deletes orphaned keyframes: those that no checkpoint and no branch refers to, only deltas. Their deltas get another
-//! base first.
+//! Deletes orphaned keyframes, to which only deltas refer, but no checkpoint and no branch. Their deltas are first
+//! encoded to another base.
 //!
-//! The new rows are encoded outside of any transaction, because that takes milliseconds per state, and put in place
-//! in one write transaction, which first checks that nothing relevant has changed. A crash in between leaves the
-//! orphan; the next deletion that affects it, or a vacuum, tries again.
+//! The new rows are encoded before the write transaction, because that takes milliseconds per state. The transaction
+//! then checks that the old rows have not changed, and replaces them. A crash before it leaves the orphan. The next
+//! deletion of one of its deltas, or a vacuum, tries again.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::state_store::{
     KeyframeCache, StateRow, compression_failed, drop_unused, find_keyframe, newest_keyframe,
 };
 
-/// How often the rows are encoded again after another writer has changed them.
+/// Maximum number of attempts. An attempt fails if another writer changes the rows while they are encoded.
 const ATTEMPTS: usize = 3;
 
 /// Row numbers of keyframes that only deltas refer to.
 pub(crate) type Orphans = Vec<i64>;
 
-/// Deletes orphaned keyframes. An error is only logged: it costs no more than the space that the orphan takes.
+/// Deletes orphaned keyframes. Errors are only logged, because an orphan that is left only takes space.
 pub(crate) fn release(db: &Database, keyframes: &KeyframeCache, orphans: &Orphans) {
     for orphan in orphans {
         if let Err(error) = release_one(db, keyframes, *orphan) {
@@ -78,7 +78,7 @@ fn deltas_to(conn: &Connection, keyframe: i64) -> Result<Vec<i64>> {
         .collect::<rusqlite::Result<_>>()?)
 }
 
-/// The new rows of the deltas to an orphan.
+/// The new rows for the deltas of an orphan.
 #[derive(Debug)]
 struct Rebase {
     orphan: i64,
@@ -103,7 +103,7 @@ struct RestoredState {
 }
 
 impl Rebase {
-    /// Encodes the new rows. Returns `None` if the keyframe is not an orphan (any more).
+    /// Encodes the new rows. Returns `None` if the keyframe is not an orphan, or no longer.
     fn prepare(conn: &Connection, orphan: i64, keyframes: &KeyframeCache) -> Result<Option<Self>> {
         if is_referenced(conn, orphan)? {
             return Ok(None);
@@ -127,8 +127,8 @@ impl Rebase {
         Ok(Some(Self { orphan, onto: None, rows: onto_newest(&states)? }))
     }
 
-    /// Puts the new rows in place and deletes the orphan. Returns `false` without changes if the rows were encoded
-    /// from data that another writer has changed since.
+    /// Replaces the rows and deletes the orphan. Changes nothing and returns `false` if another writer has changed the
+    /// data from which the rows were encoded.
     fn apply(&self, conn: &Connection) -> Result<bool> {
         if is_referenced(conn, self.orphan)? {
             return Ok(true);
@@ -144,7 +144,7 @@ impl Rebase {
         // Keyframes first, because the deltas may refer to them.
         let (keyframes, deltas): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.base.is_none());
         for row in keyframes.into_iter().chain(deltas) {
-            // Number 0, so that rebased deltas do not count against the limit of new ones.
+            // Position 0, so that rebased deltas do not count toward the maximum number of deltas.
             let changed = conn
                 .prepare_cached(
                     "UPDATE state SET base = ?3, followers = 0, data = ?4 WHERE no = ?1 AND hash = ?2",
@@ -159,7 +159,7 @@ impl Rebase {
     }
 }
 
-/// Returns the newest keyframe of the session that a delta belongs to, unless that is the orphan.
+/// Returns the newest keyframe of the delta's session, or `None` if that is the orphan.
 fn newest_other_keyframe(conn: &Connection, delta: i64, orphan: i64) -> Result<Option<StateRow>> {
     let session: Option<i64> = conn
         .prepare_cached(
@@ -172,7 +172,7 @@ fn newest_other_keyframe(conn: &Connection, delta: i64, orphan: i64) -> Result<O
     Ok(newest.map(|(keyframe, _)| keyframe).filter(|keyframe| keyframe.no != orphan))
 }
 
-/// Encodes the states as deltas to a keyframe. Returns `None` if any of them is not similar enough to it.
+/// Encodes the states as deltas to a keyframe. Returns `None` if one of the deltas is too large.
 fn onto_keyframe(
     base: &DeltaBase,
     keyframe: &StateRow,
@@ -189,7 +189,7 @@ fn onto_keyframe(
     Ok(Some(rows))
 }
 
-/// Encodes the newest state as a keyframe. The others become deltas to it, or keyframes if they are not similar.
+/// Encodes the newest state as a keyframe. The others become deltas to it, or keyframes if their deltas are too large.
 fn onto_newest(states: &[RestoredState]) -> Result<Vec<RebasedRow>> {
     let Some((newest, others)) = states.split_last() else { return Ok(Vec::new()) };
     let keyframe_row = |state: &RestoredState| -> Result<RebasedRow> {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_were_encoded_from_outdated_data_are_not_put_in_place() {
+    fn rows_that_were_encoded_from_outdated_data_are_not_written() {
         let fixture = Fixture::new();
         let checkpoints = checkpoints(&fixture, 0..6);
         let orphan = fixture.delete_row_only(checkpoints[0].0);

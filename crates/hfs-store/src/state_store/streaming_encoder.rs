@@ -1,9 +1,9 @@
-//! Hashes a large state and compares it with its keyframe while its JSON is still being written.
+//! Hashes a large state and encodes it as a delta while its JSON is still being written.
 //!
-//! A second thread does that on chunks of 64 KB. The simple alternative does one step after the other: for a state of 2 MB,
-//! 10 ms of serialising, 1 ms of hashing and 4 ms of encoding. The thread saves up to the last 5 ms if a core is idle,
-//! which keeps a checkpoint of 2 MB faster than inserting its JSON. `cargo xtask bench states` measures both (rows "beside
-//! inserting the JSON" and "on one thread").
+//! A second thread hashes and encodes chunks of 64 KB. The simple alternative is to do all steps in sequence. For a
+//! state of 2 MB that is 10 ms of serialising, 1 ms of hashing and 4 ms of encoding. The thread saves up to 5 ms of
+//! these if a core is idle, so that a checkpoint of 2 MB takes less time than inserting its JSON. `cargo xtask bench
+//! states` measures both (rows "vs. inserting the JSON" and "on one thread").
 //!
 //! A state of at most one chunk starts no thread.
 
@@ -20,13 +20,13 @@ use crate::error::{Error, Result};
 use crate::state_store::compression_failed;
 use crate::state_store::encode::{CanonicalState, Keyframe};
 
-/// Bytes per chunk: few enough that the second thread has little left to do after the last one.
+/// Bytes per chunk. They are few, so that the second thread ends soon after the last chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 /// A state in its canonical JSON.
 #[derive(Debug)]
 pub(super) enum Serialized {
-    /// At most [`CHUNK_SIZE`] bytes; not compared with the keyframe.
+    /// A state of at most [`CHUNK_SIZE`] bytes, without a delta.
     Small(CanonicalState),
     Large {
         state: CanonicalState,
@@ -35,7 +35,7 @@ pub(super) enum Serialized {
     },
 }
 
-/// Serialises a state. `keyframe` returns the keyframe to compare it with, and is called for a large state only.
+/// Serialises a state. `keyframe` returns the keyframe for a delta, and is called for a large state only.
 pub(super) fn serialize(
     state: &CheckpointState,
     keyframe: impl FnOnce() -> Result<Option<Keyframe>>,
@@ -47,7 +47,7 @@ pub(super) fn serialize(
             written.map_err(serialization_failed)?;
             return Ok(Serialized::Small(CanonicalState::new(writer.chunk)));
         };
-        // The receiver is gone only if the thread panicked, which `join` reports.
+        // Sending fails only if the thread has panicked, which `join` reports.
         drop(chunks.send(writer.chunk));
         drop(chunks);
         let encoded = thread.join().map_err(|_| Error::Internal("encoding a state panicked".into()))?;
@@ -64,7 +64,7 @@ fn serialization_failed(error: serde_json::Error) -> Error {
         .unwrap_or_else(|error| Error::Internal(format!("a checkpoint's state cannot be written: {error}")))
 }
 
-/// Collects written bytes and sends full chunks to the encoder thread, which it starts for the first one.
+/// Collects written bytes in chunks and sends full chunks to the encoder thread. Starts the thread for the first chunk.
 struct ChunkWriter<'scope, 'env, F> {
     scope: &'scope Scope<'scope, 'env>,
     chunk: Vec<u8>,
@@ -75,7 +75,7 @@ struct ChunkWriter<'scope, 'env, F> {
 
 struct EncoderThread<'scope> {
     chunks: Sender<Vec<u8>>,
-    /// Buffers of encoded chunks, to be filled again.
+    /// Buffers of encoded chunks, for reuse.
     empty: Receiver<Vec<u8>>,
     thread: ScopedJoinHandle<'scope, Result<EncodedStream>>,
 }
@@ -83,7 +83,8 @@ struct EncoderThread<'scope> {
 type EncodedStream = (CanonicalState, Option<(Keyframe, Vec<u8>)>);
 
 impl<F: FnOnce() -> Result<Option<Keyframe>>> ChunkWriter<'_, '_, F> {
-    // Not inlined into `write_all`, which serde_json calls for every few bytes: those calls would take a third longer.
+    // Not inlined into `write_all`, which serde_json calls for every few bytes. Inlining makes these calls a third
+    // slower.
     #[cold]
     #[inline(never)]
     fn send_chunk(&mut self) -> Result<()> {
@@ -92,7 +93,7 @@ impl<F: FnOnce() -> Result<Option<Keyframe>>> ChunkWriter<'_, '_, F> {
             let ((chunks, incoming), (used, empty)) = (mpsc::channel(), mpsc::channel());
             let thread = thread::Builder::new()
                 .spawn_scoped(self.scope, move || encode_chunks(&incoming, &used, keyframe));
-            // If the system refuses another thread, the state is treated like a small one.
+            // If no thread can be started, the state is handled like a small one.
             self.encoder = thread.ok().map(|thread| EncoderThread { chunks, empty, thread });
         }
         if let Some(encoder) = &self.encoder {
@@ -136,7 +137,7 @@ fn encode_chunks(
             delta.advance(&bytes);
         }
         chunk.clear();
-        // The writer is gone after its last chunk.
+        // Sending fails after the writer's last chunk, because the writer is then dropped.
         drop(used.send(chunk));
     }
     let delta = delta.map(|delta| delta.finish(&bytes)).transpose().map_err(compression_failed)?;

@@ -1,8 +1,8 @@
 //! Acknowledged writes survive `kill -9`, and each operation happens completely or not at all.
 //!
 //! A test starts this test binary again as a child process, in which the test [`child`] runs one of the scenarios. The
-//! child prints a line after each write that has returned; the test kills it at a random moment and compares the store
-//! with the lines.
+//! child prints a line (an acknowledgement) after each write has returned. The test kills the child at a random moment
+//! and compares the store with the acknowledgements.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use std::time::Duration;
 use hfs_core::Store;
 use hfs_store::{SqliteOptions, SqliteStore};
 
-/// Kills per scenario.
+/// Number of kills per scenario.
 const KILLS: u64 = 100;
 
 #[test]
@@ -54,7 +54,7 @@ fn killed_processes_do_not_disturb_the_others() {
     messages::concurrent_writers(3);
 }
 
-/// What a child process does.
+/// The work of a child process.
 #[derive(Debug, Clone, Copy)]
 enum Scenario {
     /// Appends messages and streams replies until it is killed.
@@ -63,9 +63,9 @@ enum Scenario {
     Structure,
     /// Imports sessions until it is killed.
     Imports,
-    /// Appends a number of times to a session that it shares with other processes, and ends.
+    /// Appends a fixed number of times to a session that it shares with other processes, and exits.
     ConcurrentWriter,
-    /// The same until it is killed.
+    /// Like `ConcurrentWriter`, until it is killed.
     EndlessConcurrentWriter,
 }
 
@@ -79,7 +79,7 @@ impl Scenario {
     ];
 }
 
-/// The part of the child process. Does nothing unless another test has started it.
+/// Entry point of the child process. Does nothing unless another test has started it.
 #[test]
 #[ignore = "the other tests start it in a child process"]
 fn child() {
@@ -97,7 +97,7 @@ const SCENARIO: &str = "HFS_STORE_TEST_SCENARIO";
 const STORE: &str = "HFS_STORE_TEST_STORE";
 const SEED: &str = "HFS_STORE_TEST_SEED";
 
-/// Marks acknowledgements in the output, which also has lines of the test harness.
+/// Prefix of acknowledgements. The output also contains lines of the test harness.
 const ACKNOWLEDGED: &str = "acknowledged ";
 
 /// The parameters of a child process.
@@ -131,7 +131,7 @@ fn start(scenario: Scenario, store: &Path, seed: u64) -> ChildProcess {
     ChildProcess { child, lines }
 }
 
-/// Prints what the child has done. The test reads it even if the child is killed right afterwards.
+/// Prints an acknowledgement. It is flushed, so the test reads it even if the child is killed directly afterwards.
 fn acknowledge(what: &str) {
     let mut out = std::io::stdout().lock();
     // Starts a new line, because the harness may have printed part of one.
@@ -162,7 +162,7 @@ impl ChildProcess {
             let next = self.next_acknowledgement();
             acknowledged.push(next.unwrap_or_else(|| panic!("the child ended before it was killed")));
         }
-        // This is not a synchronisation: the test has to hold for any moment of the kill.
+        // This sleep is not a synchronization. It only varies the moment of the kill.
         thread::sleep(Duration::from_micros(random.u64(0..3000)));
         self.child.kill().unwrap();
         while let Some(what) = self.next_acknowledgement() {
@@ -185,7 +185,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // For tests that fail. A child that has ended already cannot be killed, which is no problem.
+        // Needed only if the test fails. Killing a child that has already exited is an error, which is ignored.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

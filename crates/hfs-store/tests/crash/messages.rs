@@ -1,4 +1,4 @@
-//! Processes that append messages and stream replies.
+//! Child processes that append messages and stream replies until they are killed.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use testkit::builders::{Drafts, at};
 
 use crate::{Job, Scenario, acknowledge, assert_intact, open, start};
 
-/// Ends the text of a finished reply.
+/// Suffix of the text of a finished reply.
 const END: &str = " (end)";
 
-/// Appends messages and streams replies until it is killed. The seed is the number of messages in the session.
+/// Appends messages and streams replies until the process is killed. `job.seed` is the number of messages that the
+/// session has.
 pub fn append_and_stream(job: &Job) {
     let store = open(&job.store);
     let session = store.resolve_session(&SessionRef::Recent(0), None, false).unwrap();
@@ -49,12 +50,13 @@ fn random_text(random: &mut fastrand::Rng, max_words: usize) -> String {
     (0..random.usize(1..max_words)).map(|_| ["so ", "word ", "größer ", "🦀 "][random.usize(0..4)]).collect()
 }
 
-/// What a message must be, according to the acknowledgements.
+/// A message as the acknowledgements describe it.
 #[derive(Debug)]
 struct Expected {
     id: MessageId,
     text: String,
-    /// Whether the text is complete. Otherwise more text may follow, whose acknowledgement was not printed.
+    /// Whether the text is complete. The text of an unfinished reply may be longer, because the child may have been
+    /// killed before it acknowledged the last deltas.
     is_complete: bool,
 }
 
@@ -79,14 +81,14 @@ pub fn survives_kills(kills: u64) {
         let found = history(&store, draft.main_branch);
         partial_replies += check_history(&found, &expected, before);
         assert_intact(&store);
-        // In every other round the reply is recovered by the next append instead.
+        // In the other rounds, the next append recovers the reply.
         if round % 2 == 0 {
             let recovered = store.recover_abandoned_replies(None, Timestamp::UNIX_EPOCH).unwrap();
             assert!(recovered <= 1);
             let after = history(&store, draft.main_branch);
-            assert_eq!(after, found, "recovery does not change what readers see");
+            assert_eq!(after, found, "recovery does not change the history that readers see");
         }
-        // Text that was found now must also be found after the next kill.
+        // After the next kill, the same text must still be there.
         expected = found
             .iter()
             .map(|message| Expected {
@@ -128,7 +130,7 @@ fn add_expected(expected: &mut Vec<Expected>, acknowledged: &[String]) {
 }
 
 /// Checks the history after a kill. The first `before` messages are older than the child process. Returns the number
-/// of replies that were interrupted after some of their text.
+/// of interrupted replies that have some text.
 fn check_history(found: &[Message], expected: &[Expected], before: usize) -> u64 {
     assert!((1..).zip(found).all(|(seq, message)| message.seq == seq), "seqs have no gaps");
     assert!(found.len() >= expected.len(), "every acknowledged message exists");
@@ -154,10 +156,10 @@ fn check_history(found: &[Message], expected: &[Expected], before: usize) -> u64
 }
 
 const WRITERS: u64 = 8;
-/// Appends of each writer that is not killed.
+/// Number of appends by each writer that is not killed.
 pub const ROUNDS: u64 = 25;
 
-/// Appends pairs of messages to a session that all writers share, and to one of its own.
+/// Appends pairs of messages to two sessions: one that all writers share, and one that only this writer uses.
 pub fn append_concurrently(job: &Job, rounds: u64) {
     let store = open(&job.store);
     let (shared, make) = (shared_branch(&store), Drafts::new(100 + job.seed));
@@ -216,7 +218,7 @@ pub fn concurrent_writers(killed: u64) {
     let history = history(&store, shared_branch(&store));
     assert!((1..).zip(&history).all(|(seq, message)| message.seq == seq), "seqs have no gaps");
     let pairs = history.len() as u64 / 2;
-    assert!(pairs >= acknowledged && pairs <= acknowledged + killed, "nothing is lost");
+    assert!(pairs >= acknowledged && pairs <= acknowledged + killed, "every acknowledged pair is stored");
     let mut rounds: BTreeMap<String, u64> = BTreeMap::new();
     for pair in history.chunks(2) {
         let question = pair[0].content.text();

@@ -1,4 +1,4 @@
-//! Processes that change the structure of sessions: checkpoints, rewinds, forks, undo, deletions and imports.
+//! Child processes that change the structure of sessions: checkpoints, rewinds, forks, undo, deletions and imports.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,7 +38,7 @@ impl Script {
         at(branch, store.get_branch(branch).unwrap().head)
     }
 
-    /// Makes one call that changes the store, or that the store refuses.
+    /// Makes one call that changes the store, or that the store rejects.
     fn step(&mut self, store: &dyn Store) {
         self.steps += 1;
         let here = self.head(store);
@@ -66,7 +66,7 @@ impl Script {
             7..11 => {
                 let kind = if a % 2 == 0 { OperationKind::Undo } else { OperationKind::Redo };
                 let target = &operations[b % operations.len()];
-                // Both stores refuse the same reversals.
+                // Both stores reject the same reversals.
                 let _ = store.reverse(target.id, kind, now);
             }
             11 => {
@@ -120,7 +120,7 @@ impl Script {
     }
 }
 
-/// Runs the script of its seed until it is killed.
+/// Runs the script of the job's seed until the process is killed.
 pub fn change_structure(job: &Job) {
     let store = open(&job.store);
     let mut script = Script::begin(&store, job.seed);
@@ -130,8 +130,8 @@ pub fn change_structure(job: &Job) {
     }
 }
 
-/// After a kill, the store must be as after the acknowledged steps, or as after one more. A memory store that runs
-/// the same script shows how that is.
+/// Kills children and checks that each store has the state after the acknowledged steps, or after one more step. The
+/// expected states come from a memory store that runs the same script.
 pub fn survives_kills(kills: u64) {
     let mut random = fastrand::Rng::with_seed(4);
     for seed in 0..kills {
@@ -154,7 +154,7 @@ pub fn survives_kills(kills: u64) {
         let store = open(&path);
         assert_intact(&store);
         let found = script.snapshot(&store);
-        // A kill between a deletion and the rebase of its keyframe leaves an orphan for the vacuum.
+        // A kill between a deletion and the rebase of its keyframe leaves an orphan, which the vacuum deletes.
         store.vacuum().unwrap();
         assert_intact(&store);
         assert_eq!(script.snapshot(&store), found);
@@ -166,7 +166,7 @@ pub fn survives_kills(kills: u64) {
     }
 }
 
-/// Messages of each imported branch; more than the import writes in one transaction.
+/// Number of messages on the main branch of each imported session. It is large, so that many kills hit an import.
 const IMPORTED_MESSAGES: u64 = 1500;
 
 /// Imports sessions until it is killed.

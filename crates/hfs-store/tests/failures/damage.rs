@@ -1,4 +1,4 @@
-//! Damaged and foreign files: what `open`, `verify` and `repair` do with them.
+//! `open`, `verify` and `repair` on damaged files and on files of other programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use testkit::builders::{Drafts, at, attachment, growing_state};
 
 use crate::{all_sessions, assert_fails, assert_intact, create_session, head, history, open, try_open};
 
-/// Page size of the sample's database.
+/// Page size of the database.
 const PAGE: usize = 4096;
 
 /// Creates a store that has rows in every table, and closes it.
@@ -50,7 +50,7 @@ fn count_hits(store: &dyn Store, text: &str) -> StoreResult<u64> {
     Ok(store.search(&query)?.total)
 }
 
-/// Reads everything through the port. Damage must be an error, never a panic.
+/// Reads everything through the port. Damaged data must cause an error, not a panic.
 fn read_everything(store: &dyn Store) -> StoreResult<()> {
     count_hits(store, "line")?;
     for session in all_sessions(store)? {
@@ -72,16 +72,16 @@ fn read_everything(store: &dyn Store) -> StoreResult<()> {
 }
 
 #[test]
-fn a_file_that_is_not_a_store_is_refused_and_not_changed() {
+fn a_file_that_is_not_a_store_is_rejected_and_not_changed() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("other.db");
     let mut random = fastrand::Rng::with_seed(1);
     let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(100_000).collect();
-    let half_a_header = b"SQLite format 3\0".to_vec();
-    let mut noise_after_a_header = noise.clone();
-    noise_after_a_header[..16].copy_from_slice(&half_a_header);
+    let only_the_magic = b"SQLite format 3\0".to_vec();
+    let mut noise_after_the_magic = noise.clone();
+    noise_after_the_magic[..16].copy_from_slice(&only_the_magic);
     let text = b"{\"role\": \"user\"}\n".to_vec();
-    for bytes in [noise, half_a_header, noise_after_a_header, text, vec![0], vec![0; 4096]] {
+    for bytes in [noise, only_the_magic, noise_after_the_magic, text, vec![0], vec![0; 4096]] {
         fs::write(&path, &bytes).unwrap();
         assert_fails(try_open(&path).map(|_| ()), &[ErrorKind::Corrupt, ErrorKind::Invalid]);
         assert_eq!(fs::read(&path).unwrap(), bytes);
@@ -106,7 +106,7 @@ fn an_empty_file_becomes_a_store() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_refused_and_not_changed() {
+fn a_store_of_a_newer_version_is_rejected_and_not_changed() {
     let (home, path) = sample(1);
     let conn = Connection::open(&path).unwrap();
     let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
@@ -154,7 +154,7 @@ fn verify_finds_a_truncated_file() {
     }
 }
 
-/// Everything that a user reads in a store.
+/// The sessions and messages of a store, as text.
 fn visible_content(store: &dyn Store) -> String {
     let sessions = all_sessions(store).unwrap();
     let messages = sessions.iter().flat_map(|session| history(store, session));
@@ -210,7 +210,8 @@ fn a_repaired_store_is_intact_and_has_most_of_its_messages() {
         let directory = tempfile::tempdir().unwrap();
         let copy = directory.path().join("hfs.db");
         let mut bytes = original.clone();
-        // Zeroes a page or overwrites a part of one, but never the first page, without which nothing can be read.
+        // Zeroes a page, or overwrites a part of it. The first page is left intact, because a database without it
+        // cannot be read at all.
         let page = random.usize(1..original.len() / PAGE) * PAGE;
         if round % 2 == 0 {
             bytes[page..page + PAGE].fill(0);
@@ -228,7 +229,11 @@ fn a_repaired_store_is_intact_and_has_most_of_its_messages() {
         };
         let is_damaged = !store.verify().unwrap().is_ok();
         let log = store.repair().unwrap();
-        assert_eq!(is_damaged, !log.is_empty(), "the log says what was done: {log:?}");
+        assert_eq!(
+            is_damaged,
+            !log.is_empty(),
+            "the log has an entry if and only if there was damage: {log:?}"
+        );
         assert_intact(&store);
         read_everything(&store).unwrap();
         let reopened = try_open(&copy).unwrap();
@@ -237,8 +242,8 @@ fn a_repaired_store_is_intact_and_has_most_of_its_messages() {
         expected += 6 * 62;
         messages += reopened.info().unwrap().messages;
     }
-    assert!(opened > 20, "{opened} of 30 could be opened");
-    assert!(messages * 10 > expected * 8, "{messages} of {expected} messages are left");
+    assert!(opened > 20, "only {opened} of 30 could be opened");
+    assert!(messages * 10 > expected * 8, "only {messages} of {expected} messages were recovered");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn only_the_owner_may_read_and_write_the_files() {
     assert!(files > 1, "the database and its WAL");
 }
 
-/// Runs a test again as an unprivileged user, because root may write to everything.
+/// Runs a test again as an unprivileged user, because root can write to read-only files.
 fn run_unprivileged(test: &str) {
     const UNPRIVILEGED: u32 = 65_534;
     let mut command = Command::new(env::current_exe().unwrap());
@@ -63,14 +63,14 @@ fn run_unprivileged(test: &str) {
     }
 }
 
-/// A store that can be read may open; then its first change has to fail.
+/// Renames all sessions. Opening a read-only store may succeed; its first write must fail.
 fn rename_all_sessions(store: &SqliteStore) -> StoreResult<()> {
     let now = Drafts::new(2).now();
     all_sessions(store)?.iter().try_for_each(|session| store.rename_session(session.id, "lost", false, now))
 }
 
 #[test]
-fn a_store_without_write_permission_is_refused_and_not_changed() {
+fn a_store_without_write_permission_is_rejected_and_not_changed() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("locked");
     let path = directory.join("hfs.db");
@@ -86,7 +86,7 @@ fn a_store_without_write_permission_is_refused_and_not_changed() {
         match result {
             None => {
                 return run_unprivileged(
-                    "files::a_store_without_write_permission_is_refused_and_not_changed",
+                    "files::a_store_without_write_permission_is_rejected_and_not_changed",
                 );
             }
             Some(result) => assert_fails(result, &[ErrorKind::Denied]),
@@ -164,7 +164,7 @@ fn a_path_that_cannot_be_a_store_is_an_error() {
     assert!(unusual.exists());
 }
 
-/// Writes until there is no space left, and checks that nothing acknowledged is damaged. Returns the first message
+/// Writes until there is no space left, and checks that all acknowledged data is intact. Returns the first message
 /// that did not fit.
 fn fill_disk(store: &dyn Store) -> MessageDraft {
     let make = Drafts::new(1);
@@ -192,10 +192,10 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
                 break message;
             }
         }
-        assert!(messages < 100_000, "the disk is never full");
+        assert!(messages < 100_000, "the disk does not become full");
     };
 
-    // Something small may still fit, but this never does.
+    // A small message may still fit. This one never does.
     let large = make.user(&"x".repeat(20_000_000));
     for _ in 0..3 {
         let result = store.append(head(store, &appended), std::slice::from_ref(&large));
@@ -210,7 +210,7 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
     failed
 }
 
-/// Appends the message that did not fit, now that there is space.
+/// Appends the message that did not fit before.
 fn append_again(store: &dyn Store, failed: MessageDraft) {
     let sessions = all_sessions(store).unwrap();
     let session = sessions.into_iter().find(|session| session.name == "appended").unwrap();
@@ -268,14 +268,15 @@ fn a_store_on_a_full_disk_keeps_its_data_and_works_when_there_is_space_again() {
     append_again(&store, failed);
 }
 
-/// Names the store for [`in_a_process_with_a_file_size_limit`].
+/// Environment variable with the store's path for [`in_a_process_with_a_file_size_limit`].
 const LIMITED_STORE: &str = "HFS_STORE_TEST_LIMITED";
 
 #[test]
 fn a_store_at_the_file_size_limit_of_its_process_keeps_its_data() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("hfs.db");
-    // The child ignores SIGXFSZ, so that the write fails instead of the process. The unit is 512 bytes.
+    // The child ignores SIGXFSZ, so that a write beyond the limit returns an error instead of ending the process. The
+    // unit of the limit is 512 bytes.
     let script = "trap '' XFSZ; ulimit -f 2000 || exit 77; \
         exec \"$0\" files::in_a_process_with_a_file_size_limit --exact --ignored";
     let shell = Command::new("sh")

@@ -1,4 +1,4 @@
-//! A failure is reported, loses nothing that was acknowledged, and the store works again when its cause is gone.
+//! A failure is reported as an error and loses no acknowledged data. The store works again after its cause is removed.
 
 #![allow(
     clippy::unwrap_used,

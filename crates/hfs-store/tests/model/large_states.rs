@@ -1,5 +1,5 @@
-//! States of any size are restored exactly, whatever is stored, pruned and deleted around them. Many of them are large
-//! enough for the streaming encoder and for binary deltas.
+//! States of any size are restored exactly, while other states are stored, pruned and deleted. Many of the states are
+//! large enough for the streaming encoder and for binary deltas.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ use testkit::builders::{Drafts, at, state_of};
 
 /// Number of automatic checkpoints to keep.
 const RETENTION: u32 = 4;
-/// An entry takes 60 bytes, so this many make a state of a few chunks for the streaming encoder.
+/// Maximum number of entries in a state. An entry takes 60 bytes, so the largest states have a few chunks of the
+/// streaming encoder.
 const MAX_ENTRIES: usize = 3500;
 
 #[derive(Debug, Clone)]
@@ -116,7 +117,7 @@ impl Fixture {
         self.checkpoints.insert(made.id, state);
         let left = self.store.list_checkpoints(self.session).unwrap();
         if let Some(listed) = left.iter().find(|left| left.id == made.id) {
-            // Pruning may have rebased its state, which changes the cost.
+            // Ignores the cost, which changes if pruning has rebased the state.
             let listed = Checkpoint { cost: made.cost, ..listed.clone() };
             assert_eq!(listed, made, "the list contains what was returned");
         }
@@ -187,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn states_are_restored_exactly_whatever_happens_around_them(steps in vec(step(), 20..50)) {
+    fn states_are_restored_exactly_while_others_are_stored_and_deleted(steps in vec(step(), 20..50)) {
         let mut fixture = Fixture::new();
         for (number, step) in steps.iter().enumerate() {
             fixture.apply(step);

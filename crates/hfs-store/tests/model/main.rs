@@ -1,6 +1,6 @@
-//! Random sequences of operations have the same effect on the SQLite store and on the memory store. Neither ever breaks
-//! what both promise: a checkpoint restores what was stored, the history before a fork does not change, nothing that
-//! was acknowledged is lost, and redo after undo restores everything.
+//! Random sequences of operations have the same effect on the SQLite store and on the memory store, and both keep these
+//! invariants: a checkpoint restores the stored state, the history before a fork does not change, acknowledged data is
+//! not lost, and redo after undo restores everything.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 

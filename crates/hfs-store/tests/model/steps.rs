@@ -1,4 +1,4 @@
-//! The steps of the property test: what they are, how they are generated, and how they are done to both stores.
+//! The steps of the property test: their types, their random generation, and their application to both stores.
 
 use hfs_core::{
     Attachment, BranchId, CheckpointDraft, CheckpointId, DeltaKind, MessageDraft, MessageStatus, OperationId,
@@ -8,12 +8,12 @@ use hfs_core::{
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use testkit::builders::{at, attachment, growing_state};
 
-use crate::store_pair::{Refusal, StorePair, pick};
+use crate::store_pair::{StorePair, VisibleError, pick};
 
-/// Something that is done to both stores. Numbers select among the existing items, modulo their count.
+/// A change to both stores. Numbers select among the existing items, modulo the number of items.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Index of the open instance of each store that does it.
+    /// Index of the instance of each store that is called.
     pub instance: usize,
     pub action: Action,
 }
@@ -107,10 +107,10 @@ fn action() -> impl Strategy<Value = Action> {
 const WORDS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 impl StorePair {
-    /// Does a step to both stores. It may fail, but then in both.
+    /// Applies a step to both stores. It may fail, but then it must fail in both.
     #[track_caller]
     pub fn apply(&mut self, step: &Step) {
-        // `None` if there is nothing yet that the step needs.
+        // `None` if an item that the step needs does not exist yet.
         let _ = self.try_apply(step.instance, &step.action);
     }
 
@@ -225,7 +225,7 @@ impl StorePair {
             Action::SaveState { branch, state } => {
                 let branch = pick(&self.branches, branch)?;
                 let state = growing_state(usize::from(state));
-                let saved: Result<(), Refusal> =
+                let saved: Result<(), VisibleError> =
                     self.both(instance, |store| store.save_branch_state(branch, &state));
                 if saved.is_ok() {
                     let stored = self.both(instance, |store| store.load_branch_state(branch));
@@ -262,7 +262,7 @@ impl StorePair {
         Some(())
     }
 
-    /// Recovers all abandoned replies, so that no later step does it in only one of the stores.
+    /// Recovers all abandoned replies, so that no later step recovers them in only one of the stores.
     #[track_caller]
     pub fn recover_replies(&self, instance: usize) {
         let now = self.make.now();
@@ -274,7 +274,7 @@ impl StorePair {
         found.is_ok_and(|found| found.session.trashed_at.is_some_and(|at| at < before))
     }
 
-    /// The position `back` messages before the head of a branch, which may be purged.
+    /// The position `back` messages before the head of a branch. The branch may be purged.
     fn position(&self, branch: u16, back: u8) -> Option<Position> {
         let branch = pick(&self.branches, branch)?;
         let head = self.reference().get_branch(branch).map_or(0, |branch| branch.head);
@@ -416,7 +416,7 @@ impl StorePair {
         }
     }
 
-    /// Does an operation to both stores and compares what they record. Returns whether it succeeded.
+    /// Makes the same call to both stores, and compares the operations that they record. Returns whether it succeeded.
     #[track_caller]
     fn operate(
         &self,
@@ -428,7 +428,7 @@ impl StorePair {
         done.is_ok()
     }
 
-    /// Undoes and redoes an operation, or the reverse. Afterwards everything must be as before.
+    /// Undoes and redoes an operation, or redoes and undoes it. Checks that nothing has changed afterwards.
     #[track_caller]
     fn undo_and_redo(&self, instance: usize, target: [OperationId; 2]) {
         for kinds in [[OperationKind::Undo, OperationKind::Redo], [OperationKind::Redo, OperationKind::Undo]]

@@ -1,4 +1,4 @@
-//! The two stores under test, the ledger of what must be true of both, and how they are compared.
+//! The two stores under test, the ledger of their expected content, and the comparison of the stores.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
@@ -16,17 +16,17 @@ use tempfile::TempDir;
 use testkit::builders::Drafts;
 use testkit::clock::TestClock;
 
-/// Both stores, each open twice, and what has been done to them.
+/// Both stores, with two open instances of each, and the items that were created in them.
 pub struct StorePair {
     memory: MemoryStore,
     path: PathBuf,
     clock: Arc<TestClock>,
-    /// By instance: the memory store and the SQLite store.
+    /// For each instance, the memory store and the SQLite store.
     pub open: [[Box<dyn Store>; 2]; 2],
     _directory: TempDir,
     pub make: Drafts,
     pub ledger: Ledger,
-    // Everything that was ever created. Both stores must refuse what is deleted in the same way.
+    // All items that were ever created, also deleted ones. Calls with those must fail in the same way in both stores.
     pub sessions: Vec<SessionId>,
     pub branches: Vec<BranchId>,
     pub messages: Vec<MessageId>,
@@ -36,15 +36,15 @@ pub struct StorePair {
     pub replies: Vec<(ReplyHandle, usize)>,
 }
 
-/// What callers can distinguish about an error.
+/// The properties of an error that callers can distinguish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum VisibleError {
     NotFound(&'static str),
     Details(String),
     Kind(ErrorKind),
 }
 
-impl From<&StoreError> for Refusal {
+impl From<&StoreError> for VisibleError {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::NotFound { what, .. } => Self::NotFound(what),
@@ -87,13 +87,13 @@ impl StorePair {
         self.open[instance] = [Box::new(self.memory.reopen()), sqlite(&self.path, &self.clock)];
     }
 
-    /// Makes the same call to both stores, which must return the same.
+    /// Makes the same call to both stores, and checks that the results are equal.
     #[track_caller]
     pub fn both<T: PartialEq + Debug>(
         &self,
         instance: usize,
         call: impl Fn(&dyn Store) -> StoreResult<T>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, VisibleError> {
         self.each(instance, |store, _| call(store))
     }
 
@@ -103,20 +103,20 @@ impl StorePair {
         &self,
         instance: usize,
         call: impl Fn(&dyn Store, usize) -> StoreResult<T>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, VisibleError> {
         let [memory, sqlite] = [0, 1].map(|which| call(&*self.open[instance][which], which));
-        let visible = [&memory, &sqlite].map(|result| result.as_ref().map_err(Refusal::from));
+        let visible = [&memory, &sqlite].map(|result| result.as_ref().map_err(VisibleError::from));
         assert_eq!(visible[0], visible[1], "memory and SQLite differ: {memory:?} / {sqlite:?}");
-        memory.map_err(|error| Refusal::from(&error))
+        memory.map_err(|error| VisibleError::from(&error))
     }
 
-    /// The store to read from where both are the same.
+    /// The memory store, for reads whose result is the same in both stores.
     pub fn reference(&self) -> &dyn Store {
         &*self.open[0][0]
     }
 
-    /// The id that each store has for one of the newest operations. An even number selects among all of them, an odd
-    /// one among those that can be reversed.
+    /// The ids of one of the newest operations in each store. An even number selects among all operations, an odd one
+    /// among those that can be reversed.
     pub fn operation(&self, number: u16) -> Option<[OperationId; 2]> {
         use OperationKind::{Create, Import, Prune, Redo, Undo};
         let back = number / 2;
@@ -161,17 +161,17 @@ fn sqlite(path: &Path, clock: &Arc<TestClock>) -> Box<dyn Store> {
     Box::new(SqliteStore::open(path, options).unwrap())
 }
 
-/// Selects an item modulo their count.
+/// Selects an item by a number, modulo the number of items.
 pub fn pick<T: Copy>(all: &[T], number: u16) -> Option<T> {
     all.get(usize::from(number) % all.len().max(1)).copied()
 }
 
-/// What must stay true of the stores, recorded as they acknowledge it.
+/// The expected content of the stores, recorded from acknowledged calls.
 #[derive(Default)]
 pub struct Ledger {
     /// Each branch's own messages, in order.
     messages: BTreeMap<BranchId, Vec<LedgerMessage>>,
-    /// The history before each fork when it was made.
+    /// The history before each fork, at the time of the fork.
     before_forks: BTreeMap<BranchId, Vec<(MessageId, String)>>,
     states: BTreeMap<CheckpointId, CheckpointState>,
     sessions: BTreeMap<BranchId, SessionId>,
@@ -193,7 +193,7 @@ impl Ledger {
         self.messages.entry(branch).or_default().push(LedgerMessage { id, text, is_streaming });
     }
 
-    /// Appends `text` to a reply, or replaces its text if that finishes it.
+    /// Appends `text` to a reply. If the reply is finished, replaces its text instead.
     pub fn update_reply(&mut self, branch: BranchId, id: MessageId, text: &str, is_finished: bool) {
         let messages = self.messages.entry(branch).or_default();
         let reply = messages.iter_mut().find(|message| message.id == id).unwrap();
@@ -251,7 +251,7 @@ fn history(store: &dyn Store, branch: BranchId, before: Seq) -> Vec<(MessageId, 
     messages.iter().map(|message| (message.content.id, message.content.text())).collect()
 }
 
-/// An operation without the ids that each store generates itself.
+/// An operation without ids that differ between the stores.
 #[derive(Debug, PartialEq)]
 pub struct OperationView {
     session: SessionId,
@@ -261,7 +261,7 @@ pub struct OperationView {
     after: SessionAttributes,
     branch: Option<BranchId>,
     checkpoint: Option<CheckpointId>,
-    /// Number of the session's operations that are older than the target.
+    /// The position of the target among the session's operations, from the oldest.
     target: Option<usize>,
 }
 
@@ -339,7 +339,8 @@ fn snapshot_session(pair: &StorePair, store: &dyn Store, which: usize, id: Sessi
     }
 }
 
-/// The hits of searches, except in streaming replies: the stores may index those at different times.
+/// The hits of searches in complete messages. Other messages are left out, because the stores may index streaming
+/// replies at different times.
 fn snapshot_searches(store: &dyn Store, text: &mut String) {
     for query in QUERIES {
         for any_word in [false, true] {
@@ -360,7 +361,7 @@ fn snapshot_searches(store: &dyn Store, text: &mut String) {
     }
 }
 
-/// The lines in which two snapshots differ.
+/// The lines that only one of two snapshots has.
 fn difference(memory: &str, sqlite: &str) -> String {
     let mut text = String::new();
     for line in memory.lines().filter(|line| !sqlite.lines().any(|other| other == *line)) {

@@ -1,4 +1,4 @@
-//! Makes sessions, branches and messages complete histories again.
+//! Repairs the histories: sessions, branches, and gaps between messages.
 
 use hfs_core::{BranchId, ContentHash, MAIN_BRANCH, MessageId, Part, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,7 +12,7 @@ use crate::error::Result;
 
 /// Text of the placeholder for a lost message.
 const LOST: &str = "(This message was damaged, and could not be recovered.)";
-/// A gap of more messages than this is taken for a damaged number, not for lost messages.
+/// Largest number of lost messages in one gap. A larger gap means that the row number after it is damaged.
 const MAX_GAP: u64 = 1_000_000;
 
 pub(super) fn repair(conn: &Connection, log: &mut RepairLog) -> Result<()> {
@@ -29,7 +29,7 @@ pub(super) fn repair(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     correct_attachment_uses(conn, log)
 }
 
-/// Creates a branch, in a session of its own, for messages whose branch is missing.
+/// Creates a branch in a new session for messages whose branch is missing.
 fn recreate_branches(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     let missing = row_numbers(
         conn,
@@ -75,7 +75,7 @@ fn recreate_sessions(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     Ok(())
 }
 
-/// Inserts a session without branches. Later steps compute the columns that are 0 here.
+/// Inserts a session without branches. Later steps of the repair compute the columns that are 0 here.
 fn new_session(conn: &Connection, name: &str) -> Result<i64> {
     let id = SessionId::generate();
     conn.execute(
@@ -99,14 +99,14 @@ fn add_main_branches(conn: &Connection, log: &mut RepairLog) -> Result<()> {
             params![BranchId::generate().as_uuid().as_bytes(), session, MAIN_BRANCH],
         )?;
         let place = format!("session number {session}");
-        log.add(RepairKind::Recovered, place, "its branches are lost: it has a new, empty one");
+        log.add(RepairKind::Recovered, place, "its branches are lost: it has a new, empty branch");
     }
     Ok(())
 }
 
-/// Makes branches whose parent is missing or impossible start by themselves, and corrects impossible fork points.
+/// Removes invalid parents of branches, and corrects invalid fork points.
 fn correct_forks(conn: &Connection, log: &mut RepairLog) -> Result<()> {
-    // A parent is always older than its branches, so its number is smaller.
+    // A parent is created before its forks, so its number is smaller.
     log.execute(
         conn,
         "UPDATE branch SET parent = NULL WHERE parent IS NOT NULL AND (parent >= no OR NOT EXISTS (
@@ -123,8 +123,8 @@ fn correct_forks(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         };
         let parent = parent_of(conn, branch)?;
         if parent.is_none() && forked_at > 0 {
-            // The messages before the fork are lost. `fill_gaps` puts placeholders before the branch's own messages,
-            // which keep their seqs; a branch without own messages gets a placeholder for the last one.
+            // The messages before the fork are lost. `fill_gaps` inserts placeholders for them, so the branch's own
+            // messages keep their seqs. If the branch has none, a placeholder at the fork marks the end of the gap.
             conn.execute("UPDATE branch SET forked_at = 0, indexed = 0 WHERE no = ?1", [branch])?;
             if first.is_none() && possible > 0 {
                 insert_placeholder(conn, branch, possible)?;
@@ -152,7 +152,7 @@ fn parent_of(conn: &Connection, branch: i64) -> Result<Option<i64>> {
     Ok(conn.query_row("SELECT parent FROM branch WHERE no = ?1", [branch], |row| row.get(0))?)
 }
 
-/// The seq of the first message of a branch, not counting those of its ancestors.
+/// The seq of the first message that is stored on the branch itself, not on an ancestor.
 fn first_own_seq(conn: &Connection, branch: i64) -> Result<Option<u64>> {
     let range = params![message_no(branch, 1)?, message_no(branch, u64::from(u32::MAX))?];
     let first: Option<i64> = conn
@@ -161,7 +161,7 @@ fn first_own_seq(conn: &Connection, branch: i64) -> Result<Option<u64>> {
     Ok(first.map(seq_of))
 }
 
-/// Inserts a placeholder for each message that is missing between others.
+/// Inserts a placeholder for each message that is missing before another message of the branch.
 fn fill_gaps(conn: &Connection, branch: i64, log: &mut RepairLog) -> Result<()> {
     let forked_at: u64 =
         conn.query_row("SELECT forked_at FROM branch WHERE no = ?1", [branch], |row| row.get(0))?;
@@ -212,7 +212,7 @@ fn insert_placeholder(conn: &Connection, branch: i64, seq: u64) -> Result<()> {
     checksum::update_message(conn, no)
 }
 
-/// Extends each branch with placeholders up to the last fork from it.
+/// Extends each parent that ends before a fork of it, with placeholders up to the fork.
 fn extend_parents(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     for (branch, forked_at) in fork_points(conn)? {
         let Some(parent) = parent_of(conn, branch)? else { continue };
@@ -229,7 +229,7 @@ fn extend_parents(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     Ok(())
 }
 
-/// Moves checkpoints that are after the end of their branch to its end.
+/// Moves checkpoints beyond the end of their branch to its end.
 fn correct_checkpoint_seqs(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     let checkpoints: Vec<(i64, i64, u64)> = conn
         .prepare("SELECT no, branch, seq FROM checkpoint")?
@@ -247,7 +247,7 @@ fn correct_checkpoint_seqs(conn: &Connection, log: &mut RepairLog) -> Result<()>
     Ok(())
 }
 
-/// Rewrites messages that do not match their checksum with everything that can still be read of them.
+/// Rewrites messages that do not match their checksum. Keeps each column that can still be read.
 fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     let damaged =
         row_numbers(conn, &format!("SELECT no FROM message WHERE NOT {}", checksum::message_matches()))?;
@@ -259,7 +259,7 @@ fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()
         let body = if is_readable {
             body
         } else {
-            // Kept verbatim after the placeholder, so that a person can still look at it.
+            // Keeps the body verbatim after the placeholder, so that the user can still look at it.
             let raw = Part::Opaque { source: "hfs".into(), raw: body.into() };
             body::encode(&[Part::text(LOST), raw])?
         };
@@ -276,7 +276,7 @@ fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()
         ])?;
         checksum::update_message(conn, no)?;
         let detail = if is_readable {
-            "it does not match its checksum: what can be read of it is kept"
+            "it does not match its checksum: its readable fields are kept"
         } else {
             "it cannot be read: its bytes are kept unchanged"
         };
@@ -285,7 +285,7 @@ fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()
     Ok(())
 }
 
-/// Makes the table of attachment uses match the messages. References to missing attachments lose their hash.
+/// Writes the uses of attachments again from the messages. Removes the hash from references to missing attachments.
 fn correct_attachment_uses(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     conn.execute(
         "DELETE FROM attachment_use WHERE message > 0
@@ -315,14 +315,14 @@ fn correct_attachment_uses(conn: &Connection, log: &mut RepairLog) -> Result<()>
         if missing > 0 {
             conn.execute("UPDATE message SET body = ?2 WHERE no = ?1", params![no, body::encode(&parts)?])?;
             checksum::update_message(conn, no)?;
-            let detail = format!("the content of {missing} of its attachments is lost");
+            let detail = format!("{missing} of its attachments are lost");
             log.add(RepairKind::Lost, message_place(no), detail);
         }
     }
     Ok(())
 }
 
-/// Returns `false` if there is no attachment with this hash.
+/// Records that a message uses an attachment. Returns `false` if no attachment has this hash.
 fn insert_attachment_use(conn: &Connection, message: i64, hash: ContentHash) -> Result<bool> {
     let attachment: Option<i64> = conn
         .prepare_cached("SELECT no FROM attachment WHERE hash = ?1")?

@@ -1,7 +1,8 @@
 //! Copies every readable row of a database with damaged pages into a new one.
 //!
-//! A table is a B-tree: reading it stops at the first damaged page. So each table is read from its start and from its
-//! end, and the rows between the two stops are looked up one by one, by the row numbers that the index of ids knows.
+//! A table is a B-tree, and a scan of it ends at the first damaged page. Each table is therefore scanned twice, forward
+//! from its start and backward from its end. The rows between the two scans are looked up one by one; their row numbers
+//! come from the unique index of the table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +19,8 @@ use crate::db::paths::{create_private_file, with_suffix};
 use crate::db::{Database, backup, schema};
 use crate::error::Result;
 
-/// Tables with row numbers. Each table refers to earlier ones only, or to its own rows with smaller numbers.
-const NUMBERED_TABLES: [&str; 10] = [
+/// Tables with a rowid, in an order in which each table refers only to earlier tables, or to its own earlier rows.
+const ROWID_TABLES: [&str; 10] = [
     "session",
     "activity",
     "state",
@@ -31,13 +32,13 @@ const NUMBERED_TABLES: [&str; 10] = [
     "checkpoint",
     "operation",
 ];
-/// Tables without row numbers (WITHOUT ROWID).
-const UNNUMBERED_TABLES: [&str; 2] = ["reply_piece", "attachment_use"];
+/// Tables created WITHOUT ROWID.
+const WITHOUT_ROWID_TABLES: [&str; 2] = ["reply_piece", "attachment_use"];
 
 /// Rows per transaction.
 const BATCH: usize = 2000;
 
-/// Replaces the database by one with all its readable rows, and keeps a copy of the damaged one.
+/// Replaces the database with a new one that contains all readable rows. Keeps a copy of the damaged database.
 pub(super) fn salvage(db: &Database) -> StoreResult<RepairLog> {
     let (damaged, rebuilt) = (db.paths.unused_path(".damaged"), db.paths.unused_path("-repair"));
     let result = db.replace_pages("rebuild the store", |source| {
@@ -52,7 +53,7 @@ pub(super) fn salvage(db: &Database) -> StoreResult<RepairLog> {
         Ok((target, log))
     });
     for file in with_wal_files(&rebuilt) {
-        // Not all of them exist.
+        // The WAL files may not exist.
         let _ = fs::remove_file(file);
     }
     result
@@ -64,16 +65,16 @@ fn with_wal_files(path: &Path) -> [PathBuf; 3] {
 
 fn copy_tables(source: &Connection, target: &Connection, log: &mut RepairLog) -> Result<()> {
     target.pragma_update(None, "foreign_keys", false)?;
-    for table in NUMBERED_TABLES {
+    for table in ROWID_TABLES {
         let mut copy = TableCopy::new(source, target, table, true)?;
         copy.scan(Direction::Forward)?;
         if copy.hit_damage {
             copy.scan(Direction::Backward)?;
-            copy.look_up_between()?;
+            copy.copy_between_scans()?;
         }
         copy.finish(log);
     }
-    for table in UNNUMBERED_TABLES {
+    for table in WITHOUT_ROWID_TABLES {
         let mut copy = TableCopy::new(source, target, table, false)?;
         copy.scan(Direction::Forward)?;
         copy.finish(log);
@@ -105,13 +106,13 @@ struct TableCopy<'a> {
     source: &'a Connection,
     target: &'a Connection,
     table: &'static str,
-    has_numbers: bool,
+    has_rowid: bool,
     columns: Vec<String>,
     insert: String,
     copied: u64,
-    /// The last row number that the forward scan has read.
+    /// Largest row number that the forward scan has read.
     forward_end: Option<i64>,
-    /// The last, and so the smallest, row number that the backward scan has read.
+    /// Smallest row number that the backward scan has read.
     backward_end: Option<i64>,
     hit_damage: bool,
     lost: u64,
@@ -122,7 +123,7 @@ impl<'a> TableCopy<'a> {
         source: &'a Connection,
         target: &'a Connection,
         table: &'static str,
-        has_numbers: bool,
+        has_rowid: bool,
     ) -> Result<Self> {
         let mut columns = Vec::new();
         target.pragma(None, "table_info", table, |row| {
@@ -135,7 +136,7 @@ impl<'a> TableCopy<'a> {
             source,
             target,
             table,
-            has_numbers,
+            has_rowid,
             columns,
             insert,
             copied: 0,
@@ -146,12 +147,12 @@ impl<'a> TableCopy<'a> {
         })
     }
 
-    /// Copies rows from one end of the table until a damaged page, or what the forward scan has copied.
+    /// Copies rows from one end of the table, up to the first damaged page or to a row that the forward scan has read.
     fn scan(&mut self, direction: Direction) -> Result<()> {
         let order =
-            if self.has_numbers { format!("ORDER BY rowid {}", direction.sql()) } else { String::new() };
-        let key = if self.has_numbers { "rowid" } else { "0" };
-        // NOT INDEXED: an index may be damaged where the table is not.
+            if self.has_rowid { format!("ORDER BY rowid {}", direction.sql()) } else { String::new() };
+        let key = if self.has_rowid { "rowid" } else { "0" };
+        // NOT INDEXED, because an index of an intact table may be damaged.
         let sql =
             format!("SELECT {key}, {} FROM {} NOT INDEXED {order}", self.columns.join(", "), self.table);
         let Ok(mut statement) = self.source.prepare(&sql) else {
@@ -189,11 +190,11 @@ impl<'a> TableCopy<'a> {
         Ok(self.target.execute_batch("COMMIT")?)
     }
 
-    /// Looks up the rows between the ends of the two scans one by one, by the row numbers that an index knows.
-    fn look_up_between(&mut self) -> Result<()> {
+    /// Looks up the rows between the ends of the two scans one by one. Their row numbers come from an index.
+    fn copy_between_scans(&mut self) -> Result<()> {
         let (after, before) = (self.forward_end.unwrap_or(i64::MIN), self.backward_end.unwrap_or(i64::MAX));
         let numbers: BTreeSet<i64> =
-            self.indexed_numbers().into_iter().filter(|no| *no >= after && *no <= before).collect();
+            self.row_numbers_in_index().into_iter().filter(|no| *no >= after && *no <= before).collect();
         let select =
             format!("SELECT {} FROM {} NOT INDEXED WHERE rowid = ?1", self.columns.join(", "), self.table);
         let is_copied = format!("SELECT 1 FROM {} WHERE rowid = ?1", self.table);
@@ -214,8 +215,8 @@ impl<'a> TableCopy<'a> {
         Ok(self.target.execute_batch("COMMIT")?)
     }
 
-    /// Reads row numbers from the table's unique index, from both ends, because its pages may be damaged, too.
-    fn indexed_numbers(&self) -> BTreeSet<i64> {
+    /// Reads row numbers from the table's unique index, in both directions, because the index may be damaged too.
+    fn row_numbers_in_index(&self) -> BTreeSet<i64> {
         let index = match self.table {
             "message" => "message_id".to_owned(),
             table => format!("sqlite_autoindex_{table}_1"),
@@ -251,7 +252,7 @@ impl<'a> TableCopy<'a> {
         if !self.hit_damage && self.lost == 0 {
             return;
         }
-        let mut detail = format!("{} rows were saved", self.copied);
+        let mut detail = format!("{} rows were copied", self.copied);
         if self.lost > 0 {
             detail.push_str(&format!("; at least {} were lost", self.lost));
         }

@@ -14,7 +14,7 @@ use crate::db::lookup;
 use crate::error::{Error, Result};
 use crate::state_store::{self, KeyframeCache, hash_of};
 
-/// How reports name a session. The row starts with its number and name.
+/// The place of a session in reports. The first two columns of the row are its number and its name.
 pub(super) fn session_place(row: &Row<'_>) -> rusqlite::Result<String> {
     Ok(format!("session number {} ({:?})", row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
 }
@@ -44,7 +44,7 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Result<()> {
         }
         let (state, is_trashed): (i64, bool) = (row.get(5)?, row.get(6)?);
         if state == lookup::HIDDEN {
-            // The import writes the counters when the session is complete.
+            // Either an import will write the counters when the session is complete, or a purge has deleted rows.
             return Ok(());
         }
         if (state == lookup::TRASHED) != is_trashed {
@@ -90,8 +90,8 @@ pub(crate) fn count_messages(conn: &Connection, session: i64) -> Result<i64> {
     Ok(count)
 }
 
-/// Whether each session has its position in the lists. `place` is updated lazily: the first session of each list may
-/// have changed since, because it stays the first.
+/// Checks the position of each session in its list (see sqlite/session_stats.rs), and that sessions whose messages are
+/// not all in the text index are marked.
 pub(super) fn list_positions(conn: &Connection, report: &mut Report) -> Result<()> {
     report.expect_no_rows(
         conn,
@@ -140,7 +140,7 @@ pub(super) fn branches(conn: &Connection, report: &mut Report) -> Result<()> {
         let parent: Option<i64> = row.get(5)?;
         match (row.get::<_, Option<i64>>(8)?, parent) {
             (None, _) if forked_at > 0 => {
-                report.problem(ProblemKind::Reference, &place, "it is a fork without a parent");
+                report.problem(ProblemKind::Reference, &place, "it is a fork, but has no parent");
             }
             (Some(_), Some(parent)) => {
                 let head = lookup::head(conn, parent, row.get(7)?)?;
@@ -164,7 +164,7 @@ pub(super) fn messages(conn: &Connection, report: &mut Report) -> Result<()> {
         "SELECT no, role, status, created_at, body, extra, {} FROM message ORDER BY no",
         checksum::message_matches()
     );
-    // The branch of the previous row, and the seq that has to follow.
+    // The branch of the previous row, and the seq that must follow.
     let mut expected: Option<(i64, u64)> = None;
     report.check_rows(conn, "messages", &sql, |conn, row, report| {
         let no: i64 = row.get(0)?;
@@ -224,7 +224,7 @@ fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -
         report.problem(ProblemKind::Reference, place, format!("its attachment {hash} is missing"));
     }
     for hash in used.difference(&referenced) {
-        let detail = format!("it keeps attachment {hash}, but does not refer to it");
+        let detail = format!("it is recorded as using attachment {hash}, but does not refer to it");
         report.problem(ProblemKind::Reference, place, detail);
     }
     Ok(())
@@ -255,7 +255,7 @@ pub(super) fn replies(conn: &Connection, report: &mut Report, probe: &LivenessPr
         "SELECT DISTINCT message FROM reply_piece
             WHERE NOT EXISTS (SELECT 1 FROM reply WHERE reply.message = reply_piece.message)",
         [],
-        |row| Ok((message_place(row.get(0)?), "streamed text of it is left, but it has no writer".into())),
+        |row| Ok((message_place(row.get(0)?), "it has stored deltas, but no writer".into())),
     )
 }
 

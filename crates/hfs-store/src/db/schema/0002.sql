@@ -1,3 +1,3 @@
--- A state that is a delta may be stored as copy and insert operations (see codec/binary_delta.rs). Existing rows stay as they
--- are; the new version keeps older programs from taking such states for damage and repairing them away.
+-- The data of a delta may be copy and insert operations (see codec/binary_delta.rs). Existing rows are not changed. The
+-- version is increased because older programs would report such states as damaged, and delete them in a repair.
 SELECT 1;
