@@ -39,7 +39,7 @@ fn on_a_terminal_the_app_opens_saves_messages_and_prints_how_to_resume() {
     terminal.type_text("remember the lighthouse");
     terminal.press(Key::Enter);
     terminal.wait_for("saved");
-    terminal.wait_for("I am recall");
+    terminal.wait_for("recall is a search");
     terminal.press(Key::Ctrl('c'));
     terminal.press(Key::Ctrl('c'));
     terminal.wait_for("resume with: hfs resume");
@@ -48,7 +48,7 @@ fn on_a_terminal_the_app_opens_saves_messages_and_prints_how_to_resume() {
     assert!(found["total"].as_u64().unwrap() >= 1, "{found}");
 
     let again = hfs.command(&["resume", "@"]).in_terminal(30, 100);
-    again.wait_for("I am recall");
+    again.wait_for("recall is a search");
     again.press(Key::Ctrl('c'));
     again.press(Key::Ctrl('c'));
     assert!(again.wait_for_exit().success());
