@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, Clock, NoHooks, RunOutcome, RunRequest, RunSink, SessionId,
-    SystemClock, Timestamp,
+    Agent, AgentDescription, AgentError, Clock, RunOutcome, RunRequest, RunSink, SessionId, SystemClock,
+    Timestamp,
 };
 use hfs_engine::{Conversation, Engine};
 use hfs_store::MemoryStore;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, MessageDraft, MessageStore, NoHooks,
-    Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft,
-    SessionId, SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, MessageDraft, MessageStore, Part,
+    PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
+    SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine};
 use hfs_store::MemoryStore;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{
-    AgentError, ErrorKind, Message, Position, ReplyDelta, Role, RunSnapshot, SessionId, StoreError,
-};
+use hfs_core::{AgentError, ErrorKind, Message, Position, Role, RunSnapshot, SessionId, StoreError};
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use crate::modal::Modal;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, MessageRange, MessageStore, NoHooks,
+    Agent, AgentDescription, AgentError, BranchStore, CheckpointStore, MessageRange, MessageStore,
     PageRequest, Part, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, Session, SessionFilter,
     SessionStore, Store, SystemClock,
 };
