@@ -64,7 +64,7 @@ pub struct GlobalArgs {
     /// When to use colors
     #[arg(long, global = true, value_name = "WHEN")]
     pub color: Option<ColorChoice>,
-    /// The agent options after the command; those before the command apply where these are missing.
+    /// The agent options in effect: those after the command, else those before it.
     #[arg(skip)]
     pub agent_args: AgentArgs,
 }

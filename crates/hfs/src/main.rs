@@ -67,8 +67,8 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     {
         return report(&context.console, &error.into());
     }
-    // The panic hook has printed the message by the time a panic arrives here. Returning instead of aborting lets
-    // destructors close the store.
+    // Catch a panic, so that destructors close the store before the process exits. The panic hook has already reported
+    // the panic.
     let result =
         std::panic::catch_unwind(AssertUnwindSafe(|| execute(cli.command, cli.continue_newest, &context)));
     match result {

@@ -41,7 +41,7 @@ pub fn find_checkpoint(
     if let Some(seq) = reference.strip_prefix("seq:") {
         let seq: Seq = seq.parse().map_err(|_| not_found())?;
         let lineage = Lineage::new(branches);
-        // The branch that holds the message: the current one or, before its fork, one of its ancestors.
+        // The branch that the message belongs to: an ancestor if the message precedes the current branch's fork.
         let owner = lineage.get(current).map(|branch| lineage.owner(branch, seq).id);
         let at_seq = numbered().filter(|(_, checkpoint)| checkpoint.seq == seq);
         let (on_branch, elsewhere): (Vec<_>, Vec<_>) = at_seq
@@ -91,7 +91,7 @@ fn id_matches(id: impl Display, short: ShortId, prefix: &str) -> bool {
         || (!prefix.is_empty() && id.to_string().starts_with(prefix))
 }
 
-/// Returns the only match. If there are several, the error lists them as `describe` words them.
+/// Returns the only match. If there are several, the error lists the result of `describe` for each.
 fn single<T>(
     what: &'static str,
     reference: &str,

@@ -391,7 +391,7 @@ fn a_session_can_be_exported_for_each_tool_and_is_detected_as_its_transcript() {
         let there = run_json(&other, &["session", "show", imported_session["session"].as_str().unwrap()]);
         assert_eq!(texts(&there), here, "{format}");
         let branches = there["branches"].as_array().unwrap().len();
-        // The current branch is current again after the import, wherever it is in the file.
+        // The import restores the current branch, regardless of its position in the file.
         assert_eq!(branches > 1, format == "claude-code", "{format} has {branches} branches");
     }
 }

@@ -98,7 +98,8 @@ async fn exchange(
     report(exchange, session.is_none(), &engine, &conversation, context)
 }
 
-/// With `--json` the reply was not streamed. If it could not be saved either, standard error is the only place left.
+/// Prints a reply that could not be saved on standard error. Only needed with `--json`: otherwise the reply was
+/// streamed to standard output.
 fn print_unsaved_reply(error: &SendError, console: &Console) {
     if let SendError::ReplyNotSaved { reply, .. } = error
         && console.options.json

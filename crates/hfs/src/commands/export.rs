@@ -56,7 +56,7 @@ pub struct ExportArgs {
     /// Export every branch (json and claude-code always do)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
-    /// Mask what looks like a secret: keys, tokens, passwords in addresses
+    /// Mask text that looks like a secret: keys, tokens, passwords in addresses
     #[arg(long)]
     redact: bool,
     /// Export this branch instead of the current one (not for json and claude-code)
@@ -375,7 +375,8 @@ impl<W: Write> Write for CancellableWriter<'_, W> {
     }
 }
 
-/// Words a warning about the secrets in an export or, if `masked`, about the masked ones. `None` without secrets.
+/// The warning about the secrets in an export, or about those that were masked if `masked` is set. `None` if there are
+/// no secrets.
 pub fn secret_warning(report: &SecretReport, masked: bool) -> Option<String> {
     /// The warning names at most this many places.
     const MAX_PLACES: usize = 5;

@@ -484,7 +484,7 @@ fn write_error(path: &Path, error: io::Error) -> CliError {
     CliError::io(format!("write {}", path.display()), error)
 }
 
-/// The entry point: what the manifest names, else the first default that exists, else the first default.
+/// The entry point in the manifest, else the first default whose file exists, else the first default.
 fn entry_of(manifest: &Manifest, directory: &Path) -> EntryPoint {
     let exists = |entry: &EntryPoint| directory.join(entry.file()).is_file();
     let [first, ..] = EntryPoint::defaults();

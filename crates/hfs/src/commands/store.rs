@@ -31,7 +31,7 @@ enum StoreCommand {
     Info,
     /// Check everything in the store for damage
     Verify,
-    /// Repair damage; what cannot be repaired is removed and reported
+    /// Repair damage; data that cannot be repaired is removed and reported
     Repair,
     /// Write a copy of the store to a new file
     Backup {

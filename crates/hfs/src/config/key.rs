@@ -63,7 +63,7 @@ pub enum ValueType {
         min: f64,
         max: f64,
     },
-    /// A list of texts.
+    /// A list of strings.
     List,
     /// A list of event types, or of patterns for them such as `phase.*`.
     Events,
@@ -310,14 +310,14 @@ impl ValueType {
     /// The accepted values, for error messages.
     pub fn expected(&self) -> String {
         match self {
-            Self::Text => "a text".into(),
+            Self::Text => "text".into(),
             Self::Choice(words) => match words {
                 [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
                 _ => words.join(""),
             },
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Float { min, max } => format!("a number from {min} to {max}"),
-            Self::List => "a list of texts such as [one, two]".into(),
+            Self::List => "a list of strings such as [one, two]".into(),
             Self::Events => {
                 let kinds = EventPayload::KINDS.join(", ");
                 format!("a list of events such as [run.ended, phase.*], of {kinds}")

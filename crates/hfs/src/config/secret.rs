@@ -1,9 +1,9 @@
 //! Detects secrets in configuration files. They are refused: API keys are read from environment variables only.
 //!
-//! The scanner that exports use decides what a secret looks like. In addition, a word that starts like a provider's key is
-//! refused even if the scanner does not match it: the scanner's rules for providers need a complete key, and its generic
-//! rule ignores words that contain a stopword, such as `ant-` in `sk-ant-...`. Exports need that caution, because they
-//! search arbitrary text. Here, a false alarm is cheap, and a key that is shortened or mistyped must not stay in a file.
+//! Values are checked with the scanner that exports use. In addition, a word that starts like a provider's key is
+//! refused even if the scanner does not match it. The scanner searches arbitrary text and avoids false alarms: its
+//! rules for providers match complete keys only, and its generic rule ignores words that contain a stopword, such as
+//! `ant-` in `sk-ant-...`. Here a false alarm is cheap, and a shortened or mistyped key must not stay in a file.
 
 use std::fmt;
 use std::sync::OnceLock;

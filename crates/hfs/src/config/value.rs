@@ -139,7 +139,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// The form for error messages: long texts are shortened.
+/// Formats the value for error messages; long text is shortened.
 impl fmt::Display for RawValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

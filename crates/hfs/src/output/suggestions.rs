@@ -1,4 +1,4 @@
-//! Words the suggestions of library errors as commands of this binary.
+//! Translates the suggestions of library errors into commands of this binary.
 
 use hfs_core::{ErrorExt, Suggestion};
 
@@ -7,7 +7,7 @@ pub fn hint(error: &impl ErrorExt) -> Option<String> {
     error.suggestion().as_ref().map(describe)
 }
 
-/// Words a suggestion as a command, or as a sentence where no command applies.
+/// Returns the command for a suggestion, or a sentence if no command applies.
 pub fn describe(suggestion: &Suggestion) -> String {
     match suggestion {
         Suggestion::ListSessions => "`hfs session list --all` shows every session".into(),

@@ -19,7 +19,8 @@ use crate::environment::Environment;
 use crate::output::error::CliError;
 use crate::output::sanitize;
 
-/// A server on this machine answers within a few milliseconds, and every start without a key waits this long.
+/// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
+/// this time.
 const OLLAMA_PROBE_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// The model that the settings and the environment select.
@@ -155,8 +156,8 @@ pub fn model_config(
     }
 }
 
-/// The provider that the settings name, directly or by the model's name or by an address. The model of a project's
-/// configuration does not count.
+/// The provider that the settings select: by `provider`, by the model's name, or by an address, which stands for an
+/// OpenAI-compatible server. A model that a project's configuration sets does not select a provider.
 fn configured_provider(settings: &Settings) -> Option<Provider> {
     let by_model = || {
         let model = settings.model.as_deref().filter(|_| !settings.model_from_project)?;
@@ -223,10 +224,10 @@ fn configured_model(
             format!("set {}", provider.key_variables().join(" or ")),
         ));
     }
-    let on_ollama = detected.ollama.as_ref().and_then(|_| {
+    let ollama_choice = detected.ollama.as_ref().and_then(|_| {
         detect_model(&AvailableProviders { keys: Vec::new(), ollama: detected.ollama.clone() })
     });
-    let default = provider.default_model().map(str::to_owned).or(on_ollama.map(|choice| choice.model));
+    let default = provider.default_model().map(str::to_owned).or(ollama_choice.map(|choice| choice.model));
     let (model, warning) = model_for(provider, settings, default);
     let model = model.ok_or_else(|| {
         CliError::with_hint(
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn without_settings_a_key_selects_its_provider_and_no_key_the_offline_agent() {
+    fn without_settings_the_provider_with_a_key_is_selected_or_else_the_offline_agent() {
         assert_eq!(chosen(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
         let (provider, reason) = chosen(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");

@@ -26,8 +26,8 @@ impl StoreDocument {
     /// # Errors
     /// `NotFound`, and any error of the store.
     pub fn new(store: Arc<dyn Store>, session: SessionId) -> StoreResult<Self> {
-        // Checkpoints and runs are read before the branches that they refer to. Branches only grow, so every reference
-        // is valid then.
+        // Read checkpoints and runs first. Branches are only added and extended, so the branches that are read
+        // afterwards contain everything that the checkpoints and runs refer to.
         let mut checkpoints = store.list_checkpoints(session)?;
         let mut runs = store.list_runs(session)?;
         let summary = store.get_session(session)?;

@@ -23,7 +23,7 @@ pub struct LoadedTriads {
     pub path: Option<PathBuf>,
 }
 
-/// The models of triads.
+/// The models that triads use.
 pub struct ModelsByName {
     /// For roles to which the configuration assigns no model.
     pub default: ModelConfig,
@@ -131,20 +131,21 @@ pub fn with_models(
         None if every_role_has_a_model => named.values().next().cloned(),
         None => {
             if !named.is_empty() {
-                warnings.push("the models of the triads are not used, because some agents have none".into());
+                warnings.push("the triads' models are not used, because some roles have no model".into());
             }
             None
         }
     };
     if every_role_has_a_model {
-        reason = "on the models of their configuration".into();
+        reason = "using the models that their configuration names".into();
     }
     let models = default.map(|default| ModelsByName { default, named });
     Ok(AgentChoice { backend: AgentBackend::Triads(config, models), reason, warnings })
 }
 
-/// The provider and the model that a name means. A name without a provider is a model of the default provider, and so
-/// is every name without an explicit `PROVIDER/` if an address is configured.
+/// The provider and the model that a name stands for. `PROVIDER/MODEL` always selects that provider. Another name
+/// selects the provider that it is known to belong to, or else the default provider. If an address is configured, it
+/// selects the default provider, because a server at that address may serve models with any name.
 fn provider_of(name: &str, default: Option<Provider>, settings: &Settings) -> (Option<Provider>, String) {
     let parsed = ModelName::new(name);
     let is_explicit = parsed.model != name.trim();
@@ -246,7 +247,7 @@ mod tests {
         assert!(value_to_save(Key::Triads, "large", &environment).is_err());
     }
 
-    /// The small configuration with `more` appended, if no model is configured or detected.
+    /// The agent for the small configuration with `more` appended, when no default model is available.
     fn without_default_model(more: &str) -> Result<AgentChoice, CliError> {
         let yaml = format!("{}\n{more}", TriadsConfig::SMALL);
         let config = TriadsConfig::from_yaml(&yaml).unwrap();
@@ -261,7 +262,7 @@ mod tests {
         let choice = without_default_model("model: ollama/some\n").unwrap();
         let AgentBackend::Triads(_, Some(models)) = choice.backend else { panic!() };
         assert_eq!((models.default.provider, models.default.model.as_str()), (Provider::Ollama, "some"));
-        assert_eq!(choice.reason, "on the models of their configuration");
+        assert_eq!(choice.reason, "using the models that their configuration names");
     }
 
     #[test]

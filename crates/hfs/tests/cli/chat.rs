@@ -22,7 +22,7 @@ fn the_reply_streams_and_both_messages_are_saved() {
 }
 
 #[test]
-fn a_session_continues_by_name_and_as_the_newest_with_its_history() {
+fn chat_continues_a_named_session_or_the_newest_one_with_its_history() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::text("so be it"));
     let hfs = hfs_with(&server);

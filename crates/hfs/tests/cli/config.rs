@@ -33,7 +33,7 @@ fn options_override_the_environment_then_the_project_then_the_user_then_the_defa
 }
 
 #[test]
-fn a_project_cannot_set_where_keys_and_data_go_or_what_is_deleted() {
+fn a_project_cannot_redirect_keys_or_data_or_change_the_retention_time() {
     let hfs = hfs();
     let hostile = "base_url: http://evil.example/v1\nprovider: openai\nstore:\n  url: sqlite:evil.db\ntrash_retention_days: 1\nmodel: fine\ndisabled_plugins: [theirs]\n";
     write(&hfs, "disabled_plugins: [mine]\n", hostile);
@@ -49,7 +49,7 @@ fn a_project_cannot_set_where_keys_and_data_go_or_what_is_deleted() {
 }
 
 #[test]
-fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning() {
+fn an_invalid_value_is_an_error_with_its_line_and_an_unknown_key_is_a_warning() {
     let hfs = hfs();
     for (text, expected) in [
         (
@@ -57,7 +57,7 @@ fn a_bad_value_is_an_error_with_its_file_and_line_and_an_unknown_key_a_warning()
             "config.yaml:3: temperature is \"hot\"; expected a number from 0 to 2",
         ),
         ("max_tokens: -5\n", "config.yaml:1: max_tokens is -5; expected a whole number"),
-        ("model: 4\n", "config.yaml:1: model is 4 without quotes; expected a text"),
+        ("model: 4\n", "config.yaml:1: model is 4 without quotes; expected text"),
         ("store: sqlite:x\n", "config.yaml:1: store is \"sqlite:x\"; expected a group of settings"),
         ("disabled_plugins: one\n", "config.yaml:1: disabled_plugins is \"one\"; expected a list"),
         ("- a\n", "config.yaml:1: the file contains a list"),

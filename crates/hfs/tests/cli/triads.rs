@@ -448,8 +448,8 @@ const FIRST: &str = "The first question?";
 const SECOND: &str = "The second question?";
 const THIRD: &str = "The third question?";
 
-/// In the first round, every triad except the section's own concedes. Only the section "risks" stays contested in the
-/// second round and goes to the arbiter. So the result does not depend on the order of the replies.
+/// Every triad concedes all sections except "risks" and its own section. So only "risks" is still contested in the
+/// second round and goes to the arbiter, and the result does not depend on the order of the replies.
 fn negotiating_reply(asked: &RecordedRequest) -> String {
     let request = asked.last_turn();
     let text = well_formed_text(&request);

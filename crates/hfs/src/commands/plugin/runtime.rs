@@ -119,7 +119,7 @@ fn install(path: &std::path::Path, context: &Context) -> Result<(), CliError> {
             let names = Language::ALL.map(Language::file_name).join(" or ");
             (ErrorKind::Invalid, format!("the directory does not contain {names}"))
         } else if path.exists() {
-            (ErrorKind::Invalid, "the file name contains no language".into())
+            (ErrorKind::Invalid, "the file name contains neither python nor javascript".into())
         } else {
             (ErrorKind::NotFound, "there is no such file".into())
         };
