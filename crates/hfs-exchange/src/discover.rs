@@ -9,7 +9,7 @@ use hfs_core::ImportError;
 use crate::detect::FormatProbe;
 use crate::{Format, Source, detect};
 
-/// Maximum depth of subfolders. It ends a loop of symbolic links.
+/// Maximum depth of subfolders. The limit also stops the walk in a loop of symbolic links.
 const MAX_DEPTH: usize = 12;
 /// Extensions of files that may contain transcripts.
 const EXTENSIONS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
@@ -57,7 +57,7 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     Ok(sources.collect())
 }
 
-/// The transcripts of the subagents that `path`, a transcript, started.
+/// The transcripts of the subagents that were started in the transcript `path`.
 fn companions_of(path: &Path) -> Vec<PathBuf> {
     if path.extension().is_none_or(|extension| extension != "jsonl") {
         return Vec::new();
@@ -112,8 +112,9 @@ fn is_source_folder(folder: &Path) -> bool {
     detect(&Source::file(folder)).is_ok_and(|format| format.is_some())
 }
 
-/// The transcript, among `known`, to whose session `file` belongs. Claude Code stores the transcripts of
-/// subagents in a folder named after the session; older versions store them next to the transcript.
+/// Finds the transcript in `known` whose session includes `file`, such as the transcript of a subagent. Claude
+/// Code stores the files of a session in a folder named after it; older versions store the transcripts of
+/// subagents next to the session's transcript.
 fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let name = file.file_name()?.to_str()?;
     let folder = file.parent()?;

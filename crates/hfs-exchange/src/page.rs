@@ -162,6 +162,7 @@ fn history(id: BranchId, all: &[Branch]) -> Vec<BranchRange> {
     let mut next = all.iter().find(|branch| branch.id == id).or_else(|| all.first());
     let mut until = next.map_or(0, |branch| branch.head);
     while let Some(branch) = next {
+        // Stop if the parents form a cycle.
         if ranges.len() > all.len() {
             break;
         }
@@ -268,7 +269,7 @@ fn agents(snapshot: &RunSnapshot) -> Table {
     for triad in &snapshot.agent_tree.triads {
         let triad_name = format!("{} ({})", triad.triad_id, triad.preset);
         rows.extend(triad.agents.iter().map(|agent| row(triad_name.clone(), agent)));
-        // A triad that lost agents continued without them.
+        // List lost agents too, even if the tree no longer contains them.
         let lost = triad.lost.iter().filter(|lost| triad.agents.iter().all(|agent| agent.agent_id != **lost));
         rows.extend(lost.map(|lost| [triad_name.clone(), lost.clone(), String::new(), "lost".to_owned()]));
         if triad.agents.is_empty() && triad.lost.is_empty() {

@@ -62,7 +62,7 @@ impl SecretScanner {
         Ok(found)
     }
 
-    /// Returns an error if a rule could not be compiled. The scans so far are incomplete then.
+    /// Returns an error if a rule could not be compiled, since earlier scans may have missed secrets.
     fn check(&self) -> StoreResult<()> {
         self.rules.check()
     }

@@ -111,11 +111,11 @@ fn message(attachments: Vec<Attachment>) -> impl Strategy<Value = MessageDraft> 
         prop::option::of((words(), words())),
         extra(),
     )
-        .prop_map(|((id, role, whole, created_at), parts, (agent, model), usage, source, extra)| {
+        .prop_map(|((id, role, complete, created_at), parts, (agent, model), usage, source, extra)| {
             MessageDraft {
                 id: MessageId::from_uuid(id),
                 role,
-                status: if whole { MessageStatus::Complete } else { MessageStatus::Interrupted },
+                status: if complete { MessageStatus::Complete } else { MessageStatus::Interrupted },
                 parts,
                 agent,
                 model,
@@ -165,7 +165,7 @@ type CheckpointSpec = (Uuid, Timestamp, Option<String>, bool, Value);
 
 fn build(
     mut attachments: Vec<Attachment>,
-    plans: Vec<BranchSpec>,
+    specs: Vec<BranchSpec>,
     (id, name, automatic_name, created_at, updated_at, extra): SessionSpec,
     current: prop::sample::Index,
     checkpoints: Vec<CheckpointSpec>,
@@ -173,11 +173,12 @@ fn build(
 ) -> SessionDocument {
     let session = SessionId::from_uuid(id);
     let mut branches: Vec<DocumentBranch> = Vec::new();
-    for (number, (messages, parent, at)) in plans.into_iter().enumerate() {
+    for (number, (messages, parent_index, fork_index)) in specs.into_iter().enumerate() {
         let id = BranchId::from_uuid(Uuid::from_u128(id.as_u128().wrapping_add(number as u128 + 1)));
-        let above = (number > 0).then(|| branches[parent.index(number)].branch.clone());
-        let forked_at =
-            above.as_ref().map_or(0, |above| at.index(usize::try_from(above.head).unwrap() + 1) as u64);
+        let parent = (number > 0).then(|| branches[parent_index.index(number)].branch.clone());
+        let forked_at = parent
+            .as_ref()
+            .map_or(0, |parent| fork_index.index(usize::try_from(parent.head).unwrap() + 1) as u64);
         let messages: Vec<Message> = messages
             .into_iter()
             .zip(forked_at + 1..)
@@ -187,7 +188,7 @@ fn build(
             id,
             session,
             name: format!("branch {number}"),
-            parent: above.map(|above| above.id),
+            parent: parent.map(|parent| parent.id),
             forked_at,
             head: forked_at + messages.len() as u64,
             created_at: Timestamp::UNIX_EPOCH,
@@ -309,7 +310,7 @@ fn the_schema_in_the_repository_matches_the_wire_types() {
 }
 
 #[test]
-fn a_newer_document_is_rejected_with_both_versions() {
+fn a_newer_document_is_rejected_and_the_error_names_both_versions() {
     let text = json!({"metadata": {"schema_version": "3.1.0"}, "session": {}}).to_string();
     let error = read(&Source::stream(text.as_bytes()).unwrap(), None, &mut Collector::default()).unwrap_err();
     let message = error.to_string();

@@ -48,7 +48,7 @@ fn exports(source: &dyn DocumentSource) -> Vec<String> {
 }
 
 #[test]
-fn a_redacted_export_contains_no_secret_and_reports_their_number() {
+fn a_redacted_export_contains_no_secret_and_the_report_counts_them() {
     let document = document();
     let redacted = RedactedSource::new(&document, &SCANNER, true);
     for text in exports(&redacted) {

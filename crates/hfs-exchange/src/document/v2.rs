@@ -18,7 +18,7 @@ use crate::Format;
 
 pub(crate) const VERSION: &str = "2.0.0";
 
-/// The result of a migration: a document without attachments.
+/// A document in memory, as a migration returns it. Older versions had no attachments, so it has none.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub session: Session,
@@ -263,7 +263,7 @@ pub(crate) struct Checkpoint {
     /// Label given by the user.
     #[serde(default)]
     pub label: Option<String>,
-    /// Whether retention keeps it.
+    /// Whether it is exempt from retention.
     #[serde(default)]
     pub pinned: bool,
     /// Time of the event.
@@ -378,15 +378,15 @@ impl From<hfs_core::Message> for Message {
 }
 
 impl Session {
-    /// Converts the session for the sink. If the document does not contain an origin, the document itself is
-    /// the origin.
-    pub(crate) fn into_foreign(self, document: hfs_core::Origin) -> ForeignSession {
+    /// Converts the session for the sink. If the session has no origin, `document_origin`, which describes the
+    /// document, becomes its origin.
+    pub(crate) fn into_foreign(self, document_origin: hfs_core::Origin) -> ForeignSession {
         let origin = self.origin.map(|origin| hfs_core::Origin {
             format: origin.format,
             id: origin.id,
             path: origin.path,
         });
-        let mut session = ForeignSession::new(origin.unwrap_or(document));
+        let mut session = ForeignSession::new(origin.unwrap_or(document_origin));
         session.id = Some(self.id);
         session.title = (!self.name.is_empty()).then_some(self.name);
         session.automatic_name = self.automatic_name;
@@ -413,7 +413,7 @@ impl From<hfs_core::Session> for Session {
             created_at: session.created_at,
             updated_at: session.updated_at,
             current_branch: session.current_branch,
-            // An origin that is an export of the session itself carries no information.
+            // Omit the origin if it is an earlier export of this session.
             origin: session
                 .origin
                 .filter(|origin| origin.format != Format::Hfs.as_str() || origin.id != session.id.to_string())

@@ -40,7 +40,8 @@ impl<'a> Line<'a> {
 }
 
 /// Splits an input into lines. Only a line feed ends a line, because U+2028 and U+0085 may occur inside JSON
-/// strings. One carriage return before it and a byte order mark at the start of the input are removed.
+/// strings. A carriage return before the line feed, and a byte order mark at the start of the input, are
+/// removed.
 pub(crate) struct Lines<R> {
     input: BufReader<R>,
     buffer: Vec<u8>,
@@ -234,7 +235,7 @@ impl<R: Read> LineChunks<R> {
         Ok(read)
     }
 
-    /// Skips the rest of a line of which `bytes`, the beginning, already exceed the limit.
+    /// Skips the rest of a line whose beginning, `bytes`, already exceeds the limit.
     fn skip_long_line(&mut self, mut bytes: Vec<u8>) -> io::Result<LineChunk> {
         let mut length = 0;
         loop {

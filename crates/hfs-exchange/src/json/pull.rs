@@ -213,6 +213,8 @@ impl<R: Read> PullParser<R> {
     }
 
     fn fill(&mut self) -> PullResult<()> {
+        // Remove the consumed bytes only if they are at least half of the buffer, so that moving the rest to
+        // the front takes linear time in total.
         if self.at >= READ_BYTES.max(self.buffer.len() / 2) {
             self.buffer.drain(..self.at);
             self.discarded += self.at as u64;

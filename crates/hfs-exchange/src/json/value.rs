@@ -43,8 +43,8 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
     Some(Parsed { value, raw: Some(text.trim_start().to_owned()) })
 }
 
-/// Parses a text with `read`, which may use a part of the value and must accept any well-formed JSON. If
-/// `serde_json` rejects the text, tries again with the repaired text.
+/// Deserializes a text with `read`. If that fails, repairs the text and tries again. `read` may ignore fields
+/// of the value, but must accept any well-formed JSON.
 pub(crate) fn parse_part<T>(text: &str, read: impl Fn(&str) -> serde_json::Result<T>) -> Option<T> {
     if let Ok(part) = read(text) {
         return Some(part);
@@ -90,7 +90,7 @@ fn is_trivially_lossless(json: &str) -> bool {
     })
 }
 
-/// Deserializes from every value that [`Value`] represents without loss, and returns an error for others.
+/// Deserializes successfully only from a value that [`Value`] represents without loss. Stores nothing.
 struct Lossless;
 
 impl<'de> Deserialize<'de> for Lossless {
@@ -524,8 +524,9 @@ pub(crate) enum Fragment<'a> {
     Damaged(&'a str),
 }
 
-/// Maximum number of scans per byte of a line, on average. Scanning a crafted line from every `{"` would take
-/// quadratic time. The rest of such a line is reported as damaged.
+/// Limits the time for a damaged line: on average, each byte may be scanned this many times. Without the limit,
+/// scanning a crafted line from every `{"` would take quadratic time. Beyond it, the rest of the line is
+/// reported as damaged.
 const MAX_SCANS_PER_BYTE: usize = 32;
 
 /// Splits a damaged line into complete objects and the text between them.

@@ -25,7 +25,7 @@ pub(crate) fn escape_html(text: &str) -> String {
     out
 }
 
-/// Escapes text for use within a line of Markdown, but not at its start.
+/// Escapes text for use within a line of Markdown. At the start of a line, the result is not safe.
 pub(crate) fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut previous = ' ';
@@ -111,7 +111,7 @@ pub(crate) fn fence(text: &str, language: &str) -> String {
 }
 
 /// Renders Markdown as inert HTML: tags are shown as text, only web and mail addresses become links, images
-/// become links, and headings are below those of the page.
+/// become links, and headings get levels below those of the page's own headings.
 pub(crate) fn render_markdown(text: &str) -> String {
     let clean = text.replace('\0', "\u{fffd}");
     let mut links: Vec<bool> = Vec::new();
@@ -158,7 +158,8 @@ pub(crate) fn render_markdown(text: &str) -> String {
     out
 }
 
-/// The level of a heading with this depth in its message. The page itself uses levels 1 to 3.
+/// The HTML level of a heading that has this depth, from 1, among the headings of a message. The page's own
+/// headings use levels 1 to 3.
 const fn heading_level(depth: usize) -> HeadingLevel {
     match depth {
         0 | 1 => HeadingLevel::H4,

@@ -87,7 +87,8 @@ fn read_from(
         Ok(())
     };
     match parse_all() {
-        // Damage after the first conversation does not fail the import of those before it.
+        // If the file is damaged after the first conversation, the import succeeds with those before the
+        // damage.
         Err(StreamError::Json(PullError::Damaged { .. })) if *found => Ok(()),
         Err(error) => Err(error.into_import_error(source)),
         Ok(()) => Ok(()),

@@ -43,7 +43,7 @@ impl super::Reader for Goose {
     }
 }
 
-fn session(source: &Source, info: &Map<String, Value>) -> ConversationTree {
+fn new_conversation(source: &Source, info: &Map<String, Value>) -> ConversationTree {
     let id = text(info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
     let mut conversation = ConversationTree::new(source, NAME, id);
     let title =
@@ -66,7 +66,7 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
     })?;
     for info in sessions {
         super::report_progress(source, sink, 0)?;
-        let mut conversation = session(source, &info);
+        let mut conversation = new_conversation(source, &info);
         let id = text(&info, "id").unwrap_or_default();
         database.rows("select * from messages where session_id = ?1 order by id", &[id], &mut |row| {
             let content = parse(&text_column(&row, "content_json")).map(|parsed| parsed.value);
@@ -93,7 +93,7 @@ fn finish(mut conversation: ConversationTree, info: Map<String, Value>) -> Conve
 
 fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let mut export = BufferedExport::read(source, "conversation", sink)?;
-    let mut conversation = session(source, &export.metadata);
+    let mut conversation = new_conversation(source, &export.metadata);
     export.count_unreadable(&mut conversation.report);
     for fields in export.messages {
         message(&mut conversation, fields);
@@ -103,7 +103,7 @@ fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Import
 
 fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
     let mut info = Map::new();
-    let mut conversation = session(source, &info);
+    let mut conversation = new_conversation(source, &info);
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
         super::report_progress(source, sink, at.bytes)?;
         match entry {
@@ -118,8 +118,8 @@ fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportE
         }
         Ok(())
     })?;
-    let titled = session(source, &info);
-    conversation.session = titled.session;
+    // The session-level fields are complete only now, because their records may follow messages.
+    conversation.session = new_conversation(source, &info).session;
     finish(conversation, info).send_to(sink)
 }
 
@@ -133,11 +133,11 @@ fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) 
         fields.get("metadata").and_then(|metadata| metadata.get("userVisible")) == Some(&Value::Bool(false));
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
-    let mut tools = Vec::new();
+    let mut tool_results = Vec::new();
     if let Some(Value::Array(items)) = fields.shift_remove("content") {
         for item in items {
             match item.get("type").and_then(Value::as_str) {
-                Some("toolResponse") => tools.push(result(&item, &mut attachments)),
+                Some("toolResponse") => tool_results.push(result(&item, &mut attachments)),
                 _ => parts.push(part(item, &mut attachments)),
             }
         }
@@ -147,10 +147,10 @@ fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) 
         prompt_tokens: number(usage, "inputTokens").unwrap_or(0),
         completion_tokens: number(usage, "outputTokens").unwrap_or(0),
     });
-    let mut converted: Vec<ImportedMessage> = tools
+    let mut converted: Vec<ImportedMessage> = tool_results
         .into_iter()
         .enumerate()
-        .map(|(count, parts)| ImportedMessage::new(NAME, format!("{id}/tool-{count}"), Role::Tool, parts, at))
+        .map(|(index, parts)| ImportedMessage::new(NAME, format!("{id}/tool-{index}"), Role::Tool, parts, at))
         .collect();
     if assistant || !parts.is_empty() {
         let role = if assistant { Role::Assistant } else { Role::User };

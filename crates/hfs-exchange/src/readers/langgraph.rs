@@ -48,8 +48,8 @@ struct ThreadCheckpoint {
     messages: Option<Vec<Map<String, Value>>>,
 }
 
-/// Reads a thread. Each checkpoint without children is the end of one history. Two histories share their
-/// leading messages with equal ids.
+/// Reads a thread. Each checkpoint without children is the end of one history. Messages at the beginning of two
+/// histories are shared if their ids are equal.
 fn read_thread(source: &Source, database: &Database, id: &str) -> Result<ConversationTree, ImportError> {
     let mut conversation = ConversationTree::new(source, NAME, id);
     let mut checkpoints: Vec<ThreadCheckpoint> = Vec::new();

@@ -60,7 +60,7 @@ impl RuleSet {
         Ok(Self { preamble, rules, keywords, rule_by_keyword, without_keywords, compiled })
     }
 
-    /// Returns an error if a rule could not be compiled. The scans so far are incomplete then.
+    /// Returns an error if a rule could not be compiled, since earlier scans may have missed secrets.
     pub(super) fn check(&self) -> StoreResult<()> {
         let compiled = lock_unpoisoned(&self.compiled);
         compiled.failure.as_ref().map_or(Ok(()), |failure| Err(invalid_rules(failure)))

@@ -53,7 +53,7 @@ struct ExportWriter<'a> {
     source: &'a dyn DocumentSource,
     session: &'a Session,
     out: &'a mut dyn Write,
-    /// The first message with a call without a result, and all messages after it.
+    /// Messages that cannot be written yet: the first one awaits a tool result, and the others follow it.
     buffered: VecDeque<BufferedMessage>,
     /// Id of the user's newest message, to which replies refer.
     parent: String,
@@ -79,8 +79,8 @@ impl ExportWriter<'_> {
         write!(self.out, "{{\"info\":{info},\n\"messages\":[")
     }
 
-    /// Writes the messages before the first one with a call without a result; with `all`, writes all
-    /// messages.
+    /// Writes buffered messages, oldest first, and stops at the first one that awaits a tool result. With
+    /// `all`, or if the buffer is full, such a message is written too.
     fn flush(&mut self, all: bool) -> std::io::Result<()> {
         while let Some(first) = self.buffered.front() {
             let waiting = first.parts.iter().any(|part| part.awaits_result);
@@ -101,8 +101,8 @@ impl ExportWriter<'_> {
             self.add_results(message);
             return Ok(());
         }
-        // opencode adds its own instructions. Those of another tool would have to become a message of the
-        // user.
+        // Omit system messages: opencode adds its own system prompt, and its format has no role for another
+        // one.
         if message.content.role == Role::System {
             return Ok(());
         }
@@ -131,8 +131,8 @@ impl ExportWriter<'_> {
         let mut parts = Vec::new();
         for part in &message.content.parts {
             let number = parts.len() + 1;
-            let base = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
-            if let Some(fields) = render_part(self.source, part, at, &base)? {
+            let ids = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
+            if let Some(fields) = render_part(self.source, part, at, &ids)? {
                 parts.push(BufferedPart { fields, awaits_result: matches!(part, Part::ToolCall { .. }) });
             }
         }
@@ -166,9 +166,9 @@ fn render_part(
     source: &dyn DocumentSource,
     part: &Part,
     at: i64,
-    base: &(String, String, &str),
+    ids: &(String, String, &str),
 ) -> Result<Option<Value>, ExportError> {
-    let (id, session, message) = base;
+    let (id, session, message) = ids;
     let mut fields = match part {
         Part::Text { text } => json!({"type": "text", "text": text}),
         Part::Thinking { text, .. } if text.is_empty() => return Ok(None),
@@ -177,7 +177,8 @@ fn render_part(
         }
         Part::ToolCall { id, name, input } => {
             let input = if input.is_object() { input.clone() } else { json!({ "input": input }) };
-            // Until its result is added, a call counts as failed: a continued session cannot complete it.
+            // Write the call as failed; `add_results` changes that if the session contains its result. opencode
+            // does not execute an imported call, so a pending one would never end.
             let state = json!({
                 "status": "error", "input": input, "error": NO_RESULT, "time": {"start": at, "end": at},
             });

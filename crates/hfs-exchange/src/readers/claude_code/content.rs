@@ -328,11 +328,11 @@ impl<'de> Deserialize<'de> for ContentBlock {
     }
 }
 
-/// Key in a stored record: the part, as message and index, that the block became.
+/// Key in a stored record. The value refers to the part that replaces the block: `[message, part]`.
 pub(crate) const PART: &str = "$part";
-/// Key in a stored record: the range, as start and length, of a text in the tool result's output.
+/// Key in a stored record. The value is the range of a text in the tool result's output: `[start, length]`.
 pub(crate) const TEXT: &str = "$text";
-/// Key in a stored record: fields of the part that the original block did not have.
+/// Key in a stored record. The value lists the fields of the part that the original block did not have.
 pub(crate) const WITHOUT: &str = "$without";
 
 /// Collects the parts and attachments of one message.
@@ -527,7 +527,7 @@ fn push_reference(template: &mut String, message: usize, part: usize, rest: Bloc
     push_with(template, rest, PART, [message, part]);
 }
 
-/// Appends the object of the fields and `marker`, whose value is an array of two numbers.
+/// Appends an object with the given fields and the field `marker`, whose value is `[a, b]`.
 fn push_with(template: &mut String, mut fields: BlockFields, marker: &'static str, [a, b]: [usize; 2]) {
     let mut numbers = String::with_capacity(16);
     // Writing to a `String` cannot fail.

@@ -91,7 +91,7 @@ pub(crate) struct LayoutBuilder {
     /// Index of the last record of each group.
     group_ends: Vec<u32>,
     titles: [Option<String>; 3],
-    /// The record after which a resume continues, unless a message follows in the file.
+    /// The record after which a resume continues; `None` if it continues after the newest message.
     leaf: Option<u128>,
     layout: Layout,
 }

@@ -43,7 +43,7 @@ pub(crate) struct SecondPass<'a> {
     queue: VecDeque<QueuedMessage>,
     /// Number of messages that have been removed from the queue.
     emitted: usize,
-    /// Number of messages that were queued before each incomplete message, by its group.
+    /// Index of each incomplete message among all messages that were ever queued, by its group.
     open: HashMap<u32, usize>,
     /// Number of branches that have been sent to the sink, without the first.
     sent_branches: u32,
@@ -457,7 +457,7 @@ fn append_record(pending: &mut PendingMessage, mut record: Record) {
     }
 }
 
-/// Name of the folder, inside the folder named after the session.
+/// Name of the folder with long tool results. It is in the folder named after the session.
 const FOLDER: &str = "tool-results";
 /// Larger files are referenced, but not read.
 const MAX_FILE: u64 = 64 << 20;
