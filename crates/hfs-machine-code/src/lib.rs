@@ -51,8 +51,8 @@ impl ArtifactCache {
         // SAFETY: `deserialize_file` requires a file that `Engine::precompile_component` produced, and that does not
         // change while it is mapped.
         // - Only the current user can write to the folder and the file (checked above; links are refused, because their
-        //   targets are not checked). A process of the same user does not need this cache to run machine code: it can
-        //   replace this program.
+        //   targets are not checked). Another process of the same user could change the file, but gains nothing by
+        //   it: it can already run any code as this user.
         // - Files are created only by `put`, which renames a complete file into place. Neither `put` nor `remove_file`
         //   changes a file that is already mapped: the mapping keeps the old content.
         // - A file that was damaged later, for example by the disk, is detected only in part: wasmtime verifies the
@@ -65,8 +65,8 @@ impl ArtifactCache {
                 Some(component)
             }
             Err(_) => {
-                // The file is damaged, or its name collides with that of another wasmtime version. The caller compiles
-                // the component again.
+                // The file is damaged, or another version of wasmtime wrote it and the hashes in the file name collide.
+                // The caller compiles the component again.
                 let _ = fs::remove_file(&path);
                 None
             }
@@ -88,12 +88,12 @@ impl ArtifactCache {
         if let Some(component) = self.get(engine, hash) {
             return Ok(component);
         }
-        let stored = engine.precompile_component(component).map(|code| self.put(&path, &code));
+        let put_result = engine.precompile_component(component).map(|code| self.put(&path, &code));
         if lock.is_some() {
-            // A process that is waiting for this lock acquires it on the removed file, and then finds the stored entry.
+            // A process that waits for this lock still gets it, although the file is removed. It then finds the entry.
             let _ = fs::remove_file(&lock_path);
         }
-        match stored?.ok().and_then(|()| self.get(engine, hash)) {
+        match put_result?.ok().and_then(|()| self.get(engine, hash)) {
             Some(component) => Ok(component),
             None => Component::new(engine, component),
         }
@@ -132,7 +132,8 @@ impl ArtifactCache {
     }
 }
 
-/// Sets the file's modification time to the current time. If that fails, the entry may be removed too early.
+/// Sets the file's modification time to the current time, unless it is recent. If that fails, the entry may be removed
+/// too early.
 fn record_use(path: &Path) {
     let recorded = fs::metadata(path).and_then(|metadata| metadata.modified());
     if recorded.is_ok_and(|recorded| recorded.elapsed().is_ok_and(|elapsed| elapsed > USE_RESOLUTION)) {

@@ -130,13 +130,7 @@ fn start_components(bench: &mut Bench, runtime: &Runtime) {
     let limit = |ms| Target::Under(Duration::from_millis(ms));
     let (running, returned, without) =
         (median(&mut until_running), median(&mut until_returned), median(&mut without));
-    bench.amounts(
-        "20 plugins run, from cache, beside none to start",
-        running,
-        without,
-        Unit::Seconds,
-        limit(50),
-    );
+    bench.amounts("start of 20 cached plugins, until all run", running, without, Unit::Seconds, limit(50));
     bench.amounts("the start does not wait for 20 plugins", returned, without, Unit::Seconds, limit(10));
 }
 

@@ -78,7 +78,7 @@ pub enum PluginError {
     Failed {
         /// Name of the plugin.
         name: String,
-        /// The plugin's message, on one line.
+        /// The plugin's message, truncated but not sanitized.
         message: String,
     },
     /// A file is not an interpreter that this version of hfs can use.

@@ -1,8 +1,8 @@
 //! Host functions: the functions that plugins import from hfs, and their limits.
 //!
 //! Every host function first calls [`InstanceState::authorize`], which checks the permission and counts the call. Work
-//! that may block runs on another thread with a timeout, see [`InstanceState::run_with_timeout`]. Errors go to the
-//! plugin as values of the contract, so they contain no paths or other details that the plugin could not see itself.
+//! that may block runs on another thread with a timeout, see [`InstanceState::run_with_timeout`]. The plugin receives
+//! all errors, so their messages contain no paths or other details that the plugin cannot see itself.
 
 mod basic;
 mod files;
@@ -76,7 +76,7 @@ pub(crate) struct CallContext {
     host_calls_left: u32,
     log_bytes_left: usize,
     notices_left: u32,
-    is_log_cut: bool,
+    is_log_truncated: bool,
 }
 
 impl CallContext {
@@ -87,7 +87,7 @@ impl CallContext {
             host_calls_left: MAX_HOST_CALLS,
             log_bytes_left: MAX_LOG_BYTES,
             notices_left: MAX_NOTICES,
-            is_log_cut: false,
+            is_log_truncated: false,
         }
     }
 }
@@ -189,7 +189,7 @@ impl InstanceState {
             return Err(timeout_error());
         }
         let Some(guard) = InFlightGuard::acquire(&self.context.in_flight) else {
-            return Err(host_error(ErrorCode::Quota, "too many calls to hfs have not ended yet"));
+            return Err(host_error(ErrorCode::Quota, "too many calls to hfs are still running"));
         };
         let (sender, receiver) = mpsc::sync_channel(1);
         let spawned = thread::Builder::new().name("hfs-plugin-call".into()).spawn(move || {

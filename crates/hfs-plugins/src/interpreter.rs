@@ -37,7 +37,7 @@ impl Language {
     }
 }
 
-/// The folders in which interpreters are searched.
+/// The folders that are searched for interpreters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interpreters {
     /// The folder of interpreters that the user installed. They have precedence.

@@ -16,7 +16,7 @@ const MAX_CHARS: usize = 300;
 pub(crate) struct Notices {
     unread: Mutex<VecDeque<String>>,
     /// A counter that is incremented whenever a notice is added, or a widget's content or a plugin's state changes.
-    /// Front ends watch it to know when to read them again.
+    /// Front ends watch it to know when to update their display.
     pub changes: watch::Sender<u64>,
 }
 

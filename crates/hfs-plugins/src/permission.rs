@@ -40,8 +40,8 @@ impl Permission {
     }
 }
 
-/// The name in the approvals file and in JSON output. If a name changed, every approved plugin with that permission
-/// would seem to ask for a new one.
+/// The name in the approvals file and in JSON output. Do not change a name: hfs would treat it as a new permission in
+/// every plugin that was approved with the old name.
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -102,8 +102,8 @@ impl PluginStorage {
     }
 }
 
-/// Values that plugins store for open sessions, by plugin name. Values of plugins that are not installed are kept, so
-/// that they are not lost if the session is opened again with the plugin installed.
+/// Values that plugins store for open sessions, by plugin name. Values of a plugin that is not installed are kept,
+/// because the plugin may be installed again later.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStates {
     sessions: Mutex<HashMap<SessionId, PluginStates>>,

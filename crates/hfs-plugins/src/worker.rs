@@ -1,6 +1,6 @@
 //! One thread for each running plugin. Only that thread touches the plugin's instance; other threads send it jobs.
 //!
-//! A thread of its own, rather than wasmtime's async calls on the tokio runtime, because calls into a plugin block: a
+//! The alternative, wasmtime's async calls on the tokio runtime, is not used because calls into a plugin block: a
 //! plugin may compute until its deadline, and its host functions read files or wait for the network. On a shared thread
 //! that would delay other plugins and the application's own tasks. The instance also needs no lock: a wasmtime store
 //! may be used by only one thread at a time. The cost is an idle thread for each plugin.

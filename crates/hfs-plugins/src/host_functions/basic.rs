@@ -32,8 +32,8 @@ impl log::Host for InstanceState {
         };
         let now = self.context.clock.now();
         if self.authorize(Import::Log).is_err() || self.call.log_bytes_left == 0 {
-            if !self.call.is_log_cut {
-                self.call.is_log_cut = true;
+            if !self.call.is_log_truncated {
+                self.call.is_log_truncated = true;
                 let text = "(hfs) too much output: the remaining lines of this call are dropped";
                 self.context.log.write(now, LogLevel::Warn, text);
             }

@@ -1,7 +1,7 @@
 //! Files in the folders that `permissions.filesystem` lists.
 //!
 //! Paths with `..` are refused, and cap-std refuses symbolic links that point outside: it resolves each path component
-//! relative to an open folder. The path is not checked before it is used, so there is no race between the two.
+//! relative to an open folder. A check of the path before opening it would leave a race.
 
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -198,7 +198,10 @@ impl Host for InstanceState {
 
     fn write(&mut self, path: String, bytes: Vec<u8>) -> wasmtime::Result<HostResult<()>> {
         if bytes.len() as u64 > MAX_BYTES {
-            return Ok(Err(host_error(ErrorCode::Quota, format!("a file may have {MAX_BYTES} bytes"))));
+            return Ok(Err(host_error(
+                ErrorCode::Quota,
+                format!("a file may have at most {MAX_BYTES} bytes"),
+            )));
         }
         Ok(self.with_file(&path, Access::Write, move |folder, path| write(folder, path, &bytes)))
     }

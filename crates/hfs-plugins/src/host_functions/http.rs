@@ -42,7 +42,8 @@ impl CheckedRequest {
         if request.body.as_ref().is_some_and(|body| body.len() > MAX_BODY_BYTES)
             || request.headers.len() > MAX_HEADERS
         {
-            let message = format!("a request may have {MAX_BODY_BYTES} bytes and {MAX_HEADERS} headers");
+            let message =
+                format!("a request may have at most {MAX_BODY_BYTES} bytes and {MAX_HEADERS} headers");
             return Err(host_error(ErrorCode::Quota, message));
         }
         let mut headers = HeaderMap::new();
@@ -225,8 +226,8 @@ impl AllowList {
     }
 
     /// The addresses at which a host and port are allowed; `None` if no entry allows them. Private addresses are
-    /// allowed only by an entry that is itself an address or `localhost`, because the user can see from it what it
-    /// grants.
+    /// allowed only by an entry that is itself an address or `localhost`: any other name could resolve to a private
+    /// address without the user knowing.
     fn check(&self, host: &str, port: u16) -> Option<AddressScope> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let address = parse_address(&host);

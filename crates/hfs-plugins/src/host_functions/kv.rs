@@ -45,7 +45,10 @@ impl InstanceState {
 
     fn store_value(&mut self, scope: Scope, key: &str, value: Option<String>) -> HostResult<()> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(host_error(ErrorCode::Invalid, format!("a key has 1 to {MAX_KEY_BYTES} bytes")));
+            return Err(host_error(
+                ErrorCode::Invalid,
+                format!("a key must have 1 to {MAX_KEY_BYTES} bytes"),
+            ));
         }
         let limit = match scope {
             Scope::Plugin => self.context.permissions.storage,
@@ -81,7 +84,7 @@ impl InstanceState {
 
 /// The plugin gets no details, because they contain paths. They are written to the application's log.
 fn storage_error(error: &PluginError) -> Error {
-    tracing::warn!("the stored values of a plugin: {error}");
+    tracing::warn!("stored values of a plugin cannot be read or written: {error}");
     host_error(ErrorCode::Failed, "stored values cannot be read or written now")
 }
 

@@ -456,12 +456,12 @@ fn unknown_keys(keys: &KeyTree) -> Vec<String> {
     found
 }
 
-fn collect_unknown(keys: &KeyTree, above: &str, found: &mut Vec<String>) {
+fn collect_unknown(keys: &KeyTree, parent: &str, found: &mut Vec<String>) {
     let KeyTree::Map(entries) = keys else { return };
-    for (key, below) in entries {
-        let path = if above.is_empty() { key.value.clone() } else { format!("{above}.{}", key.value) };
+    for (key, children) in entries {
+        let path = if parent.is_empty() { key.value.clone() } else { format!("{parent}.{}", key.value) };
         if KNOWN_KEYS.contains(&path.as_str()) {
-            collect_unknown(below, &path, found);
+            collect_unknown(children, &path, found);
         } else {
             let line = key.referenced.line();
             found.push(format!("{MANIFEST_FILE}:{line}: {path:?} is not known and was ignored"));

@@ -267,8 +267,8 @@ const KV_IMPORTS: &str = r#"(import "hfs:plugin/kv@0.1.0" "get" (func $get (para
 
 /// Increments a stored number of one digit in this scope, and replaces the message with it.
 fn counting(scope: u32) -> String {
-    // The result of `get` at 2048: 2048 is not 0 after an error, 2052 is not 0 if there is a value, 2056 is its
-    // address.
+    // `get` writes its result at address 2048. The byte at 2048 is not 0 after an error, and the byte at 2052 is not 0
+    // if there is a value. The word at 2056 is then the address of the value.
     format!(
         r#"(i32.store8 (i32.const 600) (i32.const 49))
         (call $get (i32.const {scope}) (i32.const 512) (i32.const 1) (i32.const 2048))

@@ -12,8 +12,8 @@ use crate::fixture::{
     on_user_message, state,
 };
 
-/// Rejects every message. The text closes the function of [`message_component`], so that the module can also get a data
-/// segment, and opens another one for the rest of the template.
+/// A body for [`message_component`] that rejects every message. It ends the function early to add a data segment to the
+/// module, and then opens another function, which the rest of the template closes.
 const REJECT: &str = r#"(call $return_text (i32.const 2) (i32.const 512) (i32.const 7)) (return)) (data (i32.const 512) "because") (func (result i32) (i32.const 0)"#;
 
 #[tokio::test]
