@@ -153,7 +153,8 @@ impl Drafts {
     }
 }
 
-/// A checkpoint state: one agent has these memory entries, and one plugin has the number of entries as its state.
+/// A checkpoint state in which the agent `coder` has these memory entries, and the state of the plugin `counter`
+/// contains their number.
 #[must_use]
 #[allow(clippy::unwrap_used, reason = "a JSON value can always be serialized")]
 pub fn state_of(entries: &[&str]) -> CheckpointState {

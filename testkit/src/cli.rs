@@ -187,7 +187,8 @@ impl Invocation<'_> {
 
     fn on_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
         let mut command = self.to_command();
-        // Unlike a pipe, a terminal has colours unless the test sets these variables.
+        // The default environment disables colours. On a terminal they are enabled, unless the test itself sets these
+        // variables.
         if !self.sets("NO_COLOR") {
             command.env_remove("NO_COLOR");
         }

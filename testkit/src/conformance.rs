@@ -50,6 +50,8 @@ pub fn check(location: &dyn StoreLocation, test: fn(&Fixture<'_>)) {
 /// Creates a `#[test]` for every guarantee. Takes the path of a function that returns a new [`StoreLocation`].
 #[macro_export]
 macro_rules! store_conformance {
+    // The rules with `@` are internal. `@guarantees` contains the list of all tests, and passes it on to the rule in
+    // its argument: `@tests` creates the test functions, `@names` an array of their names.
     (@guarantees ($($then:tt)*)) => {
         $crate::store_conformance! {
             $($then)*;

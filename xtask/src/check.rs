@@ -98,7 +98,7 @@ const BINARY: &str = "hfs";
 /// Crates for tests and development. No shipped crate may depend on them.
 const TEST_ONLY: &[&str] = &["testkit", "fuzz-promises", "xtask"];
 
-/// The dependencies between crates of the workspace that are not allowed. Dev-dependencies always are.
+/// The dependencies between crates of the workspace that are not allowed. Every dev-dependency is allowed.
 fn dependency_violations(packages: &[Package]) -> Vec<String> {
     let mut violations = Vec::new();
     for package in packages {

@@ -48,7 +48,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         return Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let compiler = compiler()?;
-    let hfs = page_check::program(workspace, &["build", "--package", "hfs"])?;
+    let hfs = page_check::build_program(workspace, &["build", "--package", "hfs"])?;
     for name in selected {
         let folder = root.join("plugins").join(name);
         let mut command = Command::new(&hfs);

@@ -33,7 +33,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         anyhow::bail!("cannot check pages: {missing}");
     }
     let folder = install_checker(workspace)?.context("npm cannot install the page checker")?;
-    let program = program(workspace, &["build", "--package", "hfs"])?;
+    let program = build_program(workspace, &["build", "--package", "hfs"])?;
     Ok(if check_pages(workspace, &folder, &program, options)? {
         ExitCode::SUCCESS
     } else {
@@ -41,7 +41,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// Checks the pages as part of the tests. The inner error is the reason why the check is skipped.
+/// Checks the pages as part of the tests. Returns whether they pass, or as the inner error why the check is skipped.
 pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
     if let Some(missing) = missing_tool() {
         return Ok(Err(format!("exported pages in a browser: {missing}")));
@@ -49,7 +49,7 @@ pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
     match install_checker(workspace)? {
         Some(folder) => {
             // The tests have compiled the program with these features already.
-            let program = program(workspace, &["test", "--workspace", "--no-run"])?;
+            let program = build_program(workspace, &["test", "--workspace", "--no-run"])?;
             check_pages(workspace, &folder, &program, &Options { screenshots: None, pages: Vec::new() })
                 .map(Ok)
         }
@@ -104,8 +104,8 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds the program with a cargo command with these arguments. Returns its path.
-pub fn program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
+/// Builds the binary `hfs` by running cargo with these arguments. Returns its path.
+pub fn build_program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = shell::cargo(&workspace.root);
     command.args(arguments).args(["--quiet", "--message-format=json-render-diagnostics"]);
     let output = shell::output_of(&mut command)?;

@@ -63,12 +63,12 @@ pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("runtimes")
 }
 
-/// Builds an interpreter unless it is up to date. The inner error is the reason why a tool is missing.
+/// Builds an interpreter unless it is up to date. The inner error names the missing tool.
 fn build(workspace: &Workspace, language: Language) -> Result<Result<PathBuf, String>> {
     let target = folder(workspace).join(format!("hfs-{}.wasm", language.name()));
     let work = folder(workspace).join(language.name());
     let sources = sources(workspace, language)?;
-    // The sources of the existing build.
+    // Contains the sources of the previous build.
     let stamp = work.join("sources");
     if target.is_file() && fs::read_to_string(&stamp).is_ok_and(|text| text == sources) {
         return Ok(Ok(target));

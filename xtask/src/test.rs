@@ -41,7 +41,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let suite = Suite { workspace, options, samples: samples_folder(workspace) };
     if suite.samples.is_none() {
         skipped.insert(format!(
-            "real transcripts: there is no folder ../shared/samples next to the repository; set {SAMPLES_VARIABLE} to another"
+            "real transcripts: there is no folder of samples; set {SAMPLES_VARIABLE} to it, or create shared/samples next to the repository"
         ));
     }
 

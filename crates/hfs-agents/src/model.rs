@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /// Anthropic's limit, the strictest among the providers.
 const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024;
-/// Older images are replaced by their names.
+/// Limit for the images in a request. Older ones are replaced by their file names.
 const MAX_IMAGES: usize = 10;
 /// Limit for a tool's input or output, in characters.
 const MAX_TOOL_TEXT: usize = 8_000;
@@ -72,15 +72,15 @@ pub(crate) enum TriadTask {
     /// Concede, revise or hold each contested section.
     Decide { contested: Vec<ContestedSection> },
     /// Decide which of the claimants owns a section.
-    Rule { claimants: Vec<String> },
+    Arbitrate { claimants: Vec<String> },
     /// Write a section, or a part of it.
     Write {
         /// Index of the section in the reply.
         index: usize,
         /// Number of sections in the reply.
         count: usize,
-        /// Also say what is missing (set for dialectic triads).
-        critical: bool,
+        /// Whether the text must also name what is missing. Set for dialectic triads.
+        with_critique: bool,
     },
     /// Combine the sections, as (name, text), into one reply.
     Integrate { sections: Vec<(String, String)> },

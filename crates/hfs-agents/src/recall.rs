@@ -33,6 +33,7 @@ pub(crate) const MODEL_SETUP_HELP: &str = "For answers by a model, set `ANTHROPI
 /// An agent that quotes saved sessions.
 pub struct Recall {
     store: Arc<dyn Store>,
+    /// Why this agent answers instead of a model.
     selection_reason: Option<String>,
 }
 
@@ -160,7 +161,7 @@ impl Agent for Recall {
     }
 }
 
-/// The answer as Markdown, as the deltas that are streamed.
+/// The answer in Markdown, split into the deltas to stream.
 fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
     let SearchOutcome { query, retrieved, is_only_session } = found;
     if *is_only_session {

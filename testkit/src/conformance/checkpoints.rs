@@ -127,6 +127,7 @@ pub fn a_long_run_does_not_displace_the_final_checkpoints_of_earlier_runs(fixtur
         let draft = fixture.drafts.checkpoint(main, growing_state(number));
         fixture.store.create_checkpoint(&CheckpointDraft { trigger: trigger.into(), ..draft }, 5).unwrap();
     };
+    // `E` for a checkpoint at the end of a run, `m` for one in the middle.
     let triggers = || -> String {
         let listed = fixture.store.list_checkpoints(session).unwrap();
         listed.iter().map(|checkpoint| if checkpoint.trigger.ends_run() { 'E' } else { 'm' }).collect()

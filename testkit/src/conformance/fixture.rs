@@ -68,7 +68,7 @@ impl<'a> Fixture<'a> {
         self.store.append(branch, &drafts).unwrap().position
     }
 
-    /// Forks a branch. Returns the position of the new one.
+    /// Forks a branch. Returns the position of the new branch, and the operation.
     pub fn fork(&self, from: Position, name: &str) -> (Position, Operation) {
         let draft = self.drafts.branch(name, from);
         let operation =
@@ -76,7 +76,7 @@ impl<'a> Fixture<'a> {
         (at(draft.id, from.head), operation)
     }
 
-    /// Rewinds to a checkpoint. Returns the position of the new branch.
+    /// Rewinds to a checkpoint. Returns the position of the new branch, and the operation.
     pub fn rewind(&self, checkpoint: &Checkpoint, name: &str) -> (Position, Operation) {
         let from = at(checkpoint.branch, checkpoint.seq);
         let draft = self.drafts.branch(name, from);

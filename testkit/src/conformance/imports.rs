@@ -62,6 +62,7 @@ pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'
     import.attachment(&bytes).unwrap();
     import.message(0, &texts[0]).unwrap();
     import.message(0, &texts[1]).unwrap();
+    // Branch 7 is forked from branch 0, the main branch, after its first message.
     import.branch(7, 0, 1, side, "side").unwrap();
     import.message(7, &full).unwrap();
     import.message(0, &texts[2]).unwrap();
@@ -100,7 +101,10 @@ pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'
     let operation = fixture.last_operation(draft.id);
     assert_eq!((operation.kind, operation.before), (OperationKind::Import, None));
     assert_eq!(operation.after.name, "Imported");
-    assert!(operation.created_at > long_ago(9), "the time is that of the import");
+    assert!(
+        operation.created_at > long_ago(9),
+        "the operation has the time of the import, not of the session"
+    );
 }
 
 pub fn an_imported_session_can_be_continued(fixture: &Fixture<'_>) {

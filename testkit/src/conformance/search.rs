@@ -1,8 +1,7 @@
 //! Full-text search: query syntax, hits, and the index.
 
 use hfs_core::{
-    DeltaKind, Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
-    Timestamp,
+    DeltaKind, Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, Timestamp,
 };
 use serde_json::json;
 
@@ -116,9 +115,9 @@ pub fn a_reply_is_found_after_it_is_finished_or_recovered(fixture: &Fixture<'_>)
     assert_eq!((count(fixture, "finalword"), count(fixture, "draftword")), (1, 0));
 
     let main = fixture.main();
-    let left = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
-    writer.extend_reply(left, &delta("half")).unwrap();
-    writer.extend_reply(left, &delta("way there")).unwrap();
+    let abandoned = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    writer.extend_reply(abandoned, &delta("half")).unwrap();
+    writer.extend_reply(abandoned, &delta("way there")).unwrap();
     drop(writer);
     fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap();
     assert_eq!((count(fixture, "halfway"), count(fixture, "there"), count(fixture, "half")), (1, 1, 0));
@@ -167,8 +166,7 @@ pub fn hits_can_be_filtered_by_session_role_and_time(fixture: &Fixture<'_>) {
     let mut sessions = Vec::new();
     let mut times: Vec<Timestamp> = Vec::new();
     for n in 0..3 {
-        let draft = SessionDraft { ..fixture.drafts.session(&format!("{n}")) };
-        let session = fixture.store.create_session(&draft).unwrap();
+        let session = fixture.store.create_session(&fixture.drafts.session(&format!("{n}"))).unwrap();
         let mut main = at(session.current_branch, 0);
         for role in Role::ALL {
             main = append_as(fixture, main, role, vec![Part::text("needle")]);
@@ -218,28 +216,29 @@ pub fn better_matches_come_first(fixture: &Fixture<'_>) {
 pub fn updating_the_index_can_be_stopped_and_resumed(fixture: &Fixture<'_>) {
     let main = fixture.main();
     fixture.append_numbered(main, "needle", 700);
-    let mut left = Vec::new();
-    let mut stop = |waiting: u64| {
-        left.push(waiting);
+    // The callback gets the number of messages that are not indexed yet, and returns whether to continue.
+    let mut reported = Vec::new();
+    let mut stop = |remaining: u64| {
+        reported.push(remaining);
         false
     };
     fixture.store.update_index(&mut stop).unwrap();
-    assert_eq!(left.len(), 1, "the update stops when the callback returns false");
+    assert_eq!(reported.len(), 1, "the update stops when the callback returns false");
 
-    let mut left = Vec::new();
-    let mut resume = |waiting: u64| {
-        left.push(waiting);
+    let mut reported = Vec::new();
+    let mut resume = |remaining: u64| {
+        reported.push(remaining);
         true
     };
     fixture.store.update_index(&mut resume).unwrap();
-    assert!(left.is_sorted_by(|a, b| a >= b), "{left:?}");
-    assert!(left[0] <= 700, "{left:?}");
-    assert_eq!(left.last(), Some(&0));
+    assert!(reported.is_sorted_by(|a, b| a >= b), "{reported:?}");
+    assert!(reported[0] <= 700, "{reported:?}");
+    assert_eq!(reported.last(), Some(&0));
     assert_eq!(search(fixture, &query("needle")).total, 700);
 }
 
-/// Appends each text as a message. Returns a function that searches and returns the seqs of the hits.
-fn corpus<'a>(fixture: &'a Fixture<'_>, texts: &[&str]) -> impl Fn(&str) -> Vec<u64> + 'a {
+/// Appends each text as a message. Returns a function that searches these messages and returns the seqs of the hits.
+fn search_in<'a>(fixture: &'a Fixture<'_>, texts: &[&str]) -> impl Fn(&str) -> Vec<u64> + 'a {
     let mut main = fixture.main();
     for text in texts {
         main = fixture.append_text(main, text);
@@ -258,7 +257,7 @@ fn find(fixture: &Fixture<'_>, query: &SearchQuery) -> Vec<u64> {
 const NONE: [u64; 0] = [];
 
 pub fn all_words_must_occur_in_any_order(fixture: &Fixture<'_>) {
-    let find = corpus(fixture, &["red green", "green", "blue and green and red", "redder greens"]);
+    let find = search_in(fixture, &["red green", "green", "blue and green and red", "redder greens"]);
     assert_eq!(find("red green"), [1, 3]);
     assert_eq!(find("GREEN red"), [1, 3]);
     assert_eq!(find("  red\n\tblue  "), [3]);
@@ -266,7 +265,7 @@ pub fn all_words_must_occur_in_any_order(fixture: &Fixture<'_>) {
 }
 
 pub fn with_any_word_one_match_is_enough(fixture: &Fixture<'_>) {
-    let _ = corpus(fixture, &["red green", "green", "blue", "redder"]);
+    let _ = search_in(fixture, &["red green", "green", "blue", "redder"]);
     let any = |text: &str| {
         let query = SearchQuery { text: text.into(), any_word: true, limit: 100, ..SearchQuery::default() };
         find(fixture, &query)
@@ -303,7 +302,7 @@ pub fn words_joined_by_punctuation_match_adjacent_words(fixture: &Fixture<'_>) {
 }
 
 pub fn a_star_matches_the_rest_of_a_word(fixture: &Fixture<'_>) {
-    let find = corpus(fixture, &["checkpoint", "checkpoints", "check point", "uncheck", "Überprüfung"]);
+    let find = search_in(fixture, &["checkpoint", "checkpoints", "check point", "uncheck", "Überprüfung"]);
     assert_eq!(find("checkp*"), [1, 2]);
     assert_eq!(find("check*"), [1, 2, 3]);
     assert_eq!(find("check"), [3]);
@@ -330,7 +329,7 @@ pub fn case_and_diacritics_are_ignored(fixture: &Fixture<'_>) {
 
 pub fn words_of_other_scripts_and_numbers_are_found(fixture: &Fixture<'_>) {
     let find =
-        corpus(fixture, &["日本語 テスト", "한국어 문장", "version 1.2.3 of v2", "Ελληνικά", "🦀 crab"]);
+        search_in(fixture, &["日本語 テスト", "한국어 문장", "version 1.2.3 of v2", "Ελληνικά", "🦀 crab"]);
     assert_eq!(find("日本語"), [1]);
     assert_eq!(find("日*"), [1]);
     assert_eq!(find("한국어"), [2]);
@@ -341,7 +340,7 @@ pub fn words_of_other_scripts_and_numbers_are_found(fixture: &Fixture<'_>) {
 }
 
 pub fn any_text_is_a_valid_query(fixture: &Fixture<'_>) {
-    let find = corpus(fixture, &["a plain text about near and not or and", "null byte"]);
+    let find = search_in(fixture, &["a plain text about near and not or and", "null byte"]);
     for text in [
         "",
         " ",

@@ -307,6 +307,7 @@ pub fn a_session_is_found_by_id_id_prefix_or_name(fixture: &Fixture<'_>) {
     assert_eq!(find(fixture, "0192F0C1-7E1A-7CC0-9B1E-0123456789AF").unwrap(), one);
     assert_eq!(find(fixture, "0192f0c1-7e1b").unwrap(), other);
     assert_eq!(find(fixture, one.short().as_str()).unwrap(), one);
+    // Short ids write the hexadecimal digits 0 to f of the tail as the letters z to k.
     assert_eq!(find(fixture, "z").unwrap(), one);
     assert_eq!(find(fixture, "K").unwrap(), other);
     assert_eq!(find(fixture, "Fix login").unwrap(), one);

@@ -14,7 +14,8 @@ use hfs_core::{
 use super::ID;
 use super::query::{Query, words};
 
-/// Agents whose replies may quote saved sessions. Quoting those quotations again would add nothing.
+/// Agents whose replies may quote saved sessions. They are left out, since they only repeat other
+/// messages.
 const QUOTING_AGENTS: [&str; 2] = [ID, "triads"];
 const MAX_CANDIDATES: u32 = 60;
 /// Two snippets at least this similar count as duplicates.
@@ -25,9 +26,9 @@ const MAX_PER_SESSION: usize = 3;
 const RECENCY_DAYS: f64 = 90.0;
 /// Limit for a snippet, in bytes.
 const MAX_SNIPPET: usize = 420;
-/// Limit for the beginning of a text that is searched for snippets, in bytes.
+/// Only this many bytes at the beginning of a text are searched for snippets.
 const MAX_SCANNED: usize = 200_000;
-/// Limit for the beginning of a reply, in characters.
+/// Limit for the quoted beginning of a reply, in characters.
 const MAX_REPLY: usize = 200;
 
 /// A passage of a saved session.
@@ -106,6 +107,8 @@ pub(crate) fn retrieve(
     Ok(Retrieved { passages, total })
 }
 
+/// Whether the message is an answer that quotes saved sessions. Triads quote only if they run without a model; their
+/// replies then name `recall` as the model.
 fn is_quoting_answer(message: &Message) -> bool {
     message.content.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
         && message.content.model.as_deref().is_none_or(|model| model == ID)
@@ -209,7 +212,7 @@ fn text_beginning(message: &Message) -> Option<String> {
     })
 }
 
-/// The snippet of the message that contains most of the query; the earliest one if several do.
+/// The snippet with the most phrases of the query, then the most terms. Of equal snippets, the earliest one.
 fn best_snippet(message: &Message, query: &Query) -> Option<Snippet> {
     let mut best: Option<Snippet> = None;
     for (text, is_text) in message.content.parts.iter().filter_map(searchable_text) {
@@ -241,8 +244,8 @@ fn prefix(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or(text)
 }
 
-/// Candidates for a snippet: overlapping windows of whole lines. A window starts at every line, and inside very
-/// long lines at every half snippet.
+/// Candidates for a snippet: overlapping windows of whole lines. A window starts at every line, and inside long
+/// lines also every `MAX_SNIPPET / 2` bytes.
 fn windows(text: &str) -> impl Iterator<Item = &str> {
     let mut starts = Vec::new();
     let mut line_start = 0;

@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_in_the_comments_are_valid() {
+    fn the_commented_out_settings_are_valid() {
         let uncommented = TriadsConfig::SMALL.replace("# model", "model").replace("#   critic", "  critic");
         let config = TriadsConfig::from_yaml(&uncommented).unwrap();
         assert_eq!(config.model_names().len(), 2);

@@ -91,12 +91,12 @@ async fn dialectic(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option
             newest_draft = revision;
         }
     }
-    let position = ask_position(triad, context, triad.able_or_lead(synthesizer)?, &discussion).await;
+    let position = ask_position(triad, context, triad.available_or_lead(synthesizer)?, &discussion).await;
     position.or_else(|| position_from_text(triad, newest_draft))
 }
 
 async fn consensus(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
-    let initial = join_all(triad.able_agents().map(|peer| ask_position(triad, context, peer, ""))).await;
+    let initial = join_all(triad.available_agents().map(|peer| ask_position(triad, context, peer, ""))).await;
     let initial: Vec<Position> = initial.into_iter().flatten().collect();
     if initial.len() <= 1 {
         return initial.into_iter().next();
@@ -106,7 +106,7 @@ async fn consensus(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option
         prompts::positions(&initial)
     );
     let revised =
-        join_all(triad.able_agents().map(|peer| ask_position(triad, context, peer, &discussion))).await;
+        join_all(triad.available_agents().map(|peer| ask_position(triad, context, peer, &discussion))).await;
     let revised: Vec<Position> = revised.into_iter().flatten().collect();
     let candidates = if revised.is_empty() { initial } else { revised };
     if candidates.len() == 1 {
@@ -119,7 +119,9 @@ async fn consensus(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option
     );
     let prompt = Prompt::new(TriadTask::Vote, text);
     let votes = join_all(
-        triad.able_agents().map(|peer| triad.ask_for::<Vote>(context, peer, prompt.clone(), Vote::SHAPE)),
+        triad
+            .available_agents()
+            .map(|peer| triad.ask_for::<Vote>(context, peer, prompt.clone(), Vote::SHAPE)),
     );
     let votes: Vec<usize> = votes.await.into_iter().flatten().map(|vote| vote.vote).collect();
     candidates.into_iter().nth(elected(&votes))

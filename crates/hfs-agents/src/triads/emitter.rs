@@ -52,7 +52,7 @@ struct OpenSpans {
     /// Start of the current call, by agent id.
     working: BTreeMap<String, Instant>,
     /// Agents that have worked and have not failed.
-    able: BTreeSet<String>,
+    available: BTreeSet<String>,
     usage: Usage,
 }
 
@@ -108,7 +108,7 @@ impl<'a> RunEmitter<'a> {
         {
             let mut open = self.open();
             open.working.insert(agent.id.clone(), Instant::now());
-            open.able.insert(agent.id.clone());
+            open.available.insert(agent.id.clone());
         }
         self.event(EventPayload::AgentStarted {
             agent: agent.id.clone(),
@@ -123,7 +123,7 @@ impl<'a> RunEmitter<'a> {
         let start = {
             let mut open = self.open();
             if status == AgentStatus::Blocked {
-                open.able.remove(id);
+                open.available.remove(id);
             }
             open.working.remove(id)
         };
@@ -164,12 +164,12 @@ impl<'a> RunEmitter<'a> {
     /// Ends everything that is open. With [`AgentStatus::Complete`], all agents that have not failed get this status,
     /// else only those that are working.
     pub fn close(&self, status: AgentStatus) {
-        let (working, able, phase) = {
+        let (working, available, phase) = {
             let mut open = self.open();
             let working: Vec<String> = open.working.keys().cloned().collect();
-            (working, std::mem::take(&mut open.able), open.phase.take())
+            (working, std::mem::take(&mut open.available), open.phase.take())
         };
-        let ended = if status == AgentStatus::Complete { able.into_iter().collect() } else { working };
+        let ended = if status == AgentStatus::Complete { available.into_iter().collect() } else { working };
         for id in ended {
             self.agent_ended(&id, status);
         }

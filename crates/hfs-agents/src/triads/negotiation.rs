@@ -89,7 +89,7 @@ async fn decide(
         return Vec::new();
     }
     let Some(lead) = triad.lead().filter(|_| triad.meter.remaining().is_ok()) else {
-        // A triad that cannot write any more concedes to those that can.
+        // A triad without agents or budget could not write the sections, so it concedes them.
         let key = |open: &OpenSection| (open.section.clone(), id.clone());
         return contested.iter().map(|open| (key(open), Stance::Concede)).collect();
     };
@@ -133,7 +133,7 @@ async fn decide(
         .collect()
 }
 
-/// The arbiter's ruling about a section and its reason. `None` without a readable answer.
+/// Asks the arbiter about a section. Returns the ruling and its reason; `None` if the answer cannot be parsed.
 async fn ask_arbiter(
     context: &RunContext<'_>,
     participants: &[Participant<'_, '_>],
@@ -163,7 +163,7 @@ async fn ask_arbiter(
     let prompt = Prompt {
         temperature: Some(config.temperature),
         max_tokens: Some(config.max_tokens),
-        ..Prompt::new(TriadTask::Rule { claimants: claimants.clone() }, text)
+        ..Prompt::new(TriadTask::Arbitrate { claimants: claimants.clone() }, text)
     };
     let answer = arbiter.ask_for::<ArbiterAnswer>(context, None, prompt, ArbiterAnswer::SHAPE).await?;
     Some(match answer {

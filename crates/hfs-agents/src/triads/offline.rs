@@ -37,7 +37,7 @@ impl OfflineModel {
         references(&self.retrieved.passages)
     }
 
-    /// The answer, as the deltas that are streamed.
+    /// The answer, split into the deltas to stream.
     fn answer(&self, task: &TriadTask) -> Vec<String> {
         let answer = match task {
             TriadTask::Decompose => {
@@ -70,11 +70,11 @@ impl OfflineModel {
                     .collect();
                 json!({"decisions": decisions}).to_string()
             }
-            TriadTask::Rule { claimants } => {
+            TriadTask::Arbitrate { claimants } => {
                 let reason = "without a model, the first claimant gets the section";
                 json!({"decision": "assign", "owner": claimants.first(), "reason": reason}).to_string()
             }
-            TriadTask::Write { index, count, critical } => self.section(*index, *count, *critical),
+            TriadTask::Write { index, count, with_critique } => self.section(*index, *count, *with_critique),
             TriadTask::Integrate { sections } => return Self::integrate(sections),
         };
         vec![answer]
@@ -112,14 +112,14 @@ impl OfflineModel {
     }
 
     /// Distributes the passages over the sections round-robin, so that no passage is quoted twice.
-    fn section(&self, index: usize, count: usize, critical: bool) -> String {
+    fn section(&self, index: usize, count: usize, with_critique: bool) -> String {
         let mut passages = self.passages().skip(index).step_by(count.max(1)).peekable();
         let text = if passages.peek().is_none() && self.passages().len() > 0 {
             "No further passages were found for this section.".to_owned()
         } else {
             self.quotations(passages)
         };
-        if critical { format!("{}\n\n{text}", self.critique()) } else { text }
+        if with_critique { format!("{}\n\n{text}", self.critique()) } else { text }
     }
 
     fn integrate(sections: &[(String, String)]) -> Vec<String> {

@@ -115,7 +115,8 @@ impl AgentHandle {
         Self { identity, model, system_prompt, memory: Mutex::new(memory), is_lost: AtomicBool::new(false) }
     }
 
-    pub fn is_able(&self) -> bool {
+    /// Whether the agent can be asked: its model has not failed in this run.
+    pub fn is_available(&self) -> bool {
         !self.is_lost.load(Ordering::Relaxed)
     }
 
@@ -192,7 +193,7 @@ impl AgentHandle {
         let emitter = context.emitter;
         let id = self.identity.id.as_str();
         context.park_if_cancelled().await;
-        if !self.is_able() {
+        if !self.is_available() {
             return None;
         }
         let remaining = match remaining_budget(&context.meter, triad_meter) {
@@ -242,8 +243,8 @@ impl AgentHandle {
         }
     }
 
-    /// Asks for an answer of the given shape. If it cannot be read, asks once more; if that fails as well, emits an
-    /// error event and returns `None`.
+    /// Asks for JSON of the given shape. If the answer cannot be parsed, asks once more; if the second answer cannot
+    /// be parsed either, emits an error event and returns `None`.
     pub async fn ask_for<T: DeserializeOwned>(
         &self,
         context: &RunContext<'_>,
@@ -267,7 +268,7 @@ impl AgentHandle {
     }
 }
 
-/// The smaller rest of both budgets, for tokens and for time.
+/// The tokens and time that remain in both budgets: for each, the smaller of the two amounts.
 fn remaining_budget(run: &Meter, triad: Option<&Meter>) -> Result<Budget, Exhausted> {
     let run = run.remaining()?;
     let triad = triad.map_or(Ok(run), Meter::remaining)?;
@@ -285,7 +286,7 @@ fn reply_text(reply: &ModelReply) -> String {
 /// A triad in a run.
 pub(super) struct TriadRuntime<'a> {
     pub config: &'a TriadConfig,
-    /// The first agent that is able leads the triad.
+    /// The first available agent leads the triad.
     pub agents: [AgentHandle; 3],
     pub meter: Meter,
     /// Number of lost agents that were reported.
@@ -297,18 +298,18 @@ impl<'a> TriadRuntime<'a> {
         Self { config, agents, meter: Meter::new(config.budget), reported_lost: Mutex::new(0) }
     }
 
-    pub fn able_agents(&self) -> impl Iterator<Item = &AgentHandle> {
-        self.agents.iter().filter(|agent| agent.is_able())
+    pub fn available_agents(&self) -> impl Iterator<Item = &AgentHandle> {
+        self.agents.iter().filter(|agent| agent.is_available())
     }
 
-    /// The first agent that is able. `None` if all agents are lost.
+    /// The first available agent. `None` if all agents are lost.
     pub fn lead(&self) -> Option<&AgentHandle> {
-        self.able_agents().next()
+        self.available_agents().next()
     }
 
-    /// The agent itself if it is able, else the lead.
-    pub fn able_or_lead<'b>(&'b self, agent: &'b AgentHandle) -> Option<&'b AgentHandle> {
-        if agent.is_able() { Some(agent) } else { self.lead() }
+    /// The agent itself if it is available, else the lead.
+    pub fn available_or_lead<'b>(&'b self, agent: &'b AgentHandle) -> Option<&'b AgentHandle> {
+        if agent.is_available() { Some(agent) } else { self.lead() }
     }
 
     /// See [`AgentHandle::ask`]; charged to this triad.
@@ -343,7 +344,7 @@ impl<'a> TriadRuntime<'a> {
         let lost: Vec<String> = self
             .agents
             .iter()
-            .filter(|agent| !agent.is_able())
+            .filter(|agent| !agent.is_available())
             .map(|agent| agent.identity.id.clone())
             .collect();
         let mut reported = lock_unpoisoned(&self.reported_lost);

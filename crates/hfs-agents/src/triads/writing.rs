@@ -64,7 +64,7 @@ fn prompt_text(assignment: &Assignment, context: &RunContext<'_>, position: &Pos
         None => format!("Write the section \"{section}\": {}", about(section)),
     };
     for merged in &assignment.merged_sections {
-        task.push_str(&format!("\nTreat \"{merged}\" in it, too: {}", about(merged)));
+        task.push_str(&format!("\nAlso cover \"{merged}\" in this section: {}", about(merged)));
     }
     for part in &assignment.excluded_parts {
         task.push_str(&format!("\nLeave out, since another triad writes it: {part}"));
@@ -79,7 +79,7 @@ fn prompt_text(assignment: &Assignment, context: &RunContext<'_>, position: &Pos
 
 fn write_task(assignment: &Assignment, context: &RunContext<'_>, preset: Preset) -> TriadTask {
     let index = context.sections.iter().position(|section| section.name == assignment.section).unwrap_or(0);
-    TriadTask::Write { index, count: context.sections.len(), critical: preset == Preset::Dialectic }
+    TriadTask::Write { index, count: context.sections.len(), with_critique: preset == Preset::Dialectic }
 }
 
 /// Distributes a triad's assignments over its agents, which write in parallel. If an agent is lost, the lead takes
@@ -90,31 +90,31 @@ async fn write_assignments(
     assignments: Vec<Assignment>,
 ) -> Vec<Written> {
     let Participant { triad, position } = participant;
-    let able: Vec<&AgentHandle> = triad.able_agents().collect();
-    if able.is_empty() {
+    let agents: Vec<&AgentHandle> = triad.available_agents().collect();
+    if agents.is_empty() {
         return assignments.into_iter().map(|assignment| (assignment, None)).collect();
     }
-    let mut shares: Vec<Vec<Assignment>> = able.iter().map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<Assignment>> = agents.iter().map(|_| Vec::new()).collect();
     for (index, assignment) in assignments.into_iter().enumerate() {
-        let agent_index = index % able.len();
+        let agent_index = index % agents.len();
         if let Some(share) = shares.get_mut(agent_index) {
             share.push(assignment);
         }
     }
-    let writing = able.into_iter().zip(shares).map(|(agent, share)| async move {
+    let writing = agents.into_iter().zip(shares).map(|(agent, share)| async move {
         let mut written = Vec::new();
         for assignment in share {
             let mut text = None;
-            // Try another agent only if this one was lost. An agent that is still able had no budget left or
-            // wrote nothing, which another agent does not change. Each repetition loses an agent, so the loop
-            // ends.
-            let mut author = triad.able_or_lead(agent);
+            // Ask another agent only if this one was lost during the call. If it is still available, the budget
+            // was used up or the answer was empty, and the other agents share both budget and prompt. The loop
+            // ends because an agent is lost in every iteration but the last.
+            let mut author = triad.available_or_lead(agent);
             while let Some(current) = author {
                 let task = write_task(&assignment, context, triad.config.preset);
                 let prompt = prompt_text(&assignment, context, position);
                 text = triad.ask(context, current, task, prompt).await;
                 text = text.filter(|text| !text.trim().is_empty());
-                author = if text.is_some() || current.is_able() { None } else { triad.lead() };
+                author = if text.is_some() || current.is_available() { None } else { triad.lead() };
             }
             written.push((assignment, text));
         }
@@ -125,8 +125,8 @@ async fn write_assignments(
 
 /// Writes all sections. Returns their names and texts in the order of the reply.
 ///
-/// If a triad cannot write an assignment, another triad does; if none can, the position of the triad is used as
-/// the text. A section without any text is left out and reported as an error event.
+/// If a triad cannot write an assignment, another triad does; if none can, the position of the assigned triad is
+/// used as the text. A section without any text is left out and reported as an error event.
 pub(super) async fn write_sections(
     state: &NegotiationState,
     context: &RunContext<'_>,
@@ -160,7 +160,7 @@ pub(super) async fn write_sections(
     sections
 }
 
-/// Reassigns each unwritten assignment to the first other triad that is able to write it.
+/// Reassigns each unwritten assignment to the first other triad that can write it.
 async fn reassign_unwritten(
     written: &mut [Written],
     context: &RunContext<'_>,
@@ -168,12 +168,12 @@ async fn reassign_unwritten(
 ) {
     let unwritten = written.iter_mut().filter(|(_, text)| text.is_none());
     let writing = unwritten.map(|(assignment, text)| async move {
-        let is_able = |participant: &&Participant<'_, '_>| {
+        let can_write = |participant: &&Participant<'_, '_>| {
             let triad = participant.triad;
             triad.config.id != assignment.triad && triad.lead().is_some() && triad.meter.remaining().is_ok()
         };
         let Some(substitute) =
-            participants.iter().find(is_able).filter(|_| context.meter.remaining().is_ok())
+            participants.iter().find(can_write).filter(|_| context.meter.remaining().is_ok())
         else {
             return;
         };

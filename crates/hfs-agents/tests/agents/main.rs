@@ -121,7 +121,8 @@ async fn run(agent: &dyn Agent, request: RunRequest) -> (RecordingSink, Result<R
     (sink, outcome)
 }
 
-/// Runs the agent and cancels the run when `ready` completes. Also returns the time from there to the end.
+/// Runs the agent and cancels the run when `ready` completes. Also returns the time from the cancellation to
+/// the end of the run.
 async fn run_and_cancel(
     agent: &dyn Agent,
     request: RunRequest,

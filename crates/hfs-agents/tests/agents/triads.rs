@@ -144,7 +144,7 @@ async fn all_parts_of_split_and_merged_sections_are_written() {
             "PART-HOW".to_owned()
         } else if prompt.contains("Write the section \"answer\"") {
             assert!(prompt.contains("Leave out, since another triad writes it: the how"), "{prompt}");
-            assert!(prompt.contains("Treat \"reservations\" in it, too"), "{prompt}");
+            assert!(prompt.contains("Also cover \"reservations\" in this section"), "{prompt}");
             "LEAD".to_owned()
         } else {
             well_formed_text(&prompt)
