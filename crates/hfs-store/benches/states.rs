@@ -1,5 +1,6 @@
-//! Storing and restoring checkpoint states of which 1 to 2 % change each time. The alternatives are to store each state
-//! as JSON, to compress each state without a base, and (rows "delta") zstd with the keyframe as its prefix.
+//! Storing and restoring checkpoint states. From one state to the next, 1 to 2 % of its parts change. The alternatives
+//! are to store each state as JSON, to compress each state without a base, and (rows "delta") zstd with the keyframe as
+//! its prefix.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing benchmark panics")]
 
@@ -200,7 +201,8 @@ impl Sequence {
         }
     }
 
-    /// Compares the streaming encoder with the same steps in sequence on one thread, written to a bare table.
+    /// Compares the streaming encoder with the same steps in sequence on one thread. The alternative inserts its result
+    /// into a bare table.
     fn measure_streaming(&self, bench: &mut Bench) {
         let row = self.row("write, 10 kept, vs. serialising, hashing and encoding on one thread");
         if self.bytes < 64 * 1024 || !bench.wants(&row) {

@@ -170,7 +170,7 @@ impl Database {
     }
 }
 
-/// Rejects a file that is not a database of hfs, or of a newer version. Runs before the store creates any file.
+/// Rejects a file that is not a database of hfs, or that has a newer schema. Runs before the store creates any file.
 fn check_header(paths: &Paths) -> Result<()> {
     let mut header = Vec::new();
     match std::fs::File::open(&paths.database) {

@@ -51,8 +51,8 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Data> {
-        // Ignores poisoning: each operation checks its arguments before its first change, so a panic leaves none half
-        // done.
+        // Ignores poisoning: each operation checks its arguments before its first change, so a panic leaves no
+        // operation half done.
         lock_unpoisoned(&self.data)
     }
 }

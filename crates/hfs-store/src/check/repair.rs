@@ -5,7 +5,7 @@
 //! 2. Rows that cannot be decoded are deleted.
 //! 3. [`message_history`] fills the gaps in each branch's history with a placeholder for each lost message, so that the
 //!    other messages keep their seqs.
-//! 4. Derived data is computed again: counters, list positions, current branches, the text index.
+//! 4. Derived data is recomputed: counters, list positions, current branches, the text index.
 //!
 //! Steps 2 to 4 are one transaction. It is repeated until `verify` finds no problem, at most [`MAX_ROUNDS`] times. The
 //! report lists everything that was changed or lost.
@@ -53,8 +53,8 @@ pub(crate) fn repair(
         log.add(RepairKind::Left, place, format!("{detail} (it could not be repaired)"));
     }
     if log.0.is_empty() {
-        // The repair had nothing to log, for example because indexing has finalized an abandoned reply. Reports the
-        // problems that were found.
+        // The problems were corrected without a log entry. For example, indexing has finalized an abandoned reply. The
+        // problems themselves are reported then, so that the report is not empty.
         return Ok(found.into_iter().map(Into::into).collect());
     }
     Ok(log.0)
@@ -276,7 +276,7 @@ fn delete_unreadable_operations(conn: &Connection, log: &mut RepairLog) -> Resul
     Ok(())
 }
 
-/// Computes all data again that is derived from other rows, except the text index.
+/// Recomputes the data that is derived from other rows, except the text index.
 fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     interrupt_replies_without_writer(conn, log)?;
     conn.execute("UPDATE branch SET retired = 1 WHERE retired NOT IN (0, 1)", [])?;
@@ -395,7 +395,7 @@ fn update_current_branch(conn: &Connection, session: i64, log: &mut RepairLog) -
     Ok(())
 }
 
-/// Writes the session's counters again. If the time of the last change is lost, it becomes the newest time of a message
+/// Recomputes the session's counters. If the time of the last change is lost, it becomes the newest time of a message
 /// or operation.
 fn update_activity(conn: &Connection, session: i64) -> Result<()> {
     let stored: Option<i64> = conn

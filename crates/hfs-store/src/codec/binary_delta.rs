@@ -11,7 +11,7 @@
 //! 1. the length in bytes of the operation list,
 //! 2. the operation list: per operation the number of bytes to insert, the number of bytes to copy, and where to
 //!    copy from, as a zigzag distance from the end of the previous copy,
-//! 3. all bytes to insert. Bytes that no operation inserts are appended to the result.
+//! 3. all bytes to insert. The bytes that remain after the last operation are the end of the result.
 //!
 //! A delta does not identify its base. To check that a delta was applied to the right base, compare a hash of the
 //! result.
@@ -93,8 +93,8 @@ impl<'a> Encoder<'a> {
 
     /// Matches a prefix of the target. Each call passes a longer prefix than the one before.
     pub fn advance(&mut self, target_prefix: &[u8]) {
-        // A window is looked up only if MIN_COPY bytes from its start are known, so that the bytes that follow cannot
-        // change whether the match is long enough.
+        // A window is looked up only if MIN_COPY bytes from its start are known. Whether its match is long enough then
+        // does not depend on later chunks.
         self.matcher.match_up_to(target_prefix, MIN_COPY);
     }
 
@@ -138,7 +138,7 @@ pub fn apply(base: &[u8], delta: &[u8], size: usize) -> Result<Vec<u8>, BinaryDe
     let mut rest = delta;
     let len = usize::try_from(take_number(&mut rest)?).map_err(|_| BinaryDeltaError::Malformed)?;
     let (operations, inserts) = rest.split_at_checked(len).ok_or(BinaryDeltaError::Malformed)?;
-    // Checked before the allocation, so that damaged data cannot cause one of gigabytes.
+    // The size is checked first, so that damaged data cannot cause an allocation of gigabytes.
     let found = size_of_result(base, operations, inserts)?;
     if found != size {
         return Err(BinaryDeltaError::SizeMismatch { expected: size, found });
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_allocated_for_more_bytes_than_a_delta_makes() {
+    fn a_wrong_size_is_rejected_before_the_allocation() {
         let delta = encoded(b"", b"five.");
         let mismatch = Err(BinaryDeltaError::SizeMismatch { expected: usize::MAX, found: 5 });
         assert_eq!(apply(b"", &delta, usize::MAX), mismatch);

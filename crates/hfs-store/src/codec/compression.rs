@@ -117,7 +117,8 @@ pub(crate) fn compress_delta(base: &DeltaBase, bytes: &[u8]) -> Result<Vec<u8>, 
 pub(crate) fn decompress_delta(base: &[u8], delta: &[u8], size: usize) -> Result<Vec<u8>, CompressionError> {
     match delta.split_first() {
         Some((&BINARY_DELTA, frame)) => {
-            // A damaged frame may declare any size. No valid delta is longer than the limit, so more is not allocated.
+            // A damaged frame may declare any size, so the allocation is limited to the length of the longest valid
+            // delta.
             let limit = binary_delta::max_encoded_len(size);
             let delta = read_frame(&[], frame, content_size(frame)?.min(limit))?;
             Ok(binary_delta::apply(base, &delta, size)?)
@@ -195,8 +196,8 @@ fn write_frame(context: &mut CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, Compress
     Ok(frame)
 }
 
-/// Returns the window log for a prefix and bytes of `total` bytes. One more than the logarithm leaves room for zstd's
-/// alignment.
+/// Returns the window log for a prefix and an input that have `total` bytes together. One more than the logarithm
+/// leaves room for zstd's alignment.
 fn window_log(total: usize) -> u32 {
     let log = total.max(2).next_power_of_two().trailing_zeros();
     (log + 1).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end())
@@ -222,7 +223,7 @@ fn read_frame(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, Compr
     Ok(bytes)
 }
 
-/// Returns the number of bytes that a frame declares to hold.
+/// Returns the content size that a frame declares.
 pub(crate) fn content_size(frame: &[u8]) -> Result<usize, CompressionError> {
     match get_frame_content_size(frame) {
         Ok(Some(size)) => usize::try_from(size).map_err(|_| CompressionError::Zstd("the frame is too large")),

@@ -71,8 +71,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // The query planner stability guarantee. Without it, SQLite compiles a statement whose plan could use a partial
-    // index again for each new value that is bound to it.
+    // The query planner stability guarantee. Without it, SQLite recompiles a statement for each new bound value if the
+    // statement's plan could use a partial index.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;

@@ -205,7 +205,7 @@ impl<B: Backend> Batch<B> {
             commits
         });
         match (result, self.requests.as_slice()) {
-            // A single request has its outcome, whether it succeeded or was rolled back.
+            // A single request needs no retry. Its job has stored an outcome, even if it failed and was rolled back.
             (Ok(()), [_]) => {}
             (Ok(()), _) if commits => {}
             (Err(error), [only]) => only.fail(error),

@@ -13,7 +13,7 @@ pub(crate) struct Paths {
     pub(crate) locks: PathBuf,
 }
 
-/// Identity of a file. The path has another one after the file is replaced.
+/// Identity of a file. Differs if the file at a path has been replaced by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,

@@ -40,7 +40,7 @@ pub(crate) fn version(conn: &Connection, paths: &Paths) -> Result<u32> {
     Err(StoreError::Invalid { message: format!("{path} is a database of another program") }.into())
 }
 
-/// Migrates the database to the newest version. Copies it before, unless it is empty. The caller must hold the write
+/// Migrates the database to the newest version. Copies it first, unless it is empty. The caller must hold the write
 /// lock.
 pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> Result<()> {
     let (found, supported) = (version(conn, paths)?, newest(migrations));

@@ -11,9 +11,9 @@ use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 use super::{BranchRow, MemoryStore};
 
-/// Number of words in a snippet before its first match.
+/// Maximum number of words in a snippet before its first match.
 const SNIPPET_WORDS_BEFORE: usize = 6;
-/// Number of words in a snippet from its first match on.
+/// Maximum number of words in a snippet from the start of its first match to its end.
 const SNIPPET_WORDS_FROM: usize = 18;
 
 impl SearchIndex for MemoryStore {

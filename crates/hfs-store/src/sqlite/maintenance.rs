@@ -18,8 +18,8 @@ use crate::state_store::rebase;
 const SHRINK_STEP_PAGES: i64 = 512;
 /// Minimum number of free pages that are kept for later writes. A large file keeps an eighth of its pages.
 const MIN_SPARE_PAGES: i64 = 256;
-/// Age from which on an attachment without references is removed. A younger one may belong to a message that is not yet
-/// saved.
+/// Minimum age at which an attachment without references is removed. A younger one may belong to a message that is not
+/// yet saved.
 const UNUSED_ATTACHMENT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Maintenance for SqliteStore {

@@ -370,7 +370,7 @@ fn read_backwards(
     Ok(messages)
 }
 
-/// Reads at most `count` messages from the seq `first` on.
+/// Reads at most `count` messages, starting at the seq `first`.
 fn read_forwards(
     conn: &Connection,
     probe: &LivenessProbe,
@@ -378,8 +378,8 @@ fn read_forwards(
     first: u64,
     count: u32,
 ) -> Result<Vec<Message>> {
-    // The branch and its ancestors that store the history from `first` on, the branch first. Each with the last seq of
-    // its part of the history.
+    // The branches that store the messages since `first`: the branch itself, then its ancestors. Each comes with the
+    // last seq that it contributes to the history.
     let mut path = Vec::new();
     let mut last = LAST_SEQ;
     let mut next = Some(branch);

@@ -279,7 +279,7 @@ fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Option<(String
     Ok((row.into_domain()?, before.zip(after)))
 }
 
-/// Checks that the operation is undone, or that it is not undone.
+/// Returns an error unless the operation is undone (`expected` is true) or is not undone (`expected` is false).
 fn check_is_undone(conn: &Connection, operation: &Operation, expected: bool) -> Result<()> {
     let last: Option<String> = conn
         .prepare_cached("SELECT kind FROM operation WHERE target = ?1 ORDER BY no DESC LIMIT 1")?

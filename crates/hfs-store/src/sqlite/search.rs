@@ -20,8 +20,8 @@ use crate::sqlite::{SqliteStore, text_index};
 const MAX_MATCHES: usize = 10_000;
 /// Maximum number of index entries that are examined, in case most of them are outside the scope of the search.
 const MAX_EXAMINED: usize = 200_000;
-/// A search for any of several words leaves out words that at least this many messages contain, unless all words are so
-/// common.
+/// A search for any of several words leaves out words that at least this many messages contain, unless all of its words
+/// are that common.
 const COMMON_WORD: i64 = 5_000;
 const SNIPPET_WORDS: i64 = 24;
 

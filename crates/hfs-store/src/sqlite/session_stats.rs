@@ -4,13 +4,14 @@
 //! the time of the last change. To count the messages for a list, SQLite would have to read all of them, so the numbers
 //! are stored. `verify` compares them with the rows.
 //!
-//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`. Only for the first session of
-//! each list it may be older, which does not change the order, because the other sessions are even older.
+//! Invariant: `session.place`, by which lists are ordered, equals `activity.updated_at`. The exception is the first
+//! session of each list, whose place may be older. This does not change the order, because the other sessions are even
+//! older.
 //!
-//! The exception makes appends faster. Most of them are to the session that was changed last. They update its narrow
-//! row in `activity`, but neither its wide row in `session` nor the index entries of that (`cargo xtask bench append`,
-//! row "durable append, one writer"). Before another session becomes the first, the place of the previous first one is
-//! updated: see [`refresh_first`].
+//! The exception makes appends faster. Most of them are to the session that was changed last. They update the session's
+//! narrow row in `activity`, but neither its wide row in `session` nor the index entries of that row (`cargo xtask
+//! bench append`, row "durable append, one writer"). Before another session becomes the first, the place of the
+//! previous first one is updated: see [`refresh_first`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -44,7 +45,7 @@ pub(crate) fn touch(conn: &Connection, session: i64, at: i64) -> Result<()> {
 pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, count: usize) -> Result<()> {
     let SessionStats { session, updated_at, needs_indexing, is_first } = stats;
     let new_updated_at = updated_at.max(at);
-    // Leaves `waiting` out if it is set already, because an assignment would update its partial index in any case.
+    // Leaves `waiting` out if it is set already, because assigning the same value would also update its partial index.
     let sql = if needs_indexing {
         "UPDATE activity SET updated_at = ?2, messages = messages + ?3 WHERE session = ?1"
     } else {
@@ -59,7 +60,7 @@ pub(crate) fn add_messages(conn: &Connection, stats: SessionStats, at: i64, coun
 
 /// Adds to the number of a session's checkpoints.
 pub(crate) fn add_checkpoints(conn: &Connection, session: i64, difference: i64) -> Result<()> {
-    // Usually one is created and one is pruned, and the counter stays.
+    // Usually one checkpoint is created and one is pruned, so the counter does not change.
     if difference == 0 {
         return Ok(());
     }

@@ -108,8 +108,8 @@ impl SessionRow {
     }
 }
 
-/// Inserts the rows of a session and its first branch, and returns their numbers. The session is hidden until
-/// [`session_stats::move_to_list`] puts it into a list.
+/// Inserts the rows of a session and its first branch, and returns their row numbers. The session is hidden until
+/// [`session_stats::move_to_list`] adds it to the list of sessions or to the trash.
 pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&str>) -> Result<(i64, i64)> {
     let at = draft.created_at.as_micros();
     let project = draft.project.as_ref();

@@ -1,6 +1,6 @@
 //! Updates of the text index.
 //!
-//! An append does not update the index, because it would write several pages more, and sometimes take very long while
+//! An append does not update the index: it would have to write several more pages, and would take very long whenever
 //! FTS5 merges segments. Instead, `branch.indexed` is the seq up to which a branch's own messages are indexed, and
 //! `activity.waiting` marks the sessions with further messages. A search first indexes all missing messages, so it
 //! finds every acknowledged message.
@@ -32,12 +32,12 @@ const OPTIONS: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 /// An append after a pause of at least this time indexes a batch. It is most likely a message that a user has typed, so
 /// the next append is not expected soon.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Number of missing messages from which on each append indexes a batch, so that a search does not take long.
+/// If at least this many messages are missing, each append indexes a batch, so that a search does not take long.
 const MAX_BACKLOG: usize = 20_000;
 /// Maximum number of batches that are indexed when a store is closed.
 const BATCHES_ON_CLOSE: usize = 4;
 
-/// The number of messages that this process has appended since the last batch, and the time of the last append.
+/// The number of messages that this store has appended and not yet indexed, and the time of the last append.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     messages: usize,

@@ -11,11 +11,11 @@ use crate::error::Result;
 use crate::state_store::streaming_encoder::{self, Serialized};
 use crate::state_store::{KeyframeCache, compression_failed, find_keyframe, hash_of, newest_keyframe};
 
-/// Maximum number of deltas per keyframe. Together with it they are as many states as the automatic checkpoints that a
-/// session keeps by default.
+/// Maximum number of deltas per keyframe. A keyframe and its deltas are at most 10 states, which is the default number
+/// of automatic checkpoints that a session keeps.
 const MAX_DELTAS: i64 = 9;
 /// States of at most this many bytes are never stored as deltas. A delta can keep an orphaned keyframe in the database,
-/// which takes more space than such a small delta saves.
+/// and that keyframe takes more space than such a small delta saves.
 const MIN_DELTA_STATE_SIZE: usize = 1024;
 /// A compressed keyframe must be at least this many times as large as a delta to it. Otherwise the state becomes the
 /// next keyframe.
@@ -58,8 +58,8 @@ impl Keyframe {
 /// The columns of a new row that depend on the session's earlier states.
 #[derive(Debug)]
 struct NewRow {
-    /// Number and hash of the keyframe, if this is a delta. The hash is needed because another state may have the
-    /// number when the row is inserted.
+    /// Row number and hash of the keyframe, if this is a delta. The hash is compared before the row is inserted,
+    /// because SQLite may have reused the number for another state.
     base: Option<(i64, ContentHash)>,
     /// Position among the deltas to the keyframe, counted from 1; 0 for a keyframe.
     delta_number: i64,

@@ -1,4 +1,4 @@
-//! Deletes orphaned keyframes, to which only deltas refer, but no checkpoint and no branch. Their deltas are first
+//! Deletes orphaned keyframes: those to which deltas refer, but no checkpoint and no branch. Their deltas are first
 //! encoded to another base.
 //!
 //! The new rows are encoded before the write transaction, because that takes milliseconds per state. The transaction
@@ -103,7 +103,7 @@ struct RestoredState {
 }
 
 impl Rebase {
-    /// Encodes the new rows. Returns `None` if the keyframe is not an orphan, or no longer.
+    /// Encodes the new rows. Returns `None` if the keyframe is not, or no longer, an orphan.
     fn prepare(conn: &Connection, orphan: i64, keyframes: &KeyframeCache) -> Result<Option<Self>> {
         if is_referenced(conn, orphan)? {
             return Ok(None);

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::state_store::compression_failed;
 use crate::state_store::encode::{CanonicalState, Keyframe};
 
-/// Bytes per chunk. They are few, so that the second thread ends soon after the last chunk.
+/// Bytes per chunk. Chunks are small, so that the second thread ends soon after the last one is sent.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 /// A state in its canonical JSON.

@@ -26,7 +26,7 @@ pub struct StorePair {
     _directory: TempDir,
     pub make: Drafts,
     pub ledger: Ledger,
-    // All items that were ever created, also deleted ones. Calls with those must fail in the same way in both stores.
+    // All items that were ever created. Calls with a deleted item must fail in the same way in both stores.
     pub sessions: Vec<SessionId>,
     pub branches: Vec<BranchId>,
     pub messages: Vec<MessageId>,

@@ -285,7 +285,7 @@ fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()
     Ok(())
 }
 
-/// Writes the uses of attachments again from the messages. Removes the hash from references to missing attachments.
+/// Rebuilds the table of attachment uses from the messages. Removes the hash from references to missing attachments.
 fn correct_attachment_uses(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     conn.execute(
         "DELETE FROM attachment_use WHERE message > 0
