@@ -205,8 +205,8 @@ impl QueueState {
     }
 }
 
-/// The mutex of these tests is that of the model checker `shuttle`, which runs a test many times and switches threads
-/// at every lock and unlock; a test that waits forever fails as a deadlock. `Notify` is tokio's own: its operations are
+/// These tests use the mutex of the model checker `shuttle`, which runs a test many times and switches threads at every
+/// lock and unlock; a test that waits forever fails as a deadlock. `Notify` is tokio's own: its operations are
 /// atomic in the model. Tests of one thread also run inside the model, since its mutex works only there.
 #[cfg(test)]
 mod tests {

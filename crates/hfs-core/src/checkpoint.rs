@@ -220,7 +220,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Number of the newest automatic checkpoints that are kept whatever their trigger, out of `retention` in total.
+    /// Number of automatic checkpoints that are kept because they are the newest, whatever their trigger. The others, up
+    /// to `retention` in total, are selected by trigger; see
+    /// [`CheckpointStore::create_checkpoint`](crate::CheckpointStore::create_checkpoint).
     #[must_use]
     pub const fn kept_as_newest(retention: u32) -> u32 {
         retention.div_ceil(2)

@@ -58,7 +58,8 @@ pub trait ErrorExt: Error {
 
 /// Formats an error with all its sources on one line, separated by colons.
 ///
-/// Skips a source if the message of its parent ends with it, since some libraries include the source in their message.
+/// Some libraries include the text of the source in the message of the error itself. Such a source is skipped: one whose
+/// text is the end of the message before it.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();

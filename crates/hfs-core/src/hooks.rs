@@ -11,7 +11,7 @@ pub enum Verdict {
     Pass,
     /// The message continues with this text; the original is kept with it.
     Replace(String),
-    /// The message is stopped.
+    /// The message is not saved. Has no effect on a reply, which the user has seen while it streamed.
     Reject {
         /// Name of the plugin that rejected it.
         plugin: String,

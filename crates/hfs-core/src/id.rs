@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Letters of a full short form, which holds 48 random bits.
+/// Number of letters in a short form. Each holds 4 bits, so a short form holds 48 of the id's random bits.
 const SHORT_LENGTH: usize = 12;
 const LETTERS: &[u8; 16] = b"zyxwvutsrqponmlk";
 

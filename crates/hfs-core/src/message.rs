@@ -226,7 +226,7 @@ pub struct Source {
     pub id: String,
 }
 
-/// Content of a message, without its place in a session.
+/// A message without its place in a session: a message to be stored, or the content of a stored [`Message`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageDraft {
     /// Message id.
@@ -247,7 +247,7 @@ pub struct MessageDraft {
     pub created_at: Timestamp,
     /// Source, if the message was imported.
     pub source: Option<Source>,
-    /// Fields of the source that hfs does not interpret, and notes of hfs such as `original_text`.
+    /// Fields of the source that hfs does not interpret, and fields that hfs adds, such as `original_text`.
     pub extra: PassthroughFields,
 }
 

@@ -61,8 +61,11 @@ impl OperationKind {
         }
     }
 
-    /// Whether undo and redo apply to operations of this kind. There is no state before a `create` or `import`, a
-    /// pruned checkpoint cannot be restored, and an undo is reversed by redoing its target.
+    /// Whether undo and redo apply to operations of this kind.
+    ///
+    /// They do not apply to `create` and `import`, since there is no session to return to; to `prune`, since a removed
+    /// checkpoint cannot be restored; and to `undo` and `redo`, since the operation that an undo reversed is redone
+    /// instead.
     #[must_use]
     pub const fn is_reversible(self) -> bool {
         match self {
@@ -114,7 +117,7 @@ pub struct Operation {
     pub after: SessionAttributes,
     /// Branch that was created, renamed, hidden by undo or shown again by redo.
     pub branch: Option<BranchId>,
-    /// Checkpoint of a rewind.
+    /// Checkpoint that a `rewind` returned to or a `prune` removed.
     pub checkpoint: Option<CheckpointId>,
     /// For `undo` and `redo`: the operation that is undone or redone.
     pub target: Option<OperationId>,

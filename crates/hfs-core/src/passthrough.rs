@@ -66,7 +66,7 @@ impl PassthroughFields {
     /// The fields as a JSON object. Unchanged fields created from JSON text are returned verbatim.
     ///
     /// # Errors
-    /// Returns the error of `serde_json`, which serializes every `Map` without one.
+    /// Returns the error of `serde_json`. Serializing a `Map` causes none.
     pub fn to_json(&self) -> serde_json::Result<Cow<'_, str>> {
         match &self.unparsed {
             Some(unparsed) => Ok(Cow::Borrowed(&unparsed.json)),

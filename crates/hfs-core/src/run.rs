@@ -26,7 +26,7 @@ pub struct Run {
 
 /// A run snapshot with the newest events of the run.
 ///
-/// The snapshot covers all events that were pushed; only the newest of them are kept themselves.
+/// All events that were pushed are folded into the snapshot; only the newest of them are also kept as events.
 #[derive(Debug, Clone)]
 pub struct EventHistory {
     snapshot: RunSnapshot,

@@ -97,7 +97,8 @@ pub enum SessionRef {
 }
 
 impl SessionRef {
-    /// Parses text typed by a user. Never fails: text that is not an age is an id or a name, which the store resolves.
+    /// Parses text typed by a user. Never fails: text other than `@` and `@-N` is taken as an id or a name, which the
+    /// store resolves.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let back = match text.strip_prefix('@') {

@@ -89,8 +89,9 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Formats the age of a time at `now` in its largest unit, rounded down: `3 days ago`. Returns `time unknown` for an
-/// unknown time and the RFC 3339 form for a time a minute or more in the future.
+/// Formats how long before `now` a time was, in the largest unit and rounded down: `3 days ago`. Returns `just now` for
+/// less than a minute, `time unknown` for an unknown time, and the RFC 3339 form for a time a minute or more in the
+/// future.
 #[must_use]
 pub fn relative_time(time: Timestamp, now: Timestamp) -> String {
     const MINUTE: u64 = 60;

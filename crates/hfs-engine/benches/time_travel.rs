@@ -42,7 +42,7 @@ struct Fixture {
     engine: BlockingEngine,
     drafts: Drafts,
     main: Position,
-    branch: BranchId,
+    second_branch: BranchId,
     checkpoint: CheckpointId,
     counter: Cell<u64>,
     directory: tempfile::TempDir,
@@ -69,8 +69,9 @@ impl Fixture {
         let middle = at(main.branch, main.head / 2);
         let checkpoint = drafts.checkpoint(middle, growing_state(100));
         store.create_checkpoint(&checkpoint, 10).unwrap();
-        let branch = engine.fork(main.branch, main.head, Some("other")).unwrap().id;
-        Self { engine, drafts, main, branch, checkpoint: checkpoint.id, counter: Cell::new(0), directory }
+        let second_branch = engine.fork(main.branch, main.head, Some("other")).unwrap().id;
+        let checkpoint = checkpoint.id;
+        Self { engine, drafts, main, second_branch, checkpoint, counter: Cell::new(0), directory }
     }
 
     fn store(&self) -> &dyn Store {
@@ -93,20 +94,20 @@ impl Fixture {
     }
 
     fn switch(&self) -> Duration {
-        let branch = if self.next().is_multiple_of(2) { self.main.branch } else { self.branch };
+        let branch = if self.next().is_multiple_of(2) { self.main.branch } else { self.second_branch };
         let session = self.store().get_branch(branch).unwrap().session;
         timed(|| self.engine.switch(session, branch).unwrap())
     }
 
     /// Appends a message to the second branch.
     fn append(&self) -> Duration {
-        let head = self.store().get_branch(self.branch).unwrap().head;
+        let head = self.store().get_branch(self.second_branch).unwrap().head;
         let message = self.drafts.user(&"some words ".repeat(MESSAGE_CHARS / 11));
-        timed(|| self.store().append(at(self.branch, head), std::slice::from_ref(&message)).unwrap())
+        timed(|| self.store().append(at(self.second_branch, head), std::slice::from_ref(&message)).unwrap())
     }
 
     /// Size of a compact copy of the store in bytes.
-    #[allow(clippy::cast_precision_loss, reason = "megabytes are exact enough")]
+    #[allow(clippy::cast_precision_loss, reason = "the size is far below 2^52")]
     fn bytes(&self) -> f64 {
         let copy = self.directory.path().join(format!("copy-{}.db", self.next()));
         self.store().backup(&copy).unwrap();

@@ -25,7 +25,7 @@ pub struct MessageDiff {
     pub only_b: Vec<Message>,
 }
 
-/// Difference between an agent's memories at two checkpoints, by their [`memory_entries`].
+/// Difference between an agent's memories at two checkpoints, compared entry by entry (see [`memory_entries`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryDiff {
     /// Agent id.
@@ -34,7 +34,7 @@ pub struct MemoryDiff {
     pub entries_a: usize,
     /// Number of entries at the second checkpoint.
     pub entries_b: usize,
-    /// Number of equal entries from the oldest on.
+    /// Number of entries before the first difference; the first entry is the oldest.
     pub same: usize,
 }
 

@@ -244,7 +244,8 @@ impl Engine {
         }
     }
 
-    /// Holds the lock during the hook, so that no other hook of the session runs before its start hook has returned.
+    /// Calls the start hook of the session if it was not called yet. Holds the lock during the call, so that no other
+    /// hook of the session runs before its start hook has returned.
     pub(crate) async fn session_started(&self, session: SessionId) {
         let mut started = self.shared.started_sessions.lock().await;
         if started.insert(session) {

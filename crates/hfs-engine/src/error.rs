@@ -10,17 +10,17 @@ pub enum EngineError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is no operation to undo or redo.
-    #[error("there is nothing to {direction}{}", pruned_note(*passed_prune))]
+    #[error("there is nothing to {direction}{}", pruned_note(*skipped_prune))]
     NothingToReverse {
         /// `Undo` or `Redo`.
         direction: OperationKind,
         /// Whether deletions of checkpoints, which cannot be undone, were skipped.
-        passed_prune: bool,
+        skipped_prune: bool,
     },
     /// The next operation to undo is of a kind that cannot be undone: the session's creation or import.
     #[error(
         "there is nothing more to {direction}: {operation} is the session's first operation{}",
-        pruned_note(*passed_prune)
+        pruned_note(*skipped_prune)
     )]
     NotReversible {
         /// `Undo` or `Redo`.
@@ -30,7 +30,7 @@ pub enum EngineError {
         /// Session of the operation.
         session: SessionId,
         /// Whether deletions of checkpoints, which cannot be undone, were skipped.
-        passed_prune: bool,
+        skipped_prune: bool,
     },
     /// The conversation has no messages, so it cannot have a checkpoint or a reply.
     #[error("the conversation has no messages yet")]
@@ -49,8 +49,8 @@ pub enum EngineError {
     },
 }
 
-fn pruned_note(passed_prune: bool) -> &'static str {
-    if passed_prune { "; a deleted checkpoint cannot be restored" } else { "" }
+fn pruned_note(skipped_prune: bool) -> &'static str {
+    if skipped_prune { "; a deleted checkpoint cannot be restored" } else { "" }
 }
 
 impl ErrorExt for EngineError {

@@ -6,7 +6,7 @@ use hfs_core::{AgentDescription, Event, Message, ReplyDelta, SessionId};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Update {
-    /// The session was created for this first message.
+    /// The first message of a conversation created its session.
     SessionCreated {
         /// Session id.
         session: SessionId,

@@ -104,8 +104,8 @@ impl ExchangeScope {
 
 impl Drop for ExchangeScope {
     fn drop(&mut self) {
-        // Other references belong to blocking calls and guards that outlive a dropped future. A future that ran to its
-        // end has left none.
+        // Other references belong to blocking calls and guards that outlive a dropped future. A future that completed
+        // has left none.
         if Arc::strong_count(&self.token) > 1 {
             self.token.is_listed.store(true, Ordering::Release);
             self.token.engine.background().sessions.send_modify(|sessions| sessions.push(self.token.session));

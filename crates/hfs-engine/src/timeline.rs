@@ -209,7 +209,7 @@ impl Engine {
 
     /// The operation that an undo or redo would reverse.
     fn reversal_target(&self, session: SessionId, direction: Direction) -> Result<Operation, EngineError> {
-        let mut search = ReversalSearch { session, direction, to_skip: 0, passed_prune: false };
+        let mut search = ReversalSearch { session, direction, to_skip: 0, skipped_prune: false };
         let mut page = PageRequest::first(50);
         loop {
             let found = self.store().list_operations(Some(session), &page)?;
@@ -270,8 +270,8 @@ struct ReversalSearch {
     direction: Direction,
     /// Number of candidates to skip, because operations visited before have reversed them.
     to_skip: u32,
-    /// Whether the deletion of a checkpoint was visited.
-    passed_prune: bool,
+    /// Whether a deletion of a checkpoint was skipped.
+    skipped_prune: bool,
 }
 
 enum Visited {
@@ -284,7 +284,7 @@ enum Visited {
 impl ReversalSearch {
     fn visit(&mut self, operation: &Operation) -> Visited {
         if operation.kind == OperationKind::Prune {
-            self.passed_prune = true;
+            self.skipped_prune = true;
             return Visited::Continue;
         }
         if operation.kind == self.direction.kind() {
@@ -298,7 +298,7 @@ impl ReversalSearch {
             self.to_skip -= 1;
             return Visited::Continue;
         }
-        // If the operation is itself an undo or redo, the new one has the same target.
+        // If the operation is itself an undo or redo, the new operation reverses the same target.
         Visited::Target(operation.target.unwrap_or(operation.id))
     }
 
@@ -311,11 +311,11 @@ impl ReversalSearch {
             direction: self.direction.kind(),
             operation: operation.kind,
             session: self.session,
-            passed_prune: self.passed_prune,
+            skipped_prune: self.skipped_prune,
         })
     }
 
     fn nothing_to_reverse(&self) -> EngineError {
-        EngineError::NothingToReverse { direction: self.direction.kind(), passed_prune: self.passed_prune }
+        EngineError::NothingToReverse { direction: self.direction.kind(), skipped_prune: self.skipped_prune }
     }
 }

@@ -86,15 +86,15 @@ pub trait CheckpointStore {
     ///
     /// 1. the state that [`save_branch_state`](Self::save_branch_state) stored for the branch;
     /// 2. for a branch created by a rewind, the state of its checkpoint, even if the checkpoint was pruned since;
-    /// 3. for a fork, the state of the checkpoint nearest to the fork at the time of the fork: the newest one with the
-    ///    highest seq at or before the fork, on the history that both branches share;
+    /// 3. for a fork, the state of the last checkpoint in the history that it shares with its parent, as of the time of
+    ///    the fork: the one with the highest seq and, of those, the newest;
     /// 4. `None`, as for imported branches.
     ///
     /// # Errors
     /// `NotFound` for the branch; `Corrupt` if the hash does not match.
     fn load_branch_state(&self, branch: BranchId) -> StoreResult<Option<CheckpointState>>;
 
-    /// Pins or unpins a checkpoint. An unpinned checkpoint is pruned at the earliest when the next one is created.
+    /// Pins or unpins a checkpoint. Unpinning prunes nothing by itself; the creation of the next checkpoint may.
     ///
     /// # Errors
     /// `NotFound`.

@@ -88,9 +88,9 @@ pub trait MessageStore {
     /// `NotFound`.
     fn get_message(&self, id: MessageId) -> StoreResult<Message>;
 
-    /// Marks replies as interrupted whose writer has ended, in one session or in all. Returns their number and sets the
+    /// Marks replies whose writer has ended as interrupted, in one session or in all. Returns their number and sets the
     /// `updated_at` of their sessions to `at`. An append after such a reply also marks it, and a search or maintenance
-    /// may do so; neither changes `updated_at`.
+    /// may do so; these do not change `updated_at`.
     ///
     /// # Errors
     /// `NotFound` for the session.

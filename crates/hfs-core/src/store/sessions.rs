@@ -54,9 +54,10 @@ pub trait SessionStore {
     /// `NotFound`.
     fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
 
-    /// Resolves a reference: a full id; else an exact name; else a prefix of a short or full id, in any letter case; or
-    /// an age such as `@-1`, counted within `project` if one is given (`project` affects only ages). If `trashed` is
-    /// set, searches only the trash, else only the other sessions. An empty text finds nothing.
+    /// Resolves a reference. [`SessionRef::Named`] is tried as a full id, then as an exact name, then as a prefix of a
+    /// short or full id, in any letter case; an empty text finds nothing. [`SessionRef::Recent`] counts only the
+    /// sessions of `project`, if one is given. If `trashed` is set, searches only the trash, else only the other
+    /// sessions.
     ///
     /// # Errors
     /// `NotFound`; `Ambiguous` with the candidates, newest first, each as its twelve-letter short form, a space and its
@@ -75,7 +76,7 @@ pub trait SessionStore {
     /// `Invalid` for a cursor of another list.
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>>;
 
-    /// Renames a session and records `rename`, unless one automatic name replaces another. An automatic name never
+    /// Renames a session. Records `rename`, except when one automatic name replaces another. An automatic name never
     /// replaces a name given by the user; the call then succeeds without a change.
     ///
     /// # Errors
@@ -139,9 +140,10 @@ pub trait BranchStore {
     /// undone. The cost does not depend on the length of the session.
     ///
     /// # Errors
-    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, another kind, a
-    /// rewind without a checkpoint of the same session, or a fork with one; `Conflict` if the name is taken or the id
-    /// exists; `Locked` if the message at the fork is a reply in progress, because messages before a fork never change.
+    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, for a rewind without
+    /// a checkpoint of the same session, for a fork with a checkpoint, or if `kind` is neither `fork` nor `rewind`;
+    /// `Conflict` if the name is taken or the id exists; `Locked` if the message at the fork is a reply in progress,
+    /// because messages before a fork never change.
     fn create_branch(
         &self,
         draft: &BranchDraft,
@@ -179,8 +181,8 @@ pub trait OperationStore {
     ///
     /// A reversal conflicts in these cases:
     ///
-    /// - the session's [attributes](crate::SessionAttributes) are not those after the target (for redo: after its
-    ///   undo);
+    /// - the session's [attributes](crate::SessionAttributes) differ from those that the target left (for redo: those
+    ///   that its undo left);
     /// - a branch that the target renamed has been renamed again, or its earlier name is taken;
     /// - the branch to make current is undone;
     /// - the target is undone already (for redo: is not undone).

@@ -1,4 +1,4 @@
-//! Titles for imported sessions whose tool gave them none, from their first user message.
+//! Derives a title from the user's messages, for imported sessions that have no title in their source.
 
 use hfs_core::{MessageDraft, Role};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const NOT_TYPED: [&str; 5] = ["injected", "meta", "hidden", "compact-summary", "
 pub struct SessionTitle {
     /// The first text that the user typed.
     typed: Option<String>,
-    /// Used without typed text: the first slash command or other text of a user message.
+    /// Used if the user typed no text: the first other text of a user message, such as a slash command.
     fallback: Option<String>,
 }
 
@@ -94,11 +94,11 @@ mod tests {
     use serde_json::json;
 
     fn title(texts: &[&str]) -> String {
-        let mut first = SessionTitle::default();
+        let mut title = SessionTitle::default();
         for text in texts {
-            first.add(&MessageDraft::user(*text, Timestamp::UNIX_EPOCH));
+            title.add(&MessageDraft::user(*text, Timestamp::UNIX_EPOCH));
         }
-        first.as_str().split_whitespace().collect::<Vec<_>>().join(" ")
+        title.as_str().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -126,13 +126,13 @@ mod tests {
 
     #[test]
     fn injected_text_is_used_only_without_typed_text() {
-        let mut first = SessionTitle::default();
+        let mut title = SessionTitle::default();
         let mut caveat = MessageDraft::user("Caveat: the messages below", Timestamp::UNIX_EPOCH);
         caveat.extra.insert("flags".into(), json!(["meta"]));
-        first.add(&caveat);
-        assert_eq!(first.as_str().trim(), "Caveat: the messages below");
-        first.add(&MessageDraft::new(Role::Assistant, vec![Part::text("no")], Timestamp::UNIX_EPOCH));
-        first.add(&MessageDraft::user("Say", Timestamp::UNIX_EPOCH));
-        assert_eq!(first.as_str(), "Say");
+        title.add(&caveat);
+        assert_eq!(title.as_str().trim(), "Caveat: the messages below");
+        title.add(&MessageDraft::new(Role::Assistant, vec![Part::text("no")], Timestamp::UNIX_EPOCH));
+        title.add(&MessageDraft::user("Say", Timestamp::UNIX_EPOCH));
+        assert_eq!(title.as_str(), "Say");
     }
 }

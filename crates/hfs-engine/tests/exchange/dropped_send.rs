@@ -179,7 +179,8 @@ fn a_send_dropped_during_the_call_that_begins_the_reply_leaves_an_empty_reply() 
         let mut conversation = Conversation::new(None);
         let blocked = Arc::new(Mutex::new(None));
         let (runtime, slot) = (Handle::current(), Arc::clone(&blocked));
-        // The user's message is saved, and the exchange begins the reply before it reaches the next await point.
+        // Occupy the blocking thread once the message is saved. The next store call, `begin_reply`, then waits for the
+        // thread, and the future is dropped at the await of that call.
         send_and_drop_at(&engine, &mut conversation, move |update| {
             let is_sent = matches!(update, Update::Sent(_));
             if is_sent {
@@ -219,7 +220,8 @@ fn a_send_dropped_while_its_finished_reply_is_saved_leaves_the_whole_reply() {
     let store = memory_store();
     let (reached, blocked) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
     let (handle, signal, slot) = (runtime.handle().clone(), Arc::clone(&reached), Arc::clone(&blocked));
-    // The exchange saves the reply after this hook, before it reaches the next await point.
+    // Occupy the blocking thread in this hook. The next store call, which saves the finished reply, then waits for the
+    // thread, and the future is dropped at the await of that call.
     let hooks = TestHooks {
         on_reply: Some(Box::new(move || {
             *slot.lock().unwrap() = Some(occupy(&handle));

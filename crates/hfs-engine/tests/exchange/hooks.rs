@@ -183,7 +183,7 @@ async fn a_rewind_restores_the_plugin_states_and_each_branch_has_its_own() {
     engine.persist_plugin_states(&conversation).await.unwrap();
     let checkpoint = store.list_checkpoints(session).unwrap().pop().unwrap();
     let back = engine.rewind(checkpoint.id).await.unwrap();
-    // The run's end came before the plugins updates of it.
+    // The checkpoint was captured at `run.ended`, before `on_run_complete` counted the run.
     let at_checkpoint = json!({"messages": 2});
     let live = || serde_json::to_value(counter.session_state(session).unwrap()).unwrap();
     assert_eq!(live(), at_checkpoint);

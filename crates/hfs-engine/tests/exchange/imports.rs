@@ -15,7 +15,8 @@ fn message(id: &str) -> MessageDraft {
     }
 }
 
-/// Imports a session with the messages `main`, and a fork after message `fork.0` with the messages `fork.1`.
+/// Imports a session with the messages `main`, and a fork after message `fork.0` with the messages `fork.1`. Returns the
+/// number of sessions imported and the number of messages added.
 fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64, &[&str])>) -> (usize, u64) {
     let mut importer = Importer::new(store, &SystemClock, mode, false);
     importer.next_file("file", None);

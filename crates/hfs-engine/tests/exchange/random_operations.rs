@@ -1,5 +1,5 @@
-//! Random sequences of operations on both stores: a checkpoint contains the fold of its run's events up to its own,
-//! histories only grow, and undo and redo are inverses.
+//! Random sequences of operations on both stores: a checkpoint contains the fold of its run's events up to the event
+//! that triggered it, histories only grow, and undo and redo are inverses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
