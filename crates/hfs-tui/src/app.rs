@@ -23,11 +23,11 @@ use crate::protocol::{Effect, Msg, TerminalCommand};
 use crate::update::{start, update};
 use crate::view::{selected_text, view};
 
-/// Minimum time between two frames.
+/// Minimum time between two frames, except after input.
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
 /// Maximum number of messages applied between two checks for input.
 const MESSAGE_BATCH: usize = 4_096;
-/// How long the app waits on exit for a reply in progress to be saved.
+/// Maximum time for saving the reply in progress when the app exits, and again for leaving the conversation.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An error that ends the app.
@@ -135,8 +135,8 @@ impl App {
     async fn run_event_loop(&mut self) -> Result<(), TuiError> {
         while !self.is_finished {
             match self.next_event().await {
-                // One input event at a time. Polling the stream here until it is pending would replace the waker that
-                // `next_event` has registered, and crossterm's reader thread could no longer wake the event loop.
+                // Handles one input event at a time. Draining the stream here without waiting (`now_or_never`) would
+                // register a no-op waker, and crossterm's reader thread could no longer wake the event loop.
                 AppEvent::Input(Some(Ok(event))) => self.handle_input(event).await?,
                 AppEvent::Input(Some(Err(_)) | None) => self.apply(Msg::Terminate).await?,
                 AppEvent::Message(Some(message)) => {
@@ -295,9 +295,9 @@ struct FrameSchedule {
 }
 
 impl FrameSchedule {
-    /// The pause after a frame is at least this many times as long as drawing it took, so that slow frames leave time for
+    /// Minimum pause after a frame, as a multiple of the time that it took to draw. Slow frames thus leave time for
     /// other work.
-    const REST_FACTOR: u32 = 3;
+    const PAUSE_FACTOR: u32 = 3;
 
     /// Creates a schedule whose first frame is due immediately.
     fn new(now: Instant) -> Self {
@@ -325,7 +325,7 @@ impl FrameSchedule {
     fn record_frame(&mut self, started: Instant, now: Instant) {
         self.last_frame = now;
         self.cost = now - started;
-        self.pause = FRAME_INTERVAL.max(self.cost * Self::REST_FACTOR);
+        self.pause = FRAME_INTERVAL.max(self.cost * Self::PAUSE_FACTOR);
         self.due = None;
     }
 }

@@ -112,7 +112,7 @@ pub struct ErrorReport {
     pub kind: ErrorKind,
     /// The error's message, followed by its causes.
     pub message: String,
-    /// What the user can do about it.
+    /// A suggestion for the user.
     pub suggestion: Option<String>,
 }
 
@@ -191,7 +191,7 @@ pub struct FoundTranscripts {
 pub struct ImportRequest {
     /// Files and directories.
     pub paths: Vec<PathBuf>,
-    /// What happens to sessions that were imported before.
+    /// How sessions that were imported before are handled.
     pub on_duplicate: OnDuplicate,
     /// Reports what would be imported without writing it.
     pub dry_run: bool,
@@ -339,7 +339,7 @@ pub struct PluginRow {
     pub state: PluginRowState,
     /// Reason for the state; may be empty.
     pub reason: String,
-    /// What the plugin provides, such as `commands`, `widgets` or `hooks`.
+    /// The kinds of features that the plugin provides, such as `commands`, `widgets` or `hooks`.
     pub capabilities: Vec<String>,
 }
 

@@ -304,7 +304,7 @@ pub enum Request {
     Search { query: SearchQuery, request_id: u64 },
     /// Lists the checkpoints of a session.
     ListCheckpoints(SessionId),
-    /// Computes what a rewind to a checkpoint would do.
+    /// Plans a rewind to a checkpoint without performing it.
     PlanRewind(CheckpointId),
     /// Lists the branches of a session.
     ListBranches(SessionId),

@@ -15,7 +15,7 @@ pub struct RenderContext {
     pub theme: Theme,
     /// The grammars for syntax highlighting, after they are loaded.
     pub syntax: Option<Syntax>,
-    /// Time of the newest message to the model.
+    /// The current time, updated before each message and each frame.
     pub now: Timestamp,
     revision: u64,
 }
@@ -73,7 +73,7 @@ pub struct MessageLayout<'a> {
     pub width: usize,
     /// Styles and grammars.
     pub text_style: TextStyle<'a>,
-    /// Changes with every other field except `width`, so that cached rows are laid out again.
+    /// Changes whenever a field other than `width` changes, which invalidates cached rows.
     pub revision: u64,
     /// How much detail is shown.
     pub output: OutputMode,

@@ -43,7 +43,7 @@ pub trait Screen: fmt::Debug {
         String::new()
     }
 
-    /// Keys and what they do, shown in the last row; the most important first.
+    /// Keys and their effects, shown in the last row; the most important first.
     fn key_hints(&self) -> Vec<(&'static str, &'static str)>;
 
     /// Handles a key press.

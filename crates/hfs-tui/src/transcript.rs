@@ -181,6 +181,7 @@ impl Transcript {
         };
         let first = self.messages.front()?.message.seq;
         let last = self.messages.back()?.message.seq;
+        // `top` is the first visible message, so the margin at the lower end is doubled to include the visible ones.
         let page = if !self.at_start && top < PREFETCH_MARGIN {
             (MessageRange::Before(first, PAGE), TranscriptPage::Older)
         } else if !self.at_end && top + PREFETCH_MARGIN * 2 > self.messages.len() {

@@ -93,7 +93,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         }
         Msg::Screen(message) => model.deliver_to_screen(message),
     };
-    // Most messages can scroll the view near an end of the loaded messages.
+    // Most messages can move the view close to an end of the loaded messages.
     effects.extend(model.prefetch_messages());
     effects
 }

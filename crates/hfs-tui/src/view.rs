@@ -190,7 +190,7 @@ fn save_text(model: &Model, room: usize) -> (String, Style) {
         SaveState::Saving => ("◌ saving".to_owned(), theme.accent),
         SaveState::Saved => ("✓ saved".to_owned(), theme.good),
         SaveState::NotSaved(reason) => {
-            (truncate(&format!("✗ NOT SAVED: {}", sanitize_line(reason)), room.max(11)), theme.bad)
+            (truncate(&format!("✗ NOT SAVED: {}", sanitize_line(reason)), room), theme.bad)
         }
     }
 }
@@ -218,6 +218,7 @@ fn node_lines(node: &Node, width: usize, theme: &Theme) -> Vec<Line<'static>> {
         Node::Text(spans) => {
             let mut room = width;
             let spans = spans.iter().map(|(text, tone)| {
+                // `sanitize_line` trims the text, but a space between two spans must be kept.
                 let before = if text.starts_with(' ') { " " } else { "" };
                 let after = if text.len() > 1 && text.ends_with(' ') { " " } else { "" };
                 let text = truncate(&format!("{before}{}{after}", sanitize_line(text)), room);

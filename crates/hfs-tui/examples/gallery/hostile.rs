@@ -181,7 +181,7 @@ impl HostileText {
         }
     }
 
-    /// Inserts it into every string of a document, except into fields whose value selects a variant.
+    /// Inserts it into every string of a JSON value, except into fields whose value selects an enum variant.
     fn insert_into_json(&self, value: &mut Value) {
         match value {
             Value::String(text) => self.insert(text),

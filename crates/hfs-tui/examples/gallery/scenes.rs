@@ -1,7 +1,7 @@
 //! Scenes: every screen with fixed content, for the snapshot tests and the screenshots in the documentation.
 //!
-//! This module is part of `hfs-tui`, because it needs the private model. It is compiled only for tests and with the
-//! feature `gallery`.
+//! `src/lib.rs` includes this file as a module, because the scenes need the private model. It is compiled only for
+//! tests and with the feature `gallery`.
 
 mod data;
 #[cfg(test)]
@@ -103,9 +103,10 @@ impl Harness {
         }
     }
 
-    /// Types a line and presses Enter.
+    /// Pastes a line and presses Enter.
     pub fn submit(&mut self, text: &str) {
         self.send(Msg::Paste(text.to_owned()));
+        // With the completion open, Enter could run a command other than `text`.
         self.model.chat.completion = None;
         self.press(KeyCode::Enter, KeyModifiers::NONE);
     }

@@ -368,7 +368,8 @@ impl Runner {
         }));
     }
 
-    /// Stops all work, waits at most `timeout` until the reply in progress is saved, and leaves the conversation.
+    /// Stops all work, waits until the reply in progress is saved, and leaves the conversation. Each of the two takes
+    /// at most `timeout`.
     pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
         self.stop_transfer.store(true, Ordering::SeqCst);
@@ -402,7 +403,7 @@ fn open(
     let store = engine.store();
     let summary = store.get_session(session)?;
     let current = summary.session.current_branch;
-    // If the current branch shares the message, open that branch, so that the user does not leave it.
+    // If the current branch shares the message with `branch`, open the current branch, so that the user stays on it.
     let branch = match (branch, at) {
         (Some(branch), Some(at)) if branch != current => {
             let shared = store.read_messages(current, MessageRange::From(at, 1))?;

@@ -126,6 +126,7 @@ impl AppTerminal {
     pub fn clear(&mut self) -> Result<(), TuiError> {
         // Not `Terminal::clear`, which queries the position of the cursor: the event stream would consume the response.
         self.terminal.backend_mut().clear_region(ClearType::All).map_err(failed("clear"))?;
+        // Resets the buffer that the next frame is compared with, so that every cell is written.
         self.terminal.swap_buffers();
         Ok(())
     }
@@ -166,6 +167,7 @@ impl Drop for AppTerminal {
     fn drop(&mut self) {
         let _ = Write::flush(self.terminal.backend_mut());
         restore();
+        // `panic::set_hook` panics in a thread that is panicking.
         if !thread::panicking() {
             restore_panic_hook(&self.previous_hook);
         }
@@ -201,8 +203,8 @@ fn restore() {
 }
 
 /// Installs a panic hook that restores the terminal before the message of a panic in this thread is printed. Panics of
-/// other threads are not printed while the app runs, because they would overwrite the screen; the runner reports them as
-/// errors of their requests.
+/// other threads are not printed while the app runs, because they would overwrite the screen; the runner reports most
+/// of them as errors.
 fn install_panic_hook() -> Arc<PanicHook> {
     let previous: Arc<PanicHook> = Arc::from(panic::take_hook());
     let (main_thread, print) = (thread::current().id(), Arc::clone(&previous));

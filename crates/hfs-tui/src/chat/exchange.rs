@@ -77,7 +77,8 @@ impl Model {
         effects
     }
 
-    /// Asks for another reply to the message that failed, or else to the user's newest message.
+    /// Asks for another reply to the message that failed, or else to the user's newest message. If there is neither,
+    /// sends the text of the input.
     pub(crate) fn retry(&mut self) -> Vec<Effect> {
         if self.chat.is_busy() {
             return self.notify_busy();

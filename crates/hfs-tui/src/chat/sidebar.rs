@@ -60,9 +60,11 @@ fn run_lines(model: &Model, width: usize, with_agents: bool) -> Vec<Line<'static
             let text = format!("! degraded: continues without {}", lost.collect::<Vec<_>>().join(", "));
             lines.extend(wrap_text(&text, theme.warn, width));
         }
-        for (index, agent) in triad.agents.iter().enumerate().filter(|_| with_agents) {
-            let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
-            lines.push(agent_line(agent, tree_line, width, theme));
+        if with_agents {
+            for (index, agent) in triad.agents.iter().enumerate() {
+                let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
+                lines.push(agent_line(agent, tree_line, width, theme));
+            }
         }
     }
     for agent in &run.agent_tree.agents {

@@ -60,7 +60,7 @@ fn draw_transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
 }
 
-/// Draws what a new conversation shows: the most important keys and the newest sessions.
+/// Draws the start screen of a new conversation: the most important keys and the newest sessions.
 fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
     let theme = &model.render.theme;
     let key = |key: &'static str, meaning: &'static str| {

@@ -239,7 +239,7 @@ impl Screen for Checkpoints {
     }
 }
 
-/// Describes what created a checkpoint.
+/// Describes the trigger of a checkpoint.
 fn trigger_description(trigger: &Trigger) -> String {
     match trigger {
         Trigger::Manual => "created by you".to_owned(),
@@ -262,7 +262,7 @@ pub fn label_prompt(conversation: &Conversation) -> Modal {
     ))
 }
 
-/// Explains what a rewind does and asks for confirmation.
+/// Explains the effects of a rewind and asks for confirmation.
 fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     let messages = |count: u64| plural(usize::try_from(count).unwrap_or(usize::MAX), "message");
     let from = sanitize_line(&plan.from.name);

@@ -21,7 +21,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Opens the screen with this setting selected, if it is not empty.
+    /// Opens the screen with the setting `key` selected, or the first one if `key` is empty.
     pub fn open(key: &str) -> (Self, Vec<Action>) {
         let initial_key = (!key.is_empty()).then(|| key.to_owned());
         let screen = Self { entries: Vec::new(), selection: ListSelection::default(), initial_key };

@@ -415,7 +415,7 @@ fn draw_negotiation(
     }
 }
 
-/// Describes what a claimant decided.
+/// Describes a claimant's decision.
 pub const fn decision_word(decision: ClaimDecision) -> &'static str {
     match decision {
         ClaimDecision::Concede => "concedes",

@@ -27,8 +27,8 @@ pub struct StreamedMarkdown {
 }
 
 impl StreamedMarkdown {
-    /// Renders `source`, which must begin with the source of the previous call and have the same width. Returns the
-    /// number of lines of the previous result that remain valid, and the lines that follow them.
+    /// Renders `source`, which must begin with the source of the previous call; `width` must not change between calls.
+    /// Returns the number of lines of the previous result that remain valid, and the lines that follow them.
     pub fn advance(
         &mut self,
         source: &str,

@@ -36,7 +36,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Like [`sanitize`], on one line: each run of white space becomes one space.
+/// Like [`sanitize`], on one line: outer white space is removed, and each other run of it becomes one space.
 #[must_use]
 pub fn sanitize_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(512));

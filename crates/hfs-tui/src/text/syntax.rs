@@ -72,8 +72,8 @@ impl Syntax {
     }
 }
 
-/// A theme whose red component is the number of a [`CodeRole`]. The role is mapped to a style afterwards, so that the
-/// highlighting does not depend on the palette.
+/// Returns a syntect theme that stores each [`CodeRole`] as the red component of a colour. The role is mapped to a
+/// style afterwards, so that the highlighting does not depend on the palette.
 fn role_theme() -> Theme {
     let colour = |role: CodeRole| Color { r: role as u8, g: 0, b: 0, a: 0xff };
     let scopes = ROLES.iter().filter_map(|(selectors, role)| {
@@ -92,7 +92,7 @@ fn role_theme() -> Theme {
 #[derive(Debug, Clone, Default)]
 pub struct CodeBlock {
     language: String,
-    /// The code up to the last line break, whose lines are in `lines`.
+    /// The code up to the last line break; `lines` holds its highlighted lines.
     complete_code: String,
     lines: Vec<Vec<Fragment>>,
     state: Option<HighlighterState>,

@@ -72,6 +72,7 @@ impl StreamingReply {
             (cached.width, cached.revision, cached.parts) == (layout.width, layout.revision, self.parts.len())
         };
         let mut cached = slot.take().filter(is_valid).unwrap_or_else(|| self.layout_complete_parts(layout));
+        // A new layout contains only the complete parts.
         if cached.received != self.received || cached.lines.len() == cached.newest_row {
             self.layout_newest_part(&mut cached, layout);
         }
@@ -117,7 +118,7 @@ impl StreamingReply {
             Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),
             _ => (0, Vec::new()),
         };
-        // Drawing the previous frame has released its reference to the rows, so this copies nothing.
+        // The rows that were returned for the previous frame have been dropped, so `make_mut` does not clone.
         let lines = Arc::make_mut(&mut cached.lines);
         lines.truncate(cached.newest_row + kept);
         lines.extend(rows.into_iter().map(indented));

@@ -132,6 +132,7 @@ fn every_screen_can_be_drawn_at_every_size() {
     for scene in scenes() {
         for size in [(1, 1), (20, 5), (30, 8), (40, 10), (61, 12), (300, 90)] {
             let mut harness = scene.set_up(settings(Background::Dark, ColorDepth::True), size);
+            // Resizes to swapped sides and back.
             harness.send(Msg::Resized(size.1.max(1), size.0));
             harness.send(Msg::Resized(size.0, size.1));
             let (frame, _) = harness.draw();
