@@ -278,7 +278,7 @@ pub fn with_any_word_one_match_is_enough(fixture: &Fixture<'_>) {
 }
 
 pub fn a_phrase_matches_adjacent_words(fixture: &Fixture<'_>) {
-    let find = corpus(
+    let find = search_in(
         fixture,
         &["the red fox", "the fox is red", "red, FOX!", "red\nfox", "infrared fox", "red green fox"],
     );
@@ -290,7 +290,7 @@ pub fn a_phrase_matches_adjacent_words(fixture: &Fixture<'_>) {
 }
 
 pub fn words_joined_by_punctuation_match_adjacent_words(fixture: &Fixture<'_>) {
-    let find = corpus(
+    let find = search_in(
         fixture,
         &["see src/main.rs:7", "main in src of rs", "well-known", "well known", "don't", "a_b"],
     );
@@ -314,7 +314,7 @@ pub fn a_star_matches_the_rest_of_a_word(fixture: &Fixture<'_>) {
 }
 
 pub fn case_and_diacritics_are_ignored(fixture: &Fixture<'_>) {
-    let find = corpus(
+    let find = search_in(
         fixture,
         &["Été à la plage", "e\u{301}te\u{301}", "ETE", "Việt Nam", "naïve", "Straße", "ОТЧЁТ"],
     );
