@@ -2,9 +2,9 @@ use hfs_core::{BranchId, Position, Project, Seq, SessionId};
 
 /// An open session in one front end: its branch, and the newest message that the user has seen.
 ///
-/// Every append states this position, and the store refuses it if the branch has newer messages. A message therefore
-/// never follows one that its author has not seen. The first message of a new conversation creates its session; a
-/// conversation without messages is not stored.
+/// Every append passes this position to the store, which rejects the append if the branch has newer messages. A message
+/// therefore never follows one that its author has not seen. The first message of a new conversation creates its
+/// session; a conversation without messages is not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     /// `None` before the first message.

@@ -14,7 +14,7 @@ use crate::{Engine, EngineError};
 /// Number of messages read at once.
 const PAGE: u32 = 200;
 
-/// The messages of two histories in a session after the last message that they share.
+/// Difference between two histories of a session: the messages of each after the last message that they share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageDiff {
     /// Seq of the last shared message; 0 if there is none.

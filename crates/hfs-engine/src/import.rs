@@ -90,7 +90,7 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// A step by which the user may import it after all.
+    /// Suggests how the user can make the import possible; `None` if there is no way.
     #[must_use]
     pub const fn suggestion(&self) -> Option<Suggestion> {
         match self {
@@ -179,7 +179,7 @@ impl<'a> Importer<'a> {
 
     /// Sets the file that is read next, and discards an unfinished session of the previous file.
     ///
-    /// `modified` is the modification time of the file, which sessions without any time get.
+    /// `modified` is the modification time of the file. It is used for sessions that contain no timestamp.
     pub fn next_file(&mut self, file: impl Into<String>, modified: Option<Timestamp>) {
         self.discard_unfinished();
         self.file = file.into();
@@ -442,6 +442,7 @@ impl<'a> NewSession<'a> {
         id: Option<BranchId>,
         name: Option<String>,
     ) -> StoreResult<()> {
+        // The first call adds the main branch, whose name must be in `names` before another name is chosen.
         self.staged()?;
         let id = self.stored_branch(id);
         let name = name.unwrap_or_else(|| {
@@ -543,14 +544,15 @@ impl<'a> NewSession<'a> {
 
 /// Receives a session that is in the store already, and appends the messages that the store does not have.
 ///
-/// Each branch of the source has a cursor, which walks the stored branches while the messages of source and store are
-/// the same. Up to there, a message has the same seq in both. From the first different message on, the source continues
-/// on a stored branch that starts with that message, or else on a new branch.
+/// Each branch of the source has a cursor, which advances along a stored branch while the messages of the source equal
+/// the stored ones. These messages have the same seq in both. At the first message that differs, the cursor moves to a
+/// stored branch that forks there and starts with this message, or to a new branch if there is none. At the end of its
+/// stored branch, the remaining messages are appended.
 struct MergeImport<'a> {
     store: &'a dyn Store,
     dry_run: bool,
     existing: SessionSummary,
-    /// Whether to compare messages by their id, as for hfs documents, or else by their source.
+    /// Whether messages are the same if their ids are equal (hfs documents) or if their sources are (transcripts).
     by_id: bool,
     now: Timestamp,
     branches: Vec<Branch>,
@@ -562,7 +564,7 @@ struct MergeImport<'a> {
 
 /// Position of a branch of the source in the stored session.
 struct BranchCursor {
-    /// Stored branches that the cursor follows, each with its first seq there.
+    /// Stored branches that the cursor follows, each with the first seq at which the cursor follows it.
     segments: Vec<(Seq, BranchId)>,
     /// Seq of the newest message received from the source.
     head: Seq,
@@ -572,7 +574,7 @@ struct BranchCursor {
     has_more: bool,
     /// New messages up to `head` that are not appended yet.
     unsaved: Vec<MessageDraft>,
-    /// Whether the branch of the source has no stored branch yet. One is chosen, or created, at its first message.
+    /// Whether the stored branch for this branch of the source is not known yet. The first message decides it.
     is_pending: bool,
 }
 
@@ -689,8 +691,8 @@ impl<'a> MergeImport<'a> {
         Ok(cursor.lookahead.front())
     }
 
-    /// Moves the cursor to a stored branch with the same fork and the same first message. If there is none, creates a
-    /// branch.
+    /// Moves the cursor to a stored branch that forks at the cursor's seq and starts with the message `first`. If there
+    /// is none, creates a branch.
     fn resolve_fork(&mut self, key: BranchKey, first: &MessageDraft) -> StoreResult<()> {
         let cursor = self.cursor(key)?;
         cursor.is_pending = false;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{Observer, Update};
 
-/// Number of recent events in the history. The stored run has all of them.
+/// Number of recent events that [`EventHistory`] keeps. The stored run contains all events.
 const RECENT_EVENTS: usize = 1024;
 
 /// Dependencies and initial state of a [`Recorder`].
@@ -21,7 +21,7 @@ pub struct RecorderParts {
     pub session: SessionId,
     pub branch: BranchId,
     pub answers: Option<MessageId>,
-    /// Seq of the message to answer, which checkpoints in the middle of the run get.
+    /// Seq of the message to answer. Checkpoints before the end of the run are created at this seq.
     pub seq: Seq,
     pub memories: BTreeMap<String, AgentMemory>,
     /// Plugin states at the start of the run, used while the hooks have no states for the session.
@@ -43,6 +43,7 @@ pub struct Recorder {
     parts: RecorderParts,
     run: RunId,
     started_at: Timestamp,
+    /// Seq for the next checkpoint.
     seq: AtomicU64,
     state: Mutex<RunState>,
     /// Notified when there are unsaved deltas.
@@ -78,7 +79,7 @@ impl Recorder {
         std::mem::take(&mut lock_unpoisoned(&self.state).unsaved)
     }
 
-    /// Returns deltas that could not be saved, so that they precede the deltas that arrived in the meantime.
+    /// Puts back deltas that could not be saved, before the deltas that arrived in the meantime.
     pub fn return_unsaved(&self, mut deltas: Vec<ReplyDelta>) {
         let mut state = lock_unpoisoned(&self.state);
         deltas.append(&mut state.unsaved);
@@ -90,7 +91,7 @@ impl Recorder {
         lock_unpoisoned(&self.state).streamed.clone()
     }
 
-    /// Records the end of the run. `reply` is the seq of the reply, which the checkpoint of this event gets.
+    /// Records the end of the run. `reply` is the seq of the reply; a checkpoint at this event is created at this seq.
     pub fn run_ended(&self, ending: RunEnding, reply: Seq) {
         self.seq.store(reply, Ordering::Release);
         let duration_ms = self.parts.clock.now().millis_since(self.started_at);

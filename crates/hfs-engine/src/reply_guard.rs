@@ -4,9 +4,9 @@
 //! task. If the reply had begun in the store, it must still be finalized, because a reply in progress locks its branch
 //! until this process ends. Three types do this:
 //!
-//! - [`ReplyGuard`] is created on the blocking thread that calls `begin_reply`, right after the call. If the future is
-//!   dropped during the call, tokio drops the result of the call when it returns, and with it the guard. A reply in the
-//!   store therefore always has a guard.
+//! - [`ReplyGuard`] is created by the blocking closure that calls `begin_reply`, right after the call, and is part of
+//!   the closure's result. If the future is dropped in the meantime, the closure still runs to its end, and tokio then
+//!   drops its result, including the guard. Every reply that was begun in the store therefore has a guard.
 //! - A guard that is dropped finalizes its [`OpenReply`] on a blocking thread, with the text that had streamed. While
 //!   the runtime shuts down, tokio drops such work without running it; the `Drop` of `OpenReply` then finalizes the
 //!   reply, which delays the shutdown by one write.
@@ -50,7 +50,8 @@ impl BackgroundWork {
     }
 }
 
-/// Represents work on a session. Each part of the work holds a reference until it is done.
+/// Shared by the future of an exchange and by the blocking calls and guards that it creates. Each of them holds a
+/// reference until it is done. Dropping the last reference removes the session from [`BackgroundWork`] if it is listed.
 pub struct WorkToken {
     engine: Engine,
     session: SessionId,
@@ -104,8 +105,8 @@ impl ExchangeScope {
 
 impl Drop for ExchangeScope {
     fn drop(&mut self) {
-        // Other references belong to blocking calls and guards that outlive a dropped future. A future that completed
-        // has left none.
+        // Other references belong to blocking calls and guards that outlive a dropped future. If the future completed,
+        // there are no other references.
         if Arc::strong_count(&self.token) > 1 {
             self.token.is_listed.store(true, Ordering::Release);
             self.token.engine.background().sessions.send_modify(|sessions| sessions.push(self.token.session));
@@ -123,12 +124,12 @@ pub struct ReplyGuard {
 /// A reply in the store that is not finalized.
 struct OpenReply {
     handle: ReplyHandle,
-    /// The reply before it has content.
+    /// The reply as it was begun, without content.
     draft: MessageDraft,
     recorder: OnceLock<Arc<Recorder>>,
     stage: Mutex<Stage>,
-    /// Whether the final record of the run was saved, which an earlier record must not overwrite. The lock is held
-    /// while a record is saved.
+    /// Whether the final record of the run was saved. The lock is held while a record is saved, so that the record of
+    /// the started run cannot overwrite the final one.
     run_is_final: Mutex<bool>,
     token: Arc<WorkToken>,
 }
@@ -166,8 +167,8 @@ impl ReplyGuard {
         let _ = self.reply.recorder.set(Arc::clone(recorder));
     }
 
-    /// Returns blocking work that saves the record of the started run. If the exchange is dropped while the work waits for
-    /// a thread, the guard may save the final record first; the work then does nothing.
+    /// Returns blocking work that saves the record of the started run. If the exchange is dropped while the work waits
+    /// for a thread, the guard may save the final record first; the work then does nothing.
     pub fn save_started_run(
         &self,
         run: Run,
@@ -179,7 +180,8 @@ impl ReplyGuard {
         }
     }
 
-    /// Sets the final form of the reply, which is saved from now on instead of the streamed text.
+    /// Sets the final form of the reply. If the guard is dropped after this call, it saves `reply` instead of the
+    /// streamed text.
     pub fn set_final(&self, reply: MessageDraft, ending: RunEnding) {
         *lock_unpoisoned(&self.reply.stage) = Stage::Saving(Box::new(reply), ending);
     }

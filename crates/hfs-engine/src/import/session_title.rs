@@ -11,7 +11,8 @@ const NOT_TYPED: [&str; 5] = ["injected", "meta", "hidden", "compact-summary", "
 pub struct SessionTitle {
     /// The first text that the user typed.
     typed: Option<String>,
-    /// Used if the user typed no text: the first other text of a user message, such as a slash command.
+    /// The first text of a user message that the user did not type, or a slash command. It is the title if `typed` is
+    /// `None`.
     fallback: Option<String>,
 }
 

@@ -177,8 +177,8 @@ fn a_send_dropped_during_the_call_that_begins_the_reply_leaves_an_empty_reply() 
     let engine = engine(store.clone(), Scripted::new(vec![Step::Say("never")]));
     let messages = runtime.block_on(async {
         let mut conversation = Conversation::new(None);
-        let blocked = Arc::new(Mutex::new(None));
-        let (runtime, slot) = (Handle::current(), Arc::clone(&blocked));
+        let release = Arc::new(Mutex::new(None));
+        let (runtime, slot) = (Handle::current(), Arc::clone(&release));
         // Occupy the blocking thread once the message is saved. The next store call, `begin_reply`, then waits for the
         // thread, and the future is dropped at the await of that call.
         send_and_drop_at(&engine, &mut conversation, move |update| {
@@ -189,7 +189,7 @@ fn a_send_dropped_during_the_call_that_begins_the_reply_leaves_an_empty_reply() 
             is_sent
         })
         .await;
-        drop(blocked.lock().unwrap().take());
+        drop(release.lock().unwrap().take());
         continue_session(store.as_ref(), &engine, &mut conversation).await
     });
     assert_eq!(contents(&messages), with_interrupted_reply(""));
@@ -202,13 +202,13 @@ fn a_send_dropped_while_its_message_is_saved_leaves_the_message() {
     let engine = engine(store.clone(), Scripted::new(vec![Step::Say("never")]));
     let messages = runtime.block_on(async {
         let mut conversation = Conversation::new(None);
-        let blocked = occupy(&Handle::current());
+        let release = occupy(&Handle::current());
         let updates = Arc::new(Recorded::default());
         let send = engine.send(&mut conversation, "go", updates, CancellationToken::new());
         // Polls the future once, which starts the store call.
         assert!(tokio::time::timeout(Duration::ZERO, send).await.is_err());
         assert!(conversation.session().is_some());
-        drop(blocked);
+        drop(release);
         continue_session(store.as_ref(), &engine, &mut conversation).await
     });
     assert_eq!(contents(&messages), [user("go"), user("next"), user("and next")]);
@@ -218,8 +218,8 @@ fn a_send_dropped_while_its_message_is_saved_leaves_the_message() {
 fn a_send_dropped_while_its_finished_reply_is_saved_leaves_the_whole_reply() {
     let runtime = runtime_with_one_blocking_thread();
     let store = memory_store();
-    let (reached, blocked) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
-    let (handle, signal, slot) = (runtime.handle().clone(), Arc::clone(&reached), Arc::clone(&blocked));
+    let (reached, release) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
+    let (handle, signal, slot) = (runtime.handle().clone(), Arc::clone(&reached), Arc::clone(&release));
     // Occupy the blocking thread in this hook. The next store call, which saves the finished reply, then waits for the
     // thread, and the future is dropped at the await of that call.
     let hooks = TestHooks {
@@ -234,7 +234,7 @@ fn a_send_dropped_while_its_finished_reply_is_saved_leaves_the_whole_reply() {
     let messages = runtime.block_on(async {
         let mut conversation = Conversation::new(None);
         send_until(&engine, &mut conversation, Arc::new(Recorded::default()), &reached).await;
-        drop(blocked.lock().unwrap().take());
+        drop(release.lock().unwrap().take());
         continue_session(store.as_ref(), &engine, &mut conversation).await
     });
     let whole = reply("a whole reply", MessageStatus::Complete);
