@@ -79,7 +79,8 @@ pub(crate) enum TriadTask {
         index: usize,
         /// Number of sections in the reply.
         count: usize,
-        /// Whether the text must also name what is missing. Set for dialectic triads.
+        /// Whether the offline model must also list the words of the question that no passage contains. Set for
+        /// dialectic triads.
         with_critique: bool,
     },
     /// Combine the sections, as (name, text), into one reply.

@@ -56,9 +56,9 @@ impl Recall {
         let search = tokio::task::spawn_blocking(move || -> StoreResult<_> {
             let query = Query::parse(&question.text);
             let retrieved = retrieve(&*store, &query, question.message, MAX_QUOTED_PASSAGES)?;
-            let is_only_session =
+            let nothing_to_search =
                 retrieved.passages.is_empty() && is_only_session(&*store, question.session)?;
-            Ok(SearchOutcome { query, retrieved, is_only_session })
+            Ok(SearchOutcome { query, retrieved, nothing_to_search })
         });
         match search.await {
             Ok(Ok(outcome)) => Ok(outcome),
@@ -89,8 +89,8 @@ impl AskedQuestion {
 struct SearchOutcome {
     query: Query,
     retrieved: Retrieved,
-    /// Whether the search found nothing and the store has no session besides the one with the question.
-    is_only_session: bool,
+    /// Set if nothing was found and the store has no session except the one with the question.
+    nothing_to_search: bool,
 }
 
 fn is_only_session(store: &dyn Store, session: SessionId) -> StoreResult<bool> {
@@ -163,8 +163,8 @@ impl Agent for Recall {
 
 /// The answer in Markdown, split into the deltas to stream.
 fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
-    let SearchOutcome { query, retrieved, is_only_session } = found;
-    if *is_only_session {
+    let SearchOutcome { query, retrieved, nothing_to_search } = found;
+    if *nothing_to_search {
         return vec![
             "There are no other saved sessions to search yet.\n\n".to_owned(),
             "`recall` is a search over your saved sessions, not a model. Import conversations with \

@@ -14,13 +14,13 @@ use hfs_core::{
 use super::ID;
 use super::query::{Query, words};
 
-/// Agents whose replies may quote saved sessions. They are left out, since they only repeat other
-/// messages.
+/// Agents whose replies may quote saved sessions. Such replies are not retrieved, since they only repeat other
+/// messages; see [`is_quoting_answer`].
 const QUOTING_AGENTS: [&str; 2] = [ID, "triads"];
 const MAX_CANDIDATES: u32 = 60;
 /// Two snippets at least this similar count as duplicates.
 const DUPLICATE_SIMILARITY: f64 = 0.7;
-/// Passages of a session beyond this number rank below those of all other sessions.
+/// Number of passages of one session that keep their rank; the others move to the end of the list.
 const MAX_PER_SESSION: usize = 3;
 /// Age at which the bonus for recent messages has fallen to 1/e.
 const RECENCY_DAYS: f64 = 90.0;
@@ -64,8 +64,8 @@ pub(crate) struct Retrieved {
     pub total: u64,
 }
 
-/// Retrieves the best passages for a query, at most `limit`. Leaves out the message `except` and earlier answers
-/// of the offline agent.
+/// Retrieves the best passages for a query, at most `limit`. Leaves out the message `except` and answers that quote
+/// saved sessions.
 pub(crate) fn retrieve(
     store: &dyn Store,
     query: &Query,
@@ -107,8 +107,10 @@ pub(crate) fn retrieve(
     Ok(Retrieved { passages, total })
 }
 
-/// Whether the message is an answer that quotes saved sessions. Triads quote only if they run without a model; their
-/// replies then name `recall` as the model.
+/// Whether the message is an answer that quotes saved sessions.
+///
+/// Replies of the recall agent name no model. Replies of triads quote only if no model was set up, and then name
+/// `recall` as their model.
 fn is_quoting_answer(message: &Message) -> bool {
     message.content.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
         && message.content.model.as_deref().is_none_or(|model| model == ID)
@@ -128,11 +130,11 @@ fn rank(passages: &mut [Passage], query: &Query) {
         })
         .collect();
     let total_weight: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-    let best_hit = passages.iter().map(|passage| passage.hit.score).fold(f64::MIN_POSITIVE, f64::max);
+    let best_hit_score = passages.iter().map(|passage| passage.hit.score).fold(f64::MIN_POSITIVE, f64::max);
     let newest = passages.iter().map(|passage| passage.hit.created_at).max();
     for passage in passages.iter_mut() {
         let matched: f64 = passage.snippet.terms.iter().filter_map(|term| weights.get(*term)).sum();
-        let is_asked_role = query.role == Some(passage.hit.role);
+        let has_requested_role = query.role == Some(passage.hit.role);
         let role_bonus = match passage.hit.role {
             Role::Assistant => 0.25,
             Role::User => 0.2,
@@ -142,10 +144,10 @@ fn rank(passages: &mut [Passage], query: &Query) {
         let recency = (-float(usize::try_from(age_days).unwrap_or(usize::MAX)) / RECENCY_DAYS).exp();
         passage.score = 3.0 * matched / total_weight
             + float(passage.snippet.phrases)
-            + 0.8 * (passage.hit.score / best_hit).clamp(0.0, 1.0)
+            + 0.8 * (passage.hit.score / best_hit_score).clamp(0.0, 1.0)
             + role_bonus
             + if passage.snippet.is_text { 0.5 } else { 0.0 }
-            + if is_asked_role { 0.5 } else { 0.0 }
+            + if has_requested_role { 0.5 } else { 0.0 }
             + 0.2 * recency;
     }
     passages.sort_by(|a, b| {
@@ -244,13 +246,15 @@ fn prefix(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or(text)
 }
 
-/// Candidates for a snippet: overlapping windows of whole lines. A window starts at every line, and inside long
-/// lines also every `MAX_SNIPPET / 2` bytes.
+/// Candidates for a snippet: overlapping windows of at most [`MAX_SNIPPET`] bytes. A window starts at every line
+/// that is not blank, and inside long lines also about every `MAX_SNIPPET / 2` bytes. It ends after a whole line if
+/// possible.
 fn windows(text: &str) -> impl Iterator<Item = &str> {
     let mut starts = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {
         if !line.trim().is_empty() {
+            // No window starts in the last `MAX_SNIPPET / 4` bytes of a line: the previous window contains them.
             let offsets = (0..line.len().max(1))
                 .step_by(MAX_SNIPPET / 2)
                 .take_while(|offset| *offset == 0 || line.len() - offset > MAX_SNIPPET / 4);
@@ -289,8 +293,8 @@ fn match_terms(window: &str, query: &Query) -> Snippet {
     Snippet { text: window.trim_end().to_owned(), terms, phrases, is_text: false }
 }
 
-/// Similarity of two texts from 0 to 1: the share of three-word sequences that they have in common, relative to
-/// the shorter one.
+/// Similarity of two texts, from 0 to 1: the number of three-word sequences that occur in both, divided by the
+/// number in the shorter text.
 fn similarity(a: &str, b: &str) -> f64 {
     let shingles = |text: &str| -> BTreeSet<String> {
         let lower = text.to_lowercase();

@@ -66,7 +66,7 @@ impl Meter {
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
-    /// Counts time until the guard is dropped. A guard, so that a cancelled call stops the clock as well.
+    /// Counts time until the guard is dropped. The guard stops the clock even if the call's future is dropped early.
     pub fn start_call(&self) -> RunningCall<'_> {
         let mut clock = self.clock();
         let period = clock.current.get_or_insert(WorkPeriod { start: Instant::now(), running_calls: 0 });

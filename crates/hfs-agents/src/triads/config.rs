@@ -1,4 +1,4 @@
-//! The configuration of triads: its types, and reading and checking it as YAML.
+//! The configuration of triads: its types, and parsing and validation of its YAML file.
 //!
 //! [`TriadsConfig::from_yaml`] reports all mistakes of a file at once, each with its line, so that the user can
 //! correct them in one go.
@@ -164,7 +164,7 @@ pub struct Pressure {
     pub freeze_threshold: f64,
     /// Maximum number of rounds.
     pub max_negotiation_rounds: u32,
-    /// Number of rounds over one section after which the arbiter decides about it.
+    /// Maximum number of rounds in which one section is contested; then the arbiter decides about it.
     pub escalation_threshold: u32,
     /// Budget of all agents together for one run.
     pub budget: Budget,
@@ -187,10 +187,10 @@ impl Pressure {
     /// The temperature of a round (counted from 1). It never rises and is never negative.
     #[must_use]
     pub fn temperature(&self, round: u32) -> f64 {
-        let colder = self.temperature_decay * f64::from(round.saturating_sub(1));
+        let decrease = self.temperature_decay * f64::from(round.saturating_sub(1));
         // Rounded to 6 decimals: with the defaults, 1.0 - 6 * 0.15 is slightly more than the threshold 0.1 in
         // floating point, which would add a seventh round.
-        ((self.initial_temperature - colder).max(0.0) * 1e6).round() / 1e6
+        ((self.initial_temperature - decrease).max(0.0) * 1e6).round() / 1e6
     }
 }
 

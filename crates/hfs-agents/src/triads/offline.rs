@@ -1,6 +1,6 @@
 //! A model for triads without a provider: it answers every task with passages of the saved sessions.
 //!
-//! Runs on it are deterministic, cost no tokens and need no network.
+//! Runs with this model are deterministic, cost no tokens and need no network.
 
 use std::sync::Arc;
 

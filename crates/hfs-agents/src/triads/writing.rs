@@ -105,9 +105,10 @@ async fn write_assignments(
         let mut written = Vec::new();
         for assignment in share {
             let mut text = None;
-            // Ask another agent only if this one was lost during the call. If it is still available, the budget
-            // was used up or the answer was empty, and the other agents share both budget and prompt. The loop
-            // ends because an agent is lost in every iteration but the last.
+            // Ask the lead only if the current agent was lost during the call. If the agent is still available,
+            // the budget was used up or the answer was empty; asking again would not help, since all agents of a
+            // triad share its budget and would get the same prompt. The loop ends because each repetition means
+            // that one more agent is lost.
             let mut author = triad.available_or_lead(agent);
             while let Some(current) = author {
                 let task = write_task(&assignment, context, triad.config.preset);
