@@ -105,7 +105,9 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
 }
 
 fn message_range(first: Seq, last: Seq) -> String {
-    match last.saturating_sub(first.saturating_sub(1)) {
+    // Both ends are included.
+    let count = last.saturating_sub(first.saturating_sub(1));
+    match count {
         0 => "no messages".to_owned(),
         1 => format!("message {first}"),
         _ => format!("messages {first} to {last}"),
@@ -114,14 +116,14 @@ fn message_range(first: Seq, last: Seq) -> String {
 
 /// Undoes the newest operation on a session.
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let (reversed, operation) = context.engine()?.undo(session_or_trashed(&args.session, context)?)?;
-    report_reversal("undone", &reversed, &operation, context)
+    let (target, recorded) = context.engine()?.undo(session_or_trashed(&args.session, context)?)?;
+    report_reversal("undone", &target, &recorded, context)
 }
 
 /// Redoes the operation that was undone last.
 pub fn redo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let (reversed, operation) = context.engine()?.redo(session_or_trashed(&args.session, context)?)?;
-    report_reversal("redone", &reversed, &operation, context)
+    let (target, recorded) = context.engine()?.redo(session_or_trashed(&args.session, context)?)?;
+    report_reversal("redone", &target, &recorded, context)
 }
 
 /// Also finds sessions in the trash, because a deletion can be undone.
@@ -132,22 +134,23 @@ fn session_or_trashed(reference: &str, context: &Context) -> Result<SessionId, C
     }
 }
 
+/// Reports that `target` was undone or redone, and that `recorded` is the operation which did it.
 fn report_reversal(
     verb: &str,
-    reversed: &Operation,
-    operation: &Operation,
+    target: &Operation,
+    recorded: &Operation,
     context: &Context,
 ) -> Result<Outcome, CliError> {
     if context.console.options.json {
-        let document = json!({ "operation": operation_json(operation), "target": operation_json(reversed) });
+        let document = json!({ "operation": operation_json(recorded), "target": operation_json(target) });
         context.console.print_json(&document)?;
         return Ok(Outcome::Done);
     }
-    let branch = context.store()?.get_branch(operation.after.current_branch)?;
+    let branch = context.store()?.get_branch(recorded.after.current_branch)?;
     context.console.note(&format!(
         "{verb}: {} {}; {} is current, at message {}",
-        reversed.kind,
-        sanitize::line(&reversed.detail),
+        target.kind,
+        sanitize::line(&target.detail),
         sanitize::line(&branch.name),
         branch.head
     ));

@@ -105,8 +105,8 @@ impl DocumentSource for StoreDocument {
         let branch =
             branch.ok_or_else(|| StoreError::NotFound { what: "branch", reference: id.to_string() })?;
         let first = after.max(branch.forked_at) + 1;
-        let left = branch.head.saturating_sub(first - 1);
-        let count = u32::try_from(left).unwrap_or(u32::MAX).min(limit);
+        let remaining = branch.head.saturating_sub(first - 1);
+        let count = u32::try_from(remaining).unwrap_or(u32::MAX).min(limit);
         if count == 0 {
             return Ok(Vec::new());
         }

@@ -52,8 +52,9 @@ pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<Loaded
     }
 }
 
-/// The text to save for a setting that is given on the command line. A configuration of triads is checked, and a
-/// relative path becomes absolute, so that it is valid in every working directory. Other settings stay as they are.
+/// The text to write to the configuration file for a value that the user sets. For `Key::Triads`, loads the
+/// configuration to check it, and makes a relative path absolute, so that it is valid in every working directory.
+/// Returns the text of other keys unchanged.
 ///
 /// # Errors
 /// As [`load`].
@@ -66,8 +67,8 @@ pub fn value_to_save(key: Key, text: &str, environment: &Environment) -> Result<
     Ok(loaded.path.map_or_else(|| text.to_owned(), |path| path.to_string_lossy().into_owned()))
 }
 
-/// `~/` starts at the user's home directory. Other relative paths start at the directory of the configuration file
-/// that contains them or, outside of a file, at the working directory.
+/// `~/` is the user's home directory. Other relative paths are relative to the directory of the configuration file
+/// that sets them. If a variable, an option or a default sets them, they are relative to the working directory.
 fn path_of(setting: &TriadsSetting, environment: &Environment) -> PathBuf {
     if let (Some(rest), Some(home)) = (setting.text.strip_prefix("~/"), &environment.user_home) {
         return home.join(rest);
@@ -86,6 +87,7 @@ fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigErro
         for (line, text) in (1..).zip(yaml.lines()) {
             if contains_secret(text)? {
                 let origin = ValueOrigin::File { path: path.clone(), line };
+                // The key on the line is not known, because the YAML is not parsed yet.
                 let key = "this line".into();
                 return Err(ConfigError::Secret { origin, key, reason: SecretReason::Value });
             }
@@ -116,18 +118,19 @@ pub fn with_models(
             (Some((provider, model)), reason)
         }
     };
-    let provider = default.as_ref().map(|(provider, _)| *provider);
+    let default_provider = default.as_ref().map(|(provider, _)| *provider);
     if settings.triads.from_project {
-        warnings.extend(remove_other_providers(&mut config, provider, settings));
+        warnings.extend(remove_other_providers(&mut config, default_provider, settings));
     }
     let file = path.map_or_else(String::new, |path| sanitize::line(&path.to_string_lossy()));
     let mut named = BTreeMap::new();
     for name in config.model_names() {
-        named.insert(name.to_owned(), named_model(name, provider, &file, settings, environment)?);
+        named.insert(name.to_owned(), named_model(name, default_provider, &file, settings, environment)?);
     }
     let every_role_has_a_model = Role::ALL.iter().all(|role| config.model_of(*role).is_some());
     let default = match default {
         Some((provider, name)) => Some(model_config(provider, name, settings, environment)),
+        // No role uses the default model then, so any model will do.
         None if every_role_has_a_model => named.values().next().cloned(),
         None => {
             if !named.is_empty() {
@@ -143,15 +146,19 @@ pub fn with_models(
     Ok(AgentChoice { backend: AgentBackend::Triads(config, models), reason, warnings })
 }
 
-/// The provider and the model that a name stands for. `PROVIDER/MODEL` always selects that provider. Another name
-/// selects the provider that it is known to belong to, or else the default provider. If an address is configured, it
-/// selects the default provider, because a server at that address may serve models with any name.
-fn provider_of(name: &str, default: Option<Provider>, settings: &Settings) -> (Option<Provider>, String) {
+/// The provider and the model that a name stands for. `PROVIDER/MODEL` always selects that provider. A name without a
+/// provider selects the provider that is known to offer the model, or else the default provider. If `base_url` is
+/// set, such a name always selects the default provider, because the server at that address may use any model names.
+fn provider_of(
+    name: &str,
+    default_provider: Option<Provider>,
+    settings: &Settings,
+) -> (Option<Provider>, String) {
     let parsed = ModelName::new(name);
     let is_explicit = parsed.model != name.trim();
     match parsed.provider {
         Some(provider) if is_explicit || settings.base_url.is_none() => (Some(provider), parsed.model),
-        _ => (default, name.trim().to_owned()),
+        _ => (default_provider, name.trim().to_owned()),
     }
 }
 
@@ -159,12 +166,12 @@ fn provider_of(name: &str, default: Option<Provider>, settings: &Settings) -> (O
 /// conversations are sent. Returns a warning if a model was removed.
 fn remove_other_providers(
     config: &mut TriadsConfig,
-    default: Option<Provider>,
+    default_provider: Option<Provider>,
     settings: &Settings,
 ) -> Option<String> {
     let is_allowed = |name: &String| {
-        let (provider, _) = provider_of(name, default, settings);
-        provider.is_some() && provider == default
+        let (provider, _) = provider_of(name, default_provider, settings);
+        provider.is_some() && provider == default_provider
     };
     let before = config.model_names().len();
     config.model = config.model.take().filter(is_allowed);
@@ -177,13 +184,13 @@ fn remove_other_providers(
 
 fn named_model(
     name: &str,
-    default: Option<Provider>,
+    default_provider: Option<Provider>,
     file: &str,
     settings: &Settings,
     environment: &Environment,
 ) -> Result<ModelConfig, CliError> {
     let shown_name = sanitize::line(name);
-    let (provider, model_name) = provider_of(name, default, settings);
+    let (provider, model_name) = provider_of(name, default_provider, settings);
     let provider = provider.ok_or_else(|| {
         CliError::with_hint(
             ErrorKind::Invalid,
@@ -228,14 +235,14 @@ mod tests {
             let loaded = load(&setting(name, ValueOrigin::Default), &environment).unwrap();
             assert_eq!(loaded.path, None, "{name}");
         }
-        let file = ValueOrigin::File { path: root.join("home").join("config.yaml"), line: 3 };
+        let file_origin = ValueOrigin::File { path: root.join("home").join("config.yaml"), line: 3 };
         std::fs::write(root.join("home").join("mine.yaml"), TriadsConfig::SMALL).unwrap();
         let path = root.join("home").join("mine.yaml");
-        let variable = ValueOrigin::Variable("HFS_TRIADS");
+        let variable_origin = ValueOrigin::Variable("HFS_TRIADS");
         let find = |text: &str, origin: &ValueOrigin| load(&setting(text, origin.clone()), &environment);
-        assert_eq!(find("mine.yaml", &file).unwrap().path.as_ref(), Some(&path));
-        assert_eq!(find("~/mine.yaml", &variable).unwrap().path.as_ref(), Some(&path));
-        let missing = find("mine.yaml", &variable).unwrap_err().to_string();
+        assert_eq!(find("mine.yaml", &file_origin).unwrap().path.as_ref(), Some(&path));
+        assert_eq!(find("~/mine.yaml", &variable_origin).unwrap().path.as_ref(), Some(&path));
+        let missing = find("mine.yaml", &variable_origin).unwrap_err().to_string();
         assert!(
             missing.starts_with("HFS_TRIADS: triads is \"mine.yaml\", and there is no file")
                 && missing.ends_with("expected small, standard or the path of a file"),

@@ -27,7 +27,7 @@ fn has_status_bar(screen: &Screen) -> bool {
 #[track_caller]
 fn send(terminal: &Terminal, line: &str) {
     terminal.paste(line);
-    // A long line is broken between words.
+    // Waits for the first word only, because a long line is wrapped between words.
     let first = line.split_whitespace().next().unwrap_or_default();
     terminal.wait_for(&format!("❯ {first}"));
     terminal.press(Key::Enter);
@@ -41,6 +41,7 @@ fn exchange(terminal: &Terminal, line: &str) -> Screen {
         let contents = screen.contents();
         contents.contains(line)
             && contents.contains("✓ saved")
+            // "Esc stops it" is shown while a reply streams.
             && !contents.contains("stops it")
             && contents.contains("Type a message")
     })
@@ -85,7 +86,7 @@ fn foreign_transcript(hfs: &Hfs) -> String {
     path.display().to_string()
 }
 
-/// Sends two messages, renames the session, creates a checkpoint between them and quits.
+/// Sends a message, renames the session, creates a checkpoint, sends a second message and quits.
 fn first_visit(hfs: &Hfs) {
     let terminal = app(hfs, &[]);
     exchange(&terminal, "remember the lighthouse");
@@ -104,7 +105,7 @@ fn rewind(terminal: &Terminal) {
     terminal.wait_for("press Esc again for the checkpoints");
     terminal.press(Key::Escape);
     terminal.wait_for("before the storm");
-    // Newest first: the checkpoints of the two replies, then the manual one.
+    // The manual checkpoint is listed between the automatic ones of the two replies.
     while !selected(terminal).contains("before the storm") {
         let here = selected(terminal);
         terminal.press(Key::Down);
@@ -217,8 +218,9 @@ fn plugins_are_approved_one_by_one_in_the_app_and_then_run_in_it() {
 
     let terminal = hfs.command(&[]).in_terminal(36, 110);
     let asked = terminal.wait_until("the first question", asks_about("standup")).contents();
+    // The question lists the permissions that the plugin requests.
     assert!(asked.contains("read"), "{asked}");
-    // Enter alone selects the safe choice, which is to decide later.
+    // "Not now" is selected at first, because it approves nothing. Pressing Tab twice selects "Approve".
     terminal.press(Key::Tab);
     terminal.press(Key::Tab);
     terminal.press(Key::Enter);
@@ -299,6 +301,7 @@ fn ctrl_z_restores_the_terminal_and_fg_continues_with_the_same_screen() {
     let stopped = terminal.wait_for("Stopped");
     assert_restored(&stopped);
     assert!(terminal.is_cooked());
+    // The shell computes the sum, so the text below appears only in its output, not in the typed line.
     terminal.type_text("echo still$((40+2))here\n");
     terminal.wait_for("still42here");
     terminal.type_text("fg\n");
@@ -316,9 +319,9 @@ fn ctrl_z_restores_the_terminal_and_fg_continues_with_the_same_screen() {
 #[test]
 fn a_message_is_not_appended_after_messages_that_the_user_has_not_seen() {
     let hfs = hfs();
-    let (one, other) = (app(&hfs, &[]), hfs.command(&["resume", "@"]));
+    let (one, resume) = (app(&hfs, &[]), hfs.command(&["resume", "@"]));
     exchange(&one, "who is there");
-    let other = other.in_terminal(36, 110);
+    let other = resume.in_terminal(36, 110);
     other.wait_for("who is there");
     exchange(&one, "only me");
     send(&other, "and me");

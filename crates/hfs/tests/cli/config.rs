@@ -75,6 +75,7 @@ fn an_invalid_value_is_an_error_with_its_line_and_an_unknown_key_is_a_warning() 
         "{}",
         output.describe()
     );
+    // The warning about `store.url` shows how to nest the two keys.
     assert!(output.stderr.contains("store: url"), "{}", output.describe());
     assert!(output.stderr.contains("unknown key \"nonsense\"\n"), "{}", output.describe());
 }
@@ -130,6 +131,7 @@ fn the_first_value_creates_the_file_and_invalid_values_are_refused() {
     let text = std::fs::read_to_string(path.stdout.trim_end()).unwrap();
     assert!(text.starts_with('#') && text.ends_with("temperature: 0.5\n"), "{text}");
     let _ = hfs.run(&["config", "set", "temperatur", "0.5"]).fails_with(3);
+    // The model is not set and has no default.
     let _ = hfs.run(&["config", "get", "model"]).fails_with(3);
     let _ = hfs.run(&["config", "set", "store.url", "postgres://me:pw@host/db"]).fails_with(5);
 }

@@ -315,7 +315,7 @@ fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
         assert!(output.stderr.contains(message), "{arguments:?}: {}", output.describe());
     }
     assert_eq!(state_of_work(&hfs), before);
-    // The rename is the last operation that can be undone.
+    // After `create`, the rename is the only operation. Undoing it restores the old name, so "work" is not found.
     let _ = hfs.run(&["undo", "work"]).ok();
     let output = hfs.run(&["undo", "@"]).fails_with(4);
     assert!(
@@ -335,16 +335,16 @@ fn irreversible_operations_warn_and_ask_first() {
     ");
     assert_eq!(hfs.run(&["-q", "checkpoint", "delete", "work", "2"]).ok().stderr, "");
 
-    for (answer, code, left) in [("n", 5, 1), ("", 5, 1), ("y", 0, 0)] {
+    for (answer, code, remaining) in [("n", 5, 1), ("", 5, 1), ("y", 0, 0)] {
         let terminal = hfs.command(&["checkpoint", "delete", "work", "1"]).in_terminal(24, 100);
         let _ = terminal.wait_for("continue? [y/N]");
         terminal.type_text(answer);
         terminal.press(Key::Enter);
         assert_eq!(terminal.wait_for_exit().code(), Some(code));
         let list = json(&hfs, &["checkpoint", "list", "work"]);
-        assert_eq!(list["checkpoints"].as_array().unwrap().len(), left);
+        assert_eq!(list["checkpoints"].as_array().unwrap().len(), remaining);
     }
-    // Operations before the deletion can still be undone.
+    // Undo skips the deletions and reverses the operation before them.
     let output = hfs.run(&["undo", "work"]).ok();
     assert!(output.stderr.contains("undone: rename"), "{}", output.describe());
     let output = hfs.run(&["undo", "@"]).fails_with(4);
@@ -363,8 +363,9 @@ fn automatic_checkpoints_are_pruned_but_manual_and_pinned_ones_are_kept() {
         let _ = hfs.run(&["chat", "-c", &n.to_string()]).ok();
     }
     let list = json(&hfs, &["checkpoint", "list", "@"]);
-    let places: Vec<_> = list["checkpoints"].as_array().unwrap().iter().map(|c| c["seq"].clone()).collect();
-    assert_eq!(places, [2, 2, 10, 12]);
+    let seqs: Vec<_> = list["checkpoints"].as_array().unwrap().iter().map(|c| c["seq"].clone()).collect();
+    // The pinned and the manual checkpoint, then the two newest automatic ones.
+    assert_eq!(seqs, [2, 2, 10, 12]);
     assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
 }
 

@@ -99,6 +99,7 @@ fn a_store_of_a_newer_version_is_not_changed() {
     // The schema's version is the user version in the database's header, big-endian at byte 60.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
+    // A page in the write-ahead log would take precedence over the changed header.
     let _ = std::fs::remove_file(hfs.hfs_home().join("hfs.db-wal"));
     std::fs::write(&path, &bytes).unwrap();
     let output = hfs.run(&["session", "list"]).fails_with(9);

@@ -80,25 +80,25 @@ fn interpreter_json(language: Language, installed: Option<&InstalledInterpreter>
 
 fn list(context: &Context) -> Result<(), CliError> {
     let interpreters = interpreters(context);
-    let installed: Vec<_> =
+    let by_language: Vec<_> =
         Language::ALL.into_iter().map(|language| (language, interpreters.find(language))).collect();
     let console = &context.console;
     if console.options.json {
-        let rows: Vec<Value> = installed
+        let rows: Vec<Value> = by_language
             .iter()
             .map(|(language, installed)| interpreter_json(*language, installed.as_ref()))
             .collect();
         return console.print_json(&json!({ "runtimes": rows }));
     }
     let mut table = Table::new(&["LANGUAGE", "INTERPRETER"], 1);
-    for (language, installed) in &installed {
+    for (language, installed) in &by_language {
         let path = installed
             .as_ref()
             .map_or_else(|| "not installed".into(), |installed| installed.path.display().to_string());
         table.row(vec![language.to_string(), sanitize::line(&path)]);
     }
     console.print(&table.render(&console.palette, console.width()))?;
-    if installed.iter().any(|(_, installed)| installed.is_none()) {
+    if by_language.iter().any(|(_, installed)| installed.is_none()) {
         console.note(HELP);
     }
     Ok(())
