@@ -26,7 +26,8 @@ pub(crate) struct FormatProbe {
     records: Vec<Map<String, Value>>,
     keys: Vec<String>,
     array: bool,
-    /// The first value of the document, if its beginning is valid JSON.
+    /// The top-level value, or the first element of a top-level array. An object that is longer than the
+    /// probe has only the fields that were read.
     first: Option<Value>,
     /// Files of an archive, or subfolders of a folder.
     entries: Vec<String>,
@@ -99,6 +100,7 @@ impl FormatProbe {
             self.keys.push(key.clone());
             let text = parser.value()?;
             first.insert(key, parse(&text).map_or(Value::Null, |parsed| parsed.value));
+            // Set after each field, so that an error in a later field keeps this one.
             self.first = Some(Value::Object(first.clone()));
         }
         Ok(())
@@ -138,6 +140,7 @@ impl FormatProbe {
 
     /// Whether this is a folder with this subfolder.
     pub(crate) fn has_subfolder(&self, name: &str) -> bool {
+        // Archives also have entries, but the probe of a folder has no bytes.
         self.bytes.is_empty() && self.entries.iter().any(|found| found == name)
     }
 
@@ -197,7 +200,7 @@ pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
     Ok(readers.find(|reader| reader.recognizes(&probe)).map(crate::readers::Reader::format))
 }
 
-/// The error for a source that no reader recognizes.
+/// Creates the error for a source that no reader recognizes. Fails if the source cannot be read.
 pub(crate) fn unknown_format(source: &Source) -> Result<ImportError, ImportError> {
     let probe = FormatProbe::new(source)?;
     let reason = if source.path().is_some_and(std::path::Path::is_dir) {

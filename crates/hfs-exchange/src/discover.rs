@@ -30,6 +30,7 @@ pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
     if is_source_folder(path) {
         return Ok(vec![Source::file(path)]);
     }
+    // `walk` skips folders that cannot be read, so check this one first.
     fs::read_dir(path).map_err(io)?;
     let mut files = Vec::new();
     walk(path, 0, &mut files);

@@ -2,7 +2,7 @@
 //! deeply, or contain escapes that are not characters.
 //!
 //! For any input, reading does not panic, does not overflow the stack, and needs memory for one value with at
-//! most [`lines::MAX_LINE`] bytes of text. If [`Value`] does not represent a value without loss, its original
+//! most [`lines::MAX_LINE`] bytes of text. If [`Value`] cannot represent a value without loss, its original
 //! text is preserved.
 //!
 //! This module itself contains the types for lenient deserialization, which ignore values of an unexpected

@@ -159,6 +159,7 @@ fn document() -> impl Strategy<Value = SessionDocument> {
     })
 }
 
+/// Messages, and the random choices of a parent branch and of the parent's message to fork after.
 type BranchSpec = (Vec<MessageDraft>, prop::sample::Index, prop::sample::Index);
 type SessionSpec = (Uuid, String, bool, Timestamp, Timestamp, Map<String, Value>);
 type CheckpointSpec = (Uuid, Timestamp, Option<String>, bool, Value);
@@ -204,6 +205,7 @@ fn build(
         .collect();
     attachments.retain(|attachment| used.contains(&attachment.hash));
     let main = branches[0].branch.clone();
+    // One run for each checkpoint, with the same UUID and time.
     let runs = checkpoints.iter().map(|(id, at, ..)| run(RunId::from_uuid(*id), main.id, *at)).collect();
     let checkpoints = checkpoints
         .into_iter()
@@ -228,8 +230,10 @@ fn build(
     SessionDocument {
         session: Session {
             id: session,
+            // Not empty: an import replaces an empty name.
             name: format!("s{name}"),
             automatic_name,
+            // Also depends on the random flag, so that sessions with and without a project are tested.
             project: automatic_name.then_some(Project { directory: name, repository: None }),
             created_at,
             updated_at,
@@ -274,8 +278,8 @@ proptest! {
         hashes.sort_unstable();
         hashes.dedup();
         prop_assert_eq!(back.attachments.iter().map(|a| a.hash).collect::<Vec<_>>(), hashes);
-        for (back, document) in back.branches.iter().zip(&document.branches) {
-            prop_assert_eq!(&back.messages, &document.messages);
+        for (imported, original) in back.branches.iter().zip(&document.branches) {
+            prop_assert_eq!(&imported.messages, &original.messages);
         }
         prop_assert_eq!(String::from_utf8(export(&back)).unwrap(), String::from_utf8(first).unwrap());
     }
@@ -401,9 +405,9 @@ fn sample_session_as_transcripts_of_other_tools() {
 
 #[test]
 fn the_beginning_of_a_truncated_document_is_imported() {
-    for (name, complete) in [("none.json", 2), ("1.0.0.json", 2), ("2.0.0.json", 11)] {
+    for (name, total) in [("none.json", 2), ("1.0.0.json", 2), ("2.0.0.json", 11)] {
         let text = std::fs::read_to_string(golden(name)).unwrap();
-        let mut most = 0;
+        let mut previous = 0;
         for cut in (1..text.len() - 1).filter(|cut| text.is_char_boundary(*cut)).step_by(3) {
             let (beginning, _) = text.split_at(cut);
             let mut sink = Collector::default();
@@ -417,9 +421,9 @@ fn the_beginning_of_a_truncated_document_is_imported() {
             assert!(report.dropped > 0, "{name} cut at {cut}: the damage is not reported");
             let messages = session.messages().count();
             // Messages precede runs in the document, so a longer beginning has at least as many messages.
-            assert!(messages >= most, "{name} cut at {cut}: {messages} messages after {most}");
-            most = messages;
+            assert!(messages >= previous, "{name} cut at {cut}: {messages} messages after {previous}");
+            previous = messages;
         }
-        assert_eq!(most, complete, "{name}");
+        assert_eq!(previous, total, "{name}");
     }
 }

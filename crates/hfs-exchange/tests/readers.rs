@@ -62,6 +62,7 @@ fn a_turn_that_codex_rolled_back_stays_on_its_branch() {
 
 #[test]
 fn bare_rollouts_are_read_and_a_call_without_text_becomes_a_message() {
+    // In early 2025, Codex wrote items without an envelope.
     let lines = [
         json!({"id": "c1", "timestamp": "2025-05-01T00:00:00Z", "instructions": null}),
         json!({"record_type": "state"}),
@@ -224,7 +225,8 @@ fn the_beginning_of_a_truncated_export_is_imported() {
     }
 }
 
-fn checkpoint(messages: &[(&str, &str, &str)]) -> Vec<u8> {
+/// Encodes a checkpoint whose messages have these ids, types and texts.
+fn langgraph_checkpoint(messages: &[(&str, &str, &str)]) -> Vec<u8> {
     let text = |text: &str| rmpv::Value::from(text);
     let map = |fields: Vec<(&str, rmpv::Value)>| {
         rmpv::Value::Map(fields.into_iter().map(|(key, value)| (text(key), value)).collect())
@@ -254,15 +256,15 @@ fn every_history_of_a_langgraph_thread_is_a_branch() {
                 parent_checkpoint_id text, checkpoint blob);",
         )
         .unwrap();
-    let (ask, go_on) = (("a", "human", "ask"), ("b", "ai", "answer"));
-    let lines = [
-        ("1", None, checkpoint(&[ask])),
-        // Longer than the newest history, which lacks the last message.
-        ("2", Some("1"), checkpoint(&[ask, go_on, ("c", "human", "more")])),
-        ("3", Some("1"), checkpoint(&[ask, ("d", "ai", "another answer")])),
-        ("4", Some("1"), checkpoint(&[ask, go_on])),
+    let (ask, answer) = (("a", "human", "ask"), ("b", "ai", "answer"));
+    let checkpoints = [
+        ("1", None, langgraph_checkpoint(&[ask])),
+        // This history continues the newest one, which ends at checkpoint 4, with one more message.
+        ("2", Some("1"), langgraph_checkpoint(&[ask, answer, ("c", "human", "more")])),
+        ("3", Some("1"), langgraph_checkpoint(&[ask, ("d", "ai", "another answer")])),
+        ("4", Some("1"), langgraph_checkpoint(&[ask, answer])),
     ];
-    for (id, parent, state) in lines {
+    for (id, parent, state) in checkpoints {
         database
             .execute("insert into checkpoints values ('t', '', ?1, ?2, ?3)", (id, parent, state))
             .unwrap();
@@ -410,7 +412,8 @@ fn text_chars(message: &MessageDraft) -> usize {
     message.parts.iter().map(chars).sum()
 }
 
-/// A time in milliseconds: truncated if the source writes text, rounded if it writes a number.
+/// Formats a time with milliseconds, as in `expected.json`: rounded for ChatGPT, which exports times as
+/// floating-point numbers, and truncated for all other formats.
 fn time(time: Option<Timestamp>, format: Format) -> Value {
     let round = if format == Format::ChatGpt { 500 } else { 0 };
     time.map_or(Value::Null, |time| {

@@ -114,7 +114,7 @@ impl<R: Read> PullParser<R> {
         self.step(b']')
     }
 
-    /// Moves past the comma before the next item, or past `close`.
+    /// Moves past the comma before the next item, or past `close`. Returns whether there is another item.
     fn step(&mut self, close: u8) -> PullResult<bool> {
         let first = std::mem::replace(&mut self.first, false);
         match self.peek()? {
@@ -160,7 +160,7 @@ impl<R: Read> PullParser<R> {
     /// With `max`, the position stays at the beginning of the value, which must fit into `max` bytes. With
     /// `None`, the position moves forward during the scan, so a value of any length can be skipped.
     fn find_end(&mut self, max: Option<usize>) -> PullResult<usize> {
-        let first = self.peek()?.ok_or_else(|| self.damaged("the document ends too early"))?;
+        let first_byte = self.peek()?.ok_or_else(|| self.damaged("the document ends too early"))?;
         let mut end = 0_usize;
         let mut depth = 0_usize;
         let mut in_string = false;
@@ -185,7 +185,7 @@ impl<R: Read> PullParser<R> {
                         _ => {}
                     }
                 }
-                if depth == 0 && !in_string && matches!(first, b'"' | b'{' | b'[') {
+                if depth == 0 && !in_string && matches!(first_byte, b'"' | b'{' | b'[') {
                     return Ok(end);
                 }
             }

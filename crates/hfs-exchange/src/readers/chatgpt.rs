@@ -68,6 +68,7 @@ fn read_from(
         if is_array {
             parser.enter()?;
         }
+        // If the document is not an array, it is a single conversation.
         while number == 0 || is_array {
             if is_array && !parser.next_element()? {
                 break;
@@ -154,9 +155,10 @@ fn topological_order(mapping: &Map<String, Value>) -> Vec<String> {
     }
     let mut order: Vec<String> = Vec::new();
     let mut seen: std::collections::HashSet<&str> = std::collections::HashSet::new();
-    let cyclic: Vec<&str> =
+    // Nodes that no root reaches are in a cycle or below one, so they have a parent.
+    let with_parent: Vec<&str> =
         mapping.iter().filter(|(_, node)| parent_of(node).is_some()).map(|(id, _)| id.as_str()).collect();
-    for start in roots.into_iter().chain(cyclic) {
+    for start in roots.into_iter().chain(with_parent) {
         let mut pending = vec![start];
         while let Some(id) = pending.pop() {
             if !seen.insert(id) {
@@ -232,7 +234,8 @@ fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
     texts
 }
 
-fn images(content: &Map<String, Value>) -> Vec<Part> {
+/// Images become attachments, other objects in `parts` opaque parts.
+fn non_text_parts(content: &Map<String, Value>) -> Vec<Part> {
     let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let image = |part: &Value| {
         let fields = part.as_object()?;
@@ -257,15 +260,16 @@ fn tool_parts(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
     {
         output = text.to_owned();
     }
+    // The message contains the name of the tool, but not the id of the call.
     let mut parts = vec![Part::ToolResult { id: name.to_owned(), output, is_error: false }];
-    parts.extend(images(content));
+    parts.extend(non_text_parts(content));
     parts
 }
 
 fn message_parts(content: &mut Map<String, Value>) -> Vec<Part> {
     match text(content, "content_type") {
         Some("text" | "multimodal_text") => {
-            let mut parts = images(content);
+            let mut parts = non_text_parts(content);
             parts.extend(take_texts(content).into_iter().map(|text| Part::Text { text }));
             parts
         }

@@ -80,7 +80,8 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
         !checkpoints.iter().any(|other| other.parent.as_deref() == Some(checkpoint.id.as_str()))
     };
     let leaves: Vec<&ThreadCheckpoint> = checkpoints.iter().filter(is_leaf).collect();
-    // The newest history comes first, so that it becomes the first branch. A resume continues it.
+    // Checkpoint ids are ordered by time, so the last leaf ends the newest history. It is added first and
+    // becomes the first branch, which hfs continues when the user resumes the session.
     for (number, leaf) in leaves.iter().rev().enumerate() {
         add_history(&mut conversation, leaf, &checkpoints, number == 0);
     }
@@ -97,24 +98,27 @@ fn add_history(
     checkpoints: &[ThreadCheckpoint],
     newest: bool,
 ) {
-    let mut at_of: HashMap<String, Timestamp> = HashMap::new();
+    // LangGraph's messages have no time; use the time of the first checkpoint that contains the message.
+    let mut first_seen: HashMap<String, Timestamp> = HashMap::new();
     for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.at.is_some()) {
         for message in checkpoint.messages.iter().flatten() {
             if let (Some(id), Some(at)) = (text(message, "id"), checkpoint.at) {
-                at_of.entry(id.to_owned()).or_insert(at);
+                first_seen.entry(id.to_owned()).or_insert(at);
             }
         }
     }
     let messages = leaf.messages.clone().unwrap_or_default();
     let shared = if newest { 0 } else { shared_messages(&messages, conversation) };
+    // The first nodes are the newest history, one for each message, so this is the last shared message.
     let mut parent = shared.checked_sub(1);
     if !newest {
+        // An empty node starts the branch, even if the history has no further messages.
         conversation.nodes.push(TreeNode { parent, fork: true, messages: Vec::new() });
         parent = conversation.nodes.len().checked_sub(1);
     }
     for (number, message) in messages.into_iter().enumerate().skip(shared) {
         let id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
-        let at = at_of.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
+        let at = first_seen.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
         conversation.nodes.push(TreeNode {
             parent,
             fork: false,

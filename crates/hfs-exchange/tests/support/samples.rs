@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder, or `None` (with a message) if there is none.
+/// Returns the folder's path. If the folder does not exist, prints a message and returns `None`.
 pub fn samples() -> Option<PathBuf> {
     let folder = std::env::var_os("HFS_SAMPLES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples"), PathBuf::from);
