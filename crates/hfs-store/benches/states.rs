@@ -51,7 +51,9 @@ struct Sequence {
     name: &'static str,
     shape: Shape,
     bytes: usize,
+    /// Largest accepted ratio of the median time of a write to that of inserting the JSON.
     write_target: f64,
+    /// Largest accepted ratio of the total time of all writes, including rebases.
     total_target: f64,
 }
 

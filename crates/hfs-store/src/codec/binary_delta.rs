@@ -41,11 +41,11 @@ const BLOCK: usize = 32;
 /// Number of adjacent slots that are tried for an index entry. With a single slot, a sixth of the blocks would be lost
 /// to hash collisions.
 const PROBES: usize = 4;
-/// Smallest number of bytes to copy. A shorter copy operation takes more space than the bytes themselves after
-/// compression.
+/// Minimum length of a match. After compression, a copy operation for a shorter match takes more space than the bytes
+/// that it copies.
 const MIN_COPY: usize = 32;
-/// Largest number of bytes by which a match is extended backwards. Earlier copies may already cover these bytes, so
-/// without a limit a target of repeated bytes would take quadratic time.
+/// Largest number of bytes by which a match is extended backwards. Without a limit, each match in a target of repeated
+/// bytes would be extended back over all earlier copies, which takes quadratic time.
 const MAX_BACKWARD: usize = 4096;
 /// Maximum length of an encoded number. Its 63 bits are enough for any length in memory.
 const MAX_NUMBER_LEN: usize = 9;
@@ -93,8 +93,8 @@ impl<'a> Encoder<'a> {
 
     /// Matches a prefix of the target. Each call passes a longer prefix than the one before.
     pub fn advance(&mut self, target_prefix: &[u8]) {
-        // A window is looked up only if MIN_COPY bytes from its start are known. Whether its match is long enough then
-        // does not depend on later chunks.
+        // Looks up only windows that start at least MIN_COPY bytes before the end of the prefix. Later chunks then
+        // cannot change whether a match is long enough.
         self.matcher.match_up_to(target_prefix, MIN_COPY);
     }
 
@@ -126,7 +126,8 @@ impl<'a> Encoder<'a> {
 /// Returns the maximum length of a delta whose target has `size` bytes.
 #[must_use]
 pub const fn max_encoded_len(size: usize) -> usize {
-    // Each operation copies at least a window and takes three numbers.
+    // Each operation takes three numbers and copies at least a window. It may copy fewer than MIN_COPY bytes, because
+    // `push_copy` shortens matches.
     size.saturating_add((size / WINDOW + 1).saturating_mul(3 * MAX_NUMBER_LEN))
 }
 
@@ -240,11 +241,11 @@ pub struct BlockIndex {
 }
 
 impl BlockIndex {
-    /// Indexes the first 8 GB of `base`. If the base is longer, deltas are still correct, but larger.
+    /// Indexes at most the first 16 GB of `base`. If the base is longer, deltas are still correct, but larger.
     #[must_use]
     pub fn new(base: &[u8]) -> Self {
         let count = base.len() / BLOCK;
-        // Twice as many slots as blocks.
+        // Twice as many slots as blocks, unless the base is longer than 8 GB.
         let bits = (count.max(8) * 2).next_power_of_two().trailing_zeros().min(29);
         let mut index = Self { slots: vec![0; 1 << bits], bits };
         let mask = index.number_mask();
@@ -335,8 +336,8 @@ impl<'a> Matcher<'a> {
     fn match_up_to(&mut self, target: &[u8], lookahead: usize) {
         self.extend_last_copy(target);
         while let Some(wanted) = window(target, self.next).filter(|_| self.next + lookahead <= target.len()) {
-            // After a change that keeps the length, the next match has the same offset as the last copy. It is found
-            // here even if the window is not in the index.
+            // First compares with the bytes of the base at the same distance from the last copy. After a change that
+            // keeps the length, the match is there, even if the index does not contain the window.
             let (target_end, base_end) = self.last_ends();
             let aligned = base_end + (self.next - target_end);
             let base_start = match window(self.base, aligned) {

@@ -37,7 +37,8 @@ const MAX_BACKLOG: usize = 20_000;
 /// Maximum number of batches that are indexed when a store is closed.
 const BATCHES_ON_CLOSE: usize = 4;
 
-/// The number of messages that this store has appended and not yet indexed, and the time of the last append.
+/// An estimate of the number of messages that this store has appended and not yet indexed, and the time of the last
+/// append. It is an estimate because a search indexes messages without counting them here.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     messages: usize,
@@ -49,7 +50,8 @@ impl Backlog {
         Mutex::new(Self { messages: 0, last: Instant::now() })
     }
 
-    /// Counts appended messages. Returns whether to index a batch.
+    /// Counts appended messages. Returns whether the caller is to index a batch; the messages of that batch are already
+    /// subtracted then.
     fn add(&mut self, messages: usize) -> bool {
         let now = Instant::now();
         let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
@@ -84,7 +86,8 @@ pub(crate) fn index_before_close(store: &mut SqliteStore) {
     }
 }
 
-/// Indexes a batch after an append. Only logs an error, because the append has succeeded; the next search tries again.
+/// Indexes a batch after an append or before the store is closed. Only logs an error, because the messages are stored
+/// and the next search tries again.
 fn index_batch_or_warn(store: &SqliteStore) {
     if let Err(error) = index_batch(store) {
         tracing::warn!(%error, "messages could not be added to the text index");

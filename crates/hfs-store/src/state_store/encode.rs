@@ -14,8 +14,8 @@ use crate::state_store::{KeyframeCache, compression_failed, find_keyframe, hash_
 /// Maximum number of deltas per keyframe. A keyframe and its deltas are at most 10 states, which is the default number
 /// of automatic checkpoints that a session keeps.
 const MAX_DELTAS: i64 = 9;
-/// States of at most this many bytes are never stored as deltas. A delta can keep an orphaned keyframe in the database,
-/// and that keyframe takes more space than such a small delta saves.
+/// States of at most this many bytes are never stored as deltas. A delta can keep its keyframe in the database after
+/// the keyframe's own checkpoint is deleted. For small states, that takes more space than the delta saves.
 const MIN_DELTA_STATE_SIZE: usize = 1024;
 /// A compressed keyframe must be at least this many times as large as a delta to it. Otherwise the state becomes the
 /// next keyframe.
@@ -120,7 +120,8 @@ pub(crate) struct EncodedState {
 /// Encodes a state for a session. `session` returns the session's row number; it is called for large states only.
 ///
 /// Compressing a large state takes milliseconds, so it is done here, before the write transaction. A small state is
-/// compressed by [`insert`], because a read transaction to look up its keyframe would take as long.
+/// compressed by [`insert`], inside the write transaction: compressing it here would need a read transaction to look up
+/// its keyframe, which takes as long as the compression itself.
 pub(crate) fn encode(
     db: &Database,
     keyframes: &KeyframeCache,

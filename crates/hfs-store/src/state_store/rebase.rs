@@ -127,8 +127,8 @@ impl Rebase {
         Ok(Some(Self { orphan, onto: None, rows: onto_newest(&states)? }))
     }
 
-    /// Replaces the rows and deletes the orphan. Changes nothing and returns `false` if another writer has changed the
-    /// data from which the rows were encoded.
+    /// Replaces the rows and deletes the orphan. Changes nothing if another writer has changed the data in between:
+    /// returns `true` if the keyframe is no longer an orphan, and `false` if the rows must be encoded again.
     fn apply(&self, conn: &Connection) -> Result<bool> {
         if is_referenced(conn, self.orphan)? {
             return Ok(true);
@@ -144,7 +144,8 @@ impl Rebase {
         // Keyframes first, because the deltas may refer to them.
         let (keyframes, deltas): (Vec<_>, Vec<_>) = self.rows.iter().partition(|row| row.base.is_none());
         for row in keyframes.into_iter().chain(deltas) {
-            // Position 0, so that rebased deltas do not count toward the maximum number of deltas.
+            // The column `followers` holds the delta number (`NewRow::delta_number`). It is 0 here, so that rebased
+            // deltas do not count toward the maximum number of deltas.
             let changed = conn
                 .prepare_cached(
                     "UPDATE state SET base = ?3, followers = 0, data = ?4 WHERE no = ?1 AND hash = ?2",

@@ -55,9 +55,9 @@ fn random_text(random: &mut fastrand::Rng, max_words: usize) -> String {
 struct Expected {
     id: MessageId,
     text: String,
-    /// Whether the text is complete. The text of an unfinished reply may be longer, because the child may have been
-    /// killed before it acknowledged the last deltas.
-    is_complete: bool,
+    /// Whether the stored text must equal `text`. The stored text of an unfinished reply may be longer, because the
+    /// child may have been killed before it acknowledged the last deltas.
+    is_exact: bool,
 }
 
 pub fn survives_kills(kills: u64) {
@@ -91,11 +91,7 @@ pub fn survives_kills(kills: u64) {
         // After the next kill, the same text must still be there.
         expected = found
             .iter()
-            .map(|message| Expected {
-                id: message.content.id,
-                text: message.content.text(),
-                is_complete: true,
-            })
+            .map(|message| Expected { id: message.content.id, text: message.content.text(), is_exact: true })
             .collect();
     }
     assert!(partial_replies > kills / 10, "only {partial_replies} replies were interrupted");
@@ -116,13 +112,13 @@ fn add_expected(expected: &mut Vec<Expected>, acknowledged: &[String]) {
         let id: MessageId = words.next().unwrap().parse().unwrap();
         let text = words.next().unwrap_or_default();
         match what {
-            "appended" => expected.push(Expected { id, text: text.into(), is_complete: true }),
-            "began" => expected.push(Expected { id, text: String::new(), is_complete: false }),
+            "appended" => expected.push(Expected { id, text: text.into(), is_exact: true }),
+            "began" => expected.push(Expected { id, text: String::new(), is_exact: false }),
             "extended" => expected.last_mut().unwrap().text.push_str(text),
             "finished" => {
                 let reply = expected.last_mut().unwrap();
                 reply.text.push_str(END);
-                reply.is_complete = true;
+                reply.is_exact = true;
             }
             other => panic!("unknown acknowledgement {other:?}"),
         }
@@ -139,7 +135,7 @@ fn check_history(found: &[Message], expected: &[Expected], before: usize) -> u64
     for (index, (message, expected)) in found.iter().zip(expected).enumerate() {
         assert_eq!(message.content.id, expected.id, "messages are in the order of their acknowledgements");
         let text = message.content.text();
-        if expected.is_complete {
+        if expected.is_exact {
             assert_eq!(text, expected.text);
         } else {
             assert!(text.starts_with(&expected.text), "{:?} / {text:?}", expected.text);

@@ -1,8 +1,8 @@
 //! Copies every readable row of a database with damaged pages into a new one.
 //!
-//! A table is a B-tree, and a scan of it ends at the first damaged page. Each table is therefore scanned twice, forward
-//! from its start and backward from its end. The rows between the two scans are looked up one by one; their row numbers
-//! come from the unique index of the table.
+//! A table is a B-tree, and a scan of it ends at the first damaged page. A table with a damaged page is therefore
+//! scanned twice, forward from its start and backward from its end. The rows between the two scans are looked up one by
+//! one; their row numbers come from the unique index of the table. Tables without a rowid are only scanned forward.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -79,7 +79,8 @@ fn copy_tables(source: &Connection, target: &Connection, log: &mut RepairLog) ->
         copy.scan(Direction::Forward)?;
         copy.finish(log);
     }
-    // The text index of the new database is empty.
+    // The text index of the new database is empty. A branch's own messages start after `forked_at`, so this value of
+    // `indexed` means that none of them is indexed.
     target.execute_batch(
         "UPDATE branch SET indexed = forked_at; UPDATE activity SET waiting = 1; PRAGMA foreign_keys = ON;",
     )?;
