@@ -129,7 +129,7 @@ impl Harness {
         self.model.chat.tokens = 12_480;
     }
 
-    fn preview(&mut self) {
+    fn answer_preview(&mut self) {
         let request_id = self.request_id();
         self.send_to_screen(ScreenMsg::Preview { request_id, result: Ok(data::conversation()) });
     }
@@ -315,7 +315,7 @@ fn session_scenes() -> Vec<Scene> {
             for _ in 0..3 {
                 harness.press(KeyCode::Down, KeyModifiers::NONE);
             }
-            harness.preview();
+            harness.answer_preview();
             harness.press(KeyCode::Enter, KeyModifiers::NONE);
             harness.send_to_screen(ScreenMsg::RewindPlanned(Ok(Box::new(data::rewind_plan()))));
         }),
@@ -324,7 +324,7 @@ fn session_scenes() -> Vec<Scene> {
             harness.submit("/branches");
             let session = data::session_id(1);
             harness.send_to_screen(ScreenMsg::Branches { session, result: Ok(data::branches()) });
-            harness.preview();
+            harness.answer_preview();
         }),
         scene("inspect-agents", |harness| inspect(harness, '1')),
         scene("inspect-negotiation", |harness| inspect(harness, '2')),
@@ -388,7 +388,7 @@ fn sessions(harness: &mut Harness) {
     let request_id = harness.request_id();
     let page = hfs_core::Page { items: data::sessions(), next: None };
     harness.send_to_screen(ScreenMsg::Sessions { request_id, result: Ok(page) });
-    harness.preview();
+    harness.answer_preview();
 }
 
 fn checkpoints(harness: &mut Harness) {
@@ -397,7 +397,7 @@ fn checkpoints(harness: &mut Harness) {
     let session = data::session_id(1);
     harness.send_to_screen(ScreenMsg::Branches { session, result: Ok(data::branches()) });
     harness.send_to_screen(ScreenMsg::Checkpoints { session, result: Ok(data::checkpoints()) });
-    harness.preview();
+    harness.answer_preview();
 }
 
 fn export(harness: &mut Harness) {
@@ -407,7 +407,7 @@ fn export(harness: &mut Harness) {
     harness.send(Msg::ExportPrepared { session: data::session_id(1), format: String::new(), result });
 }
 
-fn inspect(harness: &mut Harness, page: char) {
+fn inspect(harness: &mut Harness, page_key: char) {
     harness.open();
     harness.submit("/inspect");
     let run = data::run();
@@ -416,8 +416,9 @@ fn inspect(harness: &mut Harness, page: char) {
         result: Ok(vec![data::run_id(1), run.id]),
     }));
     harness.send_to_screen(ScreenMsg::Run(Ok(Box::new(run))));
-    harness.press(KeyCode::Char(page), KeyModifiers::NONE);
-    if page == '2' {
+    harness.press(KeyCode::Char(page_key), KeyModifiers::NONE);
+    if page_key == '2' {
+        // Select the second section of the negotiation.
         harness.press(KeyCode::Down, KeyModifiers::NONE);
     }
 }
@@ -459,6 +460,7 @@ impl Scene {
         hostile.insert(&mut harness.model.agent.name);
         hostile.insert(&mut harness.model.agent.summary);
         (self.play)(&mut harness);
+        // Some scenes set the error banner or the conflict directly, so `send` has not inserted the text into them.
         if let Some(banner) = &mut harness.model.chat.error_banner {
             hostile.insert(&mut banner.message);
         }

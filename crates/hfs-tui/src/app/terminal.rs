@@ -202,9 +202,9 @@ fn restore() {
     let _ = disable_raw_mode();
 }
 
-/// Installs a panic hook that restores the terminal before the message of a panic in this thread is printed. Panics of
-/// other threads are not printed while the app runs, because they would overwrite the screen; the runner reports most
-/// of them as errors.
+/// Installs a panic hook and returns the previous one. If this thread panics, the hook restores the terminal and then
+/// prints the message. While the app runs, the hook ignores panics of other threads, because their messages would
+/// overwrite the screen; the runner reports most of them as errors.
 fn install_panic_hook() -> Arc<PanicHook> {
     let previous: Arc<PanicHook> = Arc::from(panic::take_hook());
     let (main_thread, print) = (thread::current().id(), Arc::clone(&previous));

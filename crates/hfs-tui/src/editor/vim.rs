@@ -27,7 +27,8 @@ impl Vim {
         self.mode
     }
 
-    /// Handles a key. Returns `false` if the standard keys (in insert mode) or the chat (in normal mode) should handle it.
+    /// Handles a key. Returns `false` if the key has no meaning here: the caller then applies the standard keys in insert
+    /// mode, and passes the key to the chat in normal mode.
     pub fn handle_key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
         if self.mode == VimMode::Insert {
             if key.code == KeyCode::Esc {
@@ -175,9 +176,9 @@ impl Vim {
     }
 }
 
-fn cut_to_kill_buffer(buffer: &mut Buffer, to: impl FnOnce(&mut Buffer)) {
+fn cut_to_kill_buffer(buffer: &mut Buffer, move_cursor: impl FnOnce(&mut Buffer)) {
     let from = buffer.cursor();
-    to(buffer);
+    move_cursor(buffer);
     let cut = buffer.cut(from);
     buffer.set_kill_buffer(cut);
 }
@@ -204,7 +205,8 @@ fn put(buffer: &mut Buffer, after: bool) {
     }
 }
 
-/// Returns the target of a motion. For an operator, `e` includes the character that it moves to.
+/// Returns the offset that a motion moves the cursor to. `e` moves to the last character of a word; for an operator,
+/// it returns the offset after that character, so that the operator includes it.
 fn motion(buffer: &Buffer, c: char, for_operator: bool) -> Option<usize> {
     let mut probe = buffer.clone();
     match c {

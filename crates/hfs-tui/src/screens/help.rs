@@ -84,10 +84,10 @@ impl Screen for Help {
         let (left, right) = (key_lines(cx.render), command_lines(cx.render, cx.plugins));
         let height = usize::from(area.height);
         if area.width >= 110 {
-            let half = area.width * 2 / 5;
+            let left_width = area.width * 2 / 5;
             let skipped = self.scroll.min(right.len().saturating_sub(height));
-            canvas::lines(buffer, Rect { width: half - 2, ..area }, left.into_iter().skip(skipped));
-            let area = Rect { x: area.x + half, width: area.width - half, ..area };
+            canvas::lines(buffer, Rect { width: left_width - 2, ..area }, left.into_iter().skip(skipped));
+            let area = Rect { x: area.x + left_width, width: area.width - left_width, ..area };
             canvas::lines(buffer, area, right.into_iter().skip(skipped));
             return None;
         }
@@ -103,12 +103,12 @@ impl Screen for Help {
 fn key_lines(render: &RenderContext) -> Vec<Line<'static>> {
     let theme = &render.theme;
     let mut lines = vec![Line::styled("Keys", theme.title())];
-    let own: &[(&str, &str)] = match render.settings.keys {
+    let mode_keys: &[(&str, &str)] = match render.settings.keys {
         KeyMode::Standard => &[],
         KeyMode::Vim => &VIM,
         KeyMode::Emacs => &EMACS,
     };
-    for (key, meaning) in KEYS.iter().chain(own) {
+    for (key, meaning) in KEYS.iter().chain(mode_keys) {
         lines.push(Line::from(vec![
             Span::styled(format!("{key:<21} "), theme.accent),
             Span::styled(*meaning, theme.text),

@@ -28,22 +28,22 @@ fn page(range: MessageRange) -> Vec<Message> {
 struct Harness {
     theme: Theme,
     transcript: Transcript,
-    /// Number of messages read from the store.
-    read: usize,
+    /// Number of messages in the pages that were loaded while scrolling.
+    messages_read: usize,
 }
 
 impl Harness {
     fn open() -> Self {
         let mut transcript = Transcript::default();
         transcript.open(page(MessageRange::Newest(PAGE)), HEAD, None);
-        Self { theme: Theme::dark(), transcript, read: 0 }
+        Self { theme: Theme::dark(), transcript, messages_read: 0 }
     }
 
     fn scroll(&mut self, rows: isize) {
         self.transcript.scroll_by(layout(&self.theme), &None, SCREEN, rows);
         if let Some((range, end_of_window)) = self.transcript.page_to_prefetch() {
             let messages = page(range);
-            self.read += messages.len();
+            self.messages_read += messages.len();
             self.transcript.add_page(end_of_window, messages, HEAD);
         }
     }
@@ -68,8 +68,9 @@ fn a_long_session_opens_at_its_end_and_loads_only_a_window() {
         harness.scroll(-10);
     }
     assert!(harness.transcript.messages.len() <= MAX_LOADED);
-    // A message takes six rows on average, so 30,000 rows are about 5,000 messages.
-    assert!(harness.read < 9_000, "scrolling 30,000 rows read {} messages", harness.read);
+    // A message takes six rows on average, so 30,000 rows are about 5,000 messages. The limit is less than
+    // twice that, so the test fails if every page is loaded twice.
+    assert!(harness.messages_read < 9_000, "scrolling 30,000 rows read {} messages", harness.messages_read);
     assert!(!harness.transcript.is_following());
 }
 

@@ -195,9 +195,13 @@ fn every_command_has_an_effect_with_and_without_a_session() {
             harness.effects.clear();
             let sidebar = harness.model.sidebar;
             harness.submit(&format!("/{}", spec.name()));
-            let moved = harness.model.screen.is_some() || !harness.model.modals.is_empty();
-            let has_notice = harness.model.notice.is_some() || sidebar != harness.model.sidebar;
-            assert!(moved || has_notice || !harness.effects.is_empty(), "/{} did nothing", spec.name());
+            let screen_or_modal = harness.model.screen.is_some() || !harness.model.modals.is_empty();
+            let chat_changed = harness.model.notice.is_some() || sidebar != harness.model.sidebar;
+            assert!(
+                screen_or_modal || chat_changed || !harness.effects.is_empty(),
+                "/{} did nothing",
+                spec.name()
+            );
         }
     }
 }
@@ -382,7 +386,8 @@ fn commands_cannot_move_the_conversation_during_a_reply() {
     }
 }
 
-fn sent(harness: &mut Harness) -> Vec<String> {
+/// Removes all effects and returns the texts of the messages that they send.
+fn take_sent(harness: &mut Harness) -> Vec<String> {
     let texts = harness.effects.drain(..).filter_map(|effect| match effect {
         Effect::Request(Request::Send { text, .. }) => Some(text),
         _ => None,
@@ -396,14 +401,14 @@ fn messages_written_during_a_reply_are_queued_and_sent_one_by_one() {
     harness.submit("one");
     harness.submit("two");
     harness.submit("three");
-    assert_eq!(sent(&mut harness), ["one"]);
+    assert_eq!(take_sent(&mut harness), ["one"]);
     assert!(harness.model.chat.input.is_empty());
     end_exchange(&mut harness, Ok(exchange(None)));
-    assert_eq!(sent(&mut harness), ["two"]);
+    assert_eq!(take_sent(&mut harness), ["two"]);
     end_exchange(&mut harness, Ok(exchange(None)));
-    assert_eq!(sent(&mut harness), ["three"]);
+    assert_eq!(take_sent(&mut harness), ["three"]);
     end_exchange(&mut harness, Ok(exchange(None)));
-    assert_eq!(sent(&mut harness), [""; 0]);
+    assert_eq!(take_sent(&mut harness), [""; 0]);
 }
 
 #[test]
@@ -418,7 +423,7 @@ fn after_an_incomplete_reply_queued_messages_return_to_the_input() {
         harness.send(Msg::Paste("a draft".into()));
         harness.effects.clear();
         end_exchange(&mut harness, Ok(exchange(Some(failure))));
-        assert_eq!(sent(&mut harness), [""; 0]);
+        assert_eq!(take_sent(&mut harness), [""; 0]);
         assert_eq!(harness.model.chat.input.text(), "two\n\nthree\n\na draft");
     }
 }

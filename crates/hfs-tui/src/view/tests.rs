@@ -20,14 +20,15 @@ fn text_of(buffer: &Buffer) -> String {
     let mut text = String::new();
     for y in 0..buffer.area.height {
         let mut row = String::new();
-        let mut placeholders = 0;
+        let mut cells_to_skip = 0;
         for x in 0..buffer.area.width {
-            if placeholders > 0 {
-                placeholders -= 1;
+            // A wide character is in the first of its cells; the others are not part of the text.
+            if cells_to_skip > 0 {
+                cells_to_skip -= 1;
                 continue;
             }
             let symbol = buffer[(x, y)].symbol();
-            placeholders = display_width(symbol).saturating_sub(1);
+            cells_to_skip = display_width(symbol).saturating_sub(1);
             row.push_str(symbol);
         }
         let _ = writeln!(text, "{}", row.trim_end());
@@ -113,6 +114,7 @@ fn sixteen_colours_exclude_black_and_white() {
     for scene in scenes() {
         let (frame, _) = scene.set_up(settings(Background::Dark, ColorDepth::Sixteen), (100, 30)).draw();
         for cell in &frame.content {
+            // The theme for 16 colours is the same for dark and light backgrounds, so it uses neither black nor white.
             for color in [cell.fg, cell.bg] {
                 assert!(
                     !matches!(
@@ -132,7 +134,7 @@ fn every_screen_can_be_drawn_at_every_size() {
     for scene in scenes() {
         for size in [(1, 1), (20, 5), (30, 8), (40, 10), (61, 12), (300, 90)] {
             let mut harness = scene.set_up(settings(Background::Dark, ColorDepth::True), size);
-            // Resizes to swapped sides and back.
+            // Swaps width and height, and then restores them.
             harness.send(Msg::Resized(size.1.max(1), size.0));
             harness.send(Msg::Resized(size.0, size.1));
             let (frame, _) = harness.draw();
@@ -155,7 +157,8 @@ fn selected_text_follows_the_reading_order() {
     );
 }
 
-/// Control, bidirectional and invisible characters, and characters with a meaning in Markdown or commands.
+/// A regular expression for proptest, which generates strings that match it: control, bidirectional and invisible
+/// characters, and characters with a meaning in Markdown or commands.
 const HOSTILE: &str = "[a-z\u{0}-\u{1f}\u{7f}-\u{9f}\u{200b}\u{2060}\u{202a}-\u{202e}\u{2066}-\u{2069}\u{feff}\u{e0041}\u{301}日\n\t/#*`|\\[\\]()]{0,40}";
 
 #[track_caller]
@@ -175,6 +178,7 @@ fn assert_harmless(frame: &Buffer, scene: &str) {
             )
         };
         assert!(!symbol.chars().any(is_hidden), "{symbol:?} in {scene}");
+        // The view replaces control characters that were not sanitized before.
         assert!(symbol != "\u{FFFD}", "a control character was not sanitized in {scene}");
     }
 }

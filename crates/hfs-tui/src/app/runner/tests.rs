@@ -148,12 +148,12 @@ impl Harness {
         self.press(KeyCode::Enter);
     }
 
-    /// Applies messages until the model is in the expected state, which `state` describes.
-    async fn wait_until(&mut self, state: &str, expected: impl Fn(&Model) -> bool) {
+    /// Applies messages until `expected` is true. `description` describes the expected state in the panic message.
+    async fn wait_until(&mut self, description: &str, expected: impl Fn(&Model) -> bool) {
         while !expected(&self.model) {
             let next = tokio::time::timeout(Duration::from_secs(10), self.receiver.recv()).await;
             let Ok(Some(message)) = next else {
-                panic!("the model never reached this state: {state}; {:?}", self.model.notice)
+                panic!("the model never reached this state: {description}; {:?}", self.model.notice)
             };
             self.send(message);
         }
@@ -204,10 +204,11 @@ async fn undo_returns_to_the_branch_before_a_rewind() {
     harness.exchange("first").await;
     harness.exchange("second").await;
     let session = harness.model.chat.conversation.session().unwrap();
-    let first =
+    let checkpoint =
         harness.store.list_checkpoints(session).unwrap().into_iter().find(|found| found.seq == 2).unwrap();
+    // The branches screen is open during the rewind, which closes it.
     harness.send(Msg::Key(KeyEvent::from(KeyCode::F(4))));
-    harness.runner.perform(Request::Change(Change::Rewind(first.id)));
+    harness.runner.perform(Request::Change(Change::Rewind(checkpoint.id)));
     harness.wait_until("the rewind is shown", |model| model.chat.branch == "main-2").await;
     assert_eq!(harness.visible(), ["first", "so one"]);
     assert_eq!(harness.model.chat.input.text(), "second", "the next message can be edited and sent again");
@@ -339,6 +340,7 @@ async fn the_welcome_screen_opens_only_with_an_empty_store() {
     harness.exchange("first").await;
     harness.submit("/new");
     harness.runner.perform(Request::FindTranscripts { welcome: true });
+    // The setting is changed only to have a message to wait for while the transcripts are searched.
     harness.runner.perform(Request::SetConfig { key: "k".into(), value: "v".into() });
     harness.wait_until("the setting is changed", |model| has_notice(model, "kept")).await;
     assert!(harness.model.screen.is_none());
@@ -364,12 +366,13 @@ async fn the_history_has_the_users_messages_newest_first() {
     harness.press(KeyCode::Up);
     harness.wait_until("the history is loaded", |model| model.chat.history.entries.len() > 1).await;
     assert_eq!(harness.model.chat.history.entries, ["second", "first"]);
-    let sent = harness.store.read_messages(harness.branch_of_newest(), MessageRange::Newest(9)).unwrap();
-    assert_eq!(sent.iter().filter(|message| message.content.role == Role::User).count(), 2);
+    let stored =
+        harness.store.read_messages(harness.branch_of_newest_session(), MessageRange::Newest(9)).unwrap();
+    assert_eq!(stored.iter().filter(|message| message.content.role == Role::User).count(), 2);
 }
 
 impl Harness {
-    fn branch_of_newest(&self) -> BranchId {
+    fn branch_of_newest_session(&self) -> BranchId {
         let page = self.store.list_sessions(&SessionFilter::default(), &PageRequest::first(1)).unwrap();
         page.items[0].session.current_branch
     }
