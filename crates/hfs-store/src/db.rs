@@ -110,8 +110,8 @@ impl Database {
         }
     }
 
-    /// Runs `job` in a write transaction, in which jobs of other callers may run too (see [`group_commit`]). Returns when
-    /// the write is as durable as the store's options require.
+    /// Runs `job` in a write transaction, in which jobs of other callers may run too (see [`group_commit`]). Returns
+    /// when the write is as durable as the store's options require.
     ///
     /// `job` may run more than once. The changes of an earlier attempt have then been rolled back.
     pub(crate) fn write<T: Send + 'static>(

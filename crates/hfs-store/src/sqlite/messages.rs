@@ -9,8 +9,8 @@
 //!
 //! If the process ends before `finish_reply`, the reply is abandoned, and the presence lock is free. Readers then see
 //! an interrupted message with the text of the deltas. They compute this message, so they see it even if
-//! the store cannot be written. The next append to the branch, an update of the text index, or `recover_abandoned_replies`
-//! writes the final row: see [`finalize_interrupted`].
+//! the store cannot be written. The next append to the branch, an update of the text index, or
+//! `recover_abandoned_replies` writes the final row: see [`finalize_interrupted`].
 //!
 //! Invariant: only the newest message of a branch can be streaming, because `append` fails while the newest message is
 //! a reply that is being written.
