@@ -30,9 +30,9 @@ use crate::db::paths::Paths;
 use crate::db::writer::Writer;
 use crate::error::{Error, Result};
 
-/// Maximum number of idle readers. Further ones are closed after use.
+/// Maximum number of idle readers. A reader that exceeds this number is closed after use.
 const IDLE_READERS: usize = 8;
-/// Maximum time that group commit waits for the callers of the previous batch: less than a commit to a fast disk takes.
+/// Maximum time that group commit waits for the callers of the previous batch. A commit to a fast disk takes longer.
 const LINGER: Duration = Duration::from_micros(100);
 
 /// One open database file. Threads share it; other processes may have the same file open.
@@ -53,6 +53,8 @@ impl Database {
         paths.create_directories()?;
         paths.create_database()?;
         let lock = WriteLock::open(&paths)?;
+        // While this process holds the write lock, no other process can migrate the database or delete the new presence
+        // lock.
         let guard = lock.acquire()?;
         let presence = PresenceLock::acquire(&paths, None)?;
         locks::remove_abandoned(&paths)?;
@@ -80,6 +82,7 @@ impl Database {
         let reader = self.take_reader()?;
         reader.conn.prepare_cached("BEGIN")?.execute([])?;
         let result = body(&reader.conn);
+        // SQLite itself ends the transaction after some errors.
         let ended = if reader.conn.is_autocommit() {
             Ok(0)
         } else {
@@ -100,14 +103,15 @@ impl Database {
             let idle = lock_unpoisoned(&self.readers).pop();
             match idle {
                 Some(reader) if reader.is_current(&self.paths) => return Ok(reader),
+                // The database file was replaced. Closes this reader and tries the next one.
                 Some(_) => {}
                 None => return DbConnection::open_reader(&self.paths),
             }
         }
     }
 
-    /// Runs `job` in a write transaction, which it may share with other callers' jobs (see
-    /// [`group_commit`]). The write is as durable as the options say when this returns.
+    /// Runs `job` in a write transaction, in which jobs of other callers may run too (see [`group_commit`]). Returns
+    /// when the write is as durable as the store's options require.
     ///
     /// `job` may run more than once. The changes of an earlier attempt have then been rolled back.
     pub(crate) fn write<T: Send + 'static>(
@@ -128,8 +132,8 @@ impl Database {
         self.writer.submit(options, job).map_err(self.store_error(action))
     }
 
-    /// Runs `body` on the writing connection without a transaction. The write lock is held, so that no other thread or
-    /// process can write.
+    /// Runs `body` on the writing connection without a transaction. Holds the write lock, so no other thread or process
+    /// can write in the meantime.
     pub(crate) fn with_writer<T>(
         &self,
         action: &str,
@@ -140,7 +144,7 @@ impl Database {
             .map_err(self.store_error(action))
     }
 
-    /// Replaces all pages of the database with the pages of the database that `body` returns. The write lock is held.
+    /// Replaces all pages of the database with the pages of the database that `body` returns. Holds the write lock.
     /// Other connections see the new pages in their next transaction.
     pub(crate) fn replace_pages<T>(
         &self,

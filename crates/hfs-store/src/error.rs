@@ -62,6 +62,7 @@ impl Error {
                         | ErrorCode::ReadOnly
                 )
             ),
+            // The lock files may have failed. They are opened again together with the connection.
             Self::Io(_) => true,
             Self::Rejected(_) | Self::Corrupt(_) | Self::Internal(_) => false,
         }

@@ -53,7 +53,8 @@
 //! - `codec` encodes values in columns: message bodies, row checksums, compression.
 //! - `db` runs transactions: connections, group commit, locks between processes, migrations.
 //! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies and repairs a database.
-//! - `sqlite` implements the port, with one file for each of the port's traits.
+//! - `sqlite` implements the port on SQLite, with one file for each of the port's traits.
+//! - `memory` implements the port in memory.
 
 mod check;
 mod codec;

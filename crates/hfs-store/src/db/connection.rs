@@ -12,8 +12,8 @@ use crate::codec::{body, checksum};
 use crate::db::paths::{FileId, Paths};
 use crate::error::Result;
 
-/// Maximum time to wait for SQLite's own locks. Processes of hfs wait for each other with [`super::locks`], so only
-/// locks of other programs, such as the `sqlite3` shell, are waited for.
+/// Maximum time to wait for SQLite's own locks. Processes of hfs wait for each other with [`super::locks`], so this
+/// time applies only to locks of other programs, such as the `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CACHED_STATEMENTS: usize = 96;
 /// Size of each connection's page cache.
@@ -82,8 +82,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index is built from its results, so
-/// a change of them needs a migration that rebuilds the index.
+/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index contains its results, so a
+/// change that gives other results needs a migration that rebuilds the index.
 fn register_text_function(conn: &Connection) -> Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
@@ -97,6 +97,7 @@ fn register_text_function(conn: &Connection) -> Result<()> {
 
 /// The searchable text of a message, without the characters that mark matches in a snippet.
 pub(crate) fn searchable_text(parts: Vec<Part>) -> String {
+    // The role and the time do not affect the text.
     let text = MessageDraft::new(Role::User, parts, Timestamp::UNIX_EPOCH).searchable_text();
     if text.contains([SearchHit::MARK_START, SearchHit::MARK_END]) {
         text.replace([SearchHit::MARK_START, SearchHit::MARK_END], " ")

@@ -66,9 +66,9 @@ impl Drop for WriteGuard<'_> {
 
 /// Shows other processes that a store is open.
 ///
-/// Rows that only one process may finish (a streaming reply, a session that is being imported) carry the name of its
-/// presence lock. If the lock is free, the process has ended and the rows are abandoned. The alternative, a process id,
-/// fails when the id is reused, and in another container that shares the file.
+/// Rows that only one process may finish (a streaming reply, a session that is being imported) contain the name of that
+/// process's presence lock. If the lock is free, the process has ended and the rows are abandoned. The alternative, a
+/// process id, does not work: ids are reused, and a process in another container that shares the file has other ids.
 #[derive(Debug)]
 pub(crate) struct PresenceLock {
     name: String,
@@ -77,7 +77,7 @@ pub(crate) struct PresenceLock {
 }
 
 impl PresenceLock {
-    /// Takes a lock with a new name, or with `name` if its file has been deleted.
+    /// Creates a lock file and locks it. The file gets a new name, or the name `name`, which no existing file may have.
     ///
     /// The caller must hold the write lock. Otherwise [`remove_abandoned`] could delete the file between its creation
     /// and its locking.
@@ -125,7 +125,7 @@ impl LivenessProbe {
         &self.own
     }
 
-    /// Whether a store is open that holds the presence lock `name`.
+    /// Whether an open store holds the presence lock `name`.
     pub(crate) fn is_alive(&self, name: &str) -> bool {
         *name == *self.own || is_held(&self.paths, name)
     }

@@ -29,6 +29,7 @@ impl Paths {
 
     /// Creates the directories of the database and of the lock files, readable by their owner only.
     pub(crate) fn create_directories(&self) -> io::Result<()> {
+        // The lock directory is in the database's directory, so this creates both.
         create_private_directory(&self.locks)
     }
 

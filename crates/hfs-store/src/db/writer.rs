@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 
 /// Number of pages in the write-ahead log at which a commit checkpoints it. This is SQLite's default.
 const AUTOCHECKPOINT_PAGES: i64 = 1000;
-/// The number for relaxed transactions. A checkpoint waits for the disk, so there are fewer during bulk writes. Imports
-/// run their own checkpointer.
+/// The same number for relaxed transactions. A checkpoint waits for the disk, so bulk writes run fewer checkpoints.
+/// Imports run their own checkpointer.
 pub(crate) const RELAXED_AUTOCHECKPOINT_PAGES: i64 = 16384;
 
-/// The only writing connection of a store, with the lock that gives processes their turn to write.
+/// The writing connection of a store, with the write lock that all processes share.
 pub(crate) struct Writer {
     paths: Arc<Paths>,
     options: SqliteOptions,
@@ -114,6 +114,7 @@ impl Backend for Writer {
     }
 }
 
+/// Configures the connection for relaxed or durable transactions, unless `current` shows that it already is.
 fn set_synchronous(conn: &Connection, relaxed: bool, current: Option<bool>) -> Result<()> {
     if current != Some(relaxed) {
         let (synchronous, pages) =
@@ -130,6 +131,7 @@ fn transaction(conn: &Connection, body: &mut dyn FnMut(&Connection) -> bool) -> 
     if body(conn) {
         conn.prepare_cached("COMMIT")?.execute([])?;
     }
+    // Rolls back if `body` returned false.
     drop(rollback);
     Ok(())
 }
@@ -209,6 +211,7 @@ mod tests {
         let copy = directory.path().join("copy.db");
         db.read("copy", |conn| crate::db::backup::copy(conn, &copy)).unwrap();
         db.write("delete", |conn| Ok(conn.execute("DELETE FROM attachment", [])?)).unwrap();
+        // These files belong to the replaced file.
         for suffix in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(directory.path().join(format!("a.db{suffix}")));
         }

@@ -47,7 +47,7 @@ pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Re
 }
 
 /// Keeps an attachment until the import of a session ends, because a later message may refer to it. Inserts a reference
-/// from the negated number of the session. Message numbers are positive, so it cannot be confused with one.
+/// from the negated number of the session. Message numbers are positive, so no message has this number.
 pub(crate) fn hold_for_import(conn: &Connection, session: i64, hash: ContentHash) -> Result<()> {
     conn.prepare_cached(
         "INSERT OR IGNORE INTO attachment_use (message, attachment)

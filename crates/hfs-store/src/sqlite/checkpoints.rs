@@ -328,16 +328,17 @@ impl CheckpointStore for SqliteStore {
                 if state.plugins == *plugins {
                     return Ok(None);
                 }
-                let read = before.map(|no| state_store::hash_at(conn, no)).transpose()?;
-                Ok(Some((read, CheckpointState { plugins: plugins.clone(), ..state })))
+                let read_hash = before.map(|no| state_store::hash_at(conn, no)).transpose()?;
+                Ok(Some((read_hash, CheckpointState { plugins: plugins.clone(), ..state })))
             })?;
-            let Some((read, state)) = changed else { return Ok(()) };
+            let Some((read_hash, state)) = changed else { return Ok(()) };
             let encoded = encode_state(self, action, branch, &state)?;
             let keyframes = Arc::clone(&self.keyframes);
             let saved = self.db.write(action, move |conn| {
                 let branch = lookup::branch(conn, branch)?;
                 let before = state_of_branch(conn, branch.no)?;
-                if before.map(|no| state_store::hash_at(conn, no)).transpose()? != read {
+                // Compares the hashes, because a new state may get the row number of a deleted one.
+                if before.map(|no| state_store::hash_at(conn, no)).transpose()? != read_hash {
                     return Ok(None);
                 }
                 replace_branch_state(conn, &branch, before, &encoded, &keyframes).map(Some)
@@ -359,6 +360,7 @@ impl CheckpointStore for SqliteStore {
     fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()> {
         self.db.write("pin a checkpoint", move |conn| {
             let key = key(conn, id)?;
+            // The condition of `is_automatic`, in SQL.
             conn.prepare_cached(
                 "UPDATE checkpoint SET pinned = ?2,
                     automatic = (NOT ?2 AND label IS NULL AND trigger <> ?3) WHERE no = ?1",

@@ -11,8 +11,8 @@
 //! - The caller parses the transcript and builds rows.
 //! - The writer thread ([`BatchWriter`]) inserts them in batches. Parsing takes about as long as inserting, so the two
 //!   overlap.
-//! - The [`WalCheckpointer`] copies the write-ahead log into the database. Otherwise the commits would do it whenever
-//!   the log is long, and wait for the disk.
+//! - The [`WalCheckpointer`] copies the write-ahead log into the database. Otherwise the commits would copy it
+//!   whenever it is long, and wait for the disk.
 //!
 //! Commits of batches do not wait for the disk. The last transaction is durable, which makes all earlier transactions
 //! in the write-ahead log durable too.
@@ -293,7 +293,7 @@ impl SessionImport for Import<'_> {
         self.messages += 1;
         let no = no.map_err(|error| self.store_error(error))?;
         // Writes a message with attachments at once. Otherwise a purge or vacuum by another process could delete an
-        // attachment before the reference to it is stored.
+        // attachment that was stored before this import, because the import holds only the attachments that it adds.
         let refers = !row.attachments.is_empty();
         let checksum = row.checksum(no);
         self.push(PendingRow::Message { no, checksum, row: Box::new(row) })?;
@@ -373,6 +373,7 @@ impl Completion {
     fn apply(&self, conn: &Connection, session: i64) -> Result<()> {
         let count = i64::try_from(self.branches.len()).unwrap_or(i64::MAX);
         for (index, branch) in self.branches.iter().enumerate() {
+            // The main branch is as old as the session, every other branch as old as its first message.
             let is_main = index == 0;
             let at = branch.created_at.filter(|_| !is_main).unwrap_or(self.created_at);
             conn.prepare_cached("UPDATE branch SET created_at = ?2 WHERE no = ?1")?
@@ -403,6 +404,7 @@ impl Drop for Import<'_> {
         }
         self.writer.stop();
         let session = self.session;
+        // Marks the rows as orphaned, so that they are deleted later if they cannot be deleted now.
         let hidden = self.store.db.write_with(RELAXED, ACTION, move |conn| purge::hide(conn, session));
         if let Err(error) = hidden.and_then(|()| purge::delete_rows(self.store, session)) {
             tracing::warn!(%error, "the rows of an unfinished import could not be deleted");
@@ -422,7 +424,7 @@ struct WriterThread {
     results: Receiver<StoreResult<()>>,
     /// `None` once the thread has been joined.
     handle: Option<JoinHandle<()>>,
-    /// Number of batches without a result. A failed batch stays counted, so that later calls fail too.
+    /// Number of batches without a successful result. A failed batch stays counted, so that later calls fail too.
     pending: usize,
 }
 
@@ -554,8 +556,8 @@ impl WalCheckpointer {
             return;
         }
         // SQLite reuses the log from its start only after a checkpoint has copied all of it. If the disk is slower than
-        // the writer, that never happens while batches are written, and the log would grow without limit. So this
-        // waits.
+        // the writer, that never happens while batches are written, and the log would grow without limit. So the
+        // writer thread waits.
         let (done, waiting) = sync_channel(1);
         if requests.send(Some(done)).is_ok() {
             let _ = waiting.recv();

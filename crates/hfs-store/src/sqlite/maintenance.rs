@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::sqlite::{SqliteStore, purge, text_index};
 use crate::state_store::rebase;
 
-/// Maximum number of free pages that are released in one step. Other processes can write between two steps.
+/// Maximum number of free pages that are released in one step. Other processes can write between two steps of
+/// [`SqliteStore::shrink`]; `vacuum` holds the write lock during all its steps.
 const SHRINK_STEP_PAGES: i64 = 512;
 /// Minimum number of free pages that are kept for later writes. A large file keeps an eighth of its pages.
 const MIN_SPARE_PAGES: i64 = 256;
@@ -100,7 +101,7 @@ impl SqliteStore {
     /// Releases free pages to the file system if there are many. Called after deletions.
     pub(crate) fn shrink(&self) -> StoreResult<()> {
         let action = "shrink the database";
-        // Usually there are few, so the write lock is not needed.
+        // Usually there are few free pages. A read transaction can show that without the write lock.
         if !self.db.read(action, |conn| Ok(free_pages(conn)? > spare_pages(conn)?))? {
             return Ok(());
         }
@@ -119,7 +120,7 @@ fn spare_pages(conn: &Connection) -> Result<i64> {
     Ok(MIN_SPARE_PAGES.max(pages / 8))
 }
 
-/// Releases some free pages. Returns whether more than `keep` of them are left to release.
+/// Releases some free pages. Returns true if it released any and more than `keep` free pages are left.
 fn shrink_step(conn: &Connection, keep: i64) -> Result<bool> {
     let before = free_pages(conn)?;
     if before <= keep {

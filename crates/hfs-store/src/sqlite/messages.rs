@@ -8,9 +8,9 @@
 //! of the reply. `finish_reply` writes the final message and deletes the deltas.
 //!
 //! If the process ends before `finish_reply`, the reply is abandoned, and the presence lock is free. Readers then see
-//! an interrupted message with the text of the deltas. They compute it, so this also works in a read-only store. The
-//! next append to the branch, an update of the text index, or `recover_abandoned_replies` writes the final row: see
-//! [`finalize_interrupted`].
+//! an interrupted message with the text of the deltas. They compute this message, so they see it even if
+//! the store cannot be written. The next append to the branch, an update of the text index, or
+//! `recover_abandoned_replies` writes the final row: see [`finalize_interrupted`].
 //!
 //! Invariant: only the newest message of a branch can be streaming, because `append` fails while the newest message is
 //! a reply that is being written.
@@ -520,7 +520,7 @@ pub(crate) fn finalize_abandoned(
     at: Option<Timestamp>,
 ) -> StoreResult<u64> {
     let probe = store.db.liveness_probe();
-    // Usually there are none, so a read transaction is enough.
+    // Usually no reply is abandoned, and a read transaction is enough to find that out.
     if store.db.read("read replies", |conn| find_abandoned(conn, &probe, session))?.is_empty() {
         return Ok(0);
     }

@@ -163,8 +163,9 @@ fn read_cursor(cursor: &Cursor) -> Result<i64> {
 /// The changes of an undo or redo.
 struct Reversal {
     session: i64,
-    /// The session's attributes after the reversal, and the number of its current branch after it.
+    /// The session's attributes after the reversal.
     attributes: SessionAttributes,
+    /// Row number of the session's current branch after the reversal.
     current_branch: i64,
     /// The branch that the reversed operation created, and whether it is undone after the reversal.
     created_branch: Option<(BranchId, bool)>,
@@ -247,7 +248,7 @@ impl Reversal {
     }
 }
 
-/// Moves a session to the trash at the time `at`, or out of it.
+/// Moves a session to the trash at the time `at`, or out of the trash if `at` is `None`.
 pub(crate) fn set_trashed(conn: &Connection, session: i64, at: Option<Timestamp>) -> Result<()> {
     conn.prepare_cached("UPDATE session SET trashed_at = ?2 WHERE no = ?1")?
         .execute(params![session, at.map(Timestamp::as_micros)])?;
@@ -302,6 +303,7 @@ impl OperationStore for SqliteStore {
         self.db.read("list operations", |conn| {
             let before = page.after.as_ref().map(read_cursor).transpose()?.unwrap_or(i64::MAX);
             let session = session.map(|id| lookup::session_no(conn, id)).transpose()?;
+            // Both conditions use ?3, because the statement is always executed with three parameters.
             let condition = if session.is_some() { "operation.session = ?3 AND" } else { "?3 IS NULL AND" };
             let sql = format!(
                 "{SELECT_OPERATION} WHERE {condition} operation.no < ?1 AND session.state <> 2

@@ -21,7 +21,7 @@ const BATCH_MESSAGES: i64 = 500;
 /// Value of the column `importer` for a session that is being purged.
 const NO_IMPORTER: &str = "";
 
-/// For the last transaction of a purge. It also makes the earlier, relaxed ones durable.
+/// Options of the last transaction of a purge. Its commit also makes the earlier, relaxed transactions durable.
 const DURABLE: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
 const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
@@ -51,7 +51,7 @@ pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult
     Ok(hidden.len() as u64)
 }
 
-/// Hides a session from all readers.
+/// Hides a session from all readers and marks its rows as orphaned.
 pub(crate) fn hide(conn: &Connection, no: i64) -> Result<()> {
     conn.prepare_cached("UPDATE session SET state = 2, importer = ?2 WHERE no = ?1")?
         .execute(params![no, NO_IMPORTER])?;
@@ -86,7 +86,7 @@ pub(crate) fn delete_rows(store: &SqliteStore, session: i64) -> StoreResult<()> 
     Ok(())
 }
 
-/// Deletes a batch of messages. Returns whether there were any.
+/// Deletes a batch of a session's messages. Returns false if the session has no messages left.
 fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
     let branches = conn
         .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
@@ -138,6 +138,7 @@ fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
     for state in states {
         orphans.extend(state_store::drop_unused(conn, state)?);
     }
+    // The references of `attachments::hold_for_import`.
     attachments::remove_references(conn, -session, -session)?;
     conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
     conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;

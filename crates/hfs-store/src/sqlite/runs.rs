@@ -63,6 +63,7 @@ impl RunStore for SqliteStore {
         let branch = run.branch;
         self.db.write(action, move |conn| {
             let branch = lookup::branch(conn, branch)?;
+            // Replaces the earlier row of a run that is saved again.
             conn.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([row.id.as_uuid().as_bytes()])?;
             row.insert(conn, branch.session, branch.no)?;
             Ok(())

@@ -92,6 +92,7 @@ impl Scope {
             for branch in branches_of(conn, only)? {
                 ranges.push((message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?));
             }
+            // Descending, because matches are collected newest first.
             ranges.sort_unstable_by(|a, b| b.cmp(a));
         }
         let mut excluded = conn

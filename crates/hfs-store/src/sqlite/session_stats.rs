@@ -8,10 +8,10 @@
 //! session of each list, whose place may be older. This does not change the order, because the other sessions are even
 //! older.
 //!
-//! The exception makes appends faster. Most of them are to the session that was changed last. They update the session's
-//! narrow row in `activity`, but neither its wide row in `session` nor the index entries of that row (`cargo xtask
-//! bench append`, row "durable append, one writer"). Before another session becomes the first, the place of the
-//! previous first one is updated: see [`refresh_first`].
+//! The exception makes appends faster. Most appends are to the session that was changed last. Such an append updates
+//! the session's narrow row in `activity`, but neither its wide row in `session` nor the index entries of that row
+//! (`cargo xtask bench append`, row "durable append, one writer"). Before another session becomes the first, the
+//! place of the previous first session is updated: see [`refresh_first`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 

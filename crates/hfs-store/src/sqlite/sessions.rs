@@ -114,6 +114,7 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
     let at = draft.created_at.as_micros();
     let project = draft.project.as_ref();
     let origin = draft.origin.as_ref();
+    // The two zeros are `current_branch` and `sum`, which are set below, after the branch is inserted.
     conn.prepare_cached(
         "INSERT INTO session (id, short, name, automatic_name, state, place, project, directory, repository,
             created_at, current_branch, origin_format, origin_id, origin_path, importer, sum, extra)
@@ -160,6 +161,7 @@ pub(crate) struct NewBranch<'a> {
 impl NewBranch<'_> {
     /// Inserts the row. The caller has checked that the session has no branch of this name.
     pub(crate) fn insert(&self, conn: &Connection, state: Option<i64>) -> Result<i64> {
+        // No message is stored on the branch itself, so all messages up to the fork count as indexed.
         conn.prepare_cached(
             "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed, state)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?5, ?7)",
@@ -349,6 +351,7 @@ fn read_cursor(cursor: &Cursor) -> Result<(i64, SessionId)> {
 }
 
 fn find_recent(conn: &Connection, back: u32, project: Option<&str>, state: i64) -> Result<SessionId> {
+    // Both statements use ?2, because they are executed with the same parameters.
     let sql = if project.is_some() {
         "SELECT id FROM session WHERE state = ?1 AND project = ?2
             ORDER BY place DESC, id DESC LIMIT 1 OFFSET ?3"
@@ -363,6 +366,7 @@ fn find_recent(conn: &Connection, back: u32, project: Option<&str>, state: i64) 
         .ok_or_else(|| not_found("session", &if back == 0 { "@".to_owned() } else { format!("@-{back}") }))
 }
 
+/// Finds a session by its id, its name, or the start of its short id or id. Tries them in this order.
 fn find_by_text(conn: &Connection, text: &str, state: i64) -> Result<SessionId> {
     let typed = text.to_ascii_lowercase();
     if text.is_empty() {
@@ -406,8 +410,8 @@ fn candidates<const N: usize>(
     state: i64,
     values: [Value; N],
 ) -> Result<Vec<(SessionId, String)>> {
-    // The unary `+` keeps SQLite from using the index for the order. The index for the condition is better, because few
-    // rows match it.
+    // The unary `+` prevents SQLite from using the index for the order. The index for the condition is better, because
+    // few rows match the condition.
     let sql = format!(
         "SELECT id, name FROM session WHERE +state = ?1 AND {condition}
             ORDER BY +place DESC, +id DESC LIMIT {CANDIDATES}"

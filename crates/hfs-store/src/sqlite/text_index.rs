@@ -50,8 +50,8 @@ impl Backlog {
         Mutex::new(Self { messages: 0, last: Instant::now() })
     }
 
-    /// Counts appended messages. Returns whether the caller is to index a batch; the messages of that batch are already
-    /// subtracted then.
+    /// Counts appended messages. Returns whether the caller must index a batch. If so, has already subtracted the
+    /// messages of that batch.
     fn add(&mut self, messages: usize) -> bool {
         let now = Instant::now();
         let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
