@@ -256,6 +256,7 @@ impl States {
                 break;
             }
             let entry = entry(&mut random, shape);
+            // An entry's JSON has about 40 bytes besides its text.
             written += entry.text.len() + 40;
             states.memories[agent].push(entry);
         }

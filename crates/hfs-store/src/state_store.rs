@@ -245,6 +245,8 @@ pub(crate) fn latest_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> R
                 Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get(3)?))
             })
             .optional()?;
+        // A checkpoint of an ancestor may have the same seq, so the time and the number decide as well. `None` is less
+        // than any checkpoint.
         best = best.max(found);
         limit = limit.min(branch.forked_at);
         next = branch.parent.map(|parent| lookup::branch_by_no(conn, parent)).transpose()?;

@@ -134,7 +134,7 @@ fn row_numbers(conn: &Connection, sql: &str) -> Result<Vec<i64>> {
     Ok(conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Deletes rows whose session or branch is missing.
+/// Deletes rows whose session or branch is missing. Moves runs and checkpoints to the session of their branch.
 fn delete_orphaned_rows(conn: &Connection, log: &mut RepairLog) -> Result<()> {
     for table in ["run", "checkpoint"] {
         log.execute(
@@ -159,6 +159,8 @@ fn delete_orphaned_rows(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         "operations",
         "removed: their session is missing",
     )?;
+    // The activity of a missing session is kept while it has branches: the session that `message_history` creates for
+    // them may get the same number.
     log.execute(
         conn,
         "DELETE FROM activity WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = activity.session)
@@ -291,7 +293,8 @@ fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         [],
     )?;
     reset_invalid_times(conn, "checkpoint")?;
-    // After this, all positions are exact, also those of the first sessions (see `session_stats`).
+    // Makes all list positions exact, also that of each list's first session, which may be older (see `session_stats`).
+    // Hidden sessions (state 2) are in no list.
     conn.execute(
         "UPDATE session SET place = (SELECT updated_at FROM activity WHERE session = no) WHERE state <> 2",
         [],
@@ -308,6 +311,7 @@ fn interrupt_replies_without_writer(conn: &Connection, log: &mut RepairLog) -> R
         "DELETE FROM reply_piece WHERE NOT EXISTS (SELECT 1 FROM reply WHERE reply.message = reply_piece.message)",
         [],
     )?;
+    // Status 1 is streaming, 2 interrupted.
     let abandoned = row_numbers(
         conn,
         "SELECT no FROM message WHERE status = 1 AND NOT EXISTS (SELECT 1 FROM reply WHERE message = no)",
@@ -349,6 +353,7 @@ fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()>
     let id = <[u8; 16]>::try_from(id)
         .map_or_else(|_| SessionId::generate(), |bytes| SessionId::from_uuid(rows::uuid(bytes)));
     let trashed_at = trashed_at.filter(|at| rows::time(*at).is_ok());
+    // The codes of `db::lookup`: 2 is hidden, 1 trashed, 0 listed.
     let state = match (state, trashed_at) {
         (2, _) => 2,
         (_, Some(_)) => 1,
@@ -416,6 +421,8 @@ fn update_activity(conn: &Connection, session: i64) -> Result<()> {
             )?
             .query_row([session], |row| row.get(0))?,
     };
+    // `waiting` marks sessions with messages to index. Here it is set for every session that is not hidden; the next
+    // update of the text index clears it.
     conn.prepare_cached(
         "INSERT OR REPLACE INTO activity (session, updated_at, messages, branches, checkpoints, waiting)
             SELECT no, ?2, ?3, (SELECT count(*) FROM branch WHERE session = ?1 AND NOT retired),

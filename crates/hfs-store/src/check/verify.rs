@@ -217,8 +217,9 @@ fn indexed_messages(conn: &Connection, report: &mut Report) -> Result<()> {
 /// runs on a copy of the database.
 fn indexed_words(conn: &Connection, report: &mut Report, copy: &Path) -> Result<()> {
     let compared = TemporaryCopy::create(conn, copy).and_then(|copy| {
-        let copy = connect(copy.0)?;
-        copy.execute("INSERT INTO message_text (message_text, rank) VALUES ('integrity-check', 1)", [])?;
+        let copy_conn = connect(copy.0)?;
+        copy_conn
+            .execute("INSERT INTO message_text (message_text, rank) VALUES ('integrity-check', 1)", [])?;
         Ok(())
     });
     match compared {

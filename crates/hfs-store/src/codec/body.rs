@@ -77,6 +77,7 @@ enum DecodePart<T> {
     Text(T),
     Thinking {
         text: T,
+        // With `default` alone, serde would require `T: Default`.
         #[serde(default = "Option::default")]
         signature: Option<T>,
     },

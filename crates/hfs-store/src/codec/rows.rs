@@ -184,6 +184,7 @@ impl MessageRow {
 
 /// The JSON of passthrough fields; `None` if there are none.
 pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
+    // Fields that are still unparsed JSON are not parsed here unless they may be empty or too deeply nested.
     if extra.unparsed_json().is_none_or(|json| !is_shallow(json)) {
         if extra.is_empty() {
             return Ok(None);
@@ -194,8 +195,8 @@ pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>>
     json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Whether a well-formed JSON object has fields and is not nested too deeply. May return false for an object with one
-/// bracket, which the caller then checks by parsing.
+/// Whether a well-formed JSON object certainly has fields and is not nested too deeply. Returns false for an object
+/// with a single opening bracket, because it may be empty. The caller then parses it.
 fn is_shallow(json: &str) -> bool {
     // JSON with few brackets cannot be nested deeply, and counting brackets is fast: the compiler vectorizes the loop,
     // because a chunk is short enough for a counter of type `u8`.

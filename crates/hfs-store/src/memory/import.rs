@@ -137,7 +137,7 @@ impl SessionImport for MemoryImport<'_> {
             if self.attachments.contains_key(&hash) {
                 continue;
             }
-            // Copied, so that a purge during the import does not delete it.
+            // Keeps the bytes, because a purge during the import may delete the stored attachment.
             let stored = self.store.lock().attachments.get(&hash).cloned();
             let bytes = stored.ok_or_else(|| missing_attachment(message.id, hash))?;
             self.attachments.insert(hash, bytes);
@@ -199,7 +199,7 @@ impl SessionImport for MemoryImport<'_> {
         self.insert(&mut data)?;
         data.session_mut(id)?.session.current_branch = current;
         data.record(NewOperation::new(id, OperationKind::Import, store.clock.now(), None))?;
-        // Inserting the messages and recording the operation have changed it.
+        // Inserting the messages and recording the operation have changed `updated_at`.
         data.session_mut(id)?.session.updated_at = updated_at;
         let session = data.session(id)?;
         Ok(data.summary(session))

@@ -153,7 +153,7 @@ impl Data {
         Ok(())
     }
 
-    /// Marks an abandoned reply at the end of the branch as interrupted before messages are appended.
+    /// Marks an abandoned reply at the end of the branch as interrupted, if `added` messages are about to follow it.
     fn recover_abandoned_newest(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
         let newest = self.branch_mut(branch)?.messages.last_mut();
         if let Some(message) = newest.filter(|message| added > 0 && message.is_abandoned()) {

@@ -204,6 +204,7 @@ fn fold(c: char, folded: &mut String) {
                 only_diacritics &= is_diacritic(part);
             }
         });
+        // A character whose parts are not all diacritics, such as a Hangul syllable, is kept whole.
         let c = base.filter(|_| only_diacritics).unwrap_or(lower);
         if !is_diacritic(c) {
             folded.push(c);

@@ -98,7 +98,7 @@ impl NewRow {
         Ok(Self { base: None, delta_number: 0, data })
     }
 
-    /// Whether the keyframe of this delta still exists.
+    /// Whether the row can be inserted: it is a keyframe, or the keyframe of this delta still exists.
     fn is_valid(&self, conn: &Connection) -> Result<bool> {
         self.base.map_or(Ok(true), |(no, hash)| Ok(find_keyframe(conn, hash)? == Some(no)))
     }
@@ -167,7 +167,8 @@ pub(crate) fn insert(
     let new;
     let row = match &encoded.row {
         Some(row) if row.is_valid(conn)? => row,
-        // Another writer may have deleted the keyframe or the equal state after `encode`.
+        // A small state has no row yet. For a large one, another writer may have deleted the keyframe or the equal
+        // state after `encode`.
         _ => {
             new = NewRow::encode(conn, session, state, keyframes)?;
             &new

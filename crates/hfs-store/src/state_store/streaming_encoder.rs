@@ -5,7 +5,7 @@
 //! these if a core is idle, so that a checkpoint of 2 MB takes less time than inserting its JSON. `cargo xtask bench
 //! states` measures both (rows "vs. inserting the JSON" and "on one thread").
 //!
-//! A state of at most one chunk starts no thread.
+//! A state that is smaller than one chunk starts no thread.
 
 use std::io::{self, Write};
 use std::mem;
@@ -26,7 +26,7 @@ const CHUNK_SIZE: usize = 64 * 1024;
 /// A state in its canonical JSON.
 #[derive(Debug)]
 pub(super) enum Serialized {
-    /// A state of at most [`CHUNK_SIZE`] bytes, without a delta.
+    /// A state of less than [`CHUNK_SIZE`] bytes, or one for which no thread could be started. Without a delta.
     Small(CanonicalState),
     Large {
         state: CanonicalState,

@@ -66,7 +66,7 @@ impl Script {
             7..11 => {
                 let kind = if a % 2 == 0 { OperationKind::Undo } else { OperationKind::Redo };
                 let target = &operations[b % operations.len()];
-                // Both stores reject the same reversals.
+                // The store may reject the reversal. The memory store, which runs the same script, then rejects it too.
                 let _ = store.reverse(target.id, kind, now);
             }
             11 => {
@@ -212,6 +212,7 @@ pub fn imports_survive_kills(kills: u64) {
             assert_eq!(counts, (IMPORTED_MESSAGES + 1, 2, 1), "every listed session is complete");
             let current = summary.session.current_branch;
             assert_eq!(store.read_messages(current, MessageRange::Newest(9)).unwrap().len(), 2);
+            // The child may have been killed after the import and before its acknowledgement.
             imported.entry(summary.session.id.to_string()).or_insert(seed);
         }
         assert_eq!(page.items.len(), imported.len(), "every acknowledged session exists");

@@ -239,6 +239,7 @@ fn a_repaired_store_is_intact_and_has_most_of_its_messages() {
         let reopened = try_open(&copy).unwrap();
         assert_intact(&reopened);
         opened += 1;
+        // Six sessions of 60 lines, a message with an attachment, and a message on the fork.
         expected += 6 * 62;
         messages += reopened.info().unwrap().messages;
     }
@@ -258,6 +259,7 @@ fn repair_rebuilds_a_damaged_text_index_from_the_messages() {
     assert_intact(&store);
     let query = SearchQuery { text: "line".into(), limit: 1000, ..SearchQuery::default() };
     assert_eq!(store.search(&query).unwrap().total, 120);
+    // The current branch is the fork: 20 messages before the fork and one of its own.
     assert!(all_sessions(&store).unwrap().iter().all(|session| history(&store, session).len() == 21));
 }
 

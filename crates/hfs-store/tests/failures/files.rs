@@ -84,6 +84,7 @@ fn a_store_without_write_permission_is_rejected_and_not_changed() {
         set_mode(&directory, 0o700);
         set_mode(&path, 0o600);
         match result {
+            // The file can be written in spite of its mode, because the user is root.
             None => {
                 return run_unprivileged(
                     "files::a_store_without_write_permission_is_rejected_and_not_changed",
@@ -114,6 +115,7 @@ fn a_moved_directory_is_an_error_and_no_new_store_is_created_in_its_place() {
     }
     assert!(!path.exists(), "a new store would hide the moved one");
 
+    // The failed appends may have created the directory again, but not the database.
     if directory.exists() {
         fs::remove_dir_all(&directory).unwrap();
     }
@@ -164,8 +166,8 @@ fn a_path_that_cannot_be_a_store_is_an_error() {
     assert!(unusual.exists());
 }
 
-/// Writes until there is no space left, and checks that all acknowledged data is intact. Returns the first message
-/// that did not fit.
+/// Writes until there is no space left, and checks that all acknowledged data is intact. Returns the last message. It
+/// is stored only if there was no space left for the next delta of the reply instead.
 fn fill_disk(store: &dyn Store) -> MessageDraft {
     let make = Drafts::new(1);
     let appended = create_session(store, &make, "appended", 3);
@@ -210,7 +212,7 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
     failed
 }
 
-/// Appends the message that did not fit before.
+/// Appends the message of [`fill_disk`] if it is not stored.
 fn append_again(store: &dyn Store, failed: MessageDraft) {
     let sessions = all_sessions(store).unwrap();
     let session = sessions.into_iter().find(|session| session.name == "appended").unwrap();

@@ -107,7 +107,7 @@ fn action() -> impl Strategy<Value = Action> {
 const WORDS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 impl StorePair {
-    /// Applies a step to both stores. It may fail, but then it must fail in both.
+    /// Applies a step to both stores. Its calls may fail, but then they must fail in both.
     #[track_caller]
     pub fn apply(&mut self, step: &Step) {
         // `None` if an item that the step needs does not exist yet.
@@ -388,6 +388,7 @@ impl StorePair {
         self.sessions.push(draft.id);
         self.checkpoints.push(checkpoint.id);
         self.ledger.add_state(checkpoint.id, state);
+        // Without messages only the main branch exists, and the loop below has no chunk for it.
         if messages == 0 {
             self.branches.push(draft.main_branch);
             self.ledger.add_branch(draft.id, draft.main_branch);
@@ -416,7 +417,8 @@ impl StorePair {
         }
     }
 
-    /// Makes the same call to both stores, and compares the operations that they record. Returns whether it succeeded.
+    /// Makes the same call to both stores, and compares the operations that they record. Returns whether the call
+    /// succeeded.
     #[track_caller]
     fn operate(
         &self,

@@ -97,7 +97,7 @@ impl StorePair {
         self.each(instance, |store, _| call(store))
     }
 
-    /// Like [`StorePair::both`]; the call also gets the index of the store.
+    /// Like [`StorePair::both`]. The call also gets the index of the store: 0 for memory, 1 for SQLite.
     #[track_caller]
     pub fn each<T: PartialEq + Debug>(
         &self,

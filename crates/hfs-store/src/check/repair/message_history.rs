@@ -199,6 +199,7 @@ fn insert_placeholder(conn: &Connection, branch: i64, seq: u64) -> Result<()> {
     let at: i64 = conn
         .prepare_cached("SELECT coalesce(max(created_at), 0) FROM message WHERE no = ?1 - 1")?
         .query_row([no], |row| row.get(0))?;
+    // Its role is system (2), and its status interrupted (2). The checksum is written after the insert.
     conn.prepare_cached(
         "INSERT OR IGNORE INTO message (no, id, role, status, created_at, sum, body)
             VALUES (?1, ?2, 2, 2, ?3, 0, ?4)",
@@ -268,6 +269,7 @@ fn rewrite_damaged_messages(conn: &Connection, log: &mut RepairLog) -> Result<()
         )?
         .execute(params![
             no,
+            // An invalid role becomes system (2), an invalid status interrupted (2).
             rows::role(role).map_or(2, |_| role),
             rows::status(status).map_or(2, |_| status),
             rows::time(at).map_or(0, |_| at),
@@ -293,6 +295,7 @@ fn correct_attachment_uses(conn: &Connection, log: &mut RepairLog) -> Result<()>
             OR NOT EXISTS (SELECT 1 FROM attachment WHERE no = attachment_use.attachment))",
         [],
     )?;
+    // A search for the JSON key may also find messages without attachments, but it misses none.
     let with_attachments = row_numbers(
         conn,
         "SELECT no FROM message WHERE instr(body, '\"attachment\":') > 0

@@ -148,7 +148,8 @@ impl<'a> TableCopy<'a> {
         })
     }
 
-    /// Copies rows from one end of the table, up to the first damaged page or to a row that the forward scan has read.
+    /// Copies rows from one end of the table up to the first damaged page. A backward scan also ends at the rows that
+    /// the forward scan has read.
     fn scan(&mut self, direction: Direction) -> Result<()> {
         let order =
             if self.has_rowid { format!("ORDER BY rowid {}", direction.sql()) } else { String::new() };
@@ -156,6 +157,7 @@ impl<'a> TableCopy<'a> {
         // NOT INDEXED, because an index of an intact table may be damaged.
         let sql =
             format!("SELECT {key}, {} FROM {} NOT INDEXED {order}", self.columns.join(", "), self.table);
+        // Fails if the schema of the old database is damaged, or lacks the table or one of its columns.
         let Ok(mut statement) = self.source.prepare(&sql) else {
             self.hit_damage = true;
             return Ok(());
@@ -218,6 +220,7 @@ impl<'a> TableCopy<'a> {
 
     /// Reads row numbers from the table's unique index, in both directions, because the index may be damaged too.
     fn row_numbers_in_index(&self) -> BTreeSet<i64> {
+        // SQLite names the index of a UNIQUE column `sqlite_autoindex_TABLE_1`.
         let index = match self.table {
             "message" => "message_id".to_owned(),
             table => format!("sqlite_autoindex_{table}_1"),
