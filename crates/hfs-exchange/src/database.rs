@@ -40,6 +40,7 @@ impl Database {
                 (copy, Some(folder))
             }
         };
+        // A copy is opened for writing, because SQLite recovers its write-ahead log.
         let opened = if copy.is_some() {
             Connection::open(&path)
         } else {

@@ -14,7 +14,7 @@ use crate::{Format, Source};
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 const PROBE_BYTES: u64 = 256 << 10;
-/// Number of records that are examined.
+/// Maximum number of records that are parsed.
 const PROBE_RECORDS: usize = 40;
 
 /// The data from which readers recognize their format: the first records of a file, the tables of a database,

@@ -63,6 +63,7 @@ fn companions_of(path: &Path) -> Vec<PathBuf> {
     if path.extension().is_none_or(|extension| extension != "jsonl") {
         return Vec::new();
     }
+    // The parent of a bare file name is an empty path, which `read_dir` rejects.
     let parent =
         path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let folders = parent.map(Path::to_owned).into_iter().chain([path.with_extension("").join("subagents")]);

@@ -67,7 +67,8 @@ struct Writer<'a> {
     metadata: ExportMetadata<'a>,
     /// The store's error, if reading the session failed.
     store_error: RefCell<Option<StoreError>>,
-    /// Attachments that the messages refer to.
+    /// Attachments that the messages refer to. [`MessageList`] collects the hashes.
+    /// [`AttachmentMap`] is serialized later and takes them.
     hashes: RefCell<BTreeSet<ContentHash>>,
 }
 

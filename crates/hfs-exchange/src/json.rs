@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for FieldName<'de> {
 }
 
 /// Calls `field` for each field of an object. `field` returns whether it consumed the value; if not, the
-/// value is skipped. It is called again for a repeated field, so the last value wins.
+/// value is skipped. A repeated field is passed to `field` each time, so the last value wins.
 pub(crate) fn for_each_field<'de, A: MapAccess<'de>>(
     mut map: A,
     mut field: impl FnMut(&str, &mut A) -> Result<bool, A::Error>,

@@ -227,8 +227,8 @@ pub(crate) struct Table {
     pub rows: Vec<[String; 4]>,
 }
 
-/// Calls `visit` for each run with agents, a negotiation, token usage or a timeline. Runs are numbered from
-/// 1.
+/// Calls `visit` for each run with agents, a negotiation, token usage or a timeline. The
+/// visited runs are numbered from 1.
 pub(crate) fn for_each_run(
     source: &dyn DocumentSource,
     visit: &mut dyn FnMut(usize, &Run) -> std::io::Result<()>,

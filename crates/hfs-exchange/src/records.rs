@@ -241,7 +241,8 @@ enum QueueEntry<T> {
     Reserved,
 }
 
-/// Reads the chunks for the decoding threads, in input order. The threads share it through a mutex.
+/// Reads the chunks for the decoding threads, in input order. The threads share the dispenser through a
+/// mutex.
 struct ChunkDispenser<R, T> {
     chunks: LineChunks<R>,
     /// `None` after the last chunk, which closes the queue.
@@ -265,6 +266,8 @@ impl<R: Read, T> ChunkDispenser<R, T> {
             }
         };
         let next = chunk.and_then(|chunk| {
+            // The queue is shorter than the maximum number of slots, so that many slots leave no earlier chunk in
+            // the queue, and more would have no effect.
             for _ in 1..chunk.len().div_ceil(CHUNK_BYTES).min(2 * MAX_QUEUED) {
                 queue.send(Ok(QueueEntry::Reserved)).ok()?;
             }
@@ -309,8 +312,8 @@ where
         }
     };
     thread::scope(|scope| {
-        // Dropped before the threads are joined, so that a thread blocked on a full queue ends when `visit`
-        // fails.
+        // Move the receiver into this closure, which drops it before the threads are joined. A thread that is
+        // blocked on a full queue then ends when `visit` fails.
         let queued = queued;
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         for number in 0..threads {

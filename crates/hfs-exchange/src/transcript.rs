@@ -62,6 +62,7 @@ fn for_each_current_message(
     let mut ranges: Vec<(&Branch, Seq)> = Vec::new();
     let mut next = find(session.current_branch);
     let mut until = next.map_or(0, |branch| branch.head);
+    // The limit on the number of ranges stops the loop if the parents form a cycle.
     while let Some(branch) = next.filter(|_| ranges.len() < branches.len()) {
         ranges.push((branch, until));
         until = until.min(branch.forked_at);

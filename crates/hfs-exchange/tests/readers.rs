@@ -133,6 +133,7 @@ fn the_python_database_is_read_with_its_write_ahead_log_and_left_untouched() {
              insert into messages values (2, 1, 'assistant', 'hi', '2026-02-01 10:00:03');",
         )
         .unwrap();
+    // `database` stays open, because closing it would move the log into the database file.
     let before: Vec<(std::ffi::OsString, u64)> = listing(folder.path());
     let session = collect(&Source::file(&path), Format::Python).remove(0);
     assert_eq!(listing(folder.path()), before);

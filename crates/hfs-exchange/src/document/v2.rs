@@ -1,7 +1,7 @@
 //! Version 2.0.0, the current one: its wire types, their conversions to and from the types of `hfs_core`, and
 //! its JSON Schema.
 //!
-//! The wire types are separate from the types of `hfs_core`, so that a change of those does not change the
+//! The wire types are separate from the types of `hfs_core`, so that a change to `hfs_core` does not change the
 //! format.
 
 use std::collections::BTreeMap;

@@ -92,6 +92,7 @@ impl<R: Read> Lines<R> {
             if self.buffer.len() + used <= self.max + 2 {
                 self.buffer.extend_from_slice(segment);
             } else {
+                // Free the memory. The check of `length` below reports the line as too long.
                 self.buffer = Vec::new();
             }
             self.input.consume(used);

@@ -36,6 +36,8 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
         return None;
     }
     let text = text.get(..found.end)?;
+    // `is_lossless` rejects every large floating point number. The scanner sees the digits, and accepts numbers
+    // such as `1e300`.
     if found.lossless {
         return serde_json::from_str(text).ok().map(|value| Parsed { value, raw: None });
     }
@@ -72,7 +74,8 @@ pub(crate) fn is_lossless_json(json: &str) -> bool {
 /// nesting. It may return `false` for lossless JSON, for example if a string contains a long number.
 fn is_trivially_lossless(json: &str) -> bool {
     const MAX_DIGITS: u32 = 15;
-    let (mut digits, mut open) = (0, 0);
+    // `opened` is never decreased, so it is an upper bound of the depth.
+    let (mut digits, mut opened) = (0, 0);
     json.bytes().all(|byte| {
         let in_number = matches!(byte, b'0'..=b'9' | b'.');
         let harmless = match byte {
@@ -80,8 +83,8 @@ fn is_trivially_lossless(json: &str) -> bool {
             b'\\' | b'N' | b'I' => false,
             b'e' | b'E' => digits == 0,
             b'{' | b'[' => {
-                open += 1;
-                open < MAX_DEPTH
+                opened += 1;
+                opened < MAX_DEPTH
             }
             _ => digits < MAX_DIGITS,
         };
@@ -326,6 +329,7 @@ impl Scan<'_> {
             let before = self.at;
             if self.bytes.get(self.at).is_some_and(|byte| marks.contains(byte)) {
                 self.at += 1;
+                // Only an exponent, which has two marks, may have a sign.
                 if marks.len() == 2 && matches!(self.bytes.get(self.at), Some(b'+' | b'-')) {
                     self.at += 1;
                 }

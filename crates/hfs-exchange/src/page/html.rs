@@ -62,7 +62,7 @@ fn write_head(contents: &PageContents, options: PageOptions<'_>, out: &mut dyn W
     writeln!(out, "</dl>\n</header>")
 }
 
-/// The branches and their checkpoints.
+/// Writes the branches and their checkpoints, with links to those that the page shows.
 fn write_timeline(contents: &PageContents, out: &mut dyn Write) -> std::io::Result<()> {
     if contents.branches.len() < 2 && contents.checkpoints.is_empty() {
         return Ok(());

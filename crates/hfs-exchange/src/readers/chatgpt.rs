@@ -234,10 +234,10 @@ fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
     texts
 }
 
-/// Images become attachments, other objects in `parts` opaque parts.
+/// Converts the objects in `parts`: images into attachments, all others that have a type into opaque parts.
 fn non_text_parts(content: &Map<String, Value>) -> Vec<Part> {
     let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let image = |part: &Value| {
+    let convert = |part: &Value| {
         let fields = part.as_object()?;
         let bytes = fields.get("size_bytes").and_then(Value::as_u64).unwrap_or(0);
         match text(fields, "content_type")? {
@@ -250,7 +250,7 @@ fn non_text_parts(content: &Map<String, Value>) -> Vec<Part> {
             _ => Some(Part::Opaque { source: NAME.into(), raw: part.clone() }),
         }
     };
-    parts.iter().filter_map(image).collect()
+    parts.iter().filter_map(convert).collect()
 }
 
 fn tool_parts(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {

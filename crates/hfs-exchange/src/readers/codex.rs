@@ -230,6 +230,8 @@ impl Rollout<'_> {
                 .session
                 .newest()
                 .is_some_and(|newest| newest.draft.role == Role::Assistant && !has_output(newest));
+        // The new parts are appended to the existing ones, so that the references in the stored record have
+        // the right indexes.
         let mut parts =
             if joins { self.session.newest().map(|n| std::mem::take(&mut n.draft.parts)) } else { None }
                 .unwrap_or_default();

@@ -45,6 +45,7 @@ impl super::Reader for Hfs {
                 && message.contains_key("content")
                 && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
         };
+        // Several objects on lines of their own are a dataset, not a document.
         let only_one = probe.records().len() <= 1 || probe.is_array();
         match first.get("messages") {
             Some(Value::Array(list)) if !probe.is_array() => {
@@ -335,7 +336,8 @@ impl DocumentHeader {
         parser.enter()?;
         while let Some(key) = parser.next_key()? {
             if key == "messages" {
-                // hfs writes a branch's own fields before its messages.
+                // hfs writes a branch's own fields before its messages, so they are complete here. If the
+                // document is damaged in the messages, the branch is known nevertheless.
                 self.main = self.main.take().or_else(|| serde_json::from_value(header.clone().into()).ok());
                 parser.skip()?;
             } else if let Some(parsed) = parse(&parser.value()?) {
@@ -360,7 +362,7 @@ struct DocumentImport<'a> {
     counts_records: bool,
     /// Key and head of each branch.
     branches: HashMap<BranchId, (usize, Seq)>,
-    /// The branch to which messages are added.
+    /// Key and id of the branch to which messages are added.
     current_key: usize,
     current_id: Option<BranchId>,
     /// Attachments whose bytes are in the document.
@@ -402,7 +404,8 @@ impl<'a> DocumentImport<'a> {
         }
     }
 
-    /// Reads the document again: attachments first, because messages refer to them, then the rest.
+    /// Reads the document again, up to three times: first for the attachments, because messages refer to
+    /// them, then for the branches, and then for the runs and checkpoints, because they refer to branches.
     fn import_content(&mut self, attachments: bool) -> Result<(), StreamError> {
         if attachments {
             self.for_each_intact_field(&mut |import, key, parser| {

@@ -89,7 +89,9 @@ struct OpenSession {
     /// Messages that were read before `begin` was called on the sink.
     buffered: VecDeque<ChatMessage>,
     state: SessionState,
+    /// Number of messages.
     count: u64,
+    /// Images of a dataset that have not been added to a message.
     images: VecDeque<String>,
 }
 
@@ -417,6 +419,7 @@ impl ChatPartsBuilder<'_> {
         let key = ["text", "value", "thinking", "reasoning", "summary"]
             .into_iter()
             .find(|key| fields.get(*key).is_some_and(Value::is_string));
+        // In the stored record, `true` marks the field whose text became the part.
         match (kind.as_str(), key) {
             ("text" | "input_text" | "output_text", Some(key)) => {
                 let text = take(&mut fields, key);

@@ -64,6 +64,7 @@ fn read_session(
     foreign.title = Some(text_column(row, "name")).filter(|name| !name.is_empty());
     foreign.created_at = created_at;
     foreign.updated_at = time(row, "updated_at").or(created_at);
+    // A checkpoint refers to its branch by id, so the id cannot be left to the sink.
     let branch = BranchId::generate();
     foreign.main_branch = Some((branch, MAIN_BRANCH.into()));
     if sink.begin(foreign)? == Disposition::Skip {

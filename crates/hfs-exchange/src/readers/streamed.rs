@@ -16,7 +16,9 @@ const MAX_BUFFERED_BYTES: usize = 48 << 20;
 pub(crate) struct StreamedSession<'a> {
     source: &'a Source,
     sink: &'a mut dyn SessionSink,
+    /// The session-level fields; `None` after `begin` was called on the sink.
     session: Option<ForeignSession>,
+    /// Whether the sink takes the session; `true` until it has been asked.
     accepted: bool,
     /// The newest message, with the key of its branch.
     pending: Option<(usize, ImportedMessage)>,

@@ -32,7 +32,7 @@ pub(super) struct RuleSet {
 
 #[derive(Default)]
 struct Compiled {
-    /// The scanner of each rule that has been compiled.
+    /// For each rule, the index of its scanner in `scanners`; `None` if the rule has not been compiled.
     scanner_indexes: Vec<Option<usize>>,
     scanners: Vec<Arc<Scanner>>,
     /// Why rules could not be compiled.

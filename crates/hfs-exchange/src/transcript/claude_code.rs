@@ -40,7 +40,8 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
     for record in array(session.extra.get(RECORDS)) {
         writer.write_original(record)?;
     }
-    // The keys are inserted first, so that `write_group` records the ids of these records only.
+    // Insert a key for each fork. `write_group` sets the values of existing keys only, so that the map does not
+    // grow with the number of messages.
     for branch in &branches {
         if let Some(parent) = branch.parent {
             writer.ends.insert((parent, branch.forked_at), None);
@@ -79,7 +80,8 @@ struct TranscriptWriter<'a> {
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
-    /// Id of the last record of the message before each fork.
+    /// For each fork, the id of the last record of the message before the fork. The key is the parent branch
+    /// and the seq of that message.
     ends: HashMap<(BranchId, Seq), Option<String>>,
     /// Id of the newest record that is not part of a sidechain.
     newest: Option<String>,
@@ -92,7 +94,8 @@ struct TranscriptWriter<'a> {
 }
 
 impl TranscriptWriter<'_> {
-    /// Writes a `last-prompt` record with `end`, unless a resume continues there without one.
+    /// Writes a `last-prompt` record that refers to `end`, unless a resume continues after `end` anyway. A
+    /// resume continues after the newest record, unless an imported `last-prompt` record refers to an older one.
     fn write_resume_point(&mut self, end: Option<&str>, prompt: &str) -> Result<(), ExportError> {
         if end.is_some() && (end != self.newest.as_deref() || self.wrote_new && self.wrote_last_prompt) {
             let record = json!({

@@ -31,7 +31,8 @@ const NO_RESULT: &str = "no result";
 /// Limit on the number of buffered messages. Beyond it, calls are written without results.
 const MAX_BUFFERED: usize = 256;
 
-/// An id as opencode generates it: a prefix, and hexadecimal digits that sort by time.
+/// An id as opencode generates it: a prefix, and hexadecimal digits that sort by time. `number` is 0 for a
+/// message or session, and the number of the part for a part.
 fn id(prefix: &str, of: &uuid::Uuid, number: usize) -> String {
     let hex = of.simple().to_string();
     if number == 0 { format!("{prefix}_{hex}") } else { format!("{prefix}_{hex}{number:04}") }

@@ -16,7 +16,7 @@ use serde_json::{Map, Number, Value, json};
 use crate::json::value::{MAX_DEPTH, is_lossless_at};
 use crate::json::{FieldName, push_array, push_text, push_value};
 
-/// Common names of fields. They are not allocated.
+/// Common names of fields. A field with one of these names borrows it instead of allocating a string.
 const COMMON_NAMES: [&str; 12] = [
     "type",
     "text",
@@ -166,6 +166,7 @@ impl From<FieldValue> for Value {
         match field {
             FieldValue::Value(value) => value,
             FieldValue::Blocks(blocks) => blocks.into_iter().map(Self::from).collect(),
+            // Does not occur: only a block that became a part has such a field, and it stays JSON text.
             FieldValue::Json(json) => Self::String(json),
         }
     }
@@ -351,6 +352,7 @@ impl PartsBuilder {
             ContentBlock::Object(fields) => self.fields(fields, message, index),
             ContentBlock::Other(value) => (BlockFields::default(), opaque(value)),
         };
+        // A tool result has already appended its images, and precedes them.
         self.parts.insert(index.min(self.parts.len()), part);
         push_reference(template, message, index, rest);
     }

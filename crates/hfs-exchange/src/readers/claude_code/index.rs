@@ -106,8 +106,9 @@ fn class(record: &HeaderScan<'_>) -> RecordClass {
         }
         Some("assistant") if record.message.present => {
             let agent = record.agent.0.as_deref().unwrap_or_default();
-            let name = |id: &str| id_key(&format!("{id}\n{}\n{agent}", record.sidechain.0));
-            RecordClass::Assistant { message: record.message.id.0.as_deref().map(name) }
+            // The same message id in a sidechain, or of another agent, denotes another message.
+            let message_key = |id: &str| id_key(&format!("{id}\n{}\n{agent}", record.sidechain.0));
+            RecordClass::Assistant { message: record.message.id.0.as_deref().map(message_key) }
         }
         _ => RecordClass::Other,
     }

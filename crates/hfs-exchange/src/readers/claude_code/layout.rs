@@ -90,6 +90,7 @@ pub(crate) struct LayoutBuilder {
     groups: ByKey<u32>,
     /// Index of the last record of each group.
     group_ends: Vec<u32>,
+    /// The newest title of each [`TitleSource`](super::index::TitleSource), in order of precedence.
     titles: [Option<String>; 3],
     /// The record after which a resume continues; `None` if it continues after the newest message.
     leaf: Option<u128>,
@@ -127,6 +128,8 @@ impl LayoutBuilder {
         if let Some(uuid) = record.uuid {
             match self.by_uuid.entry(uuid) {
                 Entry::Occupied(seen) if seen.get().1 == record.fingerprint => return NodeKind::Duplicate,
+                // The id belongs to an earlier record with another text. Store this record, but do not make it a
+                // message, because children refer to the earlier one.
                 Entry::Occupied(_) => return NodeKind::Other,
                 Entry::Vacant(slot) => slot.insert((index, record.fingerprint)),
             };
@@ -178,6 +181,7 @@ impl LayoutBuilder {
             let (action, position) = match node.kind {
                 NodeKind::Other => (RecordAction::Other, None),
                 NodeKind::Duplicate => (RecordAction::Duplicate, None),
+                // Records that follow an empty record continue after the ancestor of the empty record.
                 NodeKind::Empty => (RecordAction::Other, ancestor.or_else(|| advance(branch, 0))),
                 NodeKind::User { messages, .. } => {
                     self.layout.messages += u64::from(messages);

@@ -142,6 +142,7 @@ impl<'a> SecondPass<'a> {
             return Ok(key);
         }
         let started = starting_call(path).and_then(|call| self.calls.get(&call)).copied();
+        // If the call is unknown, the branch forks before the first message.
         let (parent, seq) = started.unwrap_or((0, 0));
         self.sink.branch(key, parent, seq, None, Some(name))?;
         let forks = layout.forks.len();
