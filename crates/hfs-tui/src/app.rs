@@ -27,7 +27,7 @@ use crate::view::{selected_text, view};
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
 /// Maximum number of messages applied between two checks for input.
 const MESSAGE_BATCH: usize = 4_096;
-/// Maximum time for saving the reply in progress when the app exits, and again for leaving the conversation.
+/// Maximum time of each step of the shutdown: saving the reply in progress, and leaving the conversation.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An error that ends the app.
@@ -257,6 +257,7 @@ impl App {
         self.redraw()
     }
 
+    /// Reads the size of the terminal. If it cannot be read, the previous size stays.
     fn read_size(&mut self) {
         if let Ok(size) = self.terminal.size() {
             self.model.size = size;
@@ -276,6 +277,7 @@ impl App {
         self.selection_frame = self.terminal.draw(keep_frame, |frame| {
             let area = frame.area();
             model.size = (area.width, area.height);
+            // `view` has already set the cursor. The tests and the gallery use the position that it returns.
             let _ = view(model, frame);
         })?;
         self.schedule.record_frame(started, Instant::now());
@@ -295,8 +297,8 @@ struct FrameSchedule {
 }
 
 impl FrameSchedule {
-    /// Minimum pause after a frame, as a multiple of the time that it took to draw. Slow frames thus leave time for
-    /// other work.
+    /// Minimum pause after a frame, as a multiple of the time that the frame took to draw. Slow frames thus leave
+    /// time for other work.
     const PAUSE_FACTOR: u32 = 3;
 
     /// Creates a schedule whose first frame is due immediately.
@@ -316,7 +318,8 @@ impl FrameSchedule {
         }
     }
 
-    /// Schedules a frame after input. The pause is shorter, so that typing does not feel slow during a reply.
+    /// Schedules a frame after input. Typing must not feel slow during a reply, so the pause is only as long as the last
+    /// frame took, and at least a quarter of the frame interval.
     fn request_immediate_redraw(&mut self, now: Instant) {
         let soon = now.max(self.last_frame + self.cost.max(FRAME_INTERVAL / 4));
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));

@@ -58,7 +58,8 @@ pub fn panel(buffer: &mut Buffer, area: Rect, title: Line<'_>, theme: &Theme, hi
     inner
 }
 
-/// Draws a centred window for content of this width and height, and returns the area inside.
+/// Draws a window for content of this width and height, and returns the area inside. The window is centred horizontally,
+/// and its top is a third of the free rows below the top of the screen.
 pub fn window(
     buffer: &mut Buffer,
     screen: Rect,
@@ -66,6 +67,7 @@ pub fn window(
     theme: &Theme,
     size: (usize, usize),
 ) -> Rect {
+    // The border, and inside it a blank column on the left and on the right.
     let width = as_u16(size.0 + 4).min(screen.width.saturating_sub(2));
     let height = as_u16(size.1 + 2).min(screen.height);
     let area = Rect {

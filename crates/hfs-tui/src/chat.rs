@@ -74,7 +74,7 @@ pub struct InputHistory {
     pub is_requested: bool,
     /// Index of the entry in the input; `None` if the input contains the draft.
     pub position: Option<usize>,
-    /// The text to put back into the input after the newest entry.
+    /// The text that the user was writing before Up. Down puts it back into the input after the newest entry.
     pub draft: String,
 }
 
@@ -160,6 +160,7 @@ impl Model {
         let (width, height) = self.size;
         let above_status = height.saturating_sub(1);
         let sidebar_width = if self.has_sidebar() { SIDEBAR_WIDTH } else { 0 };
+        // Cannot underflow: narrow terminals have no sidebar.
         let main_width = width - sidebar_width;
         let inner_width = main_width.saturating_sub(2);
         let to_u16 = |rows: usize| u16::try_from(rows).unwrap_or(u16::MAX);
@@ -370,6 +371,7 @@ impl Model {
         let width = self.input_width();
         let length = self.chat.input.text().len();
         if self.chat.input.handle_key(key, self.render.settings.keys, width) {
+            // Keys that only move the cursor change neither the completion nor the selection.
             if self.chat.input.text().len() != length {
                 self.chat.completion = Some(0);
                 self.chat.transcript.unselect();
@@ -377,6 +379,8 @@ impl Model {
             return Vec::new();
         }
         match key.code {
+            // The input does not handle these keys in its first and last row: the arrow keys, vim's `j` and `k`, and
+            // emacs's Ctrl+P and Ctrl+N.
             KeyCode::Up | KeyCode::Char('k') if key.modifiers.is_empty() => self.walk_history(true),
             KeyCode::Down | KeyCode::Char('j') if key.modifiers.is_empty() => self.walk_history(false),
             KeyCode::Char('p') if key.modifiers == KeyModifiers::CONTROL => self.walk_history(true),

@@ -200,6 +200,7 @@ pub fn suggestions(query: &str, plugins: &[PluginCommand], mode: KeyMode) -> Vec
             .chain(description_matches(spec.about, query).then_some(1))
             .max();
         if let Some(score) = score {
+            // If the user is typing an alias, the row shows the alias instead of the primary name.
             let is_typed = |name: &&&str| name.starts_with(query) && !query.is_empty();
             let name = spec.names.iter().find(is_typed).copied().unwrap_or_else(|| spec.name());
             rows.push((

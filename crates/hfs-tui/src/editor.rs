@@ -97,8 +97,10 @@ impl Editor {
             KeyCode::Char('e') if control => buffer.go_line_end(),
             KeyCode::Char('k') if control => buffer.kill_to_line_end(),
             KeyCode::Char('u') if control => buffer.kill_to_line_start(),
+            // Many terminals send Ctrl+H for Ctrl+Backspace.
             KeyCode::Char('w' | 'h') if control => buffer.kill_word_before(),
             KeyCode::Char('y') if control => buffer.yank(),
+            // Many terminals send the same byte for these three keys, and crossterm reports it as Ctrl+7.
             KeyCode::Char('_' | '/' | '7') if control => return buffer.undo(),
             KeyCode::Backspace if control || alt => buffer.kill_word_before(),
             KeyCode::Delete if control || alt => buffer.kill_word_after(),
@@ -142,6 +144,7 @@ fn handle_emacs_key(buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
 mod tests {
     use super::*;
 
+    /// Returns an editor after these keys. Names of keys are in angle brackets: `<c-w>` is Ctrl+W, `<m-b>` is Alt+B.
     fn typed(mode: KeyMode, keys: &str) -> Editor {
         let mut editor = Editor::default();
         let mut rest = keys;

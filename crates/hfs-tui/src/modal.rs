@@ -97,7 +97,7 @@ pub enum PromptPurpose {
 pub enum ModalOutcome {
     /// The modal stays open.
     Open,
-    /// The modal was closed; the actions follow.
+    /// The modal was closed; the model then performs these actions.
     Closed(Vec<Action>),
     /// The prompt was answered with this text.
     Text(PromptPurpose, String),
@@ -311,6 +311,7 @@ fn handle_approval_key(request: &ApprovalRequest, choice: &mut usize, key: KeyEv
 fn paragraphs(text: &[String], render: &RenderContext, screen: Rect) -> Vec<Line<'static>> {
     let width = usize::from(screen.width).saturating_sub(10).min(64);
     let wrapped = text.iter().map(|text| wrap(&[Fragment::new(sanitize(text), render.theme.text)], width));
+    // A blank line between two paragraphs.
     wrapped.collect::<Vec<_>>().join(&Line::default())
 }
 

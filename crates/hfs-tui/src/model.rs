@@ -180,7 +180,8 @@ impl Model {
         vec![Request::StartTimer(NOTICE_DURATION, Timer::Notice(id)).into()]
     }
 
-    /// Returns whether this is the second press of a key that must be pressed twice. Remembers a first press.
+    /// Returns whether this is the second press of a key that must be pressed twice. Remembers a first press, and returns
+    /// the timer that forgets it.
     pub fn is_second_press(&mut self, key: PendingConfirmation) -> (bool, Vec<Effect>) {
         if self.pending_confirmation.take().is_some_and(|(pending, _)| pending == key) {
             return (true, Vec::new());

@@ -25,7 +25,7 @@ pub struct AppParts {
     pub clock: Arc<dyn Clock>,
     /// The conversation to start with: in a session, or new.
     pub conversation: Conversation,
-    /// Starts with the list of these sessions instead of the chat.
+    /// If set, the app starts with the list of these sessions instead of the chat.
     pub session_list: Option<SessionScope>,
     /// Project of new conversations.
     pub project: Option<Project>,
@@ -41,7 +41,7 @@ pub struct AppParts {
     pub plugins: Arc<dyn PluginHost>,
 }
 
-/// Words a suggestion as commands of the binary, which the app does not know.
+/// Expresses a suggestion in terms of the binary, whose commands and options the app does not know.
 pub type SuggestionWording = fn(&Suggestion) -> String;
 
 /// Which sessions a list starts with.
@@ -376,13 +376,13 @@ pub struct PluginView {
 /// The user's decision about a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginDecision {
-    /// Allows it to run with its requested permissions.
+    /// Allows the plugin to run with its requested permissions.
     Approve,
-    /// Forbids it to run.
+    /// Forbids the plugin to run.
     Deny,
-    /// Enables it again.
+    /// Enables a disabled plugin again.
     Enable,
-    /// Disables it; it stays installed.
+    /// Disables the plugin; it stays installed.
     Disable,
 }
 
@@ -391,7 +391,7 @@ pub trait PluginHost: Send + Sync {
     /// Returns the state of the plugins.
     fn view(&self, session: Option<SessionId>) -> PluginView;
 
-    /// Returns a counter that increases whenever [`view`](Self::view) changes; `None` if it never does.
+    /// Returns a counter that increases whenever [`view`](Self::view) changes; `None` if the view never changes.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 
     /// Stores a decision about a plugin.

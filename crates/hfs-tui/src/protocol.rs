@@ -78,8 +78,8 @@ pub enum Msg {
     Screen(ScreenMsg),
 }
 
-/// A message for the screen that is open. A screen that did not ask for it returns it, and the model decides what
-/// to do with it.
+/// A message for the screen that is open. A screen that did not request the message returns it to the model,
+/// and the model decides what to do with it.
 #[derive(Debug)]
 pub enum ScreenMsg {
     /// A page of the list of sessions.
@@ -280,7 +280,8 @@ pub enum Request {
     Send { conversation: Conversation, text: String },
     /// Forks at the conversation's position and sends the message on the new branch.
     SendOnFork { conversation: Conversation, text: String },
-    /// Asks for another reply to a message of the user, on a new branch that ends with that message.
+    /// Asks for another reply to a message of the user, on a new branch that ends with that message. No branch is
+    /// created if the conversation already ends with it.
     Retry { conversation: Conversation, user: Arc<Message> },
     /// Cancels the reply in progress.
     Interrupt,

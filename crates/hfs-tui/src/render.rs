@@ -73,7 +73,7 @@ pub struct MessageLayout<'a> {
     pub width: usize,
     /// Styles and grammars.
     pub text_style: TextStyle<'a>,
-    /// Changes whenever a field other than `width` changes, which invalidates cached rows.
+    /// Changes whenever a field other than `width` changes. Rows cached for another revision are not valid.
     pub revision: u64,
     /// How much detail is shown.
     pub output: OutputMode,

@@ -159,6 +159,7 @@ impl<'a> Wrapper<'a> {
             }
             let may_break_before = is_wide || self.break_at == self.current.len();
             let split = if !self.at_words || may_break_before { self.current.len() } else { self.break_at };
+            // `split` is 0 if one word fills the whole line. The word is then split before this glyph.
             let rest = if split > 0 { self.current.split_off(split) } else { Vec::new() };
             self.lines.push(line_from(if self.at_words {
                 without_trailing_spaces(&self.current)

@@ -184,7 +184,7 @@ impl Theme {
 
     /// The styles for 16 colours. Only colours that are readable on black and on white are used.
     fn sixteen() -> Self {
-        // A title in a dim border must not be dim.
+        // The title of a panel inherits the style of the border. These styles remove DIM, so that titles are not dim.
         let fg = |color| Style::new().fg(color).remove_modifier(Modifier::DIM);
         Self {
             color_depth: ColorDepth::Sixteen,
@@ -218,7 +218,7 @@ impl Theme {
 
     /// The styles without colours.
     fn colourless() -> Self {
-        // A title in a dim border must not be dim.
+        // The title of a panel inherits the style of the border. These styles remove DIM, so that titles are not dim.
         let bold = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
         let dim = Style::new().add_modifier(Modifier::DIM);
         let plain = Style::new();

@@ -25,7 +25,8 @@ fn edit_file(command: &str, text: &str) -> UiResult<String> {
         .tempfile()
         .map_err(|error| failed("create a file for the editor", &error))?;
     file.write_all(text.as_bytes()).map_err(|error| failed("write the editor's file", &error))?;
-    // The command may have arguments, as in `code --wait`; the shell splits them.
+    // The command may have arguments, as in `code --wait`; the shell splits them. In its script, `hfs` is `$0` and the
+    // file is `$1`.
     let status = Command::new("sh")
         .args(["-c", &format!("{command} \"$1\""), "hfs"])
         .arg(file.path())
@@ -37,6 +38,7 @@ fn edit_file(command: &str, text: &str) -> UiResult<String> {
             format!("the editor exited with {status}; your text was not changed"),
         ));
     }
+    // Reads the file by its path, because many editors replace the file when they save.
     std::fs::read_to_string(file.path()).map_err(|error| failed("read the edited text", &error))
 }
 

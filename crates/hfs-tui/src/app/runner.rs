@@ -33,7 +33,7 @@ const PREVIEW_MESSAGES: u32 = 12;
 const HISTORY_MESSAGES: u32 = 400;
 /// Number of other sessions that are read for the input history.
 const HISTORY_SESSIONS: u32 = 10;
-/// Number of messages that are read of each of these sessions.
+/// Number of messages that are read of each of the [`HISTORY_SESSIONS`].
 const HISTORY_MESSAGES_PER_SESSION: u32 = 30;
 
 /// The engine and the wording of errors, shared by all requests.
@@ -66,9 +66,11 @@ pub struct Runner {
     configuration: Arc<dyn Configuration>,
     plugins: Arc<dyn PluginHost>,
     sender: mpsc::UnboundedSender<Msg>,
-    /// The engine for the changed settings. The next request switches to it.
+    /// A new engine after a change of the agent or the model. The next request switches to it.
     next_engine: Arc<Mutex<Option<Engine>>>,
+    /// Cancels the newest exchange.
     cancel: CancellationToken,
+    /// The task of the newest exchange.
     exchange: Option<JoinHandle<()>>,
     /// Stops the import or export in progress.
     stop_transfer: Arc<AtomicBool>,
@@ -141,6 +143,7 @@ impl Runner {
                 Msg::Messages { page, branch, result }
             }),
             Request::ReadHistory { branch, project } => self.run(move |backend| {
+                // The app works without the history, so an error is not shown.
                 Msg::History(read_history(backend.store(), branch, project).unwrap_or_default())
             }),
             Request::Change(change) => {
@@ -273,7 +276,7 @@ impl Runner {
         }
     }
 
-    /// Switches to the engine for the changed settings, if there is one.
+    /// Switches to the next engine, if a change of the settings created one.
     fn switch_engine(&mut self) {
         let next = lock_unpoisoned(&self.next_engine).take();
         if let Some(engine) = next {
@@ -368,8 +371,8 @@ impl Runner {
         }));
     }
 
-    /// Stops all work, waits until the reply in progress is saved, and leaves the conversation. Each of the two takes
-    /// at most `timeout`.
+    /// Stops all work, waits until the reply in progress is saved, and leaves the conversation. Saving and
+    /// leaving take at most `timeout` each.
     pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
         self.stop_transfer.store(true, Ordering::SeqCst);
@@ -404,6 +407,7 @@ fn open(
     let summary = store.get_session(session)?;
     let current = summary.session.current_branch;
     // If the current branch shares the message with `branch`, open the current branch, so that the user stays on it.
+    // A message that the current branch inherited from `branch` still has `branch` as its own branch.
     let branch = match (branch, at) {
         (Some(branch), Some(at)) if branch != current => {
             let shared = store.read_messages(current, MessageRange::From(at, 1))?;

@@ -27,7 +27,8 @@ use super::TuiError;
 /// would wake the app needlessly.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1002h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1002l\x1b[?1000l";
-/// Maximum size of text for the clipboard. Terminals ignore longer OSC 52 sequences.
+/// Maximum size of text for the clipboard, before it is encoded as base64. Some terminals ignore OSC 52 sequences of more
+/// than 100,000 bytes.
 const CLIPBOARD_BYTES: usize = 74_000;
 
 /// Whether the terminal is set up for the app.
@@ -85,6 +86,7 @@ impl AppTerminal {
     /// # Errors
     /// Returns an error if the terminal cannot be written to.
     pub fn leave(&mut self) -> Result<(), TuiError> {
+        // `restore` writes to standard output directly, so the buffered output must be written before.
         Write::flush(self.terminal.backend_mut()).map_err(failed("write to"))?;
         restore();
         Ok(())

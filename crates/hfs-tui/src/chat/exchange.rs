@@ -19,7 +19,7 @@ const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 /// An exchange in progress.
 #[derive(Debug)]
 pub struct ExchangeInProgress {
-    /// The session that was created for this exchange.
+    /// The session that was created for this exchange; `None` if the conversation already had one.
     pub created_session: Option<SessionId>,
     /// The user's message, until it is durable.
     pub unsaved_text: Option<String>,

@@ -167,6 +167,7 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     let inner = canvas::panel(buffer, area, title, theme, !model.chat.is_busy());
     let foot = canvas::row(area, usize::from(area.height).saturating_sub(1));
     let foot = Rect { x: foot.x + 2, width: foot.width.saturating_sub(4), ..foot };
+    // Leaves room for the vim mode at the left.
     let mut hints = input_hints(model, usize::from(foot.width).saturating_sub(12));
     if hints.width() > 0 {
         hints.spans.insert(0, Span::raw(" "));
@@ -191,6 +192,7 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     let layout = model.chat.input.layout(width);
     let (row, column) = layout.position(text, model.chat.input.cursor());
     let height = usize::from(inner.height);
+    // Scrolls so that the row of the cursor is visible, but not beyond the last row.
     let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
     for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
         let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
@@ -254,6 +256,7 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
         match transcript.selected_fold_count() {
             0 => {}
             1 => keys.insert(0, ("Enter", "fold")),
+            // Inserts both pairs at the front.
             _ => keys.splice(0..0, [("Enter", "fold"), ("Tab", "next")]).for_each(drop),
         }
         let mut line = canvas::hints(&keys, theme, width.saturating_sub(8));

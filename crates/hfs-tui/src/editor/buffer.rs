@@ -16,7 +16,9 @@ pub struct Buffer {
     /// The column to return to while moving up and down over shorter rows.
     column: Option<usize>,
     kill_buffer: String,
+    /// Text and cursor before each change that can be undone, oldest first.
     undo_steps: Vec<(String, usize)>,
+    /// Text and cursor before each undo that can be redone, oldest first.
     redo_steps: Vec<(String, usize)>,
     /// Whether the last change was a typed letter. Consecutive letters are one undo step.
     is_typing: bool,

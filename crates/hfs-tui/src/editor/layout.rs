@@ -40,13 +40,14 @@ impl Layout {
                 (start, used, break_at) = (at + grapheme.len(), 0, None);
                 continue;
             }
-            let wide = grapheme_width(grapheme);
-            while used + wide > width && start < at {
+            let cells = grapheme_width(grapheme);
+            // Ends the row after its last space, and at this grapheme if the rest is still too wide.
+            while used + cells > width && start < at {
                 let (next, width_before) = break_at.take().unwrap_or((at, used));
                 rows.push(Row { start, end: next });
                 (start, used) = (next, used - width_before);
             }
-            used += wide;
+            used += cells;
             if grapheme == " " {
                 break_at = Some((at + 1, used));
             }

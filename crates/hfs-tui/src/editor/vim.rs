@@ -183,7 +183,8 @@ fn cut_to_kill_buffer(buffer: &mut Buffer, move_cursor: impl FnOnce(&mut Buffer)
     buffer.set_kill_buffer(cut);
 }
 
-/// Inserts the kill buffer after or before the cursor. A whole line is inserted on a line of its own.
+/// Inserts the kill buffer after or before the cursor. A kill buffer that ends with a line break contains a whole line,
+/// which is inserted below or above the line of the cursor.
 fn put(buffer: &mut Buffer, after: bool) {
     let text = buffer.kill_buffer().to_owned();
     match text.strip_suffix('\n') {

@@ -1,8 +1,8 @@
 //! Fuzzy matching of names.
 
-/// Returns how well `query` matches `text`, or `None` if it does not: all its letters must occur in order, in any
-/// case. Consecutive letters and letters at word starts score higher, and shorter texts are preferred. An empty query
-/// matches everything with the same score.
+/// Returns how well `query` matches `text`, or `None` if it does not match. All letters of `query` must occur in `text`
+/// in order, in any case. Consecutive letters and letters at word starts score higher, and shorter texts are preferred.
+/// An empty query matches everything with the same score.
 #[must_use]
 pub fn fuzzy_score(query: &str, text: &str) -> Option<u32> {
     let mut expected = query.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).peekable();

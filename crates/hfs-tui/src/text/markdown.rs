@@ -21,7 +21,7 @@ pub fn markdown(source: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Li
 pub struct StreamedMarkdown {
     /// Number of bytes of the source whose blocks are complete.
     complete_bytes: usize,
-    /// Number of lines rendered from them.
+    /// Number of lines rendered from these blocks.
     complete_lines: usize,
     code: CodeBlock,
 }
@@ -175,7 +175,8 @@ impl<'a> Writer<'a> {
         self.styles.last().copied().unwrap_or_default()
     }
 
-    /// Sanitizes the text again: the parser turns entities such as `&#27;` into control characters.
+    /// Adds text to the open block. Sanitizes it again, because the parser turns entities such as `&#27;` into control
+    /// characters.
     fn push(&mut self, text: &str, style: Style) {
         self.inline.push(Fragment::new(sanitize(text), style));
     }
@@ -452,6 +453,7 @@ impl Table {
         let mut lines = Vec::new();
         let rows: Vec<(Vec<Line<'static>>, usize)> =
             self.rows.iter().map(|row| self.grid_row(row, widths, theme)).collect();
+        // If a cell is wrapped, rules between the rows show where each row ends.
         let any_tall = rows.iter().skip(1).any(|(_, height)| *height > 1);
         let last = rows.len().saturating_sub(1);
         for (index, (row, _)) in rows.into_iter().enumerate() {

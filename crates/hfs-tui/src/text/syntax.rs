@@ -15,7 +15,7 @@ use crate::theme::{self, CodeRole};
 /// Lines longer than this many bytes, such as minified code, are not highlighted: the grammars are too slow on them.
 const MAX_LINE_BYTES: usize = 2_000;
 
-/// The role of each scope of a grammar. If several match, the most specific selector wins.
+/// Scope selectors, and the role of the code that they match. If several match, the most specific selector wins.
 const ROLES: [(&str, CodeRole); 9] = [
     ("comment, punctuation.definition.comment", CodeRole::Comment),
     ("string, punctuation.definition.string", CodeRole::String),

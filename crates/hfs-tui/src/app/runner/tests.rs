@@ -23,7 +23,7 @@ use crate::ports::{
 use crate::protocol::Effect;
 use crate::update::{start, update};
 
-/// An agent that returns scripted replies; `wait` blocks until the reply is cancelled.
+/// An agent that returns scripted replies, last element first. The reply `wait` blocks until it is cancelled.
 struct Scripted(Mutex<Vec<Result<&'static str, AgentError>>>);
 
 #[async_trait]
@@ -93,6 +93,7 @@ struct Harness {
 
 impl Harness {
     fn new(mut script: Vec<Result<&'static str, AgentError>>) -> Self {
+        // `Scripted` takes its replies from the end.
         script.reverse();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(FaultyStore::new(MemoryStore::new(Arc::clone(&clock))));
@@ -144,6 +145,7 @@ impl Harness {
 
     fn submit(&mut self, text: &str) {
         self.send(Msg::Paste(text.to_owned()));
+        // With the completion open, Enter would run the selected command, which may be another one.
         self.model.chat.completion = None;
         self.press(KeyCode::Enter);
     }
@@ -263,6 +265,7 @@ async fn a_conflict_is_resolved_by_a_reload_or_a_fork() {
     harness.wait_until("the branch is reloaded", |model| model.chat.conversation.head() == 3).await;
     assert_eq!(harness.visible(), ["first", "so one", "from another process"]);
 
+    // Returns to the outdated position, so that sending "hello" again causes another conflict.
     harness.model.chat.conversation =
         Conversation::at(harness.model.chat.conversation.session().unwrap(), position);
     harness.press(KeyCode::Enter);
