@@ -70,7 +70,7 @@ pub struct VisibleRow {
     pub fold: Option<usize>,
 }
 
-/// The block after the last message: an unsaved message or the reply that is being received.
+/// The block after the last message: an unsaved message or the reply that is being received, with its expected seq.
 pub type Tail = Option<(Seq, Lines)>;
 
 impl Transcript {
@@ -171,8 +171,8 @@ impl Transcript {
         self.loading = None;
     }
 
-    /// Returns the page to read, if the view is near an end of the loaded window and the branch continues there. No other
-    /// page is requested until this one has been added or has failed.
+    /// Returns the page to read, if the view is near an end of the loaded window and the branch continues there. No
+    /// other page is requested until this one has been added or has failed.
     pub fn page_to_prefetch(&mut self) -> Option<PageRange> {
         if self.loading.is_some() || self.messages.is_empty() {
             return None;
@@ -356,8 +356,8 @@ impl Transcript {
         self.messages.get(self.index_of(seq)).filter(|view| view.message.seq == seq)
     }
 
-    /// Selects the message after or before the selected one and scrolls to it. If no message is selected, selects the last
-    /// visible one.
+    /// Selects the message after or before the selected one and scrolls to it. If no message is selected, selects the
+    /// last visible one.
     pub fn select(&mut self, layout: MessageLayout<'_>, tail: &Tail, height: usize, forward: bool) {
         let index = match self.selected {
             Some(seq) if forward => (self.index_of(seq) + 1).min(self.messages.len().saturating_sub(1)),

@@ -182,8 +182,8 @@ impl HostileText {
         }
     }
 
-    /// Inserts the hostile text into every string of a JSON value, except into fields whose value must still parse, such
-    /// as enum variants, ids and times.
+    /// Inserts the hostile text into every string of a JSON value, except into fields whose value must still parse,
+    /// such as enum variants, ids and times.
     fn insert_into_json(&self, value: &mut Value) {
         match value {
             Value::String(text) => self.insert(text),

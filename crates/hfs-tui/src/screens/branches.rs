@@ -154,8 +154,8 @@ impl Screen for Branches {
         vec![Action::run(Request::ListBranches(self.session))]
     }
 
-    // After an undo or redo from this screen, the user still wants to see the tree. A switch or a fork closes the screen
-    // before the branch is opened.
+    // After an undo or redo from this screen, the user still wants to see the tree. A switch or a fork closes the
+    // screen before the branch is opened.
     fn stays_open_after_switch(&self) -> bool {
         true
     }
