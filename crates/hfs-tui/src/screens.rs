@@ -112,7 +112,7 @@ pub struct Context<'a> {
     pub plugins: &'a PluginView,
     /// The newest run.
     pub run: &'a RunSnapshot,
-    /// Whether a reply is in progress, during which the conversation must not be moved.
+    /// Whether a reply is in progress. During a reply, the conversation must stay on its session and branch.
     pub is_busy: bool,
     /// Settings, styles and the time.
     pub render: &'a RenderContext,
@@ -188,7 +188,7 @@ pub struct ListSelection {
 }
 
 impl ListSelection {
-    /// Moves the selection in a list of `length` rows; returns `false` if the key does not move it.
+    /// Moves the selection in a list of `length` rows; returns `false` if the key is not one that moves a selection.
     pub fn handle_key(&mut self, key: KeyEvent, length: usize) -> bool {
         const PAGE: usize = 10;
         let last = length.saturating_sub(1);
@@ -248,7 +248,7 @@ impl Preview {
         *self = Self { request_id, ..Self::default() };
     }
 
-    /// Shows the result of a request, unless another one was made since. A failed request leaves the preview empty.
+    /// Shows the result of a request, unless a newer request was made. A failed request leaves the preview empty.
     pub fn set_messages(&mut self, request_id: u64, result: Result<Vec<Message>, ErrorReport>) {
         if let Ok(messages) = result
             && request_id == self.request_id
@@ -276,7 +276,8 @@ impl Preview {
     }
 }
 
-/// Splits an area into a list and its preview: side by side if it is wide, else one above the other.
+/// Splits an area into a list and its preview: side by side in a wide area, else one above the other. An area with few
+/// rows holds only the list.
 pub fn split_for_preview(area: Rect) -> (Rect, Rect) {
     if area.width >= 100 {
         let list = area.width * 11 / 20;

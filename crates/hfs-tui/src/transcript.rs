@@ -20,7 +20,7 @@ use message::MessageView;
 
 /// Messages read per request.
 pub const PAGE: u32 = 50;
-/// Maximum number of loaded messages. Beyond that, messages at the other end of the window are dropped.
+/// Maximum number of loaded messages. If a page exceeds it, messages at the opposite end of the window are dropped.
 const MAX_LOADED: usize = 300;
 /// The next page is read when fewer messages than this are loaded beyond the visible ones.
 const PREFETCH_MARGIN: usize = 15;
@@ -70,7 +70,7 @@ pub struct VisibleRow {
     pub fold: Option<usize>,
 }
 
-/// The block after the last message: an unsaved message or the reply that is being received.
+/// The block after the last message: an unsaved message or the reply that is being received, with its expected seq.
 pub type Tail = Option<(Seq, Lines)>;
 
 impl Transcript {
@@ -112,6 +112,7 @@ impl Transcript {
         }
         if self.at_end && self.messages.back().is_none_or(|last| last.message.seq < message.seq) {
             self.messages.push_back(MessageView::new(message));
+            // A view that does not follow may show the oldest loaded messages, so they are kept.
             while self.messages.len() > MAX_LOADED && self.is_following() {
                 self.messages.pop_front();
                 self.at_start = false;
@@ -170,7 +171,8 @@ impl Transcript {
         self.loading = None;
     }
 
-    /// Returns the page to read, if the view is near an end of the loaded window and the branch continues there.
+    /// Returns the page to read, if the view is near an end of the loaded window and the branch continues there. No
+    /// other page is requested until this one has been added or has failed.
     pub fn page_to_prefetch(&mut self) -> Option<PageRange> {
         if self.loading.is_some() || self.messages.is_empty() {
             return None;
@@ -236,6 +238,7 @@ impl Transcript {
         if reaches_end && self.at_end { self.bottom(layout, tail, height) } else { (index, line, false) }
     }
 
+    /// Like [`top`](Self::top), for a view whose last row is the end of the transcript.
     fn bottom(&self, layout: MessageLayout<'_>, tail: &Tail, height: usize) -> (usize, usize, bool) {
         let mut room = height;
         for index in (0..self.block_count(tail)).rev() {
@@ -273,6 +276,7 @@ impl Transcript {
         let (mut index, mut line, _) = self.top(layout, tail, height);
         let mut remaining = rows.unsigned_abs();
         if rows < 0 {
+            // Each step moves to the last line of the block above, which is `line + 1` rows up.
             while remaining > line && index > 0 {
                 remaining -= line + 1;
                 index -= 1;
@@ -306,7 +310,7 @@ impl Transcript {
         }
     }
 
-    /// Scrolls to the newest message. Returns the page to read if it is not loaded.
+    /// Scrolls to the newest message. If that message is not loaded, returns the page to read.
     pub fn show_newest(&mut self) -> Option<PageRange> {
         self.unselect();
         if self.at_end {
@@ -352,7 +356,8 @@ impl Transcript {
         self.messages.get(self.index_of(seq)).filter(|view| view.message.seq == seq)
     }
 
-    /// Selects the message after or before the selected one, or the last visible one, and scrolls to it.
+    /// Selects the message after or before the selected one and scrolls to it. If no message is selected, selects the
+    /// last visible one.
     pub fn select(&mut self, layout: MessageLayout<'_>, tail: &Tail, height: usize, forward: bool) {
         let index = match self.selected {
             Some(seq) if forward => (self.index_of(seq) + 1).min(self.messages.len().saturating_sub(1)),

@@ -130,6 +130,7 @@ impl Model {
         match key.code {
             KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
             KeyCode::Char('l') if is_control => return vec![TerminalCommand::Redraw.into()],
+            // These keys can be the second press that confirms, such as Ctrl+C twice.
             KeyCode::Esc | KeyCode::Char('c') => {}
             _ => self.pending_confirmation = None,
         }
@@ -137,7 +138,9 @@ impl Model {
             let outcome = modal.handle_key(key, &self.plugins, self.render.settings.keys);
             return self.handle_modal_outcome(outcome);
         }
+        // The screen is taken out of the model while it reads the rest of the model.
         let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
+        // Ctrl+C closes every screen: the screen is not put back.
         if is_control && key.code == KeyCode::Char('c') {
             return Vec::new();
         }
@@ -446,6 +449,7 @@ impl Model {
                 let mut effects = self.deliver_to_screen(ScreenMsg::Trashed(session));
                 self.last_trashed = Some(session);
                 if self.chat.conversation.session() == Some(session) {
+                    // A new conversation closes the screen, but the list of sessions must stay open.
                     let screen = self.screen.take();
                     effects.extend(self.start_new_conversation());
                     self.screen = screen;
@@ -589,9 +593,9 @@ impl Model {
     /// Opens the approval of the next pending plugin, unless an approval is open.
     fn ask_for_approval(&mut self) {
         let is_open = self.modals.iter().any(|modal| matches!(modal, Modal::Approval { .. }));
-        let is_decided =
+        let is_answered =
             |name: &String| self.postponed_plugins.contains(name) || self.pending_decisions.contains(name);
-        let next = self.plugins.pending.iter().find(|request| !is_decided(&request.plugin));
+        let next = self.plugins.pending.iter().find(|request| !is_answered(&request.plugin));
         if let (false, Some(request)) = (is_open, next) {
             self.modals.push(Modal::Approval { request: request.clone(), choice: 0 });
         }

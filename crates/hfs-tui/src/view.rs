@@ -101,7 +101,7 @@ pub fn selected_text(buffer: &Buffer, selection: MouseSelection) -> String {
     rows.join("\n")
 }
 
-/// Draws the bottom row: session and branch on the left; agent, tokens and whether everything is saved on the right.
+/// Draws the bottom row: session and branch on the left; details such as the agent, and the save state on the right.
 fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
     /// Minimum width of the left side.
     const LEFT_MIN: usize = 24;
@@ -124,7 +124,7 @@ fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
     canvas::right_aligned(buffer, area, &Line::from(right));
     let left = room.saturating_sub(used + 2);
-    // The chat shows notices above its input.
+    // A screen has no other place for a notice; the chat shows it above its input.
     let line = match (&model.notice, &model.screen) {
         (Some(notice), Some(_)) => {
             let style = theme.status_bar.patch(theme.tone(notice.tone));

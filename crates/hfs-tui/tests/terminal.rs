@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use no_files::NoFiles;
 
-/// A clock that panics once it is broken. The app reads the clock on its main thread.
+/// A clock that panics after it is broken. The app reads the clock on its main thread, so the main thread panics.
 #[derive(Default)]
 struct BreakingClock {
     is_broken: AtomicBool,
@@ -54,6 +54,7 @@ impl Agent for ClockBreaker {
 
 /// Runs the app until the user quits.
 fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost>) {
+    // The engine and the store have a working clock, so that only the app panics.
     let store_clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Arc::new(MemoryStore::new(Arc::clone(&store_clock)));
     let engine = Engine::builder(store, agent).clock(store_clock).build();
@@ -73,7 +74,8 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
     runtime.block_on(hfs_tui::run(parts)).unwrap();
 }
 
-/// Starts an ignored test of this program, which runs the app, in a child process with a terminal of its own.
+/// Starts a child process with a terminal of its own. The process runs `function`, an ignored test of this program that
+/// runs the app.
 fn start_app(program: &Hfs, function: &str) -> Terminal {
     let arguments = [function, "--exact", "--ignored", "--nocapture", "--test-threads=1"];
     program.command(&arguments).in_terminal(24, 100)

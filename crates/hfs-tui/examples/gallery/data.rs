@@ -34,7 +34,7 @@ pub fn minutes_ago(minutes: i64) -> Timestamp {
 }
 
 fn uuid(kind: u32, number: u64) -> String {
-    // The short form of an id is its end, so the end differs between ids.
+    // A short id shows only the end of an id. The multiplication gives neighbouring numbers different ends.
     format!("0192f0c1-{kind:04x}-7cc0-9b1e-{:012x}", number.wrapping_mul(0x5bd1_e995_2a4f) & 0xffff_ffff_ffff)
 }
 
@@ -321,6 +321,7 @@ fn events() -> Vec<Event> {
 
 struct EventLog {
     events: Vec<Event>,
+    /// Time of the newest event, in milliseconds after [`now`].
     at: i64,
 }
 
@@ -349,6 +350,7 @@ impl EventLog {
         };
         self.push(80, started);
         self.usage(agent, "deliberation", 700, 150);
+        // The scenes show the mark of each status, so one agent does not end and the others end differently.
         let status = match role {
             "critic" => AgentStatus::Blocked,
             "synthesizer" => AgentStatus::Idle,
@@ -366,7 +368,7 @@ impl EventLog {
     }
 }
 
-/// Returns the events up to the first decision of a claimant.
+/// Returns the events up to and including the first decision of a claimant.
 pub fn events_of_first_round() -> Vec<Event> {
     let mut events = events();
     let decides = |event: &Event| matches!(event.payload, EventPayload::NegotiationDecided { .. });
@@ -375,7 +377,7 @@ pub fn events_of_first_round() -> Vec<Event> {
     events
 }
 
-/// Returns the events up to the start of a phase.
+/// Returns the events up to and including the start of a phase.
 pub fn events_until(phase: &str) -> Vec<Event> {
     let mut events = events();
     let begins =
@@ -500,6 +502,7 @@ pub fn search_results() -> SearchResults {
         seq,
         role,
         created_at: minutes_ago(minutes),
+        // In the data below, brackets stand for the marks of a match.
         snippet: snippet.replace('[', "\u{E000}").replace(']', "\u{E001}"),
         score: 1.0,
     };

@@ -1,4 +1,5 @@
-//! Inserts text that must never reach the terminal into all untrusted text of messages.
+//! Inserts hostile text into all untrusted text of the messages to the model. The tests check that the view never
+//! passes it to the terminal unchanged.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::protocol::{Changed, Msg, ScreenMsg};
 pub struct HostileText(pub String);
 
 impl HostileText {
-    /// Inserts it before `text`.
+    /// Inserts the hostile text before `text`.
     pub fn insert(&self, text: &mut String) {
         text.insert_str(0, &self.0);
     }
@@ -28,7 +29,7 @@ impl HostileText {
         *path = PathBuf::from(format!("{}{}", self.0, path.display()));
     }
 
-    /// Inserts it into all untrusted text of a message.
+    /// Inserts the hostile text into all untrusted text of a message.
     pub fn insert_into(&self, message: &mut Msg) {
         match message {
             Msg::Exchange(update) => self.insert_into_update(update),
@@ -181,7 +182,8 @@ impl HostileText {
         }
     }
 
-    /// Inserts it into every string of a JSON value, except into fields whose value selects an enum variant.
+    /// Inserts the hostile text into every string of a JSON value, except into fields whose value must still parse,
+    /// such as enum variants, ids and times.
     fn insert_into_json(&self, value: &mut Value) {
         match value {
             Value::String(text) => self.insert(text),
@@ -197,6 +199,7 @@ impl HostileText {
 
     fn insert_into_event(&self, event: &mut Event) {
         let mut payload = serde_json::to_value(&event.payload).unwrap();
+        // The id of a message would not parse with other text in it.
         payload.as_object_mut().unwrap().remove("answers");
         self.insert_into_json(&mut payload);
         event.payload = serde_json::from_value(payload).unwrap();

@@ -1,8 +1,8 @@
 //! Writes screenshots as SVG: `cargo run -p hfs-tui --features gallery --example gallery -- ARGUMENTS`.
 //!
-//! If the first argument is `readme`, it writes the screenshots of the README to `docs/pictures`. Otherwise the first
-//! argument is the directory to write to, by default `target/gallery`. More arguments can follow: names of scenes (by
-//! default all), `WIDTHxHEIGHT`, `light`, `none` (no colours) and `16` (16 colours).
+//! If the first argument is `readme`, the program writes the screenshots of the README to `docs/pictures`. Otherwise
+//! the first argument is the directory to write to, by default `target/gallery`. More arguments can follow: names of
+//! scenes (by default all), `WIDTHxHEIGHT`, `light`, `none` (no colours) and `16` (16 colours).
 
 use std::path::Path;
 

@@ -362,12 +362,14 @@ fn dialog_scenes() -> Vec<Scene> {
             harness.send_to_screen(ScreenMsg::Config(data::config()));
         }),
         scene("plugins", |harness| {
+            // A postponed approval does not cover the screen.
             harness.model.postponed_plugins.push("word-count".into());
             harness.send(Msg::Plugins(Box::new(data::plugins())));
             harness.submit("/plugins");
         }),
         scene("widgets", |harness| {
             harness.open();
+            // A postponed approval does not cover the chat.
             harness.model.postponed_plugins.push("word-count".into());
             harness.send(Msg::Plugins(Box::new(data::plugins())));
             harness.model.sidebar = Some(true);

@@ -8,7 +8,9 @@ use ratatui::style::{Color, Modifier};
 use crate::ports::Background;
 use crate::text::display_width;
 
+/// Width and height of a cell, in pixels.
 const CELL: (f32, f32) = (8.4, 18.0);
+/// Space around the frame, in pixels.
 const PADDING: f32 = 12.0;
 
 /// Renders a frame and its cursor.
@@ -30,8 +32,8 @@ pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, background: Background) 
         let mut x = 0;
         while x < width {
             let Some(cell) = buffer.cell((x, y)) else { break };
-            // Adjacent ASCII characters in one style form one element. Every other character has an element of its own: its
-            // width differs between fonts.
+            // Adjacent ASCII characters in one style form one element. Every other character has an element of its own,
+            // because the width of such characters differs between fonts.
             let mut text = cell.symbol().to_owned();
             let mut end = x + u16::try_from(display_width(cell.symbol()).max(1)).unwrap_or(1);
             while text.is_ascii() && end < width {

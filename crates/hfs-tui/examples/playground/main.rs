@@ -65,6 +65,7 @@ impl Agent for Parrot {
         let mut count = 0;
         sink.event(EventPayload::PhaseStarted { phase: "reply".into() });
         while count < self.tokens {
+            // 100 ticks make a second. A tick sends at least one token, so the lowest rate is 100 tokens per second.
             for _ in 0..(self.tokens_per_second / 100).max(1) {
                 let word = words.next().copied().unwrap_or_default();
                 sink.reply(ReplyDelta::text(word));

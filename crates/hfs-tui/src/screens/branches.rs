@@ -154,7 +154,8 @@ impl Screen for Branches {
         vec![Action::run(Request::ListBranches(self.session))]
     }
 
-    // After a switch or an undo from this screen, the user still wants to see the tree.
+    // After an undo or redo from this screen, the user still wants to see the tree. A switch or a fork closes the
+    // screen before the branch is opened.
     fn stays_open_after_switch(&self) -> bool {
         true
     }
@@ -175,11 +176,12 @@ impl Screen for Branches {
                 canvas::fill(buffer, area, theme.selected);
             }
             let is_current = Some(row.branch.id) == self.current;
-            let own = row.branch.head - row.branch.forked_at.min(row.branch.head);
+            // Imported data could contain a fork after the head.
+            let own_messages = row.branch.head - row.branch.forked_at.min(row.branch.head);
             let age = cx.render.relative_time(row.branch.created_at);
             let details = match row.branch.parent {
-                Some(_) => format!("from #{} · {own} own  {age:>14}", row.branch.forked_at),
-                None => format!("{own} own  {age:>14}"),
+                Some(_) => format!("from #{} · {own_messages} own  {age:>14}", row.branch.forked_at),
+                None => format!("{own_messages} own  {age:>14}"),
             };
             let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
             let room = usize::from(area.width.saturating_sub(used))
@@ -198,7 +200,7 @@ impl Screen for Branches {
 }
 
 /// Returns the branches that are not undone as a tree, children below their parents in order of their forks. A branch
-/// whose parent is undone is placed below its nearest ancestor that is not.
+/// whose parent is undone is placed below its nearest ancestor that is not undone.
 fn tree(branches: &[Branch]) -> Vec<Row> {
     let visible_parent = |branch: &Branch| {
         let mut parent = branch.parent;
@@ -229,8 +231,12 @@ fn tree(branches: &[Branch]) -> Vec<Row> {
             visible.iter().filter(|(parent, _)| *parent == Some(branch.id)).map(|(_, child)| child).collect();
         for (index, child) in children.iter().enumerate().rev() {
             let is_last = index + 1 == children.len();
-            let (own, rest) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
-            pending.push((Branch::clone(child), format!("{below}{own}"), format!("{below}{rest}")));
+            let (own_line, line_below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
+            pending.push((
+                Branch::clone(child),
+                format!("{below}{own_line}"),
+                format!("{below}{line_below}"),
+            ));
         }
         rows.push(Row { branch, tree_lines });
     }

@@ -37,7 +37,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Opens the screen with this format selected.
+    /// Opens the screen with `format` selected, or the first format if there is no such format.
     pub fn open(session: SessionId, choices: Vec<ExportChoice>, format: &str) -> Self {
         let row = choices.iter().position(|(choice, _)| choice.name == format).unwrap_or(0);
         Self {

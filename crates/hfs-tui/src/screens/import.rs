@@ -54,7 +54,7 @@ impl Import {
         }
     }
 
-    /// Opens the screen and searches for transcripts. With a path, imports it immediately.
+    /// Opens the screen and searches for transcripts. If a path is given, imports that path immediately instead.
     pub fn open(path: &str) -> (Self, Vec<Action>) {
         let mut screen = Self::new();
         let actions = if path.is_empty() {
@@ -73,6 +73,7 @@ impl Import {
     }
 
     fn set_candidates(&mut self, found: Vec<FoundTranscripts>) {
+        // A result that arrives later must not end an import that the user has started.
         if matches!(self.step, ImportStep::Searching) {
             self.candidates =
                 found.into_iter().map(|transcripts| Candidate { transcripts, is_chosen: true }).collect();

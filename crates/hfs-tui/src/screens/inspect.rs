@@ -100,10 +100,12 @@ impl Inspect {
     }
 
     fn shows_run_in_progress(&self, cx: &Context<'_>) -> bool {
+        // Until the run in progress is saved, it takes the place of the newest saved run.
         cx.is_busy && self.run_index + 1 >= self.runs.len()
     }
 
-    /// Returns the run to show: the one in progress, unless the user chose an older one.
+    /// Returns the run to show: the run in progress, unless the user chose an older one. If the session has no saved
+    /// runs, returns the newest run of the chat.
     fn snapshot<'a>(&'a self, cx: &Context<'a>) -> Option<&'a RunSnapshot> {
         if self.shows_run_in_progress(cx) {
             return Some(cx.run);
@@ -112,7 +114,8 @@ impl Inspect {
     }
 
     fn row_count(&self, snapshot: &RunSnapshot) -> usize {
-        // Titles and blank lines on the pages that scroll.
+        // On these pages the selection is the first visible line. The counts of titles and blank lines need not be
+        // exact, because drawing limits the scroll position.
         const TOKENS_FIXED_ROWS: usize = 4;
         const TRACE_FIXED_ROWS: usize = 5;
         match self.tab {
@@ -251,7 +254,8 @@ fn agent_time(agent: &AgentNode, now: Timestamp) -> Option<u64> {
     Some(agent.ended_at.unwrap_or(now).millis_since(started))
 }
 
-/// Splits a page into the list and the details of the selected row: side by side if it is wide, else one above the other.
+/// Splits a page into the list and the details of the selected row: side by side on a wide page, else one above the
+/// other.
 fn split(page: Rect) -> (Rect, Rect) {
     if page.width >= 90 {
         let list = page.width / 2;
@@ -274,6 +278,7 @@ fn draw_agents(
 ) {
     let theme = &render.theme;
     let (list, detail) = split(page);
+    // Each row with the index of its agent. Titles of triads have no index and cannot be selected.
     let mut rows: Vec<(Line<'static>, Option<usize>)> = Vec::new();
     let mut number = 0;
     for triad in &snapshot.agent_tree.triads {
@@ -362,6 +367,8 @@ fn draw_negotiation(
 ) {
     let theme = &render.theme;
     let negotiation = &snapshot.negotiation;
+    // The text beside the bar needs about 24 columns. The view refuses terminals in which the subtraction
+    // would overflow.
     let width = usize::from(page.width).min(40);
     let summary = match negotiation.temperature {
         Some(temperature) => Line::from(vec![

@@ -26,9 +26,9 @@ const HIT_ROWS: usize = 3;
 #[derive(Debug)]
 pub struct Search {
     query: Editor,
-    /// Searches only this session.
+    /// The only session to search; `None` for all sessions.
     session: Option<SessionId>,
-    /// Searches only messages with this role.
+    /// The only role to search; `None` for all roles.
     role: Option<Role>,
     selection: ListSelection,
     results: SearchResults,
@@ -233,6 +233,7 @@ fn shorten_before_match(fragments: &mut [Fragment], width: usize, render: &Rende
     let is_match = |fragment: &Fragment| fragment.style == render.theme.search_match;
     let Some(first) = fragments.iter().position(is_match) else { return };
     let Some((before, [matched, ..])) = fragments.split_at_mut_checked(first) else { return };
+    // At most one fragment comes before the first match.
     let [lead] = before else { return };
     let room = width.saturating_sub(display_width(&matched.text));
     if display_width(&lead.text) > room {
@@ -255,6 +256,7 @@ fn snippet_fragments(hit: &SearchHit, render: &RenderContext) -> Vec<Fragment> {
     fragments
 }
 
+/// Sanitizes a fragment. `sanitize_line` trims it, but a space between two fragments must be kept.
 fn sanitize_keeping_outer_spaces(text: &str) -> String {
     let before = if text.starts_with(char::is_whitespace) { " " } else { "" };
     let after = if text.len() > 1 && text.ends_with(char::is_whitespace) { " " } else { "" };

@@ -18,7 +18,7 @@ use crate::text::{fuzzy_score, sanitize_line, truncate};
 
 /// Sessions read per request.
 const PAGE: u32 = 200;
-/// Maximum number of sessions loaded for the search by name. Full-text search finds the others.
+/// Maximum number of loaded sessions; the list and the search by name contain no others. Full-text search finds all.
 const MAX_LOADED: usize = 5_000;
 /// With fewer rows than this after the selected one, the next page is read.
 const PREFETCH_ROWS: usize = 20;
@@ -123,6 +123,7 @@ impl Sessions {
 
     /// Returns the rows that match the query, best match first.
     fn matching_rows(&self) -> Vec<&SessionSummary> {
+        /// Score of a matching id, higher than that of any name.
         const ID_SCORE: u32 = 10_000;
         let query = self.query.text();
         if query.is_empty() {

@@ -20,7 +20,7 @@ use crate::theme::Theme;
 /// Rows that are shared without copying.
 pub type Lines = Arc<Vec<Line<'static>>>;
 
-/// Maximum rows of a tool's output.
+/// Maximum rows of a tool's output or an opaque part.
 const OUTPUT_ROWS: usize = 200;
 /// Indentation of the rows of a message.
 pub const INDENT: &str = "  ";
@@ -31,7 +31,7 @@ pub struct MessageView {
     pub message: Arc<Message>,
     /// State of all folds, if the user has toggled them together.
     all_open: Option<bool>,
-    /// State of the folds that the user has toggled since.
+    /// State of the folds that the user has toggled one by one since then.
     open: BTreeMap<usize, bool>,
     cache: RefCell<Option<CachedLayout>>,
 }
@@ -79,7 +79,8 @@ impl MessageView {
         self.cache.borrow().as_ref().map(|cached| Arc::clone(&cached.fold_headers)).unwrap_or_default()
     }
 
-    /// Returns the rows. `previous` is the message above: a tool's result is shown directly below its call.
+    /// Returns the rows. `previous` is the message above, if there is one. In compact output, a tool's result is shown
+    /// directly below its call.
     pub fn lines(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> Lines {
         let is_joined = previous.is_none()
             || (self.message.content.role == Role::Tool && layout.output == OutputMode::Compact);
@@ -143,6 +144,7 @@ fn message_lines(
             (Part::Text { text }, Role::User) => wrap_text(&sanitize(text), theme.text, width),
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, _) => markdown(text, width, layout.text_style),
+            // The number of folds so far is the index of the next fold.
             (part, _) => part_lines(part, is_open(fold_headers.len()), width, layout),
         };
         if is_fold(part) {
@@ -288,6 +290,7 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
             ];
             fold(header, is_open, theme, width, |width| {
                 let pretty = serde_json::to_string_pretty(input).unwrap_or_default();
+                // No line of formatted JSON begins with a tilde, so the content cannot end the code block.
                 markdown(&format!("~~~~~~json\n{pretty}\n~~~~~~"), width, layout.text_style)
             })
         }

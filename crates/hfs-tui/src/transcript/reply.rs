@@ -72,7 +72,7 @@ impl StreamingReply {
             (cached.width, cached.revision, cached.parts) == (layout.width, layout.revision, self.parts.len())
         };
         let mut cached = slot.take().filter(is_valid).unwrap_or_else(|| self.layout_complete_parts(layout));
-        // A new layout contains only the complete parts.
+        // The second condition detects a new layout, which does not contain the newest part yet.
         if cached.received != self.received || cached.lines.len() == cached.newest_row {
             self.layout_newest_part(&mut cached, layout);
         }
@@ -113,6 +113,7 @@ impl StreamingReply {
         cached.received = self.received;
         let Some(part) = self.parts.last() else { return };
         let width = layout.width.saturating_sub(display_width(INDENT));
+        // The first `kept` rows of the part are unchanged; `rows` replaces the others.
         let (kept, rows) = match part {
             Part::Text { text } => cached.markdown.advance(text, width, layout.text_style),
             Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),

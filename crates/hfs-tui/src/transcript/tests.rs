@@ -56,6 +56,7 @@ impl Harness {
 
 fn layout(theme: &Theme) -> MessageLayout<'_> {
     let text_style = TextStyle { theme, syntax: None };
+    // The layout borrows the time zone, so it is leaked.
     let zone = Box::leak(Box::new(jiff::tz::TimeZone::UTC));
     MessageLayout { width: 40, text_style, revision: 1, output: OutputMode::Compact, time_zone: zone }
 }

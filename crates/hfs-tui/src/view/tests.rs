@@ -1,4 +1,4 @@
-//! Snapshots of every screen: its text at two sizes, and its styles in three themes.
+//! Snapshots of every screen at two sizes: its text, and its styles in three themes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -157,7 +157,7 @@ fn selected_text_follows_the_reading_order() {
     );
 }
 
-/// A regular expression for proptest, which generates strings that match it: control, bidirectional and invisible
+/// A regular expression from which proptest generates strings. They contain control, bidirectional and invisible
 /// characters, and characters with a meaning in Markdown or commands.
 const HOSTILE: &str = "[a-z\u{0}-\u{1f}\u{7f}-\u{9f}\u{200b}\u{2060}\u{202a}-\u{202e}\u{2066}-\u{2069}\u{feff}\u{e0041}\u{301}日\n\t/#*`|\\[\\]()]{0,40}";
 
@@ -184,6 +184,7 @@ fn assert_harmless(frame: &Buffer, scene: &str) {
 }
 
 proptest! {
+    // Few cases, because each one draws every scene.
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn untrusted_text_cannot_control_the_terminal(text in HOSTILE) {
