@@ -426,8 +426,8 @@ pub enum PendingExport {
 }
 
 impl ExportTarget {
-    /// The target that `path` selects. If `is_default` is set, `path` is the default directory of exports. It is created
-    /// if it does not exist, and only the user can access it.
+    /// The target that `path` selects. If `is_default` is set, `path` is the default directory of exports. This directory
+    /// is created if it does not exist, and only the user can access it.
     ///
     /// # Errors
     /// If the directory cannot be created.
@@ -550,8 +550,8 @@ fn file_stem(session: &Session, format: ExportFormat) -> String {
 }
 
 /// Converts a name to a file name that is valid on every operating system: letters and digits of any script, `-`, `_`
-/// and `.`, at most 100 bytes. Other characters become `-`, and only the first of successive `-` and `.` is kept. `None`
-/// if no letter, digit or `_` is left.
+/// and `.`, at most 100 bytes. Other characters become `-`, and only the first of successive `-` and `.` is kept.
+/// `None` if no letter, digit or `_` is left.
 fn safe_file_name(name: &str) -> Option<String> {
     let mut safe = String::new();
     for c in name.chars() {
