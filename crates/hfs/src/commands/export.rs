@@ -426,7 +426,7 @@ pub enum PendingExport {
 }
 
 impl ExportTarget {
-    /// The target that `path` selects. If `is_default` is set, `path` is the default directory of exports. This directory
+    /// The target that `path` selects. If `is_default` is set, `path` is the default directory of exports. The directory
     /// is created if it does not exist, and only the user can access it.
     ///
     /// # Errors
