@@ -119,7 +119,7 @@ pub fn graph_line(row: &GraphRow, branches: &[Branch], context: &Context) -> Str
         }
         GraphMark::Fork => format!("{dim}{:>4}{dim:#}", row.seq),
         GraphMark::Beginning => format!("{dim}      start{dim:#}"),
-        // `checkpoint list` renders checkpoints itself, with more detail.
+        // Not reached: `branch list` passes no checkpoints to the graph, and `checkpoint list` renders them itself.
         GraphMark::Checkpoint { .. } => format!("{:>4}", row.seq),
     };
     format!("{role}{}{role:#} {text}", row.lanes)
@@ -205,7 +205,7 @@ fn diff(reference: &str, a: &str, b: &str, context: &Context) -> Result<(), CliE
     context.console.print(&message_diff(&diff, &a, &b, context))
 }
 
-/// The messages that only `a` and only `b` has, one per line.
+/// The messages that only branch `a` has, then those that only branch `b` has, one per line.
 pub fn message_diff(diff: &MessageDiff, a: &str, b: &str, context: &Context) -> String {
     let Palette { dim, good, error, .. } = context.console.palette;
     let mut text = match diff.shared {

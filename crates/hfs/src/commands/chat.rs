@@ -98,7 +98,7 @@ async fn exchange(
     report(exchange, session.is_none(), &engine, &conversation, context)
 }
 
-/// Prints a reply that could not be saved on standard error. Only needed with `--json`: otherwise the reply was
+/// If a reply could not be saved, prints it to standard error. Only needed with `--json`: otherwise the reply was
 /// streamed to standard output.
 fn print_unsaved_reply(error: &SendError, console: &Console) {
     if let SendError::ReplyNotSaved { reply, .. } = error
@@ -152,7 +152,7 @@ fn report(
 /// Prints on its own thread: a slow terminal or a closed pipe must not delay the saving of the reply. The channel is
 /// unbounded for the same reason; a reply fits in memory.
 struct ReplyPrinter {
-    /// `None` ends the printer.
+    /// The updates to print. `None` ends the thread, because the channel stays open while the engine has the observer.
     updates: Sender<Option<Update>>,
     thread: JoinHandle<PrinterState>,
 }
@@ -167,7 +167,7 @@ struct PrinterState {
     output_closed: bool,
     /// Whether a warning about a failed save is on the screen.
     warned_unsaved: bool,
-    /// Whether the last text was thinking, which is separated from the reply.
+    /// Whether the last text was thinking. An empty line then separates it from the reply.
     was_thinking: bool,
     status: Option<StatusLine>,
 }
@@ -201,7 +201,7 @@ impl ReplyPrinter {
     fn observer(&self) -> Arc<dyn Observer> {
         let updates = self.updates.clone();
         Arc::new(move |update: Update| {
-            // Fails only after `finish`, when nothing is printed any more.
+            // Sending fails only after `finish`, when the thread has ended and nothing is printed any more.
             let _ = updates.send(Some(update));
         })
     }

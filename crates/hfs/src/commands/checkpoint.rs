@@ -180,6 +180,7 @@ fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(),
     let conversation = engine.resume(session, None)?;
     let label = label.map(sanitize::line).filter(|label| !label.is_empty());
     let checkpoint = engine.checkpoint(&conversation, label.as_deref())?;
+    // The list is oldest first, so the new checkpoint is the last one.
     let number = context.store()?.list_checkpoints(session)?.len();
     let label = label.map_or_else(String::new, |label| format!(" {label:?}"));
     let text = format!("created checkpoint {number}{label} at message {}", checkpoint.seq);
@@ -189,7 +190,7 @@ fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(),
 fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     let branch = store.get_branch(checkpoint.branch)?;
-    // Stored state is valid JSON: the store verifies its hash.
+    // Stored state is always valid JSON, because the store verifies its hash. The default is never used.
     let state_json = || -> Result<Value, CliError> {
         Ok(serde_json::from_str(&store.load_state_json(checkpoint.id)?).unwrap_or_default())
     };
@@ -265,7 +266,8 @@ fn report(number: usize, checkpoint: &Checkpoint, text: &str, context: &Context)
     Ok(())
 }
 
-/// A section of a negotiation on one side of a comparison: its status and its owners.
+/// Status and owners of a negotiated section at one of the compared checkpoints. `None` if the section does not exist
+/// there.
 type SectionSide = Option<(SectionStatus, Vec<String>)>;
 
 fn diff(a: &(usize, Checkpoint), b: &(usize, Checkpoint), context: &Context) -> Result<(), CliError> {

@@ -146,6 +146,7 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
         console.warn(&format!("{name} is also set by {origin}, which takes precedence"));
     }
     if console.options.json {
+        // Line 0 stands for the whole file.
         let setting = Setting { value, origin: ValueOrigin::File { path: path.clone(), line: 0 } };
         return console.print_json(&SettingJson::new(key, Some(&setting)));
     }

@@ -137,6 +137,7 @@ fn check_config(context: &Context) -> Vec<Check> {
         .iter()
         .map(|warning| Check::warning(NAME, warning.clone(), "`hfs config list` shows every setting"))
         .collect();
+    // `context.config` contains the defaults if the configuration is invalid. Load it again to get the error.
     match Config::load(paths, &context.environment, &context.global.overrides()) {
         Err(error) => checks.push(Check::failed(NAME, &error.into())),
         Ok(_) if !checks.is_empty() => {}
@@ -167,6 +168,7 @@ fn check_disk_space(context: &Context) -> Option<Check> {
         return None;
     };
     let path = context.environment.working_directory.join(path);
+    // The store and its directory may not exist yet.
     let existing_directory = path.ancestors().skip(1).find(|directory| directory.is_dir())?;
     let free = fs4::available_space(existing_directory).ok()?;
     let detail = format!("{} free", format_size(free));

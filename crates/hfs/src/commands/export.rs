@@ -426,8 +426,8 @@ pub enum PendingExport {
 }
 
 impl ExportTarget {
-    /// The target that `path` selects. With `is_default`, `path` is a directory, which is created with access for the
-    /// user only.
+    /// The target that `path` selects. If `is_default` is set, `path` is the default directory of exports. The directory
+    /// is created if it does not exist, and only the user can access it.
     ///
     /// # Errors
     /// If the directory cannot be created.
@@ -491,6 +491,7 @@ impl ExportTarget {
         file.as_file().sync_all().map_err(|error| self.io_error(error))?;
         let (directory, name, format) = match self {
             Self::New { directory, name, format } => (directory, name, format),
+            // `create` opens no temporary file for a `Stream`, so this is always a `File`.
             Self::File(path) | Self::Stream(path) => {
                 file.persist(path).map_err(|error| self.io_error(error.error))?;
                 return Ok(path.clone());
@@ -537,6 +538,7 @@ pub fn default_path(directory: &Path, session: &Session, format: ExportFormat) -
 
 /// The file name without extension: the name that the format's tool expects, else the name of the session.
 fn file_stem(session: &Session, format: ExportFormat) -> String {
+    // Only the file name is used, so any home directory will do.
     let install = format
         .tool()
         .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
@@ -548,7 +550,8 @@ fn file_stem(session: &Session, format: ExportFormat) -> String {
 }
 
 /// Converts a name to a file name that is valid on every operating system: letters and digits of any script, `-`, `_`
-/// and `.`, at most 100 bytes. `None` if no character is left.
+/// and `.`, at most 100 bytes. Other characters become `-`, and only the first of successive `-` and `.` is kept.
+/// `None` if no letter, digit or `_` is left.
 fn safe_file_name(name: &str) -> Option<String> {
     let mut safe = String::new();
     for c in name.chars() {

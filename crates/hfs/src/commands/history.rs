@@ -134,7 +134,7 @@ fn session_or_trashed(reference: &str, context: &Context) -> Result<SessionId, C
     }
 }
 
-/// Reports that `target` was undone or redone, and that `recorded` is the operation which did it.
+/// Reports that `target` was undone or redone by the operation `recorded`.
 fn report_reversal(
     verb: &str,
     target: &Operation,

@@ -193,8 +193,8 @@ fn affects_all_files(error: &ImportError) -> bool {
 
 /// Adds the repository to the project of imported sessions, and passes everything else to the importer.
 ///
-/// Other tools record only the working directory. With its repository, an imported session belongs to the same project
-/// as the sessions that were started there with hfs.
+/// Other tools record only the working directory of a session. Once the repository of this directory is known, the
+/// session belongs to the same project as the sessions that hfs started in the directory.
 pub struct ProjectResolver<'a> {
     importer: Importer<'a>,
     /// The repository of each directory that was looked up.

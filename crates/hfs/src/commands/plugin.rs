@@ -166,7 +166,7 @@ pub fn run(args: &PluginArgs, context: &Context) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-/// The plugins with their states. None of them is started.
+/// The plugins with their states. No plugin is started.
 fn installed_plugins(context: &Context) -> Plugins {
     Plugins::discover(plugin_wiring::host_config(context, None))
 }
@@ -293,7 +293,8 @@ fn run_command(
         hint: "omit --no-plugins".into(),
     })?;
     let engine = context.engine_with(context.hooks()?)?;
-    // Resuming restores the session state of plugins; afterwards the changes of the command are saved.
+    // Resuming restores the state of plugins for this session. After the command, the state is saved, even if the
+    // command failed.
     let conversation = session.map(|session| engine.resume(session, None)).transpose()?;
     let result = wiring::runtime()?.block_on(plugins.run(command, arguments, session));
     conversation.map(|conversation| engine.persist_plugin_states(&conversation)).transpose()?;
@@ -348,7 +349,7 @@ impl From<&PluginStatus> for PluginJson {
     }
 }
 
-/// A plugin with its permissions, for a user who decides about it.
+/// Describes a plugin and its permissions, so that the user can decide whether to approve it.
 fn describe(plugin: &PluginStatus, palette: &Palette) -> String {
     let Palette { strong, dim, .. } = palette;
     let name = sanitize::line(&plugin.name);
@@ -473,8 +474,8 @@ fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<
     Ok(())
 }
 
-/// A temporary directory on the file system of the plugins, so that it can be renamed. Its name starts with a dot, so
-/// that it is not taken for a plugin.
+/// A temporary directory in the directory of plugins, because a directory can only be renamed within its file system.
+/// Its name starts with a dot, so that hfs does not list it as a plugin.
 fn staging_directory(plugins: &Path) -> Result<TempDir, CliError> {
     let directory = tempfile::Builder::new().prefix(".new-").tempdir_in(plugins);
     directory.map_err(|error| write_error(plugins, error))

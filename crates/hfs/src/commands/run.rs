@@ -203,7 +203,7 @@ fn render_run(details: &RunDetails, palette: &Palette, width: Option<usize>) -> 
 }
 
 fn render_summary(details: &RunDetails, palette: &Palette, width: Option<usize>) -> String {
-    /// Width of the names on the left.
+    /// Width of the names on the left and the space after them, in columns.
     const NAME_WIDTH: usize = 12;
     let row = details.json();
     let question_width = width.map_or(SHOW_QUESTION_WIDTH, |width| width.saturating_sub(NAME_WIDTH));
@@ -349,7 +349,8 @@ fn render_tokens(snapshot: &RunSnapshot, palette: &Palette, width: Option<usize>
         return None;
     }
     let mut table = Table::new(&["PHASE", ">CALLS", ">IN", ">OUT", ">TOKENS"], 0);
-    // Phases in the order in which they started, each once; then usage outside of the known phases.
+    // Each phase once, in the order of their starts. Names without a recorded start come last, such as the empty name
+    // of usage outside of phases.
     let started = snapshot.timeline.phases.iter().map(|phase| phase.name.as_str());
     let mut names: Vec<&str> = Vec::new();
     for name in started.chain(usage.by_phase.keys().map(String::as_str)) {
@@ -514,14 +515,14 @@ mod tests {
         }
     }
 
-    /// Hides the start time, which depends on the time zone.
+    /// The text of a run and its events. The start time depends on the time zone, so it is replaced by `[time]`.
     fn rendered(details: &RunDetails) -> String {
         let plain = Palette::default();
         let text = render_run(details, &plain, None) + &render_events(&details.run, &plain);
         text.replace(&time_format::local(at(0)), "[time]")
     }
 
-    fn agent(triad: Option<&str>, name: &str, role: &str) -> EventPayload {
+    fn agent_started(triad: Option<&str>, name: &str, role: &str) -> EventPayload {
         EventPayload::AgentStarted {
             agent: triad.map_or_else(|| name.to_owned(), |triad| format!("{triad}/{name}")),
             role: role.into(),
@@ -531,11 +532,11 @@ mod tests {
         }
     }
 
-    fn done(agent: &str, status: AgentStatus) -> EventPayload {
+    fn agent_ended(agent: &str, status: AgentStatus) -> EventPayload {
         EventPayload::AgentEnded { agent: agent.into(), status, duration_ms: 900 }
     }
 
-    fn spent(agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) -> EventPayload {
+    fn usage_recorded(agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) -> EventPayload {
         EventPayload::UsageRecorded {
             agent: agent.into(),
             phase: Some(phase.into()),
@@ -581,11 +582,11 @@ mod tests {
         let run = details(vec![
             (0, EventPayload::RunStarted { agent: "triads".into(), answers: None }),
             (0, phase("deliberation", None)),
-            (1, agent(Some("makers"), "proposer", "proposer")),
-            (1, agent(Some("makers"), "critic", "critic")),
-            (2, agent(Some("testers"), "proposer", "proposer")),
-            (900, spent("makers/proposer", "deliberation", 100, 20)),
-            (900, done("makers/proposer", AgentStatus::Idle)),
+            (1, agent_started(Some("makers"), "proposer", "proposer")),
+            (1, agent_started(Some("makers"), "critic", "critic")),
+            (2, agent_started(Some("testers"), "proposer", "proposer")),
+            (900, usage_recorded("makers/proposer", "deliberation", 100, 20)),
+            (900, agent_ended("makers/proposer", AgentStatus::Idle)),
             (
                 901,
                 EventPayload::ErrorOccurred {
@@ -594,9 +595,9 @@ mod tests {
                     message: "the \u{1b}[31mmodel is\nill".into(),
                 },
             ),
-            (901, done("makers/critic", AgentStatus::Blocked)),
+            (901, agent_ended("makers/critic", AgentStatus::Blocked)),
             (901, EventPayload::TriadDegraded { triad: "makers".into(), lost: names(&["makers/critic"]) }),
-            (1_000, spent("testers/proposer", "deliberation", 200, 40)),
+            (1_000, usage_recorded("testers/proposer", "deliberation", 200, 40)),
             (1_000, phase("deliberation", Some(1_000))),
             (1_000, phase("claims", None)),
             (1_000, claimed("answer", "makers")),
@@ -611,8 +612,8 @@ mod tests {
             (1_400, contested(2, 0.85)),
             (1_800, decided("makers", 2, ClaimDecision::Hold)),
             (1_800, decided("testers", 2, ClaimDecision::Concede)),
-            (1_900, agent(None, "arbiter", "arbiter")),
-            (1_900, spent("arbiter", "negotiation", 30, 5)),
+            (1_900, agent_started(None, "arbiter", "arbiter")),
+            (1_900, usage_recorded("arbiter", "negotiation", 30, 5)),
             (
                 2_000,
                 EventPayload::ArbiterDecided {
@@ -625,8 +626,8 @@ mod tests {
             (2_000, resolved("risks", &["testers", "makers"])),
             (2_000, phase("negotiation", Some(1_000))),
             (2_000, phase("integration", None)),
-            (2_000, spent("arbiter", "", 1, 1)),
-            (4_000, done("arbiter", AgentStatus::Complete)),
+            (2_000, usage_recorded("arbiter", "", 1, 1)),
+            (4_000, agent_ended("arbiter", AgentStatus::Complete)),
             (4_000, phase("integration", Some(2_000))),
             (4_010, EventPayload::RunEnded { duration_ms: 4_010, ending: RunEnding::Completed }),
         ]);
@@ -637,7 +638,7 @@ mod tests {
     fn an_unfinished_run_of_one_agent_is_rendered_without_empty_headings() {
         let run = details(vec![
             (0, EventPayload::RunStarted { agent: "assistant".into(), answers: None }),
-            (5, agent(None, "assistant", "assistant")),
+            (5, agent_started(None, "assistant", "assistant")),
         ]);
         insta::assert_snapshot!(rendered(&run), @r#"
         run         3 (wkxpuntmslrk) of assistant

@@ -354,6 +354,7 @@ fn move_to_trash(reference: &str, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     let id = context.session(reference)?;
     store.trash_session(id, context.now())?;
+    // No background task purges the trash, so each deletion purges the expired sessions.
     purge_expired_trash(context)?;
     let name = sanitize::line(&store.get_session(id)?.session.name);
     let short = id.short();

@@ -15,7 +15,7 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SessionJson, SessionListJson};
 use crate::terminal::{self, StartScreen};
 
-/// Number of sessions of this project, and of other projects, in the overview.
+/// Maximum number of sessions of this project in the overview, and of other sessions.
 const RECENT: u32 = 5;
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,7 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
     }
     console.print(&format!("{}\n", Cli::command().render_help()))?;
     let here = store.list_sessions(&in_project, &PageRequest::first(RECENT))?.items;
+    // Read more sessions than are shown, because those of this project are removed.
     let mut elsewhere =
         store.list_sessions(&SessionFilter::default(), &PageRequest::first(RECENT * 2))?.items;
     elsewhere.retain(|summary| {
@@ -104,7 +105,7 @@ pub fn transcript_locations(environment: &Environment) -> Vec<(Format, PathBuf)>
     locations.into_iter().filter(|(_, path)| path.exists()).collect()
 }
 
-/// The environment variables that change where other tools keep their data.
+/// The locations of other tools' data that environment variables set.
 pub fn location_overrides(environment: &Environment) -> LocationOverrides {
     let directory = |name: &str| environment.get(name).map(PathBuf::from);
     LocationOverrides {

@@ -70,7 +70,7 @@ enum SourceLanguage {
     Javascript,
 }
 
-/// The plugin contract, which is copied into every plugin that is compiled.
+/// The interface between hfs and plugins, which is copied into every plugin that is compiled.
 const CONTRACT: &str = include_str!("../../../../../wit/0.1/hfs-plugin.wit");
 /// The world in the `wit/plugin.wit` of a compiled Python or JavaScript plugin.
 const WORLD: &str = "my-plugin";
@@ -153,7 +153,7 @@ fn create(directory: &Path, language: SourceLanguage, compiled: bool) -> Result<
     fs::create_dir(directory)
         .map_err(|error| CliError::io(format!("create the directory {}", directory.display()), error))?;
     for (path, text) in templates {
-        // The files of the SDK are not templates, and may contain the word by chance.
+        // The files of the SDK are not templates, and may contain the word NAME by chance.
         let text = if path.starts_with("hfs-plugin/") { (*text).to_owned() } else { fill_in(text) };
         let path = directory.join(path);
         let parent = path.parent().unwrap_or(directory);
@@ -215,7 +215,7 @@ fn compile_script(
     arguments: &[&str],
     install: &str,
 ) -> Result<PathBuf, CliError> {
-    // Replace the contract with that of this version, because an older version may have created the plugin.
+    // Update the copy of the interface, because an older version of hfs may have created the plugin.
     let contract = directory.join("wit/deps/hfs-plugin/hfs-plugin.wit");
     let parent = contract.parent().unwrap_or(directory);
     let written = fs::create_dir_all(parent).and_then(|()| fs::write(&contract, CONTRACT));
@@ -293,7 +293,7 @@ fn compile_rust(directory: &Path) -> Result<PathBuf, CliError> {
     let messages = json_lines::<CargoMessage>(&output).into_iter();
     let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
     let is_module = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
-    // Cargo builds the plugin's own crate after all of its dependencies.
+    // Cargo builds the plugin's own crate after its dependencies, so the plugin's module is the last one.
     let mut modules: Vec<PathBuf> =
         artifacts.flat_map(|artifact| artifact.filenames).filter(is_module).collect();
     modules.pop().ok_or_else(|| failed("its crate is not a `cdylib`"))
@@ -357,7 +357,7 @@ impl Sandbox {
             .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
         let home = tempfile::Builder::new().prefix("hfs-sandbox-").tempdir();
         let home = home.map_err(|error| CliError::io("create a temporary directory", error))?;
-        // The file may not exist.
+        // The copy fails if the user has no settings of plugins. The plugin then has the defaults.
         let _ = fs::copy(context.home.root().join(SETTINGS), home.path().join(SETTINGS));
         let (store, session) = match &args.session {
             Some(session) => (Arc::clone(context.store()?), context.session(session)?),
@@ -428,6 +428,7 @@ impl Sandbox {
     fn failures(&self) -> Result<Vec<String>, CliError> {
         const MAX_LOG_LINES: usize = 1_000;
         let log = self.plugins.log(&self.status()?.name, MAX_LOG_LINES)?;
+        // The host marks the lines that it writes to a plugin's log with `(hfs)`.
         let failures = log.iter().filter_map(|line| line.split_once(" error (hfs) "));
         Ok(failures.map(|(_, message)| message.to_owned()).collect())
     }
@@ -480,6 +481,7 @@ pub fn check(args: &TryArgs, context: &Context) -> Result<Outcome, CliError> {
         let start = Instant::now();
         let outcome = runtime.block_on(call_export(&sandbox, *export));
         let microseconds = start.elapsed().as_micros();
+        // A hook or widget that fails returns no error, but adds a line to the log.
         let failures = sandbox.failures()?;
         let failure = failures.get(known_failures).cloned();
         known_failures = known_failures.max(failures.len());
@@ -590,6 +592,7 @@ enum DevEvent {
 pub fn dev(args: &TryArgs, context: &Context) -> Result<Outcome, CliError> {
     let sandbox = Sandbox::new(args, context)?;
     let (sender, events) = mpsc::channel();
+    // The directory is watched until the watcher is dropped.
     let _watcher = watch_directory(&sandbox.directory, sender.clone())?;
     read_lines(sender);
     DevSession { runtime: runtime()?, sandbox, context }.run(args.yes, &events)
@@ -603,7 +606,7 @@ fn watch_directory(
         CliError::io(format!("watch {}", directory.display()), std::io::Error::other(error))
     };
     let handle = move |event: notify::Result<notify::Event>| {
-        // Reading a file is also an event, and the host reads the files itself.
+        // Ignore read accesses, because the host itself reads the files when it loads the plugin.
         if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
             // Fails only when the session has ended.
             let _ = events.send(DevEvent::FileChanged);
@@ -749,6 +752,7 @@ impl DevSession<'_> {
                 Slot::StatusBar => "status bar",
                 Slot::Panel => "panel",
             };
+            // The title may be empty.
             let title = format!("{slot}: {}", widget.title);
             self.print(&format!("{}\n", title.trim_end_matches([':', ' '])))?;
             widget.nodes.iter().try_for_each(|node| self.print(&format!("  {}\n", render_node(node))))?;
