@@ -130,8 +130,8 @@ fn app_settings(context: &Context, background: Background) -> AppSettings {
 }
 
 /// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
-/// before the app reads keys, because the answer arrives on standard input. Sends no query if the theme is configured or
-/// colors are off.
+/// before the app reads keys, because the answer arrives on standard input. Sends no query if the theme is `dark` or
+/// `light`, or if colors are off.
 fn terminal_background(context: &Context) -> Background {
     /// Long enough for the round trip of an intercontinental ssh connection. A terminal that does not answer delays the
     /// start by this time.
@@ -224,7 +224,7 @@ impl ConfigurationFiles {
 /// How a changed setting takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// The app applies its new settings.
+    /// The app receives its new settings. Settings that the app does not use take effect when they are next read.
     AppSettings,
     /// The engine is rebuilt, because the agent or a setting of the engine changes.
     Engine,
