@@ -176,7 +176,7 @@ fn has_typed(screen: &Screen, letter: char) -> bool {
     screen.contents().contains(&format!("❯ {letter}"))
 }
 
-/// The times until a typed letter is on the screen, and until it is deleted again.
+/// Types and deletes `count` letters. Returns the seconds from each keystroke until the screen shows its effect.
 fn latencies(terminal: &Terminal, count: usize) -> Vec<f64> {
     let mut times = Vec::new();
     for letter in "αβγδεζηθικλμνξοπρστυφχψω".chars().cycle().take(count) {
@@ -234,13 +234,13 @@ fn idle(bench: &mut Bench) {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "hello"]).ok();
     let (terminal, _) = shown_after(&hfs, &["resume", "@"], "✓ saved");
-    // Wait for background work of the start.
+    // Wait until the background work of the start is done.
     std::thread::sleep(Duration::from_millis(1_500));
     let before = cpu_time(&terminal);
     let seconds = bench.size(10, 1);
     std::thread::sleep(Duration::from_secs(seconds.try_into().unwrap()));
     let used = cpu_time(&terminal) - before;
-    // The kernel reports CPU time in hundredths of a second.
+    // The kernel counts CPU time in ticks of 10 ms, so the limit allows at most one tick.
     let limit = Target::Under(Duration::from_millis(15));
     bench.amounts(IDLE, used, 10.0, Unit::Seconds, limit);
     terminal.kill();

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("11111111-1111-4111-8111-111111111111.jsonl");
         let length = write_transcript(&path, bytes);
-        // Both read from the page cache. They alternate, so that a change of the machine's load affects both.
+        // The import and the comparison read the file from the page cache. They alternate, so that a change of the
+        // machine's load affects both.
         let (mut bare, mut ours, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);
         for _ in 0..bench.size(ROUNDS, 1) {
             bare.push(split_and_parse(&path));

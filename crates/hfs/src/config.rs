@@ -43,6 +43,7 @@ pub struct Override {
 #[derive(Debug, Default)]
 pub struct Config {
     values: BTreeMap<Key, Setting>,
+    /// Keys whose value a project's file replaced and no later layer overrode.
     from_project: BTreeSet<Key>,
     /// Problems that are not errors: unknown keys, and keys that a project may not set.
     pub warnings: Vec<String>,
@@ -52,7 +53,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct ConfigPaths {
     pub user: PathBuf,
-    /// `None` if the working directory has no configuration file, or if that is the user's file.
+    /// `None` if the working directory has no configuration file, or if that file is the user's.
     pub project: Option<PathBuf>,
 }
 

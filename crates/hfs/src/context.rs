@@ -39,7 +39,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads the configuration. An invalid one is not an error yet: some commands run without it.
+    /// Reads the configuration. If it is invalid, its error is kept in `config_error`, because some commands run with
+    /// the defaults instead.
     ///
     /// # Errors
     /// If there is no home directory.

@@ -19,7 +19,7 @@ impl Home {
     /// The directory that `--home` names, else `$HFS_HOME`, else `.hfs` in the user's home directory.
     ///
     /// # Errors
-    /// `NotFound` if none of them is set.
+    /// `NotFound` if none of these three is known.
     pub fn find(flag: Option<&Path>, environment: &Environment) -> Result<Self, CliError> {
         let variable = || environment.get_non_empty("HFS_HOME").map(PathBuf::from);
         let default = || environment.user_home.as_ref().map(|home| home.join(".hfs"));

@@ -28,6 +28,7 @@ fn log_path(logs: &Path) -> PathBuf {
 pub fn start(logs: &Path, verbose: bool) {
     let writer = LazyFile { path: log_path(logs), file: Arc::default() };
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    // A target matches as a prefix, so "hfs" also selects the crates that are not listed.
     let crates = ["hfs", "hfs_agents", "hfs_core", "hfs_engine", "hfs_exchange", "hfs_store"];
     let filter = Targets::new().with_targets(crates.map(|name| (name, level)));
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
@@ -66,6 +67,7 @@ struct LazyFile {
 impl LazyFile {
     fn open(&self) -> io::Result<File> {
         if let Some(directory) = self.path.parent() {
+            // The home directory must be private, but `create_private_dir` creates parents with default permissions.
             if let Some(home) = directory.parent() {
                 create_private_dir(home)?;
             }

@@ -31,8 +31,9 @@ fn repository_at(top: &Path) -> Option<String> {
     identity.or_else(|| Some(top.display().to_string()))
 }
 
-/// The directory with the configuration of the repository at `top`. In linked work trees and submodules, `.git` is a
-/// file that contains its path.
+/// The directory with the configuration of the repository at `top`. In submodules, `.git` is a file that contains the
+/// path of this directory. In linked work trees, `.git` contains the path of another directory, whose file `commondir`
+/// contains the path of this one.
 fn git_directory(top: &Path) -> Option<PathBuf> {
     let git = top.join(".git");
     let metadata = fs::metadata(&git).ok()?;

@@ -22,7 +22,8 @@ pub fn find_branch(branches: &[Branch], reference: &str) -> Result<Branch, Store
 }
 
 /// Finds a checkpoint, and its number, by number (1 = oldest), by position (`seq:N`: the newest checkpoint at message N
-/// of the current branch, else of any branch), by label, or by a prefix of its id or short id. `all` is oldest first.
+/// of the current branch, else of any branch), by label, or by a prefix of its id or short id. `all` starts with the
+/// oldest.
 ///
 /// # Errors
 /// `NotFound`; `Ambiguous` if several match.
@@ -41,7 +42,8 @@ pub fn find_checkpoint(
     if let Some(seq) = reference.strip_prefix("seq:") {
         let seq: Seq = seq.parse().map_err(|_| not_found())?;
         let lineage = Lineage::new(branches);
-        // The branch that the message belongs to: an ancestor if the message precedes the current branch's fork.
+        // The branch that the message belongs to: an ancestor if the message precedes the current branch's fork. A
+        // checkpoint of the current branch may also have such a seq, if it was created before the first message there.
         let owner = lineage.get(current).map(|branch| lineage.owner(branch, seq).id);
         let at_seq = numbered().filter(|(_, checkpoint)| checkpoint.seq == seq);
         let (on_branch, elsewhere): (Vec<_>, Vec<_>) = at_seq
@@ -62,7 +64,7 @@ pub fn find_checkpoint(
 }
 
 /// Finds a run, and its number, by number (1 = oldest), by recency (`@` is the newest, `@-1` the one before), or by a
-/// prefix of its id or short id. `all` is oldest first.
+/// prefix of its id or short id. `all` starts with the oldest.
 ///
 /// # Errors
 /// `NotFound`; `Ambiguous` if several match.

@@ -130,7 +130,8 @@ fn app_settings(context: &Context, background: Background) -> AppSettings {
 }
 
 /// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
-/// before the app reads keys, because the answer arrives on standard input. Skips the query if nothing depends on it.
+/// before the app reads keys, because the answer arrives on standard input. Sends no query if the theme is `dark` or
+/// `light`, or if colors are off.
 fn terminal_background(context: &Context) -> Background {
     /// Long enough for the round trip of an intercontinental ssh connection. A terminal that does not answer delays the
     /// start by this time.
@@ -151,6 +152,7 @@ fn terminal_background(context: &Context) -> Background {
 
 /// Parses `COLORFGBG`, which some terminals set to `foreground;background` as palette indexes.
 fn background_from_variable(value: &str) -> Option<Background> {
+    // Light grey and the bright colors are light. Color 8 is dark grey.
     match value.rsplit(';').next()?.parse().ok()? {
         7 | 9..=15_u8 => Some(Background::Light),
         _ => Some(Background::Dark),
@@ -222,11 +224,11 @@ impl ConfigurationFiles {
 /// How a changed setting takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// The app applies its new settings.
+    /// The app receives its new settings. Settings that the app does not use take effect when they are next read.
     AppSettings,
     /// The engine is rebuilt, because the agent or a setting of the engine changes.
     Engine,
-    /// After a restart, because the store is already open.
+    /// The setting takes effect after a restart, because the store is already open.
     NextStart,
 }
 
@@ -406,7 +408,8 @@ impl Transfer for FileTransfer {
                 Ok(()) => {}
                 Err(ImportError::Interrupted { .. }) => break,
                 Err(error) => {
-                    // Every other file would fail with the same error of the store.
+                    // An error of kind `Invalid` concerns the data of this file. Every following file would fail
+                    // with any other error of the store.
                     let is_store_error =
                         matches!(&error, ImportError::Store(cause) if cause.kind() != ErrorKind::Invalid);
                     result.failed.push((name, ErrorReport::from_error(&error, suggestions::describe)));

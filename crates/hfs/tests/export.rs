@@ -41,6 +41,7 @@ fn branched_session(hfs: &Hfs) -> String {
     chat(hfs, &["-s", s, "After the rewind: café \u{1f600} \u{1b}[31m"]);
     run_json(hfs, &["branch", "create", s, "undone"]);
     chat(hfs, &["-s", s, "Said on the undone branch"]);
+    // Undo the fork, then the rewind, and redo the rewind.
     run_json(hfs, &["undo", s]);
     run_json(hfs, &["undo", s]);
     run_json(hfs, &["redo", s]);
@@ -289,7 +290,7 @@ fn every_imported_sample_survives_a_round_trip_byte_for_byte() {
     let (one, other) = (hfs(), hfs());
     let timeout = Duration::from_secs(300);
     let out = one.command(&["import", "--json"]).arg(&samples).timeout(timeout).run();
-    // Exit code 6: some samples cannot be imported on purpose.
+    // Some samples are damaged on purpose and cannot be imported. The exit code is 6 if there are any.
     assert!(matches!(out.code, Some(0 | 6)), "{}", out.describe());
     let imported = out.json()["imported"].as_array().unwrap().len();
     assert!(imported > 20, "only {imported} sessions were imported: {}", out.describe());
@@ -364,8 +365,8 @@ fn every_claude_code_sample_is_exported_with_every_record_it_had() {
         for record in original.keys() {
             assert!(written.contains_key(record), "{name} lost {record}");
         }
-        // Only `last-prompt` records, which select the branch to continue, may be added. In damaged files, the import
-        // recovers records that are not on lines of their own.
+        // Only `last-prompt` records, which select the branch to continue, may be added. In damaged files,
+        // which are named `quirk-...`, the import recovers records that are not on lines of their own.
         let added = written.keys().filter(|record| !original.contains_key(*record));
         let added: Vec<_> = added.filter(|record| !record.contains("\"last-prompt\"")).collect();
         assert!(added.is_empty() || name.contains("quirk-"), "{name} has new records {added:?}");
@@ -389,9 +390,10 @@ fn a_session_can_be_exported_for_each_tool_and_is_detected_as_its_transcript() {
         let imported_session = &import["imported"][0];
         assert_eq!(imported_session["format"], format);
         let there = run_json(&other, &["session", "show", imported_session["session"].as_str().unwrap()]);
+        // The import restores the current branch, regardless of its position in the file.
         assert_eq!(texts(&there), here, "{format}");
         let branches = there["branches"].as_array().unwrap().len();
-        // The import restores the current branch, regardless of its position in the file.
+        // Only Claude Code's transcripts contain all branches. Those of the other tools contain the current branch.
         assert_eq!(branches > 1, format == "claude-code", "{format} has {branches} branches");
     }
 }

@@ -109,7 +109,7 @@ impl ConfigError {
     }
 }
 
-/// The only problem with its line, so that editors can jump to it, or the number of problems.
+/// A single problem is shown in full with its line, so that editors can jump to it. Several problems are counted.
 fn summarize(path: &Path, error: &TriadsConfigError) -> String {
     match with_lines(path, error).as_slice() {
         [only] => only.clone(),

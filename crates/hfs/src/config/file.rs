@@ -197,6 +197,7 @@ pub fn list_in_file(path: &Path, key: Key) -> Result<Vec<String>, ConfigError> {
 pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigError> {
     let value = parse_text(key, text, &VALUE_ARGUMENT)?;
     if key.spec().value_type == ValueType::Text {
+        // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
         check(key, &RawValue::Text(text.to_owned()), &VALUE_ARGUMENT)?;
     }
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
@@ -223,6 +224,7 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
     }
     .map_err(|error| edit_error(error.to_string()))?;
     let mut after = document.to_string();
+    // `yaml-edit` ends the lines that it inserts with LF, also in a file with CRLF.
     if before.contains("\r\n") {
         after = after.replace("\r\n", "\n").replace('\n', "\r\n");
     }

@@ -113,7 +113,7 @@ impl Console {
     /// Writes sanitized text to standard output.
     ///
     /// # Errors
-    /// `ClosedPipe` if the reader has closed it.
+    /// `ClosedPipe` if the reader has closed standard output.
     pub fn print(&self, text: &str) -> Result<(), CliError> {
         write_stdout(text.as_bytes())
     }
@@ -167,7 +167,8 @@ impl Console {
     }
 
     /// Warns about an operation that cannot be undone and, on a terminal, asks whether to continue. Without a terminal
-    /// the operation continues, because a script cannot answer.
+    /// the operation continues, because a script cannot answer. With `--quiet` or `--json` it continues without a
+    /// warning.
     ///
     /// # Errors
     /// `Denied` if the user does not agree.

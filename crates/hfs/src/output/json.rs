@@ -353,6 +353,7 @@ fn escaped(fragment: &str) -> Cow<'_, str> {
     }
 }
 
+// The wrapped formatters override no other methods of `Formatter`, so the other methods keep their defaults.
 macro_rules! delegate {
     ($($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         fn $name<W: ?Sized + Write>(&mut self, writer: &mut W $(, $arg: $ty)*) -> io::Result<()> {

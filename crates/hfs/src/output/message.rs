@@ -7,7 +7,7 @@ use super::console::Palette;
 use super::table::shorten;
 use super::{sanitize, time_format};
 
-/// Width of a folded part in columns.
+/// A folded part is rendered on one line; its text is shortened to this many columns.
 const FOLDED_WIDTH: usize = 100;
 
 /// How much of a message is rendered.
@@ -141,6 +141,7 @@ pub fn format_size(bytes: u64) -> String {
     let mut unit = "KB";
     for larger in UNITS {
         unit = larger;
+        // From 999.95 on, the value would be printed as 1000.0.
         if value < 999.95 {
             break;
         }

@@ -11,8 +11,8 @@ use super::console::Console;
 const INDEX_BAR_THRESHOLD: u64 = 2_000;
 
 impl Console {
-    /// A progress bar for `length` bytes or items, or a spinner if `length` is 0. Hidden unless standard error is a
-    /// terminal, and with `--quiet` and `--json`.
+    /// A progress bar for `length` bytes or items, or a spinner if `length` is 0. The bar is hidden if standard error
+    /// is not a terminal, with `--quiet`, and with `--json`.
     pub fn progress(&self, length: u64) -> ProgressBar {
         if self.options.quiet || self.options.json || !self.error_is_terminal() {
             return ProgressBar::hidden();

@@ -30,7 +30,8 @@ enum ParserState {
     ControlSequence,
     /// In a control string (a title, a hyperlink), which ends with BEL or ST.
     ControlString,
-    /// After ESC in a control string; a backslash ends the string.
+    /// After ESC in a control string. The string ends here: a backslash completes ST, and any other character starts a
+    /// new sequence.
     ControlStringEscape,
 }
 

@@ -14,7 +14,7 @@ pub struct Table {
 }
 
 const GAP: &str = "  ";
-/// The flexible column is never narrower than this.
+/// The flexible column is never shortened below this width.
 const MIN_FLEXIBLE_WIDTH: usize = 16;
 
 impl Table {

@@ -145,7 +145,8 @@ pub fn model_config(
     settings: &Settings,
     environment: &Environment,
 ) -> ModelConfig {
-    // The configured address belongs to the configured provider. The key of another provider must not be sent there.
+    // The configured address belongs to the configured provider. The key of another
+    // provider must not be sent to that address.
     let base_url = settings.base_url.clone().filter(|_| configured_provider(settings) == Some(provider));
     ModelConfig {
         base_url,
@@ -167,7 +168,7 @@ fn configured_provider(settings: &Settings) -> Option<Provider> {
     settings.provider.or_else(by_model).or_else(by_address)
 }
 
-/// Whether the settings select the search over saved sessions, as the agent or as the model of triads.
+/// Whether the settings select the search over saved sessions, by `agent: recall` or by `model: recall`.
 fn wants_recall(settings: &Settings) -> bool {
     settings.agent == Some(AgentKind::Recall) || settings.model.as_deref() == Some("recall")
 }

@@ -130,7 +130,7 @@ pub fn with_models(
     let every_role_has_a_model = Role::ALL.iter().all(|role| config.model_of(*role).is_some());
     let default = match default {
         Some((provider, name)) => Some(model_config(provider, name, settings, environment)),
-        // No role uses the default model then, so any model will do.
+        // Every role has its own model, so the default model is never used and any model will do.
         None if every_role_has_a_model => named.values().next().cloned(),
         None => {
             if !named.is_empty() {

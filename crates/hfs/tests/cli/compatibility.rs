@@ -65,7 +65,8 @@ fn a_session_of_an_earlier_version_can_be_searched_rewound_and_continued() {
     let hfs = hfs_with_earlier_home();
     let hits = hfs.run(&["search", "refused", "--json"]).ok().json();
     assert!(hits["total"].as_u64().unwrap() >= 2, "{hits}");
-    // Created after message 4, so its state contains the memories of the six agents of two triads and of the integrator.
+    // The checkpoint was created after message 4, so its state contains the memories of the six agents of two triads
+    // and of the integrator.
     let label = "before the fork";
     let state = hfs.run(&["checkpoint", "show", CHAT, label, "--state", "--json"]).ok().json();
     assert_eq!(state["state"]["agents"].as_object().unwrap().len(), 7, "{}", state["state"]["agents"]);

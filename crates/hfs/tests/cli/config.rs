@@ -4,6 +4,7 @@ use testkit::cli::Hfs;
 
 use crate::{fields, hfs};
 
+/// Writes the user's and the project's configuration files.
 fn write(hfs: &Hfs, user: &str, project: &str) {
     for (folder, text) in [(hfs.hfs_home(), user), (hfs.project().join(".hfs"), project)] {
         std::fs::create_dir_all(&folder).unwrap();
@@ -11,6 +12,7 @@ fn write(hfs: &Hfs, user: &str, project: &str) {
     }
 }
 
+/// The value of a key and its origin. `arguments` are the key and further options.
 #[track_caller]
 fn value(hfs: &Hfs, arguments: &[&str]) -> (String, String) {
     let arguments: Vec<&str> = ["config", "get", "--json"].iter().chain(arguments).copied().collect();

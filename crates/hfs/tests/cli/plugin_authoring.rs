@@ -14,7 +14,7 @@ use crate::{hfs, shown, text};
 const BOTH: [(Language, &str, &str); 2] =
     [(Language::Python, "python", "plugin.py"), (Language::JavaScript, "javascript", "plugin.js")];
 
-/// The binary in a home with this interpreter, already compiled.
+/// The binary in a home with this interpreter, already compiled; `None` if the interpreter has not been built.
 fn hfs_with_interpreter(language: Language) -> Option<Hfs> {
     let shared = interpreters(language)?;
     let hfs = hfs().env("HFS_PLUGINS_HOOK_MS", "20000");
@@ -25,7 +25,8 @@ fn hfs_with_interpreter(language: Language) -> Option<Hfs> {
     Some(hfs)
 }
 
-fn new(hfs: &Hfs, name: &str, arguments: &[&str]) -> PathBuf {
+/// Runs `plugin new` and returns the new plugin's directory.
+fn new_plugin(hfs: &Hfs, name: &str, arguments: &[&str]) -> PathBuf {
     let _ = hfs.run(&[&["plugin", "new", name], arguments].concat()).ok();
     hfs.project().join(name)
 }
@@ -34,7 +35,7 @@ fn new(hfs: &Hfs, name: &str, arguments: &[&str]) -> PathBuf {
 fn a_new_plugin_is_checked_installed_approved_and_works() {
     for (language, name, _) in BOTH {
         let Some(hfs) = hfs_with_interpreter(language) else { return };
-        new(&hfs, "mine", &["--lang", name]);
+        new_plugin(&hfs, "mine", &["--lang", name]);
         let checked = hfs.run(&["plugin", "check", "mine", "--yes", "--json"]).ok().json();
         assert_eq!(checked["ok"], true, "{checked:#}");
         let _ = hfs.run(&["plugin", "install", "mine"]).ok();
@@ -49,7 +50,7 @@ fn a_new_plugin_is_checked_installed_approved_and_works() {
 fn a_check_reports_the_part_that_fails_and_its_source_line() {
     for (language, name, file) in BOTH {
         let Some(hfs) = hfs_with_interpreter(language) else { return };
-        let folder = new(&hfs, "mine", &["--lang", name]);
+        let folder = new_plugin(&hfs, "mine", &["--lang", name]);
         let source = fs::read_to_string(folder.join(file)).unwrap();
         fs::write(folder.join(file), source.replace("\"fix\"", "missing")).unwrap();
         let output = hfs.run(&["plugin", "check", "mine", "--yes"]).fails_with(6);
@@ -74,7 +75,7 @@ fn a_check_reports_the_part_that_fails_and_its_source_line() {
 #[test]
 fn a_plugin_is_not_run_if_the_user_cannot_be_asked() {
     let hfs = hfs();
-    new(&hfs, "mine", &["--lang", "python"]);
+    new_plugin(&hfs, "mine", &["--lang", "python"]);
     for command in ["check", "dev"] {
         let output = hfs.run(&["plugin", command, "mine"]).fails_with(5);
         assert!(output.stderr.contains("no terminal to ask on"), "{}", output.stderr);
@@ -84,7 +85,7 @@ fn a_plugin_is_not_run_if_the_user_cannot_be_asked() {
 #[test]
 fn without_an_interpreter_the_error_says_how_to_install_one() {
     let hfs = hfs();
-    new(&hfs, "mine", &["--lang", "python"]);
+    new_plugin(&hfs, "mine", &["--lang", "python"]);
     let output = hfs.run(&["plugin", "check", "mine", "--yes"]).fails_with(6);
     assert!(output.stderr.contains("hfs plugin runtime"), "{}", output.stderr);
     let listed = hfs.run(&["plugin", "runtime"]).ok();
@@ -113,12 +114,12 @@ fn a_damaged_interpreter_is_not_used() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(runtimes.join("hfs-javascript.wasm"), bytes).unwrap();
-    new(&hfs, "mine", &["--lang", "javascript"]);
+    new_plugin(&hfs, "mine", &["--lang", "javascript"]);
     let output = hfs.run(&["plugin", "check", "mine", "--yes"]).fails_with(6);
     assert!(output.stderr.contains("damaged"), "{}", output.stderr);
 }
 
-fn save(folder: &Path, file: &str, change: impl Fn(&str) -> String) {
+fn edit_file(folder: &Path, file: &str, change: impl Fn(&str) -> String) {
     let text = fs::read_to_string(folder.join(file)).unwrap();
     fs::write(folder.join(file), change(&text)).unwrap();
 }
@@ -127,7 +128,7 @@ fn save(folder: &Path, file: &str, change: impl Fn(&str) -> String) {
 fn dev_reloads_a_plugin_when_its_files_change() {
     for (language, name, file) in BOTH {
         let Some(hfs) = hfs_with_interpreter(language) else { return };
-        let folder = new(&hfs, "mine", &["--lang", name]);
+        let folder = new_plugin(&hfs, "mine", &["--lang", name]);
         let terminal = hfs.command(&["plugin", "dev", "mine"]).in_terminal(40, 120);
         terminal.wait_for("Let it run?");
         terminal.type_text("y");
@@ -136,22 +137,22 @@ fn dev_reloads_a_plugin_when_its_files_change() {
         terminal.type_text("/hello you");
         terminal.press(Key::Enter);
         terminal.wait_for("Hello, **you**!");
-        save(&folder, file, |text| text.replace("Hello, ", "Goodbye, "));
+        edit_file(&folder, file, |text| text.replace("Hello, ", "Goodbye, "));
         terminal.wait_for("reloaded mine in");
         terminal.type_text("/hello you");
         terminal.press(Key::Enter);
         terminal.wait_for("Goodbye, **you**!");
-        save(&folder, file, |text| format!("{text}\n)\n"));
+        edit_file(&folder, file, |text| format!("{text}\n)\n"));
         terminal.wait_for("does not run");
         terminal.wait_for(&format!("{file}:"));
-        save(&folder, file, |text| text.replace("\n)\n", "\n").replace("Goodbye", "Welcome"));
+        edit_file(&folder, file, |text| text.replace("\n)\n", "\n").replace("Goodbye", "Welcome"));
         terminal
             .wait_until("a second load", |screen| screen.contents().matches("reloaded mine in").count() == 2);
         terminal.type_text("/hello you");
         terminal.press(Key::Enter);
         terminal.wait_for("Welcome, **you**!");
         // Additional permissions are not granted without asking.
-        save(&folder, "manifest.yaml", |text| text.replace("#   session: read", "  session: read"));
+        edit_file(&folder, "manifest.yaml", |text| text.replace("#   session: read", "  session: read"));
         terminal.wait_for("asks for new permissions");
         terminal.wait_for("read all your saved conversations");
         terminal.type_text("/quit");
@@ -177,7 +178,7 @@ fn a_plugin_is_compiled_from_javascript() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools).chain(std::env::split_paths(&path));
     let hfs = hfs().env("HFS_PLUGINS_HOOK_MS", "20000").env("PATH", std::env::join_paths(folders).unwrap());
-    new(&hfs, "loud", &["--lang", "javascript", "--compiled"]);
+    new_plugin(&hfs, "loud", &["--lang", "javascript", "--compiled"]);
     let _ = hfs.run(&["plugin", "build", "loud"]).ok();
     let _ = hfs.run(&["plugin", "install", "loud"]).ok();
     let _ = hfs.command(&["plugin", "approve", "loud", "--yes"]).timeout(COMPILE_TIMEOUT).run().ok();
@@ -192,7 +193,7 @@ const COMPILE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(200)
 fn a_missing_compiler_is_named_with_the_command_that_installs_it() {
     let hfs = hfs().env("PATH", "/nowhere");
     for (language, tool) in [("python", "componentize-py"), ("javascript", "componentize-qjs")] {
-        new(&hfs, language, &["--lang", language, "--compiled"]);
+        new_plugin(&hfs, language, &["--lang", language, "--compiled"]);
         let output = hfs.run(&["plugin", "build", language]).fails_with(8);
         assert!(output.stderr.contains(tool) && output.stderr.contains("installs it"), "{}", output.stderr);
     }

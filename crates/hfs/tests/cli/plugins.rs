@@ -22,6 +22,7 @@ fn install(hfs: &Hfs, name: &str, rest: &str, binary: &[u8]) {
     fs::write(folder.join("plugin.wasm"), binary).unwrap();
 }
 
+/// The name and the state of each plugin.
 fn states(hfs: &Hfs) -> Vec<(String, String)> {
     let document = hfs.run(&["plugin", "list", "--json"]).ok().json();
     let field = |plugin: &serde_json::Value, name: &str| plugin[name].as_str().unwrap().to_owned();
@@ -147,6 +148,7 @@ fn zip_of(folder: &Path, to: &Path, extra: &[&str]) {
     zip.finish().unwrap();
 }
 
+/// The version and the state of the plugin `p`.
 fn state(hfs: &Hfs) -> (String, String) {
     let plugin = hfs.run(&["plugin", "show", "p", "--json"]).ok().json()["plugin"].clone();
     let field = |name: &str| plugin[name].as_str().unwrap().to_owned();

@@ -60,7 +60,7 @@ fn eight_processes_on_one_session_do_not_interleave_or_lose_messages() {
         let output = process.wait();
         match output.code {
             Some(0) => answered.push(prompt),
-            // Another process was writing: this message was not saved.
+            // Another process was writing, so this message has no reply.
             Some(4) => assert!(output.stderr.contains("hint:"), "{}", output.describe()),
             _ => panic!("{}", output.describe()),
         }
@@ -68,15 +68,16 @@ fn eight_processes_on_one_session_do_not_interleave_or_lose_messages() {
     assert!(!answered.is_empty());
     let session = shown(&hfs, "shared");
     let messages = session["messages"].as_array().unwrap();
-    let (mut asked, mut seen) = (Vec::new(), 2);
-    while let Some(user) = messages.get(seen) {
+    // The first exchange has the indexes 0 and 1.
+    let (mut asked, mut index) = (Vec::new(), 2);
+    while let Some(user) = messages.get(index) {
         assert_eq!(user["role"], "user");
         let question = text(user).to_owned();
-        seen += 1;
-        if let Some(reply) = messages.get(seen).filter(|next| next["role"] == "assistant") {
+        index += 1;
+        if let Some(reply) = messages.get(index).filter(|next| next["role"] == "assistant") {
             assert_eq!(text(reply), format!("answer to {question}"));
             asked.push(question);
-            seen += 1;
+            index += 1;
         }
     }
     asked.sort();

@@ -77,6 +77,7 @@ fn output_is_colored_on_terminals_and_on_request() {
     let list = ["session", "list"];
     assert!(!has_color(&list, &[]));
     assert!(has_color(&["session", "list", "--color", "always"], &[]));
+    // The harness sets NO_COLOR to 1. An empty value has the same effect as no value.
     assert!(has_color(&list, &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "1")]));
     assert!(!has_color(
         &["session", "list", "--color", "never"],

@@ -248,7 +248,7 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
     let hfs = triads_offline();
     let _ = hfs.run(&["-q", "chat", "Why does the login fail?"]).ok();
     let _ = hfs.command(&["-q", "chat", "-c", "And now?"]).env("HFS_AGENT", "recall").run().ok();
-    // The width of a column depends on the durations.
+    // The width of a column depends on the durations, so each run of spaces is compared as one space.
     let listed = scrubbed(&hfs, &hfs.run(&["run", "list", "@"]).ok());
     let listed: Vec<String> =
         listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -259,7 +259,7 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
     --- stderr
     "#);
     let output = hfs.run(&["run", "show", "@", "1"]).ok();
-    // The bars depend on the durations.
+    // The lengths of the bars depend on the durations, so all bars are compared as dots.
     let bars = |text: String| text.replace(['█', '▏', '·'], "·");
     insta::assert_snapshot!(bars(scrubbed(&hfs, &output)), @r#"
     run         1 ([short-1]) of triads
@@ -512,6 +512,7 @@ fn ask_third(hfs: &Hfs, server: &ModelServer) -> BTreeMap<String, Vec<Value>> {
 /// Number and state of the checkpoint that the second run created after its first round.
 fn checkpoint_after_first_round(hfs: &Hfs) -> (String, Value) {
     let list = hfs.run(&["checkpoint", "list", "@", "--json"]).ok().json();
+    // The second question is message 3.
     let made = list["checkpoints"]
         .as_array()
         .unwrap()
