@@ -161,7 +161,7 @@ fn diff_memories(a: &CheckpointState, b: &CheckpointState) -> Vec<MemoryDiff> {
 }
 
 /// The entries of an agent's memory: the elements of its JSON array. A memory that is not an array is one entry. A
-/// missing memory and a memory that is not valid JSON have no entries.
+/// missing or unreadable memory has no entries.
 #[must_use]
 pub fn memory_entries(memory: Option<&AgentMemory>) -> Vec<Value> {
     match memory.map(AgentMemory::read::<Value>) {
