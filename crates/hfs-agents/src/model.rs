@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /// Anthropic's limit, the strictest among the providers.
 const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024;
-/// Limit for the images in a request. Older ones are replaced by their file names.
+/// Limit for the number of images in a request. Older images are replaced by their file names.
 const MAX_IMAGES: usize = 10;
 /// Limit for a tool's input or output, in characters.
 const MAX_TOOL_TEXT: usize = 8_000;
@@ -189,7 +189,7 @@ impl ChatTurns {
     }
 }
 
-/// The newest images of the history that every provider accepts.
+/// The newest images of the user's messages, at most [`MAX_IMAGES`]. Leaves out images that not every provider accepts.
 pub(crate) fn images_to_send(history: &[Message]) -> Vec<ContentHash> {
     let newest_first = history
         .iter()

@@ -41,7 +41,7 @@ pub(crate) struct ProviderModel {
     // Created at the first request: loading the system's certificates is slow, and commands that send no
     // request must not pay for it. `None` if the base URL is not valid.
     client: OnceLock<Option<genai::Client>>,
-    /// Set once the model has rejected the parameter; from then on it is not sent.
+    /// Set once the model has rejected the temperature, which is then left out of all requests.
     temperature_rejected: AtomicBool,
 }
 
@@ -93,10 +93,12 @@ impl ProviderModel {
             (Some(key), _) => AuthData::from_single(key.expose()),
             (None, Provider::Ollama) => AuthData::None,
             (None, _) if self.config.base_url.is_none() => return Err(self.errors.missing_key()),
+            // An override is the only way to send no authorization header with this adapter.
             (None, Provider::OpenAi) => AuthData::RequestOverride {
                 url: format!("{}chat/completions", self.base_url),
                 headers: Headers::default(),
             },
+            // These adapters always send a key. A server that needs no key ignores it.
             (None, Provider::Anthropic | Provider::Gemini) => AuthData::from_single("none"),
         };
         let adapter = match self.config.provider {

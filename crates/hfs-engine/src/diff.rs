@@ -160,7 +160,8 @@ fn diff_memories(a: &CheckpointState, b: &CheckpointState) -> Vec<MemoryDiff> {
         .collect()
 }
 
-/// The entries of an agent's memory: the elements of its JSON array. A memory that is not an array is one entry.
+/// The entries of an agent's memory: the elements of its JSON array. A memory that is not an array is one entry. A
+/// missing or unreadable memory has no entries.
 #[must_use]
 pub fn memory_entries(memory: Option<&AgentMemory>) -> Vec<Value> {
     match memory.map(AgentMemory::read::<Value>) {

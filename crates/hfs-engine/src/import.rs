@@ -356,7 +356,7 @@ struct NewSession<'a> {
     foreign: ForeignSession,
     id: SessionId,
     staged: Option<Box<dyn SessionImport + 'a>>,
-    /// Store id of each branch, by key.
+    /// Store id of each branch, by key. The main branch has the key 0.
     branches: Vec<Option<BranchId>>,
     /// Store ids by source ids. Used only for a copy.
     branch_ids: HashMap<BranchId, BranchId>,
@@ -395,7 +395,7 @@ impl<'a> NewSession<'a> {
         &self.foreign.origin.format
     }
 
-    /// The staged session, created by the first call; `None` in a dry run.
+    /// The staged session; `None` in a dry run. The first call creates it and adds the main branch.
     fn staged(&mut self) -> StoreResult<Option<&mut (dyn SessionImport + 'a)>> {
         if self.branches.is_empty() {
             let (id, name) = match self.foreign.main_branch.clone() {
@@ -408,6 +408,7 @@ impl<'a> NewSession<'a> {
             if !self.dry_run {
                 let mut staged = self.store.import_session(&SessionDraft {
                     id: self.id,
+                    // `finish` sets the name and the creation time, which may depend on the messages.
                     name: String::new(),
                     automatic_name: self.foreign.title.is_none() || self.foreign.automatic_name,
                     project: self.foreign.project.clone(),
@@ -546,8 +547,8 @@ impl<'a> NewSession<'a> {
 ///
 /// Each branch of the source has a cursor, which advances along a stored branch while the messages of the source equal
 /// the stored ones. These messages have the same seq in both. At the first message that differs, the cursor moves to a
-/// stored branch that forks there and starts with this message, or to a new branch if there is none. At the end of its
-/// stored branch, the remaining messages are appended.
+/// stored branch that forks there and starts with this message, or to a new branch if there is no such branch. When the
+/// cursor reaches the end of its stored branch, the remaining messages are appended to that branch.
 struct MergeImport<'a> {
     store: &'a dyn Store,
     dry_run: bool,
@@ -622,6 +623,7 @@ impl<'a> MergeImport<'a> {
         let cursor = match id.filter(|id| self.branches.iter().any(|branch| branch.id == *id)) {
             Some(stored) => BranchCursor::after(forked_at, stored),
             None => {
+                // `has_more` is false because the stored messages after the fork are the parent's, not this branch's.
                 BranchCursor { has_more: false, is_pending: true, ..BranchCursor::after(forked_at, parent) }
             }
         };
@@ -691,12 +693,14 @@ impl<'a> MergeImport<'a> {
         Ok(cursor.lookahead.front())
     }
 
-    /// Moves the cursor to a stored branch that forks at the cursor's seq and starts with the message `first`. If there
-    /// is none, creates a branch.
+    /// Moves the cursor to a stored branch that forks at the cursor's seq and starts with the message `first`. If the
+    /// session has no such branch, creates one.
     fn resolve_fork(&mut self, key: BranchKey, first: &MessageDraft) -> StoreResult<()> {
         let cursor = self.cursor(key)?;
         cursor.is_pending = false;
         let (parent, forked_at) = (cursor.branch_at(cursor.head), cursor.head);
+        // The parents are not compared: a message that several branches share is stored in only one of them, so a branch
+        // that forks here may name another parent. The first message identifies the branch.
         let candidates: Vec<BranchId> = self
             .branches
             .iter()
@@ -782,6 +786,7 @@ impl<'a> MergeImport<'a> {
         self.save_all()?;
         match self.store.get_checkpoint(checkpoint.id) {
             Err(StoreError::NotFound { .. }) => {
+                // With this retention, the store prunes no checkpoints.
                 self.store.create_checkpoint(checkpoint, u32::MAX).map(|_| ())
             }
             other => other.map(|_| ()),
@@ -813,7 +818,7 @@ impl BranchCursor {
         }
     }
 
-    /// The stored branch for the message with this seq, which may not be appended yet.
+    /// The stored branch to which the message with this seq belongs. The message itself may not be appended yet.
     fn branch_at(&self, seq: Seq) -> BranchId {
         let segment = self.segments.iter().rev().find(|(from, _)| *from <= seq).or(self.segments.first());
         segment.map_or_else(BranchId::generate, |(_, branch)| *branch)

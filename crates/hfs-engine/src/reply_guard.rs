@@ -186,7 +186,7 @@ impl ReplyGuard {
         *lock_unpoisoned(&self.reply.stage) = Stage::Saving(Box::new(reply), ending);
     }
 
-    /// Disarms the guard. Called when the exchange has saved the reply itself, or has failed to.
+    /// Disarms the guard. Called after the exchange has saved the reply itself or has given up saving it.
     pub fn close(self) {
         *lock_unpoisoned(&self.reply.stage) = Stage::Closed;
     }
@@ -273,7 +273,8 @@ impl OpenReply {
 
 impl Drop for OpenReply {
     fn drop(&mut self) {
-        // Without retries, since this runs only during the shutdown of the runtime, and blocks it.
+        // Does nothing if the reply is closed or finalized. Otherwise the runtime is shutting down; the timeout is zero
+        // because this call delays the shutdown.
         self.finalize(Duration::ZERO);
     }
 }

@@ -126,6 +126,7 @@ impl Engine {
                 engine.store().create_session(draft)?;
                 engine.set_active_branch(session, at.branch);
             }
+            // The inner result, so that the caller can distinguish a failed append from a session that was not created.
             Ok(engine.store().append(at, &[draft]))
         });
         let appended = match saved.await {
@@ -273,6 +274,7 @@ impl Engine {
             let store = engine.store().as_ref();
             let handle = store.begin_reply(at, &draft)?;
             let guard = ReplyGuard::new(handle, draft, token, runtime);
+            // Errors of these reads are returned next to the guard. The caller drops the guard, which finalizes the reply.
             let history = read_context(store, at.branch, at.head, engine.settings().context_chars);
             let state = store.load_branch_state(at.branch);
             Ok((guard, history, state))
@@ -497,7 +499,7 @@ async fn forward_events(
     }
 }
 
-/// Whether a later attempt may succeed.
+/// Whether a later attempt may succeed: the store may become available, or the user may correct its permissions.
 pub fn may_retry(error: &StoreError) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied)
 }

@@ -34,8 +34,8 @@ impl<'a> Lineage<'a> {
         owner
     }
 
-    /// The path from the first branch to `branch`. The second element is the last seq that `branch` shares with the
-    /// ancestor or, for the branch itself, its head.
+    /// The path from the first branch to `branch`. Each ancestor has the last seq that `branch` shares with it;
+    /// `branch` itself has its head.
     fn path(&self, branch: &'a Branch) -> Vec<(BranchId, Seq)> {
         let mut path = vec![(branch.id, branch.head)];
         let (mut child, mut limit) = (branch, branch.head);
@@ -109,7 +109,8 @@ pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Chec
         active: BTreeSet::new(),
         rows: Vec::new(),
     };
-    // At the same seq, a branch is drawn before its ancestors, so that inner lanes continue below the lanes that end.
+    // At the same seq, the rows of a branch are drawn above those of its ancestors, because the lane of the branch may
+    // end at this seq, in the fork row of an ancestor.
     let mut deepest_first = shown.clone();
     deepest_first.sort_by_key(|branch| std::cmp::Reverse(lineage.depth(branch)));
 

@@ -1,6 +1,6 @@
 //! Structural changes of a session: rewind, fork, switch, manual checkpoints, undo and redo.
 //!
-//! None of them removes a message. A rewind creates a branch that starts at a checkpoint, and undo hides the branch
+//! These changes never remove a message. A rewind creates a branch that starts at a checkpoint, and undo hides the branch
 //! that an operation created.
 
 use hfs_core::{
@@ -157,7 +157,8 @@ impl Engine {
     /// Redoes the operation that the newest undo reversed. Returns that operation and the recorded redo.
     ///
     /// # Errors
-    /// `NothingToReverse` if the newest operation is not an undo; otherwise the store's error.
+    /// `NothingToReverse` if there is no undo to redo, because each one was redone or another operation followed.
+    /// Otherwise the store's error.
     pub async fn redo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
         self.reverse(session, Direction::Redo).await
     }

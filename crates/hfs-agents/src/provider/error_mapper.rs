@@ -24,7 +24,7 @@ pub(super) struct AttemptError {
 }
 
 impl AttemptError {
-    /// The same error after part of the reply was streamed. A repeated request would stream it twice.
+    /// The same error, for a reply that was already streamed in part. A repeated request would stream that part twice.
     pub fn without_retry(self) -> Self {
         Self { retry: RetryAdvice::Never, ..self }
     }
@@ -230,6 +230,7 @@ impl ProviderErrorMapper {
         );
         let message = match serde_json::from_str::<Value>(body) {
             Ok(json) => message_in(&json).map(str::to_owned),
+            // An HTML page, such as the error page of a proxy.
             Err(_) if body.trim_start().starts_with('<') => None,
             Err(_) => Some(body.trim().to_owned()),
         };

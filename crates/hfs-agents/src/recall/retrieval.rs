@@ -214,7 +214,8 @@ fn text_beginning(message: &Message) -> Option<String> {
     })
 }
 
-/// The snippet with the most phrases of the query, then the most terms. Of equal snippets, the earliest one.
+/// The snippet that contains the most phrases of the query and, among those, the most terms. Among equal snippets, the
+/// earliest one. `None` if the message contains neither a phrase nor a term.
 fn best_snippet(message: &Message, query: &Query) -> Option<Snippet> {
     let mut best: Option<Snippet> = None;
     for (text, is_text) in message.content.parts.iter().filter_map(searchable_text) {

@@ -7,7 +7,8 @@ use super::prompts::{self, Position, Vote, WorkerTasks, material};
 use super::runtime::{AgentHandle, Prompt, RunContext, TriadRuntime};
 use crate::model::TriadTask;
 
-/// The triad's position, with only those claims that its configuration allows. `None` if all its agents are lost.
+/// Returns the triad's position, without claims that its configuration does not allow. `None` if all agents of the triad
+/// are lost.
 ///
 /// A triad without a readable position claims its primary sections.
 pub(super) async fn deliberate(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option<Position> {
@@ -75,6 +76,7 @@ async fn dialectic(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option
     if draft.is_none() {
         draft = triad.ask(context, triad.lead()?, TriadTask::Propose, text).await;
     }
+    // Without a draft, the other agents still have the question.
     let mut newest_draft = draft.unwrap_or_default();
     let draft = material("draft", &newest_draft);
     let text = format!("{question}\n\n{draft}\n\nSay what is wrong with this draft and what it lacks.");

@@ -1,8 +1,8 @@
 //! Emits the events of a run and tracks which phases and agents are open.
 //!
 //! Invariant: every phase and agent that was reported as started is reported as ended, also when the run fails or
-//! is cancelled. Cancelling drops the futures of all agents at any point, so agents cannot report their own end
-//! then; [`RunEmitter::close`] does it for them.
+//! is cancelled. A cancellation drops the futures of all agents at any point, so the agents cannot report their own end;
+//! [`RunEmitter::close`] reports it for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};

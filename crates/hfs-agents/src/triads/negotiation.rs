@@ -25,7 +25,8 @@ pub(super) fn register_claims(
     context: &RunContext<'_>,
     participants: &[Participant<'_, '_>],
 ) {
-    // The first claimant wins ties, so claims to primary sections are registered first.
+    // The first claimant gets the section if all claimants concede or the arbiter's ruling is not valid, so claims to
+    // primary sections are registered first.
     for is_primary in [true, false] {
         for Participant { triad, position } in participants {
             let matching = |section: &&String| triad.config.primary.contains(section) == is_primary;

@@ -34,7 +34,7 @@ pub(super) fn truncate(text: &str, max_chars: usize) -> String {
 pub(super) struct Question {
     /// Text of the newest user message.
     pub text: String,
-    /// Excerpt of the conversation before it; may be empty.
+    /// Excerpt of the conversation before that message; may be empty.
     pub context: String,
 }
 
@@ -62,6 +62,7 @@ impl Question {
                 truncate(texts.join("\n").trim(), MAX_CONTEXT_MESSAGE)
             );
             let length = entry.chars().count();
+            // A message that does not fit is skipped; a shorter message before it may still fit.
             if texts.is_empty() || length > remaining {
                 continue;
             }
@@ -157,7 +158,7 @@ pub(super) fn with_shape(prompt: &str, shape: &str) -> String {
     format!("{prompt}\n\nAnswer with JSON of this shape and nothing else:\n{shape}")
 }
 
-/// Repeats the request for an answer of the given shape, after one that could not be read.
+/// Repeats the request for an answer of the given shape, after an answer that could not be read.
 pub(super) fn repeat_in_shape(shape: &str) -> String {
     format!(
         "Your last answer could not be read. Answer the same again, with JSON of this shape and nothing \

@@ -164,7 +164,8 @@ impl AgentHandle {
 
     /// Asks the agent, within the budgets of the run and of its triad (`triad_meter`).
     ///
-    /// Returns `None` if there is no answer; the reason was emitted as an error event.
+    /// Returns `None` if there is no answer. The reason was emitted as an error event, by this call or by the call in which
+    /// the agent was lost.
     pub async fn ask(
         &self,
         context: &RunContext<'_>,

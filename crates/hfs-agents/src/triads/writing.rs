@@ -24,7 +24,7 @@ struct Assignment {
     merged_sections: Vec<String>,
 }
 
-/// An assignment and its text; `None` if it could not be written.
+/// An assignment and its text; the text is `None` if the assignment could not be written.
 type Written = (Assignment, Option<String>);
 
 /// All assignments in the order of the reply.
@@ -126,8 +126,8 @@ async fn write_assignments(
 
 /// Writes all sections. Returns their names and texts in the order of the reply.
 ///
-/// If a triad cannot write an assignment, another triad does; if none can, the position of the assigned triad is
-/// used as the text. A section without any text is left out and reported as an error event.
+/// If a triad cannot write an assignment, another triad writes it. If no triad can, the position of the assigned triad
+/// is used as the text. A section without any text is left out and reported as an error event.
 pub(super) async fn write_sections(
     state: &NegotiationState,
     context: &RunContext<'_>,

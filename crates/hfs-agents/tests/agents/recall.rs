@@ -140,6 +140,7 @@ async fn text_ranks_above_tool_output_and_no_session_displaces_the_others() {
     save(&*store, "Short", &[message(Role::User, "zanzibar on friday", 2)]);
     let (sink, _) = run(&Recall::new(store), question("zanzibar migration")).await;
     let text = sink.text();
+    // Of the long session, three passages precede the other session; one more fills the limit of five passages.
     let before_the_other_session = text.split("on friday").next().unwrap();
     assert_eq!(before_the_other_session.matches("migration needs").count(), 3, "{text}");
     assert_eq!(text.matches("migration needs").count(), 4, "{text}");

@@ -238,12 +238,12 @@ async fn each_role_uses_its_own_model() {
     let yaml = format!("{}\nmodels:\n  critic: sharp\n  integrator: eloquent\n", TriadsConfig::SMALL);
     let config_of = |name: &str| ModelConfig { model: name.into(), ..config(&server, Protocol::OpenAi) };
     let parsed = TriadsConfig::from_yaml(&yaml).unwrap();
-    let names: BTreeMap<String, ModelConfig> =
+    let named: BTreeMap<String, ModelConfig> =
         parsed.model_names().into_iter().map(|name| (name.to_owned(), config_of(name))).collect();
-    assert_eq!(names.keys().collect::<Vec<_>>(), ["eloquent", "sharp"]);
+    assert_eq!(named.keys().collect::<Vec<_>>(), ["eloquent", "sharp"]);
     let missing = TriadModels::Online { default: config_of("plain"), named: BTreeMap::new() };
     assert!(Triads::new(parsed.clone(), missing).is_err());
-    let models = TriadModels::Online { default: config_of("plain"), named: names };
+    let models = TriadModels::Online { default: config_of("plain"), named };
     let (_, outcome) = run(&Triads::new(parsed, models).unwrap(), question("Why?")).await;
     assert_eq!(outcome.unwrap().model.as_deref(), Some("eloquent"));
     for request in server.requests() {
@@ -304,7 +304,7 @@ async fn agents_of_all_triads_work_in_parallel() {
     assert_eq!(server.requests().len(), 10);
 }
 
-/// A phase, and text of one of its prompts, which the server never answers.
+/// Phases, each with a text that identifies one of its prompts. The server never answers this prompt.
 const UNANSWERED_PROMPTS: [(&str, &str); 5] = [
     ("deliberation", "Take the question apart"),
     ("deliberation", "Draft what your triad should hold"),

@@ -37,7 +37,7 @@ async fn a_malformed_answer_is_requested_once_more_and_then_counts_as_hold() {
             }));
         }
         let errors = sink.errors();
-        // Two triads, two rounds.
+        // Two triads in each of two rounds. Each triad is asked twice, so the server gets eight requests.
         assert_eq!(errors.len(), 4, "{errors:?}");
         assert!(errors.iter().all(|error| error.contains("answered twice in a form that cannot be read")));
         let decision_requests = server
@@ -287,6 +287,7 @@ async fn a_spent_global_budget_ends_the_run_with_the_finished_sections() {
     assert!(outcome.is_ok(), "{outcome:?}");
     assert!(sink.text().starts_with("## "), "{}", sink.text());
     assert!(sink.errors().iter().any(|error| error.contains("token budget is used up")));
+    // Each of the six agents may exceed the budget by one call.
     assert!(server.usage().0.total() <= 200 + 6 * 40);
     assert_closed(&sink);
 }

@@ -64,8 +64,8 @@ async fn send_and_drop_at(
     send_until(engine, conversation, observer, &reached).await;
 }
 
-/// Sends another message on the same conversation and on a resumed one, which both must succeed, and returns the whole
-/// history.
+/// Sends another message on the same conversation and then one on a resumed conversation. Both must succeed. Returns the
+/// whole history.
 async fn continue_session(
     store: &dyn Store,
     engine: &Engine,

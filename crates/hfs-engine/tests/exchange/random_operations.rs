@@ -18,7 +18,8 @@ use crate::agent::{Recorded, Scripted, Step, engine_with_settings, entries, memo
 /// Retention of the test sessions: small, so that checkpoints are pruned often.
 const RETENTION: u32 = 4;
 
-/// An operation on a session. A number selects one of the existing objects, modulo their count.
+/// An operation on a session. `phases` and `back` are counts; every other number selects one of the existing objects,
+/// modulo their count.
 #[derive(Debug, Clone)]
 enum TestOperation {
     Send { phases: u8 },
@@ -197,6 +198,7 @@ impl TestSession {
             let state = store.load_state(checkpoint.id).unwrap();
             if checkpoint.trigger != Trigger::Manual {
                 let run = store.get_run(state.run_snapshot.run_id.unwrap()).unwrap();
+                // The test clock never returns the same time twice, so time and type identify the event.
                 let is_trigger = |event: &hfs_core::Event| {
                     event.at == checkpoint.created_at && event.payload.kind() == checkpoint.trigger.as_str()
                 };

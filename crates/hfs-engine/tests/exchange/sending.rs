@@ -157,6 +157,7 @@ async fn an_agent_receives_as_many_of_the_newest_messages_as_fit_and_always_the_
             .unwrap();
     }
     let seen: Vec<usize> = agent.requests.lock().unwrap().iter().map(|r| r.history.len()).collect();
+    // At the second message, all messages so far have 26 characters. The third message alone exceeds the limit of 40.
     assert_eq!(seen, [1, 3, 1]);
 }
 

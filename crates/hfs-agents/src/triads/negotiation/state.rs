@@ -132,8 +132,8 @@ impl NegotiationState {
         self.sections.iter_mut().find(|section| section.name == name)
     }
 
-    /// Registers a triad's claim. Repeated claims, claims for unknown sections and claims after the first round
-    /// started are ignored.
+    /// Registers a triad's claim. Ignores repeated claims, claims for sections that are unknown or have an owner, and
+    /// claims after the start of the first round.
     pub fn claim(&mut self, section: &str, triad: &str) -> Option<EventPayload> {
         if self.round > 0 {
             return None;
@@ -316,7 +316,7 @@ fn agreement(not_conceded: &[(String, Stance)], before: &[String]) -> Option<Own
         // All conceded at the same time. The section still needs an author.
         [] => before.first().cloned().map(Ownership::sole),
         [(only, _)] => Some(Ownership::sole(only.clone())),
-        // At most one wants the whole section, the others only parts, so their claims are compatible.
+        // At most one claimant wants the whole section and the others want only parts, so their claims are compatible.
         several if holders <= 1 => {
             let lead =
                 several.iter().find(|(_, stance)| *stance == Stance::Hold).or_else(|| several.first())?;
@@ -627,7 +627,8 @@ mod tests {
         events(log.to_vec())
     }
 
-    /// The fold has the sections in the order of their first event, the state in the order of the reply.
+    /// Sorts the sections by name. The fold has them in the order of their first event, the state in the order of the
+    /// reply.
     fn sorted(mut negotiation: hfs_core::Negotiation) -> hfs_core::Negotiation {
         negotiation.sections.sort_by(|a, b| a.name.cmp(&b.name));
         negotiation
