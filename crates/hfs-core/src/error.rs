@@ -58,8 +58,8 @@ pub trait ErrorExt: Error {
 
 /// Formats an error with all its sources on one line, separated by colons.
 ///
-/// Some libraries include the text of the source in the message of the error itself. Such a source is skipped: one whose
-/// text is the end of the message before it.
+/// Some libraries end the message of an error with the text of its source. Such a source is skipped, so that its text
+/// does not appear twice.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -21,7 +21,7 @@ pub struct CollectedSession {
     pub runs: Vec<Run>,
     /// Checkpoints.
     pub checkpoints: Vec<CheckpointDraft>,
-    /// Number of records that were imported and dropped, with warnings.
+    /// How many records were imported and how many were dropped, with warnings.
     pub report: ImportReport,
 }
 

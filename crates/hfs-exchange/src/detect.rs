@@ -74,7 +74,8 @@ impl FormatProbe {
                 }
             }
         }
-        // The error for a document that is longer than the probe is ignored. The fields before it are used.
+        // A document that is longer than the probe ends with a parse error. The error is ignored, and the fields before
+        // it are used.
         let _ = probe.scan_keys(&bytes);
         probe.bytes = bytes;
         probe
@@ -112,7 +113,7 @@ impl FormatProbe {
     }
 
     /// Whether the first line is a complete record and another line follows.
-    pub(crate) fn begins_with_several_records(&self) -> bool {
+    pub(crate) fn begins_with_record_and_more_lines(&self) -> bool {
         let mut lines = self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let first = lines.next().and_then(|line| str::from_utf8(line).ok());
         let is_record = first.and_then(parse).is_some_and(|parsed| parsed.value.is_object());

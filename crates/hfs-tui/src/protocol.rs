@@ -52,7 +52,7 @@ pub enum Msg {
     Changed(Box<UiResult<Changed>>),
     /// The newest sessions of the project, for the start screen.
     RecentSessions(UiResult<Page<SessionSummary>>),
-    /// The possible destinations of an export; `format` is the one to select.
+    /// The possible destinations of an export, and the format to select.
     ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
     /// A setting was changed.
     ConfigSet(UiResult<ConfigApplied>),

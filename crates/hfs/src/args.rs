@@ -34,7 +34,7 @@ pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// Command to run; the terminal app without one.
+    /// Command to run. Without a command, the terminal app opens.
     #[command(subcommand)]
     pub command: Option<Command>,
 }

@@ -34,7 +34,7 @@ pub trait CheckpointStore {
     /// Stores a checkpoint, then prunes automatic checkpoints of its session down to `retention`, in the same
     /// transaction and without an operation. Manual, pinned and labelled checkpoints are neither counted nor pruned.
     ///
-    /// The newest automatic checkpoints, half of `retention`, are kept whatever their trigger. Of the others, those in
+    /// Half of `retention` is reserved for the newest automatic checkpoints, whatever their trigger. Of the others, those in
     /// the middle of a run are pruned before those at the end of one ([`Trigger::ends_run`](crate::Trigger::ends_run)),
     /// so that one long run does not remove the ends of all earlier runs; within each group, the oldest by `created_at`
     /// are pruned first. With a retention of 0, the new checkpoint is pruned as well.

@@ -1,5 +1,5 @@
-//! The logs.db of simonw/llm. Since version 0.32 it contains threads of content-addressed messages; older
-//! versions wrote conversations of responses. A file may contain both.
+//! The logs.db of simonw/llm. Since version 0.32 it contains threads of content-addressed messages. Older
+//! versions wrote conversations, whose rows are responses, each with its prompt. A file may contain both.
 
 use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
 use serde_json::{Map, Value};
@@ -182,10 +182,10 @@ fn row_messages(
             "attachment" | "attachments" => {}
             _ => parts.push(Part::Opaque { source: NAME.into(), raw: Value::Object(row.clone()) }),
         }
-        let part = row.get("id").map(Value::to_string).unwrap_or_default();
+        let part_id = row.get("id").map(Value::to_string).unwrap_or_default();
         let sql = "select a.* from part_attachments p join attachments a on a.id = p.attachment_id \
                    where p.part_id = cast(?1 as integer) order by p.\"order\"";
-        attach(database, sql, &part, &mut parts, &mut attachments)?;
+        attach(database, sql, &part_id, &mut parts, &mut attachments)?;
     }
     let mut converted: Vec<ImportedMessage> = Vec::new();
     for (number, result) in results.into_iter().enumerate() {
@@ -208,11 +208,11 @@ fn row_messages(
 fn attach(
     database: &Database,
     sql: &str,
-    of: &str,
+    id: &str,
     parts: &mut Vec<Part>,
     attachments: &mut Vec<hfs_core::Attachment>,
 ) -> Result<(), ImportError> {
-    database.rows(sql, &[of], &mut |row| {
+    database.rows(sql, &[id], &mut |row| {
         let media_type = text_column(&row, "type");
         let name = ["path", "url"].into_iter().find_map(|key| text(&row.fields, key)).map(str::to_owned);
         let attachment = row.blob("content").map(|bytes| attachment_of(bytes.to_vec()));
@@ -273,11 +273,11 @@ fn read_legacy(
                        where p.response_id = ?1 order by p.\"order\"";
             attach(database, sql, &id, &mut parts, &mut attachments)?;
         }
-        let asked = !parts.is_empty() || results.is_empty();
+        let has_prompt = !parts.is_empty() || results.is_empty();
         if !results.is_empty() {
             conversation.push_messages(results);
         }
-        if asked {
+        if has_prompt {
             let mut imported = ImportedMessage::new(NAME, format!("{id}/prompt"), Role::User, parts, at);
             imported.attachments = attachments;
             conversation.push_messages(vec![imported]);

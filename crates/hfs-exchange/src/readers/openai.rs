@@ -40,7 +40,7 @@ impl super::Reader for OpenAi {
     fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
         // A document can look like JSONL, if it is on one line or if one of its lines is an object.
-        let is_document = probe.has_key("messages") && !probe.begins_with_several_records();
+        let is_document = probe.has_key("messages") && !probe.begins_with_record_and_more_lines();
         let framing = if probe.is_array() {
             Framing::Array(None)
         } else if probe.records().is_empty() || is_document {

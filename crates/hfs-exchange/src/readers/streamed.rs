@@ -73,8 +73,7 @@ impl<'a> StreamedSession<'a> {
         self.pending.as_mut().map(|(_, message)| message)
     }
 
-    /// Stores a record with the newest message. The records that are not messages and precede it are stored
-    /// too.
+    /// Stores a record with the newest message, together with the records before it that are not messages.
     pub(crate) fn attach_record(&mut self, record: Value) {
         let others = std::mem::take(&mut self.other_records);
         self.buffered_bytes = 0;
@@ -158,7 +157,8 @@ impl<'a> StreamedSession<'a> {
     }
 }
 
-/// Whether a message contains text or a tool call. Text or reasoning after these starts the next message.
+/// Whether a message contains text or a tool call. If it does, further text or reasoning belongs to
+/// the next message.
 pub(crate) fn has_output(message: &ImportedMessage) -> bool {
     message.draft.parts.iter().any(|part| matches!(part, Part::Text { .. } | Part::ToolCall { .. }))
 }

@@ -6,7 +6,7 @@
 //! No call may run while the ticker sleeps. A caller first increments `running` and then reads `is_asleep`; the ticker
 //! first sets `is_asleep` and then reads `running`. Both use sequentially consistent operations, so at least one of the
 //! two sees what the other wrote (with weaker orderings, each could read the old value). The mutex closes the remaining
-//! gap: a caller that sees `is_asleep` takes it before it notifies, so the notification cannot fall between the
+//! gap: a caller that sees `is_asleep` locks the mutex before it notifies, so the notification cannot fall between the
 //! ticker's check and its wait. A counter under the mutex would be simpler, but every call of every plugin would lock
 //! it twice. The test below explores the possible schedules with shuttle.
 
@@ -34,8 +34,8 @@ use shuttle::{
 
 /// How often running code checks its deadline.
 const TICK: Duration = Duration::from_millis(2);
-/// Number of ticks without a running call after which the ticker sleeps. The model test uses fewer, to get there in few
-/// steps.
+/// Number of ticks without a running call after which the ticker sleeps. The test uses fewer, so that the ticker falls
+/// asleep in few steps.
 const IDLE_TICKS: u32 = if cfg!(test) { 1 } else { 250 };
 
 /// A thread that ticks. It ends when this value is dropped.
@@ -144,7 +144,8 @@ mod tests {
                     for _ in 0..2 {
                         let _running = ticker.keep_ticking();
                         let start = epoch.load(Ordering::SeqCst);
-                        // A call during which the ticker sleeps waits here until shuttle's limit of steps.
+                        // If the ticker slept during a call, this loop would reach shuttle's limit of steps, and the test
+                        // would fail.
                         while epoch.load(Ordering::SeqCst) == start {
                             thread::yield_now();
                         }

@@ -159,8 +159,8 @@ fn delete_orphaned_rows(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         "operations",
         "removed: their session is missing",
     )?;
-    // The activity of a missing session is kept while it has branches: the session that `message_history` creates for
-    // them may get the same number.
+    // Keep the activity of a missing session that still has branches: `message_history` creates a session for these
+    // branches, and that session may get the same number.
     log.execute(
         conn,
         "DELETE FROM activity WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = activity.session)
@@ -209,8 +209,8 @@ fn delete_unreadable_states(conn: &Connection, log: &mut RepairLog) -> Result<()
             loaded => drop(loaded?),
         }
     }
-    // A second loop, because a deleted delta may have been the last reference to a keyframe that the first loop has
-    // already checked. Keyframes that only deltas refer to stay until the next vacuum.
+    // A second loop, because the first one may have deleted the last delta that refers to a keyframe after it had
+    // already checked the keyframe. A keyframe that deltas still refer to stays, although no checkpoint uses it.
     for no in row_numbers(conn, "SELECT no FROM state")? {
         state_store::drop_unused(conn, no)?;
     }
@@ -293,7 +293,8 @@ fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
         [],
     )?;
     reset_invalid_times(conn, "checkpoint")?;
-    // Makes all list positions exact, also that of each list's first session, which may be older (see `session_stats`).
+    // Makes all list positions exact. The stored position of the first session of a list may be out of date (see
+    // `session_stats`).
     // Hidden sessions (state 2) are in no list.
     conn.execute(
         "UPDATE session SET place = (SELECT updated_at FROM activity WHERE session = no) WHERE state <> 2",

@@ -18,8 +18,8 @@
 //!
 //! # Alternatives
 //!
-//! The simple alternative is zstd with the base as its prefix, which [`compression`](super::compression) uses for short
-//! inputs. zstd indexes the prefix again for each delta; the block index is built once for all deltas to a keyframe.
+//! The simple alternative is zstd with the base as its prefix, which the module `compression` uses for
+//! short inputs. zstd indexes the prefix again for each delta; the block index is built once for all deltas to a keyframe.
 //! For states of 2 MB whose parts change by 1 to 2 % (`cargo xtask bench states`, rows "delta"):
 //!
 //! | | run snapshots | prose |
@@ -28,7 +28,7 @@
 //! | zstd level 1, prefix, long-distance matching | 8.6 ms, 21 KB | 8.3 ms, 45 KB |
 //! | zstd level 3, no prefix | 24 ms, 353 KB | 40 ms, 691 KB |
 //!
-//! The difference matters most when retention deletes a keyframe, because its nine deltas are encoded again. Restoring
+//! The difference matters most when retention deletes a keyframe, because its deltas, up to nine, are encoded again. Restoring
 //! a state takes the same time with both.
 //!
 //! Other libraries are worse for these states: gdelta is made for chunks of a few kilobytes and is slow beyond that,
@@ -232,10 +232,10 @@ fn window(bytes: &[u8], at: usize) -> Option<&[u8; WINDOW]> {
 /// A hash table of the blocks of a base.
 #[derive(Debug)]
 pub struct BlockIndex {
-    /// Open addressing with linear probing over [`PROBES`] slots. Each slot holds the block's number, counted from 1,
-    /// in the lower `bits` bits, and other bits of the window's hash (the tag) in the upper bits. Nearly all windows
-    /// that the base does not contain are rejected by the tag alone, without a comparison with the base. 0 is a free
-    /// slot.
+    /// Open addressing with linear probing over [`PROBES`] slots. Some bits of a window's hash choose its first slot. A
+    /// slot holds the block's number, counted from 1, in the lower `bits` bits, and a tag, which is other bits of the
+    /// hash, in the upper bits. The tag alone rejects nearly all windows that the base does not contain, without a
+    /// comparison with the base. A slot of 0 is free.
     slots: Vec<u32>,
     bits: u32,
 }
@@ -336,8 +336,9 @@ impl<'a> Matcher<'a> {
     fn match_up_to(&mut self, target: &[u8], lookahead: usize) {
         self.extend_last_copy(target);
         while let Some(wanted) = window(target, self.next).filter(|_| self.next + lookahead <= target.len()) {
-            // First compares with the bytes of the base at the same distance from the last copy. After a change that
-            // keeps the length, the match is there, even if the index does not contain the window.
+            // First compares with the position in the base that is as far after the last copy as `next` is in the
+            // target. If the change since that copy kept the length, the match is there, even if the index does not
+            // contain the window.
             let (target_end, base_end) = self.last_ends();
             let aligned = base_end + (self.next - target_end);
             let base_start = match window(self.base, aligned) {

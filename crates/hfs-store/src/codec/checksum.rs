@@ -1,7 +1,7 @@
 //! Row checksums, which detect bits that have changed on the disk.
 //!
 //! SQLite checks the structure of its pages, but not the values in them. Messages and sessions have a checksum in the
-//! column `sum`. Checkpoint states and attachments have a content hash, and runs the checksum of their zstd frames.
+//! column `sum`. Checkpoint states and attachments have a content hash instead, and the zstd frame of a run has a checksum of its own.
 
 use std::hash::Hasher as _;
 

@@ -184,8 +184,8 @@ impl MessageRow {
 
 /// The JSON of passthrough fields; `None` if there are none.
 pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
-    // Fields that are still unparsed JSON are not parsed here unless they may be empty or too deeply nested.
-    if extra.unparsed_json().is_none_or(|json| !is_shallow(json)) {
+    // Fields that are still unparsed JSON are parsed here only if they may be empty or too deeply nested.
+    if extra.unparsed_json().is_none_or(|json| !has_shallow_fields(json)) {
         if extra.is_empty() {
             return Ok(None);
         }
@@ -195,9 +195,9 @@ pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>>
     json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Whether a well-formed JSON object certainly has fields and is not nested too deeply. Returns false for an object
-/// with a single opening bracket, because it may be empty. The caller then parses it.
-fn is_shallow(json: &str) -> bool {
+/// Whether a well-formed JSON object certainly has fields and is not nested too deeply. Returns false if the only
+/// opening bracket is that of the object itself, because the object may be empty. The caller then parses it.
+fn has_shallow_fields(json: &str) -> bool {
     // JSON with few brackets cannot be nested deeply, and counting brackets is fast: the compiler vectorizes the loop,
     // because a chunk is short enough for a counter of type `u8`.
     let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();

@@ -77,7 +77,8 @@ pub(crate) struct PresenceLock {
 }
 
 impl PresenceLock {
-    /// Creates a lock file and locks it. The file gets a new name, or the name `name`, which no existing file may have.
+    /// Creates a lock file and locks it. The file is named `name`, which must not exist yet, or gets a new
+    /// unique name.
     ///
     /// The caller must hold the write lock. Otherwise [`remove_abandoned`] could delete the file between its creation
     /// and its locking.

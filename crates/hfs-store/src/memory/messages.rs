@@ -14,7 +14,7 @@ impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
         let mut data = self.lock();
         data.check_append(at, messages)?;
-        data.recover_abandoned_newest(at.branch, messages.len())?;
+        data.recover_abandoned_reply(at.branch, messages.len())?;
         for message in messages {
             data.push(at.branch, MessageRow::finished(message.clone()))?;
         }
@@ -26,7 +26,7 @@ impl MessageStore for MemoryStore {
         let mut data = self.lock();
         let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
         data.check_append(at, std::slice::from_ref(&content))?;
-        data.recover_abandoned_newest(at.branch, 1)?;
+        data.recover_abandoned_reply(at.branch, 1)?;
         data.push(at.branch, MessageRow { content, writer: Arc::downgrade(&self.writer) })?;
         Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
     }
@@ -153,8 +153,9 @@ impl Data {
         Ok(())
     }
 
-    /// Marks an abandoned reply at the end of the branch as interrupted, if `added` messages are about to follow it.
-    fn recover_abandoned_newest(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
+    /// Marks an abandoned reply at the end of the branch as interrupted, unless the number of messages to append,
+    /// `added`, is 0.
+    fn recover_abandoned_reply(&mut self, branch: BranchId, added: usize) -> StoreResult<()> {
         let newest = self.branch_mut(branch)?.messages.last_mut();
         if let Some(message) = newest.filter(|message| added > 0 && message.is_abandoned()) {
             message.content.status = MessageStatus::Interrupted;

@@ -15,7 +15,7 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SessionJson, SessionListJson};
 use crate::terminal::{self, StartScreen};
 
-/// Maximum number of sessions of this project in the overview, and of other sessions.
+/// Maximum number of sessions in each list of the overview: this project's, and the others'.
 const RECENT: u32 = 5;
 
 #[derive(Debug, clap::Args)]

@@ -21,7 +21,8 @@ use crate::records::{Decode, JsonRecord};
 
 const MESSAGE: &str = "message";
 
-/// Boolean fields of a record, with their names in [`FLAGS`](crate::readers::FLAGS).
+/// Names of boolean fields of a record. Each is paired with the flag that the imported message lists under
+/// [`FLAGS`](crate::readers::FLAGS).
 const FLAG_FIELDS: [(&str, &str); 5] = [
     ("isSidechain", "sidechain"),
     ("isMeta", "meta"),
@@ -343,7 +344,7 @@ impl RecordTemplate {
 
     fn key(&mut self, key: &str) {
         let text = self.text();
-        // After the placeholder, the text is empty, but a value precedes the key.
+        // Not `is_empty`: directly after the placeholder the text is empty too, and the key still needs a comma.
         if !text.ends_with('{') {
             text.push(',');
         }

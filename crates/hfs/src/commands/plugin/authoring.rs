@@ -366,7 +366,7 @@ impl Sandbox {
         let mut config = host_config(context, Some(store));
         config.home = home.path().to_path_buf();
         config.only = Some(directory.clone());
-        // An installed plugin with the same name may be disabled.
+        // The user may have disabled an installed plugin with the same name.
         config.disabled.clear();
         let sandbox = Self { plugins: Plugins::discover(config), directory, session, _home: home };
         sandbox.confirm(args.yes, context)?;
