@@ -176,16 +176,16 @@ impl Invocation<'_> {
     /// Starts the binary on a terminal of this size.
     #[must_use]
     pub fn in_terminal(self, rows: u16, columns: u16) -> Terminal {
-        self.on_terminal(rows, columns, false)
+        self.start_in_terminal(rows, columns, false)
     }
 
     /// Like [`in_terminal`](Self::in_terminal), on a terminal that reports a light background when a program asks.
     #[must_use]
     pub fn in_light_terminal(self, rows: u16, columns: u16) -> Terminal {
-        self.on_terminal(rows, columns, true)
+        self.start_in_terminal(rows, columns, true)
     }
 
-    fn on_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
+    fn start_in_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
         let mut command = self.to_command();
         // The default environment disables colours. On a terminal they are enabled, unless the test itself sets these
         // variables.
@@ -232,7 +232,7 @@ static ID: LazyLock<Regex> =
 /// The 6 letters that lists show, or all 12.
 static SHORT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(?:[k-z]{12}|[k-z]{6})\b"));
 static TIME: LazyLock<Regex> = LazyLock::new(|| {
-    // RFC 3339, the format of lists, and the format in automatic session names.
+    // Three formats: RFC 3339, the times in lists, and the times in automatic session names.
     pattern(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?|_\d\d-\d\d)")
 });
 static AGO: LazyLock<Regex> = LazyLock::new(|| {

@@ -98,7 +98,7 @@ macro_rules! store_conformance {
                 concurrent_appends_to_one_branch_are_complete_and_not_interleaved
                 concurrent_appends_through_one_instance_are_not_interleaved
                 different_sessions_can_be_written_concurrently
-                concurrent_writers_cannot_get_the_same_name_id_or_reply
+                concurrent_writers_never_share_a_name_an_id_or_a_reply
                 readers_see_appends_completely_or_not_at_all
                 concurrent_structural_changes_do_not_disturb_appends
             }
@@ -194,7 +194,7 @@ macro_rules! store_conformance {
                 better_matches_come_first
                 updating_the_index_can_be_stopped_and_resumed
                 all_words_must_occur_in_any_order
-                with_any_word_one_match_is_enough
+                a_search_for_any_word_needs_one_match
                 a_phrase_matches_adjacent_words
                 words_joined_by_punctuation_match_adjacent_words
                 a_star_matches_the_rest_of_a_word
@@ -219,7 +219,7 @@ macro_rules! store_conformance {
                 a_page_cursor_stays_valid_while_sessions_change
                 sessions_can_be_filtered_by_project_origin_and_trash
                 a_cursor_of_another_list_is_invalid
-                a_session_is_found_by_id_id_prefix_or_name
+                a_session_is_found_by_its_id_a_prefix_of_it_or_its_name
                 a_name_takes_precedence_over_an_id_prefix
                 an_ambiguous_reference_lists_the_candidates
                 a_reference_by_age_counts_from_the_newest_session

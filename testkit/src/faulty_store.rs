@@ -48,8 +48,8 @@ impl<S> FaultyStore<S> {
         self.failing_saves.store(count, Ordering::SeqCst);
     }
 
-    /// Makes calls that create a checkpoint block (`true`), as on a slow disk, or continue (`false`). A call fails
-    /// after it was blocked for 30 seconds.
+    /// Blocks every call of `create_checkpoint` (`true`), as a slow disk would, or lets these calls continue
+    /// (`false`). A call that is blocked for 30 seconds fails.
     pub fn hold_checkpoints(&self, hold: bool) {
         *lock_unpoisoned(&self.hold_checkpoints) = hold;
         self.released.notify_all();

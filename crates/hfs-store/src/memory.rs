@@ -158,7 +158,7 @@ impl SessionRow {
         }
     }
 
-    /// Sets the time of the last change, unless it is later already.
+    /// Sets the time of the last change to `at`, unless the stored time is later.
     fn touch(&mut self, at: Timestamp) {
         self.session.updated_at = self.session.updated_at.max(at);
     }

@@ -63,7 +63,7 @@ impl vt100::Callbacks for QueryResponder {
     }
 
     fn unhandled_osc(&mut self, _screen: &mut Screen, params: &[&[u8]]) {
-        // A dark terminal does not answer this query, as many real ones do not.
+        // Only the light terminal answers this query. Many real terminals do not answer it either.
         if self.is_light && params == [b"11".as_slice(), b"?"] {
             self.pending.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
         }

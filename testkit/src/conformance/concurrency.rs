@@ -111,7 +111,7 @@ pub fn different_sessions_can_be_written_concurrently(fixture: &Fixture<'_>) {
     assert_eq!(info.checkpoints, WRITERS * 2);
 }
 
-pub fn concurrent_writers_cannot_get_the_same_name_id_or_reply(fixture: &Fixture<'_>) {
+pub fn concurrent_writers_never_share_a_name_an_id_or_a_reply(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "hello");
     let session = fixture.drafts.session("contested");
     let winners = std::sync::Mutex::new([0; 3]);

@@ -21,7 +21,7 @@ fn draft(fixture: &Fixture<'_>) -> SessionDraft {
     }
 }
 
-fn long_ago(seconds: i64) -> Timestamp {
+fn seconds_after_1970(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000).unwrap()
 }
 
@@ -70,20 +70,20 @@ pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'
     import.run(&run).unwrap();
     import.checkpoint(&checkpoint).unwrap();
     assert_invisible(fixture, draft.id);
-    let summary = import.finish("Imported", 7, long_ago(1), long_ago(9)).unwrap();
+    let summary = import.finish("Imported", 7, seconds_after_1970(1), seconds_after_1970(9)).unwrap();
 
     assert_eq!((summary.messages, summary.branches, summary.checkpoints), (5, 2, 1));
     assert_eq!(summary.branch, "side");
     let session = &summary.session;
     assert_eq!((session.id, session.name.as_str(), session.automatic_name), (draft.id, "Imported", true));
-    assert_eq!((session.created_at, session.updated_at), (long_ago(1), long_ago(9)));
+    assert_eq!((session.created_at, session.updated_at), (seconds_after_1970(1), seconds_after_1970(9)));
     assert_eq!((&session.origin, session.current_branch, session.trashed_at), (&draft.origin, side, None));
     let another = fixture.other_process();
     assert_eq!(another.get_session(draft.id).unwrap(), summary);
     let branches = another.list_branches(draft.id).unwrap();
     assert_eq!(
         (branches[0].name.as_str(), branches[0].head, branches[0].created_at),
-        ("trunk", 3, long_ago(1))
+        ("trunk", 3, seconds_after_1970(1))
     );
     assert_eq!((branches[1].name.as_str(), branches[1].parent), ("side", Some(draft.main_branch)));
     assert_eq!((branches[1].forked_at, branches[1].head, branches[1].created_at), (1, 3, full.created_at));
@@ -102,7 +102,7 @@ pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'
     assert_eq!((operation.kind, operation.before), (OperationKind::Import, None));
     assert_eq!(operation.after.name, "Imported");
     assert!(
-        operation.created_at > long_ago(9),
+        operation.created_at > seconds_after_1970(9),
         "the operation has the time of the import, not of the session"
     );
 }
@@ -111,9 +111,9 @@ pub fn an_imported_session_can_be_continued(fixture: &Fixture<'_>) {
     let draft = draft(fixture);
     let mut import = fixture.store.import_session(&draft).unwrap();
     import.message(0, &fixture.drafts.user("said elsewhere")).unwrap();
-    import.finish("Imported", 0, long_ago(1), long_ago(2)).unwrap();
+    import.finish("Imported", 0, seconds_after_1970(1), seconds_after_1970(2)).unwrap();
     let main = fixture.append_text(at(draft.main_branch, 1), "said here");
-    assert!(fixture.store.get_session(draft.id).unwrap().session.updated_at > long_ago(2));
+    assert!(fixture.store.get_session(draft.id).unwrap().session.updated_at > seconds_after_1970(2));
     fixture.checkpoint(main, growing_state(1), 1);
     fixture.fork(main, "side");
     fixture.store.rename_session(draft.id, "renamed", false, fixture.drafts.now()).unwrap();
@@ -151,7 +151,7 @@ pub fn a_dropped_import_leaves_no_data(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.info().unwrap().checkpoint_bytes, 0);
     let mut import = fixture.store.import_session(&draft).unwrap();
     fill(&mut *import);
-    assert_eq!(import.finish("now", 1, long_ago(0), long_ago(0)).unwrap().messages, 601);
+    assert_eq!(import.finish("now", 1, seconds_after_1970(0), seconds_after_1970(0)).unwrap().messages, 601);
 }
 
 pub fn an_inconsistent_import_is_rejected(fixture: &Fixture<'_>) {
@@ -187,7 +187,7 @@ pub fn an_inconsistent_import_is_rejected(fixture: &Fixture<'_>) {
     }
     let draft = draft(fixture);
     let import = fixture.store.import_session(&draft).unwrap();
-    expect_kind(import.finish("x", 3, long_ago(0), long_ago(0)), ErrorKind::Invalid);
+    expect_kind(import.finish("x", 3, seconds_after_1970(0), seconds_after_1970(0)), ErrorKind::Invalid);
     assert_invisible(fixture, draft.id);
 
     let mut import = fixture.store.import_session(&draft).unwrap();
@@ -208,7 +208,7 @@ pub fn an_existing_id_is_a_conflict(fixture: &Fixture<'_>) {
     let same_branch = SessionDraft { main_branch: existing.current_branch, ..draft(fixture) };
     expect_kind(fixture.store.import_session(&same_branch).map(|_| ()), ErrorKind::Conflict);
 
-    // Each other conflict may be reported by the call or by `finish`.
+    // The call that causes one of the following conflicts may report it, or `finish` may.
     let new = draft(fixture);
     let conflicts: [Step<'_>; 5] = [
         &|import| import.message(0, &here),
@@ -227,7 +227,7 @@ pub fn an_existing_id_is_a_conflict(fixture: &Fixture<'_>) {
     for (index, conflict) in conflicts.into_iter().enumerate() {
         let mut import = fixture.store.import_session(&new).unwrap();
         let result = match conflict(&mut *import) {
-            Ok(()) => import.finish("x", 0, long_ago(0), long_ago(0)).map(|_| ()),
+            Ok(()) => import.finish("x", 0, seconds_after_1970(0), seconds_after_1970(0)).map(|_| ()),
             Err(error) => {
                 drop(import);
                 Err(error)
@@ -255,8 +255,8 @@ pub fn other_writers_are_not_blocked_by_an_import(fixture: &Fixture<'_>) {
             main = fixture.append_text(main, &format!("main {n}"));
         }
     }
-    one.finish("One", 0, long_ago(0), long_ago(1)).unwrap();
-    other.finish("Other", 0, long_ago(0), long_ago(1)).unwrap();
+    one.finish("One", 0, seconds_after_1970(0), seconds_after_1970(1)).unwrap();
+    other.finish("Other", 0, seconds_after_1970(0), seconds_after_1970(1)).unwrap();
     assert_eq!(fixture.texts(main.branch).len(), 6);
     for (id, word) in [(first.main_branch, "one"), (second.main_branch, "other")] {
         let expected: Vec<_> = (1..=300).map(|n| format!("{word} {n}")).collect();
@@ -288,7 +288,7 @@ pub fn a_purge_keeps_attachments_of_a_running_import(fixture: &Fixture<'_>) {
     let mut import = fixture.store.import_session(&draft).unwrap();
     import.message(0, &fixture.drafts.message(Role::User, vec![refer()])).unwrap();
     fixture.other_process().purge_session(fixture.session_of(purged.branch)).unwrap();
-    import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
+    import.finish("x", 0, seconds_after_1970(0), seconds_after_1970(0)).unwrap();
     assert_eq!(fixture.store.get_attachment(bytes.hash).unwrap(), b"shared");
 }
 
@@ -297,7 +297,7 @@ pub fn an_imported_streaming_message_becomes_interrupted(fixture: &Fixture<'_>) 
     let mut import = fixture.store.import_session(&draft).unwrap();
     let message = MessageDraft { status: MessageStatus::Streaming, ..fixture.drafts.assistant("half") };
     import.message(0, &message).unwrap();
-    import.finish("x", 0, long_ago(0), long_ago(0)).unwrap();
+    import.finish("x", 0, seconds_after_1970(0), seconds_after_1970(0)).unwrap();
     assert_eq!(fixture.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
     fixture.append_text(at(draft.main_branch, 1), "go on");
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);

@@ -264,7 +264,7 @@ pub fn all_words_must_occur_in_any_order(fixture: &Fixture<'_>) {
     assert_eq!(find("red purple"), NONE);
 }
 
-pub fn with_any_word_one_match_is_enough(fixture: &Fixture<'_>) {
+pub fn a_search_for_any_word_needs_one_match(fixture: &Fixture<'_>) {
     let _ = search_in(fixture, &["red green", "green", "blue", "redder"]);
     let any = |text: &str| {
         let query = SearchQuery { text: text.into(), any_word: true, limit: 100, ..SearchQuery::default() };

@@ -300,7 +300,7 @@ fn find(fixture: &Fixture<'_>, text: &str) -> Result<SessionId, StoreError> {
     fixture.store.resolve_session(&SessionRef::new(text), None, false)
 }
 
-pub fn a_session_is_found_by_id_id_prefix_or_name(fixture: &Fixture<'_>) {
+pub fn a_session_is_found_by_its_id_a_prefix_of_it_or_its_name(fixture: &Fixture<'_>) {
     let one = with_id(fixture, "0192f0c1-7e1a-7cc0-9b1e-0123456789af", "Fix login");
     let other = with_id(fixture, "0192f0c1-7e1b-7cc0-9b1e-ff23456789af", "Docs");
     assert_eq!(find(fixture, "0192f0c1-7e1a-7cc0-9b1e-0123456789af").unwrap(), one);

@@ -105,7 +105,7 @@ pub fn a_purge_deletes_only_attachments_without_other_references(fixture: &Fixtu
     assert_eq!(
         fixture.store.get_attachment(unused.hash).unwrap(),
         b"unused",
-        "a message that refers to it may follow"
+        "an unused attachment is kept, because a later message may refer to it"
     );
     fixture.store.purge_session(fixture.session_of(kept.branch)).unwrap();
     expect_kind(fixture.store.get_attachment(shared.hash), ErrorKind::NotFound);

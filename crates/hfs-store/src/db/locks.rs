@@ -77,8 +77,8 @@ pub(crate) struct PresenceLock {
 }
 
 impl PresenceLock {
-    /// Creates a lock file and locks it. The file is named `name`, which must not exist yet, or gets a new
-    /// unique name.
+    /// Creates a lock file and locks it. The name of the file is `name`, which must not exist yet, or a new
+    /// unique name if `name` is `None`.
     ///
     /// The caller must hold the write lock. Otherwise [`remove_abandoned`] could delete the file between its creation
     /// and its locking.
