@@ -407,7 +407,7 @@ pub fn draw_suggestion(
     if is_selected {
         canvas::fill(buffer, area, theme.selected);
     }
-    let name = truncate(&format!("/{}", row.name), NAME_WIDTH - 1);
+    let name = truncate(&format!("/{}", sanitize_line(&row.name)), NAME_WIDTH - 1);
     let room = usize::from(area.width).saturating_sub(NAME_WIDTH + display_width(row.key) + 2);
     let line = Line::from(vec![
         Span::styled(format!("{name:<NAME_WIDTH$}"), style(theme.accent)),
