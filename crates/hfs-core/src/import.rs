@@ -34,6 +34,9 @@ pub struct ForeignSession {
     pub extra: PassthroughFields,
     /// Id and name of the first branch, if the source is an hfs document.
     pub main_branch: Option<(BranchId, String)>,
+    /// Whether the source gives its messages no ids, so that their [source](crate::Source) is only a position. If the content
+    /// at a position changes, it may be another message.
+    pub positional_ids: bool,
 }
 
 impl ForeignSession {
@@ -50,6 +53,7 @@ impl ForeignSession {
             updated_at: None,
             extra: PassthroughFields::new(),
             main_branch: None,
+            positional_ids: false,
         }
     }
 }

@@ -85,9 +85,10 @@ pub use snapshot::{
     Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, Maintenance, MessageRange, MessageStore,
-    OperationStore, Page, PageRequest, Problem, ReplyHandle, RunStore, SearchIndex, SessionImport,
-    SessionStore, Store, StoreError, StoreInfo, StoreResult, Verification,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, ImportStore, ImportedSessionUpdate,
+    ImportedSource, Maintenance, MessageRange, MessageStore, OperationStore, Page, PageRequest, Problem,
+    ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
+    StoreResult, Verification,
 };
 pub use suggestion::Suggestion;
 pub use sync::{Backoff, lock_unpoisoned};
