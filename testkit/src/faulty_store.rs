@@ -253,8 +253,8 @@ impl<S: Store> ImportStore for FaultyStore<S> {
         self.inner.find_imported_source(path)
     }
 
-    fn save_imported_source(&self, path: &str, source: &ImportedSource) -> StoreResult<()> {
-        self.inner.save_imported_source(path, source)
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        self.inner.save_imported_sources(sources)
     }
 }
 

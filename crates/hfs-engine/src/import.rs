@@ -84,6 +84,10 @@ pub enum SkipReason {
     },
     /// The file has not changed since it was imported, so it was not read.
     Unchanged,
+    /// The file is a transcript without messages.
+    NoMessages,
+    /// The file is not imported, for this reason.
+    NotImported(String),
     /// The session was imported before and is in the trash.
     InTrash {
         /// Session name.
@@ -103,7 +107,9 @@ impl SkipReason {
             | Self::NoSession
             | Self::AlreadyImported { .. }
             | Self::NothingNew { .. }
-            | Self::Unchanged => None,
+            | Self::Unchanged
+            | Self::NoMessages
+            | Self::NotImported(_) => None,
         }
     }
 }
@@ -115,11 +121,16 @@ impl fmt::Display for SkipReason {
             Self::NoSession => f.write_str("it contains no session"),
             Self::AlreadyImported { name } => write!(f, "already imported as {name:?}"),
             Self::NothingNew { name } => write!(f, "already imported as {name:?}, without new messages"),
+            Self::NoMessages => f.write_str("it contains no messages"),
+            Self::NotImported(reason) => f.write_str(reason),
             Self::Unchanged => f.write_str("already imported, and unchanged since"),
             Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
         }
     }
 }
+
+/// Number of files whose states are saved together.
+const SAVED_FILES: usize = 256;
 
 /// Saves the sessions that readers pass to it. One importer can receive any number of files.
 ///
@@ -136,8 +147,14 @@ pub struct Importer<'a> {
     on_progress: Box<dyn FnMut(u64) -> Flow + 'a>,
     file: String,
     file_time: Option<Timestamp>,
+    /// State of the current file, if it can be recognized when it is imported again.
+    fingerprint: Option<[u8; 32]>,
     /// The sessions that were found in the current file and are in the store.
     file_sessions: Vec<SessionId>,
+    /// Files whose state is not saved yet.
+    complete_files: Vec<(String, ImportedSource)>,
+    /// Whether sessions were finished that may not be durable.
+    has_relaxed: bool,
     receiver: Receiver<'a>,
     /// Sessions imported so far.
     pub imported: Vec<ImportedSession>,
@@ -165,7 +182,10 @@ impl<'a> Importer<'a> {
             on_progress: Box::new(|_| Flow::Continue),
             file: String::new(),
             file_time: None,
+            fingerprint: None,
             file_sessions: Vec::new(),
+            complete_files: Vec::new(),
+            has_relaxed: false,
             receiver: Receiver::None,
             imported: Vec::new(),
             skipped: Vec::new(),
@@ -194,15 +214,19 @@ impl<'a> Importer<'a> {
         self.file = file.into();
         self.file_time = modified;
         self.file_sessions.clear();
+        self.fingerprint = None;
     }
 
-    /// Whether the current file has been imported completely in the state that the fingerprint identifies, and its sessions are
-    /// still in the store. If so, it is recorded as skipped and need not be read.
+    /// Gives the importer the fingerprint of the current file. Returns whether the file was imported completely in this state, and
+    /// its sessions are still in the store; it is then recorded as skipped and need not be read.
+    ///
+    /// With a fingerprint, new sessions share the wait for the disk; [`flush`](Self::flush) makes them durable.
     ///
     /// # Errors
     /// Returns the store's error.
-    pub fn skip_unchanged(&mut self, fingerprint: [u8; 32]) -> StoreResult<bool> {
-        if self.on_duplicate == OnDuplicate::Copy {
+    pub fn skip_unchanged(&mut self, fingerprint: [u8; 32], force: bool) -> StoreResult<bool> {
+        self.fingerprint = Some(fingerprint);
+        if force || self.on_duplicate == OnDuplicate::Copy {
             return Ok(false);
         }
         let known = self.store.find_imported_source(&self.file)?;
@@ -213,21 +237,39 @@ impl<'a> Importer<'a> {
         Ok(is_unchanged)
     }
 
-    /// Records that the current file was read completely, in the state that the fingerprint identifies.
+    /// Records that the current file was read completely.
     ///
     /// # Errors
     /// Returns the store's error.
-    pub fn remember_file(&mut self, fingerprint: [u8; 32]) -> StoreResult<()> {
+    pub fn end_file(&mut self) -> StoreResult<()> {
         let sessions = std::mem::take(&mut self.file_sessions);
         // A file without a session is read again, so that the reason is reported again. So is every file if the user decides
         // what happens to its sessions.
-        if self.dry_run
-            || sessions.is_empty()
-            || matches!(self.on_duplicate, OnDuplicate::Skip | OnDuplicate::Copy)
+        let is_special = matches!(self.on_duplicate, OnDuplicate::Skip | OnDuplicate::Copy);
+        if let Some(fingerprint) = self.fingerprint.take()
+            && !(self.dry_run || sessions.is_empty() || is_special)
         {
+            self.complete_files.push((self.file.clone(), ImportedSource { fingerprint, sessions }));
+        }
+        if self.complete_files.len() >= SAVED_FILES { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes all imported sessions durable, and saves which files they came from.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub fn flush(&mut self) -> StoreResult<()> {
+        let mut files = std::mem::take(&mut self.complete_files);
+        if self.has_relaxed && files.is_empty() {
+            // Only a write makes earlier ones durable. No file has this fingerprint.
+            files.push((self.file.clone(), ImportedSource { fingerprint: [0; 32], sessions: Vec::new() }));
+        }
+        if files.is_empty() {
             return Ok(());
         }
-        self.store.save_imported_source(&self.file, &ImportedSource { fingerprint, sessions })
+        self.store.save_imported_sources(&files)?;
+        self.has_relaxed = false;
+        Ok(())
     }
 
     /// Discards an unfinished session, for example after an error of the reader. A new session is removed from the
@@ -316,7 +358,9 @@ impl Importer<'_> {
             Receiver::New(session) => {
                 let format = session.format().to_owned();
                 let file_time = self.file_time.unwrap_or_else(|| self.clock.now());
-                let received = session.finish(file_time, &self.time_zone)?;
+                let is_relaxed = self.fingerprint.is_some();
+                self.has_relaxed |= is_relaxed && !self.dry_run;
+                let received = session.finish(file_time, &self.time_zone, is_relaxed)?;
                 self.file_sessions.extend(received.session);
                 (format, received)
             }
@@ -552,8 +596,17 @@ impl<'a> NewSession<'a> {
     }
 
     /// Makes the session visible. If neither the session nor its messages have a time, it gets `file_time`.
-    fn finish(mut self, file_time: Timestamp, zone: &jiff::tz::TimeZone) -> StoreResult<ReceivedSession> {
-        self.staged()?;
+    fn finish(
+        mut self,
+        file_time: Timestamp,
+        zone: &jiff::tz::TimeZone,
+        is_relaxed: bool,
+    ) -> StoreResult<ReceivedSession> {
+        if let Some(staged) = self.staged()?
+            && is_relaxed
+        {
+            staged.relax();
+        }
         let created_at = self.foreign.created_at.or(self.first_at).unwrap_or(file_time);
         let updated_at = self.foreign.updated_at.or(self.last_at).unwrap_or(created_at).max(created_at);
         let (name, _) = session_name(&self.foreign, &self.derived_title, created_at, zone);

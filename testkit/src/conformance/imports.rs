@@ -423,9 +423,11 @@ pub fn a_source_is_known_until_one_of_its_sessions_is_deleted(fixture: &Fixture<
     let store = &fixture.store;
     assert_eq!(store.find_imported_source("/a").unwrap(), None);
     let mut source = ImportedSource { fingerprint: [1; 32], sessions: vec![draft.id] };
-    store.save_imported_source("/a", &source).unwrap();
+    let other = ImportedSource { fingerprint: [3; 32], sessions: Vec::new() };
+    store.save_imported_sources(&[("/a".into(), source.clone()), ("/c".into(), other.clone())]).unwrap();
+    assert_eq!(store.find_imported_source("/c").unwrap(), Some(other));
     source.fingerprint = [2; 32];
-    store.save_imported_source("/a", &source).unwrap();
+    store.save_imported_sources(&[("/a".into(), source.clone())]).unwrap();
     assert_eq!(fixture.other_process().find_imported_source("/a").unwrap(), Some(source.clone()));
     assert_eq!(store.find_imported_source("/b").unwrap(), None);
     store.trash_session(draft.id, fixture.drafts.now()).unwrap();

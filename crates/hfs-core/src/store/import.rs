@@ -59,6 +59,10 @@ pub trait SessionImport {
     /// `Invalid` for a branch of another session, or for a seq beyond its current head.
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
 
+    /// Lets [`finish`](Self::finish) return before the session is durable. The next write of the store that is durable itself makes
+    /// it so. Many small sessions take much less time if they wait for the disk together.
+    fn relax(&mut self) {}
+
     /// Makes the session visible under this name, with this current branch and these times, and records `import` with
     /// the current time of the store's clock. The session is durable when the call returns.
     ///
@@ -102,12 +106,12 @@ pub trait ImportStore {
     /// Returns any error of the underlying store.
     fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>>;
 
-    /// Records the state of a source after a complete import. It replaces an earlier state of the same path, and need not
-    /// survive a power failure.
+    /// Records the states of sources, by their paths, after complete imports. They replace earlier states of the same paths.
+    /// Also makes the sessions durable that were [relaxed](SessionImport::relax) before; this takes at least one source.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
-    fn save_imported_source(&self, path: &str, source: &ImportedSource) -> StoreResult<()>;
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()>;
 }
 
 /// What an import changes in a session that was imported before. Fields that are `None` stay.

@@ -68,8 +68,8 @@ impl ImportStore for MemoryStore {
         Ok(found.filter(|source| source.sessions.iter().all(is_listed)).cloned())
     }
 
-    fn save_imported_source(&self, path: &str, source: &ImportedSource) -> StoreResult<()> {
-        self.lock().imported_sources.insert(path.to_owned(), source.clone());
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        self.lock().imported_sources.extend(sources.iter().cloned());
         Ok(())
     }
 }

@@ -8,14 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::checksum;
 use crate::codec::rows::{self, MessageRow, STREAMING, branch_of, seq_of};
-use crate::db::group_commit::WriteOptions;
 use crate::db::lookup;
 use crate::error::{Error, Result, conflict, invalid};
 use crate::sqlite::messages::replace_row;
 use crate::sqlite::operations::{self, Change};
 use crate::sqlite::{SqliteStore, branches, session_stats, text_index};
-
-const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: false };
 
 impl ImportStore for SqliteStore {
     fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
@@ -39,10 +36,11 @@ impl ImportStore for SqliteStore {
         self.db.read("look up an imported source", |conn| find_source(conn, path))
     }
 
-    fn save_imported_source(&self, path: &str, source: &ImportedSource) -> StoreResult<()> {
-        let (path, source) = (path.to_owned(), source.clone());
-        self.db
-            .write_with(RELAXED, "remember an imported source", move |conn| save_source(conn, &path, &source))
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        let sources = sources.to_vec();
+        self.db.write("remember imported sources", move |conn| {
+            sources.iter().try_for_each(|(path, source)| save_source(conn, path, source))
+        })
     }
 }
 
