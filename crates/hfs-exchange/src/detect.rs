@@ -35,6 +35,10 @@ const SAMPLE_DEPTH: usize = 5;
 pub(crate) struct FormatProbe {
     bytes: Vec<u8>,
     records: Vec<Map<String, Value>>,
+    /// Whether the first line is a complete record.
+    begins_with_record: bool,
+    /// Whether there is more than one line.
+    has_more_lines: bool,
     /// The document, without long strings and deeply nested values, and as far as it can be read.
     document: Value,
     /// Files of an archive, or subfolders of a folder.
@@ -88,7 +92,8 @@ impl FormatProbe {
         let first = text.iter().copied().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0));
         match first {
             Some(b'{') => {
-                self.records = read_records(open(self)?)?;
+                let input = open(self)?;
+                self.read_records(input)?;
                 self.document = read_document(open(self)?)?;
             }
             Some(b'[') => self.document = read_document(open(self)?)?,
@@ -105,20 +110,43 @@ impl FormatProbe {
         Ok(())
     }
 
+    /// Reads the objects on the first lines.
+    fn read_records(&mut self, input: impl Read) -> std::io::Result<()> {
+        let mut lines = Lines::new(input);
+        let mut count = 0;
+        while self.records.len() < PROBE_RECORDS {
+            let is_enough = !self.records.is_empty() && lines.consumed() > PROBE_BYTES as u64;
+            let Some((_, line)) = lines.next()? else { break };
+            let Line::Text(text) = line else { continue };
+            let text = text.trim_matches(['\0', ' ', '\t']);
+            if text.is_empty() {
+                continue;
+            }
+            count += 1;
+            self.has_more_lines = count > 1;
+            if is_enough {
+                break;
+            }
+            // Most records are small.
+            let value = if text.len() <= STRING_BYTES {
+                parse(text).map(|parsed| parsed.value).unwrap_or_default()
+            } else {
+                sample_line(text)
+            };
+            self.begins_with_record |= count == 1 && value.is_object();
+            self.records.extend(into_object(value));
+        }
+        Ok(())
+    }
+
     /// The bytes that were read.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Whether the first line is a complete record and another line follows.
-    pub(crate) fn begins_with_record_and_more_lines(&self) -> bool {
-        self.records.len() > 1
-            || self.records.len() == 1 && {
-                let mut lines =
-                    self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-                let first = lines.next().and_then(|line| str::from_utf8(line).ok());
-                first.and_then(parse).is_some_and(|parsed| parsed.value.is_object()) && lines.next().is_some()
-            }
+    pub(crate) const fn begins_with_record_and_more_lines(&self) -> bool {
+        self.begins_with_record && self.has_more_lines
     }
 
     /// The complete objects on the first lines. Long strings in long objects are left out.
@@ -238,29 +266,6 @@ fn into_object(value: Value) -> Option<Map<String, Value>> {
     if let Value::Object(fields) = value { Some(fields) } else { None }
 }
 
-/// Reads the objects on the first lines.
-fn read_records(input: impl Read) -> std::io::Result<Vec<Map<String, Value>>> {
-    let mut lines = Lines::new(input);
-    let mut records = Vec::new();
-    while records.len() < PROBE_RECORDS {
-        if !records.is_empty() && lines.consumed() > PROBE_BYTES as u64 {
-            break;
-        }
-        let Some((_, line)) = lines.next()? else { break };
-        if let Line::Text(text) = line {
-            let text = text.trim_matches(['\0', ' ', '\t']);
-            // Most records are small.
-            let value = if text.len() <= STRING_BYTES {
-                parse(text).map(|parsed| parsed.value).unwrap_or_default()
-            } else {
-                sample_line(text)
-            };
-            records.extend(into_object(value));
-        }
-    }
-    Ok(records)
-}
-
 /// A long record without its long strings; null if the line is not one object.
 fn sample_line(line: &str) -> Value {
     let mut value = Value::Null;
@@ -275,7 +280,7 @@ fn sample_line(line: &str) -> Value {
 /// Reads the structure of a document, up to the first damage.
 fn read_document(input: impl Read) -> std::io::Result<Value> {
     let mut document = Value::Null;
-    let mut sample = || -> PullResult<()> {
+    let sample = || -> PullResult<()> {
         let mut parser = PullParser::new(input)?;
         Sampler { budget: SCANNED_BYTES }.sample(&mut parser, 0, &mut document)
     };

@@ -137,7 +137,8 @@ fn decode_text<T: Decode>(
     if let Some(record) = T::decode(text) {
         return found(at, Entry::Record(record, text.len()));
     }
-    for fragment in if is_open { salvage_open(text) } else { salvage(text) } {
+    let fragments = if is_open { salvage_open(text) } else { salvage(text) };
+    for fragment in fragments {
         let damaged = match fragment {
             Fragment::Record(text) => {
                 if let Some(record) = T::decode(text) {

@@ -375,13 +375,14 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn only_regular_files_are_opened() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("file"), "text").unwrap();
         std::fs::create_dir(path("folder")).unwrap();
         std::fs::write(path("folder/inside"), "text").unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
-            .unwrap();
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         for (target, link) in
             [("file", "link"), ("fifo", "to-fifo"), ("folder", "to-folder"), ("loop", "loop")]
         {

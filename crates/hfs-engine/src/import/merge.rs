@@ -17,8 +17,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use hfs_core::{
     Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, ErrorExt as _, ErrorKind,
     ForeignBranch, ForeignSession, ImportEvent, ImportedSessionUpdate, MAIN_BRANCH, Message, MessageDraft,
-    MessageRange, MessageStatus, OperationKind, PageRequest, Part, Position, Run, Seq, SessionAttributes,
-    SessionSummary, Store, StoreError, StoreResult, Timestamp,
+    MessageId, MessageRange, MessageStatus, OperationKind, PageRequest, Part, Position, Run, Seq,
+    SessionAttributes, SessionSummary, Store, StoreError, StoreResult, Timestamp,
 };
 
 use super::session_title::SessionTitle;
@@ -217,7 +217,7 @@ impl<'a> MergeImport<'a> {
         }
         if let Some((stored, how)) = self.find_next(key, &message)? {
             self.cursor(key)?.advance(stored.branch);
-            return if how == Match::Older { self.change(stored, message) } else { Ok(()) };
+            return if how == Match::Older { self.change(stored.content.id, message) } else { Ok(()) };
         }
         if self.cursor(key)?.unsaved.is_empty() {
             self.prepare_append(key)?;
@@ -276,9 +276,9 @@ impl<'a> MergeImport<'a> {
     }
 
     /// Replaces a stored message by a newer version.
-    fn change(&mut self, stored: Message, message: MessageDraft) -> StoreResult<()> {
+    fn change(&mut self, id: MessageId, message: MessageDraft) -> StoreResult<()> {
         self.updated += 1;
-        self.changed.push(MessageDraft { id: stored.content.id, ..message });
+        self.changed.push(MessageDraft { id, ..message });
         if self.changed.len() >= BATCH as usize { self.save_changed() } else { Ok(()) }
     }
 
