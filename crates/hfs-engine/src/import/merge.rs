@@ -390,6 +390,14 @@ impl<'a> MergeImport<'a> {
         if self.dry_run { Ok(()) } else { self.store.put_attachment(attachment) }
     }
 
+    /// The stored branch of a run or checkpoint. A source that is not an hfs document names only its first branch.
+    fn branch_of(&self, id: BranchId) -> Option<BranchId> {
+        let is_main = self.foreign.main_branch.as_ref().is_some_and(|(main, _)| *main == id);
+        let root = self.branches.iter().find(|branch| branch.parent.is_none());
+        let stored = self.stored_branch(id).or(root.filter(|_| is_main && !self.is_document()));
+        stored.map(|branch| branch.id)
+    }
+
     fn run(&mut self, run: &Run) -> StoreResult<()> {
         if self.dry_run || self.stored_branch(run.branch).is_none() {
             return Ok(());
@@ -401,9 +409,8 @@ impl<'a> MergeImport<'a> {
     }
 
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()> {
-        if self.dry_run || self.stored_branch(checkpoint.branch).is_none() {
-            return Ok(());
-        }
+        let Some(branch) = self.branch_of(checkpoint.branch).filter(|_| !self.dry_run) else { return Ok(()) };
+        let checkpoint = &CheckpointDraft { branch, ..checkpoint.clone() };
         self.save_all()?;
         match self.store.get_checkpoint(checkpoint.id) {
             Err(StoreError::NotFound { .. }) => {
