@@ -419,13 +419,16 @@ fn claude_code(records: &[Value]) -> CollectedSession {
     collect(&Source::stream(text.as_bytes()).unwrap(), Format::ClaudeCode).remove(0)
 }
 
-/// Asserts that an export restores the records, whatever their order of fields.
+/// Asserts that an export restores the records, whatever their order. The records of a message are written together.
 fn assert_restores(session: CollectedSession, records: &[Value]) {
     let document = session.into_document(Timestamp::UNIX_EPOCH);
     let mut written = Vec::new();
     write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
     let written = String::from_utf8(written).unwrap();
-    let restored: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut restored: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records = records.to_vec();
+    restored.sort_by_key(|record| record["uuid"].to_string());
+    records.sort_by_key(|record| record["uuid"].to_string());
     assert_eq!(restored, records);
 }
 

@@ -513,7 +513,7 @@ impl<'a> MergeImport<'a> {
             // Messages that hfs added belong to the line that the source continues.
             Some(next) if next.content.source.is_none() => node.branch,
             // A damaged source may lack messages that it still has when it is repaired.
-            Some(_) if is_damaged => node.branch,
+            Some(_) if is_damaged => return Ok(None),
             // The source has gone back to an earlier message. The messages after it stay on their branch.
             Some(_) => match self.empty_branch_at(node)? {
                 Some(branch) => branch,

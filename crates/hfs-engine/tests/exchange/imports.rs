@@ -179,6 +179,7 @@ fn a_source_that_goes_back_keeps_what_it_removed_on_another_branch() {
     assert_eq!(histories(store), ["a b c", "a b d"]);
     // A damaged file does not prove that its messages were removed.
     Foreign { dropped: 1, ..Foreign::new(&[("1", "a")]) }.import(store);
+    assert_eq!(open_line(store), "a b d");
     assert_eq!(histories(store), ["a b c", "a b d"]);
 }
 
