@@ -169,7 +169,7 @@ fn a_transcript_that_grew_is_updated_and_an_unchanged_one_is_not_read() {
     assert_eq!((&updated["messages"], &updated["updated_messages"]), (&json!(1), &json!(1)));
     let found = |word: &str| hfs.run(&["search", "--json", word]).ok().json()["total"].clone();
     assert_eq!((found("beta"), found("gamma")), (json!(0), json!(1)));
-    let shown = hfs.run(&["show", "@", "--json"]).ok().json();
+    let shown = hfs.run(&["session", "show", "@", "--json"]).ok().json();
     let texts: Vec<&Value> =
         shown["messages"].as_array().unwrap().iter().map(|it| &it["parts"][0]["text"]).collect();
     assert_eq!(texts, ["ask alpha", "another way"], "the branch that the user continued in the other tool");
