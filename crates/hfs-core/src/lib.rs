@@ -35,6 +35,7 @@ mod attachment;
 mod branch;
 mod bus;
 mod checkpoint;
+mod context;
 mod document;
 mod error;
 mod event;
@@ -62,6 +63,7 @@ pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
 pub use checkpoint::{
     AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, PluginStates, StateCost, Trigger,
 };
+pub use context::{MessageFlag, split_context};
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
 pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};

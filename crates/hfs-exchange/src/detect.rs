@@ -171,11 +171,6 @@ impl FormatProbe {
         })
     }
 
-    /// Whether this is text in UTF-16, which Windows programs write.
-    pub(crate) fn is_utf16(&self) -> bool {
-        self.bytes.starts_with(&[0xff, 0xfe]) || self.bytes.starts_with(&[0xfe, 0xff])
-    }
-
     /// Files of an archive, or subfolders of a folder.
     pub(crate) fn entries(&self) -> &[String] {
         &self.entries
@@ -235,9 +230,6 @@ impl FormatProbe {
 
     /// What the source looks like, for errors.
     pub(crate) fn describe(&self) -> String {
-        if self.is_utf16() {
-            return "it is text in UTF-16; convert it to UTF-8".to_owned();
-        }
         if self.bytes.is_empty() {
             return if self.entries.is_empty() { "it is empty" } else { "it is a folder" }.to_owned();
         }

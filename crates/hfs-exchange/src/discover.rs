@@ -151,8 +151,7 @@ fn reason_to_skip(source: &Source) -> Option<UnreadReason> {
             let is_damaged = probe.is_unparsable()
                 && (has_extension(path, &["jsonl"])
                     || has_extension(path, &["json"]) && !probe.has_comments());
-            let is_reported = is_damaged || probe.has_conversation() || probe.is_utf16();
-            (!is_reported).then_some(UnreadReason::NotATranscript)
+            (!is_damaged && !probe.has_conversation()).then_some(UnreadReason::NotATranscript)
         }
     }
 }

@@ -61,6 +61,7 @@ mod redact;
 mod source;
 mod time;
 mod transcript;
+mod utf16;
 
 pub use collect::{CollectedBranch, CollectedSession, Collector};
 pub use detect::detect;

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
+use crate::utf16;
+
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -165,7 +167,7 @@ impl Source {
         Ok(Some(*hasher.finalize().as_bytes()))
     }
 
-    /// Opens the content from its beginning, decompressing zstd.
+    /// Opens the content from its beginning, decompressing zstd and converting UTF-16 to UTF-8.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         self.try_open().map_err(|source| self.io(source))
     }
@@ -314,9 +316,9 @@ fn decompressed<'a>(mut input: impl Read + Seek + Send + 'a) -> io::Result<Box<d
     input.by_ref().take(4).read_to_end(&mut magic)?;
     input.seek(SeekFrom::Start(0))?;
     if magic == ZSTD_MAGIC {
-        Ok(Box::new(zstd::stream::read::Decoder::new(BufReader::new(input))?))
+        utf16::to_utf8(zstd::stream::read::Decoder::new(BufReader::new(input))?)
     } else {
-        Ok(Box::new(input))
+        utf16::to_utf8(input)
     }
 }
 

@@ -636,18 +636,6 @@ fn a_transcript_without_messages_is_left_out_and_a_misread_one_is_an_error() {
     assert!(error.contains("claude-code") && error.contains("parts"), "{error}");
 }
 
-#[test]
-fn text_in_utf16_is_refused_as_such() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = record("user", "u1", None, false, &json!("hi"));
-    let bytes: Vec<u8> =
-        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-    fs::write(folder.path().join("s.jsonl"), bytes).unwrap();
-    let found = discover(folder.path()).unwrap().sources;
-    let error = read(&found[0], None, &mut Collector::default()).unwrap_err().to_string();
-    assert!(error.contains("UTF-16"), "{error}");
-}
-
 fn count_role(session: &CollectedSession, role: Role) -> usize {
     session.messages().filter(|message| message.role == role).count()
 }

@@ -10,7 +10,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError};
+use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::write_record;
@@ -31,6 +31,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         out,
         session_id: session_id(&session),
         cwd: cwd(&session),
+        at: session.created_at,
         ends: HashMap::new(),
         newest: None,
         prompt: None,
@@ -80,6 +81,9 @@ struct TranscriptWriter<'a> {
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
+    /// The time of the session or of the newest message with a known time; also used for messages without one, because
+    /// the format requires a time.
+    at: Timestamp,
     /// For each fork, the id of the last record of the message before the fork. The key is the parent branch
     /// and the seq of that message.
     ends: HashMap<(BranchId, Seq), Option<String>>,
@@ -212,10 +216,11 @@ impl TranscriptWriter<'_> {
             Role::System => "system",
         };
         let uuid = message.content.id.to_string();
+        self.at = message.content.created_at.known().unwrap_or(self.at);
         let mut record = json!({
             "parentUuid": parent, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
-            "timestamp": message.content.created_at,
+            "timestamp": self.at,
         });
         let fields = match message.content.role {
             Role::System => {
