@@ -624,6 +624,32 @@ fn links_and_special_files_in_a_folder_are_listed_and_never_followed() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_storage_folder_leads_to_no_file_outside_of_it() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("m.json"), r#"{"id":"m","role":"user","secret":"PRIVATE"}"#).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["session/p", "message/ses_1", "part/msg_1"] {
+        fs::create_dir_all(path(name)).unwrap();
+    }
+    let absolute = json!({"id": outside.path().to_str().unwrap(), "title": "T"});
+    fs::write(path("session/p/ses_0.json"), absolute.to_string()).unwrap();
+    fs::write(path("session/p/ses_1.json"), r#"{"id":"ses_1","title":"T"}"#).unwrap();
+    fs::write(path("session/p/ses_2.json"), r#"{"id":"../../x","title":"T"}"#).unwrap();
+    fs::write(path("message/ses_1/msg_1.json"), r#"{"id":"msg_1","role":"user"}"#).unwrap();
+    fs::write(path("part/msg_1/prt_1.json"), r#"{"id":"prt_1","type":"text","text":"inside"}"#).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("m.json"), path("message/ses_1/msg_2.json")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), path("message/linked")).unwrap();
+    let found = discover(folder.path()).unwrap().sources;
+    let mut collector = Collector::default();
+    read(&found[0], None, &mut collector).unwrap();
+    assert_eq!(collector.sessions.len(), 1);
+    assert_eq!(collector.sessions[0].messages().map(MessageDraft::text).collect::<Vec<_>>(), ["inside"]);
+    assert!(!format!("{:?}", collector.sessions).contains("PRIVATE"));
+}
+
 #[test]
 fn a_transcript_without_messages_is_left_out_and_a_misread_one_is_an_error() {
     let mut collector = Collector::default();
