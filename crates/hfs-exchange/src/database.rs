@@ -37,7 +37,7 @@ impl Database {
             None => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
-                std::io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;
+                io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;
                 (copy, Some(folder))
             }
         };

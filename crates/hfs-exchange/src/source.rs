@@ -122,7 +122,7 @@ impl Source {
     /// Time of the last modification; `None` for a stream or a folder.
     #[must_use]
     pub fn modified_at(&self) -> Option<Timestamp> {
-        let metadata = std::fs::metadata(self.path()?).ok().filter(std::fs::Metadata::is_file)?;
+        let metadata = std::fs::metadata(self.path()?).ok().filter(Metadata::is_file)?;
         let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
     }

@@ -443,7 +443,7 @@ impl<'a> MergeImport<'a> {
                 match self.store.update_imported_session(session.id, &update, self.now) {
                     // The user has renamed the session or switched its branch meanwhile, so these stay.
                     Err(error) if error.kind() == ErrorKind::Conflict => {
-                        self.update_without_attributes(update)?
+                        self.update_without_attributes(update)?;
                     }
                     updated => updated?,
                 }

@@ -317,7 +317,7 @@ fn starting_call(transcript: &Path) -> Option<String> {
     let mut text = String::new();
     let file = open_file(&transcript.with_extension("meta.json"), Links::Reject).ok()?;
     file.take(MAX_METADATA).read_to_string(&mut text).ok()?;
-    Some(crate::json::parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
+    Some(parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
 }
 
 /// Initial capacity for the JSON that replaces a content, in bytes.
