@@ -153,7 +153,7 @@ fn a_transcript_that_grew_is_updated_and_an_unchanged_one_is_not_read() {
     let early =
         record("user", "u1", None, "ask alpha") + &record("assistant", "a1", Some("u1"), "answer beta");
     std::fs::write(&path, &early).unwrap();
-    hfs.run(&["import", "s.jsonl"]).ok();
+    let _ = hfs.run(&["import", "s.jsonl"]).ok();
     let reason = |arguments: &[&str]| {
         let report = hfs.run(arguments).ok().json();
         assert_eq!(report["imported"], json!([]));
