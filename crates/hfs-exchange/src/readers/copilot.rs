@@ -131,9 +131,9 @@ impl Events {
         let report = &mut tree.conversation.report;
         if messages.is_empty() {
             if is_attribute {
-                report.mapped()
+                report.mapped();
             } else {
-                report.opaque()
+                report.opaque();
             }
             tree.keep_record(stored);
             return;
