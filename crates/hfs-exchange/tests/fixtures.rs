@@ -642,7 +642,7 @@ fn what_was_read_of_a_growing_file_stays_as_it_was() {
         };
         let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
         for end in ends.into_iter().skip(1) {
-            let session = collect(&stream(&text[..end])).remove(0);
+            let session = collect(&stream(text.split_at(end).0)).remove(0);
             for message in session.messages() {
                 let same = of_whole(&message.source.as_ref().unwrap().id);
                 assert_eq!((message.role, &message.parts), (same.role, &same.parts), "{folder}");
