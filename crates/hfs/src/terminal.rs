@@ -11,7 +11,7 @@ use hfs_core::{
 };
 use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
 use hfs_exchange::{
-    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, discover,
 };
 use hfs_tui::{
     AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
@@ -321,8 +321,8 @@ impl FileTransfer {
         let branches = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
-        let secrets = SecretScanner::new()?;
-        let source = RedactedSource::new(&document, &secrets, request.redact);
+        let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
+        let source = RedactedSource::new(&document, redaction);
         format
             .write(&source, PageOptions { metadata, branches }, &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
@@ -334,7 +334,7 @@ impl FileTransfer {
         Ok(Exported {
             path: target.commit(file)?,
             bytes,
-            warnings: export::secret_warning(&source.report(), request.redact).into_iter().collect(),
+            warnings: export::secret_warnings(&source.report(), redaction),
         })
     }
 }
