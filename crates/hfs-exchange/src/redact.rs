@@ -5,6 +5,7 @@
 
 mod attachment;
 mod json;
+mod pdf;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -362,9 +363,10 @@ impl<'a> RedactedSource<'a> {
                 self.originals.borrow_mut().insert(new, hash);
                 Verdict::Secret(secrets, Some((new, masked.len() as u64)))
             }
-            Content::ReadOnlyText(text) => match find(&text) {
-                secrets if secrets.is_empty() => Verdict::Clean,
-                secrets => Verdict::Secret(secrets, None),
+            Content::ReadOnlyText(file) => match find(&file.text) {
+                secrets if !secrets.is_empty() => Verdict::Secret(secrets, None),
+                _ if file.is_complete => Verdict::Clean,
+                _ => Verdict::Unexamined(Unexamined::Pdf),
             },
             Content::Unexamined(kind) => Verdict::Unexamined(kind),
         })

@@ -4,14 +4,17 @@
 use base64::Engine;
 
 use crate::Secret;
+use crate::formats::Charset;
 use crate::name::{MAX_NAME, NameKind, is_cookies, judge};
-use crate::text::{at, before, is_blank, is_word, line_start, part, skip, skip_back, starts_word};
+use crate::text::{
+    REACH, at, before, is_blank, is_word, line_start, part, skip, skip_all, skip_back, starts_word,
+};
 use crate::value::{
     is_code, is_number_or_version, is_placeholder, is_reference, is_wordy_identifier, looks_random,
 };
 
-/// Longer values are cut: no password or token is longer.
-const MAX_VALUE: usize = 4096;
+/// Longer values are examined up to here.
+const MAX_VALUE: usize = REACH;
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +86,12 @@ pub fn find_quoted_password(text: &str, end: usize, found: &mut Vec<Secret>) {
 fn push_value(text: &str, kind: NameKind, name: &str, value: Value, found: &mut Vec<Secret>) {
     let content = part(text, value.start, value.end);
     if is_secret_value(kind, name, content, value.form) {
-        found.push(Secret { start: value.start, end: value.end, label: kind.label() });
+        let end = if content.len() < MAX_VALUE {
+            value.end
+        } else {
+            skip_all(text, value.end, |byte| Charset::Base64.contains(byte))
+        };
+        found.push(Secret { start: value.start, end, label: kind.label() });
     }
 }
 
@@ -331,17 +339,6 @@ fn trim_scheme(text: &str, value: Value) -> Value {
 fn bare_at(text: &str, anchor: usize, index: usize, is_spaced: bool) -> Option<Value> {
     let rest = part(text, index, text.len().min(index + 16));
     let index = index + scheme_length(rest);
-    // A line that consists of the assignment, possibly in a diff or a list, or after `export`.
-    let line = part(
-        text,
-        line_start(text, anchor),
-        skip_back(text, anchor, MAX_NAME, |byte| is_word(byte) || b"-.".contains(&byte)),
-    );
-    let is_start =
-        line.bytes().all(|byte| b" \t+->#*:|".contains(&byte) || byte.is_ascii_digit() || byte >= 0x80)
-            || ["export", "set", "ENV", "ARG", "setx", "declare -x", "-e"]
-                .iter()
-                .any(|word| line.trim().ends_with(word));
     let bare_end = |soft: &[u8]| {
         let mut end = index;
         loop {
@@ -366,6 +363,23 @@ fn bare_at(text: &str, anchor: usize, index: usize, is_spaced: bool) -> Option<V
         }
     };
     let short = bare_end(b",;)]}|&<>");
+    // Counts are frequent, and passwords of few digits are not found.
+    if short <= index
+        || (short < index + 5 && part(text, index, short).bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return None;
+    }
+    // A line that consists of the assignment, possibly in a diff or a list, or after `export`.
+    let line = part(
+        text,
+        line_start(text, anchor),
+        skip_back(text, anchor, MAX_NAME, |byte| is_word(byte) || b"-.".contains(&byte)),
+    );
+    let is_start =
+        line.bytes().all(|byte| b" \t+->#*:|".contains(&byte) || byte.is_ascii_digit() || byte >= 0x80)
+            || ["export", "set", "ENV", "ARG", "setx", "declare -x", "-e"]
+                .iter()
+                .any(|word| line.trim().ends_with(word));
     if is_start && !is_spaced_list(text, short) {
         let long = bare_end(b"");
         let next = skip(text, long, is_blank);

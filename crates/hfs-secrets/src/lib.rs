@@ -1,7 +1,7 @@
 //! Finds secrets in text: keys and tokens of well-known providers, passwords in URLs and command lines, private keys,
 //! and values that are assigned to names such as `DB_PASSWORD`.
 //!
-//! One Aho-Corasick search finds all literals that a secret can start with or that introduce one (*anchors*). Only the
+//! One pass finds all literals that a secret can start with or that introduce one (*anchors*). Only the
 //! text around an anchor is examined further, and only a bounded part of it. The time is therefore linear in the length
 //! of the text, and the search allocates nothing but its result.
 //!
@@ -47,28 +47,26 @@ pub fn find(text: &str) -> Vec<Secret> {
 
 fn search(text: &str, examples: Examples) -> Vec<Secret> {
     let mut found = Vec::new();
-    for (anchor, start, end) in ANCHORS.find(text) {
-        match anchor {
-            Anchor::Format(format) => tokens::find_format(text, start, format, &mut found),
-            Anchor::JsonWebToken => tokens::find_json_web_token(text, start, &mut found),
-            Anchor::PrivateKey => tokens::find_private_key(text, start, &mut found),
-            Anchor::PuttyKey => tokens::find_putty_key(text, end, &mut found),
-            Anchor::TelegramToken => tokens::find_telegram_token(text, start, &mut found),
-            Anchor::DiscordToken => tokens::find_discord_token(text, start, &mut found),
-            Anchor::AzureSecret => tokens::find_azure_secret(text, start, &mut found),
-            Anchor::AzureDevOps => tokens::find_azure_devops_token(text, start, &mut found),
-            Anchor::InfixedToken(label) => tokens::find_around(text, start, label, &mut found),
-            Anchor::Url => url::find_userinfo(text, start, end, examples, &mut found),
-            Anchor::OracleUrl => url::find_oracle_password(text, end, &mut found),
-            Anchor::WebhookUrl => url::find_webhook(text, end, &mut found),
-            Anchor::AuthScheme => assignment::find_after_scheme(text, start, end, &mut found),
-            Anchor::Cookies => assignment::find_cookies(text, end, text.len(), &mut found),
-            Anchor::Name => assignment::find_assigned(text, start, end, &mut found),
-            Anchor::ForeignName => assignment::find_assigned_to(text, start, end, &mut found),
-            Anchor::QuotedPassword => assignment::find_quoted_password(text, end, &mut found),
-            Anchor::Command(command) => command::find_in_command(text, start, end, command, &mut found),
-        }
-    }
+    ANCHORS.find(text, |anchor, start, end| match anchor {
+        Anchor::Format(format) => tokens::find_format(text, start, format, &mut found),
+        Anchor::JsonWebToken => tokens::find_json_web_token(text, start, &mut found),
+        Anchor::PrivateKey => tokens::find_private_key(text, start, &mut found),
+        Anchor::PuttyKey => tokens::find_putty_key(text, end, &mut found),
+        Anchor::TelegramToken => tokens::find_telegram_token(text, start, &mut found),
+        Anchor::DiscordToken => tokens::find_discord_token(text, start, &mut found),
+        Anchor::AzureSecret => tokens::find_azure_secret(text, start + 1, &mut found),
+        Anchor::AzureDevOps => tokens::find_azure_devops_token(text, start, &mut found),
+        Anchor::InfixedToken(label) => tokens::find_around(text, start, label, &mut found),
+        Anchor::Url => url::find_userinfo(text, start, end, examples, &mut found),
+        Anchor::OracleUrl => url::find_oracle_password(text, end, &mut found),
+        Anchor::WebhookUrl => url::find_webhook(text, end, &mut found),
+        Anchor::AuthScheme => assignment::find_after_scheme(text, start, end, &mut found),
+        Anchor::Cookies => assignment::find_cookies(text, end, text.len(), &mut found),
+        Anchor::Name => assignment::find_assigned(text, start, end, &mut found),
+        Anchor::ForeignName => assignment::find_assigned_to(text, start, end, &mut found),
+        Anchor::QuotedPassword => assignment::find_quoted_password(text, end, &mut found),
+        Anchor::Command(command) => command::find_in_command(text, start, end, command, &mut found),
+    });
     merge(text, found)
 }
 

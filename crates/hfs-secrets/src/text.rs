@@ -15,8 +15,18 @@ pub fn part(text: &str, start: usize, end: usize) -> &str {
     text.get(start..end).unwrap_or_default()
 }
 
-/// The first position from `index` on whose byte is not accepted.
+/// How far a search looks ahead, so that its time is linear in the length of any text.
+pub const REACH: usize = 4096;
+
+/// The first position from `index` on whose byte is not accepted, at most [`REACH`] bytes ahead.
 pub fn skip(text: &str, index: usize, accept: impl Fn(u8) -> bool) -> usize {
+    let rest = text.as_bytes().get(index..).unwrap_or_default();
+    let near = rest.get(..REACH).unwrap_or(rest);
+    index + near.iter().position(|byte| !accept(*byte)).unwrap_or(near.len())
+}
+
+/// As [`skip`], without the limit. For text that is known to be a secret.
+pub fn skip_all(text: &str, index: usize, accept: impl Fn(u8) -> bool) -> usize {
     let rest = text.as_bytes().get(index..).unwrap_or_default();
     index + rest.iter().position(|byte| !accept(*byte)).unwrap_or(rest.len())
 }

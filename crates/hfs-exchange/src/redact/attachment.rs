@@ -1,6 +1,7 @@
 //! The text of attachments.
 
 use super::Unexamined;
+use super::pdf::{self, PdfText};
 
 /// Larger attachments are not examined.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -10,8 +11,7 @@ pub enum Content {
     /// Text, which can be changed and encoded again.
     Text(String, Encoding),
     /// The text of a file in a format that hfs cannot write.
-    #[allow(dead_code, reason = "PDF")]
-    ReadOnlyText(String),
+    ReadOnlyText(PdfText),
     Unexamined(Unexamined),
 }
 
@@ -55,7 +55,7 @@ pub fn content(media_type: &str, bytes: &[u8]) -> Content {
         }
     }
     if bytes.starts_with(b"%PDF-") {
-        return Content::Unexamined(Unexamined::Pdf);
+        return Content::ReadOnlyText(pdf::read(bytes));
     }
     if !bytes.contains(&0) {
         if let Ok(text) = str::from_utf8(bytes) {

@@ -179,7 +179,9 @@ fn refuse_secrets_below(name: &str, raw: &RawValue, origin: &ValueOrigin) -> Res
         }
         // A reference to an environment variable.
         RawValue::Text(text) if text.starts_with('$') => Ok(()),
-        RawValue::Text(_) | RawValue::Integer(_) | RawValue::Float(_) if is_secret_name(last) => {
+        RawValue::Text(_) if is_secret_name(last) => Err(secret_error(name, origin, SecretReason::Name)),
+        // A number of tokens is a setting.
+        RawValue::Integer(_) | RawValue::Float(_) if is_secret_name(last) && !last.contains("token") => {
             Err(secret_error(name, origin, SecretReason::Name))
         }
         RawValue::Text(text) => refuse_secret(name, text, origin),
