@@ -36,9 +36,13 @@ struct Value {
     form: Form,
 }
 
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
 /// Finds the value that is assigned to the name around an anchor such as `passw`.
 pub fn find_assigned(text: &str, start: usize, end: usize, found: &mut Vec<Secret>) {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let is_name = is_name_byte;
     // Some anchors begin with what precedes the name.
     let start = skip(text, start, |byte| matches!(byte, b'&' | b'?'));
     let name_end = skip(text, end, is_name);
@@ -78,7 +82,16 @@ pub fn find_assigned_to(text: &str, start: usize, end: usize, found: &mut Vec<Se
 
 /// Finds the password after words such as `IDENTIFIED BY`, in quotes.
 pub fn find_quoted_password(text: &str, end: usize, found: &mut Vec<Secret>) {
-    if let Some(value) = quoted_at(text, skip(text, end, is_blank)) {
+    let index = skip(text, end, is_blank);
+    if at(text, index) == b'`' {
+        return;
+    }
+    if let Some(value) = quoted_at(text, index) {
+        // In prose, something is identified by a word.
+        let content = part(text, value.start, value.end);
+        if content.bytes().all(|byte| byte.is_ascii_lowercase()) && before(text, end).is_ascii_lowercase() {
+            return;
+        }
         push_value(text, NameKind::Password, "password", value, found);
     }
 }
@@ -152,7 +165,11 @@ fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
             }
             let spaced = value > operator_end;
             quoted_at(text, value).or_else(|| {
-                if is_comparison { None } else { bare_at(text, anchor, value, byte == b'=' && spaced) }
+                let bare = bare_at(text, anchor, value, byte == b'=' && spaced).filter(|_| !is_comparison)?;
+                // The type of a declaration: `const TOKEN: Type = ...`.
+                let next = skip(text, bare.end, is_blank);
+                let is_assigned = at(text, next) == b'=' && at(text, next + 1) != b'=' && next > bare.end;
+                (byte != b':' || !is_assigned).then_some(bare)
             })
         }
         // JSON in which a program escaped the equals sign.
@@ -166,7 +183,11 @@ fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
             if let Some(after) = strip_value_label(text, key) {
                 return quoted_at(text, after).or_else(|| bare_at(text, next, after, false));
             }
-            if is_quoted && byte == b',' { quoted_at(text, next) } else { None }
+            // Not the next of several strings in a list.
+            let quote = skip_back(text, anchor, MAX_NAME, is_name_byte);
+            let open = skip_back(text, quote, 8, |byte| matches!(byte, b'"' | b'\'' | b'\\'));
+            let is_call = is_quoted && byte == b',' && before(text, open) == b'(';
+            if is_call { quoted_at(text, next) } else { None }
         }
         b'>' => {
             // <password>...</password>, <string name="api_key">...</string>
@@ -500,6 +521,10 @@ fn is_password(name: &str, value: &str, form: Form) -> bool {
     if letters == 0 && symbols == 0 {
         // A number: a test result, a length, or a password of digits.
         return digits >= 5 && (form == Form::Quoted || is_environment);
+    }
+    // A pointer: *mut, &str.
+    if value.starts_with(['*', '&']) && value.bytes().skip(1).all(|byte| byte.is_ascii_alphabetic()) {
+        return false;
     }
     if digits > 0 && is_number_or_version(value) {
         return false;

@@ -181,7 +181,7 @@ pub fn find_azure_secret(text: &str, start: usize, found: &mut Vec<Secret>) {
 pub fn find_azure_devops_token(text: &str, start: usize, found: &mut Vec<Secret>) {
     let first = skip_back(text, start, 77, |byte| byte.is_ascii_alphanumeric());
     let end = skip(text, start, |byte| byte.is_ascii_alphanumeric());
-    if start - first == 76 && end - start == 8 {
+    if start - first == 76 && (8..=9).contains(&(end - start)) {
         found.push(Secret { start: first, end, label: "Azure DevOps token" });
     }
 }

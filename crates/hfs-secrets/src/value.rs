@@ -494,6 +494,12 @@ pub fn is_number_or_version(value: &str) -> bool {
     if value.chars().all(is_numeric) {
         return true;
     }
+    if value
+        .strip_prefix("0x")
+        .is_some_and(|hex| hex.len() <= 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return true;
+    }
     // 1.2.3-rc.1, v2.0.0+build5
     let stem = value.trim_start_matches(['v', 'V', '^', '~', '=', '>', '<']);
     let numbers = stem.len() - stem.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();

@@ -71,9 +71,9 @@ pub fn read(bytes: &[u8]) -> PdfText {
             || memmem::find(&content, b"beginbfrange").is_some()
         {
             if maps.len() < MAX_MAPS { maps.push(CharacterMap::parse(&content)) } else { unread = true }
-        } else if has(b"/ObjStm") {
-            contents.push(content.into());
-        } else if memmem::find(&content, b"Tj").is_some() || memmem::find(&content, b"TJ").is_some() {
+        } else if has(b"/ObjStm")
+            || [b"Tj", b"TJ"].iter().any(|operator| memmem::find(&content, *operator).is_some())
+        {
             contents.push(content.into());
         }
     }
