@@ -126,12 +126,7 @@ pub fn whole_value(kind: NameKind, value: &str) -> Option<Secret> {
 
 /// The position of the value that is assigned to the name that ends at `index`.
 fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
-    let name_byte_before = || {
-        before(
-            text,
-            skip_back(text, anchor, MAX_NAME, |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)),
-        )
-    };
+    let name_byte_before = || before(text, skip_back(text, anchor, MAX_NAME, is_name_byte));
     // The quote that ends the name, and the bracket of `config["password"]`.
     let after_quote = skip_quote(text, index);
     let is_quoted = after_quote > index;

@@ -314,14 +314,22 @@ impl FileTransfer {
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
         let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
-        let target = ExportTarget::new(&path, false, document.session_record(), format)?;
+        let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
+        // The proposed name of the file is that of the session.
+        let session = export::named_session(document.session_record(), redaction);
+        let proposed = export::default_path(&self.home.exports(), document.session_record(), format);
+        let path = if path == proposed {
+            export::default_path(&self.home.exports(), &session, format)
+        } else {
+            path
+        };
+        let target = ExportTarget::new(&path, false, &session, format)?;
         let name = target.display();
         let metadata =
             ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
-        let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
         let source = RedactedSource::new(&document, redaction);
         format
             .write(&source, PageOptions { metadata, branches }, &mut out)

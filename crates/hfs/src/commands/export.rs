@@ -469,7 +469,7 @@ fn secrets_json(report: &SecretReport, redaction: Redaction) -> SecretsJson {
 }
 
 /// The session as an export names it: in a redacted export, without secrets in its name.
-fn named_session(session: &Session, redaction: Redaction) -> Session {
+pub fn named_session(session: &Session, redaction: Redaction) -> Session {
     let mut session = session.clone();
     if redaction != Redaction::Count {
         session.name = hfs_secrets::mask(&session.name).into_owned();
