@@ -186,8 +186,13 @@ impl Examiner {
         let before = self.tally.clone();
         json::examine(&value, self.redaction, &mut self.tally);
         if self.masks() && self.tally != before {
-            json::mask(&mut value, self.redaction, json::Numbers::Keep);
-            *typed = serde_json::from_value(value).map_err(corrupt)?;
+            let mut masked = value.clone();
+            json::mask(&mut masked, self.redaction, json::Numbers::Mask);
+            // Where the type requires a number, a text cannot take its place.
+            *typed = serde_json::from_value(masked).or_else(|_| {
+                json::mask(&mut value, self.redaction, json::Numbers::Keep);
+                serde_json::from_value(value).map_err(corrupt)
+            })?;
         }
         Ok(())
     }
