@@ -389,7 +389,7 @@ fn lookalike_row(rng: &mut Rng, index: usize) -> Row {
         18 => ("certificate", format!("-----BEGIN CERTIFICATE-----\nMIID{}\n-----END CERTIFICATE-----", draw(rng, BASE64, 120))),
         19 => ("sentence", "The password must be at least 12 characters and the token is required.".to_owned()),
         20 => ("test output", format!("test result: ok. pass: {number}, fail: 0, secrets: 0, tokens: {number}")),
-        21 => ("path", format!("/home/jane/src/token_service/keys/{}.pem", &sha1[..8])),
+        21 => ("path", format!("/home/jane/src/token_service/keys/{}.pem", draw(rng, HEX, 8))),
         22 => ("key of a row", format!("cache_key: user:{number}:profile\nprimary_key: {id}\nsort_key: created_at")),
         23 => ("model", "model: claude-sonnet-4-5-20250929\nfallback: gpt-4o-mini-2024-07-18".to_owned()),
         24 => ("email", format!("From: jane.doe+{number}@example.com\nTo: ops@example.org")),
@@ -417,7 +417,7 @@ fn lookalike_row(rng: &mut Rng, index: usize) -> Row {
         46 => ("cursor", format!("{{\"cursor\":\"{}\",\"has_more\":true}}", draw(rng, BASE64, 40))),
         47 => ("prose about keys", "The key idea: a token bucket per API key, with auth handled by the gateway.".to_owned()),
         48 => ("arn", format!("secret: arn:aws:secretsmanager:eu-west-1:{number}12345678:secret:prod/db-AbCdEf")),
-        _ => ("build id", format!("build-{number}-{} finished, artifact app-{version}-x86_64-unknown-linux-gnu.tar.gz", &sha1[..12])),
+        _ => ("build id", format!("build-{number}-{} finished, artifact app-{version}-x86_64-unknown-linux-gnu.tar.gz", draw(rng, HEX, 12))),
     };
     Row { kind: format!("{kind} (lookalike)"), text, secret: None }
 }

@@ -10,7 +10,8 @@ use crate::text::{
     REACH, at, before, is_blank, is_word, line_start, part, skip, skip_all, skip_back, starts_word,
 };
 use crate::value::{
-    is_code, is_number_or_version, is_placeholder, is_reference, is_wordy_identifier, looks_random,
+    is_code, is_expression, is_number_or_version, is_placeholder, is_reference, is_wordy_identifier,
+    looks_random,
 };
 
 /// Longer values are examined up to here.
@@ -451,6 +452,14 @@ fn is_secret_value(kind: NameKind, name: &str, value: &str, form: Form) -> bool 
     }
     if value.bytes().any(|byte| byte.is_ascii_whitespace()) {
         return is_spaced_secret(kind, value, form);
+    }
+    let is_environment = !name.bytes().any(|byte| byte.is_ascii_lowercase());
+    if form != Form::Quoted && is_expression(value) && !(form == Form::Line && is_environment) {
+        return false;
+    }
+    // A single character in its escaped form.
+    if value.starts_with("\\u") && value.len() <= 10 {
+        return false;
     }
     let is_chosen =
         kind == NameKind::Password && form == Form::Line && has_two_digits(value) && !value.contains('(');

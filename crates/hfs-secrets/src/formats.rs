@@ -213,7 +213,7 @@ pub const FORMATS: &[Format] = &[
     format("webhook secret", "whsec_", Base64, 20, ANY),
     format("Square token", "sq0atp-", Base64Url, 20, ANY),
     format("Square secret", "sq0csp-", Base64Url, 30, ANY),
-    format("Square token", "EAAA", Base64Url, 50, ANY),
+    format("Square token", "EAAA", Base64Url, 50, 64),
     format("Shopify token", "shpat_", Hex, 24, ANY),
     format("Shopify token", "shpca_", Hex, 24, ANY),
     format("Shopify token", "shppa_", Hex, 24, ANY),
@@ -256,7 +256,6 @@ pub const FORMATS: &[Format] = &[
     format("Facebook token", "EAAB", Alnum, 60, ANY),
     format("Instagram token", "IGQVJ", Base64Url, 50, ANY),
     format("Pinterest token", "pina_", Base64Url, 20, ANY),
-    format("X bearer token", "AAAAAAAAAAAAAAAAAAAAA", Base64, 40, 140),
     // Monitoring and analytics.
     format("Dynatrace token", "dt0c01.", Dotted, 60, ANY),
     format("Dynatrace token", "dt0s01.", Dotted, 60, ANY),

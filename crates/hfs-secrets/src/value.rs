@@ -289,7 +289,7 @@ const PAIRS: &str = "th he in er an re on at en nd ti es or te of ed is it al ar
     em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev ld ry mp fe bl ab gh ty op wo sa ay ex \
     ke ui fr oo ag au ap go up ck ub ob od og ep eb ef if ls ms ks ws ds gs ps ok ki ku da do du ba bo bu fu ga gu ja jo ju lu mu pu va \
     vo za ze yp ym qu rd rk rl rm rn rc rg rv sc sk sm sn sp sw sy gr gl cr cl br dr sl fl pt ft xt ht lt mb nk nf nv ny lp dm tp tt mm nn \
-    ff pp cc dd gg rr oc ov ok by my gy eq ax ix az ga ua ue ei oe av aw ew ip";
+    ff pp cc dd gg rr oc ov ok by my gy eq ax ix az ga ua ue ei oe av aw ew ip dy ey iz oi ox ya yo ys xy";
 
 /// Whether two letters in lower case are a frequent pair.
 fn is_frequent_pair(first: u8, second: u8) -> bool {
@@ -326,7 +326,7 @@ pub fn is_placeholder(value: &str) -> bool {
                 || value.bytes().skip(1).all(is_identifier_byte)
         }
         b'%' => *last == b'%' || second == b'(' || value.len() == 2,
-        b'{' => *last == b'}',
+        b'{' => *last == b'}' || second == b'{' || second.is_ascii_alphabetic(),
         b'<' => *last == b'>' || second.is_ascii_alphabetic(),
         b'[' => *last == b']' || second.is_ascii_alphabetic(),
         b'#' | b'@' => second == b'{',
@@ -443,7 +443,7 @@ fn letters(value: &str) -> (usize, usize) {
             _ if rest.get(capitals).is_some_and(u8::is_ascii_lowercase) => capitals - 1,
             _ => capitals,
         };
-        let is_delimiter = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        let is_delimiter = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_digit());
         let is_delimited = is_delimiter(start.checked_sub(1).and_then(|index| bytes.get(index)))
             && is_delimiter(bytes.get(start + length));
         add(rest.get(..length).unwrap_or_default(), is_delimited);
@@ -556,7 +556,7 @@ pub fn is_reference(value: &str) -> bool {
 
 /// Whether an unquoted value is an expression of a program rather than a literal.
 pub fn is_code(value: &str) -> bool {
-    if value.contains(['(', '[']) || value.contains("::") || value.contains("->") || value.contains("=>") {
+    if is_expression(value) {
         return true;
     }
     // Words joined by points, such as settings.API_KEY, or a variable with a namespace.
@@ -568,9 +568,23 @@ pub fn is_code(value: &str) -> bool {
     let is_path = value.contains('.') && words.all(is_name);
     if is_path {
         let (in_words, letters) = letters(value);
-        return in_words * 2 >= letters;
+        return in_words * 2 >= letters || !value.bytes().any(|byte| byte.is_ascii_digit());
     }
     false
+}
+
+/// Whether the value is a call, an element of a list, a generic type, or has another sign of a program.
+pub fn is_expression(value: &str) -> bool {
+    let name = value
+        .bytes()
+        .take_while(|byte| is_identifier_byte(*byte) || matches!(byte, b'.' | b':' | b'&'))
+        .count();
+    let follows = value.as_bytes().get(name);
+    (name > 0
+        && matches!(follows, Some(b'(' | b'[' | b'<'))
+        && !value.starts_with(|c: char| c.is_ascii_digit()))
+        || ["::", "->", "=>", "()"].iter().any(|sign| value.contains(sign))
+        || value.starts_with("__")
 }
 
 /// Whether the value is an identifier made of words: `user_password_2`, `passwordInput`.
