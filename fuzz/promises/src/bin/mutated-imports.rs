@@ -198,58 +198,49 @@ fn mutate_structure(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
 
 /// Replaces, removes or moves one value somewhere in a JSON value.
 fn mutate_value(value: &mut Value, rng: &mut Rng) {
-    let mut current = value;
-    loop {
-        let stops = rng.u8(..4) == 0;
-        match current {
-            Value::Object(fields) if !fields.is_empty() && !stops => {
-                let at = rng.usize(..fields.len());
-                let Some(name) = fields.keys().nth(at).cloned() else { return };
-                match rng.u8(..12) {
-                    0 => {
-                        fields.remove(&name);
-                        return;
-                    }
-                    1 => {
-                        if let Some(moved) = fields.remove(&name) {
-                            fields.insert("\u{fffd}renamed".into(), moved);
-                        }
-                        return;
-                    }
-                    _ => match fields.get_mut(&name) {
-                        Some(next) => current = next,
-                        None => return,
-                    },
+    let stops = rng.u8(..4) == 0;
+    match value {
+        Value::Object(fields) if !fields.is_empty() && !stops => {
+            let at = rng.usize(..fields.len());
+            let Some(name) = fields.keys().nth(at).cloned() else { return };
+            match rng.u8(..12) {
+                0 => {
+                    fields.remove(&name);
                 }
-            }
-            Value::Array(items) if !items.is_empty() && !stops => {
-                let at = rng.usize(..items.len());
-                match rng.u8(..12) {
-                    0 => {
-                        items.remove(at);
-                        return;
+                1 => {
+                    if let Some(moved) = fields.remove(&name) {
+                        fields.insert("\u{fffd}renamed".into(), moved);
                     }
-                    1 => {
-                        let other = rng.usize(..items.len());
-                        items.swap(at, other);
-                        return;
-                    }
-                    2 => {
-                        let copy = items.get(at).cloned().unwrap_or_default();
-                        items.push(copy);
-                        return;
-                    }
-                    _ => match items.get_mut(at) {
-                        Some(next) => current = next,
-                        None => return,
-                    },
                 }
-            }
-            other => {
-                *other = replacement(other, rng);
-                return;
+                _ => {
+                    if let Some(next) = fields.get_mut(&name) {
+                        mutate_value(next, rng);
+                    }
+                }
             }
         }
+        Value::Array(items) if !items.is_empty() && !stops => {
+            let at = rng.usize(..items.len());
+            match rng.u8(..12) {
+                0 => {
+                    items.remove(at);
+                }
+                1 => {
+                    let other = rng.usize(..items.len());
+                    items.swap(at, other);
+                }
+                2 => {
+                    let copy = items.get(at).cloned().unwrap_or_default();
+                    items.push(copy);
+                }
+                _ => {
+                    if let Some(next) = items.get_mut(at) {
+                        mutate_value(next, rng);
+                    }
+                }
+            }
+        }
+        _ => *value = replacement(value, rng),
     }
 }
 
