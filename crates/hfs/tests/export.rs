@@ -330,7 +330,7 @@ fn the_secrets_in_an_export_are_counted_and_its_file_is_named_without_them() {
     let hfs = hfs();
     let key = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
     let session = hfs.run(&["chat", "hello", "--json"]).ok().json()["session"].as_str().unwrap().to_owned();
-    hfs.run(&["session", "rename", &session, &format!("deploy {key}")]).ok();
+    let _ = hfs.run(&["session", "rename", &session, &format!("deploy {key}")]).ok();
     for (redact, masked) in [(None, false), (Some("--redact"), true), (Some("--redact=strict"), true)] {
         let arguments = ["export", &session, "--json"].into_iter().chain(redact).collect::<Vec<_>>();
         let export = hfs.run(&arguments).ok();
@@ -345,7 +345,7 @@ fn the_secrets_in_an_export_are_counted_and_its_file_is_named_without_them() {
 fn the_name_of_a_session_contains_no_secret_of_its_first_message() {
     let hfs = hfs();
     let key = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
-    hfs.run(&["chat", &format!("use {key} please")]).ok();
+    let _ = hfs.run(&["chat", &format!("use {key} please")]).ok();
     let list = hfs.run(&["session", "list", "--json"]).ok();
     let name = list.json()["sessions"][0]["name"].as_str().unwrap().to_owned();
     assert!(name.starts_with("use … please - "), "{name}");
