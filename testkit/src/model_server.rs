@@ -3,8 +3,11 @@
 //! It supports the streaming protocols of OpenAI (chat completions), Anthropic (messages), Gemini
 //! (streamGenerateContent) and Ollama (chat), and recognizes them by the path of the request. It runs on its own
 //! thread, so that blocking tests of the binary can use it too, and stops when it is dropped.
+//!
+//! [`RawServer`] sends exact bytes instead.
 
 mod protocol;
+mod raw;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 pub use protocol::Protocol;
+pub use raw::{RawRequest, RawResponse, RawServer};
 
 /// A received request.
 #[derive(Debug, Clone)]

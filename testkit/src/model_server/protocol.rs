@@ -70,7 +70,7 @@ pub(super) fn model(protocol: Protocol, path: &str, body: &Value) -> String {
     match protocol {
         Protocol::Gemini => path
             .rsplit_once("/models/")
-            .and_then(|(_, rest)| rest.split_once(':'))
+            .and_then(|(_, rest)| rest.rsplit_once(':'))
             .map(|(model, _)| model.to_owned())
             .unwrap_or_default(),
         Protocol::OpenAi | Protocol::Anthropic | Protocol::Ollama => {
