@@ -11,8 +11,8 @@ use hfs_core::{
 };
 
 use crate::model::{ChatTurns, Model, ModelReply, ModelRequest, StreamEvent, images_to_send};
-use crate::provider::ProviderModel;
-use crate::{ModelConfig, Provider};
+use crate::provider::{ProviderModel, takes_thinking_back};
+use crate::{ModelConfig, Provider, RequestEvent};
 
 /// Agent id in events.
 const ID: &str = "assistant";
@@ -58,7 +58,8 @@ impl Assistant {
 
     async fn model_request(&self, request: &RunRequest) -> ModelRequest {
         let images = self.load_images(&request.history).await;
-        let chat = ChatTurns::from_history(&request.history, &images);
+        let thinking_model = takes_thinking_back(self.provider).then(|| self.model.name());
+        let chat = ChatTurns::from_history(&request.history, &images, thinking_model);
         let system: Vec<&str> =
             self.system_prompt.as_deref().into_iter().chain(chat.system.iter().map(String::as_str)).collect();
         ModelRequest {
@@ -87,11 +88,17 @@ impl Assistant {
             () = request.cancel.cancelled() => return Err(AgentError::Cancelled),
             model_request = self.model_request(&request) => model_request,
         };
-        let mut handler = |event: StreamEvent<'_>| match event {
-            StreamEvent::Delta(delta) => sink.reply(delta),
-            StreamEvent::Retrying(error, delay) => {
-                let delay = delay.as_secs_f64();
-                sink.event(error_event(format!("{error}; trying again in {delay:.1} s")));
+        let mut handler = |event: StreamEvent<'_>| {
+            let request_event = RequestEvent::of_stream(ID, &event);
+            request_event.and_then(|event| event.payload()).into_iter().for_each(|event| sink.event(event));
+            match event {
+                StreamEvent::Delta(delta) => sink.reply(delta),
+                StreamEvent::Retrying(error, delay) => {
+                    let delay = delay.as_secs_f64();
+                    sink.event(error_event(format!("{error}; trying again in {delay:.1} s")));
+                }
+                StreamEvent::LeftOut(message) => sink.event(error_event(message.to_owned())),
+                StreamEvent::Waiting { .. } => {}
             }
         };
         let reply = self.model.reply(&model_request, &mut handler).await?;
@@ -99,13 +106,17 @@ impl Assistant {
             Part::Text { text } => !text.is_empty(),
             _ => false,
         });
-        if has_text {
+        if has_text || reply.incomplete.is_some() {
             return Ok(reply);
         }
         let reason = reply.stop_reason.as_deref().unwrap_or("none given");
+        let tools = match reply.called_tools.as_slice() {
+            [] => String::new(),
+            tools => format!("; the model called {}, and hfs offers no tools", tools.join(", ")),
+        };
         Err(AgentError::Malformed {
             provider: self.provider.title().to_owned(),
-            message: format!("the reply contains no text (stop reason: {reason})"),
+            message: format!("the reply contains no text (stop reason: {reason}){tools}"),
         })
     }
 }
@@ -145,7 +156,7 @@ impl Agent for Assistant {
                         usage,
                     });
                 }
-                AgentStatus::Complete
+                if reply.incomplete.is_none() { AgentStatus::Complete } else { AgentStatus::Blocked }
             }
             Err(AgentError::Cancelled) => AgentStatus::Idle,
             Err(error) => {
@@ -160,6 +171,10 @@ impl Agent for Assistant {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome::new(reply.parts).with_model(Some(model)).with_usage(reply.usage).with_extra(extra))
+        Ok(RunOutcome::new(reply.parts)
+            .with_model(Some(model))
+            .with_usage(reply.usage)
+            .with_extra(extra)
+            .with_incomplete(reply.incomplete))
     }
 }

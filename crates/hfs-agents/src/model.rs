@@ -9,13 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{AgentError, ContentHash, Message, Part, ReplyDelta, Role, Usage};
+use hfs_core::{AgentError, ContentHash, IncompleteReply, Message, Part, ReplyDelta, Role, Usage, WaitStage};
 use tokio_util::sync::CancellationToken;
+
+use crate::provider::without_tagged_thinking;
 
 /// Image types that every vision-capable provider accepts.
 const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/// Anthropic's limit, the strictest among the providers.
-const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024;
+/// Anthropic's limit, the strictest among the providers: 5 MiB in base64, which has four characters for three bytes.
+const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
 /// Limit for the number of images in a request. Older images are replaced by their file names.
 const MAX_IMAGES: usize = 10;
 /// Limit for a tool's input or output, in characters.
@@ -30,7 +32,15 @@ pub(crate) enum ChatRole {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChatPart {
     Text(String),
-    Image { media_type: String, base64: String },
+    Image {
+        media_type: String,
+        base64: String,
+    },
+    /// Signed thinking of the model that is asked.
+    Thinking {
+        text: String,
+        signature: String,
+    },
 }
 
 /// Consecutive messages of one role.
@@ -38,6 +48,17 @@ pub(crate) enum ChatPart {
 pub(crate) struct ChatTurn {
     pub role: ChatRole,
     pub parts: Vec<ChatPart>,
+}
+
+impl ChatTurn {
+    /// The text parts, separated by blank lines.
+    pub fn text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            ChatPart::Text(text) => Some(text.as_str()),
+            ChatPart::Image { .. } | ChatPart::Thinking { .. } => None,
+        });
+        texts.collect::<Vec<_>>().join("\n\n")
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -100,6 +121,14 @@ pub(crate) enum StreamEvent<'a> {
     Delta(ReplyDelta),
     /// An attempt failed before its first delta; the next one starts after the delay.
     Retrying(&'a AgentError, Duration),
+    /// The request has waited for some time and waits for at most `limit`.
+    Waiting {
+        server: &'a str,
+        stage: WaitStage,
+        limit: Duration,
+    },
+    /// A part of the conversation is not sent, because the model does not accept it.
+    LeftOut(&'a str),
 }
 
 /// Called for each event, in order.
@@ -111,6 +140,10 @@ pub(crate) struct ModelReply {
     pub parts: Vec<Part>,
     pub usage: Option<Usage>,
     pub stop_reason: Option<String>,
+    /// Why the reply is not whole, if it is not.
+    pub incomplete: Option<IncompleteReply>,
+    /// Tools that the model called although the request declares none.
+    pub called_tools: Vec<String>,
 }
 
 #[async_trait]
@@ -131,8 +164,8 @@ pub(crate) trait Model: Send + Sync {
 /// A saved conversation in the form that every provider accepts.
 ///
 /// Roles alternate and the first turn is the user's. Tool calls and results become text, because providers
-/// reject calls of tools that the request does not declare. Thinking is left out: only the model that
-/// produced it can use it.
+/// reject calls of tools that the request does not declare. Thinking is left out, unless the model that is asked has
+/// signed it: no other model can use it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ChatTurns {
     /// System messages before the first turn.
@@ -141,8 +174,13 @@ pub(crate) struct ChatTurns {
 }
 
 impl ChatTurns {
-    /// Converts the history. Images without an entry in `images` are replaced by their names.
-    pub fn from_history(history: &[Message], images: &HashMap<ContentHash, Vec<u8>>) -> Self {
+    /// Converts the history. Images without an entry in `images` are replaced by their names. `thinking_model` is the model
+    /// that accepts its own thinking back, if it does.
+    pub fn from_history(
+        history: &[Message],
+        images: &HashMap<ContentHash, Vec<u8>>,
+        thinking_model: Option<&str>,
+    ) -> Self {
         let mut chat = Self::default();
         let mut tool_names: HashMap<&str, &str> = HashMap::new();
         for message in history {
@@ -151,16 +189,18 @@ impl ChatTurns {
                 if let Part::ToolCall { id, name, .. } = part {
                     tool_names.insert(id, name);
                 }
-                parts.extend(chat_part(part, &tool_names, images));
+                let is_own = thinking_model.is_some() && message.content.model.as_deref() == thinking_model;
+                parts.extend(chat_part(part, message.content.role, is_own, &tool_names, images));
             }
-            if parts.is_empty() {
+            // A turn of thinking alone is not valid.
+            if parts.iter().all(|part| matches!(part, ChatPart::Thinking { .. })) {
                 continue;
             }
             match message.content.role {
                 Role::System if chat.turns.is_empty() => {
                     chat.system.extend(parts.into_iter().filter_map(|part| match part {
                         ChatPart::Text(text) => Some(text),
-                        ChatPart::Image { .. } => None,
+                        ChatPart::Image { .. } | ChatPart::Thinking { .. } => None,
                     }));
                 }
                 Role::System => {
@@ -211,11 +251,17 @@ pub(crate) fn images_to_send(history: &[Message]) -> Vec<ContentHash> {
 
 fn chat_part(
     part: &Part,
+    role: Role,
+    is_own: bool,
     tool_names: &HashMap<&str, &str>,
     images: &HashMap<ContentHash, Vec<u8>>,
 ) -> Option<ChatPart> {
     match part {
-        Part::Text { text } => (!text.trim().is_empty()).then(|| ChatPart::Text(text.clone())),
+        Part::Text { text } => {
+            // Thinking in tags was meant for the model that wrote it, in the reply that it wrote.
+            let text = if role == Role::Assistant { without_tagged_thinking(text) } else { text };
+            (!text.trim().is_empty()).then(|| ChatPart::Text(text.to_owned()))
+        }
         Part::ToolCall { name, input, .. } => {
             Some(ChatPart::Text(format!("[used the tool {name} with {}]", shorten(&input.to_string()))))
         }
@@ -233,6 +279,9 @@ fn chat_part(
                 Some(ChatPart::Text(format!("[attached: {name}, {media_type}]")))
             }
         },
+        Part::Thinking { text, signature: Some(signature) } if is_own && !text.is_empty() => {
+            Some(ChatPart::Thinking { text: text.clone(), signature: signature.clone() })
+        }
         Part::Thinking { .. } | Part::Opaque { .. } => None,
     }
 }
@@ -291,7 +340,7 @@ mod tests {
             (Role::Tool, vec![Part::ToolResult { id: "1".into(), output: "a.rs".into(), is_error: false }]),
             (Role::User, vec![Part::text("and now?")]),
         ]);
-        let chat = ChatTurns::from_history(&history, &HashMap::new());
+        let chat = ChatTurns::from_history(&history, &HashMap::new(), None);
         assert_eq!(chat.system, ["be brief"]);
         let texts: Vec<(ChatRole, Vec<&str>)> = chat
             .turns
@@ -300,6 +349,7 @@ mod tests {
                 let parts = turn.parts.iter().map(|part| match part {
                     ChatPart::Text(text) => text.as_str(),
                     ChatPart::Image { .. } => "image",
+                    ChatPart::Thinking { .. } => "thinking",
                 });
                 (turn.role, parts.collect())
             })
@@ -320,7 +370,7 @@ mod tests {
         let wanted = images_to_send(&history);
         assert_eq!(wanted.len(), 2);
         let loaded = HashMap::from([(ContentHash::from_bytes([1; 32]), vec![1, 2, 3])]);
-        let chat = ChatTurns::from_history(&history, &loaded);
+        let chat = ChatTurns::from_history(&history, &loaded, None);
         assert_eq!(
             chat.turns[0].parts,
             [
@@ -345,5 +395,38 @@ mod tests {
         let short = shorten(&text);
         assert!(short.starts_with("start") && short.ends_with("end"));
         assert!(short.chars().count() < MAX_TOOL_TEXT + 60);
+    }
+
+    #[test]
+    fn an_image_is_sent_if_its_base64_form_fits_the_limit() {
+        let of_size = |bytes| {
+            let Part::Attachment { media_type, name, hash, .. } = image(1) else { panic!() };
+            history(vec![(Role::User, vec![Part::Attachment { media_type, name, hash, bytes }])])
+        };
+        let largest = 5 * 1024 * 1024 / 4 * 3;
+        assert_eq!(images_to_send(&of_size(largest)).len(), 1);
+        assert_eq!(images_to_send(&of_size(largest + 1)).len(), 0);
+    }
+
+    #[test]
+    fn only_the_model_that_signed_its_thinking_gets_it_back() {
+        let mut history = history(vec![
+            (Role::User, vec![Part::text("why?")]),
+            (
+                Role::Assistant,
+                vec![
+                    Part::Thinking { text: "hm".into(), signature: Some("sig".into()) },
+                    Part::text("<think>aloud</think>\n\nBecause."),
+                ],
+            ),
+            (Role::User, vec![Part::text("<think>really</think>?")]),
+        ]);
+        history[1].content.model = Some("m".into());
+        for (model, expected) in [(None, 1), (Some("n"), 1), (Some("m"), 2)] {
+            let chat = ChatTurns::from_history(&history, &HashMap::new(), model);
+            assert_eq!(chat.turns[1].parts.len(), expected, "{model:?}");
+            assert_eq!(chat.turns[1].text(), "Because.");
+            assert_eq!(chat.turns[2].text(), "<think>really</think>?");
+        }
     }
 }

@@ -49,9 +49,32 @@ impl Provider {
     pub const fn key_variables(self) -> &'static [&'static str] {
         match self {
             Self::OpenAi => &["OPENAI_API_KEY"],
-            Self::Anthropic => &["ANTHROPIC_API_KEY"],
+            Self::Anthropic => &["ANTHROPIC_API_KEY", Self::BEARER_VARIABLE],
             Self::Gemini => &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-            Self::Ollama => &[],
+            Self::Ollama => &["OLLAMA_API_KEY"],
+        }
+    }
+
+    /// Environment variable with a key that is sent as a bearer token; see [`ModelConfig::is_bearer_token`].
+    pub const BEARER_VARIABLE: &'static str = "ANTHROPIC_AUTH_TOKEN";
+
+    /// Environment variable that may hold the base URL.
+    #[must_use]
+    pub const fn base_url_variable(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("OPENAI_BASE_URL"),
+            Self::Anthropic => Some("ANTHROPIC_BASE_URL"),
+            Self::Gemini => None,
+            Self::Ollama => Some("OLLAMA_HOST"),
+        }
+    }
+
+    /// Whether the provider's own server answers only with a key.
+    #[must_use]
+    pub const fn requires_key(self) -> bool {
+        match self {
+            Self::OpenAi | Self::Anthropic | Self::Gemini => true,
+            Self::Ollama => false,
         }
     }
 
@@ -147,19 +170,19 @@ impl ModelName {
 pub struct Timeouts {
     /// Time to establish a connection.
     pub connect: Duration,
-    /// Time from the request to the first byte of the response. The default is long because reasoning models
-    /// and servers that first load the model start late.
-    pub first_byte: Duration,
-    /// Time between two chunks of the response.
-    pub idle: Duration,
+    /// Time from the request to the first token of the reply. The default is long because reasoning models and servers
+    /// that first load the model start late.
+    pub first_token: Duration,
+    /// Time between two tokens of the reply.
+    pub between_tokens: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(300),
-            idle: Duration::from_secs(120),
+            first_token: Duration::from_secs(300),
+            between_tokens: Duration::from_secs(120),
         }
     }
 }
@@ -244,7 +267,7 @@ impl fmt::Debug for ApiKey {
 
 /// A model and everything needed to send requests to it.
 ///
-/// `Debug` omits the base URL, which may contain a password.
+/// `Debug` omits the base URL and the headers, which may contain a password.
 #[derive(Clone, PartialEq)]
 pub struct ModelConfig {
     /// Provider, which determines the protocol.
@@ -255,10 +278,16 @@ pub struct ModelConfig {
     pub base_url: Option<String>,
     /// API key. A server at a configured base URL may not need one.
     pub key: Option<ApiKey>,
+    /// Whether Anthropic's key is sent as a bearer token, as gateways expect it.
+    pub is_bearer_token: bool,
+    /// Further headers of every request. Their values may be secrets.
+    pub headers: Vec<(String, String)>,
     /// Maximum length of a reply in tokens; `None` for the provider's default.
     pub max_tokens: Option<u32>,
     /// Sampling temperature; `None` for the provider's default.
     pub temperature: Option<f64>,
+    /// Size of the context that Ollama loads the model with, in tokens; `None` to derive it from the conversation.
+    pub num_ctx: Option<u32>,
     /// System prompt, sent before the conversation.
     pub system_prompt: Option<String>,
     /// Timeouts of a request.
@@ -286,8 +315,11 @@ impl ModelConfig {
             model: model.into(),
             base_url: None,
             key,
+            is_bearer_token: false,
+            headers: Vec::new(),
             max_tokens: None,
             temperature: None,
+            num_ctx: None,
             system_prompt: None,
             timeouts: Timeouts::default(),
             retries: RetryPolicy::default(),

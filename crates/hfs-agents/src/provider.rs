@@ -1,56 +1,78 @@
-//! The client of the model providers, built on the `genai` library. No other module uses genai's types.
+//! The client of the model providers: sends a request, reads the reply as it streams, and repeats what failed.
 //!
-//! It works around four properties of genai:
-//! - genai boxes the status of a failed streaming call in an opaque error; here the status decides whether to
-//!   retry.
-//! - In genai a truncated stream of Gemini or Ollama ends like a complete one; here a missing stop reason is an
-//!   error.
-//! - genai takes the last word of a model name such as `qwen-max` for a reasoning effort and removes it; here
-//!   the name is sent unchanged.
-//! - Redirects are not followed, because a provider-specific key header would be sent to the new host as well.
+//! The protocols differ in the body of a request and in the payloads of a reply, each in a module of its own. All else
+//! is shared: addresses, reading the stream, recognizing errors, retries, and what a model was found not to take.
 
+mod anthropic;
+mod endpoint;
 mod error_mapper;
+mod gemini;
+mod models;
+mod ollama;
+mod openai;
+mod payloads;
+mod refusal;
+mod reply;
 mod retry;
+mod server_error;
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use genai::adapter::AdapterKind;
-use genai::chat::{
-    Binary, ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent, ContentPart, MessageContent,
-    ReasoningEffort, StreamEnd,
-};
-use genai::resolver::{AuthData, Endpoint};
-use genai::{Headers, ModelIden, ServiceTarget};
-use hfs_core::{AgentError, Backoff, DeltaKind, Part, ReplyDelta, Usage, append_delta};
+use hfs_core::{AgentError, Backoff, IncompleteReply, WaitStage, lock_unpoisoned};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde_json::Value;
 
-use crate::model::{
-    ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler,
-};
+use crate::model::{ChatPart, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler};
 use crate::{ModelConfig, Provider, RetryPolicy};
 
 use error_mapper::{AttemptError, ProviderErrorMapper};
-use retry::RetryAdvice;
+use payloads::{Framing, Payload, PayloadReader};
+use refusal::{Restrictions, Sent, TokenParameter};
+use reply::{Ending, ReplyBuilder};
+use server_error::ServerError;
+
+pub use models::list_models;
+pub(crate) use reply::without_tagged_thinking;
+
+/// A request that waits for its first token is announced after this time, a pause in a reply after a longer one.
+const FIRST_TOKEN_NOTICE: Duration = Duration::from_secs(2);
+const NEXT_TOKEN_NOTICE: Duration = Duration::from_secs(10);
+/// How long to wait for more after a stop reason: the usage may follow, or more text. Some servers never close the
+/// connection.
+const AFTER_STOP_REASON: Duration = Duration::from_secs(3);
+/// Limits for the body of an error.
+const MAX_ERROR_BYTES: usize = 256 * 1024;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_REDIRECTS: usize = 5;
 
 pub(crate) struct ProviderModel {
     config: ModelConfig,
-    base_url: String,
+    /// `None` if the configured base URL is not valid.
+    base_url: Option<Url>,
     errors: ProviderErrorMapper,
     // Created at the first request: loading the system's certificates is slow, and commands that send no
-    // request must not pay for it. `None` if the base URL is not valid.
-    client: OnceLock<Option<genai::Client>>,
-    /// Set once the model has rejected the temperature, which is then left out of all requests.
-    temperature_rejected: AtomicBool,
+    // request must not pay for it. `None` if the system refuses the client's resources.
+    client: OnceLock<Option<reqwest::Client>>,
+    restrictions: Mutex<Restrictions>,
+    /// Index of the address that answered, among those of [`endpoint::chat_urls`].
+    url_index: AtomicUsize,
 }
 
-/// An HTTP client for `url` without timeouts and redirects. `None` if the URL is not valid.
+/// An HTTP client for `url` without timeouts. `None` if the URL is not valid.
+///
+/// It follows no redirects, since it would send a provider-specific key header to the new host as well.
 pub(crate) fn client_builder(url: &str) -> Option<reqwest::ClientBuilder> {
     // Fails only if a crypto provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let url = reqwest::Url::parse(url).ok()?;
-    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let url = endpoint::parse_base(url)?;
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")));
     let is_loopback = match url.host_str()? {
         "localhost" | "[::1]" => true,
         host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
@@ -62,147 +84,395 @@ pub(crate) fn client_builder(url: &str) -> Option<reqwest::ClientBuilder> {
 impl ProviderModel {
     pub fn new(config: ModelConfig) -> Self {
         let base_url = config.base_url.as_deref().unwrap_or(config.provider.default_base_url());
-        let base_url = with_trailing_slash(base_url);
-        let errors = ProviderErrorMapper::new(&config, &base_url);
+        let base_url = endpoint::parse_base(base_url);
+        let errors = ProviderErrorMapper::new(&config, base_url.as_ref());
+        let token_parameter = if config.provider == Provider::OpenAi && config.base_url.is_none() {
+            TokenParameter::MaxCompletionTokens
+        } else {
+            TokenParameter::MaxTokens
+        };
         Self {
             config,
             base_url,
             errors,
             client: OnceLock::new(),
-            temperature_rejected: AtomicBool::new(false),
+            restrictions: Mutex::new(Restrictions { token_parameter, ..Restrictions::default() }),
+            url_index: AtomicUsize::new(0),
         }
     }
 
-    fn client(&self) -> Result<&genai::Client, AgentError> {
+    fn base_url(&self) -> Result<&Url, AttemptError> {
+        self.base_url.as_ref().ok_or_else(|| {
+            let expected = "its base URL is not valid; expected a URL such as http://127.0.0.1:8080/v1";
+            self.errors.invalid_configuration(expected)
+        })
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, AttemptError> {
+        let url = self.base_url()?.as_str();
         let client = self.client.get_or_init(|| {
-            let client = client_builder(&self.base_url)?
-                .connect_timeout(self.config.timeouts.connect)
-                .tcp_nodelay(true)
-                .build()
-                .ok()?;
-            genai::Client::builder().with_reqwest(client).build().ok()
+            client_builder(url)?.connect_timeout(self.config.timeouts.connect).tcp_nodelay(true).build().ok()
         });
-        client.as_ref().ok_or_else(|| AgentError::Rejected {
-            provider: self.errors.label().to_owned(),
-            message: "its base URL is not valid; expected a URL such as http://127.0.0.1:8080/v1".into(),
-        })
+        client.as_ref().ok_or_else(|| self.errors.invalid_configuration("its HTTP client cannot be created"))
     }
 
-    fn target(&self) -> Result<ServiceTarget, AgentError> {
-        let auth = match (&self.config.key, self.config.provider) {
-            (Some(key), _) => AuthData::from_single(key.expose()),
-            (None, Provider::Ollama) => AuthData::None,
-            (None, _) if self.config.base_url.is_none() => return Err(self.errors.missing_key()),
-            // An override is the only way to send no authorization header with this adapter.
-            (None, Provider::OpenAi) => AuthData::RequestOverride {
-                url: format!("{}chat/completions", self.base_url),
-                headers: Headers::default(),
-            },
-            // These adapters always send a key. A server that needs no key ignores it.
-            (None, Provider::Anthropic | Provider::Gemini) => AuthData::from_single("none"),
+    /// The headers that identify the user.
+    fn headers(&self) -> Result<HeaderMap, AttemptError> {
+        let invalid = |name: &str| {
+            self.errors.invalid_configuration(&format!("{name} contains characters that cannot be sent"))
         };
-        let adapter = match self.config.provider {
-            Provider::OpenAi => AdapterKind::OpenAI,
-            Provider::Anthropic => AdapterKind::Anthropic,
-            Provider::Gemini => AdapterKind::Gemini,
-            Provider::Ollama => AdapterKind::Ollama,
+        let secret = |name: &str, text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_| invalid(name))?;
+            value.set_sensitive(true);
+            Ok(value)
         };
-        Ok(ServiceTarget {
-            endpoint: Endpoint::from_owned(self.base_url.as_str()),
-            auth,
-            model: ModelIden::new(adapter, self.config.model.as_str()),
-        })
-    }
-
-    fn options(&self, request: &ModelRequest) -> ChatOptions {
-        let mut options = ChatOptions::default()
-            .with_capture_usage(true)
-            .with_capture_reasoning_content(true)
-            .with_stream_header_timeout(self.config.timeouts.first_byte)
-            .with_stream_read_timeout(self.config.timeouts.idle);
-        if self.config.provider == Provider::OpenAi {
-            // Without an explicit effort, genai parses the end of a model name (`qwen-max`) as one and removes it.
-            // genai does not send a budget to this provider, so setting one has no other effect.
-            options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
-        }
-        if let Some(max_tokens) = request.max_tokens.into_iter().chain(self.config.max_tokens).min() {
-            options = options.with_max_tokens(max_tokens);
-        }
-        if let Some(temperature) = request.temperature.or(self.config.temperature)
-            && !self.temperature_rejected.load(Ordering::Relaxed)
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &self.config.key {
+            let key = key.expose();
+            match self.config.provider {
+                Provider::Anthropic if !self.config.is_bearer_token => {
+                    headers.insert("x-api-key", secret("the API key", key)?);
+                }
+                Provider::Gemini => {
+                    headers.insert("x-goog-api-key", secret("the API key", key)?);
+                }
+                Provider::OpenAi | Provider::Anthropic | Provider::Ollama => {
+                    headers.insert(AUTHORIZATION, secret("the API key", &format!("Bearer {key}"))?);
+                }
+            }
+            let host = self.base_url()?.host_str().unwrap_or_default();
+            if self.config.provider == Provider::OpenAi && host.ends_with(".azure.com") {
+                headers.insert("api-key", secret("the API key", key)?);
+            }
+        } else if self.config.base_url.is_none()
+            && self.config.headers.is_empty()
+            && self.config.provider != Provider::Ollama
         {
-            options = options.with_temperature(temperature);
+            return Err(AttemptError::permanent(self.errors.missing_key()));
         }
-        options
+        if self.config.provider == Provider::Anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
+        for (name, value) in &self.config.headers {
+            let header =
+                HeaderName::try_from(name.as_str()).map_err(|_| invalid(&format!("the header {name:?}")))?;
+            headers.insert(header, secret(&format!("the value of the header {name}"), value)?);
+        }
+        Ok(headers)
+    }
+
+    /// Sends a request and follows redirects on the same server.
+    async fn send(
+        &self,
+        method: &Method,
+        mut url: Url,
+        body: Option<&[u8]>,
+    ) -> Result<Response, AttemptError> {
+        let client = self.client()?;
+        let headers = self.headers()?;
+        for _ in 0..MAX_REDIRECTS {
+            let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(body) = body {
+                let accept = match self.framing() {
+                    Framing::Events => "text/event-stream, application/json",
+                    Framing::Lines => "application/x-ndjson, application/json",
+                };
+                request = request
+                    .header(CONTENT_TYPE, "application/json")
+                    .header(ACCEPT, accept)
+                    .body(body.to_owned());
+            }
+            let response =
+                request.send().await.map_err(|error| self.errors.connection_error(&error, &url))?;
+            let status = response.status();
+            if !status.is_redirection() {
+                return Ok(response);
+            }
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let target = location.and_then(|location| url.join(location).ok());
+            // After `See Other`, a client must not send the body again.
+            match target {
+                Some(target)
+                    if endpoint::is_same_origin(&url, &target) && status != StatusCode::SEE_OTHER =>
+                {
+                    url = target;
+                }
+                target => return Err(self.errors.redirect(status, target.as_ref())),
+            }
+        }
+        Err(self.errors.invalid_configuration("it redirects too many times"))
+    }
+
+    /// Sends a chat request to the address of the API. If that does not exist, tries the other likely one.
+    async fn post_chat(&self, body: &[u8]) -> Result<Response, AttemptError> {
+        let urls = endpoint::chat_urls(self.config.provider, self.base_url()?, &self.config.model);
+        let known = self.url_index.load(Ordering::Relaxed).min(urls.len().saturating_sub(1));
+        let mut first_error = None;
+        for (index, url) in urls.iter().enumerate().skip(known) {
+            let response = self.send(&Method::POST, url.clone(), Some(body)).await?;
+            let status = response.status();
+            if status.is_success() {
+                self.url_index.store(index, Ordering::Relaxed);
+                return Ok(response);
+            }
+            let is_missing = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+            let error = self.status_error(response).await;
+            // A server that knows the path says something about the request.
+            let names_model =
+                error.server.as_ref().is_some_and(|(_, error)| error.searchable().contains("model"));
+            if !is_missing || names_model {
+                self.url_index.store(index, Ordering::Relaxed);
+                return Err(error);
+            }
+            first_error.get_or_insert(error);
+        }
+        Err(first_error.unwrap_or_else(|| self.errors.invalid_configuration("it has no address")))
+    }
+
+    async fn status_error(&self, mut response: Response) -> AttemptError {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        let reading = async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                body.extend_from_slice(&chunk);
+                if body.len() > MAX_ERROR_BYTES {
+                    break;
+                }
+            }
+        };
+        // A body that does not arrive in full is used as far as it arrived.
+        let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, reading).await;
+        self.errors.status_error(status, &String::from_utf8_lossy(&body), &headers)
+    }
+
+    const fn framing(&self) -> Framing {
+        match self.config.provider {
+            Provider::OpenAi | Provider::Anthropic | Provider::Gemini => Framing::Events,
+            Provider::Ollama => Framing::Lines,
+        }
+    }
+
+    /// The request with the settings of the configuration and without what the model does not take.
+    fn prepare(&self, request: &ModelRequest, restrictions: &Restrictions) -> (ModelRequest, Sent) {
+        let mut request = request.clone();
+        let temperature = request.temperature.or(self.config.temperature);
+        request.temperature = temperature.filter(|_| !restrictions.omit_temperature);
+        let requested = request.max_tokens.into_iter().chain(self.config.max_tokens).min();
+        let is_required = self.config.provider == Provider::Anthropic;
+        let requested = requested.or(is_required.then_some(anthropic::DEFAULT_MAX_TOKENS));
+        let limited =
+            requested.map(|tokens| restrictions.max_tokens.map_or(tokens, |limit| tokens.min(limit)));
+        request.max_tokens = limited.filter(|_| is_required || !restrictions.omit_max_tokens);
+        if restrictions.omit_images {
+            for part in request.turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+                if matches!(part, ChatPart::Image { .. }) {
+                    *part = ChatPart::Text(
+                        "[an image that was left out: the model does not accept images]".into(),
+                    );
+                }
+            }
+        }
+        if restrictions.omit_system
+            && let Some(system) = request.system.take()
+            && let Some(first) = request.turns.first_mut()
+        {
+            first.parts.insert(0, ChatPart::Text(system));
+        }
+        let has =
+            |matches: fn(&ChatPart) -> bool| request.turns.iter().flat_map(|turn| &turn.parts).any(matches);
+        let sent = Sent {
+            max_tokens: request.max_tokens,
+            token_parameter: restrictions.token_parameter,
+            temperature: request.temperature.is_some(),
+            stream_options: self.config.provider == Provider::OpenAi && !restrictions.omit_stream_options,
+            cache_control: is_required && !restrictions.omit_cache_control && anthropic::uses_cache(&request),
+            images: has(|part| matches!(part, ChatPart::Image { .. })),
+            thinking: !restrictions.omit_thinking && has(|part| matches!(part, ChatPart::Thinking { .. })),
+            system: request.system.is_some(),
+        };
+        (request, sent)
+    }
+
+    fn body(&self, request: &ModelRequest, restrictions: &Restrictions, sent: &Sent) -> Value {
+        let model = self.config.model.as_str();
+        match self.config.provider {
+            Provider::OpenAi => openai::body(model, request, restrictions, sent),
+            Provider::Anthropic => anthropic::body(model, request, restrictions, sent),
+            Provider::Gemini => gemini::body(request, sent),
+            Provider::Ollama => ollama::body(model, request, sent, self.config.num_ctx),
+        }
     }
 
     async fn attempt(
         &self,
         request: &ModelRequest,
+        sent: &Sent,
+        restrictions: &Restrictions,
         handler: StreamHandler<'_>,
     ) -> Result<ModelReply, AttemptError> {
-        let fatal = |error| AttemptError { error, retry: RetryAdvice::Never };
-        let client = self.client().map_err(fatal)?;
-        let target = self.target().map_err(fatal)?;
-        let options = self.options(request);
-        let response = client.exec_chat_stream(target, chat_request(request), Some(&options)).await;
-        let mut stream = response.map_err(|error| self.errors.map(&error))?.stream;
-        let mut parts = Vec::new();
-        let mut received_any = false;
-        while let Some(event) = stream.next().await {
-            let event = event.map_err(|error| {
-                let error = self.errors.map(&error);
-                if received_any { error.without_retry() } else { error }
-            })?;
-            let delta = match event {
-                ChatStreamEvent::Chunk(chunk) => ReplyDelta { kind: DeltaKind::Text, text: chunk.content },
-                ChatStreamEvent::ReasoningChunk(chunk) => {
-                    ReplyDelta { kind: DeltaKind::Thinking, text: chunk.content }
-                }
-                ChatStreamEvent::ThoughtSignatureChunk(chunk) => {
-                    append_signature(&mut parts, &chunk.content);
-                    continue;
-                }
-                ChatStreamEvent::End(end) => return self.finish(end, parts),
-                ChatStreamEvent::Start | ChatStreamEvent::ToolCallChunk(_) | ChatStreamEvent::Heartbeat => {
-                    continue;
+        let started = Instant::now();
+        let body = self.body(request, restrictions, sent).to_string();
+        let wait =
+            Wait { stage: WaitStage::FirstToken, since: started, limit: self.config.timeouts.first_token };
+        let response = self.wait(wait, self.post_chat(body.as_bytes()), handler).await??;
+        let mut reply = ReplyBuilder::default();
+        let read = self.read_stream(response, started, &mut reply, handler).await;
+        for delta in reply.finish() {
+            handler(StreamEvent::Delta(delta));
+        }
+        match read {
+            Ok(()) => self.finish(reply),
+            Err(error) if reply.has_content() => Err(error.without_retry()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a future for a limited time. Announces a long wait.
+    async fn wait<T>(
+        &self,
+        wait: Wait,
+        future: impl Future<Output = T>,
+        handler: StreamHandler<'_>,
+    ) -> Result<T, AttemptError> {
+        let Wait { stage, since, limit } = wait;
+        let mut future = std::pin::pin!(future);
+        let notice = match stage {
+            WaitStage::NextToken => NEXT_TOKEN_NOTICE,
+            WaitStage::Connection | WaitStage::FirstToken => FIRST_TOKEN_NOTICE,
+        };
+        let left = |until: Duration| until.saturating_sub(since.elapsed());
+        if since.elapsed() < notice && notice < limit {
+            if let Ok(output) = tokio::time::timeout(left(notice), &mut future).await {
+                return Ok(output);
+            }
+            handler(StreamEvent::Waiting { server: self.errors.label(), stage, limit });
+        }
+        tokio::time::timeout(left(limit), future).await.map_err(|_| self.errors.timed_out(stage))
+    }
+
+    /// Reads the response into `reply` until the server's end marker, the end of the body, or an error.
+    async fn read_stream(
+        &self,
+        mut response: Response,
+        started: Instant,
+        reply: &mut ReplyBuilder,
+        handler: StreamHandler<'_>,
+    ) -> Result<(), AttemptError> {
+        let timeouts = self.config.timeouts;
+        let url = response.url().clone();
+        let mut reader = PayloadReader::new(self.framing());
+        // The time of the last token, and of the last sign of life.
+        let (mut last_token, mut last_data) = (None, started);
+        while !reply.is_done {
+            let wait = match last_token {
+                None => Wait { stage: WaitStage::FirstToken, since: started, limit: timeouts.first_token },
+                // Pings prolong the wait for a token, but not for ever.
+                Some(token) => {
+                    let pinged = last_data.duration_since(token);
+                    let limit = timeouts
+                        .between_tokens
+                        .max((pinged + timeouts.between_tokens).min(timeouts.first_token));
+                    Wait { stage: WaitStage::NextToken, since: token, limit }
                 }
             };
-            if !delta.text.is_empty() {
-                received_any = true;
-                append_delta(&mut parts, &delta);
-                handler(StreamEvent::Delta(delta));
+            let has_stop_reason = reply.has_stop_reason();
+            let next = async {
+                if has_stop_reason {
+                    tokio::time::timeout(AFTER_STOP_REASON, response.chunk()).await.unwrap_or(Ok(None))
+                } else {
+                    response.chunk().await
+                }
+            };
+            let chunk = self.wait(wait, next, handler).await?;
+            last_data = Instant::now();
+            let (payloads, end) = match chunk {
+                Ok(Some(bytes)) => (reader.push(&bytes), None),
+                Ok(None) => (reader.finish(), Some(Ok(()))),
+                // After a stop reason, all text has arrived. Many servers do not end their body properly.
+                Err(_) if has_stop_reason => (reader.finish(), Some(Ok(()))),
+                Err(error) => (reader.finish(), Some(Err(self.errors.connection_error(&error, &url)))),
+            };
+            for payload in payloads {
+                self.read_payload(payload, reply)?;
+                for delta in reply.take_deltas() {
+                    last_token = Some(Instant::now());
+                    handler(StreamEvent::Delta(delta));
+                }
+                if reply.is_done {
+                    return Ok(());
+                }
+            }
+            if let Some(end) = end {
+                return end;
             }
         }
-        Err(self.errors.truncated_stream(received_any))
+        Ok(())
     }
 
-    fn finish(&self, end: StreamEnd, parts: Vec<Part>) -> Result<ModelReply, AttemptError> {
-        let stop_reason = end.captured_stop_reason.map(|reason| reason.raw().to_owned());
-        // Gemini and Ollama have no end marker besides the stop reason.
-        let needs_reason = matches!(self.config.provider, Provider::Gemini | Provider::Ollama);
-        if needs_reason && stop_reason.is_none() {
-            return Err(self.errors.truncated_stream(!parts.is_empty()));
+    fn read_payload(&self, payload: Payload, reply: &mut ReplyBuilder) -> Result<(), AttemptError> {
+        match payload {
+            Payload::Json { event, value } => {
+                match self.config.provider {
+                    Provider::OpenAi => openai::read(&value, reply),
+                    Provider::Anthropic => anthropic::read(&event, &value, reply),
+                    Provider::Gemini => gemini::read(&value, reply),
+                    Provider::Ollama => ollama::read(&value, reply),
+                }
+                let error = ServerError::in_payload(&value)
+                    .or_else(|| (event == "error").then(|| ServerError::from_body(&value.to_string())));
+                error.map_or(Ok(()), |error| Err(self.errors.error_in_stream(error)))
+            }
+            Payload::Error(text) => Err(self.errors.error_in_stream(ServerError::from_body(&text))),
+            Payload::Done => {
+                reply.is_done = true;
+                Ok(())
+            }
+            Payload::Text(text) => {
+                reply.stray_text = Some(text);
+                Ok(())
+            }
+            Payload::Malformed(reason) => Err(self.errors.malformed_payload(&reason)),
+            Payload::TooLong => Err(self.errors.malformed_payload("it is too long")),
         }
-        let tokens = |count: Option<i32>| u64::try_from(count.unwrap_or(0)).unwrap_or(0);
-        let usage = end.captured_usage.map(|usage| Usage {
-            prompt_tokens: tokens(usage.prompt_tokens),
-            completion_tokens: tokens(usage.completion_tokens),
-        });
-        Ok(ModelReply { parts, usage, stop_reason })
     }
 
-    /// If the error rejects the temperature, omits it from all later requests. Returns whether this changed
-    /// anything, in which case the caller repeats the request.
-    ///
-    /// Some reasoning models accept no temperature, and no API reports which. A list of such models would
-    /// always be out of date; this costs one extra request per process.
-    fn record_rejected_temperature(&self, error: &AttemptError) -> bool {
-        let rejected = matches!(
-            &error.error,
-            AgentError::Rejected { message, .. } if message.to_ascii_lowercase().contains("temperature")
-        );
-        rejected && !self.temperature_rejected.swap(true, Ordering::Relaxed)
+    fn finish(&self, reply: ReplyBuilder) -> Result<ModelReply, AttemptError> {
+        if !reply.is_done && !reply.has_stop_reason() {
+            return Err(match &reply.stray_text {
+                Some(text) if !reply.has_content() => self.errors.not_a_reply(text),
+                stray_text => {
+                    let error = self.errors.truncated_stream(stray_text.as_deref());
+                    if reply.has_content() { error.without_retry() } else { error }
+                }
+            });
+        }
+        let ending = reply.ending();
+        let called_tools = reply.called_tools.clone();
+        let (parts, usage, stop_reason) = reply.into_parts();
+        let incomplete = match ending {
+            Ending::Complete => None,
+            Ending::Incomplete(reason) => Some(IncompleteReply {
+                provider: self.errors.label().to_owned(),
+                reason,
+                stop_reason: stop_reason.as_deref().map(|reason| self.errors.sanitize(reason)),
+            }),
+        };
+        Ok(ModelReply { parts, usage, stop_reason, incomplete, called_tools })
+    }
+
+    /// Changes the request if the error is a refusal of something in it. Returns whether to send it again.
+    fn adapt(&self, error: &AttemptError, sent: &Sent, restrictions: &mut Restrictions) -> bool {
+        let Some((status, server_error)) = &error.server else { return false };
+        let Some(change) = refusal::change_for(self.config.provider, *status, server_error, sent) else {
+            return false;
+        };
+        restrictions.apply(change);
+        if change.is_lasting() {
+            // Other requests may have learned something else in the meantime.
+            let mut known = lock_unpoisoned(&self.restrictions);
+            known.apply(change);
+        }
+        true
     }
 
     async fn reply_with_retries(
@@ -212,14 +482,30 @@ impl ProviderModel {
     ) -> Result<ModelReply, AgentError> {
         let RetryPolicy { initial_delay, max_delay, .. } = self.config.retries;
         let mut backoff = Backoff::new(initial_delay, max_delay);
-        let mut attempt = 1;
+        let started = Instant::now();
+        let mut restrictions = *lock_unpoisoned(&self.restrictions);
+        let parts = request.turns.iter().flat_map(|turn| &turn.parts);
+        let mut has_images = parts.into_iter().any(|part| matches!(part, ChatPart::Image { .. }));
+        let (mut attempt, mut changes) = (1, 0);
         loop {
-            let error = match self.attempt(request, handler).await {
+            if restrictions.omit_images && std::mem::take(&mut has_images) {
+                let model = &self.config.model;
+                let message =
+                    format!("{model} of {} does not accept images; they were not sent", self.errors.label());
+                handler(StreamEvent::LeftOut(&message));
+            }
+            let (prepared, sent) = self.prepare(request, &restrictions);
+            let error = match self.attempt(&prepared, &sent, &restrictions, handler).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) if self.record_rejected_temperature(&error) => continue,
                 Err(error) => error,
             };
-            let Some(delay) = retry::next_delay(&self.config.retries, attempt, &error.retry, &mut backoff)
+            if changes < refusal::MAX_CHANGES && self.adapt(&error, &sent, &mut restrictions) {
+                changes += 1;
+                continue;
+            }
+            let policy = &self.config.retries;
+            let Some(delay) =
+                retry::next_delay(policy, attempt, started.elapsed(), &error.retry, &mut backoff)
             else {
                 return Err(error.error);
             };
@@ -228,6 +514,19 @@ impl ProviderModel {
             attempt += 1;
         }
     }
+}
+
+/// A limited wait for a part of a response.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    stage: WaitStage,
+    since: Instant,
+    limit: Duration,
+}
+
+/// The thinking of an earlier reply that its model accepts back.
+pub(crate) fn takes_thinking_back(provider: Provider) -> bool {
+    provider == Provider::Anthropic
 }
 
 #[async_trait]
@@ -246,53 +545,5 @@ impl Model for ProviderModel {
             () = request.cancel.cancelled() => Err(AgentError::Cancelled),
             reply = self.reply_with_retries(request, handler) => reply,
         }
-    }
-}
-
-/// genai appends paths to the base URL without a separator.
-fn with_trailing_slash(base_url: &str) -> String {
-    let Ok(mut url) = reqwest::Url::parse(base_url) else {
-        return base_url.to_owned();
-    };
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    url.into()
-}
-
-/// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
-fn append_signature(parts: &mut Vec<Part>, more: &str) {
-    if !matches!(parts.last(), Some(Part::Thinking { .. })) {
-        parts.push(Part::Thinking { text: String::new(), signature: None });
-    }
-    if let Some(Part::Thinking { signature, .. }) = parts.last_mut() {
-        signature.get_or_insert_default().push_str(more);
-    }
-}
-
-fn chat_request(request: &ModelRequest) -> ChatRequest {
-    let chat = ChatRequest::new(request.turns.iter().map(chat_message).collect());
-    match &request.system {
-        Some(system) => chat.with_system(system.as_str()),
-        None => chat,
-    }
-}
-
-fn chat_message(turn: &ChatTurn) -> ChatMessage {
-    let parts: Vec<ContentPart> = turn
-        .parts
-        .iter()
-        .map(|part| match part {
-            ChatPart::Text(text) => ContentPart::from_text(text.as_str()),
-            ChatPart::Image { media_type, base64 } => {
-                ContentPart::Binary(Binary::from_base64(media_type.as_str(), base64.as_str(), None))
-            }
-        })
-        .collect();
-    let content = MessageContent::from_parts(parts);
-    match turn.role {
-        ChatRole::User => ChatMessage::user(content),
-        ChatRole::Assistant => ChatMessage::assistant(content),
     }
 }

@@ -116,6 +116,7 @@ impl Triads {
                     return Err(AgentError::Rejected {
                         provider: ID.to_owned(),
                         message: format!("the model {missing:?} of its configuration is not set up"),
+                        suggestion: None,
                     });
                 }
                 instructions.clone_from(&default.system_prompt);
@@ -262,7 +263,8 @@ impl Triads {
         Ok(RunOutcome::new(reply.parts)
             .with_model(Some(integrator.identity.model))
             .with_usage(Some(emitter.total_usage()))
-            .with_extra(extra))
+            .with_extra(extra)
+            .with_incomplete(reply.incomplete))
     }
 }
 
@@ -272,6 +274,7 @@ fn no_result_error(context: &RunContext<'_>) -> AgentError {
         provider: ID.to_owned(),
         message: "no agent could finish its work within the budgets".to_owned(),
         retry_after: None,
+        suggestion: None,
     })
 }
 

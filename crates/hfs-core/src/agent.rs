@@ -1,6 +1,7 @@
 //! The agent port: agents answer messages.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -102,6 +103,8 @@ pub struct RunOutcome {
     pub usage: Option<Usage>,
     /// Fields to keep with the reply, such as a stop reason or references.
     pub extra: PassthroughFields,
+    /// Why the reply is not whole, if it is not. It is saved as interrupted.
+    pub incomplete: Option<IncompleteReply>,
 }
 
 impl RunOutcome {
@@ -131,6 +134,59 @@ impl RunOutcome {
         self.extra = extra;
         self
     }
+
+    /// Sets why the reply is not whole.
+    #[must_use]
+    pub fn with_incomplete(mut self, incomplete: Option<IncompleteReply>) -> Self {
+        self.incomplete = incomplete;
+        self
+    }
+}
+
+/// Why a reply is not whole although its provider ended it in an orderly way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IncompleteReason {
+    /// The maximum length was reached.
+    Length,
+    /// A filter of the provider stopped it.
+    ContentFilter,
+    /// The model refused to answer.
+    Refusal,
+    /// The provider stopped it because of an error.
+    Failure,
+    /// It consists of thinking only.
+    OnlyThinking,
+    /// Agents that work together failed, and the reply consists of their unfinished work.
+    AgentsLost,
+}
+
+/// A reply that ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncompleteReply {
+    /// Name of the provider.
+    pub provider: String,
+    /// Why the reply is not whole.
+    pub reason: IncompleteReason,
+    /// The provider's own words for it.
+    pub stop_reason: Option<String>,
+}
+
+impl fmt::Display for IncompleteReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, reason, stop_reason } = self;
+        match reason {
+            IncompleteReason::Length => write!(f, "{provider} cut the reply at its maximum length")?,
+            IncompleteReason::ContentFilter => write!(f, "a content filter of {provider} stopped the reply")?,
+            IncompleteReason::Refusal => write!(f, "the model of {provider} refused to answer")?,
+            IncompleteReason::Failure => write!(f, "{provider} stopped the reply because of an error")?,
+            IncompleteReason::OnlyThinking => write!(f, "{provider} sent only thinking and no reply")?,
+            IncompleteReason::AgentsLost => write!(f, "{provider} could not finish the reply")?,
+        }
+        match stop_reason {
+            Some(words) => write!(f, " ({words})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a run ended without a complete reply. The text streamed before is kept, marked as interrupted.
@@ -157,6 +213,8 @@ pub enum AgentError {
         provider: String,
         /// The provider's message, without any secret.
         message: String,
+        /// What the user can do.
+        suggestion: Option<Suggestion>,
     },
     /// After all retries, the provider is still overloaded or unreachable, or closes the connection.
     #[error("{provider} is not available: {message}")]
@@ -167,7 +225,12 @@ pub enum AgentError {
         message: String,
         /// How long the provider asked to wait before the next attempt.
         retry_after: Option<Duration>,
+        /// What the user can do; `None` for waiting.
+        suggestion: Option<Suggestion>,
     },
+    /// The provider ended the reply early.
+    #[error("{0}")]
+    Incomplete(IncompleteReply),
     /// The provider's response could not be parsed.
     #[error("{provider} sent an answer that cannot be read: {message}")]
     Malformed {
@@ -188,6 +251,13 @@ impl ErrorExt for AgentError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Cancelled | Self::Unavailable { .. } | Self::Malformed { .. } => ErrorKind::Unavailable,
+            Self::Incomplete(incomplete) => match incomplete.reason {
+                IncompleteReason::ContentFilter | IncompleteReason::Refusal => ErrorKind::Denied,
+                IncompleteReason::Length
+                | IncompleteReason::Failure
+                | IncompleteReason::OnlyThinking
+                | IncompleteReason::AgentsLost => ErrorKind::Unavailable,
+            },
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Rejected { .. } => ErrorKind::Invalid,
             Self::Internal { .. } => ErrorKind::Internal,
@@ -196,9 +266,18 @@ impl ErrorExt for AgentError {
 
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::Denied { suggestion, .. } => suggestion.clone(),
-            Self::Unavailable { .. } | Self::Malformed { .. } => Some(Suggestion::SendAgainLater),
-            Self::Cancelled | Self::Rejected { .. } | Self::Internal { .. } => None,
+            Self::Denied { suggestion, .. } | Self::Rejected { suggestion, .. } => suggestion.clone(),
+            Self::Unavailable { suggestion, .. } => {
+                Some(suggestion.clone().unwrap_or(Suggestion::SendAgainLater))
+            }
+            Self::Incomplete(incomplete) => Some(match incomplete.reason {
+                IncompleteReason::Length => Suggestion::RaiseMaxTokens,
+                IncompleteReason::ContentFilter | IncompleteReason::Refusal => Suggestion::RephraseMessage,
+                IncompleteReason::Failure | IncompleteReason::OnlyThinking => Suggestion::SendAgainLater,
+                IncompleteReason::AgentsLost => Suggestion::ShowRun,
+            }),
+            Self::Malformed { .. } => Some(Suggestion::SendAgainLater),
+            Self::Cancelled | Self::Internal { .. } => None,
         }
     }
 }

@@ -56,7 +56,9 @@ mod sync;
 mod time;
 mod widget;
 
-pub use agent::{Agent, AgentDescription, AgentError, RunOutcome, RunRequest, RunSink};
+pub use agent::{
+    Agent, AgentDescription, AgentError, IncompleteReason, IncompleteReply, RunOutcome, RunRequest, RunSink,
+};
 pub use attachment::{Attachment, ContentHash};
 pub use branch::{Branch, BranchDraft, MAIN_BRANCH, Position};
 pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
@@ -92,7 +94,7 @@ pub use store::{
     ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
     StoreResult, Verification,
 };
-pub use suggestion::Suggestion;
+pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
 pub use widget::{Node, Slot, Tone};

@@ -1,6 +1,20 @@
 //! What a user can do about an error.
 
+use serde::{Deserialize, Serialize};
+
 use crate::SessionId;
+
+/// What a request to a model waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitStage {
+    /// A connection to the server.
+    Connection,
+    /// The first token of the reply.
+    FirstToken,
+    /// The next token of the reply.
+    NextToken,
+}
 
 /// A step that may resolve an error.
 ///
@@ -35,6 +49,22 @@ pub enum Suggestion {
         /// Display name of the provider.
         provider: String,
     },
+    /// Raise the maximum length of a reply, or ask the model to continue.
+    RaiseMaxTokens,
+    /// Ask in other words, or another model.
+    RephraseMessage,
+    /// Send less of the conversation, or start a new session.
+    ReduceContext,
+    /// Check the base URL of the provider.
+    CheckBaseUrl,
+    /// Check the name of the model at the provider.
+    CheckModel,
+    /// Trust the server's certificate.
+    TrustCertificate,
+    /// Wait longer for the provider.
+    RaiseTimeout(WaitStage),
+    /// Look at the run for what its agents did.
+    ShowRun,
     /// State the format of the imported file.
     NameFormat,
     /// Convert the conversations of another program into messages that can be imported.

@@ -336,17 +336,21 @@ impl Engine {
             Ok(outcome) => outcome,
             Err(error) => return (interrupted_reply(reply, &error, Some(recorder)), Some(error)),
         };
-        reply.status = MessageStatus::Complete;
+        let failure = outcome.incomplete.map(AgentError::Incomplete);
+        match &failure {
+            None => reply.status = MessageStatus::Complete,
+            Some(error) => reply = interrupted_reply(reply, error, Some(recorder)),
+        }
         reply.parts = outcome.parts;
         reply.model = outcome.model.or(reply.model);
         reply.usage = outcome.usage;
-        reply.extra = outcome.extra;
+        reply.extra.extend(outcome.extra);
         match self.hooks().on_message(session, &reply.text(), false).await {
             Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
             // A rejection has no effect, since the user has seen the reply while it streamed.
             Verdict::Pass | Verdict::Reject { .. } => {}
         }
-        (reply, None)
+        (reply, failure)
     }
 
     /// Saves the final reply, with retries until [`Settings::save_timeout`](crate::Settings::save_timeout) has passed.

@@ -31,6 +31,13 @@ impl Environment {
         }
     }
 
+    /// An environment with these variables and without directories.
+    #[cfg(test)]
+    pub fn with_variables<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let owned = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self { variables: owned.collect(), ..Self::default() }
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)

@@ -1,16 +1,16 @@
-//! Maps errors of the provider, the connection and the genai library to [`AgentError`].
+//! Maps errors of the provider and the connection to [`AgentError`].
 //!
-//! Messages keep the provider's own text, but never the API key or the URL.
+//! Messages keep the provider's own words, but never a key or the URL.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
-use genai::webc::StreamTimeout;
-use hfs_core::{AgentError, Suggestion};
-use reqwest::StatusCode;
-use serde_json::Value;
+use hfs_core::{AgentError, Suggestion, WaitStage};
+use reqwest::header::HeaderMap;
+use reqwest::{StatusCode, Url};
 
-use super::retry::{RetryAdvice, requested_delay};
+use super::retry::{RetryAdvice, requested_delay, reset_delay};
+use super::server_error::{ServerError, html_words, is_html};
 use crate::{ApiKey, ModelConfig, Provider, Timeouts};
 
 /// Limit for a provider's message, in characters.
@@ -21,12 +21,20 @@ const MAX_MESSAGE: usize = 300;
 pub(super) struct AttemptError {
     pub error: AgentError,
     pub retry: RetryAdvice,
+    /// The status and the error of the server, if it answered with one.
+    pub server: Option<(Option<u16>, ServerError)>,
 }
 
 impl AttemptError {
-    /// The same error, for a reply that was already streamed in part. A repeated request would stream that part twice.
+    /// An error after which no other attempt is made.
+    pub const fn permanent(error: AgentError) -> Self {
+        Self { error, retry: RetryAdvice::Never, server: None }
+    }
+
+    /// The same error, for a reply that was already streamed in part. A repeated request would stream that part twice and
+    /// cost twice.
     pub fn without_retry(self) -> Self {
-        Self { retry: RetryAdvice::Never, ..self }
+        Self { retry: RetryAdvice::Never, server: None, ..self }
     }
 }
 
@@ -35,25 +43,37 @@ pub(super) struct ProviderErrorMapper {
     /// Display name of the provider or of the configured server.
     label: String,
     provider: Provider,
-    key: Option<ApiKey>,
+    /// The key and the values of configured headers.
+    secrets: Vec<ApiKey>,
     timeouts: Timeouts,
 }
 
+/// The host and the port of an address. The rest may contain a password or a key.
+fn host_of(url: &Url) -> Option<String> {
+    let host = url.host_str()?.to_owned();
+    Some(url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+}
+
+/// The proxy that requests to an address go through, as reqwest chooses it.
+fn proxy_of(url: &Url) -> Option<String> {
+    let matcher = hyper_util::client::proxy::matcher::Matcher::from_system();
+    let proxy = matcher.intercept(&url.as_str().parse().ok()?)?;
+    host_of(&Url::parse(&proxy.uri().to_string()).ok()?)
+}
+
 impl ProviderErrorMapper {
-    pub fn new(config: &ModelConfig, base_url: &str) -> Self {
+    pub fn new(config: &ModelConfig, base_url: Option<&Url>) -> Self {
         let provider = config.provider;
         let label = if config.base_url.is_none() {
             provider.title().to_owned()
         } else {
-            // Name only the host: the URL may contain a password or a key.
-            let address = reqwest::Url::parse(base_url).ok().and_then(|url| {
-                let host = url.host_str()?.to_owned();
-                Some(url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
-            });
             let kind = if provider == Provider::OpenAi { "OpenAI-compatible" } else { provider.title() };
+            let address = base_url.and_then(host_of);
             format!("the {kind} server at {}", address.as_deref().unwrap_or("an unknown address"))
         };
-        Self { label, provider, key: config.key.clone(), timeouts: config.timeouts }
+        let header_values = config.headers.iter().filter_map(|(_, value)| ApiKey::new(value));
+        let secrets = config.key.clone().into_iter().chain(header_values).collect();
+        Self { label, provider, secrets, timeouts: config.timeouts }
     }
 
     pub fn label(&self) -> &str {
@@ -76,15 +96,52 @@ impl ProviderErrorMapper {
         }
     }
 
-    /// The stream ended without the provider's end marker.
-    pub fn truncated_stream(&self, received_any: bool) -> AttemptError {
-        let retry = if received_any { RetryAdvice::Never } else { RetryAdvice::Backoff };
-        self.unavailable("the connection ended before the reply was complete", None, retry)
+    /// The base URL or a header of the configuration cannot be used.
+    pub fn invalid_configuration(&self, message: &str) -> AttemptError {
+        self.rejected(message, None)
     }
 
-    /// Makes a message safe to show: one short line without control characters and without the API key.
-    fn sanitize(&self, text: &str) -> String {
-        let masked = self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.mask_in(text));
+    /// The stream ended without the provider's end marker. `stray_text` is what the server sent beside its protocol.
+    pub fn truncated_stream(&self, stray_text: Option<&str>) -> AttemptError {
+        let message = "the connection ended before the reply was complete";
+        match stray_text {
+            Some(text) => self.unavailable(&format!("{message}: {text}"), None, RetryAdvice::Backoff),
+            None => self.unavailable(message, None, RetryAdvice::Backoff),
+        }
+    }
+
+    /// The server answered with text instead of a reply.
+    pub fn not_a_reply(&self, text: &str) -> AttemptError {
+        if is_html(text) {
+            let message = format!("it sent a web page instead of a reply: {}", html_words(text));
+            self.rejected(&message, Some(Suggestion::CheckBaseUrl))
+        } else {
+            self.malformed(&format!("it sent text instead of a reply: {text}"))
+        }
+    }
+
+    pub fn malformed_payload(&self, reason: &str) -> AttemptError {
+        self.malformed(&format!("a chunk of the stream is not JSON ({reason})"))
+    }
+
+    pub fn timed_out(&self, stage: WaitStage) -> AttemptError {
+        let message = match stage {
+            WaitStage::Connection => format!("no connection within {:?}", self.timeouts.connect),
+            WaitStage::FirstToken => format!("no answer within {:?}", self.timeouts.first_token),
+            WaitStage::NextToken => format!("no more data for {:?}", self.timeouts.between_tokens),
+        };
+        // A reply that started late may have been paid for, and the next one would start as late.
+        let retry = if stage == WaitStage::Connection { RetryAdvice::Backoff } else { RetryAdvice::Never };
+        let mut error = self.unavailable(&message, None, retry);
+        if let AgentError::Unavailable { suggestion, .. } = &mut error.error {
+            *suggestion = Some(Suggestion::RaiseTimeout(stage));
+        }
+        error
+    }
+
+    /// Makes a message safe to show: one short line without control characters and without secrets.
+    pub fn sanitize(&self, text: &str) -> String {
+        let masked = self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask_in(&text));
         let visible: String =
             masked.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * MAX_MESSAGE).collect();
         let mut line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -97,191 +154,301 @@ impl ProviderErrorMapper {
 
     fn unavailable(&self, message: &str, retry_after: Option<Duration>, retry: RetryAdvice) -> AttemptError {
         let message = self.sanitize(message);
-        AttemptError {
-            error: AgentError::Unavailable { provider: self.label.clone(), message, retry_after },
-            retry,
-        }
+        let error =
+            AgentError::Unavailable { provider: self.label.clone(), message, retry_after, suggestion: None };
+        AttemptError { error, retry, server: None }
     }
 
     fn malformed(&self, message: &str) -> AttemptError {
         let message = self.sanitize(message);
-        AttemptError {
-            error: AgentError::Malformed { provider: self.label.clone(), message },
-            retry: RetryAdvice::Backoff,
-        }
+        AttemptError::permanent(AgentError::Malformed { provider: self.label.clone(), message })
     }
 
-    fn rejected(&self, message: &str) -> AttemptError {
+    fn rejected(&self, message: &str, suggestion: Option<Suggestion>) -> AttemptError {
         let message = self.sanitize(message);
-        AttemptError {
-            error: AgentError::Rejected { provider: self.label.clone(), message },
-            retry: RetryAdvice::Never,
-        }
+        AttemptError::permanent(AgentError::Rejected { provider: self.label.clone(), message, suggestion })
     }
 
-    fn denied(&self, message: &str, suggestion: Suggestion) -> AttemptError {
+    fn denied(&self, message: &str, suggestion: Option<Suggestion>) -> AttemptError {
         let message = self.sanitize(message);
-        AttemptError {
-            error: AgentError::Denied { provider: self.label.clone(), message, suggestion: Some(suggestion) },
-            retry: RetryAdvice::Never,
-        }
+        AttemptError::permanent(AgentError::Denied { provider: self.label.clone(), message, suggestion })
     }
 
-    /// Maps an error of the genai library.
-    pub fn map(&self, error: &genai::Error) -> AttemptError {
-        use genai::Error as E;
-        match error {
-            E::HttpError { status, body, headers, .. } => {
-                self.status_error(*status, body, requested_delay(headers))
-            }
-            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => match webc_error {
-                genai::webc::Error::ResponseFailedStatus { status, body, headers } => {
-                    self.status_error(*status, body, requested_delay(headers))
-                }
-                genai::webc::Error::Reqwest(error) => self.connection_error(error),
-                other => self.malformed(&other.to_string()),
-            },
-            E::WebStream { error, .. } => self.stream_error(error.as_ref()),
-            E::StreamParse { serde_error, .. } => {
-                self.malformed(&format!("a chunk of the stream is not JSON ({serde_error})"))
-            }
-            E::ChatResponse { body, .. } => self.stream_error_event(body),
-            E::JsonValueExt(_) | E::SerdeJson(_) | E::InvalidJsonResponseElement { .. } => {
-                self.malformed("a chunk of the stream lacks a required field")
-            }
-            other => self.rejected(&other.to_string()),
-        }
-    }
-
-    fn stream_error(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> AttemptError {
-        if let Some(error) = error.downcast_ref::<genai::Error>() {
-            return self.map(error);
-        }
-        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            return self.connection_error(error);
-        }
-        if let Some(timeout) = error.downcast_ref::<StreamTimeout>() {
-            return match timeout {
-                StreamTimeout::Headers => {
-                    let waited = self.timeouts.first_byte;
-                    self.unavailable(&format!("no answer within {waited:?}"), None, RetryAdvice::Backoff)
-                }
-                StreamTimeout::Read => {
-                    let waited = self.timeouts.idle;
-                    self.unavailable(&format!("no more data for {waited:?}"), None, RetryAdvice::Backoff)
-                }
-            };
-        }
-        if error.is::<std::string::FromUtf8Error>() || error.is::<std::str::Utf8Error>() {
-            return self.malformed("the stream is not UTF-8");
-        }
-        self.unavailable(&error.to_string(), None, RetryAdvice::Backoff)
-    }
-
-    fn connection_error(&self, error: &reqwest::Error) -> AttemptError {
+    /// Maps an error of the connection to `url`.
+    pub fn connection_error(&self, error: &reqwest::Error, url: &Url) -> AttemptError {
         // The outermost error contains the URL, which may hold a password. The innermost one has the cause.
-        let mut innermost = error.source();
-        while let Some(deeper) = innermost.and_then(std::error::Error::source) {
-            innermost = Some(deeper);
+        let cause = innermost(error);
+        if let Some(tls) = find_in_chain::<rustls::Error>(error) {
+            return self.tls_error(tls);
         }
-        let cause = innermost.map(ToString::to_string).unwrap_or_default();
-        let message = if error.is_connect() && error.is_timeout() {
-            "timed out while connecting".to_owned()
+        let proxy = proxy_of(url).map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+        if error.is_connect() && error.is_timeout() {
+            self.timed_out(WaitStage::Connection)
         } else if error.is_connect() {
-            format!("no connection ({cause})")
+            self.unavailable(&format!("no connection{proxy} ({cause})"), None, RetryAdvice::Backoff)
         } else if error.is_timeout() {
-            "the request timed out".to_owned()
+            self.unavailable(&format!("the request{proxy} timed out"), None, RetryAdvice::Backoff)
         } else if error.is_builder() {
-            return self.rejected(&format!("the request is not valid ({cause})"));
+            self.rejected(&format!("the request is not valid ({cause})"), None)
         } else {
-            format!("the connection broke ({cause})")
-        };
-        self.unavailable(&message, None, RetryAdvice::Backoff)
+            self.unavailable(&format!("the connection{proxy} broke ({cause})"), None, RetryAdvice::Backoff)
+        }
     }
 
-    /// Maps a response whose status is not a success.
-    fn status_error(
+    fn tls_error(&self, error: &rustls::Error) -> AttemptError {
+        let (message, suggestion) = match error {
+            rustls::Error::InvalidCertificate(_) => {
+                (format!("its certificate is not trusted ({error})"), Suggestion::TrustCertificate)
+            }
+            _ => (format!("no TLS connection ({error})"), Suggestion::CheckBaseUrl),
+        };
+        let message = self.sanitize(&message);
+        AttemptError::permanent(AgentError::Unavailable {
+            provider: self.label.clone(),
+            message,
+            retry_after: None,
+            suggestion: Some(suggestion),
+        })
+    }
+
+    /// A redirect to another server, which must not get the credentials.
+    pub fn redirect(&self, status: StatusCode, target: Option<&Url>) -> AttemptError {
+        let target = target.and_then(|url| Some(format!("{}://{}", url.scheme(), host_of(url)?)));
+        let message = match target {
+            Some(target) => format!("{} and redirects to {target}; check the base URL", status_line(status)),
+            None => format!("{}; check the base URL", status_line(status)),
+        };
+        self.rejected(&message, Some(Suggestion::CheckBaseUrl))
+    }
+
+    /// Maps a response with an error status.
+    pub fn status_error(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> AttemptError {
+        let error = ServerError::from_body(body);
+        let line = status_line(status);
+        let message = match error.message.as_str() {
+            message if message.is_empty() || message.eq_ignore_ascii_case(&line) => line,
+            message => format!("{line}: {message}"),
+        };
+        self.server_error(Some(status.as_u16()), error, &message, Some(headers))
+    }
+
+    /// Maps an error that the server sent in the body of a successful response.
+    pub fn error_in_stream(&self, error: ServerError) -> AttemptError {
+        let message = match (error.message.as_str(), error.status) {
+            ("", Some(status)) => format!("an error with the code {status}"),
+            ("", None) => "an error without a message".to_owned(),
+            (message, _) => message.to_owned(),
+        };
+        self.server_error(error.status, error, &message, None)
+    }
+
+    fn server_error(
         &self,
-        status: StatusCode,
-        body: &str,
-        requested_delay: Option<Duration>,
+        status: Option<u16>,
+        error: ServerError,
+        message: &str,
+        headers: Option<&HeaderMap>,
     ) -> AttemptError {
-        let message = self.status_message(status, body);
-        let out_of_credit = body.contains("insufficient_quota") || status == StatusCode::PAYMENT_REQUIRED;
-        match status.as_u16() {
-            401 | 403 => self.denied(&message, self.set_key_suggestion()),
-            _ if out_of_credit => {
-                self.denied(&message, Suggestion::CheckBilling { provider: self.label.clone() })
+        let header_delay = headers.and_then(requested_delay);
+        let delay = header_delay.or(error.delay);
+        let mapped = match permanent_cause(status, &error, delay.is_some()) {
+            Some(Cause::Billing) => {
+                self.denied(message, Some(Suggestion::CheckBilling { provider: self.label.clone() }))
             }
-            408 | 409 | 425 | 429 | 500..=599 => {
-                let retry = requested_delay.map_or(RetryAdvice::Backoff, RetryAdvice::After);
-                self.unavailable(&message, requested_delay, retry)
+            Some(Cause::Context) => self.rejected(message, Some(Suggestion::ReduceContext)),
+            Some(Cause::Key) => self.denied(message, Some(self.set_key_suggestion())),
+            Some(Cause::Permission) => self.denied(message, None),
+            Some(Cause::Model) => self.rejected(message, Some(Suggestion::CheckModel)),
+            Some(Cause::Address) => self.rejected(message, Some(Suggestion::CheckBaseUrl)),
+            Some(Cause::Request) => self.rejected(message, None),
+            None => {
+                let delay = delay.or_else(|| headers.filter(|_| status == Some(429)).and_then(reset_delay));
+                let may_retry = headers.and_then(|headers| headers.get("x-should-retry"));
+                let retry = if may_retry.is_some_and(|value| value == "false") {
+                    RetryAdvice::Never
+                } else if is_loading(&error.searchable()) {
+                    RetryAdvice::Loading
+                } else {
+                    delay.map_or(RetryAdvice::Backoff, RetryAdvice::After)
+                };
+                self.unavailable(message, delay, retry)
             }
-            300..=399 => self.rejected(&format!("{message}; check the base URL")),
-            _ => self.rejected(&message),
-        }
-    }
-
-    /// The status and the message in the body, if there is one.
-    fn status_message(&self, status: StatusCode, body: &str) -> String {
-        let status_line = status.canonical_reason().map_or_else(
-            || status.as_u16().to_string(),
-            |reason| format!("{} {}", status.as_u16(), reason.to_ascii_lowercase()),
-        );
-        let message = match serde_json::from_str::<Value>(body) {
-            Ok(json) => message_in(&json).map(str::to_owned),
-            // An HTML page, such as the error page of a proxy.
-            Err(_) if body.trim_start().starts_with('<') => None,
-            Err(_) => Some(body.trim().to_owned()),
         };
-        match message.filter(|message| !message.is_empty()) {
-            Some(message) => format!("{status_line}: {message}"),
-            None => status_line,
-        }
-    }
-
-    /// Maps an error that the provider sent as an event of the stream.
-    fn stream_error_event(&self, body: &Value) -> AttemptError {
-        let message = message_in(body).map_or_else(|| body.to_string(), str::to_owned);
-        let kind = ["/error/type", "/type", "/error/status", "/status"]
-            .iter()
-            .find_map(|path| body.pointer(path).and_then(Value::as_str))
-            .unwrap_or_default();
-        match kind {
-            "authentication_error" | "permission_error" => self.denied(&message, self.set_key_suggestion()),
-            "invalid_request_error" | "not_found_error" | "request_too_large" => self.rejected(&message),
-            _ => self.unavailable(&message, None, RetryAdvice::Backoff),
-        }
+        AttemptError { server: Some((status, error)), ..mapped }
     }
 }
 
-/// The error message in a response body. Its path differs between providers.
-fn message_in(body: &Value) -> Option<&str> {
-    ["/error/message", "/message", "/error", "/0/error/message", "/detail", "/blockReason"]
-        .iter()
-        .find_map(|path| body.pointer(path).and_then(Value::as_str))
+/// Why repeating a request cannot help.
+enum Cause {
+    Billing,
+    Context,
+    Key,
+    Permission,
+    Model,
+    Address,
+    Request,
+}
+
+fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) -> Option<Cause> {
+    let text = error.searchable();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let is_out_of_credit =
+        error.has_code(&["insufficient_quota", "insufficient_balance", "billing", "insufficient_credit"])
+            || has(&[
+                "insufficient balance",
+                "insufficient_quota",
+                "insufficient credit",
+                "credit balance is too low",
+            ])
+            || (!has_delay
+                && has(&[
+                    "exceeded your current quota",
+                    "check your plan and billing",
+                    "quota exceeded",
+                    "requires more credits",
+                ]));
+    if status == Some(402) || is_out_of_credit {
+        return Some(Cause::Billing);
+    }
+    let is_too_long = error.has_code(&["context_length", "string_above_max_length"])
+        || has(&[
+            "context length",
+            "context window",
+            "context size",
+            "context limit",
+            "prompt is too long",
+            "input is too long",
+            "reduce the length",
+            "request too large",
+            "exceeds the maximum number of tokens",
+            "input token count",
+            "maximum prompt length",
+            "too many input tokens",
+        ]);
+    if is_too_long {
+        return Some(Cause::Context);
+    }
+    let is_denied = error.has_code(&[
+        "authentication",
+        "unauthenticated",
+        "unauthorized",
+        "invalid_api_key",
+        "api_key_invalid",
+        "permission",
+        "forbidden",
+    ]);
+    if matches!(status, Some(401 | 403)) || is_denied {
+        let names_key = has(&["key", "token", "auth", "credential", "login", "log in", "expired"]);
+        let is_key = status == Some(401) || names_key || error.message.is_empty();
+        return Some(if is_key { Cause::Key } else { Cause::Permission });
+    }
+    let is_invalid = error.has_code(&[
+        "invalid_request",
+        "invalid_argument",
+        "invalidparameter",
+        "not_found",
+        "badrequest",
+        "validation",
+        "unsupported",
+        "model_not",
+        "extra_forbidden",
+    ]);
+    let cause = match status {
+        Some(300..=399) => Cause::Address,
+        Some(501 | 505) => Cause::Request,
+        // Rate limits and failures of the server.
+        Some(408 | 409 | 425 | 429) => return None,
+        Some(500..=599) | None if !is_invalid => return None,
+        Some(404 | 405) | None if has(&["model"]) => Cause::Model,
+        Some(404 | 405) => Cause::Address,
+        _ if has(&["model"])
+            && has(&["not found", "not exist", "unknown model", "no such model", "not a valid model"]) =>
+        {
+            Cause::Model
+        }
+        _ => Cause::Request,
+    };
+    Some(cause)
+}
+
+fn is_loading(text: &str) -> bool {
+    [
+        "loading model",
+        "model is loading",
+        "is currently loading",
+        "loading the model",
+        "model is being loaded",
+        "still loading",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+fn status_line(status: StatusCode) -> String {
+    status.canonical_reason().map_or_else(
+        || status.as_u16().to_string(),
+        |reason| format!("{} {}", status.as_u16(), reason.to_ascii_lowercase()),
+    )
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut innermost = error.source();
+    while let Some(deeper) = innermost.and_then(Error::source) {
+        innermost = Some(deeper);
+    }
+    innermost.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The first error of a type among the sources of an error.
+fn find_in_chain<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        // The source of an I/O error is the source of the error in it, not that error.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = error.downcast_ref().or_else(|| inner?.downcast_ref()) {
+            return Some(found);
+        }
+        current = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use hfs_core::ErrorExt;
+    use serde_json::json;
+
     use super::*;
 
     const KEY: &str = "sk-abcdefghij";
 
     fn mapper() -> ProviderErrorMapper {
-        let config = ModelConfig::new(Provider::OpenAi, "m", ApiKey::new(KEY));
-        ProviderErrorMapper::new(&config, "https://api.openai.com/v1/")
+        ProviderErrorMapper::new(&ModelConfig::new(Provider::OpenAi, "m", ApiKey::new(KEY)), None)
+    }
+
+    fn status_error(status: u16, body: &str) -> AttemptError {
+        mapper().status_error(StatusCode::from_u16(status).unwrap(), body, &HeaderMap::new())
     }
 
     #[test]
     fn a_refusal_keeps_the_providers_message_without_the_key() {
         let body = format!(r#"{{"error": {{"message": "Incorrect API key provided: {KEY}.\nSee docs"}}}}"#);
-        let failure = mapper().status_error(StatusCode::UNAUTHORIZED, &body, None);
+        let failure = status_error(401, &body);
         assert_eq!(
             failure.error.to_string(),
             "OpenAI refused the request: 401 unauthorized: Incorrect API key provided: [key]. See docs"
         );
         assert_eq!(failure.retry, RetryAdvice::Never);
+    }
+
+    #[test]
+    fn the_values_of_configured_headers_are_masked_like_the_key() {
+        let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
+        config.headers = vec![("x-token".into(), "secret-value-1".into())];
+        assert_eq!(ProviderErrorMapper::new(&config, None).sanitize("bad secret-value-1"), "bad [key]");
     }
 
     #[test]
@@ -294,22 +461,103 @@ mod tests {
             (307, "invalid", RetryAdvice::Never),
             (429, "unavailable", RetryAdvice::Backoff),
             (500, "unavailable", RetryAdvice::Backoff),
+            (501, "invalid", RetryAdvice::Never),
             (529, "unavailable", RetryAdvice::Backoff),
         ] {
-            let failure = mapper().status_error(StatusCode::from_u16(status).unwrap(), "", None);
-            assert_eq!(
-                (hfs_core::ErrorExt::kind(&failure.error).as_str(), &failure.retry),
-                (kind, &retry),
-                "{status}"
-            );
+            let failure = status_error(status, "");
+            assert_eq!((failure.error.kind().as_str(), &failure.retry), (kind, &retry), "{status}");
         }
     }
 
     #[test]
+    fn the_suggestion_fits_the_cause_and_not_only_the_status() {
+        let error =
+            |message: &str, code: &str| json!({"error": {"message": message, "code": code}}).to_string();
+        let label = || "OpenAI".to_owned();
+        let billing = || Some(Suggestion::CheckBilling { provider: label() });
+        let key =
+            || Some(Suggestion::SetApiKey { provider: label(), variable: Some("OPENAI_API_KEY".into()) });
+        for (status, body, kind, suggestion) in [
+            (403, error("You exceeded your quota", "insufficient_quota"), "denied", billing()),
+            (
+                429,
+                error(
+                    "You exceeded your current quota, please check your plan and billing details.",
+                    "insufficient_quota",
+                ),
+                "denied",
+                billing(),
+            ),
+            (400, error("Your credit balance is too low to access the API", ""), "denied", billing()),
+            (403, error("Country, region, or territory not supported", ""), "denied", None),
+            (403, error("Invalid API key", ""), "denied", key()),
+            (
+                400,
+                error("API key not valid. Please pass a valid API key.", "API_KEY_INVALID"),
+                "denied",
+                key(),
+            ),
+            (
+                500,
+                error("the request exceeds the available context size", ""),
+                "invalid",
+                Some(Suggestion::ReduceContext),
+            ),
+            (
+                429,
+                error(
+                    "Request too large for m on tokens per min: Limit 6000, Requested 7000",
+                    "rate_limit_exceeded",
+                ),
+                "invalid",
+                Some(Suggestion::ReduceContext),
+            ),
+            (404, error("The model `m` does not exist", ""), "invalid", Some(Suggestion::CheckModel)),
+            (404, r#"{"detail": "Not Found"}"#.to_owned(), "invalid", Some(Suggestion::CheckBaseUrl)),
+            (500, error("bad", "invalid_request_error"), "invalid", None),
+            (422, r#"{"detail": [{"loc": ["body"], "msg": "Field required"}]}"#.to_owned(), "invalid", None),
+        ] {
+            let failure = status_error(status, &body);
+            assert_eq!(
+                (failure.error.kind().as_str(), failure.error.suggestion()),
+                (kind, suggestion),
+                "{body}"
+            );
+            assert_eq!(failure.retry, RetryAdvice::Never, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_requested_delay_is_found_in_headers_details_and_words() {
+        let quota = json!({"error": {"code": 429, "message": "You exceeded your current quota.", "status": "RESOURCE_EXHAUSTED",
+            "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"}]}});
+        let limit = json!({"error": {"message": "Rate limit reached. Please try again in 7.66s."}});
+        for (body, delay) in [(quota, 2.0), (limit, 7.66)] {
+            let failure = status_error(429, &body.to_string());
+            assert_eq!(failure.retry, RetryAdvice::After(Duration::from_secs_f64(delay)), "{body}");
+        }
+        let headers = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(reqwest::header::HeaderName::from_static(name), value.parse().unwrap())])
+        };
+        let with = |name, value| {
+            mapper().status_error(StatusCode::TOO_MANY_REQUESTS, "", &headers(name, value)).retry
+        };
+        assert_eq!(with("x-should-retry", "false"), RetryAdvice::Never);
+        assert_eq!(with("x-ratelimit-reset-tokens", "3s"), RetryAdvice::After(Duration::from_secs(3)));
+        let loading = r#"{"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}"#;
+        assert_eq!(status_error(503, loading).retry, RetryAdvice::Loading);
+    }
+
+    #[test]
     fn html_pages_are_dropped_and_long_messages_are_cut() {
-        let page = mapper().status_error(StatusCode::BAD_GATEWAY, "<html><body>oops</body></html>", None);
+        let page = status_error(502, "<html><body>oops</body></html>");
         assert_eq!(page.error.to_string(), "OpenAI is not available: 502 bad gateway");
-        let long = mapper().status_error(StatusCode::BAD_REQUEST, &"long ".repeat(10_000), None);
+        let page = status_error(503, "<html><head><title>Down for maintenance</title></head></html>");
+        assert_eq!(
+            page.error.to_string(),
+            "OpenAI is not available: 503 service unavailable: Down for maintenance"
+        );
+        let long = status_error(400, &"long ".repeat(10_000));
         assert!(long.error.to_string().chars().count() < 400);
     }
 
@@ -317,7 +565,8 @@ mod tests {
     fn only_the_host_of_a_base_url_is_named() {
         let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
         config.base_url = Some("http://me:secret@example.com:8080/v1?key=hidden".into());
-        let mapper = ProviderErrorMapper::new(&config, config.base_url.as_deref().unwrap());
+        let url = Url::parse(config.base_url.as_deref().unwrap()).unwrap();
+        let mapper = ProviderErrorMapper::new(&config, Some(&url));
         assert_eq!(mapper.label(), "the OpenAI-compatible server at example.com:8080");
     }
 }

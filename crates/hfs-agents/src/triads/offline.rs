@@ -157,6 +157,6 @@ impl Model for OfflineModel {
         for delta in deltas {
             handler(StreamEvent::Delta(ReplyDelta::text(delta)));
         }
-        Ok(ModelReply { parts, usage: Some(Usage::default()), stop_reason: None })
+        Ok(ModelReply { parts, usage: Some(Usage::default()), ..ModelReply::default() })
     }
 }

@@ -18,6 +18,7 @@ use super::budget::{Exhausted, Meter};
 use super::config::{Budget, SectionConfig, TriadConfig};
 use super::emitter::{AgentIdentity, RunEmitter};
 use super::prompts::{self, Question};
+use crate::RequestEvent;
 use crate::model::{
     ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler, TriadTask,
 };
@@ -53,6 +54,15 @@ pub(super) struct RunContext<'a> {
     pub cancel: CancellationToken,
     /// The first error of a model. It is the error of the run if no agent remains.
     first_error: Mutex<Option<AgentError>>,
+    lost_agents: Mutex<Vec<LostAgent>>,
+}
+
+/// An agent whose model failed.
+#[derive(Debug, Clone)]
+pub(super) struct LostAgent {
+    pub id: String,
+    /// The error of the model.
+    pub error: String,
 }
 
 impl<'a> RunContext<'a> {
@@ -63,7 +73,15 @@ impl<'a> RunContext<'a> {
         meter: Meter,
         cancel: CancellationToken,
     ) -> Self {
-        Self { emitter, question, sections, meter, cancel, first_error: Mutex::new(None) }
+        Self {
+            emitter,
+            question,
+            sections,
+            meter,
+            cancel,
+            first_error: Mutex::default(),
+            lost_agents: Mutex::default(),
+        }
     }
 
     /// Waits forever if the run is cancelled, else returns at once. A cancelled run drops its future, but agents may be
@@ -76,6 +94,11 @@ impl<'a> RunContext<'a> {
 
     fn first_error(&self) -> MutexGuard<'_, Option<AgentError>> {
         lock_unpoisoned(&self.first_error)
+    }
+
+    /// The agents that were lost so far.
+    pub fn lost_agents(&self) -> Vec<LostAgent> {
+        lock_unpoisoned(&self.lost_agents).clone()
     }
 
     pub fn take_first_error(&self) -> Option<AgentError> {
@@ -216,6 +239,8 @@ impl AgentHandle {
             request.max_tokens = Some(request.max_tokens.map_or(tokens, |limit| limit.min(tokens)));
         }
         let mut handler = |event: StreamEvent<'_>| {
+            let request_event = RequestEvent::of_stream(id, &event);
+            emitter.events(request_event.and_then(|event| event.payload()));
             if let StreamEvent::Retrying(error, delay) = &event {
                 let delay = delay.as_secs_f64();
                 emitter.error(Some(id), format!("{error}; trying again in {delay:.1} s"));
@@ -230,12 +255,17 @@ impl AgentHandle {
                 let usage = reply.usage.unwrap_or_default();
                 triad_meter.into_iter().chain([&context.meter]).for_each(|meter| meter.spend(usage.total()));
                 emitter.usage(&self.identity, usage);
+                if let Some(incomplete) = &reply.incomplete {
+                    emitter.error(Some(id), incomplete.to_string());
+                }
                 emitter.agent_ended(id, AgentStatus::Idle);
                 Some(Ok(reply))
             }
             Ok(Err(error)) => {
                 context.park_if_cancelled().await;
                 self.is_lost.store(true, Ordering::Relaxed);
+                let lost = LostAgent { id: id.to_owned(), error: error.to_string() };
+                lock_unpoisoned(&context.lost_agents).push(lost);
                 emitter.error(Some(id), error.to_string());
                 emitter.agent_ended(id, AgentStatus::Blocked);
                 Some(Err(error))

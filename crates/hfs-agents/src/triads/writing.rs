@@ -2,14 +2,17 @@
 //! them into one reply.
 
 use futures::future::join_all;
-use hfs_core::{AgentError, DeltaKind, ReplyDelta, append_delta};
+use hfs_core::{AgentError, DeltaKind, IncompleteReason, IncompleteReply, ReplyDelta, append_delta};
 
 use super::Participant;
 use super::config::Preset;
 use super::negotiation::{NegotiationState, Ownership};
-use super::prompts::{Position, material};
+use super::prompts::{self, Position, material};
 use super::runtime::{AgentHandle, Prompt, RunContext};
 use crate::model::{ModelReply, StreamEvent, TriadTask};
+
+/// Limit for an error that a reply quotes, in characters.
+const MAX_NOTED_ERROR: usize = 300;
 
 /// A section, or part of a section, that a triad writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,9 +203,9 @@ fn position_text(assignment: &Assignment, participants: &[Participant<'_, '_>]) 
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// Combines the sections into one reply and streams it.
+/// Combines the sections into one reply and streams it. A reply that lost agents did not contribute to says so at its end.
 ///
-/// If the integrator fails before its first text, the sections themselves become the reply.
+/// If the integrator fails before its first text, the sections themselves become the reply, which is incomplete.
 ///
 /// # Errors
 /// Returns the integrator's error if it fails later, since the streamed text cannot be replaced.
@@ -229,19 +232,52 @@ pub(super) async fn integrate(
     };
     let reply = integrator.ask_streaming(context, None, &prompt, &mut handler).await;
     match reply {
-        Some(Ok(reply)) if has_text => Ok(reply),
+        Some(Ok(mut reply)) if has_text => {
+            if let Some(note) = lost_agents_note(context) {
+                let delta = ReplyDelta::text(note);
+                append_delta(&mut reply.parts, &delta);
+                context.emitter.reply(delta);
+            }
+            Ok(reply)
+        }
         Some(Err(error)) if has_text => Err(error),
         None if has_text => Err(AgentError::Unavailable {
             provider: integrator.identity.model.clone(),
             message: "the time budget of the run was used up in the middle of the reply".to_owned(),
             retry_after: None,
+            suggestion: None,
         }),
-        _ => {
+        failed => {
             context.emitter.error(None, "the integrator failed; the reply contains the unchanged sections");
-            let delta = ReplyDelta::text(texts.join("\n\n"));
+            let cause = match failed {
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(reply)) => reply
+                    .incomplete
+                    .map_or_else(|| "its answer was empty".to_owned(), |incomplete| incomplete.to_string()),
+                None => "the budget of the run is used up".to_owned(),
+            };
+            let note = format!(
+                "{}\n\n---\n\n*These are the sections as the triads wrote them, because the integrator failed: {cause}*",
+                texts.join("\n\n")
+            );
+            let delta = ReplyDelta::text(note);
             append_delta(&mut parts, &delta);
             context.emitter.reply(delta);
-            Ok(ModelReply { parts, ..ModelReply::default() })
+            let incomplete = IncompleteReply {
+                provider: "the integrator".to_owned(),
+                reason: IncompleteReason::AgentsLost,
+                stop_reason: Some(prompts::truncate(&cause, MAX_NOTED_ERROR)),
+            };
+            Ok(ModelReply { parts, incomplete: Some(incomplete), ..ModelReply::default() })
         }
     }
+}
+
+/// A paragraph that names the agents whose models failed, and the first failure. `None` if no agent was lost.
+fn lost_agents_note(context: &RunContext<'_>) -> Option<String> {
+    let lost = context.lost_agents();
+    let first = lost.first()?;
+    let ids: Vec<&str> = lost.iter().map(|agent| agent.id.as_str()).collect();
+    let error = prompts::truncate(&first.error, MAX_NOTED_ERROR);
+    Some(format!("\n\n---\n\n*Written without {}: {error}*", ids.join(", ")))
 }

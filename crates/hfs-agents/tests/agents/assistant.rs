@@ -346,9 +346,12 @@ async fn a_malformed_chunk_is_an_error_and_the_streamed_text_is_kept() {
 #[tokio::test]
 async fn a_reply_without_text_is_an_error_with_the_stop_reason() {
     let server = ModelServer::start();
+    server.then(Script::chunks(Vec::<String>::new()).stop_reason("stop"));
+    let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
+    assert!(outcome.unwrap_err().to_string().contains("stop reason: stop"));
     server.then(Script::chunks(Vec::<String>::new()).stop_reason("content_filter"));
     let (_, outcome) = run(&assistant(&server, Protocol::OpenAi), question("hello?")).await;
-    assert!(outcome.unwrap_err().to_string().contains("content_filter"));
+    assert!(outcome.unwrap().incomplete.unwrap().to_string().contains("content_filter"));
 }
 
 #[tokio::test]
@@ -365,23 +368,23 @@ async fn a_refused_connection_is_an_error_that_names_the_address() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_response_fails_after_the_first_byte_timeout() {
+async fn a_request_without_a_response_fails_after_the_wait_for_the_first_token_and_is_not_repeated() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::silence());
     let mut config = config(&server, Protocol::OpenAi);
-    config.timeouts.first_byte = Duration::from_millis(50);
+    config.timeouts.first_token = Duration::from_millis(700);
     config.retries.max_attempts = 2;
     let (_, outcome) = run(&Assistant::new(config), question("hello?")).await;
-    assert!(outcome.unwrap_err().to_string().contains("no answer within 50ms"));
-    assert_eq!(server.requests().len(), 2);
+    assert!(outcome.unwrap_err().to_string().contains("no answer within 700ms"));
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_stalled_stream_fails_after_the_idle_timeout_and_the_streamed_text_is_kept() {
+async fn a_stalled_stream_fails_after_the_wait_between_tokens_and_the_streamed_text_is_kept() {
     let server = ModelServer::start();
     server.then(Script::text("so far").then_hang());
     let mut config = config(&server, Protocol::Anthropic);
-    config.timeouts.idle = Duration::from_millis(100);
+    config.timeouts.between_tokens = Duration::from_millis(100);
     let (sink, outcome) = run(&Assistant::new(config), question("hello?")).await;
     assert!(outcome.unwrap_err().to_string().contains("no more data"));
     assert_eq!(sink.text(), "so far");

@@ -9,6 +9,8 @@
 
 mod assistant;
 mod recall;
+mod requests;
+mod responses;
 mod triads;
 mod triads_failures;
 
@@ -102,8 +104,8 @@ fn config(server: &ModelServer, protocol: Protocol) -> ModelConfig {
         base_url: Some(server.url(protocol)),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
-            first_byte: Duration::from_secs(20),
-            idle: Duration::from_secs(20),
+            first_token: Duration::from_secs(20),
+            between_tokens: Duration::from_secs(20),
         },
         retries: RetryPolicy {
             max_attempts: 3,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hfs_agents::TriadsConfig;
-use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, Part, SectionStatus};
+use hfs_core::{AgentStatus, ClaimDecision, ErrorExt, ErrorKind, IncompleteReason, Part, SectionStatus};
 use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 
 use crate::triads::{assert_closed, snapshot_of, triads, triads_on};
@@ -122,7 +122,9 @@ async fn a_triad_that_loses_an_agent_continues_with_two_and_reports_the_loss() {
         let agent = triads(&server, Protocol::Anthropic, TriadsConfig::SMALL);
         let (sink, outcome) = run(&agent, question("Why?")).await;
         assert!(outcome.is_ok(), "{lost}: {outcome:?}");
-        assert_eq!(sink.text(), "The whole reply.");
+        let text = sink.text();
+        let note = text.strip_prefix("The whole reply.\n\n---\n\n*Written without ").unwrap();
+        assert!(note.starts_with(&format!("{id}: ")) && note.contains("simulated failure"), "{lost}: {note}");
         let snapshot = snapshot_of(&sink);
         let (triad, _) = id.split_once('/').unwrap();
         let triad = snapshot.agent_tree.triads.iter().find(|node| node.triad_id == triad).unwrap();
@@ -168,7 +170,11 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
     assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["makers"]));
-    assert_eq!(sink.text(), "The whole reply.");
+    assert!(
+        sink.text().starts_with("The whole reply.\n\n---\n\n*Written without testers/"),
+        "{}",
+        sink.text()
+    );
 }
 
 #[tokio::test]
@@ -206,7 +212,11 @@ async fn a_failed_arbiter_and_a_failed_integrator_have_fallbacks() {
     assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
     let text = sink.text();
     assert!(text.starts_with("## answer\n\nSome words about it.\n\n## reservations"), "{text}");
+    assert!(text.contains("because the integrator failed") && text.contains("simulated failure"), "{text}");
     assert_eq!(outcome.parts, [Part::text(text)]);
+    let incomplete = outcome.incomplete.unwrap();
+    assert_eq!(incomplete.reason, IncompleteReason::AgentsLost);
+    assert!(incomplete.to_string().contains("simulated failure"), "{incomplete}");
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ impl Agent for Scripted {
                         provider: "test".into(),
                         message: "gone".into(),
                         retry_after: None,
+                        suggestion: None,
                     });
                 }
             }

@@ -491,8 +491,12 @@ fn a_provider_error_can_be_retried() {
     harness.submit("hello");
     let message = Arc::new(message(8, Role::User, "hello"));
     harness.send(Msg::Exchange(Update::Sent(Arc::clone(&message))));
-    let error =
-        AgentError::Unavailable { provider: "openai".into(), message: "503".into(), retry_after: None };
+    let error = AgentError::Unavailable {
+        provider: "openai".into(),
+        message: "503".into(),
+        retry_after: None,
+        suggestion: None,
+    };
     end_exchange(&mut harness, Ok(exchange(Some(error))));
     assert!(harness.model.chat.error_banner.is_some());
     harness.effects.clear();

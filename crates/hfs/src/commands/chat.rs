@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use hfs_core::{AgentError, DeltaKind, EventPayload, Project, ReplyDelta, SessionId};
+use hfs_agents::RequestEvent;
+use hfs_core::{AgentError, DeltaKind, EventPayload, Project, ReplyDelta, SessionId, WaitStage};
 use hfs_engine::{Conversation, Engine, Exchange, Observer, SendError, Update};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
@@ -172,9 +173,11 @@ struct PrinterState {
     status: Option<StatusLine>,
 }
 
-/// The line that shows what triads are doing until the reply starts.
+/// The line that shows what triads are doing, or what a request waits for, until the reply starts.
 struct StatusLine {
     bar: ProgressBar,
+    /// What is waited for.
+    wait: String,
     phase: String,
     working_agents: usize,
     tokens: u64,
@@ -253,6 +256,10 @@ impl PrinterState {
 
     fn handle_event(&mut self, payload: &EventPayload) {
         let is_verbose = self.is_verbose();
+        if let Some(event) = RequestEvent::read(payload) {
+            self.handle_request_event(&event);
+            return;
+        }
         match (payload, &mut self.status) {
             (EventPayload::TriadDegraded { triad, lost }, _) => {
                 let (triad, lost) = (sanitize::line(triad), sanitize::line(&lost.join(", ")));
@@ -262,17 +269,13 @@ impl PrinterState {
                 self.print_line(&format!("{}\n", sanitize::line(message)));
             }
             (EventPayload::PhaseStarted { phase }, status) => {
-                let status = status.get_or_insert_with(|| StatusLine {
-                    bar: self.console.progress(0),
-                    phase: String::new(),
-                    working_agents: 0,
-                    tokens: 0,
-                });
+                let status = status.get_or_insert_with(|| StatusLine::new(&self.console));
                 status.phase = sanitize::line(phase);
                 status.update();
             }
             (EventPayload::AgentStarted { .. }, Some(status)) => {
                 status.working_agents += 1;
+                status.wait.clear();
                 status.update();
             }
             (EventPayload::AgentEnded { .. }, Some(status)) => {
@@ -284,6 +287,34 @@ impl PrinterState {
                 status.update();
             }
             _ => {}
+        }
+    }
+
+    fn handle_request_event(&mut self, event: &RequestEvent) {
+        let wait = match event {
+            RequestEvent::LeftOut { message, .. } => {
+                self.print_line(&format!("warning: {}\n", sanitize::line(message)));
+                return;
+            }
+            RequestEvent::Waiting { server, stage, limit_ms, .. } => {
+                let what = match stage {
+                    WaitStage::Connection => "a connection to",
+                    WaitStage::FirstToken => "the first words of",
+                    WaitStage::NextToken => "the next words of",
+                };
+                format!("waiting for {what} {}, at most {} s", sanitize::line(server), limit_ms / 1000)
+            }
+            RequestEvent::Retrying { message, delay_ms, .. } => {
+                let seconds = std::time::Duration::from_millis(*delay_ms).as_secs_f64();
+                format!("{}; trying again in {seconds:.1} s", sanitize::line(message))
+            }
+            _ => return,
+        };
+        // Output that has begun shares its line with the cursor.
+        if self.at_line_start {
+            let status = self.status.get_or_insert_with(|| StatusLine::new(&self.console));
+            status.wait = wait;
+            status.update();
         }
     }
 
@@ -330,9 +361,20 @@ impl PrinterState {
 }
 
 impl StatusLine {
+    fn new(console: &Console) -> Self {
+        let bar = console.progress(0);
+        Self { bar, wait: String::new(), phase: String::new(), working_agents: 0, tokens: 0 }
+    }
+
     fn update(&self) {
+        if self.phase.is_empty() {
+            self.bar.set_message(self.wait.clone());
+            return;
+        }
         let agents = if self.working_agents == 1 { "agent" } else { "agents" };
-        let Self { phase, working_agents, tokens, .. } = self;
-        self.bar.set_message(format!("{phase}: {working_agents} {agents} working, {tokens} tokens so far"));
+        let Self { phase, working_agents, tokens, wait, .. } = self;
+        let wait = if wait.is_empty() { String::new() } else { format!("; {wait}") };
+        self.bar
+            .set_message(format!("{phase}: {working_agents} {agents} working, {tokens} tokens so far{wait}"));
     }
 }

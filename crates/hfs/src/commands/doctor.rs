@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use hfs_agents::Provider;
-use hfs_core::ErrorKind;
+use hfs_agents::{ModelConfig, Provider, list_models};
+use hfs_core::{ErrorExt, ErrorKind};
 use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
 use serde::Serialize;
@@ -92,7 +92,11 @@ fn all_checks(context: &Context) -> Result<Vec<Check>, CliError> {
     checks.extend(check_config(context));
     checks.extend(check_store(context));
     checks.extend(check_disk_space(context));
-    checks.push(check_agent(context)?);
+    let (agent, models) = check_agent(context)?;
+    checks.push(agent);
+    for model in models {
+        checks.push(check_server(model)?);
+    }
     checks.push(check_keys(context));
     checks.push(check_plugins(context));
     checks.push(check_transcripts(context));
@@ -181,24 +185,62 @@ fn check_disk_space(context: &Context) -> Option<Check> {
     })
 }
 
-fn check_agent(context: &Context) -> Result<Check, CliError> {
+/// Checks which agent is selected. Also returns the models that it uses.
+fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError> {
     const NAME: &str = "agent";
     let choice = wiring::runtime()?.block_on(choose_agent(&context.settings, &context.environment));
     Ok(match choice {
-        Err(error) => Check::failed(NAME, &error),
+        Err(error) => (Check::failed(NAME, &error), Vec::new()),
         Ok(AgentChoice { backend, reason, warnings }) => {
-            let detail = match backend {
-                AgentBackend::Recall => format!("recall: {reason}"),
-                AgentBackend::Assistant(_) => reason,
+            let (detail, models) = match backend {
+                AgentBackend::Recall => (format!("recall: {reason}"), Vec::new()),
+                AgentBackend::Assistant(model) => (reason, vec![model]),
                 AgentBackend::Triads(config, models) => {
                     let source = if models.is_some() { "" } else { " that search your saved sessions" };
-                    format!("{} triads{source}, {reason}", config.triads.len())
+                    let models = models.into_iter().flat_map(|models| {
+                        let names = config.model_names().len();
+                        let default = (names == 0).then_some(models.default);
+                        default.into_iter().chain(models.named.into_values())
+                    });
+                    let models: Vec<ModelConfig> = models.collect();
+                    (format!("{} triads{source}, {reason}", config.triads.len()), models)
                 }
             };
-            if warnings.is_empty() {
+            let check = if warnings.is_empty() {
                 Check::ok(NAME, detail)
             } else {
                 Check::warning(NAME, detail, warnings.join("; "))
+            };
+            (check, models)
+        }
+    })
+}
+
+/// Asks the server of a model for its models.
+fn check_server(model: ModelConfig) -> Result<Check, CliError> {
+    const NAME: &str = "server";
+    /// How many names are shown.
+    const MAX_NAMES: usize = 8;
+    let (provider, name) = (model.provider, model.model.clone());
+    Ok(match wiring::runtime()?.block_on(list_models(model)) {
+        // Many servers answer requests without listing their models, so only a refused key is certain to fail later.
+        Err(error) if error.kind() == ErrorKind::Denied => Check::failed(NAME, &error.into()),
+        Err(error) => {
+            let document = CliError::from(error).document();
+            let detail = format!("{} does not list its models: {}", provider.title(), document.one_line());
+            Check::warning(NAME, detail, document.hint.unwrap_or_else(|| "check base_url and the key".into()))
+        }
+        Ok(names) => {
+            let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+            let more = names.len().saturating_sub(shown.len());
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let detail =
+                format!("{} has {} models: {}{more}", provider.title(), names.len(), shown.join(", "));
+            let tagged = format!("{name}:latest");
+            if names.is_empty() || names.contains(&name) || names.contains(&tagged) {
+                Check::ok(NAME, detail)
+            } else {
+                Check::warning(NAME, detail, format!("{name:?} is not among them; set another with `model`"))
             }
         }
     })

@@ -148,6 +148,20 @@ fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, Config
     for text in texts(raw) {
         refuse_secret(key.name(), text, origin)?;
     }
+    if let RawValue::Map(entries) = raw {
+        for (name, value) in entries {
+            let RawValue::Text(text) = &value.value else { continue };
+            let holds_secret =
+                is_secret_name(&name.value) || name.value.eq_ignore_ascii_case("authorization");
+            if holds_secret && !text.contains('$') {
+                return Err(secret_error(
+                    &format!("{}.{}", key.name(), name.value),
+                    origin,
+                    SecretReason::Name,
+                ));
+            }
+        }
+    }
     let value_type = &key.spec().value_type;
     Value::from_raw(value_type, raw).map_err(|mismatch| ConfigError::InvalidValue {
         origin: origin.clone(),
@@ -251,6 +265,10 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
         Value::Text(text) => root.try_set_path(key.name(), text.as_str()),
         Value::Integer(number) => root.try_set_path(key.name(), *number),
         Value::Float(number) => root.try_set_path(key.name(), *number),
+        Value::Map(entries) => {
+            let entries = entries.iter().map(|(name, value)| (name.clone(), YamlValue::from(value.as_str())));
+            root.try_set_path(key.name(), YamlValue::Mapping(entries.collect()))
+        }
         Value::List(items) => {
             let items: Vec<YamlValue> = items.iter().map(|item| YamlValue::from(item.as_str())).collect();
             root.try_set_path(key.name(), items)

@@ -29,6 +29,11 @@ pub enum Key {
     Provider,
     Model,
     BaseUrl,
+    Headers,
+    WaitConnect,
+    WaitFirstToken,
+    WaitBetweenTokens,
+    OllamaNumCtx,
     MaxTokens,
     Temperature,
     SystemPrompt,
@@ -66,6 +71,8 @@ pub enum ValueType {
     },
     /// A list of strings.
     List,
+    /// A mapping of header names to values, in which `$NAME` stands for an environment variable.
+    Headers,
     /// A list of event types, or of patterns for them such as `phase.*`.
     Events,
 }
@@ -228,6 +235,46 @@ impl Key {
                 project_policy: ProjectPolicy::Ignore,
                 about: "the address of an OpenAI-compatible server, or of the provider if it is not the default",
             },
+            Self::Headers => &KeySpec {
+                name: "headers",
+                value_type: ValueType::Headers,
+                default: None,
+                env_var: "HFS_HEADERS",
+                project_policy: ProjectPolicy::Ignore,
+                about: "further headers for the configured provider; $NAME stands for an environment variable",
+            },
+            Self::WaitConnect => &KeySpec {
+                name: "wait.connect_seconds",
+                value_type: ValueType::Integer { min: 1, max: 86_400 },
+                default: Some("10"),
+                env_var: "HFS_WAIT_CONNECT_SECONDS",
+                project_policy: ProjectPolicy::Replace,
+                about: "how long to wait for a connection to the provider",
+            },
+            Self::WaitFirstToken => &KeySpec {
+                name: "wait.first_token_seconds",
+                value_type: ValueType::Integer { min: 1, max: 86_400 },
+                default: Some("300"),
+                env_var: "HFS_WAIT_FIRST_TOKEN_SECONDS",
+                project_policy: ProjectPolicy::Replace,
+                about: "how long to wait for a reply to begin; a local model may take minutes",
+            },
+            Self::WaitBetweenTokens => &KeySpec {
+                name: "wait.between_tokens_seconds",
+                value_type: ValueType::Integer { min: 1, max: 86_400 },
+                default: Some("120"),
+                env_var: "HFS_WAIT_BETWEEN_TOKENS_SECONDS",
+                project_policy: ProjectPolicy::Replace,
+                about: "how long to wait for the next part of a reply",
+            },
+            Self::OllamaNumCtx => &KeySpec {
+                name: "ollama.num_ctx",
+                value_type: ValueType::Integer { min: 256, max: 100_000_000 },
+                default: None,
+                env_var: "HFS_OLLAMA_NUM_CTX",
+                project_policy: ProjectPolicy::Replace,
+                about: "the size of Ollama's context in tokens; by default large enough for the conversation",
+            },
             Self::MaxTokens => &KeySpec {
                 name: "max_tokens",
                 value_type: ValueType::Integer { min: 1, max: 10_000_000 },
@@ -317,6 +364,7 @@ impl ValueType {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Float { min, max } => format!("a number from {min} to {max}"),
             Self::List => "a list of strings such as [one, two]".into(),
+            Self::Headers => "headers such as {X-Team: blue, Authorization: Bearer $TOKEN}".into(),
             Self::Events => {
                 let kinds = EventPayload::KINDS.join(", ");
                 format!("a list of events such as [run.ended, phase.*], of {kinds}")

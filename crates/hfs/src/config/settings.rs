@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hfs_agents::Provider;
+use hfs_agents::{Provider, Timeouts};
 use hfs_core::Pattern;
 use hfs_store::Durability;
 use hfs_tui::KeyMode;
@@ -90,6 +90,11 @@ pub struct Settings {
     /// Whether a project's configuration set the model.
     pub model_from_project: bool,
     pub base_url: Option<String>,
+    /// Headers for the configured provider, in whose values `$NAME` stands for an environment variable.
+    pub headers: Vec<(String, String)>,
+    pub timeouts: Timeouts,
+    /// Size of Ollama's context, in tokens.
+    pub num_ctx: Option<u32>,
     /// Maximum length of a reply, in tokens.
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
@@ -134,6 +139,18 @@ impl Config {
             model: self.owned_text(Key::Model),
             model_from_project: self.is_from_project(Key::Model),
             base_url: self.owned_text(Key::BaseUrl),
+            headers: match self.value(Key::Headers) {
+                Some(Value::Map(entries)) => entries.clone(),
+                _ => Vec::new(),
+            },
+            timeouts: Timeouts {
+                connect: self.seconds(Key::WaitConnect).unwrap_or(Timeouts::default().connect),
+                first_token: self.seconds(Key::WaitFirstToken).unwrap_or(Timeouts::default().first_token),
+                between_tokens: self
+                    .seconds(Key::WaitBetweenTokens)
+                    .unwrap_or(Timeouts::default().between_tokens),
+            },
+            num_ctx: self.integer(Key::OllamaNumCtx),
             max_tokens: self.integer(Key::MaxTokens),
             temperature: match self.value(Key::Temperature) {
                 Some(Value::Float(number)) => Some(*number),
@@ -151,7 +168,7 @@ impl Config {
     fn text(&self, key: Key) -> Option<&str> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
-            Value::Integer(_) | Value::Float(_) | Value::List(_) => None,
+            Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 
@@ -166,8 +183,12 @@ impl Config {
     fn integer<T: TryFrom<u64>>(&self, key: Key) -> Option<T> {
         match self.value(key)? {
             Value::Integer(number) => T::try_from(*number).ok(),
-            Value::Text(_) | Value::Float(_) | Value::List(_) => None,
+            Value::Text(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         }
+    }
+
+    fn seconds(&self, key: Key) -> Option<Duration> {
+        self.integer(key).map(Duration::from_secs)
     }
 
     fn list(&self, key: Key) -> &[String] {

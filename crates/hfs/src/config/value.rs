@@ -1,5 +1,6 @@
 //! The values of settings, and the untyped YAML values they are parsed from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use hfs_core::{EventPayload, Pattern};
@@ -16,6 +17,8 @@ pub enum Value {
     Integer(u64),
     Float(f64),
     List(Vec<String>),
+    /// Names with their values, sorted by name.
+    Map(Vec<(String, String)>),
 }
 
 /// A YAML value of any type.
@@ -77,6 +80,15 @@ impl Value {
                 })
                 .collect::<Result<_, _>>()
                 .map(Self::List),
+            (ValueType::Headers, RawValue::Map(entries)) => entries
+                .iter()
+                .map(|(name, value)| match &value.value {
+                    RawValue::Text(text) => Ok((name.value.clone(), text.clone())),
+                    RawValue::Integer(number) => Ok((name.value.clone(), number.to_string())),
+                    other => Err(Mismatch(format!("{} with {other} in it", name.value))),
+                })
+                .collect::<Result<BTreeMap<_, _>, _>>()
+                .map(|entries| Self::Map(entries.into_iter().collect())),
             (ValueType::Events, RawValue::List(_)) => Self::from_raw(&ValueType::List, raw)?.check_events(),
             _ => Err(found()),
         }
@@ -115,6 +127,19 @@ impl Value {
                 let items = inner.split(',').map(|item| item.trim().trim_matches(['"', '\'']));
                 Ok(Self::List(items.filter(|item| !item.is_empty()).map(str::to_owned).collect()))
             }
+            ValueType::Headers => {
+                let inner = text.trim();
+                let inner = inner.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(inner);
+                let entries = inner.split(',').filter(|entry| !entry.trim().is_empty());
+                let unquoted = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+                entries
+                    .map(|entry| {
+                        let (name, value) = entry.split_once(':').ok_or_else(found)?;
+                        Ok((unquoted(name), unquoted(value)))
+                    })
+                    .collect::<Result<BTreeMap<_, _>, _>>()
+                    .map(|entries| Self::Map(entries.into_iter().collect()))
+            }
             ValueType::Events => Self::from_text(&ValueType::List, text)?.check_events(),
         }
     }
@@ -126,6 +151,9 @@ impl Value {
             Self::Integer(number) => (*number).into(),
             Self::Float(number) => (*number).into(),
             Self::List(items) => items.iter().map(|item| shown(item)).collect(),
+            Self::Map(entries) => {
+                entries.iter().map(|(name, value)| (name.clone(), shown(value).to_string())).collect()
+            }
         }
     }
 }
@@ -140,6 +168,11 @@ impl fmt::Display for Value {
             Self::List(items) => {
                 let items: Vec<_> = items.iter().map(|item| shown(item)).collect();
                 write!(f, "[{}]", items.join(", "))
+            }
+            Self::Map(entries) => {
+                let entries: Vec<String> =
+                    entries.iter().map(|(name, value)| format!("{name}: {}", shown(value))).collect();
+                write!(f, "{{{}}}", entries.join(", "))
             }
         }
     }

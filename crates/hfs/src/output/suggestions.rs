@@ -1,6 +1,6 @@
 //! Translates the suggestions of library errors into commands of this binary.
 
-use hfs_core::{ErrorExt, Suggestion};
+use hfs_core::{ErrorExt, Suggestion, WaitStage};
 
 /// The hint for a library's error.
 pub fn hint(error: &impl ErrorExt) -> Option<String> {
@@ -31,6 +31,29 @@ pub fn describe(suggestion: &Suggestion) -> String {
             format!("see the documentation of {provider} for how to authenticate")
         }
         Suggestion::CheckBilling { provider } => format!("see the plan and billing of {provider}"),
+        Suggestion::RaiseMaxTokens => {
+            "send \"continue\", or raise the maximum: `hfs config set max_tokens NUMBER`".into()
+        }
+        Suggestion::RephraseMessage => "ask in other words, or another model with --model".into(),
+        Suggestion::ReduceContext => {
+            "start a new session, or send less of this one: `hfs config set context_chars NUMBER`".into()
+        }
+        Suggestion::CheckBaseUrl => "check base_url: `hfs doctor` asks the server for its models".into(),
+        Suggestion::CheckModel => {
+            "check the model's name: `hfs doctor` lists the models of the server".into()
+        }
+        Suggestion::TrustCertificate => {
+            "if you trust the server, set SSL_CERT_FILE to a PEM file with its certificate".into()
+        }
+        Suggestion::RaiseTimeout(stage) => {
+            let key = match stage {
+                WaitStage::Connection => "wait.connect_seconds",
+                WaitStage::FirstToken => "wait.first_token_seconds",
+                WaitStage::NextToken => "wait.between_tokens_seconds",
+            };
+            format!("to wait longer: `hfs config set {key} SECONDS`")
+        }
+        Suggestion::ShowRun => "`hfs run show @` shows what failed; send the message again later".into(),
         Suggestion::NameFormat => {
             "set the format with --format if you know it; `hfs import --help` lists the formats".into()
         }

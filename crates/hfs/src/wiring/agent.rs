@@ -102,10 +102,12 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
 pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Result<AgentChoice, CliError> {
     let mut detected = AvailableProviders { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &detected) {
-        let address = settings.base_url.as_deref().unwrap_or(Provider::Ollama.default_base_url());
+        let address = base_url_of(Provider::Ollama, settings, environment);
+        let address = address.as_deref().unwrap_or(Provider::Ollama.default_base_url());
         detected.ollama = probe_ollama(address, OLLAMA_PROBE_TIMEOUT).await;
     }
-    let model = choose_model(settings, &detected)?;
+    let has_address = |provider| base_url_of(provider, settings, environment).is_some();
+    let model = choose_model(settings, &detected, has_address)?;
     if settings.agent == Some(AgentKind::Triads) {
         let loaded = triads::load(&settings.triads, environment)?;
         return triads::with_models(loaded, model, settings, environment);
@@ -117,17 +119,93 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
             warnings: Vec::new(),
         },
         ModelChoice::Model { provider, model, reason, warning } => AgentChoice {
-            backend: AgentBackend::Assistant(model_config(provider, model, settings, environment)),
+            backend: AgentBackend::Assistant(model_config(provider, model, settings, environment)?),
             reason,
             warnings: warning.into_iter().collect(),
         },
     })
 }
 
-/// The providers whose API key is in the environment, each with its variable.
+/// The providers whose API key or address is in the environment, each with the variable. Ollama is detected by asking it.
 fn keys_in(environment: &Environment) -> Vec<(Provider, String)> {
-    let found = |provider: Provider| Some((provider, key_of(provider, environment)?.0.to_owned()));
-    Provider::ALL.into_iter().filter_map(found).collect()
+    let found = |provider: Provider| {
+        let key = key_of(provider, environment).map(|(variable, _)| variable);
+        let address = || {
+            let variable = provider.base_url_variable()?;
+            environment.get_non_empty(variable).map(|_| variable)
+        };
+        Some((provider, key.or_else(address)?.to_owned()))
+    };
+    Provider::ALL.into_iter().filter(|provider| provider.requires_key()).filter_map(found).collect()
+}
+
+/// The address of a provider's server: that of the settings, which belongs to the configured provider only, or that of
+/// the provider's own environment variable. `None` for the provider's default.
+fn base_url_of(provider: Provider, settings: &Settings, environment: &Environment) -> Option<String> {
+    let configured = settings.base_url.clone().filter(|_| configured_provider(settings) == Some(provider));
+    configured.or_else(|| {
+        let text = environment.get_non_empty(provider.base_url_variable()?)?.trim();
+        Some(if provider == Provider::Ollama { ollama_address(text) } else { text.to_owned() })
+    })
+}
+
+/// The address in `OLLAMA_HOST`, which may lack the scheme, the host or the port. A server that listens on all
+/// interfaces is reached on this machine.
+fn ollama_address(text: &str) -> String {
+    const PORT: &str = "11434";
+    if text.contains("://") {
+        return text.to_owned();
+    }
+    let (address, path) =
+        text.split_once('/').map_or((text, String::new()), |(address, path)| (address, format!("/{path}")));
+    let (host, port) = match address.rsplit_once(':') {
+        // A colon within brackets is part of an IPv6 address.
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (address, PORT),
+    };
+    let host = match host {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    format!("http://{host}:{}{path}", if port.is_empty() { PORT } else { port })
+}
+
+/// Replaces `$NAME` and `${NAME}` by environment variables.
+///
+/// # Errors
+/// `Denied` if a variable is not set.
+fn with_variables(header: &str, text: &str, environment: &Environment) -> Result<String, CliError> {
+    let mut value = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        value.push_str(before);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, after) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(braced) => braced,
+            None => after
+                .split_at_checked(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+                .unwrap_or((after, "")),
+        };
+        let variable = environment.get_non_empty(name).ok_or_else(|| {
+            CliError::with_hint(
+                ErrorKind::Denied,
+                format!(
+                    "the header {} needs the variable {}, which is not set",
+                    sanitize::line(header),
+                    sanitize::line(name)
+                ),
+                format!(
+                    "set {} in the environment, or change `headers`: hfs config path",
+                    sanitize::line(name)
+                ),
+            )
+        })?;
+        value.push_str(variable);
+        rest = after;
+    }
+    value.push_str(rest);
+    Ok(value)
 }
 
 /// The API key of a provider and the variable that holds it.
@@ -139,33 +217,45 @@ fn key_of(provider: Provider, environment: &Environment) -> Option<(&'static str
 }
 
 /// A model with the settings that apply to it and the key of its provider.
+///
+/// # Errors
+/// `Denied` if a header needs a variable that is not set.
 pub fn model_config(
     provider: Provider,
     name: String,
     settings: &Settings,
     environment: &Environment,
-) -> ModelConfig {
-    // The configured address belongs to the configured provider. The key of another
-    // provider must not be sent to that address.
-    let base_url = settings.base_url.clone().filter(|_| configured_provider(settings) == Some(provider));
-    ModelConfig {
-        base_url,
+) -> Result<ModelConfig, CliError> {
+    // The configured address and headers belong to the configured provider. The key of another provider must not be sent
+    // to that address.
+    let headers = settings.headers.iter().filter(|_| configured_provider(settings) == Some(provider));
+    let headers = headers
+        .map(|(name, value)| Ok((name.clone(), with_variables(name, value, environment)?)))
+        .collect::<Result<_, CliError>>()?;
+    let (variable, key) = key_of(provider, environment).unzip();
+    Ok(ModelConfig {
+        base_url: base_url_of(provider, settings, environment),
+        is_bearer_token: variable == Some(Provider::BEARER_VARIABLE),
+        headers,
         max_tokens: settings.max_tokens,
         temperature: settings.temperature,
+        num_ctx: settings.num_ctx,
         system_prompt: settings.system_prompt.clone(),
-        ..ModelConfig::new(provider, name, key_of(provider, environment).map(|(_, key)| key))
-    }
+        timeouts: settings.timeouts,
+        ..ModelConfig::new(provider, name, key)
+    })
 }
 
-/// The provider that the settings select: by `provider`, by the model's name, or by an address, which stands for an
-/// OpenAI-compatible server. A model that a project's configuration sets does not select a provider.
+/// The provider that the settings select: by `provider`, by an address, which stands for an OpenAI-compatible server
+/// whatever its models are called, or by the model's name. A model that a project's configuration sets does not select a
+/// provider.
 fn configured_provider(settings: &Settings) -> Option<Provider> {
     let by_model = || {
         let model = settings.model.as_deref().filter(|_| !settings.model_from_project)?;
         ModelName::new(model).provider
     };
     let by_address = || settings.base_url.as_ref().map(|_| Provider::OpenAi);
-    settings.provider.or_else(by_model).or_else(by_address)
+    settings.provider.or_else(by_address).or_else(by_model)
 }
 
 /// Whether the settings select the search over saved sessions, by `agent: recall` or by `model: recall`.
@@ -183,15 +273,21 @@ fn needs_ollama(settings: &Settings, detected: &AvailableProviders) -> bool {
     }
 }
 
-fn choose_model(settings: &Settings, detected: &AvailableProviders) -> Result<ModelChoice, CliError> {
+/// Chooses the model. `has_address` says whether a provider's address is set, in the settings or in the environment.
+fn choose_model(
+    settings: &Settings,
+    detected: &AvailableProviders,
+    has_address: impl Fn(Provider) -> bool,
+) -> Result<ModelChoice, CliError> {
     if wants_recall(settings) {
         return Ok(ModelChoice::Offline { reason: "as configured".into() });
     }
     if let Some(provider) = configured_provider(settings) {
-        return configured_model(provider, settings, detected);
+        return configured_model(provider, settings, detected, has_address(provider));
     }
     if let Some(choice) = detect_model(detected) {
-        let (model, warning) = model_for(choice.provider, settings, Some(choice.model.clone()));
+        let (model, warning) =
+            model_for(choice.provider, settings, Some(choice.model.clone()), has_address(choice.provider));
         let model = model.unwrap_or_else(|| choice.model.clone());
         let reason = if model == choice.model {
             choice.reason
@@ -215,10 +311,11 @@ fn configured_model(
     provider: Provider,
     settings: &Settings,
     detected: &AvailableProviders,
+    has_address: bool,
 ) -> Result<ModelChoice, CliError> {
     let title = provider.title();
     let has_key = detected.keys.iter().any(|(with_key, _)| *with_key == provider);
-    if !has_key && settings.base_url.is_none() && !provider.key_variables().is_empty() {
+    if !has_key && !has_address && settings.headers.is_empty() && provider.requires_key() {
         return Err(CliError::with_hint(
             ErrorKind::Denied,
             format!("{title} is configured, but its key is not in the environment"),
@@ -229,7 +326,7 @@ fn configured_model(
         detect_model(&AvailableProviders { keys: Vec::new(), ollama: detected.ollama.clone() })
     });
     let default = provider.default_model().map(str::to_owned).or(ollama_choice.map(|choice| choice.model));
-    let (model, warning) = model_for(provider, settings, default);
+    let (model, warning) = model_for(provider, settings, default, has_address);
     let model = model.ok_or_else(|| {
         CliError::with_hint(
             ErrorKind::NotFound,
@@ -242,11 +339,12 @@ fn configured_model(
 }
 
 /// The model in the settings, else the default, and a warning. A project's model is ignored if it belongs to another
-/// provider.
+/// provider. A server at an address of its own may serve models with any name, so names are used there as they are.
 fn model_for(
     provider: Provider,
     settings: &Settings,
     default: Option<String>,
+    has_address: bool,
 ) -> (Option<String>, Option<String>) {
     let Some(text) = settings.model.as_deref() else { return (default, None) };
     let name = ModelName::new(text);
@@ -259,8 +357,7 @@ fn model_for(
             );
             (default, Some(warning))
         }
-        Some(other) if other == provider => (Some(name.model), None),
-        // A server at a configured address may serve models with any name.
+        Some(other) if other == provider && !has_address => (Some(name.model), None),
         _ => (Some(text.to_owned()), None),
     }
 }
@@ -283,7 +380,7 @@ mod tests {
 
     /// The provider and the model, or no provider and the reason.
     fn chosen(settings: &Settings, detected: &AvailableProviders) -> (Option<Provider>, String) {
-        match choose_model(settings, detected).unwrap() {
+        match choose_model(settings, detected, |_| settings.base_url.is_some()).unwrap() {
             ModelChoice::Model { provider, model, .. } => (Some(provider), model),
             ModelChoice::Offline { reason } => (None, reason),
         }
@@ -314,13 +411,13 @@ mod tests {
         let (provider, reason) = chosen(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");
         let only_assistant = settings(|s| s.agent = Some(AgentKind::Assistant));
-        assert!(choose_model(&only_assistant, &AvailableProviders::default()).is_err());
+        assert!(choose_model(&only_assistant, &AvailableProviders::default(), |_| false).is_err());
     }
 
     #[test]
     fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
         let gemini = settings(|s| s.provider = Some(Provider::Gemini));
-        let error = choose_model(&gemini, &AvailableProviders::default()).unwrap_err();
+        let error = choose_model(&gemini, &AvailableProviders::default(), |_| false).unwrap_err();
         assert!(error.hint().unwrap().contains("GEMINI_API_KEY"));
     }
 
@@ -331,7 +428,9 @@ mod tests {
             s.model = Some("gpt-9".into());
             s.model_from_project = true;
         });
-        let ModelChoice::Model { provider, warning, .. } = choose_model(&other, &detected).unwrap() else {
+        let ModelChoice::Model { provider, warning, .. } =
+            choose_model(&other, &detected, |_| false).unwrap()
+        else {
             panic!()
         };
         assert_eq!(provider, Provider::Anthropic);
@@ -341,5 +440,108 @@ mod tests {
             s.model_from_project = true;
         });
         assert_eq!(chosen(&same, &detected), (Some(Provider::Anthropic), "claude-x".into()));
+    }
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::with_variables(variables.iter().copied())
+    }
+
+    #[test]
+    fn at_an_address_every_model_is_used_as_named_and_only_openais_key_goes_there() {
+        let environment = environment(&[
+            ("ANTHROPIC_API_KEY", "sk-ant-1"),
+            ("OPENAI_API_KEY", "sk-1"),
+            ("GEMINI_API_KEY", "g"),
+        ]);
+        for name in [
+            "openai/gpt-oss-20b",
+            "claude-x",
+            "gemini-9",
+            "anthropic/claude-x",
+            "ollama/llama3",
+            "qwen3-max",
+            "a::b",
+        ] {
+            let settings = settings(|s| {
+                s.base_url = Some("http://127.0.0.1:1".into());
+                s.model = Some(name.into());
+            });
+            let (provider, model) = chosen(&settings, &keys(&[Provider::Anthropic]));
+            assert_eq!((provider, model.as_str()), (Some(Provider::OpenAi), name));
+            let config = model_config(Provider::OpenAi, model, &settings, &environment).unwrap();
+            assert_eq!(config.key, ApiKey::new("sk-1"));
+            let other = model_config(Provider::Anthropic, "m".into(), &settings, &environment).unwrap();
+            assert_eq!((other.base_url, other.key), (None, ApiKey::new("sk-ant-1")));
+        }
+        let explicit = settings(|s| {
+            s.base_url = Some("http://127.0.0.1:1".into());
+            s.provider = Some(Provider::OpenAi);
+            s.model = Some("openai/gpt-oss-20b".into());
+        });
+        assert_eq!(chosen(&explicit, &keys(&[])).1, "openai/gpt-oss-20b");
+    }
+
+    #[test]
+    fn addresses_and_tokens_are_read_from_the_variables_of_the_providers() {
+        let environment = environment(&[
+            ("OPENAI_BASE_URL", "http://localhost:1/v1"),
+            ("ANTHROPIC_BASE_URL", "http://localhost:2"),
+            ("ANTHROPIC_AUTH_TOKEN", "token-1"),
+            ("OLLAMA_HOST", "somewhere"),
+            ("OLLAMA_API_KEY", "key-1"),
+        ]);
+        let settings = settings(|_| {});
+        let config = |provider| model_config(provider, "m".into(), &settings, &environment).unwrap();
+        assert_eq!(config(Provider::OpenAi).base_url.as_deref(), Some("http://localhost:1/v1"));
+        let anthropic = config(Provider::Anthropic);
+        assert_eq!(anthropic.base_url.as_deref(), Some("http://localhost:2"));
+        assert_eq!((anthropic.key, anthropic.is_bearer_token), (ApiKey::new("token-1"), true));
+        let ollama = config(Provider::Ollama);
+        assert_eq!(ollama.base_url.as_deref(), Some("http://somewhere:11434"));
+        assert_eq!(ollama.key, ApiKey::new("key-1"));
+        let found: Vec<(Provider, String)> = keys_in(&environment);
+        assert_eq!(
+            found,
+            [
+                (Provider::Anthropic, "ANTHROPIC_AUTH_TOKEN".to_owned()),
+                (Provider::OpenAi, "OPENAI_BASE_URL".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn the_address_of_ollama_may_lack_the_scheme_the_host_or_the_port() {
+        for (text, address) in [
+            ("0.0.0.0", "http://127.0.0.1:11434"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            (":1234", "http://127.0.0.1:1234"),
+            ("host:1", "http://host:1"),
+            ("host/ollama", "http://host:11434/ollama"),
+            ("[::]", "http://[::1]:11434"),
+            ("[fe80::1]:5", "http://[fe80::1]:5"),
+            ("https://ollama.com", "https://ollama.com"),
+        ] {
+            assert_eq!(ollama_address(text), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_get_their_values_from_the_environment_and_go_to_the_configured_provider_only() {
+        let environment = environment(&[("TOKEN", "t-1"), ("OPENAI_API_KEY", "sk-1")]);
+        let with_header = |value: &str| {
+            settings(|s| {
+                s.provider = Some(Provider::OpenAi);
+                s.headers = vec![("Authorization".into(), value.into())];
+            })
+        };
+        for (value, sent) in [("Bearer $TOKEN", "Bearer t-1"), ("${TOKEN}x", "t-1x"), ("plain", "plain")] {
+            let config =
+                |provider| model_config(provider, "m".into(), &with_header(value), &environment).unwrap();
+            assert_eq!(config(Provider::OpenAi).headers, [("Authorization".to_owned(), sent.to_owned())]);
+            assert_eq!(config(Provider::Anthropic).headers, []);
+        }
+        let error =
+            model_config(Provider::OpenAi, "m".into(), &with_header("$MISSING"), &environment).unwrap_err();
+        assert!(error.hint().unwrap().contains("MISSING"));
     }
 }

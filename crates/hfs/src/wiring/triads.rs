@@ -145,7 +145,7 @@ pub fn with_models(
     }
     let every_role_has_a_model = Role::ALL.iter().all(|role| config.model_of(*role).is_some());
     let default = match default {
-        Some((provider, name)) => Some(model_config(provider, name, settings, environment)),
+        Some((provider, name)) => Some(model_config(provider, name, settings, environment)?),
         // Every role has its own model, so the default model is never used and any model will do.
         None if every_role_has_a_model => named.values().next().cloned(),
         None => {
@@ -164,7 +164,8 @@ pub fn with_models(
 
 /// The provider and the model that a name stands for. `PROVIDER/MODEL` always selects that provider. A name without a
 /// provider selects the provider that is known to offer the model, or else the default provider. If `base_url` is
-/// set, such a name always selects the default provider, because the server at that address may use any model names.
+/// set, such a name always selects the default provider, because the server at that address may use any model names;
+/// for the same reason, a name that begins with the default provider is used as it is.
 fn provider_of(
     name: &str,
     default_provider: Option<Provider>,
@@ -173,6 +174,9 @@ fn provider_of(
     let parsed = ModelName::new(name);
     let is_explicit = parsed.model != name.trim();
     match parsed.provider {
+        Some(provider) if settings.base_url.is_some() && Some(provider) == default_provider => {
+            (default_provider, name.trim().to_owned())
+        }
         Some(provider) if is_explicit || settings.base_url.is_none() => (Some(provider), parsed.model),
         _ => (default_provider, name.trim().to_owned()),
     }
@@ -214,8 +218,9 @@ fn named_model(
             "write it as PROVIDER/MODEL, such as ollama/llama3",
         )
     })?;
-    let model = model_config(provider, model_name, settings, environment);
-    if model.key.is_none() && model.base_url.is_none() && !provider.key_variables().is_empty() {
+    let model = model_config(provider, model_name, settings, environment)?;
+    let is_open = model.base_url.is_some() || !model.headers.is_empty() || !provider.requires_key();
+    if model.key.is_none() && !is_open {
         let title = provider.title();
         return Err(CliError::with_hint(
             ErrorKind::Denied,

@@ -118,6 +118,62 @@ fn an_incomplete_reply_is_kept_and_marked() {
 }
 
 #[test]
+fn a_reply_that_the_provider_cut_is_not_complete_and_says_what_to_do() {
+    for (reason, code, error, hint) in [
+        ("length", 8, "maximum length", "max_tokens"),
+        ("content_filter", 5, "content filter", "ask in other words"),
+        ("error", 8, "error", "send it again"),
+    ] {
+        let server = ModelServer::start();
+        server.then(Script::text("Cut in the mid").stop_reason(reason).usage(11, 7));
+        let hfs = hfs_with(&server);
+        let output = hfs.run(&["chat", "hi"]).fails_with(code);
+        assert_eq!(output.stdout, "Cut in the mid\n");
+        assert!(output.stderr.contains(error) && output.stderr.contains(hint), "{}", output.describe());
+        let reply = shown(&hfs, "@")["messages"][1].clone();
+        assert_eq!((text(&reply), reply["status"].as_str()), ("Cut in the mid", Some("interrupted")));
+        assert_eq!(reply["usage"]["completion_tokens"], 7);
+        let plain = hfs.run(&["session", "show", "@"]).ok().stdout;
+        assert!(plain.contains("interrupted") && plain.contains(error), "{plain}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn headers_and_waits_of_the_configuration_apply() {
+    let server = ModelServer::start();
+    server.then(Script::text("hi")).then(Script::silence());
+    let hfs = hfs_with(&server).env("TEAM_TOKEN", "blue-0123456789");
+    std::fs::create_dir_all(hfs.hfs_home()).unwrap();
+    let config = "headers:\n  X-Team: $TEAM_TOKEN\nwait:\n  first_token_seconds: 1\n";
+    std::fs::write(hfs.hfs_home().join("config.yaml"), config).unwrap();
+    let _ = hfs.run(&["chat", "hi"]).ok();
+    assert_eq!(server.requests()[0].headers["x-team"], "blue-0123456789");
+    let output = hfs.run(&["chat", "hi"]).fails_with(8);
+    assert!(output.stderr.contains("wait.first_token_seconds"), "{}", output.describe());
+    assert_eq!(server.requests().len(), 2);
+    std::fs::write(hfs.hfs_home().join("config.yaml"), "headers:\n  Authorization: Bearer abc\n").unwrap();
+    let refused = hfs.run(&["chat", "hi"]).fails_with(6);
+    assert!(refused.stderr.contains("headers.Authorization"), "{}", refused.describe());
+}
+
+#[test]
+fn the_doctor_asks_the_server_for_its_models() {
+    let server = ModelServer::start();
+    server.models(["llama3:8b", "qwen3:4b"]);
+    let hfs = |model: &str| {
+        testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+            .env("OLLAMA_HOST", server.base_url())
+            .env("HFS_PROVIDER", "ollama")
+            .env("HFS_MODEL", model)
+    };
+    let known = hfs("qwen3:4b").run(&["doctor"]).ok();
+    assert!(known.stdout.contains("Ollama has 2 models: llama3:8b, qwen3:4b"), "{}", known.describe());
+    let unknown = hfs("other").run(&["doctor"]).ok();
+    assert!(unknown.stdout.contains("\"other\" is not among them"), "{}", unknown.describe());
+}
+
+#[test]
 fn the_offline_agent_is_announced_with_the_reason() {
     let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let output = hfs.run(&["chat", "hi"]).ok();

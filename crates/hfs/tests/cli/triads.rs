@@ -102,7 +102,11 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
         });
         let hfs = triads_on(&server, protocol);
         let output = hfs.run(&["chat", "Is it safe?"]).ok();
-        assert_eq!(output.stdout, "The whole reply.\n");
+        let note = output
+            .stdout
+            .strip_prefix("The whole reply.\n\n---\n\n*Written without testers/critic: ")
+            .unwrap();
+        assert!(note.contains("this agent is ill"), "{note}");
         assert_eq!(output.stderr, "warning: the triad testers continues without testers/critic\n");
         let run = hfs.run(&["run", "show", "@", "--json"]).ok().json()["run"].take();
         let snapshot = &run["snapshot"];
@@ -116,6 +120,23 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
             assert_eq!(section["status"], "resolved");
         }
     }
+}
+
+#[test]
+fn without_an_integrator_the_reply_the_warning_and_the_exit_code_say_so() {
+    let server = ModelServer::start();
+    server.otherwise(|asked| {
+        let fails = asked.prompt().contains("You make one coherent reply");
+        if fails { Script::status(400, "this agent is ill") } else { well_formed_answer(asked) }
+    });
+    let hfs = triads_on(&server, Protocol::OpenAi);
+    let output = hfs.run(&["chat", "Is it safe?"]).fails_with(8);
+    assert!(output.stdout.starts_with("## answer"), "{}", output.describe());
+    assert!(output.stdout.contains("because the integrator failed"), "{}", output.describe());
+    for words in ["the integrator could not finish the reply", "this agent is ill", "hfs run show"] {
+        assert!(output.stderr.contains(words), "{}", output.describe());
+    }
+    assert_eq!(shown(&hfs, "@")["messages"][1]["status"], "interrupted");
 }
 
 #[test]

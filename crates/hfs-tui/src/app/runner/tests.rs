@@ -186,7 +186,12 @@ fn has_notice(model: &Model, part: &str) -> bool {
 }
 
 fn unavailable() -> AgentError {
-    AgentError::Unavailable { provider: "p".into(), message: "503".into(), retry_after: None }
+    AgentError::Unavailable {
+        provider: "p".into(),
+        message: "503".into(),
+        retry_after: None,
+        suggestion: None,
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,94 @@
+//! Ollama's `/api/chat`.
+
+use serde_json::{Map, Value, json};
+
+use super::refusal::Sent;
+use super::reply::ReplyBuilder;
+use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
+
+/// Ollama's smallest default context. A shorter prompt needs no `num_ctx`.
+const DEFAULT_CONTEXT: usize = 4_096;
+/// Room for the reply if no maximum is configured, in tokens.
+const REPLY_TOKENS: usize = 2_048;
+/// Estimated size of an image, in tokens.
+const IMAGE_TOKENS: usize = 1_024;
+
+/// The body of a request.
+pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent, num_ctx: Option<u32>) -> Value {
+    let mut options = Map::new();
+    if let Some(max_tokens) = sent.max_tokens {
+        options.insert("num_predict".to_owned(), max_tokens.into());
+    }
+    if let Some(temperature) = request.temperature {
+        options.insert("temperature".to_owned(), temperature.into());
+    }
+    if let Some(context) = num_ctx.map(Value::from).or_else(|| context_size(request, sent).map(Value::from)) {
+        options.insert("num_ctx".to_owned(), context);
+    }
+    let system = request.system.as_deref().map(|text| json!({"role": "system", "content": text}));
+    let messages: Vec<Value> = system.into_iter().chain(request.turns.iter().map(message)).collect();
+    let mut body = json!({"model": model, "messages": messages, "stream": true});
+    if let Some(fields) = body.as_object_mut().filter(|_| !options.is_empty()) {
+        fields.insert("options".to_owned(), options.into());
+    }
+    body
+}
+
+/// A context in which the request and its reply fit. `None` if the default is large enough.
+///
+/// Ollama drops the beginning of a longer conversation without an error. It loads the model again whenever the size
+/// changes, so sizes are powers of two. It limits a larger size to that of the model.
+fn context_size(request: &ModelRequest, sent: &Sent) -> Option<usize> {
+    /// A low estimate, since code and other languages than English have fewer characters in a token.
+    const CHARS_PER_TOKEN: usize = 3;
+    let parts = request.turns.iter().flat_map(|turn| &turn.parts).map(|part| match part {
+        ChatPart::Text(text) => text.chars().count() / CHARS_PER_TOKEN,
+        ChatPart::Image { .. } => IMAGE_TOKENS,
+        ChatPart::Thinking { .. } => 0,
+    });
+    let system = request.system.as_ref().map_or(0, |text| text.chars().count() / CHARS_PER_TOKEN);
+    let reply =
+        sent.max_tokens.map_or(REPLY_TOKENS, |tokens| usize::try_from(tokens).unwrap_or(REPLY_TOKENS));
+    let needed = parts.sum::<usize>() + system + reply;
+    (needed > DEFAULT_CONTEXT).then(|| needed.next_power_of_two())
+}
+
+fn message(turn: &ChatTurn) -> Value {
+    let role = match turn.role {
+        ChatRole::User => "user",
+        ChatRole::Assistant => "assistant",
+    };
+    let images: Vec<&str> = turn
+        .parts
+        .iter()
+        .filter_map(|part| match part {
+            ChatPart::Image { base64, .. } => Some(base64.as_str()),
+            ChatPart::Text(_) | ChatPart::Thinking { .. } => None,
+        })
+        .collect();
+    let mut message = json!({"role": role, "content": turn.text()});
+    if let Some(fields) = message.as_object_mut().filter(|_| !images.is_empty()) {
+        fields.insert("images".to_owned(), images.into());
+    }
+    message
+}
+
+/// Reads a line of a stream, or a whole response.
+pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
+    if let Some(message) = payload.get("message") {
+        let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        reply.thinking(text("thinking"));
+        reply.text(text("content"));
+        for call in message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+        {
+            if let Some(name) = call.pointer("/function/name").and_then(Value::as_str) {
+                reply.called_tools.push(name.to_owned());
+            }
+        }
+    }
+    reply.stop_reason(payload.get("done_reason"));
+    reply.usage(payload.get("prompt_eval_count"), payload.get("eval_count"));
+    if payload.get("done").and_then(Value::as_bool) == Some(true) {
+        reply.is_done = true;
+    }
+}

@@ -1,0 +1,400 @@
+//! Collects a reply while it streams: its parts, usage and stop reason, in the same form for every protocol.
+
+use hfs_core::{DeltaKind, IncompleteReason, Part, ReplyDelta, Usage, append_delta};
+use serde_json::Value;
+
+/// Tags around thinking that a server left in the text, as (opening, closing).
+const THINKING_TAGS: [(&str, &str); 3] =
+    [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>")];
+
+/// How the model ended its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Complete,
+    Incomplete(IncompleteReason),
+}
+
+impl Ending {
+    /// The ending that a stop reason stands for. Servers invent reasons, so unknown ones are judged by their words.
+    pub fn of_stop_reason(reason: &str) -> Self {
+        let reason = reason.to_ascii_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+        // `stop_sequence` and `eos_token` are complete endings.
+        if has(&["stop", "end_turn", "eos", "tool", "function_call"])
+            && !has(&["malformed", "error", "unexpected"])
+        {
+            Self::Complete
+        } else if has(&["refus"]) {
+            Self::Incomplete(IncompleteReason::Refusal)
+        } else if has(&[
+            "filter",
+            "safety",
+            "prohibited",
+            "blocklist",
+            "blocked",
+            "recitation",
+            "spii",
+            "sensitive",
+            "guardrail",
+            "language",
+        ]) {
+            Self::Incomplete(IncompleteReason::ContentFilter)
+        } else if has(&["length", "token", "context", "limit"]) {
+            Self::Incomplete(IncompleteReason::Length)
+        } else if has(&[
+            "error",
+            "fail",
+            "abort",
+            "cancel",
+            "malformed",
+            "unexpected",
+            "insufficient",
+            "timeout",
+            "interrupt",
+            "other",
+        ]) {
+            Self::Incomplete(IncompleteReason::Failure)
+        } else {
+            Self::Complete
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ReplyBuilder {
+    parts: Vec<Part>,
+    /// Deltas that were not taken yet.
+    deltas: Vec<ReplyDelta>,
+    tags: TagSplitter,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    stop_reason: Option<String>,
+    refused: bool,
+    /// Whether the server's end marker arrived.
+    pub is_done: bool,
+    /// Tools that the model called although the request declares none.
+    pub called_tools: Vec<String>,
+    /// The last words that the server sent outside of its protocol.
+    pub stray_text: Option<String>,
+}
+
+impl ReplyBuilder {
+    /// Appends text, in which thinking may be enclosed in tags.
+    pub fn text(&mut self, text: &str) {
+        for delta in self.tags.push(text) {
+            self.add(delta);
+        }
+    }
+
+    pub fn thinking(&mut self, text: &str) {
+        self.add(ReplyDelta::thinking(text));
+    }
+
+    /// Appends the words with which the model refuses.
+    pub fn refusal(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.refused = true;
+            self.add(ReplyDelta::text(text));
+        }
+    }
+
+    fn add(&mut self, delta: ReplyDelta) {
+        if !delta.text.is_empty() {
+            append_delta(&mut self.parts, &delta);
+            self.deltas.push(delta);
+        }
+    }
+
+    /// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
+    pub fn signature(&mut self, more: &str) {
+        if more.is_empty() {
+            return;
+        }
+        if !matches!(self.parts.last(), Some(Part::Thinking { .. })) {
+            self.parts.push(Part::Thinking { text: String::new(), signature: None });
+        }
+        if let Some(Part::Thinking { signature, .. }) = self.parts.last_mut() {
+            signature.get_or_insert_default().push_str(more);
+        }
+    }
+
+    /// Sets the stop reason. Null and empty reasons are ignored; a later reason replaces an earlier one.
+    pub fn stop_reason(&mut self, reason: Option<&Value>) {
+        if let Some(reason) = reason.and_then(Value::as_str).filter(|reason| !reason.is_empty()) {
+            self.stop_reason = Some(reason.to_owned());
+        }
+    }
+
+    pub fn has_stop_reason(&self) -> bool {
+        self.stop_reason.is_some()
+    }
+
+    /// Sets the numbers of tokens. Numbers may be floats; null and other types are ignored.
+    pub fn usage(&mut self, prompt: Option<&Value>, completion: Option<&Value>) {
+        let count = |value: Option<&Value>| token_count(value?);
+        self.prompt_tokens = count(prompt).or(self.prompt_tokens);
+        self.completion_tokens = count(completion).or(self.completion_tokens);
+    }
+
+    /// Whether text or thinking has arrived.
+    pub fn has_content(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    pub fn take_deltas(&mut self) -> Vec<ReplyDelta> {
+        std::mem::take(&mut self.deltas)
+    }
+
+    /// Ends the text. Returns the last deltas.
+    pub fn finish(&mut self) -> Vec<ReplyDelta> {
+        if let Some(delta) = std::mem::take(&mut self.tags).finish() {
+            self.add(delta);
+        }
+        self.take_deltas()
+    }
+
+    pub fn into_parts(self) -> (Vec<Part>, Option<Usage>, Option<String>) {
+        let usage = (self.prompt_tokens.is_some() || self.completion_tokens.is_some()).then(|| Usage {
+            prompt_tokens: self.prompt_tokens.unwrap_or(0),
+            completion_tokens: self.completion_tokens.unwrap_or(0),
+        });
+        (self.parts, usage, self.stop_reason)
+    }
+
+    /// How the reply ended, if the model or the server ended it.
+    pub fn ending(&self) -> Ending {
+        let ending = self.stop_reason.as_deref().map_or(Ending::Complete, Ending::of_stop_reason);
+        match ending {
+            Ending::Complete if self.refused => Ending::Incomplete(IncompleteReason::Refusal),
+            Ending::Complete if !self.has_text() && self.has_content() => {
+                Ending::Incomplete(IncompleteReason::OnlyThinking)
+            }
+            ending => ending,
+        }
+    }
+
+    pub fn has_text(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Text { text } if !text.trim().is_empty()))
+    }
+}
+
+/// A number of tokens, which some servers send as a float or as text.
+pub(super) fn token_count(value: &Value) -> Option<u64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    let whole = |number: f64| (0.0..1e15).contains(&number).then_some(number.round() as u64);
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Separates thinking in tags at the beginning of a text from the reply.
+///
+/// Only the beginning is examined: later in a text, a tag is something that the reply talks about.
+#[derive(Debug, Default)]
+struct TagSplitter {
+    state: TagState,
+    /// Text that may be part of a tag.
+    held: String,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum TagState {
+    #[default]
+    Start,
+    Thinking {
+        closing: &'static str,
+    },
+    /// After the closing tag; blank lines before the reply are dropped.
+    AfterThinking,
+    Text,
+}
+
+impl TagSplitter {
+    fn push(&mut self, text: &str) -> Vec<ReplyDelta> {
+        let mut deltas = Vec::new();
+        self.held.push_str(text);
+        loop {
+            match self.state {
+                TagState::Text => {
+                    if !self.held.is_empty() {
+                        deltas.push(ReplyDelta::text(std::mem::take(&mut self.held)));
+                    }
+                    return deltas;
+                }
+                TagState::Start => {
+                    let trimmed = self.held.trim_start();
+                    let opened = THINKING_TAGS.iter().find_map(|(opening, closing)| {
+                        Some((trimmed.strip_prefix(opening)?.to_owned(), *closing))
+                    });
+                    if let Some((rest, closing)) = opened {
+                        self.held = rest;
+                        self.state = TagState::Thinking { closing };
+                    } else if THINKING_TAGS.iter().any(|(opening, _)| opening.starts_with(trimmed)) {
+                        return deltas;
+                    } else {
+                        self.state = TagState::Text;
+                    }
+                }
+                TagState::Thinking { closing } => match self.held.split_once(closing) {
+                    Some((thinking, rest)) => {
+                        deltas.push(ReplyDelta::thinking(thinking));
+                        self.held = rest.to_owned();
+                        self.state = TagState::AfterThinking;
+                    }
+                    None => {
+                        let kept = (1..closing.len())
+                            .rev()
+                            .find(|length| {
+                                closing.get(..*length).is_some_and(|start| self.held.ends_with(start))
+                            })
+                            .unwrap_or(0);
+                        let held = self.held.split_off(self.held.len() - kept);
+                        deltas.push(ReplyDelta::thinking(std::mem::replace(&mut self.held, held)));
+                        return deltas;
+                    }
+                },
+                TagState::AfterThinking => {
+                    self.held = self.held.trim_start().to_owned();
+                    if self.held.is_empty() {
+                        return deltas;
+                    }
+                    self.state = TagState::Text;
+                }
+            }
+        }
+    }
+
+    /// The rest of the text.
+    fn finish(self) -> Option<ReplyDelta> {
+        let kind = match self.state {
+            TagState::Thinking { .. } => DeltaKind::Thinking,
+            TagState::Start | TagState::AfterThinking | TagState::Text => DeltaKind::Text,
+        };
+        (!self.held.is_empty()).then_some(ReplyDelta { kind, text: self.held })
+    }
+}
+
+/// Removes thinking in tags from the beginning of a text.
+pub(crate) fn without_tagged_thinking(text: &str) -> &str {
+    let trimmed = text.trim_start();
+    THINKING_TAGS
+        .iter()
+        .find_map(|(opening, closing)| trimmed.strip_prefix(opening)?.split_once(closing))
+        .map_or(text, |(_, reply)| reply.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(chunks: &[&str]) -> (String, String) {
+        let mut builder = ReplyBuilder::default();
+        chunks.iter().for_each(|chunk| builder.text(chunk));
+        let mut deltas = builder.take_deltas();
+        deltas.extend(builder.finish());
+        let of_kind = |kind| -> String {
+            deltas.iter().filter(|delta| delta.kind == kind).map(|delta| delta.text.as_str()).collect()
+        };
+        (of_kind(DeltaKind::Thinking), of_kind(DeltaKind::Text))
+    }
+
+    #[test]
+    fn thinking_in_tags_at_the_beginning_is_separated_wherever_the_text_is_split() {
+        let text = "\n<think>\nhm < 3 </th </think>\n\nAnswer <think>kept</think>";
+        let expected = ("\nhm < 3 </th ".to_owned(), "Answer <think>kept</think>".to_owned());
+        assert_eq!(split(&[text]), expected);
+        let characters: Vec<String> = text.chars().map(String::from).collect();
+        assert_eq!(split(&characters.iter().map(String::as_str).collect::<Vec<_>>()), expected);
+        for at in 0..=text.len() {
+            assert_eq!(split(&[&text[..at], &text[at..]]), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn text_that_only_resembles_a_tag_is_text() {
+        for text in ["<thin", "<thinker>", " \n", "a <think>b</think>", "<", "< think>", "</think>x"] {
+            assert_eq!(split(&[text]), (String::new(), text.to_owned()));
+        }
+        assert_eq!(split(&["<think>never closed </thi"]), ("never closed </thi".into(), String::new()));
+        assert_eq!(split(&["<thought>x</thought>y"]), ("x".into(), "y".into()));
+    }
+
+    #[test]
+    fn stop_reasons_of_all_servers_are_classified() {
+        use IncompleteReason::{ContentFilter, Failure, Length, Refusal};
+        for (reasons, ending) in [
+            (
+                &[
+                    "stop",
+                    "STOP",
+                    "end_turn",
+                    "stop_sequence",
+                    "eos_token",
+                    "tool_calls",
+                    "tool_use",
+                    "pause_turn",
+                    "unknown",
+                ][..],
+                Ending::Complete,
+            ),
+            (
+                &["length", "max_tokens", "MAX_TOKENS", "model_length", "model_context_window_exceeded"],
+                Ending::Incomplete(Length),
+            ),
+            (
+                &[
+                    "content_filter",
+                    "SAFETY",
+                    "RECITATION",
+                    "PROHIBITED_CONTENT",
+                    "BLOCKLIST",
+                    "SPII",
+                    "IMAGE_SAFETY",
+                    "sensitive",
+                    "guardrail_intervened",
+                ],
+                Ending::Incomplete(ContentFilter),
+            ),
+            (&["refusal"], Ending::Incomplete(Refusal)),
+            (
+                &[
+                    "error",
+                    "network_error",
+                    "insufficient_system_resource",
+                    "abort",
+                    "MALFORMED_FUNCTION_CALL",
+                    "UNEXPECTED_TOOL_CALL",
+                    "OTHER",
+                ],
+                Ending::Incomplete(Failure),
+            ),
+        ] {
+            for reason in reasons {
+                assert_eq!(Ending::of_stop_reason(reason), ending, "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_from_integers_floats_and_text() {
+        for (value, count) in [
+            (serde_json::json!(5), Some(5)),
+            (serde_json::json!(5.0), Some(5)),
+            (serde_json::json!("5"), Some(5)),
+            (serde_json::json!(null), None),
+            (serde_json::json!(-1), None),
+            (serde_json::json!(1e300), None),
+        ] {
+            assert_eq!(token_count(&value), count, "{value}");
+        }
+    }
+
+    #[test]
+    fn tagged_thinking_is_removed_from_the_beginning_of_a_text_only() {
+        assert_eq!(without_tagged_thinking("<think>a</think>\n\nb"), "b");
+        assert_eq!(without_tagged_thinking("b <think>a</think>"), "b <think>a</think>");
+        assert_eq!(without_tagged_thinking("<think>open"), "<think>open");
+    }
+}
