@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{MessageDraft, MessageFlag, Part, Role, Timestamp};
+use hfs_core::{ContentHash, MessageDraft, MessageFlag, Part, Role, Timestamp};
 use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read};
 use serde_json::{Value, json};
 
@@ -67,32 +67,39 @@ fn all_text(session: &CollectedSession) -> String {
 }
 
 fn calls(session: &CollectedSession) -> Vec<(&str, &str, &Value)> {
-    let call = |part| match part {
-        &Part::ToolCall { ref id, ref name, ref input } => Some((id.as_str(), name.as_str(), input)),
-        _ => None,
-    };
+    fn call(part: &Part) -> Option<(&str, &str, &Value)> {
+        match part {
+            Part::ToolCall { id, name, input } => Some((id, name, input)),
+            _ => None,
+        }
+    }
     parts(session).into_iter().filter_map(call).collect()
 }
 
 fn results(session: &CollectedSession) -> Vec<(&str, &str, bool)> {
-    let result = |part| match part {
-        &Part::ToolResult { ref id, ref output, is_error } => Some((id.as_str(), output.as_str(), is_error)),
-        _ => None,
-    };
+    fn result(part: &Part) -> Option<(&str, &str, bool)> {
+        match part {
+            Part::ToolResult { id, output, is_error } => Some((id, output, *is_error)),
+            _ => None,
+        }
+    }
     parts(session).into_iter().filter_map(result).collect()
 }
 
 /// The media types of stored attachments.
 fn stored_files(session: &CollectedSession) -> Vec<&str> {
-    let hashes: Vec<_> = session.attachments.iter().map(|attachment| attachment.hash).collect();
-    let stored = |part| match part {
-        &Part::Attachment { ref media_type, hash: Some(hash), .. } => {
-            assert!(hashes.contains(&hash), "the bytes of {media_type} are missing");
-            Some(media_type.as_str())
+    fn stored(part: &Part) -> Option<(&str, ContentHash)> {
+        match part {
+            Part::Attachment { media_type, hash: Some(hash), .. } => Some((media_type, *hash)),
+            _ => None,
         }
-        _ => None,
-    };
-    parts(session).into_iter().filter_map(stored).collect()
+    }
+    let files: Vec<_> = parts(session).into_iter().filter_map(stored).collect();
+    for (media_type, hash) in &files {
+        let is_stored = session.attachments.iter().any(|attachment| attachment.hash == *hash);
+        assert!(is_stored, "the bytes of {media_type} are missing");
+    }
+    files.into_iter().map(|(media_type, _)| media_type).collect()
 }
 
 fn time(text: &str) -> Timestamp {
