@@ -546,7 +546,7 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        let without_example = [Format::Llm, Format::LangGraph, Format::Python];
+        let without_example = [Format::Llm, Format::Python];
         let expected = Format::ALL.into_iter().filter(|format| !without_example.contains(format)).collect();
         assert_eq!(found, expected, "every other format has an example");
     }
