@@ -162,11 +162,13 @@ impl Source {
         for companion in &self.companions {
             hash_metadata(&mut hasher, companion, &std::fs::symlink_metadata(companion)?);
         }
-        // What readers find next to a file: the log of a database, and the folder with long tool results.
+        // What readers find next to a file: the log of a database, the folder with long tool results, and files about
+        // the session.
         let mut log = path.clone().into_os_string();
         log.push("-wal");
         let log = PathBuf::from(log);
-        for other in [log, path.with_extension("").join("tool-results")] {
+        let found = [log, path.with_extension("").join("tool-results")].into_iter();
+        for other in found.chain(crate::readers::files_beside(path)) {
             if let Ok(metadata) = std::fs::symlink_metadata(&other) {
                 hash_metadata(&mut hasher, &other, &metadata);
             }
