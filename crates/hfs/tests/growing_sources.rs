@@ -430,12 +430,10 @@ fn contents(store: &dyn Store) -> BTreeMap<String, Contents> {
 fn assert_same(case: &str, grown: &Contents, fresh: &Contents) {
     assert_eq!(grown.attributes, fresh.attributes, "{case}");
     assert_eq!(grown.current, fresh.current, "{case}: the current branch");
+    let ids = |history: &Line| history.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
     for history in &fresh.histories {
-        assert!(
-            grown.histories.contains(history),
-            "{case}: {history:#?} is missing in {:#?}",
-            grown.histories
-        );
+        let all: Vec<_> = grown.histories.iter().map(ids).collect();
+        assert!(grown.histories.contains(history), "{case}: {:?} is missing in {all:?}", ids(history));
     }
     let in_source: BTreeSet<&String> = fresh.histories.iter().flatten().map(|(id, _)| id).collect();
     for history in &grown.histories {
