@@ -15,8 +15,8 @@ pub enum Suggestion {
     ReloadOrFork,
     /// Wait until the other process has finished its reply, or fork.
     WaitOrFork,
-    /// Verify the store, then repair it.
-    VerifyAndRepairStore,
+    /// Repair the store.
+    RepairStore,
     /// Update hfs, because a newer version wrote the store. The store was not changed.
     UpdateForStore,
     /// Update hfs, or export again with the older version.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use hfs_core::{Maintenance, Problem, StoreInfo, StoreResult, Verification};
 use rusqlite::Connection;
 
-use crate::check::{repair, verify};
+use crate::check::verify;
 use crate::db::paths::with_suffix;
 use crate::db::url::StoreUrl;
 use crate::db::{backup, schema};
 use crate::error::Result;
-use crate::sqlite::{SqliteStore, purge, text_index};
+use crate::sqlite::{SqliteStore, purge, repair, text_index};
 use crate::state_store::rebase;
 
 /// Maximum number of free pages that are released in one step. Other processes can write between two steps of
@@ -58,7 +58,7 @@ impl Maintenance for SqliteStore {
     }
 
     fn repair(&self) -> StoreResult<Vec<Problem>> {
-        repair::repair(&self.db, &|| text_index::catch_up(self))
+        repair::repair_open(self)
     }
 
     fn backup(&self, to: &Path) -> StoreResult<()> {
