@@ -37,6 +37,8 @@ pub enum Suggestion {
     },
     /// State the format of the imported file.
     NameFormat,
+    /// Import the file by its name, although its session was purged.
+    ImportPurged,
     /// Run the same import again; it continues where it stopped.
     RepeatImport,
     /// Restore a session from the trash.

@@ -88,6 +88,8 @@ pub enum SkipReason {
         /// Session id.
         session: SessionId,
     },
+    /// The session was imported before and then deleted permanently.
+    Purged,
 }
 
 impl SkipReason {
@@ -96,6 +98,7 @@ impl SkipReason {
     pub const fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::InTrash { session, .. } => Some(Suggestion::RestoreSession(*session)),
+            Self::Purged => Some(Suggestion::ImportPurged),
             Self::NoTranscripts
             | Self::NoSession
             | Self::AlreadyImported { .. }
@@ -112,6 +115,7 @@ impl fmt::Display for SkipReason {
             Self::AlreadyImported { name } => write!(f, "already imported as {name:?}"),
             Self::NothingNew { name } => write!(f, "already imported as {name:?}, without new messages"),
             Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
+            Self::Purged => f.write_str("it was imported before and then deleted permanently"),
         }
     }
 }
@@ -128,6 +132,7 @@ pub struct Importer<'a> {
     time_zone: jiff::tz::TimeZone,
     on_duplicate: OnDuplicate,
     dry_run: bool,
+    includes_purged: bool,
     on_progress: Box<dyn FnMut(u64) -> Flow + 'a>,
     file: String,
     file_time: Option<Timestamp>,
@@ -155,6 +160,7 @@ impl<'a> Importer<'a> {
             time_zone: jiff::tz::TimeZone::system(),
             on_duplicate,
             dry_run,
+            includes_purged: false,
             on_progress: Box::new(|_| Flow::Continue),
             file: String::new(),
             file_time: None,
@@ -176,6 +182,12 @@ impl<'a> Importer<'a> {
     pub fn with_time_zone(mut self, time_zone: jiff::tz::TimeZone) -> Self {
         self.time_zone = time_zone;
         self
+    }
+
+    /// Sets whether the next files may bring back sessions that were deleted permanently. By default they may not, so that
+    /// the import of a directory does not undo a purge.
+    pub const fn include_purged(&mut self, includes_purged: bool) {
+        self.includes_purged = includes_purged;
     }
 
     /// Sets the file that is read next, and discards an unfinished session of the previous file.
@@ -240,6 +252,13 @@ impl Importer<'_> {
         self.discard_unfinished();
         let is_document = session.id.is_some();
         let found = self.existing(&session)?;
+        if found.is_none()
+            && !self.includes_purged
+            && self.store.was_purged(&session.origin.format, &session.origin.id)?
+        {
+            self.skip(SkipReason::Purged);
+            return Ok(Flow::SkipSession);
+        }
         self.receiver = match (found, self.on_duplicate) {
             (None, _) => Receiver::New(Box::new(NewSession::new(self.store, self.dry_run, session, false))),
             (Some(_), OnDuplicate::Copy) => {

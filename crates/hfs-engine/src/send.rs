@@ -96,7 +96,8 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
         let draft = self.reply_draft();
-        let saved = self.save_user_message(conversation, text, observer.as_ref(), Some(draft.clone())).await?;
+        let saved =
+            self.save_user_message(conversation, text, observer.as_ref(), Some(draft.clone())).await?;
         let SavedMessage { scope, session, message, reply } = saved;
         let Some(begun) = reply else {
             return Err(EngineError::Background { message: "the reply was not begun".into() }.into());

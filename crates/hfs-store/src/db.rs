@@ -54,6 +54,7 @@ impl Database {
         if !paths.repaired().exists() {
             check_header(&paths)?;
         }
+        paths.check_links()?;
         paths.create_directories()?;
         paths.create_database()?;
         let lock = WriteLock::open(&paths)?;

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Result, conflict};
+
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     /// The database, absolute.
@@ -45,6 +47,23 @@ impl Paths {
     /// Makes changes of the database's directory durable.
     pub(crate) fn sync_directory(&self) -> io::Result<()> {
         sync_directory_of(&self.database)
+    }
+
+    /// Returns an error if the database is a hard link to a store that is used under another name. SQLite names the
+    /// write-ahead log after the path, so two names of one file have two logs, each of which lacks the other's commits.
+    pub(crate) fn check_links(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Ok(metadata) = fs::metadata(&self.database)
+            && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1
+            && metadata.len() > 0
+            && !self.locks.exists()
+        {
+            return Err(conflict(format!(
+                "{} is a hard link to a store that has another name; open the store under that name, or a copy of it",
+                self.database.display()
+            )));
+        }
+        Ok(())
     }
 
     /// The write-ahead log.

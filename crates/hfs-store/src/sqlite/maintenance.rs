@@ -108,6 +108,13 @@ impl SqliteStore {
         while self.db.with_writer(action, |conn| shrink_step(conn, spare_pages(conn)?))? {}
         Ok(())
     }
+
+    /// Releases all free pages to the file system, so that nothing is left of what they held. Other processes can write
+    /// between two steps.
+    pub(crate) fn release_free_pages(&self) -> StoreResult<()> {
+        while self.db.with_writer("shrink the database", |conn| shrink_step(conn, 0))? {}
+        Ok(())
+    }
 }
 
 fn free_pages(conn: &Connection) -> Result<i64> {

@@ -63,10 +63,10 @@ pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult
     Ok(hidden.len() as u64)
 }
 
-/// Removes what deleted rows leave in other files: the write-ahead log, and copies that contain one of `ids`. In the
-/// database, SQLite has overwritten the rows (`secure_delete`).
+/// Removes what deleted rows leave: free pages, the write-ahead log, and copies that contain one of `ids`. In pages that
+/// are in use, SQLite has overwritten the rows (`secure_delete`).
 fn remove_text(store: &SqliteStore, ids: &HashSet<[u8; 16]>) -> StoreResult<()> {
-    store.shrink()?;
+    store.release_free_pages()?;
     let is_busy = store.db.with_writer("empty the write-ahead log", |conn| {
         Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?)
     })?;

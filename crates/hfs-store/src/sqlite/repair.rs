@@ -38,6 +38,7 @@ const ACTION: &str = "repair the store";
 pub(crate) fn repair_file(path: &Path, options: &SqliteOptions) -> StoreResult<Vec<Problem>> {
     let store_error = |error: Error| error.into_store_error(ACTION, path);
     let paths = Paths::new(path).map_err(|error| store_error(error.into()))?;
+    paths.check_links().map_err(store_error)?;
     let was_used = paths.locks.exists();
     // SQLite drops the part of the log after a damaged frame when it opens the database, so look at the log first.
     let log_is_damaged = with_lock(&paths, || {

@@ -60,12 +60,12 @@ struct Expected {
     is_exact: bool,
 }
 
-pub fn survives_kills(kills: u64) {
+pub fn survives_kills(kills: u64, seed: u64) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("hfs.db");
     let draft = Drafts::new(0).session("messages");
     open(&path).create_session(&draft).unwrap();
-    let mut random = fastrand::Rng::with_seed(20_260_201);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut expected: Vec<Expected> = Vec::new();
     let mut partial_replies = 0;
     for round in 0..kills {

@@ -79,7 +79,7 @@ fn a_destroyed_page_of_the_schema_costs_no_row() {
 
 #[test]
 fn a_log_of_another_store_is_left_out() {
-    let (sample, other) = (Sample::create(), Sample::create());
+    let (sample, other) = (Sample::create(), Sample::with_sessions_from(100));
     let mut damage = Damage::none(&sample, "a foreign log");
     damage.database = sample.checkpointed.clone();
     damage.log = other.log.clone().into();

@@ -79,15 +79,20 @@ pub struct Sample {
 
 impl Sample {
     pub fn create() -> Self {
+        Self::with_sessions_from(0)
+    }
+
+    /// A store whose sessions have numbers from `first`, and other ids than those with other numbers.
+    pub fn with_sessions_from(first: u64) -> Self {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("hfs.db");
         let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        fill(&store, 0..5);
+        fill(&store, first..first + 5);
         store.search(&SearchQuery { text: "question".into(), limit: 10, ..SearchQuery::default() }).unwrap();
         // Empties the log, which then gets the rest.
         let other = Connection::open(&path).unwrap();
         other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        fill(&store, 5..8);
+        fill(&store, first + 5..first + 8);
         let (database, log) = (fs::read(&path).unwrap(), fs::read(home.path().join("hfs.db-wal")).unwrap());
         let rows = rows(&other, &store);
         let (newest_frames, commits) = frames(&log);

@@ -1,7 +1,7 @@
 //! `hfs import`: imports transcripts of other tools and exported sessions.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -44,6 +44,9 @@ pub struct ImportArgs {
     /// Read and report everything, write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Import the named files also if their sessions were deleted permanently
+    #[arg(long)]
+    full: bool,
     /// What to do with a session that was imported before [default: add new messages to sessions of other tools, skip
     /// sessions exported by hfs]
     #[arg(long, value_name = "WHAT")]
@@ -72,7 +75,10 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
         Some(DuplicateAction::Copy) => OnDuplicate::Copy,
         Some(DuplicateAction::Update) => OnDuplicate::Update,
     };
-    let inputs = find_inputs(&args.paths, args.format, context)?;
+    let mut inputs = find_inputs(&args.paths, args.format, context)?;
+    if !args.full {
+        inputs.named.clear();
+    }
     let report = import(inputs, on_duplicate, args.dry_run, context, &interrupt::install()?)?;
     report.print(context)?;
     Ok(report.outcome())
@@ -83,6 +89,8 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
 struct Inputs {
     sources: Vec<Source>,
     format: Option<Format>,
+    /// Names of the sources that the command line names itself, not their directory.
+    named: HashSet<String>,
     /// Paths without transcripts.
     empty: Vec<PathBuf>,
     /// Paths that cannot be read, each with its error.
@@ -94,13 +102,20 @@ fn find_inputs(paths: &[PathBuf], format: Option<Format>, context: &Context) -> 
     for path in paths {
         if path == Path::new("-") {
             let source = Source::stream(std::io::stdin().lock());
-            inputs.sources.push(source.map_err(|error| CliError::io("read standard input", error))?);
+            let source = source.map_err(|error| CliError::io("read standard input", error))?;
+            inputs.named.insert(source.name());
+            inputs.sources.push(source);
             continue;
         }
         let path = context.environment.working_directory.join(path);
         match discover(&path) {
             Ok(found) if found.is_empty() => inputs.empty.push(path),
-            Ok(found) => inputs.sources.extend(found),
+            Ok(found) => {
+                if !path.is_dir() {
+                    inputs.named.extend(found.iter().map(Source::name));
+                }
+                inputs.sources.extend(found);
+            }
             Err(error) => inputs.failed.push((path.display().to_string(), ErrorDocument::new(&error))),
         }
     }
@@ -116,7 +131,7 @@ fn import(
     cancel: &CancellationToken,
 ) -> Result<Report, CliError> {
     let store = context.store()?;
-    let Inputs { sources, format, empty, mut failed } = inputs;
+    let Inputs { sources, format, named, empty, mut failed } = inputs;
     let bar = context.console.progress(sources.iter().map(Source::bytes).sum());
     let finished_bytes = Cell::new(0);
     let importer =
@@ -136,6 +151,7 @@ fn import(
         bar.set_message(sanitize::line(&name));
         let sessions_before = receiver.session_count();
         receiver.next_file(source);
+        receiver.importer.include_purged(named.contains(&name));
         let result = hfs_exchange::read(source, format, &mut receiver);
         receiver.discard_unfinished();
         finished_bytes.set(finished_bytes.get() + source.bytes());

@@ -34,6 +34,7 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::NameFormat => {
             "set the format with --format if you know it; `hfs import --help` lists the formats".into()
         }
+        Suggestion::ImportPurged => "to import it again, name the file: hfs import --full FILE".into(),
         Suggestion::RepeatImport => "run the same import again to finish it".into(),
         Suggestion::RestoreSession(session) => {
             format!("restore it with: hfs session restore {}", session.short().shown())
