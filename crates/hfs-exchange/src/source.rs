@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
+use crate::bounded::Bounded;
+
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -146,9 +148,11 @@ impl<T: Read + Seek> ReadSeek for T {}
 fn decompressed<'a>(mut input: impl Read + Seek + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut magic = Vec::new();
     input.by_ref().take(4).read_to_end(&mut magic)?;
+    let compressed_bytes = input.seek(SeekFrom::End(0))?;
     input.seek(SeekFrom::Start(0))?;
     if magic == ZSTD_MAGIC {
-        Ok(Box::new(zstd::stream::read::Decoder::new(BufReader::new(input))?))
+        let decoder = zstd::stream::read::Decoder::new(BufReader::new(input))?;
+        Ok(Box::new(Bounded::new(decoder, compressed_bytes)))
     } else {
         Ok(Box::new(input))
     }

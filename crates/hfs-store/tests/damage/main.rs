@@ -23,7 +23,7 @@ use hfs_store::{SqliteOptions, SqliteStore, StoreUrl};
 
 use sample::{PAGE, Sample};
 
-const COUNT: u64 = 40;
+const COUNT: u64 = 25;
 const SEED: u64 = 20_261_130;
 const FRAME: usize = 24 + PAGE;
 const LOG_HEADER: usize = 32;
