@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 pub struct Options {
     /// What to run
     kind: Kind,
-    /// Number of damages or kills; seconds for `contention`
+    /// Number of damages, kills or cuts; seconds for `contention`
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Seed of the random numbers; the same seed gives the same damages
@@ -26,6 +26,8 @@ enum Kind {
     Damage,
     /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair
     Kills,
+    /// Kill processes that append and stream, and take away what no sync had completed
+    Power,
     /// 16 processes on one session and on many
     Contention,
 }
@@ -50,6 +52,12 @@ impl Kind {
             Self::Kills => &[Run {
                 target: "crash",
                 test: "kill",
+                count_variable: "HFS_CRASH_KILLS",
+                default_count: 200,
+            }],
+            Self::Power => &[Run {
+                target: "crash",
+                test: "acknowledged_messages_survive_power_cuts",
                 count_variable: "HFS_CRASH_KILLS",
                 default_count: 200,
             }],

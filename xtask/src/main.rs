@@ -42,7 +42,7 @@ enum Task {
     BenchSmoke,
     /// Run a fuzz target, with cargo-fuzz if installed, else without coverage guidance
     Fuzz(fuzz::Options),
-    /// Run one of the long crash tests with a seed: damage, kills or contention
+    /// Run one of the long crash tests with a seed: damage, kills, power cuts or contention
     Crash(crash::Options),
     /// Compile the WebAssembly components of the example plugins, or check that they are up to date
     Guests(guests::Options),

@@ -1,4 +1,4 @@
-//! Finds damage in the database (`verify`) and repairs it (`repair`).
+//! Finds damage in the database (`verify`), and recovers and repairs its rows (`repair`).
 
 pub(crate) mod repair;
 pub(crate) mod verify;

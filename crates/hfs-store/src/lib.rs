@@ -52,7 +52,8 @@
 //!
 //! - `codec` encodes values in columns: message bodies, row checksums, compression.
 //! - `db` runs transactions: connections, group commit, locks between processes, migrations.
-//! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies and repairs a database.
+//! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies a database, reads the rows of a
+//!   damaged one from its pages, and repairs them.
 //! - `sqlite` implements the port on SQLite, with one file for each of the port's traits.
 //! - `memory` implements the port in memory.
 

@@ -1,5 +1,5 @@
 //! The store on SQLite. Each trait of the port has a file, which also contains its SQL. The files `purge`,
-//! `session_stats` and `text_index` contain what several traits share.
+//! `repair`, `session_stats` and `text_index` contain what several traits share.
 
 mod attachments;
 mod branches;

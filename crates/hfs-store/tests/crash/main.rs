@@ -16,6 +16,7 @@
 mod contention;
 mod maintenance;
 mod messages;
+mod power;
 mod structure;
 
 use std::env;
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 use hfs_core::Store;
 use hfs_store::{SqliteOptions, SqliteStore};
+
+use power::DurableLog;
 
 /// Number of kills per scenario, unless `HFS_CRASH_KILLS` sets it. `cargo xtask crash kills` does so for a long run.
 fn kills(default: u64) -> u64 {
@@ -45,6 +48,11 @@ fn from_env(name: &str, default: u64) -> u64 {
 #[test]
 fn acknowledged_messages_survive_kills() {
     messages::survives_kills(kills(100), seed());
+}
+
+#[test]
+fn acknowledged_messages_survive_power_cuts() {
+    messages::survives_power_cuts(kills(20), seed());
 }
 
 #[test]
@@ -138,6 +146,8 @@ const SEED: &str = "HFS_STORE_TEST_SEED";
 
 /// Prefix of acknowledgements. The output also contains lines of the test harness.
 const ACKNOWLEDGED: &str = "acknowledged ";
+/// Prefix of the line before an acknowledgement: what is durable in the write-ahead log.
+const DURABLE: &str = "durable ";
 
 /// The parameters of a child process.
 struct Job {
@@ -169,27 +179,36 @@ fn start(scenario: Scenario, store: &Path, seed: u64) -> ChildProcess {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    ChildProcess { child, lines }
+    ChildProcess { child, lines, durable: Vec::new() }
 }
 
 /// Prints an acknowledgement. It is flushed, so the test reads it even if the child is killed directly afterwards.
 fn acknowledge(what: &str) {
+    let durable = DurableLog::read(Path::new(&env::var_os(STORE).unwrap())).to_line();
     let mut out = std::io::stdout().lock();
     // Starts a new line, because the harness may have printed part of one.
-    out.write_all(format!("\n{ACKNOWLEDGED}{what}\n").as_bytes()).unwrap();
+    out.write_all(format!("\n{DURABLE}{durable}\n{ACKNOWLEDGED}{what}\n").as_bytes()).unwrap();
     out.flush().unwrap();
 }
 
 struct ChildProcess {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// The write-ahead log at each acknowledgement.
+    durable: Vec<DurableLog>,
 }
 
 impl ChildProcess {
     /// Returns the next acknowledgement, or `None` if the child has ended.
     fn next_acknowledgement(&mut self) -> Option<String> {
+        let mut durable = None;
         for line in self.lines.by_ref() {
-            if let Some(what) = line.unwrap().strip_prefix(ACKNOWLEDGED) {
+            let line = line.unwrap();
+            if let Some(log) = line.strip_prefix(DURABLE) {
+                durable = Some(DurableLog::from_line(log));
+            }
+            if let Some(what) = line.strip_prefix(ACKNOWLEDGED) {
+                self.durable.extend(durable);
                 return Some(what.to_owned());
             }
         }
@@ -197,7 +216,12 @@ impl ChildProcess {
     }
 
     /// Kills the child a random time after its acknowledgement number `count`. Returns all its acknowledgements.
-    fn kill_after(mut self, count: usize, random: &mut fastrand::Rng) -> Vec<String> {
+    fn kill_after(self, count: usize, random: &mut fastrand::Rng) -> Vec<String> {
+        self.kill_with_log(count, random).0
+    }
+
+    /// Like [`ChildProcess::kill_after`]. Also returns the write-ahead log at each acknowledgement.
+    fn kill_with_log(mut self, count: usize, random: &mut fastrand::Rng) -> (Vec<String>, Vec<DurableLog>) {
         let mut acknowledged = Vec::new();
         while acknowledged.len() < count {
             let next = self.next_acknowledgement();
@@ -210,7 +234,7 @@ impl ChildProcess {
             acknowledged.push(what);
         }
         assert!(!self.child.wait().unwrap().success());
-        acknowledged
+        (acknowledged, std::mem::take(&mut self.durable))
     }
 
     /// Kills the child at a random moment within this time.
