@@ -52,6 +52,8 @@ struct SavedMessage {
 
 /// A reply that has begun in the store, with what its agent needs.
 struct BegunReply {
+    /// The reply as it was begun, without content.
+    draft: MessageDraft,
     guard: ReplyGuard,
     // Errors of the reads are kept next to the guard, whose drop finalizes the reply.
     history: StoreResult<Vec<Message>>,
@@ -60,11 +62,11 @@ struct BegunReply {
 
 impl BegunReply {
     /// Reads the history up to the position before the reply. Blocks.
-    fn load(engine: &Engine, guard: ReplyGuard, before: Position) -> Self {
+    fn load(engine: &Engine, draft: MessageDraft, guard: ReplyGuard, before: Position) -> Self {
         let store = engine.store().as_ref();
         let history = read_context(store, before.branch, before.head, engine.settings().context_chars);
         let state = store.load_branch_state(before.branch);
-        Self { guard, history, state }
+        Self { draft, guard, history, state }
     }
 }
 
@@ -95,14 +97,13 @@ impl Engine {
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let draft = self.reply_draft();
-        let saved =
-            self.save_user_message(conversation, text, observer.as_ref(), Some(draft.clone())).await?;
+        let begin_reply = true;
+        let saved = self.save_user_message(conversation, text, observer.as_ref(), begin_reply).await?;
         let SavedMessage { scope, session, message, reply } = saved;
         let Some(begun) = reply else {
             return Err(EngineError::Background { message: "the reply was not begun".into() }.into());
         };
-        self.run_reply(session, &scope, message, (draft, begun), observer, cancel).await
+        self.run_reply(session, &scope, message, begun, observer, cancel).await
     }
 
     /// Passes a message of the user to the hooks and saves it. The first message creates the session.
@@ -117,17 +118,18 @@ impl Engine {
         text: &str,
         observer: &dyn Observer,
     ) -> Result<Message, SendError> {
-        Ok(self.save_user_message(conversation, text, observer, None).await?.message)
+        let begin_reply = false;
+        Ok(self.save_user_message(conversation, text, observer, begin_reply).await?.message)
     }
 
-    /// Passes a message of the user to the hooks, and saves it. With `reply`, begins that reply in the same transaction, so
-    /// that no other process can write in between and an error leaves neither of them.
+    /// Passes a message of the user to the hooks, and saves it. With `begin_reply`, begins the reply in the same
+    /// transaction, so that no other process can write in between and an error leaves neither of them.
     async fn save_user_message(
         &self,
         conversation: &mut Conversation,
         text: &str,
         observer: &dyn Observer,
-        reply: Option<MessageDraft>,
+        begin_reply: bool,
     ) -> Result<SavedMessage, SendError> {
         if text.trim().is_empty() {
             return Err(SendError::Empty);
@@ -154,7 +156,8 @@ impl Engine {
 
         // Advance the conversation before the message is saved. If the future is dropped during the store call, the
         // call still completes, and the conversation must match the store afterwards.
-        let added = if reply.is_some() { 2 } else { 1 };
+        let reply = begin_reply.then(|| self.reply_draft());
+        let added = if begin_reply { 2 } else { 1 };
         conversation.place = Some((session, Position { head: at.head + added, ..at }));
         let draft = message.clone();
         // One blocking call for session and message, so that a dropped future leaves no session without messages.
@@ -168,12 +171,12 @@ impl Engine {
             let store = engine.store().as_ref();
             let Some(reply) = reply else {
                 // The inner result, so that the caller can distinguish a failed append from a session that was not created.
-                return Ok(store.append(at, &[draft]).map(|appended| (appended, None)));
+                return Ok(store.append(at, &[draft]).map(|appended| (appended.first, None)));
             };
             let begun = store.append_and_begin_reply(at, &[draft], &reply);
             Ok(begun.map(|(appended, handle)| {
-                let guard = ReplyGuard::new(handle, reply, token, runtime);
-                (appended, Some(BegunReply::load(engine, guard, appended.position)))
+                let guard = ReplyGuard::new(handle, reply.clone(), token, runtime);
+                (appended.first, Some(BegunReply::load(engine, reply, guard, appended.position)))
             }))
         });
         let appended = match saved.await {
@@ -189,11 +192,11 @@ impl Engine {
         if let Some(name) = created_name {
             observer.update(Update::SessionCreated { session, name });
         }
-        let (appended, reply) = appended.map_err(|source| {
+        let (seq, reply) = appended.map_err(|source| {
             conversation.place = Some((session, at));
             SendError::NotSaved { text: text.to_owned(), source }
         })?;
-        let message = Message { branch: at.branch, seq: appended.first, content: message };
+        let message = Message { branch: at.branch, seq, content: message };
         observer.update(Update::Sent(Arc::new(message.clone())));
         Ok(SavedMessage { scope, session, message, reply })
     }
@@ -242,9 +245,8 @@ impl Engine {
         };
         self.background().wait(session).await;
         let scope = ExchangeScope::new(self, session);
-        let draft = self.reply_draft();
-        let begun = self.begin_reply(conversation, &scope, draft.clone()).await?;
-        self.run_reply(session, &scope, user, (draft, begun), observer, cancel).await
+        let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
+        self.run_reply(session, &scope, user, begun, observer, cancel).await
     }
 
     /// Runs the agent on a reply that has begun.
@@ -253,11 +255,11 @@ impl Engine {
         session: SessionId,
         scope: &ExchangeScope,
         user: Message,
-        (draft, begun): (MessageDraft, BegunReply),
+        begun: BegunReply,
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let BegunReply { guard, history, state } = begun;
+        let BegunReply { draft, guard, history, state } = begun;
         let no_reply = |source| SendError::NoReply { source: EngineError::Store(source) };
         let (history, state) = (history.map_err(no_reply)?, state.map_err(no_reply)?.unwrap_or_default());
         let description = self.agent().describe();
@@ -341,8 +343,8 @@ impl Engine {
         let (token, runtime) = (scope.token(), Handle::current());
         let begun = scope.run_blocking(move |engine| {
             let handle = engine.store().begin_reply(at, &draft)?;
-            let guard = ReplyGuard::new(handle, draft, token, runtime);
-            Ok(BegunReply::load(engine, guard, at))
+            let guard = ReplyGuard::new(handle, draft.clone(), token, runtime);
+            Ok(BegunReply::load(engine, draft, guard, at))
         });
         begun.await.map_err(|error| {
             conversation.place = Some((session, at));
