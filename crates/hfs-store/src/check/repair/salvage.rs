@@ -170,12 +170,12 @@ impl Salvage<'_> {
             let (records, _) = btree::records(self.pages, page, &bytes, kind)?;
             let mut candidates = (0..self.tables.len()).filter(|index| {
                 self.tables.get(*index).is_some_and(|table| {
-                    let is_named = match &owner {
+                    let can_own = match &owner {
                         Owner::Object(name) => *name == table.name,
-                        Owner::Unknown => true,
+                        Owner::Unknown => !table.resembles_an_index(),
                         Owner::None => false,
                     };
-                    is_named && table.holds(kind, &records)
+                    can_own && table.holds(kind, &records)
                 })
             });
             match (candidates.next(), candidates.next()) {
@@ -358,6 +358,11 @@ impl Table {
         self.has_rowid == (kind == PageKind::TableLeaf)
             && !records.is_empty()
             && records.iter().all(|record| self.fits(record) && record.values.len() == self.columns.len())
+    }
+
+    /// Whether the records of an index may look like those of this table. The last column of an index is a row number.
+    fn resembles_an_index(&self) -> bool {
+        !self.has_rowid && self.columns.last().is_some_and(|column| column.column_type == ColumnType::Integer)
     }
 
     /// Inserts a row. Returns false if it is already there, or is not valid and therefore lost.
