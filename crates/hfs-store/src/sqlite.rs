@@ -9,6 +9,7 @@ mod maintenance;
 mod messages;
 mod operations;
 mod purge;
+mod reimport;
 pub(crate) mod repair;
 mod runs;
 mod search;

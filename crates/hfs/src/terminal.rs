@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
-use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
+use hfs_engine::{Conversation, Importer};
 use hfs_exchange::{
     BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
 };
@@ -22,7 +22,7 @@ use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::args::GlobalArgs;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
-use crate::commands::import::ProjectResolver;
+use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::start;
 use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
@@ -361,7 +361,7 @@ impl Transfer for FileTransfer {
         start::transcript_locations(&self.environment)
             .into_iter()
             .filter_map(|(format, path)| {
-                let sources = discover(&path).ok()?;
+                let sources = discover(&path).ok()?.sources;
                 (!sources.is_empty()).then(|| FoundTranscripts {
                     tool: format.to_string(),
                     path,
@@ -378,11 +378,10 @@ impl Transfer for FileTransfer {
         for path in &request.paths {
             let path = self.resolve(path);
             match discover(&path) {
-                Ok(found) if found.is_empty() => result.skipped.push(SkippedSession {
-                    file: path.display().to_string(),
-                    reason: SkipReason::NoTranscripts,
-                }),
-                Ok(found) => sources.extend(found),
+                Ok(found) => {
+                    result.skipped.extend(skipped_files(&path, &found));
+                    sources.extend(found.sources);
+                }
                 Err(error) => result.failed.push((
                     path.display().to_string(),
                     ErrorReport::from_error(&error, suggestions::describe),
@@ -400,12 +399,14 @@ impl Transfer for FileTransfer {
                 Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
                     .with_progress(report);
             let mut receiver = ProjectResolver::new(importer);
-            receiver.next_file(source);
-            let outcome = hfs_exchange::read(source, None, &mut receiver);
-            let (imported, skipped) = receiver.finish();
-            result.imported.extend(imported);
-            result.skipped.extend(skipped);
+            let outcome = receiver.import(source, None, false);
+            let finished = receiver.finish();
             done += source.bytes();
+            let outcome = finished.map_err(ImportError::from).and_then(|(imported, skipped)| {
+                result.imported.extend(imported);
+                result.skipped.extend(skipped);
+                outcome
+            });
             match outcome {
                 Ok(()) => {}
                 Err(ImportError::Interrupted { .. }) => break,
@@ -420,6 +421,11 @@ impl Transfer for FileTransfer {
                     }
                 }
             }
+        }
+        if !result.imported.is_empty()
+            && let Err(error) = self.store.update_index(&mut |_| true)
+        {
+            tracing::warn!(%error, "the imported messages are not indexed yet");
         }
         Ok(result)
     }

@@ -103,6 +103,12 @@ fn delete_orphaned_rows(conn: &Connection, log: &mut RepairLog) -> Result<()> {
             "moved to the session of their branch",
         )?;
     }
+    // A source without this row is read again.
+    conn.execute(
+        "DELETE FROM import_source_session
+            WHERE NOT EXISTS (SELECT 1 FROM import_source WHERE no = import_source_session.source)",
+        [],
+    )?;
     log.execute(
         conn,
         "DELETE FROM activity WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = activity.session)",

@@ -97,7 +97,8 @@ fn hash_of_source(format: &str, id: &str) -> ContentHash {
     hash_of(format!("{format}\0{id}").as_bytes())
 }
 
-/// Stores the hash of a session's origin. The origin itself would be a trace of the session.
+/// Stores the hash of a session's origin, and forgets the files that it was imported from. The origin itself would be a
+/// trace of the session.
 fn remember_source(conn: &Connection, session: i64, now: Timestamp) -> Result<()> {
     let origin: Option<(String, String)> = conn
         .prepare_cached(
@@ -105,6 +106,18 @@ fn remember_source(conn: &Connection, session: i64, now: Timestamp) -> Result<()
         )?
         .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
+    // The path of a source is a trace of the session too.
+    let sources = conn
+        .prepare_cached(
+            "SELECT source FROM import_source_session
+                WHERE session = (SELECT id FROM session WHERE no = ?1)",
+        )?
+        .query_map([session], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    for source in sources {
+        conn.prepare_cached("DELETE FROM import_source_session WHERE source = ?1")?.execute([source])?;
+        conn.prepare_cached("DELETE FROM import_source WHERE no = ?1")?.execute([source])?;
+    }
     if let Some((format, id)) = origin {
         conn.prepare_cached("INSERT OR REPLACE INTO purged_source (hash, purged_at) VALUES (?1, ?2)")?
             .execute(params![hash_of_source(&format, &id).as_bytes(), now.as_micros()])?;
