@@ -41,15 +41,13 @@ pub struct ImportArgs {
     /// The format, if it is not detected
     #[arg(long, value_name = "FORMAT", help = format_help())]
     format: Option<Format>,
-    /// Read all files, also those that have not changed since they were imported
+    /// Read all files, also those that have not changed since they were imported, and files named here also if their
+    /// sessions were deleted permanently
     #[arg(long)]
     full: bool,
     /// Read and report everything, write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Import the named files also if their sessions were deleted permanently
-    #[arg(long)]
-    full: bool,
     /// What to do with a session that was imported before [default: add new messages to sessions of other tools, skip
     /// sessions exported by hfs]
     #[arg(long, value_name = "WHAT")]
