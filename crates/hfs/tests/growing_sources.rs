@@ -22,6 +22,9 @@ use hfs_exchange::{Format, discover, read};
 use hfs_store::MemoryStore;
 use serde_json::{Value, json};
 
+/// A change of a database.
+type Step = Box<dyn Fn(&rusqlite::Connection)>;
+
 /// How a source grows.
 enum Growth {
     /// A file to which records are appended. It may be read at any byte.
@@ -29,7 +32,7 @@ enum Growth {
     /// A document with a list, at this JSON pointer, that gets longer. It is always written as a whole.
     List(&'static str, Value, &'static str),
     /// A database, its schema, and the statements that add to it.
-    Rows(&'static str, &'static str, Vec<Box<dyn Fn(&rusqlite::Connection)>>),
+    Rows(&'static str, &'static str, Vec<Step>),
 }
 
 impl Growth {
@@ -207,8 +210,7 @@ fn chatgpt() -> Value {
 
 fn llm() -> Growth {
     let step = |sql: &'static str| {
-        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap())
-            as Box<dyn Fn(&rusqlite::Connection)>
+        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap()) as Step
     };
     let schema = "create table conversations (id text, name text, model text);
         create table responses (id text, model text, prompt text, system text, prompt_json text, options_json text,
@@ -266,7 +268,7 @@ fn langgraph() -> Growth {
             let sql = "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,
                 checkpoint) values ('t', '', ?1, ?2, 'msgpack', ?3)";
             database.execute(sql, (id, parent, &state)).unwrap();
-        }) as Box<dyn Fn(&rusqlite::Connection)>
+        }) as Step
     };
     let (ask, answer, more) = (("a", "human", "ask"), ("b", "ai", "answer"), ("c", "human", "more"));
     Growth::Rows(
@@ -287,8 +289,7 @@ fn python() -> Growth {
         create table checkpoints (id integer, session_id integer, trigger_event text, state_json text, created_at text);
         insert into sessions values (1, 'Named', '2026-01-01T00:00:00', '2026-01-01T00:00:00');";
     let step = |sql: &'static str| {
-        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap())
-            as Box<dyn Fn(&rusqlite::Connection)>
+        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap()) as Step
     };
     Growth::Rows(
         "sessions.db",

@@ -93,7 +93,7 @@ fn continue_here(store: &dyn Store, text: &str) {
 #[test]
 fn a_message_that_changed_in_its_source_is_updated_in_place() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     Foreign::new(&[("1", "ask"), ("2", "half")]).import(store);
     let before = histories(store);
     let ids = |store: &dyn Store| {
@@ -116,7 +116,7 @@ fn a_message_that_changed_in_its_source_is_updated_in_place() {
 #[test]
 fn an_update_reaches_a_message_before_messages_of_hfs() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     Foreign::new(&[("1", "ask"), ("2", "half")]).import(store);
     continue_here(store, "mine");
     Foreign::new(&[("1", "ask"), ("2", "whole"), ("3", "theirs")]).import(store);
@@ -127,7 +127,7 @@ fn an_update_reaches_a_message_before_messages_of_hfs() {
 #[test]
 fn a_position_whose_message_is_another_one_becomes_a_branch() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let positional = |messages| Foreign { positional: true, ..Foreign::new(messages) };
     positional(&[("1", "ask"), ("2", "answ")]).import(store);
     positional(&[("1", "ask"), ("2", "answer")]).import(store);
@@ -145,7 +145,7 @@ fn the_current_branch_follows_the_source_until_the_user_chooses_one() {
     let late = early.clone().forked(1, &[("3", "c")]);
     let later = early.clone().forked(1, &[("3", "c"), ("4", "d")]);
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     early.import(store);
     late.import(store);
     assert_eq!(open_line(store), "a c");
@@ -167,7 +167,7 @@ fn the_current_branch_follows_the_source_until_the_user_chooses_one() {
 #[test]
 fn a_source_that_goes_back_keeps_what_it_removed_on_another_branch() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     Foreign::new(&[("1", "a"), ("2", "b"), ("3", "c")]).import(store);
     Foreign::new(&[("1", "a"), ("2", "b")]).import(store);
     assert_eq!(open_line(store), "a b");
@@ -186,7 +186,7 @@ fn a_source_that_goes_back_keeps_what_it_removed_on_another_branch() {
 #[test]
 fn a_branch_is_found_again_when_the_source_divides_its_messages_otherwise() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     // First, the prompt "q" follows "p"; then an answer to "p" appears, so "q" starts a branch.
     Foreign::new(&[("p", "p"), ("q", "q")]).import(store);
     let late = Foreign::new(&[("p", "p"), ("a", "a")]).forked(1, &[("q", "q"), ("r", "r")]);
@@ -199,7 +199,7 @@ fn a_branch_is_found_again_when_the_source_divides_its_messages_otherwise() {
 #[test]
 fn a_branch_that_the_user_has_undone_stays_hidden_and_is_continued_on_another_one() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let early = Foreign::new(&[("1", "a"), ("2", "b")]);
     early.import(store);
     let root = store.list_branches(session(store)).unwrap()[0].id;
@@ -224,7 +224,7 @@ fn a_branch_that_the_user_has_undone_stays_hidden_and_is_continued_on_another_on
 #[test]
 fn the_name_follows_the_source_unless_the_user_renamed_the_session() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let name = |store: &dyn Store| store.get_session(session(store)).unwrap().session.name;
     let source = |title: Option<&str>| Foreign {
         title: title.map(str::to_owned),
