@@ -62,6 +62,9 @@ impl Database {
         // lock.
         let guard = lock.acquire()?;
         finish_replacement(&paths)?;
+        if let Err(error) = paths.remove_repair_directory() {
+            tracing::warn!(%error, "the files of a killed repair cannot be deleted");
+        }
         let presence = PresenceLock::acquire(&paths, None)?;
         locks::remove_abandoned(&paths);
         let connection = DbConnection::open_writer(&paths, options.max_bytes)?;

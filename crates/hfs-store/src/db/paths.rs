@@ -76,6 +76,19 @@ impl Paths {
         with_suffix(&self.database, "-repaired")
     }
 
+    /// The directory in which a repair works.
+    pub(crate) fn repair_directory(&self) -> PathBuf {
+        with_suffix(&self.database, "-repair")
+    }
+
+    /// Deletes what a killed repair has left. The caller holds the write lock.
+    pub(crate) fn remove_repair_directory(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.repair_directory()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     pub(crate) fn file_id(&self) -> io::Result<FileId> {
         file_id(&fs::metadata(&self.database)?)
     }

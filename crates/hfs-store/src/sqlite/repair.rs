@@ -23,7 +23,7 @@ use crate::check::{Finding, RepairKind};
 use crate::db::connection::connect;
 use crate::db::locks::WriteLock;
 use crate::db::options::SqliteOptions;
-use crate::db::paths::{Paths, create_private_directory, create_private_file, remove_if_exists, with_suffix};
+use crate::db::paths::{Paths, create_private_directory, create_private_file, with_suffix};
 use crate::db::{Database, finish_replacement, schema};
 use crate::error::{Error, Result, invalid};
 use crate::sqlite::{SqliteStore, text_index};
@@ -100,37 +100,20 @@ fn with_lock<T>(paths: &Paths, body: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Replaces the database with a new one that holds all readable rows. The caller holds the write lock, and this process
 /// has no open connection. `was_used` is whether this file was a store before, whatever is in it now.
 fn rebuild(paths: &Paths, options: &SqliteOptions, was_used: bool) -> Result<Vec<Problem>> {
-    let damaged = paths.unused_path(".damaged");
-    let damaged_log = with_suffix(&damaged, "-wal");
-    let workspace = with_suffix(&paths.database, "-repair");
     let mut log = RepairLog::default();
-    let result = copy_damaged(&paths.database, &damaged, &mut log)
-        .and_then(|()| match copy_damaged(&paths.log(), &damaged_log, &mut log) {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            copied => copied,
-        })
-        .and_then(|()| {
-            let new = Workspace::create(&workspace)?;
-            let rows = new.fill(&damaged, &damaged_log, options, was_used, &mut log)?;
-            new.replace(paths)?;
-            Ok(rows)
-        });
-    match result {
-        Ok(rows) => {
-            let detail = format!(
-                "{rows} rows were copied into a new database; the damaged one is kept as {}",
-                damaged.display()
-            );
-            log.add(RepairKind::Rebuilt, "database", detail);
-            log.0.rotate_right(1);
-            Ok(log.0)
-        }
-        Err(error) => {
-            remove_if_exists(&damaged)?;
-            remove_if_exists(&damaged_log)?;
-            Err(error)
-        }
+    let workspace = Workspace::create(paths)?;
+    copy_damaged(&paths.database, &workspace.damaged, &mut log)?;
+    match copy_damaged(&paths.log(), &workspace.damaged_log, &mut log) {
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        copied => copied?,
     }
+    let rows = workspace.fill(options, was_used, &mut log)?;
+    let kept = workspace.replace(paths)?;
+    let detail =
+        format!("{rows} rows were copied into a new database; the damaged one is kept as {}", kept.display());
+    log.add(RepairKind::Rebuilt, "database", detail);
+    log.0.rotate_right(1);
+    Ok(log.0)
 }
 
 /// Copies a file byte by byte. Blocks that the disk cannot read become zeros.
@@ -170,41 +153,33 @@ fn copy_damaged(from: &Path, to: &Path, log: &mut RepairLog) -> Result<()> {
     Ok(())
 }
 
-/// A directory for the new database, which is deleted when this is dropped.
+/// A directory for the copy of the damaged files and for the new database. It is deleted when this is dropped; if the
+/// process is killed, when the store is next opened.
 struct Workspace {
     directory: PathBuf,
+    damaged: PathBuf,
+    damaged_log: PathBuf,
     new: Paths,
 }
 
 impl Workspace {
-    fn create(directory: &Path) -> Result<Self> {
-        // An earlier repair was killed.
-        match fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        create_private_directory(directory)?;
-        let new = Paths::new(&directory.join("store.db"))?;
+    fn create(paths: &Paths) -> Result<Self> {
+        let directory = paths.repair_directory();
+        paths.remove_repair_directory()?;
+        create_private_directory(&directory)?;
+        let new = Paths::new(&directory.join("new.db"))?;
         new.create_directories()?;
         new.create_database()?;
-        Ok(Self { directory: directory.to_owned(), new })
+        let damaged = directory.join("damaged.db");
+        Ok(Self { damaged_log: with_suffix(&damaged, "-wal"), directory, damaged, new })
     }
 
     /// Fills the new database from the damaged one. Returns the number of copied rows.
-    fn fill(
-        &self,
-        damaged: &Path,
-        damaged_log: &Path,
-        options: &SqliteOptions,
-        was_used: bool,
-        log: &mut RepairLog,
-    ) -> Result<u64> {
-        let mut pages = Pages::open(damaged, damaged_log)?;
+    fn fill(&self, options: &SqliteOptions, was_used: bool, log: &mut RepairLog) -> Result<u64> {
+        let mut pages = Pages::open(&self.damaged, &self.damaged_log)?;
         if log_is_foreign(&pages)? {
-            let detail = format!(
-                "it belongs to another database, so it was left out; it is kept as {}",
-                damaged_log.display()
-            );
+            let detail =
+                "it belongs to another database, so it was left out; it is kept beside the damaged database";
             log.add(RepairKind::Lost, "write-ahead log", detail);
             pages.ignore_log();
         }
@@ -212,7 +187,7 @@ impl Workspace {
             let detail = format!("{damaged} frames of its {count} pages are damaged; the others were used");
             log.add(RepairKind::Damaged, "write-ahead log", detail);
         }
-        let version = schema_version(&pages, damaged)?;
+        let version = schema_version(&pages, &self.damaged)?;
         let conn = connect(&self.new.database)?;
         let migrations = usize::try_from(version).ok().and_then(|version| schema::MIGRATIONS.get(..version));
         schema::migrate(&conn, &self.new, migrations.unwrap_or(schema::MIGRATIONS))?;
@@ -251,13 +226,19 @@ impl Workspace {
         store.db.try_with_writer(empty_log)
     }
 
-    /// Replaces the database of `paths` with the new one.
-    fn replace(&self, paths: &Paths) -> Result<()> {
+    /// Moves the copy of the damaged files to its place, and replaces the database with the new one. Returns the path of
+    /// the copy.
+    fn replace(&self, paths: &Paths) -> Result<PathBuf> {
+        let kept = paths.unused_path(".damaged");
+        fs::rename(&self.damaged, &kept)?;
+        if self.damaged_log.exists() {
+            fs::rename(&self.damaged_log, with_suffix(&kept, "-wal"))?;
+        }
         File::open(&self.new.database)?.sync_all()?;
         fs::rename(&self.new.database, paths.repaired())?;
         paths.sync_directory()?;
         finish_replacement(paths)?;
-        Ok(())
+        Ok(kept)
     }
 }
 

@@ -101,6 +101,11 @@ pub fn repairs_survive_kills(kills: u64, seed: u64) {
         fs::write(&path, &damaged).unwrap();
         let child = start(Scenario::Repair, &path, seed);
         child.kill_within(Duration::from_millis(400), &mut random);
+        let copies = |directory: &Path| {
+            let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+            entries.filter(|name| name.to_str().unwrap().contains(".damaged")).count()
+        };
+        let before = copies(&directory);
         hfs_store::repair(&StoreUrl::Sqlite(path.clone()), SqliteOptions::default()).unwrap();
         let store = open(&path);
         assert_intact(&store);
@@ -108,6 +113,7 @@ pub fn repairs_survive_kills(kills: u64, seed: u64) {
             assert_eq!(store.get_session(session.id).unwrap().messages, 200, "after kill {round}");
         }
         drop(store);
+        assert!(copies(&directory) >= 1 && copies(&directory) <= before + 1);
         assert_no_leftovers(&directory);
         fs::remove_dir_all(&directory).unwrap();
     }
