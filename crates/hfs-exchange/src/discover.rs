@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use hfs_core::ImportError;
 
 use crate::detect::FormatProbe;
+use crate::unread::UnreadFormat;
 use crate::{Format, Source, detect};
 
 /// Maximum depth of subfolders. Paths of more would exceed limits of the operating system.
 const MAX_DEPTH: usize = 64;
 /// Extensions of files that may contain transcripts.
-const EXTENSIONS: [&str; 9] = ["jsonl", "json", "zst", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
+const EXTENSIONS: [&str; 11] =
+    ["jsonl", "vscdb", "json", "zst", "gz", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
 /// Folders with the other files of a session of Claude Code, in the folder named after the session.
 const SESSION_FOLDERS: [&str; 2] = ["subagents", "tool-results"];
 
@@ -51,6 +53,8 @@ pub enum UnreadReason {
     Empty,
     /// It belongs to the session in this transcript.
     PartOf(PathBuf),
+    /// This program wrote it, in a format that hfs does not read.
+    KnownFormat(&'static str),
     /// It is not a transcript.
     NotATranscript,
 }
@@ -64,6 +68,7 @@ impl fmt::Display for UnreadReason {
             Self::TooDeep => f.write_str("it is nested too deeply"),
             Self::Empty => f.write_str("it is empty"),
             Self::PartOf(owner) => write!(f, "it belongs to {}", owner.display()),
+            Self::KnownFormat(tool) => write!(f, "{tool} wrote it, in a format that hfs does not read"),
             Self::NotATranscript => f.write_str("it is not a transcript"),
         }
     }
@@ -75,7 +80,8 @@ impl fmt::Display for UnreadReason {
 /// not followed, and only regular files are opened.
 ///
 /// # Errors
-/// Returns an error if `path` itself cannot be read.
+/// Returns an error if `path` itself cannot be read, and one that names the program that wrote the files if the
+/// folder has only files of a format that hfs does not read.
 pub fn discover(path: &Path) -> Result<Discovery, ImportError> {
     discover_unless_known(path, |_| false)
 }
@@ -83,7 +89,8 @@ pub fn discover(path: &Path) -> Result<Discovery, ImportError> {
 /// Like [`discover`], but returns the files for which `is_known` returns true without opening them.
 ///
 /// # Errors
-/// Returns an error if `path` itself cannot be read.
+/// Returns an error if `path` itself cannot be read, and one that names the program that wrote the files if the
+/// folder has only files of a format that hfs does not read.
 pub fn discover_unless_known(
     path: &Path,
     is_known: impl Fn(&Source) -> bool,
@@ -120,6 +127,16 @@ pub fn discover_unless_known(
             None => discovery.sources.push(source),
         }
     }
+    if discovery.sources.is_empty() {
+        let skipped = discovery
+            .skipped
+            .iter()
+            .filter(|skipped| !matches!(skipped.reason, UnreadReason::Link | UnreadReason::Special));
+        let mut unread = std::iter::once(path.to_owned()).chain(skipped.map(|skipped| skipped.path.clone()));
+        if let Some(error) = unread.find_map(|path| unread_error(&Source::found(path))) {
+            return Err(error);
+        }
+    }
     discovery.skipped.sort_by(|first, second| first.path.cmp(&second.path));
     Ok(discovery)
 }
@@ -146,6 +163,9 @@ fn reason_to_skip(source: &Source) -> Option<UnreadReason> {
         Ok(Some(_)) | Err(_) => None,
         Ok(None) => {
             let probe = FormatProbe::new(source).ok()?;
+            if let Some(format) = UnreadFormat::of(&probe) {
+                return Some(UnreadReason::KnownFormat(format.tool));
+            }
             // A file that contains no JSON in spite of its extension is more likely a damaged transcript than a file of
             // another program.
             let is_damaged = probe.is_unparsable()
@@ -163,12 +183,17 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 /// Whether a file has the name of a subagent's transcript.
 fn is_subagent(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with("agent-") && name.ends_with(".jsonl")
+    name.starts_with("agent-") && name.ends_with(".jsonl") || crate::readers::cline::is_subagent(file)
+}
+
+/// The error for a source of a known format that hfs does not read.
+fn unread_error(source: &Source) -> Option<ImportError> {
+    Some(UnreadFormat::of(&FormatProbe::new(source).ok()?)?.error(source))
 }
 
 /// The transcripts of the subagents that were started in the transcript `path`.
 fn companions_of(path: &Path) -> Vec<PathBuf> {
-    if path.extension().is_none_or(|extension| extension != "jsonl") {
+    if !path.extension().is_some_and(|extension| extension == "jsonl" || extension == "json") {
         return Vec::new();
     }
     // The parent of a bare file name is an empty path, which `read_dir` rejects.
@@ -178,9 +203,11 @@ fn companions_of(path: &Path) -> Vec<PathBuf> {
     let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|found| found.is_file());
     let mut files: Vec<PathBuf> = entries.filter(is_file).map(|entry| entry.path()).collect();
     let session = path.with_extension("");
-    let subagents = session.join("subagents");
-    if [&session, &subagents].iter().all(|folder| is_real_folder(folder)) {
-        walk(&subagents, 0, &mut files, &mut Vec::new());
+    let folders = [Some(session.join("subagents")), crate::readers::qwen::subagents_of(path)];
+    for folder in folders.into_iter().flatten() {
+        if is_real_folder(&folder) && folder.parent().is_some_and(is_real_folder) {
+            walk(&folder, 0, &mut files, &mut Vec::new());
+        }
     }
     files.retain(|file| is_subagent(file));
     let known = BTreeSet::from([path.to_owned(), without_current_folder(path)]);
@@ -238,6 +265,10 @@ fn is_source_folder(folder: &Path) -> bool {
 /// store the transcripts of subagents next to the session's transcript.
 fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let folder = file.parent()?;
+    let others = [crate::readers::qwen::owner_of(file), crate::readers::cline::owner_of(file)];
+    if let Some(owner) = others.into_iter().flatten().find(|owner| known.contains(owner) && owner != file) {
+        return Some(owner);
+    }
     for folder in folder.ancestors() {
         if folder.file_name().is_some_and(|name| SESSION_FOLDERS.iter().any(|known| name == *known)) {
             let session = folder.parent()?;
