@@ -77,7 +77,7 @@ pub use locations::{InstallPath, LocationOverrides, default_locations, install_p
 pub use page::html::write_html;
 pub use page::markdown::write_markdown;
 pub use page::{BranchSelection, PageOptions};
-pub use redact::{RedactedSource, SecretReport, SecretScanner};
+pub use redact::{RedactedSource, Redaction, SecretReport, Unexamined};
 pub use source::Source;
 pub use transcript::{TRANSCRIPT_FORMATS, write_transcript};
 

@@ -437,8 +437,8 @@ fn value(kind: &str, uuid: &str, parent: Option<&str>, content: &Value) -> Value
 }
 
 /// An assistant's record with this message id.
-fn answer(uuid: &str, parent: &str, id: &str, stop: Option<&str>, content: Value) -> Value {
-    let mut record = value("assistant", uuid, Some(parent), &content);
+fn answer(uuid: &str, parent: &str, id: &str, stop: Option<&str>, content: &Value) -> Value {
+    let mut record = value("assistant", uuid, Some(parent), content);
     record["message"]["id"] = json!(id);
     record["message"]["stop_reason"] = json!(stop);
     record
@@ -502,20 +502,20 @@ fn messages_with_one_id_are_divided_by_what_the_user_said() {
     // A proxy gives every message the same id.
     let records = [
         value("user", "u1", None, &json!("one")),
-        answer("a1", "u1", "m", Some("tool_use"), call("t")),
+        answer("a1", "u1", "m", Some("tool_use"), &call("t")),
         value("user", "u2", Some("a1"), &result),
-        answer("a2", "u2", "m", Some("end_turn"), text_block("first")),
+        answer("a2", "u2", "m", Some("end_turn"), &text_block("first")),
         value("user", "u3", Some("a2"), &json!("two")),
-        answer("a3", "u3", "m", Some("end_turn"), text_block("second")),
+        answer("a3", "u3", "m", Some("end_turn"), &text_block("second")),
     ];
     assert_eq!(texts(&records), "uataua");
     // Tools run while a message is written.
     let records = [
         value("user", "u1", None, &json!("one")),
-        answer("a1", "u1", "m", None, json!([{"type": "thinking", "thinking": "hm", "signature": "s"}])),
-        answer("a2", "a1", "m", None, call("t")),
+        answer("a1", "u1", "m", None, &json!([{"type": "thinking", "thinking": "hm", "signature": "s"}])),
+        answer("a2", "a1", "m", None, &call("t")),
         value("user", "u2", Some("a2"), &result),
-        answer("a3", "u2", "m", Some("tool_use"), call("t2")),
+        answer("a3", "u2", "m", Some("tool_use"), &call("t2")),
     ];
     assert_eq!(texts(&records), "uat");
 }

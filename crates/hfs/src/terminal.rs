@@ -11,7 +11,7 @@ use hfs_core::{
 };
 use hfs_engine::{Conversation, Importer};
 use hfs_exchange::{
-    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, discover,
 };
 use hfs_tui::{
     AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
@@ -315,15 +315,23 @@ impl FileTransfer {
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
         let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
-        let target = ExportTarget::new(&path, false, document.session_record(), format)?;
+        let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
+        // The proposed name of the file is that of the session.
+        let session = export::named_session(document.session_record(), redaction);
+        let proposed = export::default_path(&self.home.exports(), document.session_record(), format);
+        let path = if path == proposed {
+            export::default_path(&self.home.exports(), &session, format)
+        } else {
+            path
+        };
+        let target = ExportTarget::new(&path, false, &session, format)?;
         let name = target.display();
         let metadata =
             ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
-        let secrets = SecretScanner::new()?;
-        let source = RedactedSource::new(&document, &secrets, request.redact);
+        let source = RedactedSource::new(&document, redaction);
         format
             .write(&source, PageOptions { metadata, branches }, &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
@@ -335,7 +343,7 @@ impl FileTransfer {
         Ok(Exported {
             path: target.commit(file)?,
             bytes,
-            warnings: export::secret_warning(&source.report(), request.redact).into_iter().collect(),
+            warnings: export::secret_warnings(&source.report(), redaction),
         })
     }
 }
