@@ -6,9 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use hfs_core::CheckpointStore;
-use hfs_core::{
-    Maintenance, MessageStore, PageRequest, SearchIndex, SearchQuery, SessionFilter, SessionStore,
-};
+use hfs_core::{MessageStore, PageRequest, SearchIndex, SearchQuery, SessionFilter, SessionStore};
 use hfs_store::{SqliteOptions, StoreUrl};
 use testkit::builders::{Drafts, at, growing_state};
 

@@ -174,7 +174,7 @@ const IMPORTED_MESSAGES: [u64; 2] = [1500, 8500];
 pub fn import_sessions(job: &Job) {
     let store = open(&job.store);
     let make = Drafts::new(job.seed);
-    let messages = IMPORTED_MESSAGES[usize::from(job.seed % 4 == 0)];
+    let messages = IMPORTED_MESSAGES[usize::from(job.seed.is_multiple_of(4))];
     loop {
         let draft = make.session("importing");
         let side = make.ids.branch();
