@@ -6,10 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    AttachmentStore, CheckpointStore, DeltaKind, Maintenance, MessageStore, OperationKind, Part, ReplyDelta,
-    Role, RunStore, SearchIndex, SearchQuery, SessionStore, Store,
+    DeltaKind, Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery, Session,
+    SessionStore, Store,
 };
-use hfs_core::{BranchStore, Session};
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
 use testkit::builders::{Drafts, at, attachment, state_of};
