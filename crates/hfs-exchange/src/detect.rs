@@ -520,7 +520,24 @@ mod tests {
                 examples.push((file.clone(), format));
             }
         }
+        examples.extend(samples());
         examples
+    }
+
+    /// The real transcripts, if there are any.
+    fn samples() -> Vec<(PathBuf, String)> {
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples");
+        let folder = std::env::var_os("HFS_SAMPLES").map_or_else(default, PathBuf::from);
+        let Ok(table) = fs::read(folder.join("expected.json")) else {
+            eprintln!("skipped: no samples in {}", folder.display());
+            return Vec::new();
+        };
+        let table: Value = serde_json::from_slice(&table).unwrap();
+        let files = table["files"].as_object().unwrap();
+        files
+            .iter()
+            .map(|(name, expected)| (folder.join(name), expected["format"].as_str().unwrap().to_owned()))
+            .collect()
     }
 
     #[test]
@@ -546,7 +563,7 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        let without_example = [Format::Llm, Format::LangGraph, Format::Python];
+        let without_example = [Format::Llm, Format::Python];
         let expected = Format::ALL.into_iter().filter(|format| !without_example.contains(format)).collect();
         assert_eq!(found, expected, "every other format has an example");
     }

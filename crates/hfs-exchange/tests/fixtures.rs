@@ -660,3 +660,41 @@ fn what_was_read_of_a_growing_file_stays_as_it_was() {
         }
     }
 }
+
+#[test]
+fn a_change_of_a_file_about_a_session_makes_the_session_another_one_to_read() {
+    for (folder, main, about) in [
+        ("cline/tasks/1760000000000", "api_conversation_history.json", "ui_messages.json"),
+        ("copilot-cli/session-state/d9a2876a-2fc6-4ad8-9b80-5e1914ff8d8e", "events.jsonl", "workspace.yaml"),
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in [main, about] {
+            fs::copy(fixtures(folder).join(name), copy.path().join(name)).unwrap();
+        }
+        let fingerprint = || Source::file(copy.path().join(main)).fingerprint().unwrap();
+        let before = fingerprint();
+        assert_eq!(fingerprint(), before, "{folder}");
+        fs::write(copy.path().join(about), "name: Mine\nuser_named: true\n").unwrap();
+        assert_ne!(fingerprint(), before, "{folder}");
+    }
+}
+
+#[test]
+fn the_name_that_a_user_gave_to_a_copilot_session_is_its_title() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = "d9a2876a-2fc6-4ad8-9b80-5e1914ff8d8e";
+    let events = fixtures("copilot-cli/session-state").join(id).join("events.jsonl");
+    fs::copy(events, folder.path().join("events.jsonl")).unwrap();
+    for (yaml, title) in [
+        ("name: Plain name\nuser_named: true\n", Some("Plain name")),
+        ("user_named: true\nname: \"Quoted: name\"\n", Some("Quoted: name")),
+        ("name: 'It''s mine'\nuser_named: true\n", Some("It's mine")),
+        ("name: the first prompt\nuser_named: false\n", None),
+        ("not a name", None),
+    ] {
+        fs::write(folder.path().join("workspace.yaml"), yaml).unwrap();
+        let session = collect(&Source::file(folder.path().join("events.jsonl"))).remove(0);
+        assert_eq!(session.session.title.as_deref(), title, "{yaml}");
+        assert_eq!(session.session.automatic_name, title.is_none(), "{yaml}");
+    }
+}

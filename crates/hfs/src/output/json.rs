@@ -103,7 +103,8 @@ pub struct MessageJson {
     seq: u64,
     role: &'static str,
     status: &'static str,
-    /// Whether a tool wrote it in the user's name.
+    /// Whether a tool wrote it in the user's name; absent if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     context: bool,
     created_at: Timestamp,
     agent: Option<String>,
