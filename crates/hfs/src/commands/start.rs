@@ -54,7 +54,8 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
     if console.options.json {
         let page = store.list_sessions(&in_project, &PageRequest::first(20))?;
         let sessions = page.items.iter().map(SessionJson::from).collect();
-        console.print_json(&SessionListJson { sessions, next: page.next.map(|cursor| cursor.0) })?;
+        let next = page.next.map(|cursor| cursor.0);
+        console.print_json(&SessionListJson { sessions, next, unreadable: page.unreadable })?;
         return Ok(Outcome::Done);
     }
     console.print(&format!("{}\n", Cli::command().render_help()))?;
