@@ -404,7 +404,7 @@ impl Engine {
         reply.parts = outcome.parts;
         reply.model = outcome.model.or(reply.model);
         reply.usage = outcome.usage;
-        reply.extra.extend(outcome.extra);
+        reply.extra.as_map_mut().extend(outcome.extra.into_map());
         match self.hooks().on_message(session, &reply.text(), false).await {
             Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
             // A rejection has no effect, since the user has seen the reply while it streamed.
