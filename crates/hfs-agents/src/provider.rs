@@ -219,7 +219,7 @@ impl ProviderModel {
             let error = self.status_error(response).await;
             // A server that knows the path says something about the request.
             let names_model =
-                error.server.as_ref().is_some_and(|(_, error)| error.searchable().contains("model"));
+                error.server.as_ref().is_some_and(|server| server.1.searchable().contains("model"));
             if !is_missing || names_model {
                 self.url_index.store(index, Ordering::Relaxed);
                 return Err(error);
@@ -462,7 +462,7 @@ impl ProviderModel {
 
     /// Changes the request if the error is a refusal of something in it. Returns whether to send it again.
     fn adapt(&self, error: &AttemptError, sent: &Sent, restrictions: &mut Restrictions) -> bool {
-        let Some((status, server_error)) = &error.server else { return false };
+        let Some((status, server_error)) = error.server.as_deref() else { return false };
         let Some(change) = refusal::change_for(self.config.provider, *status, server_error, sent) else {
             return false;
         };

@@ -22,7 +22,7 @@ pub(super) struct AttemptError {
     pub error: AgentError,
     pub retry: RetryAdvice,
     /// The status and the error of the server, if it answered with one.
-    pub server: Option<(Option<u16>, ServerError)>,
+    pub server: Option<Box<(Option<u16>, ServerError)>>,
 }
 
 impl AttemptError {
@@ -274,7 +274,7 @@ impl ProviderErrorMapper {
                 self.unavailable(message, delay, retry)
             }
         };
-        AttemptError { server: Some((status, error)), ..mapped }
+        AttemptError { server: Some(Box::new((status, error))), ..mapped }
     }
 }
 

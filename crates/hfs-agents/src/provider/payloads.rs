@@ -97,7 +97,8 @@ impl PayloadReader {
     pub fn finish(&mut self) -> Vec<Payload> {
         let is_cut =
             self.framing == Framing::Lines && parse(String::from_utf8_lossy(&self.line).trim()).is_err();
-        if !self.line.is_empty() && !(is_cut && self.line.starts_with(b"{")) {
+        let is_dropped = is_cut && self.line.starts_with(b"{");
+        if !self.line.is_empty() && !is_dropped {
             self.end_line();
         }
         let event = std::mem::take(&mut self.event);
@@ -132,7 +133,7 @@ impl PayloadReader {
             return;
         }
         match line.split_once(':').unwrap_or((line, "")) {
-            ("", _) | ("id" | "retry", _) => {}
+            ("" | "id" | "retry", _) => {}
             (field, value) if field.trim_start() == "data" => self.add_data(value),
             ("event", name) => name.trim().clone_into(&mut self.event),
             _ => self.add_loose(line),
