@@ -53,6 +53,9 @@ pub struct Chat {
     pub exchange: Option<ExchangeInProgress>,
     /// Messages submitted during a reply, which are sent one by one: each waits until the previous reply is complete.
     pub queue: VecDeque<String>,
+    /// Number of requests in progress that move the conversation to another session or branch. Messages wait in `queue`
+    /// until it is zero, because they belong to the new position.
+    pub moves_in_progress: usize,
     /// Whether the whole conversation is durable.
     pub save: SaveState,
     /// The newest run.
@@ -105,6 +108,7 @@ impl Chat {
             history: InputHistory::default(),
             exchange: None,
             queue: VecDeque::new(),
+            moves_in_progress: 0,
             save: SaveState::Nothing,
             run: RunSnapshot::default(),
             tokens: 0,
@@ -221,6 +225,11 @@ impl Model {
             }
             KeyCode::Enter if alt || key.modifiers.contains(KeyModifiers::SHIFT) => {
                 self.chat.input.insert("\n");
+                Vec::new()
+            }
+            // For terminals that send the same byte for Enter and Shift+Enter.
+            KeyCode::Enter if self.chat.input.is_after_backslash() => {
+                self.chat.input.replace_before("\n");
                 Vec::new()
             }
             KeyCode::Enter => self.submit(),
@@ -352,7 +361,7 @@ impl Model {
         if is_command(&text) {
             return self.run_command_line(&text);
         }
-        if self.chat.is_busy() {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
             self.chat.queue.push_back(text);
             return Vec::new();
         }
@@ -512,7 +521,12 @@ impl Model {
     }
 
     pub(crate) fn notify_busy(&mut self) -> Vec<Effect> {
-        self.notify(Tone::Warn, "a reply is in progress; Esc stops it")
+        let text = if self.chat.is_busy() {
+            "a reply is in progress; Esc stops it"
+        } else {
+            "another session or branch is being opened"
+        };
+        self.notify(Tone::Warn, text)
     }
 
     /// Toggles the fold whose header was clicked.

@@ -58,6 +58,18 @@ impl Editor {
         self.buffer.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
     }
 
+    /// Whether the character before the cursor is a backslash.
+    #[must_use]
+    pub fn is_after_backslash(&self) -> bool {
+        self.text().get(..self.cursor()).is_some_and(|before| before.ends_with('\\'))
+    }
+
+    /// Replaces the character before the cursor.
+    pub fn replace_before(&mut self, text: &str) {
+        self.buffer.delete_before();
+        self.buffer.insert(text);
+    }
+
     /// Returns the byte offset of the cursor.
     #[must_use]
     pub const fn cursor(&self) -> usize {
@@ -150,6 +162,11 @@ mod tests {
         let mut rest = keys;
         while let Some(c) = rest.chars().next() {
             let (key, length) = match c {
+                '<' if rest.starts_with("<c-j>") => {
+                    editor.insert("\n");
+                    rest = &rest["<c-j>".len()..];
+                    continue;
+                }
                 '<' => {
                     let end = rest.find('>').unwrap();
                     (named(&rest[1..end]), end + 1)
@@ -176,6 +193,7 @@ mod tests {
             "up" => KeyCode::Up,
             "down" => KeyCode::Down,
             "home" => KeyCode::Home,
+            "del" => KeyCode::Delete,
             other => KeyCode::Char(other.chars().next().unwrap()),
         };
         KeyEvent::new(code, modifiers)
@@ -218,6 +236,21 @@ mod tests {
         check(KeyMode::Vim, "one<esc>otwo<esc>ggOzero<esc>", "zero\none\ntwo");
         check(KeyMode::Vim, "one two three<esc>bD", "one two ");
         check(KeyMode::Vim, "abc<esc>hrx", "axc");
+        check(KeyMode::Vim, "abc<esc>xp", "abc");
+        check(KeyMode::Vim, "one  two<esc>bhcwX<esc>", "one Xtwo");
+    }
+
+    #[test]
+    fn vim_commands_on_characters_and_words_stay_on_their_line() {
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$x", "a\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$xxx", "\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$rx", "ax\ncd");
+        check(KeyMode::Vim, "<c-j>cd<esc>ggrx", "\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$dl", "a\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>0dh", "ab\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>ggxx<del><del>", "\ncd");
+        check(KeyMode::Vim, "one two<c-j>three<esc>ggwdw", "one \nthree");
+        check(KeyMode::Vim, "one<c-j>two<esc>ggywGp", "one\ntwoone");
     }
 
     #[test]

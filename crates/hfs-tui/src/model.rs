@@ -58,6 +58,8 @@ pub struct Model {
     pub mouse_selection: Option<MouseSelection>,
     /// Current frame of the spinner.
     pub spinner_frame: usize,
+    /// Whether the terminal's window has the focus. A terminal that does not report it always has.
+    pub has_focus: bool,
     /// Whether the app is ending.
     pub quitting: bool,
     /// Ids for requests and timers.
@@ -140,6 +142,7 @@ impl Model {
             pending_confirmation: None,
             mouse_selection: None,
             spinner_frame: 0,
+            has_focus: true,
             quitting: false,
             ids: IdSource::default(),
             suggestion_wording,
@@ -163,7 +166,7 @@ impl Model {
     /// Returns the result of the app.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        Exit { session: self.chat.conversation.session(), name: self.chat.name.clone() }
+        Exit { session: self.chat.conversation.session(), name: self.chat.name.clone(), signal: None }
     }
 
     /// Whether the sidebar is shown.

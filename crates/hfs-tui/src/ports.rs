@@ -66,7 +66,7 @@ pub enum OutputMode {
 /// Appearance and behaviour of the app.
 #[derive(Debug, Clone)]
 pub struct AppSettings {
-    /// The terminal's background.
+    /// The terminal's background; unknown if the app should ask the terminal.
     pub background: Background,
     /// Number of colours; [`ColorDepth::None`] for `NO_COLOR`.
     pub color_depth: ColorDepth,
@@ -76,6 +76,8 @@ pub struct AppSettings {
     pub output: OutputMode,
     /// Whether the app captures the mouse.
     pub mouse: bool,
+    /// Whether the app asks the terminal for unambiguous keys: the kitty protocol, and xterm's modified keys.
+    pub extended_keys: bool,
     /// The command of the external editor with its arguments, from `$VISUAL` or `$EDITOR`.
     pub editor: Option<String>,
     /// Time zone of the times shown.
@@ -90,6 +92,7 @@ impl Default for AppSettings {
             keys: KeyMode::Standard,
             output: OutputMode::Compact,
             mouse: true,
+            extended_keys: true,
             editor: None,
             time_zone: jiff::tz::TimeZone::system(),
         }
@@ -103,6 +106,8 @@ pub struct Exit {
     pub session: Option<SessionId>,
     /// Name of that session.
     pub name: Option<String>,
+    /// The signal that ended the app.
+    pub signal: Option<i32>,
 }
 
 /// An error as the user sees it.

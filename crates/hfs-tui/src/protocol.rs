@@ -19,6 +19,7 @@ use crate::ports::{
     FoundTranscripts, ImportRequest, Imported, PluginDecision, PluginView,
 };
 use crate::text::Syntax;
+use crate::theme::Background;
 
 /// The result of a request.
 pub type UiResult<T> = Result<T, ErrorReport>;
@@ -34,6 +35,10 @@ pub enum Msg {
     Mouse(MouseEvent),
     /// The terminal's new width and height.
     Resized(u16, u16),
+    /// The terminal has reported its background.
+    BackgroundReported(Background),
+    /// The terminal's window has got or lost the focus.
+    FocusChanged { has_focus: bool },
     /// A timer has fired.
     Timer(Timer),
     /// The process received a termination signal, or lost its terminal.
@@ -42,14 +47,16 @@ pub enum Msg {
     Exchange(Update),
     /// The exchange has ended; `conversation` is the position after it.
     ExchangeEnded { conversation: Conversation, outcome: Box<Result<Exchange, SendError>> },
+    /// The task of the exchange panicked.
+    ExchangeCrashed(ErrorReport),
     /// A retry, or a send after a conflict, created this branch before it called the agent.
     ForkedForSend(Branch),
     /// A session was opened.
     Opened(UiResult<Box<Opened>>),
     /// Messages of the open branch.
     Messages { page: TranscriptPage, branch: BranchId, result: UiResult<Vec<Message>> },
-    /// A change of sessions, branches or checkpoints was made.
-    Changed(Box<UiResult<Changed>>),
+    /// A change of sessions, branches or checkpoints was made, or failed; `moved` as [`Change::moves_conversation`].
+    Changed { moved: bool, result: Box<UiResult<Changed>> },
     /// The newest sessions of the project, for the start screen.
     RecentSessions(UiResult<Page<SessionSummary>>),
     /// The possible destinations of an export, and the format to select.
@@ -68,6 +75,8 @@ pub enum Msg {
     PluginDecided(UiResult<()>),
     /// The external editor has exited; the text that it saved.
     Edited(UiResult<String>),
+    /// The process cannot be suspended, because no shell could continue it.
+    CannotSuspend,
     /// Text was copied to the clipboard; the user sees its description.
     Copied { description: String },
     /// Earlier messages of the user, newest first.
@@ -99,7 +108,7 @@ pub enum ScreenMsg {
     /// The runs of a session, oldest first.
     Runs { session: SessionId, result: UiResult<Vec<RunId>> },
     /// A run with its events.
-    Run(UiResult<Box<Run>>),
+    Run { run: RunId, result: UiResult<Box<Run>> },
     /// Progress of an import or export, in bytes; `item` is the file being processed.
     Progress(TransferProgress),
     /// An export has ended.
@@ -341,6 +350,18 @@ pub enum Request {
     LoadSyntax,
 }
 
+impl Request {
+    /// Whether the result of this request moves the conversation to another session or branch.
+    #[must_use]
+    pub const fn moves_conversation(&self) -> bool {
+        match self {
+            Self::Open { .. } => true,
+            Self::Change(change) => change.moves_conversation(),
+            _ => false,
+        }
+    }
+}
+
 /// A change of sessions, branches or checkpoints.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "each variant is one call of the engine or the store with the same name")]
@@ -357,4 +378,25 @@ pub enum Change {
     RenameBranch { branch: BranchId, name: String },
     Undo(SessionId),
     Redo(SessionId),
+}
+
+impl Change {
+    /// Whether the result of this change can move the conversation to another session or branch.
+    #[must_use]
+    pub const fn moves_conversation(&self) -> bool {
+        match self {
+            Self::Trash(_)
+            | Self::Restore(_)
+            | Self::Rewind(_)
+            | Self::Fork { .. }
+            | Self::Switch { .. }
+            | Self::Undo(_)
+            | Self::Redo(_) => true,
+            Self::Rename { .. }
+            | Self::Checkpoint { .. }
+            | Self::Pin { .. }
+            | Self::DeleteCheckpoint(_)
+            | Self::RenameBranch { .. } => false,
+        }
+    }
 }

@@ -45,6 +45,9 @@ pub enum Background {
     Dark,
     /// Light background.
     Light,
+    /// Not known. The app asks the terminal. If it does not answer, only the terminal's own palette is used, which is
+    /// readable on its background.
+    Unknown,
 }
 
 /// Number of colours of the terminal.
@@ -109,7 +112,7 @@ impl Theme {
     pub fn new(background: Background, color_depth: ColorDepth) -> Self {
         let theme = match (color_depth, background) {
             (ColorDepth::None, _) => Self::colourless(),
-            (ColorDepth::Sixteen, _) => Self::sixteen(),
+            (ColorDepth::Sixteen, _) | (_, Background::Unknown) => Self::sixteen(),
             (_, Background::Dark) => Self::dark(),
             (_, Background::Light) => Self::light(),
         };

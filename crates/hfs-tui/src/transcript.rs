@@ -210,7 +210,8 @@ impl Transcript {
                 let previous = index.checked_sub(1).and_then(|before| self.messages.get(before));
                 Some((view.message.seq, view.lines(previous, layout)))
             }
-            None if self.at_end => tail.clone(),
+            // The tail is one block, directly after the last message.
+            None if self.at_end && index == self.messages.len() => tail.clone(),
             None => None,
         }
     }

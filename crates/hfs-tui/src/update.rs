@@ -1,5 +1,7 @@
 //! Applies messages to the model. Pure: no clock, no terminal, no store.
 
+use std::cell::Cell;
+
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
@@ -34,17 +36,34 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             model.mouse_selection = None;
             Vec::new()
         }
+        Msg::BackgroundReported(background) => {
+            model.render.set_reported_background(background);
+            Vec::new()
+        }
+        Msg::FocusChanged { has_focus } => {
+            model.has_focus = has_focus;
+            Vec::new()
+        }
         Msg::Timer(timer) => model.handle_timer(timer),
         Msg::Terminate => model.quit(),
         Msg::Exchange(update) => model.apply_exchange_update(update),
         Msg::ExchangeEnded { conversation, outcome } => model.exchange_ended(conversation, *outcome),
+        Msg::ExchangeCrashed(report) => model.exchange_crashed(report),
         Msg::ForkedForSend(branch) => model.forked_for_send(branch),
-        Msg::Opened(result) => model.session_opened(result),
+        Msg::Opened(result) => {
+            model.move_ended(result.is_ok());
+            model.session_opened(result)
+        }
         Msg::Messages { page, branch, result } => model.add_messages(page, branch, result),
-        Msg::Changed(result) => match *result {
-            Ok(changed) => model.apply_change(changed),
-            Err(report) => model.notify_error(&report),
-        },
+        Msg::Changed { moved, result } => {
+            if moved {
+                model.move_ended(result.is_ok());
+            }
+            match *result {
+                Ok(changed) => model.apply_change(changed),
+                Err(report) => model.notify_error(&report),
+            }
+        }
         Msg::RecentSessions(result) => {
             model.recent_sessions = result.map(|page| page.items).unwrap_or_default();
             Vec::new()
@@ -62,6 +81,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         },
         Msg::Failed(report) => {
             model.chat.transcript.loading_failed();
+            if let Some(screen) = &mut model.screen {
+                screen.request_failed();
+            }
             model.notify_error(&report)
         }
         Msg::PluginsChanged => vec![model.read_plugins()],
@@ -82,6 +104,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
             Err(report) => model.notify_error(&report),
         },
+        Msg::CannotSuspend => {
+            model.notify(Tone::Warn, "hfs was not started by a shell that could continue it")
+        }
         Msg::Copied { description } => model.notify(Tone::Good, format!("copied {description}")),
         Msg::History(entries) => {
             model.add_stored_history(entries);
@@ -95,6 +120,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
     };
     // Most messages can move the view close to an end of the loaded messages.
     effects.extend(model.prefetch_messages());
+    model.count_moves(&effects);
+    // The end of a move, or of a reply, lets a queued message be sent.
+    effects.extend(model.send_queued());
     effects
 }
 
@@ -116,6 +144,7 @@ pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effec
     if let Some(scope) = session_list {
         effects.extend(model.show_sessions(scope, ""));
     }
+    model.count_moves(&effects);
     effects
 }
 
@@ -344,7 +373,7 @@ impl Model {
             | ScreenMsg::RewindPlanned(_)
             | ScreenMsg::Branches { .. }
             | ScreenMsg::Runs { .. }
-            | ScreenMsg::Run(_)
+            | ScreenMsg::Run { .. }
             | ScreenMsg::Progress(_)
             | ScreenMsg::Config(_) => Vec::new(),
         }
@@ -376,12 +405,36 @@ impl Model {
 
 /// Sessions, branches and checkpoints.
 impl Model {
+    /// Counts the requests that move the conversation; [`Msg::Opened`] and [`Msg::Changed`] end them.
+    fn count_moves(&mut self, effects: &[Effect]) {
+        let moves = effects.iter().filter(|effect| match effect {
+            Effect::Request(request) => request.moves_conversation(),
+            Effect::Terminal(_) => false,
+        });
+        self.chat.moves_in_progress += moves.count();
+    }
+
+    fn move_ended(&mut self, has_moved: bool) {
+        self.chat.moves_in_progress = self.chat.moves_in_progress.saturating_sub(1);
+        if !has_moved {
+            // The queued messages were written for the other session or branch.
+            self.move_queue_to_input();
+        }
+    }
+
     fn session_opened(&mut self, result: UiResult<Box<Opened>>) -> Vec<Effect> {
         let Opened { conversation, summary, branch, messages, at } = match result {
             Ok(opened) => *opened,
             Err(report) => return self.notify_error(&report),
         };
+        if self.chat.is_busy() {
+            // Messages wait while a conversation moves, so this is a session that was opened elsewhere. Showing it would
+            // mix two sessions.
+            return self.notify_busy();
+        }
         let mut effects: Vec<Effect> = Vec::new();
+        let is_same_position = self.chat.conversation.session() == conversation.session()
+            && self.chat.conversation.branch() == conversation.branch();
         if self.chat.conversation.session() != conversation.session() {
             if self.chat.conversation.session().is_some() {
                 effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
@@ -394,7 +447,9 @@ impl Model {
         self.chat.name = Some(summary.session.name);
         self.chat.branch = branch.name;
         self.chat.save = if branch.head == 0 { SaveState::Nothing } else { SaveState::Saved };
-        self.chat.error_banner = None;
+        if !is_same_position {
+            self.chat.error_banner = None;
+        }
         self.chat.transcript = Transcript::default();
         self.chat.transcript.open(messages, branch.head, at);
         self.screen.take_if(|screen| !screen.stays_open_after_switch());
@@ -597,7 +652,11 @@ impl Model {
             |name: &String| self.postponed_plugins.contains(name) || self.pending_decisions.contains(name);
         let next = self.plugins.pending.iter().find(|request| !is_answered(&request.plugin));
         if let (false, Some(request)) = (is_open, next) {
-            self.modals.push(Modal::Approval { request: request.clone(), choice: 0 });
+            self.modals.push(Modal::Approval {
+                request: request.clone(),
+                choice: 0,
+                scroll: Cell::default(),
+            });
         }
     }
 

@@ -43,21 +43,30 @@ use crate::output::error::{CliError, EXIT_USAGE, ErrorDocument, Outcome};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    run(std::env::args_os().collect(), Environment::capture())
+    match run(std::env::args_os().collect(), Environment::capture()) {
+        Ok(Outcome::Terminated(signal)) => {
+            // By now the store is closed and the terminal restored. The shell sees the signal, not an ordinary end.
+            hfs_tui::die_by_signal(signal);
+            Outcome::Terminated(signal).exit_code()
+        }
+        Ok(outcome) => outcome.exit_code(),
+        Err(code) => code,
+    }
 }
 
-fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
+/// Runs the command. An error has been reported already, and is returned as the exit code.
+fn run(arguments: Vec<OsString>, environment: Environment) -> Result<Outcome, ExitCode> {
     let wants_json = arguments.iter().any(|argument| argument == "--json");
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return report_usage(&error, wants_json),
+        Err(error) => return Err(report_usage(&error, wants_json)),
     };
     let early_options = OutputOptions { json: cli.global.json, ..OutputOptions::default() };
     let command_agent = cli.command.as_ref().and_then(Command::agent_args);
     let agent_args = command_agent.map_or_else(|| cli.agent_args.clone(), |args| args.or(&cli.agent_args));
     let mut context = match Context::new(GlobalArgs { agent_args, ..cli.global }, environment) {
         Ok(context) => context,
-        Err(error) => return report(&Console::new(early_options, ColorMode::Auto), &error),
+        Err(error) => return Err(report(&Console::new(early_options, ColorMode::Auto), &error)),
     };
     let logs = context.home.logs();
     logging::start(&logs, context.global.verbose);
@@ -65,16 +74,16 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     if let Some(error) = context.config_error.take()
         && !cli.command.as_ref().is_some_and(Command::works_without_config)
     {
-        return report(&context.console, &error.into());
+        return Err(report(&context.console, &error.into()));
     }
     // Catch a panic, so that destructors close the store before the process exits. The panic hook has already reported
     // the panic.
     let result =
         std::panic::catch_unwind(AssertUnwindSafe(|| execute(cli.command, cli.continue_newest, &context)));
     match result {
-        Ok(Ok(outcome)) => outcome.exit_code(),
-        Ok(Err(error)) => report(&context.console, &error),
-        Err(_) => ExitCode::FAILURE,
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Err(report(&context.console, &error)),
+        Err(_) => Err(ExitCode::FAILURE),
     }
 }
 

@@ -80,7 +80,7 @@ impl Model {
     /// Asks for another reply to the message that failed, or else to the user's newest message. If there is neither,
     /// sends the text of the input.
     pub(crate) fn retry(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
@@ -202,15 +202,50 @@ impl Model {
                 Vec::new()
             }
         };
-        if let Some(text) = self.chat.queue.pop_front() {
-            effects.extend(self.send(text));
-        }
+        effects.extend(self.send_queued());
         effects.extend(self.refresh_screen(StaleData::Runs));
         effects
     }
 
+    /// Sends the oldest queued message, unless something else must end before.
+    pub(crate) fn send_queued(&mut self) -> Vec<Effect> {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
+            return Vec::new();
+        }
+        self.chat.queue.pop_front().map(|text| self.send(text)).unwrap_or_default()
+    }
+
+    /// Ends an exchange whose task panicked. Opens the branch again, because the position is not known.
+    pub(crate) fn exchange_crashed(&mut self, report: ErrorReport) -> Vec<Effect> {
+        let exchange = self.chat.exchange.take();
+        self.move_queue_to_input();
+        let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
+        if let Some(text) = exchange.and_then(|exchange| exchange.unsaved_text) {
+            self.return_to_input(&text);
+        }
+        let ErrorReport { message, suggestion, .. } = report;
+        self.chat.save = match self.chat.conversation.session() {
+            Some(_) => SaveState::NotSaved(message.clone()),
+            None => SaveState::Nothing,
+        };
+        self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+        let position = self.chat.conversation.session().zip(self.chat.conversation.branch());
+        position
+            .map(|(session, branch)| Request::Open { session, branch: Some(branch), at: None }.into())
+            .into_iter()
+            .collect()
+    }
+
+    /// Puts a message that was not sent before the text of the input.
+    fn return_to_input(&mut self, text: &str) {
+        let draft = self.chat.input.take();
+        let input = if draft.is_empty() { text.to_owned() } else { format!("{text}\n\n{draft}") };
+        self.chat.input.set(&input);
+        self.chat.completion = None;
+    }
+
     /// Moves queued messages to the input, because after an incomplete reply the user may want to change them.
-    fn move_queue_to_input(&mut self) {
+    pub(crate) fn move_queue_to_input(&mut self) {
         if self.chat.queue.is_empty() {
             return;
         }
@@ -250,10 +285,7 @@ impl Model {
         let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
         let unsaved_text = exchange.and_then(|exchange| exchange.unsaved_text);
         if let Some(text) = &unsaved_text {
-            let draft = self.chat.input.take();
-            let input = if draft.is_empty() { text.clone() } else { format!("{text}\n\n{draft}") };
-            self.chat.input.set(&input);
-            self.chat.completion = None;
+            self.return_to_input(text);
             self.chat.save = if self.chat.conversation.session().is_some() {
                 SaveState::Saved
             } else {

@@ -126,6 +126,18 @@ fn a_message_from_a_search_is_at_the_top() {
     assert_eq!(harness.transcript.selected(), Some(510));
 }
 
+#[test]
+fn a_streaming_reply_is_drawn_once() {
+    let mut transcript = Transcript::default();
+    transcript.open(vec![message(1)], 1, None);
+    let theme = Theme::dark();
+    let tail: Tail = Some((2, Arc::new(vec![Line::from("the reply")])));
+    let count = |rows: &[VisibleRow]| rows.iter().filter(|row| row.line.to_string() == "the reply").count();
+    assert_eq!(count(&transcript.rows(layout(&theme), &tail, SCREEN)), 1);
+    transcript.scroll_by(layout(&theme), &tail, SCREEN, 5);
+    assert_eq!(count(&transcript.rows(layout(&theme), &tail, SCREEN)), 1);
+}
+
 proptest! {
     #[test]
     fn scrolling_up_and_down_returns_to_the_same_rows(steps in prop::collection::vec(1_isize..60, 1..20)) {

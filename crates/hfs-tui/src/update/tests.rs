@@ -8,7 +8,7 @@ use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use super::*;
 use crate::commands::COMMANDS;
-use crate::gallery::{Harness, scenes};
+use crate::gallery::{Harness, changed, scenes};
 use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
 
 fn set_up(scene: &str) -> Harness {
@@ -69,13 +69,13 @@ fn undo_restores_and_opens_a_deleted_session() {
     harness.submit("/delete");
     harness.press(KeyCode::Enter, NONE);
     assert!(harness.effects.contains(&Change::Trash(session).into()));
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    harness.send(changed(Ok(Changed::Trashed { session })));
     assert_eq!(harness.model.chat.conversation.session(), None);
     assert!(notice(&harness).contains("/undo"));
     harness.submit("/undo");
     assert!(harness.effects.contains(&Change::Restore(session).into()));
     harness.effects.clear();
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Restored { session }))));
+    harness.send(changed(Ok(Changed::Restored { session })));
     assert!(harness.effects.contains(&Request::Open { session, branch: None, at: None }.into()));
 }
 
@@ -309,7 +309,7 @@ fn deleting_the_open_session_starts_a_new_conversation() {
     harness.effects.clear();
     harness.press(KeyCode::Enter, NONE);
     assert_eq!(harness.effects, [Change::Trash(session).into()]);
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    harness.send(changed(Ok(Changed::Trashed { session })));
     assert_eq!(harness.model.chat.conversation.session(), None);
 }
 
@@ -556,4 +556,132 @@ fn an_unsaved_reply_is_reported_and_stays_visible() {
     assert!(frame.contains("part of it and more") && frame.contains("NOT SAVED"));
     harness.send(Msg::Exchange(Update::Saved));
     assert_eq!(harness.model.chat.save, SaveState::Saved);
+}
+
+fn opened_elsewhere() -> Opened {
+    let mut harness = set_up("chat");
+    harness.press(KeyCode::F(4), NONE);
+    let mut opened = crate::gallery::opened_session();
+    let session = SessionId::generate();
+    opened.conversation =
+        Conversation::at(session, Position { branch: opened.branch.id, head: opened.branch.head });
+    opened.summary.session.id = session;
+    opened.summary.session.name = "elsewhere".into();
+    opened
+}
+
+#[test]
+fn a_message_written_while_a_session_opens_is_sent_to_that_session() {
+    let mut harness = chat();
+    let opened = opened_elsewhere();
+    let session = opened.conversation.session().unwrap();
+    let open = vec![Action::run(Request::Open { session, branch: None, at: None })];
+    let effects = harness.model.perform(open);
+    harness.model.count_moves(&effects);
+    harness.submit("for the new one");
+    assert_eq!(take_sent(&mut harness), [""; 0]);
+    harness.send(Msg::Opened(Ok(Box::new(opened))));
+    assert!(harness.requests().any(|request| matches!(
+        request,
+        Request::Send { conversation, text } if conversation.session() == Some(session) && text == "for the new one"
+    )));
+}
+
+#[test]
+fn a_message_for_a_session_that_cannot_be_opened_returns_to_the_input() {
+    let mut harness = chat();
+    harness.model.chat.moves_in_progress = 1;
+    harness.submit("for the other one");
+    harness.send(Msg::Opened(Err(ErrorReport::new(ErrorKind::NotFound, "gone"))));
+    assert_eq!(take_sent(&mut harness), [""; 0]);
+    assert_eq!(harness.model.chat.input.text(), "for the other one");
+}
+
+#[test]
+fn an_opened_session_does_not_replace_the_one_whose_reply_is_in_progress() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session();
+    harness.submit("hello");
+    harness.send(Msg::Opened(Ok(Box::new(opened_elsewhere()))));
+    assert_eq!(harness.model.chat.conversation.session(), session);
+    assert_ne!(harness.model.chat.name.as_deref(), Some("elsewhere"));
+    assert!(notice(&harness).contains("in progress"));
+}
+
+#[test]
+fn a_crash_of_the_exchange_ends_it_and_keeps_what_was_written() {
+    let mut harness = chat();
+    harness.submit("precious");
+    harness.submit("queued");
+    harness.effects.clear();
+    harness.send(Msg::ExchangeCrashed(ErrorReport::new(ErrorKind::Internal, "it crashed")));
+    assert!(!harness.model.chat.is_busy());
+    assert_eq!(harness.model.chat.input.text(), "precious\n\nqueued");
+    assert!(harness.model.chat.error_banner.as_ref().unwrap().message.contains("crashed"));
+    assert!(harness.requests().any(|request| matches!(request, Request::Open { .. })));
+    harness.send(Msg::Opened(Ok(Box::new(crate::gallery::opened_session()))));
+    assert!(harness.model.chat.error_banner.is_some(), "reading the branch again does not hide the error");
+}
+
+#[test]
+fn every_permission_of_an_approval_can_be_seen_on_a_small_terminal() {
+    let mut harness = set_up("approval");
+    let request = crate::ports::ApprovalRequest {
+        plugin: "greedy".into(),
+        version: "1.0.0".into(),
+        about: "Wants it all.".into(),
+        permissions: (0..30).map(|number| format!("permission number {number}.")).collect(),
+        new_permissions: Vec::new(),
+    };
+    harness.model.modals = vec![Modal::Approval { request, choice: 0, scroll: Cell::default() }];
+    harness.send(Msg::Resized(60, 12));
+    let mut seen = String::new();
+    for _ in 0..40 {
+        let text = screen_text(&harness);
+        assert!(text.contains("Not now"), "{text}");
+        seen.push_str(&text);
+        harness.press(KeyCode::Down, NONE);
+    }
+    for number in 0..30 {
+        assert!(seen.contains(&format!("permission number {number}.")), "{number}");
+    }
+    // At the end, one step up moves at once.
+    let end = screen_text(&harness);
+    harness.press(KeyCode::Up, NONE);
+    assert_ne!(screen_text(&harness), end);
+}
+
+#[test]
+fn a_pasted_name_selects_the_best_match_and_shows_its_preview() {
+    let mut harness = set_up("sessions");
+    harness.press(KeyCode::Down, NONE);
+    harness.effects.clear();
+    harness.send(Msg::Paste("login".into()));
+    let previewed = harness.requests().any(|request| matches!(request, Request::ReadPreview { .. }));
+    assert!(previewed, "{:?}", harness.effects);
+    // Without a selected row, no preview remains.
+    harness.send(Msg::Paste("no such session".into()));
+    assert!(!screen_text(&harness).contains("Three times"), "{}", screen_text(&harness));
+}
+
+#[test]
+fn a_screen_whose_data_cannot_be_read_does_not_stay_loading() {
+    for (command, failed) in [
+        ("/inspect", "runs"),
+        ("/branches", "branches"),
+        ("/checkpoints", "checkpoints"),
+        ("/sessions", "sessions"),
+    ] {
+        let mut harness = chat();
+        harness.submit(command);
+        assert!(screen_text(&harness).contains("loading"), "{failed}");
+        harness.send(Msg::Failed(ErrorReport::new(ErrorKind::Internal, "a crash")));
+        assert!(!screen_text(&harness).contains("loading"), "{failed}");
+    }
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.submit("/inspect");
+    let result = Err(ErrorReport::new(ErrorKind::Unavailable, "disk"));
+    harness.send(Msg::Screen(ScreenMsg::Runs { session, result }));
+    assert!(!screen_text(&harness).contains("loading"));
 }

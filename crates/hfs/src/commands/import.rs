@@ -362,7 +362,7 @@ impl Report {
                     "interrupted; finished sessions are kept; run the same import again to import the rest",
                 );
             }
-            Some(Outcome::Done | Outcome::WithFailures(_)) => {
+            Some(Outcome::Done | Outcome::WithFailures(_) | Outcome::Terminated(_)) => {
                 console.note("the remaining files were skipped, because they would fail in the same way");
             }
             None => {}

@@ -15,6 +15,7 @@ pub enum Key {
     Color,
     Theme,
     Mouse,
+    ExtendedKeys,
     CheckpointRetention,
     CheckpointOn,
     TrashRetentionDays,
@@ -124,6 +125,14 @@ impl Key {
                 env_var: "HFS_MOUSE",
                 project_policy: ProjectPolicy::Replace,
                 about: "on: the mouse scrolls and selects in the app; off: the terminal handles the mouse",
+            },
+            Self::ExtendedKeys => &KeySpec {
+                name: "extended_keys",
+                value_type: ValueType::Choice(&["on", "off"]),
+                default: Some("on"),
+                env_var: "HFS_EXTENDED_KEYS",
+                project_policy: ProjectPolicy::Replace,
+                about: "on: the app asks the terminal for unambiguous keys (kitty protocol); off: only plain keys",
             },
             Self::CheckpointRetention => &KeySpec {
                 name: "checkpoint_retention",
