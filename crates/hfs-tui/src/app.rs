@@ -1,5 +1,6 @@
 //! The event loop: reads input, applies messages to the model, performs effects and draws frames.
 
+mod clipboard;
 mod external_editor;
 mod input;
 mod job_control;
@@ -20,7 +21,7 @@ use self::signals::{RedrawReason, SignalAction, Signals};
 use self::terminal::{AppTerminal, TerminalModes};
 use crate::model::Model;
 use crate::ports::{AppParts, ErrorReport, Exit};
-use crate::protocol::{Effect, Msg, TerminalCommand};
+use crate::protocol::{CopyOutcome, Effect, Msg, TerminalCommand};
 use crate::theme::{Background, ColorDepth};
 use crate::update::{start, update};
 use crate::view::{selected_text, view};
@@ -252,28 +253,50 @@ impl App {
             match effect {
                 Effect::Request(request) => self.runner.perform(request),
                 Effect::Terminal(TerminalCommand::Copy { text, description }) => {
-                    self.copy(&text, description)?;
+                    self.copy(text, description).await?;
                 }
                 Effect::Terminal(TerminalCommand::CopySelection) => {
                     if let (Some(frame), Some(selection)) =
                         (&self.selection_frame, self.model.mouse_selection)
                     {
-                        let text = selected_text(frame, selection);
-                        self.copy(&text, "the selected text".to_owned())?;
+                        let text = selected_text(frame, selection, self.model.text_area());
+                        self.copy(text, "the selected text".to_owned()).await?;
                     }
                 }
                 Effect::Terminal(TerminalCommand::Edit(text)) => self.edit(&text).await?,
                 Effect::Terminal(TerminalCommand::Suspend) => self.suspend().await?,
                 Effect::Terminal(TerminalCommand::Redraw) => self.redraw()?,
+                Effect::Terminal(TerminalCommand::Bell) => self.terminal.ring_bell()?,
                 Effect::Terminal(TerminalCommand::Quit) => self.is_finished = true,
             }
         }
         Ok(())
     }
 
-    fn copy(&mut self, text: &str, description: String) -> Result<(), TuiError> {
-        self.terminal.copy(text)?;
-        self.runner.send_message(Msg::Copied { description });
+    /// Copies text with the desktop's program, and with the terminal: it may be on another computer than this process. The
+    /// terminal is not sent a part of a text that the program has as a whole, because both may use the same clipboard.
+    async fn copy(&mut self, text: String, description: String) -> Result<(), TuiError> {
+        /// A program that takes longer is not waited for.
+        const TIMEOUT: Duration = Duration::from_secs(2);
+        let program = self.model.render.settings.clipboard_program.clone();
+        let mut copied_by = None;
+        if let Some(program) = program {
+            let (name, text) = (program.first().cloned().unwrap_or_default(), text.clone());
+            let copying = tokio::task::spawn_blocking(move || clipboard::copy(&program, &text));
+            if let Ok(Ok(Ok(()))) = tokio::time::timeout(TIMEOUT, copying).await {
+                copied_by = Some(name);
+            }
+        }
+        let sent = terminal::copied_bytes(&text);
+        let outcome = match copied_by {
+            Some(program) => CopyOutcome::Program(program),
+            None if sent < text.len() => CopyOutcome::TerminalCut { sent, total: text.len() },
+            None => CopyOutcome::Terminal,
+        };
+        if sent == text.len() || !matches!(outcome, CopyOutcome::Program(_)) {
+            self.terminal.copy(&text)?;
+        }
+        self.runner.send_message(Msg::Copied { description, outcome });
         Ok(())
     }
 
@@ -339,6 +362,10 @@ impl App {
             // `view` has already set the cursor. The tests and the gallery use the position that it returns.
             let _ = view(model, frame);
         })?;
+        self.terminal.set_title(&self.model.window_title())?;
+        if let Some(request) = self.model.take_layout_request() {
+            self.runner.perform(request);
+        }
         self.schedule.record_frame(started, Instant::now());
         Ok(())
     }

@@ -237,11 +237,12 @@ impl Model {
             KeyCode::Down if alt => self.select_message(true),
             KeyCode::PageUp => self.scroll_page(-1),
             KeyCode::PageDown => self.scroll_page(1),
-            KeyCode::Home if control => {
-                self.chat.transcript.show_oldest();
-                Vec::new()
+            // In an empty input, Home and End have no text to move in.
+            KeyCode::Home if control || self.chat.input.is_empty() => {
+                let page = self.chat.transcript.show_oldest();
+                self.read_page(page)
             }
-            KeyCode::End if control => {
+            KeyCode::End if control || self.chat.input.is_empty() => {
                 let page = self.chat.transcript.show_newest();
                 self.read_page(page)
             }
@@ -376,7 +377,7 @@ impl Model {
         history.entries.insert(0, text);
     }
 
-    fn edit_input(&mut self, key: KeyEvent) -> Vec<Effect> {
+    pub(crate) fn edit_input(&mut self, key: KeyEvent) -> Vec<Effect> {
         let width = self.input_width();
         let length = self.chat.input.text().len();
         if self.chat.input.handle_key(key, self.render.settings.keys, width) {

@@ -110,6 +110,9 @@ pub enum ModalOutcome {
     SendOnFork(Conversation, String),
     /// The approval of this plugin was postponed.
     Postponed(String),
+    /// The key has no meaning for a question that the user did not ask for, so it belongs to the text that the user is
+    /// writing.
+    NotForModal,
 }
 
 /// The choices of an approval. The first one has no effect, so that a key pressed while the dialog appears does no
@@ -152,18 +155,31 @@ impl Modal {
                     });
                     ModalOutcome::Closed(open.into_iter().collect())
                 }
-                _ => ModalOutcome::Open,
+                _ => unused_key(key),
             },
         }
     }
 
-    /// Handles pasted text.
-    pub fn handle_paste(&mut self, text: &str) {
+    /// Handles pasted text. Returns `false` if it belongs to the text that the user is writing.
+    pub fn handle_paste(&mut self, text: &str) -> bool {
         match self {
             Self::Prompt(Prompt { input, .. })
             | Self::Palette { query: input, .. }
-            | Self::History { query: input, .. } => input.insert(&text.replace(['\n', '\r'], " ")),
-            Self::Confirm(_) | Self::Approval { .. } | Self::Conflict { .. } => {}
+            | Self::History { query: input, .. } => {
+                input.insert(&text.replace(['\n', '\r'], " "));
+                true
+            }
+            Self::Confirm(_) => true,
+            Self::Approval { .. } | Self::Conflict { .. } => false,
+        }
+    }
+
+    /// Whether this question appears by itself, and not after a key of the user.
+    #[must_use]
+    pub const fn appears_by_itself(&self) -> bool {
+        match self {
+            Self::Approval { .. } | Self::Conflict { .. } => true,
+            Self::Confirm(_) | Self::Prompt(_) | Self::Palette { .. } | Self::History { .. } => false,
         }
     }
 
@@ -327,8 +343,24 @@ fn handle_approval_choice(request: &ApprovalRequest, choice: &mut usize, key: Ke
                 None => ModalOutcome::Postponed(plugin),
             }
         }
-        _ => ModalOutcome::Open,
+        _ => unused_key(key),
     }
+}
+
+/// The outcome of a key that has no meaning for a question that appeared by itself.
+fn unused_key(key: KeyEvent) -> ModalOutcome {
+    if is_text_key(key) || key.code == KeyCode::Backspace {
+        ModalOutcome::NotForModal
+    } else {
+        ModalOutcome::Open
+    }
+}
+
+/// Whether a key inserts a character.
+#[must_use]
+pub fn is_text_key(key: KeyEvent) -> bool {
+    matches!(key.code, KeyCode::Char(_))
+        && !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT)
 }
 
 fn paragraphs(text: &[String], render: &RenderContext, screen: Rect) -> Vec<Line<'static>> {

@@ -80,6 +80,10 @@ pub struct AppSettings {
     pub extended_keys: bool,
     /// The command of the external editor with its arguments, from `$VISUAL` or `$EDITOR`.
     pub editor: Option<String>,
+    /// A program with its arguments that puts its standard input on the desktop's clipboard, if there is one.
+    pub clipboard_program: Option<Vec<String>>,
+    /// Whether counters and the spinner move while a reply is in progress. Screen readers read each change.
+    pub animations: bool,
     /// Time zone of the times shown.
     pub time_zone: jiff::tz::TimeZone,
 }
@@ -94,6 +98,8 @@ impl Default for AppSettings {
             mouse: true,
             extended_keys: true,
             editor: None,
+            clipboard_program: None,
+            animations: true,
             time_zone: jiff::tz::TimeZone::system(),
         }
     }

@@ -20,6 +20,7 @@ use crate::ports::{
 };
 use crate::text::Syntax;
 use crate::theme::Background;
+use crate::transcript::{FinishedLayout, LayoutJob};
 
 /// The result of a request.
 pub type UiResult<T> = Result<T, ErrorReport>;
@@ -78,11 +79,13 @@ pub enum Msg {
     /// The process cannot be suspended, because no shell could continue it.
     CannotSuspend,
     /// Text was copied to the clipboard; the user sees its description.
-    Copied { description: String },
+    Copied { description: String, outcome: CopyOutcome },
     /// Earlier messages of the user, newest first.
     History(Vec<String>),
     /// The grammars for syntax highlighting are loaded.
     SyntaxReady(Syntax),
+    /// The layout of a long message is complete.
+    LaidOut(Box<FinishedLayout>),
     /// A message for the screen that is open.
     Screen(ScreenMsg),
 }
@@ -121,6 +124,22 @@ pub enum ScreenMsg {
     Config(Vec<ConfigEntry>),
     /// A session was moved to the trash.
     Trashed(SessionId),
+}
+
+/// What copying a text did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// This program of the desktop has the text.
+    Program(String),
+    /// The terminal was sent the whole text. It does not report whether it accepts it.
+    Terminal,
+    /// The terminal was sent the beginning of the text, because it takes no more.
+    TerminalCut {
+        /// Bytes that were sent.
+        sent: usize,
+        /// Bytes of the text.
+        total: usize,
+    },
 }
 
 /// A session that was opened.
@@ -173,6 +192,8 @@ pub enum TranscriptPage {
     Newer,
     /// The newest messages.
     Newest,
+    /// The first messages of the branch.
+    Oldest,
 }
 
 /// The messages that a preview shows.
@@ -278,6 +299,8 @@ pub enum TerminalCommand {
     Suspend,
     /// Clears the terminal and draws everything again.
     Redraw,
+    /// Rings the bell, because something ended while the user was not watching.
+    Bell,
     /// Ends the event loop.
     Quit,
 }
@@ -348,6 +371,8 @@ pub enum Request {
     StartTimer(Duration, Timer),
     /// Loads the grammars for syntax highlighting.
     LoadSyntax,
+    /// Lays out a long message.
+    LayOut(Box<LayoutJob>),
 }
 
 impl Request {

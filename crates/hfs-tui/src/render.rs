@@ -97,3 +97,49 @@ pub struct MessageLayout<'a> {
     /// Time zone of the times shown.
     pub time_zone: &'a jiff::tz::TimeZone,
 }
+
+/// Like [`MessageLayout`], for a background task.
+#[derive(Debug, Clone)]
+pub struct OwnedMessageLayout {
+    width: usize,
+    theme: Theme,
+    syntax: Option<Syntax>,
+    revision: u64,
+    output: OutputMode,
+    time_zone: jiff::tz::TimeZone,
+}
+
+impl<'a> MessageLayout<'a> {
+    /// Returns the parameters without borrowed values.
+    #[must_use]
+    pub fn to_owned(self) -> OwnedMessageLayout {
+        OwnedMessageLayout {
+            width: self.width,
+            theme: self.text_style.theme.clone(),
+            syntax: self.text_style.syntax,
+            revision: self.revision,
+            output: self.output,
+            time_zone: self.time_zone.clone(),
+        }
+    }
+
+    /// Returns the same layout without syntax highlighting.
+    #[must_use]
+    pub const fn without_syntax(self) -> MessageLayout<'a> {
+        MessageLayout { text_style: TextStyle { theme: self.text_style.theme, syntax: None }, ..self }
+    }
+}
+
+impl OwnedMessageLayout {
+    /// Returns the parameters as borrowed values.
+    #[must_use]
+    pub const fn as_layout(&self) -> MessageLayout<'_> {
+        MessageLayout {
+            width: self.width,
+            text_style: TextStyle { theme: &self.theme, syntax: self.syntax },
+            revision: self.revision,
+            output: self.output,
+            time_zone: &self.time_zone,
+        }
+    }
+}

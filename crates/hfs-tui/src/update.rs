@@ -9,19 +9,21 @@ use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
 use hfs_engine::{Conversation, Rewound};
 
 use crate::chat::{InputHistory, SaveState};
-use crate::modal::{Modal, ModalOutcome, PromptPurpose};
+use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
 use crate::protocol::{
-    Change, Changed, ConfigApplied, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand, Timer,
-    TranscriptPage, UiResult,
+    Change, Changed, ConfigApplied, CopyOutcome, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand,
+    Timer, TranscriptPage, UiResult,
 };
 use crate::screens::export::Export;
 use crate::screens::import::Import;
 use crate::screens::{Action, Handled, StaleData};
-use crate::text::{plural, sanitize_line};
+use crate::text::{format_bytes, plural, sanitize_line};
 use crate::transcript::Transcript;
 
+/// After this time without a key, the user has paused typing.
+const TYPING_PAUSE_MS: u64 = 700;
 /// Rows scrolled per step of the mouse wheel.
 const WHEEL_ROWS: isize = 3;
 
@@ -41,7 +43,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::FocusChanged { has_focus } => {
-            model.has_focus = has_focus;
+            model.focus = Some(has_focus);
             Vec::new()
         }
         Msg::Timer(timer) => model.handle_timer(timer),
@@ -107,13 +109,32 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         Msg::CannotSuspend => {
             model.notify(Tone::Warn, "hfs was not started by a shell that could continue it")
         }
-        Msg::Copied { description } => model.notify(Tone::Good, format!("copied {description}")),
+        Msg::Copied { description, outcome } => match outcome {
+            CopyOutcome::Program(program) => {
+                model.notify(Tone::Good, format!("copied {description} ({program})"))
+            }
+            CopyOutcome::Terminal => {
+                model.notify(Tone::Good, format!("copied {description}, if the terminal allows it (OSC 52)"))
+            }
+            CopyOutcome::TerminalCut { sent, total } => {
+                let [sent, total] =
+                    [sent, total].map(|bytes| format_bytes(u64::try_from(bytes).unwrap_or(0)));
+                let text =
+                    format!("copied only the first {sent} of {total}: a terminal takes no more (OSC 52)");
+                model.notify(Tone::Warn, text)
+            }
+        },
         Msg::History(entries) => {
             model.add_stored_history(entries);
             Vec::new()
         }
         Msg::SyntaxReady(syntax) => {
             model.render.set_syntax(syntax);
+            Vec::new()
+        }
+        Msg::LaidOut(finished) => {
+            model.is_laying_out = false;
+            model.chat.transcript.set_layout(*finished);
             Vec::new()
         }
         Msg::Screen(message) => model.deliver_to_screen(message),
@@ -155,6 +176,7 @@ impl Model {
             return Vec::new();
         }
         self.mouse_selection = None;
+        self.last_input = Some(self.render.now);
         let is_control = key.modifiers == KeyModifiers::CONTROL;
         match key.code {
             KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
@@ -163,10 +185,24 @@ impl Model {
             KeyCode::Esc | KeyCode::Char('c') => {}
             _ => self.pending_confirmation = None,
         }
+        let was_typing =
+            std::mem::replace(&mut self.last_text_key, is_text_key(key).then_some(self.render.now));
         if let Some(modal) = self.modals.last_mut() {
-            let outcome = modal.handle_key(key, &self.plugins, self.render.settings.keys);
-            return self.handle_modal_outcome(outcome);
+            // A question that appears while the user is typing gets no key until the user pauses: its first letter would
+            // answer it.
+            let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
+            let outcome = if modal.appears_by_itself() && is_typing && is_text_key(key) && self.modal_is_new {
+                ModalOutcome::NotForModal
+            } else {
+                self.modal_is_new = false;
+                modal.handle_key(key, &self.plugins, self.render.settings.keys)
+            };
+            return match outcome {
+                ModalOutcome::NotForModal if self.screen.is_none() => self.edit_input(key),
+                outcome => self.handle_modal_outcome(outcome),
+            };
         }
+        self.modal_is_new = true;
         // The screen is taken out of the model while it reads the rest of the model.
         let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
         // Ctrl+C closes every screen: the screen is not put back.
@@ -179,12 +215,12 @@ impl Model {
     }
 
     fn handle_modal_outcome(&mut self, outcome: ModalOutcome) -> Vec<Effect> {
-        if matches!(outcome, ModalOutcome::Open) {
+        if matches!(outcome, ModalOutcome::Open | ModalOutcome::NotForModal) {
             return Vec::new();
         }
         self.modals.pop();
         match outcome {
-            ModalOutcome::Open => Vec::new(),
+            ModalOutcome::Open | ModalOutcome::NotForModal => Vec::new(),
             ModalOutcome::Closed(actions) => self.perform(actions),
             ModalOutcome::Text(purpose, text) => self.handle_prompt(purpose, text.trim()),
             ModalOutcome::Insert(text) => {
@@ -224,8 +260,9 @@ impl Model {
     }
 
     fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
-        if let Some(modal) = self.modals.last_mut() {
-            modal.handle_paste(text);
+        if let Some(modal) = self.modals.last_mut()
+            && (modal.handle_paste(text) || self.screen.is_some())
+        {
             return Vec::new();
         }
         let Some(mut screen) = self.screen.take() else {
@@ -564,7 +601,7 @@ impl Model {
         if let Some(prompt) = &rewound.plan.prompt
             && self.chat.input.is_empty()
         {
-            self.chat.input.set(&prompt.content.text());
+            self.chat.input.offer(&prompt.content.text());
             self.chat.completion = None;
         }
         let name = sanitize_line(&rewound.branch.name);

@@ -129,10 +129,33 @@ fn app_settings(context: &Context) -> AppSettings {
         keys: context.settings.key_mode,
         mouse: context.settings.mouse,
         extended_keys: context.settings.extended_keys,
+        animations: context.settings.animations,
+        clipboard_program: clipboard_program(variable),
         output: if context.settings.verbose_output { OutputMode::Verbose } else { OutputMode::Compact },
         editor: variable("VISUAL").or_else(|| variable("EDITOR")).map(str::to_owned),
         ..AppSettings::default()
     }
+}
+
+/// The program of the desktop that copies its standard input, if there is a desktop and the program is installed.
+fn clipboard_program<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Option<Vec<String>> {
+    let path = variable("PATH")?;
+    let is_installed = |name: &str| std::env::split_paths(path).any(|folder| folder.join(name).is_file());
+    let wayland: &[&[&str]] = &[&["wl-copy"]];
+    let x11: &[&[&str]] = &[&["xclip", "-selection", "clipboard"], &["xsel", "--clipboard", "--input"]];
+    let mut programs: Vec<&[&str]> = Vec::new();
+    if cfg!(target_os = "macos") {
+        programs.push(&["pbcopy"]);
+    }
+    if variable("WAYLAND_DISPLAY").is_some() {
+        programs.extend(wayland);
+    }
+    if variable("DISPLAY").is_some() {
+        programs.extend(x11);
+    }
+    let program =
+        programs.into_iter().find(|program| program.first().is_some_and(|name| is_installed(name)))?;
+    Some(program.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// Parses `COLORFGBG`, which some terminals set to `foreground;background` as palette indexes.
@@ -240,6 +263,7 @@ const fn effect_of(key: Key) -> Effect {
         | Key::Theme
         | Key::Mouse
         | Key::ExtendedKeys
+        | Key::Animations
         | Key::TrashRetentionDays => Effect::AppSettings,
     }
 }

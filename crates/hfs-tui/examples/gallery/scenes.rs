@@ -187,6 +187,13 @@ pub fn changed(result: UiResult<Changed>) -> Msg {
     Msg::Changed { moved: true, result: Box::new(result) }
 }
 
+/// Returns a message of the user.
+#[cfg(test)]
+#[must_use]
+pub fn user_message(seq: u64, text: &str) -> hfs_core::Message {
+    data::user(seq, text, 0)
+}
+
 /// Returns the session of the scenes, as the runner opens it.
 #[cfg(test)]
 #[must_use]

@@ -75,7 +75,7 @@ mod unix {
         /// Waits for the signal.
         pub async fn next(&mut self) {
             if self.received.recv().await.is_none() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
 
@@ -139,7 +139,7 @@ mod other {
         }
 
         pub async fn next(&mut self) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
 
         pub fn stop(&self) {}

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
-    SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
+    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Part, Position,
+    Role, Seq, SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Observer, Update};
 use tokio::runtime::Handle;
@@ -275,6 +275,7 @@ impl Runner {
                     let _ = sender.send(Msg::Timer(timer));
                 });
             }
+            Request::LayOut(job) => self.run(|_| Msg::LaidOut(Box::new(job.run()))),
             Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
     }
@@ -457,8 +458,24 @@ fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Ms
             Err(report) => return Msg::Screen(ScreenMsg::Preview { request_id, result: Err(report) }),
         },
     };
-    let result = backend.ui_result(store.read_messages(branch, range));
+    let mut result = backend.ui_result(store.read_messages(branch, range));
+    result.iter_mut().flatten().for_each(shorten_for_preview);
     Msg::Screen(ScreenMsg::Preview { request_id, result })
+}
+
+/// Cuts long texts of a message at their beginning, because a preview shows the end of the newest message.
+fn shorten_for_preview(message: &mut Message) {
+    /// More than the largest preview can show.
+    const MAX_BYTES: usize = 16 << 10;
+    for part in &mut message.content.parts {
+        if let Part::Text { text } | Part::Thinking { text, .. } | Part::ToolResult { output: text, .. } =
+            part
+            && text.len() > MAX_BYTES
+        {
+            let start = text.ceil_char_boundary(text.len() - MAX_BYTES);
+            *text = format!("…{}", text.get(start..).unwrap_or_default());
+        }
+    }
 }
 
 /// Whether the store has no sessions, neither active nor in the trash.

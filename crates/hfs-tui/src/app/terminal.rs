@@ -35,6 +35,9 @@ const FOCUS_OFF: &str = "\x1b[?1004l";
 /// of the kitty protocol, which has precedence. Flag 4 adds the key's place on a Latin layout.
 const EXTENDED_KEYS_ON: &str = "\x1b[>4;1m\x1b[>5u\x1b[?u";
 const EXTENDED_KEYS_OFF: &str = "\x1b[<1u\x1b[>4;0m";
+/// Saves the window's title, and restores it.
+const SAVE_TITLE: &str = "\x1b[22;2t";
+const RESTORE_TITLE: &str = "\x1b[23;2t";
 /// Asks for the background color, and then for the device attributes, which every terminal answers.
 const QUERY_BACKGROUND: &str = "\x1b]11;?\x1b\\\x1b[c";
 
@@ -84,6 +87,11 @@ pub fn require_terminal(kind: Option<&str>) -> Result<(), TuiError> {
     }
 }
 
+/// Returns how many bytes of a text a terminal accepts for the clipboard.
+pub fn copied_bytes(text: &str) -> usize {
+    text.floor_char_boundary(CLIPBOARD_BYTES)
+}
+
 type Output = BufWriter<Stdout>;
 type PanicHook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 
@@ -91,6 +99,8 @@ type PanicHook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 pub struct AppTerminal {
     terminal: Terminal<CrosstermBackend<Output>>,
     modes: TerminalModes,
+    /// The title that the window has.
+    title: String,
     previous_hook: Arc<PanicHook>,
 }
 
@@ -108,7 +118,7 @@ impl AppTerminal {
         let output = BufWriter::with_capacity(1 << 16, stdout());
         let terminal = set_up(modes).and_then(|()| Terminal::new(CrosstermBackend::new(output)));
         match terminal {
-            Ok(terminal) => Ok(Self { terminal, modes, previous_hook }),
+            Ok(terminal) => Ok(Self { terminal, modes, title: String::new(), previous_hook }),
             Err(error) => {
                 restore();
                 restore_panic_hook(&previous_hook);
@@ -133,6 +143,7 @@ impl AppTerminal {
     /// # Errors
     /// Returns an error if the terminal cannot be set up.
     pub fn reenter(&mut self) -> Result<(), TuiError> {
+        self.title.clear();
         set_up(self.modes).map_err(failed("set up"))
     }
 
@@ -204,13 +215,32 @@ impl AppTerminal {
         written.map_err(failed("draw on"))
     }
 
-    /// Copies text to the clipboard with OSC 52, which also works over SSH. Text longer than `CLIPBOARD_BYTES` is cut.
+    /// Sets the title of the window, if it has changed. The title must not contain control characters.
+    ///
+    /// # Errors
+    /// Returns an error if the terminal cannot be written to.
+    pub fn set_title(&mut self, title: &str) -> Result<(), TuiError> {
+        if self.title != title {
+            title.clone_into(&mut self.title);
+            self.write(&format!("\x1b]2;{title}\x1b\\"))?;
+        }
+        Ok(())
+    }
+
+    /// Rings the bell.
+    ///
+    /// # Errors
+    /// Returns an error if the terminal cannot be written to.
+    pub fn ring_bell(&mut self) -> Result<(), TuiError> {
+        self.write("\x07")
+    }
+
+    /// Copies the first [`copied_bytes`] of a text to the clipboard with OSC 52, which also works over SSH.
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be written to.
     pub fn copy(&mut self, text: &str) -> Result<(), TuiError> {
-        let end = text.floor_char_boundary(CLIPBOARD_BYTES);
-        let bytes = text.get(..end).unwrap_or(text).as_bytes();
+        let bytes = text.get(..copied_bytes(text)).unwrap_or(text).as_bytes();
         let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
         let output = self.terminal.backend_mut();
         execute!(output, Print(format!("\x1b]52;c;{encoded}\x07"))).map_err(failed("write to"))
@@ -230,11 +260,12 @@ impl Drop for AppTerminal {
 
 fn set_up(modes: TerminalModes) -> std::io::Result<()> {
     enable_raw_mode()?;
-    ACQUIRED.store(true, Ordering::SeqCst);
+    let was_acquired = ACQUIRED.swap(true, Ordering::SeqCst);
     // If the terminal is set up already, as after SIGCONT, the flags must not be pushed twice.
     let push_keys = modes.extended_keys && !EXTENDED_KEYS.swap(modes.extended_keys, Ordering::SeqCst);
     execute!(
         stdout(),
+        Print(if was_acquired { "" } else { SAVE_TITLE }),
         EnterAlternateScreen,
         EnableBracketedPaste,
         Print(FOCUS_ON),
@@ -255,6 +286,7 @@ fn restore() {
         Print(FOCUS_OFF),
         DisableBracketedPaste,
         LeaveAlternateScreen,
+        Print(RESTORE_TITLE),
         cursor::Show
     );
     let _ = disable_raw_mode();

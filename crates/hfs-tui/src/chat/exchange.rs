@@ -9,10 +9,12 @@ use hfs_engine::{Conversation, Exchange, SendError, Update};
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{ErrorReport, Tone};
-use crate::protocol::{Effect, Request, Timer};
+use crate::protocol::{Effect, Request, TerminalCommand, Timer};
 use crate::screens::StaleData;
 use crate::transcript::StreamingReply;
 
+/// The bell rings after a reply that took at least this long, if the user was not watching.
+const LONG_REPLY_MS: u64 = 10_000;
 /// Time between two frames of the spinner.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
@@ -77,8 +79,8 @@ impl Model {
         effects
     }
 
-    /// Asks for another reply to the message that failed, or else to the user's newest message. If there is neither,
-    /// sends the text of the input.
+    /// Asks for another reply to the message that failed, or else to the user's newest message. The draft in the input is
+    /// never sent by this.
     pub(crate) fn retry(&mut self) -> Vec<Effect> {
         if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
             return self.notify_busy();
@@ -87,11 +89,8 @@ impl Model {
         let newest =
             || self.chat.transcript.messages().rev().find(|message| message.content.role == Role::User);
         let Some(user) = failed.or_else(|| newest().cloned()) else {
-            if self.chat.input.is_empty() {
-                return self.notify(Tone::Dim, "there is no message to answer yet");
-            }
-            let text = self.chat.input.take();
-            return self.send(text);
+            return self
+                .notify(Tone::Dim, "there is no message to answer yet; Enter sends what you have written");
         };
         let conversation = self.chat.conversation.clone();
         let mut effects = self.start_exchange(None, Some(Arc::clone(&user)));
@@ -112,8 +111,10 @@ impl Model {
             is_stopping: false,
         });
         let page = self.chat.transcript.show_newest();
-        let mut effects = vec![Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into()];
-        effects.extend(self.read_page(page));
+        let mut effects = self.read_page(page);
+        if self.render.settings.animations {
+            effects.push(Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into());
+        }
         effects
     }
 
@@ -129,7 +130,7 @@ impl Model {
 
     /// Shows the next frame of the spinner. The timer stops with the exchange, so that an idle app does nothing.
     pub(crate) fn spin(&mut self) -> Vec<Effect> {
-        if !self.chat.is_busy() {
+        if !self.chat.is_busy() || !self.render.settings.animations {
             return Vec::new();
         }
         self.spinner_frame = self.spinner_frame.wrapping_add(1);
@@ -191,6 +192,7 @@ impl Model {
     ) -> Vec<Effect> {
         let previous = std::mem::replace(&mut self.chat.conversation, conversation);
         let exchange = self.chat.exchange.take();
+        let started_at = exchange.as_ref().map_or(self.render.now, |exchange| exchange.reply.started_at);
         let is_complete = matches!(&outcome, Ok(done) if done.failure.is_none());
         if !is_complete {
             self.move_queue_to_input();
@@ -202,6 +204,10 @@ impl Model {
                 Vec::new()
             }
         };
+        let is_long = self.render.now.millis_since(started_at) >= LONG_REPLY_MS;
+        if is_long && self.chat.queue.is_empty() && !self.is_watched_since(started_at) {
+            effects.push(TerminalCommand::Bell.into());
+        }
         effects.extend(self.send_queued());
         effects.extend(self.refresh_screen(StaleData::Runs));
         effects

@@ -253,7 +253,7 @@ fn typing_does_not_approve_a_plugin_by_accident() {
     harness.effects.clear();
     harness.type_text("a yes y approve");
     assert!(matches!(harness.model.modals.last(), Some(Modal::Approval { .. })), "the modal has the focus");
-    assert!(harness.model.chat.input.is_empty());
+    assert_eq!(harness.model.chat.input.text(), "a yes y approve", "what is typed is not lost");
     harness.press(KeyCode::Enter, NONE);
     assert!(harness.model.modals.is_empty());
     assert!(!harness.requests().any(|request| matches!(request, Request::DecidePlugin { .. })));
@@ -684,4 +684,109 @@ fn a_screen_whose_data_cannot_be_read_does_not_stay_loading() {
     let result = Err(ErrorReport::new(ErrorKind::Unavailable, "disk"));
     harness.send(Msg::Screen(ScreenMsg::Runs { session, result }));
     assert!(!screen_text(&harness).contains("loading"));
+}
+
+#[test]
+fn a_conflict_that_appears_while_the_user_is_typing_swallows_and_decides_nothing() {
+    let mut harness = chat();
+    harness.submit("mine");
+    harness.type_text("a dr");
+    let at = |head| Position { branch: BranchId::generate(), head };
+    let source = StoreError::HeadMismatch { expected: at(7), found: at(9) };
+    end_exchange(&mut harness, Err(SendError::NotSaved { text: "mine".into(), source }));
+    harness.effects.clear();
+    harness.type_text("aft for you");
+    harness.send(Msg::Paste(" and more".into()));
+    assert!(harness.effects.is_empty(), "{:?}", harness.effects);
+    assert!(harness.model.chat.input.text().ends_with("a draft for you and more"));
+    // After a pause the question can be answered.
+    let later = harness.model.render.now.as_micros() + 2_000_000;
+    harness.model.render.now = Timestamp::from_micros(later).unwrap();
+    harness.press(KeyCode::Char('f'), NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::SendOnFork { .. })));
+}
+
+#[test]
+fn f5_never_sends_a_draft() {
+    let mut harness = empty();
+    harness.type_text("not finished");
+    harness.effects.clear();
+    harness.press(KeyCode::F(5), NONE);
+    assert!(
+        !harness.requests().any(|request| matches!(request, Request::Send { .. } | Request::Retry { .. }))
+    );
+    assert_eq!(harness.model.chat.input.text(), "not finished");
+}
+
+#[test]
+fn after_a_rewind_typing_replaces_the_old_prompt() {
+    let mut harness = set_up("rewound");
+    let offered = harness.model.chat.input.text().to_owned();
+    assert!(!offered.is_empty() && harness.model.chat.input.is_selected());
+    harness.type_text("n");
+    assert_eq!(harness.model.chat.input.text(), "n");
+}
+
+#[test]
+fn the_bell_rings_after_a_long_reply_that_the_user_did_not_watch() {
+    let bell = |harness: &Harness| harness.effects.contains(&TerminalCommand::Bell.into());
+    for (focus, seconds, input_during, expected) in [
+        (Some(false), 20, true, true),
+        (Some(true), 20, false, false),
+        (None, 20, false, true),
+        (None, 20, true, false),
+        (Some(false), 5, false, false),
+    ] {
+        let mut harness = chat();
+        if let Some(has_focus) = focus {
+            harness.send(Msg::FocusChanged { has_focus });
+        }
+        harness.submit("hello");
+        let later = |harness: &mut Harness, micros: i64| {
+            let now = harness.model.render.now.as_micros() + micros;
+            harness.model.render.now = Timestamp::from_micros(now).unwrap();
+        };
+        later(&mut harness, 1);
+        harness.model.last_input = None;
+        if input_during {
+            harness.press(KeyCode::PageUp, NONE);
+        }
+        later(&mut harness, seconds * 1_000_000);
+        harness.effects.clear();
+        end_exchange(&mut harness, Ok(exchange(None)));
+        assert_eq!(bell(&harness), expected, "{focus:?} {seconds} {input_during}");
+    }
+}
+
+#[test]
+fn without_animations_nothing_moves_during_a_reply() {
+    let mut harness = Harness::new(AppSettings { animations: false, ..AppSettings::default() }, (100, 30));
+    harness.submit("hello");
+    assert!(!harness.requests().any(|request| matches!(request, Request::StartTimer(_, Timer::Spin))));
+    let before = screen_text(&harness);
+    harness.send(Msg::Timer(Timer::Spin));
+    let later = harness.model.render.now.as_micros() + 5_000_000;
+    harness.model.render.now = Timestamp::from_micros(later).unwrap();
+    assert_eq!(screen_text(&harness), before);
+}
+
+#[test]
+fn copying_says_what_it_did() {
+    let mut harness = chat();
+    for (outcome, expected) in [
+        (CopyOutcome::Program("wl-copy".into()), "copied it (wl-copy)"),
+        (CopyOutcome::Terminal, "OSC 52"),
+        (CopyOutcome::TerminalCut { sent: 74_000, total: 200_000 }, "only the first 72.2 KiB of 195.3 KiB"),
+    ] {
+        harness.send(Msg::Copied { description: "it".into(), outcome });
+        assert!(notice(&harness).contains(expected), "{}", notice(&harness));
+    }
+}
+
+#[test]
+fn the_title_of_the_window_is_the_name_of_the_session_without_control_characters() {
+    let mut harness = chat();
+    harness.model.chat.name = Some("evil\u{1b}]0;x\u{7}name".into());
+    let title = harness.model.window_title();
+    assert!(title.contains("evil") && title.ends_with("- hfs") && !title.chars().any(char::is_control));
 }

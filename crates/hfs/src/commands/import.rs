@@ -29,7 +29,7 @@ Examples:
   curl ... | hfs import - --format hfs       standard input
   hfs import ~/.claude --dry-run             show what would be imported
 
-Importing again adds only what is new. A damaged file does not stop the import of others (exit code 6), and a damaged
+Importing again adds only what is new. A damaged file does not stop the import of others (exit code 6), and a damaged \
 record does not stop the import of its file.";
 
 #[derive(Debug, clap::Args)]

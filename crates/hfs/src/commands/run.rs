@@ -27,7 +27,7 @@ Examples:
   hfs run show login 3         the third run of another session
   hfs run show @ 3 --events    with every event
 
-A run is given as its number in the list (1 = oldest), its short id or a prefix of it, or @ for the newest, @-1 for the
+A run is given as its number in the list (1 = oldest), its short id or a prefix of it, or @ for the newest, @-1 for the \
 one before.";
 
 /// Width of the question in `run list`, in columns.

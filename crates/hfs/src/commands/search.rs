@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SearchArgs {
-    /// Words that must all occur; \"a quoted phrase\"; a prefix*
+    /// Words that must all occur; "a quoted phrase"; a prefix*
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
     /// Search this session only
@@ -31,7 +31,7 @@ pub struct SearchArgs {
     /// Search messages of this role only: user, assistant, system or tool
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
-    /// Search messages at or after this time: 2026-02-01, 2026-02-01T14:30, 2d, \"3 weeks ago\"
+    /// Search messages at or after this time: 2026-02-01, 2026-02-01T14:30, 2d, "3 weeks ago"
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Maximum number of messages

@@ -16,6 +16,7 @@ pub enum Key {
     Theme,
     Mouse,
     ExtendedKeys,
+    Animations,
     CheckpointRetention,
     CheckpointOn,
     TrashRetentionDays,
@@ -133,6 +134,14 @@ impl Key {
                 env_var: "HFS_EXTENDED_KEYS",
                 project_policy: ProjectPolicy::Replace,
                 about: "on: the app asks the terminal for unambiguous keys (kitty protocol); off: only plain keys",
+            },
+            Self::Animations => &KeySpec {
+                name: "animations",
+                value_type: ValueType::Choice(&["on", "off"]),
+                default: Some("on"),
+                env_var: "HFS_ANIMATIONS",
+                project_policy: ProjectPolicy::Replace,
+                about: "off: no spinner and no moving counters, for screen readers",
             },
             Self::CheckpointRetention => &KeySpec {
                 name: "checkpoint_retention",

@@ -389,7 +389,7 @@ impl Parser {
         if let Some(rest) = parameters.strip_prefix(b"?") {
             match last {
                 b'u' => {
-                    self.sends_escape_as_sequence = numbers(rest).first().is_some_and(|flags| flags & 1 != 0)
+                    self.sends_escape_as_sequence = numbers(rest).first().is_some_and(|flags| flags & 1 != 0);
                 }
                 b'c' => self.event(InputEvent::DeviceAttributes),
                 _ => {}
