@@ -1,12 +1,13 @@
 //! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item.
 
-use hfs_core::{ForeignSession, ImportError, Origin, Part, Project, Role, SessionSink, Timestamp};
+use hfs_core::{ForeignSession, ImportError, Origin, Part, Project, Role, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::conversation::{ImportedMessage, as_text, inline_image, text};
 use super::openai::{image_reference, take_arguments};
 use super::streamed::{StreamedSession, has_output};
 use crate::detect::FormatProbe;
+use crate::readers::Output;
 use crate::readers::claude_code::PART;
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
@@ -42,7 +43,7 @@ impl super::Reader for Codex {
         Format::Codex
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.records().iter().take(5).any(|record| {
             let enveloped = record.contains_key("payload")
                 && text(record, "type").is_some_and(|kind| ENVELOPES.contains(&kind));
@@ -54,11 +55,11 @@ impl super::Reader for Codex {
         })
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let info = read_info(source, sink)?;
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+        let info = read_info(source, out)?;
         let session = session(source, &info);
         let mut rollout = Rollout {
-            session: StreamedSession::new(source, sink, session),
+            session: StreamedSession::new(out.reborrow(), session),
             info,
             turns: Vec::new(),
             last: None,
@@ -103,11 +104,11 @@ fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     }
 }
 
-fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo, ImportError> {
+fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, ImportError> {
     let mut info = RolloutInfo::default();
     let mut event_times: Vec<Timestamp> = Vec::new();
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-        super::report_progress(source, sink, at.bytes / 4)?;
+        out.progress(at.bytes / 4)?;
         let Entry::Record(JsonRecord { fields, .. }, _) = entry else { return Ok(()) };
         let time = fields.get("timestamp").and_then(crate::time::from_json);
         let Some((envelope, payload)) = item(&fields) else {
