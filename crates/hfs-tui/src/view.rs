@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::canvas;
@@ -98,8 +98,8 @@ const MESSAGE_MARGIN: u16 = 2;
 
 fn selected_message_text(buffer: &Buffer, selection: MouseSelection, area: Rect) -> String {
     let mut text = String::new();
-    // The width that the next word must exceed if the last row was wrapped; `None` after a line break.
-    let mut room_after_last = None::<(usize, bool)>;
+    // The cells after the text of the last row, and the spaces at the end of that text.
+    let mut last_row = None::<(usize, usize)>;
     for y in area.top()..area.bottom() {
         let Some(columns) = selection.columns(y, buffer.area.width) else { continue };
         let start = columns.start.max(area.x + MESSAGE_MARGIN);
@@ -112,17 +112,22 @@ fn selected_message_text(buffer: &Buffer, selection: MouseSelection, area: Rect)
         let row = row.trim_end();
         if !text.is_empty() {
             let first_word = display_width(content.split(' ').next().unwrap_or_default());
-            match room_after_last {
+            match last_row {
                 // Code is wrapped within words, and only when the row is full.
-                Some((0, _)) if bars > 0 => {}
-                Some((room, true)) if bars == 0 && !row.is_empty() && first_word + 1 > room => text.push(' '),
+                Some((0, spaces)) if bars > 0 => text.extend(std::iter::repeat_n(' ', spaces)),
+                Some((room, _)) if bars == 0 && !row.is_empty() && first_word + 1 > room => text.push(' '),
                 _ => text.push('\n'),
             }
         }
         text.push_str(row);
-        let used = display_width(content.trim_end());
-        let width = usize::from(area.width - MESSAGE_MARGIN.min(area.width)).saturating_sub(bars);
-        room_after_last = Some((width.saturating_sub(used), used > 0));
+        let trimmed = display_width(content.trim_end());
+        // Spaces of the text have its style; cells after it have none.
+        let is_written = |x: &u16| buffer.cell((*x, y)).is_some_and(|cell| cell.fg != Color::Reset);
+        let end = (area.x + MESSAGE_MARGIN..area.right()).rev().find(is_written).map_or(0, |x| x + 1);
+        let written =
+            usize::from(end.saturating_sub(area.x + MESSAGE_MARGIN)).saturating_sub(bars).max(trimmed);
+        let width = usize::from(area.width.saturating_sub(MESSAGE_MARGIN)).saturating_sub(bars);
+        last_row = (trimmed > 0).then_some((width.saturating_sub(written), written - trimmed));
     }
     text
 }

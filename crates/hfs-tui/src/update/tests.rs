@@ -655,6 +655,7 @@ fn every_permission_of_an_approval_can_be_seen_on_a_small_terminal() {
 fn a_pasted_name_selects_the_best_match_and_shows_its_preview() {
     let mut harness = set_up("sessions");
     harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Down, NONE);
     harness.effects.clear();
     harness.send(Msg::Paste("login".into()));
     let previewed = harness.requests().any(|request| matches!(request, Request::ReadPreview { .. }));

@@ -70,15 +70,13 @@ fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
     if !is_piped_in() {
         return Ok(prompt.to_owned());
     }
-    let done = AtomicBool::new(false);
+    let (console, done) = (context.console, AtomicBool::new(false));
     let piped = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             // A script that starts hfs with a pipe which it never closes would otherwise wait without a word.
             std::thread::park_timeout(QUIET_WAIT);
             if !done.load(Ordering::SeqCst) {
-                context
-                    .console
-                    .note("reading standard input until its end; `< /dev/null` sends the message alone");
+                console.note("reading standard input until its end; `< /dev/null` sends the message alone");
             }
         });
         let piped = read_stdin();
