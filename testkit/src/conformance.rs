@@ -112,6 +112,11 @@ macro_rules! store_conformance {
                 an_import_is_dropped_with_its_store
                 a_purge_keeps_attachments_of_a_running_import
                 an_imported_streaming_message_becomes_interrupted
+                an_updated_message_keeps_its_place_and_is_found_by_its_new_text
+                only_imported_messages_can_be_updated
+                an_import_adds_a_branch_without_making_it_current
+                an_update_of_a_session_needs_the_attributes_that_it_is_based_on
+                a_source_is_known_until_one_of_its_sessions_is_deleted
             }
             maintenance {
                 an_empty_store_is_valid
@@ -157,6 +162,7 @@ macro_rules! store_conformance {
                 sessions_have_independent_undo_histories
             }
             replies {
+                a_message_and_the_start_of_its_reply_are_one_unit
                 a_reply_is_visible_while_it_is_streamed
                 a_change_between_text_and_thinking_starts_a_new_part
                 finishing_a_reply_keeps_its_id_and_position_and_replaces_the_rest
@@ -233,6 +239,7 @@ macro_rules! store_conformance {
                 an_id_can_be_reused_after_a_purge
                 a_purge_deletes_only_attachments_without_other_references
                 the_trash_is_purged_by_age
+                the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again
                 a_purge_ends_a_reply_of_the_session
             }
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
-    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message,
-    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
-    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, ReplyDelta, ReplyHandle,
-    Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter,
-    SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo,
-    StoreResult, Timestamp, Verification, lock_unpoisoned,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, ImportStore,
+    ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId, MessageRange,
+    MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest, PluginStates,
+    Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery,
+    SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
+    SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -87,6 +87,16 @@ impl<S: Store> MessageStore for FaultyStore<S> {
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
         self.fail_if_requested()?;
         self.inner.begin_reply(at, reply)
+    }
+
+    fn append_and_begin_reply(
+        &self,
+        at: Position,
+        messages: &[MessageDraft],
+        reply: &MessageDraft,
+    ) -> StoreResult<(Appended, ReplyHandle)> {
+        self.fail_if_requested()?;
+        self.inner.append_and_begin_reply(at, messages, reply)
     }
 
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
@@ -193,6 +203,10 @@ impl<S: Store> SessionStore for FaultyStore<S> {
         self.inner.purge_session(id)
     }
 
+    fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
+        self.inner.was_purged(origin_format, origin_id)
+    }
+
     fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
         self.inner.purge_trash(before)
     }
@@ -231,6 +245,30 @@ impl<S: Store> BranchStore for FaultyStore<S> {
 
     fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation> {
         self.inner.rename_branch(branch, name, at)
+    }
+}
+
+impl<S: Store> ImportStore for FaultyStore<S> {
+    fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        self.fail_if_requested()?;
+        self.inner.update_imported_messages(messages)
+    }
+
+    fn update_imported_session(
+        &self,
+        id: SessionId,
+        update: &ImportedSessionUpdate,
+        at: Timestamp,
+    ) -> StoreResult<()> {
+        self.inner.update_imported_session(id, update, at)
+    }
+
+    fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>> {
+        self.inner.find_imported_source(path)
+    }
+
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        self.inner.save_imported_sources(sources)
     }
 }
 

@@ -10,8 +10,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use hfs_core::{
-    AgentNode, Branch, BranchId, Checkpoint, Message, Role, Run, RunSnapshot, Seq, Session, Timestamp,
-    TokenCount, Usage,
+    AgentNode, Branch, BranchId, Checkpoint, Message, MessageDraft, Role, Run, RunSnapshot, Seq, Session,
+    Timestamp, TokenCount, Usage,
 };
 
 use crate::document::ExportMetadata;
@@ -194,8 +194,10 @@ pub(crate) fn for_each_message(
     Ok(())
 }
 
-pub(crate) const fn role_name(role: Role) -> &'static str {
-    match role {
+/// The author of a message, as a heading.
+pub(crate) fn author_name(message: &MessageDraft) -> &'static str {
+    match message.role {
+        Role::User if message.is_context() => "Context",
         Role::User => "User",
         Role::Assistant => "Assistant",
         Role::System => "System",
@@ -205,7 +207,10 @@ pub(crate) const fn role_name(role: Role) -> &'static str {
 
 /// Formats a time in UTC, because the reader's time zone is unknown.
 pub(crate) fn format_time(at: Timestamp) -> String {
-    at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    match at.known() {
+        Some(at) => at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => "time unknown".to_owned(),
+    }
 }
 
 pub(crate) fn format_duration(ms: u64) -> String {

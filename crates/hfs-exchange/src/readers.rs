@@ -3,19 +3,31 @@
 
 pub(crate) mod aider;
 pub(crate) mod chatgpt;
+pub(crate) mod claude_ai;
 pub(crate) mod claude_code;
+pub(crate) mod cline;
 pub(crate) mod codex;
+pub(crate) mod content;
+pub(crate) mod content_blocks;
 pub(crate) mod conversation;
+pub(crate) mod copilot;
+pub(crate) mod entry_tree;
 pub(crate) mod gemini;
+pub(crate) mod genai;
 pub(crate) mod goose;
 pub(crate) mod hfs;
 pub(crate) mod langgraph;
 pub(crate) mod llm;
 pub(crate) mod openai;
+pub(crate) mod openai_agents;
 pub(crate) mod opencode;
+pub(crate) mod pi;
 pub(crate) mod python;
+pub(crate) mod qwen;
 pub(crate) mod sharegpt;
 pub(crate) mod streamed;
+
+use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
@@ -51,6 +63,14 @@ pub(crate) trait Reader: Sync {
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError>;
 }
 
+/// The files about a session that its reader reads besides the transcript at `path`, apart from companions. They may not
+/// exist.
+pub(crate) fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let mut files = cline::files_beside(path);
+    files.extend(copilot::file_beside(path));
+    files
+}
+
 /// Where a reader sends its sessions: the receiver, with what readers have in common.
 pub(crate) struct Output<'a> {
     source: &'a Source,
@@ -63,6 +83,12 @@ pub(crate) struct Output<'a> {
 pub(crate) struct OutputState {
     /// Whether the receiver wants nothing more of the current session.
     is_skipping: bool,
+    /// Whether the current session has content, or is an hfs document.
+    has_content: bool,
+    /// Number of sessions that the receiver got.
+    pub(crate) sessions: u64,
+    /// Number of sessions that were left out because they have no messages.
+    pub(crate) empty_sessions: u64,
 }
 
 impl<'a> Output<'a> {
@@ -83,26 +109,49 @@ impl<'a> Output<'a> {
     /// reader may omit them.
     pub(crate) fn session(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
         self.state.is_skipping = false;
+        self.state.has_content = session.id.is_some();
         self.send(ImportEvent::Session(Box::new(session)))?;
+        self.state.sessions += u64::from(self.state.is_skipping);
         Ok(!self.state.is_skipping)
     }
 
     /// Sends an event of the current session.
-    pub(crate) fn send(&mut self, event: ImportEvent) -> Result<(), ImportError> {
+    pub(crate) fn send(&mut self, mut event: ImportEvent) -> Result<(), ImportError> {
         if self.state.is_skipping {
             return Ok(());
+        }
+        match &event {
+            ImportEvent::Message { .. } | ImportEvent::Run(_) | ImportEvent::Checkpoint(_) => {
+                self.state.has_content = true;
+            }
+            // The receiver discards a session without an end.
+            ImportEvent::End(_) if !self.state.has_content => {
+                self.state.empty_sessions += 1;
+                return Ok(());
+            }
+            ImportEvent::End(_) => self.state.sessions += 1,
+            ImportEvent::Session(_)
+            | ImportEvent::Branch(_)
+            | ImportEvent::Attachment(_)
+            | ImportEvent::CurrentBranch(_) => {}
+        }
+        if let (ImportEvent::End(report), Some(damage)) = (&mut event, self.source.damage()) {
+            report.records += 1;
+            report.dropped += 1;
+            report.warnings.push(ImportWarning { line: None, message: damage.to_owned() });
         }
         let flow = self.receiver.receive(event)?;
         self.follow(flow)
     }
 
-    /// Sends the next message of a branch, after its attachments.
+    /// Sends the next message of a branch, after its attachments. A message of injected context is marked.
     pub(crate) fn message(
         &mut self,
         branch: BranchKey,
-        message: MessageDraft,
+        mut message: MessageDraft,
         attachments: impl IntoIterator<Item = Attachment>,
     ) -> Result<(), ImportError> {
+        message.mark_injected_context();
         for attachment in attachments {
             self.send(ImportEvent::Attachment(attachment))?;
         }
@@ -152,6 +201,11 @@ impl ReportBuilder {
         self.warn(line, why);
     }
 
+    /// Whether a record was dropped.
+    pub(crate) const fn has_dropped(&self) -> bool {
+        self.report.dropped > 0
+    }
+
     pub(crate) fn warn(&mut self, line: Option<u64>, message: impl Into<String>) {
         if self.report.warnings.len() < MAX_WARNINGS {
             self.report.warnings.push(ImportWarning { line, message: message.into() });
@@ -170,6 +224,15 @@ impl ReportBuilder {
         self.suppressed += other.suppressed;
         for warning in report.warnings {
             self.warn(warning.line, warning.message);
+        }
+    }
+
+    /// The first warning, or `otherwise`.
+    pub(crate) fn first_reason(self, otherwise: &str) -> String {
+        match self.report.warnings.into_iter().next() {
+            Some(ImportWarning { line: Some(line), message }) => format!("line {line}: {message}"),
+            Some(ImportWarning { line: None, message }) => message,
+            None => otherwise.to_owned(),
         }
     }
 

@@ -51,7 +51,8 @@ fn data_url(source: &dyn DocumentSource, media_type: &str, hash: ContentHash) ->
     Ok(format!("data:{media_type};base64,{data}"))
 }
 
-/// Calls `visit` for each message in the history of the session's current branch.
+/// Calls `visit` for each message in the history of the session's current branch. The formats require times, so a
+/// message without one gets that of the message before it or of the session.
 fn for_each_current_message(
     source: &dyn DocumentSource,
     session: &Session,
@@ -68,13 +69,16 @@ fn for_each_current_message(
         until = until.min(branch.forked_at);
         next = branch.parent.and_then(find);
     }
+    let mut at = session.created_at;
     for (branch, until) in ranges.into_iter().rev() {
         let mut after = branch.forked_at;
         while after < until {
             let page = source.messages(branch.id, after, PAGE)?;
             let Some(last) = page.last() else { break };
             after = last.seq;
-            for message in page.into_iter().filter(|message| message.seq <= until) {
+            for mut message in page.into_iter().filter(|message| message.seq <= until) {
+                at = message.content.created_at.known().unwrap_or(at);
+                message.content.created_at = at;
                 visit(message)?;
             }
         }

@@ -6,17 +6,18 @@
 mod checkpoints;
 mod import;
 mod messages;
+mod reimport;
 mod search;
 mod sessions;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, Maintenance, Message, MessageDraft,
-    MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId, RunStore,
-    Seq, Session, SessionAttributes, SessionId, SessionSummary, StoreError, StoreInfo, StoreResult,
+    Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, ImportedSource, Maintenance, Message,
+    MessageDraft, MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId,
+    RunStore, Seq, Session, SessionAttributes, SessionId, SessionSummary, StoreError, StoreInfo, StoreResult,
     Timestamp, Verification, lock_unpoisoned,
 };
 
@@ -73,6 +74,10 @@ struct Data {
     operations: Vec<OperationRow>,
     /// Number of the newest operation.
     last_operation: u64,
+    /// Format and id of the origins of purged sessions.
+    purged_origins: HashSet<(String, String)>,
+    /// By path.
+    imported_sources: HashMap<String, ImportedSource>,
 }
 
 #[derive(Debug)]
@@ -266,8 +271,13 @@ impl Data {
     }
 
     fn record(&mut self, new: NewOperation) -> StoreResult<Operation> {
-        let row = self.session_mut(new.session)?;
-        row.touch(new.at);
+        self.session_mut(new.session)?.touch(new.at);
+        self.record_quietly(new)
+    }
+
+    /// Records an operation that does not count as a change of the session.
+    fn record_quietly(&mut self, new: NewOperation) -> StoreResult<Operation> {
+        let row = self.session(new.session)?;
         let operation = Operation {
             id: OperationId::generate(),
             session: new.session,

@@ -15,3 +15,4 @@ pub mod search;
 pub mod session;
 pub mod start;
 pub mod store;
+pub mod trust;

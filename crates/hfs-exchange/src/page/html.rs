@@ -8,8 +8,8 @@ use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
 
 use super::text::{escape_html, render_markdown};
 use super::{
-    BranchRange, PageContents, PageOptions, Table, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, role_name, serialized_name, tables,
+    BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
+    for_each_run, fork_origin, format_time, serialized_name, tables,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -134,7 +134,7 @@ fn write_message(
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
     let role = message.content.role.as_str();
-    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", role_name(message.content.role))?;
+    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", author_name(&message.content))?;
     if let Some(model) = &message.content.model {
         write!(out, "<span>{}</span>", escape_html(model))?;
     }

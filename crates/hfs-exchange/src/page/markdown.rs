@@ -6,8 +6,8 @@ use hfs_core::{Message, MessageStatus, Part};
 
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
-    BranchRange, PageContents, PageOptions, Table, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, role_name, serialized_name, tables,
+    BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
+    for_each_run, fork_origin, format_time, serialized_name, tables,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -59,7 +59,7 @@ fn write_branch_heading(range: &BranchRange, out: &mut dyn Write) -> std::io::Re
 }
 
 fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
-    write!(out, "### {}", role_name(message.content.role))?;
+    write!(out, "### {}", author_name(&message.content))?;
     if let Some(model) = &message.content.model {
         write!(out, " ({})", escape_markdown(model))?;
     }

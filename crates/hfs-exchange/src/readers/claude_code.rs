@@ -14,6 +14,7 @@ mod index;
 mod layout;
 mod record;
 mod second_pass;
+mod tool_results;
 
 use hfs_core::{ForeignSession, ImportError, Origin, Project};
 
@@ -24,6 +25,7 @@ use crate::{Format, Source};
 
 pub(crate) use content::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
 use index::IndexEntry;
+pub(crate) use index::QUEUED;
 use layout::{Layout, LayoutBuilder};
 use second_pass::SecondPass;
 
@@ -42,7 +44,7 @@ impl super::Reader for ClaudeCode {
 
     fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_key("loglines")
-            || probe.records().iter().any(|record| {
+            || probe.records().iter().filter(|record| !super::qwen::is_record(record)).any(|record| {
                 let kind = record.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
                 match kind {
                     "user" | "assistant" => record.contains_key("message") && record.contains_key("uuid"),

@@ -10,13 +10,13 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError};
+use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::write_record;
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
-use crate::readers::claude_code::{PART, TEXT, WITHOUT};
+use crate::readers::claude_code::{PART, QUEUED, TEXT, WITHOUT};
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 
 const NAME: &str = Format::ClaudeCode.as_str();
@@ -31,6 +31,7 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         out,
         session_id: session_id(&session),
         cwd: cwd(&session),
+        at: session.created_at,
         ends: HashMap::new(),
         newest: None,
         prompt: None,
@@ -80,6 +81,9 @@ struct TranscriptWriter<'a> {
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
+    /// The time of the session or of the newest message with a known time; also used for messages without one, because
+    /// the format requires a time.
+    at: Timestamp,
     /// For each fork, the id of the last record of the message before the fork. The key is the parent branch
     /// and the seq of that message.
     ends: HashMap<(BranchId, Seq), Option<String>>,
@@ -212,10 +216,11 @@ impl TranscriptWriter<'_> {
             Role::System => "system",
         };
         let uuid = message.content.id.to_string();
+        self.at = message.content.created_at.known().unwrap_or(self.at);
         let mut record = json!({
             "parentUuid": parent, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
-            "timestamp": message.content.created_at,
+            "timestamp": self.at,
         });
         let fields = match message.content.role {
             Role::System => {
@@ -286,7 +291,9 @@ impl RecordRestorer<'_> {
     /// Restores a stored record.
     fn record(&self, stored: &Value) -> Result<Value, ExportError> {
         let mut record = stored.clone();
-        if let Some(content) = record.get_mut("message").and_then(|message| message.get_mut("content")) {
+        let is_queued = record.pointer("/attachment/type").and_then(Value::as_str) == Some(QUEUED);
+        let place = if is_queued { "/attachment/prompt" } else { "/message/content" };
+        if let Some(content) = record.pointer_mut(place) {
             *content = self.content(content)?;
         }
         Ok(record)
@@ -374,6 +381,11 @@ impl RecordRestorer<'_> {
     fn result_content(&self, items: Vec<Value>, output: &str) -> Result<Value, ExportError> {
         let mut restored = Vec::with_capacity(items.len());
         for mut item in items {
+            if let Some(Value::Object(resource)) = item.get_mut("resource")
+                && let Some(range) = resource.shift_remove(TEXT)
+            {
+                resource.insert("text".into(), slice(output, &range).into());
+            }
             if let Value::Object(fields) = &mut item
                 && let Some(range) = fields.shift_remove(TEXT)
             {

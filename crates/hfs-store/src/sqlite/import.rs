@@ -70,6 +70,8 @@ pub(crate) struct Import<'a> {
     /// Writes full batches.
     writer: BatchWriter,
     messages: i64,
+    /// Whether `finish` may return before the session is durable.
+    relaxed: bool,
     finished: bool,
 }
 
@@ -159,6 +161,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         batch_bytes: 0,
         writer: BatchWriter::new(Arc::clone(&store.db)),
         messages: 0,
+        relaxed: false,
         finished: false,
     })
 }
@@ -329,6 +332,10 @@ impl SessionImport for Import<'_> {
         })
     }
 
+    fn relax(&mut self) {
+        self.relaxed = true;
+    }
+
     fn finish(
         mut self: Box<Self>,
         name: &str,
@@ -348,7 +355,8 @@ impl SessionImport for Import<'_> {
             messages: self.messages,
         };
         let batch = self.take_batch();
-        let summary = self.store.db.write(ACTION, move |conn| {
+        let options = if self.relaxed { RELAXED } else { WriteOptions::default() };
+        let summary = self.store.db.write_with(options, ACTION, move |conn| {
             batch.insert(conn)?;
             completion.apply(conn, batch.session)?;
             sessions::summary(conn, batch.session)
@@ -406,7 +414,7 @@ impl Drop for Import<'_> {
         let session = self.session;
         // Marks the rows as orphaned, so that they are deleted later if they cannot be deleted now.
         let hidden = self.store.db.write_with(RELAXED, ACTION, move |conn| purge::hide(conn, session));
-        if let Err(error) = hidden.and_then(|()| purge::delete_rows(self.store, session)) {
+        if let Err(error) = hidden.and_then(|hidden| purge::delete_rows(self.store, hidden)) {
             tracing::warn!(%error, "the rows of an unfinished import could not be deleted");
         }
     }
@@ -574,7 +582,7 @@ impl Drop for WalCheckpointer {
 }
 
 fn run_checkpoints(
-    paths: &Paths,
+    paths: &Arc<Paths>,
     requests: &Receiver<CheckpointRequest>,
     log_pages: &AtomicI64,
 ) -> Result<()> {

@@ -97,6 +97,11 @@ fn index_batch_or_warn(store: &SqliteStore) {
 /// Indexes all missing messages.
 pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
     messages::finalize_abandoned(store, None, None)?;
+    index_all(store)
+}
+
+/// Indexes all missing messages, and leaves replies that are being written alone.
+pub(crate) fn index_all(store: &SqliteStore) -> StoreResult<()> {
     while has_missing(store)? {
         index_batch(store)?;
     }
@@ -221,6 +226,15 @@ fn index_range(
     }
     // Not the seq of the last row, which may be smaller than `last` if a repair has deleted messages.
     Ok(last)
+}
+
+/// Adds a message to the index again that was removed from it to be changed.
+pub(crate) fn restore(conn: &Connection, no: i64) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO message_text (rowid, text) SELECT no, hfs_text(body) FROM message WHERE no = ?1",
+    )?
+    .execute([no])?;
+    Ok(())
 }
 
 /// Removes messages from the index. They must be in the index and still in their table, because FTS5 reads the text

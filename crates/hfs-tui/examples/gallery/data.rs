@@ -534,6 +534,7 @@ pub fn search_results() -> SearchResults {
             ),
         ],
         total: 3,
+        unreadable: 0,
     }
 }
 
@@ -560,6 +561,7 @@ pub fn imported() -> Imported {
         session: Some(session_id(9)),
         name: name.into(),
         messages,
+        updated_messages: 0,
         branches: 1,
         updated: false,
         report: ImportReport {

@@ -209,7 +209,7 @@ fn scene(name: &'static str, play: fn(&mut Harness)) -> Scene {
 fn chat_scenes() -> Vec<Scene> {
     vec![
         scene("start", |harness| {
-            let page = hfs_core::Page { items: data::sessions(), next: None };
+            let page = hfs_core::Page { items: data::sessions(), next: None, unreadable: 0 };
             harness.send(Msg::RecentSessions(Ok(page)));
         }),
         scene("chat", Harness::open),
@@ -407,7 +407,7 @@ fn sessions(harness: &mut Harness) {
     harness.open();
     harness.submit("/sessions");
     let request_id = harness.request_id();
-    let page = hfs_core::Page { items: data::sessions(), next: None };
+    let page = hfs_core::Page { items: data::sessions(), next: None, unreadable: 0 };
     harness.send_to_screen(ScreenMsg::Sessions { request_id, result: Ok(page) });
     harness.answer_preview();
 }

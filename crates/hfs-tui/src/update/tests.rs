@@ -296,7 +296,7 @@ fn a_late_search_result_is_ignored() {
         panic!("{:?}", harness.effects)
     };
     harness.type_text("x");
-    let late = hfs_core::SearchResults { hits: Vec::new(), total: 99 };
+    let late = hfs_core::SearchResults { hits: Vec::new(), total: 99, unreadable: 0 };
     harness.send(Msg::Screen(ScreenMsg::SearchResults { request_id, result: Ok(late) }));
     assert!(!format!("{:?}", harness.draw().0).contains("99"));
 }

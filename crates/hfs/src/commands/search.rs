@@ -61,9 +61,10 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
     let _ = update_index(store.as_ref(), &context.console, &|| true);
     let found = store.search(&query)?;
     let console = &context.console;
+    console.warn_of_damage(found.unreadable, "message");
     if console.options.json {
         let hits = found.hits.iter().map(SearchHitJson::from).collect();
-        console.print_json(&SearchJson { hits, total: found.total })?;
+        console.print_json(&SearchJson { hits, total: found.total, unreadable: found.unreadable })?;
         return Ok(Outcome::Done);
     }
     if query.terms().is_empty() {

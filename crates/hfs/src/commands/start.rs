@@ -53,7 +53,8 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
     if console.options.json {
         let page = store.list_sessions(&in_project, &PageRequest::first(20))?;
         let sessions = page.items.iter().map(SessionJson::from).collect();
-        console.print_json(&SessionListJson { sessions, next: page.next.map(|cursor| cursor.0) })?;
+        let next = page.next.map(|cursor| cursor.0);
+        console.print_json(&SessionListJson { sessions, next, unreadable: page.unreadable })?;
         return Ok(Outcome::Done);
     }
     console.print(&format!("{}\n", Cli::command().render_help()))?;
@@ -134,5 +135,9 @@ pub fn location_overrides(environment: &Environment) -> LocationOverrides {
         xdg_data_home: directory("XDG_DATA_HOME"),
         xdg_config_home: directory("XDG_CONFIG_HOME"),
         llm_user_path: directory("LLM_USER_PATH"),
+        qwen_home: directory("QWEN_HOME"),
+        pi_agent: directory("PI_CODING_AGENT_DIR"),
+        copilot_home: directory("COPILOT_HOME"),
+        cline_home: directory("CLINE_DIR"),
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct RecordInfo {
     pub model: Option<String>,
     pub usage: Option<Usage>,
     pub is_aborted: bool,
+    /// The structured content of a result of an MCP tool, as JSON.
+    pub structured: Option<String>,
     /// Which of [`FLAG_FIELDS`] are set.
     set: [bool; FLAG_FIELDS.len()],
 }
@@ -128,6 +130,11 @@ impl RecordInfo {
             "agentId" => self.agent = text(json),
             "timestamp" => self.time = time(json),
             "isAbortedMidStream" => self.is_aborted = json == "true",
+            "mcpMeta" => {
+                let meta = serde_json::from_str::<Value>(json).unwrap_or_default();
+                self.structured =
+                    meta.get("structuredContent").filter(|it| !it.is_null()).map(Value::to_string);
+            }
             _ => {
                 for ((flag, _), set) in FLAG_FIELDS.iter().zip(&mut self.set) {
                     *set |= *flag == key && json == "true";
