@@ -422,9 +422,13 @@ fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
 /// # Errors
 /// Returns an error if the source cannot be read.
 pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
+    if let Some(format) = source.format.get() {
+        return Ok(*format);
+    }
     let probe = FormatProbe::new(source)?;
     let mut readers = Format::ALL.into_iter().map(Format::reader);
-    Ok(readers.find(|reader| reader.probe(&probe)).map(crate::readers::Reader::format))
+    let format = readers.find(|reader| reader.probe(&probe)).map(crate::readers::Reader::format);
+    Ok(*source.format.get_or_init(|| format))
 }
 
 /// Creates the error for a source that no reader recognizes. Fails if the source cannot be read.

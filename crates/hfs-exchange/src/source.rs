@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
+use crate::Format;
 use crate::decompress::{decompressed, is_compressed, uncompressed_name};
 
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
@@ -23,6 +24,8 @@ pub struct Source {
     damage: OnceLock<String>,
     links: Links,
     fingerprint: OnceLock<Option<[u8; 32]>>,
+    /// The format, once it has been detected.
+    pub(crate) format: OnceLock<Option<Format>>,
 }
 
 /// Whether a path may be a symbolic link.
@@ -49,6 +52,7 @@ impl Source {
             damage: OnceLock::new(),
             links: Links::Follow,
             fingerprint: OnceLock::new(),
+            format: OnceLock::new(),
         }
     }
 

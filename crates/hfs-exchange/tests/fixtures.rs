@@ -485,9 +485,12 @@ fn a_claude_ai_export_has_its_attachments_its_calls_and_its_branches() {
 #[test]
 fn the_archives_of_claude_ai_and_chatgpt_are_told_apart() {
     let conversations = fs::read(fixtures("claude-ai/conversations.json")).unwrap();
-    let chatgpt = br#"[{"conversation_id": "c", "mapping": {}}]"#;
+    let message =
+        json!({"id": "a", "author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hi"]}});
+    let mapping = json!({"a": {"id": "a", "parent": null, "children": [], "message": message}});
+    let chatgpt = json!([{"conversation_id": "c", "mapping": mapping}]).to_string();
     for (content, format, sessions) in
-        [(&conversations[..], Format::ClaudeAi, 2), (&chatgpt[..], Format::ChatGpt, 1)]
+        [(&conversations[..], Format::ClaudeAi, 2), (chatgpt.as_bytes(), Format::ChatGpt, 1)]
     {
         let file = tempfile::Builder::new().suffix(".zip").tempfile().unwrap();
         let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
@@ -642,7 +645,8 @@ fn what_was_read_of_a_growing_file_stays_as_it_was() {
         };
         let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
         for end in ends.into_iter().skip(1) {
-            let session = collect(&stream(text.split_at(end).0)).remove(0);
+            // The first records are not messages.
+            let Some(session) = collect(&stream(text.split_at(end).0)).pop() else { continue };
             for message in session.messages() {
                 let same = of_whole(&message.source.as_ref().unwrap().id);
                 assert_eq!((message.role, &message.parts), (same.role, &same.parts), "{folder}");
