@@ -45,7 +45,7 @@ use crate::output::sanitize;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match run(std::env::args_os().collect(), Environment::capture()) {
+    match run(&std::env::args_os().collect::<Vec<_>>(), Environment::capture()) {
         Ok(Outcome::Terminated(signal)) => {
             // By now the store is closed and the terminal restored. The shell sees the signal, not an ordinary end.
             hfs_tui::die_by_signal(signal);
@@ -57,10 +57,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the command. An error has been reported already, and is returned as the exit code.
-fn run(arguments: Vec<OsString>, environment: Environment) -> Result<Outcome, ExitCode> {
-    let cli = match Cli::try_parse_from(&arguments) {
+fn run(arguments: &[OsString], environment: Environment) -> Result<Outcome, ExitCode> {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return Err(report_usage(&error, &arguments)),
+        Err(error) => return Err(report_usage(&error, arguments)),
     };
     let early_options = OutputOptions { json: cli.global.json, ..OutputOptions::default() };
     let command_agent = cli.command.as_ref().and_then(Command::agent_args);
