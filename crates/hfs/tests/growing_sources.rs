@@ -466,20 +466,55 @@ fn check(format: Format, growth: &Growth, states: &[usize]) {
     }
 }
 
-#[test]
-fn importing_a_growing_source_again_and_again_ends_as_importing_it_once() {
-    for format in Format::ALL {
-        for growth in sources(format) {
-            let last = growth.states();
-            for state in (1..last).step_by((last / 400).max(1)) {
-                check(format, &growth, &[state, last]);
-            }
-            let step = (last / 40).max(1);
-            let mut all: Vec<usize> = (1..last).step_by(step).collect();
-            all.push(last);
-            check(format, &growth, &all);
-            // Importing the same state again changes nothing.
-            check(format, &growth, &[last, last]);
+fn importing_it_again_and_again_ends_as_importing_it_once(format: Format) {
+    for growth in sources(format) {
+        let last = growth.states();
+        for state in (1..last).step_by((last / 400).max(1)) {
+            check(format, &growth, &[state, last]);
         }
+        let step = (last / 40).max(1);
+        let mut all: Vec<usize> = (1..last).step_by(step).collect();
+        all.push(last);
+        check(format, &growth, &all);
+        // Importing the same state again changes nothing.
+        check(format, &growth, &[last, last]);
     }
+}
+
+macro_rules! a_growing_source_can_be_imported_at_any_time {
+    ($($name:ident: $format:ident;)*) => {
+        mod a_growing_source_can_be_imported_at_any_time {
+            use super::*;
+
+            $(#[test] fn $name() { importing_it_again_and_again_ends_as_importing_it_once(Format::$format); })*
+
+            #[test]
+            fn in_every_format() {
+                let tested = [$(Format::$format),*];
+                assert!(Format::ALL.iter().all(|format| tested.contains(format)));
+            }
+        }
+    };
+}
+
+a_growing_source_can_be_imported_at_any_time! {
+    hfs: Hfs;
+    claude_code: ClaudeCode;
+    codex: Codex;
+    opencode: OpenCode;
+    gemini: Gemini;
+    qwen: Qwen;
+    pi: Pi;
+    copilot: Copilot;
+    cline: Cline;
+    goose: Goose;
+    chatgpt: ChatGpt;
+    claude_ai: ClaudeAi;
+    llm: Llm;
+    aider: Aider;
+    sharegpt: ShareGpt;
+    langgraph: LangGraph;
+    openai_agents: OpenAiAgents;
+    python: Python;
+    openai_messages: OpenAiMessages;
 }
