@@ -24,7 +24,7 @@ use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 const CANCEL_GRACE: Duration = Duration::from_millis(200);
 
 /// Key in the fields of a message for its text before a plugin rewrote it.
-const ORIGINAL_TEXT: &str = "original_text";
+pub const ORIGINAL_TEXT: &str = "original_text";
 
 /// Number of messages in one read of the agent's context.
 const CONTEXT_PAGE: u32 = 100;

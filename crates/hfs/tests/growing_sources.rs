@@ -144,12 +144,8 @@ fn sources(format: Format) -> Vec<Growth> {
             Growth::List("dataset.json", seed_json("sharegpt/dataset.json"), "/0/conversations"),
         ],
         Format::OpenAiMessages => vec![
-            Growth::List("chat.json", seed_json("openai_messages/chat.json"), ""),
-            Growth::List(
-                "chat.json",
-                json!({ "messages": seed_json("openai_messages/chat.json") }),
-                "/messages",
-            ),
+            Growth::List("chat.json", openai_messages(), ""),
+            Growth::List("chat.json", json!({ "messages": openai_messages() }), "/messages"),
         ],
         Format::Hfs => vec![Growth::List("session.json", hfs_document(), "/branches/0/messages")],
         Format::Llm => vec![llm()],
@@ -245,6 +241,13 @@ fn gemini() -> String {
         json!({"$rewindTo": "3"}),
         message("5", "user", json!({"content": "less"})),
     ])
+}
+
+/// A conversation whose first message is the user's: before that message, a conversation has no identity.
+fn openai_messages() -> Value {
+    let mut messages = seed_json("openai_messages/chat.json");
+    messages.as_array_mut().unwrap().remove(0);
+    messages
 }
 
 fn chatgpt() -> Value {

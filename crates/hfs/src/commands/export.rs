@@ -38,8 +38,8 @@ Examples:
   hfs export @ -o - | hfs --home B import - copy a session to another home directory
   hfs export @ --format codex               a transcript that another tool can continue
 
-JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown
-and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex
+JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown \
+and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex \
 or opencode the history of one branch; records that were imported from Claude Code are written back unchanged.";
 
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,8 @@ Examples:
   curl ... | hfs import - --format hfs       standard input
   hfs import ~/.claude --dry-run             show what would be imported
 
-Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged file does not stop the import of others (exit code 6), and a damaged
+Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged \
+file does not stop the import of others (exit code 6), and a damaged \
 record does not stop the import of its file.";
 
 #[derive(Debug, clap::Args)]
@@ -377,7 +378,7 @@ impl Report {
                     "interrupted; finished sessions are kept; run the same import again to import the rest",
                 );
             }
-            Some(Outcome::Done | Outcome::WithFailures(_)) => {
+            Some(Outcome::Done | Outcome::WithFailures(_) | Outcome::Terminated(_)) => {
                 console.note("the remaining files were skipped, because they would fail in the same way");
             }
             None => {}

@@ -6,9 +6,9 @@ use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Seq, SessionFilter, SessionId,
     SessionSummary, ShortId, Store, StoreError, Timestamp,
 };
-
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 
+use crate::args::limit_parser;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{BranchJson, MessageJson, SessionJson, SessionListJson, SessionShowJson};
@@ -87,7 +87,7 @@ struct ListArgs {
     #[arg(long)]
     trash: bool,
     /// Maximum number of sessions
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
     limit: u32,
     /// Continue after a page, with the cursor that it printed
     #[arg(long, value_name = "CURSOR")]
