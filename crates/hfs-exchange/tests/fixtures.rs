@@ -384,7 +384,11 @@ fn sessions_of_the_openai_agents_sdk_are_read_with_their_branches() {
     let source = Source::file(fixtures("openai-agents/sqlite-session.db"));
     let plain = collect(&source);
     let ids: Vec<&str> = plain.iter().map(|session| session.session.origin.id.as_str()).collect();
-    assert_eq!(ids, ["conversation-1", "conversation-2"]);
+    assert_eq!(
+        ids,
+        ["conversation-1/2026-11-30 01:52:00", "conversation-2/2026-11-30 01:52:01"],
+        "programs choose the ids, so they are not unique among databases"
+    );
     let session = &plain[0];
     assert_eq!(
         shown(session.messages()),
@@ -415,6 +419,7 @@ fn sessions_of_the_openai_agents_sdk_are_read_with_their_branches() {
     let session = &collect(&Source::file(fixtures("openai-agents/advanced-sqlite-session.db")))[0];
     assert_eq!(session.branches.len(), 2);
     let branch = &session.branches[1];
+    assert_ne!(session.session.origin.id, ids[0], "a session of another database is another session");
     assert!(branch.name.as_deref().unwrap().starts_with("branch_from_turn_2"));
     assert_eq!(session.current, 1);
     let usage = session.branches[0].messages.iter().find_map(|message| message.usage);

@@ -57,7 +57,7 @@ const fn format(
 }
 
 /// No limit.
-const ANY: usize = 4096;
+const ANY: usize = usize::MAX;
 
 pub const FORMATS: &[Format] = &[
     // Models.

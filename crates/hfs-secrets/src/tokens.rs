@@ -2,7 +2,7 @@
 
 use crate::Secret;
 use crate::formats::{Charset, Format};
-use crate::text::{at, before, part, skip, skip_all, skip_back, starts_word};
+use crate::text::{REACH, at, before, part, skip, skip_all, skip_back, starts_word};
 use crate::value::{is_placeholder, is_token_body, looks_random};
 
 /// The longest private key that is masked as one.
@@ -31,6 +31,8 @@ pub fn find_format(text: &str, start: usize, format: &Format, found: &mut Vec<Se
     // Capitals and digits of a fixed length need no further sign.
     let is_fixed = format.charset == Charset::Upper && format.max <= format.min + 1 && !is_placeholder(value);
     if is_fixed || is_body(value) {
+        let end =
+            if length < REACH { end } else { skip_all(text, end, |byte| format.charset.contains(byte)) };
         found.push(Secret { start, end, label: format.label });
     }
 }

@@ -45,21 +45,25 @@ impl super::Reader for OpenAiAgents {
             let prefix = if tables.len() > 1 { format!("{table}/") } else { String::new() };
             let quoted = format!("\"{}\"", table.replace('"', "\"\""));
             let structured = probe.has_tables(&[STRUCTURE]);
-            for id in session_ids(&database, &quoted)? {
+            for (id, since) in session_ids(&database, &quoted)? {
                 out.progress(0)?;
                 let session = SessionRows::read(&database, &quoted, &id, structured)?;
-                session.conversation(source, &format!("{prefix}{id}")).send_to(out)?;
+                // Programs choose the ids, so another database may have the same one for another session.
+                session.conversation(source, &format!("{prefix}{id}/{since}")).send_to(out)?;
             }
         }
         Ok(())
     }
 }
 
-fn session_ids(database: &Database, table: &str) -> Result<Vec<String>, ImportError> {
+/// The ids of the sessions, with the times of their first items as written.
+fn session_ids(database: &Database, table: &str) -> Result<Vec<(String, String)>, ImportError> {
     let mut ids = Vec::new();
-    let sql = format!("select session_id, min(id) as first from {table} group by session_id order by first");
+    let sql = format!(
+        "select * from {table} where id in (select min(id) from {table} group by session_id) order by id"
+    );
     database.rows(&sql, &[], &mut |row| {
-        ids.push(text_column(&row, "session_id"));
+        ids.push((text_column(&row, "session_id"), text_column(&row, "created_at")));
         Ok(())
     })?;
     Ok(ids)
