@@ -507,7 +507,7 @@ impl ProviderModel {
             let Some(delay) =
                 retry::next_delay(policy, attempt, started.elapsed(), &error.retry, &mut backoff)
             else {
-                return Err(error.error);
+                return Err(*error.error);
             };
             handler(StreamEvent::Retrying(&error.error, delay));
             tokio::time::sleep(delay).await;

@@ -19,7 +19,7 @@ const MAX_MESSAGE: usize = 300;
 /// A failed attempt to get a reply.
 #[derive(Debug)]
 pub(super) struct AttemptError {
-    pub error: AgentError,
+    pub error: Box<AgentError>,
     pub retry: RetryAdvice,
     /// The status and the error of the server, if it answered with one.
     pub server: Option<Box<(Option<u16>, ServerError)>>,
@@ -27,8 +27,8 @@ pub(super) struct AttemptError {
 
 impl AttemptError {
     /// An error after which no other attempt is made.
-    pub const fn permanent(error: AgentError) -> Self {
-        Self { error, retry: RetryAdvice::Never, server: None }
+    pub fn permanent(error: AgentError) -> Self {
+        Self { error: Box::new(error), retry: RetryAdvice::Never, server: None }
     }
 
     /// The same error, for a reply that was already streamed in part. A repeated request would stream that part twice and
@@ -133,7 +133,7 @@ impl ProviderErrorMapper {
         // A reply that started late may have been paid for, and the next one would start as late.
         let retry = if stage == WaitStage::Connection { RetryAdvice::Backoff } else { RetryAdvice::Never };
         let mut error = self.unavailable(&message, None, retry);
-        if let AgentError::Unavailable { suggestion, .. } = &mut error.error {
+        if let AgentError::Unavailable { suggestion, .. } = &mut *error.error {
             *suggestion = Some(Suggestion::RaiseTimeout(stage));
         }
         error
@@ -156,7 +156,7 @@ impl ProviderErrorMapper {
         let message = self.sanitize(message);
         let error =
             AgentError::Unavailable { provider: self.label.clone(), message, retry_after, suggestion: None };
-        AttemptError { error, retry, server: None }
+        AttemptError { error: Box::new(error), retry, server: None }
     }
 
     fn malformed(&self, message: &str) -> AttemptError {

@@ -21,7 +21,7 @@ pub async fn list_models(config: ModelConfig) -> Result<Vec<String>, AgentError>
     tokio::time::timeout(limit, model.list_models())
         .await
         .unwrap_or_else(|_| Err(model.errors.timed_out(hfs_core::WaitStage::Connection)))
-        .map_err(|error| error.error)
+        .map_err(|error| *error.error)
 }
 
 impl ProviderModel {
