@@ -247,6 +247,11 @@ const fn effect_of(key: Key) -> Effect {
         | Key::Provider
         | Key::Model
         | Key::BaseUrl
+        | Key::Headers
+        | Key::WaitConnect
+        | Key::WaitFirstToken
+        | Key::WaitBetweenTokens
+        | Key::OllamaNumCtx
         | Key::MaxTokens
         | Key::Temperature
         | Key::SystemPrompt

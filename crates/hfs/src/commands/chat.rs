@@ -360,7 +360,7 @@ impl PrinterState {
                 format!("waiting for {what} {}, at most {} s", sanitize::line(server), limit_ms / 1000)
             }
             RequestEvent::Retrying { message, delay_ms, .. } => {
-                let seconds = std::time::Duration::from_millis(*delay_ms).as_secs_f64();
+                let seconds = Duration::from_millis(*delay_ms).as_secs_f64();
                 format!("{}; trying again in {seconds:.1} s", sanitize::line(message))
             }
             _ => return,
