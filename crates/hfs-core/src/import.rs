@@ -33,6 +33,22 @@ pub struct ForeignSession {
     pub extra: PassthroughFields,
     /// Id and name of the first branch, if the source is an hfs document.
     pub main_branch: Option<(BranchId, String)>,
+    /// What the source continues, if its id is one that hfs gives to the transcripts that it writes.
+    pub continues: Option<Continuation>,
+}
+
+/// What a transcript of another tool continues.
+///
+/// A transcript that hfs writes has the id of a session or branch of hfs, and each of its messages has
+/// [`Source::hfs`](crate::Source::hfs) as its source. If the store has the session, an import adds what the tool added
+/// to it, on the same branch. Messages that hfs wrote are only used to find the place: their text in the transcript may
+/// be less than what the store has. If the store does not have the session, the transcript is one like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuation {
+    /// A session with all of its branches.
+    Session(SessionId),
+    /// The history of a branch.
+    Branch(BranchId),
 }
 
 impl ForeignSession {
@@ -49,6 +65,7 @@ impl ForeignSession {
             updated_at: None,
             extra: PassthroughFields::new(),
             main_branch: None,
+            continues: None,
         }
     }
 }

@@ -68,7 +68,8 @@ pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, Sect
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
-    BranchKey, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning, SessionSink,
+    BranchKey, Continuation, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning,
+    SessionSink,
 };
 pub use message::{
     DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,

@@ -6,10 +6,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use hfs_core::{
-    Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Disposition,
-    ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, MessageId, MessageRange, OperationKind,
-    PageRequest, Position, Run, RunId, Seq, SessionDraft, SessionFilter, SessionId, SessionImport,
-    SessionSink, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
+    Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Continuation,
+    Disposition, ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, MessageId, MessageRange,
+    OperationKind, PageRequest, Position, Run, RunId, Seq, SessionDraft, SessionFilter, SessionId,
+    SessionImport, SessionSink, SessionSummary, Source, Store, StoreError, StoreResult, Suggestion,
+    Timestamp, automatic_name,
 };
 
 use session_title::SessionTitle;
@@ -192,6 +193,21 @@ impl<'a> Importer<'a> {
         self.receiver = Receiver::None;
     }
 
+    /// The session that an export of hfs continues, if the store has it.
+    fn continued(&self, continues: Continuation) -> StoreResult<Option<SessionSummary>> {
+        let found = match continues {
+            Continuation::Session(id) => self.store.get_session(id),
+            Continuation::Branch(id) => {
+                self.store.get_branch(id).and_then(|branch| self.store.get_session(branch.session))
+            }
+        };
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
     /// The stored session with the same id or, without one, with the same origin.
     fn existing(&self, session: &ForeignSession) -> StoreResult<Option<SessionSummary>> {
         if let Some(id) = session.id {
@@ -221,7 +237,12 @@ impl SessionSink for Importer<'_> {
     fn begin(&mut self, session: ForeignSession) -> StoreResult<Disposition> {
         self.discard_unfinished();
         let is_document = session.id.is_some();
-        let found = self.existing(&session)?;
+        let continued = match session.continues {
+            Some(continues) if self.on_duplicate != OnDuplicate::Copy => self.continued(continues)?,
+            Some(_) | None => None,
+        };
+        let continues = session.continues.filter(|_| continued.is_some());
+        let found = if continued.is_some() { continued } else { self.existing(&session)? };
         self.receiver = match (found, self.on_duplicate) {
             (None, _) => Receiver::New(Box::new(NewSession::new(self.store, self.dry_run, session, false))),
             (Some(_), OnDuplicate::Copy) => {
@@ -237,13 +258,19 @@ impl SessionSink for Importer<'_> {
                 self.skip(SkipReason::AlreadyImported { name: found.session.name });
                 return Ok(Disposition::Skip);
             }
-            (Some(found), _) => Receiver::Merge(Box::new(MergeImport::new(
-                self.store,
-                self.dry_run,
-                found,
-                is_document,
-                self.clock.now(),
-            )?)),
+            (Some(found), _) => {
+                let by_id = is_document;
+                let merge = MergeImport::new(
+                    self.store,
+                    self.dry_run,
+                    found,
+                    &session,
+                    continues,
+                    by_id,
+                    self.clock.now(),
+                )?;
+                Receiver::Merge(Box::new(merge))
+            }
         };
         Ok(Disposition::Take)
     }
@@ -310,7 +337,7 @@ impl SessionSink for Importer<'_> {
                 (format, session.finish(file_time, &self.time_zone)?)
             }
             Receiver::Merge(merge) => {
-                let format = merge.format();
+                let format = merge.format.clone();
                 let received = merge.finish()?;
                 if received.messages == 0 {
                     self.skip(SkipReason::NothingNew { name: received.name });
@@ -549,10 +576,20 @@ impl<'a> NewSession<'a> {
 /// the stored ones. These messages have the same seq in both. At the first message that differs, the cursor moves to a
 /// stored branch that forks there and starts with this message, or to a new branch if there is no such branch. When the
 /// cursor reaches the end of its stored branch, the remaining messages are appended to that branch.
+///
+/// A transcript that hfs wrote may show a stored message as several, or leave one out. Its messages are therefore not
+/// counted: one that hfs wrote moves the cursor to the stored message that it names.
 struct MergeImport<'a> {
     store: &'a dyn Store,
     dry_run: bool,
     existing: SessionSummary,
+    /// Format of the source.
+    format: String,
+    /// What the source continues, if hfs wrote its beginning.
+    continues: Option<Continuation>,
+    /// Prefix of the source ids of new messages. Such ids are unique in one transcript, but hfs writes one for each
+    /// branch of a session.
+    id_prefix: Option<String>,
     /// Whether messages are the same if their ids are equal (hfs documents) or if their sources are (transcripts).
     by_id: bool,
     now: Timestamp,
@@ -567,8 +604,12 @@ struct MergeImport<'a> {
 struct BranchCursor {
     /// Stored branches that the cursor follows, each with the first seq at which the cursor follows it.
     segments: Vec<(Seq, BranchId)>,
-    /// Seq of the newest message received from the source.
+    /// Seq of the stored message that the newest message of the source corresponds to.
     head: Seq,
+    /// Seq of the newest message in the source.
+    source_head: Seq,
+    /// Seqs in the source and in the store, of each message where their difference changes.
+    seqs: Vec<(Seq, Seq)>,
     /// Stored messages after `head`, read in advance.
     lookahead: VecDeque<Message>,
     /// Whether the store may have messages after those in `lookahead`.
@@ -584,14 +625,23 @@ impl<'a> MergeImport<'a> {
         store: &'a dyn Store,
         dry_run: bool,
         existing: SessionSummary,
+        foreign: &ForeignSession,
+        continues: Option<Continuation>,
         by_id: bool,
         now: Timestamp,
     ) -> StoreResult<Self> {
         let branches = store.list_branches(existing.session.id)?;
+        let id_prefix = match continues {
+            Some(Continuation::Branch(branch)) => Some(format!("{branch}/")),
+            Some(Continuation::Session(_)) | None => None,
+        };
         let mut merge = Self {
             store,
             dry_run,
             existing,
+            format: foreign.origin.format.clone(),
+            continues,
+            id_prefix,
             by_id,
             now,
             branches,
@@ -603,12 +653,12 @@ impl<'a> MergeImport<'a> {
         let root = root.ok_or_else(|| StoreError::Corrupt {
             message: format!("session {} has no first branch", merge.existing.session.id),
         })?;
-        merge.cursors.push(Some(BranchCursor::after(0, root)));
+        let first = match continues {
+            Some(Continuation::Branch(branch)) => branch,
+            Some(Continuation::Session(_)) | None => root,
+        };
+        merge.cursors.push(Some(BranchCursor::after(0, first)));
         Ok(merge)
-    }
-
-    fn format(&self) -> String {
-        self.existing.session.origin.as_ref().map_or_else(|| "hfs".to_owned(), |origin| origin.format.clone())
     }
 
     fn branch(
@@ -619,14 +669,19 @@ impl<'a> MergeImport<'a> {
         id: Option<BranchId>,
     ) -> StoreResult<()> {
         self.save(parent)?;
-        let parent = self.cursor(parent)?.branch_at(forked_at);
-        let cursor = match id.filter(|id| self.branches.iter().any(|branch| branch.id == *id)) {
+        let parent = self.cursor(parent)?;
+        let source_head = forked_at;
+        let forked_at = parent.stored_seq(source_head);
+        let parent = parent.branch_at(forked_at);
+        let mut cursor = match id.filter(|id| self.branches.iter().any(|branch| branch.id == *id)) {
             Some(stored) => BranchCursor::after(forked_at, stored),
             None => {
                 // `has_more` is false because the stored messages after the fork are the parent's, not this branch's.
                 BranchCursor { has_more: false, is_pending: true, ..BranchCursor::after(forked_at, parent) }
             }
         };
+        cursor.source_head = source_head;
+        cursor.seqs = vec![(source_head, forked_at)];
         if self.cursors.len() <= key {
             self.cursors.resize_with(key + 1, || None);
         }
@@ -643,7 +698,13 @@ impl<'a> MergeImport<'a> {
             .ok_or_else(|| StoreError::Invalid { message: format!("no branch number {key} in this import") })
     }
 
-    fn message(&mut self, key: BranchKey, message: MessageDraft) -> StoreResult<()> {
+    fn message(&mut self, key: BranchKey, mut message: MessageDraft) -> StoreResult<()> {
+        if self.advance_to_exported(key, &message)? {
+            return Ok(());
+        }
+        if let (Some(prefix), Some(source)) = (&self.id_prefix, &mut message.source) {
+            source.id.insert_str(0, prefix);
+        }
         if self.cursor(key)?.is_pending {
             self.resolve_fork(key, &message)?;
         }
@@ -660,8 +721,9 @@ impl<'a> MergeImport<'a> {
                 return Ok(());
             }
         }
+        self.leave_undone_branch(key)?;
         let cursor = self.cursor(key)?;
-        cursor.head += 1;
+        cursor.advance(cursor.head + 1);
         cursor.unsaved.push(message);
         let is_full = cursor.unsaved.len() >= BATCH as usize;
         self.added += 1;
@@ -675,9 +737,59 @@ impl<'a> MergeImport<'a> {
         if is_stored {
             let cursor = self.cursor(key)?;
             cursor.lookahead.pop_front();
-            cursor.head += 1;
+            cursor.advance(cursor.head + 1);
         }
         Ok(is_stored)
+    }
+
+    /// Moves the cursor to the stored message from which hfs wrote this message of the source, if there is one.
+    fn advance_to_exported(&mut self, key: BranchKey, message: &MessageDraft) -> StoreResult<bool> {
+        let Some(id) = message.source.as_ref().and_then(Source::hfs_message) else { return Ok(false) };
+        let stored = match self.store.get_message(id) {
+            Ok(stored) => stored,
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(other) => return Err(other),
+        };
+        if self.branches.iter().all(|branch| branch.id != stored.branch) {
+            return Ok(false);
+        }
+        self.save(key)?;
+        let owner = self.owner(self.cursor(key)?.branch_at(stored.seq), stored.seq);
+        let cursor = self.cursor(key)?;
+        if owner != stored.branch {
+            cursor.segments.push((stored.seq, stored.branch));
+        }
+        // An export may write a result before messages that precede it, because it has to follow its call.
+        let head = if owner == stored.branch { cursor.head.max(stored.seq) } else { stored.seq };
+        cursor.is_pending = false;
+        cursor.has_more = true;
+        cursor.lookahead.clear();
+        cursor.advance(head);
+        Ok(true)
+    }
+
+    /// The branch that stores the message with this seq in the history of `branch`.
+    fn owner(&self, mut branch: BranchId, seq: Seq) -> BranchId {
+        let find = |id| self.branches.iter().find(|branch| branch.id == id);
+        // The number of steps is limited, because damaged branches may form a cycle.
+        for _ in 0..self.branches.len() {
+            match find(branch).filter(|found| seq <= found.forked_at).and_then(|found| found.parent) {
+                Some(parent) => branch = parent,
+                None => break,
+            }
+        }
+        branch
+    }
+
+    /// Forks if the cursor is on a branch that the user has undone: its messages are hidden.
+    fn leave_undone_branch(&mut self, key: BranchKey) -> StoreResult<()> {
+        let cursor = self.cursor(key)?;
+        let (branch, head) = (cursor.branch_at(cursor.head + 1), cursor.head);
+        if self.branches.iter().any(|stored| stored.id == branch && stored.undone) {
+            self.save(key)?;
+            self.fork(key, self.owner(branch, head), head)?;
+        }
+        Ok(())
     }
 
     /// The stored message after the cursor; `None` at the end of the stored branch.
@@ -698,7 +810,8 @@ impl<'a> MergeImport<'a> {
     fn resolve_fork(&mut self, key: BranchKey, first: &MessageDraft) -> StoreResult<()> {
         let cursor = self.cursor(key)?;
         cursor.is_pending = false;
-        let (parent, forked_at) = (cursor.branch_at(cursor.head), cursor.head);
+        let (branch, forked_at) = (cursor.branch_at(cursor.head), cursor.head);
+        let parent = self.owner(branch, forked_at);
         // The parents are not compared: a message that several branches share is stored in only one of them, so a branch
         // that forks here may name another parent. The first message identifies the branch.
         let candidates: Vec<BranchId> = self
@@ -715,6 +828,15 @@ impl<'a> MergeImport<'a> {
                 cursor.has_more = true;
                 return Ok(());
             }
+        }
+        // The user forked here in hfs and continued in the other tool.
+        let current = self.existing.session.current_branch;
+        let is_empty = |branch: &&Branch| {
+            branch.id == current && branch.forked_at == forked_at && branch.head == forked_at
+        };
+        if self.continues.is_some() && self.branches.iter().any(|branch| is_empty(&branch)) {
+            self.cursor(key)?.segments.push((forked_at + 1, current));
+            return Ok(());
         }
         self.fork(key, parent, forked_at)
     }
@@ -811,11 +933,29 @@ impl BranchCursor {
         Self {
             segments: vec![(head + 1, branch)],
             head,
+            source_head: head,
+            seqs: Vec::new(),
             lookahead: VecDeque::new(),
             has_more: true,
             unsaved: Vec::new(),
             is_pending: false,
         }
+    }
+
+    /// Counts a message of the source that corresponds to the stored message with this seq.
+    fn advance(&mut self, head: Seq) {
+        self.source_head += 1;
+        let is_in_step = self.stored_seq(self.source_head) == head;
+        if !is_in_step {
+            self.seqs.push((self.source_head, head));
+        }
+        self.head = head;
+    }
+
+    /// The seq in the store of the message with this seq in the source.
+    fn stored_seq(&self, seq: Seq) -> Seq {
+        let known = self.seqs.iter().rev().find(|(source, _)| *source <= seq);
+        known.map_or(seq, |(source, stored)| stored + (seq - source))
     }
 
     /// The stored branch to which the message with this seq belongs. The message itself may not be appended yet.

@@ -12,7 +12,9 @@ use std::io::Write;
 use std::path::Path;
 
 use hfs_core::{MessageDraft, Part, Role, Timestamp};
-use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read, write_transcript};
+use hfs_exchange::{
+    CollectedSession, Collector, Format, Source, TranscriptOptions, detect, discover, read, write_transcript,
+};
 use serde_json::{Value, json};
 
 #[path = "support/samples.rs"]
@@ -375,7 +377,7 @@ fn a_long_tool_result_is_read_from_its_file() {
 
     // An export restores the transcript.
     let mut written = Vec::new();
-    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    write_transcript(&document, Format::ClaudeCode, TranscriptOptions::default(), &mut written).unwrap();
     let values =
         |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
     assert_eq!(values(&String::from_utf8(written).unwrap()), values(&lines.join("\n")));

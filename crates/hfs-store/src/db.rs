@@ -42,7 +42,9 @@ pub(crate) struct Database {
     /// Name of this process's presence lock.
     presence: Arc<str>,
     readers: Mutex<Vec<DbConnection>>,
-    writer: GroupCommit<Writer>,
+    writer: Arc<GroupCommit<Writer>>,
+    /// The connection of a snapshot, whose read transaction lasts as long as the snapshot.
+    snapshot: Option<Mutex<DbConnection>>,
 }
 
 impl Database {
@@ -64,8 +66,39 @@ impl Database {
 
         let name = presence.name().into();
         let writer = Writer::new(Arc::clone(&paths), options.clone(), presence, connection, lock);
-        let writer = GroupCommit::new(writer, LINGER);
-        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer })
+        let writer = Arc::new(GroupCommit::new(writer, LINGER));
+        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer, snapshot: None })
+    }
+
+    /// Returns a view of the database as it is now, which cannot be written to. All its reads share one transaction.
+    pub(crate) fn snapshot(&self) -> StoreResult<Self> {
+        let begin = || {
+            let reader = self.take_reader()?;
+            // SQLite takes the snapshot with the first read, not with `BEGIN`.
+            reader.conn.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master;")?;
+            Ok(reader)
+        };
+        let reader = match &self.snapshot {
+            Some(_) => return Err(self.read_only("take a snapshot of a snapshot")),
+            None => begin().map_err(self.store_error("take a snapshot of the store"))?,
+        };
+        Ok(Self {
+            paths: Arc::clone(&self.paths),
+            options: self.options.clone(),
+            presence: Arc::clone(&self.presence),
+            readers: Mutex::default(),
+            writer: Arc::clone(&self.writer),
+            snapshot: Some(Mutex::new(reader)),
+        })
+    }
+
+    pub(crate) const fn is_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    fn read_only(&self, action: &str) -> StoreError {
+        let store = self.paths.database.display();
+        StoreError::Unsupported { message: format!("cannot {action}: this view of {store} is read-only") }
     }
 
     /// Runs `body` in a read transaction. `action` completes "cannot ..." in error messages.
@@ -79,6 +112,9 @@ impl Database {
 
     /// Like [`Database::read`], but returns the internal error. For steps of larger operations.
     pub(crate) fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        if let Some(snapshot) = &self.snapshot {
+            return body(&lock_unpoisoned(snapshot).conn);
+        }
         let reader = self.take_reader()?;
         reader.conn.prepare_cached("BEGIN")?.execute([])?;
         let result = body(&reader.conn);
@@ -129,6 +165,9 @@ impl Database {
         action: &str,
         job: impl FnMut(&Connection) -> Result<T> + Send + 'static,
     ) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         self.writer.submit(options, job).map_err(self.store_error(action))
     }
 
@@ -139,6 +178,9 @@ impl Database {
         action: &str,
         body: impl FnOnce(&Connection) -> Result<T>,
     ) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         self.writer
             .with_backend(|writer| writer.exclusively(|conn| body(conn)))
             .map_err(self.store_error(action))
@@ -151,6 +193,9 @@ impl Database {
         action: &str,
         body: impl FnOnce(&Connection) -> Result<(Connection, T)>,
     ) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         let replace = |conn: &mut Connection| {
             let (new, result) = body(conn)?;
             backup::copy_pages(&new, conn)?;

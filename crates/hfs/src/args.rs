@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, plugin, run, search, session,
+    branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search, session,
     start, store,
 };
 use crate::config::{AgentKind, Key, Override};
@@ -110,6 +110,8 @@ pub enum Command {
     Search(search::SearchArgs),
     /// Write a session to a file: JSON, Markdown, HTML, or another tool's transcript
     Export(export::ExportArgs),
+    /// Place a session where another tool continues it, and print the command
+    Handoff(handoff::HandoffArgs),
     /// Import transcripts of other tools, and exported sessions
     Import(import::ImportArgs),
     /// List, approve, run, install and write plugins
@@ -143,6 +145,7 @@ impl Command {
             | Self::Run(_)
             | Self::Search(_)
             | Self::Export(_)
+            | Self::Handoff(_)
             | Self::Import(_)
             | Self::Plugin(_)
             | Self::Config(_)

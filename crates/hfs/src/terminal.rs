@@ -11,7 +11,8 @@ use hfs_core::{
 };
 use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
 use hfs_exchange::{
-    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, discover,
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, TranscriptOptions,
+    discover,
 };
 use hfs_tui::{
     AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
@@ -23,7 +24,7 @@ use terminal_colorsaurus::{QueryOptions, background_color};
 use crate::args::GlobalArgs;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::ProjectResolver;
-use crate::commands::start;
+use crate::commands::{handoff, start};
 use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
 use crate::environment::Environment;
@@ -313,7 +314,7 @@ impl FileTransfer {
             create_private_dir(&self.home.exports())
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
-        let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
+        let document = StoreDocument::new(self.store.as_ref(), request.session)?;
         let target = ExportTarget::new(&path, false, document.session_record(), format)?;
         let name = target.display();
         let metadata =
@@ -323,8 +324,11 @@ impl FileTransfer {
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
         let secrets = SecretScanner::new()?;
         let source = RedactedSource::new(&document, &secrets, request.redact);
-        format
-            .write(&source, PageOptions { metadata, branches }, &mut out)
+        let page = PageOptions { metadata, branches };
+        let model = handoff::opencode_model(&self.environment, None);
+        let transcript = TranscriptOptions { opencode_model: model.as_deref() };
+        let report = format
+            .write(&source, page, transcript, format.control_text(), &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out
@@ -334,7 +338,10 @@ impl FileTransfer {
         Ok(Exported {
             path: target.commit(file)?,
             bytes,
-            warnings: export::secret_warning(&source.report(), request.redact).into_iter().collect(),
+            warnings: export::secret_warning(&source.report(), request.redact)
+                .into_iter()
+                .chain(export::transcript_note(&report))
+                .collect(),
         })
     }
 }

@@ -15,7 +15,7 @@ mod layout;
 mod record;
 mod second_pass;
 
-use hfs_core::{ForeignSession, ImportError, Origin, Project, SessionSink};
+use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project, SessionSink};
 
 use crate::detect::FormatProbe;
 use crate::records::{Entry, Framing, for_each_record};
@@ -91,6 +91,7 @@ fn session(source: &Source, layout: &Layout) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
+    session.continues = layout.session.as_deref().and_then(|id| id.parse().ok()).map(Continuation::Session);
     session.title.clone_from(&layout.title);
     session.automatic_name = !layout.title_by_user;
     session.project = layout.cwd.clone().map(|directory| Project { directory, repository: None });

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
+use hfs_core::{
+    Continuation, ImportError, MessageId, Part, Project, Role, SessionSink, Source as MessageSource,
+    Timestamp, Usage,
+};
 use serde_json::{Map, Value};
 
 use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, inline_image, number, text};
 use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
+use crate::readers::written_from;
+use crate::transcript::{MessageIds, WRITTEN};
 use crate::{Format, Source};
 
 const NAME: &str = "opencode";
@@ -155,7 +160,9 @@ fn millis(fields: &Fields, key: &str) -> Option<Timestamp> {
 
 fn to_conversation(source: &Source, info: Fields, messages: Vec<ExportedMessage>) -> ConversationTree {
     let id = text(&info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
+    let continues = MessageIds::branch_of(&id).map(Continuation::Branch);
     let mut conversation = ConversationTree::new(source, NAME, id);
+    conversation.session.continues = continues;
     conversation.session.title = text(&info, "title").filter(|title| !title.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
     let directory = text(&info, "directory").filter(|directory| !directory.is_empty());
@@ -197,25 +204,34 @@ fn to_messages(message: ExportedMessage) -> Vec<ImportedMessage> {
     });
     let model = text(&info, "modelID").map(str::to_owned).filter(|_| role == Role::Assistant);
     let agent = text(&info, "agent").map(str::to_owned).filter(|_| role == Role::Assistant);
+    let message_of_hfs = MessageIds::message_of(&id);
     let mut imported = ImportedMessage::new(NAME, id.clone(), role, parts, at).with_record(info);
+    if let Some(message) = message_of_hfs {
+        imported.draft.source = Some(MessageSource::hfs(message));
+    }
     imported.attachments = attachments;
     imported.draft.usage = usage;
     imported.draft.model = model;
     imported.draft.agent = agent;
     let mut converted = vec![imported];
-    for (number, (tool, time)) in tools.into_iter().enumerate() {
-        converted.push(ImportedMessage::new(
-            NAME,
-            format!("{id}/tool-{number}"),
-            Role::Tool,
-            vec![tool],
-            time.unwrap_or(at),
-        ));
+    for (number, ToolAnswer { part, time, written_from }) in tools.into_iter().enumerate() {
+        let id = format!("{id}/tool-{number}");
+        let mut answer = ImportedMessage::new(NAME, id, Role::Tool, vec![part], time.unwrap_or(at));
+        if let Some(message) = written_from.or(message_of_hfs) {
+            answer.draft.source = Some(MessageSource::hfs(message));
+        }
+        converted.push(answer);
     }
     converted
 }
 
-type ToolAnswer = (Part, Option<Timestamp>);
+/// The result of a tool.
+struct ToolAnswer {
+    part: Part,
+    time: Option<Timestamp>,
+    /// The message of hfs from which an export wrote it.
+    written_from: Option<MessageId>,
+}
 
 fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut Vec<ToolAnswer>) -> Part {
     let field = |key: &str| text(&part, key).map(str::to_owned);
@@ -230,7 +246,9 @@ fn part(part: Fields, attachments: &mut Vec<hfs_core::Attachment>, tools: &mut V
                 let key = if status == "error" { "error" } else { "output" };
                 let output = text(&state, key).unwrap_or_default().to_owned();
                 let answer = Part::ToolResult { id: id.clone(), output, is_error: status == "error" };
-                tools.push((answer, millis(&state, "end")));
+                let written_from =
+                    state.get("metadata").and_then(|fields| written_from(fields.get(WRITTEN)?));
+                tools.push(ToolAnswer { part: answer, time: millis(&state, "end"), written_from });
             }
             Part::ToolCall {
                 id,
