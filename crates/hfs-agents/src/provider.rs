@@ -125,7 +125,7 @@ impl ProviderModel {
             // genai does not send a budget to this provider, so setting one has no other effect.
             options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
         }
-        if let Some(max_tokens) = request.max_tokens.or(self.config.max_tokens) {
+        if let Some(max_tokens) = request.max_tokens.into_iter().chain(self.config.max_tokens).min() {
             options = options.with_max_tokens(max_tokens);
         }
         if let Some(temperature) = request.temperature.or(self.config.temperature)

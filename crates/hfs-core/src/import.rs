@@ -1,6 +1,7 @@
-//! The import port: the sessions that transcript readers produce, and the sink that receives them.
+//! The import port: what transcript readers find, and the receiver of it.
 //!
-//! A reader pushes sessions into a [`SessionSink`], so that a transcript of any size is imported in bounded memory.
+//! A reader sends one [`ImportEvent`] after another to an [`ImportReceiver`], so that a transcript of any size is imported in
+//! bounded memory.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,80 +71,79 @@ impl ForeignSession {
     }
 }
 
-/// Whether the reader continues with a session that it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Read the session.
-    Take,
-    /// Skip to the next session, because this one exists already.
-    Skip,
+/// A branch that forks from another branch of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignBranch {
+    /// Number of the branch, from 1, in the order in which the reader sends them.
+    pub key: BranchKey,
+    /// The branch from which it forks, which was sent before.
+    pub parent: BranchKey,
+    /// The message after which it forks; 0: before the first message.
+    pub forked_at: Seq,
+    /// Branch id, if the source has one.
+    pub id: Option<BranchId>,
+    /// Name, if the source has one.
+    pub name: Option<String>,
 }
 
-/// Receives sessions from a reader.
+/// What a reader finds in a source.
 ///
-/// The reader calls, for each session: [`begin`](Self::begin); [`branch`](Self::branch), parents before children;
-/// [`message`](Self::message), in order along each branch, while messages of different branches may alternate;
-/// [`attachment`](Self::attachment) before the messages that refer to it; [`run`](Self::run) and
-/// [`checkpoint`](Self::checkpoint); and [`end`](Self::end). [`begin`](Self::begin) creates branch 0.
-pub trait SessionSink {
-    /// Starts a session.
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn begin(&mut self, session: ForeignSession) -> Result<Disposition, StoreError>;
+/// For each session, a reader sends [`Session`](Self::Session) first and [`End`](Self::End) last. In between it sends branches,
+/// parents before children; messages, in order along each branch, while messages of different branches may alternate; each
+/// attachment before the messages that refer to it; and runs and checkpoints after their branch.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most events are messages, and boxing each would cost an allocation"
+)]
+pub enum ImportEvent {
+    /// A session begins, with its first branch, which has the key 0.
+    Session(Box<ForeignSession>),
+    /// A branch.
+    Branch(ForeignBranch),
+    /// The next message of a branch.
+    Message {
+        /// The branch.
+        branch: BranchKey,
+        /// The message.
+        message: MessageDraft,
+    },
+    /// An attachment.
+    Attachment(Attachment),
+    /// A run.
+    Run(Box<Run>),
+    /// A checkpoint.
+    Checkpoint(Box<CheckpointDraft>),
+    /// The branch that a resume opens; without this event, branch 0.
+    CurrentBranch(BranchKey),
+    /// The session is complete.
+    End(ImportReport),
+}
 
-    /// Adds a branch forked from `parent` after the message with seq `forked_at` (0: before the first message). hfs
-    /// documents also give its id and name.
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-        name: Option<String>,
-    ) -> Result<(), StoreError>;
+/// What a reader does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Send the next event.
+    Continue,
+    /// Send nothing more of this session, not even its end, and continue with the next one.
+    SkipSession,
+    /// End the import.
+    Stop,
+}
 
-    /// Adds the next message of a branch.
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn message(&mut self, branch: BranchKey, message: MessageDraft) -> Result<(), StoreError>;
-
-    /// Adds an attachment.
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError>;
-
-    /// Adds a run. Its branch must be the first one or have been added by [`branch`](Self::branch).
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn run(&mut self, run: Run) -> Result<(), StoreError>;
-
-    /// Adds a checkpoint. Its branch must be the first one or have been added by [`branch`](Self::branch).
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> Result<(), StoreError>;
-
-    /// Sets the branch that a resume opens; branch 0 if this is never called.
-    ///
-    /// # Errors
-    /// Returns the store's error.
-    fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError>;
-
-    /// Ends the session and makes it visible.
+/// Receives what a reader finds.
+///
+/// A receiver may wrap another one: it handles the events that it is interested in, and passes on all others.
+pub trait ImportReceiver {
+    /// Receives the next event. At [`ImportEvent::End`], the session becomes visible.
     ///
     /// # Errors
     /// Returns the store's error; the session is then discarded.
-    fn end(&mut self, report: ImportReport) -> Result<(), StoreError>;
+    fn receive(&mut self, event: ImportEvent) -> Result<Flow, StoreError>;
 
-    /// Reports the number of input bytes read so far, for progress bars. If it returns `false`, the reader stops.
-    fn progress(&mut self, bytes_read: u64) -> bool;
+    /// Receives the number of input bytes read so far, for progress bars. Readers call it often, also within a session that is
+    /// skipped.
+    fn progress(&mut self, bytes_read: u64) -> Flow;
 }
 
 /// What the import did with the records of one session: `records == mapped + opaque + dropped`.

@@ -6,7 +6,7 @@
 //! continue from there on a new branch. Structural changes are [`Operation`]s, which can be undone.
 //!
 //! Storage, agents and plugins are ports, which other crates implement: [`Store`] (SQLite, memory), [`Agent`] (models,
-//! triads, recall), [`Hooks`] (plugins), [`SessionSink`] (imports) and [`Clock`]. This crate itself uses no file,
+//! triads, recall), [`Hooks`] (plugins), [`ImportReceiver`] (imports) and [`Clock`]. This crate itself uses no file,
 //! network, database or terminal.
 //!
 //! ```
@@ -68,8 +68,8 @@ pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, Sect
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
-    BranchKey, Continuation, Disposition, ForeignSession, ImportError, ImportReport, ImportWarning,
-    SessionSink,
+    BranchKey, Continuation, Flow, ForeignBranch, ForeignSession, ImportError, ImportEvent, ImportReceiver,
+    ImportReport, ImportWarning,
 };
 pub use message::{
     DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,

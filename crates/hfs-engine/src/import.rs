@@ -7,10 +7,10 @@ use std::fmt;
 
 use hfs_core::{
     Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Continuation,
-    Disposition, ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, MessageId, MessageRange,
-    OperationKind, PageRequest, Position, Run, RunId, Seq, SessionDraft, SessionFilter, SessionId,
-    SessionImport, SessionSink, SessionSummary, Source, Store, StoreError, StoreResult, Suggestion,
-    Timestamp, automatic_name,
+    Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver, ImportReport, MAIN_BRANCH, Message,
+    MessageDraft, MessageId, MessageRange, OperationKind, PageRequest, Position, Run, RunId, Seq,
+    SessionDraft, SessionFilter, SessionId, SessionImport, SessionSummary, Source, Store, StoreError,
+    StoreResult, Suggestion, Timestamp, automatic_name,
 };
 
 use session_title::SessionTitle;
@@ -128,7 +128,7 @@ pub struct Importer<'a> {
     time_zone: jiff::tz::TimeZone,
     on_duplicate: OnDuplicate,
     dry_run: bool,
-    on_progress: Box<dyn FnMut(u64) -> bool + 'a>,
+    on_progress: Box<dyn FnMut(u64) -> Flow + 'a>,
     file: String,
     file_time: Option<Timestamp>,
     receiver: Receiver<'a>,
@@ -155,7 +155,7 @@ impl<'a> Importer<'a> {
             time_zone: jiff::tz::TimeZone::system(),
             on_duplicate,
             dry_run,
-            on_progress: Box::new(|_| true),
+            on_progress: Box::new(|_| Flow::Continue),
             file: String::new(),
             file_time: None,
             receiver: Receiver::None,
@@ -164,9 +164,9 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Calls `on_progress` with the number of bytes read of the current file. If it returns `false`, the reader stops.
+    /// Calls `on_progress` with the number of bytes read of the current file. If it returns [`Flow::Stop`], the reader stops.
     #[must_use]
-    pub fn with_progress(mut self, on_progress: impl FnMut(u64) -> bool + 'a) -> Self {
+    pub fn with_progress(mut self, on_progress: impl FnMut(u64) -> Flow + 'a) -> Self {
         self.on_progress = Box::new(on_progress);
         self
     }
@@ -233,8 +233,25 @@ impl<'a> Importer<'a> {
     }
 }
 
-impl SessionSink for Importer<'_> {
-    fn begin(&mut self, session: ForeignSession) -> StoreResult<Disposition> {
+impl ImportReceiver for Importer<'_> {
+    fn receive(&mut self, event: ImportEvent) -> StoreResult<Flow> {
+        match (event, &mut self.receiver) {
+            (ImportEvent::Session(session), _) => return self.begin(*session),
+            (ImportEvent::End(report), _) => self.end(report)?,
+            (event, Receiver::New(session)) => session.receive(event)?,
+            (event, Receiver::Merge(merge)) => merge.receive(event)?,
+            (_, Receiver::None) => {}
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn progress(&mut self, bytes_read: u64) -> Flow {
+        (self.on_progress)(bytes_read)
+    }
+}
+
+impl Importer<'_> {
+    fn begin(&mut self, session: ForeignSession) -> StoreResult<Flow> {
         self.discard_unfinished();
         let is_document = session.id.is_some();
         let continued = match session.continues {
@@ -250,13 +267,13 @@ impl SessionSink for Importer<'_> {
             }
             (Some(found), _) if found.session.trashed_at.is_some() => {
                 self.skip(SkipReason::InTrash { name: found.session.name, session: found.session.id });
-                return Ok(Disposition::Skip);
+                return Ok(Flow::SkipSession);
             }
             (Some(found), mode)
                 if mode == OnDuplicate::Skip || (mode == OnDuplicate::Auto && is_document) =>
             {
                 self.skip(SkipReason::AlreadyImported { name: found.session.name });
-                return Ok(Disposition::Skip);
+                return Ok(Flow::SkipSession);
             }
             (Some(found), _) => {
                 let by_id = is_document;
@@ -272,61 +289,7 @@ impl SessionSink for Importer<'_> {
                 Receiver::Merge(Box::new(merge))
             }
         };
-        Ok(Disposition::Take)
-    }
-
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-        name: Option<String>,
-    ) -> StoreResult<()> {
-        match &mut self.receiver {
-            Receiver::New(session) => session.branch(key, parent, forked_at, id, name),
-            Receiver::Merge(merge) => merge.branch(key, parent, forked_at, id),
-            Receiver::None => Ok(()),
-        }
-    }
-
-    fn message(&mut self, branch: BranchKey, message: MessageDraft) -> StoreResult<()> {
-        match &mut self.receiver {
-            Receiver::New(session) => session.message(branch, message),
-            Receiver::Merge(merge) => merge.message(branch, message),
-            Receiver::None => Ok(()),
-        }
-    }
-
-    fn attachment(&mut self, attachment: Attachment) -> StoreResult<()> {
-        match &mut self.receiver {
-            Receiver::New(session) => session.attachment(&attachment),
-            Receiver::Merge(merge) => merge.attachment(&attachment),
-            Receiver::None => Ok(()),
-        }
-    }
-
-    fn run(&mut self, run: Run) -> StoreResult<()> {
-        match &mut self.receiver {
-            Receiver::New(session) => session.run(run),
-            Receiver::Merge(merge) => merge.run(&run),
-            Receiver::None => Ok(()),
-        }
-    }
-
-    fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> StoreResult<()> {
-        match &mut self.receiver {
-            Receiver::New(session) => session.checkpoint(checkpoint),
-            Receiver::Merge(merge) => merge.checkpoint(&checkpoint),
-            Receiver::None => Ok(()),
-        }
-    }
-
-    fn current_branch(&mut self, branch: BranchKey) -> StoreResult<()> {
-        if let Receiver::New(session) = &mut self.receiver {
-            session.current_branch(branch);
-        }
-        Ok(())
+        Ok(Flow::Continue)
     }
 
     fn end(&mut self, report: ImportReport) -> StoreResult<()> {
@@ -358,10 +321,6 @@ impl SessionSink for Importer<'_> {
             report,
         });
         Ok(())
-    }
-
-    fn progress(&mut self, bytes_read: u64) -> bool {
-        (self.on_progress)(bytes_read)
     }
 }
 
@@ -422,6 +381,22 @@ impl<'a> NewSession<'a> {
         &self.foreign.origin.format
     }
 
+    /// Receives an event of the session, except its beginning and its end.
+    fn receive(&mut self, event: ImportEvent) -> StoreResult<()> {
+        match event {
+            ImportEvent::Branch(branch) => self.branch(branch),
+            ImportEvent::Message { branch, message } => self.message(branch, message),
+            ImportEvent::Attachment(attachment) => self.attachment(&attachment),
+            ImportEvent::Run(run) => self.run(*run),
+            ImportEvent::Checkpoint(checkpoint) => self.checkpoint(*checkpoint),
+            ImportEvent::CurrentBranch(branch) => {
+                self.current = branch;
+                Ok(())
+            }
+            ImportEvent::Session(_) | ImportEvent::End(_) => Ok(()),
+        }
+    }
+
     /// The staged session; `None` in a dry run. The first call creates it and adds the main branch.
     fn staged(&mut self) -> StoreResult<Option<&mut (dyn SessionImport + 'a)>> {
         if self.branches.is_empty() {
@@ -462,14 +437,8 @@ impl<'a> NewSession<'a> {
         }
     }
 
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-        name: Option<String>,
-    ) -> StoreResult<()> {
+    fn branch(&mut self, branch: ForeignBranch) -> StoreResult<()> {
+        let ForeignBranch { key, parent, forked_at, id, name } = branch;
         // The first call adds the main branch, whose name must be in `names` before another name is chosen.
         self.staged()?;
         let id = self.stored_branch(id);
@@ -540,10 +509,6 @@ impl<'a> NewSession<'a> {
             Some(staged) => staged.checkpoint(&checkpoint),
             None => Ok(()),
         }
-    }
-
-    fn current_branch(&mut self, branch: BranchKey) {
-        self.current = branch;
     }
 
     /// Makes the session visible. If neither the session nor its messages have a time, it gets `file_time`.
@@ -661,13 +626,20 @@ impl<'a> MergeImport<'a> {
         Ok(merge)
     }
 
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-    ) -> StoreResult<()> {
+    /// Receives an event of the session, except its beginning and its end.
+    fn receive(&mut self, event: ImportEvent) -> StoreResult<()> {
+        match event {
+            ImportEvent::Branch(branch) => self.branch(&branch),
+            ImportEvent::Message { branch, message } => self.message(branch, message),
+            ImportEvent::Attachment(attachment) => self.attachment(&attachment),
+            ImportEvent::Run(run) => self.run(&run),
+            ImportEvent::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
+            ImportEvent::CurrentBranch(_) | ImportEvent::Session(_) | ImportEvent::End(_) => Ok(()),
+        }
+    }
+
+    fn branch(&mut self, branch: &ForeignBranch) -> StoreResult<()> {
+        let &ForeignBranch { key, parent, forked_at, id, .. } = branch;
         self.save(parent)?;
         let parent = self.cursor(parent)?;
         let source_head = forked_at;

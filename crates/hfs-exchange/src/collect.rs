@@ -1,9 +1,10 @@
-//! A sink that collects sessions in memory.
+//! Collects sessions in memory.
 
 use hfs_core::{
     Attachment, Branch, BranchId, BranchKey, Checkpoint, CheckpointDraft, CheckpointState, ContentHash,
-    Disposition, DocumentBranch, ForeignSession, ImportReport, MAIN_BRANCH, Message, MessageDraft, Role, Run,
-    Seq, Session, SessionDocument, SessionId, SessionSink, StateCost, StoreError, Timestamp, automatic_name,
+    DocumentBranch, Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver, ImportReport,
+    MAIN_BRANCH, Message, MessageDraft, Role, Run, Seq, Session, SessionDocument, SessionId, StateCost,
+    StoreError, Timestamp, automatic_name,
 };
 
 /// A session as its reader sent it.
@@ -150,33 +151,9 @@ impl Collector {
     }
 }
 
-impl SessionSink for Collector {
-    fn begin(&mut self, session: ForeignSession) -> Result<Disposition, StoreError> {
-        let mut main = CollectedBranch::default();
-        if let Some((id, name)) = &session.main_branch {
-            main.id = Some(*id);
-            main.name = Some(name.clone());
-        }
-        self.open = Some(CollectedSession {
-            session,
-            branches: vec![main],
-            current: 0,
-            attachments: Vec::new(),
-            runs: Vec::new(),
-            checkpoints: Vec::new(),
-            report: ImportReport::default(),
-        });
-        Ok(Disposition::Take)
-    }
-
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-        name: Option<String>,
-    ) -> Result<(), StoreError> {
+impl Collector {
+    fn branch(&mut self, branch: ForeignBranch) -> Result<(), StoreError> {
+        let ForeignBranch { key, parent, forked_at, id, name } = branch;
         let parent_branch = self.branch_mut(parent)?;
         let head = parent_branch.forked_at + parent_branch.messages.len() as u64;
         let open = self.open()?;
@@ -192,43 +169,51 @@ impl SessionSink for Collector {
         Ok(())
     }
 
-    fn message(&mut self, branch: BranchKey, message: MessageDraft) -> Result<(), StoreError> {
-        self.branch_mut(branch)?.messages.push(message);
-        Ok(())
-    }
-
-    fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError> {
-        self.open()?.attachments.push(attachment);
-        Ok(())
-    }
-
-    fn run(&mut self, run: Run) -> Result<(), StoreError> {
-        self.open()?.runs.push(run);
-        Ok(())
-    }
-
-    fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> Result<(), StoreError> {
-        self.open()?.checkpoints.push(checkpoint);
-        Ok(())
-    }
-
-    fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError> {
-        self.branch_mut(branch)?;
-        self.open()?.current = branch;
-        Ok(())
-    }
-
     fn end(&mut self, report: ImportReport) -> Result<(), StoreError> {
         let mut session = self
             .open
             .take()
-            .ok_or_else(|| StoreError::Invalid { message: "`end` was called without `begin`".into() })?;
+            .ok_or_else(|| StoreError::Invalid { message: "a session ended that had not begun".into() })?;
         session.report = report;
         self.sessions.push(session);
         Ok(())
     }
+}
 
-    fn progress(&mut self, _bytes_read: u64) -> bool {
-        true
+impl ImportReceiver for Collector {
+    fn receive(&mut self, event: ImportEvent) -> Result<Flow, StoreError> {
+        match event {
+            ImportEvent::Session(session) => {
+                let mut main = CollectedBranch::default();
+                if let Some((id, name)) = &session.main_branch {
+                    main.id = Some(*id);
+                    main.name = Some(name.clone());
+                }
+                self.open = Some(CollectedSession {
+                    session: *session,
+                    branches: vec![main],
+                    current: 0,
+                    attachments: Vec::new(),
+                    runs: Vec::new(),
+                    checkpoints: Vec::new(),
+                    report: ImportReport::default(),
+                });
+            }
+            ImportEvent::Branch(branch) => self.branch(branch)?,
+            ImportEvent::Message { branch, message } => self.branch_mut(branch)?.messages.push(message),
+            ImportEvent::Attachment(attachment) => self.open()?.attachments.push(attachment),
+            ImportEvent::Run(run) => self.open()?.runs.push(*run),
+            ImportEvent::Checkpoint(checkpoint) => self.open()?.checkpoints.push(*checkpoint),
+            ImportEvent::CurrentBranch(branch) => {
+                self.branch_mut(branch)?;
+                self.open()?.current = branch;
+            }
+            ImportEvent::End(report) => self.end(report)?,
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn progress(&mut self, _bytes_read: u64) -> Flow {
+        Flow::Continue
     }
 }

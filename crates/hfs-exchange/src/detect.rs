@@ -198,7 +198,7 @@ fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
 pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
     let probe = FormatProbe::new(source)?;
     let mut readers = Format::ALL.into_iter().map(Format::reader);
-    Ok(readers.find(|reader| reader.recognizes(&probe)).map(crate::readers::Reader::format))
+    Ok(readers.find(|reader| reader.probe(&probe)).map(crate::readers::Reader::format))
 }
 
 /// Creates the error for a source that no reader recognizes. Fails if the source cannot be read.

@@ -2,8 +2,8 @@
 //!
 //! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI,
 //! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and hfs documents of every version. A
-//! reader sends sessions to a [`SessionSink`], one message at a time. The sink is usually the store;
-//! [`Collector`] collects sessions in memory. Formats that can be streamed are imported in bounded memory,
+//! reader sends sessions to an [`ImportReceiver`], one message at a time. The receiver usually writes to the
+//! store; [`Collector`] collects sessions in memory. Formats that can be streamed are imported in bounded memory,
 //! whatever the size of the file. [`detect()`] detects the format from the contents of a file, and
 //! [`discover()`] finds the transcripts in a folder.
 //!
@@ -22,10 +22,10 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let transcript = r#"[{"role": "user", "content": "Why does the test fail?"},
 //!                      {"role": "assistant", "content": "The fixture is missing."}]"#;
-//! let mut sink = Collector::default();
-//! read(&Source::stream(transcript.as_bytes())?, None, &mut sink)?;
+//! let mut collector = Collector::default();
+//! read(&Source::stream(transcript.as_bytes())?, None, &mut collector)?;
 //!
-//! let document = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+//! let document = collector.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
 //! let metadata = ExportMetadata { exported_at: Timestamp::UNIX_EPOCH, hfs_version: "0.1.0" };
 //! let mut page = Vec::new();
 //! write_markdown(&document, PageOptions { metadata, branches: BranchSelection::Current }, &mut page)?;
@@ -76,14 +76,20 @@ pub use redact::{RedactedSource, SecretReport, SecretScanner};
 pub use source::Source;
 pub use transcript::{TRANSCRIPT_FORMATS, TranscriptOptions, TranscriptReport, write_transcript};
 
-use hfs_core::{ImportError, SessionSink};
+use hfs_core::{ImportError, ImportReceiver};
 
-/// Sends every session of `source` to the sink. Without a `format`, the format is detected.
+use readers::{Output, OutputState};
+
+/// Sends every session of `source` to the receiver. Without a `format`, the format is detected.
 ///
 /// # Errors
-/// Returns an error if the source cannot be read, its format is unknown, or the sink fails or asks to stop.
-/// The sessions for which [`SessionSink::end`] has been called are complete nevertheless.
-pub fn read(source: &Source, format: Option<Format>, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or stops the import.
+/// The sessions whose [`ImportEvent::End`](hfs_core::ImportEvent::End) has been sent are complete nevertheless.
+pub fn read(
+    source: &Source,
+    format: Option<Format>,
+    receiver: &mut dyn ImportReceiver,
+) -> Result<(), ImportError> {
     let format = match format {
         Some(format) => format,
         None => match detect(source)? {
@@ -95,5 +101,6 @@ pub fn read(source: &Source, format: Option<Format>, sink: &mut dyn SessionSink)
             None => return Err(detect::unknown_format(source)?),
         },
     };
-    format.reader().read(source, sink)
+    let mut state = OutputState::default();
+    format.reader().read(source, &mut Output::new(source, receiver, &mut state))
 }

@@ -12,8 +12,8 @@ mod tool_call;
 use std::collections::BTreeMap;
 
 use hfs_core::{
-    AgentNode, Branch, BranchId, Checkpoint, Message, MessageDraft, Role, Run, RunSnapshot, Seq, Session, Timestamp,
-    TokenCount, Trigger, Usage,
+    AgentNode, Branch, BranchId, Checkpoint, Message, MessageDraft, Role, Run, RunSnapshot, Seq, Session,
+    Timestamp, TokenCount, Trigger, Usage,
 };
 
 use crate::document::ExportMetadata;
@@ -138,7 +138,8 @@ impl PageContents {
         let mut run_usage = Usage::default();
         for id in source.runs()? {
             let run = source.run(id)?;
-            self.duration_ms = self.duration_ms.saturating_add(run.snapshot.timeline.total_duration_ms.unwrap_or(0));
+            self.duration_ms =
+                self.duration_ms.saturating_add(run.snapshot.timeline.total_duration_ms.unwrap_or(0));
             for count in run.snapshot.usage.by_agent.values() {
                 run_usage += count.usage;
             }
@@ -181,7 +182,8 @@ impl PageContents {
             ("Output tokens", format!("{}{}", tokens.output, of(tokens.counted))),
         ];
         if tokens.cache_counted > 0 {
-            summary.push(("Cache reads", format!("{} tokens{}", tokens.cache_reads, of(tokens.cache_counted))));
+            summary
+                .push(("Cache reads", format!("{} tokens{}", tokens.cache_reads, of(tokens.cache_counted))));
         }
         summary
     }

@@ -17,7 +17,10 @@ pub(crate) mod python;
 pub(crate) mod sharegpt;
 pub(crate) mod streamed;
 
-use hfs_core::{ImportError, ImportReport, ImportWarning, MessageId, SessionSink};
+use hfs_core::{
+    Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
+    ImportWarning, MessageDraft, MessageId,
+};
 use serde_json::Value;
 
 use crate::detect::FormatProbe;
@@ -50,19 +53,84 @@ pub(crate) trait Reader: Sync {
     fn format(&self) -> Format;
 
     /// Whether the probed source has the reader's format.
-    fn recognizes(&self, probe: &FormatProbe) -> bool;
+    fn probe(&self, probe: &FormatProbe) -> bool;
 
-    /// Sends every session of the source to the sink.
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError>;
+    /// Sends every session of the source.
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError>;
 }
 
-/// Reports progress to the sink; returns an error if the sink asks to stop.
-pub(crate) fn report_progress(
-    source: &Source,
-    sink: &mut dyn SessionSink,
-    bytes: u64,
-) -> Result<(), ImportError> {
-    if sink.progress(bytes) { Ok(()) } else { Err(ImportError::Interrupted { path: source.name() }) }
+/// Where a reader sends its sessions: the receiver, with what readers have in common.
+pub(crate) struct Output<'a> {
+    source: &'a Source,
+    receiver: &'a mut dyn ImportReceiver,
+    state: &'a mut OutputState,
+}
+
+/// What was sent up to now.
+#[derive(Debug, Default)]
+pub(crate) struct OutputState {
+    /// Whether the receiver wants nothing more of the current session.
+    is_skipping: bool,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(
+        source: &'a Source,
+        receiver: &'a mut dyn ImportReceiver,
+        state: &'a mut OutputState,
+    ) -> Self {
+        Self { source, receiver, state }
+    }
+
+    /// The same output, for a value that lives shorter.
+    pub(crate) fn reborrow(&mut self) -> Output<'_> {
+        Output { source: self.source, receiver: &mut *self.receiver, state: &mut *self.state }
+    }
+
+    /// Begins a session. Returns whether the receiver wants it; if not, all events up to the next session are ignored, and the
+    /// reader may omit them.
+    pub(crate) fn session(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
+        self.state.is_skipping = false;
+        self.send(ImportEvent::Session(Box::new(session)))?;
+        Ok(!self.state.is_skipping)
+    }
+
+    /// Sends an event of the current session.
+    pub(crate) fn send(&mut self, event: ImportEvent) -> Result<(), ImportError> {
+        if self.state.is_skipping {
+            return Ok(());
+        }
+        let flow = self.receiver.receive(event)?;
+        self.follow(flow)
+    }
+
+    /// Sends the next message of a branch, after its attachments.
+    pub(crate) fn message(
+        &mut self,
+        branch: BranchKey,
+        message: MessageDraft,
+        attachments: impl IntoIterator<Item = Attachment>,
+    ) -> Result<(), ImportError> {
+        for attachment in attachments {
+            self.send(ImportEvent::Attachment(attachment))?;
+        }
+        self.send(ImportEvent::Message { branch, message })
+    }
+
+    /// Reports the number of bytes of the source that have been read.
+    pub(crate) fn progress(&mut self, bytes: u64) -> Result<(), ImportError> {
+        let flow = self.receiver.progress(bytes);
+        self.follow(flow)
+    }
+
+    fn follow(&mut self, flow: Flow) -> Result<(), ImportError> {
+        match flow {
+            Flow::Continue => {}
+            Flow::SkipSession => self.state.is_skipping = true,
+            Flow::Stop => return Err(ImportError::Interrupted { path: self.source.name() }),
+        }
+        Ok(())
+    }
 }
 
 /// Builds the report of an import. Every record is counted exactly once, as mapped, opaque or dropped.

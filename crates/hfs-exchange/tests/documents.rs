@@ -42,9 +42,9 @@ fn export(document: &SessionDocument) -> Vec<u8> {
 }
 
 fn import(bytes: &[u8]) -> SessionDocument {
-    let mut sink = Collector::default();
-    read(&Source::stream(bytes).unwrap(), None, &mut sink).unwrap();
-    let session = sink.sessions.pop().unwrap();
+    let mut collector = Collector::default();
+    read(&Source::stream(bytes).unwrap(), None, &mut collector).unwrap();
+    let session = collector.sessions.pop().unwrap();
     assert_eq!(session.report.dropped, 0, "{:?}", session.report);
     session.into_document(Timestamp::UNIX_EPOCH)
 }
@@ -293,9 +293,9 @@ fn every_sample_round_trips_through_a_document() {
     let table: Value = serde_json::from_str(&text).unwrap();
     for (name, expected) in table["files"].as_object().unwrap() {
         let Ok(format) = expected["format"].as_str().unwrap().parse::<Format>() else { continue };
-        let mut sink = Collector::default();
-        read(&Source::file(folder.join(name)), Some(format), &mut sink).unwrap();
-        for session in sink.sessions.into_iter().take(20) {
+        let mut collector = Collector::default();
+        read(&Source::file(folder.join(name)), Some(format), &mut collector).unwrap();
+        for session in collector.sessions.into_iter().take(20) {
             let first = export(&session.into_document(Timestamp::UNIX_EPOCH));
             let second = export(&import(&first));
             assert!(first == second, "{name} changed in a round trip");
@@ -327,10 +327,10 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn import_golden(name: &str) -> CollectedSession {
-    let mut sink = Collector::default();
-    read(&Source::file(golden(name)), None, &mut sink).unwrap();
-    assert_eq!(sink.sessions.len(), 1, "{name}");
-    let session = sink.sessions.pop().unwrap();
+    let mut collector = Collector::default();
+    read(&Source::file(golden(name)), None, &mut collector).unwrap();
+    assert_eq!(collector.sessions.len(), 1, "{name}");
+    let session = collector.sessions.pop().unwrap();
     assert_eq!(session.report.dropped, 0, "{name}: {:?}", session.report);
     session
 }
@@ -411,9 +411,10 @@ fn the_beginning_of_a_truncated_document_is_imported() {
         let mut previous = 0;
         for cut in (1..text.len() - 1).filter(|cut| text.is_char_boundary(*cut)).step_by(3) {
             let (beginning, _) = text.split_at(cut);
-            let mut sink = Collector::default();
-            let result = read(&Source::stream(beginning.as_bytes()).unwrap(), Some(Format::Hfs), &mut sink);
-            let Some(session) = sink.sessions.pop() else {
+            let mut collector = Collector::default();
+            let result =
+                read(&Source::stream(beginning.as_bytes()).unwrap(), Some(Format::Hfs), &mut collector);
+            let Some(session) = collector.sessions.pop() else {
                 assert!(result.is_err(), "{name} cut at {cut}");
                 continue;
             };

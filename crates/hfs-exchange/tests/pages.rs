@@ -55,9 +55,9 @@ fn hostile_document() -> SessionDocument {
         messages.push(json!({"role": "tool", "tool_call_id": "c", "content": text}));
     }
     let text = json!({"title": HOSTILE_TEXTS.concat(), "messages": messages}).to_string();
-    let mut sink = Collector::default();
-    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut sink).unwrap();
-    sink.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
+    let mut collector = Collector::default();
+    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut collector).unwrap();
+    collector.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
 }
 
 fn markdown(document: &SessionDocument, branches: BranchSelection) -> String {
@@ -152,9 +152,9 @@ fn every_sample_becomes_a_page_with_all_of_its_messages() {
     let table: Value = serde_json::from_str(&text).unwrap();
     for (name, expected) in table["files"].as_object().unwrap() {
         let Ok(format) = expected["format"].as_str().unwrap().parse::<Format>() else { continue };
-        let mut sink = Collector::default();
-        read(&Source::file(folder.join(name)), Some(format), &mut sink).unwrap();
-        for session in sink.sessions.into_iter().take(10) {
+        let mut collector = Collector::default();
+        read(&Source::file(folder.join(name)), Some(format), &mut collector).unwrap();
+        for session in collector.sessions.into_iter().take(10) {
             let messages = session.messages().count();
             let document = session.into_document(Timestamp::UNIX_EPOCH);
             let page = markdown(&document, BranchSelection::All);

@@ -22,13 +22,13 @@ mod support;
 
 fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
     assert_eq!(detect(source).unwrap(), Some(format));
-    let mut sink = Collector::default();
-    read(source, None, &mut sink).unwrap();
-    for session in &sink.sessions {
+    let mut collector = Collector::default();
+    read(source, None, &mut collector).unwrap();
+    for session in &collector.sessions {
         let report = &session.report;
         assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
     }
-    sink.sessions
+    collector.sessions
 }
 
 fn texts_of(messages: &[MessageDraft]) -> Vec<(Role, String)> {
@@ -220,9 +220,9 @@ fn the_beginning_of_a_truncated_export_is_imported() {
     {
         let text = document.to_string();
         let (beginning, _) = text.split_at(text.find("two").unwrap());
-        let mut sink = Collector::default();
-        read(&Source::stream(beginning.as_bytes()).unwrap(), Some(format), &mut sink).unwrap();
-        let session = sink.sessions.remove(0);
+        let mut collector = Collector::default();
+        read(&Source::stream(beginning.as_bytes()).unwrap(), Some(format), &mut collector).unwrap();
+        let session = collector.sessions.remove(0);
         assert_eq!(texts_of(&session.branches[0].messages), [(Role::User, "one".into())], "{format}");
         assert_eq!(session.report.dropped, 1, "{format}: {:?}", session.report);
     }
@@ -327,9 +327,9 @@ fn a_subagent_is_a_branch_that_forks_where_it_was_started() {
     assert_eq!(sources.len(), 1);
     let alone = discover(&folder.path().join("s.jsonl")).unwrap();
     assert_eq!(alone[0].companions(), sources[0].companions(), "a file named alone has the same companions");
-    let mut sink = Collector::default();
-    read(&sources[0], None, &mut sink).unwrap();
-    let session = &sink.sessions[0];
+    let mut collector = Collector::default();
+    read(&sources[0], None, &mut collector).unwrap();
+    let session = &collector.sessions[0];
     assert_eq!(session.current, 0);
     assert_eq!(session.branches[0].messages.len(), 4);
     let branch = &session.branches[1];
@@ -364,9 +364,9 @@ fn a_long_tool_result_is_read_from_its_file() {
         record("user", "u5", Some("u4"), false, &result("../secret", "x")),
     ];
     fs::write(folder.path().join("s.jsonl"), lines.join("\n")).unwrap();
-    let mut sink = Collector::default();
-    read(&discover(folder.path()).unwrap()[0], None, &mut sink).unwrap();
-    let document = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+    let mut collector = Collector::default();
+    read(&discover(folder.path()).unwrap()[0], None, &mut collector).unwrap();
+    let document = collector.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
     let texts: Vec<String> = document
         .attachments
         .iter()

@@ -32,9 +32,9 @@ fn document() -> hfs_core::SessionDocument {
         {"role": "tool", "tool_call_id": "1", "content": format!("connected to {url}")},
     ]})
     .to_string();
-    let mut sink = Collector::default();
-    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut sink).unwrap();
-    sink.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
+    let mut collector = Collector::default();
+    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut collector).unwrap();
+    collector.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
 }
 
 fn exports(source: &dyn DocumentSource) -> Vec<String> {

@@ -17,9 +17,9 @@ use serde_json::Value;
 mod support;
 
 fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
-    let mut sink = Collector::default();
-    read(source, Some(format), &mut sink).unwrap();
-    sink.sessions
+    let mut collector = Collector::default();
+    read(source, Some(format), &mut collector).unwrap();
+    collector.sessions
 }
 
 fn transcript(session: CollectedSession, format: Format) -> String {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search, session,
-    start, store,
+    branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search,
+    session, start, store,
 };
 use crate::config::{AgentKind, Key, Override};
 

@@ -28,8 +28,8 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config as config_command, doctor, export, handoff, history, import, plugin,
-    run as run_command, search, session, start, store,
+    branch, chat, checkpoint, completions, config as config_command, doctor, export, handoff, history,
+    import, plugin, run as run_command, search, session, start, store,
 };
 use crate::config::ColorMode;
 use crate::context::Context;

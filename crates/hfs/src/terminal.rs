@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use hfs_core::{
-    Clock as _, ErrorExt as _, ErrorKind, ImportError, Project, Session, SessionId, Store, SystemClock,
+    Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
 use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
 use hfs_exchange::{
@@ -400,14 +400,16 @@ impl Transfer for FileTransfer {
         let mut done = 0;
         for source in &sources {
             let name = source.name();
-            let report = |bytes: u64| progress.report(done + bytes, Some(total), &name);
+            let report = |bytes: u64| {
+                if progress.report(done + bytes, Some(total), &name) { Flow::Continue } else { Flow::Stop }
+            };
             let importer =
                 Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
                     .with_progress(report);
-            let mut sink = ProjectResolver::new(importer);
-            sink.next_file(source);
-            let outcome = hfs_exchange::read(source, None, &mut sink);
-            let (imported, skipped) = sink.finish();
+            let mut receiver = ProjectResolver::new(importer);
+            receiver.next_file(source);
+            let outcome = hfs_exchange::read(source, None, &mut receiver);
+            let (imported, skipped) = receiver.finish();
             result.imported.extend(imported);
             result.skipped.extend(skipped);
             done += source.bytes();

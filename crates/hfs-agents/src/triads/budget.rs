@@ -1,9 +1,9 @@
 //! Accounting of tokens and time against a [`Budget`].
 //!
 //! Each triad has a meter, and so does the whole run. A call is charged to both. Tokens are known only after a
-//! call, so the limit is soft: a call may start while any tokens are left. Its `max_tokens` is capped at the rest, but
-//! calls that run at the same time may together exceed the limit, by at most one call per agent. Reserving tokens in
-//! advance would make parallel agents wait for each other.
+//! call, so the limit is soft: a call may start while any tokens are left, and calls that run at the same time may
+//! together exceed the limit, by at most one call per agent. Reserving tokens in advance would make parallel agents wait
+//! for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

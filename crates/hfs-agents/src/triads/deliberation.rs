@@ -126,12 +126,14 @@ async fn consensus(triad: &TriadRuntime<'_>, context: &RunContext<'_>) -> Option
             .map(|peer| triad.ask_for::<Vote>(context, peer, prompt.clone(), Vote::SHAPE)),
     );
     let votes: Vec<usize> = votes.await.into_iter().flatten().map(|vote| vote.vote).collect();
-    candidates.into_iter().nth(elected(&votes))
+    let index = elected(&votes, candidates.len());
+    candidates.into_iter().nth(index)
 }
 
-/// Index of the position with at least two of three votes, or 0 if there is none. Votes count from 1.
-fn elected(votes: &[usize]) -> usize {
-    let majority = (1..=3).find(|number| votes.iter().filter(|vote| *vote == number).count() >= 2);
+/// Index of the position with at least two of three votes, or 0 if there is none. Votes count from 1; a vote for a
+/// position that does not exist does not count.
+fn elected(votes: &[usize], candidates: usize) -> usize {
+    let majority = (1..=candidates).find(|number| votes.iter().filter(|vote| *vote == number).count() >= 2);
     majority.map_or(0, |number| number - 1)
 }
 
@@ -141,16 +143,19 @@ mod tests {
 
     #[test]
     fn a_majority_of_two_elects_a_position_and_otherwise_the_first_is_taken() {
-        for (votes, index) in [
-            (vec![2, 2, 1], 1),
-            (vec![1, 3, 3], 2),
-            (vec![1, 2, 3], 0),
-            (vec![2], 0),
-            (vec![], 0),
-            (vec![9, 9, 9], 0),
-            (vec![2, 2], 1),
+        for (votes, candidates, index) in [
+            (vec![2, 2, 1], 3, 1),
+            (vec![1, 3, 3], 3, 2),
+            (vec![1, 2, 3], 3, 0),
+            (vec![2], 3, 0),
+            (vec![], 3, 0),
+            (vec![9, 9, 9], 3, 0),
+            (vec![2, 2], 2, 1),
+            (vec![3, 3], 2, 0),
+            (vec![3, 3, 2], 2, 0),
+            (vec![0, 0], 2, 0),
         ] {
-            assert_eq!(elected(&votes), index, "{votes:?}");
+            assert_eq!(elected(&votes, candidates), index, "{votes:?} for {candidates}");
         }
     }
 }

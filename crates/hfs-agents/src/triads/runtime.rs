@@ -28,6 +28,9 @@ const SENT_ENTRIES: usize = 6;
 const KEPT_ENTRIES: usize = 16;
 /// Limit for one memory entry, in characters.
 const MAX_ENTRY: usize = 2_000;
+/// The rest of a token budget is sent as the maximum length of a reply only up to this number of tokens, which every
+/// model accepts. Models refuse a maximum above their own, and a budget may be many times larger.
+const MAX_CAPPED_TOKENS: u32 = 4_096;
 
 /// One entry of an agent's memory: a prompt it was given or an answer it gave.
 ///
@@ -207,7 +210,9 @@ impl AgentHandle {
         let _running = (triad_meter.map(Meter::start_call), context.meter.start_call());
         emitter.agent_started(&self.identity);
         let mut request = self.model_request(prompt, &context.cancel);
-        if let Ok(tokens) = u32::try_from(remaining.tokens) {
+        if let Ok(tokens) = u32::try_from(remaining.tokens)
+            && tokens <= MAX_CAPPED_TOKENS
+        {
             request.max_tokens = Some(request.max_tokens.map_or(tokens, |limit| limit.min(tokens)));
         }
         let mut handler = |event: StreamEvent<'_>| {

@@ -255,6 +255,37 @@ async fn slow_and_overloaded_agents_do_not_fail_a_run() {
 }
 
 #[tokio::test]
+async fn a_token_budget_is_not_sent_as_the_maximum_length_of_a_reply() {
+    for (name, yaml) in TriadsConfig::BUILT_IN {
+        let server = ModelServer::start();
+        server.otherwise(|request| {
+            let limit = request.body["max_tokens"].as_u64().unwrap_or_default();
+            if limit > 4_096 {
+                let refusal = format!("max_tokens is too large: {limit}. This model supports at most 4096");
+                Script::status(400, &refusal)
+            } else {
+                well_formed_answer(request)
+            }
+        });
+        let (sink, outcome) = run(&triads(&server, Protocol::OpenAi, yaml), question("Why?")).await;
+        assert!(outcome.is_ok(), "{name}: {outcome:?}");
+        assert_eq!(sink.text(), "The whole reply.", "{name}");
+        assert_eq!(sink.errors(), [] as [&str; 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_maximum_length_of_the_settings_also_applies_to_triads() {
+    let server = ModelServer::start();
+    server.otherwise(well_formed_answer);
+    let mut model = config(&server, Protocol::OpenAi);
+    model.max_tokens = Some(700);
+    let (_, outcome) = run(&triads_on(model, TriadsConfig::SMALL), question("Why?")).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert!(server.requests().iter().all(|request| request.body["max_tokens"] == 700));
+}
+
+#[tokio::test]
 async fn a_spent_token_budget_stops_a_triad_but_not_the_run() {
     let yaml = TriadsConfig::SMALL.replacen("tokens: 60000", "tokens: 50", 1);
     let server = ModelServer::start();

@@ -1,9 +1,9 @@
 //! Imports that create, update, copy and skip sessions.
 
 use hfs_core::{
-    BranchDraft, BranchId, Continuation, Disposition, ForeignSession, ImportReport, MessageDraft,
-    MessageRange, OperationKind, Origin, Part, Position, Role, SessionDraft, SessionId, SessionSink,
-    SessionStore, Source, Store, SystemClock, Timestamp,
+    BranchDraft, BranchId, Continuation, Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver,
+    ImportReport, MessageDraft, MessageRange, OperationKind, Origin, Part, Position, Role, SessionDraft,
+    SessionId, SessionStore, Source, Store, SystemClock, Timestamp,
 };
 use hfs_engine::{Importer, OnDuplicate};
 
@@ -22,17 +22,19 @@ fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64
     let mut importer = Importer::new(store, &SystemClock, mode, false);
     importer.next_file("file", None);
     let origin = Origin { format: "test".into(), id: "s".into(), path: None };
-    if importer.begin(ForeignSession::new(origin)).unwrap() == Disposition::Take {
+    let session = ImportEvent::Session(Box::new(ForeignSession::new(origin)));
+    if importer.receive(session).unwrap() == Flow::Continue {
+        let mut send = |event| importer.receive(event).unwrap();
         for id in main {
-            importer.message(0, message(id)).unwrap();
+            send(ImportEvent::Message { branch: 0, message: message(id) });
         }
-        if let Some((at, messages)) = fork {
-            importer.branch(1, 0, at, None, None).unwrap();
+        if let Some((forked_at, messages)) = fork {
+            send(ImportEvent::Branch(ForeignBranch { key: 1, parent: 0, forked_at, id: None, name: None }));
             for id in messages {
-                importer.message(1, message(id)).unwrap();
+                send(ImportEvent::Message { branch: 1, message: message(id) });
             }
         }
-        importer.end(ImportReport::default()).unwrap();
+        send(ImportEvent::End(ImportReport::default()));
     }
     (importer.imported.len(), importer.imported.iter().map(|session| session.messages).sum())
 }
@@ -119,9 +121,9 @@ fn a_dry_run_reports_and_writes_nothing() {
     let mut importer = Importer::new(store.as_ref(), &SystemClock, OnDuplicate::Auto, true);
     importer.next_file("file", None);
     let origin = Origin { format: "test".into(), id: "s".into(), path: None };
-    importer.begin(ForeignSession::new(origin)).unwrap();
-    importer.message(0, message("a")).unwrap();
-    importer.end(ImportReport::default()).unwrap();
+    importer.receive(ImportEvent::Session(Box::new(ForeignSession::new(origin)))).unwrap();
+    importer.receive(ImportEvent::Message { branch: 0, message: message("a") }).unwrap();
+    importer.receive(ImportEvent::End(ImportReport::default())).unwrap();
     assert_eq!((importer.imported[0].messages, importer.imported[0].session), (1, None));
     let page = store.list_sessions(&Default::default(), &hfs_core::PageRequest::first(10)).unwrap();
     assert!(page.items.is_empty());
@@ -175,16 +177,18 @@ fn import_continued(store: &dyn Store, continues: Continuation, branches: &[(u64
         ForeignSession::new(Origin { format: "test".into(), id: "exported".into(), path: None });
     foreign.title = Some("Title of the tool".into());
     foreign.continues = Some(continues);
-    if importer.begin(foreign).unwrap() == Disposition::Take {
+    if importer.receive(ImportEvent::Session(Box::new(foreign))).unwrap() == Flow::Continue {
+        let mut send = |event| importer.receive(event).unwrap();
         for (key, (forked_at, messages)) in branches.iter().enumerate() {
             if key > 0 {
-                importer.branch(key, 0, *forked_at, None, None).unwrap();
+                let forked_at = *forked_at;
+                send(ImportEvent::Branch(ForeignBranch { key, parent: 0, forked_at, id: None, name: None }));
             }
             for message in *messages {
-                importer.message(key, message.clone()).unwrap();
+                send(ImportEvent::Message { branch: key, message: message.clone() });
             }
         }
-        importer.end(ImportReport::default()).unwrap();
+        send(ImportEvent::End(ImportReport::default()));
     }
     importer.imported.iter().map(|session| session.messages).sum()
 }

@@ -378,7 +378,7 @@ impl From<hfs_core::Message> for Message {
 }
 
 impl Session {
-    /// Converts the session for the sink. If the session has no origin, `document_origin`, which describes the
+    /// Converts the session for an import. If the session has no origin, `document_origin`, which describes the
     /// document, becomes its origin.
     pub(crate) fn into_foreign(self, document_origin: hfs_core::Origin) -> ForeignSession {
         let origin = self.origin.map(|origin| hfs_core::Origin {

@@ -160,7 +160,10 @@ mod tests {
         ] {
             assert_eq!(shown("Bash", &input).1, [("sh", command.to_owned())], "{input}");
         }
-        assert_eq!(call("Bash", &json!({"command": "ls", "description": "count\nfiles"})).title, "Bash: count files");
+        assert_eq!(
+            call("Bash", &json!({"command": "ls", "description": "count\nfiles"})).title,
+            "Bash: count files"
+        );
     }
 
     #[test]
@@ -173,7 +176,10 @@ mod tests {
         let edits = json!({"file_path": "/a", "edits": [
             {"old_string": "a", "new_string": "b"}, {"old_string": "a\na", "new_string": "a"},
         ]});
-        assert_eq!(shown("MultiEdit", &edits).1, [("diff", "-a\n+b\n".to_owned()), ("diff", " a\n-a\n".to_owned())]);
+        assert_eq!(
+            shown("MultiEdit", &edits).1,
+            [("diff", "-a\n+b\n".to_owned()), ("diff", " a\n-a\n".to_owned())]
+        );
         let patch = "*** Begin Patch\n*** End Patch";
         for input in [json!(patch), json!({ "input": patch })] {
             assert_eq!(shown("apply_patch", &input).1, [("diff", patch.to_owned())]);

@@ -1,14 +1,14 @@
 //! aider's chat history, a Markdown file. A line with `# aider chat started at` begins a session. Lines with
 //! `#### ` are the user's, lines with `> ` are the program's, and all others are the model's.
 
-use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
+use hfs_core::{ImportError, Part, Role, Timestamp};
 use serde_json::{Value, json};
 
 use super::conversation::{ConversationTree, ImportedMessage};
 use crate::detect::FormatProbe;
 use crate::json::lines::{Line, Lines};
-use crate::readers::BEFORE;
 use crate::readers::ReportBuilder;
+use crate::readers::{BEFORE, Output};
 use crate::{Format, Source};
 
 const NAME: &str = "aider";
@@ -21,16 +21,16 @@ impl super::Reader for Aider {
         Format::Aider
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         let text = String::from_utf8_lossy(probe.bytes());
         text.lines().any(|line| line.starts_with(SESSION_START))
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let mut lines = Lines::new(source.open()?);
         let mut reader = ChatHistory {
             source,
-            sink,
+            out: out.reborrow(),
             open: None,
             block: None,
             pending_report: ReportBuilder::default(),
@@ -39,7 +39,7 @@ impl super::Reader for Aider {
         loop {
             let bytes = lines.consumed();
             let Some((number, line)) = lines.next().map_err(|error| source.io(error))? else { break };
-            super::report_progress(source, reader.sink, bytes)?;
+            reader.out.progress(bytes)?;
             match line {
                 Line::Text(text) => reader.line(&text)?,
                 Line::TooLong { .. } => {
@@ -60,7 +60,7 @@ enum Speaker {
 
 struct ChatHistory<'a> {
     source: &'a Source,
-    sink: &'a mut dyn SessionSink,
+    out: Output<'a>,
     open: Option<ConversationTree>,
     block: Option<(Speaker, Vec<String>)>,
     /// Lines of the current session that were dropped.
@@ -145,7 +145,7 @@ impl ChatHistory<'_> {
         self.end_block();
         if let Some(mut open) = self.open.take() {
             open.report.merge(std::mem::take(&mut self.pending_report));
-            open.send_to(self.sink)?;
+            open.send_to(&mut self.out)?;
         }
         Ok(())
     }

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
+use hfs_core::{ImportError, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, TreeNode, text};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
-use crate::readers::ReportBuilder;
+use crate::readers::{Output, ReportBuilder};
 use crate::records::StreamError;
 use crate::{Format, Source};
 
@@ -30,15 +30,15 @@ impl super::Reader for ChatGpt {
         Format::ChatGpt
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_key("mapping") || probe.entries().iter().any(|name| is_conversations_file(name))
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let names: Vec<String> = FormatProbe::new(source)?.entries().to_vec();
         let mut found = false;
         if names.is_empty() {
-            read_from(source, source.open()?, sink, &mut found)?;
+            read_from(source, source.open()?, out, &mut found)?;
         } else {
             let mut names: Vec<String> =
                 names.into_iter().filter(|name| is_conversations_file(name)).collect();
@@ -46,7 +46,7 @@ impl super::Reader for ChatGpt {
             let mut archive = source.archive()?;
             for name in names {
                 let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
-                read_from(source, file, sink, &mut found)?;
+                read_from(source, file, out, &mut found)?;
             }
         }
         if found { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
@@ -56,7 +56,7 @@ impl super::Reader for ChatGpt {
 fn read_from(
     source: &Source,
     input: impl Read,
-    sink: &mut dyn SessionSink,
+    out: &mut Output<'_>,
     found: &mut bool,
 ) -> Result<(), ImportError> {
     // Records that were dropped since the last conversation. The report of the next one includes them.
@@ -74,13 +74,13 @@ fn read_from(
                 break;
             }
             number += 1;
-            super::report_progress(source, sink, parser.consumed())?;
+            out.progress(parser.consumed())?;
             match parse(&parser.value()?).map(|parsed| parsed.value) {
                 Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
                     *found = true;
                     let mut conversation = conversation(source, fields, number);
                     conversation.report.merge(std::mem::take(&mut pending_report));
-                    conversation.send_to(sink)?;
+                    conversation.send_to(out)?;
                 }
                 _ => pending_report.dropped(Some(number), "an element that is not a conversation"),
             }

@@ -4,7 +4,7 @@
 //! branch may depend on a later record. A single pass would therefore have to keep all records in memory,
 //! which takes several times the size of the file. The first pass decodes a few fields of each record
 //! ([`index`]) and computes one action per record ([`layout`]). The second pass decodes whole records
-//! ([`record`], [`content`]) and sends messages to the sink ([`second_pass`]).
+//! ([`record`], [`content`]) and sends messages ([`second_pass`]).
 //!
 //! The original JSON text of a record is stored with its message, with references in place of the content
 //! that became parts. So no content is stored twice, and an export restores every record.
@@ -15,9 +15,10 @@ mod layout;
 mod record;
 mod second_pass;
 
-use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project, SessionSink};
+use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project};
 
 use crate::detect::FormatProbe;
+use crate::readers::Output;
 use crate::records::{Entry, Framing, for_each_record};
 use crate::{Format, Source};
 
@@ -39,7 +40,7 @@ impl super::Reader for ClaudeCode {
         Format::ClaudeCode
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_key("loglines")
             || probe.records().iter().any(|record| {
                 let kind = record.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -52,10 +53,10 @@ impl super::Reader for ClaudeCode {
             })
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let framing = framing(source)?;
-        let layout = compute_layout(source, framing, sink)?;
-        SecondPass::new(source, layout, sink).run(framing)
+        let layout = compute_layout(source, framing, out)?;
+        SecondPass::new(source, layout, out.reborrow()).run(framing)
     }
 }
 
@@ -65,18 +66,14 @@ fn framing(source: &Source) -> Result<Framing, ImportError> {
 }
 
 /// The first pass: indexes the records and computes the layout.
-fn compute_layout(
-    source: &Source,
-    framing: Framing,
-    sink: &mut dyn SessionSink,
-) -> Result<Layout, ImportError> {
+fn compute_layout(source: &Source, framing: Framing, out: &mut Output<'_>) -> Result<Layout, ImportError> {
     let mut builder = LayoutBuilder::default();
     for_each_record::<IndexEntry>(source, framing, &mut |at, entry| {
         if let Entry::Record(record, _) = entry {
             builder.add(record);
         }
         // The first pass accounts for a quarter of the progress.
-        super::report_progress(source, sink, at.bytes / 4)
+        out.progress(at.bytes / 4)
     })?;
     Ok(builder.finish())
 }

@@ -1,7 +1,7 @@
 //! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item.
 
 use hfs_core::{
-    Continuation, ForeignSession, ImportError, MessageId, Origin, Part, Project, Role, SessionSink,
+    Continuation, ForeignSession, ImportError, MessageId, Origin, Part, Project, Role,
     Source as MessageSource, Timestamp,
 };
 use serde_json::{Map, Value, json};
@@ -10,6 +10,7 @@ use super::conversation::{ImportedMessage, as_text, inline_image, text};
 use super::openai::{image_reference, take_arguments};
 use super::streamed::{StreamedSession, has_output};
 use crate::detect::FormatProbe;
+use crate::readers::Output;
 use crate::readers::claude_code::PART;
 use crate::readers::written_from;
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
@@ -47,7 +48,7 @@ impl super::Reader for Codex {
         Format::Codex
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.records().iter().take(5).any(|record| {
             let enveloped = record.contains_key("payload")
                 && text(record, "type").is_some_and(|kind| ENVELOPES.contains(&kind));
@@ -59,11 +60,11 @@ impl super::Reader for Codex {
         })
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-        let info = read_info(source, sink)?;
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+        let info = read_info(source, out)?;
         let session = session(source, &info);
         let mut rollout = Rollout {
-            session: StreamedSession::new(source, sink, session),
+            session: StreamedSession::new(out.reborrow(), session),
             info,
             turns: Vec::new(),
             last: None,
@@ -109,11 +110,11 @@ fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     }
 }
 
-fn read_info(source: &Source, sink: &mut dyn SessionSink) -> Result<RolloutInfo, ImportError> {
+fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, ImportError> {
     let mut info = RolloutInfo::default();
     let mut event_times: Vec<Timestamp> = Vec::new();
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-        super::report_progress(source, sink, at.bytes / 4)?;
+        out.progress(at.bytes / 4)?;
         let Entry::Record(JsonRecord { fields, .. }, _) = entry else { return Ok(()) };
         let time = fields.get("timestamp").and_then(crate::time::from_json);
         let Some((envelope, payload)) = item(&fields) else {

@@ -1,11 +1,11 @@
-//! Reads a whole session into memory before it is sent to the sink.
+//! Reads a whole session into memory before it is sent.
 //!
 //! Some formats require this, because a later part of the document changes an earlier one, or because the
 //! messages form a tree whose branches are known only at the end. Other formats use
 //! [`streamed`](super::streamed).
 
 use hfs_core::{
-    Attachment, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part, Role, SessionSink,
+    Attachment, ForeignBranch, ForeignSession, ImportError, ImportEvent, MessageDraft, Origin, Part, Role,
     Source as MessageSource, Timestamp,
 };
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::Source;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
-use crate::readers::{AFTER, FLAGS, RECORDS, ReportBuilder, excerpt, report_progress};
+use crate::readers::{AFTER, FLAGS, Output, RECORDS, ReportBuilder, excerpt};
 use crate::records::{StreamError, damage_message};
 
 /// A message with its attachments.
@@ -112,8 +112,8 @@ impl ConversationTree {
         self.session.updated_at = self.session.updated_at.or_else(|| known().max());
     }
 
-    /// Sends the conversation to the sink.
-    pub(crate) fn send_to(mut self, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    /// Sends the conversation.
+    pub(crate) fn send_to(mut self, out: &mut Output<'_>) -> Result<(), ImportError> {
         if !self.other_records.is_empty() {
             let others = Value::Array(std::mem::take(&mut self.other_records));
             match self.nodes.iter_mut().rev().find_map(|node| node.messages.last_mut()) {
@@ -121,7 +121,7 @@ impl ConversationTree {
                 None => self.session.extra.insert(RECORDS.into(), others),
             };
         }
-        if sink.begin(self.session)? == Disposition::Skip {
+        if !out.session(self.session)? {
             return Ok(());
         }
         let current = self.current.unwrap_or(self.nodes.len().saturating_sub(1));
@@ -141,27 +141,29 @@ impl ConversationTree {
         while let Some((index, mut branch, mut seq, fork)) = pending.pop() {
             let Some(node) = nodes.get_mut(index).and_then(Option::take) else { continue };
             if fork || node.fork {
-                sink.branch(branches, branch, seq, None, None)?;
+                out.send(ImportEvent::Branch(ForeignBranch {
+                    key: branches,
+                    parent: branch,
+                    forked_at: seq,
+                    id: None,
+                    name: None,
+                }))?;
                 branch = branches;
                 branches += 1;
             }
             for message in node.messages {
                 seq += 1;
-                for attachment in message.attachments {
-                    sink.attachment(attachment)?;
-                }
-                sink.message(branch, message.draft)?;
+                out.message(branch, message.draft, message.attachments)?;
             }
             if index == current && branch > 0 {
-                sink.current_branch(branch)?;
+                out.send(ImportEvent::CurrentBranch(branch))?;
             }
             let next = children.get(index).map(Vec::as_slice).unwrap_or_default();
             pending.extend(
                 next.iter().enumerate().rev().map(|(number, child)| (*child, branch, seq, number > 0)),
             );
         }
-        sink.end(self.report.finish())?;
-        Ok(())
+        out.send(ImportEvent::End(self.report.finish()))
     }
 }
 
@@ -222,9 +224,9 @@ pub(crate) struct BufferedExport {
 impl BufferedExport {
     /// Reads a document whose messages are under `key`. If it is damaged after the first message, the
     /// messages before the damage are returned.
-    pub(crate) fn read(source: &Source, key: &str, sink: &mut dyn SessionSink) -> Result<Self, ImportError> {
+    pub(crate) fn read(source: &Source, key: &str, out: &mut Output<'_>) -> Result<Self, ImportError> {
         let mut export = Self::default();
-        match export.fill(source, key, sink) {
+        match export.fill(source, key, out) {
             Err(StreamError::Json(PullError::Damaged { at, reason })) if !export.messages.is_empty() => {
                 export.unreadable.push(damage_message(reason, at));
             }
@@ -238,12 +240,7 @@ impl BufferedExport {
         self.unreadable.drain(..).for_each(|why| report.dropped(None, why));
     }
 
-    fn fill(
-        &mut self,
-        source: &Source,
-        messages_key: &str,
-        sink: &mut dyn SessionSink,
-    ) -> Result<(), StreamError> {
+    fn fill(&mut self, source: &Source, messages_key: &str, out: &mut Output<'_>) -> Result<(), StreamError> {
         let mut parser = PullParser::new(source.open()?)?;
         parser.enter()?;
         while let Some(key) = parser.next_key()? {
@@ -255,7 +252,7 @@ impl BufferedExport {
             }
             parser.enter()?;
             while parser.next_element()? {
-                report_progress(source, sink, parser.consumed())?;
+                out.progress(parser.consumed())?;
                 if parser.consumed() > MAX_BYTES {
                     let reason = "it is too large to be read into memory";
                     return Err(PullError::Damaged { at: parser.consumed(), reason }.into());

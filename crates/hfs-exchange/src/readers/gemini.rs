@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
+use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{
     BufferedExport, ConversationTree, ImportedMessage, as_text, inline_image, number, text,
 };
 use crate::detect::FormatProbe;
-use crate::readers::BEFORE;
+use crate::readers::{BEFORE, Output};
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
@@ -22,25 +22,25 @@ impl super::Reader for Gemini {
         Format::Gemini
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         let header = |fields: &Map<String, Value>| {
             fields.contains_key("sessionId") && fields.contains_key("projectHash")
         };
         probe.first_object().is_some_and(header) || probe.records().first().is_some_and(header)
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
         let mut replay = Replay::default();
         let mut conversation = ConversationTree::new(source, NAME, "");
         if probe.has_key("messages") {
-            let mut export = BufferedExport::read(source, "messages", sink)?;
+            let mut export = BufferedExport::read(source, "messages", out)?;
             export.count_unreadable(&mut conversation.report);
             (replay.header, replay.messages) = (export.metadata, export.messages);
             conversation.report.mapped();
         } else {
             for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-                super::report_progress(source, sink, at.bytes)?;
+                out.progress(at.bytes)?;
                 match entry {
                     Entry::Record(record, _) => replay.record(record.fields, &mut conversation),
                     Entry::Damaged(why) => conversation.report.dropped(Some(at.line), why),
@@ -48,7 +48,7 @@ impl super::Reader for Gemini {
                 Ok(())
             })?;
         }
-        replay.into_conversation(source, conversation)?.send_to(sink)
+        replay.into_conversation(source, conversation)?.send_to(out)
     }
 }
 

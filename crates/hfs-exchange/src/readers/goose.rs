@@ -1,6 +1,6 @@
 //! goose: its sessions.db, the export of one session, and the JSONL files of older versions.
 
-use hfs_core::{ImportError, Part, Project, Role, SessionSink, Timestamp, Usage};
+use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{
@@ -9,6 +9,7 @@ use super::conversation::{
 use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
+use crate::readers::Output;
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
@@ -21,7 +22,7 @@ impl super::Reader for Goose {
         Format::Goose
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         let header = |fields: &Map<String, Value>| {
             fields.contains_key("working_dir")
                 && (fields.contains_key("conversation") || fields.contains_key("message_count"))
@@ -31,15 +32,15 @@ impl super::Reader for Goose {
             || probe.records().first().is_some_and(header)
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
         if probe.is_database() {
-            return read_database(source, sink);
+            return read_database(source, out);
         }
         if probe.has_key("conversation") {
-            return read_export(source, sink);
+            return read_export(source, out);
         }
-        read_lines(source, sink)
+        read_lines(source, out)
     }
 }
 
@@ -57,7 +58,7 @@ fn new_conversation(source: &Source, info: &Map<String, Value>) -> ConversationT
     conversation
 }
 
-fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+fn read_database(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
     let database = Database::open(source)?;
     let mut sessions = Vec::new();
     database.rows("select * from sessions order by id", &[], &mut |row| {
@@ -65,7 +66,7 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
         Ok(())
     })?;
     for info in sessions {
-        super::report_progress(source, sink, 0)?;
+        out.progress(0)?;
         let mut conversation = new_conversation(source, &info);
         let id = text(&info, "id").unwrap_or_default();
         database.rows("select * from messages where session_id = ?1 order by id", &[id], &mut |row| {
@@ -80,7 +81,7 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
             message(&mut conversation, fields);
             Ok(())
         })?;
-        finish(conversation, info).send_to(sink)?;
+        finish(conversation, info).send_to(out)?;
     }
     Ok(())
 }
@@ -91,21 +92,21 @@ fn finish(mut conversation: ConversationTree, info: Map<String, Value>) -> Conve
     conversation
 }
 
-fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut export = BufferedExport::read(source, "conversation", sink)?;
+fn read_export(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+    let mut export = BufferedExport::read(source, "conversation", out)?;
     let mut conversation = new_conversation(source, &export.metadata);
     export.count_unreadable(&mut conversation.report);
     for fields in export.messages {
         message(&mut conversation, fields);
     }
-    finish(conversation, export.metadata).send_to(sink)
+    finish(conversation, export.metadata).send_to(out)
 }
 
-fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+fn read_lines(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
     let mut info = Map::new();
     let mut conversation = new_conversation(source, &info);
     for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-        super::report_progress(source, sink, at.bytes)?;
+        out.progress(at.bytes)?;
         match entry {
             Entry::Record(record, _) if record.fields.contains_key("role") => {
                 message(&mut conversation, record.fields);
@@ -120,7 +121,7 @@ fn read_lines(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportE
     })?;
     // The session-level fields are complete only now, because their records may follow messages.
     conversation.session = new_conversation(source, &info).session;
-    finish(conversation, info).send_to(sink)
+    finish(conversation, info).send_to(out)
 }
 
 fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) {

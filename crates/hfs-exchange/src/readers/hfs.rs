@@ -1,7 +1,7 @@
 //! hfs documents of every version.
 //!
 //! Documents of old versions are small. They are read into memory, migrated step by step to the current
-//! version, and then sent to the sink. A document of the current version may be large, so it is read as a
+//! version, and then sent. A document of the current version may be large, so it is read as a
 //! stream.
 
 use std::collections::{HashMap, HashSet};
@@ -10,8 +10,8 @@ use std::io::Read;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    Attachment, BranchId, ContentHash, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part,
-    Seq, SessionSink,
+    Attachment, BranchId, ContentHash, ForeignBranch, ImportError, ImportEvent, MessageDraft, Origin, Part,
+    Seq,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ use crate::detect::FormatProbe;
 use crate::document::{v0, v1, v2};
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
-use crate::readers::{ReportBuilder, excerpt};
+use crate::readers::{Output, ReportBuilder, excerpt};
 use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
@@ -35,7 +35,7 @@ impl super::Reader for Hfs {
         Format::Hfs
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         let Some(first) = probe.first_object() else { return false };
         if let Some(metadata) = first.get("metadata") {
             return !probe.is_array() && metadata.get("schema_version").is_some();
@@ -55,20 +55,20 @@ impl super::Reader for Hfs {
         }
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         match version(source)? {
             None => {
                 let mut report = ReportBuilder::default();
                 let document = read_v0(source, &mut report)?;
-                send_migrated(source, document.migrate(), report, sink)
+                send_migrated(source, document.migrate(), report, out)
             }
             Some((1, 0)) => {
                 let mut report = ReportBuilder::default();
                 let document = read_v1(source, &mut report)?;
                 report.warn(None, format!("migrated from document version {}", v1::VERSION));
-                send_migrated(source, document, report, sink)
+                send_migrated(source, document, report, out)
             }
-            Some((2, 0)) => read_current(source, sink),
+            Some((2, 0)) => read_current(source, out),
             Some((major, minor)) if (major, minor) > (2, 0) => Err(ImportError::Newer {
                 path: source.name(),
                 found: format!("{major}.{minor}"),
@@ -222,25 +222,25 @@ fn fingerprint(document: &v1::Document) -> String {
     hasher.finalize().to_hex().chars().take(16).collect()
 }
 
-/// Performs the last migration, to the current version, and sends the document to the sink.
+/// Performs the last migration, to the current version, and sends the document.
 fn send_migrated(
     source: &Source,
     document: v1::Document,
     report: ReportBuilder,
-    sink: &mut dyn SessionSink,
+    out: &mut Output<'_>,
 ) -> Result<(), ImportError> {
     let fingerprint = fingerprint(&document);
     let id = source.stem().map_or_else(|| fingerprint.clone(), |stem| format!("{stem}/{fingerprint}"));
     let path = source.path().map(|path| path.display().to_string());
     let origin = Origin { format: NAME.into(), id: id.clone(), path };
-    send_document(source, document.migrate(&id), origin, report, sink)
+    send_document(source, document.migrate(&id), origin, report, out)
 }
 
 /// Largest attachment that is read, in bytes of base64.
 const MAX_ATTACHMENT: usize = 1 << 30;
 
 /// Reads a document of the current version.
-fn read_current(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+fn read_current(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
     let mut header = DocumentHeader::default();
     match header.find(source) {
         // The part before the damage is imported; the second pass reports the damage.
@@ -255,30 +255,30 @@ fn read_current(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impor
     let current = session.current_branch;
     let mut foreign = session.into_foreign(origin);
     foreign.main_branch = header.main.map(|branch| (branch.id, branch.name));
-    let mut import = DocumentImport::new(source, sink, ReportBuilder::default());
-    if !import.begin(foreign)? {
+    let mut import = DocumentImport::new(source, out.reborrow(), ReportBuilder::default());
+    if !import.out.session(foreign)? {
         return Ok(());
     }
     import.import_content(header.attachments).map_err(|error| error.into_import_error(source))?;
     import.end(current)
 }
 
-/// Sends a migrated document to the sink.
+/// Sends a migrated document.
 fn send_document(
     source: &Source,
     document: v2::Document,
     origin: Origin,
     report: ReportBuilder,
-    sink: &mut dyn SessionSink,
+    out: &mut Output<'_>,
 ) -> Result<(), ImportError> {
     let current = document.session.current_branch;
     let mut foreign = document.session.into_foreign(origin);
     let main = document.branches.first().map(|main| (main.branch.id, main.branch.name.clone()));
     foreign.main_branch = main;
     // The records were counted when they were read.
-    let mut import = DocumentImport::new(source, sink, report);
+    let mut import = DocumentImport::new(source, out.reborrow(), report);
     import.counts_records = false;
-    if !import.begin(foreign)? {
+    if !import.out.session(foreign)? {
         return Ok(());
     }
     for branch in document.branches {
@@ -353,10 +353,10 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(parse(text)?.value).ok()
 }
 
-/// Sends the session of one document to the sink.
+/// Sends the session of one document.
 struct DocumentImport<'a> {
     source: &'a Source,
-    sink: &'a mut dyn SessionSink,
+    out: Output<'a>,
     report: ReportBuilder,
     /// `false` for a migrated document, whose records were counted when it was read.
     counts_records: bool,
@@ -372,10 +372,10 @@ struct DocumentImport<'a> {
 }
 
 impl<'a> DocumentImport<'a> {
-    fn new(source: &'a Source, sink: &'a mut dyn SessionSink, report: ReportBuilder) -> Self {
+    fn new(source: &'a Source, out: Output<'a>, report: ReportBuilder) -> Self {
         Self {
             source,
-            sink,
+            out,
             report,
             counts_records: true,
             branches: HashMap::new(),
@@ -384,10 +384,6 @@ impl<'a> DocumentImport<'a> {
             attached: HashSet::new(),
             damage_reported: false,
         }
-    }
-
-    fn begin(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
-        Ok(self.sink.begin(session)? == Disposition::Take)
     }
 
     fn count_mapped(&mut self) {
@@ -462,7 +458,7 @@ impl<'a> DocumentImport<'a> {
             if !field(self, &key, &mut parser)? {
                 parser.skip()?;
             }
-            crate::readers::report_progress(source, self.sink, parser.consumed())?;
+            self.out.progress(parser.consumed())?;
         }
         Ok(())
     }
@@ -528,7 +524,13 @@ impl<'a> DocumentImport<'a> {
             if forked_at != branch.forked_at {
                 self.report_dropped(format!("branch {:?} forks after the end of its parent", branch.name));
             }
-            self.sink.branch(key, parent.0, forked_at, Some(branch.id), Some(branch.name.clone()))?;
+            self.out.send(ImportEvent::Branch(ForeignBranch {
+                key,
+                parent: parent.0,
+                forked_at,
+                id: Some(branch.id),
+                name: Some(branch.name.clone()),
+            }))?;
             self.branches.insert(branch.id, (key, forked_at));
         } else {
             self.branches.insert(branch.id, (0, 0));
@@ -555,15 +557,14 @@ impl<'a> DocumentImport<'a> {
                 self.report.warn(None, format!("the bytes of {name} in message {} are missing", message.id));
             }
         }
-        self.sink.message(self.current_key, message)?;
-        Ok(())
+        self.out.message(self.current_key, message, None)
     }
 
     fn run(&mut self, run: v2::Run) -> Result<(), ImportError> {
         match run.try_into() {
             Ok(run) => {
                 self.count_mapped();
-                self.sink.run(run)?;
+                self.out.send(ImportEvent::Run(Box::new(run)))?;
             }
             Err(error) => self.report_dropped(format!("unreadable run: {error}")),
         }
@@ -574,7 +575,7 @@ impl<'a> DocumentImport<'a> {
         match checkpoint.try_into() {
             Ok(checkpoint) => {
                 self.count_mapped();
-                self.sink.checkpoint(checkpoint)?;
+                self.out.send(ImportEvent::Checkpoint(Box::new(checkpoint)))?;
             }
             Err(error) => self.report_dropped(format!("unreadable checkpoint: {error}")),
         }
@@ -594,18 +595,16 @@ impl<'a> DocumentImport<'a> {
         }
         self.count_mapped();
         self.attached.insert(found);
-        self.sink.attachment(Attachment { hash: found, bytes })?;
-        Ok(())
+        self.out.send(ImportEvent::Attachment(Attachment { hash: found, bytes }))
     }
 
-    fn end(self, current: BranchId) -> Result<(), ImportError> {
+    fn end(mut self, current: BranchId) -> Result<(), ImportError> {
         if let Some((key, _)) = self.branches.get(&current)
             && *key > 0
         {
-            self.sink.current_branch(*key)?;
+            self.out.send(ImportEvent::CurrentBranch(*key))?;
         }
-        self.sink.end(self.report.finish())?;
-        Ok(())
+        self.out.send(ImportEvent::End(self.report.finish()))
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
+use hfs_core::{ImportError, Part, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, TreeNode, as_text, number, text};
 use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
+use crate::readers::Output;
 use crate::{Format, Source};
 
 const NAME: &str = "langgraph";
@@ -21,11 +22,11 @@ impl super::Reader for LangGraph {
         Format::LangGraph
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_tables(&["checkpoints", "writes"]) && probe.has_column("thread_id")
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let database = Database::open(source)?;
         let mut threads = Vec::new();
         let sql = "select distinct thread_id from checkpoints where checkpoint_ns = '' order by thread_id";
@@ -34,8 +35,8 @@ impl super::Reader for LangGraph {
             Ok(())
         })?;
         for thread in threads {
-            super::report_progress(source, sink, 0)?;
-            read_thread(source, &database, &thread)?.send_to(sink)?;
+            out.progress(0)?;
+            read_thread(source, &database, &thread)?.send_to(out)?;
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! The logs.db of simonw/llm. Since version 0.32 it contains threads of content-addressed messages. Older
 //! versions wrote conversations, whose rows are responses, each with its prompt. A file may contain both.
 
-use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp, Usage};
+use hfs_core::{ImportError, Part, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, number, text};
 use crate::database::{Database, DatabaseRow, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
+use crate::readers::Output;
 use crate::readers::claude_code::attachment_of;
 use crate::{Format, Source};
 
@@ -20,11 +21,11 @@ impl super::Reader for Llm {
         Format::Llm
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_tables(&["conversations", "responses"]) && probe.has_tables(&["attachments"])
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let database = Database::open(source)?;
         let tables = database.tables()?;
         let has = |name: &str| tables.iter().any(|table| table == name);
@@ -35,8 +36,8 @@ impl super::Reader for Llm {
                 Ok(())
             })?;
             for thread in threads {
-                super::report_progress(source, sink, 0)?;
-                read_thread(source, &database, thread)?.send_to(sink)?;
+                out.progress(0)?;
+                read_thread(source, &database, thread)?.send_to(out)?;
             }
         }
         let mut conversations = Vec::new();
@@ -47,8 +48,8 @@ impl super::Reader for Llm {
             Ok(())
         })?;
         for info in conversations {
-            super::report_progress(source, sink, 0)?;
-            read_legacy(source, &database, info, &has)?.send_to(sink)?;
+            out.progress(0)?;
+            read_legacy(source, &database, info, &has)?.send_to(out)?;
         }
         Ok(())
     }

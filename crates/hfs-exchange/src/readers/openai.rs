@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use hfs_core::{
-    Attachment, Disposition, ForeignSession, ImportError, MessageDraft, Origin, Part, Role, SessionSink,
+    Attachment, ForeignSession, ImportError, ImportEvent, MessageDraft, Origin, Part, Role,
     Source as MessageSource, Timestamp,
 };
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::claude_code::{PART, decode_base64};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::{FLAGS, RAW, RECORDS, ReportBuilder, excerpt};
+use crate::readers::{FLAGS, Output, RAW, RECORDS, ReportBuilder, excerpt};
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
@@ -31,13 +31,13 @@ impl super::Reader for OpenAi {
         Format::OpenAiMessages
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.first_object().is_some_and(|first| is_message(first) || contains_messages(first))
             || probe.records().first().is_some_and(|first| is_message(first) || contains_messages(first))
             || probe.has_key("messages") && !probe.has_key("metadata") && !probe.has_key("info")
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
         // A document can look like JSONL, if it is on one line or if one of its lines is an object.
         let is_document = probe.has_key("messages") && !probe.begins_with_record_and_more_lines();
@@ -48,7 +48,7 @@ impl super::Reader for OpenAi {
         } else {
             Framing::Lines
         };
-        let mut sessions = ChatSessions::new(source, sink, NAME);
+        let mut sessions = ChatSessions::new(source, out.reborrow(), NAME);
         for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
             sessions.report_progress(at.bytes)?;
             match entry {
@@ -69,10 +69,10 @@ fn contains_messages(fields: &Map<String, Value>) -> bool {
     })
 }
 
-/// Sends conversations of chat messages to the sink.
+/// Sends conversations of chat messages.
 pub(crate) struct ChatSessions<'a> {
     source: &'a Source,
-    sink: &'a mut dyn SessionSink,
+    out: Output<'a>,
     format: &'static str,
     /// Number of conversations with each id.
     seen: HashMap<String, u32>,
@@ -86,27 +86,21 @@ struct OpenSession {
     session: ForeignSession,
     /// The conversation's own id, if it has one.
     id: Option<String>,
-    /// Messages that were read before `begin` was called on the sink.
+    /// Messages that were read before the session was sent.
     buffered: VecDeque<ChatMessage>,
-    state: SessionState,
+    /// Whether the session has been sent.
+    is_sent: bool,
     /// Number of messages.
     count: u64,
     /// Images of a dataset that have not been added to a message.
     images: VecDeque<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SessionState {
-    NotBegun,
-    Begun,
-    Skipped,
-}
-
 impl<'a> ChatSessions<'a> {
-    pub(crate) fn new(source: &'a Source, sink: &'a mut dyn SessionSink, format: &'static str) -> Self {
+    pub(crate) fn new(source: &'a Source, out: Output<'a>, format: &'static str) -> Self {
         Self {
             source,
-            sink,
+            out,
             format,
             seen: HashMap::new(),
             open: None,
@@ -116,7 +110,7 @@ impl<'a> ChatSessions<'a> {
     }
 
     pub(crate) fn report_progress(&mut self, bytes: u64) -> Result<(), ImportError> {
-        super::report_progress(self.source, self.sink, bytes)
+        self.out.progress(bytes)
     }
 
     /// Adds a record: a message of the only conversation, or a whole conversation.
@@ -172,14 +166,8 @@ impl<'a> ChatSessions<'a> {
             fields.shift_remove("messages");
             session.extra.insert(self.format.into(), Value::Object(fields));
         }
-        self.open = Some(OpenSession {
-            session,
-            id,
-            buffered: VecDeque::new(),
-            state: SessionState::NotBegun,
-            count: 0,
-            images,
-        });
+        self.open =
+            Some(OpenSession { session, id, buffered: VecDeque::new(), is_sent: false, count: 0, images });
         Ok(())
     }
 
@@ -196,16 +184,16 @@ impl<'a> ChatSessions<'a> {
         place_images(&mut chat, &mut open.images);
         open.buffered.push_back(chat);
         let user = open.buffered.back().is_some_and(|chat| chat.draft.role == Role::User);
-        if user || open.buffered.len() >= MAX_BUFFERED || open.state != SessionState::NotBegun {
+        if user || open.buffered.len() >= MAX_BUFFERED || open.is_sent {
             self.send_buffered()?;
         }
         Ok(())
     }
 
-    /// Calls `begin` on the sink if necessary, then sends the buffered messages.
+    /// Sends the session if it has not been sent, then the buffered messages.
     fn send_buffered(&mut self) -> Result<(), ImportError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
-        if open.state == SessionState::NotBegun {
+        if !open.is_sent {
             let base = open.id.clone().unwrap_or_else(|| beginning_hash(&open.buffered));
             let base = self.source.stem().map_or_else(|| base.clone(), |stem| format!("{stem}/{base}"));
             let occurrences = self.seen.entry(base.clone()).or_insert(0);
@@ -216,17 +204,11 @@ impl<'a> ChatSessions<'a> {
                 open.buffered.iter().filter(|chat| chat.has_time).map(|chat| chat.draft.created_at).collect();
             open.session.created_at = times.iter().min().copied();
             self.found = true;
-            let disposition = self.sink.begin(open.session.clone())?;
-            open.state =
-                if disposition == Disposition::Take { SessionState::Begun } else { SessionState::Skipped };
+            self.out.session(open.session.clone())?;
+            open.is_sent = true;
         }
         while let Some(chat) = open.buffered.pop_front() {
-            if open.state == SessionState::Begun {
-                for attachment in chat.attachments {
-                    self.sink.attachment(attachment)?;
-                }
-                self.sink.message(0, chat.draft)?;
-            }
+            self.out.message(0, chat.draft, chat.attachments)?;
         }
         Ok(())
     }
@@ -234,8 +216,8 @@ impl<'a> ChatSessions<'a> {
     /// Ends the conversation, if one is open.
     pub(crate) fn end(&mut self) -> Result<(), ImportError> {
         self.send_buffered()?;
-        if self.open.take().is_some_and(|open| open.state == SessionState::Begun) {
-            self.sink.end(std::mem::take(&mut self.report).finish())?;
+        if self.open.take().is_some() {
+            self.out.send(ImportEvent::End(std::mem::take(&mut self.report).finish()))?;
         }
         Ok(())
     }

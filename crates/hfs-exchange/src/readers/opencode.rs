@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    Continuation, ImportError, MessageId, Part, Project, Role, SessionSink, Source as MessageSource,
-    Timestamp, Usage,
+    Continuation, ImportError, MessageId, Part, Project, Role, Source as MessageSource, Timestamp, Usage,
 };
 use serde_json::{Map, Value};
 
@@ -14,7 +13,7 @@ use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, inl
 use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::written_from;
+use crate::readers::{Output, written_from};
 use crate::transcript::{MessageIds, WRITTEN};
 use crate::{Format, Source};
 
@@ -27,20 +26,20 @@ impl super::Reader for OpenCode {
         Format::OpenCode
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_tables(&["session", "message", "part"])
             || probe.has_key("info") && probe.has_key("messages")
             || ["session", "message", "part"].iter().all(|name| probe.has_subfolder(name))
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         if let Some(folder) = source.path().filter(|path| path.is_dir()) {
-            return read_storage(source, folder, sink);
+            return read_storage(source, folder, out);
         }
         if FormatProbe::new(source)?.is_database() {
-            return read_database(source, sink);
+            return read_database(source, out);
         }
-        read_export(source, sink)
+        read_export(source, out)
     }
 }
 
@@ -52,13 +51,13 @@ struct ExportedMessage {
     parts: Vec<Fields>,
 }
 
-fn read_export(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
-    let mut export = BufferedExport::read(source, "messages", sink)?;
+fn read_export(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+    let mut export = BufferedExport::read(source, "messages", out)?;
     let info = export.metadata.shift_remove("info").and_then(object).unwrap_or_default();
     let messages = std::mem::take(&mut export.messages).into_iter().map(split_message).collect();
     let mut conversation = to_conversation(source, info, messages);
     export.count_unreadable(&mut conversation.report);
-    conversation.send_to(sink)
+    conversation.send_to(out)
 }
 
 fn split_message(mut message: Fields) -> ExportedMessage {
@@ -74,7 +73,7 @@ fn object(value: Value) -> Option<Fields> {
     if let Value::Object(fields) = value { Some(fields) } else { None }
 }
 
-fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+fn read_database(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
     let database = Database::open(source)?;
     let mut sessions = Vec::new();
     database.rows("select * from session order by time_created, id", &[], &mut |row| {
@@ -82,7 +81,7 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
         Ok(())
     })?;
     for info in sessions {
-        super::report_progress(source, sink, 0)?;
+        out.progress(0)?;
         let id = text(&info, "id").unwrap_or_default().to_owned();
         let mut parts: HashMap<String, Vec<Fields>> = HashMap::new();
         database.rows("select * from part where session_id = ?1 order by id", &[&id], &mut |row| {
@@ -96,7 +95,7 @@ fn read_database(source: &Source, sink: &mut dyn SessionSink) -> Result<(), Impo
             messages.push(ExportedMessage { info: with_id(&row.fields), parts });
             Ok(())
         })?;
-        to_conversation(source, info, messages).send_to(sink)?;
+        to_conversation(source, info, messages).send_to(out)?;
     }
     Ok(())
 }
@@ -123,12 +122,12 @@ fn read_file(path: &Path) -> Option<Fields> {
     object(parse(&String::from_utf8_lossy(&bytes))?.value)
 }
 
-fn read_storage(source: &Source, folder: &Path, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+fn read_storage(source: &Source, folder: &Path, out: &mut Output<'_>) -> Result<(), ImportError> {
     let projects = fs::read_dir(folder.join("session")).map_err(|error| source.io(error))?;
     let mut sessions: Vec<PathBuf> = projects.flatten().flat_map(|project| files(&project.path())).collect();
     sessions.sort();
     for file in sessions {
-        super::report_progress(source, sink, 0)?;
+        out.progress(0)?;
         let Some(info) = read_file(&file) else { continue };
         let id = text(&info, "id").unwrap_or_default().to_owned();
         let mut lost = 0;
@@ -149,7 +148,7 @@ fn read_storage(source: &Source, folder: &Path, sink: &mut dyn SessionSink) -> R
         for _ in 0..lost {
             conversation.report.dropped(None, "a file that is not valid JSON");
         }
-        conversation.send_to(sink)?;
+        conversation.send_to(out)?;
     }
     Ok(())
 }

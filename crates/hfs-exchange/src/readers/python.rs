@@ -1,8 +1,8 @@
 //! The sessions.db of the Python implementation that preceded hfs.
 
 use hfs_core::{
-    BranchId, CheckpointDraft, CheckpointId, CheckpointState, Disposition, ForeignSession, ImportError,
-    MAIN_BRANCH, Origin, Part, Role, RunSnapshot, SessionSink, Timestamp,
+    BranchId, CheckpointDraft, CheckpointId, CheckpointState, ForeignSession, ImportError, ImportEvent,
+    MAIN_BRANCH, Origin, Part, Role, RunSnapshot, Timestamp,
 };
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::conversation::ImportedMessage;
 use crate::database::{Database, DatabaseRow, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::ReportBuilder;
+use crate::readers::{Output, ReportBuilder};
 use crate::{Format, Source};
 
 const NAME: &str = "hfs-python";
@@ -22,11 +22,11 @@ impl super::Reader for Python {
         Format::Python
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_tables(&["sessions", "messages", "checkpoints"]) && probe.has_column("trigger_event")
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let database = Database::open(source)?;
         let mut sessions = Vec::new();
         database.rows("select * from sessions order by id", &[], &mut |row| {
@@ -34,8 +34,8 @@ impl super::Reader for Python {
             Ok(())
         })?;
         for row in sessions {
-            super::report_progress(source, sink, 0)?;
-            read_session(source, &database, &row, sink)?;
+            out.progress(0)?;
+            read_session(source, &database, &row, out)?;
         }
         Ok(())
     }
@@ -53,7 +53,7 @@ fn read_session(
     source: &Source,
     database: &Database,
     row: &DatabaseRow,
-    sink: &mut dyn SessionSink,
+    out: &mut Output<'_>,
 ) -> Result<(), ImportError> {
     let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
     let created_at = time(row, "created_at");
@@ -64,10 +64,10 @@ fn read_session(
     foreign.title = Some(text_column(row, "name")).filter(|name| !name.is_empty());
     foreign.created_at = created_at;
     foreign.updated_at = time(row, "updated_at").or(created_at);
-    // A checkpoint refers to its branch by id, so the id cannot be left to the sink.
+    // A checkpoint refers to its branch by id, so the reader has to choose the id.
     let branch = BranchId::generate();
     foreign.main_branch = Some((branch, MAIN_BRANCH.into()));
-    if sink.begin(foreign)? == Disposition::Skip {
+    if !out.session(foreign)? {
         return Ok(());
     }
     let mut report = ReportBuilder::default();
@@ -80,8 +80,7 @@ fn read_session(
         let role = role(&text_column(&row, "role"));
         let parts = vec![Part::Text { text: text_column(&row, "content") }];
         let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
-        sink.message(0, ImportedMessage::new(NAME, id, role, parts, at).draft)?;
-        Ok(())
+        out.message(0, ImportedMessage::new(NAME, id, role, parts, at).draft, None)
     })?;
     let sql = "select * from checkpoints where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {
@@ -98,7 +97,7 @@ fn read_session(
                 state.plugins.insert(NAME.into(), state_json);
             }
         }
-        sink.checkpoint(CheckpointDraft {
+        out.send(ImportEvent::Checkpoint(Box::new(CheckpointDraft {
             id: CheckpointId::generate(),
             branch,
             seq,
@@ -107,11 +106,9 @@ fn read_session(
             pinned: false,
             created_at,
             state,
-        })?;
-        Ok(())
+        })))
     })?;
-    sink.end(report.finish())?;
-    Ok(())
+    out.send(ImportEvent::End(report.finish()))
 }
 
 /// A run snapshot, if the state has the shape of one.

@@ -1,12 +1,12 @@
 //! ShareGPT datasets: `[{id, conversations: [{from, value}]}]`, or one conversation on each line.
 
-use hfs_core::{ImportError, Part, Role, SessionSink, Timestamp};
+use hfs_core::{ImportError, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, text};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::ReportBuilder;
+use crate::readers::{Output, ReportBuilder};
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
 use crate::{Format, Source};
 
@@ -27,25 +27,25 @@ impl super::Reader for ShareGpt {
         Format::ShareGpt
     }
 
-    fn recognizes(&self, probe: &FormatProbe) -> bool {
+    fn probe(&self, probe: &FormatProbe) -> bool {
         probe.first_object().is_some_and(is_conversation)
             || probe.records().first().is_some_and(is_conversation)
     }
 
-    fn read(&self, source: &Source, sink: &mut dyn SessionSink) -> Result<(), ImportError> {
+    fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let framing =
             if FormatProbe::new(source)?.is_array() { Framing::Array(None) } else { Framing::Lines };
         // Records that were dropped since the last conversation. The report of the next one includes them.
         let mut pending_report = ReportBuilder::default();
         let mut found = false;
         for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
-            super::report_progress(source, sink, at.bytes)?;
+            out.progress(at.bytes)?;
             match entry {
                 Entry::Record(record, _) if list(&record.fields).is_some() => {
                     found = true;
                     let mut conversation = conversation(source, record, at.line);
                     conversation.report.merge(std::mem::take(&mut pending_report));
-                    conversation.send_to(sink)?;
+                    conversation.send_to(out)?;
                 }
                 Entry::Record(..) => pending_report.dropped(Some(at.line), "a record without a conversation"),
                 Entry::Damaged(why) => pending_report.dropped(Some(at.line), why),

@@ -1,25 +1,21 @@
-//! Sends a session to the sink, message by message, while the source is being read.
+//! Sends a session, message by message, while the source is being read.
 
-use hfs_core::{Disposition, ForeignSession, ImportError, Part, SessionSink};
+use hfs_core::{ForeignBranch, ForeignSession, ImportError, ImportEvent, Part};
 use serde_json::{Value, json};
 
 use super::conversation::ImportedMessage;
-use crate::Source;
-use crate::readers::{AFTER, BEFORE, RAW, RECORDS, ReportBuilder};
+use crate::readers::{AFTER, BEFORE, Output, RAW, RECORDS, ReportBuilder};
 use crate::records::JsonRecord;
 
 /// Limit on the bytes of `StreamedSession::other_records`.
 const MAX_BUFFERED_BYTES: usize = 48 << 20;
 
-/// A session that is sent to the sink while it is read. The newest message stays pending, because later
+/// A session that is sent while it is read. The newest message stays pending, because later
 /// records may add parts to it or may have to be stored with it.
 pub(crate) struct StreamedSession<'a> {
-    source: &'a Source,
-    sink: &'a mut dyn SessionSink,
-    /// The session-level fields; `None` after `begin` was called on the sink.
+    out: Output<'a>,
+    /// The session-level fields; `None` after they were sent.
     session: Option<ForeignSession>,
-    /// Whether the sink takes the session; `true` until it has been asked.
-    accepted: bool,
     /// The newest message, with the key of its branch.
     pending: Option<(usize, ImportedMessage)>,
     /// Records that are not messages and follow the newest message.
@@ -32,12 +28,10 @@ pub(crate) struct StreamedSession<'a> {
 }
 
 impl<'a> StreamedSession<'a> {
-    pub(crate) fn new(source: &'a Source, sink: &'a mut dyn SessionSink, session: ForeignSession) -> Self {
+    pub(crate) fn new(out: Output<'a>, session: ForeignSession) -> Self {
         Self {
-            source,
-            sink,
+            out,
             session: Some(session),
-            accepted: true,
             pending: None,
             other_records: Vec::new(),
             buffered_bytes: 0,
@@ -48,7 +42,7 @@ impl<'a> StreamedSession<'a> {
     }
 
     pub(crate) fn report_progress(&mut self, bytes: u64) -> Result<(), ImportError> {
-        super::report_progress(self.source, self.sink, bytes)
+        self.out.progress(bytes)
     }
 
     /// The current branch, and the seq of its newest message.
@@ -108,9 +102,8 @@ impl<'a> StreamedSession<'a> {
         self.flush()?;
         self.begin()?;
         let key = self.heads.len();
-        if self.accepted {
-            self.sink.branch(key, branch, seq, None, None)?;
-        }
+        let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name: None };
+        self.out.send(ImportEvent::Branch(fork))?;
         self.heads.push(seq);
         self.branch = key;
         Ok(())
@@ -118,7 +111,7 @@ impl<'a> StreamedSession<'a> {
 
     fn begin(&mut self) -> Result<(), ImportError> {
         if let Some(session) = self.session.take() {
-            self.accepted = self.sink.begin(session)? == Disposition::Take;
+            self.out.session(session)?;
         }
         Ok(())
     }
@@ -126,13 +119,7 @@ impl<'a> StreamedSession<'a> {
     fn flush(&mut self) -> Result<(), ImportError> {
         let Some((branch, message)) = self.pending.take() else { return Ok(()) };
         self.begin()?;
-        if self.accepted {
-            for attachment in message.attachments {
-                self.sink.attachment(attachment)?;
-            }
-            self.sink.message(branch, message.draft)?;
-        }
-        Ok(())
+        self.out.message(branch, message.draft, message.attachments)
     }
 
     /// Ends the session.
@@ -147,13 +134,10 @@ impl<'a> StreamedSession<'a> {
         }
         self.flush()?;
         self.begin()?;
-        if self.accepted {
-            if self.branch > 0 {
-                self.sink.current_branch(self.branch)?;
-            }
-            self.sink.end(self.report.finish())?;
+        if self.branch > 0 {
+            self.out.send(ImportEvent::CurrentBranch(self.branch))?;
         }
-        Ok(())
+        self.out.send(ImportEvent::End(self.report.finish()))
     }
 }
 

@@ -409,7 +409,11 @@ pub fn transcript_note(report: &TranscriptReport) -> Option<String> {
         counted(report.instructions, "system message", "system messages"),
         counted(report.opaque, "part of another format", "parts of other formats"),
         counted(report.attachments_by_name, "attachment", "attachments"),
-        counted(report.missing_attachments, "attachment that the store has lost", "attachments that the store has lost"),
+        counted(
+            report.missing_attachments,
+            "attachment that the store has lost",
+            "attachments that the store has lost",
+        ),
     ]
     .into_iter()
     .flatten()
@@ -421,8 +425,10 @@ pub fn transcript_note(report: &TranscriptReport) -> Option<String> {
     .into_iter()
     .flatten()
     .collect();
-    let left_out = (!left_out.is_empty()).then(|| format!("not for the other tool's model: {}", left_out.join(", ")));
-    let changed = (!changed.is_empty()).then(|| format!("completed or written as text: {}", changed.join(", ")));
+    let left_out =
+        (!left_out.is_empty()).then(|| format!("not for the other tool's model: {}", left_out.join(", ")));
+    let changed =
+        (!changed.is_empty()).then(|| format!("completed or written as text: {}", changed.join(", ")));
     let sentences: Vec<String> = left_out.into_iter().chain(changed).collect();
     (!sentences.is_empty()).then(|| sentences.join("; "))
 }
@@ -712,9 +718,8 @@ impl<W: Write> Write for SafeWriter<W> {
 /// Escapes the control characters that JSON allows in strings: DEL, those of C1, and those that change the direction of
 /// text. In a JSON document they can only occur in strings.
 fn escape_in_json(text: String) -> String {
-    let is_control = |c: char| {
-        matches!(c, '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_control =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(is_control) {
         return text;
     }

@@ -144,10 +144,12 @@ fn directory(session: &Session, context: &Context) -> PathBuf {
 fn install(tool: Tool, session: &Session, context: &Context) -> Result<InstallPath, CliError> {
     let home = context.environment.user_home.as_deref();
     let overrides = location_overrides(&context.environment);
-    home.and_then(|home| install_path(tool.format(), session, home, &overrides)).ok_or_else(|| CliError::Custom {
-        kind: ErrorKind::NotFound,
-        message: format!("cannot find the sessions of {}: there is no home directory", tool.as_str()),
-        hint: Some("set HOME".into()),
+    home.and_then(|home| install_path(tool.format(), session, home, &overrides)).ok_or_else(|| {
+        CliError::Custom {
+            kind: ErrorKind::NotFound,
+            message: format!("cannot find the sessions of {}: there is no home directory", tool.as_str()),
+            hint: Some("set HOME".into()),
+        }
     })
 }
 
@@ -213,7 +215,8 @@ fn claude_key(record: &Value) -> Option<String> {
 
 /// Identifies an item of Codex; `None` for other records. An export may replace ids of calls.
 fn codex_key(record: &Value) -> Option<String> {
-    let mut payload = record.get("payload").filter(|_| record.get("type") == Some(&"response_item".into()))?.clone();
+    let mut payload =
+        record.get("payload").filter(|_| record.get("type") == Some(&"response_item".into()))?.clone();
     if let Some(fields) = payload.as_object_mut() {
         fields.shift_remove("call_id");
     }
@@ -251,7 +254,9 @@ pub fn opencode_model(environment: &Environment, directory: Option<&Path>) -> Op
         .into_iter()
         .chain(["opencode.json", "opencode.jsonc"].map(|name| directory.join(name)))
         .chain(["opencode.json", "opencode.jsonc", "config.json"].map(|name| config.join(name)));
-    let configured = files.filter_map(|file| read_json(&file)).find_map(|config| valid_model(config.get("model")?.as_str()?));
+    let configured = files
+        .filter_map(|file| read_json(&file))
+        .find_map(|config| valid_model(config.get("model")?.as_str()?));
     configured.or_else(|| {
         let state = read_json(&folder("XDG_STATE_HOME", ".local/state").join("model.json"))?;
         let recent = state.get("recent")?.get(0)?;
@@ -272,7 +277,9 @@ fn read_json(path: &Path) -> Option<Value> {
 
 fn valid_model(model: &str) -> Option<String> {
     let (provider, name) = model.split_once('/')?;
-    let is_valid = !provider.is_empty() && !name.is_empty() && model.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    let is_valid = !provider.is_empty()
+        && !name.is_empty()
+        && model.chars().all(|c| !c.is_control() && !c.is_whitespace());
     is_valid.then(|| model.to_owned())
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, Disposition, ErrorExt as _, ErrorKind, ForeignSession,
-    ImportError, ImportReport, MessageDraft, Run, Seq, SessionSink, StoreError, SystemClock,
+    ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver, ImportReport, StoreError,
+    SystemClock,
 };
 use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 use hfs_exchange::{Format, Source, discover};
@@ -122,9 +122,9 @@ fn import(
     let importer =
         Importer::new(store.as_ref(), &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
             bar.set_position(finished_bytes.get() + bytes);
-            !cancel.is_cancelled()
+            if cancel.is_cancelled() { Flow::Stop } else { Flow::Continue }
         });
-    let mut sink = ProjectResolver::new(importer);
+    let mut receiver = ProjectResolver::new(importer);
     let mut stopped = None;
     for source in &sources {
         // A reader may finish a small file without reporting progress, so it may not see the cancellation.
@@ -134,14 +134,14 @@ fn import(
         }
         let name = source.name();
         bar.set_message(sanitize::line(&name));
-        let sessions_before = sink.session_count();
-        sink.next_file(source);
-        let result = hfs_exchange::read(source, format, &mut sink);
-        sink.discard_unfinished();
+        let sessions_before = receiver.session_count();
+        receiver.next_file(source);
+        let result = hfs_exchange::read(source, format, &mut receiver);
+        receiver.discard_unfinished();
         finished_bytes.set(finished_bytes.get() + source.bytes());
         match result {
-            Ok(()) if sink.session_count() == sessions_before => {
-                sink.skip(SkippedSession { file: name, reason: SkipReason::NoSession });
+            Ok(()) if receiver.session_count() == sessions_before => {
+                receiver.skip(SkippedSession { file: name, reason: SkipReason::NoSession });
             }
             Ok(()) => {}
             Err(ImportError::Interrupted { .. }) => {
@@ -167,7 +167,7 @@ fn import(
             tracing::warn!(%error, "the imported messages are not indexed yet");
         }
     }
-    let (imported, mut skipped) = sink.finish();
+    let (imported, mut skipped) = receiver.finish();
     skipped.extend(
         empty.iter().map(|path| SkippedSession {
             file: path.display().to_string(),
@@ -239,50 +239,17 @@ impl<'a> ProjectResolver<'a> {
     }
 }
 
-impl SessionSink for ProjectResolver<'_> {
-    fn begin(&mut self, mut session: ForeignSession) -> Result<Disposition, StoreError> {
-        if let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none()) {
+impl ImportReceiver for ProjectResolver<'_> {
+    fn receive(&mut self, mut event: ImportEvent) -> Result<Flow, StoreError> {
+        if let ImportEvent::Session(session) = &mut event
+            && let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none())
+        {
             project.repository = self.repository_of(&project.directory);
         }
-        self.importer.begin(session)
+        self.importer.receive(event)
     }
 
-    fn branch(
-        &mut self,
-        key: BranchKey,
-        parent: BranchKey,
-        forked_at: Seq,
-        id: Option<BranchId>,
-        name: Option<String>,
-    ) -> Result<(), StoreError> {
-        self.importer.branch(key, parent, forked_at, id, name)
-    }
-
-    fn message(&mut self, branch: BranchKey, message: MessageDraft) -> Result<(), StoreError> {
-        self.importer.message(branch, message)
-    }
-
-    fn attachment(&mut self, attachment: Attachment) -> Result<(), StoreError> {
-        self.importer.attachment(attachment)
-    }
-
-    fn run(&mut self, run: Run) -> Result<(), StoreError> {
-        self.importer.run(run)
-    }
-
-    fn checkpoint(&mut self, checkpoint: CheckpointDraft) -> Result<(), StoreError> {
-        self.importer.checkpoint(checkpoint)
-    }
-
-    fn current_branch(&mut self, branch: BranchKey) -> Result<(), StoreError> {
-        self.importer.current_branch(branch)
-    }
-
-    fn end(&mut self, report: ImportReport) -> Result<(), StoreError> {
-        self.importer.end(report)
-    }
-
-    fn progress(&mut self, bytes_read: u64) -> bool {
+    fn progress(&mut self, bytes_read: u64) -> Flow {
         self.importer.progress(bytes_read)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Project, Run,
-    RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Project,
+    Run, RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
 };
 use hfs_exchange::DocumentSource;
 

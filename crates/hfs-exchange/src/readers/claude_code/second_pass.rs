@@ -1,4 +1,4 @@
-//! The second pass over a transcript: decodes whole records and sends their messages to the sink.
+//! The second pass over a transcript: decodes whole records and sends their messages.
 //!
 //! Messages are sent in the order of their first records. The records of an assistant's message may not be
 //! consecutive, so a message stays in a queue until its last record, which the layout marks.
@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    Attachment, Disposition, ImportError, MessageDraft, MessageStatus, Part, PassthroughFields, Role, Seq,
-    SessionSink, Source as MessageSource, Timestamp,
+    Attachment, ForeignBranch, ImportError, ImportEvent, MessageDraft, MessageStatus, Part,
+    PassthroughFields, Role, Seq, Source as MessageSource, Timestamp,
 };
 
 use super::content::{ContentBlock, MessageContent, PartsBuilder, attachment_of};
@@ -16,7 +16,7 @@ use super::layout::{Layout, RecordAction};
 use super::record::Record;
 use crate::Source;
 use crate::json::{push_array, push_value};
-use crate::readers::{AFTER, BEFORE, FLAGS, RECORDS, ReportBuilder};
+use crate::readers::{AFTER, BEFORE, FLAGS, Output, RECORDS, ReportBuilder};
 use crate::records::{Entry, Framing, for_each_record};
 
 /// Limit on the bytes of the records that are buffered: those of queued messages, and those that are stored
@@ -33,7 +33,7 @@ struct QueuedMessage {
 
 pub(crate) struct SecondPass<'a> {
     source: &'a Source,
-    sink: &'a mut dyn SessionSink,
+    out: Output<'a>,
     tool_result_files: ToolResultFiles,
     layout: Layout,
     /// The progress that the first pass reported, in bytes.
@@ -45,7 +45,7 @@ pub(crate) struct SecondPass<'a> {
     emitted: usize,
     /// Index of each incomplete message among all messages that were ever queued, by its group.
     open: HashMap<u32, usize>,
-    /// Number of branches that have been sent to the sink, without the first.
+    /// Number of branches that have been sent, without the first.
     sent_branches: u32,
     /// Key of the file's first branch: 0, except in the transcripts of subagents.
     first_branch: usize,
@@ -62,10 +62,10 @@ pub(crate) struct SecondPass<'a> {
 }
 
 impl<'a> SecondPass<'a> {
-    pub(crate) fn new(source: &'a Source, layout: Layout, sink: &'a mut dyn SessionSink) -> Self {
+    pub(crate) fn new(source: &'a Source, layout: Layout, out: Output<'a>) -> Self {
         Self {
             source,
-            sink,
+            out,
             tool_result_files: ToolResultFiles::of_transcript(source.path()),
             layout,
             first_pass_progress: source.bytes() / 4,
@@ -104,7 +104,7 @@ impl<'a> SecondPass<'a> {
             json.push('}');
             session.extra = PassthroughFields::from_json(json);
         }
-        if self.sink.begin(session)? == Disposition::Skip {
+        if !self.out.session(session)? {
             return Ok(());
         }
         if !empty {
@@ -118,10 +118,9 @@ impl<'a> SecondPass<'a> {
             next = self.import_subagent(path, next)?;
         }
         if self.layout.current > 0 {
-            self.sink.current_branch(self.layout.current as usize)?;
+            self.out.send(ImportEvent::CurrentBranch(self.layout.current as usize))?;
         }
-        self.sink.end(self.report.finish())?;
-        Ok(())
+        self.out.send(ImportEvent::End(self.report.finish()))
     }
 
     /// Adds the transcript of a subagent as a branch that forks where the subagent was started. Returns the
@@ -129,7 +128,7 @@ impl<'a> SecondPass<'a> {
     fn import_subagent(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = Source::file(path);
-        let layout = match super::compute_layout(&source, Framing::Lines, self.sink) {
+        let layout = match super::compute_layout(&source, Framing::Lines, &mut self.out) {
             Ok(layout) => layout,
             Err(error @ ImportError::Interrupted { .. }) => return Err(error),
             // A damaged subagent transcript does not fail the import of the session.
@@ -144,9 +143,10 @@ impl<'a> SecondPass<'a> {
         let started = starting_call(path).and_then(|call| self.calls.get(&call)).copied();
         // If the call is unknown, the branch forks before the first message.
         let (parent, seq) = started.unwrap_or((0, 0));
-        self.sink.branch(key, parent, seq, None, Some(name))?;
+        let branch = ForeignBranch { key, parent, forked_at: seq, id: None, name: Some(name) };
+        self.out.send(ImportEvent::Branch(branch))?;
         let forks = layout.forks.len();
-        let mut agent = SecondPass::new(&source, layout, &mut *self.sink);
+        let mut agent = SecondPass::new(&source, layout, self.out.reborrow());
         agent.first_branch = key;
         // The layout counts from the beginning of the file, but the history of the file's first branch begins
         // with `seq` messages of its parent.
@@ -167,7 +167,7 @@ impl<'a> SecondPass<'a> {
     }
 
     fn entry(&mut self, line: u64, bytes: u64, entry: Entry<Record>) -> Result<(), ImportError> {
-        crate::readers::report_progress(self.source, self.sink, self.first_pass_progress + bytes / 4 * 3)?;
+        self.out.progress(self.first_pass_progress + bytes / 4 * 3)?;
         let (record, length) = match entry {
             Entry::Damaged(why) => {
                 self.report.dropped(Some(line), why);
@@ -248,7 +248,7 @@ impl<'a> SecondPass<'a> {
         self.queue.push_back(queued);
     }
 
-    /// Sends complete messages to the sink, except the newest one: records that follow it may have to be
+    /// Sends complete messages, except the newest one: records that follow it may have to be
     /// stored with it.
     fn emit(&mut self) -> Result<(), ImportError> {
         if self.buffered_bytes > MAX_BUFFERED_BYTES {
@@ -270,14 +270,13 @@ impl<'a> SecondPass<'a> {
             let Some(fork) = self.layout.forks.get(self.sent_branches as usize) else { break };
             self.sent_branches += 1;
             self.heads.push(fork.forked_at);
-            let (key, parent) = (self.sent_branches as usize, fork.parent as usize);
-            self.sink.branch(
-                self.first_branch + key,
-                self.first_branch + parent,
-                fork.forked_at,
-                None,
-                None,
-            )?;
+            self.out.send(ImportEvent::Branch(ForeignBranch {
+                key: self.first_branch + self.sent_branches as usize,
+                parent: self.first_branch + fork.parent as usize,
+                forked_at: fork.forked_at,
+                id: None,
+                name: None,
+            }))?;
         }
         if let Some(head) = self.heads.get_mut(queued.branch as usize) {
             *head += 1;
@@ -290,11 +289,7 @@ impl<'a> SecondPass<'a> {
             }
         }
         let (draft, attachments) = queued.pending.finish();
-        for attachment in attachments {
-            self.sink.attachment(attachment)?;
-        }
-        self.sink.message(self.first_branch + queued.branch as usize, draft)?;
-        Ok(())
+        self.out.message(self.first_branch + queued.branch as usize, draft, attachments)
     }
 
     /// Sends all messages that are still queued.

@@ -188,12 +188,14 @@ fn export_one(
     temporary.as_file().sync_all().map_err(|error| CliError::io(action(), error))?;
     temporary.persist(&path).map_err(|error| CliError::io(action(), error.error))?;
     // The session was renamed since it was exported.
-    let renamed = previous.filter(|written| written.file != file).map(|written| directory.join(&written.file));
+    let renamed =
+        previous.filter(|written| written.file != file).map(|written| directory.join(&written.file));
     record
         .add(WrittenFile { session: session.id, format: format.to_owned(), file, version })
         .map_err(|error| CliError::io(action(), error))?;
     if let Some(old) = renamed {
-        remove(&old).map_err(|error| CliError::io(format!("remove the old export {}", old.display()), error))?;
+        remove(&old)
+            .map_err(|error| CliError::io(format!("remove the old export {}", old.display()), error))?;
     }
     Ok(Some(ExportedJson {
         session: session.id,
