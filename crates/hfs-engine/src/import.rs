@@ -726,7 +726,8 @@ impl<'a> MergeImport<'a> {
             return Ok(false);
         }
         self.save(key)?;
-        let owner = self.owner(self.cursor(key)?.branch_at(stored.seq), stored.seq);
+        let branch = self.cursor(key)?.branch_at(stored.seq);
+        let owner = self.owner(branch, stored.seq);
         let cursor = self.cursor(key)?;
         if owner != stored.branch {
             cursor.segments.push((stored.seq, stored.branch));
