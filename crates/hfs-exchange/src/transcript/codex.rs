@@ -125,10 +125,10 @@ impl RolloutWriter<'_> {
         }
         let at = self.time.of(message);
         for item in self.items(message, parts)? {
-            self.write_line(at, message, "response_item", item)?;
+            self.write_line(at, message, "response_item", &item)?;
         }
         for event in events(message) {
-            self.write_line(at, message, "event_msg", event)?;
+            self.write_line(at, message, "event_msg", &event)?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl RolloutWriter<'_> {
         at: Timestamp,
         message: &Message,
         kind: &str,
-        payload: Value,
+        payload: &Value,
     ) -> std::io::Result<()> {
         let written = json!({ MESSAGE: message.content.id });
         write_record(self.out, &json!({"timestamp": at, "type": kind, "payload": payload, WRITTEN: written}))
@@ -214,7 +214,7 @@ impl RolloutWriter<'_> {
                 }
             };
             let item = json!({"type": kind, "call_id": call.id, "output": NO_OUTPUT});
-            self.write_line(at, message, "response_item", item)?;
+            self.write_line(at, message, "response_item", &item)?;
         }
         Ok(())
     }

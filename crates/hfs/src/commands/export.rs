@@ -622,7 +622,8 @@ fn file_stem(session: &Session, format: ExportFormat) -> String {
     let install = format
         .tool()
         .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
-    if let Some(InstallPath { name, .. }) = install {
+    // A file that has to be imported may have any name.
+    if let Some(InstallPath { name, import: None, .. }) = install {
         let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
         return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());
     }

@@ -1,5 +1,6 @@
 //! `hfs handoff`: places a session where another tool looks for it, and prints the command that continues it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter};
@@ -237,7 +238,7 @@ pub fn shell_command(install: &InstallPath, path: &Path) -> Option<String> {
 /// Quotes text for a shell; `None` if it contains characters that no shell accepts.
 pub fn shell_quote(text: &str) -> Option<String> {
     let is_safe = text.chars().all(|c| !c.is_control());
-    is_safe.then(|| shlex::try_quote(text).ok().map(|quoted| quoted.into_owned())).flatten()
+    is_safe.then(|| shlex::try_quote(text).ok().map(Cow::into_owned)).flatten()
 }
 
 /// The model that opencode uses by default, as `PROVIDER/MODEL`: that of its configuration, else the one used last.
