@@ -193,7 +193,10 @@ fn check_messages_api(path: &[&Value]) {
                 let at = open.iter().position(|call| call == id);
                 open.remove(at.unwrap_or_else(|| panic!("the result of {id} does not follow its call")));
                 let content = &block["content"];
-                assert!(content.is_string() || content.as_array().is_some_and(|items| !items.is_empty()), "{block}");
+                assert!(
+                    content.is_string() || content.as_array().is_some_and(|items| !items.is_empty()),
+                    "{block}"
+                );
                 continue;
             }
             if role == "user" {
@@ -307,7 +310,10 @@ fn check_opencode(text_of_transcript: &str) {
             "assistant" => {
                 let parent = text(info, "parentID");
                 assert!(prompts.contains(parent) || prompts.is_empty(), "{info}");
-                assert!(info["tokens"]["cache"]["read"].is_number() && info["path"]["cwd"].is_string(), "{info}");
+                assert!(
+                    info["tokens"]["cache"]["read"].is_number() && info["path"]["cwd"].is_string(),
+                    "{info}"
+                );
                 info
             }
             other => panic!("role {other}"),
@@ -326,7 +332,10 @@ fn check_opencode(text_of_transcript: &str) {
                 match text(state, "status") {
                     "completed" => {
                         let has_texts = state["output"].is_string() && state["title"].is_string();
-                        assert!(has_texts && state["metadata"].is_object() && state["error"].is_null(), "{state}");
+                        assert!(
+                            has_texts && state["metadata"].is_object() && state["error"].is_null(),
+                            "{state}"
+                        );
                     }
                     "error" => assert!(state["error"].is_string(), "{state}"),
                     other => panic!("status {other}"),

@@ -55,40 +55,68 @@ fn continue_in_tool(tool: &str, path: &Path, word: &str) {
                     "message": {"role": kind, "content": content, "id": format!("msg_{word}{number}"), "model": "claude-x"},
                 })
             };
-            append(path, &[
-                record(1, leaf.or(last).unwrap(), "user", json!(format!("prompt {word}"))),
-                record(2, &uuid(1), "assistant", json!([
-                    {"type": "tool_use", "id": call, "name": "Bash", "input": {"command": "ls"}},
-                ])),
-                record(3, &uuid(2), "user", json!([
-                    {"type": "tool_result", "tool_use_id": call, "content": format!("output {word}")},
-                ])),
-                record(4, &uuid(3), "assistant", json!([{"type": "text", "text": format!("answer {word}")}])),
-                json!({"type": "last-prompt", "lastPrompt": word, "leafUuid": uuid(4), "sessionId": session}),
-            ]);
+            append(
+                path,
+                &[
+                    record(1, leaf.or(last).unwrap(), "user", json!(format!("prompt {word}"))),
+                    record(
+                        2,
+                        &uuid(1),
+                        "assistant",
+                        json!([
+                            {"type": "tool_use", "id": call, "name": "Bash", "input": {"command": "ls"}},
+                        ]),
+                    ),
+                    record(
+                        3,
+                        &uuid(2),
+                        "user",
+                        json!([
+                            {"type": "tool_result", "tool_use_id": call, "content": format!("output {word}")},
+                        ]),
+                    ),
+                    record(
+                        4,
+                        &uuid(3),
+                        "assistant",
+                        json!([{"type": "text", "text": format!("answer {word}")}]),
+                    ),
+                    json!({"type": "last-prompt", "lastPrompt": word, "leafUuid": uuid(4), "sessionId": session}),
+                ],
+            );
         }
         "codex" => {
-            let line = |kind: &str, payload: Value| {
-                json!({"timestamp": "2026-11-30T10:00:00.000Z", "type": kind, "payload": payload})
-            };
+            let line = |kind: &str, payload: Value| json!({"timestamp": "2026-11-30T10:00:00.000Z", "type": kind, "payload": payload});
             let message = |role: &str, kind: &str, text: String| {
-                line("response_item", json!({
-                    "type": "message", "role": role, "content": [{"type": kind, "text": text}],
-                }))
+                line(
+                    "response_item",
+                    json!({
+                        "type": "message", "role": role, "content": [{"type": kind, "text": text}],
+                    }),
+                )
             };
-            append(path, &[
-                line("turn_context", json!({"cwd": "/", "model": "gpt-x"})),
-                message("user", "input_text", "<environment_context>x</environment_context>".into()),
-                message("user", "input_text", format!("prompt {word}")),
-                line("response_item", json!({
-                    "type": "function_call", "name": "exec_command", "arguments": "{\"cmd\": \"ls\"}", "call_id": call,
-                })),
-                line("response_item", json!({
-                    "type": "function_call_output", "call_id": call, "output": format!("output {word}"),
-                })),
-                message("assistant", "output_text", format!("answer {word}")),
-                line("event_msg", json!({"type": "task_complete", "last_agent_message": word})),
-            ]);
+            append(
+                path,
+                &[
+                    line("turn_context", json!({"cwd": "/", "model": "gpt-x"})),
+                    message("user", "input_text", "<environment_context>x</environment_context>".into()),
+                    message("user", "input_text", format!("prompt {word}")),
+                    line(
+                        "response_item",
+                        json!({
+                            "type": "function_call", "name": "exec_command", "arguments": "{\"cmd\": \"ls\"}", "call_id": call,
+                        }),
+                    ),
+                    line(
+                        "response_item",
+                        json!({
+                            "type": "function_call_output", "call_id": call, "output": format!("output {word}"),
+                        }),
+                    ),
+                    message("assistant", "output_text", format!("answer {word}")),
+                    line("event_msg", json!({"type": "task_complete", "last_agent_message": word})),
+                ],
+            );
         }
         "opencode" => {
             let mut export: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -100,7 +128,8 @@ fn continue_in_tool(tool: &str, path: &Path, word: &str) {
                     "time": {"created": 1_796_003_258_415_i64}, "modelID": "m", "providerID": "p",
                 })
             };
-            let text = |number: u32, text: String| json!({"id": id("prt", number), "type": "text", "text": text});
+            let text =
+                |number: u32, text: String| json!({"id": id("prt", number), "type": "text", "text": text});
             let messages = export["messages"].as_array_mut().unwrap();
             messages.push(json!({"info": info(1, "user"), "parts": [text(1, format!("prompt {word}"))]}));
             messages.push(json!({"info": info(2, "assistant"), "parts": [{
@@ -108,7 +137,8 @@ fn continue_in_tool(tool: &str, path: &Path, word: &str) {
                 "state": {"status": "completed", "input": {"command": "ls"}, "output": format!("output {word}"),
                     "title": "", "metadata": {}, "time": {"start": 1, "end": 2}},
             }]}));
-            messages.push(json!({"info": info(3, "assistant"), "parts": [text(3, format!("answer {word}"))]}));
+            messages
+                .push(json!({"info": info(3, "assistant"), "parts": [text(3, format!("answer {word}"))]}));
             fs::write(path, export.to_string()).unwrap();
         }
         other => panic!("no tool {other}"),
@@ -251,7 +281,11 @@ fn the_file_is_where_the_tool_looks_and_the_command_names_it() {
         assert_eq!(mode & 0o777, 0o600);
     }
     let said = hfs.run(&["handoff", &session, "codex"]).ok();
-    assert!(said.stdout.starts_with(&format!("cd {} && codex resume ", directory.display())), "{}", said.describe());
+    assert!(
+        said.stdout.starts_with(&format!("cd {} && codex resume ", directory.display())),
+        "{}",
+        said.describe()
+    );
 }
 
 #[test]
@@ -279,7 +313,11 @@ fn names_and_ids_from_a_transcript_never_reach_the_shell() {
         assert_eq!(done["directory"], fs::canonicalize(&folder).unwrap().to_str().unwrap());
         let line = hfs.run(&["handoff", session, tool]).ok().stdout;
         let script = line.replace(" && codex", " && true ").replace(" && opencode", " && true ");
-        let ran = std::process::Command::new("sh").args(["-c", &script]).current_dir(hfs.project()).output().unwrap();
+        let ran = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(hfs.project())
+            .output()
+            .unwrap();
         assert!(ran.status.success(), "{script}: {ran:?}");
         assert!(!hfs.project().join("hacked").exists() && !folder.join("hacked").exists(), "{line}");
     }
@@ -333,14 +371,22 @@ fn opencode_gets_the_model_of_its_configuration() {
 fn every_session_is_exported_and_the_next_run_exports_only_what_has_changed() {
     let hfs = hfs();
     let names = ["same name", "same name", "../other"];
-    let sessions: Vec<String> = names.iter().map(|name| {
-        let session = chat(&hfs, &["hello"]);
-        run_json(&hfs, &["session", "rename", &session, name]);
-        session
-    }).collect();
-    let all = |arguments: &[&str]| run_json(&hfs, &[&["export", "--all", "-o", "backup"], arguments].concat());
+    let sessions: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let session = chat(&hfs, &["hello"]);
+            run_json(&hfs, &["session", "rename", &session, name]);
+            session
+        })
+        .collect();
+    let all =
+        |arguments: &[&str]| run_json(&hfs, &[&["export", "--all", "-o", "backup"], arguments].concat());
     let first = all(&[]);
-    assert_eq!((first["exported"].as_array().unwrap().len(), first["unchanged"].as_u64()), (3, Some(0)), "{first}");
+    assert_eq!(
+        (first["exported"].as_array().unwrap().len(), first["unchanged"].as_u64()),
+        (3, Some(0)),
+        "{first}"
+    );
     let folder = hfs.project().join("backup");
     let files = || {
         let mut files: Vec<String> = fs::read_dir(&folder)
@@ -365,16 +411,22 @@ fn every_session_is_exported_and_the_next_run_exports_only_what_has_changed() {
     let third = all(&[]);
     assert_eq!(third["failed"].as_array().unwrap().len(), 0, "{third}");
     assert_eq!(files().iter().filter(|name| name.starts_with("renamed-")).count(), 1);
-    assert_eq!(files().len(), 3, "the old name of the renamed session is gone, the deleted session's file is kept");
-    fs::remove_file(folder.join(&files()[0])).unwrap();
-    all(&[]);
-    assert_eq!(files().len(), 3 - usize::from(!files().iter().any(|name| name.starts_with("other"))));
+    assert_eq!(
+        files().len(),
+        3,
+        "the old name of the renamed session is gone, the deleted session's file is kept"
+    );
+    let renamed = files().into_iter().find(|name| name.starts_with("renamed-")).unwrap();
+    fs::remove_file(folder.join(renamed)).unwrap();
+    assert_eq!(all(&[])["exported"].as_array().unwrap().len(), 1);
+    assert_eq!(files().len(), 3);
 
     // Other formats are exported beside it, and every document can be imported.
     let pages = all(&["--format", "markdown"]);
     assert_eq!(pages["exported"].as_array().unwrap().len(), 2);
     let other = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
-    let back = other.command(&["import", "--json"]).arg(&folder).timeout(Duration::from_secs(60)).run().json();
+    let back =
+        other.command(&["import", "--json"]).arg(&folder).timeout(Duration::from_secs(60)).run().json();
     assert!(back["imported"].as_array().unwrap().len() >= 2, "{back}");
     let _ = hfs.run(&["export", "--all"]).fails_with(2);
     let _ = hfs.run(&["export", "--all", &sessions[0], "-o", "x"]).fails_with(2);
@@ -388,8 +440,14 @@ fn files_and_pipes_get_no_escape_sequences_unless_raw() {
     for format in ["json", "markdown", "html", "claude-code", "codex", "opencode"] {
         for target in ["-", "file"] {
             let export = |raw: &[&str]| {
-                let out = hfs.run(&[&["export", "-q", &session, "--format", format, "-o", target], raw].concat()).ok();
-                if target == "-" { out.stdout } else { fs::read_to_string(hfs.project().join("file")).unwrap() }
+                let out = hfs
+                    .run(&[&["export", "-q", &session, "--format", format, "-o", target], raw].concat())
+                    .ok();
+                if target == "-" {
+                    out.stdout
+                } else {
+                    fs::read_to_string(hfs.project().join("file")).unwrap()
+                }
             };
             let safe = export(&[]);
             assert!(!safe.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{format}: {safe:?}");
