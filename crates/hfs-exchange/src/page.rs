@@ -19,7 +19,7 @@ use hfs_core::{
 use crate::document::ExportMetadata;
 use crate::export::{DocumentSource, ExportError, PAGE};
 use crate::readers::RECORDS;
-use crate::transcript::{self, history};
+use crate::transcript::{history, is_context};
 
 /// Which branches a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -246,11 +246,6 @@ pub(crate) fn for_each_message(
         }
     }
     Ok(())
-}
-
-/// Whether a message is context that a tool added for the model, not something that the user wrote. Pages fold it.
-pub(crate) fn is_context(message: &MessageDraft) -> bool {
-    transcript::is_context(message)
 }
 
 /// The heading of a message.

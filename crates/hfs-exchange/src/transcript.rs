@@ -140,7 +140,7 @@ fn has_flag(message: &MessageDraft, names: &[&str]) -> bool {
 }
 
 /// Whether the user did not write this message: a tool added it for the model.
-fn is_context(message: &MessageDraft) -> bool {
+pub(crate) fn is_context(message: &MessageDraft) -> bool {
     has_flag(message, &["meta", "injected", "hidden"])
 }
 

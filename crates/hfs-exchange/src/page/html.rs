@@ -10,9 +10,10 @@ use super::text::{escape_html, render_markdown};
 use super::tool_call::{self, CodeBlock};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, is_context, serialized_name, tables,
+    fork_origin, format_time, serialized_name, tables,
 };
 use crate::export::{DocumentSource, ExportError};
+use crate::transcript::is_context;
 
 const STYLE: &str = include_str!("style.css");
 /// Media types of images that are embedded. Of other attachments, the page shows only the name, type and

@@ -7,9 +7,10 @@ use hfs_core::{Message, MessageStatus, Part};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, is_context, serialized_name, tables, tool_call,
+    fork_origin, format_time, serialized_name, tables, tool_call,
 };
 use crate::export::{DocumentSource, ExportError};
+use crate::transcript::is_context;
 
 /// Writes the session as Markdown. Messages are quoted and their HTML is escaped, so they cannot add headings
 /// or tags to the page.

@@ -158,17 +158,12 @@ impl RolloutWriter<'_> {
             }
             let Some(mut record) = parsed(record) else { continue };
             resolve_references(self.source, &mut record, &message.content.parts)?;
-            let payload = match record.get_mut("payload") {
-                Some(payload) => payload,
-                // A bare item, as in the first versions of Codex, whose lines have no envelope.
-                None => {
-                    record = json!({
-                        "timestamp": self.time.of(message), "type": "response_item", "payload": record,
-                    });
-                    record.get_mut("payload").unwrap_or(&mut Value::Null)
-                }
-            };
-            if let Value::Object(payload) = payload {
+            // A bare item, as in the first versions of Codex, whose lines have no envelope.
+            if record.get("payload").is_none() {
+                let at = self.time.of(message);
+                record = json!({"timestamp": at, "type": "response_item", "payload": record});
+            }
+            if let Some(Value::Object(payload)) = record.get_mut("payload") {
                 restore_call(payload, &message.content.parts);
                 replace_id(payload, ids);
                 self.report.missing_attachments += replace_missing_images(payload);
