@@ -1,4 +1,4 @@
-//! `cargo xtask page-check`: checks exported HTML pages in a headless browser.
+//! `cargo xtask page-check`: checks exported HTML pages and the pictures of the documentation in a headless browser.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,11 +18,18 @@ const BROWSER_NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome
 /// The exported sessions: one with every kind of content, and one that attempts to inject markup.
 const SESSIONS: [&str; 2] = ["crates/hfs-exchange/tests/golden/2.0.0.json", "xtask/page-check/hostile.json"];
 
-#[derive(Debug, Args)]
+/// The pictures of the documentation, and how they looked when a person last looked at them.
+const PICTURES: &str = "docs/pictures";
+const REFERENCES: &str = "xtask/page-check/references";
+
+#[derive(Debug, Default, Args)]
 pub struct Options {
     /// Save a screenshot of each page in this folder
     #[arg(long = "pictures", value_name = "FOLDER")]
     screenshots: Option<PathBuf>,
+    /// Save the screenshots of the documentation's pictures as the references that later checks compare with
+    #[arg(long)]
+    accept: bool,
     /// Further pages to check
     pages: Vec<PathBuf>,
 }
@@ -50,8 +57,7 @@ pub fn run_with_tests(workspace: &Workspace) -> Result<Result<bool, String>> {
         Some(folder) => {
             // The tests have compiled the program with these features already.
             let program = build_program(workspace, &["test", "--workspace", "--no-run"])?;
-            check_pages(workspace, &folder, &program, &Options { screenshots: None, pages: Vec::new() })
-                .map(Ok)
+            check_pages(workspace, &folder, &program, &Options::default()).map(Ok)
         }
         None => Ok(Err("exported pages in a browser: npm cannot install the page checker".into())),
     }
@@ -121,6 +127,7 @@ pub fn build_program(workspace: &Workspace, arguments: &[&str]) -> Result<PathBu
 
 fn check_pages(workspace: &Workspace, folder: &Path, program: &Path, options: &Options) -> Result<bool> {
     let mut pages = export(workspace, program, folder)?;
+    pages.extend(pictures(workspace)?);
     for page in &options.pages {
         pages.push(fs::canonicalize(page).with_context(|| format!("find {}", page.display()))?);
     }
@@ -132,9 +139,23 @@ fn check_pages(workspace: &Workspace, folder: &Path, program: &Path, options: &O
         None => "-".into(),
     };
     let browser = browser().context("find a browser")?;
+    let references = workspace.root.join(REFERENCES);
+    let mode = if options.accept { "accept" } else { "compare" };
     let mut check = Command::new("node");
-    check.arg(folder.join("check.mjs")).args([browser.as_os_str(), &screenshots]).args(&pages);
+    check.arg(folder.join("check.mjs"));
+    check.args([browser.as_os_str(), &screenshots, references.as_os_str(), OsStr::new(mode)]).args(&pages);
     shell::succeeds(&mut check)
+}
+
+/// The pictures of the documentation.
+fn pictures(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let folder = workspace.root.join(PICTURES);
+    let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+    Ok(paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "svg"))
+        .collect())
 }
 
 /// Exports the sessions with the program.

@@ -183,6 +183,16 @@ pub enum ImportError {
         /// Reason, with the apparent type of the file.
         reason: String,
     },
+    /// The file has a format that is known, but for which there is no reader.
+    #[error("{path} was written by {tool}, in a format that hfs does not read")]
+    UnreadFormat {
+        /// Path of the file.
+        path: String,
+        /// The program that wrote it.
+        tool: String,
+        /// How to get at the conversations of the program, where that is known.
+        export: Option<String>,
+    },
     /// The format is known, but nothing in the file could be read.
     #[error("{path} is damaged: {reason}")]
     Damaged {
@@ -223,7 +233,9 @@ pub enum ImportError {
 impl ErrorExt for ImportError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownFormat { .. } | Self::Damaged { .. } => ErrorKind::Invalid,
+            Self::UnknownFormat { .. } | Self::UnreadFormat { .. } | Self::Damaged { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Newer { .. } => ErrorKind::Unsupported,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -238,6 +250,9 @@ impl ErrorExt for ImportError {
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::UnknownFormat { .. } => Some(Suggestion::NameFormat),
+            Self::UnreadFormat { tool, export, .. } => {
+                Some(Suggestion::ConvertTranscript { tool: tool.clone(), export: export.clone() })
+            }
             Self::Newer { .. } => Some(Suggestion::UpdateForDocument),
             Self::Interrupted { .. } => Some(Suggestion::RepeatImport),
             Self::Store(error) => error.suggestion(),

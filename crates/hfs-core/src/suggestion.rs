@@ -37,6 +37,13 @@ pub enum Suggestion {
     },
     /// State the format of the imported file.
     NameFormat,
+    /// Convert the conversations of another program into messages that can be imported.
+    ConvertTranscript {
+        /// Name of the program.
+        tool: String,
+        /// How to get at its conversations, where that is known.
+        export: Option<String>,
+    },
     /// Run the same import again; it continues where it stopped.
     RepeatImport,
     /// Restore a session from the trash.

@@ -21,19 +21,20 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the database with `immutable=1`, so that SQLite creates no files next to it. In this mode SQLite
     /// ignores the write-ahead log. A database whose log is not empty is therefore copied, together with the
-    /// log, and the copy is opened.
+    /// log, and the copy is opened. So is a database that is compressed or comes from a stream.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let io = |error| source.io(error);
+        let compressed = source.is_compressed()?;
         let (path, copy) = match source.path() {
-            Some(path) if !has_wal(path) => (path.to_owned(), None),
-            Some(path) => {
+            Some(path) if !compressed && !has_wal(path) => (path.to_owned(), None),
+            Some(path) if !compressed => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
                 fs::copy(path, &copy).map_err(io)?;
                 fs::copy(wal_path(path), wal_path(&copy)).map_err(io)?;
                 (copy, Some(folder))
             }
-            None => {
+            _ => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
                 std::io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;

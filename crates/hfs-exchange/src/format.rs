@@ -19,10 +19,20 @@ pub enum Format {
     OpenCode,
     /// Gemini CLI's chats.
     Gemini,
+    /// Qwen Code's chats.
+    Qwen,
+    /// The sessions of pi (pi-coding-agent).
+    Pi,
+    /// GitHub Copilot CLI's sessions.
+    Copilot,
+    /// The tasks and sessions of Cline, and the tasks of Roo Code and Kilo Code.
+    Cline,
     /// goose's database or export.
     Goose,
     /// ChatGPT's data export.
     ChatGpt,
+    /// The data export of claude.ai.
+    ClaudeAi,
     /// The logs of simonw/llm.
     Llm,
     /// aider's chat history.
@@ -31,6 +41,8 @@ pub enum Format {
     ShareGpt,
     /// SQLite checkpoints of LangGraph.
     LangGraph,
+    /// The SQLite sessions of the OpenAI Agents SDK.
+    OpenAiAgents,
     /// The database of the Python implementation that preceded hfs.
     Python,
     /// Messages as in OpenAI's API: one conversation or a dataset.
@@ -40,17 +52,23 @@ pub enum Format {
 impl Format {
     /// All formats, in the order in which [`detect`](crate::detect()) tries them. Specific formats come
     /// first, because `OpenAiMessages` also recognizes files of some other formats.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
+        Self::Qwen,
         Self::ClaudeCode,
         Self::Codex,
         Self::OpenCode,
+        Self::Pi,
+        Self::Copilot,
         Self::Gemini,
         Self::Goose,
+        Self::ClaudeAi,
         Self::ChatGpt,
         Self::Llm,
         Self::LangGraph,
+        Self::OpenAiAgents,
         Self::Python,
         Self::Aider,
+        Self::Cline,
         Self::ShareGpt,
         Self::Hfs,
         Self::OpenAiMessages,
@@ -65,12 +83,18 @@ impl Format {
             Self::Codex => "codex",
             Self::OpenCode => "opencode",
             Self::Gemini => "gemini",
+            Self::Qwen => "qwen-code",
+            Self::Pi => "pi",
+            Self::Copilot => "copilot-cli",
+            Self::Cline => "cline",
             Self::Goose => "goose",
             Self::ChatGpt => "chatgpt",
+            Self::ClaudeAi => "claude-ai",
             Self::Llm => "llm",
             Self::Aider => "aider",
             Self::ShareGpt => "sharegpt",
             Self::LangGraph => "langgraph",
+            Self::OpenAiAgents => "openai-agents",
             Self::Python => "hfs-python",
             Self::OpenAiMessages => "openai-messages",
         }
@@ -83,12 +107,18 @@ impl Format {
             Self::Codex => &readers::codex::Codex,
             Self::OpenCode => &readers::opencode::OpenCode,
             Self::Gemini => &readers::gemini::Gemini,
+            Self::Qwen => &readers::qwen::Qwen,
+            Self::Pi => &readers::pi::Pi,
+            Self::Copilot => &readers::copilot::Copilot,
+            Self::Cline => &readers::cline::Cline,
             Self::Goose => &readers::goose::Goose,
             Self::ChatGpt => &readers::chatgpt::ChatGpt,
+            Self::ClaudeAi => &readers::claude_ai::ClaudeAi,
             Self::Llm => &readers::llm::Llm,
             Self::Aider => &readers::aider::Aider,
             Self::ShareGpt => &readers::sharegpt::ShareGpt,
             Self::LangGraph => &readers::langgraph::LangGraph,
+            Self::OpenAiAgents => &readers::openai_agents::OpenAiAgents,
             Self::Python => &readers::python::Python,
             Self::OpenAiMessages => &readers::openai::OpenAi,
         }

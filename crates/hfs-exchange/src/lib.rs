@@ -1,7 +1,8 @@
 //! Import and export of sessions.
 //!
 //! **Import.** [`read`] reads the transcripts of other tools (Claude Code, Codex, opencode, Gemini CLI,
-//! goose, ChatGPT, llm, aider, ShareGPT, LangGraph, OpenAI messages) and hfs documents of every version. A
+//! Qwen Code, pi, Copilot CLI, Cline, goose, ChatGPT, claude.ai, llm, aider, ShareGPT, LangGraph, the OpenAI
+//! Agents SDK, OpenAI messages) and hfs documents of every version. A
 //! reader sends sessions to an [`ImportReceiver`], one message at a time. The receiver usually writes to the
 //! store; [`Collector`] collects sessions in memory. Formats that can be streamed are imported in bounded memory,
 //! whatever the size of the file. [`detect()`] detects the format from the contents of a file, and
@@ -47,6 +48,7 @@
 
 mod collect;
 mod database;
+mod decompress;
 mod detect;
 mod discover;
 mod document;
@@ -61,6 +63,7 @@ mod redact;
 mod source;
 mod time;
 mod transcript;
+mod unread;
 
 pub use collect::{CollectedBranch, CollectedSession, Collector};
 pub use detect::detect;

@@ -21,6 +21,14 @@ pub struct LocationOverrides {
     pub xdg_config_home: Option<PathBuf>,
     /// `LLM_USER_PATH`.
     pub llm_user_path: Option<PathBuf>,
+    /// `QWEN_HOME`.
+    pub qwen_home: Option<PathBuf>,
+    /// `PI_CODING_AGENT_DIR`.
+    pub pi_agent: Option<PathBuf>,
+    /// `COPILOT_HOME`.
+    pub copilot_home: Option<PathBuf>,
+    /// `CLINE_DIR`.
+    pub cline_home: Option<PathBuf>,
 }
 
 impl LocationOverrides {
@@ -33,6 +41,22 @@ impl LocationOverrides {
     }
 }
 
+/// Editors that run extensions of Visual Studio Code, as they name their folders.
+const EDITORS: [&str; 6] = ["Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf", "Kiro"];
+/// Data of editors outside of the configuration folder: on macOS, and on a remote machine.
+const EDITOR_DATA: [&str; 7] = [
+    "Library/Application Support/Code",
+    "Library/Application Support/Code - Insiders",
+    "Library/Application Support/VSCodium",
+    "Library/Application Support/Cursor",
+    "Library/Application Support/Windsurf",
+    ".vscode-server/data",
+    ".cursor-server/data",
+];
+/// Cline, Roo Code and Kilo Code.
+const CLINE_EXTENSIONS: [&str; 3] =
+    ["saoudrizwan.claude-dev", "rooveterinaryinc.roo-cline", "kilocode.kilo-code"];
+
 /// The files and folders where other tools store their transcripts by default. They may not exist.
 #[must_use]
 pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(Format, PathBuf)> {
@@ -40,17 +64,38 @@ pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(For
     let data = overrides.xdg_data_home.clone().unwrap_or_else(|| home.join(".local/share"));
     let config = overrides.xdg_config_home.clone().unwrap_or_else(|| home.join(".config"));
     let llm = overrides.llm_user_path.clone().unwrap_or_else(|| config.join("io.datasette.llm"));
-    vec![
+    let qwen = overrides.qwen_home.clone().unwrap_or_else(|| home.join(".qwen"));
+    let pi = overrides.pi_agent.clone().unwrap_or_else(|| home.join(".pi/agent"));
+    let copilot = overrides.copilot_home.clone().unwrap_or_else(|| home.join(".copilot"));
+    let cline = overrides.cline_home.clone().unwrap_or_else(|| home.join(".cline"));
+    let mut locations = vec![
         (Format::ClaudeCode, overrides.claude_config(home).join("projects")),
         (Format::Codex, codex.join("sessions")),
         (Format::Codex, codex.join("archived_sessions")),
         (Format::Gemini, home.join(".gemini/tmp")),
+        (Format::Qwen, qwen.join("projects")),
+        (Format::Qwen, qwen.join("tmp")),
+        (Format::Pi, pi.join("sessions")),
+        (Format::Copilot, copilot.join("session-state")),
+        (Format::Copilot, copilot.join("history-session-state")),
+        (Format::Cline, cline.join("data/sessions")),
+        (Format::Cline, cline.join("data/tasks")),
         (Format::OpenCode, data.join("opencode/opencode.db")),
         (Format::OpenCode, data.join("opencode/storage")),
         (Format::Goose, data.join("goose/sessions")),
         (Format::Llm, llm.join("logs.db")),
         (Format::Python, home.join(".hfs/sessions.db")),
-    ]
+    ];
+    // The extensions of an editor store their data below its own.
+    let editors = EDITOR_DATA
+        .iter()
+        .map(|folder| home.join(folder))
+        .chain(EDITORS.iter().map(|editor| config.join(editor)));
+    for editor in editors {
+        let storage = editor.join("User/globalStorage");
+        locations.extend(CLINE_EXTENSIONS.iter().map(|id| (Format::Cline, storage.join(id).join("tasks"))));
+    }
+    locations
 }
 
 /// Where to place an exported transcript, and how to continue its session.
@@ -112,6 +157,12 @@ pub fn install_path(
         }
         Format::Hfs
         | Format::Gemini
+        | Format::Qwen
+        | Format::Pi
+        | Format::Copilot
+        | Format::Cline
+        | Format::ClaudeAi
+        | Format::OpenAiAgents
         | Format::Goose
         | Format::ChatGpt
         | Format::Llm

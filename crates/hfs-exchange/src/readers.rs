@@ -3,17 +3,26 @@
 
 pub(crate) mod aider;
 pub(crate) mod chatgpt;
+pub(crate) mod claude_ai;
 pub(crate) mod claude_code;
+pub(crate) mod cline;
 pub(crate) mod codex;
+pub(crate) mod content_blocks;
 pub(crate) mod conversation;
+pub(crate) mod copilot;
+pub(crate) mod entry_tree;
 pub(crate) mod gemini;
+pub(crate) mod genai;
 pub(crate) mod goose;
 pub(crate) mod hfs;
 pub(crate) mod langgraph;
 pub(crate) mod llm;
 pub(crate) mod openai;
+pub(crate) mod openai_agents;
 pub(crate) mod opencode;
+pub(crate) mod pi;
 pub(crate) mod python;
+pub(crate) mod qwen;
 pub(crate) mod sharegpt;
 pub(crate) mod streamed;
 
@@ -96,9 +105,14 @@ impl<'a> Output<'a> {
     }
 
     /// Sends an event of the current session.
-    pub(crate) fn send(&mut self, event: ImportEvent) -> Result<(), ImportError> {
+    pub(crate) fn send(&mut self, mut event: ImportEvent) -> Result<(), ImportError> {
         if self.state.is_skipping {
             return Ok(());
+        }
+        if let (ImportEvent::End(report), Some(damage)) = (&mut event, self.source.damage()) {
+            report.records += 1;
+            report.dropped += 1;
+            report.warnings.push(ImportWarning { line: None, message: damage.to_owned() });
         }
         let flow = self.receiver.receive(event)?;
         self.follow(flow)
@@ -158,6 +172,11 @@ impl ReportBuilder {
         self.report.records += 1;
         self.report.dropped += 1;
         self.warn(line, why);
+    }
+
+    /// Whether a record was dropped.
+    pub(crate) const fn has_dropped(&self) -> bool {
+        self.report.dropped > 0
     }
 
     pub(crate) fn warn(&mut self, line: Option<u64>, message: impl Into<String>) {

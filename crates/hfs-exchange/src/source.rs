@@ -1,15 +1,17 @@
 //! The input of an import: a file, a folder or a stream.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
+use crate::decompress::{decompressed, is_compressed, uncompressed_name};
+
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// An input that contains one or more sessions: a file, a folder that a reader imports as a whole, or a
 /// stream.
@@ -17,6 +19,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 pub struct Source {
     data: Data,
     companions: Vec<PathBuf>,
+    /// Where compressed content could not be read, once that has been found.
+    damage: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -27,10 +31,14 @@ enum Data {
 }
 
 impl Source {
+    fn new(data: Data) -> Self {
+        Self { data, companions: Vec::new(), damage: OnceLock::new() }
+    }
+
     /// A file, or a folder that a reader imports as a whole.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { data: Data::Path(path.into()), companions: Vec::new() }
+        Self::new(Data::Path(path.into()))
     }
 
     /// Adds files that belong to the same session, such as the transcripts of subagents.
@@ -49,13 +57,13 @@ impl Source {
         let mut memory = Vec::new();
         input.by_ref().take(SPOOL_IN_MEMORY).read_to_end(&mut memory)?;
         if (memory.len() as u64) < SPOOL_IN_MEMORY {
-            return Ok(Self { data: Data::Memory(memory), companions: Vec::new() });
+            return Ok(Self::new(Data::Memory(memory)));
         }
         let mut file = NamedTempFile::new()?;
         file.write_all(&memory)?;
         io::copy(&mut input, &mut file)?;
         file.flush()?;
-        Ok(Self { data: Data::Spooled(file), companions: Vec::new() })
+        Ok(Self::new(Data::Spooled(file)))
     }
 
     /// Path of the file or folder; `None` for a stream.
@@ -79,10 +87,10 @@ impl Source {
         self.path().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string())
     }
 
-    /// The file name without its extension and without `.zst`; `None` for a stream.
+    /// The file name without its extension and without that of a compression; `None` for a stream.
     pub(crate) fn stem(&self) -> Option<String> {
         let name = self.path()?.file_name()?.to_string_lossy();
-        let name = name.strip_suffix(".zst").unwrap_or(&name);
+        let name = uncompressed_name(&name);
         Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned())
     }
 
@@ -104,17 +112,33 @@ impl Source {
         Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
     }
 
-    /// Opens the content from its beginning, decompressing zstd.
+    /// Opens the content from its beginning, decompressing zstd and gzip. Content that is damaged ends there; see
+    /// [`damage`](Self::damage).
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         self.try_open().map_err(|source| self.io(source))
     }
 
     fn try_open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.data {
-            Data::Memory(memory) => decompressed(Cursor::new(memory)),
-            Data::Path(path) => decompressed(File::open(path)?),
-            Data::Spooled(file) => decompressed(file.reopen()?),
+            Data::Memory(memory) => decompressed(Cursor::new(memory), &self.damage),
+            Data::Path(path) => decompressed(File::open(path)?, &self.damage),
+            Data::Spooled(file) => decompressed(file.reopen()?, &self.damage),
         }
+    }
+
+    /// Why compressed content ended early, if a reading of it has found that.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
+    /// Whether the content is compressed.
+    pub(crate) fn is_compressed(&self) -> Result<bool, ImportError> {
+        let compressed = match &self.data {
+            Data::Memory(memory) => is_compressed(&mut Cursor::new(memory)),
+            Data::Path(path) => File::open(path).and_then(|mut file| is_compressed(&mut file)),
+            Data::Spooled(file) => file.reopen().and_then(|mut file| is_compressed(&mut file)),
+        };
+        compressed.map_err(|error| self.io(error))
     }
 
     /// Opens the source as a zip archive.
@@ -143,17 +167,6 @@ pub(crate) trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
 
-fn decompressed<'a>(mut input: impl Read + Seek + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut magic = Vec::new();
-    input.by_ref().take(4).read_to_end(&mut magic)?;
-    input.seek(SeekFrom::Start(0))?;
-    if magic == ZSTD_MAGIC {
-        Ok(Box::new(zstd::stream::read::Decoder::new(BufReader::new(input))?))
-    } else {
-        Ok(Box::new(input))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,11 +192,13 @@ mod tests {
     fn compressed_input_is_read_like_any_other() {
         let source = Source::stream(&zstd::encode_all(&b"{}\n"[..], 3).unwrap()[..]).unwrap();
         assert_eq!(read(&source), b"{}\n");
+        assert!(source.is_compressed().unwrap());
     }
 
     #[test]
     fn a_stem_has_no_extension() {
         assert_eq!(Source::file("/a/rollout-1.jsonl.zst").stem().as_deref(), Some("rollout-1"));
+        assert_eq!(Source::file("/a/x.jsonl.gz").stem().as_deref(), Some("x"));
         assert_eq!(Source::file("/a/x.chat.md").stem().as_deref(), Some("x.chat"));
     }
 }

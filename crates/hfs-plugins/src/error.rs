@@ -294,8 +294,14 @@ pub(crate) enum StartError {
     ExportType { export: &'static str, error: String },
     #[error("it asks for files in {0}, but there is no home directory")]
     NoHomeDirectory(String),
-    #[error("it asks for files in {0}, which contains the files of hfs itself")]
-    ForbiddenFolder(String),
+    #[error("it asks for files in {0}, which reaches the sessions, settings and approvals of hfs itself")]
+    HfsFolder(String),
+    #[error(
+        "it asks for files in {listed}, which reaches {}; no plugin may access places where the system or other \
+         programs keep credentials",
+        reached.display()
+    )]
+    ProtectedFolder { listed: String, reached: PathBuf },
     #[error("no thread could be started for it: {0}")]
     Thread(String),
     #[error("its thread panicked")]

@@ -8,6 +8,7 @@ mod basic;
 mod files;
 mod http;
 mod kv;
+mod protected;
 pub(crate) mod session;
 mod wasi;
 

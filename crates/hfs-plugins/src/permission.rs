@@ -33,8 +33,10 @@ impl Permission {
             Self::ReadSessions => "read all your saved conversations".into(),
             Self::Network(host) if host == "*" => "talk to any host on the internet".into(),
             Self::Network(host) => format!("talk to {host} over the network"),
-            Self::ReadFiles(folder) => format!("read the files in {folder}"),
-            Self::WriteFiles(folder) => format!("read, change and delete files in {folder}"),
+            Self::ReadFiles(folder) => format!("read every file in {}", folder_in_words(folder)),
+            Self::WriteFiles(folder) => {
+                format!("read, change and delete every file in {}", folder_in_words(folder))
+            }
             Self::Storage(bytes) => format!("store up to {} of its own data", format_bytes(*bytes)),
         }
     }
@@ -52,6 +54,16 @@ impl fmt::Display for Permission {
             Self::WriteFiles(folder) => write!(f, "filesystem.write:{folder}"),
             Self::Storage(bytes) => write!(f, "storage:{bytes}"),
         }
+    }
+}
+
+/// What a path in a manifest stands for.
+fn folder_in_words(folder: &str) -> String {
+    match folder.strip_prefix("~/").map(|rest| rest.trim_matches('/')) {
+        Some(rest) if !rest.is_empty() => {
+            format!("the folder {rest} of your home directory and in its subfolders ({folder})")
+        }
+        _ => format!("the folder {folder} of this computer and in its subfolders"),
     }
 }
 
@@ -88,5 +100,17 @@ mod tests {
         let granted = ["export:on-message", "network:a.example", "storage:1024"].map(str::to_owned).to_vec();
         let new: Vec<String> = not_granted(&wanted, &granted).map(Permission::description).collect();
         assert_eq!(new, ["talk to b.example over the network", "store up to 1 MiB of its own data"]);
+    }
+
+    #[test]
+    fn a_question_says_in_words_what_a_path_means() {
+        assert_eq!(
+            Permission::ReadFiles("~/notes/2026".into()).description(),
+            "read every file in the folder notes/2026 of your home directory and in its subfolders (~/notes/2026)"
+        );
+        assert_eq!(
+            Permission::WriteFiles("/srv/data".into()).description(),
+            "read, change and delete every file in the folder /srv/data of this computer and in its subfolders"
+        );
     }
 }

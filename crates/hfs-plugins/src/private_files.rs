@@ -15,11 +15,16 @@ pub(crate) fn with_private_mode(options: &mut OpenOptions) -> &mut OpenOptions {
 
 /// Creates a folder and its missing parents with mode 0700.
 pub(crate) fn create_private_folder(path: &Path) -> Result<(), PluginError> {
+    create_folders(path).map_err(|error| PluginError::io("create the folder", path, error))
+}
+
+/// Like [`create_private_folder`], with the error of the operating system.
+pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| PluginError::io("create the folder", path, error))
+    builder.create(path)
 }
 
 /// Waits for an exclusive lock on `path` among processes. The lock is held until the returned file is dropped. It is

@@ -6,7 +6,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
     branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search,
-    session, start, store,
+    session, start, store, trust,
 };
 use crate::config::{AgentKind, Key, Override};
 
@@ -52,6 +52,9 @@ pub struct GlobalArgs {
     /// Start without plugins
     #[arg(long, global = true)]
     pub no_plugins: bool,
+    /// Trust the .hfs folder of this project as it is now
+    #[arg(long, global = true)]
+    pub trust: bool,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -123,6 +126,8 @@ pub enum Command {
     /// Inspect, verify, repair and back up the store
     #[command(subcommand_required = true)]
     Store(store::StoreArgs),
+    /// Show what this project's .hfs folder would change; list and revoke decisions about such folders
+    Trust(trust::TrustArgs),
     /// Check the installation and report problems
     Doctor,
     /// Print shell completions
@@ -150,14 +155,20 @@ impl Command {
             | Self::Plugin(_)
             | Self::Config(_)
             | Self::Store(_)
+            | Self::Trust(_)
             | Self::Doctor
             | Self::Completions(_) => None,
         }
     }
 
+    /// Whether the command asks about a project's folder that is new.
+    pub const fn asks_for_trust(&self) -> bool {
+        !matches!(self, Self::Trust(_) | Self::Doctor | Self::Completions(_))
+    }
+
     /// Whether the command runs even if the configuration is invalid.
     pub const fn works_without_config(&self) -> bool {
-        matches!(self, Self::Doctor | Self::Completions(_))
+        matches!(self, Self::Doctor | Self::Trust(_) | Self::Completions(_))
             || matches!(self, Self::Config(args) if args.works_without_config())
     }
 }

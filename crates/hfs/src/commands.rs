@@ -16,3 +16,4 @@ pub mod search;
 pub mod session;
 pub mod start;
 pub mod store;
+pub mod trust;

@@ -1,7 +1,9 @@
 //! The configuration: defaults, the user's file, the project's file, environment variables and command line options.
 //!
-//! Each layer overrides those before it, except that a project's file cannot set every key (see `ProjectPolicy`). Every
-//! value is checked when its layer is read, so the rest of the binary uses typed `Settings` without further checks.
+//! Each layer overrides those before it, except that a project's file has no effect before the user has trusted it (see
+//! `trust`) and cannot set every key (see `ProjectPolicy`). Every value is checked when its layer is read, so the rest of
+//! the binary uses typed `Settings` without further checks. A mistake in the user's file is an error; one in a project's
+//! file is a warning, because its author is not the user.
 
 mod error;
 mod file;
@@ -14,13 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ValueOrigin};
-pub use file::{list_in_file, read_text, set_in_file};
+pub use file::{list_in_file, read as read_layer, read_text, set_in_file};
 pub use key::{Key, ProjectPolicy, ValueType};
 pub use secret::{SecretReason, contains_secret};
 pub use settings::{AgentKind, ColorMode, Settings, Theme, TriadsSetting};
 pub use value::Value;
 
 use crate::environment::Environment;
+use crate::wiring::triads;
 
 /// A value and where it was set.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,19 +56,8 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct ConfigPaths {
     pub user: PathBuf,
-    /// `None` if the working directory has no configuration file, or if that file is the user's.
+    /// `None` if the working directory has no configuration file that the user has trusted.
     pub project: Option<PathBuf>,
-}
-
-impl ConfigPaths {
-    pub fn new(home: &Path, working_directory: &Path) -> Self {
-        let user = home.join("config.yaml");
-        let project = working_directory.join(".hfs").join("config.yaml");
-        let is_user_file =
-            || matches!((user.canonicalize(), project.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        let project = (project.exists() && !is_user_file()).then_some(project);
-        Self { user, project }
-    }
 }
 
 impl Config {
@@ -97,7 +89,12 @@ impl Config {
         config.warnings.extend(user.warnings);
         config.values.extend(user.values);
         if let Some(path) = &paths.project {
-            config.apply_project(file::read(path)?, &paths.user);
+            match file::read(path) {
+                Ok(layer) => config.apply_project(layer, &paths.user, environment),
+                Err(error) => {
+                    config.warnings.push(format!("{error}; the settings of this project are ignored"));
+                }
+            }
         }
         for key in Key::all() {
             let variable = key.spec().env_var;
@@ -128,18 +125,21 @@ impl Config {
         Ok(())
     }
 
-    fn apply_project(&mut self, layer: file::Layer, user_file: &Path) {
+    fn apply_project(&mut self, layer: file::Layer, user_file: &Path, environment: &Environment) {
         self.warnings.extend(layer.warnings);
         for (key, setting) in layer.values {
             match key.spec().project_policy {
                 ProjectPolicy::Replace => {
+                    if let Err(error) = check_project_value(key, &setting, environment) {
+                        self.warnings.push(format!("{error}; {} of this project is ignored", key.name()));
+                        continue;
+                    }
                     self.from_project.insert(key);
                     self.values.insert(key, setting);
                 }
-                ProjectPolicy::Append => self.append(key, setting),
                 ProjectPolicy::Ignore => self.warnings.push(format!(
-                    "{}: {} is ignored: a project may not decide where keys and data go or what is deleted; \
-                     set it in {} if you want it",
+                    "{}: {} is ignored: a project may not choose stores, addresses or keys, what is deleted, or which \
+                     plugins run; set it in {} if you want it",
                     setting.origin,
                     key.name(),
                     user_file.display()
@@ -147,24 +147,16 @@ impl Config {
             }
         }
     }
+}
 
-    /// Appends the items that the list in effect does not contain.
-    fn append(&mut self, key: Key, setting: Setting) {
-        let Value::List(more) = setting.value else { return };
-        let current = self
-            .values
-            .entry(key)
-            .or_insert_with(|| Setting { value: Value::List(Vec::new()), origin: ValueOrigin::Default });
-        if let Value::List(items) = &mut current.value {
-            let before = items.len();
-            for item in more {
-                if !items.contains(&item) {
-                    items.push(item);
-                }
-            }
-            if items.len() > before {
-                current.origin = setting.origin;
-            }
+/// Checks what only the use of a value would show, so that a project's mistake does not stop a command.
+fn check_project_value(key: Key, setting: &Setting, environment: &Environment) -> Result<(), ConfigError> {
+    match (key, &setting.value) {
+        (Key::Triads, Value::Text(text)) => {
+            let triads =
+                TriadsSetting { text: text.clone(), origin: setting.origin.clone(), from_project: true };
+            triads::load(&triads, environment).map(drop)
         }
+        _ => Ok(()),
     }
 }

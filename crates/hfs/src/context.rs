@@ -12,12 +12,13 @@ use hfs_engine::BlockingEngine;
 use hfs_plugins::Plugins;
 
 use crate::args::GlobalArgs;
-use crate::config::{Config, ConfigError, ConfigPaths, Key, Settings, ValueOrigin};
+use crate::config::{ColorMode, Config, ConfigError, ConfigPaths, Key, Settings, ValueOrigin};
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::console::{Console, OutputOptions};
 use crate::output::error::CliError;
 use crate::output::{sanitize, time_format};
+use crate::trust::ProjectFolderTrust;
 use crate::{project, wiring};
 
 /// The options, configuration, store and plugins of the running command.
@@ -26,6 +27,8 @@ pub struct Context {
     pub environment: Environment,
     /// The directory that holds the store, the configuration, plugins and logs.
     pub home: Home,
+    /// The `.hfs` folder of the working directory, if there is one.
+    pub project_folder: Option<ProjectFolderTrust>,
     pub config_paths: ConfigPaths,
     /// The configuration; the defaults if it is invalid.
     pub config: Config,
@@ -40,13 +43,25 @@ pub struct Context {
 
 impl Context {
     /// Reads the configuration. If it is invalid, its error is kept in `config_error`, because some commands run with
-    /// the defaults instead.
+    /// the defaults instead. With `may_ask_for_trust`, asks on a terminal about a project's folder that is new.
     ///
     /// # Errors
-    /// If there is no home directory.
-    pub fn new(global: GlobalArgs, environment: Environment) -> Result<Self, CliError> {
+    /// If there is no home directory, or an answer cannot be read or stored.
+    pub fn new(
+        global: GlobalArgs,
+        environment: Environment,
+        may_ask_for_trust: bool,
+    ) -> Result<Self, CliError> {
         let home = Home::find(global.home.as_deref(), &environment)?;
-        let config_paths = ConfigPaths::new(home.root(), &environment.working_directory);
+        let early_options = OutputOptions { json: global.json, quiet: global.quiet, verbose: global.verbose };
+        let early_console = Console::new(early_options, ColorMode::Auto);
+        let project_folder =
+            ProjectFolderTrust::find(&home, &environment, &global, &early_console, may_ask_for_trust)?;
+        let trusted = project_folder.as_ref().filter(|project| project.is_trusted());
+        let config_paths = ConfigPaths {
+            user: home.root().join("config.yaml"),
+            project: trusted.map(|project| project.folder.config()).filter(|path| path.exists()),
+        };
         let (config, config_error) = match Config::load(&config_paths, &environment, &global.overrides()) {
             Ok(config) => (config, None),
             Err(error) => (Config::defaults()?, Some(error)),
@@ -62,6 +77,7 @@ impl Context {
             global,
             environment,
             home,
+            project_folder,
             config_paths,
             config,
             config_error,
@@ -200,8 +216,11 @@ impl Context {
         }
     }
 
-    /// Prints the warnings of the configuration.
+    /// Prints the warnings of the configuration, and why the project's folder is ignored.
     pub fn show_config_warnings(&self) {
+        if let Some(warning) = self.project_folder.as_ref().and_then(ProjectFolderTrust::warning) {
+            self.console.warn(&sanitize::line(&warning));
+        }
         for warning in &self.config.warnings {
             self.console.warn(&sanitize::line(warning));
         }

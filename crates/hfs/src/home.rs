@@ -90,6 +90,31 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Creates a directory and its missing parents, all of which only the user can read, whatever the umask.
+pub fn create_private_dirs(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Creates a temporary directory that only the user can read, whatever the umask.
+pub fn private_temporary_dir(prefix: &str, parent: &Path) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.prefix(prefix).tempdir_in(parent)
+}
+
+/// Copies a file to a new one that only the user can read. `fs::copy` would copy the permissions, too.
+pub fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = fs::File::open(from)?;
+    let mut to = private_file_options().write(true).create_new(true).open(to)?;
+    io::copy(&mut from, &mut to)?;
+    Ok(())
+}
+
 /// Options that create files which only the user can read.
 pub fn private_file_options() -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();

@@ -16,6 +16,7 @@ mod output;
 mod project;
 mod resolve;
 mod terminal;
+mod trust;
 mod wiring;
 
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ use mimalloc::MiMalloc;
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
     branch, chat, checkpoint, completions, config as config_command, doctor, export, handoff, history,
-    import, plugin, run as run_command, search, session, start, store,
+    import, plugin, run as run_command, search, session, start, store, trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -55,7 +56,8 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     let early_options = OutputOptions { json: cli.global.json, ..OutputOptions::default() };
     let command_agent = cli.command.as_ref().and_then(Command::agent_args);
     let agent_args = command_agent.map_or_else(|| cli.agent_args.clone(), |args| args.or(&cli.agent_args));
-    let mut context = match Context::new(GlobalArgs { agent_args, ..cli.global }, environment) {
+    let may_ask = cli.command.as_ref().is_none_or(Command::asks_for_trust);
+    let mut context = match Context::new(GlobalArgs { agent_args, ..cli.global }, environment, may_ask) {
         Ok(context) => context,
         Err(error) => return report(&Console::new(early_options, ColorMode::Auto), &error),
     };
@@ -79,7 +81,7 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
 }
 
 fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -> Result<Outcome, CliError> {
-    if !matches!(command, Some(Command::Completions(_) | Command::Doctor)) {
+    if !matches!(command, Some(Command::Completions(_) | Command::Doctor | Command::Trust(_))) {
         context.show_config_warnings();
     }
     if continue_newest && command.is_some() {
@@ -108,6 +110,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Config(args)) => config_command::run(&args, context),
         Some(Command::Store(args)) => store::run(&args, context),
         Some(Command::Doctor) => doctor::run(context),
+        Some(Command::Trust(args)) => trust_command::run(&args, context),
         Some(Command::Completions(args)) => completions::run(&args, context),
     }
 }

@@ -196,7 +196,8 @@ struct ConfigurationFiles {
 
 impl ConfigurationFiles {
     fn context(&self) -> Result<Context, CliError> {
-        Ok(Context::new(self.global.clone(), self.environment.clone())?.with_store(Arc::clone(&self.store)))
+        Ok(Context::new(self.global.clone(), self.environment.clone(), false)?
+            .with_store(Arc::clone(&self.store)))
     }
 
     fn change(&self, name: &str, text: &str) -> Result<ConfigChange, CliError> {

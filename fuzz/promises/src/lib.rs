@@ -17,7 +17,8 @@ pub use binary_delta::binary_delta;
 pub use events::events;
 pub use mutation::mutate;
 pub use transcripts::{
-    aider, chatgpt, claude_code, codex, detect, documents, gemini, goose, openai_messages, opencode, sharegpt,
+    aider, chatgpt, claude_ai, claude_code, cline, codex, copilot, detect, documents, gemini, goose,
+    openai_messages, opencode, pi, qwen, sharegpt,
 };
 
 /// A fuzz target.
@@ -57,6 +58,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chatgpt", property: "the same, read as a ChatGPT export", check: chatgpt },
     Target { name: "aider", property: "the same, read as an aider history", check: aider },
     Target { name: "sharegpt", property: "the same, read as a ShareGPT dataset", check: sharegpt },
+    Target { name: "qwen", property: "the same, read as a Qwen Code chat", check: qwen },
+    Target { name: "pi", property: "the same, read as a pi session", check: pi },
+    Target { name: "copilot", property: "the same, read as a GitHub Copilot CLI session", check: copilot },
+    Target { name: "cline", property: "the same, read as a Cline task or session", check: cline },
+    Target { name: "claude_ai", property: "the same, read as a claude.ai export", check: claude_ai },
     Target {
         name: "binary_delta",
         property: "applying any delta yields the size that it declares or an error, and deltas round-trip",

@@ -35,6 +35,11 @@ check_as! {
     chatgpt: ChatGpt, "a ChatGPT export";
     aider: Aider, "an aider history";
     sharegpt: ShareGpt, "a ShareGPT dataset";
+    qwen: Qwen, "a Qwen Code chat";
+    pi: Pi, "a pi session";
+    copilot: Copilot, "a GitHub Copilot CLI session";
+    cline: Cline, "a Cline task or session";
+    claude_ai: ClaudeAi, "a claude.ai export";
 }
 
 /// Checks that a reader does not panic, reports a session in an order that the receiver accepts, accounts for every record,
@@ -100,6 +105,11 @@ mod tests {
             ("chatgpt", Some(Format::ChatGpt)),
             ("aider", Some(Format::Aider)),
             ("sharegpt", Some(Format::ShareGpt)),
+            ("qwen", Some(Format::Qwen)),
+            ("pi", Some(Format::Pi)),
+            ("copilot", Some(Format::Copilot)),
+            ("cline", Some(Format::Cline)),
+            ("claude_ai", Some(Format::ClaudeAi)),
             ("detect", None),
         ];
         for (name, format) in formats {

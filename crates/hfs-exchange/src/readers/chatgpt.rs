@@ -19,29 +19,24 @@ const NAME: &str = "chatgpt";
 
 pub(crate) struct ChatGpt;
 
-/// Whether a file of the archive contains conversations.
-fn is_conversations_file(name: &str) -> bool {
-    let name = name.rsplit('/').next().unwrap_or(name);
-    name.starts_with("conversations") && name.ends_with(".json")
-}
-
 impl super::Reader for ChatGpt {
     fn format(&self) -> Format {
         Format::ChatGpt
     }
 
     fn probe(&self, probe: &FormatProbe) -> bool {
-        probe.has_key("mapping") || probe.entries().iter().any(|name| is_conversations_file(name))
+        // An export without conversations has no keys.
+        let is_archive = !probe.conversation_entries().is_empty();
+        probe.has_key("mapping") || is_archive && !probe.has_key("chat_messages")
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let names: Vec<String> = FormatProbe::new(source)?.entries().to_vec();
+        let probe = FormatProbe::new(source)?;
         let mut found = false;
-        if names.is_empty() {
+        if probe.entries().is_empty() {
             read_from(source, source.open()?, out, &mut found)?;
         } else {
-            let mut names: Vec<String> =
-                names.into_iter().filter(|name| is_conversations_file(name)).collect();
+            let mut names = probe.conversation_entries();
             names.sort();
             let mut archive = source.archive()?;
             for name in names {
@@ -125,7 +120,7 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
             conversation.current = Some(conversation.nodes.len());
         }
         node_indexes.insert(id, conversation.nodes.len());
-        conversation.nodes.push(TreeNode { parent, fork: false, messages });
+        conversation.nodes.push(TreeNode { parent, messages, ..TreeNode::default() });
     }
     conversation.set_times_from_messages();
     conversation.session.extra.insert(NAME.into(), Value::Object(fields));

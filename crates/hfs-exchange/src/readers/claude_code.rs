@@ -42,7 +42,7 @@ impl super::Reader for ClaudeCode {
 
     fn probe(&self, probe: &FormatProbe) -> bool {
         probe.has_key("loglines")
-            || probe.records().iter().any(|record| {
+            || probe.records().iter().filter(|record| !super::qwen::is_record(record)).any(|record| {
                 let kind = record.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
                 match kind {
                     "user" | "assistant" => record.contains_key("message") && record.contains_key("uuid"),

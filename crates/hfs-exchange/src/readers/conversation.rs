@@ -69,6 +69,8 @@ pub(crate) struct TreeNode {
     pub parent: Option<usize>,
     /// Whether it starts a branch even if it is the first child of its parent.
     pub fork: bool,
+    /// Name of the branch that it starts.
+    pub name: Option<String>,
     pub messages: Vec<ImportedMessage>,
 }
 
@@ -100,7 +102,7 @@ impl ConversationTree {
     /// Adds messages after the newest ones.
     pub(crate) fn push_messages(&mut self, messages: Vec<ImportedMessage>) {
         let parent = self.nodes.len().checked_sub(1);
-        self.nodes.push(TreeNode { parent, fork: false, messages });
+        self.nodes.push(TreeNode { parent, messages, ..TreeNode::default() });
     }
 
     /// Sets missing times of the session to the earliest and latest known time of its messages.
@@ -146,7 +148,7 @@ impl ConversationTree {
                     parent: branch,
                     forked_at: seq,
                     id: None,
-                    name: None,
+                    name: node.name,
                 }))?;
                 branch = branches;
                 branches += 1;
@@ -159,8 +161,15 @@ impl ConversationTree {
                 out.send(ImportEvent::CurrentBranch(branch))?;
             }
             let next = children.get(index).map(Vec::as_slice).unwrap_or_default();
+            // The first child that does not start a branch continues this one.
+            let starts_branch =
+                |child: &usize| nodes.get(*child).and_then(Option::as_ref).is_some_and(|node| node.fork);
+            let continues = next.iter().position(|child| !starts_branch(child));
             pending.extend(
-                next.iter().enumerate().rev().map(|(number, child)| (*child, branch, seq, number > 0)),
+                next.iter()
+                    .enumerate()
+                    .rev()
+                    .map(|(number, child)| (*child, branch, seq, Some(number) != continues)),
             );
         }
         out.send(ImportEvent::End(self.report.finish()))

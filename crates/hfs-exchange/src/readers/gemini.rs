@@ -24,7 +24,9 @@ impl super::Reader for Gemini {
 
     fn probe(&self, probe: &FormatProbe) -> bool {
         let header = |fields: &Map<String, Value>| {
-            fields.contains_key("sessionId") && fields.contains_key("projectHash")
+            fields.contains_key("sessionId")
+                && fields.contains_key("projectHash")
+                && !super::qwen::is_older_chat(fields)
         };
         probe.first_object().is_some_and(header) || probe.records().first().is_some_and(header)
     }

@@ -42,7 +42,7 @@ impl super::Reader for Hfs {
         }
         let is_v0_message = |message: &Map<String, Value>| {
             message.get("role").is_some_and(Value::is_string)
-                && message.contains_key("content")
+                && message.get("content").is_some_and(Value::is_string)
                 && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
         };
         // Several objects on lines of their own are a dataset, not a document.

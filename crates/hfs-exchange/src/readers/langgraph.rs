@@ -114,7 +114,7 @@ fn add_history(
     let mut parent = shared.checked_sub(1);
     if !newest {
         // An empty node starts the branch, even if the history has no further messages.
-        conversation.nodes.push(TreeNode { parent, fork: true, messages: Vec::new() });
+        conversation.nodes.push(TreeNode { parent, fork: true, ..TreeNode::default() });
         parent = conversation.nodes.len().checked_sub(1);
     }
     for (number, message) in messages.into_iter().enumerate().skip(shared) {
@@ -122,8 +122,8 @@ fn add_history(
         let at = first_seen.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
         conversation.nodes.push(TreeNode {
             parent,
-            fork: false,
             messages: vec![to_message(message, id, at)],
+            ..TreeNode::default()
         });
         parent = conversation.nodes.len().checked_sub(1);
     }

@@ -16,6 +16,7 @@ use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{FLAGS, Output, RAW, RECORDS, ReportBuilder, excerpt};
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::unread::UnreadFormat;
 use crate::{Format, Source};
 
 const NAME: &str = "openai-messages";
@@ -32,6 +33,11 @@ impl super::Reader for OpenAi {
     }
 
     fn probe(&self, probe: &FormatProbe) -> bool {
+        // Other formats contain such messages, too.
+        let others = Format::ALL.into_iter().filter(|format| *format != Format::OpenAiMessages);
+        if others.map(Format::reader).any(|reader| reader.probe(probe)) || UnreadFormat::of(probe).is_some() {
+            return false;
+        }
         probe.first_object().is_some_and(|first| is_message(first) || contains_messages(first))
             || probe.records().first().is_some_and(|first| is_message(first) || contains_messages(first))
             || probe.has_key("messages") && !probe.has_key("metadata") && !probe.has_key("info")

@@ -10,6 +10,7 @@ use std::time::Duration;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
 
+use super::protected::{ProtectedFolders, Reach};
 use super::{ErrorCode, HostResult, InstanceState, host_error};
 use crate::contract::Import;
 use crate::contract::bindings::hfs::plugin::files::{Entry, Host};
@@ -25,11 +26,12 @@ const MAX_ENTRIES: usize = 5_000;
 const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// The folders that a plugin may access.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct FolderGrants {
     read: Vec<GrantedFolder>,
     /// Each of these is also in `read`.
     write: Vec<GrantedFolder>,
+    protected: ProtectedFolders,
 }
 
 #[derive(Debug, Clone)]
@@ -41,17 +43,17 @@ struct GrantedFolder {
 }
 
 impl FolderGrants {
-    /// Resolves the folders in the manifest. `~` stands for `user_home`. `hfs_home` contains approvals, settings and
-    /// sessions, so no plugin may access it.
+    /// Resolves the folders in the manifest. `~` stands for `user_home`.
     ///
     /// # Errors
-    /// If a folder contains `hfs_home` or is inside it, or if there is no home directory for `~`.
+    /// If a folder would reach a protected one, such as `hfs_home` or a folder with credentials, or if there is no home
+    /// directory for `~`.
     pub fn new(
         permissions: &Permissions,
         user_home: Option<&Path>,
         hfs_home: &Path,
     ) -> Result<Self, StartError> {
-        let hfs_home = hfs_home.canonicalize().unwrap_or_else(|_| hfs_home.to_path_buf());
+        let protected = ProtectedFolders::new(user_home, hfs_home);
         let resolve = |listed: &String| {
             let path = match listed.strip_prefix('~') {
                 Some(rest) => user_home
@@ -59,17 +61,18 @@ impl FolderGrants {
                     .join(rest.trim_start_matches('/')),
                 None => PathBuf::from(listed),
             };
-            // A folder that does not exist cannot be canonicalized. It is granted, and calls fail until it exists.
-            let canonical = path.canonicalize().unwrap_or_else(|_| path.clone());
-            if canonical.starts_with(&hfs_home) || hfs_home.starts_with(&canonical) {
-                return Err(StartError::ForbiddenFolder(listed.clone()));
+            match protected.reach(&path) {
+                Reach::Allowed => Ok(GrantedFolder { listed: PathBuf::from(listed), path }),
+                Reach::HfsHome => Err(StartError::HfsFolder(listed.clone())),
+                Reach::Protected(reached) => {
+                    Err(StartError::ProtectedFolder { listed: listed.clone(), reached })
+                }
             }
-            Ok(GrantedFolder { listed: PathBuf::from(listed), path })
         };
         let write = permissions.write_files.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
         let mut read = permissions.read_files.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
         read.extend(write.iter().cloned());
-        Ok(Self { read, write })
+        Ok(Self { read, write, protected })
     }
 
     /// The granted folder that contains a path, and the path below it. If several contain it, the innermost one.
@@ -89,6 +92,11 @@ impl FolderGrants {
         })?;
         if rest.components().any(|part| !matches!(part, Component::Normal(_))) {
             let message = format!("{} points outside its folder", path.display());
+            return Err(host_error(ErrorCode::Denied, message));
+        }
+        // The folder may have been created, or replaced by a link, since the plugin started.
+        if self.protected.reach(folder) != Reach::Allowed {
+            let message = format!("{} leads to a folder that plugins may not access", folder.display());
             return Err(host_error(ErrorCode::Denied, message));
         }
         Ok((folder.clone(), rest.to_path_buf()))
@@ -306,13 +314,31 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_hfs_itself_cannot_be_granted() {
+    fn the_folder_of_hfs_itself_and_folders_with_credentials_cannot_be_granted() {
         let Playground { folder, .. } = playground();
         let home = folder.path().join("home");
-        for wanted in ["~", "~/.hfs", "~/.hfs/plugins", "/"] {
+        let refusal = |wanted: &str| {
             let permissions = Permissions { read_files: vec![wanted.into()], ..Permissions::default() };
-            let error = FolderGrants::new(&permissions, Some(&home), &home.join(".hfs")).unwrap_err();
-            assert!(matches!(error, StartError::ForbiddenFolder(_)), "{wanted}: {error}");
+            FolderGrants::new(&permissions, Some(&home), &home.join(".hfs")).unwrap_err()
+        };
+        for wanted in ["~", "~/.hfs", "~/.hfs/plugins", "/"] {
+            let error = refusal(wanted);
+            assert!(matches!(error, StartError::HfsFolder(_)), "{wanted}: {error}");
         }
+        for wanted in ["/proc", "/sys/kernel", "/dev", "~/.ssh", "~/.config", "~/.claude/projects", "/etc"] {
+            let error = refusal(wanted);
+            assert!(matches!(error, StartError::ProtectedFolder { .. }), "{wanted}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_granted_folder_that_becomes_a_link_to_credentials_is_refused() {
+        let Playground { folder, grants } = playground();
+        let home = folder.path().join("home");
+        fs::create_dir(home.join(".ssh")).unwrap();
+        fs::write(home.join(".ssh/id"), "k").unwrap();
+        fs::rename(home.join("notes"), home.join("old")).unwrap();
+        std::os::unix::fs::symlink(home.join(".ssh"), home.join("notes")).unwrap();
+        assert_eq!(outcome(&grants, "~/notes/id", Access::Read, read).unwrap_err(), "denied");
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::manifest::MANIFEST_FILE;
-use crate::private_files::with_private_mode;
+use crate::private_files::{create_folders, with_private_mode};
 
 /// Allowance for headers and padding of a tar stream, on top of [`MAX_BYTES`] of file contents.
 const MAX_TAR_OVERHEAD: u64 = 8 << 20;
@@ -157,13 +157,13 @@ impl Unpacker<'_> {
 
     fn write_folder(&mut self, name: &str) -> Result<(), ArchiveError> {
         let path = self.target_path(name)?;
-        fs::create_dir_all(path).map_err(|error| ArchiveError::Write { name: name.to_owned(), error })
+        create_folders(&path).map_err(|error| ArchiveError::Write { name: name.to_owned(), error })
     }
 
     fn write_file(&mut self, name: &str, bytes: impl Read) -> Result<(), ArchiveError> {
         let path = self.target_path(name)?;
         let failed = |error| ArchiveError::Write { name: name.to_owned(), error };
-        fs::create_dir_all(path.parent().unwrap_or(self.target)).map_err(failed)?;
+        create_folders(path.parent().unwrap_or(self.target)).map_err(failed)?;
         // `create_new` refuses a name that occurs twice. Archive tools disagree on which of the two files to extract,
         // so a reviewer could see one file and hfs run the other.
         let mut options = OpenOptions::new();

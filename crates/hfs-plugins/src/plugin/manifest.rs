@@ -568,7 +568,7 @@ api_version: \"0.1\"
                 "read all your saved conversations",
                 "talk to api.example.com over the network",
                 "talk to 127.0.0.1:8080 over the network",
-                "read the files in ~/notes",
+                "read every file in the folder notes of your home directory and in its subfolders (~/notes)",
                 "store up to 1 MiB of its own data",
             ]
         );

@@ -19,7 +19,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::home::create_private_dir;
+use crate::home::{copy_private, create_private_dir, create_private_dirs, private_temporary_dir};
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
@@ -428,7 +428,7 @@ fn install_directory(directory: &Path, source: &Path, plugins: &Path) -> Result<
         let is_regular = fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file());
         if is_regular {
             let parent = to.parent().unwrap_or(staging.path());
-            let copied = fs::create_dir_all(parent).and_then(|()| fs::copy(&from, &to));
+            let copied = create_private_dirs(parent).and_then(|()| copy_private(&from, &to));
             copied.map_err(|error| CliError::io(format!("copy {}", from.display()), error))?;
         } else if is_required {
             return Err(invalid(source, format!("{} is missing or not a regular file", file.display())));
@@ -477,8 +477,7 @@ fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<
 /// A temporary directory in the directory of plugins, because a directory can only be renamed within its file system.
 /// Its name starts with a dot, so that hfs does not list it as a plugin.
 fn staging_directory(plugins: &Path) -> Result<TempDir, CliError> {
-    let directory = tempfile::Builder::new().prefix(".new-").tempdir_in(plugins);
-    directory.map_err(|error| write_error(plugins, error))
+    private_temporary_dir(".new-", plugins).map_err(|error| write_error(plugins, error))
 }
 
 fn write_error(path: &Path, error: io::Error) -> CliError {

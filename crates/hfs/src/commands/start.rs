@@ -114,5 +114,9 @@ pub fn location_overrides(environment: &Environment) -> LocationOverrides {
         xdg_data_home: directory("XDG_DATA_HOME"),
         xdg_config_home: directory("XDG_CONFIG_HOME"),
         llm_user_path: directory("LLM_USER_PATH"),
+        qwen_home: directory("QWEN_HOME"),
+        pi_agent: directory("PI_CODING_AGENT_DIR"),
+        copilot_home: directory("COPILOT_HOME"),
+        cline_home: directory("CLINE_DIR"),
     }
 }

@@ -69,14 +69,12 @@ pub enum ValueType {
     Events,
 }
 
-/// What a project's configuration file may do to a key. The author of a cloned repository may be a stranger, so a
-/// project decides how hfs looks and which agent replies, never where API keys and data go or what is deleted.
+/// What a trusted project's configuration file may do to a key. A project decides how hfs looks and which agent replies,
+/// never where API keys and data go, what is deleted, or which plugins do not run: one of them may be a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectPolicy {
     /// The project's value replaces the user's.
     Replace,
-    /// The project's list is appended to the user's.
-    Append,
     /// The project's value is ignored with a warning.
     Ignore,
 }
@@ -154,7 +152,7 @@ impl Key {
                 value_type: ValueType::List,
                 default: Some("[]"),
                 env_var: "HFS_DISABLED_PLUGINS",
-                project_policy: ProjectPolicy::Append,
+                project_policy: ProjectPolicy::Ignore,
                 about: "plugins that are not loaded",
             },
             Self::PluginsHookMs => &KeySpec {

@@ -34,6 +34,13 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::NameFormat => {
             "set the format with --format if you know it; `hfs import --help` lists the formats".into()
         }
+        Suggestion::ConvertTranscript { tool, export } => {
+            let export = export.as_ref().map(|export| format!("in {tool}, {export}; "));
+            format!(
+                "{}hfs imports JSON arrays of messages with `role` and `content`, so convert the conversations to those",
+                export.unwrap_or_default()
+            )
+        }
         Suggestion::RepeatImport => "run the same import again to finish it".into(),
         Suggestion::RestoreSession(session) => {
             format!("restore it with: hfs session restore {}", session.short().shown())

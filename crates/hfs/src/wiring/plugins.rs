@@ -21,12 +21,10 @@ use crate::wiring;
 /// The configuration of the plugin host. Without a store, plugins see no sessions.
 pub fn host_config(context: &Context, store: Option<Arc<dyn Store>>) -> HostConfig {
     let home = context.home.root().to_path_buf();
-    let project = context.environment.working_directory.join(".hfs").join("plugins");
-    // In the user's home directory, `.hfs/plugins` is the directory of the user's own plugins.
-    let project = (!is_same_directory(&project, &home.join("plugins"))).then_some(project);
+    let project = context.project_folder.as_ref().filter(|project| project.is_trusted());
     let mut config = HostConfig::new(home, context.home.plugin_cache());
     config.interpreters = interpreters(context);
-    config.project = project;
+    config.project = project.map(|project| project.folder.plugins());
     config.user_home.clone_from(&context.environment.user_home);
     config.disabled = context.settings.disabled_plugins.iter().cloned().collect();
     config.store = store;
@@ -41,10 +39,6 @@ pub fn interpreters(context: &Context) -> Interpreters {
         user_folder: context.home.runtimes(),
         program_folder: context.environment.program_directory.clone(),
     }
-}
-
-fn is_same_directory(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Enables a plugin in this process and in the user's configuration, which other processes read.

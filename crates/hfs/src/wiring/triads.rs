@@ -41,6 +41,15 @@ pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<Loaded
         return parse((*yaml).to_owned(), None);
     }
     let path = path_of(setting, environment);
+    if setting.from_project && !is_in_project(&path, &setting.origin) {
+        // The user has trusted the project's folder as it is now. A file outside of it can change later.
+        return Err(ConfigError::InvalidValue {
+            origin: setting.origin.clone(),
+            key: Key::Triads.name().into(),
+            found: format!("{:?}", setting.text),
+            expected: "small, standard or a file in the project's folder .hfs".into(),
+        });
+    }
     match read_text(&path)? {
         Some(yaml) => parse(yaml, Some(path)),
         None => Err(ConfigError::InvalidValue {
@@ -80,6 +89,13 @@ fn path_of(setting: &TriadsSetting, environment: &Environment) -> PathBuf {
         }
     };
     base.join(&setting.text)
+}
+
+/// Whether a file is in the directory of the configuration file that names it, also after links are followed.
+fn is_in_project(path: &Path, origin: &ValueOrigin) -> bool {
+    let ValueOrigin::File { path: config, .. } = origin else { return false };
+    let folder = config.parent().and_then(|folder| folder.canonicalize().ok());
+    matches!((&folder, path.canonicalize()), (Some(folder), Ok(path)) if path.starts_with(folder))
 }
 
 fn parse(yaml: String, path: Option<PathBuf>) -> Result<LoadedTriads, ConfigError> {

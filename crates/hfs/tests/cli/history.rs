@@ -398,7 +398,7 @@ fn the_events_that_create_a_checkpoint_are_set_by_the_user_but_not_by_a_project(
 
     write(hfs.hfs_home(), "checkpoint_on: [run.started]\n");
     write(hfs.project().join(".hfs"), "checkpoint_on: []\n");
-    let output = hfs.run(&["chat", "hi"]).ok();
+    let output = hfs.run(&["--trust", "chat", "hi"]).ok();
     assert!(output.stderr.contains("checkpoint_on is ignored"), "{}", output.describe());
     assert_eq!(triggers(), ["run.started"]);
     let _ = hfs.command(&["chat", "-c", "again"]).env("HFS_CHECKPOINT_ON", "run.*").run().ok();

@@ -25,6 +25,7 @@ mod sessions;
 mod start;
 mod store;
 mod triads;
+mod trust;
 
 use serde_json::Value;
 use testkit::cli::{Hfs, Output};

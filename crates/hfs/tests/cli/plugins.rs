@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 use testkit::cli::Hfs;
@@ -186,6 +187,39 @@ fn a_directory_and_an_archive_are_installed_but_not_approved() {
     assert_only_the_plugin_exists(&hfs);
     let _ = hfs.run(&["plugin", "uninstall", "p"]).ok();
     let _ = hfs.run(&["plugin", "show", "p"]).fails_with(3);
+}
+
+#[cfg(unix)]
+#[test]
+fn installed_files_are_private_whatever_the_umask_and_the_permissions_of_the_source() {
+    use std::os::unix::fs::PermissionsExt;
+    let hfs = hfs();
+    let folder = source(&hfs, "1.0.0", &message_component("", APPEND));
+    let archive = hfs.project().join("p.zip");
+    zip_of(&folder, &archive, &[]);
+    fs::create_dir(folder.join("deep")).unwrap();
+    for name in ["manifest.yaml", "plugin.wasm", "README.md"] {
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for from in [&folder, &archive] {
+        // Only a shell can set the umask of the process that it starts.
+        let mut shell = Command::new("/bin/sh");
+        let install = hfs.command(&["plugin", "install"]).arg(from).to_command();
+        shell
+            .args(["-c", "umask 000; exec \"$@\"", "sh"])
+            .arg(install.get_program())
+            .args(install.get_args());
+        shell.env_clear().envs(install.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        assert!(shell.current_dir(hfs.project()).output().unwrap().status.success());
+        let mut pending = vec![hfs.hfs_home()];
+        while let Some(path) = pending.pop() {
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
+            if metadata.is_dir() {
+                pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+    }
 }
 
 #[test]

@@ -438,7 +438,7 @@ fn a_project_may_choose_triads_but_not_the_provider() {
     let small = hfs.run(&["config", "triads", "small"]).ok().stdout;
     write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
     write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
-    let output = hfs.run(&["chat", "Why?"]).ok();
+    let output = hfs.run(&["--trust", "chat", "Why?"]).ok();
     assert!(output.stderr.contains("a project may not choose the provider"), "{}", output.describe());
     let models: BTreeSet<String> = server.requests().iter().map(RecordedRequest::model).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);

@@ -30,6 +30,7 @@ use serde_json::json;
 
 use super::{PluginJson, invalid, permission_list, read_manifest, report_path};
 use crate::context::Context;
+use crate::home::private_temporary_dir;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
 use crate::wiring::plugins::host_config;
@@ -355,7 +356,7 @@ impl Sandbox {
         let directory = directory
             .canonicalize()
             .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
-        let home = tempfile::Builder::new().prefix("hfs-sandbox-").tempdir();
+        let home = private_temporary_dir("hfs-sandbox-", &std::env::temp_dir());
         let home = home.map_err(|error| CliError::io("create a temporary directory", error))?;
         // The copy fails if the user has no settings of plugins. The plugin then has the defaults.
         let _ = fs::copy(context.home.root().join(SETTINGS), home.path().join(SETTINGS));
