@@ -196,7 +196,7 @@ fn import_continued(store: &dyn Store, continues: Continuation, branches: &[(u64
 #[test]
 fn what_a_tool_adds_to_an_export_continues_the_session_on_its_branch() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let (id, main) = own_session(store, &["a", "b", "c", "d"]);
     let branch = fork(store, main, 2, "idea");
     append(store, branch, 2, &["x", "y"]);
@@ -222,7 +222,7 @@ fn what_a_tool_adds_to_an_export_continues_the_session_on_its_branch() {
 fn a_branch_without_messages_of_its_own_is_continued_too() {
     for by_branch in [true, false] {
         let store = memory_store();
-        let store = store.as_ref();
+        let store: &dyn Store = store.as_ref();
         let (id, main) = own_session(store, &["a", "b", "c"]);
         let branch = fork(store, main, 1, "again");
         let continues = if by_branch { Continuation::Branch(branch) } else { Continuation::Session(id) };
@@ -242,7 +242,7 @@ fn a_branch_without_messages_of_its_own_is_continued_too() {
 #[test]
 fn a_branch_that_was_continued_in_hfs_too_keeps_both_continuations() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let (_, main) = own_session(store, &["a", "b"]);
     let transcript = exported(store, main, &[], &["x"]);
     append(store, main, 2, &["c"]);
@@ -255,7 +255,7 @@ fn a_branch_that_was_continued_in_hfs_too_keeps_both_continuations() {
 #[test]
 fn what_a_tool_adds_to_an_undone_branch_is_not_hidden() {
     let store = memory_store();
-    let store = store.as_ref();
+    let store: &dyn Store = store.as_ref();
     let (id, main) = own_session(store, &["a", "b"]);
     let branch = fork(store, main, 1, "undone");
     append(store, branch, 1, &["x"]);
