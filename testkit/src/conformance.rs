@@ -112,6 +112,11 @@ macro_rules! store_conformance {
                 an_import_is_dropped_with_its_store
                 a_purge_keeps_attachments_of_a_running_import
                 an_imported_streaming_message_becomes_interrupted
+                an_updated_message_keeps_its_place_and_is_found_by_its_new_text
+                only_imported_messages_can_be_updated
+                an_import_adds_a_branch_without_making_it_current
+                an_update_of_a_session_needs_the_attributes_that_it_is_based_on
+                a_source_is_known_until_one_of_its_sessions_is_deleted
             }
             maintenance {
                 an_empty_store_is_valid

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
-    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, Maintenance, Message,
-    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
-    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, ReplyDelta, ReplyHandle,
-    Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter,
-    SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo,
-    StoreResult, Timestamp, Verification, lock_unpoisoned,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, ImportStore,
+    ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId, MessageRange,
+    MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest, PluginStates,
+    Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery,
+    SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
+    SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -231,6 +231,30 @@ impl<S: Store> BranchStore for FaultyStore<S> {
 
     fn rename_branch(&self, branch: BranchId, name: &str, at: Timestamp) -> StoreResult<Operation> {
         self.inner.rename_branch(branch, name, at)
+    }
+}
+
+impl<S: Store> ImportStore for FaultyStore<S> {
+    fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        self.fail_if_requested()?;
+        self.inner.update_imported_messages(messages)
+    }
+
+    fn update_imported_session(
+        &self,
+        id: SessionId,
+        update: &ImportedSessionUpdate,
+        at: Timestamp,
+    ) -> StoreResult<()> {
+        self.inner.update_imported_session(id, update, at)
+    }
+
+    fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>> {
+        self.inner.find_imported_source(path)
+    }
+
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        self.inner.save_imported_sources(sources)
     }
 }
 

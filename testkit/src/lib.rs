@@ -8,3 +8,4 @@ pub mod clock;
 pub mod conformance;
 pub mod faulty_store;
 pub mod model_server;
+pub mod secret_table;

@@ -83,9 +83,10 @@ fn docs(workspace: &Workspace) -> Result<bool> {
 /// The libraries under `crates/`, each with the crates of this workspace that it may depend on. The binary may depend on
 /// all of them.
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("hfs-core", &[]),
+    ("hfs-secrets", &[]),
+    ("hfs-core", &["hfs-secrets"]),
     ("hfs-store", &["hfs-core"]),
-    ("hfs-exchange", &["hfs-core"]),
+    ("hfs-exchange", &["hfs-core", "hfs-secrets"]),
     ("hfs-machine-code", &[]),
     ("hfs-plugins", &["hfs-core", "hfs-machine-code"]),
     ("hfs-agents", &["hfs-core"]),

@@ -5,8 +5,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{shell, test};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -54,6 +54,31 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if let Some(missing) = missing {
         eprintln!("searching without coverage guidance, which requires {missing}");
     }
+    Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Debug, Args)]
+pub struct MutateOptions {
+    /// Number of files
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    files: u64,
+    /// Seed of the mutations
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+}
+
+/// Imports mutated transcripts with the binary. The originals are the seeds of the fuzz targets and, if it exists, the
+/// folder of real transcripts.
+pub fn mutate(workspace: &Workspace, options: &MutateOptions) -> Result<ExitCode> {
+    ensure!(
+        shell::succeeds(shell::cargo(&workspace.root).args(["build", "--quiet", "--package", "hfs"]))?,
+        "cannot build hfs"
+    );
+    let mut command = shell::cargo(&workspace.root);
+    command.args(["run", "--quiet", "--package", "fuzz-promises", "--bin", "mutated-imports", "--"]);
+    command.arg(workspace.target.join("debug").join("hfs"));
+    command.args([options.files.to_string(), options.seed.to_string()]);
+    command.args(test::samples_folder(workspace));
     Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

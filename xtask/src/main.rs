@@ -41,6 +41,10 @@ enum Task {
     BenchSmoke,
     /// Run a fuzz target, with cargo-fuzz if installed, else without coverage guidance
     Fuzz(fuzz::Options),
+    /// Import mutated transcripts of all formats: no panic, no hang, bounded memory, and the store verifies
+    Mutate(fuzz::MutateOptions),
+    /// Measure which generated secrets and lookalikes a redacted export masks
+    Redaction(test::RedactionOptions),
     /// Compile the WebAssembly components of the example plugins, or check that they are up to date
     Guests(guests::Options),
     /// Build the interpreters for plugins in Python and JavaScript from package registries
@@ -68,6 +72,8 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::PageCheck(options) => page_check::run(&workspace, options),
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
+        Task::Mutate(options) => fuzz::mutate(&workspace, options),
+        Task::Redaction(options) => test::redaction(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),
         Task::Runtimes(options) => runtimes::run(&workspace, options),
         Task::Dist => dist::run(&workspace),

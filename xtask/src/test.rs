@@ -34,6 +34,31 @@ pub struct Options {
     no_nextest: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct RedactionOptions {
+    /// Seed of the table
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+}
+
+/// Runs the test that measures redaction, with a table of another seed, and shows the figures.
+pub fn redaction(workspace: &Workspace, options: &RedactionOptions) -> Result<ExitCode> {
+    let mut command = shell::cargo(&workspace.root);
+    command.args([
+        "test",
+        "--quiet",
+        "--package",
+        "hfs-exchange",
+        "--test",
+        "redaction",
+        "lookalikes",
+        "--",
+        "--nocapture",
+    ]);
+    command.env("HFS_TABLE_SEED", options.seed.to_string());
+    Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Runs the tests, doc tests and the page check, and prints skipped tests and a summary.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
@@ -80,7 +105,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
 }
 
 /// The folder of real transcripts, if it exists.
-fn samples_folder(workspace: &Workspace) -> Option<PathBuf> {
+pub fn samples_folder(workspace: &Workspace) -> Option<PathBuf> {
     let next_to_repository = || workspace.root.parent().map(|parent| parent.join("shared/samples"));
     let folder = std::env::var_os(SAMPLES_VARIABLE).map(PathBuf::from).or_else(next_to_repository)?;
     folder.is_dir().then_some(folder)

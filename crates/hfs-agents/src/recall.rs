@@ -235,7 +235,10 @@ pub(crate) fn quote(passage: &Passage) -> String {
 
 /// Session name, short id, message number, role and date.
 fn citation(hit: &SearchHit) -> String {
-    let day = hit.created_at.to_jiff().strftime("%Y-%m-%d");
+    let day = match hit.created_at.known() {
+        Some(at) => at.to_jiff().strftime("%Y-%m-%d").to_string(),
+        None => "time unknown".to_owned(),
+    };
     format!("**{}** ({}, {}, {day})", escape_markdown(&hit.session_name), short_citation(hit), hit.role)
 }
 

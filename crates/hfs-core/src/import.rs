@@ -34,6 +34,9 @@ pub struct ForeignSession {
     pub extra: PassthroughFields,
     /// Id and name of the first branch, if the source is an hfs document.
     pub main_branch: Option<(BranchId, String)>,
+    /// Whether the source gives its messages no ids, so that their [source](crate::Source) is only a position. If the content
+    /// at a position changes, it may be another message.
+    pub positional_ids: bool,
     /// What the source continues, if its id is one that hfs gives to the transcripts that it writes.
     pub continues: Option<Continuation>,
 }
@@ -67,6 +70,7 @@ impl ForeignSession {
             extra: PassthroughFields::new(),
             main_branch: None,
             continues: None,
+            positional_ids: false,
         }
     }
 }
@@ -183,6 +187,16 @@ pub enum ImportError {
         /// Reason, with the apparent type of the file.
         reason: String,
     },
+    /// The file contains records of a conversation, but the reader found no message in them.
+    #[error("{path} was read as {format}, but no message in it could be read: {reason}")]
+    Misread {
+        /// Path of the file.
+        path: String,
+        /// Name of the format.
+        format: &'static str,
+        /// What the file looks like.
+        reason: String,
+    },
     /// The file has a format that is known, but for which there is no reader.
     #[error("{path} was written by {tool}, in a format that hfs does not read")]
     UnreadFormat {
@@ -233,9 +247,10 @@ pub enum ImportError {
 impl ErrorExt for ImportError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownFormat { .. } | Self::UnreadFormat { .. } | Self::Damaged { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::UnknownFormat { .. }
+            | Self::Misread { .. }
+            | Self::UnreadFormat { .. }
+            | Self::Damaged { .. } => ErrorKind::Invalid,
             Self::Newer { .. } => ErrorKind::Unsupported,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -249,7 +264,7 @@ impl ErrorExt for ImportError {
 
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::UnknownFormat { .. } => Some(Suggestion::NameFormat),
+            Self::UnknownFormat { .. } | Self::Misread { .. } => Some(Suggestion::NameFormat),
             Self::UnreadFormat { tool, export, .. } => {
                 Some(Suggestion::ConvertTranscript { tool: tool.clone(), export: export.clone() })
             }

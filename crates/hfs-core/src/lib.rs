@@ -35,6 +35,7 @@ mod attachment;
 mod branch;
 mod bus;
 mod checkpoint;
+mod context;
 mod document;
 mod error;
 mod event;
@@ -62,6 +63,7 @@ pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
 pub use checkpoint::{
     AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, PluginStates, StateCost, Trigger,
 };
+pub use context::{MessageFlag, split_context};
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
 pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};
@@ -85,9 +87,10 @@ pub use snapshot::{
     Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, Maintenance, MessageRange, MessageStore,
-    OperationStore, Page, PageRequest, Problem, ReplyHandle, RunStore, SearchIndex, SessionImport,
-    SessionStore, Store, StoreError, StoreInfo, StoreResult, Verification,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, ImportStore, ImportedSessionUpdate,
+    ImportedSource, Maintenance, MessageRange, MessageStore, OperationStore, Page, PageRequest, Problem,
+    ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
+    StoreResult, Verification,
 };
 pub use suggestion::Suggestion;
 pub use sync::{Backoff, lock_unpoisoned};

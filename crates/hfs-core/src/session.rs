@@ -113,12 +113,17 @@ impl SessionRef {
 /// Characters of the first message that an automatic name contains.
 const NAME_CHARS: usize = 30;
 
+/// How much of the first message is read for a name. A secret that starts in the name ends within it.
+const READ_CHARS: usize = 8192;
+
 /// Generates the name of a session from its first user message and its local time of creation, such as
-/// `Fix login bug - 2026-02-01_14-30`.
+/// `Fix login bug - 2026-02-01_14-30`. Secrets in the message are replaced by an ellipsis.
 #[must_use]
 pub fn automatic_name(first_message: &str, local: &jiff::Zoned) -> String {
+    let end = first_message.char_indices().nth(READ_CHARS).map_or(first_message.len(), |(index, _)| index);
+    let text = without_secrets(first_message.get(..end).unwrap_or_default());
     let mut words = String::new();
-    for word in first_message.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()) {
         if !words.is_empty() {
             words.push(' ');
         }
@@ -129,8 +134,22 @@ pub fn automatic_name(first_message: &str, local: &jiff::Zoned) -> String {
     }
     let beginning: String = words.chars().take(NAME_CHARS).collect();
     let beginning = beginning.trim_end();
-    let title = if beginning.is_empty() { "New session" } else { beginning };
+    // Joining the words could have made a secret that was none in the message.
+    let title =
+        if beginning.is_empty() || hfs_secrets::contains(beginning) { "New session" } else { beginning };
     format!("{title} - {}", local.strftime("%Y-%m-%d_%H-%M"))
+}
+
+fn without_secrets(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut copied = 0;
+    for secret in hfs_secrets::find(text) {
+        kept.push_str(text.get(copied..secret.start).unwrap_or_default());
+        kept.push('…');
+        copied = secret.end;
+    }
+    kept.push_str(text.get(copied..).unwrap_or_default());
+    kept
 }
 
 #[cfg(test)]
@@ -150,6 +169,23 @@ mod tests {
             ),
         ] {
             assert_eq!(automatic_name(text, &local), name);
+        }
+    }
+
+    #[test]
+    fn an_automatic_name_contains_no_secret_and_no_part_of_one() {
+        let local: jiff::Zoned = "2026-02-01T14:30:59+01:00[Europe/Paris]".parse().unwrap();
+        let token = ["gh", "p_", "Zq8vT2mN4kR7wX1yB5cD9fG3hJ6lP0sAuEiO"].concat();
+        let long = ["sk-ant", "-oat01-"].concat() + &"aB3dE7fG".repeat(2000);
+        for (text, beginning) in [
+            (format!("Use {token} to push"), "Use … to push - "),
+            (format!("deploy with token {token}"), "deploy with token … - "),
+            ("psql postgres://app:n8Xk2qpl@db/x fails".to_owned(), "psql postgres://app:…@db/x fai - "),
+            ("DB_PASSWORD=Kestrel-7781\nwhy?".to_owned(), "DB_PASSWORD=… why? - "),
+            (format!("{long} expired"), "… - "),
+        ] {
+            let name = automatic_name(&text, &local);
+            assert!(name.starts_with(beginning), "{name}");
         }
     }
 

@@ -13,7 +13,7 @@ mod sessions;
 
 pub use checkpoints::{CheckpointStore, RunStore};
 pub use error::{StoreError, StoreResult};
-pub use import::SessionImport;
+pub use import::{ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
 pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
 pub use messages::{Appended, AttachmentStore, MessageRange, MessageStore, ReplyHandle, SearchIndex};
 pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, SessionStore};
@@ -28,6 +28,7 @@ pub trait Store:
     + RunStore
     + CheckpointStore
     + OperationStore
+    + ImportStore
     + SearchIndex
     + Maintenance
     + Send
@@ -43,6 +44,7 @@ impl<T> Store for T where
         + RunStore
         + CheckpointStore
         + OperationStore
+        + ImportStore
         + SearchIndex
         + Maintenance
         + Send

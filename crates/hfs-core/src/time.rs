@@ -5,18 +5,27 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time in UTC with microsecond resolution, serialized as RFC 3339.
+/// A point in time in UTC with microsecond resolution, serialized as RFC 3339, or an unknown time, serialized as null.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z, which also stands for an unknown time; see [`is_known`](Self::is_known).
+    /// 1970-01-01T00:00:00Z. No message is that old, so stores and programs use this value for an unknown time.
     pub const UNIX_EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
 
-    /// Whether the time is known. Transcripts of some tools have no times; their messages get [`UNIX_EPOCH`](Self::UNIX_EPOCH).
+    /// An unknown time. Transcripts of some tools have no times.
+    pub const UNKNOWN: Self = Self::UNIX_EPOCH;
+
+    /// Whether the time is known.
     #[must_use]
     pub fn is_known(self) -> bool {
-        self != Self::UNIX_EPOCH
+        self != Self::UNKNOWN
+    }
+
+    /// The time, if it is known.
+    #[must_use]
+    pub fn known(self) -> Option<Self> {
+        self.is_known().then_some(self)
     }
 
     /// Creates a timestamp from microseconds since the Unix epoch; `None` outside of the years -9999 to 9999.
@@ -79,13 +88,14 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if self.is_known() { serializer.collect_str(self) } else { serializer.serialize_none() }
     }
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        jiff::Timestamp::deserialize(deserializer).map(Self::from)
+        let time = Option::<jiff::Timestamp>::deserialize(deserializer)?;
+        Ok(time.map_or(Self::UNKNOWN, Self::from))
     }
 }
 
@@ -145,6 +155,16 @@ mod tests {
         let time: Timestamp = "2026-02-01T14:30:00.123456Z".parse().unwrap();
         assert_eq!(time.to_string(), "2026-02-01T14:30:00.123456Z");
         assert_eq!(Timestamp::from_micros(time.as_micros()), Some(time));
+    }
+
+    #[test]
+    fn an_unknown_time_is_null_in_json() {
+        let json = serde_json::to_string(&[Timestamp::UNKNOWN]).unwrap();
+        assert_eq!(json, "[null]");
+        assert_eq!(serde_json::from_str::<[Timestamp; 1]>(&json).unwrap(), [Timestamp::UNKNOWN]);
+        // Documents of earlier versions have the Unix epoch instead.
+        let old = r#"["1970-01-01T00:00:00Z"]"#;
+        assert_eq!(serde_json::from_str::<[Timestamp; 1]>(old).unwrap(), [Timestamp::UNKNOWN]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Read-only access to the SQLite databases of other tools. No files are created next to them.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::Source;
+use crate::source::{Links, open_file};
 
 /// An open database, and the temporary folder with its copy, if it was copied.
 pub(crate) struct Database {
@@ -30,14 +32,13 @@ impl Database {
             Some(path) if !compressed => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
-                fs::copy(path, &copy).map_err(io)?;
-                fs::copy(wal_path(path), wal_path(&copy)).map_err(io)?;
+                copy_with_log(path, &copy).map_err(io)?;
                 (copy, Some(folder))
             }
             _ => {
                 let folder = TempDir::new().map_err(io)?;
                 let copy = folder.path().join("copy.db");
-                std::io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;
+                io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;
                 (copy, Some(folder))
             }
         };
@@ -121,6 +122,31 @@ fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<DatabaseRow> {
         columns.fields.insert(name.clone(), value);
     }
     Ok(columns)
+}
+
+/// Number of attempts to copy a database that is being written.
+const COPY_ATTEMPTS: u32 = 10;
+
+/// Copies a database and its write-ahead log in one state. A checkpoint between the two copies would lose transactions, so the copy
+/// is repeated if one of the files has changed. SQLite's backup would lock the database of the other tool.
+fn copy_with_log(path: &Path, copy: &Path) -> io::Result<()> {
+    let state = || {
+        let state = |path: &Path| fs::metadata(path).and_then(|found| Ok((found.len(), found.modified()?)));
+        Ok::<_, io::Error>((state(path)?, state(&wal_path(path)).ok()))
+    };
+    for _ in 0..COPY_ATTEMPTS {
+        let before = state()?;
+        for (from, to) in [(path.to_owned(), copy.to_owned()), (wal_path(path), wal_path(copy))] {
+            // The log may have been removed meanwhile.
+            if let Ok(mut from) = open_file(&from, Links::Follow) {
+                io::copy(&mut from, &mut fs::File::create(&to)?)?;
+            }
+        }
+        if state()? == before {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "another program is writing the database"))
 }
 
 fn wal_path(path: &Path) -> PathBuf {

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use flate2::read::MultiGzDecoder;
 use zstd::stream::read::Decoder;
 
+use crate::utf16;
+
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 0x08];
 /// Extensions of compressed files, with the dot.
@@ -46,18 +48,18 @@ fn compression(input: &mut (impl Read + Seek)) -> io::Result<Option<Compression>
     Ok(Compression::of(&magic))
 }
 
-/// Reads the input, decompressed if necessary. If compressed data is damaged after content has been read, the
+/// Reads the input, decompressed if necessary, and as UTF-8. If compressed data is damaged after content has been read, the
 /// input ends there, and `damage` is set to the reason.
 pub(crate) fn decompressed<'a>(
     mut input: impl Read + Seek + Send + 'a,
     damage: &'a OnceLock<String>,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     let decoder: Box<dyn Read + Send + 'a> = match compression(&mut input)? {
-        None => return Ok(Box::new(input)),
+        None => return utf16::to_utf8(input),
         Some(Compression::Zstd) => Box::new(Decoder::new(BufReader::new(input))?),
         Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
     };
-    Ok(Box::new(Salvaged { decoder, bytes: 0, ended: false, damage }))
+    utf16::to_utf8(Salvaged { decoder, bytes: 0, ended: false, damage })
 }
 
 /// A decoder whose output ends where its input is damaged.

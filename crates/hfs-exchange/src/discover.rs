@@ -1,6 +1,7 @@
 //! Finds the transcripts in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,61 +11,179 @@ use crate::detect::FormatProbe;
 use crate::unread::UnreadFormat;
 use crate::{Format, Source, detect};
 
-/// Maximum depth of subfolders. The limit also stops the walk in a loop of symbolic links.
-const MAX_DEPTH: usize = 12;
+/// Maximum depth of subfolders. Paths of more would exceed limits of the operating system.
+const MAX_DEPTH: usize = 64;
 /// Extensions of files that may contain transcripts.
 const EXTENSIONS: [&str; 11] =
     ["jsonl", "vscdb", "json", "zst", "gz", "db", "sqlite", "sqlite3", "md", "zip", "ndjson"];
+/// Folders with the other files of a session of Claude Code, in the folder named after the session.
+const SESSION_FOLDERS: [&str; 2] = ["subagents", "tool-results"];
 
-/// Finds the transcripts in a folder, sorted by path. If `path` is a file, returns that file without checking
-/// its contents.
+/// The files of a folder.
+#[derive(Debug, Default)]
+pub struct Discovery {
+    /// The transcripts, sorted by path.
+    pub sources: Vec<Source>,
+    /// All other files, sorted by path.
+    pub skipped: Vec<SkippedFile>,
+}
+
+/// A file that is not imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedFile {
+    /// Path of the file or folder.
+    pub path: PathBuf,
+    /// Why it is not imported.
+    pub reason: UnreadReason,
+}
+
+/// Why a file in a folder is not imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnreadReason {
+    /// It is a symbolic link, which may lead out of the folder.
+    Link,
+    /// It is a FIFO, a socket or a device.
+    Special,
+    /// It is a folder that cannot be read.
+    Unreadable(String),
+    /// It is a folder that is nested too deeply.
+    TooDeep,
+    /// It is empty.
+    Empty,
+    /// It belongs to the session in this transcript.
+    PartOf(PathBuf),
+    /// This program wrote it, in a format that hfs does not read.
+    KnownFormat(&'static str),
+    /// It is not a transcript.
+    NotATranscript,
+}
+
+impl fmt::Display for UnreadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link => f.write_str("it is a symbolic link"),
+            Self::Special => f.write_str("it is not a regular file"),
+            Self::Unreadable(error) => write!(f, "it cannot be read: {error}"),
+            Self::TooDeep => f.write_str("it is nested too deeply"),
+            Self::Empty => f.write_str("it is empty"),
+            Self::PartOf(owner) => write!(f, "it belongs to {}", owner.display()),
+            Self::KnownFormat(tool) => write!(f, "{tool} wrote it, in a format that hfs does not read"),
+            Self::NotATranscript => f.write_str("it is not a transcript"),
+        }
+    }
+}
+
+/// Finds the transcripts in a folder. If `path` is a file, returns that file without checking its contents.
 ///
-/// Files that no reader recognizes are omitted. The transcript of a subagent is returned as a companion of
-/// the transcript that started it.
+/// The transcript of a subagent is returned as a companion of the transcript that started it. Symbolic links in the folder are
+/// not followed, and only regular files are opened.
 ///
 /// # Errors
 /// Returns an error if `path` itself cannot be read, and one that names the program that wrote the files if the
-/// folder has only files of a format that hfs does not read. Unreadable files and folders below it are skipped.
-pub fn discover(path: &Path) -> Result<Vec<Source>, ImportError> {
+/// folder has only files of a format that hfs does not read.
+pub fn discover(path: &Path) -> Result<Discovery, ImportError> {
+    discover_unless_known(path, |_| false)
+}
+
+/// Like [`discover`], but returns the files for which `is_known` returns true without opening them.
+///
+/// # Errors
+/// Returns an error if `path` itself cannot be read, and one that names the program that wrote the files if the
+/// folder has only files of a format that hfs does not read.
+pub fn discover_unless_known(
+    path: &Path,
+    is_known: impl Fn(&Source) -> bool,
+) -> Result<Discovery, ImportError> {
     let io = |source| ImportError::Io { path: path.display().to_string(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
-        return Ok(vec![Source::file(path).with_companions(companions_of(path))]);
+        let source = Source::file(path).with_companions(companions_of(path));
+        return Ok(Discovery { sources: vec![source], skipped: Vec::new() });
     }
     if is_source_folder(path) {
-        return Ok(vec![Source::file(path)]);
+        return Ok(Discovery { sources: vec![Source::file(path)], skipped: Vec::new() });
     }
-    // `walk` skips folders that cannot be read, so check this one first.
+    // `walk` records folders that cannot be read as skipped, so check this one first.
     fs::read_dir(path).map_err(io)?;
+    let mut discovery = Discovery::default();
     let mut files = Vec::new();
-    walk(path, 0, &mut files);
+    walk(path, 0, &mut files, &mut discovery.skipped);
     files.sort();
     let known: BTreeSet<PathBuf> = files.iter().cloned().collect();
     let mut companions: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-    let mut transcripts = Vec::new();
+    let mut candidates = Vec::new();
     for file in files {
         match owner_of(&file, &known) {
             Some(owner) if is_subagent(&file) => companions.entry(owner).or_default().push(file),
             // The reader finds the other files by itself: metadata of subagents and long tool results.
-            Some(_) => {}
-            None => transcripts.push(file),
+            Some(owner) => discovery.skip(file, UnreadReason::PartOf(owner)),
+            None => candidates.push(file),
         }
     }
-    let candidates = transcripts.clone();
-    let sources = transcripts.into_iter().filter_map(|file| {
-        let companions = companions.remove(&file).unwrap_or_default();
-        let source = Source::file(file).with_companions(companions);
-        // Keep files that cannot be read or parsed, so that the import reports the reason.
-        let wanted = detect(&source).map_or(true, |format| format.is_some()) || is_unparsable_json(&source);
-        wanted.then_some(source)
-    });
-    let sources: Vec<Source> = sources.collect();
-    let mut unread = std::iter::once(path.to_owned()).chain(candidates).map(Source::file);
-    if sources.is_empty()
-        && let Some(error) = unread.find_map(|source| unread_error(&source))
-    {
-        return Err(error);
+    for file in candidates {
+        let source = Source::found(&file).with_companions(companions.remove(&file).unwrap_or_default());
+        match if is_known(&source) { None } else { reason_to_skip(&source) } {
+            Some(reason) => discovery.skip(file, reason),
+            None => discovery.sources.push(source),
+        }
     }
-    Ok(sources)
+    if discovery.sources.is_empty() {
+        let skipped = discovery
+            .skipped
+            .iter()
+            .filter(|skipped| !matches!(skipped.reason, UnreadReason::Link | UnreadReason::Special));
+        let mut unread = std::iter::once(path.to_owned()).chain(skipped.map(|skipped| skipped.path.clone()));
+        if let Some(error) = unread.find_map(|path| unread_error(&Source::found(path))) {
+            return Err(error);
+        }
+    }
+    discovery.skipped.sort_by(|first, second| first.path.cmp(&second.path));
+    Ok(discovery)
+}
+
+impl Discovery {
+    fn skip(&mut self, path: PathBuf, reason: UnreadReason) {
+        self.skipped.push(SkippedFile { path, reason });
+    }
+}
+
+/// Why a file is not imported. `None` if it is a transcript, or if the import has to report what is wrong with it.
+fn reason_to_skip(source: &Source) -> Option<UnreadReason> {
+    let path = source.path()?;
+    if path.is_dir() {
+        return None;
+    }
+    if !has_extension(path, &EXTENSIONS) {
+        return Some(UnreadReason::NotATranscript);
+    }
+    if source.bytes() == 0 {
+        return Some(UnreadReason::Empty);
+    }
+    match detect(source) {
+        Ok(Some(_)) | Err(_) => None,
+        Ok(None) => {
+            let probe = FormatProbe::new(source).ok()?;
+            if let Some(format) = UnreadFormat::of(&probe) {
+                return Some(UnreadReason::KnownFormat(format.tool));
+            }
+            // A file that contains no JSON in spite of its extension is more likely a damaged transcript than a file of
+            // another program.
+            let is_damaged = probe.is_unparsable()
+                && (has_extension(path, &["jsonl"])
+                    || has_extension(path, &["json"]) && !probe.has_comments());
+            (!is_damaged && !probe.has_conversation()).then_some(UnreadReason::NotATranscript)
+        }
+    }
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)))
+}
+
+/// Whether a file has the name of a subagent's transcript.
+fn is_subagent(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("agent-") && name.ends_with(".jsonl") || crate::readers::cline::is_subagent(file)
 }
 
 /// The error for a source of a known format that hfs does not read.
@@ -80,56 +199,60 @@ fn companions_of(path: &Path) -> Vec<PathBuf> {
     // The parent of a bare file name is an empty path, which `read_dir` rejects.
     let parent =
         path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let folders = parent
-        .map(Path::to_owned)
-        .into_iter()
-        .chain([path.with_extension("").join("subagents")])
-        .chain(crate::readers::qwen::subagents_of(path));
-    let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flat_map(Iterator::flatten);
-    let is_agent = |file: &PathBuf| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("agent") && is_subagent(file)
-    };
-    let mut agents: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_agent).collect();
-    let known = BTreeSet::from([path.to_owned()]);
-    agents.retain(|file| file != path && owner_of(file, &known).is_some());
-    agents.sort();
-    agents
-}
-
-/// Whether a file that belongs to a session is a transcript.
-fn is_subagent(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "jsonl") || crate::readers::cline::is_subagent(file)
-}
-
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            if is_source_folder(&path) {
-                files.push(path);
-            } else if depth < MAX_DEPTH {
-                walk(&path, depth + 1, files);
-            }
-        } else if path
-            .extension()
-            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
-        {
-            files.push(path);
+    let entries = parent.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|found| found.is_file());
+    let mut files: Vec<PathBuf> = entries.filter(is_file).map(|entry| entry.path()).collect();
+    let session = path.with_extension("");
+    let folders = [Some(session.join("subagents")), crate::readers::qwen::subagents_of(path)];
+    for folder in folders.into_iter().flatten() {
+        if is_real_folder(&folder) && folder.parent().is_some_and(is_real_folder) {
+            walk(&folder, 0, &mut files, &mut Vec::new());
         }
     }
+    files.retain(|file| is_subagent(file));
+    let known = BTreeSet::from([path.to_owned(), without_current_folder(path)]);
+    files.retain(|file| file != path && owner_of(&without_current_folder(file), &known).is_some());
+    files.sort();
+    files
 }
 
-/// Whether a file has a JSON extension, but contains no JSON. Such a file is more likely a damaged transcript
-/// than a file of another program.
-fn is_unparsable_json(source: &Source) -> bool {
-    let json = source
-        .path()
-        .and_then(Path::extension)
-        .is_some_and(|extension| extension == "jsonl" || extension == "json");
-    json && source.bytes() > 0 && FormatProbe::new(source).is_ok_and(|probe| probe.is_unparsable())
+fn is_real_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// The path without a leading `./`.
+fn without_current_folder(path: &Path) -> PathBuf {
+    path.strip_prefix(".").unwrap_or(path).to_owned()
+}
+
+/// Collects the regular files, and the folders that a reader imports as a whole.
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, skipped: &mut Vec<SkippedFile>) {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let reason = UnreadReason::Unreadable(error.to_string());
+            skipped.push(SkippedFile { path: folder.to_owned(), reason });
+            return;
+        }
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let reason = match entry.file_type() {
+            Ok(found) if found.is_file() || found.is_dir() && is_source_folder(&path) => {
+                files.push(path);
+                continue;
+            }
+            Ok(found) if found.is_dir() && depth < MAX_DEPTH => {
+                walk(&path, depth + 1, files, skipped);
+                continue;
+            }
+            Ok(found) if found.is_dir() => UnreadReason::TooDeep,
+            Ok(found) if found.is_symlink() => UnreadReason::Link,
+            Ok(_) => UnreadReason::Special,
+            Err(error) => UnreadReason::Unreadable(error.to_string()),
+        };
+        skipped.push(SkippedFile { path, reason });
+    }
 }
 
 /// Whether a reader imports the folder as a single source, such as opencode's storage folder.
@@ -138,24 +261,27 @@ fn is_source_folder(folder: &Path) -> bool {
 }
 
 /// Finds the transcript in `known` whose session includes `file`, such as the transcript of a subagent. Claude
-/// Code stores the files of a session in a folder named after it; older versions store the transcripts of
-/// subagents next to the session's transcript.
+/// Code stores the files of a session in a folder named after it, with those of a workflow in subfolders; older versions
+/// store the transcripts of subagents next to the session's transcript.
 fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
-    let name = file.file_name()?.to_str()?;
     let folder = file.parent()?;
     let others = [crate::readers::qwen::owner_of(file), crate::readers::cline::owner_of(file)];
     if let Some(owner) = others.into_iter().flatten().find(|owner| known.contains(owner) && owner != file) {
         return Some(owner);
     }
-    if folder.file_name()? == "subagents" || folder.file_name()? == "tool-results" {
-        let session = folder.parent()?;
-        let owner = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
-        return known.contains(&owner).then_some(owner);
+    for folder in folder.ancestors() {
+        if folder.file_name().is_some_and(|name| SESSION_FOLDERS.iter().any(|known| name == *known)) {
+            let session = folder.parent()?;
+            let owner = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
+            if known.contains(&owner) {
+                return Some(owner);
+            }
+        }
     }
-    if !name.starts_with("agent-") || !name.ends_with(".jsonl") {
+    if !is_subagent(file) {
         return None;
     }
-    let probe = FormatProbe::new(&Source::file(file)).ok()?;
+    let probe = FormatProbe::new(&Source::found(file)).ok()?;
     let session =
         probe.records().iter().find_map(|record| record.get("sessionId")?.as_str().map(str::to_owned))?;
     let owner = folder.join(format!("{session}.jsonl"));

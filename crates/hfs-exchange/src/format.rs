@@ -7,7 +7,6 @@ use crate::readers::{self, Reader};
 
 /// A transcript format that hfs can import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
 pub enum Format {
     /// hfs documents of every version.
     Hfs,

@@ -64,10 +64,11 @@ mod source;
 mod time;
 mod transcript;
 mod unread;
+mod utf16;
 
 pub use collect::{CollectedBranch, CollectedSession, Collector};
 pub use detect::detect;
-pub use discover::discover;
+pub use discover::{Discovery, SkippedFile, UnreadReason, discover, discover_unless_known};
 pub use document::{DOCUMENT_VERSION, ExportMetadata, document_schema, write_json};
 pub use export::{DocumentSource, ExportError};
 pub use format::{Format, ParseFormatError};
@@ -75,7 +76,7 @@ pub use locations::{InstallPath, LocationOverrides, default_locations, install_p
 pub use page::html::write_html;
 pub use page::markdown::write_markdown;
 pub use page::{BranchSelection, PageOptions};
-pub use redact::{RedactedSource, SecretReport, SecretScanner};
+pub use redact::{RedactedSource, Redaction, SecretReport, Unexamined};
 pub use source::Source;
 pub use transcript::{TRANSCRIPT_FORMATS, TranscriptOptions, TranscriptReport, write_transcript};
 
@@ -83,27 +84,47 @@ use hfs_core::{ImportError, ImportReceiver};
 
 use readers::{Output, OutputState};
 
-/// Sends every session of `source` to the receiver. Without a `format`, the format is detected.
+/// What was found in a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadSummary {
+    /// Number of sessions that the receiver got.
+    pub sessions: u64,
+    /// Number of sessions that were left out because they have no messages.
+    pub empty_sessions: u64,
+}
+
+/// Sends every session of `source` to the receiver. Without a `format`, the format is detected. A session without messages is
+/// left out, unless it is an hfs document.
 ///
 /// # Errors
-/// Returns an error if the source cannot be read, its format is unknown, or the receiver fails or stops the import.
+/// Returns an error if the source cannot be read, its format is unknown, it contains records of a conversation but no
+/// message that could be read, or the receiver fails or stops the import.
 /// The sessions whose [`ImportEvent::End`](hfs_core::ImportEvent::End) has been sent are complete nevertheless.
 pub fn read(
     source: &Source,
     format: Option<Format>,
     receiver: &mut dyn ImportReceiver,
-) -> Result<(), ImportError> {
+) -> Result<ReadSummary, ImportError> {
     let format = match format {
         Some(format) => format,
         None => match detect(source)? {
             Some(format) => format,
             // An empty file is valid and contains no sessions.
             None if source.path().is_none_or(std::path::Path::is_file) && source.bytes() == 0 => {
-                return Ok(());
+                return Ok(ReadSummary::default());
             }
             None => return Err(detect::unknown_format(source)?),
         },
     };
     let mut state = OutputState::default();
-    format.reader().read(source, &mut Output::new(source, receiver, &mut state))
+    format.reader().read(source, &mut Output::new(source, receiver, &mut state))?;
+    let OutputState { sessions, empty_sessions, .. } = state;
+    if sessions == 0 {
+        let probe = detect::FormatProbe::new(source)?;
+        if probe.has_conversation() {
+            let (path, format) = (source.name(), format.as_str());
+            return Err(ImportError::Misread { path, format, reason: probe.describe() });
+        }
+    }
+    Ok(ReadSummary { sessions, empty_sessions })
 }

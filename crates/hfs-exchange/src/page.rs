@@ -19,7 +19,7 @@ use hfs_core::{
 use crate::document::ExportMetadata;
 use crate::export::{DocumentSource, ExportError, PAGE};
 use crate::readers::RECORDS;
-use crate::transcript::{history, is_context};
+use crate::transcript::history;
 
 /// Which branches a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -248,10 +248,10 @@ pub(crate) fn for_each_message(
     Ok(())
 }
 
-/// The heading of a message.
-pub(crate) fn author(message: &MessageDraft) -> &'static str {
+/// The author of a message, as a heading.
+pub(crate) fn author_name(message: &MessageDraft) -> &'static str {
     match message.role {
-        Role::User if is_context(message) => "Context",
+        Role::User if message.is_context() => "Context",
         Role::User => "User",
         Role::Assistant => "Assistant",
         Role::System => "System",
@@ -261,7 +261,10 @@ pub(crate) fn author(message: &MessageDraft) -> &'static str {
 
 /// Formats a time in UTC, because the reader's time zone is unknown.
 pub(crate) fn format_time(at: Timestamp) -> String {
-    at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    match at.known() {
+        Some(at) => at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => "time unknown".to_owned(),
+    }
 }
 
 pub(crate) fn format_duration(ms: u64) -> String {

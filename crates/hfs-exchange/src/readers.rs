@@ -80,6 +80,12 @@ pub(crate) struct Output<'a> {
 pub(crate) struct OutputState {
     /// Whether the receiver wants nothing more of the current session.
     is_skipping: bool,
+    /// Whether the current session has content, or is an hfs document.
+    has_content: bool,
+    /// Number of sessions that the receiver got.
+    pub(crate) sessions: u64,
+    /// Number of sessions that were left out because they have no messages.
+    pub(crate) empty_sessions: u64,
 }
 
 impl<'a> Output<'a> {
@@ -100,7 +106,9 @@ impl<'a> Output<'a> {
     /// reader may omit them.
     pub(crate) fn session(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
         self.state.is_skipping = false;
+        self.state.has_content = session.id.is_some();
         self.send(ImportEvent::Session(Box::new(session)))?;
+        self.state.sessions += u64::from(self.state.is_skipping);
         Ok(!self.state.is_skipping)
     }
 
@@ -108,6 +116,21 @@ impl<'a> Output<'a> {
     pub(crate) fn send(&mut self, mut event: ImportEvent) -> Result<(), ImportError> {
         if self.state.is_skipping {
             return Ok(());
+        }
+        match &event {
+            ImportEvent::Message { .. } | ImportEvent::Run(_) | ImportEvent::Checkpoint(_) => {
+                self.state.has_content = true;
+            }
+            // The receiver discards a session without an end.
+            ImportEvent::End(_) if !self.state.has_content => {
+                self.state.empty_sessions += 1;
+                return Ok(());
+            }
+            ImportEvent::End(_) => self.state.sessions += 1,
+            ImportEvent::Session(_)
+            | ImportEvent::Branch(_)
+            | ImportEvent::Attachment(_)
+            | ImportEvent::CurrentBranch(_) => {}
         }
         if let (ImportEvent::End(report), Some(damage)) = (&mut event, self.source.damage()) {
             report.records += 1;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::Source;
 use crate::json::lines::{CHUNK_BYTES, Line, LineChunk, LineChunks};
 use crate::json::pull::{PullError, PullParser};
-use crate::json::value::{Fragment, salvage};
+use crate::json::value::{Fragment, salvage, salvage_open};
 use crate::json::{Parsed, parse};
 use crate::readers::excerpt;
 
@@ -112,13 +112,14 @@ fn visit_lines<T: Decode + Send>(
 }
 
 fn decode_lines<T: Decode>(chunk: &LineChunk, found: &mut RecordVisitor<'_, T>) -> Result<(), ImportError> {
+    let open_line = chunk.open_line();
     for (line, bytes, content) in chunk.lines() {
         let at = RecordPosition { line, bytes };
         match content {
             Line::TooLong { bytes } => {
                 found(at, Entry::Damaged(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
             }
-            Line::Text(text) => decode_text(at, &text, found)?,
+            Line::Text(text) => decode_text(at, &text, open_line == Some(line), found)?,
         }
     }
     Ok(())
@@ -127,6 +128,7 @@ fn decode_lines<T: Decode>(chunk: &LineChunk, found: &mut RecordVisitor<'_, T>) 
 fn decode_text<T: Decode>(
     at: RecordPosition,
     text: &str,
+    is_open: bool,
     found: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
     if text.trim_ascii().is_empty() {
@@ -135,7 +137,8 @@ fn decode_text<T: Decode>(
     if let Some(record) = T::decode(text) {
         return found(at, Entry::Record(record, text.len()));
     }
-    for fragment in salvage(text) {
+    let fragments = if is_open { salvage_open(text) } else { salvage(text) };
+    for fragment in fragments {
         let damaged = match fragment {
             Fragment::Record(text) => {
                 if let Some(record) = T::decode(text) {

@@ -1,222 +1,242 @@
 //! Finds secrets in exported sessions and masks them.
 //!
-//! The rules are those of gitleaks and Kingfisher, which the `secrets_scanner` crate bundles, and an
-//! additional one for passwords in URLs. [`RedactedSource`] wraps the source of an export, so an exporter
-//! cannot bypass the scanner.
+//! [`RedactedSource`] wraps the source of an export, so an exporter cannot bypass the search. The search itself is in
+//! the crate `hfs_secrets`; this module applies it to every text of a session.
 
-mod rules;
+mod attachment;
+mod json;
+mod pdf;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, Part, Run, RunId, Seq,
-    Session, StoreError, StoreResult,
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, Part,
+    PassthroughFields, Run, RunId, Seq, Session, StoreError, StoreResult,
 };
-use regex::Regex;
+use hfs_secrets::{Secret, find, replace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::export::DocumentSource;
-use rules::RuleSet;
+use attachment::Content;
 
-/// Matches the password in a URL such as `https://user:password@host`.
-const URL_PASSWORD: &str = r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/:@'\x22]*:([^\s/@'\x22]+)@";
-/// Words in a field's name that suggest that its value is a secret.
-const SECRET_FIELD_WORDS: [&str; 7] = ["key", "token", "secret", "pass", "auth", "credential", "pwd"];
-
-/// A scanner for secrets. Each rule is compiled when a text contains one of its keywords.
-pub struct SecretScanner {
-    rules: RuleSet,
-    url_password: Regex,
+/// What an export does with the secrets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redaction {
+    /// Counts them and writes everything unchanged.
+    Count,
+    /// Masks them.
+    Mask,
+    /// Masks them, and leaves out what cannot be examined, such as pictures.
+    Strict,
 }
 
-/// A secret in a text.
-struct SecretSpan {
-    start: usize,
-    end: usize,
-    rule: String,
+/// Content that cannot be examined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unexamined {
+    /// A picture.
+    Picture,
+    /// Sound or a film.
+    Recording,
+    /// A PDF file whose text cannot be read.
+    Pdf,
+    /// A file of another format that is not text.
+    Binary,
+    /// A file that is too large.
+    Large,
+    /// Data in base64 that is not text.
+    EncodedData,
+    /// Reasoning that only the provider can decrypt, or its signature.
+    EncryptedReasoning,
 }
 
-impl SecretScanner {
-    /// Creates a scanner. Use one scanner for several exports, because it caches compiled rules.
-    ///
-    /// # Errors
-    /// Returns an error if the bundled rules are invalid.
-    pub fn new() -> StoreResult<Self> {
-        let url_password = Regex::new(URL_PASSWORD).map_err(|error| StoreError::Unsupported {
-            message: format!("the rules for secrets cannot be compiled: {error}"),
-        })?;
-        Ok(Self { rules: RuleSet::new()?, url_password })
-    }
-
-    /// Whether a rule finds a secret in `text`.
-    ///
-    /// # Errors
-    /// Returns an error if a rule that applies to the text cannot be compiled.
-    pub fn contains_secret(&self, text: &str) -> StoreResult<bool> {
-        let found = !self.find(text).is_empty();
-        self.check()?;
-        Ok(found)
-    }
-
-    /// Returns an error if a rule could not be compiled, since earlier scans may have missed secrets.
-    fn check(&self) -> StoreResult<()> {
-        self.rules.check()
-    }
-
-    /// The secrets in a text, in order and without overlaps.
-    fn find(&self, text: &str) -> Vec<SecretSpan> {
-        let mut all: Vec<SecretSpan> = Vec::new();
-        for scanner in self.rules.scanners_for(text) {
-            all.extend(scanner.scan_content("message", text).into_iter().map(|found| SecretSpan {
-                start: found.secret_start_offset,
-                end: found.secret_end_offset,
-                rule: found.rule_id,
-            }));
-        }
-        for found in self.url_password.captures_iter(text).filter_map(|found| found.get(1)) {
-            all.push(SecretSpan { start: found.start(), end: found.end(), rule: "password-in-url".into() });
-        }
-        // Merge overlapping secrets. Of those with the same start, the longest one determines the rule; among
-        // equally long ones, a specific rule takes precedence over a generic one.
-        all.retain(|found| found.start < found.end && text.get(found.start..found.end).is_some());
-        all.sort_by(|a, b| {
-            let generic = |found: &SecretSpan| found.rule.contains("generic");
-            let by_start = a.start.cmp(&b.start).then(b.end.cmp(&a.end));
-            by_start.then(generic(a).cmp(&generic(b))).then(a.rule.cmp(&b.rule))
-        });
-        let mut merged: Vec<SecretSpan> = Vec::new();
-        for found in all {
-            match merged.last_mut() {
-                Some(last) if found.start < last.end => last.end = last.end.max(found.end),
-                _ => merged.push(found),
-            }
-        }
-        merged
-    }
-
-    /// Replaces every secret by `[redacted: RULE]` and calls `on_secret` with the rule.
-    fn mask<'t>(&self, text: &'t str, on_secret: &mut dyn FnMut(&str)) -> Cow<'t, str> {
-        let found = self.find(text);
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let mut masked = String::with_capacity(text.len());
-        let mut copied = 0;
-        for secret in found {
-            on_secret(&secret.rule);
-            masked.push_str(text.get(copied..secret.start).unwrap_or_default());
-            masked.push_str("[redacted: ");
-            masked.push_str(&secret.rule);
-            masked.push(']');
-            copied = secret.end;
-        }
-        masked.push_str(text.get(copied..).unwrap_or_default());
-        Cow::Owned(masked)
-    }
-
-    /// Masks the strings in a value. The name of a field is scanned together with its value, because many
-    /// rules match assignments such as `token = "..."`.
-    fn mask_value(&self, value: &mut Value, name: &str, on_secret: &mut dyn FnMut(&str)) {
-        match value {
-            Value::String(text) => {
-                let is_named_secret =
-                    SECRET_FIELD_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word));
-                let prefix = if is_named_secret { format!("{name} = \"") } else { String::new() };
-                let assignment = format!("{prefix}{text}{}", if is_named_secret { "\"" } else { "" });
-                if let Cow::Owned(masked) = self.mask(&assignment, on_secret) {
-                    let inner = masked.strip_prefix(&prefix).unwrap_or(&masked);
-                    let inner =
-                        if is_named_secret { inner.strip_suffix('"').unwrap_or(inner) } else { inner };
-                    *text = inner.to_owned();
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item, name, on_secret)),
-            Value::Object(fields) => self.mask_fields(fields, on_secret),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-
-    fn mask_fields(&self, fields: &mut Map<String, Value>, on_secret: &mut dyn FnMut(&str)) {
-        for (name, value) in fields.iter_mut() {
-            self.mask_value(value, name, on_secret);
-        }
-    }
-
-    fn mask_text(&self, text: &mut String, on_secret: &mut dyn FnMut(&str)) {
-        if let Cow::Owned(masked) = self.mask(text, on_secret) {
-            *text = masked;
-        }
-    }
-
-    /// Masks a part, but not the bytes of an attachment.
-    fn mask_part(&self, part: &mut Part, on_secret: &mut dyn FnMut(&str)) {
-        match part {
-            Part::Text { text } | Part::Thinking { text, .. } => self.mask_text(text, on_secret),
-            Part::ToolResult { output, .. } => self.mask_text(output, on_secret),
-            Part::Attachment { name: Some(name), .. } => self.mask_text(name, on_secret),
-            Part::Attachment { name: None, .. } => {}
-            Part::ToolCall { name, input, .. } => {
-                self.mask_text(name, on_secret);
-                self.mask_value(input, "", on_secret);
-            }
-            Part::Opaque { raw, .. } => self.mask_value(raw, "", on_secret),
-        }
+impl Unexamined {
+    /// A count of such content in words.
+    #[must_use]
+    pub fn describe(self, count: u64) -> String {
+        let (one, several) = match self {
+            Self::Picture => ("picture", "pictures"),
+            Self::Recording => ("recording", "recordings"),
+            Self::Pdf => ("PDF", "PDFs"),
+            Self::Binary => ("binary file", "binary files"),
+            Self::Large => ("large file", "large files"),
+            Self::EncodedData => ("piece of encoded data", "pieces of encoded data"),
+            Self::EncryptedReasoning => ("piece of encrypted reasoning", "pieces of encrypted reasoning"),
+        };
+        format!("{count} {}", if count == 1 { one } else { several })
     }
 }
 
-/// Larger attachments are not scanned.
-const MAX_ATTACHMENT: u64 = 32 << 20;
-
-/// Whether attachments of this media type are scanned as text.
-fn is_textual(media_type: &str) -> bool {
-    let kind = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let suffixes = ["json", "xml", "yaml", "toml", "javascript", "x-sh", "octet-stream"];
-    kind.starts_with("text/") || kind.is_empty() || suffixes.iter().any(|suffix| kind.ends_with(suffix))
-}
-
-/// The secrets found in an export.
+/// The secrets in an export. Contains no text of the session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SecretReport {
     /// Total number of secrets.
     pub total: u64,
-    /// Number of secrets per rule.
-    pub by_rule: BTreeMap<String, u64>,
-    /// Where secrets were found, such as `message 3 of main`.
+    /// Number of secrets for each label, such as `GitHub token`.
+    pub by_label: BTreeMap<&'static str, u64>,
+    /// Where secrets were found, such as `message 3`.
     pub locations: Vec<String>,
+    /// Number of contents that could not be examined.
+    pub unexamined: BTreeMap<Unexamined, u64>,
+    /// Number of files that were left out because of a secret in them that cannot be masked.
+    pub left_out: u64,
 }
 
-/// The source of an export, scanned for secrets and optionally masked.
+/// A part of a session, without any of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Location {
+    Session,
+    BranchName(BranchId),
+    /// The branch is the position in the list of branches.
+    Message(usize, Seq, BranchId),
+    Run(RunId),
+    CheckpointLabel(CheckpointId),
+    CheckpointState(CheckpointId),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session => f.write_str("the session's name or fields"),
+            Self::BranchName(id) => write!(f, "the name of branch {}", id.short()),
+            Self::Message(0, seq, _) => write!(f, "message {seq}"),
+            Self::Message(_, seq, id) => write!(f, "message {seq} of branch {}", id.short()),
+            Self::Run(id) => write!(f, "run {}", id.short()),
+            Self::CheckpointLabel(id) => write!(f, "the label of checkpoint {}", id.short()),
+            Self::CheckpointState(id) => write!(f, "the state of checkpoint {}", id.short()),
+        }
+    }
+}
+
+/// What was found at one location.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Tally {
+    secrets: BTreeMap<&'static str, u64>,
+    unexamined: BTreeMap<Unexamined, u64>,
+    left_out: u64,
+}
+
+impl Tally {
+    fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.unexamined.is_empty() && self.left_out == 0
+    }
+
+    fn add(&mut self, secrets: &[Secret]) {
+        for secret in secrets {
+            *self.secrets.entry(secret.label).or_default() += 1;
+        }
+    }
+
+    fn add_unexamined(&mut self, kind: Unexamined) {
+        *self.unexamined.entry(kind).or_default() += 1;
+    }
+}
+
+/// Examines the texts of one location.
+struct Examiner {
+    redaction: Redaction,
+    tally: Tally,
+}
+
+impl Examiner {
+    const fn masks(&self) -> bool {
+        !matches!(self.redaction, Redaction::Count)
+    }
+
+    fn text(&mut self, text: &mut String) {
+        let secrets = find(text);
+        self.tally.add(&secrets);
+        if self.masks() && !secrets.is_empty() {
+            *text = replace(text, &secrets).into_owned();
+        }
+    }
+
+    fn texts<'t>(&mut self, texts: impl IntoIterator<Item = &'t mut String>) {
+        texts.into_iter().for_each(|text| self.text(text));
+    }
+
+    /// Examines a JSON value. Changes it only if something in it must be masked.
+    fn json(&mut self, value: &mut Value) {
+        let before = self.tally.clone();
+        json::examine(value, self.redaction, &mut self.tally);
+        if self.masks() && self.tally != before {
+            json::mask(value, self.redaction, json::Numbers::Mask);
+        }
+    }
+
+    fn fields(&mut self, fields: &mut PassthroughFields) {
+        let before = self.tally.clone();
+        json::examine_fields(fields.as_map(), self.redaction, &mut self.tally);
+        if self.masks() && self.tally != before {
+            let mut value = Value::Object(std::mem::take(fields.as_map_mut()));
+            json::mask(&mut value, self.redaction, json::Numbers::Mask);
+            if let Value::Object(masked) = value {
+                *fields = masked.into();
+            }
+        }
+    }
+
+    /// Examines a value of a type of its own in its JSON form.
+    fn typed<T: Serialize + DeserializeOwned>(&mut self, typed: &mut T) -> StoreResult<()> {
+        let corrupt = |error: serde_json::Error| StoreError::Corrupt { message: error.to_string() };
+        let mut value = serde_json::to_value(&*typed).map_err(corrupt)?;
+        let before = self.tally.clone();
+        json::examine(&value, self.redaction, &mut self.tally);
+        if self.masks() && self.tally != before {
+            let mut masked = value.clone();
+            json::mask(&mut masked, self.redaction, json::Numbers::Mask);
+            // Where the type requires a number, a text cannot take its place.
+            *typed = serde_json::from_value(masked).or_else(|_| {
+                json::mask(&mut value, self.redaction, json::Numbers::Keep);
+                serde_json::from_value(value).map_err(corrupt)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The source of an export, searched for secrets, which are optionally masked.
 ///
-/// Exporters of all formats read a session through this wrapper. Ids, and attachments that are not text, such
-/// as images, are not changed.
+/// Exporters of all formats read a session through this wrapper. Ids of hfs are not changed.
 ///
 /// Masking changes an attachment's bytes and therefore its hash. A masked message refers to the new hash, and
 /// `attachment` maps it back to the original bytes and masks them again.
 pub struct RedactedSource<'a> {
     source: &'a dyn DocumentSource,
-    scanner: &'a SecretScanner,
-    mask: bool,
-    names: RefCell<BTreeMap<BranchId, String>>,
+    redaction: Redaction,
+    branches: RefCell<Option<Vec<BranchId>>>,
     /// Original hash of each masked attachment, by its new hash.
-    originals: RefCell<BTreeMap<ContentHash, ContentHash>>,
-    /// Number of secrets per rule, by location. Messages that are read twice are counted once.
-    found: RefCell<BTreeMap<String, BTreeMap<String, u64>>>,
+    originals: RefCell<HashMap<ContentHash, ContentHash>>,
+    /// What is known about each attachment that was read.
+    examined: RefCell<HashMap<ContentHash, Verdict>>,
+    /// Locations that are read twice are counted once.
+    found: RefCell<BTreeMap<Location, Tally>>,
+}
+
+/// The result of examining an attachment.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Clean,
+    /// The secrets in it, and the hash and size of the masked bytes; `None` if they cannot be masked.
+    Secret(Vec<Secret>, Option<(ContentHash, u64)>),
+    Unexamined(Unexamined),
+    /// The store does not have its bytes.
+    Missing,
 }
 
 impl<'a> RedactedSource<'a> {
-    /// Wraps `source`. Secrets are always reported, and masked if `mask` is set.
+    /// Wraps `source`.
     #[must_use]
-    pub fn new(source: &'a dyn DocumentSource, scanner: &'a SecretScanner, mask: bool) -> Self {
+    pub fn new(source: &'a dyn DocumentSource, redaction: Redaction) -> Self {
         Self {
             source,
-            scanner,
-            mask,
-            names: RefCell::default(),
+            redaction,
+            branches: RefCell::default(),
             originals: RefCell::default(),
+            examined: RefCell::default(),
             found: RefCell::default(),
         }
     }
@@ -225,130 +245,192 @@ impl<'a> RedactedSource<'a> {
     #[must_use]
     pub fn report(&self) -> SecretReport {
         let mut report = SecretReport::default();
-        for (location, rules) in self.found.borrow().iter() {
-            report.locations.push(location.clone());
-            for (rule, count) in rules {
-                report.total += count;
-                *report.by_rule.entry(rule.clone()).or_default() += count;
+        for (location, tally) in self.found.borrow().iter() {
+            if !tally.secrets.is_empty() {
+                report.locations.push(location.to_string());
             }
+            for (label, count) in &tally.secrets {
+                report.total += count;
+                *report.by_label.entry(*label).or_default() += count;
+            }
+            for (kind, count) in &tally.unexamined {
+                *report.unexamined.entry(*kind).or_default() += count;
+            }
+            report.left_out += tally.left_out;
         }
         report
     }
 
-    /// Scans a value with `edit` and records the secrets found. Returns the masked value if masking is on,
-    /// otherwise the original.
-    fn scan<T: Clone>(
+    /// Examines the texts of a location with `edit` and records what was found.
+    fn examine<T>(
         &self,
-        location: impl FnOnce() -> String,
-        original: T,
-        edit: impl FnOnce(&mut T, &mut dyn FnMut(&str)) -> StoreResult<()>,
+        location: Location,
+        mut item: T,
+        edit: impl FnOnce(&mut T, &mut Examiner) -> StoreResult<()>,
     ) -> StoreResult<T> {
-        let mut rules: BTreeMap<String, u64> = BTreeMap::new();
-        let mut edited = original.clone();
-        edit(&mut edited, &mut |rule| *rules.entry(rule.to_owned()).or_default() += 1)?;
-        self.scanner.check()?;
-        if rules.is_empty() {
-            return Ok(original);
+        let mut examiner = Examiner { redaction: self.redaction, tally: Tally::default() };
+        edit(&mut item, &mut examiner)?;
+        if !examiner.tally.is_empty() {
+            self.found.borrow_mut().insert(location, examiner.tally);
         }
-        self.found.borrow_mut().insert(location(), rules);
-        Ok(if self.mask { edited } else { original })
+        Ok(item)
     }
 
-    /// Masks a value in its JSON form.
-    fn mask_json<T: Clone + Serialize + DeserializeOwned>(
-        &self,
-        edited: &mut T,
-        on_secret: &mut dyn FnMut(&str),
-    ) -> StoreResult<()> {
-        let corrupt = |error: serde_json::Error| StoreError::Corrupt { message: error.to_string() };
-        let mut value = serde_json::to_value(&*edited).map_err(corrupt)?;
-        self.scanner.mask_value(&mut value, "", on_secret);
-        *edited = serde_json::from_value(value).map_err(corrupt)?;
+    /// The position of a branch in the list of branches.
+    fn branch_position(&self, branch: BranchId) -> StoreResult<usize> {
+        let mut known = self.branches.borrow_mut();
+        let ids = match known.take() {
+            Some(ids) => ids,
+            None => self.source.branches()?.iter().map(|branch| branch.id).collect(),
+        };
+        let position = ids.iter().position(|id| *id == branch).unwrap_or(0);
+        *known = Some(ids);
+        Ok(position)
+    }
+
+    fn edit_part(&self, part: &mut Part, examiner: &mut Examiner) -> StoreResult<()> {
+        match part {
+            Part::Text { text } => examiner.text(text),
+            Part::Thinking { text, signature } => {
+                examiner.text(text);
+                if signature.is_some() {
+                    examiner.tally.add_unexamined(Unexamined::EncryptedReasoning);
+                    if examiner.redaction == Redaction::Strict {
+                        *signature = None;
+                    }
+                }
+            }
+            Part::ToolResult { id, output, .. } => examiner.texts([id, output]),
+            Part::ToolCall { id, name, input } => {
+                examiner.texts([id, name]);
+                examiner.json(input);
+            }
+            Part::Opaque { source, raw } => {
+                examiner.text(source);
+                examiner.json(raw);
+            }
+            Part::Attachment { media_type, name, hash, bytes } => {
+                examiner.text(media_type);
+                examiner.texts(name);
+                if let Some(original) = *hash {
+                    match self.verdict(original, media_type, *bytes)? {
+                        Verdict::Clean | Verdict::Missing => {}
+                        Verdict::Secret(secrets, masked) => {
+                            examiner.tally.add(&secrets);
+                            match masked {
+                                Some((new, size)) if examiner.masks() => (*hash, *bytes) = (Some(new), size),
+                                None if examiner.masks() => {
+                                    examiner.tally.left_out += 1;
+                                    *hash = None;
+                                }
+                                Some(_) | None => {}
+                            }
+                        }
+                        Verdict::Unexamined(kind) => {
+                            examiner.tally.add_unexamined(kind);
+                            if examiner.redaction == Redaction::Strict {
+                                *hash = None;
+                            }
+                        }
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
-    /// Masks the bytes of a text attachment. The part then refers to the masked bytes.
-    fn mask_attachment(&self, part: &mut Part, on_secret: &mut dyn FnMut(&str)) -> StoreResult<()> {
-        let Part::Attachment { media_type, hash: Some(hash), bytes, .. } = part else { return Ok(()) };
-        if *bytes > MAX_ATTACHMENT || !is_textual(media_type) {
-            return Ok(());
+    fn verdict(&self, hash: ContentHash, media_type: &str, bytes: u64) -> StoreResult<Verdict> {
+        if let Some(verdict) = self.examined.borrow().get(&hash) {
+            return Ok(verdict.clone());
         }
-        let found = match self.source.attachment(*hash) {
+        let verdict = self.examine_attachment(hash, media_type, bytes)?;
+        self.examined.borrow_mut().insert(hash, verdict.clone());
+        Ok(verdict)
+    }
+
+    fn examine_attachment(&self, hash: ContentHash, media_type: &str, bytes: u64) -> StoreResult<Verdict> {
+        if bytes > attachment::MAX_BYTES {
+            return Ok(Verdict::Unexamined(Unexamined::Large));
+        }
+        let found = match self.source.attachment(hash) {
             Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(StoreError::NotFound { .. }) => return Ok(Verdict::Missing),
             Err(error) => return Err(error),
         };
-        let Ok(text) = str::from_utf8(&found) else { return Ok(()) };
-        if let Cow::Owned(masked) = self.scanner.mask(text, on_secret) {
-            let new = ContentHash::from_bytes(*blake3::hash(masked.as_bytes()).as_bytes());
-            self.originals.borrow_mut().insert(new, *hash);
-            (*hash, *bytes) = (new, masked.len() as u64);
-        }
-        Ok(())
+        Ok(match attachment::content(media_type, &found) {
+            Content::Text(text, encoding) => {
+                let secrets = find(&text);
+                if secrets.is_empty() {
+                    return Ok(Verdict::Clean);
+                }
+                let masked = encoding.encode(&replace(&text, &secrets));
+                let new = ContentHash::from_bytes(*blake3::hash(&masked).as_bytes());
+                self.originals.borrow_mut().insert(new, hash);
+                Verdict::Secret(secrets, Some((new, masked.len() as u64)))
+            }
+            Content::ReadOnlyText(file) => match find(&file.text) {
+                secrets if !secrets.is_empty() => Verdict::Secret(secrets, None),
+                _ if file.is_complete => Verdict::Clean,
+                _ => Verdict::Unexamined(Unexamined::Pdf),
+            },
+            Content::Unexamined(kind) => Verdict::Unexamined(kind),
+        })
     }
 }
 
 impl DocumentSource for RedactedSource<'_> {
     fn session(&self) -> StoreResult<Session> {
-        self.scan(
-            || "the session's own fields".into(),
-            self.source.session()?,
-            |session, on_secret| {
-                self.scanner.mask_text(&mut session.name, on_secret);
-                self.scanner.mask_fields(session.extra.as_map_mut(), on_secret);
-                if let Some(path) = session.origin.as_mut().and_then(|origin| origin.path.as_mut()) {
-                    self.scanner.mask_text(path, on_secret);
-                }
-                if let Some(project) = &mut session.project {
-                    self.scanner.mask_text(&mut project.directory, on_secret);
-                    project
-                        .repository
-                        .iter_mut()
-                        .for_each(|repository| self.scanner.mask_text(repository, on_secret));
-                }
-                Ok(())
-            },
-        )
+        self.examine(Location::Session, self.source.session()?, |session, examiner| {
+            examiner.text(&mut session.name);
+            examiner.fields(&mut session.extra);
+            if let Some(origin) = &mut session.origin {
+                examiner.texts([&mut origin.format, &mut origin.id]);
+                examiner.texts(&mut origin.path);
+            }
+            if let Some(project) = &mut session.project {
+                examiner.text(&mut project.directory);
+                examiner.texts(&mut project.repository);
+            }
+            Ok(())
+        })
     }
 
     fn branches(&self) -> StoreResult<Vec<Branch>> {
         let branches = self.source.branches()?;
-        *self.names.borrow_mut() = branches.iter().map(|branch| (branch.id, branch.name.clone())).collect();
+        *self.branches.borrow_mut() = Some(branches.iter().map(|branch| branch.id).collect());
+        // Names are unique in a session, also after masking.
+        let mut names: HashSet<String> = HashSet::new();
         branches
             .into_iter()
             .map(|branch| {
-                self.scan(
-                    || "the name of a branch".into(),
-                    branch,
-                    |branch, on_secret| {
-                        self.scanner.mask_text(&mut branch.name, on_secret);
-                        Ok(())
-                    },
-                )
+                let branch = self.examine(Location::BranchName(branch.id), branch, |branch, examiner| {
+                    examiner.text(&mut branch.name);
+                    Ok(())
+                })?;
+                let name = json::unique(branch.name.clone(), |name| names.contains(name));
+                names.insert(name.clone());
+                Ok(Branch { name, ..branch })
             })
             .collect()
     }
 
     fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {
         let messages = self.source.messages(branch, after, limit)?;
-        let name = self.names.borrow().get(&branch).cloned().unwrap_or_default();
-        let scanned = messages.into_iter().map(|message| {
-            let seq = message.seq;
-            let location = || format!("message {seq} of {name}");
-            self.scan(location, message, |message, on_secret| {
+        let position = self.branch_position(branch)?;
+        let examined = messages.into_iter().map(|message| {
+            let location = Location::Message(position, message.seq, branch);
+            self.examine(location, message, |message, examiner| {
                 let content = &mut message.content;
-                for part in &mut content.parts {
-                    self.scanner.mask_part(part, on_secret);
-                    self.mask_attachment(part, on_secret)?;
+                content.parts.iter_mut().try_for_each(|part| self.edit_part(part, examiner))?;
+                examiner.texts(content.agent.iter_mut().chain(&mut content.model));
+                if let Some(source) = &mut content.source {
+                    examiner.texts([&mut source.format, &mut source.id]);
                 }
-                for name in content.agent.iter_mut().chain(&mut content.model) {
-                    self.scanner.mask_text(name, on_secret);
-                }
-                self.scanner.mask_fields(content.extra.as_map_mut(), on_secret);
+                examiner.fields(&mut content.extra);
                 Ok(())
             })
         });
-        scanned.collect()
+        examined.collect()
     }
 
     fn runs(&self) -> StoreResult<Vec<RunId>> {
@@ -356,22 +438,16 @@ impl DocumentSource for RedactedSource<'_> {
     }
 
     fn run(&self, id: RunId) -> StoreResult<Run> {
-        self.scan(
-            || format!("run {id}"),
-            self.source.run(id)?,
-            |run, on_secret| {
-                self.mask_json(&mut run.snapshot, on_secret)?;
-                run.events.iter_mut().try_for_each(|event| self.mask_json(event, on_secret))
-            },
-        )
+        self.examine(Location::Run(id), self.source.run(id)?, |run, examiner| {
+            examiner.typed(&mut run.snapshot)?;
+            run.events.iter_mut().try_for_each(|event| examiner.typed(event))
+        })
     }
 
     fn checkpoints(&self) -> StoreResult<Vec<Checkpoint>> {
         let checkpoints = self.source.checkpoints()?.into_iter().map(|checkpoint| {
-            let id = checkpoint.id;
-            let location = || format!("the label of checkpoint {id}");
-            self.scan(location, checkpoint, |checkpoint, on_secret| {
-                checkpoint.label.iter_mut().for_each(|label| self.scanner.mask_text(label, on_secret));
+            self.examine(Location::CheckpointLabel(checkpoint.id), checkpoint, |checkpoint, examiner| {
+                examiner.texts(&mut checkpoint.label);
                 Ok(())
             })
         });
@@ -379,10 +455,8 @@ impl DocumentSource for RedactedSource<'_> {
     }
 
     fn state(&self, checkpoint: CheckpointId) -> StoreResult<CheckpointState> {
-        let location = || format!("the state of checkpoint {checkpoint}");
-        self.scan(location, self.source.state(checkpoint)?, |state, on_secret| {
-            self.mask_json(state, on_secret)
-        })
+        let state = self.source.state(checkpoint)?;
+        self.examine(Location::CheckpointState(checkpoint), state, |state, examiner| examiner.typed(state))
     }
 
     fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
@@ -390,7 +464,10 @@ impl DocumentSource for RedactedSource<'_> {
             return self.source.attachment(hash);
         };
         let bytes = self.source.attachment(original)?;
-        let masked = str::from_utf8(&bytes).map(|text| self.scanner.mask(text, &mut |_| {}).into_owned());
-        Ok(masked.map_or(bytes, String::into_bytes))
+        // Only text is masked, so the media type does not matter.
+        Ok(match attachment::content("text/plain", &bytes) {
+            Content::Text(text, encoding) => encoding.encode(&hfs_secrets::mask(&text)),
+            Content::ReadOnlyText(_) | Content::Unexamined(_) => bytes,
+        })
     }
 }

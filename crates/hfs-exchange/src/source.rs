@@ -1,7 +1,7 @@
 //! The input of an import: a file, a folder or a stream.
 
-use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, Write};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -21,6 +21,17 @@ pub struct Source {
     companions: Vec<PathBuf>,
     /// Where compressed content could not be read, once that has been found.
     damage: OnceLock<String>,
+    links: Links,
+    fingerprint: OnceLock<Option<[u8; 32]>>,
+}
+
+/// Whether a path may be a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// The user named the path.
+    Follow,
+    /// The path was found in a folder. A link in it may lead to any file of the user.
+    Reject,
 }
 
 #[derive(Debug)]
@@ -31,14 +42,25 @@ enum Data {
 }
 
 impl Source {
-    fn new(data: Data) -> Self {
-        Self { data, companions: Vec::new(), damage: OnceLock::new() }
+    const fn new(data: Data) -> Self {
+        Self {
+            data,
+            companions: Vec::new(),
+            damage: OnceLock::new(),
+            links: Links::Follow,
+            fingerprint: OnceLock::new(),
+        }
     }
 
     /// A file, or a folder that a reader imports as a whole.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::new(Data::Path(path.into()))
+    }
+
+    /// A file or folder that was found in a folder. It is not read if it is a symbolic link.
+    pub(crate) fn found(path: impl Into<PathBuf>) -> Self {
+        Self { links: Links::Reject, ..Self::file(path) }
     }
 
     /// Adds files that belong to the same session, such as the transcripts of subagents.
@@ -107,13 +129,53 @@ impl Source {
     /// Time of the last modification; `None` for a stream or a folder.
     #[must_use]
     pub fn modified_at(&self) -> Option<Timestamp> {
-        let metadata = std::fs::metadata(self.path()?).ok().filter(std::fs::Metadata::is_file)?;
+        let metadata = std::fs::metadata(self.path()?).ok().filter(Metadata::is_file)?;
         let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
     }
 
-    /// Opens the content from its beginning, decompressing zstd and gzip. Content that is damaged ends there; see
-    /// [`damage`](Self::damage).
+    /// Identifies the state of the source: the size, times and identity of its files, and the last bytes of the first one. Also the
+    /// readers, which may find more in the same file in another version. `None` for a stream, and if a file cannot be read.
+    ///
+    /// The first call computes it. A call before the source is read therefore identifies a state that is not newer than what is
+    /// read.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        *self.fingerprint.get_or_init(|| self.compute_fingerprint().ok().flatten())
+    }
+
+    fn compute_fingerprint(&self) -> io::Result<Option<[u8; 32]>> {
+        let Data::Path(path) = &self.data else { return Ok(None) };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(env!("CARGO_PKG_VERSION").as_bytes()).update(&READERS_VERSION.to_le_bytes());
+        if path.is_dir() {
+            hash_folder(&mut hasher, path, 0)?;
+            return Ok(Some(*hasher.finalize().as_bytes()));
+        }
+        let mut file = open_file(path, self.links)?;
+        let metadata = file.metadata()?;
+        hash_metadata(&mut hasher, path, &metadata);
+        file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        hasher.update(&tail);
+        for companion in &self.companions {
+            hash_metadata(&mut hasher, companion, &std::fs::symlink_metadata(companion)?);
+        }
+        // What readers find next to a file: the log of a database, and the folder with long tool results.
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        let log = PathBuf::from(log);
+        for other in [log, path.with_extension("").join("tool-results")] {
+            if let Ok(metadata) = std::fs::symlink_metadata(&other) {
+                hash_metadata(&mut hasher, &other, &metadata);
+            }
+        }
+        Ok(Some(*hasher.finalize().as_bytes()))
+    }
+
+    /// Opens the content from its beginning, decompressing zstd and gzip, and converting UTF-16 to UTF-8. Content that is damaged
+    /// ends there; see [`damage`](Self::damage).
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         self.try_open().map_err(|source| self.io(source))
     }
@@ -121,7 +183,7 @@ impl Source {
     fn try_open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match &self.data {
             Data::Memory(memory) => decompressed(Cursor::new(memory), &self.damage),
-            Data::Path(path) => decompressed(File::open(path)?, &self.damage),
+            Data::Path(path) => decompressed(open_file(path, self.links)?, &self.damage),
             Data::Spooled(file) => decompressed(file.reopen()?, &self.damage),
         }
     }
@@ -135,7 +197,7 @@ impl Source {
     pub(crate) fn is_compressed(&self) -> Result<bool, ImportError> {
         let compressed = match &self.data {
             Data::Memory(memory) => is_compressed(&mut Cursor::new(memory)),
-            Data::Path(path) => File::open(path).and_then(|mut file| is_compressed(&mut file)),
+            Data::Path(path) => open_file(path, self.links).and_then(|mut file| is_compressed(&mut file)),
             Data::Spooled(file) => file.reopen().and_then(|mut file| is_compressed(&mut file)),
         };
         compressed.map_err(|error| self.io(error))
@@ -145,7 +207,10 @@ impl Source {
     pub(crate) fn archive(&self) -> Result<zip::ZipArchive<Box<dyn ReadSeek + '_>>, ImportError> {
         let input: Box<dyn ReadSeek + '_> = match &self.data {
             Data::Memory(memory) => Box::new(Cursor::new(memory)),
-            Data::Path(path) => Box::new(BufReader::new(File::open(path).map_err(|error| self.io(error))?)),
+            Data::Path(path) => {
+                let file = open_file(path, self.links).map_err(|error| self.io(error))?;
+                Box::new(BufReader::new(file))
+            }
             Data::Spooled(file) => Box::new(BufReader::new(file.reopen().map_err(|error| self.io(error))?)),
         };
         zip::ZipArchive::new(input).map_err(|error| self.damaged(error.to_string()))
@@ -160,6 +225,108 @@ impl Source {
     pub(crate) fn damaged(&self, reason: impl Into<String>) -> ImportError {
         ImportError::Damaged { path: self.name(), reason: reason.into() }
     }
+}
+
+/// Increased when a reader finds something else in the same file.
+const READERS_VERSION: u32 = 1;
+/// Number of bytes at the end of a file that identify its state. The times of a file may be too coarse to show a change.
+const TAIL_BYTES: u64 = 4096;
+/// Maximum depth of a folder that is imported as a whole.
+const MAX_DEPTH: usize = 16;
+
+fn hash_metadata(hasher: &mut blake3::Hasher, path: &Path, metadata: &Metadata) {
+    let name = path.as_os_str().as_encoded_bytes();
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(&metadata.len().to_le_bytes());
+    let modified = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    hasher.update(&modified.map_or(0, |since| since.as_nanos()).to_le_bytes());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let identity = [
+            metadata.dev().cast_signed(),
+            metadata.ino().cast_signed(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        ];
+        for number in identity {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+}
+
+fn hash_folder(hasher: &mut blake3::Hasher, folder: &Path, depth: usize) -> io::Result<()> {
+    let mut entries = std::fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        hash_metadata(hasher, &entry.path(), &entry.metadata()?);
+        if entry.file_type()?.is_dir() && depth < MAX_DEPTH {
+            hash_folder(hasher, &entry.path(), depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// File systems whose files are not data: reading one may block, have an effect, or reveal secrets of a process.
+const PSEUDO_FILE_SYSTEMS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Opens a regular file. Never opens anything else: opening a FIFO or a device can block or have effects.
+pub(crate) fn open_file(path: &Path, links: Links) -> io::Result<File> {
+    let rejected = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let check = |metadata: &Metadata| {
+        if metadata.is_symlink() {
+            Err(rejected("it is a symbolic link"))
+        } else if metadata.is_dir() {
+            Err(rejected("it is a folder"))
+        } else if !metadata.is_file() {
+            Err(rejected("it is not a regular file"))
+        } else {
+            Ok(())
+        }
+    };
+    check(&match links {
+        Links::Follow => std::fs::metadata(path)?,
+        Links::Reject => std::fs::symlink_metadata(path)?,
+    })?;
+    let real = path.canonicalize()?;
+    if PSEUDO_FILE_SYSTEMS.iter().any(|root| real.starts_with(root)) {
+        return Err(rejected("it is not a file on a disk"));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // The path may have been replaced since the check: the flags keep the call from blocking, and the file that was opened is
+    // checked again.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+
+        use rustix::fs::OFlags;
+
+        let flags = match links {
+            Links::Follow => OFlags::NONBLOCK,
+            Links::Reject => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+        };
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Opens a regular file below a folder. No component of the relative path may be a symbolic link.
+pub(crate) fn open_below(folder: &Path, relative: &Path) -> io::Result<File> {
+    let mut path = folder.to_owned();
+    let mut names = relative.iter().peekable();
+    while let Some(name) = names.next() {
+        path.push(name);
+        if names.peek().is_some() && !std::fs::symlink_metadata(&path)?.is_dir() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a component of its path is not a folder",
+            ));
+        }
+    }
+    open_file(&path, Links::Reject)
 }
 
 /// A seekable reader.
@@ -193,6 +360,59 @@ mod tests {
         let source = Source::stream(&zstd::encode_all(&b"{}\n"[..], 3).unwrap()[..]).unwrap();
         assert_eq!(read(&source), b"{}\n");
         assert!(source.is_compressed().unwrap());
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_every_file_of_the_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.jsonl");
+        let agent = folder.path().join("agent-1.jsonl");
+        std::fs::write(&path, "one").unwrap();
+        std::fs::write(&agent, "one").unwrap();
+        let fingerprint = || Source::file(&path).with_companions(vec![agent.clone()]).fingerprint().unwrap();
+        let first = fingerprint();
+        assert_eq!(fingerprint(), first);
+        std::fs::write(&path, "two").unwrap();
+        let second = fingerprint();
+        std::fs::write(&agent, "longer").unwrap();
+        let third = fingerprint();
+        std::fs::create_dir_all(folder.path().join("s/tool-results")).unwrap();
+        let fourth = fingerprint();
+        let all = std::collections::BTreeSet::from([first, second, third, fourth]);
+        assert_eq!(all.len(), 4);
+        assert_eq!(Source::stream(&b"one"[..]).unwrap().fingerprint(), None);
+        let tree = || Source::file(folder.path()).fingerprint().unwrap();
+        let before = tree();
+        std::fs::write(folder.path().join("s/tool-results/x.txt"), "text").unwrap();
+        assert_ne!(tree(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_opened() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "text").unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        std::fs::write(path("folder/inside"), "text").unwrap();
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (target, link) in
+            [("file", "link"), ("fifo", "to-fifo"), ("folder", "to-folder"), ("loop", "loop")]
+        {
+            std::os::unix::fs::symlink(path(target), path(link)).unwrap();
+        }
+        let is_opened = |name: &str, links| open_file(&path(name), links).is_ok();
+        assert!(is_opened("file", Links::Reject) && is_opened("link", Links::Follow));
+        assert!(!is_opened("link", Links::Reject));
+        for name in ["fifo", "to-fifo", "folder", "to-folder", "loop"] {
+            assert!(!is_opened(name, Links::Follow) && !is_opened(name, Links::Reject), "{name}");
+        }
+        assert!(open_file(Path::new("/dev/null"), Links::Follow).is_err());
+        assert!(open_file(Path::new("/proc/self/environ"), Links::Follow).is_err());
+        let below = |relative: &str| open_below(folder.path(), Path::new(relative)).is_ok();
+        assert!(below("folder/inside") && !below("to-folder/inside") && !below("fifo/inside"));
     }
 
     #[test]

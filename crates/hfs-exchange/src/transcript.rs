@@ -140,8 +140,8 @@ fn has_flag(message: &MessageDraft, names: &[&str]) -> bool {
 }
 
 /// Whether the user did not write this message: a tool added it for the model.
-pub(crate) fn is_context(message: &MessageDraft) -> bool {
-    has_flag(message, &["meta", "injected", "hidden"])
+fn is_context(message: &MessageDraft) -> bool {
+    message.is_context() || has_flag(message, &["hidden"])
 }
 
 /// Whether a part is text that the APIs accept: they reject blank text.
@@ -161,9 +161,7 @@ impl TranscriptTime {
 
     /// The time of a message; if it is unknown, that of the message before it.
     fn of(&mut self, message: &Message) -> Timestamp {
-        if message.content.created_at.is_known() {
-            self.last = message.content.created_at;
-        }
+        self.last = message.content.created_at.known().unwrap_or(self.last);
         self.last
     }
 

@@ -32,7 +32,7 @@ fn collect(source: &Source) -> Vec<CollectedSession> {
 
 /// The sessions of the transcripts in a folder of the fixtures, which all have this format.
 fn sessions(folder: &str, format: Format) -> Vec<CollectedSession> {
-    let sources = discover(&fixtures(folder)).unwrap();
+    let sources = discover(&fixtures(folder)).unwrap().sources;
     assert!(!sources.is_empty());
     let of = |source: &Source| {
         assert_eq!(detect(source).unwrap(), Some(format), "{}", source.name());
@@ -540,7 +540,7 @@ fn a_compressed_transcript_is_imported_up_to_its_damage_and_the_report_names_the
         assert_eq!((whole.messages().count(), whole.report.dropped), (500, 0));
 
         fs::write(&path, &compressed[..compressed.len() / 2]).unwrap();
-        let half = collect(&discover(folder.path()).unwrap()[0]).remove(0);
+        let half = collect(&discover(folder.path()).unwrap().sources[0]).remove(0);
         let count = half.messages().count();
         assert!(count > 50 && count < 500, "{name}: {count}");
         let texts = |session: &CollectedSession| {
@@ -562,7 +562,7 @@ fn a_lost_record_does_not_split_a_session() {
         ("pi", Format::Pi),
         ("copilot-cli/session-state", Format::Copilot),
     ] {
-        let source = &discover(&fixtures(folder)).unwrap()[0];
+        let source = &discover(&fixtures(folder)).unwrap().sources[0];
         let text = fs::read_to_string(source.path().unwrap()).unwrap();
         let whole = collect(&stream(&text)).remove(0);
         let lines: Vec<&str> = text.lines().collect();
@@ -581,7 +581,7 @@ fn a_lost_record_does_not_split_a_session() {
 #[test]
 fn a_repeated_file_adds_nothing() {
     for folder in ["qwen-code/projects", "pi", "copilot-cli/session-state"] {
-        let source = &discover(&fixtures(folder)).unwrap()[0];
+        let source = &discover(&fixtures(folder)).unwrap().sources[0];
         let text = fs::read_to_string(source.path().unwrap()).unwrap();
         let once = collect(&stream(&text)).remove(0);
         let twice = collect(&stream(&format!("{text}{text}"))).remove(0);
@@ -632,7 +632,7 @@ fn a_file_without_any_message_is_not_read_as_a_session_of_its_neighbours() {
 #[test]
 fn what_was_read_of_a_growing_file_stays_as_it_was() {
     for folder in ["qwen-code/projects", "pi", "copilot-cli/session-state"] {
-        let source = &discover(&fixtures(folder)).unwrap()[0];
+        let source = &discover(&fixtures(folder)).unwrap().sources[0];
         let text = fs::read_to_string(source.path().unwrap()).unwrap();
         let whole = collect(&stream(&text)).remove(0);
         let of_whole = |id: &str| {

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use hfs_core::{MessageDraft, Part, Role, Timestamp};
 use hfs_exchange::{
-    CollectedSession, Collector, Format, Source, TranscriptOptions, detect, discover, read, write_transcript,
+    CollectedSession, Collector, Format, ReadSummary, Source, TranscriptOptions, UnreadReason, detect,
+    discover, read, write_transcript,
 };
 use serde_json::{Value, json};
 
@@ -323,9 +324,9 @@ fn a_subagent_is_a_branch_that_forks_where_it_was_started() {
     fs::write(agents.join("agent-7.jsonl"), agent.join("\n")).unwrap();
     fs::write(agents.join("agent-7.meta.json"), r#"{"agentType":"Explore","toolUseId":"call-1"}"#).unwrap();
 
-    let sources = discover(folder.path()).unwrap();
+    let sources = discover(folder.path()).unwrap().sources;
     assert_eq!(sources.len(), 1);
-    let alone = discover(&folder.path().join("s.jsonl")).unwrap();
+    let alone = discover(&folder.path().join("s.jsonl")).unwrap().sources;
     assert_eq!(alone[0].companions(), sources[0].companions(), "a file named alone has the same companions");
     let mut collector = Collector::default();
     read(&sources[0], None, &mut collector).unwrap();
@@ -365,7 +366,7 @@ fn a_long_tool_result_is_read_from_its_file() {
     ];
     fs::write(folder.path().join("s.jsonl"), lines.join("\n")).unwrap();
     let mut collector = Collector::default();
-    read(&discover(folder.path()).unwrap()[0], None, &mut collector).unwrap();
+    read(&discover(folder.path()).unwrap().sources[0], None, &mut collector).unwrap();
     let document = collector.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
     let texts: Vec<String> = document
         .attachments
@@ -390,10 +391,275 @@ fn files_of_other_programs_are_skipped_and_damaged_transcripts_are_not() {
     fs::write(folder.path().join("history.jsonl"), "{\"display\":\"x\"}\n").unwrap();
     fs::write(folder.path().join("empty.jsonl"), "").unwrap();
     fs::write(folder.path().join("garbage.jsonl"), "\u{1}\u{2} nothing of this is JSON").unwrap();
-    let sources = discover(folder.path()).unwrap();
+    fs::write(folder.path().join("tsconfig.json"), "// a comment\n{\"a\": 1, /* b */}").unwrap();
+    fs::write(folder.path().join("notes.txt"), "words").unwrap();
+    let discovery = discover(folder.path()).unwrap();
+    let sources = discovery.sources;
     assert_eq!(sources.len(), 1);
+    let skipped: Vec<(String, UnreadReason)> = discovery
+        .skipped
+        .into_iter()
+        .map(|skipped| (skipped.path.file_name().unwrap().to_string_lossy().into_owned(), skipped.reason))
+        .collect();
+    let expected = [
+        ("empty.jsonl", UnreadReason::Empty),
+        ("history.jsonl", UnreadReason::NotATranscript),
+        ("notes.txt", UnreadReason::NotATranscript),
+        ("settings.json", UnreadReason::NotATranscript),
+        ("tsconfig.json", UnreadReason::NotATranscript),
+    ];
+    assert_eq!(skipped, expected.map(|(name, reason)| (name.to_owned(), reason)));
     let error = read(&sources[0], None, &mut Collector::default()).unwrap_err();
     assert!(error.to_string().contains("garbage.jsonl"), "{error}");
+}
+
+/// Imports a Claude Code transcript with these records.
+fn claude_code(records: &[Value]) -> CollectedSession {
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    collect(&Source::stream(text.as_bytes()).unwrap(), Format::ClaudeCode).remove(0)
+}
+
+/// Asserts that an export restores the records, whatever their order. The records of a message are written together.
+fn assert_restores(session: CollectedSession, records: &[Value]) {
+    let document = session.into_document(Timestamp::UNIX_EPOCH);
+    let mut written = Vec::new();
+    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    let written = String::from_utf8(written).unwrap();
+    let mut restored: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records = records.to_vec();
+    restored.sort_by_key(|record| record["uuid"].to_string());
+    records.sort_by_key(|record| record["uuid"].to_string());
+    assert_eq!(restored, records);
+}
+
+fn value(kind: &str, uuid: &str, parent: Option<&str>, content: &Value) -> Value {
+    serde_json::from_str(&record(kind, uuid, parent, false, content)).unwrap()
+}
+
+/// An assistant's record with this message id.
+fn answer(uuid: &str, parent: &str, id: &str, stop: Option<&str>, content: &Value) -> Value {
+    let mut record = value("assistant", uuid, Some(parent), content);
+    record["message"]["id"] = json!(id);
+    record["message"]["stop_reason"] = json!(stop);
+    record
+}
+
+fn text_block(text: &str) -> Value {
+    json!([{"type": "text", "text": text}])
+}
+
+#[test]
+fn a_prompt_that_waited_in_the_queue_is_a_message_of_the_user() {
+    let png =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let queued = |uuid: &str, parent: &str, prompt: Value| {
+        json!({
+            "parentUuid": parent, "type": "attachment", "uuid": uuid, "sessionId": "s",
+            "timestamp": "2026-01-01T00:00:00Z",
+            "attachment": {"type": "queued_command", "prompt": prompt, "commandMode": "prompt"},
+        })
+    };
+    let picture = json!([
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png}},
+        {"type": "text", "text": "what is this"},
+    ]);
+    let records = [
+        value("user", "u1", None, &json!("start")),
+        value("assistant", "a1", Some("u1"), &text_block("running")),
+        queued("q1", "a1", json!("and check this")),
+        value("assistant", "a2", Some("q1"), &text_block("checked")),
+        queued("q2", "a2", picture),
+        json!({"type": "attachment", "uuid": "x", "parentUuid": "q2", "attachment": {"type": "todo"}}),
+        value("assistant", "a3", Some("x"), &text_block("seen")),
+    ];
+    let session = claude_code(&records);
+    let texts = texts_of(&session.branches[0].messages);
+    let (user, model) = (Role::User, Role::Assistant);
+    let expected = [
+        (user, "start"),
+        (model, "running"),
+        (user, "and check this"),
+        (model, "checked"),
+        (user, "what is this"),
+        (model, "seen"),
+    ];
+    assert_eq!(texts, expected.map(|(role, text)| (role, text.to_owned())));
+    assert_eq!((session.branches.len(), session.attachments.len()), (1, 1));
+    assert_restores(session, &records);
+}
+
+#[test]
+fn messages_with_one_id_are_divided_by_what_the_user_said() {
+    let result = json!([{"type": "tool_result", "tool_use_id": "t", "content": "done"}]);
+    let call = |id: &str| json!([{"type": "tool_use", "id": id, "name": "Bash", "input": {}}]);
+    let texts = |records: &[Value]| {
+        let session = claude_code(records);
+        let roles: String =
+            session.messages().map(|message| message.role.as_str().chars().next().unwrap()).collect();
+        assert_restores(session, records);
+        roles
+    };
+    // A proxy gives every message the same id.
+    let records = [
+        value("user", "u1", None, &json!("one")),
+        answer("a1", "u1", "m", Some("tool_use"), &call("t")),
+        value("user", "u2", Some("a1"), &result),
+        answer("a2", "u2", "m", Some("end_turn"), &text_block("first")),
+        value("user", "u3", Some("a2"), &json!("two")),
+        answer("a3", "u3", "m", Some("end_turn"), &text_block("second")),
+    ];
+    assert_eq!(texts(&records), "uataua");
+    // Tools run while a message is written.
+    let records = [
+        value("user", "u1", None, &json!("one")),
+        answer("a1", "u1", "m", None, &json!([{"type": "thinking", "thinking": "hm", "signature": "s"}])),
+        answer("a2", "a1", "m", None, &call("t")),
+        value("user", "u2", Some("a2"), &result),
+        answer("a3", "u2", "m", Some("tool_use"), &call("t2")),
+    ];
+    assert_eq!(texts(&records), "uat");
+}
+
+#[test]
+fn resources_and_structured_content_of_a_result_are_text() {
+    let content = json!([
+        {"type": "text", "text": "downloaded"},
+        {"type": "resource", "resource": {"uri": "repo://a", "mimeType": "text/plain", "text": "the body"}},
+        {"type": "resource", "resource": {"uri": "repo://b", "blob": "AAAA"}},
+        {"type": "resource_link", "uri": "probe://link", "name": "linked"},
+    ]);
+    let block = json!([{"type": "tool_result", "tool_use_id": "t", "content": content}]);
+    let mut structured = value("user", "u2", Some("u1"), &block);
+    structured["mcpMeta"] = json!({"structuredContent": {"projects": [{"name": "listed"}]}});
+    let plain = json!([{"type": "tool_result", "tool_use_id": "t", "content": "short"}]);
+    let mut plain = value("user", "u3", Some("u2"), &plain);
+    plain["mcpMeta"] = json!({"structuredContent": [1, 2]});
+    let records = [value("user", "u1", None, &json!("go")), structured, plain];
+    let session = claude_code(&records);
+    let outputs: Vec<&str> = session
+        .messages()
+        .flat_map(|message| &message.parts)
+        .filter_map(|part| match part {
+            Part::ToolResult { output, .. } => Some(output.as_str()),
+            _ => None,
+        })
+        .collect();
+    let first = "downloaded\nthe body\nlinked: probe://link\n{\"projects\":[{\"name\":\"listed\"}]}";
+    assert_eq!(outputs, [first, "short\n[1,2]"]);
+    assert_restores(session, &records);
+}
+
+#[test]
+fn every_agent_below_the_folder_of_a_session_belongs_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("s/subagents/workflows/wf_1");
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(folder.path().join("s.jsonl"), record("user", "u1", None, false, &json!("run"))).unwrap();
+    fs::write(deep.join("agent-b.jsonl"), record("user", "x1", None, true, &json!("deep"))).unwrap();
+    fs::write(deep.join("journal.jsonl"), "{\"type\":\"started\"}\n").unwrap();
+    let found = discover(folder.path()).unwrap();
+    assert_eq!(found.sources.len(), 1);
+    let owner = folder.path().join("s.jsonl");
+    assert_eq!(found.skipped.len(), 1);
+    assert_eq!(found.skipped[0].reason, UnreadReason::PartOf(owner.clone()));
+    let alone = discover(&owner).unwrap().sources;
+    assert_eq!(alone[0].companions(), found.sources[0].companions());
+    let session = collect(&found.sources[0], Format::ClaudeCode).remove(0);
+    assert_eq!(session.messages().map(MessageDraft::text).collect::<Vec<_>>(), ["run", "deep"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_and_special_files_in_a_folder_are_listed_and_never_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("key.txt"), "PRIVATE KEY").unwrap();
+    fs::write(outside.path().join("other.jsonl"), record("user", "o1", None, false, &json!("outside")))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, path(name)).unwrap();
+    fs::create_dir_all(path("s/tool-results")).unwrap();
+    let result = |call: &str| json!([{"type": "tool_result", "tool_use_id": call, "content": "short"}]);
+    let lines = [
+        record("user", "u1", None, false, &result("key")),
+        record("user", "u2", Some("u1"), false, &result("fifo")),
+    ];
+    for name in ["s.jsonl", "t.jsonl"] {
+        fs::write(path(name), lines.join("\n")).unwrap();
+    }
+    link(&outside.path().join("key.txt"), "s/tool-results/key.txt");
+    // The whole folder of the second session is a link.
+    fs::create_dir(outside.path().join("tool-results")).unwrap();
+    fs::write(outside.path().join("tool-results/key.txt"), "PRIVATE KEY").unwrap();
+    link(outside.path(), "t");
+    link(&outside.path().join("other.jsonl"), "linked.jsonl");
+    link(folder.path(), "s/loop");
+    for name in ["pipe.jsonl", "s/tool-results/fifo.txt"] {
+        let status = std::process::Command::new("mkfifo").arg(path(name)).status().unwrap();
+        assert!(status.success());
+    }
+    let found = discover(folder.path()).unwrap();
+    let mut reasons: Vec<(String, UnreadReason)> = found
+        .skipped
+        .into_iter()
+        .map(|skipped| {
+            (skipped.path.strip_prefix(folder.path()).unwrap().display().to_string(), skipped.reason)
+        })
+        .collect();
+    reasons.sort_by(|first, second| first.0.cmp(&second.0));
+    let expected = [
+        ("linked.jsonl", UnreadReason::Link),
+        ("pipe.jsonl", UnreadReason::Special),
+        ("s/loop", UnreadReason::Link),
+        ("s/tool-results/fifo.txt", UnreadReason::Special),
+        ("s/tool-results/key.txt", UnreadReason::Link),
+        ("t", UnreadReason::Link),
+    ];
+    assert_eq!(reasons, expected.map(|(name, reason)| (name.to_owned(), reason)));
+    assert_eq!(found.sources.len(), 2);
+    for source in &found.sources {
+        let session = collect(source, Format::ClaudeCode).remove(0);
+        assert!(session.attachments.is_empty());
+        assert!(!format!("{session:?}").contains("PRIVATE"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_storage_folder_leads_to_no_file_outside_of_it() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("m.json"), r#"{"id":"m","role":"user","secret":"PRIVATE"}"#).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["session/p", "message/ses_1", "part/msg_1"] {
+        fs::create_dir_all(path(name)).unwrap();
+    }
+    let absolute = json!({"id": outside.path().to_str().unwrap(), "title": "T"});
+    fs::write(path("session/p/ses_0.json"), absolute.to_string()).unwrap();
+    fs::write(path("session/p/ses_1.json"), r#"{"id":"ses_1","title":"T"}"#).unwrap();
+    fs::write(path("session/p/ses_2.json"), r#"{"id":"../../x","title":"T"}"#).unwrap();
+    fs::write(path("message/ses_1/msg_1.json"), r#"{"id":"msg_1","role":"user"}"#).unwrap();
+    fs::write(path("part/msg_1/prt_1.json"), r#"{"id":"prt_1","type":"text","text":"inside"}"#).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("m.json"), path("message/ses_1/msg_2.json")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), path("message/linked")).unwrap();
+    let found = discover(folder.path()).unwrap().sources;
+    let mut collector = Collector::default();
+    read(&found[0], None, &mut collector).unwrap();
+    assert_eq!(collector.sessions.len(), 1);
+    assert_eq!(collector.sessions[0].messages().map(MessageDraft::text).collect::<Vec<_>>(), ["inside"]);
+    assert!(!format!("{:?}", collector.sessions).contains("PRIVATE"));
+}
+
+#[test]
+fn a_transcript_without_messages_is_left_out_and_a_misread_one_is_an_error() {
+    let mut collector = Collector::default();
+    let summary = "{\"type\":\"summary\",\"summary\":\"words\",\"leafUuid\":\"x\"}\n";
+    let found = read(&Source::stream(summary.as_bytes()).unwrap(), None, &mut collector).unwrap();
+    assert_eq!((found, collector.sessions.len()), (ReadSummary { sessions: 0, empty_sessions: 1 }, 0));
+    let misread = "{\"type\":\"user\",\"uuid\":\"u\",\"parts\":[{\"text\":\"hi\"}]}\n";
+    let source = Source::stream(misread.as_bytes()).unwrap();
+    let error = read(&source, Some(Format::ClaudeCode), &mut collector).unwrap_err().to_string();
+    assert!(error.contains("claude-code") && error.contains("parts"), "{error}");
 }
 
 fn count_role(session: &CollectedSession, role: Role) -> usize {
@@ -506,8 +772,12 @@ fn check_file(path: &Path, name: &str, expected: &Value, all: &mut Vec<String>) 
         all.push(format!("{name}: {error}"));
         return;
     }
-    let sessions = expected["sessions"].as_array().unwrap();
-    let total = expected["total"]["sessions"].as_u64().unwrap();
+    // A transcript without messages is skipped.
+    let has_messages = |session: &&Value| session["messages"] != json!(0);
+    let all_sessions = expected["sessions"].as_array().unwrap();
+    let sessions: Vec<&Value> = all_sessions.iter().filter(has_messages).collect();
+    let skipped = (all_sessions.len() - sessions.len()) as u64;
+    let total = expected["total"]["sessions"].as_u64().unwrap() - skipped;
     if expected["bytes"] != json!(0) && found.sessions.len() as u64 != total {
         all.push(format!("{name}: {} sessions, expected {total}", found.sessions.len()));
     }

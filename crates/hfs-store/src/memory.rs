@@ -6,6 +6,7 @@
 mod checkpoints;
 mod import;
 mod messages;
+mod reimport;
 mod search;
 mod sessions;
 
@@ -14,10 +15,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, Maintenance, Message, MessageDraft,
-    MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId, RunStore,
-    Seq, Session, SessionAttributes, SessionId, SessionSummary, Store, StoreError, StoreInfo, StoreResult,
-    Timestamp, Verification, lock_unpoisoned,
+    Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, ImportedSource, Maintenance, Message,
+    MessageDraft, MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId,
+    RunStore, Seq, Session, SessionAttributes, SessionId, SessionSummary, Store, StoreError, StoreInfo,
+    StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 use crate::check::ProblemKind;
@@ -73,6 +74,8 @@ struct Data {
     operations: Vec<OperationRow>,
     /// Number of the newest operation.
     last_operation: u64,
+    /// By path.
+    imported_sources: HashMap<String, ImportedSource>,
 }
 
 #[derive(Debug, Clone)]
@@ -266,8 +269,13 @@ impl Data {
     }
 
     fn record(&mut self, new: NewOperation) -> StoreResult<Operation> {
-        let row = self.session_mut(new.session)?;
-        row.touch(new.at);
+        self.session_mut(new.session)?.touch(new.at);
+        self.record_quietly(new)
+    }
+
+    /// Records an operation that does not count as a change of the session.
+    fn record_quietly(&mut self, new: NewOperation) -> StoreResult<Operation> {
+        let row = self.session(new.session)?;
         let operation = Operation {
             id: OperationId::generate(),
             session: new.session,

@@ -9,6 +9,7 @@ mod maintenance;
 mod messages;
 mod operations;
 mod purge;
+mod reimport;
 mod runs;
 mod search;
 mod session_stats;

@@ -9,9 +9,9 @@ use clap::ValueEnum;
 use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId, Store, SystemClock,
 };
-use hfs_engine::{Conversation, Importer, SkipReason, SkippedSession};
+use hfs_engine::{Conversation, Importer};
 use hfs_exchange::{
-    BranchSelection, ExportMetadata, PageOptions, RedactedSource, SecretScanner, Source, TranscriptOptions,
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, TranscriptOptions,
     discover,
 };
 use hfs_tui::{
@@ -23,7 +23,7 @@ use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::args::GlobalArgs;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
-use crate::commands::import::ProjectResolver;
+use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
 use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
@@ -316,19 +316,27 @@ impl FileTransfer {
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
         let document = StoreDocument::new(self.store.as_ref(), request.session)?;
-        let target = ExportTarget::new(&path, false, document.session_record(), format)?;
+        let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
+        // The proposed name of the file is that of the session.
+        let session = export::named_session(document.session_record(), redaction);
+        let proposed = export::default_path(&self.home.exports(), document.session_record(), format);
+        let path = if path == proposed {
+            export::default_path(&self.home.exports(), &session, format)
+        } else {
+            path
+        };
+        let target = ExportTarget::new(&path, false, &session, format)?;
         let name = target.display();
         let metadata =
             ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if request.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
-        let secrets = SecretScanner::new()?;
-        let source = RedactedSource::new(&document, &secrets, request.redact);
+        let source = RedactedSource::new(&document, redaction);
         let page = PageOptions { metadata, branches };
         let model = handoff::opencode_model(&self.environment, None);
         let transcript = TranscriptOptions { opencode_model: model.as_deref() };
-        let report = format
+        let left_out = format
             .write(&source, page, transcript, format.control_text(), &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
@@ -339,9 +347,9 @@ impl FileTransfer {
         Ok(Exported {
             path: target.commit(file)?,
             bytes,
-            warnings: export::secret_warning(&source.report(), request.redact)
+            warnings: export::secret_warnings(&source.report(), redaction)
                 .into_iter()
-                .chain(export::transcript_note(&report))
+                .chain(export::transcript_note(&left_out))
                 .collect(),
         })
     }
@@ -369,7 +377,7 @@ impl Transfer for FileTransfer {
         start::transcript_locations(&self.environment)
             .into_iter()
             .filter_map(|(format, path)| {
-                let sources = discover(&path).ok()?;
+                let sources = discover(&path).ok()?.sources;
                 (!sources.is_empty()).then(|| FoundTranscripts {
                     tool: format.to_string(),
                     path,
@@ -386,11 +394,10 @@ impl Transfer for FileTransfer {
         for path in &request.paths {
             let path = self.resolve(path);
             match discover(&path) {
-                Ok(found) if found.is_empty() => result.skipped.push(SkippedSession {
-                    file: path.display().to_string(),
-                    reason: SkipReason::NoTranscripts,
-                }),
-                Ok(found) => sources.extend(found),
+                Ok(found) => {
+                    result.skipped.extend(skipped_files(&path, &found));
+                    sources.extend(found.sources);
+                }
                 Err(error) => result.failed.push((
                     path.display().to_string(),
                     ErrorReport::from_error(&error, suggestions::describe),
@@ -408,12 +415,14 @@ impl Transfer for FileTransfer {
                 Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
                     .with_progress(report);
             let mut receiver = ProjectResolver::new(importer);
-            receiver.next_file(source);
-            let outcome = hfs_exchange::read(source, None, &mut receiver);
-            let (imported, skipped) = receiver.finish();
-            result.imported.extend(imported);
-            result.skipped.extend(skipped);
+            let outcome = receiver.import(source, None, false);
+            let finished = receiver.finish();
             done += source.bytes();
+            let outcome = finished.map_err(ImportError::from).and_then(|(imported, skipped)| {
+                result.imported.extend(imported);
+                result.skipped.extend(skipped);
+                outcome
+            });
             match outcome {
                 Ok(()) => {}
                 Err(ImportError::Interrupted { .. }) => break,
@@ -428,6 +437,11 @@ impl Transfer for FileTransfer {
                     }
                 }
             }
+        }
+        if !result.imported.is_empty()
+            && let Err(error) = self.store.update_index(&mut |_| true)
+        {
+            tracing::warn!(%error, "the imported messages are not indexed yet");
         }
         Ok(result)
     }

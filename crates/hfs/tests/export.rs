@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::cli::Hfs;
 
 fn hfs() -> Hfs {
@@ -357,6 +357,32 @@ fn a_secret_in_an_export_is_reported_and_masked_on_request() {
     let masked = hfs.run(&["export", &session, "--redact", "-o", "-"]).ok();
     assert!(!masked.stdout.contains(&key), "{}", masked.describe());
     assert!(masked.stderr.contains("masked"), "{}", masked.describe());
+}
+
+#[test]
+fn the_secrets_in_an_export_are_counted_and_its_file_is_named_without_them() {
+    let hfs = hfs();
+    let key = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
+    let session = hfs.run(&["chat", "hello", "--json"]).ok().json()["session"].as_str().unwrap().to_owned();
+    let _ = hfs.run(&["session", "rename", &session, &format!("deploy {key}")]).ok();
+    for (redact, masked) in [(None, false), (Some("--redact"), true), (Some("--redact=strict"), true)] {
+        let arguments = ["export", &session, "--json"].into_iter().chain(redact).collect::<Vec<_>>();
+        let export = hfs.run(&arguments).ok();
+        let json = export.json();
+        assert_eq!((&json["secrets"]["found"], &json["secrets"]["masked"]), (&json!(1), &json!(masked)));
+        assert_eq!(json["path"].as_str().unwrap().contains(&key), !masked, "{}", export.describe());
+        assert!(!export.stderr.contains(&key), "{}", export.describe());
+    }
+}
+
+#[test]
+fn the_name_of_a_session_contains_no_secret_of_its_first_message() {
+    let hfs = hfs();
+    let key = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
+    let _ = hfs.run(&["chat", &format!("use {key} please")]).ok();
+    let list = hfs.run(&["session", "list", "--json"]).ok();
+    let name = list.json()["sessions"][0]["name"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("use … please - "), "{name}");
 }
 
 /// The records of a transcript with their numbers of occurrences, regardless of the order of fields.

@@ -1,9 +1,10 @@
 //! Imports of whole sessions.
 
 use hfs_core::{
-    Attachment, CheckpointDraft, ErrorExt, ErrorKind, MessageDraft, MessageStatus, OperationKind, Origin,
-    PageRequest, Part, Role, Run, SearchQuery, SessionDraft, SessionFilter, SessionId, SessionImport,
-    SessionRef, StoreResult, Timestamp,
+    Attachment, BranchId, CheckpointDraft, ErrorExt, ErrorKind, ImportedSessionUpdate, ImportedSource,
+    MessageDraft, MessageStatus, OperationKind, Origin, PageRequest, Part, Role, Run, SearchQuery,
+    SessionAttributes, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, Source,
+    StoreResult, Timestamp,
 };
 
 use super::Fixture;
@@ -301,4 +302,138 @@ pub fn an_imported_streaming_message_becomes_interrupted(fixture: &Fixture<'_>) 
     assert_eq!(fixture.history(draft.main_branch)[0].content.status, MessageStatus::Interrupted);
     fixture.append_text(at(draft.main_branch, 1), "go on");
     assert_eq!(fixture.store.recover_abandoned_replies(None, fixture.drafts.now()).unwrap(), 0);
+}
+
+/// Imports a session with one message, which has this text.
+fn import_message(fixture: &Fixture<'_>, text: &str) -> (SessionDraft, MessageDraft) {
+    let draft = draft(fixture);
+    let source = Source { format: "claude-code".into(), id: "1".into() };
+    let message = MessageDraft { source: Some(source), ..fixture.drafts.assistant(text) };
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    import.message(0, &message).unwrap();
+    import.finish("Imported", 0, seconds_after_1970(1), seconds_after_1970(2)).unwrap();
+    (draft, message)
+}
+
+fn hits(fixture: &Fixture<'_>, text: &str) -> u64 {
+    let query = SearchQuery { text: text.into(), limit: 9, ..SearchQuery::default() };
+    fixture.store.search(&query).unwrap().total
+}
+
+pub fn an_updated_message_keeps_its_place_and_is_found_by_its_new_text(fixture: &Fixture<'_>) {
+    let (draft, message) = import_message(fixture, "halfway");
+    let main = draft.main_branch;
+    fixture.append_text(at(main, 1), "reply to it");
+    // Both before and after the message is in the text index.
+    for (old, new) in [("halfway", "complete"), ("complete", "corrected")] {
+        let bytes = attachment(new.as_bytes());
+        fixture.store.put_attachment(&bytes).unwrap();
+        let picture =
+            Part::Attachment { media_type: "image/png".into(), name: None, hash: Some(bytes.hash), bytes: 8 };
+        let update = MessageDraft { parts: vec![Part::text(new), picture], ..message.clone() };
+        fixture.store.update_imported_messages(std::slice::from_ref(&update)).unwrap();
+        assert_eq!(fixture.history(main)[0].content, update);
+        assert_eq!(fixture.texts(main), [new, "reply to it"]);
+        assert_eq!((hits(fixture, old), hits(fixture, new)), (0, 1));
+        assert_eq!(fixture.store.get_attachment(bytes.hash).unwrap(), new.as_bytes());
+    }
+    assert_eq!(fixture.store.get_session(draft.id).unwrap().messages, 2);
+}
+
+pub fn only_imported_messages_can_be_updated(fixture: &Fixture<'_>) {
+    let (draft, imported) = import_message(fixture, "imported");
+    let written = fixture.drafts.user("written here");
+    fixture.store.append(at(draft.main_branch, 1), std::slice::from_ref(&written)).unwrap();
+    let change =
+        |message: &MessageDraft| MessageDraft { parts: vec![Part::text("changed")], ..message.clone() };
+    let both = [change(&imported), change(&written)];
+    expect_kind(fixture.store.update_imported_messages(&both), ErrorKind::Invalid);
+    let missing = [change(&imported), change(&fixture.drafts.user("unknown"))];
+    expect_kind(fixture.store.update_imported_messages(&missing), ErrorKind::NotFound);
+    assert_eq!(fixture.texts(draft.main_branch), ["imported", "written here"], "all or none");
+}
+
+pub fn an_import_adds_a_branch_without_making_it_current(fixture: &Fixture<'_>) {
+    let (draft, _) = import_message(fixture, "imported");
+    let before = fixture.store.get_session(draft.id).unwrap();
+    let branch = fixture.drafts.branch("main-2", at(draft.main_branch, 1));
+    let now = fixture.drafts.now();
+    let operation = fixture.store.create_branch(&branch, OperationKind::Import, None, now).unwrap();
+    assert_eq!((operation.kind, operation.branch), (OperationKind::Import, Some(branch.id)));
+    let after = fixture.store.get_session(draft.id).unwrap();
+    assert_eq!(after.session, before.session);
+    assert_eq!(after.branches, 2);
+}
+
+fn session_update(fixture: &Fixture<'_>, session: SessionId) -> ImportedSessionUpdate {
+    let session = fixture.store.get_session(session).unwrap().session;
+    ImportedSessionUpdate {
+        expected: SessionAttributes {
+            name: session.name,
+            automatic_name: session.automatic_name,
+            current_branch: session.current_branch,
+            trashed: false,
+        },
+        name: None,
+        current_branch: None,
+        project: None,
+        origin: None,
+        created_at: None,
+        updated_at: session.updated_at,
+        extra: None,
+    }
+}
+
+pub fn an_update_of_a_session_needs_the_attributes_that_it_is_based_on(fixture: &Fixture<'_>) {
+    let (draft, _) = import_message(fixture, "imported");
+    let branch = fixture.drafts.branch("main-2", at(draft.main_branch, 1));
+    let now = fixture.drafts.now();
+    fixture.store.create_branch(&branch, OperationKind::Import, None, now).unwrap();
+    let update = ImportedSessionUpdate {
+        name: Some(("Titled".into(), false)),
+        current_branch: Some(branch.id),
+        created_at: Some(seconds_after_1970(0)),
+        updated_at: seconds_after_1970(5),
+        ..session_update(fixture, draft.id)
+    };
+    fixture.store.update_imported_session(draft.id, &update, now).unwrap();
+    let session = fixture.store.get_session(draft.id).unwrap().session;
+    assert_eq!((session.name.as_str(), session.automatic_name), ("Titled", false));
+    assert_eq!((session.current_branch, session.created_at), (branch.id, seconds_after_1970(0)));
+    assert_eq!(session.updated_at, seconds_after_1970(5), "the import itself is no change of the session");
+    let operation = fixture.last_operation(draft.id);
+    assert_eq!((operation.kind, operation.after.name.as_str()), (OperationKind::Import, "Titled"));
+
+    expect_kind(fixture.store.update_imported_session(draft.id, &update, now), ErrorKind::Conflict);
+    let foreign = ImportedSessionUpdate {
+        current_branch: Some(fixture.main().branch),
+        ..session_update(fixture, draft.id)
+    };
+    expect_kind(fixture.store.update_imported_session(draft.id, &foreign, now), ErrorKind::Conflict);
+    let unknown = ImportedSessionUpdate {
+        current_branch: Some(BranchId::generate()),
+        ..session_update(fixture, draft.id)
+    };
+    expect_kind(fixture.store.update_imported_session(draft.id, &unknown, now), ErrorKind::NotFound);
+    assert_eq!(fixture.store.get_session(draft.id).unwrap().session, session);
+}
+
+pub fn a_source_is_known_until_one_of_its_sessions_is_deleted(fixture: &Fixture<'_>) {
+    let (draft, _) = import_message(fixture, "imported");
+    let store = &fixture.store;
+    assert_eq!(store.find_imported_source("/a").unwrap(), None);
+    let mut source = ImportedSource { fingerprint: [1; 32], sessions: vec![draft.id] };
+    let other = ImportedSource { fingerprint: [3; 32], sessions: Vec::new() };
+    store.save_imported_sources(&[("/a".into(), source.clone()), ("/c".into(), other.clone())]).unwrap();
+    assert_eq!(store.find_imported_source("/c").unwrap(), Some(other));
+    source.fingerprint = [2; 32];
+    store.save_imported_sources(&[("/a".into(), source.clone())]).unwrap();
+    assert_eq!(fixture.other_process().find_imported_source("/a").unwrap(), Some(source.clone()));
+    assert_eq!(store.find_imported_source("/b").unwrap(), None);
+    store.trash_session(draft.id, fixture.drafts.now()).unwrap();
+    assert_eq!(store.find_imported_source("/a").unwrap(), None);
+    store.restore_session(draft.id, fixture.drafts.now()).unwrap();
+    assert_eq!(store.find_imported_source("/a").unwrap(), Some(source));
+    store.purge_session(draft.id).unwrap();
+    assert_eq!(store.find_imported_source("/a").unwrap(), None);
 }

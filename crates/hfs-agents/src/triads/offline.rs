@@ -100,7 +100,7 @@ impl OfflineModel {
             .filter(|(index, _)| !self.passages().any(|passage| passage.snippet.terms.contains(index)))
             .map(|(_, term)| term.word.as_str())
             .collect();
-        let oldest = self.passages().map(|passage| passage.hit.created_at).min();
+        let oldest = self.passages().filter_map(|passage| passage.hit.created_at.known()).min();
         let age = oldest.map_or_else(String::new, |oldest| {
             format!(" The oldest passage is from {}.", oldest.to_jiff().strftime("%Y-%m-%d"))
         });

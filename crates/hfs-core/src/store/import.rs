@@ -1,7 +1,8 @@
-//! Importing a session in pieces.
+//! Importing a session in pieces, and importing it again.
 
 use crate::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, MessageDraft, Run, Seq, SessionSummary, Timestamp,
+    Attachment, BranchId, BranchKey, CheckpointDraft, MessageDraft, Origin, PassthroughFields, Project, Run,
+    Seq, SessionAttributes, SessionId, SessionSummary, Timestamp,
 };
 
 use super::StoreResult;
@@ -58,6 +59,10 @@ pub trait SessionImport {
     /// `Invalid` for a branch of another session, or for a seq beyond its current head.
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
 
+    /// Lets [`finish`](Self::finish) return before the session is durable. The next write of the store that is durable itself makes
+    /// it so. Many small sessions take much less time if they wait for the disk together.
+    fn relax(&mut self) {}
+
     /// Makes the session visible under this name, with this current branch and these times, and records `import` with
     /// the current time of the store's clock. The session is durable when the call returns.
     ///
@@ -70,4 +75,71 @@ pub trait SessionImport {
         created_at: Timestamp,
         updated_at: Timestamp,
     ) -> StoreResult<SessionSummary>;
+}
+
+/// Imports of sources that were imported before.
+pub trait ImportStore {
+    /// Replaces imported messages by newer versions of them, all or none. The id of each draft names the stored message, which
+    /// keeps its id and its position. A search finds the new text and not the old one.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if a stored message was not imported, or for an attachment that is not stored.
+    fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()>;
+
+    /// Updates a session from its source and records `import` at the time `at`. Other than by the operation, `updated_at` is
+    /// changed only by the update itself.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the name or the current branch of the session are not those that the update expects, or if
+    /// the new current branch is undone or belongs to another session.
+    fn update_imported_session(
+        &self,
+        id: SessionId,
+        update: &ImportedSessionUpdate,
+        at: Timestamp,
+    ) -> StoreResult<()>;
+
+    /// The state of a source at its last complete import. Returns `None` if the source is unknown, or if a session that it
+    /// contains has been moved to the trash or purged since.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>>;
+
+    /// Records the states of sources, by their paths, after complete imports. They replace earlier states of the same paths.
+    /// Also makes the sessions durable that were [relaxed](SessionImport::relax) before; this takes at least one source.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()>;
+}
+
+/// What an import changes in a session that was imported before. Fields that are `None` stay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedSessionUpdate {
+    /// The attributes on which the update is based.
+    pub expected: SessionAttributes,
+    /// New name, and whether it was generated.
+    pub name: Option<(String, bool)>,
+    /// New current branch.
+    pub current_branch: Option<BranchId>,
+    /// New project.
+    pub project: Option<Project>,
+    /// New origin.
+    pub origin: Option<Origin>,
+    /// New time of creation.
+    pub created_at: Option<Timestamp>,
+    /// Time of the last change, if it is later than the stored one.
+    pub updated_at: Timestamp,
+    /// New passthrough fields.
+    pub extra: Option<PassthroughFields>,
+}
+
+/// The state of a source at its last complete import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedSource {
+    /// Identifies the state of the source and the version of its reader.
+    pub fingerprint: [u8; 32],
+    /// The sessions that the source contains.
+    pub sessions: Vec<SessionId>,
 }

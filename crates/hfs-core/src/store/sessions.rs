@@ -136,12 +136,12 @@ pub trait BranchStore {
     /// `NotFound`.
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
 
-    /// Creates a branch, makes it current and records `kind`: `fork`, or `rewind` with its checkpoint. The parent may be
-    /// undone. The cost does not depend on the length of the session.
+    /// Creates a branch, makes it current and records `kind`: `fork`, or `rewind` with its checkpoint. A branch that an `import`
+    /// adds does not become current. The parent may be undone. The cost does not depend on the length of the session.
     ///
     /// # Errors
     /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, for a rewind without
-    /// a checkpoint of the same session, for a fork with a checkpoint, or if `kind` is neither `fork` nor `rewind`;
+    /// a checkpoint of the same session, for another kind with a checkpoint, or if `kind` is none of these three;
     /// `Conflict` if the name is taken or the id exists; `Locked` if the message at the fork is a reply in progress,
     /// because messages before a fork never change.
     fn create_branch(

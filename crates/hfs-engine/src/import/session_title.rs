@@ -1,10 +1,6 @@
 //! Derives a title from the user's messages, for imported sessions that have no title in their source.
 
-use hfs_core::{MessageDraft, Role};
-use serde_json::Value;
-
-/// Flags that readers set in a message's `flags` field for text that the user did not type.
-const NOT_TYPED: [&str; 5] = ["injected", "meta", "hidden", "compact-summary", "sidechain"];
+use hfs_core::{MessageDraft, Role, split_context};
 
 /// Title of a session, from the text of its first messages.
 #[derive(Debug, Default)]
@@ -23,12 +19,8 @@ impl SessionTitle {
             return;
         }
         let text = message.text();
-        let flags = message.extra.get("flags").and_then(Value::as_array);
-        let is_injected = flags.is_some_and(|flags| {
-            flags.iter().filter_map(Value::as_str).any(|flag| NOT_TYPED.contains(&flag))
-        });
-        let typed = strip_leading_elements(&text);
-        if !is_injected && !typed.is_empty() {
+        let typed = strip_leading_elements(split_context(&text).1);
+        if !message.is_context() && !typed.is_empty() {
             self.typed = Some(typed.to_owned());
         } else if self.fallback.is_none() {
             let fallback = slash_command(&text).unwrap_or_else(|| without_tags(&text));

@@ -62,11 +62,13 @@ pub(crate) struct Session {
     /// Project in which the session was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
-    /// Time of creation.
-    #[schemars(with = "String")]
+    /// Time of creation; null if unknown.
+    #[schemars(with = "Option<String>")]
+    #[serde(default = "unknown_time")]
     pub created_at: Timestamp,
-    /// Time of the last change.
-    #[schemars(with = "String")]
+    /// Time of the last change; null if unknown.
+    #[schemars(with = "Option<String>")]
+    #[serde(default = "unknown_time")]
     pub updated_at: Timestamp,
     /// The branch that a resume opens.
     #[schemars(with = "String")]
@@ -147,8 +149,9 @@ pub(crate) struct Message {
     pub seq: Seq,
     pub role: Role,
     pub status: Status,
-    /// Time of creation.
-    #[schemars(with = "String")]
+    /// Time of creation; null if unknown.
+    #[schemars(with = "Option<String>")]
+    #[serde(default = "unknown_time")]
     pub created_at: Timestamp,
     /// Agent that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -266,11 +269,16 @@ pub(crate) struct Checkpoint {
     /// Whether it is exempt from retention.
     #[serde(default)]
     pub pinned: bool,
-    /// Time of the event.
-    #[schemars(with = "String")]
+    /// Time of the event; null if unknown.
+    #[schemars(with = "Option<String>")]
+    #[serde(default = "unknown_time")]
     pub created_at: Timestamp,
     /// The checkpoint state that a rewind restores.
     pub state: Value,
+}
+
+const fn unknown_time() -> Timestamp {
+    Timestamp::UNKNOWN
 }
 
 impl From<Part> for hfs_core::Part {
@@ -394,8 +402,8 @@ impl Session {
             directory: project.directory,
             repository: project.repository,
         });
-        session.created_at = Some(self.created_at);
-        session.updated_at = Some(self.updated_at);
+        session.created_at = self.created_at.known();
+        session.updated_at = self.updated_at.known();
         session.extra = self.extra.into();
         session
     }

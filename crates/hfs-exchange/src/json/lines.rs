@@ -138,6 +138,12 @@ impl LineChunk {
         self.line_ends.len()
     }
 
+    /// Number of the last line, if it is the end of the input and has no line end. Its writer may not have finished it.
+    pub(crate) fn open_line(&self) -> Option<u64> {
+        let is_open = self.bytes.last().is_some_and(|last| *last != b'\n');
+        is_open.then(|| self.first_line + (self.line_count() as u64).saturating_sub(1))
+    }
+
     /// The lines, each with its number and its offset in the input.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, u64, Line<'_>)> {
         let skipped = (self.skipped_bytes > 0).then_some(Line::TooLong { bytes: self.skipped_bytes });

@@ -539,6 +539,16 @@ const MAX_SCANS_PER_BYTE: usize = 32;
 /// Where no value can be read, the function continues at the next `{"` that begins a complete object. NUL
 /// bytes count as white space.
 pub(crate) fn salvage(line: &str) -> Vec<Fragment<'_>> {
+    salvage_until(line, false)
+}
+
+/// Like [`salvage`], for a line that its writer may not have finished. Objects inside an incomplete value at its end are not
+/// records.
+pub(crate) fn salvage_open(line: &str) -> Vec<Fragment<'_>> {
+    salvage_until(line, true)
+}
+
+fn salvage_until(line: &str, is_open: bool) -> Vec<Fragment<'_>> {
     let mut fragments = Vec::new();
     let mut budget = line.len().saturating_mul(MAX_SCANS_PER_BYTE);
     let mut at = 0;
@@ -553,6 +563,10 @@ pub(crate) fn salvage(line: &str) -> Vec<Fragment<'_>> {
                 let text = line.get(at..found.end).unwrap_or_default();
                 fragments.push(if found.object { Fragment::Record(text) } else { Fragment::Damaged(text) });
                 at = found.end;
+            }
+            Err(reached) if is_open && reached >= line.len() => {
+                fragments.push(Fragment::Damaged(line.get(at..).unwrap_or_default()));
+                return fragments;
             }
             Err(reached) => {
                 budget = budget.saturating_sub(reached.saturating_sub(at));
@@ -752,6 +766,8 @@ pub(crate) mod tests {
         check_salvage(r#"{"a":{"b":{"c":1}} "#, &[Damaged(r#"{"a":"#), Record(r#"{"b":{"c":1}}"#)]);
         check_salvage(r#"{"a":"cut{"b":2}"#, &[Damaged(r#"{"a":"cut"#), Record(r#"{"b":2}"#)]);
         check_salvage(r#"{"a":"cut"#, &[Damaged(r#"{"a":"cut"#)]);
+        let cut = r#"{"a":1} {"b":{"c":2},"d"#;
+        assert_eq!(salvage_open(cut), [Record(r#"{"a":1}"#), Damaged(r#"{"b":{"c":2},"d"#)]);
         check_salvage("[1,2]", &[Damaged("[1,2]")]);
         check_salvage("\0\0\0{\"a\":1}\0", &[Record(r#"{"a":1}"#)]);
         check_salvage("nö {\"ä\":1} x", &[Damaged("nö "), Record("{\"ä\":1}"), Damaged("x")]);

@@ -9,11 +9,10 @@ use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
 use super::text::{escape_html, render_markdown};
 use super::tool_call::{self, CodeBlock};
 use super::{
-    BranchRange, PageContents, PageOptions, Table, author, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, serialized_name, tables,
+    BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
+    for_each_run, fork_origin, format_time, serialized_name, tables,
 };
 use crate::export::{DocumentSource, ExportError};
-use crate::transcript::is_context;
 
 const STYLE: &str = include_str!("style.css");
 /// Media types of images that are embedded. Of other attachments, the page shows only the name, type and
@@ -144,9 +143,9 @@ fn write_message(
     message: &Message,
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
-    let is_context = is_context(&message.content);
+    let is_context = message.content.is_context();
     let class = if is_context { "context" } else { message.content.role.as_str() };
-    write!(out, "<article class=\"{class}\">\n<header><h3>{}</h3>", author(&message.content))?;
+    write!(out, "<article class=\"{class}\">\n<header><h3>{}</h3>", author_name(&message.content))?;
     if let Some(model) = &message.content.model {
         write!(out, "<span>{}</span>", escape_html(model))?;
     }

@@ -6,11 +6,10 @@ use hfs_core::{Message, MessageStatus, Part};
 
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
-    BranchRange, PageContents, PageOptions, Table, author, checkpoint_title, for_each_message, for_each_run,
-    fork_origin, format_time, serialized_name, tables, tool_call,
+    BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
+    for_each_run, fork_origin, format_time, serialized_name, tables, tool_call,
 };
 use crate::export::{DocumentSource, ExportError};
-use crate::transcript::is_context;
 
 /// Writes the session as Markdown. Messages are quoted and their HTML is escaped, so they cannot add headings
 /// or tags to the page.
@@ -60,7 +59,7 @@ fn write_branch_heading(range: &BranchRange, out: &mut dyn Write) -> std::io::Re
 }
 
 fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {
-    write!(out, "### {}", author(&message.content))?;
+    write!(out, "### {}", author_name(&message.content))?;
     if let Some(model) = &message.content.model {
         write!(out, " ({})", escape_markdown(model))?;
     }
@@ -75,7 +74,7 @@ fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportErr
     }
     for part in &message.content.parts {
         let rendered = match part {
-            Part::Text { text } if is_context(&message.content) => {
+            Part::Text { text } if message.content.is_context() => {
                 details("Added by the tool", &fence(text, ""))
             }
             part => render_part(part),

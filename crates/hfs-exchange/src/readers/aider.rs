@@ -135,6 +135,7 @@ impl ChatHistory<'_> {
         let folder: String = folder.chars().take(8).collect();
         let id = format!("{folder}/{}/{}", self.sessions, started.unwrap_or_default());
         let mut conversation = ConversationTree::new(self.source, NAME, id);
+        conversation.session.positional_ids = true;
         if let Some(started) = started {
             conversation.session.extra.insert("started_local".into(), json!(started.replacen(' ', "T", 1)));
         }

@@ -14,6 +14,7 @@ mod index;
 mod layout;
 mod record;
 mod second_pass;
+mod tool_results;
 
 use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project};
 
@@ -24,6 +25,7 @@ use crate::{Format, Source};
 
 pub(crate) use content::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
 use index::IndexEntry;
+pub(crate) use index::QUEUED;
 use layout::{Layout, LayoutBuilder};
 use second_pass::SecondPass;
 

@@ -120,7 +120,7 @@ pub(crate) fn is_subagent(path: &Path) -> bool {
 /// A file about a session; `None` if it cannot be read.
 fn read_json(path: &Path) -> Option<Value> {
     let mut json = String::new();
-    Source::file(path).open().ok()?.take(MAX_METADATA_BYTES).read_to_string(&mut json).ok()?;
+    Source::found(path).open().ok()?.take(MAX_METADATA_BYTES).read_to_string(&mut json).ok()?;
     Some(parse(&json)?.value)
 }
 
@@ -478,7 +478,7 @@ fn read_subagents(
 ) -> Result<(), ImportError> {
     let open_line = tree.node_of(Parent::Newest);
     for path in companions.iter().filter(|path| is_subagent(path)) {
-        let mut export = match BufferedExport::read(&Source::file(path), "messages", out) {
+        let mut export = match BufferedExport::read(&Source::found(path), "messages", out) {
             Ok(export) => export,
             Err(error @ (ImportError::Interrupted { .. } | ImportError::Store(_))) => return Err(error),
             Err(error) => {

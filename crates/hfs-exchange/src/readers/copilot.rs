@@ -68,7 +68,7 @@ fn id_from_path(source: &Source) -> Option<String> {
 fn name_by_user(source: &Source) -> Option<String> {
     const MAX_BYTES: u64 = 1 << 20;
     let mut yaml = String::new();
-    let workspace = Source::file(source.path()?.with_file_name("workspace.yaml"));
+    let workspace = Source::found(source.path()?.with_file_name("workspace.yaml"));
     workspace.open().ok()?.take(MAX_BYTES).read_to_string(&mut yaml).ok()?;
     let field = |name: &str| yaml.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let name = field("name").filter(|_| field("user_named") == Some("true"))?.trim();

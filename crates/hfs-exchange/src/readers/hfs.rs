@@ -45,13 +45,15 @@ impl super::Reader for Hfs {
                 && message.get("content").is_some_and(Value::is_string)
                 && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
         };
+        let are_v0_messages = |list: &[Value]| {
+            let mut messages = list.iter().filter_map(Value::as_object).peekable();
+            messages.peek().is_some() && messages.all(is_v0_message)
+        };
         // Several objects on lines of their own are a dataset, not a document.
         let only_one = probe.records().len() <= 1 || probe.is_array();
         match first.get("messages") {
-            Some(Value::Array(list)) if !probe.is_array() => {
-                only_one && list.iter().filter_map(Value::as_object).next().is_some_and(is_v0_message)
-            }
-            _ => probe.is_array() && is_v0_message(first),
+            Some(Value::Array(list)) if !probe.is_array() => only_one && are_v0_messages(list),
+            _ => probe.is_array() && are_v0_messages(probe.elements()),
         }
     }
 

@@ -158,6 +158,7 @@ impl<'a> ChatSessions<'a> {
         self.end()?;
         let path = self.source.path().map(|path| path.display().to_string());
         let mut session = ForeignSession::new(Origin { format: self.format.into(), id: String::new(), path });
+        session.positional_ids = true;
         session.title = ["title", "session_name"]
             .into_iter()
             .find_map(|key| fields.get(key)?.as_str().filter(|title| !title.is_empty()).map(str::to_owned));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
@@ -14,6 +15,7 @@ use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, written_from};
+use crate::source::{Links, open_file};
 use crate::transcript::{MessageIds, WRITTEN};
 use crate::{Format, Source};
 
@@ -108,8 +110,18 @@ fn with_id(row: &Fields) -> Fields {
     data
 }
 
+/// The JSON files of the subfolder that an id names, sorted by name. An id that is not a plain name could lead anywhere.
+fn files_of(folder: &Path, id: &str) -> Vec<PathBuf> {
+    let is_name = Path::new(id).file_name().is_some_and(|name| name == id);
+    if is_name { files(&folder.join(id)) } else { Vec::new() }
+}
+
 /// The JSON files of a folder, sorted by name.
 fn files(folder: &Path) -> Vec<PathBuf> {
+    // A link in the folder may lead to any file of the user.
+    if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
+        return Vec::new();
+    }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
@@ -118,7 +130,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read_file(path: &Path) -> Option<Fields> {
-    let bytes = fs::read(path).ok()?;
+    let mut bytes = Vec::new();
+    open_file(path, Links::Reject).ok()?.read_to_end(&mut bytes).ok()?;
     object(parse(&String::from_utf8_lossy(&bytes))?.value)
 }
 
@@ -132,12 +145,12 @@ fn read_storage(source: &Source, folder: &Path, out: &mut Output<'_>) -> Result<
         let id = text(&info, "id").unwrap_or_default().to_owned();
         let mut lost = 0;
         let mut messages = Vec::new();
-        for file in files(&folder.join("message").join(&id)) {
+        for file in files_of(&folder.join("message"), &id) {
             let Some(message) = read_file(&file) else {
                 lost += 1;
                 continue;
             };
-            let parts = files(&folder.join("part").join(text(&message, "id").unwrap_or_default()));
+            let parts = files_of(&folder.join("part"), text(&message, "id").unwrap_or_default());
             lost += parts.iter().filter(|file| read_file(file).is_none()).count();
             messages.push(ExportedMessage {
                 parts: parts.iter().filter_map(|file| read_file(file)).collect(),

@@ -41,6 +41,13 @@ impl super::Reader for Python {
     }
 }
 
+/// An id that is the same each time the source is imported.
+fn derived_id(names: &[&str]) -> uuid::Uuid {
+    let hash = blake3::hash(names.join("\n").as_bytes());
+    let bytes = hash.as_bytes().first_chunk().copied().unwrap_or_default();
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 fn time(row: &DatabaseRow, name: &str) -> Option<Timestamp> {
     row.fields.get(name).and_then(crate::time::from_json)
 }
@@ -65,8 +72,9 @@ fn read_session(
     foreign.created_at = created_at;
     foreign.updated_at = time(row, "updated_at").or(created_at);
     // A checkpoint refers to its branch by id, so the reader has to choose the id.
-    let branch = BranchId::generate();
+    let branch = BranchId::from_uuid(derived_id(&[&foreign.origin.id, "branch"]));
     foreign.main_branch = Some((branch, MAIN_BRANCH.into()));
+    let origin_id = foreign.origin.id.clone();
     if !out.session(foreign)? {
         return Ok(());
     }
@@ -85,6 +93,7 @@ fn read_session(
     let sql = "select * from checkpoints where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {
         report.mapped();
+        let row_id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
         let created_at = time(&row, "created_at").unwrap_or(Timestamp::UNIX_EPOCH);
         let seq = times.iter().rposition(|at| *at <= created_at).map_or(0, |index| index as u64 + 1);
         let state_json =
@@ -98,7 +107,7 @@ fn read_session(
             }
         }
         out.send(ImportEvent::Checkpoint(Box::new(CheckpointDraft {
-            id: CheckpointId::generate(),
+            id: CheckpointId::from_uuid(derived_id(&[&origin_id, "checkpoint", &row_id])),
             branch,
             seq,
             trigger: text_column(&row, "trigger_event").as_str().into(),

@@ -128,7 +128,7 @@ impl SessionReader {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let mut agent = Subagent { name, at, started: false };
             let info = &mut self.info;
-            read_lines(&Source::file(path), &mut self.tree, out, |tree, record, line| {
+            read_lines(&Source::found(path), &mut self.tree, out, |tree, record, line| {
                 info.record(tree, record, line, Some(&mut agent));
             })?;
         }
@@ -153,7 +153,7 @@ impl SessionReader {
 fn started_by(transcript: &Path) -> Option<String> {
     const MAX_METADATA_BYTES: u64 = 1 << 20;
     let mut json = String::new();
-    let metadata = Source::file(transcript.with_extension("meta.json"));
+    let metadata = Source::found(transcript.with_extension("meta.json"));
     metadata.open().ok()?.take(MAX_METADATA_BYTES).read_to_string(&mut json).ok()?;
     let metadata = parse(&json)?.value;
     metadata.get("toolUseId")?.as_str().map(str::to_owned)

@@ -75,6 +75,7 @@ fn conversation(source: &Source, record: JsonRecord, line: u64) -> ConversationT
     let id = text(&fields, "id").map_or_else(|| line.to_string(), str::to_owned);
     let id = source.stem().map_or_else(|| id.clone(), |stem| format!("{stem}/{id}"));
     let mut conversation = ConversationTree::new(source, NAME, id);
+    conversation.session.positional_ids = true;
     if let Some(system) = text(&fields, "system").filter(|system| !system.is_empty()) {
         let part = Part::text(system);
         conversation.push_messages(vec![ImportedMessage::new(

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
-use crate::readers::claude_code::{PART, TEXT, WITHOUT};
+use crate::readers::claude_code::{PART, QUEUED, TEXT, WITHOUT};
 use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 
 const NAME: &str = Format::ClaudeCode.as_str();
@@ -527,7 +527,9 @@ impl RecordRestorer<'_> {
     /// Restores a stored record.
     fn record(&self, stored: &Value) -> Result<Value, ExportError> {
         let mut record = stored.clone();
-        if let Some(content) = record.get_mut("message").and_then(|message| message.get_mut("content")) {
+        let is_queued = record.pointer("/attachment/type").and_then(Value::as_str) == Some(QUEUED);
+        let place = if is_queued { "/attachment/prompt" } else { "/message/content" };
+        if let Some(content) = record.pointer_mut(place) {
             *content = self.content(content)?;
         }
         Ok(record)
@@ -621,6 +623,11 @@ impl RecordRestorer<'_> {
     fn result_content(&self, items: Vec<Value>, output: &str) -> Result<Value, ExportError> {
         let mut restored = Vec::with_capacity(items.len());
         for mut item in items {
+            if let Some(Value::Object(resource)) = item.get_mut("resource")
+                && let Some(range) = resource.shift_remove(TEXT)
+            {
+                resource.insert("text".into(), slice(output, &range).into());
+            }
             if let Value::Object(fields) = &mut item
                 && let Some(range) = fields.shift_remove(TEXT)
             {

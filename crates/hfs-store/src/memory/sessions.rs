@@ -167,11 +167,15 @@ impl BranchStore for MemoryStore {
                 }
                 Some(checkpoint.state_hash)
             }
-            (OperationKind::Fork, None) => data.state_before(parent.id, draft.forked_at),
+            (OperationKind::Fork | OperationKind::Import, None) => {
+                data.state_before(parent.id, draft.forked_at)
+            }
             (OperationKind::Rewind, None) => {
                 return Err(invalid("a rewind needs a checkpoint"));
             }
-            (OperationKind::Fork, Some(_)) => return Err(invalid("a fork does not take a checkpoint")),
+            (OperationKind::Fork | OperationKind::Import, Some(_)) => {
+                return Err(invalid(format!("the operation {kind} does not take a checkpoint")));
+            }
             (_, _) => return Err(invalid(format!("{kind} does not create a branch"))),
         };
         let branch = Branch {
@@ -188,13 +192,16 @@ impl BranchStore for MemoryStore {
         let row = data.session_mut(parent.session)?;
         let before = row.attributes();
         row.branches.push(draft.id);
-        row.session.current_branch = draft.id;
-        data.record(NewOperation {
+        if kind != OperationKind::Import {
+            row.session.current_branch = draft.id;
+        }
+        let operation = NewOperation {
             branch: Some(draft.id),
             checkpoint,
             detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
             ..NewOperation::new(parent.session, kind, at, Some(before))
-        })
+        };
+        if kind == OperationKind::Import { data.record_quietly(operation) } else { data.record(operation) }
     }
 
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {

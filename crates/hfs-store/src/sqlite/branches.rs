@@ -84,7 +84,7 @@ fn check_fork(
     Ok(())
 }
 
-fn make_current(conn: &Connection, session: i64, branch: i64) -> Result<()> {
+pub(crate) fn make_current(conn: &Connection, session: i64, branch: i64) -> Result<()> {
     conn.prepare_cached("UPDATE session SET current_branch = ?2 WHERE no = ?1")?
         .execute(params![session, branch])?;
     checksum::update_session(conn, session)
@@ -131,11 +131,15 @@ impl BranchStore for SqliteStore {
                 (OperationKind::Rewind, Some(id)) => {
                     Some(checkpoints::state_for_rewind(conn, id, parent.session)?)
                 }
-                (OperationKind::Fork, None) => state_store::latest_at(conn, &parent, draft.forked_at)?,
+                (OperationKind::Fork | OperationKind::Import, None) => {
+                    state_store::latest_at(conn, &parent, draft.forked_at)?
+                }
                 (OperationKind::Rewind, None) => {
                     return Err(invalid("a rewind needs a checkpoint"));
                 }
-                (OperationKind::Fork, Some(_)) => return Err(invalid("a fork does not take a checkpoint")),
+                (OperationKind::Fork | OperationKind::Import, Some(_)) => {
+                    return Err(invalid(format!("the operation {kind} does not take a checkpoint")));
+                }
                 _ => return Err(invalid(format!("{kind} does not create a branch"))),
             };
             let before = operations::session_attributes(conn, parent.session)?;
@@ -148,19 +152,23 @@ impl BranchStore for SqliteStore {
                 at: at.as_micros(),
             };
             let no = branch.insert(conn, state)?;
-            make_current(conn, parent.session, no)?;
+            if kind != OperationKind::Import {
+                make_current(conn, parent.session, no)?;
+            }
             conn.prepare_cached("UPDATE activity SET branches = branches + 1 WHERE session = ?1")?
                 .execute([parent.session])?;
-            operations::record(
-                conn,
-                Change {
-                    before: Some(before),
-                    branch: Some(draft.id),
-                    checkpoint,
-                    detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
-                    ..Change::new(parent.session, kind, at)
-                },
-            )
+            let change = Change {
+                before: Some(before),
+                branch: Some(draft.id),
+                checkpoint,
+                detail: format!("{} at {} -> {}", parent.name, draft.forked_at, draft.name),
+                ..Change::new(parent.session, kind, at)
+            };
+            if kind == OperationKind::Import {
+                operations::record_quietly(conn, change)
+            } else {
+                operations::record(conn, change)
+            }
         })
     }
 

@@ -70,6 +70,8 @@ pub(crate) struct Import<'a> {
     /// Writes full batches.
     writer: BatchWriter,
     messages: i64,
+    /// Whether `finish` may return before the session is durable.
+    relaxed: bool,
     finished: bool,
 }
 
@@ -159,6 +161,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         batch_bytes: 0,
         writer: BatchWriter::new(Arc::clone(&store.db)),
         messages: 0,
+        relaxed: false,
         finished: false,
     })
 }
@@ -329,6 +332,10 @@ impl SessionImport for Import<'_> {
         })
     }
 
+    fn relax(&mut self) {
+        self.relaxed = true;
+    }
+
     fn finish(
         mut self: Box<Self>,
         name: &str,
@@ -348,7 +355,8 @@ impl SessionImport for Import<'_> {
             messages: self.messages,
         };
         let batch = self.take_batch();
-        let summary = self.store.db.write(ACTION, move |conn| {
+        let options = if self.relaxed { RELAXED } else { WriteOptions::default() };
+        let summary = self.store.db.write_with(options, ACTION, move |conn| {
             batch.insert(conn)?;
             completion.apply(conn, batch.session)?;
             sessions::summary(conn, batch.session)

@@ -253,7 +253,7 @@ impl<'c> InsertMessage<'c> {
 }
 
 /// Replaces a message's row, except for its id and number.
-fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
+pub(crate) fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
     for hash in &message.attachments {
         refer_to_attachment(conn, no, id, *hash)?;
     }

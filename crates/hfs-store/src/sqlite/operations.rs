@@ -62,6 +62,12 @@ pub(crate) fn session_attributes(conn: &Connection, session: i64) -> Result<Sess
 /// Records an operation. Its time becomes the time of the session's last change.
 pub(crate) fn record(conn: &Connection, change: Change) -> Result<Operation> {
     session_stats::touch(conn, change.session, change.at.as_micros())?;
+    record_quietly(conn, change)
+}
+
+/// Records an operation that does not count as a change of the session, such as an import: the session keeps the time of its
+/// newest message.
+pub(crate) fn record_quietly(conn: &Connection, change: Change) -> Result<Operation> {
     let session: [u8; 16] = conn
         .prepare_cached("SELECT id FROM session WHERE no = ?1")?
         .query_row([change.session], |row| row.get(0))?;

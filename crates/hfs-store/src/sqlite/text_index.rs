@@ -223,6 +223,15 @@ fn index_range(
     Ok(last)
 }
 
+/// Adds a message to the index again that was removed from it to be changed.
+pub(crate) fn restore(conn: &Connection, no: i64) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO message_text (rowid, text) SELECT no, hfs_text(body) FROM message WHERE no = ?1",
+    )?
+    .execute([no])?;
+    Ok(())
+}
+
 /// Removes messages from the index. They must be in the index and still in their table, because FTS5 reads the text
 /// that it removes.
 pub(crate) fn remove(conn: &Connection, first: i64, last: i64) -> Result<()> {

@@ -560,6 +560,7 @@ pub fn imported() -> Imported {
         session: Some(session_id(9)),
         name: name.into(),
         messages,
+        updated_messages: 0,
         branches: 1,
         updated: false,
         report: ImportReport {

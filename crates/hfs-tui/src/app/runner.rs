@@ -472,7 +472,8 @@ fn read_history(
     let mut texts = Vec::new();
     let mut add_branch = |branch, count| -> StoreResult<()> {
         let messages = store.read_messages(branch, MessageRange::Newest(count))?;
-        for message in messages.iter().rev().filter(|message| message.content.role == Role::User) {
+        let typed = |message: &&Message| message.content.role == Role::User && !message.content.is_context();
+        for message in messages.iter().rev().filter(typed) {
             let text = message.content.text();
             if !text.is_empty() && !texts.contains(&text) {
                 texts.push(text);

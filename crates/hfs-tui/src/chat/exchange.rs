@@ -84,8 +84,9 @@ impl Model {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
-        let newest =
-            || self.chat.transcript.messages().rev().find(|message| message.content.role == Role::User);
+        let is_typed =
+            |message: &&Arc<Message>| message.content.role == Role::User && !message.content.is_context();
+        let newest = || self.chat.transcript.messages().rev().find(is_typed);
         let Some(user) = failed.or_else(|| newest().cloned()) else {
             if self.chat.input.is_empty() {
                 return self.notify(Tone::Dim, "there is no message to answer yet");

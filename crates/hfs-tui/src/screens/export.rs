@@ -44,7 +44,7 @@ impl Export {
             session,
             choices,
             path: None,
-            redact: true,
+            redact: false,
             all_branches: true,
             selection: ListSelection { row },
             step: ExportStep::Choosing,
@@ -110,7 +110,7 @@ impl Export {
         let path = self.target().map(|(_, path)| sanitize_line(&path.to_string_lossy())).unwrap_or_default();
         let options = [
             ("p", "file", path),
-            ("r", "secrets", if self.redact { "masked" } else { "unmasked" }.to_owned()),
+            ("r", "secrets", if self.redact { "masked" } else { "not masked, but counted" }.to_owned()),
             ("b", "branches", if self.all_branches { "all" } else { "the current one" }.to_owned()),
         ];
         let top = self.choices.len() + 2;

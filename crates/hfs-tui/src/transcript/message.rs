@@ -124,7 +124,9 @@ fn message_lines(
     if !is_joined {
         lines.push(Line::default());
     }
+    let is_context = message.content.is_context();
     let mark = match message.content.role {
+        Role::User if is_context => Span::styled("▌ ", theme.dim),
         Role::User => Span::styled("▌ ", theme.user),
         _ => Span::raw(INDENT),
     };
@@ -141,6 +143,7 @@ fn message_lines(
     for part in &message.content.parts {
         let content = match (part, message.content.role) {
             // The user's text is not rendered as Markdown.
+            (Part::Text { text }, Role::User) if is_context => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, Role::User) => wrap_text(&sanitize(text), theme.text, width),
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, _) => markdown(text, width, layout.text_style),
@@ -196,6 +199,7 @@ fn status_text(message: &Message) -> String {
 fn header(message: &Message, layout: MessageLayout<'_>) -> Line<'static> {
     let theme = layout.text_style.theme;
     let (mark, name, style) = match message.content.role {
+        Role::User if message.content.is_context() => ("▌ ", "Context".to_owned(), theme.dim),
         Role::User => ("▌ ", "You".to_owned(), theme.user.add_modifier(Modifier::BOLD)),
         Role::System => ("○ ", "System".to_owned(), theme.dim),
         _ => (

@@ -45,7 +45,9 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, detail: detail.into(), hint: None, kind: ErrorKind::Internal }
+        // Addresses are settings, and may contain passwords.
+        let detail = hfs_secrets::mask_addresses(&detail.into()).into_owned();
+        Self { name, status: Status::Ok, detail, hint: None, kind: ErrorKind::Internal }
     }
 
     fn warning(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {

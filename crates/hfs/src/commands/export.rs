@@ -5,6 +5,7 @@
 mod all;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
 use hfs_exchange::{
     BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, InstallPath, LocationOverrides,
-    PageOptions, RedactedSource, SecretReport, SecretScanner, TranscriptOptions, TranscriptReport,
-    install_path, write_html, write_json, write_markdown, write_transcript,
+    PageOptions, RedactedSource, Redaction, SecretReport, TranscriptOptions, TranscriptReport, install_path,
+    write_html, write_json, write_markdown, write_transcript,
 };
 use serde::Serialize;
 use tempfile::NamedTempFile;
@@ -67,15 +68,35 @@ pub struct ExportArgs {
     /// Export every branch (json and claude-code always do)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
-    /// Mask text that looks like a secret: keys, tokens, passwords in addresses
-    #[arg(long)]
-    redact: bool,
     /// Keep escape sequences in files and pipes
     #[arg(long)]
     raw: bool,
+    /// Mask text that looks like a secret: keys, tokens, passwords. With =strict, leave out what cannot be examined,
+    /// such as pictures
+    #[arg(long, value_enum, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "mask")]
+    redact: Option<RedactMode>,
     /// Export this branch instead of the current one (not for json and claude-code)
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
+}
+
+/// What `--redact` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RedactMode {
+    /// Mask secrets; report what could not be examined
+    Mask,
+    /// Also leave out what could not be examined
+    Strict,
+}
+
+impl RedactMode {
+    const fn redaction(mode: Option<Self>) -> Redaction {
+        match mode {
+            None => Redaction::Count,
+            Some(Self::Mask) => Redaction::Mask,
+            Some(Self::Strict) => Redaction::Strict,
+        }
+    }
 }
 
 /// The format of an export.
@@ -227,6 +248,22 @@ struct ExportJson {
     name: String,
     messages: u64,
     branches: usize,
+    /// Absent if the export was not searched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<SecretsJson>,
+}
+
+/// The secrets in an export.
+#[derive(Serialize)]
+struct SecretsJson {
+    found: u64,
+    masked: bool,
+    by_kind: BTreeMap<&'static str, u64>,
+    /// Number of contents that could not be examined; absent unless secrets were masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unexamined: Option<u64>,
+    /// Number of files that were left out because of a secret that cannot be masked.
+    left_out: u64,
 }
 
 pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
@@ -246,7 +283,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
         format,
         branch,
         all_branches: args.all_branches,
-        redact: args.redact,
+        redaction: RedactMode::redaction(args.redact),
         raw: args.raw,
         opencode_model: handoff::opencode_model(&context.environment, None),
     };
@@ -277,7 +314,7 @@ struct Export {
     format: ExportFormat,
     branch: Option<BranchId>,
     all_branches: bool,
-    redact: bool,
+    redaction: Redaction,
     raw: bool,
     opencode_model: Option<String>,
 }
@@ -297,25 +334,26 @@ impl Export {
         context: &Context,
         control_text: ControlText,
         out: &mut dyn Write,
-    ) -> Result<(), ExportError> {
+    ) -> Result<Option<SecretReport>, ExportError> {
         let metadata = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let page = PageOptions { metadata, branches };
         let transcript = TranscriptOptions { opencode_model: self.opencode_model.as_deref() };
         // With --quiet there is no warning about secrets, so the scan would be wasted.
-        if context.console.options.quiet && !self.redact {
-            return self.format.write(document, page, transcript, control_text, out).map(|_| ());
+        if context.console.options.quiet && self.redaction == Redaction::Count {
+            self.format.write(document, page, transcript, control_text, out)?;
+            return Ok(None);
         }
-        let secrets = SecretScanner::new()?;
-        let source = RedactedSource::new(document, &secrets, self.redact);
-        let report = self.format.write(&source, page, transcript, control_text, out)?;
-        if let Some(warning) = secret_warning(&source.report(), self.redact) {
+        let source = RedactedSource::new(document, self.redaction);
+        let left_out = self.format.write(&source, page, transcript, control_text, out)?;
+        let report = source.report();
+        for warning in secret_warnings(&report, self.redaction) {
             context.console.warn(&sanitize::line(&warning));
         }
-        if let Some(note) = transcript_note(&report) {
+        if let Some(note) = transcript_note(&left_out) {
             context.console.note(&note);
         }
-        Ok(())
+        Ok(Some(report))
     }
 
     fn control_text(&self) -> ControlText {
@@ -339,7 +377,7 @@ impl Export {
         bar.set_length(document.message_count().max(1) * self.format.passes());
         let progress = bar.clone();
         let document = document.with_progress(move |messages| progress.inc(messages));
-        let session = document.session_record();
+        let session = &named_session(document.session_record(), self.redaction);
         bar.set_message(sanitize::line(&session.name));
         let target = ExportTarget::new(path, is_default, session, self.format)?;
         let action = format!("write the export {}", target.display());
@@ -354,7 +392,7 @@ impl Export {
             console.note("interrupted; nothing was written");
             return Ok(Outcome::Interrupted);
         }
-        result.map_err(|error| cli_error(error, action.clone()))?;
+        let report = result.map_err(|error| cli_error(error, action.clone()))?;
         let bytes = file.written.get();
         let file = file.inner.into_inner().map_err(|error| CliError::io(action, error.into_error()))?;
         let path = target.commit(file)?.display().to_string();
@@ -367,6 +405,7 @@ impl Export {
                 name: session.name.clone(),
                 messages: document.message_count(),
                 branches: document.branch_count(),
+                secrets: report.map(|report| secrets_json(&report, self.redaction)),
             })?;
             return Ok(Outcome::Done);
         }
@@ -455,25 +494,61 @@ impl<W: Write> Write for CancellableWriter<'_, W> {
     }
 }
 
-/// The warning about the secrets in an export, or about those that were masked if `masked` is set. `None` if there are
-/// no secrets.
-pub fn secret_warning(report: &SecretReport, masked: bool) -> Option<String> {
-    /// The warning names at most this many places.
+/// The warnings about the secrets in an export and about what was not examined. They contain no text of the session.
+pub fn secret_warnings(report: &SecretReport, redaction: Redaction) -> Vec<String> {
+    /// A warning names at most this many places.
     const MAX_PLACES: usize = 5;
-    if report.total == 0 {
-        return None;
+    let mut warnings = Vec::new();
+    let masked = redaction != Redaction::Count;
+    if report.total > 0 {
+        let noun = if report.total == 1 { "secret" } else { "secrets" };
+        let mut places: Vec<String> = report.locations.iter().take(MAX_PLACES).cloned().collect();
+        if report.locations.len() > MAX_PLACES {
+            places.push(format!("and {} more places", report.locations.len() - MAX_PLACES));
+        }
+        let places = places.join(", ");
+        warnings.push(if masked {
+            format!("{} {noun} masked in {places}", report.total)
+        } else {
+            format!("the export seems to contain {} {noun}, in {places}; --redact masks them", report.total)
+        });
     }
-    let noun = if report.total == 1 { "secret" } else { "secrets" };
-    let mut places: Vec<&str> = report.locations.iter().map(String::as_str).take(MAX_PLACES).collect();
-    if report.locations.len() > MAX_PLACES {
-        places.push("and more");
+    if masked && report.left_out > 0 {
+        let noun = if report.left_out == 1 { "file" } else { "files" };
+        warnings.push(format!("{} {noun} with secrets that cannot be masked left out", report.left_out));
     }
-    let places = places.join(", ");
-    Some(if masked {
-        format!("{} {noun} masked in {places}", report.total)
-    } else {
-        format!("the export seems to contain {} {noun}, in {places}; --redact masks them", report.total)
-    })
+    if masked && !report.unexamined.is_empty() {
+        let kinds: Vec<String> =
+            report.unexamined.iter().map(|(kind, count)| kind.describe(*count)).collect();
+        let kinds = kinds.join(", ");
+        warnings.push(match redaction {
+            Redaction::Strict => format!("left out because it cannot be examined: {kinds}"),
+            Redaction::Count | Redaction::Mask => {
+                format!("not examined: {kinds}; --redact=strict leaves them out")
+            }
+        });
+    }
+    warnings
+}
+
+fn secrets_json(report: &SecretReport, redaction: Redaction) -> SecretsJson {
+    let masked = redaction != Redaction::Count;
+    SecretsJson {
+        found: report.total,
+        masked,
+        by_kind: report.by_label.clone(),
+        unexamined: masked.then(|| report.unexamined.values().sum()),
+        left_out: if masked { report.left_out } else { 0 },
+    }
+}
+
+/// The session as an export names it: in a redacted export, without secrets in its name.
+pub fn named_session(session: &Session, redaction: Redaction) -> Session {
+    let mut session = session.clone();
+    if redaction != Redaction::Count {
+        session.name = hfs_secrets::mask(&session.name).into_owned();
+    }
+    session
 }
 
 /// Converts an export error. `action` completes the sentence "cannot ...".

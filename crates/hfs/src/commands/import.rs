@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use hfs_core::{
-    ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver, ImportReport, StoreError,
-    SystemClock,
+    ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver, ImportReport, Store,
+    StoreError, SystemClock,
 };
 use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
-use hfs_exchange::{Format, Source, discover};
+use hfs_exchange::{Discovery, Format, Source, discover_unless_known};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ Examples:
   curl ... | hfs import - --format hfs       standard input
   hfs import ~/.claude --dry-run             show what would be imported
 
-Importing again adds only what is new. A damaged file does not stop the import of others (exit code 6), and a damaged
+Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged file does not stop the import of others (exit code 6), and a damaged
 record does not stop the import of its file.";
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ pub struct ImportArgs {
     /// The format, if it is not detected
     #[arg(long, value_name = "FORMAT", help = format_help())]
     format: Option<Format>,
+    /// Read all files, also those that have not changed since they were imported
+    #[arg(long)]
+    full: bool,
     /// Read and report everything, write nothing
     #[arg(long)]
     dry_run: bool,
@@ -56,7 +59,7 @@ enum DuplicateAction {
     Skip,
     /// Import the session again, as another session
     Copy,
-    /// Add new messages; a history that differs becomes a branch
+    /// Add new messages and update changed ones; a history that differs becomes a branch
     Update,
 }
 
@@ -72,8 +75,10 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
         Some(DuplicateAction::Copy) => OnDuplicate::Copy,
         Some(DuplicateAction::Update) => OnDuplicate::Update,
     };
-    let inputs = find_inputs(&args.paths, args.format, context)?;
-    let report = import(inputs, on_duplicate, args.dry_run, context, &interrupt::install()?)?;
+    let store = context.store()?;
+    let inputs = find_inputs(args, store.as_ref(), context)?;
+    let options = ImportOptions { on_duplicate, dry_run: args.dry_run, full: args.full };
+    let report = import(inputs, options, store.as_ref(), context, &interrupt::install()?)?;
     report.print(context)?;
     Ok(report.outcome())
 }
@@ -83,47 +88,72 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
 struct Inputs {
     sources: Vec<Source>,
     format: Option<Format>,
-    /// Paths without transcripts.
-    empty: Vec<PathBuf>,
+    skipped: Vec<SkippedSession>,
     /// Paths that cannot be read, each with its error.
     failed: Vec<(String, ErrorDocument)>,
 }
 
-fn find_inputs(paths: &[PathBuf], format: Option<Format>, context: &Context) -> Result<Inputs, CliError> {
-    let mut inputs = Inputs { format, ..Inputs::default() };
-    for path in paths {
+#[derive(Debug, Clone, Copy)]
+struct ImportOptions {
+    on_duplicate: OnDuplicate,
+    dry_run: bool,
+    full: bool,
+}
+
+fn find_inputs(args: &ImportArgs, store: &dyn Store, context: &Context) -> Result<Inputs, CliError> {
+    let mut inputs = Inputs { format: args.format, ..Inputs::default() };
+    for path in &args.paths {
         if path == Path::new("-") {
             let source = Source::stream(std::io::stdin().lock());
             inputs.sources.push(source.map_err(|error| CliError::io("read standard input", error))?);
             continue;
         }
         let path = context.environment.working_directory.join(path);
-        match discover(&path) {
-            Ok(found) if found.is_empty() => inputs.empty.push(path),
-            Ok(found) => inputs.sources.extend(found),
+        match discover_unless_known(&path, |source| !args.full && is_unchanged(store, source)) {
+            Ok(found) => {
+                inputs.skipped.extend(skipped_files(&path, &found));
+                inputs.sources.extend(found.sources);
+            }
             Err(error) => inputs.failed.push((path.display().to_string(), ErrorDocument::new(&error))),
         }
     }
     Ok(inputs)
 }
 
+/// Whether a source was imported completely in its current state.
+fn is_unchanged(store: &dyn Store, source: &Source) -> bool {
+    let known = store.find_imported_source(&source.name()).ok().flatten();
+    known.is_some_and(|known| source.fingerprint() == Some(known.fingerprint))
+}
+
+/// The files of a folder that are not imported, or the folder itself if it contains none.
+pub fn skipped_files(path: &Path, found: &Discovery) -> Vec<SkippedSession> {
+    if found.sources.is_empty() && found.skipped.is_empty() {
+        return vec![SkippedSession { file: path.display().to_string(), reason: SkipReason::NoTranscripts }];
+    }
+    let skipped = found.skipped.iter().map(|skipped| SkippedSession {
+        file: skipped.path.display().to_string(),
+        reason: SkipReason::NotImported(skipped.reason.to_string()),
+    });
+    skipped.collect()
+}
+
 /// Imports the files in order. A failed file stops the import only if all others would fail in the same way.
 fn import(
     inputs: Inputs,
-    on_duplicate: OnDuplicate,
-    dry_run: bool,
+    options: ImportOptions,
+    store: &dyn Store,
     context: &Context,
     cancel: &CancellationToken,
 ) -> Result<Report, CliError> {
-    let store = context.store()?;
-    let Inputs { sources, format, empty, mut failed } = inputs;
+    let ImportOptions { on_duplicate, dry_run, full } = options;
+    let Inputs { sources, format, skipped: not_imported, mut failed } = inputs;
     let bar = context.console.progress(sources.iter().map(Source::bytes).sum());
     let finished_bytes = Cell::new(0);
-    let importer =
-        Importer::new(store.as_ref(), &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
-            bar.set_position(finished_bytes.get() + bytes);
-            if cancel.is_cancelled() { Flow::Stop } else { Flow::Continue }
-        });
+    let importer = Importer::new(store, &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
+        bar.set_position(finished_bytes.get() + bytes);
+        if cancel.is_cancelled() { Flow::Stop } else { Flow::Continue }
+    });
     let mut receiver = ProjectResolver::new(importer);
     let mut stopped = None;
     for source in &sources {
@@ -134,15 +164,9 @@ fn import(
         }
         let name = source.name();
         bar.set_message(sanitize::line(&name));
-        let sessions_before = receiver.session_count();
-        receiver.next_file(source);
-        let result = hfs_exchange::read(source, format, &mut receiver);
-        receiver.discard_unfinished();
+        let result = receiver.import(source, format, full);
         finished_bytes.set(finished_bytes.get() + source.bytes());
         match result {
-            Ok(()) if receiver.session_count() == sessions_before => {
-                receiver.skip(SkippedSession { file: name, reason: SkipReason::NoSession });
-            }
             Ok(()) => {}
             Err(ImportError::Interrupted { .. }) => {
                 stopped = Some(Outcome::Interrupted);
@@ -158,22 +182,16 @@ fn import(
             }
         }
     }
-    // All messages are saved. Index them now if the user sees the progress bar; otherwise the next search indexes them.
-    let is_interactive = !bar.is_hidden();
     bar.finish_and_clear();
-    if is_interactive && stopped.is_none() && !dry_run {
-        let result = update_index(store.as_ref(), &context.console, &|| !cancel.is_cancelled());
+    let (imported, mut skipped) = receiver.finish()?;
+    // All messages are saved. Without this step, the next search would index them and take long.
+    if stopped.is_none() && !dry_run {
+        let result = update_index(store, &context.console, &|| !cancel.is_cancelled());
         if let Err(error) = result {
             tracing::warn!(%error, "the imported messages are not indexed yet");
         }
     }
-    let (imported, mut skipped) = receiver.finish();
-    skipped.extend(
-        empty.iter().map(|path| SkippedSession {
-            file: path.display().to_string(),
-            reason: SkipReason::NoTranscripts,
-        }),
-    );
+    skipped.extend(not_imported);
     Ok(Report { dry_run, imported, skipped, failed, stopped })
 }
 
@@ -206,12 +224,29 @@ impl<'a> ProjectResolver<'a> {
         Self { importer, repositories: HashMap::new() }
     }
 
-    pub fn next_file(&mut self, source: &Source) {
+    /// Imports a source, unless it has not changed since it was imported. With `full`, it is read in any case.
+    ///
+    /// # Errors
+    /// Returns an error if the source cannot be read or the store fails. Sessions before the error are kept.
+    pub fn import(&mut self, source: &Source, format: Option<Format>, full: bool) -> Result<(), ImportError> {
         self.importer.next_file(source.name(), source.modified_at());
-    }
-
-    fn discard_unfinished(&mut self) {
+        // The user may name another format for the same file.
+        if let Some(fingerprint) = source.fingerprint().filter(|_| format.is_none())
+            && self.importer.skip_unchanged(fingerprint, full)?
+        {
+            return Ok(());
+        }
+        let sessions_before = self.session_count();
+        let result = hfs_exchange::read(source, format, self);
         self.importer.discard_unfinished();
+        let found = result?;
+        if self.session_count() == sessions_before {
+            let is_empty = found.empty_sessions > 0;
+            let reason = if is_empty { SkipReason::NoMessages } else { SkipReason::NoSession };
+            self.importer.skipped.push(SkippedSession { file: source.name(), reason });
+        }
+        self.importer.end_file()?;
+        Ok(())
     }
 
     /// The number of sessions up to now, imported and skipped.
@@ -219,12 +254,13 @@ impl<'a> ProjectResolver<'a> {
         self.importer.imported.len() + self.importer.skipped.len()
     }
 
-    fn skip(&mut self, skipped: SkippedSession) {
-        self.importer.skipped.push(skipped);
-    }
-
-    pub fn finish(self) -> (Vec<ImportedSession>, Vec<SkippedSession>) {
-        (self.importer.imported, self.importer.skipped)
+    /// Makes the imported sessions durable and returns them, with what was skipped.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub fn finish(mut self) -> Result<(Vec<ImportedSession>, Vec<SkippedSession>), StoreError> {
+        self.importer.flush()?;
+        Ok((self.importer.imported, self.importer.skipped))
     }
 
     fn repository_of(&mut self, directory: &str) -> Option<String> {
@@ -283,6 +319,7 @@ struct ImportedJson<'a> {
     session: Option<String>,
     name: &'a str,
     messages: u64,
+    updated_messages: u64,
     branches: u64,
     updated: bool,
     report: &'a ImportReport,
@@ -314,7 +351,9 @@ impl Report {
         if console.options.json {
             return console.print_json(&self.json());
         }
-        console.print(&self.render(console.options.verbose))?;
+        if !console.options.quiet {
+            console.print(&self.render(console.options.verbose))?;
+        }
         for (file, error) in &self.failed {
             let file = sanitize::line(file);
             let mut error = error.clone();
@@ -344,6 +383,7 @@ impl Report {
             session: session.session.map(|id| id.to_string()),
             name: &session.name,
             messages: session.messages,
+            updated_messages: session.updated_messages,
             branches: session.branches,
             updated: session.updated,
             report: &session.report,
@@ -397,7 +437,11 @@ fn render_session(session: &ImportedSession, verbose: bool) -> String {
     let verb = if session.updated { "updated" } else { "new" };
     let format = sanitize::line(&session.format);
     let plural = if session.messages == 1 { "" } else { "s" };
-    let mut text = format!("{id}{name} ({verb}, {format}, {} message{plural})\n", session.messages);
+    let changed = match session.updated_messages {
+        0 => String::new(),
+        count => format!(", {count} changed"),
+    };
+    let mut text = format!("{id}{name} ({verb}, {format}, {} message{plural}{changed})\n", session.messages);
     let ImportReport { mapped, opaque, dropped, .. } = session.report;
     if dropped > 0 || (verbose && opaque > 0) {
         text += &format!("  records: {mapped} mapped, {opaque} kept verbatim, {dropped} dropped\n");

@@ -58,7 +58,7 @@ struct InfoJson {
 impl From<StoreInfo> for InfoJson {
     fn from(info: StoreInfo) -> Self {
         Self {
-            url: info.url,
+            url: hfs_secrets::mask_addresses(&info.url).into_owned(),
             backend: info.backend,
             schema_version: info.schema_version,
             sessions: info.sessions,
@@ -116,7 +116,7 @@ fn info(context: &Context) -> Result<Outcome, CliError> {
         return Ok(Outcome::Done);
     }
     let rows = [
-        ("store", sanitize::line(&info.url)),
+        ("store", sanitize::line(&hfs_secrets::mask_addresses(&info.url))),
         ("schema version", info.schema_version.to_string()),
         ("sessions", info.sessions.to_string()),
         ("messages", info.messages.to_string()),

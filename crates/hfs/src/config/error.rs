@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_agents::TriadsConfigError;
-use hfs_core::{ErrorExt as _, ErrorKind, StoreError};
+use hfs_core::ErrorKind;
 
 use super::secret::SecretReason;
 
@@ -51,9 +51,6 @@ pub enum ConfigError {
     /// A value that looks like a secret. The message does not repeat it.
     #[error("{origin}: {key} is refused: {reason}")]
     Secret { origin: ValueOrigin, key: String, reason: SecretReason },
-    /// The rules for secrets cannot be used, so no value can be accepted.
-    #[error("cannot check the configuration for secrets")]
-    SecretRules { source: StoreError },
     #[error("there is no setting {key:?}")]
     UnknownKey { key: String, most_similar: Option<&'static str> },
     /// A configuration file of triads is not valid.
@@ -83,7 +80,6 @@ impl ConfigError {
                 ErrorKind::Invalid
             }
             Self::Secret { .. } => ErrorKind::Denied,
-            Self::SecretRules { source } => source.kind(),
             Self::UnknownKey { .. } => ErrorKind::NotFound,
         }
     }
@@ -103,8 +99,7 @@ impl ConfigError {
             Self::Read { .. }
             | Self::Write { .. }
             | Self::Syntax { .. }
-            | Self::InvalidValue { .. }
-            | Self::SecretRules { .. } => None,
+            | Self::InvalidValue { .. } => None,
         }
     }
 }

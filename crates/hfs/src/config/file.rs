@@ -13,8 +13,8 @@ use yaml_edit::{YamlFile, YamlValue};
 
 use super::Setting;
 use super::error::{ConfigError, ValueOrigin};
-use super::key::{Key, ValueType};
-use super::secret::{SecretReason, contains_secret, is_secret_name};
+use super::key::Key;
+use super::secret::{SecretReason, contains_secret, is_secret_name, shown};
 use super::value::{RawValue, SpannedValue, Value};
 
 /// Larger files are refused. The limit also stops a read from a device that never ends.
@@ -70,7 +70,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let root: Option<SpannedValue> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
         let text = error.to_string();
-        let first_line = text.lines().next().unwrap_or_default();
+        let first_line = shown(text.lines().next().unwrap_or_default());
         ConfigError::Syntax { origin: origin(line), message: format!("this is not YAML: {first_line}") }
     })?;
     let mut layer = Layer::default();
@@ -81,6 +81,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
             let message = format!("the file contains {other}; expected settings such as `model: NAME`");
             return Err(ConfigError::Syntax { origin: origin(1), message });
         }
+    }
+    // A comment, the name of a key, or any other place.
+    for (line, text) in (1..).zip(text.lines()) {
+        refuse_secret("this line", text, &origin(line))?;
     }
     Ok(layer)
 }
@@ -125,13 +129,7 @@ impl Layer {
     /// An unknown key is a warning, so that one file can serve several versions of hfs. An unknown key that holds a
     /// secret is an error.
     fn add_unknown(&mut self, name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
-        if let RawValue::Text(text) = raw {
-            let last = name.rsplit('.').next().unwrap_or(name);
-            if is_secret_name(last) {
-                return Err(secret_error(name, origin, SecretReason::Name));
-            }
-            refuse_secret(name, text, origin)?;
-        }
+        refuse_secrets_below(name, raw, origin)?;
         let suggestion = match Key::most_similar(name) {
             Some(key) if key.name() == name => {
                 let nested = name.split('.').collect::<Vec<_>>().join(": ");
@@ -140,14 +138,14 @@ impl Layer {
             Some(key) => format!("; did you mean {}?", key.name()),
             None => String::new(),
         };
-        self.warnings.push(format!("{origin}: unknown key {name:?}{suggestion}"));
+        self.warnings.push(format!("{origin}: unknown key {:?}{suggestion}", shown(name)));
         Ok(())
     }
 }
 
 /// Converts a value of a file and refuses secrets.
 fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, ConfigError> {
-    if let RawValue::Text(text) = raw {
+    for text in texts(raw) {
         refuse_secret(key.name(), text, origin)?;
     }
     let value_type = &key.spec().value_type;
@@ -160,11 +158,49 @@ fn check(key: Key, raw: &RawValue, origin: &ValueOrigin) -> Result<Value, Config
 }
 
 fn refuse_secret(key: &str, text: &str, origin: &ValueOrigin) -> Result<(), ConfigError> {
-    if contains_secret(text)? { Err(secret_error(key, origin, SecretReason::Value)) } else { Ok(()) }
+    if contains_secret(text) { Err(secret_error(key, origin, SecretReason::Value)) } else { Ok(()) }
+}
+
+/// Refuses a value of an unknown key if it, or a value inside of it, is a secret by its name or by its text.
+fn refuse_secrets_below(name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match raw {
+        RawValue::Map(entries) => entries.iter().try_for_each(|(key, raw)| {
+            let origin = match origin {
+                ValueOrigin::File { path, .. } => {
+                    ValueOrigin::File { path: path.clone(), line: key.referenced.line() }
+                }
+                other => other.clone(),
+            };
+            refuse_secrets_below(&format!("{name}.{}", key.value), &raw.value, &origin)
+        }),
+        RawValue::List(items) => {
+            items.iter().try_for_each(|item| refuse_secrets_below(name, &item.value, origin))
+        }
+        // A reference to an environment variable.
+        RawValue::Text(text) if text.starts_with('$') => Ok(()),
+        RawValue::Text(_) if is_secret_name(last) => Err(secret_error(name, origin, SecretReason::Name)),
+        // A number of tokens is a setting.
+        RawValue::Integer(_) | RawValue::Float(_) if is_secret_name(last) && !last.contains("token") => {
+            Err(secret_error(name, origin, SecretReason::Name))
+        }
+        RawValue::Text(text) => refuse_secret(name, text, origin),
+        RawValue::Null | RawValue::Bool(_) | RawValue::Integer(_) | RawValue::Float(_) => Ok(()),
+    }
+}
+
+/// All texts in a value.
+fn texts(raw: &RawValue) -> Vec<&str> {
+    match raw {
+        RawValue::Text(text) => vec![text],
+        RawValue::List(items) => items.iter().flat_map(|item| texts(&item.value)).collect(),
+        RawValue::Map(entries) => entries.iter().flat_map(|(_, item)| texts(&item.value)).collect(),
+        RawValue::Null | RawValue::Bool(_) | RawValue::Integer(_) | RawValue::Float(_) => Vec::new(),
+    }
 }
 
 fn secret_error(key: &str, origin: &ValueOrigin, reason: SecretReason) -> ConfigError {
-    ConfigError::Secret { origin: origin.clone(), key: key.to_owned(), reason }
+    ConfigError::Secret { origin: origin.clone(), key: shown(key).into_owned(), reason }
 }
 
 /// Parses a value that was given outside of a file.
@@ -195,11 +231,9 @@ pub fn list_in_file(path: &Path, key: Key) -> Result<Vec<String>, ConfigError> {
 /// # Errors
 /// If the value or the file is not valid, or if the change would affect other settings.
 pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigError> {
+    // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
+    refuse_secret(key.name(), text, &VALUE_ARGUMENT)?;
     let value = parse_text(key, text, &VALUE_ARGUMENT)?;
-    if key.spec().value_type == ValueType::Text {
-        // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
-        check(key, &RawValue::Text(text.to_owned()), &VALUE_ARGUMENT)?;
-    }
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
     let after = with_value(path, key, &value, &before)?;
     replace(path, &after).map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
@@ -326,6 +360,32 @@ mod tests {
             set("model: a # keep\n", "system_prompt", text).unwrap();
             set("system_prompt: |\n  old\n  text\nmodel: a\n", "system_prompt", text).unwrap();
         }
+    }
+
+    #[test]
+    fn a_secret_is_refused_wherever_it_is_written() {
+        let key = ["sk-ant", "-api03-", "Zq8vT2mN4kR7wX1yB5cD9fG3"].concat();
+        for text in [
+            format!("model: {key}\n"),
+            format!("# {key}\nmodel: a\n"),
+            format!("model: a # old key: {key}\n"),
+            format!("disabled_plugins: [a, {key}]\n"),
+            format!("{key}: a\n"),
+            format!("mine:\n  deep:\n    - {{x: {key}}}\n"),
+            format!("system_prompt: |\n  You are.\n  {key}\n"),
+            "mine: {service: {api_key: 12345678}}\n".to_owned(),
+            "mine:\n  tokens: [abc]\n".to_owned(),
+            "base_url: https://me:password@host/v1\n".to_owned(),
+            "store: {url: 'postgres://me:pw@db/hfs'}\n".to_owned(),
+        ] {
+            let error = parse(Path::new("config.yaml"), &text).unwrap_err();
+            assert!(matches!(error, ConfigError::Secret { .. }), "{text}: {error}");
+            assert!(!error.to_string().contains(&key), "{error}");
+        }
+        parse(Path::new("config.yaml"), "mine: {headers: {X-Api-Key: $GATEWAY_KEY}}\n").unwrap();
+        let spoiled = format!("model: [{key}\n");
+        let error = parse(Path::new("config.yaml"), &spoiled).unwrap_err();
+        assert!(!error.to_string().contains(&key), "{error}");
     }
 
     #[test]

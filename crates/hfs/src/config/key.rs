@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use hfs_core::EventPayload;
 
 use super::ConfigError;
+use super::secret::shown;
 
 /// A configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -281,7 +282,7 @@ impl Key {
     /// `UnknownKey`, which suggests the most similar name.
     pub fn parse(name: &str) -> Result<Self, ConfigError> {
         Self::find(name).ok_or_else(|| ConfigError::UnknownKey {
-            key: name.to_owned(),
+            key: shown(name).into_owned(),
             most_similar: Self::most_similar(name).map(Self::name),
         })
     }

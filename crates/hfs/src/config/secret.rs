@@ -1,16 +1,11 @@
 //! Detects secrets in configuration files. They are refused: API keys are read from environment variables only.
 //!
-//! Values are checked with the scanner that exports use. In addition, a word that starts like a provider's key is
-//! refused even if the scanner does not match it. The scanner searches arbitrary text and avoids false alarms: its
-//! rules for providers match complete keys only, and its generic rule ignores words that contain a stopword, such as
-//! `ant-` in `sk-ant-...`. Here a false alarm is cheap, and a shortened or mistyped key must not stay in a file.
+//! Values are checked with the search that exports use. In addition, a word that starts like a provider's key is refused
+//! even if the search does not match it, because here a false alarm is cheap, and a shortened or mistyped key must not
+//! stay in a file.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::OnceLock;
-
-use hfs_exchange::SecretScanner;
-
-use super::ConfigError;
 
 /// How the API keys of well-known providers start.
 const KEY_PREFIXES: &[&str] = &[
@@ -31,10 +26,6 @@ const KEY_PREFIXES: &[&str] = &[
 ];
 /// A word with fewer characters after its prefix, such as `sk-`, is not taken for a key.
 const MIN_KEY_SUFFIX: usize = 12;
-
-/// Text without a URL or a word of this length is not scanned. Complete keys are longer, and the first scan of a
-/// process compiles the rules, so skipping short values makes most starts faster.
-const MIN_SCANNED_WORD: usize = 16;
 
 /// Parts of the names of keys whose values are secrets.
 const SECRET_NAMES: &[&str] =
@@ -63,39 +54,30 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// Whether a value, or a line of a file, contains a secret.
-///
-/// # Errors
-/// `SecretRules` if the rules of the scanner cannot be compiled.
-pub fn contains_secret(text: &str) -> Result<bool, ConfigError> {
+pub fn contains_secret(text: &str) -> bool {
     // The header alone is enough: in YAML, the body of a private key may be on other lines.
-    if text.contains("-----BEGIN") {
-        return Ok(true);
+    text.contains("-----BEGIN")
+        || words(text).any(starts_like_key)
+        || matches!(hfs_secrets::mask_addresses(text), Cow::Owned(_))
+}
+
+/// The text as it may be shown: without the secrets in it.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    match hfs_secrets::mask_addresses(text) {
+        Cow::Borrowed(text) if contains_secret(text) => Cow::Owned(hfs_secrets::mark("key")),
+        masked => masked,
     }
-    let is_separator = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';');
-    let mut words = text.split(is_separator);
-    if words.clone().any(starts_like_key) {
-        return Ok(true);
-    }
-    let needs_scan = text.contains("://") || words.any(|word| word.len() >= MIN_SCANNED_WORD);
-    Ok(needs_scan && scan(text)?)
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| {
+        c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';' | '[' | ']' | '(' | ')')
+    })
 }
 
 fn starts_like_key(word: &str) -> bool {
     let mut suffixes = KEY_PREFIXES.iter().filter_map(|prefix| word.strip_prefix(prefix));
     suffixes.any(|suffix| suffix.len() >= MIN_KEY_SUFFIX)
-}
-
-fn scan(text: &str) -> Result<bool, ConfigError> {
-    static SCANNER: OnceLock<SecretScanner> = OnceLock::new();
-    let rules_error = |source| ConfigError::SecretRules { source };
-    let scanner = match SCANNER.get() {
-        Some(scanner) => scanner,
-        None => {
-            let scanner = SecretScanner::new().map_err(rules_error)?;
-            SCANNER.get_or_init(|| scanner)
-        }
-    };
-    scanner.contains_secret(text).map_err(rules_error)
 }
 
 #[cfg(test)]
@@ -112,7 +94,7 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----",
             concat!("ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"),
         ] {
-            assert!(contains_secret(text).unwrap(), "{text}");
+            assert!(contains_secret(text), "{text}");
         }
         for text in [
             "gpt-4o",
@@ -124,7 +106,7 @@ mod tests {
             "meta-llama/Llama-3.3-70B-Instruct-Turbo",
             "sqlite:/home/me/Documents/conversations-2026/hfs.db",
         ] {
-            assert!(!contains_secret(text).unwrap(), "{text}");
+            assert!(!contains_secret(text), "{text}");
         }
         assert!(is_secret_name("openai_api_key") && is_secret_name("Token") && is_secret_name("key"));
         assert!(!is_secret_name("keybinding_mode") && !is_secret_name("model"));

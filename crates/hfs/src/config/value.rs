@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::key::ValueType;
+use super::secret::shown;
 
 /// The value of a setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,23 +119,28 @@ impl Value {
         }
     }
 
+    /// The value as `--json` shows it, without passwords in addresses.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
-            Self::Text(text) => text.as_str().into(),
+            Self::Text(text) => shown(text).into(),
             Self::Integer(number) => (*number).into(),
             Self::Float(number) => (*number).into(),
-            Self::List(items) => items.clone().into(),
+            Self::List(items) => items.iter().map(|item| shown(item)).collect(),
         }
     }
 }
 
+/// Formats the value for people, without passwords in addresses. An environment variable may contain them.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
+            Self::Text(text) => f.write_str(&shown(text)),
             Self::Integer(number) => number.fmt(f),
             Self::Float(number) => number.fmt(f),
-            Self::List(items) => write!(f, "[{}]", items.join(", ")),
+            Self::List(items) => {
+                let items: Vec<_> = items.iter().map(|item| shown(item)).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
         }
     }
 }
@@ -147,10 +153,12 @@ impl fmt::Display for RawValue {
             Self::Bool(value) => value.fmt(f),
             Self::Integer(number) => number.fmt(f),
             Self::Float(number) => number.fmt(f),
-            Self::Text(text) if text.chars().count() > 40 => {
-                write!(f, "{:?}", text.chars().take(39).chain(['…']).collect::<String>())
-            }
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Text(text) => match shown(text) {
+                text if text.chars().count() > 40 => {
+                    write!(f, "{:?}", text.chars().take(39).chain(['…']).collect::<String>())
+                }
+                text => write!(f, "{text:?}"),
+            },
             Self::List(_) => f.write_str("a list"),
             Self::Map(_) => f.write_str("a group of settings"),
         }

@@ -107,7 +107,14 @@ impl ErrorDocument {
     }
 
     fn build(kind: &'static str, error: &(dyn Error + 'static), hint: Option<String>) -> Self {
-        Self { kind, message: error.to_string(), causes: error_sources(error), hint }
+        // Errors name addresses, and an address may contain a password.
+        let shown = |text: String| hfs_secrets::mask_addresses(&text).into_owned();
+        Self {
+            kind,
+            message: shown(error.to_string()),
+            causes: error_sources(error).into_iter().map(shown).collect(),
+            hint: hint.map(shown),
+        }
     }
 
     /// The message and its causes, joined by colons.
@@ -145,7 +152,10 @@ impl CliError {
         let kind = if matches!(self, Self::Usage { .. }) { "usage" } else { self.kind().as_str() };
         let mut document = ErrorDocument::build(kind, self, self.hint());
         if let Self::Config(error) = self {
-            document.causes.extend(error.details());
+            let details = error.details();
+            document
+                .causes
+                .extend(details.iter().map(|detail| hfs_secrets::mask_addresses(detail).into_owned()));
         }
         document
     }

@@ -100,6 +100,8 @@ pub struct MessageJson {
     seq: u64,
     role: &'static str,
     status: &'static str,
+    /// Whether a tool wrote it in the user's name.
+    context: bool,
     created_at: Timestamp,
     agent: Option<String>,
     model: Option<String>,
@@ -114,6 +116,7 @@ impl MessageJson {
             seq,
             role: message.role.as_str(),
             status: message.status.as_str(),
+            context: message.is_context(),
             created_at: message.created_at,
             agent: message.agent.clone(),
             model: message.model.clone(),

@@ -1,6 +1,6 @@
 //! Messages of a session as text.
 
-use hfs_core::{Message, MessageStatus, Part, Role, Timestamp};
+use hfs_core::{Message, MessageDraft, MessageStatus, Part, Role, Timestamp, split_context};
 use serde_json::Value;
 
 use super::console::Palette;
@@ -23,7 +23,12 @@ pub struct Detail {
 pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
     let mut text = heading(message, detail, palette);
     for part in &message.content.parts {
-        let rendered = render_part(part, detail, palette);
+        let rendered = match part {
+            Part::Text { text } if message.content.role == Role::User && message.content.source.is_some() => {
+                render_imported_text(text, detail, palette)
+            }
+            part => render_part(part, detail, palette),
+        };
         if !rendered.is_empty() {
             text += &rendered;
             if !rendered.ends_with('\n') {
@@ -59,11 +64,12 @@ fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {
         MessageStatus::Streaming => format!(" {warning}streaming{warning:#}"),
         MessageStatus::Interrupted => format!(" {warning}interrupted{warning:#}"),
     };
-    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", role_name(message.content.role), facts.join(" · "))
+    format!("{role}{}{role:#} {dim}{}{dim:#}{status}\n", author(&message.content), facts.join(" · "))
 }
 
-const fn role_name(role: Role) -> &'static str {
-    match role {
+fn author(message: &MessageDraft) -> &'static str {
+    match message.role {
+        Role::User if message.is_context() => "context",
         Role::User => "you",
         Role::Assistant => "assistant",
         Role::System => "system",
@@ -71,20 +77,20 @@ const fn role_name(role: Role) -> &'static str {
     }
 }
 
+/// An imported text with the user's role: the context that a tool inserted before the user's words is folded.
+fn render_imported_text(text: &str, detail: Detail, palette: &Palette) -> String {
+    let (context, typed) = split_context(text);
+    if context.is_empty() || typed.is_empty() {
+        return sanitize::block(text).trim_end().to_owned();
+    }
+    let context = render_foldable("context", context, detail, palette);
+    format!("{context}{}", sanitize::block(typed).trim_end())
+}
+
 fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
-    let dim = palette.dim;
-    let folded = |label: &str, text: &str| {
-        let line = shorten(&sanitize::line(text), FOLDED_WIDTH);
-        let gap = if line.is_empty() { "" } else { " " };
-        format!("{dim}[{label}]{gap}{line}{dim:#}\n")
-    };
-    let unfolded = |label: &str, text: &str| {
-        let text = sanitize::block(text);
-        format!("{dim}[{label}]{dim:#}\n{}\n", indented(text.trim_end()))
-    };
-    let show = |label: &str, text: &str| {
-        if detail.full && !text.is_empty() { unfolded(label, text) } else { folded(label, text) }
-    };
+    let folded = |label: &str, text: &str| folded(label, text, palette);
+    let unfolded = |label: &str, text: &str| unfolded(label, text, palette);
+    let show = |label: &str, text: &str| render_foldable(label, text, detail, palette);
     match part {
         Part::Text { text } => sanitize::block(text).trim_end().to_owned(),
         Part::Thinking { text, .. } => show("thinking", text),
@@ -100,6 +106,27 @@ fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
             folded("attachment", &format!("{name}{media_type}, {}", format_size(*bytes)))
         }
         Part::Opaque { source, raw } => show(&format!("{} record", sanitize::line(source)), &pretty(raw)),
+    }
+}
+
+fn folded(label: &str, text: &str, palette: &Palette) -> String {
+    let dim = palette.dim;
+    let line = shorten(&sanitize::line(text), FOLDED_WIDTH);
+    let gap = if line.is_empty() { "" } else { " " };
+    format!("{dim}[{label}]{gap}{line}{dim:#}\n")
+}
+
+fn unfolded(label: &str, text: &str, palette: &Palette) -> String {
+    let dim = palette.dim;
+    let text = sanitize::block(text);
+    format!("{dim}[{label}]{dim:#}\n{}\n", indented(text.trim_end()))
+}
+
+fn render_foldable(label: &str, text: &str, detail: Detail, palette: &Palette) -> String {
+    if detail.full && !text.is_empty() {
+        unfolded(label, text, palette)
+    } else {
+        folded(label, text, palette)
     }
 }
 

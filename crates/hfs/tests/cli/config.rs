@@ -104,6 +104,33 @@ fn a_secret_is_refused_and_not_printed() {
 }
 
 #[test]
+fn a_password_in_an_address_is_never_printed() {
+    let address = "https://me:sesame@127.0.0.1:1/v1";
+    for (variable, key) in [("HFS_BASE_URL", "base_url"), ("HFS_STORE", "store.url"), ("HFS_MODEL", "model")]
+    {
+        let hfs = hfs().env(variable, address);
+        for arguments in [
+            &["config", "list"][..],
+            &["config", "list", "--json"],
+            &["config", "list", "-v"],
+            &["config", "get", key],
+            &["config", "get", key, "--json"],
+            &["config", "set", key, address],
+            &["config", "set", "agent", address],
+            &["config", "set", address, "x"],
+            &["session", "list"],
+            &["doctor"],
+        ] {
+            let output = hfs.run(arguments);
+            assert!(!output.stdout.contains("sesame"), "{}", output.describe());
+            assert!(!output.stderr.contains("sesame"), "{}", output.describe());
+        }
+    }
+    let shown = hfs().env("HFS_BASE_URL", address).run(&["config", "get", "base_url"]).ok();
+    assert_eq!(shown.stdout, "https://me:[redacted: password]@127.0.0.1:1/v1\n");
+}
+
+#[test]
 fn setting_a_value_keeps_the_comments_and_layout_of_the_file() {
     let hfs = hfs();
     let before = "# my settings\nmodel: a   # cheap\n\nstore:\n  durability: full # safe\n";

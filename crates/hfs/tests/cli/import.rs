@@ -136,3 +136,63 @@ fn a_killed_import_leaves_no_partial_session_and_can_be_repeated() {
     assert_eq!((info()["sessions"].as_u64(), info()["messages"].as_u64()), (Some(1), Some(30_000)));
     assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
 }
+
+/// A record of a Claude Code transcript.
+fn record(kind: &str, uuid: &str, parent: Option<&str>, text: &str) -> String {
+    let record = json!({
+        "type": kind, "uuid": uuid, "parentUuid": parent, "sessionId": "s", "timestamp": "2026-01-01T00:00:00Z",
+        "message": {"id": format!("m-{uuid}"), "role": kind, "content": [{"type": "text", "text": text}]},
+    });
+    format!("{record}\n")
+}
+
+#[test]
+fn a_transcript_that_grew_is_updated_and_an_unchanged_one_is_not_read() {
+    let hfs = hfs();
+    let path = hfs.project().join("s.jsonl");
+    let early =
+        record("user", "u1", None, "ask alpha") + &record("assistant", "a1", Some("u1"), "answer beta");
+    std::fs::write(&path, &early).unwrap();
+    let _ = hfs.run(&["import", "s.jsonl"]).ok();
+    let reason = |arguments: &[&str]| {
+        let report = hfs.run(arguments).ok().json();
+        assert_eq!(report["imported"], json!([]));
+        report["skipped"][0]["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason(&["import", "--json", "s.jsonl"]), "already imported, and unchanged since");
+    assert!(reason(&["import", "--json", "--full", "s.jsonl"]).contains("without new messages"));
+
+    let late = early.replace("beta", "gamma") + &record("user", "u2", Some("u1"), "another way");
+    std::fs::write(&path, late).unwrap();
+    let report = hfs.run(&["import", "--json", "s.jsonl"]).ok().json();
+    let updated = &report["imported"][0];
+    assert_eq!((&updated["messages"], &updated["updated_messages"]), (&json!(1), &json!(1)));
+    let found = |word: &str| hfs.run(&["search", "--json", word]).ok().json()["total"].clone();
+    assert_eq!((found("beta"), found("gamma")), (json!(0), json!(1)));
+    let shown = hfs.run(&["session", "show", "@", "--json"]).ok().json();
+    let texts: Vec<&Value> =
+        shown["messages"].as_array().unwrap().iter().map(|it| &it["parts"][0]["text"]).collect();
+    assert_eq!(texts, ["ask alpha", "another way"], "the branch that the user continued in the other tool");
+}
+
+#[test]
+fn a_quiet_import_prints_nothing() {
+    let hfs = hfs();
+    write(&hfs, "good.json", &conversation(4));
+    let output = hfs.run(&["import", "-q", "good.json"]).ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+}
+
+#[cfg(unix)]
+#[test]
+fn special_files_are_refused_without_waiting() {
+    let hfs = hfs();
+    let fifo = hfs.project().join("pipe.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in ["pipe.jsonl", "/dev/zero", "/proc/self/environ"] {
+        let output = hfs.run(&["import", path]).fails_with(6);
+        assert!(output.stderr.contains("cannot read"), "{}", output.describe());
+    }
+    let report = hfs.run(&["import", "--json", "."]).ok().json();
+    assert_eq!(report["skipped"][0]["reason"], "it is not a regular file");
+}

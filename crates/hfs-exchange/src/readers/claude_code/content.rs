@@ -13,6 +13,7 @@ use hfs_core::{Attachment, ContentHash, Part};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, json};
 
+use super::tool_results::ToolResultFiles;
 use crate::json::value::{MAX_DEPTH, is_lossless_at};
 use crate::json::{FieldName, push_array, push_text, push_value};
 
@@ -338,12 +339,21 @@ pub(crate) const WITHOUT: &str = "$without";
 
 /// Collects the parts and attachments of one message.
 #[derive(Debug, Default)]
-pub(crate) struct PartsBuilder {
+pub(crate) struct PartsBuilder<'a> {
     pub parts: Vec<Part>,
     pub attachments: Vec<Attachment>,
+    /// Where the whole output of a tool is, if the result has only its beginning.
+    files: Option<&'a ToolResultFiles>,
+    /// The structured form of a tool's result.
+    structured: Option<&'a str>,
 }
 
-impl PartsBuilder {
+impl<'a> PartsBuilder<'a> {
+    /// A builder for the message of a tool.
+    pub(crate) fn for_result(files: &'a ToolResultFiles, structured: Option<&'a str>) -> Self {
+        Self { files: Some(files), structured, ..Self::default() }
+    }
+
     /// Converts a block into a part (several, for a tool result with images) and appends the block's
     /// replacement to `template`. `message` is the index of this message among those of its record.
     pub(crate) fn add(&mut self, block: ContentBlock, message: usize, template: &mut String) {
@@ -404,8 +414,9 @@ impl PartsBuilder {
             fields.take("is_error");
         }
         let mut output = String::new();
-        if let Some(text) = fields.take_text(CONTENT) {
-            output = text;
+        let original = fields.take_text(CONTENT);
+        if let Some(text) = &original {
+            output.clone_from(text);
         } else {
             match fields.get_mut(CONTENT) {
                 Some(FieldValue::Blocks(items)) => {
@@ -418,8 +429,38 @@ impl PartsBuilder {
                 None => without.push(CONTENT),
             }
         }
+        self.complete_output(&id, &mut output, original, &mut fields);
         note_absent(&mut fields, &without);
         (fields, Part::ToolResult { id, output, is_error })
+    }
+
+    /// Adds what the output of a tool lacks: its structured form, and the text of the file with the whole output. `original` is
+    /// the content if it is a string; it then stays in the record, because it cannot be restored from the output.
+    fn complete_output(
+        &mut self,
+        call: &str,
+        output: &mut String,
+        original: Option<String>,
+        fields: &mut BlockFields,
+    ) {
+        let structured = self.structured.filter(|structured| !output.contains(*structured));
+        let file = self.files.and_then(|files| files.of_result(call, output));
+        if let Some(original) = original.filter(|_| structured.is_some() || file.is_some()) {
+            fields.set(CONTENT.into(), FieldValue::Value(original.into()));
+            if file.as_ref().is_some_and(|file| file.text.is_some()) {
+                // The file begins with the same text.
+                output.clear();
+            }
+        }
+        let text = file.as_ref().and_then(|file| file.text.as_deref());
+        for addition in text.into_iter().chain(structured) {
+            let separator = if output.is_empty() { "" } else { "\n" };
+            output.extend([separator, addition]);
+        }
+        if let Some(file) = file {
+            self.parts.push(file.part);
+            self.attachments.extend(file.attachment);
+        }
     }
 
     /// Converts the elements of a tool result's content. Texts are appended to `output`; images and other
@@ -460,6 +501,10 @@ impl PartsBuilder {
                     output.push_str(&text);
                     return;
                 }
+                if push_resource(&mut fields, output) {
+                    fields.push_json(template);
+                    return;
+                }
                 if is_file { self.file(fields) } else { (BlockFields::default(), opaque(fields.into())) }
             }
             other => (BlockFields::default(), opaque(other.into())),
@@ -489,6 +534,36 @@ impl PartsBuilder {
             None => (None, 0),
         };
         (fields, Part::Attachment { media_type, name, hash, bytes })
+    }
+}
+
+/// Appends the text of an embedded resource, or the address of a linked one, to a tool's output. Returns whether the block is
+/// one. In the stored record, a range of the output replaces the text.
+fn push_resource(fields: &mut BlockFields, output: &mut String) -> bool {
+    let separator = if output.is_empty() { "" } else { "\n" };
+    match fields.text("type") {
+        Some("resource") => {
+            let Some(FieldValue::Value(Value::Object(resource))) = fields.get_mut("resource") else {
+                return false;
+            };
+            let has_reserved_names = resource.keys().any(|key| key.starts_with('$'));
+            let Some(Value::String(text)) = resource.get("text").filter(|_| !has_reserved_names).cloned()
+            else {
+                return false;
+            };
+            output.push_str(separator);
+            resource.shift_remove("text");
+            resource.insert(TEXT.into(), json!([output.len(), text.len()]));
+            output.push_str(&text);
+            true
+        }
+        Some("resource_link") => {
+            let Some(uri) = fields.text("uri") else { return false };
+            let name = fields.text("name").unwrap_or_default();
+            output.extend([separator, name, if name.is_empty() { "" } else { ": " }, uri]);
+            true
+        }
+        _ => false,
     }
 }
 

@@ -22,8 +22,9 @@ pub(crate) enum RecordClass {
     Empty,
     /// A user's record that becomes `messages` messages; `prompt` is set if the user wrote one of them.
     User { messages: u32, prompt: bool },
-    /// A record of an assistant's message; `message` is the key of the message, if the record has its id.
-    Assistant { message: Option<u128> },
+    /// A record of an assistant's message; `message` is the key of the message, if the record has its id, and `ended` is set if
+    /// the record says why the message ended.
+    Assistant { message: Option<u128>, ended: bool },
 }
 
 /// The origin of a title, in order of precedence.
@@ -108,8 +109,11 @@ fn class(record: &HeaderScan<'_>) -> RecordClass {
             let agent = record.agent.0.as_deref().unwrap_or_default();
             // The same message id in a sidechain, or of another agent, denotes another message.
             let message_key = |id: &str| id_key(&format!("{id}\n{}\n{agent}", record.sidechain.0));
-            RecordClass::Assistant { message: record.message.id.0.as_deref().map(message_key) }
+            let ended = record.message.stop_reason.0.is_some();
+            RecordClass::Assistant { message: record.message.id.0.as_deref().map(message_key), ended }
         }
+        // A prompt that the user entered while the agent was working. It continues the history in any case.
+        Some("attachment") if record.attachment.is_prompt => RecordClass::User { messages: 1, prompt: false },
         _ => RecordClass::Other,
     }
 }
@@ -144,6 +148,9 @@ fn fingerprint(text: &str) -> u64 {
     sums.into_iter().fold(0, mix)
 }
 
+/// The type of the attachment that records a prompt which waited in the queue.
+pub(crate) const QUEUED: &str = "queued_command";
+
 /// Prefixes of user messages that Claude Code itself generates.
 const HARNESS_TAGS: [&str; 9] = [
     "<command-name>",
@@ -177,6 +184,14 @@ pub(crate) struct HeaderScan<'a> {
     pub compact_summary: LenientFlag,
     pub transcript_only: LenientFlag,
     pub message: MessageScan<'a>,
+    pub attachment: AttachmentScan,
+}
+
+/// A summary of a record's `attachment`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttachmentScan {
+    /// Whether it is a prompt with content that waited in the queue.
+    pub is_prompt: bool,
 }
 
 /// The fields of a record's `message`.
@@ -185,6 +200,7 @@ pub(crate) struct MessageScan<'a> {
     /// Whether it is an object.
     pub present: bool,
     pub id: LenientText<'a>,
+    pub stop_reason: LenientText<'a>,
     pub content: ContentScan,
 }
 
@@ -236,6 +252,7 @@ impl<'de> Deserialize<'de> for HeaderScan<'de> {
                             let with_content = record.kind.0.as_deref() != Some("assistant");
                             record.message = map.next_value_seed(MessageSeed { with_content })?;
                         }
+                        "attachment" => record.attachment = map.next_value()?,
                         _ => return Ok(false),
                     }
                     Ok(true)
@@ -272,6 +289,7 @@ impl<'de> Visitor<'de> for MessageSeed {
         for_each_field(map, |key, map| {
             match key {
                 "id" => message.id = map.next_value()?,
+                "stop_reason" => message.stop_reason = map.next_value()?,
                 "content" if self.with_content => message.content = map.next_value()?,
                 _ => return Ok(false),
             }
@@ -281,6 +299,33 @@ impl<'de> Visitor<'de> for MessageSeed {
     }
 
     default_for!(MessageScan::default(); bool number str null seq);
+}
+
+impl<'de> Deserialize<'de> for AttachmentScan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = AttachmentScan;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AttachmentScan, A::Error> {
+                let (mut kind, mut prompt) = (LenientText::default(), ContentScan::default());
+                for_each_field(map, |key, map| {
+                    match key {
+                        "type" => kind = map.next_value()?,
+                        "prompt" => prompt = map.next_value()?,
+                        _ => return Ok(false),
+                    }
+                    Ok(true)
+                })?;
+                let is_prompt = kind.0.as_deref() == Some(QUEUED) && (prompt.other || prompt.results > 0);
+                Ok(AttachmentScan { is_prompt })
+            }
+            default_for!(AttachmentScan::default(); bool number str null seq);
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 impl<'de> Deserialize<'de> for ContentScan {

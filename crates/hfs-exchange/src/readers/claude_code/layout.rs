@@ -56,7 +56,7 @@ enum NodeKind {
     Duplicate,
     Empty,
     User { messages: u32, prompt: bool },
-    Assistant { group: u32 },
+    Assistant { message: Option<u128>, ended: bool },
 }
 
 impl NodeKind {
@@ -69,6 +69,24 @@ struct RecordNode {
     parent: Option<u128>,
     kind: NodeKind,
     sidechain: bool,
+}
+
+/// The groups of records that form one assistant's message each.
+struct Groups {
+    /// Group of each record, if it is an assistant's.
+    of: Vec<Option<u32>>,
+    /// Index of the last record of each group.
+    ends: Vec<u32>,
+}
+
+/// The newest group of a message id.
+#[derive(Clone, Copy)]
+struct OpenGroup {
+    group: u32,
+    /// Ancestor of the first record.
+    ancestor: Option<u32>,
+    /// Whether the message has ended.
+    ended: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -86,10 +104,6 @@ pub(crate) struct LayoutBuilder {
     nodes: Vec<RecordNode>,
     /// Index and fingerprint of the first record with each id.
     by_uuid: ByKey<(u32, u64)>,
-    /// Group of each assistant message, by its key. The records of one message form a group.
-    groups: ByKey<u32>,
-    /// Index of the last record of each group.
-    group_ends: Vec<u32>,
     /// The newest title of each [`TitleSource`](super::index::TitleSource), in order of precedence.
     titles: [Option<String>; 3],
     /// The record after which a resume continues; `None` if it continues after the newest message.
@@ -138,28 +152,58 @@ impl LayoutBuilder {
             RecordClass::Other => NodeKind::Other,
             RecordClass::Empty => NodeKind::Empty,
             RecordClass::User { messages, prompt } => NodeKind::User { messages, prompt },
-            RecordClass::Assistant { message } => NodeKind::Assistant { group: self.group(message, index) },
+            RecordClass::Assistant { message, ended } => NodeKind::Assistant { message, ended },
         }
     }
 
-    /// The group of an assistant's record.
-    fn group(&mut self, message: Option<u128>, index: u32) -> u32 {
-        let next_group = u32::try_from(self.group_ends.len()).unwrap_or(u32::MAX);
-        let group = message.map_or(next_group, |key| *self.groups.entry(key).or_insert(next_group));
-        if group == next_group {
-            self.group_ends.push(index);
-        } else if let Some(end) = self.group_ends.get_mut(group as usize) {
-            *end = index;
+    /// The group of each assistant's record: the records of one message form a group.
+    ///
+    /// Records have the id of their message, but some proxies give every message the same id. So a record starts a new group
+    /// after a prompt of the user, and after a tool's result if the message has ended before. A message that has not ended may
+    /// continue after a result, because tools run while it is written.
+    fn groups(&self, ancestors: &[Option<u32>]) -> Groups {
+        let mut groups = Groups { of: Vec::with_capacity(self.nodes.len()), ends: Vec::new() };
+        let mut open: ByKey<OpenGroup> = ByKey::default();
+        for (index, (node, ancestor)) in (0_u32..).zip(self.nodes.iter().zip(ancestors)) {
+            let NodeKind::Assistant { message, ended } = node.kind else {
+                groups.of.push(None);
+                continue;
+            };
+            let known = message.and_then(|message| open.get(&message).copied()).filter(|group| {
+                let follows = ancestor.and_then(|ancestor| self.nodes.get(ancestor as usize));
+                *ancestor == group.ancestor
+                    || match follows.map(|node| node.kind) {
+                        Some(NodeKind::User { prompt: true, .. }) => false,
+                        Some(NodeKind::User { .. }) => !group.ended,
+                        _ => true,
+                    }
+            });
+            let new = OpenGroup {
+                group: u32::try_from(groups.ends.len()).unwrap_or(u32::MAX),
+                ancestor: *ancestor,
+                ended,
+            };
+            let next = OpenGroup { ended, ..known.unwrap_or(new) };
+            let group = next.group;
+            match groups.ends.get_mut(group as usize) {
+                Some(end) => *end = index,
+                None => groups.ends.push(index),
+            }
+            if let Some(message) = message {
+                open.insert(message, next);
+            }
+            groups.of.push(Some(group));
         }
-        group
+        groups
     }
 
     /// Computes the layout.
     pub(crate) fn finish(mut self) -> Layout {
         let ancestors = self.ancestors();
         let starts_branch = self.branch_starts(&ancestors);
+        let groups = self.groups(&ancestors);
         let mut positions: Vec<Option<MessagePosition>> = vec![None; self.nodes.len()];
-        let mut group_positions: Vec<Option<MessagePosition>> = vec![None; self.group_ends.len()];
+        let mut group_positions: Vec<Option<MessagePosition>> = vec![None; groups.ends.len()];
         let mut heads: Vec<Seq> = vec![0];
         let mut current = 0_u32;
         for (index, node) in self.nodes.iter().enumerate() {
@@ -187,7 +231,8 @@ impl LayoutBuilder {
                     self.layout.messages += u64::from(messages);
                     (RecordAction::User { branch }, advance(branch, u64::from(messages)))
                 }
-                NodeKind::Assistant { group } => {
+                NodeKind::Assistant { .. } => {
+                    let group = groups.of.get(index).copied().flatten().unwrap_or(u32::MAX);
                     let slot = group_positions.get_mut(group as usize);
                     let position = match slot {
                         Some(Some(position)) => Some(*position),
@@ -199,7 +244,7 @@ impl LayoutBuilder {
                         None => None,
                     };
                     branch = position.map_or(branch, |position| position.branch);
-                    let last = self.group_ends.get(group as usize).is_none_or(|end| *end as usize == index);
+                    let last = groups.ends.get(group as usize).is_none_or(|end| *end as usize == index);
                     (RecordAction::Assistant { branch, group, last }, position)
                 }
             };

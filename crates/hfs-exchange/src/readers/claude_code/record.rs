@@ -52,6 +52,8 @@ pub(crate) struct RecordInfo {
     pub is_aborted: bool,
     /// The message of hfs from which an export wrote the record.
     pub written_from: Option<MessageId>,
+    /// The structured content of a result of an MCP tool, as JSON.
+    pub structured: Option<String>,
     /// Which of [`FLAG_FIELDS`] are set.
     set: [bool; FLAG_FIELDS.len()],
 }
@@ -133,6 +135,11 @@ impl RecordInfo {
             "isAbortedMidStream" => self.is_aborted = json == "true",
             WRITTEN => {
                 self.written_from = serde_json::from_str(json).ok().as_ref().and_then(written_from);
+            }
+            "mcpMeta" => {
+                let meta = serde_json::from_str::<Value>(json).unwrap_or_default();
+                self.structured =
+                    meta.get("structuredContent").filter(|it| !it.is_null()).map(Value::to_string);
             }
             _ => {
                 for ((flag, _), set) in FLAG_FIELDS.iter().zip(&mut self.set) {

@@ -4,20 +4,25 @@
 //! consecutive, so a message stays in a queue until its last record, which the layout marks.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::Path;
 
 use hfs_core::{
     Attachment, ForeignBranch, ImportError, ImportEvent, MessageDraft, MessageStatus, Part,
     PassthroughFields, Role, Seq, Source as MessageSource, Timestamp,
 };
 
-use super::content::{ContentBlock, MessageContent, PartsBuilder, attachment_of};
+use serde_json::Value;
+
+use super::content::{ContentBlock, MessageContent, PartsBuilder};
 use super::layout::{Layout, RecordAction};
 use super::record::Record;
+use super::tool_results::ToolResultFiles;
 use crate::Source;
-use crate::json::{push_array, push_value};
-use crate::readers::{AFTER, BEFORE, FLAGS, Output, RECORDS, ReportBuilder};
+use crate::json::{parse, push_array, push_value};
+use crate::readers::{AFTER, BEFORE, FLAGS, Output, RAW, RECORDS, ReportBuilder};
 use crate::records::{Entry, Framing, for_each_record};
+use crate::source::{Links, open_file};
 
 /// Limit on the bytes of the records that are buffered: those of queued messages, and those that are stored
 /// with a later message.
@@ -127,7 +132,7 @@ impl<'a> SecondPass<'a> {
     /// key of the next branch.
     fn import_subagent(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let source = Source::file(path);
+        let source = Source::found(path);
         let layout = match super::compute_layout(&source, Framing::Lines, &mut self.out) {
             Ok(layout) => layout,
             Err(error @ ImportError::Interrupted { .. }) => return Err(error),
@@ -185,8 +190,7 @@ impl<'a> SecondPass<'a> {
             RecordAction::User { branch } => {
                 self.report.mapped();
                 let at = self.time(&record);
-                for mut pending in user_messages(record, line, at) {
-                    self.tool_result_files.attach(&mut pending);
+                for pending in user_messages(record, line, at, &self.tool_result_files) {
                     self.push(QueuedMessage { branch, pending, open: false, bytes: length });
                 }
             }
@@ -305,10 +309,15 @@ impl<'a> SecondPass<'a> {
     }
 }
 
+/// Limit on the size of the metadata of a subagent.
+const MAX_METADATA: u64 = 1 << 20;
+
 /// Id of the tool call that started a subagent, from the metadata file next to the subagent's transcript.
 fn starting_call(transcript: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(transcript.with_extension("meta.json")).ok()?;
-    Some(crate::json::parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
+    let mut text = String::new();
+    let file = open_file(&transcript.with_extension("meta.json"), Links::Reject).ok()?;
+    file.take(MAX_METADATA).read_to_string(&mut text).ok()?;
+    Some(parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
 }
 
 /// Initial capacity for the JSON that replaces a content, in bytes.
@@ -378,10 +387,19 @@ fn record_id(record: &Record, line: u64) -> String {
 }
 
 /// Converts a user's record into messages: one per tool result, then one for the rest.
-fn user_messages(mut record: Record, line: u64, at: Timestamp) -> Vec<PendingMessage> {
+fn user_messages(
+    mut record: Record,
+    line: u64,
+    at: Timestamp,
+    files: &ToolResultFiles,
+) -> Vec<PendingMessage> {
+    if record.content.is_none() {
+        return vec![queued_prompt(&record, line, at)];
+    }
     let id = record_id(&record, line);
     let is_result = |block: &ContentBlock| matches!(block, ContentBlock::Object(fields) if fields.text("type") == Some("tool_result"));
-    let mut messages: Vec<(Role, PartsBuilder)> = Vec::new();
+    let structured = record.info.structured.take();
+    let mut messages: Vec<(Role, PartsBuilder<'_>)> = Vec::new();
     let mut user = PartsBuilder::default();
     let mut template = String::with_capacity(TEMPLATE_CAPACITY);
     match record.content.take() {
@@ -389,7 +407,9 @@ fn user_messages(mut record: Record, line: u64, at: Timestamp) -> Vec<PendingMes
             let results = blocks.iter().filter(|block| is_result(block)).count();
             push_array(&mut template, blocks, |template, block| {
                 if is_result(&block) {
-                    let mut tool = PartsBuilder::default();
+                    // The structured form is that of the only result.
+                    let structured = structured.as_deref().filter(|_| results == 1);
+                    let mut tool = PartsBuilder::for_result(files, structured);
                     tool.add(block, messages.len(), template);
                     messages.push((Role::Tool, tool));
                 } else {
@@ -421,6 +441,43 @@ fn user_messages(mut record: Record, line: u64, at: Timestamp) -> Vec<PendingMes
     pending
 }
 
+/// Converts a prompt that the user entered while the agent was working.
+fn queued_prompt(record: &Record, line: u64, at: Timestamp) -> PendingMessage {
+    let mut pending = PendingMessage::new(record, Role::User, record_id(record, line), at);
+    let original = record.original_json();
+    let mut stored = parse(&original).map(|parsed| parsed.value).unwrap_or_default();
+    // The text of a record that is not represented without loss stays as it is.
+    let raw = stored.get(RAW).and_then(Value::as_str).and_then(parse).map(|parsed| parsed.value);
+    let is_raw = raw.is_some();
+    let mut fields = raw.unwrap_or_else(|| stored.clone());
+    let Some(attachment) = fields.get_mut("attachment").and_then(Value::as_object_mut) else {
+        return pending;
+    };
+    let mut parts = PartsBuilder::default();
+    let mut template = String::with_capacity(TEMPLATE_CAPACITY);
+    match attachment.get("prompt").cloned().map(MessageContent::from) {
+        Some(MessageContent::Blocks(blocks)) => {
+            push_array(&mut template, blocks, |template, block| parts.add(block, 0, template));
+        }
+        Some(MessageContent::Text(text)) => parts.add_text(text, &mut template),
+        Some(MessageContent::Other(other)) => parts.add(other.into(), 0, &mut template),
+        None => {}
+    }
+    if attachment.get("commandMode").and_then(Value::as_str) == Some("task-notification") {
+        pending.preserved.flags.push("injected");
+    }
+    if let Some(prompt) = attachment.get_mut("prompt") {
+        *prompt = serde_json::from_str(&template).unwrap_or_default();
+    }
+    if !is_raw {
+        stored = fields;
+    }
+    pending.draft.parts = parts.parts;
+    pending.attachments = parts.attachments;
+    pending.preserved.records.push(stored.to_string());
+    pending
+}
+
 /// Converts the first record of an assistant's message; [`append_record`] adds the others.
 fn assistant_message(record: Record, line: u64, at: Timestamp) -> PendingMessage {
     let mut pending = PendingMessage::new(&record, Role::Assistant, record_id(&record, line), at);
@@ -431,7 +488,8 @@ fn assistant_message(record: Record, line: u64, at: Timestamp) -> PendingMessage
 /// Adds a record to the message that it continues.
 fn append_record(pending: &mut PendingMessage, mut record: Record) {
     let draft = &mut pending.draft;
-    let mut parts = PartsBuilder { parts: std::mem::take(&mut draft.parts), attachments: Vec::new() };
+    let mut parts = PartsBuilder::default();
+    parts.parts = std::mem::take(&mut draft.parts);
     let mut template = String::with_capacity(TEMPLATE_CAPACITY);
     match record.content.take() {
         Some(MessageContent::Blocks(blocks)) => {
@@ -454,67 +512,4 @@ fn append_record(pending: &mut PendingMessage, mut record: Record) {
     if info.is_aborted {
         draft.status = MessageStatus::Interrupted;
     }
-}
-
-/// Name of the folder with long tool results. It is in the folder named after the session.
-const FOLDER: &str = "tool-results";
-/// Larger files are referenced, but not read.
-const MAX_FILE: u64 = 64 << 20;
-
-/// The files of long tool results. Claude Code stores the whole output in a file and only its beginning in
-/// the record.
-struct ToolResultFiles(Option<PathBuf>);
-
-impl ToolResultFiles {
-    /// The files of this transcript, if it has any.
-    fn of_transcript(transcript: Option<&Path>) -> Self {
-        let folder = transcript.map(|path| path.with_extension("").join(FOLDER));
-        Self(folder.filter(|folder| folder.is_dir()))
-    }
-
-    /// Adds the files that a message's tool results refer to, as attachments after its other parts.
-    fn attach(&self, pending: &mut PendingMessage) {
-        let Some(folder) = &self.0 else { return };
-        let results = pending.draft.parts.iter().filter_map(|part| match part {
-            Part::ToolResult { id, output, .. } => Some((id, output)),
-            _ => None,
-        });
-        let names: Vec<String> = results
-            .filter_map(|(id, output)| {
-                file_named_in_output(output).or_else(|| file_named_after_call(folder, id))
-            })
-            .collect();
-        for name in names {
-            let path = folder.join(&name);
-            let Ok(length) = std::fs::metadata(&path).map(|metadata| metadata.len()) else { continue };
-            let attachment =
-                (length <= MAX_FILE).then(|| std::fs::read(&path).ok()).flatten().map(attachment_of);
-            pending.draft.parts.push(Part::Attachment {
-                media_type: "text/plain".into(),
-                name: Some(format!("{FOLDER}/{name}")),
-                hash: attachment.as_ref().map(|attachment| attachment.hash),
-                bytes: length,
-            });
-            pending.attachments.extend(attachment);
-        }
-    }
-}
-
-/// The name of the file that contains the whole output, from the path that the shortened output mentions.
-fn file_named_in_output(output: &str) -> Option<String> {
-    let (_, rest) = output.split_once("tool-results/").or_else(|| output.split_once("tool-results\\"))?;
-    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')'));
-    let name = rest.get(..end.unwrap_or(rest.len()))?.trim_end_matches(['.', ',']);
-    is_file_name(name).then(|| name.to_owned())
-}
-
-/// The name of the file that is named after a tool call, if it exists.
-fn file_named_after_call(folder: &Path, call: &str) -> Option<String> {
-    let name = format!("{call}.txt");
-    (is_file_name(call) && folder.join(&name).is_file()).then_some(name)
-}
-
-/// Whether this is a plain file name, which cannot lead to another folder.
-fn is_file_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }

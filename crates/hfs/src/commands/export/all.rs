@@ -5,11 +5,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use hfs_core::{PageRequest, SessionFilter, SessionId, SessionSummary, Store, StoreError};
+use hfs_core::{PageRequest, Session, SessionFilter, SessionId, SessionSummary, Store, StoreError};
+use hfs_exchange::Redaction;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{CancellableWriter, Export, ExportArgs, ExportFormat, cli_error, file_stem};
+use super::{
+    CancellableWriter, Export, ExportArgs, ExportFormat, RedactMode, cli_error, file_stem, named_session,
+};
 use crate::commands::handoff;
 use crate::context::Context;
 use crate::home::create_private_dir;
@@ -98,7 +101,7 @@ pub fn run(
             format,
             branch: None,
             all_branches: args.all_branches,
-            redact: args.redact,
+            redaction: RedactMode::redaction(args.redact),
             raw: args.raw,
             opencode_model: model.clone(),
         };
@@ -165,8 +168,8 @@ fn export_one(
     context: &Context,
     cancel: &CancellationToken,
 ) -> Result<Option<ExportedJson>, CliError> {
-    let session = &summary.session;
-    let file = file_name(export.format, summary);
+    let session = &named_session(&summary.session, export.redaction);
+    let file = file_name(export.format, session);
     let version = version(export, summary, context)?;
     let format = export.format.as_str();
     let previous = record.files.get(&(session.id, format.to_owned()));
@@ -213,9 +216,9 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The file of a session. Names of sessions need not be unique, so it contains the short id.
-fn file_name(format: ExportFormat, summary: &SessionSummary) -> String {
-    let stem = file_stem(&summary.session, format);
-    format!("{stem}-{}.{}", summary.session.id.short().as_str(), format.extension())
+fn file_name(format: ExportFormat, session: &Session) -> String {
+    let stem = file_stem(session, format);
+    format!("{stem}-{}.{}", session.id.short().as_str(), format.extension())
 }
 
 /// Identifies what an export of the session contains: its options, the session's counters and its newest operation.
@@ -223,11 +226,16 @@ fn version(export: &Export, summary: &SessionSummary, context: &Context) -> Resu
     let session = &summary.session;
     let newest = context.store()?.list_operations(Some(session.id), &PageRequest::first(1))?;
     let newest = newest.items.first().map(|operation| operation.id.to_string()).unwrap_or_default();
+    let redaction = match export.redaction {
+        Redaction::Count => "count",
+        Redaction::Mask => "mask",
+        Redaction::Strict => "strict",
+    };
     Ok(format!(
         "{} {} {} {} {} {} {} {} {}",
         env!("CARGO_PKG_VERSION"),
         u8::from(export.all_branches),
-        u8::from(export.redact),
+        redaction,
         u8::from(export.raw),
         session.updated_at,
         summary.messages,

@@ -1,0 +1,157 @@
+//! Imports of sources that were imported before.
+
+use hfs_core::{
+    ImportStore, ImportedSessionUpdate, ImportedSource, MessageDraft, MessageId, OperationKind, Project,
+    SessionId, StoreResult, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::codec::checksum;
+use crate::codec::rows::{self, MessageRow, STREAMING, branch_of, seq_of};
+use crate::db::lookup;
+use crate::error::{Error, Result, conflict, invalid};
+use crate::sqlite::messages::replace_row;
+use crate::sqlite::operations::{self, Change};
+use crate::sqlite::{SqliteStore, branches, session_stats, text_index};
+
+impl ImportStore for SqliteStore {
+    fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        let action = "update imported messages";
+        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>>>();
+        let rows = rows.map_err(self.db.store_error(action))?;
+        self.db.write(action, move |conn| rows.iter().try_for_each(|row| update_message(conn, row)))
+    }
+
+    fn update_imported_session(
+        &self,
+        id: SessionId,
+        update: &ImportedSessionUpdate,
+        at: Timestamp,
+    ) -> StoreResult<()> {
+        let update = update.clone();
+        self.db.write("update an imported session", move |conn| update_session(conn, id, &update, at))
+    }
+
+    fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>> {
+        self.db.read("look up an imported source", |conn| find_source(conn, path))
+    }
+
+    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
+        let sources = sources.to_vec();
+        self.db.write("remember imported sources", move |conn| {
+            sources.iter().try_for_each(|(path, source)| save_source(conn, path, source))
+        })
+    }
+}
+
+fn update_message(conn: &Connection, row: &MessageRow) -> Result<()> {
+    let id = MessageId::from_uuid(rows::uuid(row.id));
+    let no = lookup::message_by_id(conn, id)?;
+    let (status, is_imported, indexed): (i64, bool, u64) = conn
+        .prepare_cached(
+            "SELECT message.status, message.source_format IS NOT NULL, branch.indexed
+                FROM message JOIN branch ON branch.no = ?2 WHERE message.no = ?1",
+        )?
+        .query_row(params![no, branch_of(no)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if !is_imported || status == STREAMING {
+        return Err(invalid(format!("message {id} was not imported")));
+    }
+    // The index has to be changed together with the row: FTS5 reads the old text from the row to remove it.
+    let is_indexed = seq_of(no) <= indexed;
+    if is_indexed {
+        text_index::remove(conn, no, no)?;
+    }
+    conn.prepare_cached("DELETE FROM attachment_use WHERE message = ?1")?.execute([no])?;
+    replace_row(conn, no, id, row)?;
+    if is_indexed {
+        text_index::restore(conn, no)?;
+    }
+    Ok(())
+}
+
+fn update_session(
+    conn: &Connection,
+    id: SessionId,
+    update: &ImportedSessionUpdate,
+    at: Timestamp,
+) -> Result<()> {
+    let session = lookup::session_no(conn, id)?;
+    let before = operations::session_attributes(conn, session)?;
+    if (&before.name, before.current_branch) != (&update.expected.name, update.expected.current_branch) {
+        return Err(conflict(format!("session {:?} was renamed or switched meanwhile", before.name)));
+    }
+    if let Some((name, automatic)) = &update.name {
+        conn.prepare_cached("UPDATE session SET name = ?2, automatic_name = ?3 WHERE no = ?1")?
+            .execute(params![session, name, automatic])?;
+    }
+    if let Some(branch) = update.current_branch {
+        let branch = lookup::branch(conn, branch)?;
+        if branch.undone || branch.session != session {
+            return Err(conflict(format!("branch {:?} cannot become current", branch.name)));
+        }
+        branches::make_current(conn, session, branch.no)?;
+    }
+    if let Some(project) = &update.project {
+        conn.prepare_cached(
+            "UPDATE session SET project = ?2, directory = ?3, repository = ?4 WHERE no = ?1",
+        )?
+        .execute(params![session, Project::key(project), project.directory, project.repository])?;
+    }
+    if let Some(origin) = &update.origin {
+        conn.prepare_cached(
+            "UPDATE session SET origin_format = ?2, origin_id = ?3, origin_path = ?4 WHERE no = ?1",
+        )?
+        .execute(params![session, origin.format, origin.id, origin.path])?;
+    }
+    if let Some(created_at) = update.created_at {
+        conn.prepare_cached("UPDATE session SET created_at = ?2 WHERE no = ?1")?
+            .execute(params![session, created_at.as_micros()])?;
+    }
+    if let Some(extra) = &update.extra {
+        conn.prepare_cached("UPDATE session SET extra = ?2 WHERE no = ?1")?
+            .execute(params![session, rows::extra_to_json(extra)?])?;
+    }
+    checksum::update_session(conn, session)?;
+    session_stats::touch(conn, session, update.updated_at.as_micros())?;
+    operations::record_quietly(
+        conn,
+        Change { before: Some(before), ..Change::new(session, OperationKind::Import, at) },
+    )?;
+    Ok(())
+}
+
+fn find_source(conn: &Connection, path: &str) -> Result<Option<ImportedSource>> {
+    let found: Option<(i64, Vec<u8>)> = conn
+        .prepare_cached("SELECT no, fingerprint FROM import_source WHERE path = ?1")?
+        .query_row([path], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((no, fingerprint)) = found else { return Ok(None) };
+    let Ok(fingerprint) = fingerprint.try_into() else { return Ok(None) };
+    let sessions = conn
+        .prepare_cached(
+            "SELECT import_source_session.session, session.state IS 0 FROM import_source_session
+                LEFT JOIN session ON session.id = import_source_session.session WHERE source = ?1",
+        )?
+        .query_map([no], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<([u8; 16], bool)>>>()?;
+    if sessions.iter().any(|(_, is_listed)| !is_listed) {
+        return Ok(None);
+    }
+    let sessions = sessions.into_iter().map(|(id, _)| SessionId::from_uuid(rows::uuid(id))).collect();
+    Ok(Some(ImportedSource { fingerprint, sessions }))
+}
+
+fn save_source(conn: &Connection, path: &str, source: &ImportedSource) -> Result<()> {
+    let no: i64 = conn
+        .prepare_cached(
+            "INSERT INTO import_source (path, fingerprint) VALUES (?1, ?2)
+                ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING no",
+        )?
+        .query_row(params![path, source.fingerprint], |row| row.get(0))?;
+    conn.prepare_cached("DELETE FROM import_source_session WHERE source = ?1")?.execute([no])?;
+    let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO import_source_session VALUES (?1, ?2)")?;
+    for session in &source.sessions {
+        insert.execute(params![no, session.as_uuid().as_bytes()]).map_err(Error::from)?;
+    }
+    Ok(())
+}

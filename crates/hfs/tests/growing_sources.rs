@@ -1,0 +1,485 @@
+//! Imports of sources that grow, for every format: importing the states of a source one after another ends as importing the last
+//! state once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hfs_core::{
+    Flow, ImportEvent, ImportReceiver, MessageDraft, MessageRange, PageRequest, SessionFilter, Store,
+    StoreError, SystemClock, Timestamp,
+};
+use hfs_engine::{Importer, OnDuplicate};
+use hfs_exchange::{Format, discover, read};
+use hfs_store::MemoryStore;
+use serde_json::{Value, json};
+
+/// A change of a database.
+type Step = Box<dyn Fn(&rusqlite::Connection)>;
+
+/// How a source grows.
+enum Growth {
+    /// A file to which records are appended. It may be read at any byte.
+    Bytes(&'static str, String),
+    /// A document with a list, at this JSON pointer, that gets longer. It is always written as a whole.
+    List(&'static str, Value, &'static str),
+    /// A database, its schema, and the statements that add to it.
+    Rows(&'static str, &'static str, Vec<Step>),
+}
+
+impl Growth {
+    /// Number of states.
+    fn states(&self) -> usize {
+        match self {
+            Self::Bytes(_, text) => text.len(),
+            Self::List(_, document, list) => document.pointer(list).unwrap().as_array().unwrap().len(),
+            Self::Rows(_, _, steps) => steps.len(),
+        }
+    }
+
+    /// Writes the source as it is in this state, counted from 1.
+    fn write(&self, folder: &Path, state: usize) -> PathBuf {
+        let (Self::Bytes(name, _) | Self::List(name, ..) | Self::Rows(name, ..)) = self;
+        fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        match self {
+            Self::Bytes(name, text) => {
+                fs::write(folder.join(name), &text.as_bytes()[..state]).unwrap();
+                folder.join(name)
+            }
+            Self::List(name, document, list) => {
+                let mut document = document.clone();
+                document.pointer_mut(list).unwrap().as_array_mut().unwrap().truncate(state);
+                fs::write(folder.join(name), document.to_string()).unwrap();
+                folder.join(name)
+            }
+            Self::Rows(name, schema, steps) => {
+                let path = folder.join(name);
+                let _ = fs::remove_file(&path);
+                let database = rusqlite::Connection::open(&path).unwrap();
+                database.execute_batch(schema).unwrap();
+                steps.iter().take(state).for_each(|step| step(&database));
+                path
+            }
+        }
+    }
+}
+
+fn lines(records: &[Value]) -> String {
+    records.iter().map(|record| format!("{record}\n")).collect()
+}
+
+fn seed(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(path)).unwrap()
+}
+
+const QWEN: &str = "qwen-code/projects/-home-me-proj/chats/8dbfa316-4cb2-432e-9ee2-daedf2cbd76e.jsonl";
+const PI: &str = "pi/1.6.0/2026-11-30T01-54-57-493Z_01a22a29-9354-70ce-b33f-916de77c3031.jsonl";
+const COPILOT: &str = "copilot-cli/session-state/d9a2876a-2fc6-4ad8-9b80-5e1914ff8d8e/events.jsonl";
+const CLINE: &str = "cline/sessions/1796003775719_zvslv/1796003775719_zvslv.messages.json";
+
+/// A transcript that the tool itself wrote.
+fn fixture(path: &str) -> String {
+    fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../hfs-exchange/tests/fixtures").join(path),
+    )
+    .unwrap()
+}
+
+fn fixture_json(path: &str) -> Value {
+    serde_json::from_str(&fixture(path)).unwrap()
+}
+
+fn openai_agents() -> Growth {
+    let schema = "create table agent_sessions (session_id text primary key, created_at timestamp, updated_at timestamp);
+        create table agent_messages (id integer primary key, session_id text, message_data text, created_at timestamp);
+        insert into agent_sessions values ('s', '2026-01-01 00:00:00', '2026-01-01 00:00:00');";
+    let step = |id: u32, data: Value| {
+        Box::new(move |database: &rusqlite::Connection| {
+            let sql = "insert into agent_messages values (?1, 's', ?2, '2026-01-01 00:00:01')";
+            database.execute(sql, (id, data.to_string())).unwrap();
+        }) as Step
+    };
+    let call = json!({"type": "function_call", "call_id": "c", "name": "ls", "arguments": "{}"});
+    let output = json!({"type": "function_call_output", "call_id": "c", "output": "a"});
+    let steps =
+        [json!({"role": "user", "content": "hi"}), call, output, json!({"role": "user", "content": "more"})];
+    let steps = (1..).zip(steps).map(|(id, data)| step(id, data)).collect();
+    Growth::Rows("sessions.db", schema, steps)
+}
+
+fn seed_json(path: &str) -> Value {
+    serde_json::from_str(&seed(path)).unwrap()
+}
+
+/// The sources of a format. A new format has to be added here.
+fn sources(format: Format) -> Vec<Growth> {
+    match format {
+        Format::ClaudeCode => vec![
+            Growth::Bytes("s.jsonl", claude_code()),
+            Growth::Bytes("conversation.jsonl", seed("claude_code/conversation.jsonl")),
+            Growth::Bytes("fork.jsonl", seed("claude_code/fork.jsonl")),
+        ],
+        Format::Codex => vec![Growth::Bytes(
+            "rollout-2026-01-01T10-00-00-019c1a00-0001-7000-8000-000000000001.jsonl",
+            seed("codex/rollout.jsonl"),
+        )],
+        Format::Gemini => vec![
+            Growth::Bytes("session.jsonl", gemini()),
+            Growth::List("session.json", seed_json("gemini/session.json"), "/messages"),
+        ],
+        Format::OpenCode => vec![Growth::List("export.json", seed_json("opencode/export.json"), "/messages")],
+        Format::Goose => vec![Growth::List("export.json", seed_json("goose/export.json"), "/conversation")],
+        Format::ChatGpt => vec![Growth::List("conversations.json", chatgpt(), "")],
+        Format::Aider => vec![Growth::Bytes(".aider.chat.history.md", seed("aider/history.md"))],
+        Format::ShareGpt => vec![
+            Growth::List("dataset.json", seed_json("sharegpt/dataset.json"), ""),
+            Growth::List("dataset.json", seed_json("sharegpt/dataset.json"), "/0/conversations"),
+        ],
+        Format::OpenAiMessages => vec![
+            Growth::List("chat.json", seed_json("openai_messages/chat.json"), ""),
+            Growth::List(
+                "chat.json",
+                json!({ "messages": seed_json("openai_messages/chat.json") }),
+                "/messages",
+            ),
+        ],
+        Format::Hfs => vec![Growth::List("session.json", hfs_document(), "/branches/0/messages")],
+        Format::Llm => vec![llm()],
+        Format::LangGraph => vec![langgraph()],
+        Format::Python => vec![python()],
+        Format::Qwen => vec![Growth::Bytes("chat.jsonl", fixture(QWEN))],
+        Format::Pi => vec![Growth::Bytes("session.jsonl", fixture(PI))],
+        Format::Copilot => vec![Growth::Bytes("id/events.jsonl", fixture(COPILOT))],
+        Format::Cline => vec![Growth::List("id/id.messages.json", fixture_json(CLINE), "/messages")],
+        Format::ClaudeAi => {
+            vec![Growth::List(
+                "conversations.json",
+                fixture_json("claude-ai/conversations.json"),
+                "/0/chat_messages",
+            )]
+        }
+        Format::OpenAiAgents => vec![openai_agents()],
+    }
+}
+
+/// A document with one branch, and without what refers to later messages.
+fn hfs_document() -> Value {
+    let mut document = seed_json("documents/v2.json");
+    document["branches"].as_array_mut().unwrap().truncate(1);
+    document["session"]["current_branch"] = document["branches"][0]["id"].clone();
+    for list in ["runs", "checkpoints"] {
+        document[list] = json!([]);
+    }
+    document
+}
+
+fn claude_code() -> String {
+    let record = |kind: &str, uuid: &str, parent: Option<&str>, fields: Value| {
+        let mut record = json!({
+            "type": kind, "uuid": uuid, "parentUuid": parent, "sessionId": "s", "cwd": "/w",
+            "timestamp": "2026-01-01T00:00:00Z",
+        });
+        record.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        record
+    };
+    let user = |uuid: &str, parent: Option<&str>, content: Value| {
+        record("user", uuid, parent, json!({"message": {"role": "user", "content": content}}))
+    };
+    let model = |uuid: &str, parent: &str, id: &str, block: Value| {
+        let message = json!({"role": "assistant", "id": id, "model": "m", "content": [block]});
+        record("assistant", uuid, Some(parent), json!({ "message": message }))
+    };
+    let text = |text: &str| json!({"type": "text", "text": text});
+    lines(&[
+        json!({"type": "file-history-snapshot", "messageId": "x"}),
+        user("u1", None, json!("first question \u{e9}")),
+        model("a1", "u1", "m1", json!({"type": "thinking", "thinking": "hm", "signature": "s"})),
+        model("a2", "a1", "m1", text("half")),
+        model(
+            "a3",
+            "a2",
+            "m1",
+            json!({"type": "tool_use", "id": "t", "name": "Bash", "input": {"a": {"b": 1}}}),
+        ),
+        user("u2", Some("a3"), json!([{"type": "tool_result", "tool_use_id": "t", "content": "out"}])),
+        model("a4", "u2", "m2", text("done")),
+        json!({"type": "ai-title", "aiTitle": "A title", "sessionId": "s"}),
+        user("u3", Some("a4"), json!("second question")),
+        // An interrupted prompt, and an answer to it that arrives after the next prompt.
+        user("u4", Some("u3"), json!("instead of it")),
+        model("a5", "u3", "m3", text("late answer")),
+        // The user goes back.
+        user("u5", Some("a4"), json!("another way")),
+        model("a6", "u5", "m4", text("that way")),
+        json!({"type": "custom-title", "customTitle": "Mine", "sessionId": "s"}),
+        json!({"type": "last-prompt", "leafUuid": "a5", "sessionId": "s"}),
+        json!({"type": "summary", "summary": "About it", "leafUuid": "a6"}),
+    ])
+}
+
+fn gemini() -> String {
+    let message = |id: &str, kind: &str, fields: Value| {
+        let mut message = json!({"id": id, "timestamp": "2026-01-01T10:00:01Z", "type": kind});
+        message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        message
+    };
+    let call = |result: Value| json!([{"id": "c", "name": "ls", "args": {}, "result": result}]);
+    let answer = json!([{"functionResponse": {"id": "c", "name": "ls", "response": {"output": "a"}}}]);
+    lines(&[
+        json!({"sessionId": "s1", "projectHash": "h", "startTime": "2026-01-01T10:00:00Z", "kind": "main"}),
+        message("1", "user", json!({"content": [{"text": "hi"}]})),
+        message("2", "gemini", json!({"content": "h", "model": "m"})),
+        message("2", "gemini", json!({"content": "ho", "model": "m", "toolCalls": call(Value::Null)})),
+        message("2", "gemini", json!({"content": "ho", "model": "m", "toolCalls": call(answer)})),
+        json!({"$set": {"summary": "Greeting"}}),
+        message("3", "user", json!({"content": "more"})),
+        message("4", "gemini", json!({"content": "much more", "model": "m"})),
+        json!({"$rewindTo": "3"}),
+        message("5", "user", json!({"content": "less"})),
+    ])
+}
+
+fn chatgpt() -> Value {
+    let conversation = seed_json("chatgpt/conversations.json")[0].clone();
+    let numbered = |number: u32| {
+        let mut conversation = conversation.clone();
+        conversation["conversation_id"] = json!(format!("c{number}"));
+        conversation
+    };
+    (1..4).map(numbered).collect()
+}
+
+fn llm() -> Growth {
+    let step = |sql: &'static str| {
+        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap()) as Step
+    };
+    let schema = "create table conversations (id text, name text, model text);
+        create table responses (id text, model text, prompt text, system text, prompt_json text, options_json text,
+            response text, response_json text, conversation_id text, duration_ms integer, datetime_utc text,
+            input_tokens integer, output_tokens integer, token_details text, schema_id text, resolved_model text);
+        create table attachments (id text, type text, path text, url text, content blob);
+        create table prompt_attachments (response_id text, attachment_id text, \"order\" integer);
+        insert into conversations values ('c', 'Named', 'm');";
+    Growth::Rows(
+        "logs.db",
+        schema,
+        vec![
+            step(
+                "insert into responses (id, model, prompt, response, conversation_id, datetime_utc)
+                values ('1', 'm', 'ask', 'answer', 'c', '2026-01-01T00:00:00+00:00')",
+            ),
+            step(
+                "insert into responses (id, model, prompt, response, conversation_id, datetime_utc)
+                values ('2', 'm', 'more', 'half', 'c', '2026-01-01T00:00:01+00:00')",
+            ),
+            step(
+                "update responses set response = 'whole', output_tokens = 3, input_tokens = 2 where id = '2'",
+            ),
+            step("update conversations set name = 'Renamed'"),
+        ],
+    )
+}
+
+/// A checkpoint whose messages have these ids, types and texts.
+fn langgraph_state(messages: &[(&str, &str, &str)]) -> Vec<u8> {
+    let text = |text: &str| rmpv::Value::from(text);
+    let map = |fields: Vec<(&str, rmpv::Value)>| {
+        rmpv::Value::Map(fields.into_iter().map(|(key, value)| (text(key), value)).collect())
+    };
+    let message = |(id, kind, words): &(&str, &str, &str)| {
+        map(vec![("id", text(id)), ("type", text(kind)), ("content", text(words))])
+    };
+    let messages = rmpv::Value::Array(messages.iter().map(message).collect());
+    let state = map(vec![
+        ("ts", text("2026-01-01T00:00:00Z")),
+        ("channel_values", map(vec![("messages", messages)])),
+    ]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &state).unwrap();
+    bytes
+}
+
+fn langgraph() -> Growth {
+    let schema = "create table writes (thread_id text, checkpoint_ns text, checkpoint_id text, task_id text, idx integer,
+            channel text, type text, value blob);
+        create table checkpoints (thread_id text, checkpoint_ns text, checkpoint_id text, parent_checkpoint_id text,
+            type text, checkpoint blob, metadata blob);";
+    let step = |id: &'static str, parent: Option<&'static str>, state: Vec<u8>| {
+        Box::new(move |database: &rusqlite::Connection| {
+            let sql = "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,
+                checkpoint) values ('t', '', ?1, ?2, 'msgpack', ?3)";
+            database.execute(sql, (id, parent, &state)).unwrap();
+        }) as Step
+    };
+    let (ask, answer, more) = (("a", "human", "ask"), ("b", "ai", "answer"), ("c", "human", "more"));
+    Growth::Rows(
+        "checkpoints.sqlite",
+        schema,
+        vec![
+            step("1", None, langgraph_state(&[ask])),
+            step("2", Some("1"), langgraph_state(&[ask, answer])),
+            step("3", Some("2"), langgraph_state(&[ask, answer, more])),
+            step("4", Some("1"), langgraph_state(&[ask, ("d", "ai", "another answer")])),
+        ],
+    )
+}
+
+fn python() -> Growth {
+    let schema = "create table sessions (id integer, name text, created_at text, updated_at text);
+        create table messages (id integer, session_id integer, role text, content text, created_at text);
+        create table checkpoints (id integer, session_id integer, trigger_event text, state_json text, created_at text);
+        insert into sessions values (1, 'Named', '2026-01-01T00:00:00', '2026-01-01T00:00:00');";
+    let step = |sql: &'static str| {
+        Box::new(move |database: &rusqlite::Connection| database.execute_batch(sql).unwrap()) as Step
+    };
+    Growth::Rows(
+        "sessions.db",
+        schema,
+        vec![
+            step("insert into messages values (1, 1, 'user', 'ask', '2026-01-01T00:00:01')"),
+            step("insert into checkpoints values (1, 1, 'run.ended', '{}', '2026-01-01T00:00:02')"),
+            step("insert into messages values (2, 1, 'assistant', 'half', '2026-01-01T00:00:03')"),
+            step("update messages set content = 'whole' where id = 2; update sessions set name = 'Renamed'"),
+            step("insert into checkpoints values (2, 1, 'run.ended', '{}', '2026-01-01T00:00:04')"),
+        ],
+    )
+}
+
+/// Imports the file, if it can be read.
+fn import(store: &dyn Store, path: &Path) {
+    let mut importer = Importer::new(store, &SystemClock, OnDuplicate::Update, false)
+        .with_time_zone(jiff::tz::TimeZone::UTC);
+    for source in discover(path).unwrap().sources {
+        importer.next_file(source.name(), Some(Timestamp::UNIX_EPOCH));
+        // The beginning of a source may not contain a session.
+        let _ = read(&source, None, &mut StoreErrors(&mut importer));
+        importer.discard_unfinished();
+    }
+}
+
+/// Panics if the store rejects what a reader sends: a prefix may be unreadable, but never inconsistent.
+struct StoreErrors<'a, 's>(&'a mut Importer<'s>);
+
+impl ImportReceiver for StoreErrors<'_, '_> {
+    fn receive(&mut self, event: ImportEvent) -> Result<Flow, StoreError> {
+        Ok(self.0.receive(event).unwrap())
+    }
+
+    fn progress(&mut self, bytes_read: u64) -> Flow {
+        self.0.progress(bytes_read)
+    }
+}
+
+/// A message without its id in hfs: its id in the source, and everything else.
+type Line = Vec<(String, String)>;
+
+/// A session without ids of hfs.
+#[derive(Debug, PartialEq)]
+struct Contents {
+    attributes: String,
+    /// The history of the current branch.
+    current: Line,
+    /// The histories of all branches.
+    histories: Vec<Line>,
+}
+
+/// The sessions of a store by their origin.
+fn contents(store: &dyn Store) -> BTreeMap<String, Contents> {
+    let message = |content: &MessageDraft| {
+        let MessageDraft { id: _, role, status, parts, agent, model, usage, created_at, source, extra } =
+            content;
+        let extra = extra.as_map();
+        let text =
+            format!("{role} {status:?} {parts:?} {agent:?} {model:?} {usage:?} {created_at:?} {extra:?}");
+        (source.as_ref().map(|source| source.id.clone()).unwrap_or_default(), text)
+    };
+    let page = store.list_sessions(&SessionFilter::default(), &PageRequest::first(100)).unwrap();
+    let sessions = page.items.into_iter().map(|summary| {
+        let session = summary.session;
+        let attributes = format!(
+            "{} {} {:?} {:?} {:?} {} checkpoints",
+            session.name,
+            session.automatic_name,
+            session.project,
+            session.created_at,
+            session.extra.as_map(),
+            summary.checkpoints,
+        );
+        let history = |branch| -> Line {
+            let messages = store.read_messages(branch, MessageRange::From(1, 1000)).unwrap();
+            messages.iter().map(|found| message(&found.content)).collect()
+        };
+        let branches = store.list_branches(session.id).unwrap();
+        let histories = branches.iter().map(|branch| history(branch.id)).collect();
+        let contents = Contents { attributes, current: history(session.current_branch), histories };
+        (session.origin.unwrap().id, contents)
+    });
+    sessions.collect()
+}
+
+/// Asserts that a session that was imported several times is what a first import makes of the source, and otherwise has only
+/// branches with messages that the source has removed.
+fn assert_same(case: &str, grown: &Contents, fresh: &Contents) {
+    assert_eq!(grown.attributes, fresh.attributes, "{case}");
+    assert_eq!(grown.current, fresh.current, "{case}: the current branch");
+    for history in &fresh.histories {
+        assert!(
+            grown.histories.contains(history),
+            "{case}: {history:#?} is missing in {:#?}",
+            grown.histories
+        );
+    }
+    let in_source: BTreeSet<&String> = fresh.histories.iter().flatten().map(|(id, _)| id).collect();
+    for history in &grown.histories {
+        let is_kept =
+            fresh.histories.contains(history) || history.iter().any(|(id, _)| !in_source.contains(id));
+        assert!(is_kept, "{case}: {history:#?} is not in {:#?}", fresh.histories);
+    }
+}
+
+fn new_store() -> MemoryStore {
+    MemoryStore::new(Arc::new(SystemClock))
+}
+
+/// Imports the states one after another, then asserts that the store holds what a first import of the last state does.
+fn check(format: Format, growth: &Growth, states: &[usize]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (grown, fresh) = (new_store(), new_store());
+    for state in states {
+        import(&grown, &growth.write(folder.path(), *state));
+    }
+    import(&fresh, &growth.write(folder.path(), *states.last().unwrap()));
+    let (grown, fresh) = (contents(&grown), contents(&fresh));
+    assert!(!fresh.is_empty(), "{format}: the source is imported");
+    let case = format!("{format}, states {states:?}");
+    assert!(grown.keys().eq(fresh.keys()), "{case}: {:?} are not {:?}", grown.keys(), fresh.keys());
+    for (grown, fresh) in grown.values().zip(fresh.values()) {
+        assert_same(&case, grown, fresh);
+    }
+}
+
+#[test]
+fn importing_a_growing_source_again_and_again_ends_as_importing_it_once() {
+    for format in Format::ALL {
+        for growth in sources(format) {
+            let last = growth.states();
+            for state in (1..last).step_by((last / 400).max(1)) {
+                check(format, &growth, &[state, last]);
+            }
+            let step = (last / 40).max(1);
+            let mut all: Vec<usize> = (1..last).step_by(step).collect();
+            all.push(last);
+            check(format, &growth, &all);
+            // Importing the same state again changes nothing.
+            check(format, &growth, &[last, last]);
+        }
+    }
+}
