@@ -65,6 +65,16 @@ impl Database {
         Ok(tables)
     }
 
+    /// Whether a table has all of these columns.
+    pub(crate) fn has_columns(&self, table: &str, columns: &[&str]) -> Result<bool, ImportError> {
+        let mut found = Vec::new();
+        self.rows("select name from pragma_table_info(?1)", &[table], &mut |row| {
+            found.push(text_column(&row, "name"));
+            Ok(())
+        })?;
+        Ok(columns.iter().all(|column| found.iter().any(|name| name == column)))
+    }
+
     /// Calls `visit` for each row of a query.
     pub(crate) fn rows(
         &self,

@@ -114,7 +114,9 @@ pub fn discover_unless_known(
     let mut candidates = Vec::new();
     for file in files {
         match owner_of(&file, &known) {
-            Some(owner) if is_subagent(&file) => companions.entry(owner).or_default().push(file),
+            Some(owner) if is_subagent(&file) || is_chat_of_subagent(&file) => {
+                companions.entry(owner).or_default().push(file);
+            }
             // The reader finds the other files by itself: metadata of subagents and long tool results.
             Some(owner) => discovery.skip(file, UnreadReason::PartOf(owner)),
             None => candidates.push(file),
@@ -269,6 +271,11 @@ fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     if let Some(owner) = others.into_iter().flatten().find(|owner| known.contains(owner) && owner != file) {
         return Some(owner);
     }
+    // The database of opencode is read together with the older storage folder beside it.
+    if file.file_name()? == "storage" {
+        let database = folder.join("opencode.db");
+        return known.contains(&database).then_some(database);
+    }
     for folder in folder.ancestors() {
         if folder.file_name().is_some_and(|name| SESSION_FOLDERS.iter().any(|known| name == *known)) {
             let session = folder.parent()?;
@@ -279,7 +286,7 @@ fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
         }
     }
     if !is_subagent(file) {
-        return None;
+        return gemini_owner(folder, known);
     }
     let probe = FormatProbe::new(&Source::found(file)).ok()?;
     let session =
@@ -289,4 +296,28 @@ fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
         && owner != file
         && detect(&Source::file(&owner)).ok()? == Some(Format::ClaudeCode))
     .then_some(owner)
+}
+
+/// Whether a file has the place of a subagent's chat of Gemini CLI.
+fn is_chat_of_subagent(file: &Path) -> bool {
+    let chats = file.parent().and_then(Path::parent).and_then(Path::file_name);
+    chats.is_some_and(|name| name == "chats")
+}
+
+/// The chat of Gemini CLI whose subagents have their chats in this folder, which is named after the session. The name of
+/// the owner ends with the first characters of the session's id.
+fn gemini_owner(folder: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+    let session = folder.file_name()?.to_str()?;
+    let chats = folder.parent().filter(|chats| chats.file_name().is_some_and(|name| name == "chats"))?;
+    let beginning: String = session.chars().take(8).collect();
+    let is_owner = |file: &&PathBuf| {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        file.parent() == Some(chats)
+            && stem.ends_with(&beginning)
+            && FormatProbe::new(&Source::found(file)).is_ok_and(|probe| {
+                let header = probe.records().first().or(probe.first_object());
+                header.and_then(|header| header.get("sessionId")?.as_str()) == Some(session)
+            })
+    };
+    known.range(chats.to_owned()..).take_while(|file| file.starts_with(chats)).find(is_owner).cloned()
 }

@@ -7,6 +7,7 @@ pub(crate) mod claude_ai;
 pub(crate) mod claude_code;
 pub(crate) mod cline;
 pub(crate) mod codex;
+pub(crate) mod content;
 pub(crate) mod content_blocks;
 pub(crate) mod conversation;
 pub(crate) mod copilot;
@@ -141,13 +142,14 @@ impl<'a> Output<'a> {
         self.follow(flow)
     }
 
-    /// Sends the next message of a branch, after its attachments.
+    /// Sends the next message of a branch, after its attachments. A message of injected context is marked.
     pub(crate) fn message(
         &mut self,
         branch: BranchKey,
-        message: MessageDraft,
+        mut message: MessageDraft,
         attachments: impl IntoIterator<Item = Attachment>,
     ) -> Result<(), ImportError> {
+        message.mark_injected_context();
         for attachment in attachments {
             self.send(ImportEvent::Attachment(attachment))?;
         }
@@ -220,6 +222,15 @@ impl ReportBuilder {
         self.suppressed += other.suppressed;
         for warning in report.warnings {
             self.warn(warning.line, warning.message);
+        }
+    }
+
+    /// The first warning, or `otherwise`.
+    pub(crate) fn first_reason(self, otherwise: &str) -> String {
+        match self.report.warnings.into_iter().next() {
+            Some(ImportWarning { line: Some(line), message }) => format!("line {line}: {message}"),
+            Some(ImportWarning { line: None, message }) => message,
+            None => otherwise.to_owned(),
         }
     }
 

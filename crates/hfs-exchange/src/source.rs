@@ -150,6 +150,12 @@ impl Source {
         hasher.update(env!("CARGO_PKG_VERSION").as_bytes()).update(&READERS_VERSION.to_le_bytes());
         if path.is_dir() {
             hash_folder(&mut hasher, path, 0)?;
+            // The reader of opencode's storage folder also reads the database beside it.
+            for beside in ["opencode.db", "opencode.db-wal"].map(|name| path.with_file_name(name)) {
+                if let Ok(metadata) = std::fs::symlink_metadata(&beside) {
+                    hash_metadata(&mut hasher, &beside, &metadata);
+                }
+            }
             return Ok(Some(*hasher.finalize().as_bytes()));
         }
         let mut file = open_file(path, self.links)?;
@@ -162,7 +168,14 @@ impl Source {
         for companion in &self.companions {
             hash_metadata(&mut hasher, companion, &std::fs::symlink_metadata(companion)?);
         }
-        // What readers find next to a file: the log of a database, and the folder with long tool results.
+        // What readers find next to a file: the log of a database, the folder with long tool results, and the older storage
+        // of opencode.
+        let storage = path.with_file_name("storage");
+        if path.file_name().is_some_and(|name| name == "opencode.db")
+            && std::fs::symlink_metadata(&storage).is_ok_and(|metadata| metadata.is_dir())
+        {
+            hash_folder(&mut hasher, &storage, 0)?;
+        }
         let mut log = path.clone().into_os_string();
         log.push("-wal");
         let log = PathBuf::from(log);
@@ -228,7 +241,7 @@ impl Source {
 }
 
 /// Increased when a reader finds something else in the same file.
-const READERS_VERSION: u32 = 1;
+const READERS_VERSION: u32 = 2;
 /// Number of bytes at the end of a file that identify its state. The times of a file may be too coarse to show a change.
 const TAIL_BYTES: u64 = 4096;
 /// Maximum depth of a folder that is imported as a whole.

@@ -18,13 +18,19 @@ pub(crate) fn from_json(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// Parses a time that is written as text.
+/// Parses a time that is written as text; without a zone, it is in UTC.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+    parse_in(text, &TimeZone::UTC)
+}
+
+/// Parses a time that is written as text; without a zone, it is in this one.
+pub(crate) fn parse_in(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let text = text.trim();
-    text.parse().ok().or_else(|| {
+    let zoned = || {
         let local: DateTime = text.parse().ok()?;
-        Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp().into())
-    })
+        Some(local.to_zoned(zone.clone()).ok()?.timestamp().into())
+    };
+    text.parse().ok().or_else(zoned).and_then(Timestamp::known)
 }
 
 /// Converts a number of seconds, or of milliseconds if it is too large for seconds.
@@ -34,7 +40,7 @@ pub(crate) fn from_number(number: f64) -> Option<Timestamp> {
         return None;
     }
     #[allow(clippy::cast_possible_truncation, reason = "bounded just above")]
-    Timestamp::from_micros((seconds * 1e6).round() as i64)
+    Timestamp::from_micros((seconds * 1e6).round() as i64).and_then(Timestamp::known)
 }
 
 #[cfg(test)]

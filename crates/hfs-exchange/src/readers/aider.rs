@@ -1,18 +1,27 @@
 //! aider's chat history, a Markdown file. A line with `# aider chat started at` begins a session. Lines with
 //! `#### ` are the user's, lines with `> ` are the program's, and all others are the model's.
+//!
+//! An answer may contain headings and quotations that look the same. aider ends the lines that it writes itself with two
+//! blanks, except for the first lines of long outputs. Programs that strip white space at the ends of lines may have
+//! removed the blanks from the whole file.
 
-use hfs_core::{ImportError, Part, Role, Timestamp};
+use hfs_core::{ImportError, MessageFlag, Part, Role, Timestamp};
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::conversation::{ConversationTree, ImportedMessage};
 use crate::detect::FormatProbe;
 use crate::json::lines::{Line, Lines};
-use crate::readers::ReportBuilder;
-use crate::readers::{BEFORE, Output};
+use crate::readers::BEFORE;
+use crate::readers::{Output, ReportBuilder};
 use crate::{Format, Source};
 
 const NAME: &str = "aider";
 const SESSION_START: &str = "# aider chat started at ";
+const USER_PREFIX: &str = "#### ";
+const PROGRAM_PREFIX: &str = "> ";
+/// End of the lines that aider itself writes: a line break in Markdown.
+const LINE_END: &str = "  ";
 
 pub(crate) struct Aider;
 
@@ -27,15 +36,17 @@ impl super::Reader for Aider {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let mut lines = Lines::new(source.open()?);
         let mut reader = ChatHistory {
             source,
             out: out.reborrow(),
             open: None,
             block: None,
+            has_line_ends: has_line_ends(source)?,
+            in_code: false,
             pending_report: ReportBuilder::default(),
             sessions: 0,
         };
+        let mut lines = Lines::new(source.open()?);
         loop {
             let bytes = lines.consumed();
             let Some((number, line)) = lines.next().map_err(|error| source.io(error))? else { break };
@@ -51,6 +62,73 @@ impl super::Reader for Aider {
     }
 }
 
+/// Whether the user's lines in the file end with two blanks.
+fn has_line_ends(source: &Source) -> Result<bool, ImportError> {
+    let mut lines = Lines::new(source.open()?);
+    while let Some((_, line)) = lines.next().map_err(|error| source.io(error))? {
+        if let Line::Text(text) = line
+            && text.starts_with(USER_PREFIX)
+            && text.ends_with(LINE_END)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Commands of aider whose arguments are a prompt for the model.
+const PROMPT_COMMANDS: [&str; 5] = ["/architect", "/ask", "/code", "/context", "/help"];
+/// All other commands of aider.
+const COMMANDS: [&str; 37] = [
+    "/add",
+    "/chat-mode",
+    "/clear",
+    "/commit",
+    "/copy",
+    "/copy-context",
+    "/diff",
+    "/drop",
+    "/edit",
+    "/editor",
+    "/editor-model",
+    "/exit",
+    "/git",
+    "/lint",
+    "/load",
+    "/ls",
+    "/map",
+    "/map-refresh",
+    "/model",
+    "/models",
+    "/multiline-mode",
+    "/paste",
+    "/quit",
+    "/read-only",
+    "/reasoning-effort",
+    "/report",
+    "/reset",
+    "/run",
+    "/save",
+    "/settings",
+    "/test",
+    "/think-tokens",
+    "/tokens",
+    "/undo",
+    "/voice",
+    "/weak-model",
+    "/web",
+];
+
+/// Whether a line of the user is a command to aider, and not a prompt for the model.
+fn is_command(line: &str) -> bool {
+    line.split_whitespace().next().is_some_and(|word| COMMANDS.contains(&word))
+}
+
+/// Whether a line of the user begins with any command.
+fn begins_input(line: &str) -> bool {
+    is_command(line) || line.split_whitespace().next().is_some_and(|word| PROMPT_COMMANDS.contains(&word))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speaker {
     User,
@@ -63,6 +141,10 @@ struct ChatHistory<'a> {
     out: Output<'a>,
     open: Option<ConversationTree>,
     block: Option<(Speaker, Vec<String>)>,
+    /// Whether the user's lines end with two blanks.
+    has_line_ends: bool,
+    /// Whether the current block of the model is inside a code fence.
+    in_code: bool,
     /// Lines of the current session that were dropped.
     pending_report: ReportBuilder,
     sessions: u64,
@@ -75,18 +157,15 @@ impl ChatHistory<'_> {
             self.begin_session(Some(started.trim()));
             return Ok(());
         }
-        let (speaker, text) = if let Some(text) = line.strip_prefix("#### ") {
-            (Speaker::User, text.strip_suffix("  ").unwrap_or(text))
-        } else if line == "####" {
-            (Speaker::User, "")
-        } else if let Some(text) = line.strip_prefix("> ").or_else(|| (line == ">").then_some("")) {
-            (Speaker::Program, text)
-        } else {
-            (Speaker::Model, line)
+        let (speaker, text) = self.speaker(line);
+        // A command is a message of its own.
+        let ends_input = match &self.block {
+            Some((Speaker::User, lines)) => begins_input(text) || lines.iter().all(|line| is_command(line)),
+            _ => false,
         };
         let blank = speaker == Speaker::Model && text.trim().is_empty();
         match &mut self.block {
-            Some((open, lines)) if *open == speaker => lines.push(text.to_owned()),
+            Some((open, lines)) if *open == speaker && !ends_input => lines.push(text.to_owned()),
             // A blank line ends a block of the user or of the program, and does not start a new one.
             Some(_) if blank => self.end_block(),
             None if blank => {}
@@ -96,6 +175,31 @@ impl ChatHistory<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The author of a line, and the line without its prefix.
+    fn speaker<'l>(&mut self, line: &'l str) -> (Speaker, &'l str) {
+        let is_whole = line.ends_with(LINE_END);
+        let in_answer = matches!(self.block, Some((Speaker::Model, _)));
+        self.in_code &= in_answer;
+        if let Some(text) = line.strip_prefix(USER_PREFIX)
+            && (is_whole || !self.has_line_ends && !self.in_code)
+        {
+            return (Speaker::User, text.strip_suffix(LINE_END).unwrap_or(text));
+        }
+        if line == "####" && !self.in_code {
+            return (Speaker::User, "");
+        }
+        // The first lines of a long output have no blanks at their ends.
+        if let Some(text) = line.strip_prefix(PROGRAM_PREFIX).or_else(|| (line == ">").then_some(""))
+            && (is_whole || !self.in_code)
+        {
+            return (Speaker::Program, text);
+        }
+        if line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~") {
+            self.in_code = !self.in_code;
+        }
+        (Speaker::Model, line)
     }
 
     /// Converts the current block of lines into a message.
@@ -119,8 +223,10 @@ impl ChatHistory<'_> {
 
         let role = if speaker == Speaker::User { Role::User } else { Role::Assistant };
         let id = (open.nodes.len() + 1).to_string();
-        let at = open.session.created_at.unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut message = ImportedMessage::new(NAME, id, role, vec![Part::text(text)], at);
+        let at = open.session.created_at.unwrap_or(Timestamp::UNKNOWN);
+        let is_command = role == Role::User && is_command(text);
+        let mut message = ImportedMessage::new(NAME, id, role, vec![Part::text(text)], at)
+            .flagged(MessageFlag::Meta, is_command);
         let others = std::mem::take(&mut open.other_records);
         if !others.is_empty() {
             message.draft.extra.insert(BEFORE.into(), Value::Array(others));
@@ -138,6 +244,9 @@ impl ChatHistory<'_> {
         conversation.session.positional_ids = true;
         if let Some(started) = started {
             conversation.session.extra.insert("started_local".into(), json!(started.replacen(' ', "T", 1)));
+            // aider writes local times.
+            conversation.session.created_at = crate::time::parse_in(started, &TimeZone::system());
+            conversation.session.updated_at = conversation.session.created_at;
         }
         self.open = Some(conversation);
     }

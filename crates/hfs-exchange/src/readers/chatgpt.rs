@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use hfs_core::{ImportError, Part, Role, Timestamp};
+use hfs_core::{ImportError, MessageFlag, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationTree, ImportedMessage, TreeNode, text};
+use super::conversation::{ConversationQueue, ConversationTree, ImportedMessage, TreeNode, number, text};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
-use crate::readers::{Output, ReportBuilder};
-use crate::records::StreamError;
+use crate::readers::Output;
+use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
 const NAME: &str = "chatgpt";
@@ -32,30 +32,28 @@ impl super::Reader for ChatGpt {
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let probe = FormatProbe::new(source)?;
-        let mut found = false;
+        let mut conversations = ConversationQueue::default();
         if probe.entries().is_empty() {
-            read_from(source, source.open()?, out, &mut found)?;
+            read_from(source, source.open()?, &mut conversations, out)?;
         } else {
             let mut names = probe.conversation_entries();
             names.sort();
             let mut archive = source.archive()?;
             for name in names {
                 let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
-                read_from(source, file, out, &mut found)?;
+                read_from(source, file, &mut conversations, out)?;
             }
         }
-        if found { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
+        conversations.finish(source, out)
     }
 }
 
 fn read_from(
     source: &Source,
     input: impl Read,
+    conversations: &mut ConversationQueue,
     out: &mut Output<'_>,
-    found: &mut bool,
 ) -> Result<(), ImportError> {
-    // Records that were dropped since the last conversation. The report of the next one includes them.
-    let mut pending_report = ReportBuilder::default();
     let mut number = 0;
     let parse_all = || -> Result<(), StreamError> {
         let mut parser = PullParser::new(input)?;
@@ -72,12 +70,9 @@ fn read_from(
             out.progress(parser.consumed())?;
             match parse(&parser.value()?).map(|parsed| parsed.value) {
                 Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
-                    *found = true;
-                    let mut conversation = conversation(source, fields, number);
-                    conversation.report.merge(std::mem::take(&mut pending_report));
-                    conversation.send_to(out)?;
+                    conversations.push(conversation(source, fields, number), out)?;
                 }
-                _ => pending_report.dropped(Some(number), "an element that is not a conversation"),
+                _ => conversations.report().dropped(Some(number), "an element that is not a conversation"),
             }
         }
         Ok(())
@@ -85,7 +80,10 @@ fn read_from(
     match parse_all() {
         // If the file is damaged after the first conversation, the import succeeds with those before the
         // damage.
-        Err(StreamError::Json(PullError::Damaged { .. })) if *found => Ok(()),
+        Err(StreamError::Json(PullError::Damaged { at, reason })) if conversations.has_any() => {
+            conversations.report().dropped(Some(number + 1), damage_message(reason, at));
+            Ok(())
+        }
         Err(error) => Err(error.into_import_error(source)),
         Ok(()) => Ok(()),
     }
@@ -98,24 +96,37 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
     conversation.session.title = text(&fields, "title").filter(|title| !title.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
     let current = text(&fields, "current_node").map(str::to_owned);
-    let Some(Value::Object(mapping)) = fields.shift_remove("mapping") else { return conversation };
+    let time = |key: &str| fields.get(key).and_then(crate::time::from_json);
+    let (created, updated) = (time("create_time"), time("update_time"));
+    let Some(Value::Object(mut mapping)) = fields.shift_remove("mapping") else { return conversation };
     let order = topological_order(&mapping);
     let mut node_indexes: HashMap<String, usize> = HashMap::new();
-    let mut mapping = mapping;
-    let mut last_time = Timestamp::UNIX_EPOCH;
+    let mut calls = OpenCalls::default();
     for id in order {
         let Some(Value::Object(mut node)) = mapping.get_mut(&id).map(Value::take) else { continue };
         let parent = text(&node, "parent").and_then(|parent| node_indexes.get(parent)).copied();
         let messages = match node.get_mut("message").map(Value::take) {
-            Some(Value::Object(message)) => {
-                conversation.report.mapped();
-                vec![to_message(message, &id, &mut last_time)]
-            }
-            _ => {
+            Some(Value::Object(message)) => match role(&message) {
+                Some(role) => {
+                    conversation.report.mapped();
+                    vec![to_message(message, role, &id, calls.before(parent))]
+                }
+                None => {
+                    conversation.report.opaque();
+                    conversation.other_records.push(Value::Object(message));
+                    Vec::new()
+                }
+            },
+            Some(Value::Null) | None => {
                 conversation.report.opaque();
                 Vec::new()
             }
+            Some(_) => {
+                conversation.report.dropped(None, format!("the message of node {id} is not an object"));
+                Vec::new()
+            }
         };
+        calls.push(parent, messages.first());
         if current.as_deref() == Some(id.as_str()) {
             conversation.current = Some(conversation.nodes.len());
         }
@@ -123,8 +134,51 @@ fn conversation(source: &Source, mut fields: Map<String, Value>, number: u64) ->
         conversation.nodes.push(TreeNode { parent, messages, ..TreeNode::default() });
     }
     conversation.set_times_from_messages();
+    conversation.set_missing_times(created, updated);
+    conversation.fill_message_times(created, updated);
     conversation.session.extra.insert(NAME.into(), Value::Object(fields));
     conversation
+}
+
+/// The tool calls that have no result yet, for each node. The messages of tools do not contain the id of their call.
+#[derive(Default)]
+struct OpenCalls(Vec<Vec<ToolCallRef>>);
+
+/// A tool call of an earlier message.
+#[derive(Debug, Clone)]
+struct ToolCallRef {
+    id: String,
+    tool: String,
+}
+
+impl OpenCalls {
+    /// The calls on the path to a node, newest last.
+    fn before(&self, parent: Option<usize>) -> &[ToolCallRef] {
+        parent.and_then(|parent| self.0.get(parent)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Adds a node with its message.
+    fn push(&mut self, parent: Option<usize>, message: Option<&ImportedMessage>) {
+        /// Calls are answered at once, so older ones are not needed.
+        const MAX_OPEN: usize = 16;
+        let mut open = self.before(parent).to_vec();
+        for part in message.into_iter().flat_map(|message| &message.draft.parts) {
+            if let Part::ToolCall { id, name, .. } = part {
+                open.push(ToolCallRef { id: id.clone(), tool: name.clone() });
+            }
+        }
+        let surplus = open.len().saturating_sub(MAX_OPEN);
+        open.drain(..surplus);
+        self.0.push(open);
+    }
+}
+
+/// The call that a tool answers: the newest one of this tool, or the newest one. A tool may send several messages.
+fn answered_call<'a>(calls: &'a [ToolCallRef], tool: &str) -> Option<&'a ToolCallRef> {
+    let of_tool = |call: &&ToolCallRef| call.tool == tool;
+    // A call may name a function of the tool, such as `browser.search`.
+    let of_base = |call: &&ToolCallRef| call.tool.split('.').next() == tool.split('.').next();
+    calls.iter().rev().find(of_tool).or_else(|| calls.iter().rev().find(of_base)).or(calls.last())
 }
 
 /// The ids of the nodes, parents before children, siblings in the order in which their parent lists them.
@@ -166,120 +220,161 @@ fn topological_order(mapping: &Map<String, Value>) -> Vec<String> {
     order
 }
 
-fn role(name: &str) -> Role {
-    match name {
-        "assistant" => Role::Assistant,
-        "system" => Role::System,
-        "tool" => Role::Tool,
-        _ => Role::User,
-    }
+/// The author of a message; `None` if hfs does not know the role.
+fn role(message: &Map<String, Value>) -> Option<Role> {
+    message.get("author")?.get("role")?.as_str()?.parse().ok()
 }
 
-fn to_message(mut message: Map<String, Value>, id: &str, last_time: &mut Timestamp) -> ImportedMessage {
+fn to_message(
+    mut message: Map<String, Value>,
+    role: Role,
+    id: &str,
+    calls: &[ToolCallRef],
+) -> ImportedMessage {
     let author = message.get("author").and_then(Value::as_object);
-    let role = role(author.and_then(|author| text(author, "role")).unwrap_or_default());
     let name = author.and_then(|author| text(author, "name")).unwrap_or_default().to_owned();
-    // Many messages have no time of their own; the time of the previous message is the best estimate.
-    let time = message.get("create_time").and_then(crate::time::from_json);
-    let at = time.unwrap_or(*last_time);
-    *last_time = at;
+    let at = message.get("create_time").and_then(crate::time::from_json).unwrap_or(Timestamp::UNKNOWN);
     let recipient = text(&message, "recipient").filter(|recipient| *recipient != "all").map(str::to_owned);
     let mut content = match message.get_mut("content").map(Value::take) {
         Some(Value::Object(content)) => content,
+        // Old exports contain plain text in some places.
+        Some(Value::String(text)) => Map::from_iter([("text".to_owned(), text.into())]),
         _ => Map::new(),
     };
+    let kind = text(&content, "content_type").unwrap_or_default().to_owned();
     let parts = match (role, recipient) {
         (Role::Assistant, Some(tool)) => {
             vec![Part::ToolCall { id: id.to_owned(), name: tool, input: take_input(&mut content) }]
         }
-        (Role::Tool, _) => tool_parts(&mut content, &name),
-        _ => message_parts(&mut content),
+        (Role::Tool, _) => {
+            let id = answered_call(calls, &name).map_or(name, |call| call.id.clone());
+            let is_error = kind == "system_error";
+            let output = take_texts(&mut content).join("\n");
+            let mut parts = vec![Part::ToolResult { id, output, is_error }];
+            parts.extend(take_other_parts(&mut content));
+            parts
+        }
+        _ => message_parts(&kind, &mut content),
     };
-    let hidden = message
-        .get("metadata")
-        .and_then(|metadata| metadata.get("is_visually_hidden_from_conversation"))
-        .is_some_and(|hidden| hidden == &Value::Bool(true));
-    let model =
-        message.get("metadata").and_then(|metadata| metadata.get("model_slug")).and_then(Value::as_str);
-    let model = model.map(str::to_owned);
+    let metadata = |key: &str| message.get("metadata").and_then(|metadata| metadata.get(key));
+    let hidden = metadata("is_visually_hidden_from_conversation") == Some(&Value::Bool(true));
+    let is_context = kind == "user_editable_context" || kind == "model_editable_context";
+    let model = metadata("model_slug").and_then(Value::as_str).map(str::to_owned);
     message.insert("content".into(), Value::Object(content));
-    let mut imported =
-        ImportedMessage::new(NAME, id, role, parts, at).flagged("hidden", hidden).with_record(message);
+    let mut imported = ImportedMessage::new(NAME, id, role, parts, at)
+        .flagged(MessageFlag::Hidden, hidden)
+        .flagged(MessageFlag::Injected, is_context)
+        .with_record(message);
     imported.draft.model = model.filter(|_| role == Role::Assistant);
     imported
 }
 
 /// The input of a tool call: the parsed object if the text is a JSON object, otherwise the text.
 fn take_input(content: &mut Map<String, Value>) -> Value {
-    let text = match content.get("text").and_then(Value::as_str) {
-        Some(text) => text.to_owned(),
-        None => take_texts(content).join("\n"),
-    };
+    let text = take_texts(content).join("\n");
     match parse(&text).map(|parsed| parsed.value) {
         Some(value @ Value::Object(_)) => value,
         _ => text.into(),
     }
 }
 
-/// Removes and returns the texts in `parts`.
+/// Fields that contain the text of content without `parts`.
+const TEXT_FIELDS: [&str; 3] = ["text", "result", "content"];
+
+/// Removes and returns the texts of a content: strings and transcribed speech in `parts`, or the fields of other types.
 fn take_texts(content: &mut Map<String, Value>) -> Vec<String> {
-    let Some(Value::Array(parts)) = content.get_mut("parts") else { return Vec::new() };
-    let texts = parts.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    parts.retain(|part| !part.is_string());
+    let mut texts = Vec::new();
+    if let Some(Value::Array(parts)) = content.get_mut("parts") {
+        parts.retain_mut(|part| match part_text(part) {
+            Some(text) => {
+                texts.push(text);
+                false
+            }
+            None => true,
+        });
+    }
+    if texts.is_empty() {
+        for key in TEXT_FIELDS {
+            if let Some(Value::String(text)) = content.get_mut(key) {
+                texts.push(std::mem::take(text));
+                content.shift_remove(key);
+            }
+        }
+    }
     texts
 }
 
-/// Converts the objects in `parts`: images into attachments, all others that have a type into opaque parts.
-fn non_text_parts(content: &Map<String, Value>) -> Vec<Part> {
-    let parts = content.get("parts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let convert = |part: &Value| {
-        let fields = part.as_object()?;
-        let bytes = fields.get("size_bytes").and_then(Value::as_u64).unwrap_or(0);
-        match text(fields, "content_type")? {
-            "image_asset_pointer" => Some(Part::Attachment {
-                media_type: "image/*".into(),
-                name: text(fields, "asset_pointer").map(str::to_owned),
-                hash: None,
-                bytes,
-            }),
-            _ => Some(Part::Opaque { source: NAME.into(), raw: part.clone() }),
+/// The text of a part: of a string, or of speech that ChatGPT transcribed.
+fn part_text(part: &Value) -> Option<String> {
+    match part {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(fields) if fields.get("asset_pointer").is_none() => {
+            text(fields, "text").map(str::to_owned)
         }
-    };
-    parts.iter().filter_map(convert).collect()
-}
-
-fn tool_parts(content: &mut Map<String, Value>, name: &str) -> Vec<Part> {
-    let mut output = take_texts(content).join("\n");
-    if output.is_empty()
-        && let Some(text) = ["text", "result"].into_iter().find_map(|key| text(content, key))
-    {
-        output = text.to_owned();
+        _ => None,
     }
-    // The message contains the name of the tool, but not the id of the call.
-    let mut parts = vec![Part::ToolResult { id: name.to_owned(), output, is_error: false }];
-    parts.extend(non_text_parts(content));
-    parts
 }
 
-fn message_parts(content: &mut Map<String, Value>) -> Vec<Part> {
-    match text(content, "content_type") {
-        Some("text" | "multimodal_text") => {
-            let mut parts = non_text_parts(content);
-            parts.extend(take_texts(content).into_iter().map(|text| Part::Text { text }));
-            parts
+/// Removes the objects in `parts` and returns them as parts: files that the export stores apart as references, all
+/// others that have a type as opaque parts.
+fn take_other_parts(content: &mut Map<String, Value>) -> Vec<Part> {
+    let Some(Value::Array(parts)) = content.get_mut("parts") else { return Vec::new() };
+    parts.iter_mut().filter_map(|part| other_part(part)).collect()
+}
+
+fn other_part(part: &Value) -> Option<Part> {
+    let fields = part.as_object()?;
+    let kind = text(fields, "content_type")?;
+    if !kind.ends_with("asset_pointer") {
+        return Some(Part::Opaque { source: NAME.into(), raw: part.clone() });
+    }
+    // A recording of speech and video contains the pointers to its files.
+    let inner = ["audio_asset_pointer", "video_container_asset_pointer"]
+        .into_iter()
+        .find_map(|key| fields.get(key)?.as_object());
+    let asset = inner.unwrap_or(fields);
+    let media_type = match text(asset, "format") {
+        Some(format) => format!("audio/{format}"),
+        None if kind.contains("image") => "image/*".to_owned(),
+        None if kind.contains("audio") => "audio/*".to_owned(),
+        None => "application/octet-stream".to_owned(),
+    };
+    Some(Part::Attachment {
+        media_type,
+        name: text(asset, "asset_pointer").map(str::to_owned),
+        hash: None,
+        bytes: number(asset, "size_bytes").unwrap_or(0),
+    })
+}
+
+fn message_parts(kind: &str, content: &mut Map<String, Value>) -> Vec<Part> {
+    match kind {
+        // Settings that are sent to the model; the message is marked as context.
+        "user_editable_context" | "model_editable_context" => {
+            vec![Part::Opaque { source: NAME.into(), raw: Value::Object(std::mem::take(content)) }]
         }
-        Some("thoughts") => {
+        "thoughts" => {
             let thoughts =
                 content.get("thoughts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let content_of =
-                |thought: &Value| thought.get("content").and_then(Value::as_str).map(str::to_owned);
-            thoughts
-                .iter()
-                .filter_map(content_of)
-                .map(|text| Part::Thinking { text, signature: None })
-                .collect()
+            let thought = |thought: &Value| {
+                let text =
+                    |key: &str| thought.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+                let texts: Vec<&str> = [text("summary"), text("content")].into_iter().flatten().collect();
+                Part::Thinking { text: texts.join("\n"), signature: None }
+            };
+            thoughts.iter().map(thought).collect()
         }
-        _ if content.is_empty() => Vec::new(),
-        _ => vec![Part::Opaque { source: NAME.into(), raw: Value::Object(std::mem::take(content)) }],
+        "reasoning_recap" => {
+            take_texts(content).into_iter().map(|text| Part::Thinking { text, signature: None }).collect()
+        }
+        _ => {
+            let mut parts = take_other_parts(content);
+            // An empty string in `parts` becomes a part as well, so that the message is not taken for one without content.
+            parts.extend(take_texts(content).into_iter().map(|text| Part::Text { text }));
+            if parts.is_empty() && !kind.is_empty() && kind != "text" && kind != "multimodal_text" {
+                parts.push(Part::Opaque { source: NAME.into(), raw: Value::Object(std::mem::take(content)) });
+            }
+            parts
+        }
     }
 }

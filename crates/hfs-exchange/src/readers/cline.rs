@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
+use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::content_blocks::BlockReader;
@@ -360,7 +360,7 @@ fn messages_of(fields: &mut Map<String, Value>, id: &str, role: Role, at: Timest
         let context = ImportedMessage::new(NAME, format!("{id}/context"), Role::User, context, at);
         // Before what the user typed, after the results of tools.
         let position = messages.iter().position(|message| message.draft.role != Role::Tool);
-        messages.insert(position.unwrap_or(messages.len()), context.flagged("injected", true));
+        messages.insert(position.unwrap_or(messages.len()), context.flagged(MessageFlag::Injected, true));
     }
     if messages.is_empty() {
         messages.push(ImportedMessage::new(NAME, id, role, Vec::new(), at));

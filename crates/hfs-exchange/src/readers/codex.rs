@@ -6,10 +6,12 @@ use hfs_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::conversation::{ImportedMessage, as_text, inline_image, text};
-use super::openai::{image_reference, take_arguments};
+use super::content::{FilePart, ToolOutput, file_of};
+use super::conversation::{ImportedMessage, text};
+use super::openai::take_arguments;
 use super::streamed::{StreamedSession, has_output};
 use crate::detect::FormatProbe;
+use crate::json::parse;
 use crate::readers::Output;
 use crate::readers::claude_code::PART;
 use crate::readers::written_from;
@@ -18,26 +20,16 @@ use crate::transcript::WRITTEN;
 use crate::{Format, Source};
 
 const NAME: &str = "codex";
-/// Prefixes of user messages that Codex itself generates.
-const INJECTED_PREFIXES: [&str; 8] = [
-    "<environment_context",
-    "<user_instructions",
-    "# AGENTS.md",
-    "<INSTRUCTIONS",
-    "<turn_aborted",
-    "<skill",
-    "<subagent",
-    "<system-reminder",
-];
 const ENVELOPES: [&str; 6] =
     ["session_meta", "response_item", "event_msg", "turn_context", "compacted", "world_state"];
+const IMAGE_GENERATION: &str = "image_generation_call";
 const CALLS: [&str; 6] = [
     "function_call",
     "custom_tool_call",
     "local_shell_call",
     "web_search_call",
     "tool_search_call",
-    "image_generation_call",
+    IMAGE_GENERATION,
 ];
 const OUTPUTS: [&str; 3] = ["function_call_output", "custom_tool_call_output", "tool_search_output"];
 
@@ -95,6 +87,8 @@ struct RolloutInfo {
     title: Option<String>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// The time in the header.
+    started: Option<Timestamp>,
     /// Whether the file contains messages as items. If not, they are imported from the events that repeat
     /// them.
     items: bool,
@@ -120,6 +114,7 @@ fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, Impor
         let Some((envelope, payload)) = item(&fields) else {
             if info.id.is_none() {
                 info.id = text(&fields, "id").map(str::to_owned);
+                info.started = time;
             }
             return Ok(());
         };
@@ -128,6 +123,7 @@ fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, Impor
             ("session_meta", _) if info.id.is_none() => {
                 info.id = text(payload, "id").map(str::to_owned);
                 info.cwd = text(payload, "cwd").map(str::to_owned);
+                info.started = payload.get("timestamp").and_then(crate::time::from_json).or(time);
             }
             ("event_msg", "thread_name_updated") => {
                 info.title = text(payload, "thread_name").map(str::to_owned);
@@ -150,6 +146,7 @@ fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, Impor
         info.first = event_times.iter().copied().chain(info.first).min();
         info.last = event_times.iter().copied().chain(info.last).max();
     }
+    info.first = info.first.or(info.started);
     Ok(info)
 }
 
@@ -170,6 +167,16 @@ fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
     session.created_at = info.first;
     session.updated_at = info.last;
     session
+}
+
+/// The author of a message; `None` if hfs does not know the role.
+fn role(payload: &Map<String, Value>) -> Option<Role> {
+    match text(payload, "role")? {
+        "assistant" => Some(Role::Assistant),
+        "developer" | "system" => Some(Role::System),
+        "user" => Some(Role::User),
+        _ => None,
+    }
 }
 
 struct Rollout<'a> {
@@ -193,7 +200,13 @@ impl Rollout<'_> {
         };
         let kind = text(payload, "type").unwrap_or_default().to_owned();
         match (envelope, kind.as_str()) {
-            ("response_item", "message") => self.message(record, line),
+            ("response_item", "message") => match role(payload) {
+                Some(role) => self.message(record, role, line),
+                None => {
+                    self.session.push_other(record, bytes, line);
+                    Ok(())
+                }
+            },
             ("response_item", "reasoning") => self.reasoning(record, line),
             ("response_item", kind) if CALLS.contains(&kind) => self.call(record, line),
             ("response_item", kind) if OUTPUTS.contains(&kind) => self.output(record, line),
@@ -213,7 +226,7 @@ impl Rollout<'_> {
     }
 
     fn at(&self) -> Timestamp {
-        self.last.or(self.info.first).unwrap_or(Timestamp::UNIX_EPOCH)
+        self.last.or(self.info.first).unwrap_or(Timestamp::UNKNOWN)
     }
 
     fn new_message(&self, role: Role, parts: Vec<Part>, line: u64) -> ImportedMessage {
@@ -241,15 +254,10 @@ impl Rollout<'_> {
         self.session.fork(branch, seq)
     }
 
-    fn message(&mut self, mut record: JsonRecord, line: u64) -> Result<(), ImportError> {
+    fn message(&mut self, mut record: JsonRecord, role: Role, line: u64) -> Result<(), ImportError> {
         self.session.report.mapped();
         let mut inner = take_payload(&mut record.fields);
         let payload = &mut inner;
-        let role = match text(payload, "role") {
-            Some("assistant") => Role::Assistant,
-            Some("developer" | "system") => Role::System,
-            _ => Role::User,
-        };
         let joins = role == Role::Assistant && self.newest_reply().is_some_and(|newest| !has_output(newest));
         // The new parts are appended to the existing ones, so that the references in the stored record have
         // the right indexes.
@@ -265,11 +273,11 @@ impl Rollout<'_> {
             self.session.attach_record(stored);
             return Ok(());
         }
-        let injected = role == Role::User && is_injected(&parts);
-        if role == Role::User && !injected {
+        let mut message = self.new_message(role, parts, line);
+        message.draft.mark_injected_context();
+        if role == Role::User && !message.draft.is_context() {
             self.turns.push(self.session.position());
         }
-        let mut message = self.new_message(role, parts, line).flagged("injected", injected);
         message.attachments = attachments;
         self.session.push_message(message)?;
         self.session.attach_record(stored);
@@ -287,7 +295,19 @@ impl Rollout<'_> {
             self.turns.push(self.session.position());
         }
         payload.insert("message".into(), json!({ PART: [0, 0] }));
-        let message = self.new_message(role, vec![Part::text(content)], line);
+        let mut message = self.new_message(role, vec![Part::text(content)], line);
+        if let Some(Value::Array(images)) = payload.get_mut("images") {
+            for image in images {
+                let picture = image.as_str().and_then(|url| FilePart::at_url(url, "image/*", None));
+                if let Some(picture) = picture {
+                    if picture.attachment.is_some() {
+                        *image = json!({ PART: [0, message.draft.parts.len()] });
+                    }
+                    message.draft.parts.push(picture.part);
+                    message.attachments.extend(picture.attachment);
+                }
+            }
+        }
         self.session.push_message(message)?;
         self.session.attach_record(stored_record(record, inner));
         Ok(())
@@ -311,7 +331,8 @@ impl Rollout<'_> {
         self.session.report.mapped();
         let mut inner = take_payload(&mut record.fields);
         let payload = &mut inner;
-        let field_text = |key: &str| payload.get(key).map(as_text).unwrap_or_default();
+        let field_text =
+            |key: &str| payload.get(key).map(|value| ToolOutput::new(value).text).unwrap_or_default();
         let mut thought = field_text("summary");
         if thought.is_empty() {
             thought = field_text("content");
@@ -330,13 +351,21 @@ impl Rollout<'_> {
         let id =
             ["call_id", "id"].into_iter().find_map(|key| text(payload, key)).unwrap_or_default().to_owned();
         let name = text(payload, "name").map_or(kind, str::to_owned);
+        let picture = text(payload, "result").filter(|_| name == IMAGE_GENERATION);
+        let picture = picture.and_then(|data| FilePart::from_base64("image/png", data, None));
         let input = if payload.contains_key("arguments") {
             take_arguments(payload)
         } else {
-            let other = ["input", "action", "query"].into_iter().find_map(|key| payload.get(key));
+            let keys = ["input", "action", "query", "revised_prompt"];
+            let other = keys.into_iter().find_map(|key| payload.get(key));
             other.cloned().unwrap_or(Value::Null)
         };
         self.assistant(Part::ToolCall { id, name, input }, false, line)?;
+        if let (Some(picture), Some(newest)) = (picture, self.session.newest()) {
+            payload.insert("result".into(), json!({ PART: [0, newest.draft.parts.len()] }));
+            newest.draft.parts.push(picture.part);
+            newest.attachments.extend(picture.attachment);
+        }
         self.session.attach_record(stored_record(record, inner));
         Ok(())
     }
@@ -347,18 +376,70 @@ impl Rollout<'_> {
         let payload = &mut inner;
         let id = text(payload, "call_id").unwrap_or_default().to_owned();
         let output = ["output", "tools"].into_iter().find_map(|key| payload.get(key)).unwrap_or(&Value::Null);
-        let is_error = output.get("success") == Some(&Value::Bool(false));
-        let output = match output {
-            Value::Object(fields) => fields.get("content").map_or_else(|| output.to_string(), as_text),
-            other => as_text(other),
-        };
-        if payload.get("output").is_some_and(Value::is_string) {
-            payload.insert("output".into(), json!({ PART: [0, 0] }));
+        let CallOutput { output: ToolOutput { text: output, files, attachments }, is_error } =
+            CallOutput::new(output);
+        match payload.get_mut("output") {
+            Some(Value::String(text)) if *text == output => {
+                payload.insert("output".into(), json!({ PART: [0, 0] }));
+            }
+            Some(Value::Array(items)) => replace_pictures(items),
+            Some(Value::Object(fields)) => {
+                if let Some(Value::Array(items)) = fields.get_mut("content") {
+                    replace_pictures(items);
+                }
+            }
+            _ => {}
         }
-        let message = self.new_message(Role::Tool, vec![Part::ToolResult { id, output, is_error }], line);
+        let mut parts = vec![Part::ToolResult { id, output, is_error }];
+        parts.extend(files);
+        let mut message = self.new_message(Role::Tool, parts, line);
+        message.attachments = attachments;
         self.session.push_message(message)?;
         self.session.attach_record(stored_record(record, inner));
         Ok(())
+    }
+}
+
+/// The output of a call, and whether the call failed.
+struct CallOutput {
+    output: ToolOutput,
+    is_error: bool,
+}
+
+impl CallOutput {
+    /// Reads an output as Codex writes it: text, content blocks, `{content, success}`, or for commands and patches JSON
+    /// inside of a string, `{output, metadata: {exit_code}}`.
+    fn new(output: &Value) -> Self {
+        let is_error = output.get("success") == Some(&Value::Bool(false));
+        if let Some(command) = output.as_str().filter(|text| text.starts_with('{')).and_then(parse)
+            && let (Some(text), Some(metadata)) = (
+                command.value.get("output").filter(|output| output.is_string()),
+                command.value.get("metadata"),
+            )
+        {
+            let exit_code = metadata.get("exit_code").and_then(Value::as_i64);
+            return Self { output: ToolOutput::new(text), is_error: exit_code.is_some_and(|code| code != 0) };
+        }
+        match output {
+            Value::Object(fields) if fields.contains_key("content") => {
+                let content = fields.get("content").unwrap_or(&Value::Null);
+                Self { output: ToolOutput::new(content), is_error }
+            }
+            other => Self { output: ToolOutput::new(other), is_error },
+        }
+    }
+}
+
+/// Replaces the data of pictures in an output by references to the parts that follow the result.
+fn replace_pictures(items: &mut [Value]) {
+    let mut index = 0;
+    for item in items {
+        let Value::Object(fields) = item else { continue };
+        let Some(file) = file_of(fields) else { continue };
+        index += 1;
+        if file.attachment.is_some() && fields.get("image_url").is_some_and(Value::is_string) {
+            fields.insert("image_url".into(), json!({ PART: [0, index] }));
+        }
     }
 }
 
@@ -383,13 +464,6 @@ fn stored_record(record: JsonRecord, inner: Map<String, Value>) -> Value {
         }
         None => Value::Object(inner),
     }
-}
-
-fn is_injected(parts: &[Part]) -> bool {
-    let mut texts =
-        parts.iter().filter_map(|part| if let Part::Text { text } = part { Some(text) } else { None });
-    let tagged = |text: &String| INJECTED_PREFIXES.iter().any(|tag| text.trim_start().starts_with(tag));
-    texts.next().is_some_and(tagged) && texts.all(tagged)
 }
 
 /// Converts the content of a message into parts, and replaces it by references to them.
@@ -417,25 +491,19 @@ fn content(
                 fields.insert("text".into(), json!({ PART: [0, index] }));
                 parts.push(Part::Text { text: content });
             }
-            ("input_image", _) => {
-                let url = text(fields, "image_url").unwrap_or_default().to_owned();
-                let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
-                match inline {
-                    Some((media_type, data)) => {
-                        let (part, attachment) = inline_image(media_type, data, None);
-                        if attachment.is_some() {
-                            fields.insert("image_url".into(), json!({ PART: [0, index] }));
-                        }
-                        attachments.extend(attachment);
-                        parts.push(part);
+            _ => match file_of(fields) {
+                Some(file) => {
+                    if file.attachment.is_some() && fields.get("image_url").is_some_and(Value::is_string) {
+                        fields.insert("image_url".into(), json!({ PART: [0, index] }));
                     }
-                    None => parts.push(image_reference(&url)),
+                    attachments.extend(file.attachment);
+                    parts.push(file.part);
                 }
-            }
-            _ => {
-                parts.push(Part::Opaque { source: NAME.into(), raw: item.take() });
-                *item = json!({ PART: [0, index] });
-            }
+                None => {
+                    parts.push(Part::Opaque { source: NAME.into(), raw: item.take() });
+                    *item = json!({ PART: [0, index] });
+                }
+            },
         }
     }
 }

@@ -1,19 +1,24 @@
-//! Reads a whole session into memory before it is sent.
+//! Reads a whole session into memory before it is sent to the receiver.
 //!
 //! Some formats require this, because a later part of the document changes an earlier one, or because the
 //! messages form a tree whose branches are known only at the end. Other formats use
 //! [`streamed`](super::streamed).
 
-use hfs_core::{
-    Attachment, ForeignBranch, ForeignSession, ImportError, ImportEvent, MessageDraft, Origin, Part, Role,
-    Source as MessageSource, Timestamp,
-};
-use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use hfs_core::{
+    Attachment, ForeignBranch, ForeignSession, ImportError, ImportEvent, MessageDraft, MessageFlag, Origin,
+    Part, Role, Source as MessageSource, Timestamp, Usage,
+};
+use serde_json::{Map, Value};
+
+use super::content::{FilePart, ToolOutput};
 use crate::Source;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
-use crate::readers::{AFTER, FLAGS, Output, RECORDS, ReportBuilder, excerpt};
+use crate::readers::{AFTER, Output, RECORDS, ReportBuilder, excerpt};
 use crate::records::{StreamError, damage_message};
 
 /// A message with its attachments.
@@ -50,14 +55,9 @@ impl ImportedMessage {
     }
 
     /// Adds a flag if `set`.
-    pub(crate) fn flagged(mut self, flag: &str, set: bool) -> Self {
+    pub(crate) fn flagged(mut self, flag: MessageFlag, set: bool) -> Self {
         if set {
-            match self.draft.extra.get_mut(FLAGS) {
-                Some(Value::Array(flags)) => flags.push(flag.into()),
-                _ => {
-                    self.draft.extra.insert(FLAGS.into(), json!([flag]));
-                }
-            }
+            self.draft.set_flag(flag);
         }
         self
     }
@@ -66,6 +66,7 @@ impl ImportedMessage {
 /// A node of a conversation, with any number of messages.
 #[derive(Debug, Default)]
 pub(crate) struct TreeNode {
+    /// An earlier node.
     pub parent: Option<usize>,
     /// Whether it starts a branch even if it is the first child of its parent.
     pub fork: bool,
@@ -114,7 +115,77 @@ impl ConversationTree {
         self.session.updated_at = self.session.updated_at.or_else(|| known().max());
     }
 
-    /// Sends the conversation.
+    /// Gives messages without a time that of the message before them or `before`, or else that of the message after them
+    /// or `after`.
+    pub(crate) fn fill_message_times(&mut self, before: Option<Timestamp>, after: Option<Timestamp>) {
+        let mut ends: Vec<Option<Timestamp>> = Vec::with_capacity(self.nodes.len());
+        for node in &mut self.nodes {
+            let mut last = node.parent.and_then(|parent| ends.get(parent).copied().flatten()).or(before);
+            for message in &mut node.messages {
+                last = message.draft.created_at.known().or(last);
+                message.draft.created_at = last.unwrap_or(Timestamp::UNKNOWN);
+            }
+            ends.push(last);
+        }
+        // Messages that are still without a time are followed only by messages with one, if any.
+        let mut next: Vec<Option<Timestamp>> = vec![None; self.nodes.len()];
+        for (index, node) in self.nodes.iter_mut().enumerate().rev() {
+            let mut following = next.get(index).copied().flatten().or(after);
+            for message in node.messages.iter_mut().rev() {
+                following = message.draft.created_at.known().or(following);
+                message.draft.created_at = following.unwrap_or(Timestamp::UNKNOWN);
+            }
+            if let Some(parent) = node.parent.and_then(|parent| next.get_mut(parent)) {
+                *parent = following.or(*parent);
+            }
+        }
+    }
+
+    /// The last node that begins at this time or earlier.
+    pub(crate) fn node_at(&self, time: Option<Timestamp>) -> Option<usize> {
+        let time = time?;
+        let begins_before = |node: &TreeNode| {
+            node.messages
+                .first()
+                .is_some_and(|first| first.draft.created_at.is_known() && first.draft.created_at <= time)
+        };
+        self.nodes.iter().rposition(begins_before)
+    }
+
+    /// The node whose stored record contains this value, such as the id of a session that a tool call started.
+    pub(crate) fn node_with_value(&self, wanted: &str) -> Option<usize> {
+        let contains = |node: &TreeNode| {
+            node.messages
+                .iter()
+                .filter_map(|message| message.draft.extra.get(RECORDS))
+                .any(|records| has_string(records, wanted))
+        };
+        self.nodes.iter().position(contains)
+    }
+
+    /// Adds the messages of a subagent as a branch that forks after the node `parent`.
+    pub(crate) fn push_subagent(
+        &mut self,
+        name: String,
+        parent: Option<usize>,
+        messages: impl IntoIterator<Item = Vec<ImportedMessage>>,
+    ) {
+        self.current = self.current.or_else(|| self.nodes.len().checked_sub(1));
+        self.nodes.push(TreeNode { parent, fork: true, name: Some(name), messages: Vec::new() });
+        for mut messages in messages {
+            messages.iter_mut().for_each(|message| message.draft.set_flag(MessageFlag::Sidechain));
+            self.push_messages(messages);
+        }
+    }
+
+    /// Sets the times of the session that are still unknown.
+    pub(crate) fn set_missing_times(&mut self, created_at: Option<Timestamp>, updated_at: Option<Timestamp>) {
+        let session = &mut self.session;
+        session.created_at = session.created_at.or(created_at);
+        session.updated_at = session.updated_at.or(updated_at).max(session.created_at);
+    }
+
+    /// Sends the conversation to the receiver.
     pub(crate) fn send_to(mut self, out: &mut Output<'_>) -> Result<(), ImportError> {
         if !self.other_records.is_empty() {
             let others = Value::Array(std::mem::take(&mut self.other_records));
@@ -126,54 +197,159 @@ impl ConversationTree {
         if !out.session(self.session)? {
             return Ok(());
         }
-        let current = self.current.unwrap_or(self.nodes.len().saturating_sub(1));
-        let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
-        let mut roots = Vec::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            match node.parent.and_then(|parent| children.get_mut(parent)) {
-                Some(siblings) => siblings.push(index),
-                None => roots.push(index),
-            }
-        }
-        let mut nodes: Vec<Option<TreeNode>> = self.nodes.into_iter().map(Some).collect();
-        // Each entry: a node, the branch and seq that it follows, and whether it starts a branch there.
-        let mut pending: Vec<(usize, usize, u64, bool)> =
-            roots.iter().enumerate().map(|(number, root)| (*root, 0, 0, number > 0)).rev().collect();
+        let current = self.current.or_else(|| self.nodes.len().checked_sub(1));
+        // Branches are numbered in the order of their first nodes, so that they keep their numbers when the source grows.
         let mut branches = 1;
-        while let Some((index, mut branch, mut seq, fork)) = pending.pop() {
-            let Some(node) = nodes.get_mut(index).and_then(Option::take) else { continue };
-            if fork || node.fork {
-                out.send(ImportEvent::Branch(ForeignBranch {
-                    key: branches,
-                    parent: branch,
-                    forked_at: seq,
-                    id: None,
-                    name: node.name,
-                }))?;
+        // For each node: the branch and seq of its end, and whether another node continues that branch.
+        let mut ends: Vec<NodeEnd> = Vec::with_capacity(self.nodes.len());
+        let mut root = NodeEnd::default();
+        for node in self.nodes {
+            let parent = node.parent.and_then(|parent| ends.get_mut(parent)).unwrap_or(&mut root);
+            let NodeEnd { mut branch, mut seq, .. } = *parent;
+            if node.fork || parent.is_continued {
+                send_branch(out, branches, branch, seq, node.name)?;
                 branch = branches;
                 branches += 1;
+            } else {
+                parent.is_continued = true;
             }
             for message in node.messages {
                 seq += 1;
                 out.message(branch, message.draft, message.attachments)?;
             }
-            if index == current && branch > 0 {
+            ends.push(NodeEnd { branch, seq, is_continued: false });
+        }
+        if let Some(end) = current.and_then(|current| ends.get(current)) {
+            let mut branch = end.branch;
+            // The tool continues before messages that it has kept, for example after a rewind.
+            if end.is_continued {
+                send_branch(out, branches, branch, end.seq, None)?;
+                branch = branches;
+            }
+            if branch > 0 {
                 out.send(ImportEvent::CurrentBranch(branch))?;
             }
-            let next = children.get(index).map(Vec::as_slice).unwrap_or_default();
-            // The first child that does not start a branch continues this one.
-            let starts_branch =
-                |child: &usize| nodes.get(*child).and_then(Option::as_ref).is_some_and(|node| node.fork);
-            let continues = next.iter().position(|child| !starts_branch(child));
-            pending.extend(
-                next.iter()
-                    .enumerate()
-                    .rev()
-                    .map(|(number, child)| (*child, branch, seq, Some(number) != continues)),
-            );
         }
         out.send(ImportEvent::End(self.report.finish()))
     }
+}
+
+/// Whether a value contains this string. Iterative, because imported values may be nested deeper than the stack allows.
+fn has_string(value: &Value, wanted: &str) -> bool {
+    let mut pending = vec![value];
+    while let Some(next) = pending.pop() {
+        match next {
+            Value::String(text) if text == wanted => return true,
+            Value::Array(items) => pending.extend(items),
+            Value::Object(fields) => pending.extend(fields.values()),
+            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    false
+}
+
+/// A session with the sessions that its agents started, directly or indirectly.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SessionGroup {
+    pub root: String,
+    /// Parents before children.
+    pub subagents: Vec<String>,
+}
+
+/// Groups sessions, each given with the session whose agent started it. A session whose parent is missing, or that is
+/// its own ancestor, is a root.
+pub(crate) fn group_sessions(sessions: &[(String, Option<String>)]) -> Vec<SessionGroup> {
+    let known: HashSet<&str> = sessions.iter().map(|(id, _)| id.as_str()).collect();
+    let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut roots = Vec::new();
+    for (id, parent) in sessions {
+        match parent.as_deref().filter(|parent| parent != id && known.contains(parent)) {
+            Some(parent) => children.entry(parent).or_default().push(id),
+            None => roots.push(id.as_str()),
+        }
+    }
+    let mut seen = HashSet::new();
+    let mut groups = Vec::new();
+    // Sessions that no root reaches are in a cycle or below one.
+    for root in roots.into_iter().chain(sessions.iter().map(|(id, _)| id.as_str())) {
+        if !seen.insert(root) {
+            continue;
+        }
+        let mut subagents = Vec::new();
+        let mut pending: Vec<&str> = children.get(root).into_iter().flatten().rev().copied().collect();
+        while let Some(id) = pending.pop() {
+            if seen.insert(id) {
+                subagents.push(id.to_owned());
+                pending.extend(children.get(id).into_iter().flatten().rev());
+            }
+        }
+        groups.push(SessionGroup { root: root.to_owned(), subagents });
+    }
+    groups
+}
+
+/// Sends the conversations of a dataset one behind the newest, so that records that are dropped after the
+/// last conversation are in its report.
+#[derive(Debug, Default)]
+pub(crate) struct ConversationQueue {
+    newest: Option<ConversationTree>,
+    /// Records that were dropped before the first conversation.
+    report: ReportBuilder,
+}
+
+impl ConversationQueue {
+    /// Whether a conversation was added.
+    pub(crate) const fn has_any(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// The report for records outside of conversations.
+    pub(crate) fn report(&mut self) -> &mut ReportBuilder {
+        self.newest.as_mut().map_or(&mut self.report, |newest| &mut newest.report)
+    }
+
+    /// Adds a conversation and sends the one before it.
+    pub(crate) fn push(
+        &mut self,
+        mut conversation: ConversationTree,
+        out: &mut Output<'_>,
+    ) -> Result<(), ImportError> {
+        conversation.report.merge(std::mem::take(&mut self.report));
+        match self.newest.replace(conversation) {
+            Some(complete) => complete.send_to(out),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the last conversation.
+    ///
+    /// # Errors
+    /// Fails if there is no conversation.
+    pub(crate) fn finish(self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+        match self.newest {
+            Some(last) => last.send_to(out),
+            None => Err(source.damaged(self.report.first_reason("it contains no conversation"))),
+        }
+    }
+}
+
+fn send_branch(
+    out: &mut Output<'_>,
+    key: usize,
+    parent: usize,
+    forked_at: u64,
+    name: Option<String>,
+) -> Result<(), ImportError> {
+    out.send(ImportEvent::Branch(ForeignBranch { key, parent, forked_at, id: None, name }))
+}
+
+/// Where the messages of a node end.
+#[derive(Debug, Clone, Copy, Default)]
+struct NodeEnd {
+    branch: usize,
+    seq: u64,
+    /// Whether another node continues the branch.
+    is_continued: bool,
 }
 
 /// A string field.
@@ -181,41 +357,61 @@ pub(crate) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a 
     fields.get(key).and_then(Value::as_str)
 }
 
-/// An integer field.
+/// A field that is a non-negative integer.
 pub(crate) fn number(fields: &Map<String, Value>, key: &str) -> Option<u64> {
-    fields.get(key).and_then(Value::as_u64)
+    let value = fields.get(key)?;
+    // Some tools write integers with a decimal point. Larger ones have no exact floating-point number.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+    let from_float = |number: f64| {
+        (number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number)).then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
+}
+
+/// The sums of known token counts; `None` if none is known.
+pub(crate) fn usage(prompt: &[Option<u64>], completion: &[Option<u64>]) -> Option<Usage> {
+    let sum =
+        |counts: &[Option<u64>]| counts.iter().flatten().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let is_known = prompt.iter().chain(completion).any(Option::is_some);
+    is_known.then(|| Usage { prompt_tokens: sum(prompt), completion_tokens: sum(completion) })
 }
 
 /// The output of a tool as text.
-pub(crate) fn as_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let texts = items.iter().map(|item| match item.get("text").and_then(Value::as_str) {
-                Some(text) => text.to_owned(),
-                None => as_text_item(item),
-            });
-            texts.collect::<Vec<_>>().join("\n")
-        }
-        other => other.to_string(),
-    }
+pub(crate) fn as_text(output: &Value) -> String {
+    ToolOutput::new(output).text
 }
 
-fn as_text_item(item: &Value) -> String {
-    item.as_str().map_or_else(|| item.to_string(), str::to_owned)
-}
-
-/// A part for an image that is given inline as base64.
+/// A part for a file that is given as base64, with its bytes if they can be decoded.
 pub(crate) fn inline_image(media_type: &str, data: &str, name: Option<String>) -> (Part, Option<Attachment>) {
-    match super::claude_code::decode_base64(data) {
-        Some(attachment) => {
-            let bytes = attachment.bytes.len() as u64;
-            let hash = Some(attachment.hash);
-            (Part::Attachment { media_type: media_type.to_owned(), name, hash, bytes }, Some(attachment))
-        }
+    match FilePart::from_base64(media_type, data, name.clone()) {
+        Some(FilePart { part, attachment }) => (part, attachment),
         None => (Part::Attachment { media_type: media_type.to_owned(), name, hash: None, bytes: 0 }, None),
     }
+}
+
+/// The regular files of a folder with these extensions, sorted by name. Links are not followed.
+pub(crate) fn regular_files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+    if !fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir()) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_wanted = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted))
+            && fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+    };
+    let mut files: Vec<PathBuf> = entries.filter(is_wanted).collect();
+    files.sort();
+    files
+}
+
+/// Largest file that is read beside a transcript.
+const MAX_SMALL_FILE: u64 = 64 << 10;
+
+/// Reads a small file that belongs to a transcript; `None` if it is missing, too large or not a regular file. Links are
+/// not followed.
+pub(crate) fn read_small_file(path: &Path) -> Option<String> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    (metadata.is_file() && metadata.len() <= MAX_SMALL_FILE).then(|| fs::read_to_string(path).ok()).flatten()
 }
 
 /// Limit on the size of a [`BufferedExport`]. Real sessions are far smaller.

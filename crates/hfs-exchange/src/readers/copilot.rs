@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use hfs_core::{Attachment, ImportError, Part, Project, Role, Timestamp, Usage};
+use hfs_core::{Attachment, ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::claude_code::{attachment_of, decode_base64};
@@ -240,15 +240,18 @@ impl Events {
             }
             "system.notification" => {
                 let notification = take_text("content").map(|part| new(Role::User, vec![part]));
-                notification.map(|message| message.flagged("injected", true)).into_iter().collect()
+                notification.map(|message| message.flagged(MessageFlag::Injected, true)).into_iter().collect()
             }
             "session.compaction_complete" => {
                 let summary = take_text("summaryContent").map(|part| new(Role::User, vec![part]));
-                summary.map(|message| message.flagged("compact-summary", true)).into_iter().collect()
+                summary
+                    .map(|message| message.flagged(MessageFlag::CompactSummary, true))
+                    .into_iter()
+                    .collect()
             }
             "session.error" => {
                 let error = take_text("message").map(|part| new(Role::Assistant, vec![part]));
-                error.map(|message| message.flagged("error", true)).into_iter().collect()
+                error.map(|message| message.flagged(MessageFlag::Error, true)).into_iter().collect()
             }
             _ => Vec::new(),
         }
@@ -267,7 +270,7 @@ impl Events {
             data.shift_remove("attachments");
         }
         let by_program = text(data, "source").is_some_and(|source| !matches!(source, "user" | "cli"));
-        message.flagged("injected", by_program)
+        message.flagged(MessageFlag::Injected, by_program)
     }
 
     fn attachment(&self, attachment: Value, bytes: &mut Vec<Attachment>) -> Part {

@@ -1,12 +1,15 @@
 //! goose: its sessions.db, the export of one session, and the JSONL files of older versions.
 
-use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
+use std::collections::HashMap;
+
+use hfs_core::{Attachment, ImportError, MessageFlag, Part, Project, Role, Timestamp};
 use serde_json::{Map, Value};
 
+use super::content::{ToolOutput, file_of};
 use super::conversation::{
-    BufferedExport, ConversationTree, ImportedMessage, as_text, inline_image, number, text,
+    BufferedExport, ConversationTree, ImportedMessage, group_sessions, number, text, usage,
 };
-use crate::database::{Database, text_column};
+use crate::database::{Database, DatabaseRow, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::Output;
@@ -47,9 +50,7 @@ impl super::Reader for Goose {
 fn new_conversation(source: &Source, info: &Map<String, Value>) -> ConversationTree {
     let id = text(info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
     let mut conversation = ConversationTree::new(source, NAME, id);
-    let title =
-        ["name", "description"].into_iter().filter_map(|key| text(info, key)).find(|title| !title.is_empty());
-    conversation.session.title = title.map(str::to_owned);
+    conversation.session.title = title(info);
     conversation.session.automatic_name =
         !info.get("user_set_name").is_some_and(|set| *set == 1 || *set == true);
     let directory = text(info, "working_dir").filter(|directory| !directory.is_empty());
@@ -58,36 +59,87 @@ fn new_conversation(source: &Source, info: &Map<String, Value>) -> ConversationT
     conversation
 }
 
+/// Value of `session_type` for a session that an agent started.
+const SUBAGENT: &str = "sub_agent";
+
 fn read_database(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
     let database = Database::open(source)?;
     let mut sessions = Vec::new();
+    let mut infos = HashMap::new();
     database.rows("select * from sessions order by id", &[], &mut |row| {
-        sessions.push(row.fields);
+        let info = row.fields;
+        let id = text(&info, "id").unwrap_or_default().to_owned();
+        let parent =
+            text(&info, "parent_session_id").filter(|_| text(&info, "session_type") == Some(SUBAGENT));
+        sessions.push((id.clone(), parent.map(str::to_owned)));
+        infos.insert(id, info);
         Ok(())
     })?;
-    for info in sessions {
+    for group in group_sessions(&sessions) {
         out.progress(0)?;
+        let info = infos.remove(&group.root).unwrap_or_default();
         let mut conversation = new_conversation(source, &info);
-        let id = text(&info, "id").unwrap_or_default();
-        database.rows("select * from messages where session_id = ?1 order by id", &[id], &mut |row| {
-            let content = parse(&text_column(&row, "content_json")).map(|parsed| parsed.value);
-            let metadata = parse(&text_column(&row, "metadata_json")).map(|parsed| parsed.value);
-            let mut fields = Map::new();
-            fields.insert("id".into(), row.fields.get("message_id").cloned().unwrap_or_default());
-            fields.insert("role".into(), row.fields.get("role").cloned().unwrap_or_default());
-            fields.insert("created".into(), row.fields.get("created_timestamp").cloned().unwrap_or_default());
-            fields.insert("content".into(), content.unwrap_or_default());
-            fields.insert("metadata".into(), metadata.unwrap_or_default());
-            message(&mut conversation, fields);
-            Ok(())
-        })?;
+        for messages in messages_of(&database, &group.root, &mut conversation)? {
+            conversation.push_messages(messages);
+        }
+        for subagent in group.subagents {
+            let info = infos.remove(&subagent).unwrap_or_default();
+            let messages = messages_of(&database, &subagent, &mut conversation)?;
+            let started =
+                messages.iter().flatten().filter_map(|message| message.draft.created_at.known()).min();
+            let parent = conversation.node_with_value(&subagent).or_else(|| conversation.node_at(started));
+            conversation.push_subagent(title(&info).unwrap_or(subagent), parent, messages);
+        }
         finish(conversation, info).send_to(out)?;
     }
     Ok(())
 }
 
+fn messages_of(
+    database: &Database,
+    session: &str,
+    conversation: &mut ConversationTree,
+) -> Result<Vec<Vec<ImportedMessage>>, ImportError> {
+    let mut messages = Vec::new();
+    database.rows("select * from messages where session_id = ?1 order by id", &[session], &mut |row| {
+        match row_fields(&row) {
+            Some(fields) => {
+                let number = messages.len() + 1;
+                messages.extend(message(conversation, fields, number));
+            }
+            None => {
+                let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
+                conversation.report.dropped(None, format!("the content of message {id} is not valid JSON"));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(messages)
+}
+
+/// A row as a message of an export; `None` if its content is not valid JSON.
+fn row_fields(row: &DatabaseRow) -> Option<Map<String, Value>> {
+    let content = parse(&text_column(row, "content_json"))?.value;
+    let metadata = parse(&text_column(row, "metadata_json")).map(|parsed| parsed.value);
+    let mut fields = Map::new();
+    for (key, column) in [("id", "message_id"), ("role", "role"), ("created", "created_timestamp")] {
+        fields.insert(key.into(), row.fields.get(column).cloned().unwrap_or_default());
+    }
+    fields.insert("content".into(), content);
+    fields.insert("metadata".into(), metadata.unwrap_or_default());
+    Some(fields)
+}
+
+fn title(info: &Map<String, Value>) -> Option<String> {
+    let mut titles = ["name", "description"].into_iter().filter_map(|key| text(info, key));
+    titles.find(|title| !title.is_empty()).map(str::to_owned)
+}
+
 fn finish(mut conversation: ConversationTree, info: Map<String, Value>) -> ConversationTree {
     conversation.set_times_from_messages();
+    let time = |key: &str| info.get(key).and_then(crate::time::from_json);
+    conversation.set_missing_times(time("created_at"), time("updated_at"));
+    conversation.fill_message_times(None, None);
     conversation.session.extra.insert(NAME.into(), Value::Object(info));
     conversation
 }
@@ -96,8 +148,10 @@ fn read_export(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError>
     let mut export = BufferedExport::read(source, "conversation", out)?;
     let mut conversation = new_conversation(source, &export.metadata);
     export.count_unreadable(&mut conversation.report);
-    for fields in export.messages {
-        message(&mut conversation, fields);
+    for (number, fields) in export.messages.into_iter().enumerate() {
+        if let Some(messages) = message(&mut conversation, fields, number + 1) {
+            conversation.push_messages(messages);
+        }
     }
     finish(conversation, export.metadata).send_to(out)
 }
@@ -109,7 +163,10 @@ fn read_lines(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> 
         out.progress(at.bytes)?;
         match entry {
             Entry::Record(record, _) if record.fields.contains_key("role") => {
-                message(&mut conversation, record.fields);
+                let number = conversation.nodes.len() + 1;
+                if let Some(messages) = message(&mut conversation, record.fields, number) {
+                    conversation.push_messages(messages);
+                }
             }
             Entry::Record(record, _) => {
                 conversation.report.mapped();
@@ -124,69 +181,87 @@ fn read_lines(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> 
     finish(conversation, info).send_to(out)
 }
 
-fn message(conversation: &mut ConversationTree, mut fields: Map<String, Value>) {
+/// Converts a message and counts it; `None` if hfs does not know its role.
+fn message(
+    conversation: &mut ConversationTree,
+    mut fields: Map<String, Value>,
+    message_number: usize,
+) -> Option<Vec<ImportedMessage>> {
+    let role = match text(&fields, "role") {
+        Some("assistant") => Role::Assistant,
+        Some("user") => Role::User,
+        _ => {
+            conversation.report.opaque();
+            conversation.other_records.push(Value::Object(fields));
+            return None;
+        }
+    };
     conversation.report.mapped();
-    let message_number = conversation.nodes.len() + 1;
     let id = format!("{message_number}/{}", text(&fields, "id").unwrap_or_default());
-    let at = fields.get("created").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
-    let assistant = text(&fields, "role") == Some("assistant");
-    let hidden =
-        fields.get("metadata").and_then(|metadata| metadata.get("userVisible")) == Some(&Value::Bool(false));
+    let at = fields.get("created").and_then(crate::time::from_json).unwrap_or(Timestamp::UNKNOWN);
+    let metadata = |key: &str| fields.get("metadata").and_then(|metadata| metadata.get(key));
+    let hidden = metadata("userVisible") == Some(&Value::Bool(false));
+    let usage = metadata("usage")
+        .and_then(Value::as_object)
+        .and_then(|counts| usage(&[number(counts, "inputTokens")], &[number(counts, "outputTokens")]));
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
-    let mut tool_results = Vec::new();
-    if let Some(Value::Array(items)) = fields.shift_remove("content") {
-        for item in items {
-            match item.get("type").and_then(Value::as_str) {
-                Some("toolResponse") => tool_results.push(result(&item, &mut attachments)),
-                _ => parts.push(part(item, &mut attachments)),
+    let mut converted = Vec::new();
+    match fields.shift_remove("content") {
+        Some(Value::Array(items)) => {
+            for item in items {
+                if item.get("type").and_then(Value::as_str) == Some("toolResponse") {
+                    converted.push(result(&item, format!("{id}/tool-{}", converted.len()), at));
+                } else {
+                    parts.push(part(item, &mut attachments));
+                }
             }
         }
+        Some(Value::String(text)) => parts.push(Part::Text { text }),
+        Some(Value::Null) | None => {}
+        Some(other) => parts.push(Part::Opaque { source: NAME.into(), raw: other }),
     }
-    let usage = fields.get("metadata").and_then(|metadata| metadata.get("usage")).and_then(Value::as_object);
-    let usage = usage.map(|usage| Usage {
-        prompt_tokens: number(usage, "inputTokens").unwrap_or(0),
-        completion_tokens: number(usage, "outputTokens").unwrap_or(0),
-    });
-    let mut converted: Vec<ImportedMessage> = tool_results
-        .into_iter()
-        .enumerate()
-        .map(|(index, parts)| ImportedMessage::new(NAME, format!("{id}/tool-{index}"), Role::Tool, parts, at))
-        .collect();
-    if assistant || !parts.is_empty() {
-        let role = if assistant { Role::Assistant } else { Role::User };
-        let mut imported = ImportedMessage::new(NAME, id, role, parts, at).flagged("injected", hidden);
-        imported.draft.usage = usage.filter(|_| assistant);
+    if role == Role::Assistant || !parts.is_empty() {
+        let mut imported =
+            ImportedMessage::new(NAME, id, role, parts, at).flagged(MessageFlag::Injected, hidden);
+        imported.draft.usage = usage.filter(|_| role == Role::Assistant);
+        imported.attachments = attachments;
         converted.push(imported);
     }
     if let Some(first) = converted.first_mut() {
         first.set_record(fields);
-        first.attachments = attachments;
     }
-    conversation.push_messages(converted);
+    Some(converted)
 }
 
-/// The result of a tool: its text, then its images.
-fn result(item: &Value, attachments: &mut Vec<hfs_core::Attachment>) -> Vec<Part> {
-    let id = item.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+/// The result of a tool: its text, then its files.
+fn result(item: &Value, id: String, at: Timestamp) -> ImportedMessage {
+    let call = item.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let result = item.get("toolResult").unwrap_or(&Value::Null);
     let value = result.get("value").unwrap_or(result);
     let failed = result.get("status").and_then(Value::as_str) == Some("error");
     let is_error = failed || value.get("isError") == Some(&Value::Bool(true));
-    let content = value.get("content").unwrap_or(value);
-    let items: Vec<Value> = content.as_array().cloned().unwrap_or_else(|| vec![content.clone()]);
-    let (images, texts): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| item.get("type").and_then(Value::as_str) == Some("image"));
     let output = match result.get("error").and_then(Value::as_str) {
-        Some(error) => error.to_owned(),
-        None => as_text(&Value::Array(texts)),
+        Some(error) => ToolOutput { text: error.to_owned(), ..ToolOutput::default() },
+        None => {
+            let output = ToolOutput::new(value.get("content").unwrap_or(value));
+            match value.get("structuredContent") {
+                // Servers that return structured content should repeat it as text, but not all do.
+                Some(structured) if output.text.is_empty() && output.files.is_empty() => {
+                    ToolOutput::new(structured)
+                }
+                _ => output,
+            }
+        }
     };
-    let mut parts = vec![Part::ToolResult { id, output, is_error }];
-    parts.extend(images.into_iter().map(|item| part(item, attachments)));
-    parts
+    let mut parts = vec![Part::ToolResult { id: call, output: output.text, is_error }];
+    parts.extend(output.files);
+    let mut message = ImportedMessage::new(NAME, id, Role::Tool, parts, at);
+    message.attachments = output.attachments;
+    message
 }
 
-fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
+fn part(item: Value, attachments: &mut Vec<Attachment>) -> Part {
     let Value::Object(fields) = &item else { return Part::Opaque { source: NAME.into(), raw: item } };
     let field = |key: &str| text(fields, key).map(str::to_owned);
     match text(fields, "type") {
@@ -195,6 +270,10 @@ fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
             text: field("thinking").unwrap_or_default(),
             signature: field("signature").filter(|signature| !signature.is_empty()),
         },
+        Some("reasoning") => Part::Thinking { text: field("text").unwrap_or_default(), signature: None },
+        Some("systemNotification") if field("msg").is_some() => {
+            Part::Text { text: field("msg").unwrap_or_default() }
+        }
         Some("redactedThinking") => Part::Thinking { text: String::new(), signature: field("data") },
         Some("toolRequest" | "frontendToolRequest") => {
             let call = fields.get("toolCall").and_then(|call| call.get("value")).and_then(Value::as_object);
@@ -202,12 +281,12 @@ fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
             let input = call.and_then(|call| call.get("arguments")).cloned().unwrap_or_default();
             Part::ToolCall { id: field("id").unwrap_or_default(), name, input }
         }
-        Some("image") => {
-            let media_type = field("mimeType").unwrap_or_else(|| "image/*".into());
-            let (part, attachment) = inline_image(&media_type, &field("data").unwrap_or_default(), None);
-            attachments.extend(attachment);
-            part
-        }
-        _ => Part::Opaque { source: NAME.into(), raw: item },
+        _ => match file_of(fields) {
+            Some(file) => {
+                attachments.extend(file.attachment);
+                file.part
+            }
+            None => Part::Opaque { source: NAME.into(), raw: item },
+        },
     }
 }

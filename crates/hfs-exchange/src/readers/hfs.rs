@@ -27,6 +27,8 @@ use crate::{Format, Source};
 const NAME: &str = "hfs";
 /// The fields of a message in the oldest version. A message with other fields comes from another program.
 const V0_FIELDS: [&str; 3] = ["role", "content", "created_at"];
+/// The roles of messages in the oldest version.
+const V0_ROLES: [&str; 3] = ["user", "assistant", "system"];
 
 pub(crate) struct Hfs;
 
@@ -40,15 +42,6 @@ impl super::Reader for Hfs {
         if let Some(metadata) = first.get("metadata") {
             return !probe.is_array() && metadata.get("schema_version").is_some();
         }
-        let is_v0_message = |message: &Map<String, Value>| {
-            message.get("role").is_some_and(Value::is_string)
-                && message.get("content").is_some_and(Value::is_string)
-                && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
-        };
-        let are_v0_messages = |list: &[Value]| {
-            let mut messages = list.iter().filter_map(Value::as_object).peekable();
-            messages.peek().is_some() && messages.all(is_v0_message)
-        };
         // Several objects on lines of their own are a dataset, not a document.
         let only_one = probe.records().len() <= 1 || probe.is_array();
         match first.get("messages") {
@@ -81,6 +74,18 @@ impl super::Reader for Hfs {
             }
         }
     }
+}
+
+/// Whether these are the messages of a document of the oldest version. Messages for the API of a model have other fields,
+/// roles, or content that is not text; the first message alone rarely shows the difference.
+fn are_v0_messages(list: &[Value]) -> bool {
+    let is_v0_message = |message: &Map<String, Value>| {
+        message.get("role").and_then(Value::as_str).is_some_and(|role| V0_ROLES.contains(&role))
+            && message.get("content").is_some_and(Value::is_string)
+            && message.keys().all(|key| V0_FIELDS.contains(&key.as_str()))
+    };
+    let mut messages = list.iter().filter_map(Value::as_object).peekable();
+    messages.peek().is_some() && messages.all(is_v0_message)
 }
 
 /// The document's version, which is checked before anything else is read; `None` if it has none.
@@ -559,7 +564,7 @@ impl<'a> DocumentImport<'a> {
                 self.report.warn(None, format!("the bytes of {name} in message {} are missing", message.id));
             }
         }
-        self.out.message(self.current_key, message, None)
+        self.out.send(ImportEvent::Message { branch: self.current_key, message })
     }
 
     fn run(&mut self, run: v2::Run) -> Result<(), ImportError> {

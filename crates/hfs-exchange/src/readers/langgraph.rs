@@ -1,19 +1,23 @@
 //! LangGraph's SQLite checkpoints. Each thread becomes a session, each fork a branch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use hfs_core::{ImportError, Part, Role, Timestamp, Usage};
+use hfs_core::{Attachment, ImportError, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationTree, ImportedMessage, TreeNode, as_text, number, text};
-use crate::database::{Database, text_column};
+use super::content::{ToolOutput, file_of};
+use super::conversation::{ConversationTree, ImportedMessage, TreeNode, number, text, usage};
+use crate::database::{Database, DatabaseRow, text_column};
 use crate::detect::FormatProbe;
-use crate::readers::Output;
+use crate::json::parse;
+use crate::readers::{Output, ReportBuilder};
 use crate::{Format, Source};
 
 const NAME: &str = "langgraph";
 /// Maximum nesting depth of a decoded checkpoint.
 const MAX_DEPTH: usize = 64;
+/// Code of the extension value for the whole value of a delta channel.
+const DELTA_SNAPSHOT: i8 = 7;
 
 pub(crate) struct LangGraph;
 
@@ -42,73 +46,318 @@ impl super::Reader for LangGraph {
     }
 }
 
+/// The channel that holds the messages, unless the thread has none of this name.
+const MESSAGES: &str = "messages";
+
+/// A checkpoint of a thread, without its state.
 struct ThreadCheckpoint {
     id: String,
     parent: Option<String>,
     at: Option<Timestamp>,
-    messages: Option<Vec<Map<String, Value>>>,
+    /// Whether it contains the messages. If not, they result from the writes since an earlier checkpoint.
+    has_messages: bool,
+}
+
+/// The history of a thread.
+struct Thread<'a> {
+    database: &'a Database,
+    id: &'a str,
+    channel: String,
+    checkpoints: Vec<ThreadCheckpoint>,
+    /// Values that were written to the channel after each checkpoint, in the order in which LangGraph applies them.
+    writes: HashMap<String, Vec<Value>>,
+    /// LangGraph's messages have no time; this is the time of the first checkpoint or write that contains the message.
+    first_seen: HashMap<String, Timestamp>,
 }
 
 /// Reads a thread. Each checkpoint without children is the end of one history. Messages at the beginning of two
 /// histories are shared if their ids are equal.
 fn read_thread(source: &Source, database: &Database, id: &str) -> Result<ConversationTree, ImportError> {
     let mut conversation = ConversationTree::new(source, NAME, id);
-    let mut checkpoints: Vec<ThreadCheckpoint> = Vec::new();
-    let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' order by checkpoint_id";
-    database.rows(sql, &[id], &mut |row| {
-        let state = row.blob("checkpoint").and_then(|mut bytes| rmpv::decode::read_value(&mut bytes).ok());
-        let state = state.map(|state| to_json(state, 0));
-        if state.is_none() {
-            conversation.report.dropped(
-                None,
-                format!("checkpoint {} cannot be decoded", text_column(&row, "checkpoint_id")),
-            );
-        } else {
-            conversation.report.mapped();
-        }
-        let messages =
-            state.as_ref().and_then(|state| state.get("channel_values")?.get("messages")?.as_array());
-        let messages = messages.map(|list| list.iter().filter_map(Value::as_object).cloned().collect());
-        checkpoints.push(ThreadCheckpoint {
-            id: text_column(&row, "checkpoint_id"),
-            parent: text(&row.fields, "parent_checkpoint_id").map(str::to_owned),
-            at: state.as_ref().and_then(|state| crate::time::from_json(state.get("ts")?)),
-            messages,
-        });
-        Ok(())
-    })?;
-    let is_leaf = |checkpoint: &&ThreadCheckpoint| {
-        !checkpoints.iter().any(|other| other.parent.as_deref() == Some(checkpoint.id.as_str()))
+    let channel = message_channel(database, id)?;
+    let mut thread = Thread {
+        database,
+        id,
+        channel,
+        checkpoints: Vec::new(),
+        writes: HashMap::new(),
+        first_seen: HashMap::new(),
     };
-    let leaves: Vec<&ThreadCheckpoint> = checkpoints.iter().filter(is_leaf).collect();
+    thread.read_checkpoints(&mut conversation.report)?;
+    thread.read_writes(&mut conversation.report)?;
+    let parents: HashSet<&str> =
+        thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
+    let leaves: Vec<&ThreadCheckpoint> =
+        thread.checkpoints.iter().filter(|checkpoint| !parents.contains(checkpoint.id.as_str())).collect();
     // Checkpoint ids are ordered by time, so the last leaf ends the newest history. It is added first and
     // becomes the first branch, which hfs continues when the user resumes the session.
     for (number, leaf) in leaves.iter().rev().enumerate() {
-        add_history(&mut conversation, leaf, &checkpoints, number == 0);
+        add_history(&mut conversation, thread.messages_at(leaf)?, &thread.first_seen, number == 0);
     }
-    let times: Vec<Timestamp> = checkpoints.iter().filter_map(|checkpoint| checkpoint.at).collect();
+    let times: Vec<Timestamp> = thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.at).collect();
     conversation.session.created_at = times.iter().min().copied();
     conversation.session.updated_at = times.iter().max().copied();
+    conversation.fill_message_times(None, None);
     Ok(conversation)
 }
 
-/// Adds the history that ends at `leaf`. The newest one becomes the first branch; the others fork from it.
-fn add_history(
-    conversation: &mut ConversationTree,
-    leaf: &ThreadCheckpoint,
-    checkpoints: &[ThreadCheckpoint],
-    newest: bool,
-) {
-    // LangGraph's messages have no time; use the time of the first checkpoint that contains the message.
-    let mut first_seen: HashMap<String, Timestamp> = HashMap::new();
-    for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.at.is_some()) {
-        for message in checkpoint.messages.iter().flatten() {
-            if let (Some(id), Some(at)) = (text(message, "id"), checkpoint.at) {
-                first_seen.entry(id.to_owned()).or_insert(at);
+/// The channel of a thread's messages: `messages`, or the first one that holds a list of messages.
+fn message_channel(database: &Database, thread: &str) -> Result<String, ImportError> {
+    let mut found = None;
+    let mut is_usual = false;
+    let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' order by checkpoint_id desc limit 20";
+    database.rows(sql, &[thread], &mut |row| {
+        let state = decoded(&row, "checkpoint").unwrap_or_default();
+        is_usual |= ["channel_values", "channel_versions"]
+            .iter()
+            .any(|key| state.get(key).is_some_and(|channels| channels.get(MESSAGES).is_some()));
+        let values = state.get("channel_values").and_then(Value::as_object);
+        let is_list = |(name, value): &(&String, &Value)| {
+            !name.starts_with("__")
+                && value
+                    .as_array()
+                    .and_then(|list| list.first())
+                    .and_then(Value::as_object)
+                    .is_some_and(is_message)
+        };
+        if found.is_none() {
+            found = values.and_then(|values| values.iter().find(is_list)).map(|(name, _)| name.clone());
+        }
+        Ok(())
+    })?;
+    Ok(found.filter(|_| !is_usual).unwrap_or_else(|| MESSAGES.to_owned()))
+}
+
+/// Whether an object is a message of LangChain, or a removal of one.
+fn is_message(fields: &Map<String, Value>) -> bool {
+    let is_known = |kind: &str| role(kind).is_some() || kind == "remove";
+    fields.contains_key("content") && text(fields, "type").is_some_and(is_known)
+}
+
+/// A column in LangGraph's encoding; `None` if it cannot be decoded.
+fn decoded(row: &DatabaseRow, column: &str) -> Option<Value> {
+    let Some(mut bytes) = row.blob(column) else {
+        return parse(text(&row.fields, column)?).map(|parsed| plain(parsed.value));
+    };
+    match text(&row.fields, "type") {
+        Some("json") => return parse(&String::from_utf8_lossy(bytes)).map(|parsed| plain(parsed.value)),
+        Some("null" | "empty") => return Some(Value::Null),
+        _ => {}
+    }
+    rmpv::decode::read_value(&mut bytes).ok().map(|state| to_json(state, 0))
+}
+
+/// Replaces the objects of LangChain's JSON encoding, `{lc, type, id: [..., class], kwargs}`, by their fields.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(mut fields) => match fields.shift_remove("kwargs") {
+            Some(Value::Object(kwargs)) if fields.contains_key("lc") => {
+                let class = fields.get("id").and_then(Value::as_array).and_then(|id| id.last()?.as_str());
+                let mut message = match plain(Value::Object(kwargs)) {
+                    Value::Object(message) => message,
+                    other => return other,
+                };
+                if let Some(class) = class.filter(|_| !message.contains_key("type")) {
+                    message.insert("type".into(), class.trim_end_matches("Message").to_lowercase().into());
+                }
+                Value::Object(message)
+            }
+            kwargs => {
+                if let Some(kwargs) = kwargs {
+                    fields.insert("kwargs".into(), kwargs);
+                }
+                Value::Object(fields.into_iter().map(|(key, value)| (key, plain(value))).collect())
+            }
+        },
+        other => other,
+    }
+}
+
+impl Thread<'_> {
+    fn read_checkpoints(&mut self, report: &mut ReportBuilder) -> Result<(), ImportError> {
+        let sql =
+            "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' order by checkpoint_id";
+        self.database.rows(sql, &[self.id], &mut |row| {
+            let id = text_column(&row, "checkpoint_id");
+            let state = decoded(&row, "checkpoint");
+            match &state {
+                Some(_) => report.mapped(),
+                None => report.dropped(None, format!("checkpoint {id} cannot be decoded")),
+            }
+            let at = state.as_ref().and_then(|state| crate::time::from_json(state.get("ts")?));
+            let messages = state.as_ref().and_then(|state| state.get("channel_values")?.get(&self.channel));
+            for message in messages.and_then(Value::as_array).into_iter().flatten() {
+                if let (Some(id), Some(at)) = (message.get("id").and_then(Value::as_str), at) {
+                    self.first_seen.entry(id.to_owned()).or_insert(at);
+                }
+            }
+            self.checkpoints.push(ThreadCheckpoint {
+                id,
+                parent: text(&row.fields, "parent_checkpoint_id").map(str::to_owned),
+                at,
+                has_messages: messages.is_some(),
+            });
+            Ok(())
+        })
+    }
+
+    fn read_writes(&mut self, report: &mut ReportBuilder) -> Result<(), ImportError> {
+        /// The order of the writes of one step.
+        type Key = (String, String, i64);
+        let mut writes: HashMap<String, Vec<(Key, Value)>> = HashMap::new();
+        // Only the writes whose results no checkpoint contains are needed.
+        let with_children: HashSet<&str> =
+            self.checkpoints.iter().filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
+        let incomplete = self.checkpoints.iter().filter(|checkpoint| !checkpoint.has_messages);
+        let mut needed: HashSet<&str> =
+            incomplete.filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
+        let ids = self.checkpoints.iter().map(|checkpoint| checkpoint.id.as_str());
+        needed.extend(ids.filter(|id| !with_children.contains(id)));
+        if !self.database.has_columns("writes", &["checkpoint_id", "channel", "value"])? {
+            return Ok(());
+        }
+        let sql = "select * from writes where thread_id = ?1 and checkpoint_ns = '' and channel = ?2";
+        self.database.rows(sql, &[self.id, &self.channel], &mut |row| {
+            let checkpoint = text_column(&row, "checkpoint_id");
+            if !needed.contains(checkpoint.as_str()) {
+                return Ok(());
+            }
+            let index = row.fields.get("idx").and_then(Value::as_i64).unwrap_or(0);
+            let key = (text_column(&row, "task_path"), text_column(&row, "task_id"), index);
+            let Some(value) = decoded(&row, "value") else {
+                report.dropped(None, format!("a write after checkpoint {checkpoint} cannot be decoded"));
+                return Ok(());
+            };
+            writes.entry(checkpoint).or_default().push((key, value));
+            Ok(())
+        })?;
+        for (checkpoint, mut values) in writes {
+            values.sort_by(|(a, _), (b, _)| a.cmp(b));
+            self.writes.insert(checkpoint, values.into_iter().map(|(_, value)| value).collect());
+        }
+        Ok(())
+    }
+
+    /// The messages at the end of a history: those of the newest checkpoint that contains them, then the writes since.
+    fn messages_at(&self, leaf: &ThreadCheckpoint) -> Result<MessageList, ImportError> {
+        let by_id: HashMap<&str, &ThreadCheckpoint> =
+            self.checkpoints.iter().map(|checkpoint| (checkpoint.id.as_str(), checkpoint)).collect();
+        // The limit on the length stops the loop if the parents form a cycle.
+        let mut path = vec![leaf];
+        while let Some(last) = path.last().filter(|last| !last.has_messages && path.len() <= by_id.len())
+            && let Some(parent) = last.parent.as_deref().and_then(|parent| by_id.get(parent))
+        {
+            path.push(parent);
+        }
+        let mut list = MessageList::default();
+        if let Some(base) = path.last().filter(|base| base.has_messages) {
+            let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' and checkpoint_id = ?2";
+            self.database.rows(sql, &[self.id, &base.id], &mut |row| {
+                let state = decoded(&row, "checkpoint").unwrap_or_default();
+                if let Some(messages) =
+                    state.get("channel_values").and_then(|values| values.get(&self.channel))
+                {
+                    list.apply(messages, base.at);
+                }
+                Ok(())
+            })?;
+        }
+        // The writes after the leaf are applied too: LangGraph does so when the thread continues.
+        for checkpoint in path.iter().rev() {
+            for value in self.writes.get(&checkpoint.id).into_iter().flatten() {
+                list.apply(value, checkpoint.at);
             }
         }
+        Ok(list)
     }
-    let messages = leaf.messages.clone().unwrap_or_default();
+}
+
+/// The messages of a history, as the reducer of LangGraph combines them.
+#[derive(Default)]
+struct MessageList {
+    messages: Vec<Map<String, Value>>,
+    /// Index of each message id.
+    indexes: HashMap<String, usize>,
+    /// Time of the write that added each message id.
+    times: HashMap<String, Timestamp>,
+}
+
+impl MessageList {
+    /// Applies a written value: a message or a list of messages. A message replaces the one with its id.
+    fn apply(&mut self, value: &Value, at: Option<Timestamp>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.apply(item, at)),
+            Value::Object(fields) => {
+                let replacement = fields.get("__overwrite__").or_else(|| {
+                    fields.get("value").filter(|value| value.is_array() && !fields.contains_key("content"))
+                });
+                match replacement {
+                    Some(list) => {
+                        self.clear();
+                        self.apply(list, at);
+                    }
+                    None => self.push(fields.clone(), at),
+                }
+            }
+            Value::String(text) => {
+                self.push(
+                    Map::from_iter([
+                        ("type".into(), "human".into()),
+                        ("content".into(), text.as_str().into()),
+                    ]),
+                    at,
+                );
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.indexes.clear();
+    }
+
+    fn push(&mut self, mut message: Map<String, Value>, at: Option<Timestamp>) {
+        // Messages in the notation of OpenAI have a role in place of a type.
+        if !message.contains_key("type")
+            && let Some(role) = message.get("role").cloned()
+        {
+            message.insert("type".into(), role);
+        }
+        let id = text(&message, "id").map(str::to_owned);
+        let index = id.as_ref().and_then(|id| self.indexes.get(id)).copied();
+        if text(&message, "type") == Some("remove") {
+            if id.as_deref() == Some("__remove_all__") {
+                self.clear();
+            } else if let Some(index) = index {
+                self.messages.remove(index);
+                self.indexes.retain(|_, at| *at != index);
+                self.indexes.values_mut().filter(|at| **at > index).for_each(|at| *at -= 1);
+            }
+            return;
+        }
+        if let Some(slot) = index.and_then(|index| self.messages.get_mut(index)) {
+            *slot = message;
+            return;
+        }
+        if let Some(id) = id {
+            if let Some(at) = at {
+                self.times.entry(id.clone()).or_insert(at);
+            }
+            self.indexes.insert(id, self.messages.len());
+        }
+        self.messages.push(message);
+    }
+}
+
+fn add_history(
+    conversation: &mut ConversationTree,
+    list: MessageList,
+    first_seen: &HashMap<String, Timestamp>,
+    newest: bool,
+) {
+    let MessageList { messages, times, .. } = list;
     let shared = if newest { 0 } else { shared_messages(&messages, conversation) };
     // The first nodes are the newest history, one for each message, so this is the last shared message.
     let mut parent = shared.checked_sub(1);
@@ -119,12 +368,14 @@ fn add_history(
     }
     for (number, message) in messages.into_iter().enumerate().skip(shared) {
         let id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
-        let at = first_seen.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH);
-        conversation.nodes.push(TreeNode {
-            parent,
-            messages: vec![to_message(message, id, at)],
-            ..TreeNode::default()
-        });
+        let at = first_seen.get(&id).or_else(|| times.get(&id)).copied().unwrap_or(Timestamp::UNKNOWN);
+        let Some(role) = text(&message, "type").and_then(role) else {
+            conversation.report.opaque();
+            conversation.other_records.push(Value::Object(message));
+            continue;
+        };
+        let messages = vec![to_message(message, role, id, at)];
+        conversation.nodes.push(TreeNode { parent, messages, ..TreeNode::default() });
         parent = conversation.nodes.len().checked_sub(1);
     }
     if newest {
@@ -143,21 +394,31 @@ fn shared_messages(messages: &[Map<String, Value>], conversation: &ConversationT
     messages.iter().zip(conversation.nodes.iter().take(newest)).take_while(same).count()
 }
 
-fn to_message(mut message: Map<String, Value>, id: String, at: Timestamp) -> ImportedMessage {
-    let role = match text(&message, "type").unwrap_or_default() {
-        "ai" | "AIMessageChunk" => Role::Assistant,
+/// The author of a message of this type; `None` if hfs does not know the type.
+fn role(kind: &str) -> Option<Role> {
+    Some(match kind.trim_end_matches("MessageChunk").to_lowercase().as_str() {
+        "ai" | "assistant" => Role::Assistant,
         "system" | "developer" => Role::System,
         "tool" | "function" => Role::Tool,
-        _ => Role::User,
-    };
+        // The author of a generic chat message has any name.
+        "human" | "user" | "chat" => Role::User,
+        _ => return None,
+    })
+}
+
+fn to_message(mut message: Map<String, Value>, role: Role, id: String, at: Timestamp) -> ImportedMessage {
     let content = message.shift_remove("content").unwrap_or_default();
     let mut parts = Vec::new();
+    let mut attachments = Vec::new();
     if role == Role::Tool {
         let id = text(&message, "tool_call_id").unwrap_or_default().to_owned();
         let is_error = text(&message, "status") == Some("error");
-        parts.push(Part::ToolResult { id, output: as_text(&content), is_error });
+        let output = ToolOutput::new(&content);
+        parts.push(Part::ToolResult { id, output: output.text, is_error });
+        parts.extend(output.files);
+        attachments = output.attachments;
     } else {
-        push_content(content, &mut parts);
+        push_content(content, &mut parts, &mut attachments);
     }
     if let Some(Value::Array(calls)) = message.get("tool_calls") {
         for call in calls.iter().filter_map(Value::as_object) {
@@ -168,29 +429,53 @@ fn to_message(mut message: Map<String, Value>, id: String, at: Timestamp) -> Imp
             });
         }
     }
-    let usage = message.get("usage_metadata").and_then(Value::as_object).map(|usage| Usage {
-        prompt_tokens: number(usage, "input_tokens").unwrap_or(0),
-        completion_tokens: number(usage, "output_tokens").unwrap_or(0),
-    });
+    let usage = message
+        .get("usage_metadata")
+        .and_then(Value::as_object)
+        .and_then(|counts| usage(&[number(counts, "input_tokens")], &[number(counts, "output_tokens")]));
+    let model = message.get("response_metadata").and_then(Value::as_object);
+    let model =
+        model.and_then(|metadata| ["model_name", "model"].into_iter().find_map(|key| text(metadata, key)));
+    let model = model.map(str::to_owned).filter(|_| role == Role::Assistant);
     let mut imported = ImportedMessage::new(NAME, id, role, parts, at).with_record(message);
+    imported.attachments = attachments;
     imported.draft.usage = usage;
+    imported.draft.model = model;
     imported
 }
 
-fn push_content(content: Value, parts: &mut Vec<Part>) {
+fn push_content(content: Value, parts: &mut Vec<Part>, attachments: &mut Vec<Attachment>) {
     match content {
         Value::String(text) if text.is_empty() => {}
         Value::String(text) => parts.push(Part::Text { text }),
-        Value::Array(items) => {
-            for item in items {
-                match (item.get("type").and_then(Value::as_str), item.get("text").and_then(Value::as_str)) {
-                    (Some("text"), Some(text)) => parts.push(Part::text(text)),
-                    _ => parts.push(Part::Opaque { source: NAME.into(), raw: item }),
-                }
-            }
-        }
+        Value::Array(items) => items.into_iter().for_each(|item| push_block(item, parts, attachments)),
         Value::Null => {}
         other => parts.push(Part::Opaque { source: NAME.into(), raw: other }),
+    }
+}
+
+fn push_block(block: Value, parts: &mut Vec<Part>, attachments: &mut Vec<Attachment>) {
+    let fields = match &block {
+        Value::String(text) => return parts.push(Part::text(text)),
+        Value::Object(fields) => fields,
+        _ => return parts.push(Part::Opaque { source: NAME.into(), raw: block }),
+    };
+    let field = |key: &str| text(fields, key).map(str::to_owned);
+    match text(fields, "type") {
+        Some("text") if field("text").is_some() => parts.push(Part::text(field("text").unwrap_or_default())),
+        Some("thinking" | "reasoning") => {
+            let thought = ["thinking", "reasoning", "text"].into_iter().find_map(field);
+            parts.push(Part::Thinking { text: thought.unwrap_or_default(), signature: field("signature") });
+        }
+        // `tool_calls` lists the same calls.
+        Some("tool_use" | "tool_call" | "function_call") => {}
+        _ => match file_of(fields) {
+            Some(file) => {
+                attachments.extend(file.attachment);
+                parts.push(file.part);
+            }
+            None => parts.push(Part::Opaque { source: NAME.into(), raw: block }),
+        },
     }
 }
 
@@ -220,6 +505,9 @@ fn to_json(value: rmpv::Value, depth: usize) -> Value {
                 fields.into_iter().map(|(name, value)| (key(name), to_json(value, depth + 1))).collect(),
             )
         }
+        // The whole value of a channel whose other checkpoints contain only writes.
+        rmpv::Value::Ext(DELTA_SNAPSHOT, bytes) => rmpv::decode::read_value(&mut bytes.as_slice())
+            .map_or(Value::Null, |value| to_json(value, depth + 1)),
         rmpv::Value::Ext(_, bytes) => match rmpv::decode::read_value(&mut bytes.as_slice()) {
             Ok(rmpv::Value::Array(items)) if items.len() >= 3 => {
                 items.into_iter().nth(2).map_or(Value::Null, |fields| to_json(fields, depth + 1))

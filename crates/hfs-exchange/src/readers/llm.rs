@@ -62,15 +62,6 @@ fn conversation(source: &Source, info: &Map<String, Value>) -> ConversationTree 
     conversation
 }
 
-fn role(name: &str) -> Role {
-    match name {
-        "assistant" => Role::Assistant,
-        "system" => Role::System,
-        "tool" => Role::Tool,
-        _ => Role::User,
-    }
-}
-
 fn read_thread(
     source: &Source,
     database: &Database,
@@ -92,14 +83,19 @@ fn read_thread(
         }
     }
     let first = turns.first().and_then(|turn| time(&turn.fields));
-    let mut at = first.unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut at = first.unwrap_or(Timestamp::UNKNOWN);
     for message in chain.into_iter().rev() {
+        let Some(role) = text(&message, "role").and_then(|role| role.parse::<Role>().ok()) else {
+            conversation.report.opaque();
+            conversation.other_records.push(Value::Object(message));
+            continue;
+        };
         conversation.report.mapped();
         let hash = text(&message, "hash").unwrap_or_default().to_owned();
         let turn = turns.iter().find(|turn| text(&turn.fields, "tip_message_hash") == Some(&hash));
         let next_turn = turns.iter().find(|turn| text(&turn.fields, "parent_message_hash") == Some(&hash));
         at = turn.or(next_turn).and_then(|turn| time(&turn.fields)).unwrap_or(at);
-        let converted = row_messages(database, &hash, role(text(&message, "role").unwrap_or_default()), at)?;
+        let converted = row_messages(database, &hash, role, at)?;
         let converted = converted.into_iter().enumerate().map(|(number, mut imported)| {
             if let Some(turn) = turn.filter(|_| imported.draft.role == Role::Assistant) {
                 imported.draft.model = text(&turn.fields, "model").map(str::to_owned);
@@ -134,10 +130,7 @@ fn time(fields: &Map<String, Value>) -> Option<Timestamp> {
 }
 
 fn usage(fields: &Map<String, Value>) -> Option<Usage> {
-    let prompt = number(fields, "input_tokens");
-    let completion = number(fields, "output_tokens");
-    (prompt.is_some() || completion.is_some())
-        .then(|| Usage { prompt_tokens: prompt.unwrap_or(0), completion_tokens: completion.unwrap_or(0) })
+    super::conversation::usage(&[number(fields, "input_tokens")], &[number(fields, "output_tokens")])
 }
 
 /// The messages of a row in `messages`: one per tool result, then one for the rest.
@@ -167,7 +160,11 @@ fn row_messages(
         let row_text = text(&row, "text").map(str::to_owned);
         let id = payload_text("tool_call_id").or_else(|| payload_text("id")).unwrap_or_default();
         match text(&row, "type").unwrap_or_default() {
-            "text" => parts.push(Part::Text { text: row_text.unwrap_or_default() }),
+            "text" => {
+                let id = row.get("id").map(Value::to_string).unwrap_or_default();
+                let fragments = fragments(database, "part_fragments", "part_id", &id)?;
+                parts.push(Part::Text { text: with_fragments(fragments, row_text.unwrap_or_default()) });
+            }
             "reasoning" | "thinking" => {
                 parts.push(Part::Thinking { text: row_text.unwrap_or_default(), signature: None });
             }
@@ -204,6 +201,34 @@ fn row_messages(
         converted.push(imported);
     }
     Ok(converted)
+}
+
+/// The texts of the fragments that a prompt refers to, if the database has this table.
+fn fragments(database: &Database, table: &str, key: &str, id: &str) -> Result<Vec<String>, ImportError> {
+    let mut texts = Vec::new();
+    if !database.tables()?.iter().any(|found| found == table) {
+        return Ok(texts);
+    }
+    let sql = format!(
+        "select f.content from {table} p join fragments f on f.id = p.fragment_id \
+         where cast(p.{key} as text) = ?1 order by p.\"order\""
+    );
+    database.rows(&sql, &[id], &mut |row| {
+        texts.push(text_column(&row, "content"));
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+/// A text as it was sent to the model: its fragments, then the text itself.
+fn with_fragments(fragments: Vec<String>, text: String) -> String {
+    let missing =
+        fragments.into_iter().filter(|fragment| !fragment.is_empty() && !text.contains(fragment.as_str()));
+    let mut texts: Vec<String> = missing.collect();
+    if !text.is_empty() || texts.is_empty() {
+        texts.push(text);
+    }
+    texts.join("\n")
 }
 
 fn attach(
@@ -250,8 +275,10 @@ fn read_legacy(
     for response in responses {
         conversation.report.mapped();
         let id = text(&response, "id").unwrap_or_default().to_owned();
-        let at = time(&response).unwrap_or(Timestamp::UNIX_EPOCH);
-        let instructions = text(&response, "system").filter(|text| !text.is_empty()).map(str::to_owned);
+        let at = time(&response).unwrap_or(Timestamp::UNKNOWN);
+        let own = text(&response, "system").unwrap_or_default().to_owned();
+        let instructions = with_fragments(fragments(database, "system_fragments", "response_id", &id)?, own);
+        let instructions = Some(instructions).filter(|text| !text.is_empty());
         if instructions.is_some() && instructions != system {
             let part = Part::text(instructions.clone().unwrap_or_default());
             conversation.push_messages(vec![ImportedMessage::new(
@@ -263,10 +290,12 @@ fn read_legacy(
             )]);
             system = instructions;
         }
-        let results = if has("tool_results") { results(database, &id, at)? } else { Vec::new() };
+        let results = if has("tool_results") { results(database, &id, at, has)? } else { Vec::new() };
         let mut parts = Vec::new();
         let mut attachments = Vec::new();
-        if let Some(prompt) = text(&response, "prompt").filter(|prompt| !prompt.is_empty()) {
+        let own = text(&response, "prompt").unwrap_or_default().to_owned();
+        let prompt = with_fragments(fragments(database, "prompt_fragments", "response_id", &id)?, own);
+        if !prompt.is_empty() {
             parts.push(Part::text(prompt));
         }
         if has("prompt_attachments") {
@@ -291,23 +320,41 @@ fn read_legacy(
     Ok(conversation)
 }
 
-fn results(database: &Database, response: &str, at: Timestamp) -> Result<Vec<ImportedMessage>, ImportError> {
-    let mut results = Vec::new();
+fn results(
+    database: &Database,
+    response: &str,
+    at: Timestamp,
+    has: &dyn Fn(&str) -> bool,
+) -> Result<Vec<ImportedMessage>, ImportError> {
+    let mut rows = Vec::new();
     database.rows(
         "select * from tool_results where response_id = ?1 order by id",
         &[response],
         &mut |row| {
-            let is_error = text(&row.fields, "exception").is_some();
-            let part = Part::ToolResult {
-                id: text_column(&row, "tool_call_id"),
-                output: text_column(&row, "output"),
-                is_error,
-            };
-            let id = format!("{response}/tool-{}", results.len());
-            results.push(ImportedMessage::new(NAME, id, Role::Tool, vec![part], at));
+            rows.push(row);
             Ok(())
         },
     )?;
+    let mut results = Vec::new();
+    for row in rows {
+        let is_error = text(&row.fields, "exception").is_some();
+        let mut parts = vec![Part::ToolResult {
+            id: text_column(&row, "tool_call_id"),
+            output: text_column(&row, "output"),
+            is_error,
+        }];
+        let mut attachments = Vec::new();
+        if has("tool_results_attachments") {
+            let sql = "select a.* from tool_results_attachments p join attachments a on a.id = p.attachment_id \
+                       where cast(p.tool_result_id as text) = ?1 order by p.\"order\"";
+            let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
+            attach(database, sql, &id, &mut parts, &mut attachments)?;
+        }
+        let id = format!("{response}/tool-{}", results.len());
+        let mut message = ImportedMessage::new(NAME, id, Role::Tool, parts, at);
+        message.attachments = attachments;
+        results.push(message);
+    }
     Ok(results)
 }
 

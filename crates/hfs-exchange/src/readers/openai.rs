@@ -1,27 +1,34 @@
-//! Messages as in OpenAI's API (role, content, tool_calls), a format that many tools and datasets use.
+//! Messages as in the APIs of OpenAI and Anthropic (role, content, tool calls), a format that many tools and datasets use.
 //!
-//! A source is one conversation (an array, or `{"messages": [...]}`), or a dataset with one conversation per
-//! element of an array or per line.
+//! A source is one conversation (an array of messages, or a document or request with such an array), or a dataset with one
+//! conversation per element of an array or per line. A dataset may also contain conversations of
+//! [ShareGPT](super::sharegpt).
 
 use std::collections::{HashMap, VecDeque};
 
 use hfs_core::{
-    Attachment, ForeignSession, ImportError, ImportEvent, MessageDraft, Origin, Part, Role,
+    Attachment, ForeignSession, ImportError, ImportEvent, MessageDraft, MessageFlag, Origin, Part, Role,
     Source as MessageSource, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
-use super::claude_code::{PART, decode_base64};
+use super::claude_code::PART;
+use super::content::{FilePart, ToolOutput, file_of};
+use super::conversation::usage;
+use super::sharegpt;
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::{FLAGS, Output, RAW, RECORDS, ReportBuilder, excerpt};
-use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::json::pull::{PullError, PullParser};
+use crate::readers::{AFTER, BEFORE, Output, RAW, RECORDS, ReportBuilder, excerpt};
+use crate::records::{Entry, Framing, JsonRecord, StreamError, for_each_record};
 use crate::unread::UnreadFormat;
 use crate::{Format, Source};
 
 const NAME: &str = "openai-messages";
-/// Keys of the message list in an element of a dataset.
-const MESSAGE_KEYS: [&str; 2] = ["messages", "traj"];
+/// Keys of the message list in a document, a request or an element of a dataset.
+const MESSAGE_KEYS: [&str; 5] = ["messages", "traj", "conversations", "conversation", "input"];
+/// Keys of instructions beside the message list: in Anthropic's API, in datasets, and in OpenAI's Responses API.
+const INSTRUCTION_KEYS: [&str; 2] = ["system", "instructions"];
 /// Number of messages that are buffered until the user's first message, which identifies the conversation.
 const MAX_BUFFERED: usize = 16;
 
@@ -38,40 +45,105 @@ impl super::Reader for OpenAi {
         if others.map(Format::reader).any(|reader| reader.probe(probe)) || UnreadFormat::of(probe).is_some() {
             return false;
         }
-        probe.first_object().is_some_and(|first| is_message(first) || contains_messages(first))
-            || probe.records().first().is_some_and(|first| is_message(first) || contains_messages(first))
+        first_conversation(probe).is_some()
             || probe.has_key("messages") && !probe.has_key("metadata") && !probe.has_key("info")
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let probe = FormatProbe::new(source)?;
-        // A document can look like JSONL, if it is on one line or if one of its lines is an object.
-        let is_document = probe.has_key("messages") && !probe.begins_with_record_and_more_lines();
-        let framing = if probe.is_array() {
-            Framing::Array(None)
-        } else if probe.records().is_empty() || is_document {
-            Framing::Array(Some("messages"))
-        } else {
-            Framing::Lines
-        };
-        let mut sessions = ChatSessions::new(source, out.reborrow(), NAME);
-        for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
-            sessions.report_progress(at.bytes)?;
-            match entry {
-                Entry::Damaged(why) => sessions.report.dropped(Some(at.line), why),
-                Entry::Record(record, _) => sessions.record(record, at.line)?,
-            }
-            Ok(())
-        })?;
-        sessions.finish()
+        read_conversations(source, out, NAME)
     }
 }
 
+/// The first record that contains a conversation in one of the notations of datasets, or is a message. Other records may
+/// precede it.
+pub(crate) fn first_conversation(probe: &FormatProbe) -> Option<&Map<String, Value>> {
+    let elements = probe.elements().iter().filter_map(Value::as_object);
+    let mut objects = probe.first_object().into_iter().chain(elements).chain(probe.records());
+    objects
+        .find(|fields| sharegpt::is_conversation(fields) || is_message(fields) || contains_messages(fields))
+}
+
+/// Reads the conversations of a source.
+pub(crate) fn read_conversations(
+    source: &Source,
+    out: &mut Output<'_>,
+    format: &'static str,
+) -> Result<(), ImportError> {
+    let framing = framing(&FormatProbe::new(source)?);
+    let mut sessions = ChatSessions::new(source, out.reborrow(), format);
+    if let Framing::Array(Some(key)) = framing {
+        // The fields beside the messages may follow them.
+        let (id, fields) = document_fields(source, key)?;
+        sessions.begin(id, fields)?;
+    }
+    for_each_record::<JsonRecord>(source, framing, &mut |at, entry| {
+        sessions.report_progress(at.bytes)?;
+        match entry {
+            Entry::Damaged(why) => sessions.report.dropped(Some(at.line), why),
+            Entry::Record(record, _) => sessions.record(record, at.line)?,
+        }
+        Ok(())
+    })?;
+    sessions.finish()
+}
+
+fn framing(probe: &FormatProbe) -> Framing {
+    if probe.is_array() {
+        return Framing::Array(None);
+    }
+    // A document can look like JSONL, if it is on one line or if one of its lines is an object.
+    if probe.begins_with_record_and_more_lines() {
+        return Framing::Lines;
+    }
+    let key = MESSAGE_KEYS.into_iter().find(|key| probe.has_key(key));
+    match key {
+        Some(key) if !probe.first_object().is_some_and(sharegpt::is_conversation) => {
+            Framing::Array(Some(key))
+        }
+        None if probe.records().is_empty() => Framing::Array(Some("messages")),
+        _ => Framing::Lines,
+    }
+}
+
+/// The id and the fields of a document, except for its messages.
+fn document_fields(
+    source: &Source,
+    messages_key: &str,
+) -> Result<(Option<String>, Map<String, Value>), ImportError> {
+    let mut fields = Map::new();
+    let mut read = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(source.open()?)?;
+        parser.enter()?;
+        while let Some(key) = parser.next_key()? {
+            if key == messages_key {
+                parser.skip()?;
+            } else if let Some(parsed) = parse(&parser.value()?) {
+                fields.insert(key, parsed.value);
+            }
+        }
+        Ok(())
+    };
+    match read() {
+        // The pass over the messages reports the damage.
+        Ok(()) | Err(StreamError::Json(PullError::Damaged { .. })) => Ok((id_of(&fields), fields)),
+        Err(error) => Err(error.into_import_error(source)),
+    }
+}
+
+/// The id of a conversation.
+fn id_of(fields: &Map<String, Value>) -> Option<String> {
+    ["id", "conversation_id", "session_id", "uuid"].into_iter().find_map(|key| match fields.get(key)? {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    })
+}
+
 /// Whether a record contains a conversation.
-fn contains_messages(fields: &Map<String, Value>) -> bool {
+pub(crate) fn contains_messages(fields: &Map<String, Value>) -> bool {
     MESSAGE_KEYS.iter().any(|key| {
         let list = fields.get(*key).and_then(Value::as_array);
-        list.is_some_and(|list| list.iter().take(3).filter_map(Value::as_object).any(is_message))
+        list.is_some_and(|list| list.iter().filter_map(Value::as_object).any(is_message))
     })
 }
 
@@ -87,19 +159,26 @@ pub(crate) struct ChatSessions<'a> {
     found: bool,
 }
 
-/// The conversation that is being read.
+/// The conversation that is being read. It ends only when the next one begins, so that its report includes the records
+/// that are dropped in between.
 struct OpenSession {
     session: ForeignSession,
     /// The conversation's own id, if it has one.
     id: Option<String>,
-    /// Messages that were read before the session was sent.
+    /// Messages that have not been sent: all of them until the session is sent, then the newest one.
     buffered: VecDeque<ChatMessage>,
     /// Whether the session has been sent.
     is_sent: bool,
+    /// Whether it is complete, so that another message belongs to the next conversation.
+    is_complete: bool,
     /// Number of messages.
     count: u64,
     /// Images of a dataset that have not been added to a message.
     images: VecDeque<String>,
+    /// Records since the newest message that are not messages.
+    others: Vec<Value>,
+    /// Time of the newest message with a time, or of the session.
+    last_time: Option<Timestamp>,
 }
 
 impl<'a> ChatSessions<'a> {
@@ -121,23 +200,22 @@ impl<'a> ChatSessions<'a> {
 
     /// Adds a record: a message of the only conversation, or a whole conversation.
     fn record(&mut self, mut record: JsonRecord, line: u64) -> Result<(), ImportError> {
+        if sharegpt::is_conversation(&record.fields) {
+            return self.sharegpt(record.fields, line);
+        }
         let key = MESSAGE_KEYS.into_iter().find(|key| record.fields.get(*key).is_some_and(Value::is_array));
         let Some(key) = key else {
-            if self.open.is_none() {
+            if self.open.as_ref().is_none_or(|open| open.is_complete) && is_message(&record.fields) {
                 self.begin(None, Map::new())?;
+            }
+            if self.open.as_ref().is_none_or(|open| open.is_complete) {
+                self.report.dropped(Some(line), "a record that is neither a message nor a conversation");
+                return Ok(());
             }
             return self.message(record, line);
         };
-        self.end()?;
         let Some(Value::Array(list)) = record.fields.shift_remove(key) else { return Ok(()) };
-        let id = ["id", "conversation_id", "session_id", "uuid"].into_iter().find_map(|key| {
-            match record.fields.get(key)? {
-                Value::String(id) => Some(id.clone()),
-                Value::Number(id) => Some(id.to_string()),
-                _ => None,
-            }
-        });
-        self.begin(id, record.fields)?;
+        self.begin(id_of(&record.fields), record.fields)?;
         for item in list {
             match item {
                 Value::Object(fields) => self.message(JsonRecord { fields, raw: None }, line)?,
@@ -146,15 +224,35 @@ impl<'a> ChatSessions<'a> {
                     .dropped(Some(line), format!("not a message: `{}`", excerpt(&other.to_string()))),
             }
         }
-        self.end()
+        self.complete();
+        Ok(())
+    }
+
+    /// Adds a conversation of ShareGPT.
+    fn sharegpt(&mut self, mut fields: Map<String, Value>, line: u64) -> Result<(), ImportError> {
+        let turns = sharegpt::take_turns(&mut fields);
+        let id = fields.get("id").and_then(Value::as_str).map_or_else(|| line.to_string(), str::to_owned);
+        self.begin(Some(id), fields)?;
+        let mut calls = 0;
+        for (number, turn) in turns.into_iter().enumerate() {
+            let draft = match turn {
+                Value::Object(turn) => sharegpt::to_message(turn, (number + 1).to_string(), &mut calls),
+                other => Err(other),
+            };
+            match draft {
+                Ok(draft) => {
+                    self.report.mapped();
+                    self.push(ChatMessage { draft, attachments: Vec::new() })?;
+                }
+                Err(other) => self.other(other),
+            }
+        }
+        self.complete();
+        Ok(())
     }
 
     /// Begins a conversation with these session-level fields.
-    pub(crate) fn begin(
-        &mut self,
-        id: Option<String>,
-        mut fields: Map<String, Value>,
-    ) -> Result<(), ImportError> {
+    fn begin(&mut self, id: Option<String>, mut fields: Map<String, Value>) -> Result<(), ImportError> {
         self.end()?;
         let path = self.source.path().map(|path| path.display().to_string());
         let mut session = ForeignSession::new(Origin { format: self.format.into(), id: String::new(), path });
@@ -162,6 +260,7 @@ impl<'a> ChatSessions<'a> {
         session.title = ["title", "session_name"]
             .into_iter()
             .find_map(|key| fields.get(key)?.as_str().filter(|title| !title.is_empty()).map(str::to_owned));
+        session.created_at = time_of(&fields).map(|(_, at)| at);
         let images = match fields.get("images") {
             Some(Value::Array(images)) => images
                 .iter()
@@ -169,36 +268,83 @@ impl<'a> ChatSessions<'a> {
                 .collect(),
             _ => VecDeque::new(),
         };
+        let instructions = INSTRUCTION_KEYS.into_iter().find_map(|key| {
+            let text = ToolOutput::new(fields.get(key)?).text;
+            (!text.is_empty()).then_some((key, text))
+        });
+        if let Some((key, _)) = &instructions
+            && fields.get(*key).is_some_and(Value::is_string)
+        {
+            fields.shift_remove(*key);
+        }
+        let last_time = session.created_at;
         if !fields.is_empty() {
-            fields.shift_remove("messages");
             session.extra.insert(self.format.into(), Value::Object(fields));
         }
-        self.open =
-            Some(OpenSession { session, id, buffered: VecDeque::new(), is_sent: false, count: 0, images });
+        self.open = Some(OpenSession {
+            session,
+            id,
+            buffered: VecDeque::new(),
+            is_sent: false,
+            is_complete: false,
+            count: 0,
+            images,
+            others: Vec::new(),
+            last_time,
+        });
+        if let Some((_, text)) = instructions {
+            let mut draft = MessageDraft::new(Role::System, vec![Part::text(text)], Timestamp::UNKNOWN);
+            draft.source = Some(MessageSource { format: self.format.into(), id: "system".into() });
+            self.push(ChatMessage { draft, attachments: Vec::new() })?;
+        }
         Ok(())
     }
 
     /// Adds a message to the conversation.
-    pub(crate) fn message(&mut self, record: JsonRecord, line: u64) -> Result<(), ImportError> {
+    fn message(&mut self, record: JsonRecord, line: u64) -> Result<(), ImportError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
-        let id = (open.count + 1).to_string();
-        let Some(mut chat) = message(record, self.format, id) else {
-            self.report.dropped(Some(line), "a message with an unknown role");
-            return Ok(());
-        };
-        open.count += 1;
-        self.report.mapped();
-        place_images(&mut chat, &mut open.images);
-        open.buffered.push_back(chat);
-        let user = open.buffered.back().is_some_and(|chat| chat.draft.role == Role::User);
-        if user || open.buffered.len() >= MAX_BUFFERED || open.is_sent {
-            self.send_buffered()?;
+        let number = open.count + 1;
+        match messages(record, self.format, number) {
+            Ok(converted) => {
+                open.count += 1;
+                self.report.mapped();
+                converted.into_iter().try_for_each(|chat| self.push(chat))
+            }
+            Err(other) => {
+                self.report.warn(Some(line), "a record that is not a message");
+                self.other(Value::Object(other));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
-    /// Sends the session if it has not been sent, then the buffered messages.
-    fn send_buffered(&mut self) -> Result<(), ImportError> {
+    /// Keeps a record that is not a message.
+    fn other(&mut self, record: Value) {
+        self.report.opaque();
+        if let Some(open) = self.open.as_mut() {
+            open.others.push(record);
+        }
+    }
+
+    fn push(&mut self, mut chat: ChatMessage) -> Result<(), ImportError> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        place_images(&mut chat, &mut open.images);
+        open.last_time = chat.draft.created_at.known().or(open.last_time);
+        chat.draft.created_at = open.last_time.unwrap_or(Timestamp::UNKNOWN);
+        if !open.others.is_empty() {
+            chat.draft.extra.insert(BEFORE.into(), Value::Array(std::mem::take(&mut open.others)));
+        }
+        let user = chat.draft.role == Role::User;
+        open.buffered.push_back(chat);
+        if user || open.buffered.len() >= MAX_BUFFERED || open.is_sent {
+            self.send_buffered(1)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends the session if it has not been sent, then the buffered messages except for the newest `kept` ones.
+    fn send_buffered(&mut self, kept: usize) -> Result<(), ImportError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         if !open.is_sent {
             let base = open.id.clone().unwrap_or_else(|| beginning_hash(&open.buffered));
@@ -206,46 +352,49 @@ impl<'a> ChatSessions<'a> {
             let occurrences = self.seen.entry(base.clone()).or_insert(0);
             *occurrences += 1;
             open.session.origin.id = if *occurrences == 1 { base } else { format!("{base}/{occurrences}") };
-            // If no message has a time, the time of the session stays unknown.
-            let times: Vec<Timestamp> =
-                open.buffered.iter().filter(|chat| chat.has_time).map(|chat| chat.draft.created_at).collect();
-            open.session.created_at = times.iter().min().copied();
+            let times = open.buffered.iter().filter_map(|chat| chat.draft.created_at.known());
+            open.session.created_at = times.min().or(open.session.created_at);
             self.found = true;
             self.out.session(open.session.clone())?;
             open.is_sent = true;
         }
-        while let Some(chat) = open.buffered.pop_front() {
+        while open.buffered.len() > kept
+            && let Some(chat) = open.buffered.pop_front()
+        {
             self.out.message(0, chat.draft, chat.attachments)?;
         }
         Ok(())
     }
 
-    /// Ends the conversation, if one is open.
-    pub(crate) fn end(&mut self) -> Result<(), ImportError> {
-        self.send_buffered()?;
-        if self.open.take().is_some() {
-            self.out.send(ImportEvent::End(std::mem::take(&mut self.report).finish()))?;
+    /// Marks the conversation as complete.
+    fn complete(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            open.is_complete = true;
         }
-        Ok(())
+    }
+
+    /// Ends the conversation, if one is open.
+    fn end(&mut self) -> Result<(), ImportError> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if let (false, Some(last)) = (open.others.is_empty(), open.buffered.back_mut()) {
+            last.draft.extra.insert(AFTER.into(), Value::Array(std::mem::take(&mut open.others)));
+        }
+        self.send_buffered(0)?;
+        self.open = None;
+        self.out.send(ImportEvent::End(std::mem::take(&mut self.report).finish()))
     }
 
     /// Ends the import.
-    pub(crate) fn finish(mut self) -> Result<(), ImportError> {
+    fn finish(mut self) -> Result<(), ImportError> {
+        if self.open.as_ref().is_some_and(|open| !open.is_sent && open.buffered.is_empty()) {
+            // A document without a message is not a conversation.
+            self.open = None;
+        }
         self.end()?;
         if self.found {
             return Ok(());
         }
-        let report = self.report.finish();
-        let first = report.warnings.into_iter().next();
-        let reason = first.map_or_else(
-            || "it contains no conversation".to_owned(),
-            |warning| {
-                warning
-                    .line
-                    .map_or(warning.message.clone(), |line| format!("line {line}: {}", warning.message))
-            },
-        );
-        Err(self.source.damaged(reason))
+        Err(self.source.damaged(self.report.first_reason("it contains no conversation")))
     }
 }
 
@@ -255,7 +404,7 @@ fn beginning_hash(messages: &VecDeque<ChatMessage>) -> String {
     for chat in messages {
         hasher.update(chat.draft.role.as_str().as_bytes());
         hasher.update(chat.draft.searchable_text().as_bytes());
-        if chat.has_time {
+        if chat.draft.created_at.is_known() {
             hasher.update(&chat.draft.created_at.as_micros().to_le_bytes());
         }
     }
@@ -273,7 +422,10 @@ fn place_images(chat: &mut ChatMessage, images: &mut VecDeque<String>) {
         .sum();
     for _ in 0..placeholders {
         let Some(image) = images.pop_front() else { return };
-        chat.draft.parts.push(image_reference(&image));
+        if let Some(file) = FilePart::at_url(&image, "image/*", None) {
+            chat.draft.parts.push(file.part);
+            chat.attachments.extend(file.attachment);
+        }
     }
 }
 
@@ -287,12 +439,10 @@ const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "reasoning", "thinking
 pub(crate) struct ChatMessage {
     pub draft: MessageDraft,
     pub attachments: Vec<Attachment>,
-    /// Whether the record contained a time.
-    pub has_time: bool,
 }
 
 /// The role with this name, including the names that other tools use.
-pub(crate) fn role(name: &str) -> Option<Role> {
+fn role(name: &str) -> Option<Role> {
     Some(match name {
         "user" | "human" => Role::User,
         "assistant" | "model" => Role::Assistant,
@@ -302,67 +452,149 @@ pub(crate) fn role(name: &str) -> Option<Role> {
     })
 }
 
-/// Whether a record is a chat message.
-pub(crate) fn is_message(fields: &Map<String, Value>) -> bool {
-    fields.get("role").and_then(Value::as_str).is_some_and(|name| role(name).is_some())
-        && (fields.contains_key("content")
-            || fields.contains_key("tool_calls")
-            || fields.contains_key("function_call"))
+/// The role of an item of OpenAI's Responses API that has no role.
+fn item_role(kind: &str) -> Option<Role> {
+    Some(match kind {
+        "function_call" | "custom_tool_call" | "reasoning" => Role::Assistant,
+        "function_call_output" | "custom_tool_call_output" => Role::Tool,
+        _ => return None,
+    })
 }
 
-/// Converts a record into a message; `None` if its role is unknown.
-pub(crate) fn message(record: JsonRecord, format: &str, id: String) -> Option<ChatMessage> {
+/// Whether a record is a chat message.
+pub(crate) fn is_message(fields: &Map<String, Value>) -> bool {
+    match fields.get("role").and_then(Value::as_str) {
+        Some(name) => {
+            role(name).is_some()
+                && ["content", "tool_calls", "function_call"].iter().any(|key| fields.contains_key(*key))
+        }
+        None => {
+            let is_item =
+                fields.get("type").and_then(Value::as_str).is_some_and(|kind| item_role(kind).is_some());
+            // Records of Codex have an envelope or other fields.
+            is_item && (fields.contains_key("call_id") || fields.contains_key("summary"))
+        }
+    }
+}
+
+fn time_of(fields: &Map<String, Value>) -> Option<(&'static str, Timestamp)> {
+    TIME_FIELDS.into_iter().find_map(|key| Some((key, crate::time::from_json(fields.get(key)?)?)))
+}
+
+/// Converts a record into messages: the results of tools in a user's message become messages of their own, before the
+/// rest. Returns the record if its role is not known.
+fn messages(record: JsonRecord, format: &str, number: u64) -> Result<Vec<ChatMessage>, Map<String, Value>> {
     let JsonRecord { mut fields, raw } = record;
-    let name = fields.get("role")?.as_str()?.to_owned();
-    let role = role(&name)?;
-    if role.as_str() == name {
+    let name = fields.get("role").and_then(Value::as_str).map(str::to_owned);
+    let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let role = match &name {
+        Some(name) => role(name),
+        None => item_role(&kind),
+    };
+    let Some(role) = role else { return Err(fields) };
+    if name.as_deref() == Some(role.as_str()) {
         fields.shift_remove("role");
     }
-    let time = TIME_FIELDS.into_iter().find_map(|key| Some((key, crate::time::from_json(fields.get(key)?)?)));
-    let mut builder = ChatPartsBuilder { format, ..ChatPartsBuilder::default() };
-    builder.reasoning(&mut fields);
-    if role == Role::Tool {
-        builder.result(&mut fields);
-    } else {
-        builder.content(&mut fields);
-        builder.calls(&mut fields);
+    let time = time_of(&fields);
+    let mut builder = MessageBuilder::new(format, &fields);
+    match (name.is_some(), role) {
+        (false, _) => builder.item(&kind, &mut fields),
+        (true, Role::Tool) => builder.result(&mut fields),
+        (true, _) => {
+            builder.reasoning(&mut fields);
+            builder.content(&mut fields);
+            builder.calls(&mut fields);
+        }
     }
-    let mut draft = MessageDraft::new(role, builder.parts, time.map_or(Timestamp::UNIX_EPOCH, |(_, at)| at));
+    let at = time.map_or(Timestamp::UNKNOWN, |(_, at)| at);
     if let Some((key, at)) = time
         && fields.get(key).and_then(Value::as_str) == Some(&at.to_string())
     {
         fields.shift_remove(key);
     }
-    if role == Role::Assistant {
-        draft.model = fields.get("model").and_then(Value::as_str).map(str::to_owned);
+    let MessageBuilder { results, own, .. } = builder;
+    let mut converted: Vec<ChatMessage> = Vec::new();
+    let (has_results, is_empty) = (!results.is_empty(), own.parts.is_empty());
+    for (index, content) in results.into_iter().enumerate() {
+        converted.push(content.into_message(Role::Tool, at, format, format!("{number}/tool-{index}")));
     }
-    draft.source = Some(MessageSource { format: format.to_owned(), id });
-    if fields.get("hidden") == Some(&Value::Bool(true)) {
-        draft.extra.insert(FLAGS.into(), json!(["hidden"]));
+    if !has_results || !is_empty {
+        let mut chat = own.into_message(role, at, format, number.to_string());
+        if role == Role::Assistant {
+            chat.draft.model = fields.get("model").and_then(Value::as_str).map(str::to_owned);
+            chat.draft.usage = fields.get("usage").and_then(Value::as_object).and_then(|counts| {
+                let count = |key: &str| super::conversation::number(counts, key);
+                usage(
+                    &[count("prompt_tokens").or(count("input_tokens"))],
+                    &[count("completion_tokens").or(count("output_tokens"))],
+                )
+            });
+        }
+        if fields.get("hidden") == Some(&Value::Bool(true)) {
+            chat.draft.set_flag(MessageFlag::Hidden);
+        }
+        converted.push(chat);
     }
-    if let Some(raw) = raw {
-        draft.extra.insert(RECORDS.into(), json!([{ RAW: raw }]));
-    } else if !fields.is_empty() {
-        draft.extra.insert(RECORDS.into(), json!([fields]));
+    if let Some(first) = converted.first_mut() {
+        if let Some(raw) = raw {
+            first.draft.extra.insert(RECORDS.into(), json!([{ RAW: raw }]));
+        } else if !fields.is_empty() {
+            first.draft.extra.insert(RECORDS.into(), json!([fields]));
+        }
     }
-    Some(ChatMessage { draft, attachments: builder.attachments, has_time: time.is_some() })
+    Ok(converted)
 }
 
-#[derive(Default)]
-struct ChatPartsBuilder<'f> {
-    format: &'f str,
+/// The content of one message.
+#[derive(Debug, Default)]
+struct Content {
     parts: Vec<Part>,
     attachments: Vec<Attachment>,
 }
 
-impl ChatPartsBuilder<'_> {
+impl Content {
+    fn of_result(id: String, output: ToolOutput, is_error: bool) -> Self {
+        let mut parts = vec![Part::ToolResult { id, output: output.text, is_error }];
+        parts.extend(output.files);
+        Self { parts, attachments: output.attachments }
+    }
+
+    fn into_message(self, role: Role, at: Timestamp, format: &str, id: String) -> ChatMessage {
+        let mut draft = MessageDraft::new(role, self.parts, at);
+        draft.source = Some(MessageSource { format: format.to_owned(), id });
+        ChatMessage { draft, attachments: self.attachments }
+    }
+}
+
+/// Converts the fields of a record. In the stored record, `{"$part": [message, part]}` replaces what became a part.
+struct MessageBuilder<'f> {
+    format: &'f str,
+    /// Results of tools inside of a user's message.
+    results: Vec<Content>,
+    own: Content,
+    /// Number of the record's message that `own` becomes.
+    own_index: usize,
+}
+
+impl<'f> MessageBuilder<'f> {
+    fn new(format: &'f str, fields: &Map<String, Value>) -> Self {
+        let items = fields.get("content").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let own_index =
+            items.iter().filter_map(Value::as_object).filter(|block| is_tool_result(block)).count();
+        Self { format, results: Vec::new(), own: Content::default(), own_index }
+    }
+
+    fn reference(&self, index: usize) -> Value {
+        json!([self.own_index, index])
+    }
+
     fn reasoning(&mut self, fields: &mut Map<String, Value>) {
         for key in REASONING_FIELDS {
             if let Some(Value::String(text)) = fields.get_mut(key)
                 && !text.is_empty()
             {
-                self.parts.push(Part::Thinking { text: std::mem::take(text), signature: None });
-                fields.insert(key.into(), json!({ PART: [0, self.parts.len() - 1] }));
+                self.own.parts.push(Part::Thinking { text: std::mem::take(text), signature: None });
+                fields.insert(key.into(), json!({ PART: self.reference(self.own.parts.len() - 1) }));
                 return;
             }
         }
@@ -373,10 +605,10 @@ impl ChatPartsBuilder<'_> {
             Some(Value::String(text)) => {
                 fields.shift_remove("content");
                 // An empty string becomes a part as well; null, which precedes tool calls, does not.
-                self.parts.push(Part::Text { text });
+                self.own.parts.push(Part::Text { text });
             }
             Some(Value::Array(items)) => {
-                let items = items.into_iter().map(|item| self.item(item)).collect();
+                let items = items.into_iter().map(|item| self.block(item)).collect();
                 fields.insert("content".into(), Value::Array(items));
             }
             Some(Value::Null) => {
@@ -392,25 +624,26 @@ impl ChatPartsBuilder<'_> {
     }
 
     fn push(&mut self, mut rest: Map<String, Value>, part: Part) -> Value {
-        self.parts.push(part);
-        rest.insert(PART.into(), json!([0, self.parts.len() - 1]));
+        self.own.parts.push(part);
+        rest.insert(PART.into(), self.reference(self.own.parts.len() - 1));
         Value::Object(rest)
     }
 
     /// Converts one element of a content list and returns its replacement in the stored record.
-    fn item(&mut self, item: Value) -> Value {
-        let mut fields = match item {
+    fn block(&mut self, block: Value) -> Value {
+        let mut fields = match block {
+            Value::Object(fields) if is_tool_result(&fields) => return self.result_block(fields),
             Value::Object(fields) if !fields.contains_key(PART) => fields,
             Value::String(text) => return self.push(Map::new(), Part::Text { text }),
             other => return self.push(Map::new(), Part::Opaque { source: self.format.into(), raw: other }),
         };
         let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let key = ["text", "value", "thinking", "reasoning", "summary"]
+        let key = ["text", "value", "thinking", "reasoning", "summary", "refusal"]
             .into_iter()
             .find(|key| fields.get(*key).is_some_and(Value::is_string));
         // In the stored record, `true` marks the field whose text became the part.
         match (kind.as_str(), key) {
-            ("text" | "input_text" | "output_text", Some(key)) => {
+            ("text" | "input_text" | "output_text" | "refusal", Some(key)) => {
                 let text = take(&mut fields, key);
                 fields.insert(key.into(), json!(true));
                 self.push(fields, Part::Text { text })
@@ -418,14 +651,44 @@ impl ChatPartsBuilder<'_> {
             ("reasoning" | "thinking", Some(key)) => {
                 let text = take(&mut fields, key);
                 fields.insert(key.into(), json!(true));
-                self.push(fields, Part::Thinking { text, signature: None })
+                let signature =
+                    Some(take(&mut fields, "signature")).filter(|signature| !signature.is_empty());
+                self.push(fields, Part::Thinking { text, signature })
+            }
+            ("redacted_thinking", _) => {
+                let signature = Some(take(&mut fields, "data")).filter(|data| !data.is_empty());
+                self.push(fields, Part::Thinking { text: String::new(), signature })
             }
             ("tool_call" | "function_call", Some("value")) => self.text_call(fields),
-            ("image_url" | "input_image" | "image", _) => self.image(fields),
-            _ => {
-                self.push(Map::new(), Part::Opaque { source: self.format.into(), raw: Value::Object(fields) })
+            ("tool_use" | "server_tool_use" | "mcp_tool_use", _) => {
+                let id = take(&mut fields, "id");
+                let name = take(&mut fields, "name");
+                let input = fields.shift_remove("input").unwrap_or_default();
+                self.push(fields, Part::ToolCall { id, name, input })
             }
+            _ => self.file(fields),
         }
+    }
+
+    /// Converts a block that contains a file, or else keeps the block.
+    fn file(&mut self, mut fields: Map<String, Value>) -> Value {
+        // Some datasets write the URL of an image as `value`.
+        let value = fields.get("value").filter(|value| value.is_string()).cloned();
+        let has_url = fields.contains_key("url");
+        if let Some(value) = value.filter(|_| !has_url) {
+            fields.insert("url".into(), value);
+        }
+        let Some(file) = file_of(&fields) else {
+            return self
+                .push(Map::new(), Part::Opaque { source: self.format.into(), raw: Value::Object(fields) });
+        };
+        if file.attachment.is_some() {
+            remove_data(&mut fields);
+        } else if !has_url && fields.contains_key("value") {
+            fields.shift_remove("url");
+        }
+        self.own.attachments.extend(file.attachment);
+        self.push(fields, file.part)
     }
 
     /// Converts a tool call that is written as text: `{"name": ..., "arguments": ...}`.
@@ -445,52 +708,13 @@ impl ChatPartsBuilder<'_> {
         self.push(fields, call)
     }
 
-    fn image(&mut self, mut fields: Map<String, Value>) -> Value {
-        let url = match fields.get("image_url").or_else(|| fields.get("url")).or_else(|| fields.get("value"))
-        {
-            Some(Value::String(url)) => Some(url.clone()),
-            Some(Value::Object(inner)) => inner.get("url").and_then(Value::as_str).map(str::to_owned),
-            _ => None,
-        };
-        let part = self.image_at(url.as_deref());
-        if matches!(part, Part::Attachment { hash: Some(_), .. }) {
-            fields.shift_remove("url");
-            match fields.get_mut("image_url") {
-                Some(Value::Object(inner)) => {
-                    inner.shift_remove("url");
-                }
-                _ => {
-                    fields.shift_remove("image_url");
-                }
-            }
-        }
-        self.push(fields, part)
-    }
-
-    fn image_at(&mut self, url: Option<&str>) -> Part {
-        let inline = url
-            .and_then(|url| url.strip_prefix("data:"))
-            .and_then(|rest| rest.split_once(";base64,"))
-            .and_then(|(media_type, data)| Some((media_type.to_owned(), decode_base64(data)?)));
-        if let Some((media_type, attachment)) = inline {
-            let part = Part::Attachment {
-                media_type,
-                name: None,
-                hash: Some(attachment.hash),
-                bytes: attachment.bytes.len() as u64,
-            };
-            self.attachments.push(attachment);
-            return part;
-        }
-        image_reference(url.unwrap_or_default())
-    }
-
     fn calls(&mut self, fields: &mut Map<String, Value>) {
-        if let Some(Value::Array(calls)) = fields.get_mut("tool_calls").map(Value::take) {
-            let calls: Vec<Value> = calls.into_iter().map(|call| self.call(call)).collect();
+        if let Some(Value::Array(calls)) = fields.get_mut("tool_calls") {
+            let calls: Vec<Value> = std::mem::take(calls).into_iter().map(|call| self.call(call)).collect();
             fields.insert("tool_calls".into(), Value::Array(calls));
         }
-        if let Some(call @ Value::Object(_)) = fields.get_mut("function_call").map(Value::take) {
+        if let Some(call @ Value::Object(_)) = fields.get_mut("function_call") {
+            let call = call.take();
             let reference = self.call(json!({ "function": call }));
             fields.insert("function_call".into(), reference);
         }
@@ -502,11 +726,7 @@ impl ChatPartsBuilder<'_> {
         };
         let id = take(&mut fields, "id");
         let (name, input) = match fields.get_mut("function") {
-            Some(Value::Object(function)) => {
-                let name = take(function, "name");
-                let input = take_arguments(function);
-                (name, input)
-            }
+            Some(Value::Object(function)) => (take(function, "name"), take_arguments(function)),
             _ => (take(&mut fields, "name"), take_arguments(&mut fields)),
         };
         self.push(fields, Part::ToolCall { id, name, input })
@@ -518,45 +738,84 @@ impl ChatPartsBuilder<'_> {
             id if id.is_empty() => fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             id => id,
         };
-        let mut images = ChatPartsBuilder { format: self.format, ..ChatPartsBuilder::default() };
-        let output = match fields.get_mut("content").map(Value::take) {
-            Some(Value::String(text)) => {
-                fields.shift_remove("content");
-                text
-            }
-            Some(Value::Array(items)) => {
-                let original = Value::Array(items.clone());
-                let mut texts = Vec::new();
-                for item in items {
-                    let _reference = images.item(item);
-                }
-                images.parts.retain(|part| match part {
-                    Part::Text { text } => {
-                        texts.push(text.clone());
-                        false
-                    }
-                    _ => true,
-                });
-                fields.insert("content".into(), original);
-                texts.join("\n")
-            }
-            Some(other) => {
-                let text = if other.is_null() { String::new() } else { other.to_string() };
-                fields.insert("content".into(), other);
-                text
-            }
-            None => String::new(),
+        let is_error = fields.get("is_error") == Some(&Value::Bool(true));
+        let output = take_output(fields, "content");
+        self.own = Content::of_result(id, output, is_error);
+    }
+
+    /// Converts a result inside of a user's message.
+    fn result_block(&mut self, mut fields: Map<String, Value>) -> Value {
+        let id = match take(&mut fields, "tool_use_id") {
+            id if id.is_empty() => take(&mut fields, "tool_call_id"),
+            id => id,
         };
-        self.parts.push(Part::ToolResult { id, output, is_error: false });
-        self.parts.append(&mut images.parts);
-        self.attachments.append(&mut images.attachments);
+        let is_error = fields.get("is_error") == Some(&Value::Bool(true));
+        let output = take_output(&mut fields, "content");
+        fields.insert(PART.into(), json!([self.results.len(), 0]));
+        self.results.push(Content::of_result(id, output, is_error));
+        Value::Object(fields)
+    }
+
+    /// Converts an item of OpenAI's Responses API that has no role.
+    fn item(&mut self, kind: &str, fields: &mut Map<String, Value>) {
+        match kind {
+            "reasoning" => {
+                let text =
+                    |key: &str| fields.get(key).map(|value| ToolOutput::new(value).text).unwrap_or_default();
+                let text =
+                    Some(text("summary")).filter(|text| !text.is_empty()).unwrap_or_else(|| text("content"));
+                let signature = Some(take(fields, "encrypted_content")).filter(|data| !data.is_empty());
+                self.own.parts.push(Part::Thinking { text, signature });
+            }
+            "function_call" | "custom_tool_call" => {
+                let id = take(fields, "call_id");
+                let name = take(fields, "name");
+                let input = match fields.shift_remove("input") {
+                    Some(input) => input,
+                    None => take_arguments(fields),
+                };
+                self.own.parts.push(Part::ToolCall { id, name, input });
+            }
+            _ => {
+                let id = take(fields, "call_id");
+                let output = take_output(fields, "output");
+                self.own = Content::of_result(id, output, false);
+            }
+        }
     }
 }
 
-/// A part for an image that is not inline.
-pub(crate) fn image_reference(url: &str) -> Part {
-    let name = (!url.is_empty()).then(|| url.to_owned());
-    Part::Attachment { media_type: "image/*".into(), name, hash: None, bytes: 0 }
+fn is_tool_result(block: &Map<String, Value>) -> bool {
+    let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
+    kind.ends_with("tool_result") && (block.contains_key("tool_use_id") || block.contains_key("tool_call_id"))
+}
+
+/// The output of a tool. Removes the field if it is text, which becomes the result, or only the data of its files.
+fn take_output(fields: &mut Map<String, Value>, key: &str) -> ToolOutput {
+    let output = ToolOutput::new(fields.get(key).unwrap_or(&Value::Null));
+    match fields.get_mut(key) {
+        Some(Value::String(_)) => {
+            fields.shift_remove(key);
+        }
+        Some(Value::Array(items)) => {
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                if file_of(item).is_some_and(|file| file.attachment.is_some()) {
+                    remove_data(item);
+                }
+            }
+        }
+        _ => {}
+    }
+    output
+}
+
+/// Removes the data of a file from a block, because the attachment contains it.
+fn remove_data(block: &mut Map<String, Value>) {
+    const KEYS: [&str; 6] = ["data", "url", "image_url", "file_data", "base64", "value"];
+    block.retain(|key, value| !(KEYS.contains(&key.as_str()) && value.is_string()));
+    for inner in block.values_mut().filter_map(Value::as_object_mut) {
+        inner.retain(|key, value| !(KEYS.contains(&key.as_str()) && value.is_string()));
+    }
 }
 
 /// Removes and returns a string; empty if the field is missing or has another type.

@@ -3,7 +3,7 @@
 //!
 //! The format is documented in `docs/session-format.md` of the npm package.
 
-use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
+use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, as_text, inline_image, number, text};
@@ -125,10 +125,10 @@ fn message_of(entry: &mut Map<String, Value>, id: &str) -> Option<ImportedMessag
             Some(Value::Object(message)) => agent_message(message, id, at),
             _ => None,
         },
-        "compaction" => Some(user(summary(entry)?).flagged("compact-summary", true)),
-        "branch_summary" => Some(user(summary(entry)?).flagged("injected", true)),
+        "compaction" => Some(user(summary(entry)?).flagged(MessageFlag::CompactSummary, true)),
+        "branch_summary" => Some(user(summary(entry)?).flagged(MessageFlag::Injected, true)),
         "custom_message" => {
-            let mut message = user(Vec::new()).flagged("injected", true);
+            let mut message = user(Vec::new()).flagged(MessageFlag::Injected, true);
             take_content(entry, &mut message);
             Some(message).filter(|message| !message.draft.parts.is_empty())
         }
@@ -149,8 +149,8 @@ fn agent_message(
         "assistant" => new(Role::Assistant),
         "toolResult" => new(Role::Tool),
         "system" => new(Role::System),
-        "custom" | "hookMessage" | "branchSummary" => new(Role::User).flagged("injected", true),
-        "compactionSummary" => new(Role::User).flagged("compact-summary", true),
+        "custom" | "hookMessage" | "branchSummary" => new(Role::User).flagged(MessageFlag::Injected, true),
+        "compactionSummary" => new(Role::User).flagged(MessageFlag::CompactSummary, true),
         "bashExecution" => return Some(bash_execution(fields, new(Role::User))),
         _ => return None,
     };
@@ -170,7 +170,7 @@ fn agent_message(
         message.draft.model = text(fields, "model").map(str::to_owned);
         message.draft.usage = fields.get("usage").and_then(Value::as_object).map(usage);
         let failed = matches!(text(fields, "stopReason"), Some("error"));
-        message = message.flagged("error", failed);
+        message = message.flagged(MessageFlag::Error, failed);
         if message.draft.parts.is_empty()
             && let Some(error) = text(fields, "errorMessage").filter(|error| !error.is_empty())
         {
@@ -188,7 +188,7 @@ fn bash_execution(fields: &mut Map<String, Value>, mut message: ImportedMessage)
     };
     let (command, output) = (take("command"), take("output"));
     message.draft.parts = vec![Part::text(format!("Ran `{command}`\n```\n{output}\n```"))];
-    message.flagged("injected", true)
+    message.flagged(MessageFlag::Injected, true)
 }
 
 /// Takes the content, a text or a list of blocks.

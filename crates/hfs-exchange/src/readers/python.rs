@@ -83,7 +83,7 @@ fn read_session(
     let sql = "select * from messages where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {
         report.mapped();
-        let at = time(&row, "created_at").or(times.last().copied()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let at = time(&row, "created_at").or(times.last().copied()).unwrap_or(Timestamp::UNKNOWN);
         times.push(at);
         let role = role(&text_column(&row, "role"));
         let parts = vec![Part::Text { text: text_column(&row, "content") }];
@@ -94,7 +94,7 @@ fn read_session(
     database.rows(sql, &[&id], &mut |row| {
         report.mapped();
         let row_id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
-        let created_at = time(&row, "created_at").unwrap_or(Timestamp::UNIX_EPOCH);
+        let created_at = time(&row, "created_at").unwrap_or(Timestamp::UNKNOWN);
         let seq = times.iter().rposition(|at| *at <= created_at).map_or(0, |index| index as u64 + 1);
         let state_json =
             parse(&text_column(&row, "state_json")).map(|parsed| parsed.value).unwrap_or_default();

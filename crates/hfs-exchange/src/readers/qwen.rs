@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ImportError, Part, Project, Role, Timestamp, Usage};
+use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text};
@@ -302,7 +302,7 @@ fn user_messages(content: Value, id: &str, at: Timestamp, typed: bool, failed: b
     }
     if !context.is_empty() {
         let message = ImportedMessage::new(NAME, format!("{id}/context"), Role::User, context, at);
-        messages.push(message.flagged("injected", true));
+        messages.push(message.flagged(MessageFlag::Injected, true));
     }
     if !own.parts.is_empty() {
         let id = if messages.iter().any(|message| message.draft.role == Role::Tool) {
@@ -310,7 +310,9 @@ fn user_messages(content: Value, id: &str, at: Timestamp, typed: bool, failed: b
         } else {
             id.to_owned()
         };
-        messages.push(ImportedMessage::new(NAME, id, Role::User, own.parts, at).flagged("injected", !typed));
+        messages.push(
+            ImportedMessage::new(NAME, id, Role::User, own.parts, at).flagged(MessageFlag::Injected, !typed),
+        );
     }
     if let Some(first) = messages.first_mut() {
         first.attachments = own.attachments;
@@ -339,7 +341,7 @@ fn summary(fields: &mut Map<String, Value>, id: &str, at: Timestamp) -> Vec<Impo
     if parts.is_empty() {
         return Vec::new();
     }
-    vec![ImportedMessage::new(NAME, id, Role::User, parts, at).flagged("compact-summary", true)]
+    vec![ImportedMessage::new(NAME, id, Role::User, parts, at).flagged(MessageFlag::CompactSummary, true)]
 }
 
 /// Whether the candidates' tokens include those of reasoning depends on the provider; the total always does.

@@ -62,9 +62,10 @@ impl<'a> StreamedSession<'a> {
         self.other_records.push(record.raw.map_or_else(|| Value::Object(fields), |raw| json!({ RAW: raw })));
     }
 
-    /// The newest message, which has not been sent yet.
+    /// The newest message of the current branch, if it has not been sent yet.
     pub(crate) fn newest(&mut self) -> Option<&mut ImportedMessage> {
-        self.pending.as_mut().map(|(_, message)| message)
+        let branch = self.branch;
+        self.pending.as_mut().filter(|(key, _)| *key == branch).map(|(_, message)| message)
     }
 
     /// Stores a record with the newest message, together with the records before it that are not messages.
@@ -99,7 +100,10 @@ impl<'a> StreamedSession<'a> {
 
     /// Begins a branch that forks from `branch` after message `seq`.
     pub(crate) fn fork(&mut self, branch: usize, seq: u64) -> Result<(), ImportError> {
-        self.flush()?;
+        // A message behind the fork stays pending: it gets the records that follow if no other message does.
+        if self.heads.get(branch).is_none_or(|head| *head <= seq) {
+            self.flush()?;
+        }
         self.begin()?;
         let key = self.heads.len();
         let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name: None };

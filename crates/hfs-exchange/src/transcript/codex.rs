@@ -166,6 +166,12 @@ impl RolloutWriter<'_> {
             if let Some(Value::Object(payload)) = record.get_mut("payload") {
                 restore_call(payload, &message.content.parts);
                 replace_id(payload, ids);
+                // The picture of this call is base64, not an address.
+                if let Some(Value::String(result)) = payload.get_mut("result")
+                    && let Some((_, data)) = result.split_once(";base64,")
+                {
+                    *result = data.to_owned();
+                }
                 self.report.missing_attachments += replace_missing_images(payload);
             }
             self.write_record_of(message, record)?;

@@ -213,6 +213,8 @@ impl ExportWriter<'_> {
             return Ok(None);
         }
         let mut info = original.cloned().unwrap_or_default();
+        // What the reader stored of the parts.
+        info.shift_remove("parts");
         let is_reply = content.role == Role::Assistant;
         let defaults = if is_reply { self.reply_info(message, parts, at) } else { self.prompt_info(at) };
         for (key, value) in defaults.as_object().into_iter().flatten() {

@@ -233,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn imported_context_is_not_shown_as_the_users_words() {
+        let show = |text: &str| {
+            let mut content = MessageDraft::new(Role::User, vec![Part::text(text)], Timestamp::UNKNOWN);
+            content.source = Some(hfs_core::Source { format: "codex".into(), id: "1".into() });
+            content.mark_injected_context();
+            let row = Message { branch: BranchId::generate(), seq: 3, content };
+            render(&row, Detail { full: false, now: Timestamp::UNKNOWN }, &Palette::default())
+        };
+        let context = "<environment_context>x</environment_context>";
+        assert_eq!(show(context), format!("context #3 · time unknown\n{context}\n"));
+        let mixed = show("<ide_opened_file>a</ide_opened_file>\nFix it");
+        assert_eq!(mixed, "you #3 · time unknown\n[context] <ide_opened_file>a</ide_opened_file>\nFix it\n");
+    }
+
+    #[test]
     fn no_part_can_contain_a_control_sequence() {
         let evil = "\x1b[2J\x1b]0;x\x07evil";
         for full in [false, true] {
