@@ -423,7 +423,7 @@ fn claude_code(records: &[Value]) -> CollectedSession {
 fn assert_restores(session: CollectedSession, records: &[Value]) {
     let document = session.into_document(Timestamp::UNIX_EPOCH);
     let mut written = Vec::new();
-    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    write_transcript(&document, Format::ClaudeCode, TranscriptOptions::default(), &mut written).unwrap();
     let written = String::from_utf8(written).unwrap();
     let mut restored: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut records = records.to_vec();
