@@ -21,7 +21,8 @@ use std::time::Duration;
 use regex::{Captures, Regex};
 
 pub use process::{Output, RunningProcess};
-pub use terminal::{Key, Screen, Terminal};
+use terminal::ReportedBackground;
+pub use terminal::{Key, Screen, Signal, Terminal};
 
 /// Default timeout of every wait.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -176,16 +177,22 @@ impl Invocation<'_> {
     /// Starts the binary on a terminal of this size.
     #[must_use]
     pub fn in_terminal(self, rows: u16, columns: u16) -> Terminal {
-        self.start_in_terminal(rows, columns, false)
+        self.start_in_terminal(rows, columns, ReportedBackground::Dark)
     }
 
     /// Like [`in_terminal`](Self::in_terminal), on a terminal that reports a light background when a program asks.
     #[must_use]
     pub fn in_light_terminal(self, rows: u16, columns: u16) -> Terminal {
-        self.start_in_terminal(rows, columns, true)
+        self.start_in_terminal(rows, columns, ReportedBackground::Light)
     }
 
-    fn start_in_terminal(self, rows: u16, columns: u16, is_light: bool) -> Terminal {
+    /// Like [`in_terminal`](Self::in_terminal), on a terminal that answers no queries.
+    #[must_use]
+    pub fn in_silent_terminal(self, rows: u16, columns: u16) -> Terminal {
+        self.start_in_terminal(rows, columns, ReportedBackground::None)
+    }
+
+    fn start_in_terminal(self, rows: u16, columns: u16, background: ReportedBackground) -> Terminal {
         let mut command = self.to_command();
         // The default environment disables colours. On a terminal they are enabled, unless the test itself sets these
         // variables.
@@ -195,7 +202,7 @@ impl Invocation<'_> {
         if !self.sets("TERM") {
             command.env("TERM", "xterm-256color");
         }
-        Terminal::start(command, (rows, columns), is_light, self.timeout)
+        Terminal::start(command, (rows, columns), background, self.timeout)
     }
 
     /// The invocation as a [`Command`], for tests that need more than this type offers.

@@ -163,6 +163,7 @@ macro_rules! store_conformance {
                 sessions_have_independent_undo_histories
             }
             replies {
+                a_message_and_the_start_of_its_reply_are_one_unit
                 a_reply_is_visible_while_it_is_streamed
                 a_change_between_text_and_thinking_starts_a_new_part
                 finishing_a_reply_keeps_its_id_and_position_and_replaces_the_rest
@@ -239,6 +240,7 @@ macro_rules! store_conformance {
                 an_id_can_be_reused_after_a_purge
                 a_purge_deletes_only_attachments_without_other_references
                 the_trash_is_purged_by_age
+                the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again
                 a_purge_ends_a_reply_of_the_session
             }
         }

@@ -89,6 +89,16 @@ impl<S: Store> MessageStore for FaultyStore<S> {
         self.inner.begin_reply(at, reply)
     }
 
+    fn append_and_begin_reply(
+        &self,
+        at: Position,
+        messages: &[MessageDraft],
+        reply: &MessageDraft,
+    ) -> StoreResult<(Appended, ReplyHandle)> {
+        self.fail_if_requested()?;
+        self.inner.append_and_begin_reply(at, messages, reply)
+    }
+
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
         self.fail_if_requested()?;
         self.inner.extend_reply(reply, deltas)
@@ -191,6 +201,10 @@ impl<S: Store> SessionStore for FaultyStore<S> {
 
     fn purge_session(&self, id: SessionId) -> StoreResult<()> {
         self.inner.purge_session(id)
+    }
+
+    fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
+        self.inner.was_purged(origin_format, origin_id)
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod crash;
 mod dist;
 mod fuzz;
 mod guests;
@@ -41,6 +42,8 @@ enum Task {
     BenchSmoke,
     /// Run a fuzz target, with cargo-fuzz if installed, else without coverage guidance
     Fuzz(fuzz::Options),
+    /// Run one of the long crash tests with a seed: damage, kills, power cuts or contention
+    Crash(crash::Options),
     /// Import mutated transcripts of all formats: no panic, no hang, bounded memory, and the store verifies
     Mutate(fuzz::MutateOptions),
     /// Measure which generated secrets and lookalikes a redacted export masks
@@ -72,6 +75,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::PageCheck(options) => page_check::run(&workspace, options),
         Task::BenchSmoke => bench::smoke(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
+        Task::Crash(options) => crash::run(&workspace, options),
         Task::Mutate(options) => fuzz::mutate(&workspace, options),
         Task::Redaction(options) => test::redaction(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),

@@ -122,6 +122,8 @@ pub struct SearchResults {
     pub hits: Vec<SearchHit>,
     /// Number of all matching messages, including those beyond the limit.
     pub total: u64,
+    /// Number of damaged messages among the best, which are left out of `hits`.
+    pub unreadable: u64,
 }
 
 #[cfg(test)]

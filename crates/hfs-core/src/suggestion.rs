@@ -15,8 +15,8 @@ pub enum Suggestion {
     ReloadOrFork,
     /// Wait until the other process has finished its reply, or fork.
     WaitOrFork,
-    /// Verify the store, then repair it.
-    VerifyAndRepairStore,
+    /// Repair the store.
+    RepairStore,
     /// Update hfs, because a newer version wrote the store. The store was not changed.
     UpdateForStore,
     /// Update hfs, or export again with the older version.
@@ -37,6 +37,8 @@ pub enum Suggestion {
     },
     /// State the format of the imported file.
     NameFormat,
+    /// Import the file by its name, although its session was purged.
+    ImportPurged,
     /// Convert the conversations of another program into messages that can be imported.
     ConvertTranscript {
         /// Name of the program.

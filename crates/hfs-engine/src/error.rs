@@ -103,9 +103,15 @@ pub enum SendError {
         /// Error of the store.
         source: StoreError,
     },
+    /// The message was saved, but the agent could not be run.
+    #[error("the message was saved, but it has no reply")]
+    NoReply {
+        /// The failed step.
+        source: EngineError,
+    },
     /// The reply could not be saved within [`Settings::save_timeout`](crate::Settings::save_timeout). Part of it may be
     /// in the store.
-    #[error("the reply was not saved")]
+    #[error("the message was saved, but its reply was not")]
     ReplyNotSaved {
         /// The whole reply, so that it is not lost.
         reply: Box<MessageDraft>,
@@ -123,7 +129,7 @@ impl ErrorExt for SendError {
             Self::Empty => ErrorKind::Invalid,
             Self::Rejected { .. } => ErrorKind::Denied,
             Self::NotSaved { source, .. } | Self::ReplyNotSaved { source, .. } => source.kind(),
-            Self::Engine(error) => error.kind(),
+            Self::NoReply { source: error } | Self::Engine(error) => error.kind(),
         }
     }
 
@@ -134,7 +140,7 @@ impl ErrorExt for SendError {
                 Some(Suggestion::ChangeMessageOrDisablePlugin { plugin: plugin.clone() })
             }
             Self::NotSaved { source, .. } | Self::ReplyNotSaved { source, .. } => source.suggestion(),
-            Self::Engine(error) => error.suggestion(),
+            Self::NoReply { source: error } | Self::Engine(error) => error.suggestion(),
         }
     }
 }

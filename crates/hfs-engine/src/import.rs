@@ -95,6 +95,8 @@ pub enum SkipReason {
         /// Session id.
         session: SessionId,
     },
+    /// The session was imported before and then deleted permanently.
+    Purged,
 }
 
 impl SkipReason {
@@ -103,6 +105,7 @@ impl SkipReason {
     pub const fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::InTrash { session, .. } => Some(Suggestion::RestoreSession(*session)),
+            Self::Purged => Some(Suggestion::ImportPurged),
             Self::NoTranscripts
             | Self::NoSession
             | Self::AlreadyImported { .. }
@@ -125,6 +128,7 @@ impl fmt::Display for SkipReason {
             Self::NotImported(reason) => f.write_str(reason),
             Self::Unchanged => f.write_str("already imported, and unchanged since"),
             Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
+            Self::Purged => f.write_str("it was imported before and then deleted permanently"),
         }
     }
 }
@@ -144,6 +148,7 @@ pub struct Importer<'a> {
     time_zone: jiff::tz::TimeZone,
     on_duplicate: OnDuplicate,
     dry_run: bool,
+    includes_purged: bool,
     on_progress: Box<dyn FnMut(u64) -> Flow + 'a>,
     file: String,
     file_time: Option<Timestamp>,
@@ -179,6 +184,7 @@ impl<'a> Importer<'a> {
             time_zone: jiff::tz::TimeZone::system(),
             on_duplicate,
             dry_run,
+            includes_purged: false,
             on_progress: Box::new(|_| Flow::Continue),
             file: String::new(),
             file_time: None,
@@ -204,6 +210,12 @@ impl<'a> Importer<'a> {
     pub fn with_time_zone(mut self, time_zone: jiff::tz::TimeZone) -> Self {
         self.time_zone = time_zone;
         self
+    }
+
+    /// Sets whether the next files may bring back sessions that were deleted permanently. By default they may not, so that
+    /// the import of a directory does not undo a purge.
+    pub const fn include_purged(&mut self, includes_purged: bool) {
+        self.includes_purged = includes_purged;
     }
 
     /// Sets the file that is read next, and discards an unfinished session of the previous file.
@@ -346,6 +358,13 @@ impl Importer<'_> {
         let continues = session.continues.filter(|_| continued.is_some());
         let session = ForeignSession { continues, ..session };
         let found = if continued.is_some() { continued } else { self.existing(&session)? };
+        if found.is_none()
+            && !self.includes_purged
+            && self.store.was_purged(&session.origin.format, &session.origin.id)?
+        {
+            self.skip(SkipReason::Purged);
+            return Ok(Flow::SkipSession);
+        }
         self.receiver = match (found, self.on_duplicate) {
             (None, _) => Receiver::New(Box::new(NewSession::new(self.store, self.dry_run, session, false))),
             (Some(_), OnDuplicate::Copy) => {

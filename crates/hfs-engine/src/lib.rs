@@ -79,6 +79,7 @@ pub use error::{EngineError, SendError};
 pub use import::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 pub use observer::{Observer, Update};
 pub use send::Exchange;
+pub use send::ORIGINAL_TEXT;
 pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
 pub use timeline::{RewindPlan, Rewound};
 pub use tokio_util::sync::CancellationToken;

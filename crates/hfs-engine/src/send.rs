@@ -24,7 +24,7 @@ use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 const CANCEL_GRACE: Duration = Duration::from_millis(200);
 
 /// Key in the fields of a message for its text before a plugin rewrote it.
-const ORIGINAL_TEXT: &str = "original_text";
+pub const ORIGINAL_TEXT: &str = "original_text";
 
 /// Number of messages in one read of the agent's context.
 const CONTEXT_PAGE: u32 = 100;
@@ -42,11 +42,32 @@ pub struct Exchange {
     pub failure: Option<AgentError>,
 }
 
-/// Result of [`Engine::begin_reply`].
+/// Result of [`Engine::save_user_message`].
+struct SavedMessage {
+    scope: ExchangeScope,
+    session: SessionId,
+    message: Message,
+    reply: Option<BegunReply>,
+}
+
+/// A reply that has begun in the store, with what its agent needs.
 struct BegunReply {
+    /// The reply as it was begun, without content.
+    draft: MessageDraft,
     guard: ReplyGuard,
-    history: Vec<Message>,
-    state: CheckpointState,
+    // Errors of the reads are kept next to the guard, whose drop finalizes the reply.
+    history: StoreResult<Vec<Message>>,
+    state: StoreResult<Option<CheckpointState>>,
+}
+
+impl BegunReply {
+    /// Reads the history up to the position before the reply. Blocks.
+    fn load(engine: &Engine, draft: MessageDraft, guard: ReplyGuard, before: Position) -> Self {
+        let store = engine.store().as_ref();
+        let history = read_context(store, before.branch, before.head, engine.settings().context_chars);
+        let state = store.load_branch_state(before.branch);
+        Self { draft, guard, history, state }
+    }
 }
 
 impl Engine {
@@ -76,8 +97,13 @@ impl Engine {
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let user = self.append_user_message(conversation, text, observer.as_ref()).await?;
-        self.generate_reply(conversation, user, observer, cancel).await
+        let begin_reply = true;
+        let saved = self.save_user_message(conversation, text, observer.as_ref(), begin_reply).await?;
+        let SavedMessage { scope, session, message, reply } = saved;
+        let Some(begun) = reply else {
+            return Err(EngineError::Background { message: "the reply was not begun".into() }.into());
+        };
+        self.run_reply(session, &scope, message, begun, observer, cancel).await
     }
 
     /// Passes a message of the user to the hooks and saves it. The first message creates the session.
@@ -92,6 +118,19 @@ impl Engine {
         text: &str,
         observer: &dyn Observer,
     ) -> Result<Message, SendError> {
+        let begin_reply = false;
+        Ok(self.save_user_message(conversation, text, observer, begin_reply).await?.message)
+    }
+
+    /// Passes a message of the user to the hooks, and saves it. With `begin_reply`, begins the reply in the same
+    /// transaction, so that no other process can write in between and an error leaves neither of them.
+    async fn save_user_message(
+        &self,
+        conversation: &mut Conversation,
+        text: &str,
+        observer: &dyn Observer,
+        begin_reply: bool,
+    ) -> Result<SavedMessage, SendError> {
         if text.trim().is_empty() {
             return Err(SendError::Empty);
         }
@@ -117,17 +156,28 @@ impl Engine {
 
         // Advance the conversation before the message is saved. If the future is dropped during the store call, the
         // call still completes, and the conversation must match the store afterwards.
-        conversation.place = Some((session, Position { head: at.head + 1, ..at }));
+        let reply = begin_reply.then(|| self.reply_draft());
+        let added = if begin_reply { 2 } else { 1 };
+        conversation.place = Some((session, Position { head: at.head + added, ..at }));
         let draft = message.clone();
         // One blocking call for session and message, so that a dropped future leaves no session without messages.
         let scope = ExchangeScope::new(self, session);
+        let (token, runtime) = (scope.token(), Handle::current());
         let saved = scope.run_blocking(move |engine| {
             if let Some(draft) = &new_session {
                 engine.store().create_session(draft)?;
                 engine.set_active_branch(session, at.branch);
             }
-            // The inner result, so that the caller can distinguish a failed append from a session that was not created.
-            Ok(engine.store().append(at, &[draft]))
+            let store = engine.store().as_ref();
+            let Some(reply) = reply else {
+                // The inner result, so that the caller can distinguish a failed append from a session that was not created.
+                return Ok(store.append(at, &[draft]).map(|appended| (appended.first, None)));
+            };
+            let begun = store.append_and_begin_reply(at, &[draft], &reply);
+            Ok(begun.map(|(appended, handle)| {
+                let guard = ReplyGuard::new(handle, reply.clone(), token, runtime);
+                (appended.first, Some(BegunReply::load(engine, reply, guard, appended.position)))
+            }))
         });
         let appended = match saved.await {
             Ok(appended) => appended,
@@ -142,13 +192,24 @@ impl Engine {
         if let Some(name) = created_name {
             observer.update(Update::SessionCreated { session, name });
         }
-        let appended = appended.map_err(|source| {
+        let (seq, reply) = appended.map_err(|source| {
             conversation.place = Some((session, at));
             SendError::NotSaved { text: text.to_owned(), source }
         })?;
-        let message = Message { branch: at.branch, seq: appended.first, content: message };
+        let message = Message { branch: at.branch, seq, content: message };
         observer.update(Update::Sent(Arc::new(message.clone())));
-        Ok(message)
+        Ok(SavedMessage { scope, session, message, reply })
+    }
+
+    /// A reply that has not begun yet.
+    fn reply_draft(&self) -> MessageDraft {
+        let description = self.agent().describe();
+        MessageDraft {
+            status: MessageStatus::Streaming,
+            agent: Some(description.name),
+            model: description.model,
+            ..MessageDraft::new(Role::Assistant, Vec::new(), self.clock().now())
+        }
     }
 
     fn session_draft(&self, id: SessionId, text: &str, conversation: &Conversation) -> SessionDraft {
@@ -179,21 +240,31 @@ impl Engine {
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let Some((session, at)) = conversation.place else {
+        let Some((session, _)) = conversation.place else {
             return Err(EngineError::EmptyConversation.into());
         };
         self.background().wait(session).await;
         let scope = ExchangeScope::new(self, session);
+        let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
+        self.run_reply(session, &scope, user, begun, observer, cancel).await
+    }
+
+    /// Runs the agent on a reply that has begun.
+    async fn run_reply(
+        &self,
+        session: SessionId,
+        scope: &ExchangeScope,
+        user: Message,
+        begun: BegunReply,
+        observer: Arc<dyn Observer>,
+        cancel: CancellationToken,
+    ) -> Result<Exchange, SendError> {
+        let BegunReply { draft, guard, history, state } = begun;
+        let no_reply = |source| SendError::NoReply { source: EngineError::Store(source) };
+        let (history, state) = (history.map_err(no_reply)?, state.map_err(no_reply)?.unwrap_or_default());
         let description = self.agent().describe();
-        let draft = MessageDraft {
-            status: MessageStatus::Streaming,
-            agent: Some(description.name.clone()),
-            model: description.model.clone(),
-            ..MessageDraft::new(Role::Assistant, Vec::new(), self.clock().now())
-        };
-        let BegunReply { guard, history, state } =
-            self.begin_reply(conversation, &scope, draft.clone()).await?;
         let handle = guard.handle();
+        let branch = handle.branch;
         observer.update(Update::ReplyStarted(description.clone()));
 
         let run = RunId::generate();
@@ -202,7 +273,7 @@ impl Engine {
         let recorder = Arc::new(Recorder::new(
             RecorderParts {
                 session,
-                branch: at.branch,
+                branch,
                 answers: Some(user.content.id),
                 seq: user.seq,
                 memories: state.agents.clone(),
@@ -226,7 +297,7 @@ impl Engine {
         let started = scope.run_blocking(guard.save_started_run(recorder.run()));
         report_unsaved_run(started.await, observer.as_ref());
         let request =
-            RunRequest::new(run, session, at.branch, history).with_memories(state.agents).with_cancel(cancel);
+            RunRequest::new(run, session, branch, history).with_memories(state.agents).with_cancel(cancel);
         let result = self.stream(request, &recorder, handle, &observer).await;
         let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;
         let ending = run_ending(failure.as_ref());
@@ -250,10 +321,10 @@ impl Engine {
         drop(recorder);
         let _ = checkpoint_task.await;
         let _ = hook_task.await;
-        if let Err(error) = self.run_completed(session, at.branch, &run.snapshot, &saved_plugins).await {
+        if let Err(error) = self.run_completed(session, branch, &run.snapshot, &saved_plugins).await {
             observer.update(Update::CheckpointFailed { reason: error.to_string() });
         }
-        let reply = Message { branch: at.branch, seq: handle.seq, content: reply };
+        let reply = Message { branch, seq: handle.seq, content: reply };
         Ok(Exchange { user, reply, run, failure })
     }
 
@@ -271,25 +342,14 @@ impl Engine {
         conversation.place = Some((session, Position { head: at.head + 1, ..at }));
         let (token, runtime) = (scope.token(), Handle::current());
         let begun = scope.run_blocking(move |engine| {
-            let store = engine.store().as_ref();
-            let handle = store.begin_reply(at, &draft)?;
-            let guard = ReplyGuard::new(handle, draft, token, runtime);
-            // Errors of these reads are returned next to the guard. The caller drops the guard, which finalizes the reply.
-            let history = read_context(store, at.branch, at.head, engine.settings().context_chars);
-            let state = store.load_branch_state(at.branch);
-            Ok((guard, history, state))
+            let handle = engine.store().begin_reply(at, &draft)?;
+            let guard = ReplyGuard::new(handle, draft.clone(), token, runtime);
+            Ok(BegunReply::load(engine, draft, guard, at))
         });
-        match begun.await {
-            Ok((guard, history, state)) => {
-                let history = history.map_err(EngineError::Store)?;
-                let state = state.map_err(EngineError::Store)?.unwrap_or_default();
-                Ok(BegunReply { guard, history, state })
-            }
-            Err(error) => {
-                conversation.place = Some((session, at));
-                Err(error.into())
-            }
-        }
+        begun.await.map_err(|error| {
+            conversation.place = Some((session, at));
+            error.into()
+        })
     }
 
     /// Runs the agent while another task saves the streamed text.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use flate2::read::MultiGzDecoder;
 use zstd::stream::read::Decoder;
 
+use crate::bounded::Bounded;
 use crate::utf16;
 
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -54,11 +55,15 @@ pub(crate) fn decompressed<'a>(
     mut input: impl Read + Seek + Send + 'a,
     damage: &'a OnceLock<String>,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let decoder: Box<dyn Read + Send + 'a> = match compression(&mut input)? {
+    let found = compression(&mut input)?;
+    let compressed_bytes = input.seek(SeekFrom::End(0))?;
+    input.seek(SeekFrom::Start(0))?;
+    let decoder: Box<dyn Read + Send + 'a> = match found {
         None => return utf16::to_utf8(input),
         Some(Compression::Zstd) => Box::new(Decoder::new(BufReader::new(input))?),
         Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
     };
+    let decoder = Box::new(Bounded::new(decoder, compressed_bytes));
     utf16::to_utf8(Salvaged { decoder, bytes: 0, ended: false, damage })
 }
 

@@ -422,9 +422,13 @@ fn tables(source: &Source) -> Result<Vec<(String, Vec<String>)>, ImportError> {
 /// # Errors
 /// Returns an error if the source cannot be read.
 pub fn detect(source: &Source) -> Result<Option<Format>, ImportError> {
+    if let Some(format) = source.format.get() {
+        return Ok(*format);
+    }
     let probe = FormatProbe::new(source)?;
     let mut readers = Format::ALL.into_iter().map(Format::reader);
-    Ok(readers.find(|reader| reader.probe(&probe)).map(crate::readers::Reader::format))
+    let format = readers.find(|reader| reader.probe(&probe)).map(crate::readers::Reader::format);
+    Ok(*source.format.get_or_init(|| format))
 }
 
 /// Creates the error for a source that no reader recognizes. Fails if the source cannot be read.
@@ -520,7 +524,24 @@ mod tests {
                 examples.push((file.clone(), format));
             }
         }
+        examples.extend(samples());
         examples
+    }
+
+    /// The real transcripts, if there are any.
+    fn samples() -> Vec<(PathBuf, String)> {
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/samples");
+        let folder = std::env::var_os("HFS_SAMPLES").map_or_else(default, PathBuf::from);
+        let Ok(table) = fs::read(folder.join("expected.json")) else {
+            eprintln!("skipped: no samples in {}", folder.display());
+            return Vec::new();
+        };
+        let table: Value = serde_json::from_slice(&table).unwrap();
+        let files = table["files"].as_object().unwrap();
+        files
+            .iter()
+            .map(|(name, expected)| (folder.join(name), expected["format"].as_str().unwrap().to_owned()))
+            .collect()
     }
 
     #[test]
@@ -546,7 +567,7 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        let without_example = [Format::Llm, Format::LangGraph, Format::Python];
+        let without_example = [Format::Llm, Format::Python];
         let expected = Format::ALL.into_iter().filter(|format| !without_example.contains(format)).collect();
         assert_eq!(found, expected, "every other format has an example");
     }

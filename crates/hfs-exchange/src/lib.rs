@@ -46,6 +46,7 @@
 //! - `before`: records that are not messages and precede this message
 //! - `after`: on the last message, records that are not messages and follow it
 
+mod bounded;
 mod collect;
 mod database;
 mod decompress;

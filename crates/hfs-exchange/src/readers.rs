@@ -27,6 +27,8 @@ pub(crate) mod qwen;
 pub(crate) mod sharegpt;
 pub(crate) mod streamed;
 
+use std::path::{Path, PathBuf};
+
 use hfs_core::{
     Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
     ImportWarning, MessageDraft, MessageId,
@@ -67,6 +69,14 @@ pub(crate) trait Reader: Sync {
 
     /// Sends every session of the source.
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError>;
+}
+
+/// The files about a session that its reader reads besides the transcript at `path`, apart from companions. They may not
+/// exist.
+pub(crate) fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let mut files = cline::files_beside(path);
+    files.extend(copilot::file_beside(path));
+    files
 }
 
 /// Where a reader sends its sessions: the receiver, with what readers have in common.

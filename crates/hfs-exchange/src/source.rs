@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
+use crate::Format;
 use crate::decompress::{decompressed, is_compressed, uncompressed_name};
 
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
@@ -23,6 +24,8 @@ pub struct Source {
     damage: OnceLock<String>,
     links: Links,
     fingerprint: OnceLock<Option<[u8; 32]>>,
+    /// The format, once it has been detected.
+    pub(crate) format: OnceLock<Option<Format>>,
 }
 
 /// Whether a path may be a symbolic link.
@@ -49,6 +52,7 @@ impl Source {
             damage: OnceLock::new(),
             links: Links::Follow,
             fingerprint: OnceLock::new(),
+            format: OnceLock::new(),
         }
     }
 
@@ -168,8 +172,8 @@ impl Source {
         for companion in &self.companions {
             hash_metadata(&mut hasher, companion, &std::fs::symlink_metadata(companion)?);
         }
-        // What readers find next to a file: the log of a database, the folder with long tool results, and the older storage
-        // of opencode.
+        // What readers find next to a file: the older storage of opencode, the log of a database, the folder with long
+        // tool results, and files about the session.
         let storage = path.with_file_name("storage");
         if path.file_name().is_some_and(|name| name == "opencode.db")
             && std::fs::symlink_metadata(&storage).is_ok_and(|metadata| metadata.is_dir())
@@ -179,7 +183,8 @@ impl Source {
         let mut log = path.clone().into_os_string();
         log.push("-wal");
         let log = PathBuf::from(log);
-        for other in [log, path.with_extension("").join("tool-results")] {
+        let found = [log, path.with_extension("").join("tool-results")].into_iter();
+        for other in found.chain(crate::readers::files_beside(path)) {
             if let Ok(metadata) = std::fs::symlink_metadata(&other) {
                 hash_metadata(&mut hasher, &other, &metadata);
             }

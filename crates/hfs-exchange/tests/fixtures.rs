@@ -485,9 +485,12 @@ fn a_claude_ai_export_has_its_attachments_its_calls_and_its_branches() {
 #[test]
 fn the_archives_of_claude_ai_and_chatgpt_are_told_apart() {
     let conversations = fs::read(fixtures("claude-ai/conversations.json")).unwrap();
-    let chatgpt = br#"[{"conversation_id": "c", "mapping": {}}]"#;
+    let message =
+        json!({"id": "a", "author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hi"]}});
+    let mapping = json!({"a": {"id": "a", "parent": null, "children": [], "message": message}});
+    let chatgpt = json!([{"conversation_id": "c", "mapping": mapping}]).to_string();
     for (content, format, sessions) in
-        [(&conversations[..], Format::ClaudeAi, 2), (&chatgpt[..], Format::ChatGpt, 1)]
+        [(&conversations[..], Format::ClaudeAi, 2), (chatgpt.as_bytes(), Format::ChatGpt, 1)]
     {
         let file = tempfile::Builder::new().suffix(".zip").tempfile().unwrap();
         let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
@@ -642,7 +645,8 @@ fn what_was_read_of_a_growing_file_stays_as_it_was() {
         };
         let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
         for end in ends.into_iter().skip(1) {
-            let session = collect(&stream(text.split_at(end).0)).remove(0);
+            // The first records are not messages.
+            let Some(session) = collect(&stream(text.split_at(end).0)).pop() else { continue };
             for message in session.messages() {
                 let same = of_whole(&message.source.as_ref().unwrap().id);
                 assert_eq!((message.role, &message.parts), (same.role, &same.parts), "{folder}");
@@ -658,5 +662,43 @@ fn what_was_read_of_a_growing_file_stays_as_it_was() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_change_of_a_file_about_a_session_makes_the_session_another_one_to_read() {
+    for (folder, main, about) in [
+        ("cline/tasks/1760000000000", "api_conversation_history.json", "ui_messages.json"),
+        ("copilot-cli/session-state/d9a2876a-2fc6-4ad8-9b80-5e1914ff8d8e", "events.jsonl", "workspace.yaml"),
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in [main, about] {
+            fs::copy(fixtures(folder).join(name), copy.path().join(name)).unwrap();
+        }
+        let fingerprint = || Source::file(copy.path().join(main)).fingerprint().unwrap();
+        let before = fingerprint();
+        assert_eq!(fingerprint(), before, "{folder}");
+        fs::write(copy.path().join(about), "name: Mine\nuser_named: true\n").unwrap();
+        assert_ne!(fingerprint(), before, "{folder}");
+    }
+}
+
+#[test]
+fn the_name_that_a_user_gave_to_a_copilot_session_is_its_title() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = "d9a2876a-2fc6-4ad8-9b80-5e1914ff8d8e";
+    let events = fixtures("copilot-cli/session-state").join(id).join("events.jsonl");
+    fs::copy(events, folder.path().join("events.jsonl")).unwrap();
+    for (yaml, title) in [
+        ("name: Plain name\nuser_named: true\n", Some("Plain name")),
+        ("user_named: true\nname: \"Quoted: name\"\n", Some("Quoted: name")),
+        ("name: 'It''s mine'\nuser_named: true\n", Some("It's mine")),
+        ("name: the first prompt\nuser_named: false\n", None),
+        ("not a name", None),
+    ] {
+        fs::write(folder.path().join("workspace.yaml"), yaml).unwrap();
+        let session = collect(&Source::file(folder.path().join("events.jsonl"))).remove(0);
+        assert_eq!(session.session.title.as_deref(), title, "{yaml}");
+        assert_eq!(session.session.automatic_name, title.is_none(), "{yaml}");
     }
 }

@@ -1,4 +1,4 @@
-//! Finds damage in the database (`verify`) and repairs it (`repair`).
+//! Finds damage in the database (`verify`), and recovers and repairs its rows (`repair`).
 
 pub(crate) mod repair;
 pub(crate) mod verify;
@@ -72,7 +72,7 @@ pub(crate) enum RepairKind {
 
 impl RepairKind {
     /// The name in [`Problem::kind`], which `hfs store repair --json` prints.
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Mended => "mended",
             Self::Rebuilt => "rebuilt",
@@ -87,10 +87,10 @@ impl RepairKind {
 
 /// A problem with its kind as an enum.
 #[derive(Debug, Clone)]
-struct Finding {
-    kind: ProblemKind,
-    place: String,
-    detail: String,
+pub(crate) struct Finding {
+    pub(crate) kind: ProblemKind,
+    pub(crate) place: String,
+    pub(crate) detail: String,
 }
 
 impl From<Finding> for Problem {

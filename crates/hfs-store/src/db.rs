@@ -5,6 +5,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod connection;
+pub(crate) mod copies;
 pub(crate) mod group_commit;
 pub(crate) mod locks;
 pub(crate) mod lookup;
@@ -15,7 +16,8 @@ pub(crate) mod url;
 pub(crate) mod writer;
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ use crate::db::connection::DbConnection;
 use crate::db::group_commit::{GroupCommit, WriteOptions};
 use crate::db::locks::{LivenessProbe, PresenceLock, WriteLock};
 use crate::db::options::SqliteOptions;
-use crate::db::paths::Paths;
+use crate::db::paths::{Paths, remove_if_exists, with_suffix};
 use crate::db::writer::Writer;
 use crate::error::{Error, Result};
 
@@ -51,15 +53,22 @@ impl Database {
     /// Opens the database at `path`. Creates it if it does not exist and migrates it if it is old.
     pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
         let paths = Arc::new(Paths::new(path)?);
-        check_header(&paths)?;
+        if !paths.repaired().exists() {
+            check_header(&paths)?;
+        }
+        paths.check_links()?;
         paths.create_directories()?;
         paths.create_database()?;
         let lock = WriteLock::open(&paths)?;
         // While this process holds the write lock, no other process can migrate the database or delete the new presence
         // lock.
         let guard = lock.acquire()?;
+        finish_replacement(&paths)?;
+        if let Err(error) = paths.remove_repair_directory() {
+            tracing::warn!(%error, "the files of a killed repair cannot be deleted");
+        }
         let presence = PresenceLock::acquire(&paths, None)?;
-        locks::remove_abandoned(&paths)?;
+        locks::remove_abandoned(&paths);
         let connection = DbConnection::open_writer(&paths, options.max_bytes)?;
         schema::migrate(&connection.conn, &paths, schema::MIGRATIONS)?;
         drop(guard);
@@ -181,27 +190,25 @@ impl Database {
         if self.is_snapshot() {
             return Err(self.read_only(action));
         }
-        self.writer
-            .with_backend(|writer| writer.exclusively(|conn| body(conn)))
-            .map_err(self.store_error(action))
+        self.try_with_writer(body).map_err(self.store_error(action))
     }
 
-    /// Replaces all pages of the database with the pages of the database that `body` returns. Holds the write lock.
-    /// Other connections see the new pages in their next transaction.
-    pub(crate) fn replace_pages<T>(
-        &self,
-        action: &str,
-        body: impl FnOnce(&Connection) -> Result<(Connection, T)>,
-    ) -> StoreResult<T> {
+    /// Like [`Database::with_writer`], but returns the internal error. For steps of larger operations.
+    pub(crate) fn try_with_writer<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.writer.with_backend(|writer| writer.exclusively(|conn| body(conn)))
+    }
+
+    /// Runs `body` with the write lock held and without open connections, so that it can replace the file.
+    pub(crate) fn offline<T>(&self, action: &str, body: impl FnOnce(&Paths) -> Result<T>) -> StoreResult<T> {
         if self.is_snapshot() {
             return Err(self.read_only(action));
         }
-        let replace = |conn: &mut Connection| {
-            let (new, result) = body(conn)?;
-            backup::copy_pages(&new, conn)?;
-            Ok(result)
-        };
-        self.writer.with_backend(|writer| writer.exclusively(replace)).map_err(self.store_error(action))
+        let replaced = self.writer.with_backend(|writer| {
+            let idle = std::mem::take(&mut *lock_unpoisoned(&self.readers));
+            idle.into_iter().for_each(DbConnection::close_without_checkpoint);
+            writer.offline(body)
+        });
+        replaced.map_err(self.store_error(action))
     }
 
     /// Returns a function for `map_err` that converts an internal error of the operation `action`.
@@ -213,10 +220,30 @@ impl Database {
         LivenessProbe::new(Arc::clone(&self.paths), Arc::clone(&self.presence))
     }
 
+    /// A new path for a temporary file. If this process is killed, another store deletes the file when it is opened.
+    pub(crate) fn temporary_path(&self, name: &str) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.paths.locks.join(format!("{}.{name}-{number}", self.presence))
+    }
+
     /// Name of this process's presence lock, which rows store as their writer.
     pub(crate) fn presence(&self) -> Arc<str> {
         Arc::clone(&self.presence)
     }
+}
+
+/// Replaces the database with the one that a repair has completed, if there is one. The caller holds the write lock.
+pub(crate) fn finish_replacement(paths: &Paths) -> io::Result<()> {
+    let repaired = paths.repaired();
+    if !repaired.exists() {
+        return Ok(());
+    }
+    // The log belongs to the damaged database. SQLite would apply it to the new one.
+    remove_if_exists(&paths.log())?;
+    remove_if_exists(&with_suffix(&paths.database, "-shm"))?;
+    std::fs::rename(&repaired, &paths.database)?;
+    paths.sync_directory()
 }
 
 /// Rejects a file that is not a database of hfs, or that has a newer schema. Runs before the store creates any file.

@@ -52,7 +52,8 @@
 //!
 //! - `codec` encodes values in columns: message bodies, row checksums, compression.
 //! - `db` runs transactions: connections, group commit, locks between processes, migrations.
-//! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies and repairs a database.
+//! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies a database, reads the rows of a
+//!   damaged one from its pages, and repairs them.
 //! - `sqlite` implements the port on SQLite, with one file for each of the port's traits.
 //! - `memory` implements the port in memory.
 
@@ -67,7 +68,7 @@ mod sync;
 
 use std::sync::Arc;
 
-use hfs_core::{Store, StoreError, StoreResult};
+use hfs_core::{Problem, Store, StoreError, StoreResult};
 
 pub use codec::binary_delta;
 pub use db::options::{Durability, SqliteOptions};
@@ -87,5 +88,20 @@ pub fn open(url: &StoreUrl, options: SqliteOptions) -> StoreResult<Arc<dyn Store
             let message = format!("this version of hfs cannot store sessions in PostgreSQL ({url})");
             Err(StoreError::Unsupported { message })
         }
+    }
+}
+
+/// Repairs the store at an address, also if it cannot be opened. Returns what was changed, recovered and lost; nothing
+/// if the store is intact.
+///
+/// Works on a copy. The damaged database is kept beside the repaired one, under the name that the report states.
+///
+/// # Errors
+/// `Invalid` for a file without data of hfs; `Newer` for the database of a newer version; `Unavailable` if there is not
+/// enough space for the copy. The store is then unchanged. `Unsupported` for PostgreSQL.
+pub fn repair(url: &StoreUrl, options: SqliteOptions) -> StoreResult<Vec<Problem>> {
+    match url {
+        StoreUrl::Sqlite(path) => sqlite::repair::repair_file(path, &options),
+        StoreUrl::Memory | StoreUrl::Postgres(_) => open(url, options)?.repair(),
     }
 }

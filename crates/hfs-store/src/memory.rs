@@ -10,7 +10,7 @@ mod reimport;
 mod search;
 mod sessions;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -74,6 +74,8 @@ struct Data {
     operations: Vec<OperationRow>,
     /// Number of the newest operation.
     last_operation: u64,
+    /// Format and id of the origins of purged sessions.
+    purged_origins: HashSet<(String, String)>,
     /// By path.
     imported_sources: HashMap<String, ImportedSource>,
 }

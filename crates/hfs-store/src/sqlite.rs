@@ -1,5 +1,5 @@
 //! The store on SQLite. Each trait of the port has a file, which also contains its SQL. The files `purge`,
-//! `session_stats` and `text_index` contain what several traits share.
+//! `repair`, `session_stats` and `text_index` contain what several traits share.
 
 mod attachments;
 mod branches;
@@ -10,6 +10,7 @@ mod messages;
 mod operations;
 mod purge;
 mod reimport;
+pub(crate) mod repair;
 mod runs;
 mod search;
 mod session_stats;

@@ -1,25 +1,28 @@
 //! The event loop: reads input, applies messages to the model, performs effects and draws frames.
 
+mod clipboard;
 mod external_editor;
+mod input;
+mod job_control;
 mod runner;
 mod signals;
 mod terminal;
 
 use std::time::Duration;
 
-use crossterm::event::{Event, EventStream, KeyEventKind};
-use futures::StreamExt;
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::input::{Input, InputEvent};
 use self::runner::Runner;
-use self::signals::{SignalAction, Signals};
-use self::terminal::AppTerminal;
+use self::signals::{RedrawReason, SignalAction, Signals};
+use self::terminal::{AppTerminal, TerminalModes};
 use crate::model::Model;
 use crate::ports::{AppParts, ErrorReport, Exit};
-use crate::protocol::{Effect, Msg, TerminalCommand};
+use crate::protocol::{CopyOutcome, Effect, Msg, TerminalCommand};
+use crate::theme::{Background, ColorDepth};
 use crate::update::{start, update};
 use crate::view::{selected_text, view};
 
@@ -30,16 +33,33 @@ const MESSAGE_BATCH: usize = 4_096;
 /// Maximum time of each step of the shutdown: saving the reply in progress, and leaving the conversation.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the first frame waits for the terminal to report its background. Long enough for the round trip of an
+/// intercontinental ssh connection. Terminals that do not know the query answer another one at once.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_millis(250);
+
+pub use job_control::hold_stop_signal;
+pub use signals::die_by_signal;
+pub use terminal::require_terminal;
+
 /// An error that ends the app.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuiError {
-    /// Standard input or output is not a terminal.
+    /// A standard stream is not a terminal.
     #[error("the terminal app needs a terminal, but {stream} is not one")]
     NoTerminal {
-        /// `standard input` or `standard output`.
+        /// `standard input`, `standard output` or `standard error`.
         stream: &'static str,
     },
+    /// The terminal cannot move its cursor.
+    #[error("the terminal app needs a terminal that can move its cursor, but TERM is {name:?}")]
+    DumbTerminal {
+        /// The kind of terminal.
+        name: String,
+    },
+    /// The process is in the background of its terminal, and no shell can bring it to the foreground.
+    #[error("the terminal app needs the foreground of its terminal, but no shell can bring it there")]
+    Background,
     /// The terminal could not be set up or written to.
     #[error("cannot {action} the terminal")]
     Terminal {
@@ -53,14 +73,16 @@ pub enum TuiError {
 impl ErrorExt for TuiError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoTerminal { .. } => ErrorKind::Invalid,
+            Self::NoTerminal { .. } | Self::DumbTerminal { .. } | Self::Background => ErrorKind::Invalid,
             Self::Terminal { .. } => ErrorKind::Unavailable,
         }
     }
 
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
-            Self::NoTerminal { .. } => Some(Suggestion::UseChatCommand),
+            Self::NoTerminal { .. } | Self::DumbTerminal { .. } | Self::Background => {
+                Some(Suggestion::UseChatCommand)
+            }
             Self::Terminal { .. } => None,
         }
     }
@@ -72,8 +94,11 @@ impl ErrorExt for TuiError {
 /// # Errors
 /// See [`TuiError`].
 pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
-    terminal::require()?;
-    let model = Model::new(
+    require_terminal(None)?;
+    if !job_control::wait_for_foreground() {
+        return Err(TuiError::Background);
+    }
+    let mut model = Model::new(
         parts.settings.clone(),
         parts.engine.agent().describe(),
         parts.conversation.clone(),
@@ -84,23 +109,36 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
     let session_list = parts.session_list;
     let (sender, receiver) = mpsc::unbounded_channel();
     let runner = Runner::new(parts, sender);
-    let terminal = AppTerminal::acquire(model.render.settings.mouse)?;
+    let signals = Signals::listen();
+    let typed_ahead = terminal::typed_ahead();
+    let mut terminal = AppTerminal::acquire(modes(&model))?;
+    let mut input =
+        Input::open(typed_ahead).map_err(|source| TuiError::Terminal { action: "read", source })?;
+    let settings = &model.render.settings;
+    if settings.background == Background::Unknown && settings.color_depth != ColorDepth::None {
+        terminal.query_background()?;
+        if let Some(InputEvent::Background(background)) = input.wait_for_background(BACKGROUND_TIMEOUT).await
+        {
+            model.render.set_reported_background(background);
+        }
+    }
     let mut app = App {
         model,
         runner,
         terminal,
         receiver,
-        input: Some(EventStream::new()),
-        signals: Signals::listen(),
+        input,
+        signals,
         selection_frame: None,
         schedule: FrameSchedule::new(Instant::now()),
+        exit_signal: None,
         is_finished: false,
     };
     app.read_size();
     let effects = start(&mut app.model, session_list);
     app.perform(effects).await?;
     app.run_event_loop().await?;
-    let exit = app.model.exit();
+    let exit = Exit { signal: app.exit_signal, ..app.model.exit() };
     let conversation = app.model.chat.conversation.clone();
     // Restores the terminal before the last reply is saved, so that the shell does not appear to hang.
     drop(app.terminal);
@@ -108,23 +146,29 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
     Ok(exit)
 }
 
+fn modes(model: &Model) -> TerminalModes {
+    let settings = &model.render.settings;
+    TerminalModes { mouse: settings.mouse, extended_keys: settings.extended_keys }
+}
+
 struct App {
     model: Model,
     runner: Runner,
     terminal: AppTerminal,
     receiver: mpsc::UnboundedReceiver<Msg>,
-    /// Input of the terminal; `None` while the external editor runs.
-    input: Option<EventStream>,
+    input: Input,
     signals: Signals,
     /// The last frame, kept while text is selected with the mouse: the text to copy is read from it.
     selection_frame: Option<Buffer>,
     schedule: FrameSchedule,
+    /// The signal that ends the app.
+    exit_signal: Option<i32>,
     is_finished: bool,
 }
 
 enum AppEvent {
     /// Input of the terminal; an error or `None` if the terminal was closed.
-    Input(Option<std::io::Result<Event>>),
+    Input(Option<std::io::Result<InputEvent>>),
     /// A message of the runner; `None` if there are no more senders.
     Message(Option<Msg>),
     Draw,
@@ -135,8 +179,6 @@ impl App {
     async fn run_event_loop(&mut self) -> Result<(), TuiError> {
         while !self.is_finished {
             match self.next_event().await {
-                // Handles one input event at a time. Draining the stream here without waiting (`now_or_never`) would
-                // register a no-op waker, and crossterm's reader thread could no longer wake the event loop.
                 AppEvent::Input(Some(Ok(event))) => self.handle_input(event).await?,
                 AppEvent::Input(Some(Err(_)) | None) => self.apply(Msg::Terminate).await?,
                 AppEvent::Message(Some(message)) => {
@@ -147,8 +189,18 @@ impl App {
                     }
                 }
                 AppEvent::Message(None) => self.is_finished = true,
-                AppEvent::Signal(SignalAction::Terminate) => self.apply(Msg::Terminate).await?,
-                AppEvent::Signal(SignalAction::Suspend) => self.suspend()?,
+                AppEvent::Signal(SignalAction::Terminate(number)) => {
+                    self.exit_signal = Some(number);
+                    self.apply(Msg::Terminate).await?;
+                }
+                AppEvent::Signal(SignalAction::Stop) => self.suspend().await?,
+                AppEvent::Signal(SignalAction::Redraw(RedrawReason::Resized)) => {
+                    self.read_size();
+                    let (width, height) = self.model.size;
+                    self.schedule.request_immediate_redraw(Instant::now());
+                    self.apply(Msg::Resized(width, height)).await?;
+                }
+                AppEvent::Signal(SignalAction::Redraw(RedrawReason::Continued)) => self.take_terminal()?,
                 AppEvent::Draw => self.draw()?,
             }
         }
@@ -157,12 +209,6 @@ impl App {
 
     async fn next_event(&mut self) -> AppEvent {
         let due = self.schedule.due();
-        let next_input = async {
-            match self.input.as_mut() {
-                Some(input) => input.next().await,
-                None => futures::future::pending().await,
-            }
-        };
         let frame_is_due = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -174,18 +220,21 @@ impl App {
             biased;
             action = self.signals.next() => AppEvent::Signal(action),
             () = frame_is_due => AppEvent::Draw,
-            event = next_input => AppEvent::Input(event),
+            event = self.input.next() => AppEvent::Input(event),
             message = self.receiver.recv() => AppEvent::Message(message),
         }
     }
 
-    async fn handle_input(&mut self, event: Event) -> Result<(), TuiError> {
+    async fn handle_input(&mut self, event: InputEvent) -> Result<(), TuiError> {
         let message = match event {
-            Event::Key(key) if key.kind != KeyEventKind::Release => Msg::Key(key),
-            Event::Paste(text) => Msg::Paste(text),
-            Event::Mouse(mouse) => Msg::Mouse(mouse),
-            Event::Resize(width, height) => Msg::Resized(width, height),
-            Event::Key(_) | Event::FocusGained | Event::FocusLost => return Ok(()),
+            InputEvent::Key(key) => Msg::Key(key),
+            InputEvent::Paste(text) => Msg::Paste(text),
+            InputEvent::Mouse(mouse) => Msg::Mouse(mouse),
+            InputEvent::FocusGained => Msg::FocusChanged { has_focus: true },
+            InputEvent::FocusLost => Msg::FocusChanged { has_focus: false },
+            // A late answer, after the first frame.
+            InputEvent::Background(background) => Msg::BackgroundReported(background),
+            InputEvent::DeviceAttributes => return Ok(()),
         };
         self.schedule.request_immediate_redraw(Instant::now());
         self.apply(message).await
@@ -195,7 +244,7 @@ impl App {
         self.model.render.now = self.runner.clock().now();
         let effects = update(&mut self.model, message);
         self.schedule.request_redraw(Instant::now());
-        self.terminal.set_mouse(self.model.render.settings.mouse)?;
+        self.terminal.set_modes(modes(&self.model))?;
         self.perform(effects).await
     }
 
@@ -204,28 +253,50 @@ impl App {
             match effect {
                 Effect::Request(request) => self.runner.perform(request),
                 Effect::Terminal(TerminalCommand::Copy { text, description }) => {
-                    self.copy(&text, description)?;
+                    self.copy(text, description).await?;
                 }
                 Effect::Terminal(TerminalCommand::CopySelection) => {
                     if let (Some(frame), Some(selection)) =
                         (&self.selection_frame, self.model.mouse_selection)
                     {
-                        let text = selected_text(frame, selection);
-                        self.copy(&text, "the selected text".to_owned())?;
+                        let text = selected_text(frame, selection, self.model.text_area());
+                        self.copy(text, "the selected text".to_owned()).await?;
                     }
                 }
                 Effect::Terminal(TerminalCommand::Edit(text)) => self.edit(&text).await?,
-                Effect::Terminal(TerminalCommand::Suspend) => self.suspend()?,
+                Effect::Terminal(TerminalCommand::Suspend) => self.suspend().await?,
                 Effect::Terminal(TerminalCommand::Redraw) => self.redraw()?,
+                Effect::Terminal(TerminalCommand::Bell) => self.terminal.ring_bell()?,
                 Effect::Terminal(TerminalCommand::Quit) => self.is_finished = true,
             }
         }
         Ok(())
     }
 
-    fn copy(&mut self, text: &str, description: String) -> Result<(), TuiError> {
-        self.terminal.copy(text)?;
-        self.runner.send_message(Msg::Copied { description });
+    /// Copies text with the desktop's program, and with the terminal: it may be on another computer than this process. The
+    /// terminal is not sent a part of a text that the program has as a whole, because both may use the same clipboard.
+    async fn copy(&mut self, text: String, description: String) -> Result<(), TuiError> {
+        /// A program that takes longer is not waited for.
+        const TIMEOUT: Duration = Duration::from_secs(2);
+        let program = self.model.render.settings.clipboard_program.clone();
+        let mut copied_by = None;
+        if let Some(program) = program {
+            let (name, text) = (program.first().cloned().unwrap_or_default(), text.clone());
+            let copying = tokio::task::spawn_blocking(move || clipboard::copy(&program, &text));
+            if let Ok(Ok(Ok(()))) = tokio::time::timeout(TIMEOUT, copying).await {
+                copied_by = Some(name);
+            }
+        }
+        let sent = terminal::copied_bytes(&text);
+        let outcome = match copied_by {
+            Some(program) => CopyOutcome::Program(program),
+            None if sent < text.len() => CopyOutcome::TerminalCut { sent, total: text.len() },
+            None => CopyOutcome::Terminal,
+        };
+        if sent == text.len() || !matches!(outcome, CopyOutcome::Program(_)) {
+            self.terminal.copy(&text)?;
+        }
+        self.runner.send_message(Msg::Copied { description, outcome });
         Ok(())
     }
 
@@ -239,20 +310,31 @@ impl App {
             })));
             return Ok(());
         };
-        self.input = None;
+        self.input.pause();
         self.terminal.leave()?;
         let edited = external_editor::edit(&command, text).await;
-        self.terminal.reenter()?;
-        self.input = Some(EventStream::new());
-        self.read_size();
         self.runner.send_message(Msg::Edited(edited));
-        self.redraw()
+        self.take_terminal()
     }
 
-    fn suspend(&mut self) -> Result<(), TuiError> {
+    /// Stops the process until the shell continues it.
+    async fn suspend(&mut self) -> Result<(), TuiError> {
+        if job_control::is_session_leader() {
+            return Box::pin(self.apply(Msg::CannotSuspend)).await;
+        }
+        self.input.pause();
         self.terminal.leave()?;
-        signals::suspend_process();
+        self.signals.stop_process();
+        self.take_terminal()
+    }
+
+    /// Sets up the terminal again after another program has used it.
+    fn take_terminal(&mut self) -> Result<(), TuiError> {
+        if !job_control::wait_for_foreground() {
+            return Err(TuiError::Background);
+        }
         self.terminal.reenter()?;
+        self.input.resume().map_err(|source| TuiError::Terminal { action: "read", source })?;
         self.read_size();
         self.redraw()
     }
@@ -280,6 +362,10 @@ impl App {
             // `view` has already set the cursor. The tests and the gallery use the position that it returns.
             let _ = view(model, frame);
         })?;
+        self.terminal.set_title(&self.model.window_title())?;
+        if let Some(request) = self.model.take_layout_request() {
+            self.runner.perform(request);
+        }
         self.schedule.record_frame(started, Instant::now());
         Ok(())
     }

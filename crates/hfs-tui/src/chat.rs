@@ -53,6 +53,9 @@ pub struct Chat {
     pub exchange: Option<ExchangeInProgress>,
     /// Messages submitted during a reply, which are sent one by one: each waits until the previous reply is complete.
     pub queue: VecDeque<String>,
+    /// Number of requests in progress that move the conversation to another session or branch. Messages wait in `queue`
+    /// until it is zero, because they belong to the new position.
+    pub moves_in_progress: usize,
     /// Whether the whole conversation is durable.
     pub save: SaveState,
     /// The newest run.
@@ -105,6 +108,7 @@ impl Chat {
             history: InputHistory::default(),
             exchange: None,
             queue: VecDeque::new(),
+            moves_in_progress: 0,
             save: SaveState::Nothing,
             run: RunSnapshot::default(),
             tokens: 0,
@@ -223,16 +227,22 @@ impl Model {
                 self.chat.input.insert("\n");
                 Vec::new()
             }
+            // For terminals that send the same byte for Enter and Shift+Enter.
+            KeyCode::Enter if self.chat.input.is_after_backslash() => {
+                self.chat.input.replace_before("\n");
+                Vec::new()
+            }
             KeyCode::Enter => self.submit(),
             KeyCode::Up if alt => self.select_message(false),
             KeyCode::Down if alt => self.select_message(true),
             KeyCode::PageUp => self.scroll_page(-1),
             KeyCode::PageDown => self.scroll_page(1),
-            KeyCode::Home if control => {
-                self.chat.transcript.show_oldest();
-                Vec::new()
+            // In an empty input, Home and End have no text to move in.
+            KeyCode::Home if control || self.chat.input.is_empty() => {
+                let page = self.chat.transcript.show_oldest();
+                self.read_page(page)
             }
-            KeyCode::End if control => {
+            KeyCode::End if control || self.chat.input.is_empty() => {
                 let page = self.chat.transcript.show_newest();
                 self.read_page(page)
             }
@@ -352,7 +362,7 @@ impl Model {
         if is_command(&text) {
             return self.run_command_line(&text);
         }
-        if self.chat.is_busy() {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
             self.chat.queue.push_back(text);
             return Vec::new();
         }
@@ -367,7 +377,7 @@ impl Model {
         history.entries.insert(0, text);
     }
 
-    fn edit_input(&mut self, key: KeyEvent) -> Vec<Effect> {
+    pub(crate) fn edit_input(&mut self, key: KeyEvent) -> Vec<Effect> {
         let width = self.input_width();
         let length = self.chat.input.text().len();
         if self.chat.input.handle_key(key, self.render.settings.keys, width) {
@@ -512,7 +522,12 @@ impl Model {
     }
 
     pub(crate) fn notify_busy(&mut self) -> Vec<Effect> {
-        self.notify(Tone::Warn, "a reply is in progress; Esc stops it")
+        let text = if self.chat.is_busy() {
+            "a reply is in progress; Esc stops it"
+        } else {
+            "another session or branch is being opened"
+        };
+        self.notify(Tone::Warn, text)
     }
 
     /// Toggles the fold whose header was clicked.

@@ -271,7 +271,8 @@ impl Model {
     }
 
     pub(crate) fn run_command(&mut self, command: Command, arguments: &str) -> Vec<Effect> {
-        if self.chat.is_busy() && moves_conversation(command) {
+        let is_moving = self.chat.is_busy() || self.chat.moves_in_progress > 0;
+        if is_moving && moves_conversation(command) {
             return self.notify_busy();
         }
         match command {
@@ -360,9 +361,11 @@ impl Model {
         }
         let draft = self.chat.input.take();
         let history = std::mem::take(&mut self.chat.history);
+        let moves_in_progress = self.chat.moves_in_progress;
         self.chat = Chat::new(Conversation::new(self.project.clone()));
         self.chat.input.set(&draft);
         self.chat.history = history;
+        self.chat.moves_in_progress = moves_in_progress;
         self.screen = None;
         effects.push(self.list_recent_sessions());
         effects.push(Request::ReadPlugins(None).into());

@@ -27,6 +27,8 @@ pub enum KeyMode {
 pub struct Editor {
     buffer: Buffer,
     vim: vim::Vim,
+    /// Whether the whole text is selected, so that the next character replaces it.
+    is_selected: bool,
 }
 
 impl Editor {
@@ -44,18 +46,53 @@ impl Editor {
 
     /// Replaces the text and moves the cursor to its end. This can be undone.
     pub fn set(&mut self, text: &str) {
+        self.is_selected = false;
         self.buffer.replace_all(text);
+    }
+
+    /// Replaces the text by one that the user may want to keep, and selects it: typing replaces it, and any other key
+    /// deselects it.
+    pub fn offer(&mut self, text: &str) {
+        self.set(text);
+        self.is_selected = !text.is_empty();
+    }
+
+    /// Whether the whole text is selected.
+    #[must_use]
+    pub const fn is_selected(&self) -> bool {
+        self.is_selected
+    }
+
+    /// Deselects the text. Removes it if `replace` is set; undo restores it.
+    fn end_selection(&mut self, replace: bool) {
+        if std::mem::take(&mut self.is_selected) && replace {
+            self.buffer.replace_all("");
+        }
     }
 
     /// Takes the text out and resets the field.
     pub fn take(&mut self) -> String {
+        self.is_selected = false;
         self.vim = vim::Vim::default();
         std::mem::take(&mut self.buffer).into_text()
     }
 
     /// Inserts text at the cursor, with line breaks normalised.
     pub fn insert(&mut self, text: &str) {
+        self.end_selection(true);
         self.buffer.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
+    }
+
+    /// Whether the character before the cursor is a backslash.
+    #[must_use]
+    pub fn is_after_backslash(&self) -> bool {
+        self.text().get(..self.cursor()).is_some_and(|before| before.ends_with('\\'))
+    }
+
+    /// Replaces the character before the cursor.
+    pub fn replace_before(&mut self, text: &str) {
+        self.buffer.delete_before();
+        self.buffer.insert(text);
     }
 
     /// Returns the byte offset of the cursor.
@@ -78,6 +115,16 @@ impl Editor {
 
     /// Handles a key. Returns `false` if the key does nothing in the field. Up and Down need the `width` of the rows.
     pub fn handle_key(&mut self, key: KeyEvent, mode: KeyMode, width: usize) -> bool {
+        if self.is_selected {
+            let is_text = matches!(key.code, KeyCode::Char(_))
+                && !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+            let is_deletion = matches!(key.code, KeyCode::Backspace | KeyCode::Delete);
+            let inserts = self.vim.mode() == VimMode::Insert;
+            self.end_selection(inserts && (is_text || is_deletion));
+            if is_deletion && inserts {
+                return true;
+            }
+        }
         match mode {
             KeyMode::Vim if self.vim.handle_key(&mut self.buffer, key, width) => return true,
             KeyMode::Vim if self.vim.mode() == VimMode::Normal => return false,
@@ -150,6 +197,11 @@ mod tests {
         let mut rest = keys;
         while let Some(c) = rest.chars().next() {
             let (key, length) = match c {
+                '<' if rest.starts_with("<c-j>") => {
+                    editor.insert("\n");
+                    rest = &rest["<c-j>".len()..];
+                    continue;
+                }
                 '<' => {
                     let end = rest.find('>').unwrap();
                     (named(&rest[1..end]), end + 1)
@@ -176,6 +228,7 @@ mod tests {
             "up" => KeyCode::Up,
             "down" => KeyCode::Down,
             "home" => KeyCode::Home,
+            "del" => KeyCode::Delete,
             other => KeyCode::Char(other.chars().next().unwrap()),
         };
         KeyEvent::new(code, modifiers)
@@ -218,6 +271,46 @@ mod tests {
         check(KeyMode::Vim, "one<esc>otwo<esc>ggOzero<esc>", "zero\none\ntwo");
         check(KeyMode::Vim, "one two three<esc>bD", "one two ");
         check(KeyMode::Vim, "abc<esc>hrx", "axc");
+        check(KeyMode::Vim, "abc<esc>xp", "abc");
+        check(KeyMode::Vim, "one  two<esc>bhcwX<esc>", "one Xtwo");
+    }
+
+    #[test]
+    fn vim_commands_on_characters_and_words_stay_on_their_line() {
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$x", "a\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$xxx", "\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$rx", "ax\ncd");
+        check(KeyMode::Vim, "<c-j>cd<esc>ggrx", "\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>gg$dl", "a\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>0dh", "ab\ncd");
+        check(KeyMode::Vim, "ab<c-j>cd<esc>ggxx<del><del>", "\ncd");
+        check(KeyMode::Vim, "one two<c-j>three<esc>ggwdw", "one \nthree");
+        check(KeyMode::Vim, "one<c-j>two<esc>ggywGp", "one\ntwoone");
+    }
+
+    #[test]
+    fn typing_replaces_a_selected_text_and_other_keys_keep_it() {
+        let offered = || {
+            let mut editor = Editor::default();
+            editor.offer("the old prompt");
+            editor
+        };
+        let mut editor = offered();
+        editor.handle_key(named("x"), KeyMode::Standard, 40);
+        assert_eq!(editor.text(), "x");
+        editor.handle_key(named("c-_"), KeyMode::Standard, 40);
+        editor.handle_key(named("c-_"), KeyMode::Standard, 40);
+        assert_eq!(editor.text(), "the old prompt", "undo restores it");
+        let mut editor = offered();
+        editor.insert("pasted");
+        assert_eq!(editor.text(), "pasted");
+        let mut editor = offered();
+        editor.handle_key(named("bs"), KeyMode::Standard, 40);
+        assert_eq!(editor.text(), "");
+        let mut editor = offered();
+        editor.handle_key(named("left"), KeyMode::Standard, 40);
+        editor.handle_key(named("x"), KeyMode::Standard, 40);
+        assert_eq!(editor.text(), "the old prompxt");
     }
 
     #[test]

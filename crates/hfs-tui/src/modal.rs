@@ -1,5 +1,7 @@
 //! Modals: dialogs over the screen that have the focus until they are closed.
 
+use std::cell::Cell;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{BranchId, SessionId};
 use hfs_engine::Conversation;
@@ -18,6 +20,7 @@ use crate::screens::{Action, ListSelection};
 use crate::text::{
     Fragment, display_width, fitting_suffix, fuzzy_score, plural, sanitize, sanitize_line, truncate, wrap,
 };
+use crate::theme::Theme;
 
 /// A dialog over the screen.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub enum Modal {
     Palette { query: Editor, selection: ListSelection },
     /// Search over the user's earlier messages.
     History { query: Editor, selection: ListSelection, entries: Vec<String> },
-    /// The approval of a plugin; `choice` is an index into [`APPROVAL_CHOICES`].
-    Approval { request: ApprovalRequest, choice: usize },
+    /// The approval of a plugin; `choice` is an index into [`APPROVAL_CHOICES`], and `scroll` the first visible line.
+    Approval { request: ApprovalRequest, choice: usize, scroll: Cell<usize> },
     /// The message was not sent because another process has changed the branch.
     Conflict { conversation: Conversation, text: String, reason: String },
 }
@@ -107,6 +110,9 @@ pub enum ModalOutcome {
     SendOnFork(Conversation, String),
     /// The approval of this plugin was postponed.
     Postponed(String),
+    /// The key has no meaning for a question that the user did not ask for, so it belongs to the text that the user is
+    /// writing.
+    NotForModal,
 }
 
 /// The choices of an approval. The first one has no effect, so that a key pressed while the dialog appears does no
@@ -140,7 +146,7 @@ impl Modal {
                 handle_palette_key(query, selection, key, &plugins.commands, mode)
             }
             Self::History { query, selection, entries } => handle_history_key(query, selection, entries, key),
-            Self::Approval { request, choice } => handle_approval_key(request, choice, key),
+            Self::Approval { request, choice, scroll } => handle_approval_key(request, choice, scroll, key),
             Self::Conflict { conversation, text, .. } => match key.code {
                 KeyCode::Char('f') => ModalOutcome::SendOnFork(conversation.clone(), text.clone()),
                 KeyCode::Char('r') => {
@@ -149,18 +155,31 @@ impl Modal {
                     });
                     ModalOutcome::Closed(open.into_iter().collect())
                 }
-                _ => ModalOutcome::Open,
+                _ => unused_key(key),
             },
         }
     }
 
-    /// Handles pasted text.
-    pub fn handle_paste(&mut self, text: &str) {
+    /// Handles pasted text. Returns `false` if it belongs to the text that the user is writing.
+    pub fn handle_paste(&mut self, text: &str) -> bool {
         match self {
             Self::Prompt(Prompt { input, .. })
             | Self::Palette { query: input, .. }
-            | Self::History { query: input, .. } => input.insert(&text.replace(['\n', '\r'], " ")),
-            Self::Confirm(_) | Self::Approval { .. } | Self::Conflict { .. } => {}
+            | Self::History { query: input, .. } => {
+                input.insert(&text.replace(['\n', '\r'], " "));
+                true
+            }
+            Self::Confirm(_) => true,
+            Self::Approval { .. } | Self::Conflict { .. } => false,
+        }
+    }
+
+    /// Whether this question appears by itself, and not after a key of the user.
+    #[must_use]
+    pub const fn appears_by_itself(&self) -> bool {
+        match self {
+            Self::Approval { .. } | Self::Conflict { .. } => true,
+            Self::Confirm(_) | Self::Prompt(_) | Self::Palette { .. } | Self::History { .. } => false,
         }
     }
 
@@ -187,8 +206,8 @@ impl Modal {
             Self::History { query, selection, entries } => {
                 Some(draw_history(buffer, screen, render, query, *selection, entries))
             }
-            Self::Approval { request, choice } => {
-                draw_approval(buffer, screen, render, request, *choice);
+            Self::Approval { request, choice, scroll } => {
+                draw_approval(buffer, screen, render, request, *choice, scroll);
                 None
             }
             Self::Conflict { reason, .. } => {
@@ -285,7 +304,27 @@ fn handle_history_key(
     ModalOutcome::Open
 }
 
-fn handle_approval_key(request: &ApprovalRequest, choice: &mut usize, key: KeyEvent) -> ModalOutcome {
+fn handle_approval_key(
+    request: &ApprovalRequest,
+    choice: &mut usize,
+    scroll: &mut Cell<usize>,
+    key: KeyEvent,
+) -> ModalOutcome {
+    /// Lines per page key; less than the height of the dialog on most terminals.
+    const PAGE: usize = 8;
+    // Drawing limits the position to the last page.
+    let scroll = scroll.get_mut();
+    match key.code {
+        KeyCode::Up => *scroll = scroll.saturating_sub(1),
+        KeyCode::Down => *scroll = scroll.saturating_add(1),
+        KeyCode::PageUp => *scroll = scroll.saturating_sub(PAGE),
+        KeyCode::PageDown => *scroll = scroll.saturating_add(PAGE),
+        _ => return handle_approval_choice(request, choice, key),
+    }
+    ModalOutcome::Open
+}
+
+fn handle_approval_choice(request: &ApprovalRequest, choice: &mut usize, key: KeyEvent) -> ModalOutcome {
     match key.code {
         KeyCode::Left | KeyCode::BackTab => {
             *choice = choice.checked_sub(1).unwrap_or(APPROVAL_CHOICES.len() - 1);
@@ -304,8 +343,24 @@ fn handle_approval_key(request: &ApprovalRequest, choice: &mut usize, key: KeyEv
                 None => ModalOutcome::Postponed(plugin),
             }
         }
-        _ => ModalOutcome::Open,
+        _ => unused_key(key),
     }
+}
+
+/// The outcome of a key that has no meaning for a question that appeared by itself.
+fn unused_key(key: KeyEvent) -> ModalOutcome {
+    if is_text_key(key) || key.code == KeyCode::Backspace {
+        ModalOutcome::NotForModal
+    } else {
+        ModalOutcome::Open
+    }
+}
+
+/// Whether a key inserts a character.
+#[must_use]
+pub fn is_text_key(key: KeyEvent) -> bool {
+    matches!(key.code, KeyCode::Char(_))
+        && !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT)
 }
 
 fn paragraphs(text: &[String], render: &RenderContext, screen: Rect) -> Vec<Line<'static>> {
@@ -448,15 +503,8 @@ fn draw_history(
     draw_field(buffer, canvas::row(inner, height + 1), render, "search ❯ ", query)
 }
 
-fn draw_approval(
-    buffer: &mut Buffer,
-    screen: Rect,
-    render: &RenderContext,
-    request: &ApprovalRequest,
-    choice: usize,
-) {
-    let theme = &render.theme;
-    let width = usize::from(screen.width).saturating_sub(10).min(66);
+/// Returns the lines of an approval above its choices.
+fn approval_lines(request: &ApprovalRequest, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let mut intro = vec![
         Fragment::new(sanitize_line(&request.plugin), theme.title()),
         Fragment::new(format!(" {} wants to run.", sanitize_line(&request.version)), theme.text),
@@ -480,9 +528,43 @@ fn draw_approval(
         }
         lines.extend(wrap(&text, width));
     }
+    lines
+}
+
+fn draw_approval(
+    buffer: &mut Buffer,
+    screen: Rect,
+    render: &RenderContext,
+    request: &ApprovalRequest,
+    choice: usize,
+    scroll: &Cell<usize>,
+) {
+    /// Rows of the window besides the lines: blank rows, the choices and the keys.
+    const FIXED_ROWS: usize = 4;
+    let theme = &render.theme;
+    let width = usize::from(screen.width).saturating_sub(10).min(66);
+    let lines = approval_lines(request, theme, width);
     let title = Line::styled(" Approve a plugin ", theme.title());
-    let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + 4));
-    canvas::lines(buffer, skip_rows(inner, 1), lines);
+    let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + FIXED_ROWS));
+    let room = usize::from(inner.height).saturating_sub(FIXED_ROWS);
+    let hidden = lines.len().saturating_sub(room);
+    // The number of lines depends on the width, so the position is limited here.
+    scroll.set(scroll.get().min(hidden));
+    let body = skip_rows(inner, 1);
+    let body = Rect { height: canvas::as_u16(room).min(body.height), ..body };
+    canvas::lines(buffer, body, lines.into_iter().skip(scroll.get()));
+    if hidden > 0 {
+        let below = hidden - scroll.get();
+        let text = if below > 0 {
+            format!("{} more", plural(below, "line"))
+        } else {
+            "all lines were shown".to_owned()
+        };
+        let row = canvas::row(inner, usize::from(inner.height).saturating_sub(2));
+        let mut line = Line::styled(format!("{text}  "), theme.warn);
+        line.spans.extend(canvas::hints(&[("↑ ↓", "scroll")], theme, 20).spans);
+        canvas::line(buffer, row, &line);
+    }
     let mut buttons = Vec::new();
     for (index, (name, _)) in APPROVAL_CHOICES.iter().enumerate() {
         let style = if index == choice { theme.selected } else { theme.dim };

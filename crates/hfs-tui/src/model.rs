@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hfs_core::{AgentDescription, Project, SessionId, SessionSummary, Timestamp};
 use hfs_engine::Conversation;
+use ratatui::layout::Rect;
 
 use crate::chat::Chat;
 use crate::modal::Modal;
@@ -11,6 +12,7 @@ use crate::ports::{AppSettings, Exit, PluginView, SuggestionWording, Tone};
 use crate::protocol::{Effect, Request, Timer};
 use crate::render::RenderContext;
 use crate::screens::{Context, IdSource, Screen};
+use crate::text::{sanitize_line, truncate};
 
 /// How long a notice is shown.
 const NOTICE_DURATION: Duration = Duration::from_secs(6);
@@ -54,10 +56,20 @@ pub struct Model {
     pub sidebar: Option<bool>,
     /// The key that was pressed once and must be pressed again, with the id of its timer.
     pub pending_confirmation: Option<(PendingConfirmation, u64)>,
+    /// Time of the last key, if it inserted a character.
+    pub last_text_key: Option<Timestamp>,
+    /// Whether the open modal has received no key yet.
+    pub modal_is_new: bool,
     /// Text that is selected with the mouse.
     pub mouse_selection: Option<MouseSelection>,
+    /// Whether a long message is being laid out in the background.
+    pub is_laying_out: bool,
     /// Current frame of the spinner.
     pub spinner_frame: usize,
+    /// Whether the terminal's window has the focus; `None` until the terminal reports it.
+    pub focus: Option<bool>,
+    /// Time of the last input of the user.
+    pub last_input: Option<Timestamp>,
     /// Whether the app is ending.
     pub quitting: bool,
     /// Ids for requests and timers.
@@ -138,8 +150,13 @@ impl Model {
             recent_sessions: Vec::new(),
             sidebar: None,
             pending_confirmation: None,
+            last_text_key: None,
+            modal_is_new: true,
             mouse_selection: None,
+            is_laying_out: false,
             spinner_frame: 0,
+            focus: None,
+            last_input: None,
             quitting: false,
             ids: IdSource::default(),
             suggestion_wording,
@@ -163,7 +180,42 @@ impl Model {
     /// Returns the result of the app.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        Exit { session: self.chat.conversation.session(), name: self.chat.name.clone() }
+        Exit { session: self.chat.conversation.session(), name: self.chat.name.clone(), signal: None }
+    }
+
+    /// Returns the title of the terminal's window.
+    #[must_use]
+    pub fn window_title(&self) -> String {
+        const WIDTH: usize = 60;
+        let name = self.chat.name.as_deref().map_or_else(|| "new conversation".to_owned(), sanitize_line);
+        let mark = if self.chat.is_busy() { "… " } else { "" };
+        format!("{mark}{} - hfs", truncate(&name, WIDTH))
+    }
+
+    /// Returns the area of the messages, if the chat is visible. Text that is selected there is copied without margins.
+    #[must_use]
+    pub fn text_area(&self) -> Option<Rect> {
+        (self.screen.is_none() && self.modals.is_empty()).then(|| self.chat_layout().transcript)
+    }
+
+    /// Whether the user watches the app: its window has the focus or, on a terminal that does not report it, the user has
+    /// pressed a key since `start`.
+    #[must_use]
+    pub fn is_watched_since(&self, start: Timestamp) -> bool {
+        self.focus.unwrap_or_else(|| self.last_input.is_some_and(|at| at >= start))
+    }
+
+    /// Returns the request to lay out a long message that the last frame showed incompletely. There is at most one at a
+    /// time, so that many resizes do not start many.
+    #[must_use]
+    pub fn take_layout_request(&mut self) -> Option<Request> {
+        if self.is_laying_out || self.screen.is_some() {
+            return None;
+        }
+        let width = usize::from(self.chat_layout().transcript.width);
+        let job = self.chat.transcript.take_layout_job(self.render.message_layout(width))?;
+        self.is_laying_out = true;
+        Some(Request::LayOut(Box::new(job)))
     }
 
     /// Whether the sidebar is shown.

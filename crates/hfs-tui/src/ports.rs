@@ -66,7 +66,7 @@ pub enum OutputMode {
 /// Appearance and behaviour of the app.
 #[derive(Debug, Clone)]
 pub struct AppSettings {
-    /// The terminal's background.
+    /// The terminal's background; unknown if the app should ask the terminal.
     pub background: Background,
     /// Number of colours; [`ColorDepth::None`] for `NO_COLOR`.
     pub color_depth: ColorDepth,
@@ -76,8 +76,14 @@ pub struct AppSettings {
     pub output: OutputMode,
     /// Whether the app captures the mouse.
     pub mouse: bool,
+    /// Whether the app asks the terminal for unambiguous keys: the kitty protocol, and xterm's modified keys.
+    pub extended_keys: bool,
     /// The command of the external editor with its arguments, from `$VISUAL` or `$EDITOR`.
     pub editor: Option<String>,
+    /// A program with its arguments that puts its standard input on the desktop's clipboard, if there is one.
+    pub clipboard_program: Option<Vec<String>>,
+    /// Whether counters and the spinner move while a reply is in progress. Screen readers read each change.
+    pub animations: bool,
     /// Time zone of the times shown.
     pub time_zone: jiff::tz::TimeZone,
 }
@@ -90,7 +96,10 @@ impl Default for AppSettings {
             keys: KeyMode::Standard,
             output: OutputMode::Compact,
             mouse: true,
+            extended_keys: true,
             editor: None,
+            clipboard_program: None,
+            animations: true,
             time_zone: jiff::tz::TimeZone::system(),
         }
     }
@@ -103,6 +112,8 @@ pub struct Exit {
     pub session: Option<SessionId>,
     /// Name of that session.
     pub name: Option<String>,
+    /// The signal that ended the app.
+    pub signal: Option<i32>,
 }
 
 /// An error as the user sees it.

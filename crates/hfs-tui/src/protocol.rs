@@ -19,6 +19,8 @@ use crate::ports::{
     FoundTranscripts, ImportRequest, Imported, PluginDecision, PluginView,
 };
 use crate::text::Syntax;
+use crate::theme::Background;
+use crate::transcript::{FinishedLayout, LayoutJob};
 
 /// The result of a request.
 pub type UiResult<T> = Result<T, ErrorReport>;
@@ -34,6 +36,10 @@ pub enum Msg {
     Mouse(MouseEvent),
     /// The terminal's new width and height.
     Resized(u16, u16),
+    /// The terminal has reported its background.
+    BackgroundReported(Background),
+    /// The terminal's window has got or lost the focus.
+    FocusChanged { has_focus: bool },
     /// A timer has fired.
     Timer(Timer),
     /// The process received a termination signal, or lost its terminal.
@@ -42,14 +48,16 @@ pub enum Msg {
     Exchange(Update),
     /// The exchange has ended; `conversation` is the position after it.
     ExchangeEnded { conversation: Conversation, outcome: Box<Result<Exchange, SendError>> },
+    /// The task of the exchange panicked.
+    ExchangeCrashed(ErrorReport),
     /// A retry, or a send after a conflict, created this branch before it called the agent.
     ForkedForSend(Branch),
     /// A session was opened.
     Opened(UiResult<Box<Opened>>),
     /// Messages of the open branch.
     Messages { page: TranscriptPage, branch: BranchId, result: UiResult<Vec<Message>> },
-    /// A change of sessions, branches or checkpoints was made.
-    Changed(Box<UiResult<Changed>>),
+    /// A change of sessions, branches or checkpoints was made, or failed; `moved` as [`Change::moves_conversation`].
+    Changed { moved: bool, result: Box<UiResult<Changed>> },
     /// The newest sessions of the project, for the start screen.
     RecentSessions(UiResult<Page<SessionSummary>>),
     /// The possible destinations of an export, and the format to select.
@@ -68,12 +76,16 @@ pub enum Msg {
     PluginDecided(UiResult<()>),
     /// The external editor has exited; the text that it saved.
     Edited(UiResult<String>),
+    /// The process cannot be suspended, because no shell could continue it.
+    CannotSuspend,
     /// Text was copied to the clipboard; the user sees its description.
-    Copied { description: String },
+    Copied { description: String, outcome: CopyOutcome },
     /// Earlier messages of the user, newest first.
     History(Vec<String>),
     /// The grammars for syntax highlighting are loaded.
     SyntaxReady(Syntax),
+    /// The layout of a long message is complete.
+    LaidOut(Box<FinishedLayout>),
     /// A message for the screen that is open.
     Screen(ScreenMsg),
 }
@@ -99,7 +111,7 @@ pub enum ScreenMsg {
     /// The runs of a session, oldest first.
     Runs { session: SessionId, result: UiResult<Vec<RunId>> },
     /// A run with its events.
-    Run(UiResult<Box<Run>>),
+    Run { run: RunId, result: UiResult<Box<Run>> },
     /// Progress of an import or export, in bytes; `item` is the file being processed.
     Progress(TransferProgress),
     /// An export has ended.
@@ -112,6 +124,22 @@ pub enum ScreenMsg {
     Config(Vec<ConfigEntry>),
     /// A session was moved to the trash.
     Trashed(SessionId),
+}
+
+/// What copying a text did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// This program of the desktop has the text.
+    Program(String),
+    /// The terminal was sent the whole text. It does not report whether it accepts it.
+    Terminal,
+    /// The terminal was sent the beginning of the text, because it takes no more.
+    TerminalCut {
+        /// Bytes that were sent.
+        sent: usize,
+        /// Bytes of the text.
+        total: usize,
+    },
 }
 
 /// A session that was opened.
@@ -164,6 +192,8 @@ pub enum TranscriptPage {
     Newer,
     /// The newest messages.
     Newest,
+    /// The first messages of the branch.
+    Oldest,
 }
 
 /// The messages that a preview shows.
@@ -269,6 +299,8 @@ pub enum TerminalCommand {
     Suspend,
     /// Clears the terminal and draws everything again.
     Redraw,
+    /// Rings the bell, because something ended while the user was not watching.
+    Bell,
     /// Ends the event loop.
     Quit,
 }
@@ -339,6 +371,20 @@ pub enum Request {
     StartTimer(Duration, Timer),
     /// Loads the grammars for syntax highlighting.
     LoadSyntax,
+    /// Lays out a long message.
+    LayOut(Box<LayoutJob>),
+}
+
+impl Request {
+    /// Whether the result of this request moves the conversation to another session or branch.
+    #[must_use]
+    pub const fn moves_conversation(&self) -> bool {
+        match self {
+            Self::Open { .. } => true,
+            Self::Change(change) => change.moves_conversation(),
+            _ => false,
+        }
+    }
 }
 
 /// A change of sessions, branches or checkpoints.
@@ -357,4 +403,25 @@ pub enum Change {
     RenameBranch { branch: BranchId, name: String },
     Undo(SessionId),
     Redo(SessionId),
+}
+
+impl Change {
+    /// Whether the result of this change can move the conversation to another session or branch.
+    #[must_use]
+    pub const fn moves_conversation(&self) -> bool {
+        match self {
+            Self::Trash(_)
+            | Self::Restore(_)
+            | Self::Rewind(_)
+            | Self::Fork { .. }
+            | Self::Switch { .. }
+            | Self::Undo(_)
+            | Self::Redo(_) => true,
+            Self::Rename { .. }
+            | Self::Checkpoint { .. }
+            | Self::Pin { .. }
+            | Self::DeleteCheckpoint(_)
+            | Self::RenameBranch { .. } => false,
+        }
+    }
 }

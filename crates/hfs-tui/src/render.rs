@@ -4,7 +4,7 @@ use hfs_core::{Timestamp, relative_time};
 
 use crate::ports::{AppSettings, OutputMode};
 use crate::text::{Syntax, TextStyle};
-use crate::theme::Theme;
+use crate::theme::{Background, Theme};
 
 /// The user's settings and the values derived from them.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct RenderContext {
     pub syntax: Option<Syntax>,
     /// The current time, updated before each message and each frame.
     pub now: Timestamp,
+    /// The background that the terminal has reported.
+    reported_background: Background,
     revision: u64,
 }
 
@@ -25,13 +27,28 @@ impl RenderContext {
     #[must_use]
     pub fn new(settings: AppSettings, now: Timestamp) -> Self {
         let theme = Theme::new(settings.background, settings.color_depth);
-        Self { settings, theme, syntax: None, now, revision: 1 }
+        Self { settings, theme, syntax: None, now, reported_background: Background::Unknown, revision: 1 }
     }
 
     /// Replaces the settings.
     pub fn set_settings(&mut self, settings: AppSettings) {
-        self.theme = Theme::new(settings.background, settings.color_depth);
         self.settings = settings;
+        self.update_theme();
+    }
+
+    /// Uses the background that the terminal has reported, unless the settings name one.
+    pub fn set_reported_background(&mut self, background: Background) {
+        self.reported_background = background;
+        self.update_theme();
+    }
+
+    fn update_theme(&mut self) {
+        let background = match self.settings.background {
+            Background::Unknown => self.reported_background,
+            known => known,
+        };
+        let theme = Theme::new(background, self.settings.color_depth);
+        self.theme = theme;
         self.revision += 1;
     }
 
@@ -79,4 +96,50 @@ pub struct MessageLayout<'a> {
     pub output: OutputMode,
     /// Time zone of the times shown.
     pub time_zone: &'a jiff::tz::TimeZone,
+}
+
+/// Like [`MessageLayout`], for a background task.
+#[derive(Debug, Clone)]
+pub struct OwnedMessageLayout {
+    width: usize,
+    theme: Theme,
+    syntax: Option<Syntax>,
+    revision: u64,
+    output: OutputMode,
+    time_zone: jiff::tz::TimeZone,
+}
+
+impl<'a> MessageLayout<'a> {
+    /// Returns the parameters without borrowed values.
+    #[must_use]
+    pub fn to_owned(self) -> OwnedMessageLayout {
+        OwnedMessageLayout {
+            width: self.width,
+            theme: self.text_style.theme.clone(),
+            syntax: self.text_style.syntax,
+            revision: self.revision,
+            output: self.output,
+            time_zone: self.time_zone.clone(),
+        }
+    }
+
+    /// Returns the same layout without syntax highlighting.
+    #[must_use]
+    pub const fn without_syntax(self) -> MessageLayout<'a> {
+        MessageLayout { text_style: TextStyle { theme: self.text_style.theme, syntax: None }, ..self }
+    }
+}
+
+impl OwnedMessageLayout {
+    /// Returns the parameters as borrowed values.
+    #[must_use]
+    pub const fn as_layout(&self) -> MessageLayout<'_> {
+        MessageLayout {
+            width: self.width,
+            text_style: TextStyle { theme: &self.theme, syntax: self.syntax },
+            revision: self.revision,
+            output: self.output,
+            time_zone: &self.time_zone,
+        }
+    }
 }

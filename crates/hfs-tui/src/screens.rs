@@ -31,6 +31,7 @@ use crate::modal::Modal;
 use crate::ports::{ErrorReport, PluginView, Tone};
 use crate::protocol::{Effect, ScreenMsg};
 use crate::render::RenderContext;
+use crate::text::{sanitize_line, wrap_text};
 use crate::transcript::Transcript;
 
 /// A screen that covers the chat.
@@ -63,6 +64,9 @@ pub trait Screen: fmt::Debug {
     fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
         Handled::No(message)
     }
+
+    /// Called when a background request failed without a result of its own.
+    fn request_failed(&mut self) {}
 
     /// Reloads this kind of data, if the screen shows it.
     fn refresh(&mut self, _stale: StaleData, _cx: &Context<'_>) -> Vec<Action> {
@@ -240,6 +244,7 @@ pub struct Preview {
     request_id: u64,
     transcript: Transcript,
     is_loaded: bool,
+    error: Option<String>,
 }
 
 impl Preview {
@@ -248,14 +253,23 @@ impl Preview {
         *self = Self { request_id, ..Self::default() };
     }
 
-    /// Shows the result of a request, unless a newer request was made. A failed request leaves the preview empty.
+    /// Clears the preview, because no row is selected.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Shows the result of a request, unless a newer request was made.
     pub fn set_messages(&mut self, request_id: u64, result: Result<Vec<Message>, ErrorReport>) {
-        if let Ok(messages) = result
-            && request_id == self.request_id
-        {
-            let head = messages.last().map_or(0, |message| message.seq);
-            self.transcript.open(messages, head, None);
-            self.is_loaded = true;
+        if request_id != self.request_id {
+            return;
+        }
+        match result {
+            Ok(messages) => {
+                let head = messages.last().map_or(0, |message| message.seq);
+                self.transcript.open(messages, head, None);
+                self.is_loaded = true;
+            }
+            Err(report) => self.error = Some(report.message),
         }
     }
 
@@ -267,6 +281,10 @@ impl Preview {
         let theme = &render.theme;
         let title = Line::styled(format!(" {title} "), theme.dim);
         let inner = canvas::panel(buffer, area, title, theme, false);
+        if let Some(error) = &self.error {
+            let lines = wrap_text(&sanitize_line(error), theme.bad, usize::from(inner.width));
+            canvas::lines(buffer, inner, lines);
+        }
         if self.is_loaded && self.transcript.is_empty() {
             canvas::line(buffer, canvas::row(inner, 0), &Line::styled("no messages yet", theme.dim));
         }

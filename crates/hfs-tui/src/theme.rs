@@ -45,6 +45,9 @@ pub enum Background {
     Dark,
     /// Light background.
     Light,
+    /// Not known. The app asks the terminal. If it does not answer, only the terminal's own palette is used, which is
+    /// readable on its background.
+    Unknown,
 }
 
 /// Number of colours of the terminal.
@@ -96,7 +99,7 @@ pub struct Theme {
 }
 
 const AMBER: Color = Color::Rgb(0xF5, 0x9E, 0x0B);
-const DEEP_AMBER: Color = Color::Rgb(0xB4, 0x53, 0x09);
+const DEEP_AMBER: Color = Color::Rgb(0x9A, 0x4A, 0x08);
 
 const fn rgb(hex: u32) -> Color {
     let [_, r, g, b] = hex.to_be_bytes();
@@ -109,7 +112,7 @@ impl Theme {
     pub fn new(background: Background, color_depth: ColorDepth) -> Self {
         let theme = match (color_depth, background) {
             (ColorDepth::None, _) => Self::colourless(),
-            (ColorDepth::Sixteen, _) => Self::sixteen(),
+            (ColorDepth::Sixteen, _) | (_, Background::Unknown) => Self::sixteen(),
             (_, Background::Dark) => Self::dark(),
             (_, Background::Light) => Self::light(),
         };
@@ -124,8 +127,8 @@ impl Theme {
             color_depth: ColorDepth::True,
             accent: Style::new().fg(AMBER),
             text: Style::new(),
-            dim: fg(0x8A_8580),
-            border: fg(0x57_534E),
+            dim: fg(0xA8_A29E),
+            border: fg(0x9E_9892),
             selected: Style::new().fg(rgb(0x1C_1917)).bg(AMBER),
             good: fg(0x84_CC16),
             warn: fg(0xFB_BF24).add_modifier(Modifier::BOLD),
@@ -137,7 +140,7 @@ impl Theme {
             search_match: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFC_D34D)),
             code: [
                 fg(0xD6_D3D1),
-                fg(0x8A_8580).add_modifier(Modifier::ITALIC),
+                fg(0xA8_A29E).add_modifier(Modifier::ITALIC),
                 fg(0xA3_E635),
                 fg(0xFD_BA74),
                 fg(0xF5_9E0B),
@@ -157,22 +160,22 @@ impl Theme {
             color_depth: ColorDepth::True,
             accent: Style::new().fg(DEEP_AMBER),
             text: Style::new(),
-            dim: fg(0x78_716C),
-            border: fg(0xC4_BFB9),
+            dim: fg(0x62_5B56),
+            border: fg(0x6B_645F),
             selected: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFC_D34D)),
             good: fg(0x3F_6212),
             warn: fg(0x92_400E).add_modifier(Modifier::BOLD),
             bad: fg(0xB9_1C1C),
-            link: fg(0x03_69A1).add_modifier(Modifier::UNDERLINED),
+            link: fg(0x03_629A).add_modifier(Modifier::UNDERLINED),
             inline_code: fg(0x92_400E),
-            user: fg(0x0F_766E),
+            user: fg(0x0F_6A63),
             status_bar: Style::new().bg(rgb(0xF0_ECE6)).fg(rgb(0x44_403C)),
             search_match: Style::new().fg(rgb(0x1C_1917)).bg(rgb(0xFD_E68A)),
             code: [
                 fg(0x44_403C),
-                fg(0x78_716C).add_modifier(Modifier::ITALIC),
+                fg(0x62_5B56).add_modifier(Modifier::ITALIC),
                 fg(0x3F_6212),
-                fg(0xC2_410C),
+                fg(0x9A_3412),
                 fg(0x92_400E),
                 fg(0x15_5E75),
                 fg(0x6D_28D9),
@@ -309,6 +312,82 @@ mod tests {
     #[test]
     fn the_accent_is_amber() {
         assert_eq!(Theme::dark().accent.fg, Some(Color::Rgb(0xF5, 0x9E, 0x0B)));
+    }
+
+    /// The relative luminance of WCAG 2.
+    fn luminance((r, g, b): (u8, u8, u8)) -> f64 {
+        let linear = |channel: u8| {
+            let value = f64::from(channel) / 255.0;
+            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
+    }
+
+    fn channels(color: Color) -> (u8, u8, u8) {
+        const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+        match color {
+            Color::Rgb(r, g, b) => (r, g, b),
+            Color::Indexed(grey @ 232..) => {
+                let value = 8 + 10 * (grey - 232);
+                (value, value, value)
+            }
+            Color::Indexed(index @ 16..) => {
+                let level = |place: u8| LEVELS[usize::from((index - 16) / place % 6)];
+                (level(36), level(6), level(1))
+            }
+            other => panic!("{other} has no fixed value"),
+        }
+    }
+
+    #[test]
+    fn every_style_has_a_contrast_of_4_5_on_every_background_that_it_is_drawn_on() {
+        // Black, white, and the backgrounds of common dark and light color schemes.
+        let dark = [(0, 0, 0), (0x1c, 0x19, 0x17), (0x1e, 0x1e, 0x1e), (0x28, 0x28, 0x28)];
+        let light = [(0xff, 0xff, 0xff), (0xff, 0xfd, 0xf8), (0xfd, 0xf6, 0xe3)];
+        for (background, terminals) in [(Background::Dark, dark.as_slice()), (Background::Light, &light)] {
+            for depth in [ColorDepth::True, ColorDepth::Indexed] {
+                let theme = Theme::new(background, depth);
+                let bar = theme.status_bar;
+                let named = [
+                    ("accent", theme.accent),
+                    ("dim", theme.dim),
+                    ("border", theme.border),
+                    ("good", theme.good),
+                    ("warn", theme.warn),
+                    ("bad", theme.bad),
+                    ("link", theme.link),
+                    ("inline_code", theme.inline_code),
+                    ("user", theme.user),
+                ];
+                let code = theme.code.iter().map(|style| ("code", *style));
+                let on_terminal = named.into_iter().chain(code).flat_map(|(name, style)| {
+                    terminals.iter().map(move |terminal| (name, style.fg.unwrap(), None, *terminal))
+                });
+                // The status bar shows notices in all tones.
+                let tones = [Tone::Plain, Tone::Dim, Tone::Accent, Tone::Good, Tone::Warn, Tone::Bad];
+                let on_bar = tones.map(|tone| ("status bar", bar.patch(theme.tone(tone))));
+                let filled = [("selected", theme.selected), ("match", theme.search_match)];
+                let on_style = on_bar
+                    .into_iter()
+                    .chain(filled)
+                    .map(|(name, style)| (name, style.fg.unwrap(), style.bg, (0, 0, 0)));
+                for (name, fg, bg, terminal) in on_terminal.chain(on_style) {
+                    let back = luminance(bg.map_or(terminal, |bg| channels(theme.reduce(bg))));
+                    let front = luminance(channels(theme.reduce(fg)));
+                    let contrast = (front.max(back) + 0.05) / (front.min(back) + 0.05);
+                    assert!(
+                        contrast >= 4.5,
+                        "{name}: {contrast:.2} on {terminal:?}, {background:?} {depth:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_background_gets_the_colours_of_the_terminals_palette() {
+        let theme = Theme::new(Background::Unknown, ColorDepth::True);
+        assert_eq!(theme.accent, Theme::new(Background::Dark, ColorDepth::Sixteen).accent);
     }
 
     #[test]

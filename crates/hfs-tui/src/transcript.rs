@@ -3,7 +3,9 @@
 
 mod message;
 mod reply;
+mod tool_call;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use ratatui::text::Line;
 use crate::protocol::TranscriptPage;
 use crate::render::MessageLayout;
 
-pub use message::{Lines, unsaved_message_lines};
+pub use message::{FinishedLayout, LayoutJob, Lines, unsaved_message_lines};
 pub use reply::StreamingReply;
 
 use message::MessageView;
@@ -57,6 +59,8 @@ pub struct Transcript {
     selected: Option<Seq>,
     /// The fold of the selected message that keys act on; `None` for all of its folds.
     selected_fold: Option<usize>,
+    /// The first message that was shown with an incomplete layout.
+    incomplete: Cell<Option<Seq>>,
 }
 
 /// A visible row.
@@ -159,6 +163,11 @@ impl Transcript {
                     self.at_start = false;
                 }
             }
+            TranscriptPage::Oldest => {
+                let messages = views.map(|view| Message::clone(&view.message)).collect();
+                self.open(messages, head, None);
+                self.scroll = Scroll::At { seq: 1, line: 0 };
+            }
             TranscriptPage::Newest => {
                 let messages = views.map(|view| Message::clone(&view.message)).collect();
                 self.open(messages, head, None);
@@ -210,7 +219,8 @@ impl Transcript {
                 let previous = index.checked_sub(1).and_then(|before| self.messages.get(before));
                 Some((view.message.seq, view.lines(previous, layout)))
             }
-            None if self.at_end => tail.clone(),
+            // The tail is one block, directly after the last message.
+            None if self.at_end && index == self.messages.len() => tail.clone(),
             None => None,
         }
     }
@@ -259,6 +269,11 @@ impl Transcript {
         while rows.len() < height {
             let Some((seq, lines)) = self.block(index, layout, tail) else { break };
             let room = height - rows.len();
+            if self.incomplete.get().is_none()
+                && self.messages.get(index).is_some_and(MessageView::needs_layout)
+            {
+                self.incomplete.set(Some(seq));
+            }
             let headers = self.messages.get(index).map(MessageView::fold_headers).unwrap_or_default();
             rows.extend(lines.iter().enumerate().skip(skip).take(room).map(|(at, line)| VisibleRow {
                 seq,
@@ -269,6 +284,21 @@ impl Transcript {
             skip = 0;
         }
         rows
+    }
+
+    /// Returns the work that completes the layout of a message that was shown, if there is one.
+    pub fn take_layout_job(&self, layout: MessageLayout<'_>) -> Option<LayoutJob> {
+        let index = self.index_of(self.incomplete.take()?);
+        let previous = index.checked_sub(1).and_then(|before| self.messages.get(before));
+        self.messages.get(index).map(|view| view.layout_job(previous, layout))
+    }
+
+    /// Uses a layout that was completed in the background.
+    pub fn set_layout(&mut self, finished: FinishedLayout) {
+        let index = self.index_of(finished.seq());
+        if let Some(view) = self.messages.get_mut(index) {
+            view.set_layout(finished);
+        }
     }
 
     /// Scrolls by a number of rows; negative scrolls up.
@@ -303,11 +333,15 @@ impl Transcript {
         }
     }
 
-    /// Scrolls to the oldest loaded message.
-    pub fn show_oldest(&mut self) {
-        if let Some(first) = self.messages.front() {
-            self.scroll = Scroll::At { seq: first.message.seq, line: 0 };
+    /// Scrolls to the first message of the branch. If it is not loaded, returns the page to read.
+    pub fn show_oldest(&mut self) -> Option<PageRange> {
+        self.unselect();
+        if self.at_start {
+            self.scroll = Scroll::At { seq: 1, line: 0 };
+            return None;
         }
+        self.loading = Some(TranscriptPage::Oldest);
+        Some((MessageRange::From(1, PAGE), TranscriptPage::Oldest))
     }
 
     /// Scrolls to the newest message. If that message is not loaded, returns the page to read.

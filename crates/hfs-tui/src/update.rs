@@ -1,5 +1,7 @@
 //! Applies messages to the model. Pure: no clock, no terminal, no store.
 
+use std::cell::Cell;
+
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
@@ -7,19 +9,21 @@ use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
 use hfs_engine::{Conversation, Rewound};
 
 use crate::chat::{InputHistory, SaveState};
-use crate::modal::{Modal, ModalOutcome, PromptPurpose};
+use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
 use crate::protocol::{
-    Change, Changed, ConfigApplied, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand, Timer,
-    TranscriptPage, UiResult,
+    Change, Changed, ConfigApplied, CopyOutcome, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand,
+    Timer, TranscriptPage, UiResult,
 };
 use crate::screens::export::Export;
 use crate::screens::import::Import;
 use crate::screens::{Action, Handled, StaleData};
-use crate::text::{plural, sanitize_line};
+use crate::text::{format_bytes, plural, sanitize_line};
 use crate::transcript::Transcript;
 
+/// After this time without a key, the user has paused typing.
+const TYPING_PAUSE_MS: u64 = 700;
 /// Rows scrolled per step of the mouse wheel.
 const WHEEL_ROWS: isize = 3;
 
@@ -34,17 +38,34 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             model.mouse_selection = None;
             Vec::new()
         }
+        Msg::BackgroundReported(background) => {
+            model.render.set_reported_background(background);
+            Vec::new()
+        }
+        Msg::FocusChanged { has_focus } => {
+            model.focus = Some(has_focus);
+            Vec::new()
+        }
         Msg::Timer(timer) => model.handle_timer(timer),
         Msg::Terminate => model.quit(),
         Msg::Exchange(update) => model.apply_exchange_update(update),
         Msg::ExchangeEnded { conversation, outcome } => model.exchange_ended(conversation, *outcome),
+        Msg::ExchangeCrashed(report) => model.exchange_crashed(report),
         Msg::ForkedForSend(branch) => model.forked_for_send(branch),
-        Msg::Opened(result) => model.session_opened(result),
+        Msg::Opened(result) => {
+            model.move_ended(result.is_ok());
+            model.session_opened(result)
+        }
         Msg::Messages { page, branch, result } => model.add_messages(page, branch, result),
-        Msg::Changed(result) => match *result {
-            Ok(changed) => model.apply_change(changed),
-            Err(report) => model.notify_error(&report),
-        },
+        Msg::Changed { moved, result } => {
+            if moved {
+                model.move_ended(result.is_ok());
+            }
+            match *result {
+                Ok(changed) => model.apply_change(changed),
+                Err(report) => model.notify_error(&report),
+            }
+        }
         Msg::RecentSessions(result) => {
             model.recent_sessions = result.map(|page| page.items).unwrap_or_default();
             Vec::new()
@@ -62,6 +83,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         },
         Msg::Failed(report) => {
             model.chat.transcript.loading_failed();
+            if let Some(screen) = &mut model.screen {
+                screen.request_failed();
+            }
             model.notify_error(&report)
         }
         Msg::PluginsChanged => vec![model.read_plugins()],
@@ -82,7 +106,24 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
             Err(report) => model.notify_error(&report),
         },
-        Msg::Copied { description } => model.notify(Tone::Good, format!("copied {description}")),
+        Msg::CannotSuspend => {
+            model.notify(Tone::Warn, "hfs was not started by a shell that could continue it")
+        }
+        Msg::Copied { description, outcome } => match outcome {
+            CopyOutcome::Program(program) => {
+                model.notify(Tone::Good, format!("copied {description} ({program})"))
+            }
+            CopyOutcome::Terminal => {
+                model.notify(Tone::Good, format!("copied {description}, if the terminal allows it (OSC 52)"))
+            }
+            CopyOutcome::TerminalCut { sent, total } => {
+                let [sent, total] =
+                    [sent, total].map(|bytes| format_bytes(u64::try_from(bytes).unwrap_or(0)));
+                let text =
+                    format!("copied only the first {sent} of {total}: a terminal takes no more (OSC 52)");
+                model.notify(Tone::Warn, text)
+            }
+        },
         Msg::History(entries) => {
             model.add_stored_history(entries);
             Vec::new()
@@ -91,10 +132,18 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             model.render.set_syntax(syntax);
             Vec::new()
         }
+        Msg::LaidOut(finished) => {
+            model.is_laying_out = false;
+            model.chat.transcript.set_layout(*finished);
+            Vec::new()
+        }
         Msg::Screen(message) => model.deliver_to_screen(message),
     };
     // Most messages can move the view close to an end of the loaded messages.
     effects.extend(model.prefetch_messages());
+    model.count_moves(&effects);
+    // The end of a move, or of a reply, lets a queued message be sent.
+    effects.extend(model.send_queued());
     effects
 }
 
@@ -116,6 +165,7 @@ pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effec
     if let Some(scope) = session_list {
         effects.extend(model.show_sessions(scope, ""));
     }
+    model.count_moves(&effects);
     effects
 }
 
@@ -126,6 +176,7 @@ impl Model {
             return Vec::new();
         }
         self.mouse_selection = None;
+        self.last_input = Some(self.render.now);
         let is_control = key.modifiers == KeyModifiers::CONTROL;
         match key.code {
             KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
@@ -134,10 +185,24 @@ impl Model {
             KeyCode::Esc | KeyCode::Char('c') => {}
             _ => self.pending_confirmation = None,
         }
+        let was_typing =
+            std::mem::replace(&mut self.last_text_key, is_text_key(key).then_some(self.render.now));
         if let Some(modal) = self.modals.last_mut() {
-            let outcome = modal.handle_key(key, &self.plugins, self.render.settings.keys);
-            return self.handle_modal_outcome(outcome);
+            // A question that appears while the user is typing gets no key until the user pauses: its first letter would
+            // answer it.
+            let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
+            let outcome = if modal.appears_by_itself() && is_typing && is_text_key(key) && self.modal_is_new {
+                ModalOutcome::NotForModal
+            } else {
+                self.modal_is_new = false;
+                modal.handle_key(key, &self.plugins, self.render.settings.keys)
+            };
+            return match outcome {
+                ModalOutcome::NotForModal if self.screen.is_none() => self.edit_input(key),
+                outcome => self.handle_modal_outcome(outcome),
+            };
         }
+        self.modal_is_new = true;
         // The screen is taken out of the model while it reads the rest of the model.
         let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
         // Ctrl+C closes every screen: the screen is not put back.
@@ -150,12 +215,12 @@ impl Model {
     }
 
     fn handle_modal_outcome(&mut self, outcome: ModalOutcome) -> Vec<Effect> {
-        if matches!(outcome, ModalOutcome::Open) {
+        if matches!(outcome, ModalOutcome::Open | ModalOutcome::NotForModal) {
             return Vec::new();
         }
         self.modals.pop();
         match outcome {
-            ModalOutcome::Open => Vec::new(),
+            ModalOutcome::Open | ModalOutcome::NotForModal => Vec::new(),
             ModalOutcome::Closed(actions) => self.perform(actions),
             ModalOutcome::Text(purpose, text) => self.handle_prompt(purpose, text.trim()),
             ModalOutcome::Insert(text) => {
@@ -195,8 +260,9 @@ impl Model {
     }
 
     fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
-        if let Some(modal) = self.modals.last_mut() {
-            modal.handle_paste(text);
+        if let Some(modal) = self.modals.last_mut()
+            && (modal.handle_paste(text) || self.screen.is_some())
+        {
             return Vec::new();
         }
         let Some(mut screen) = self.screen.take() else {
@@ -344,7 +410,7 @@ impl Model {
             | ScreenMsg::RewindPlanned(_)
             | ScreenMsg::Branches { .. }
             | ScreenMsg::Runs { .. }
-            | ScreenMsg::Run(_)
+            | ScreenMsg::Run { .. }
             | ScreenMsg::Progress(_)
             | ScreenMsg::Config(_) => Vec::new(),
         }
@@ -376,12 +442,36 @@ impl Model {
 
 /// Sessions, branches and checkpoints.
 impl Model {
+    /// Counts the requests that move the conversation; [`Msg::Opened`] and [`Msg::Changed`] end them.
+    fn count_moves(&mut self, effects: &[Effect]) {
+        let moves = effects.iter().filter(|effect| match effect {
+            Effect::Request(request) => request.moves_conversation(),
+            Effect::Terminal(_) => false,
+        });
+        self.chat.moves_in_progress += moves.count();
+    }
+
+    fn move_ended(&mut self, has_moved: bool) {
+        self.chat.moves_in_progress = self.chat.moves_in_progress.saturating_sub(1);
+        if !has_moved {
+            // The queued messages were written for the other session or branch.
+            self.move_queue_to_input();
+        }
+    }
+
     fn session_opened(&mut self, result: UiResult<Box<Opened>>) -> Vec<Effect> {
         let Opened { conversation, summary, branch, messages, at } = match result {
             Ok(opened) => *opened,
             Err(report) => return self.notify_error(&report),
         };
+        if self.chat.is_busy() {
+            // Messages wait while a conversation moves, so this is a session that was opened elsewhere. Showing it would
+            // mix two sessions.
+            return self.notify_busy();
+        }
         let mut effects: Vec<Effect> = Vec::new();
+        let is_same_position = self.chat.conversation.session() == conversation.session()
+            && self.chat.conversation.branch() == conversation.branch();
         if self.chat.conversation.session() != conversation.session() {
             if self.chat.conversation.session().is_some() {
                 effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
@@ -394,7 +484,9 @@ impl Model {
         self.chat.name = Some(summary.session.name);
         self.chat.branch = branch.name;
         self.chat.save = if branch.head == 0 { SaveState::Nothing } else { SaveState::Saved };
-        self.chat.error_banner = None;
+        if !is_same_position {
+            self.chat.error_banner = None;
+        }
         self.chat.transcript = Transcript::default();
         self.chat.transcript.open(messages, branch.head, at);
         self.screen.take_if(|screen| !screen.stays_open_after_switch());
@@ -509,7 +601,7 @@ impl Model {
         if let Some(prompt) = &rewound.plan.prompt
             && self.chat.input.is_empty()
         {
-            self.chat.input.set(&prompt.content.text());
+            self.chat.input.offer(&prompt.content.text());
             self.chat.completion = None;
         }
         let name = sanitize_line(&rewound.branch.name);
@@ -597,7 +689,11 @@ impl Model {
             |name: &String| self.postponed_plugins.contains(name) || self.pending_decisions.contains(name);
         let next = self.plugins.pending.iter().find(|request| !is_answered(&request.plugin));
         if let (false, Some(request)) = (is_open, next) {
-            self.modals.push(Modal::Approval { request: request.clone(), choice: 0 });
+            self.modals.push(Modal::Approval {
+                request: request.clone(),
+                choice: 0,
+                scroll: Cell::default(),
+            });
         }
     }
 

@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::canvas;
@@ -78,27 +78,83 @@ fn post_process(model: &Model, buffer: &mut Buffer) {
     }
 }
 
-/// Returns the selected text of a frame, one line per row.
+/// Returns the selected text of a frame. In the area of the messages, margins and bars are left out, and rows that were
+/// wrapped are joined. Elsewhere each row is a line.
 #[must_use]
-pub fn selected_text(buffer: &Buffer, selection: MouseSelection) -> String {
-    let mut rows = Vec::new();
-    for y in 0..buffer.area.height {
-        let Some(columns) = selection.columns(y, buffer.area.width) else { continue };
-        let mut row = String::new();
-        // A wide character is followed by cells that hold a placeholder.
-        let mut placeholders = 0;
-        for x in columns {
-            if placeholders > 0 {
-                placeholders -= 1;
-                continue;
-            }
-            let Some(cell) = buffer.cell((x, y)) else { continue };
-            placeholders = display_width(cell.symbol()).saturating_sub(1);
-            row.push_str(cell.symbol());
+pub fn selected_text(buffer: &Buffer, selection: MouseSelection, text_area: Option<Rect>) -> String {
+    let starts_in = |area: &Rect| area.contains(selection.from.into());
+    match text_area.filter(starts_in) {
+        Some(area) => selected_message_text(buffer, selection, area),
+        None => {
+            let columns = |y| selection.columns(y, buffer.area.width);
+            let rows = (0..buffer.area.height).filter_map(|y| Some(row_text(buffer, y, columns(y)?)));
+            rows.map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
         }
-        rows.push(row.trim_end().to_owned());
     }
-    rows.join("\n")
+}
+
+/// Columns of a row of the messages before the text: the mark of the author, or the same width of spaces.
+const MESSAGE_MARGIN: u16 = 2;
+
+fn selected_message_text(buffer: &Buffer, selection: MouseSelection, area: Rect) -> String {
+    let mut text = String::new();
+    // The cells after the text of the last row, and the spaces at the end of that text.
+    let mut last_row = None::<(usize, usize)>;
+    for y in area.top()..area.bottom() {
+        let Some(columns) = selection.columns(y, buffer.area.width) else { continue };
+        let start = columns.start.max(area.x + MESSAGE_MARGIN);
+        let row = row_text(buffer, y, start..columns.end.min(area.right()));
+        let whole = row_text(buffer, y, area.x + MESSAGE_MARGIN..area.right());
+        let content = without_bars(&whole);
+        let bars = display_width(&whole) - display_width(content);
+        // A selection that begins in the middle of a row has no bar to remove.
+        let row = if start == area.x + MESSAGE_MARGIN { without_bars(&row) } else { row.as_str() };
+        let row = row.trim_end();
+        if !text.is_empty() {
+            let first_word = display_width(content.split(' ').next().unwrap_or_default());
+            match last_row {
+                // Code is wrapped within words, and only when the row is full.
+                Some((0, spaces)) if bars > 0 => text.extend(std::iter::repeat_n(' ', spaces)),
+                Some((room, _)) if bars == 0 && !row.is_empty() && first_word + 1 > room => text.push(' '),
+                _ => text.push('\n'),
+            }
+        }
+        text.push_str(row);
+        let trimmed = display_width(content.trim_end());
+        // Spaces of the text have its style; cells after it have none.
+        let is_written = |x: &u16| buffer.cell((*x, y)).is_some_and(|cell| cell.fg != Color::Reset);
+        let end = (area.x + MESSAGE_MARGIN..area.right()).rev().find(is_written).map_or(0, |x| x + 1);
+        let written =
+            usize::from(end.saturating_sub(area.x + MESSAGE_MARGIN)).saturating_sub(bars).max(trimmed);
+        let width = usize::from(area.width.saturating_sub(MESSAGE_MARGIN)).saturating_sub(bars);
+        last_row = (trimmed > 0).then_some((width.saturating_sub(written), written - trimmed));
+    }
+    text
+}
+
+/// Removes the bars of folds, code and quotes from the beginning of a row.
+fn without_bars(row: &str) -> &str {
+    let mut rest = row;
+    while let Some(after) = ["│ ", "▎ ", "┃ "].iter().find_map(|bar| rest.strip_prefix(bar)) {
+        rest = after;
+    }
+    rest
+}
+
+fn row_text(buffer: &Buffer, y: u16, columns: std::ops::Range<u16>) -> String {
+    let mut row = String::new();
+    // A wide character is followed by cells that hold a placeholder.
+    let mut placeholders = 0;
+    for x in columns {
+        if placeholders > 0 {
+            placeholders -= 1;
+            continue;
+        }
+        let Some(cell) = buffer.cell((x, y)) else { continue };
+        placeholders = display_width(cell.symbol()).saturating_sub(1);
+        row.push_str(cell.symbol());
+    }
+    row
 }
 
 /// Draws the bottom row: session and branch on the left; details such as the agent, and the save state on the right.

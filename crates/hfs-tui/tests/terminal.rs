@@ -167,12 +167,12 @@ fn a_plugin_runs_only_after_the_user_selects_approve() {
         "{dialog}"
     );
     assert!(!dialog.contains("lamp on"), "{dialog}");
-    // Typing does not change the selection, and the choice that is selected first postpones the decision.
+    // Typing does not change the selection and is not lost, and the choice that is selected first postpones the decision.
     terminal.type_text("y/light");
     terminal.press(Key::Enter);
     let is_postponed = |screen: &testkit::cli::Screen| !screen.contents().contains("Approve a plugin");
     let chat = terminal.wait_until("the chat", is_postponed).contents();
-    assert!(chat.contains("❯ Type a message") && !chat.contains("lamp on"), "{chat}");
+    assert!(chat.contains("❯ y/light") && !chat.contains("lamp on"), "{chat}");
     terminal.press(Key::Ctrl('c'));
     terminal.wait_for("press Ctrl+C again to quit");
     terminal.press(Key::Ctrl('c'));

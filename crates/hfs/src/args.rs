@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
@@ -70,6 +71,14 @@ pub struct GlobalArgs {
     /// The agent options in effect: those after the command, else those before it.
     #[arg(skip)]
     pub agent_args: AgentArgs,
+}
+
+/// The largest page of a list.
+pub const MAX_LIMIT: u32 = 10_000;
+
+/// Parses the number of rows of a list.
+pub fn limit_parser() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT))
 }
 
 /// Options of the commands that ask an agent.

@@ -28,9 +28,8 @@ fn log_path(logs: &Path) -> PathBuf {
 pub fn start(logs: &Path, verbose: bool) {
     let writer = LazyFile { path: log_path(logs), file: Arc::default() };
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    // A target matches as a prefix, so "hfs" also selects the crates that are not listed.
-    let crates = ["hfs", "hfs_agents", "hfs_core", "hfs_engine", "hfs_exchange", "hfs_store"];
-    let filter = Targets::new().with_targets(crates.map(|name| (name, level)));
+    // A target matches as a prefix, so this selects all crates of the workspace.
+    let filter = Targets::new().with_target("hfs", level);
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
     // Fails only if a subscriber is already installed.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();

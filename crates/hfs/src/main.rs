@@ -37,6 +37,7 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::console::{Console, OutputOptions};
 use crate::output::error::{CliError, EXIT_USAGE, ErrorDocument, Outcome};
+use crate::output::sanitize;
 
 // Use mimalloc: parts of transcripts, events and rendered screens are allocated on one thread and freed on another, and
 // glibc malloc contends on that. Imports take 20 % less time for twice the memory (benches/import.rs).
@@ -44,14 +45,22 @@ use crate::output::error::{CliError, EXIT_USAGE, ErrorDocument, Outcome};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    run(std::env::args_os().collect(), Environment::capture())
+    match run(&std::env::args_os().collect::<Vec<_>>(), Environment::capture()) {
+        Ok(Outcome::Terminated(signal)) => {
+            // By now the store is closed and the terminal restored. The shell sees the signal, not an ordinary end.
+            hfs_tui::die_by_signal(signal);
+            Outcome::Terminated(signal).exit_code()
+        }
+        Ok(outcome) => outcome.exit_code(),
+        Err(code) => code,
+    }
 }
 
-fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
-    let wants_json = arguments.iter().any(|argument| argument == "--json");
+/// Runs the command. An error has been reported already, and is returned as the exit code.
+fn run(arguments: &[OsString], environment: Environment) -> Result<Outcome, ExitCode> {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return report_usage(&error, wants_json),
+        Err(error) => return Err(report_usage(&error, arguments)),
     };
     let early_options = OutputOptions { json: cli.global.json, ..OutputOptions::default() };
     let command_agent = cli.command.as_ref().and_then(Command::agent_args);
@@ -59,7 +68,7 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     let may_ask = cli.command.as_ref().is_none_or(Command::asks_for_trust);
     let mut context = match Context::new(GlobalArgs { agent_args, ..cli.global }, environment, may_ask) {
         Ok(context) => context,
-        Err(error) => return report(&Console::new(early_options, ColorMode::Auto), &error),
+        Err(error) => return Err(report(&Console::new(early_options, ColorMode::Auto), &error)),
     };
     let logs = context.home.logs();
     logging::start(&logs, context.global.verbose);
@@ -67,16 +76,16 @@ fn run(arguments: Vec<OsString>, environment: Environment) -> ExitCode {
     if let Some(error) = context.config_error.take()
         && !cli.command.as_ref().is_some_and(Command::works_without_config)
     {
-        return report(&context.console, &error.into());
+        return Err(report(&context.console, &error.into()));
     }
     // Catch a panic, so that destructors close the store before the process exits. The panic hook has already reported
     // the panic.
     let result =
         std::panic::catch_unwind(AssertUnwindSafe(|| execute(cli.command, cli.continue_newest, &context)));
     match result {
-        Ok(Ok(outcome)) => outcome.exit_code(),
-        Ok(Err(error)) => report(&context.console, &error),
-        Err(_) => ExitCode::FAILURE,
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Err(report(&context.console, &error)),
+        Err(_) => Err(ExitCode::FAILURE),
     }
 }
 
@@ -123,21 +132,45 @@ fn report(console: &Console, error: &CliError) -> ExitCode {
 }
 
 /// Prints help and version, which clap returns as errors, on standard output, and real usage errors on standard error.
-fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
+fn report_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion) {
         // A closed pipe is not an error.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    if json {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let hint = Some("`hfs --help` lists all commands".to_owned());
-        let document = ErrorDocument { kind: "usage", message, causes: Vec::new(), hint };
-        Console::new(OutputOptions { json, ..OutputOptions::default() }, ColorMode::Never)
-            .print_error(&document);
-    } else {
-        let _ = error.print();
+    if arguments.iter().any(|argument| argument == "--json") {
+        let json = OutputOptions { json: true, ..OutputOptions::default() };
+        Console::new(json, ColorMode::Never).print_error(&usage_document(error));
+        return ExitCode::from(EXIT_USAGE);
+    }
+    // The message quotes arguments. clap styles it, so the arguments are made harmless, and not the message.
+    let harmless = arguments.iter().map(|argument| sanitize::line(&argument.to_string_lossy()));
+    match Cli::try_parse_from(harmless) {
+        Err(error) => drop(error.print()),
+        // Only the removed characters were wrong.
+        Ok(_) => eprint(&sanitize::block(&error.render().to_string())),
     }
     ExitCode::from(EXIT_USAGE)
+}
+
+fn eprint(text: &str) {
+    Console::new(OutputOptions::default(), ColorMode::Never).print_stderr(text);
+}
+
+/// Splits clap's text into the message, and the hint with its tip and usage.
+fn usage_document(error: &clap::Error) -> ErrorDocument {
+    let text = sanitize::block(&error.render().to_string());
+    let (mut message, mut hints) = (String::new(), Vec::new());
+    for paragraph in text.split("\n\n") {
+        let paragraph = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(first) = paragraph.strip_prefix("error: ") {
+            message = first.to_owned();
+        } else if let Some(tip) = paragraph.strip_prefix("tip: ") {
+            hints.push(tip.to_owned());
+        } else if let Some(usage) = paragraph.strip_prefix("Usage: ") {
+            hints.push(format!("usage: {usage}"));
+        }
+    }
+    hints.push("`hfs --help` lists all commands".to_owned());
+    ErrorDocument { kind: "usage", message, causes: Vec::new(), hint: Some(hints.join("; ")) }
 }

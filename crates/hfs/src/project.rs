@@ -7,6 +7,8 @@ use hfs_core::Project;
 
 /// Larger git configurations are ignored.
 const MAX_GIT_CONFIG_BYTES: u64 = 1024 * 1024;
+/// Larger `.git` and `commondir` files are ignored: they contain one path.
+const MAX_PATH_FILE_BYTES: u64 = 4096;
 
 /// The project of a directory: its path and, inside a git work tree, the identity of the repository. Reads git's files
 /// instead of running git, because the configuration of an untrusted repository can make git run commands.
@@ -20,11 +22,7 @@ pub fn of_directory(directory: &Path) -> Project {
 fn repository_at(top: &Path) -> Option<String> {
     let git = git_directory(top)?;
     let config = git.join("config");
-    let remote = fs::metadata(&config)
-        .ok()
-        .filter(|metadata| metadata.is_file() && metadata.len() <= MAX_GIT_CONFIG_BYTES)
-        .and_then(|_| fs::read_to_string(&config).ok())
-        .and_then(|text| remote_address(&text));
+    let remote = read_regular_file(&config, MAX_GIT_CONFIG_BYTES).and_then(|text| remote_address(&text));
     let identity = remote.and_then(|remote| Project::identity_of_remote(&remote));
     // A relative path does not identify a repository.
     let identity = identity.filter(|identity| !identity.starts_with('.'));
@@ -40,10 +38,16 @@ fn git_directory(top: &Path) -> Option<PathBuf> {
     if metadata.is_dir() {
         return git.join("HEAD").exists().then_some(git);
     }
-    let text = fs::read_to_string(&git).ok().filter(|_| metadata.len() < 4096)?;
+    let text = read_regular_file(&git, MAX_PATH_FILE_BYTES)?;
     let linked = top.join(text.strip_prefix("gitdir:")?.trim());
-    let common = fs::read_to_string(linked.join("commondir")).ok();
+    let common = read_regular_file(&linked.join("commondir"), MAX_PATH_FILE_BYTES);
     Some(common.map_or_else(|| linked.clone(), |common| linked.join(common.trim())))
+}
+
+/// Reads a small text file. Other kinds of files are not opened: opening a FIFO waits for its writer.
+fn read_regular_file(path: &Path, max_bytes: u64) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    (metadata.is_file() && metadata.len() <= max_bytes).then(|| fs::read_to_string(path).ok())?
 }
 
 /// The address of the remote `origin` in a git configuration, else of the first remote.
@@ -110,6 +114,23 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         fs::write(tree.path().join(".git"), format!("gitdir: {}\n", linked.display())).unwrap();
         assert_eq!(of_directory(tree.path()).repository.as_deref(), Some("example.com/owner/repo"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_fifo_in_place_of_a_git_file_is_not_opened() {
+        let make_fifo = |path: &Path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        };
+        let folder = tempfile::tempdir().unwrap();
+        make_fifo(&folder.path().join(".git"));
+        assert_eq!(of_directory(folder.path()).repository, None);
+        let linked = tempfile::tempdir().unwrap();
+        make_fifo(&linked.path().join("commondir"));
+        make_fifo(&linked.path().join("config"));
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join(".git"), format!("gitdir: {}\n", linked.path().display())).unwrap();
+        assert!(of_directory(tree.path()).repository.is_some());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Starts the terminal app, and implements its ports for configuration and for import and export.
 
-use std::io::{self, BufWriter, IsTerminal, Write, stdin, stdout};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use hfs_core::{
@@ -19,7 +18,6 @@ use hfs_tui::{
     ExportFormat as ExportFormatEntry, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
     NoPlugins, OutputMode, PluginHost, Progress, SessionScope, Transfer,
 };
-use terminal_colorsaurus::{QueryOptions, background_color};
 
 use crate::args::GlobalArgs;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
@@ -49,15 +47,23 @@ pub enum StartScreen {
     SessionPicker(SessionScope),
 }
 
+/// Checks that the app can run, and prepares the process for it. Must be called before the store is opened.
+pub fn check(context: &Context) -> Result<(), CliError> {
+    hfs_tui::require_terminal(context.environment.get("TERM"))?;
+    // The store has threads, and a thread must be started after this.
+    hfs_tui::hold_stop_signal();
+    Ok(())
+}
+
 /// Runs the app until the user leaves it, then prints the command that resumes the session.
 pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliError> {
+    check(context)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| CliError::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
-    let background = terminal_background(context);
     let exit = runtime.block_on(async {
         let SelectedAgent { agent, .. } = build_agent(context).await?;
         let hooks = context.hooks()?;
@@ -80,13 +86,12 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             session_list,
             suggestion_wording: suggestions::describe,
             project,
-            settings: app_settings(context, background),
+            settings: app_settings(context),
             transfer: Arc::new(FileTransfer::new(context, Arc::clone(&store))),
             configuration: Arc::new(ConfigurationFiles {
                 global: context.global.clone(),
                 environment: context.environment.clone(),
                 store,
-                background,
                 hooks,
             }),
             plugins,
@@ -99,7 +104,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         let name = exit.name.map_or_else(String::new, |name| format!("  ({})", sanitize::line(&name)));
         context.console.note(&format!("resume with: hfs resume {}{name}", session.short().shown()));
     }
-    Ok(Outcome::Done)
+    Ok(exit.signal.map_or(Outcome::Done, Outcome::Terminated))
 }
 
 /// Converts an error to the report that the app displays.
@@ -108,13 +113,13 @@ pub fn app_error(error: &CliError) -> ErrorReport {
     ErrorReport { kind: error.kind(), message: document.one_line(), suggestion: document.hint }
 }
 
-fn app_settings(context: &Context, background: Background) -> AppSettings {
+fn app_settings(context: &Context) -> AppSettings {
     let variable = |name: &str| context.environment.get_non_empty(name);
     AppSettings {
         background: match context.settings.theme {
             Theme::Dark => Background::Dark,
             Theme::Light => Background::Light,
-            Theme::Auto => background,
+            Theme::Auto => background_from_variable(variable("COLORFGBG").unwrap_or_default()),
         },
         color_depth: color_depth(
             context.settings.color,
@@ -124,39 +129,43 @@ fn app_settings(context: &Context, background: Background) -> AppSettings {
         ),
         keys: context.settings.key_mode,
         mouse: context.settings.mouse,
+        extended_keys: context.settings.extended_keys,
+        animations: context.settings.animations,
+        clipboard_program: clipboard_program(variable),
         output: if context.settings.verbose_output { OutputMode::Verbose } else { OutputMode::Compact },
         editor: variable("VISUAL").or_else(|| variable("EDITOR")).map(str::to_owned),
         ..AppSettings::default()
     }
 }
 
-/// The terminal's background: from the variable `COLORFGBG`, else from the terminal's answer to a query. Must be called
-/// before the app reads keys, because the answer arrives on standard input. Sends no query if the theme is `dark` or
-/// `light`, or if colors are off.
-fn terminal_background(context: &Context) -> Background {
-    /// Long enough for the round trip of an intercontinental ssh connection. A terminal that does not answer delays the
-    /// start by this time.
-    const QUERY_TIMEOUT: Duration = Duration::from_millis(250);
-    let from_variable = background_from_variable(context.environment.get("COLORFGBG").unwrap_or_default());
-    let is_needed = context.settings.theme == Theme::Auto
-        && app_settings(context, Background::Dark).color_depth != ColorDepth::None;
-    if from_variable.is_some() || !is_needed || !stdin().is_terminal() || !stdout().is_terminal() {
-        return from_variable.unwrap_or_default();
+/// The program of the desktop that copies its standard input, if there is a desktop and the program is installed.
+fn clipboard_program<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Option<Vec<String>> {
+    let path = variable("PATH")?;
+    let is_installed = |name: &str| std::env::split_paths(path).any(|folder| folder.join(name).is_file());
+    let wayland: &[&[&str]] = &[&["wl-copy"]];
+    let x11: &[&[&str]] = &[&["xclip", "-selection", "clipboard"], &["xsel", "--clipboard", "--input"]];
+    let mut programs: Vec<&[&str]> = Vec::new();
+    if cfg!(target_os = "macos") {
+        programs.push(&["pbcopy"]);
     }
-    let mut options = QueryOptions::default();
-    options.timeout = QUERY_TIMEOUT;
-    match background_color(options) {
-        Ok(color) if color.perceived_lightness() > 0.5 => Background::Light,
-        Ok(_) | Err(_) => Background::Dark,
+    if variable("WAYLAND_DISPLAY").is_some() {
+        programs.extend(wayland);
     }
+    if variable("DISPLAY").is_some() {
+        programs.extend(x11);
+    }
+    let program =
+        programs.into_iter().find(|program| program.first().is_some_and(|name| is_installed(name)))?;
+    Some(program.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// Parses `COLORFGBG`, which some terminals set to `foreground;background` as palette indexes.
-fn background_from_variable(value: &str) -> Option<Background> {
+fn background_from_variable(value: &str) -> Background {
     // Light grey and the bright colors are light. Color 8 is dark grey.
-    match value.rsplit(';').next()?.parse().ok()? {
-        7 | 9..=15_u8 => Some(Background::Light),
-        _ => Some(Background::Dark),
+    match value.rsplit(';').next().map(str::parse) {
+        Some(Ok(7 | 9..=15_u8)) => Background::Light,
+        Some(Ok(_)) => Background::Dark,
+        Some(Err(_)) | None => Background::Unknown,
     }
 }
 
@@ -189,8 +198,6 @@ struct ConfigurationFiles {
     global: GlobalArgs,
     environment: Environment,
     store: Arc<dyn Store>,
-    /// The terminal's background, for the theme `auto`.
-    background: Background,
     hooks: Arc<dyn hfs_core::Hooks>,
 }
 
@@ -219,7 +226,7 @@ impl ConfigurationFiles {
             None if effect == Effect::NextStart => format!("{name} is {value} from the next start"),
             None => format!("{name} is now {value}"),
         };
-        Ok(ConfigChange { settings: Some(app_settings(&context, self.background)), engine, note })
+        Ok(ConfigChange { settings: Some(app_settings(&context)), engine, note })
     }
 }
 
@@ -230,7 +237,7 @@ enum Effect {
     AppSettings,
     /// The engine is rebuilt, because the agent or a setting of the engine changes.
     Engine,
-    /// The setting takes effect after a restart, because the store is already open.
+    /// The setting takes effect after a restart, because the store is already open and the plugins already run.
     NextStart,
 }
 
@@ -247,16 +254,19 @@ const fn effect_of(key: Key) -> Effect {
         | Key::ContextChars
         | Key::CheckpointRetention
         | Key::CheckpointOn => Effect::Engine,
-        Key::StoreUrl | Key::StoreDurability => Effect::NextStart,
+        Key::StoreUrl
+        | Key::StoreDurability
+        | Key::DisabledPlugins
+        | Key::PluginsHookMs
+        | Key::PluginsCommandMs => Effect::NextStart,
         Key::OutputMode
         | Key::KeybindingMode
         | Key::Color
         | Key::Theme
         | Key::Mouse
-        | Key::TrashRetentionDays
-        | Key::DisabledPlugins
-        | Key::PluginsHookMs
-        | Key::PluginsCommandMs => Effect::AppSettings,
+        | Key::ExtendedKeys
+        | Key::Animations
+        | Key::TrashRetentionDays => Effect::AppSettings,
     }
 }
 
@@ -482,8 +492,9 @@ mod tests {
         assert_eq!(color_depth(auto, None, None, Some("screen-256color")), ColorDepth::Indexed);
         assert_eq!(color_depth(auto, None, None, Some("linux")), ColorDepth::Sixteen);
         assert_eq!(color_depth(auto, None, None, Some("dumb")), ColorDepth::None);
-        assert_eq!(background_from_variable("0;15"), Some(Background::Light));
-        assert_eq!(background_from_variable("15;default;0"), Some(Background::Dark));
-        assert_eq!((background_from_variable(""), background_from_variable("x")), (None, None));
+        assert_eq!(background_from_variable("0;15"), Background::Light);
+        assert_eq!(background_from_variable("15;default;0"), Background::Dark);
+        assert_eq!(background_from_variable(""), Background::Unknown);
+        assert_eq!(background_from_variable("x"), Background::Unknown);
     }
 }

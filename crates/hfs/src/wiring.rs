@@ -32,12 +32,20 @@ pub fn store_url(home: &Home, settings: &Settings) -> Result<StoreUrl, CliError>
 /// # Errors
 /// If the store cannot be opened.
 pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
+    let (url, options) = store_address(home, settings)?;
+    Ok(hfs_store::open(&url, options)?)
+}
+
+/// The address and options of the store. Creates the home directory if it holds the store.
+///
+/// # Errors
+/// If the configured address is not valid, or the home directory cannot be created.
+pub fn store_address(home: &Home, settings: &Settings) -> Result<(StoreUrl, SqliteOptions), CliError> {
     let url = store_url(home, settings)?;
     if settings.store_url.is_none() {
         home.create()?;
     }
-    let options = SqliteOptions { durability: settings.durability, ..SqliteOptions::default() };
-    Ok(hfs_store::open(&url, options)?)
+    Ok((url, SqliteOptions { durability: settings.durability, ..SqliteOptions::default() }))
 }
 
 /// An engine with this agent, store and hooks, and the settings of the context.

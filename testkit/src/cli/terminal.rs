@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use pty_process::Size;
 use pty_process::blocking::Pty;
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
 pub use vt100::Screen;
 
@@ -35,11 +36,21 @@ struct Display {
     has_ended: bool,
 }
 
+/// How a terminal answers a query of its background colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedBackground {
+    /// As a dark colour.
+    Dark,
+    /// As a light colour.
+    Light,
+    /// Not at all, and it answers no other query either, as in old versions of tmux.
+    None,
+}
+
 /// Answers queries of programs about the cursor position, the kind of terminal and its background colour.
-#[derive(Default)]
 struct QueryResponder {
     pending: Vec<u8>,
-    is_light: bool,
+    background: ReportedBackground,
 }
 
 impl vt100::Callbacks for QueryResponder {
@@ -51,6 +62,9 @@ impl vt100::Callbacks for QueryResponder {
         params: &[&[u16]],
         letter: char,
     ) {
+        if self.background == ReportedBackground::None {
+            return;
+        }
         match (intermediate, params, letter) {
             (None, [[6]], 'n') => {
                 let (row, column) = screen.cursor_position();
@@ -63,9 +77,12 @@ impl vt100::Callbacks for QueryResponder {
     }
 
     fn unhandled_osc(&mut self, _screen: &mut Screen, params: &[&[u8]]) {
-        // Only the light terminal answers this query. Many real terminals do not answer it either.
-        if self.is_light && params == [b"11".as_slice(), b"?"] {
-            self.pending.extend(b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\");
+        if params == [b"11".as_slice(), b"?"] {
+            self.pending.extend(match self.background {
+                ReportedBackground::Dark => b"\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\".as_slice(),
+                ReportedBackground::Light => b"\x1b]11;rgb:ffff/fafa/f0f0\x1b\\",
+                ReportedBackground::None => b"",
+            });
         }
     }
 }
@@ -74,7 +91,7 @@ impl Terminal {
     pub(super) fn start(
         command: Command,
         (rows, columns): (u16, u16),
-        is_light: bool,
+        background: ReportedBackground,
         timeout: Duration,
     ) -> Self {
         let command_line = command_line(&command);
@@ -90,7 +107,7 @@ impl Terminal {
             rows,
             columns,
             0,
-            QueryResponder { pending: Vec::new(), is_light },
+            QueryResponder { pending: Vec::new(), background },
         );
         let display = Mutex::new(Display { parser, has_ended: false });
         let terminal = Self {
@@ -207,9 +224,14 @@ impl Terminal {
 
     /// Sends SIGTERM, as the system does when it shuts down.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
         // Ignore errors: the process may just have ended.
-        kill_process(pid, Signal::TERM).ok();
+        kill_process(pid, signal).ok();
     }
 
     /// Whether the terminal is in cooked mode: it buffers and echoes lines, as shells expect.

@@ -1,8 +1,8 @@
 //! Replies: streaming, locking, and recovery after the writer has closed the store.
 
 use hfs_core::{
-    DeltaKind, ErrorKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, ReplyHandle, Role, Store,
-    StoreError, Usage,
+    DeltaKind, ErrorKind, Message, MessageDraft, MessageRange, MessageStatus, Part, Position, ReplyDelta,
+    ReplyHandle, Role, Store, StoreError, Usage,
 };
 
 use super::Fixture;
@@ -19,6 +19,31 @@ fn thinking(text: &str) -> ReplyDelta {
 
 fn read(store: &dyn Store, reply: ReplyHandle) -> Message {
     store.get_message(reply.message).unwrap()
+}
+
+pub fn a_message_and_the_start_of_its_reply_are_one_unit(fixture: &Fixture<'_>) {
+    let (store, make) = (fixture.store.as_ref(), &fixture.drafts);
+    let main = fixture.main();
+    let (question, answer) = (make.user("question"), make.assistant(""));
+    let (appended, reply) =
+        store.append_and_begin_reply(main, std::slice::from_ref(&question), &answer).unwrap();
+    assert_eq!((appended.first, appended.position.head, reply.seq, reply.message), (1, 1, 2, answer.id));
+    let here = Position { branch: main.branch, head: 2 };
+    // Neither is stored while another reply is in progress, at a wrong position, or if one of the ids exists.
+    let again = make.user("again");
+    let begin = |at, message: &MessageDraft, reply: &MessageDraft| {
+        store.append_and_begin_reply(at, std::slice::from_ref(message), reply).map(drop)
+    };
+    expect_kind(begin(here, &again, &make.assistant("")), ErrorKind::Conflict);
+    store.finish_reply(reply, &make.assistant("answer")).unwrap();
+    expect_kind(begin(main, &again, &make.assistant("")), ErrorKind::Conflict);
+    expect_kind(begin(here, &again, &answer), ErrorKind::Conflict);
+    assert_eq!(store.get_branch(main.branch).unwrap().head, 2);
+    begin(here, &again, &make.assistant("")).unwrap();
+    let history = store.read_messages(main.branch, MessageRange::Newest(10)).unwrap();
+    let texts: Vec<_> = history.iter().map(|message| message.content.text()).collect();
+    assert_eq!(texts, ["question", "answer", "again", ""]);
+    assert_eq!(history[3].content.status, MessageStatus::Streaming);
 }
 
 pub fn a_reply_is_visible_while_it_is_streamed(fixture: &Fixture<'_>) {

@@ -1,7 +1,8 @@
 //! Trash and purge.
 
 use hfs_core::{
-    Attachment, ErrorKind, OperationKind, PageRequest, Part, Role, SearchQuery, SessionFilter, SessionRef,
+    Attachment, ErrorKind, OperationKind, Origin, PageRequest, Part, Role, SearchQuery, SessionDraft,
+    SessionFilter, SessionRef,
 };
 
 use super::Fixture;
@@ -126,6 +127,27 @@ pub fn the_trash_is_purged_by_age(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap(), 0);
     let left = fixture.store.resolve_session(&SessionRef::Recent(1), None, false).unwrap();
     assert_eq!(left, sessions[3].id);
+}
+
+pub fn the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again(fixture: &Fixture<'_>) {
+    let was_purged = |id: &str| fixture.store.was_purged("tool", id).unwrap();
+    let import = |id: &str| {
+        let origin = Some(Origin { format: "tool".into(), id: id.into(), path: None });
+        let draft = SessionDraft { origin, ..fixture.drafts.session(id) };
+        let now = fixture.drafts.now();
+        fixture.store.import_session(&draft).unwrap().finish(id, 0, now, now).unwrap();
+        draft.id
+    };
+    let (purged, trashed) = (import("a"), import("b"));
+    assert!(!was_purged("a"));
+    fixture.store.purge_session(purged).unwrap();
+    fixture.store.trash_session(trashed, fixture.drafts.now()).unwrap();
+    assert!(was_purged("a") && !was_purged("b"));
+    assert!(!fixture.store.was_purged("other", "a").unwrap());
+    assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap(), 1);
+    assert!(was_purged("b"));
+    import("a");
+    assert!(!was_purged("a") && was_purged("b"));
 }
 
 pub fn a_purge_ends_a_reply_of_the_session(fixture: &Fixture<'_>) {

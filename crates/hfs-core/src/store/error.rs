@@ -126,7 +126,7 @@ impl ErrorExt for StoreError {
             Self::Ambiguous { .. } => Some(Suggestion::LengthenId),
             Self::HeadMismatch { .. } => Some(Suggestion::ReloadOrFork),
             Self::Locked { .. } => Some(Suggestion::WaitOrFork),
-            Self::Corrupt { .. } => Some(Suggestion::VerifyAndRepairStore),
+            Self::Corrupt { .. } => Some(Suggestion::RepairStore),
             Self::Newer { .. } => Some(Suggestion::UpdateForStore),
             Self::NotFound { .. }
             | Self::Conflict { .. }

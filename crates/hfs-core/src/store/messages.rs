@@ -61,6 +61,18 @@ pub trait MessageStore {
     /// Those of [`append`](Self::append).
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle>;
 
+    /// Appends messages and an empty reply to them as one unit: both or neither. Otherwise like [`append`](Self::append)
+    /// and [`begin_reply`](Self::begin_reply).
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    fn append_and_begin_reply(
+        &self,
+        at: Position,
+        messages: &[MessageDraft],
+        reply: &MessageDraft,
+    ) -> StoreResult<(Appended, ReplyHandle)>;
+
     /// Appends deltas to a reply. They are durable when the call returns. The cost depends on the size of the deltas, not
     /// on that of the reply. Empty deltas are ignored.
     ///

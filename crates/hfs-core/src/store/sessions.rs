@@ -35,6 +35,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Start of the next page; `None` on the last page.
     pub next: Option<Cursor>,
+    /// Number of damaged rows in the range of this page, which are left out of `items`.
+    pub unreadable: u64,
 }
 
 /// Sessions.
@@ -96,10 +98,18 @@ pub trait SessionStore {
     fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
     /// Removes a session permanently, with its operations and the attachments that no other message refers to.
+    /// Afterwards no text of it is left in the files of the store. Copies of the store that a migration or a repair has
+    /// made are deleted if they contain the session.
     ///
     /// # Errors
     /// `NotFound`.
     fn purge_session(&self, id: SessionId) -> StoreResult<()>;
+
+    /// Whether a session with this origin was purged and has not been imported again since.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool>;
 
     /// Purges all sessions that were moved to the trash before `before`. Returns their number.
     ///

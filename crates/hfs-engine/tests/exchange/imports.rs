@@ -232,7 +232,7 @@ fn the_name_follows_the_source_unless_the_user_renamed_the_session() {
         ..Foreign::new(&[("1", "first words")])
     };
     source(None).import(store);
-    assert_eq!(name(store), "first words");
+    assert!(name(store).starts_with("first words"));
     for title in ["Titled", "Titled again"] {
         let importer = source(Some(title)).import(store);
         assert_eq!((name(store).as_str(), importer.imported[0].name.as_str()), (title, title));

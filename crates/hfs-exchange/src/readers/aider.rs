@@ -51,15 +51,28 @@ impl super::Reader for Aider {
             let bytes = lines.consumed();
             let Some((number, line)) = lines.next().map_err(|error| source.io(error))? else { break };
             reader.out.progress(bytes)?;
-            match line {
-                Line::Text(text) => reader.line(&text)?,
+            let last = match line {
+                Line::Text(text) => text.into_owned(),
                 Line::TooLong { .. } => {
                     reader.pending_report.dropped(Some(number), "a line longer than 64 MiB");
+                    continue;
                 }
+            };
+            // Without a line end, aider may not have finished the line.
+            if lines.consumed() - bytes == last.len() as u64 && is_incomplete(&last) {
+                reader.pending_report.dropped(Some(number), "an incomplete line at the end");
+            } else {
+                reader.line(&last)?;
             }
         }
         reader.end_session()
     }
+}
+
+/// Whether the beginning of a line does not show yet what the line is.
+fn is_incomplete(line: &str) -> bool {
+    line.starts_with(SESSION_START)
+        || !line.is_empty() && [SESSION_START, USER_PREFIX, "> "].iter().any(|mark| mark.starts_with(line))
 }
 
 /// Whether the user's lines in the file end with two blanks.

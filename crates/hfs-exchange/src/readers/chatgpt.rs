@@ -8,6 +8,7 @@ use hfs_core::{ImportError, MessageFlag, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationQueue, ConversationTree, ImportedMessage, TreeNode, number, text};
+use crate::bounded::Bounded;
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
@@ -41,6 +42,8 @@ impl super::Reader for ChatGpt {
             let mut archive = source.archive()?;
             for name in names {
                 let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
+                let compressed_bytes = file.compressed_size();
+                let file = Bounded::new(file, compressed_bytes);
                 read_from(source, file, &mut conversations, out)?;
             }
         }

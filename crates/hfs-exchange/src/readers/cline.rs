@@ -117,6 +117,17 @@ pub(crate) fn is_subagent(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".messages.json"))
 }
 
+/// The files about a task or session that are read besides the file with the messages.
+pub(crate) fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name == HISTORY {
+        return TASK_FILES.iter().map(|name| path.with_file_name(name)).collect();
+    }
+    let folder = path.parent().and_then(Path::file_name).filter(|_| name.ends_with(".messages.json"));
+    let about = folder.map(|folder| path.with_file_name(format!("{}.json", folder.to_string_lossy())));
+    about.into_iter().collect()
+}
+
 /// A file about a session; `None` if it cannot be read.
 fn read_json(path: &Path) -> Option<Value> {
     let mut json = String::new();

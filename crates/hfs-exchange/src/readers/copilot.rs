@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use hfs_core::{Attachment, ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
@@ -63,12 +64,17 @@ fn id_from_path(source: &Source) -> Option<String> {
     source.stem()
 }
 
+/// The file about a session beside its events.
+pub(crate) fn file_beside(path: &Path) -> Option<PathBuf> {
+    (path.file_name()? == "events.jsonl").then(|| path.with_file_name("workspace.yaml"))
+}
+
 /// The name that the user gave to the session, from the file beside its events. Without one, the file has the
 /// first prompt as the name.
 fn name_by_user(source: &Source) -> Option<String> {
     const MAX_BYTES: u64 = 1 << 20;
     let mut yaml = String::new();
-    let workspace = Source::found(source.path()?.with_file_name("workspace.yaml"));
+    let workspace = Source::found(file_beside(source.path()?)?);
     workspace.open().ok()?.take(MAX_BYTES).read_to_string(&mut yaml).ok()?;
     let field = |name: &str| yaml.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let name = field("name").filter(|_| field("user_named") == Some("true"))?.trim();

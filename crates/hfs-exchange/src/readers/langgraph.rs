@@ -89,10 +89,13 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
         thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
     let leaves: Vec<&ThreadCheckpoint> =
         thread.checkpoints.iter().filter(|checkpoint| !parents.contains(checkpoint.id.as_str())).collect();
-    // Checkpoint ids are ordered by time, so the last leaf ends the newest history. It is added first and
-    // becomes the first branch, which hfs continues when the user resumes the session.
-    for (number, leaf) in leaves.iter().rev().enumerate() {
-        add_history(&mut conversation, thread.messages_at(leaf)?, &thread.first_seen, number == 0);
+    // Checkpoint ids are ordered by time, so the last leaf ends the newest history. It is added first and becomes the first
+    // branch, which hfs continues when the user resumes the session. The others keep their order when the thread grows.
+    if let Some((newest, older)) = leaves.split_last() {
+        add_history(&mut conversation, thread.messages_at(newest)?, &thread.first_seen, true);
+        for leaf in older {
+            add_history(&mut conversation, thread.messages_at(leaf)?, &thread.first_seen, false);
+        }
     }
     let times: Vec<Timestamp> = thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.at).collect();
     conversation.session.created_at = times.iter().min().copied();

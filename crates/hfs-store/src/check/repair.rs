@@ -1,122 +1,72 @@
-//! `repair`: corrects what `verify` finds.
+//! Repairs the rows of a database that [`salvage`] has copied.
 //!
-//! 1. If pages are damaged, [`salvage`] copies every readable row into a new database, and then replaces the pages of
-//!    the old one in one transaction. A copy of the damaged database is kept.
+//! 1. [`message_history`] creates branches and sessions for rows whose branch or session is lost, and fills the gaps in
+//!    each branch's history with a placeholder for each lost message, so that the other messages keep their seqs.
 //! 2. Rows that cannot be decoded are deleted.
-//! 3. [`message_history`] fills the gaps in each branch's history with a placeholder for each lost message, so that the
-//!    other messages keep their seqs.
-//! 4. Derived data is recomputed: counters, list positions, current branches, the text index.
+//! 3. Derived data is computed: counters, list positions, current branches.
 //!
-//! Steps 2 to 4 are one transaction. It is repeated until `verify` finds no problem, at most [`MAX_ROUNDS`] times. The
-//! report lists everything that was changed or lost.
+//! The report lists everything that was changed or lost.
 
+pub(crate) mod btree;
 mod message_history;
-mod salvage;
+pub(crate) mod pages;
+pub(crate) mod salvage;
 
-use hfs_core::{Event, OperationKind, Problem, RunSnapshot, SessionId, StoreResult};
+use hfs_core::{Event, OperationKind, Problem, RunSnapshot, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::check::verify::{count_messages, find_problems};
-use crate::check::{Finding, ProblemKind, RepairKind, message_place};
+use crate::check::verify::count_messages;
+use crate::check::{RepairKind, message_place};
 use crate::codec::{checksum, compressed_json, rows};
-use crate::db::{Database, schema};
+use crate::db::lookup;
 use crate::error::{Error, Result};
 use crate::state_store::{self, KeyframeCache, hash_of};
 
-/// Maximum number of repairs of the rows. A correction can uncover another problem.
-const MAX_ROUNDS: usize = 3;
-
-/// Repairs the database. `update_text_index` indexes all messages that are not indexed yet.
-pub(crate) fn repair(
-    db: &Database,
-    update_text_index: &dyn Fn() -> StoreResult<()>,
-) -> StoreResult<Vec<Problem>> {
-    let found = find_problems(db)?.problems;
-    if found.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut log = RepairLog::default();
-    if found.iter().any(|problem| needs_salvage(problem.kind)) {
-        log.append(salvage::salvage(db)?);
-    }
-    let mut problems = found.clone();
-    for _ in 0..MAX_ROUNDS {
-        let rebuild_text_index = problems.iter().any(|problem| needs_text_index(problem.kind));
-        log.append(db.with_writer("repair the store", |conn| repair_rows(conn, rebuild_text_index))?);
-        update_text_index()?;
-        problems = find_problems(db)?.problems;
-        if problems.is_empty() {
-            break;
-        }
-    }
-    for Finding { place, detail, .. } in problems {
-        log.add(RepairKind::Left, place, format!("{detail} (it could not be repaired)"));
-    }
-    if log.0.is_empty() {
-        // The problems were corrected without a log entry. For example, indexing has finalized an abandoned reply. The
-        // problems themselves are reported then, so that the report is not empty.
-        return Ok(found.into_iter().map(Into::into).collect());
-    }
-    Ok(log.0)
-}
-
-/// Whether rows may be unreadable because of damaged pages.
-const fn needs_salvage(kind: ProblemKind) -> bool {
-    match kind {
-        ProblemKind::Page | ProblemKind::Unreadable => true,
-        ProblemKind::Index
-        | ProblemKind::Content
-        | ProblemKind::Reference
-        | ProblemKind::Count
-        | ProblemKind::Order
-        | ProblemKind::Gap
-        | ProblemKind::Reply
-        | ProblemKind::Hash
-        | ProblemKind::More => false,
-    }
-}
-
-/// Whether the text index may be damaged, or is empty after a salvage.
-const fn needs_text_index(kind: ProblemKind) -> bool {
-    needs_salvage(kind) || matches!(kind, ProblemKind::Index)
-}
-
-/// Repairs the rows in one transaction. The text index is also rebuilt if messages have changed.
-fn repair_rows(conn: &Connection, rebuild_text_index: bool) -> Result<RepairLog> {
+/// Repairs the rows in one transaction. The text index must be empty. `now` is the time of rows that are created when no
+/// other time is known.
+pub(crate) fn repair_rows(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> Result<()> {
     // The constraints may be violated until the end of the transaction.
     conn.pragma_update(None, "foreign_keys", false)?;
-    let mut log = RepairLog::default();
     let done = conn.execute_batch("BEGIN IMMEDIATE").map_err(Error::from).and_then(|()| {
-        delete_orphaned_rows(conn, &mut log)?;
-        delete_unreadable_rows(conn, &mut log)?;
-        let before = log.0.len();
-        message_history::repair(conn, &mut log)?;
-        let messages_changed = log.0.len() > before;
-        update_derived_data(conn, &mut log)?;
-        if rebuild_text_index || messages_changed {
-            reset_text_index(conn, &mut log)?;
-        }
+        limit_numbers(conn)?;
+        message_history::recreate_owners(conn, now, log)?;
+        delete_orphaned_rows(conn, log)?;
+        delete_unreadable_rows(conn, log)?;
+        message_history::repair(conn, now, log)?;
+        update_derived_data(conn, now, log)?;
+        // A branch's own messages start after `forked_at`, so this means that none of them is indexed.
+        conn.execute("UPDATE branch SET indexed = forked_at", [])?;
         Ok(conn.execute_batch("COMMIT")?)
     });
     if !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;
     }
     conn.pragma_update(None, "foreign_keys", true)?;
-    done.map(|()| log)
+    done
+}
+
+/// Corrects numbers that are out of the range of their column.
+fn limit_numbers(conn: &Connection) -> Result<()> {
+    for (table, column) in [("branch", "forked_at"), ("checkpoint", "seq")] {
+        conn.execute(
+            &format!(
+                "UPDATE {table} SET {column} = max(0, min({column}, 4294967295))
+                    WHERE {column} NOT BETWEEN 0 AND 4294967295"
+            ),
+            [],
+        )?;
+    }
+    Ok(())
 }
 
 /// The report of a repair.
 #[derive(Debug, Default)]
-struct RepairLog(Vec<Problem>);
+pub(crate) struct RepairLog(pub(crate) Vec<Problem>);
 
 impl RepairLog {
-    fn add(&mut self, kind: RepairKind, place: impl Into<String>, detail: impl Into<String>) {
+    pub(crate) fn add(&mut self, kind: RepairKind, place: impl Into<String>, detail: impl Into<String>) {
         let kind = kind.as_str().to_owned();
         self.0.push(Problem { kind, place: place.into(), detail: detail.into() });
-    }
-
-    fn append(&mut self, more: Self) {
-        self.0.extend(more.0);
     }
 
     /// Runs a statement that corrects or deletes rows, and logs the number of rows.
@@ -153,18 +103,15 @@ fn delete_orphaned_rows(conn: &Connection, log: &mut RepairLog) -> Result<()> {
             "moved to the session of their branch",
         )?;
     }
-    log.execute(
-        conn,
-        "DELETE FROM operation WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = operation.session)",
-        "operations",
-        "removed: their session is missing",
+    // A source without this row is read again.
+    conn.execute(
+        "DELETE FROM import_source_session
+            WHERE NOT EXISTS (SELECT 1 FROM import_source WHERE no = import_source_session.source)",
+        [],
     )?;
-    // Keep the activity of a missing session that still has branches: `message_history` creates a session for these
-    // branches, and that session may get the same number.
     log.execute(
         conn,
-        "DELETE FROM activity WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = activity.session)
-            AND NOT EXISTS (SELECT 1 FROM branch WHERE branch.session = activity.session)",
+        "DELETE FROM activity WHERE NOT EXISTS (SELECT 1 FROM session WHERE no = activity.session)",
         "rows of activity",
         "removed: their session is missing",
     )
@@ -279,12 +226,11 @@ fn delete_unreadable_operations(conn: &Connection, log: &mut RepairLog) -> Resul
 }
 
 /// Recomputes the data that is derived from other rows, except the text index.
-fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+fn update_derived_data(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> Result<()> {
     interrupt_replies_without_writer(conn, log)?;
     conn.execute("UPDATE branch SET retired = 1 WHERE retired NOT IN (0, 1)", [])?;
-    reset_invalid_times(conn, "branch")?;
     for session in row_numbers(conn, "SELECT no FROM session ORDER BY no")? {
-        update_session(conn, session, log)?;
+        update_session(conn, session, now, log)?;
         update_activity(conn, session)?;
     }
     conn.execute(
@@ -292,10 +238,11 @@ fn update_derived_data(conn: &Connection, log: &mut RepairLog) -> Result<()> {
             automatic = (NOT pinned AND label IS NULL AND trigger <> 'manual')",
         [],
     )?;
-    reset_invalid_times(conn, "checkpoint")?;
+    for table in ["branch", "checkpoint"] {
+        replace_invalid_times(conn, table)?;
+    }
     // Makes all list positions exact. The stored position of the first session of a list may be out of date (see
-    // `session_stats`).
-    // Hidden sessions (state 2) are in no list.
+    // `session_stats`). Hidden sessions (state 2) are in no list.
     conn.execute(
         "UPDATE session SET place = (SELECT updated_at FROM activity WHERE session = no) WHERE state <> 2",
         [],
@@ -325,21 +272,23 @@ fn interrupt_replies_without_writer(conn: &Connection, log: &mut RepairLog) -> R
     Ok(())
 }
 
-/// Sets invalid creation times to the epoch.
-fn reset_invalid_times(conn: &Connection, table: &str) -> Result<()> {
+/// Replaces invalid creation times by that of the session.
+fn replace_invalid_times(conn: &Connection, table: &str) -> Result<()> {
     let times: Vec<(i64, i64)> = conn
         .prepare(&format!("SELECT no, created_at FROM {table}"))?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    for (no, at) in times {
-        if rows::time(at).is_err() {
-            conn.execute(&format!("UPDATE {table} SET created_at = 0 WHERE no = ?1"), [no])?;
-        }
+    for (no, _) in times.into_iter().filter(|(_, at)| rows::time(*at).is_err()) {
+        let sql = format!(
+            "UPDATE {table} SET created_at = (SELECT created_at FROM session WHERE no = {table}.session)
+                WHERE no = ?1"
+        );
+        conn.execute(&sql, [no])?;
     }
     Ok(())
 }
 
-fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()> {
+fn update_session(conn: &Connection, no: i64, now: Timestamp, log: &mut RepairLog) -> Result<()> {
     let place = format!("session number {no}");
     let is_intact: bool = conn
         .prepare_cached(&format!("SELECT {} FROM session WHERE no = ?1", checksum::session_matches()))?
@@ -348,17 +297,32 @@ fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()>
         let detail = "it does not match its checksum: its readable fields are kept";
         log.add(RepairKind::Damaged, &place, detail);
     }
-    let (id, created_at, trashed_at, extra, state): (Vec<u8>, i64, Option<i64>, Option<String>, i64) = conn
-        .prepare_cached("SELECT id, created_at, trashed_at, extra, state FROM session WHERE no = ?1")?
-        .query_row([no], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
-    let id = <[u8; 16]>::try_from(id)
+    let row = conn
+        .prepare_cached(
+            "SELECT id, created_at, trashed_at, extra, state, importer IS NOT NULL FROM session WHERE no = ?1",
+        )?
+        .query_row([no], |row| {
+            Ok(SessionColumns {
+                id: row.get(0)?,
+                created_at: row.get(1)?,
+                trashed_at: row.get(2)?,
+                extra: row.get(3)?,
+                state: row.get(4)?,
+                has_importer: row.get(5)?,
+            })
+        })?;
+    let id = <[u8; 16]>::try_from(row.id)
         .map_or_else(|_| SessionId::generate(), |bytes| SessionId::from_uuid(rows::uuid(bytes)));
-    let trashed_at = trashed_at.filter(|at| rows::time(*at).is_ok());
-    // The codes of `db::lookup`: 2 is hidden, 1 trashed, 0 listed.
-    let state = match (state, trashed_at) {
-        (2, _) => 2,
-        (_, Some(_)) => 1,
-        (_, None) => 0,
+    let trashed_at = row.trashed_at.filter(|at| rows::time(*at).is_ok());
+    let state = match (row.state, trashed_at) {
+        // A session is hidden only while it is imported or purged.
+        (lookup::HIDDEN, _) if row.has_importer => lookup::HIDDEN,
+        (_, Some(_)) => lookup::TRASHED,
+        (_, None) => lookup::LISTED,
+    };
+    let created_at = match rows::time(row.created_at) {
+        Ok(at) => at.as_micros(),
+        Err(_) => message_history::earliest_message(conn, no)?.unwrap_or_else(|| now.as_micros()),
     };
     conn.prepare_cached(
         "UPDATE session SET id = ?2, short = ?3, created_at = ?4, trashed_at = ?5, extra = ?6, state = ?7,
@@ -368,13 +332,22 @@ fn update_session(conn: &Connection, no: i64, log: &mut RepairLog) -> Result<()>
         no,
         id.as_uuid().as_bytes(),
         id.short().as_str(),
-        rows::time(created_at).map_or(0, |_| created_at),
+        created_at,
         trashed_at,
-        extra.filter(|json| rows::extra_from_json(Some(json)).is_ok()),
+        row.extra.filter(|json| rows::extra_from_json(Some(json)).is_ok()),
         state,
     ])?;
     update_current_branch(conn, no, log)?;
     checksum::update_session(conn, no)
+}
+
+struct SessionColumns {
+    id: Vec<u8>,
+    created_at: i64,
+    trashed_at: Option<i64>,
+    extra: Option<String>,
+    state: i64,
+    has_importer: bool,
 }
 
 /// Makes the newest branch current if the current branch is missing or undone.
@@ -430,13 +403,5 @@ fn update_activity(conn: &Connection, session: i64) -> Result<()> {
                 (SELECT count(*) FROM checkpoint WHERE session = ?1), state <> 2 FROM session WHERE no = ?1",
     )?
     .execute(params![session, updated_at, count_messages(conn, session)?])?;
-    Ok(())
-}
-
-/// Empties the text index. The next update indexes all messages.
-fn reset_text_index(conn: &Connection, log: &mut RepairLog) -> Result<()> {
-    conn.execute_batch(&format!("DROP TABLE message_text; {}", schema::TEXT_INDEX))?;
-    conn.execute("UPDATE branch SET indexed = forked_at", [])?;
-    log.add(RepairKind::Rebuilt, "text index", "it is rebuilt from the messages");
     Ok(())
 }

@@ -28,15 +28,15 @@ pub(crate) fn verify(db: &Database) -> StoreResult<Verification> {
 }
 
 /// The result of [`find_problems`].
-pub(super) struct Findings {
+pub(crate) struct Findings {
     /// Number of checked items by kind.
     checked: Vec<(String, u64)>,
-    pub(super) problems: Vec<Finding>,
+    pub(crate) problems: Vec<Finding>,
 }
 
-pub(super) fn find_problems(db: &Database) -> StoreResult<Findings> {
+pub(crate) fn find_problems(db: &Database) -> StoreResult<Findings> {
     let probe = db.liveness_probe();
-    let copy = db.paths.unused_path("-verify");
+    let copy = db.temporary_path("verify");
     db.read("verify the store", |conn| Ok(run_checks(conn, &probe, &copy)))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use crate::db::paths::create_private_file;
+use crate::db::paths::{create_private_file, sync_directory_of};
 use crate::error::{Error, Result, conflict};
 
 /// Pages copied at a time. Other connections can write between two steps.
@@ -21,7 +21,8 @@ pub(crate) fn copy(conn: &Connection, to: &Path) -> Result<()> {
         }
         created => created?,
     };
-    let written = write_copy(conn, to).and_then(|()| Ok(file.sync_all()?));
+    let written =
+        write_copy(conn, to).and_then(|()| Ok(file.sync_all().and_then(|()| sync_directory_of(to))?));
     if written.is_err() {
         std::fs::remove_file(to)?;
     }
@@ -36,8 +37,7 @@ fn write_copy(conn: &Connection, to: &Path) -> Result<()> {
     copy.close().map_err(|(_, error)| Error::from(error))
 }
 
-/// Replaces the contents of `to` with those of `from`, in one transaction.
-pub(crate) fn copy_pages(from: &Connection, to: &mut Connection) -> Result<()> {
+fn copy_pages(from: &Connection, to: &mut Connection) -> Result<()> {
     let backup = Backup::new(from, to)?;
     loop {
         match backup.step(STEP_PAGES)? {

@@ -1,11 +1,14 @@
 //! Connections to the database and their settings.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{MessageDraft, Part, Role, SearchHit, Timestamp};
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::codec::{body, checksum};
@@ -28,6 +31,7 @@ const MAX_IDLE_LOG_BYTES: i64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct DbConnection {
     pub(crate) conn: Connection,
+    paths: Arc<Paths>,
     file: FileId,
 }
 
@@ -38,29 +42,54 @@ impl DbConnection {
     }
 
     /// Opens the database, which must exist.
-    pub(crate) fn open(paths: &Paths) -> Result<Self> {
+    pub(crate) fn open(paths: &Arc<Paths>) -> Result<Self> {
         let file = paths.file_id()?;
-        Ok(Self { conn: connect(&paths.database)?, file })
+        Ok(Self { conn: connect(&paths.database)?, paths: Arc::clone(paths), file })
     }
 
-    pub(crate) fn open_reader(paths: &Paths) -> Result<Self> {
+    /// Closes the connection and leaves the write-ahead log as it is.
+    pub(crate) fn close_without_checkpoint(self) {
+        self.disable_checkpoint();
+    }
+
+    fn disable_checkpoint(&self) {
+        if let Err(error) = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::warn!(%error, "the write-ahead log may be checkpointed");
+        }
+    }
+
+    pub(crate) fn open_reader(paths: &Arc<Paths>) -> Result<Self> {
         let reader = Self::open(paths)?;
         reader.conn.pragma_update(None, "query_only", true)?;
         Ok(reader)
     }
 
-    pub(crate) fn open_writer(paths: &Paths, max_bytes: Option<u64>) -> Result<Self> {
+    pub(crate) fn open_writer(paths: &Arc<Paths>, max_bytes: Option<u64>) -> Result<Self> {
         let writer = Self::open(paths)?;
         // On macOS, fsync alone does not reach the disk.
         writer.conn.pragma_update(None, "fullfsync", true)?;
         writer.conn.pragma_update(None, "checkpoint_fullfsync", true)?;
         writer.conn.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG_BYTES)?;
+        // Overwrites deleted rows with zeros, so that a purge leaves no text in the file. Unlike ON, FAST does not also
+        // write to pages that become free, which would cost each pruned checkpoint some pages; a purge releases the free
+        // pages instead.
+        writer.conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
         if let Some(bytes) = max_bytes {
             let page: i64 = writer.conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
             writer.conn.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))?;
         }
         Ok(writer)
+    }
+}
+
+impl Drop for DbConnection {
+    fn drop(&mut self) {
+        // The last connection that closes deletes the log, by its path. If the file was replaced, that log is the log of
+        // the new file.
+        if !self.is_current(&self.paths) {
+            self.disable_checkpoint();
+        }
     }
 }
 
@@ -88,9 +117,12 @@ fn register_text_function(conn: &Connection) -> Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     conn.create_scalar_function("hfs_text", 1, flags, |context| {
-        let body = context.get_raw(0).as_str()?;
-        // `verify` reports a corrupt body. Search works without that message.
-        Ok(body::decode(body).map(searchable_text).unwrap_or_default())
+        // `verify` reports a damaged body. Search works without the unreadable part.
+        let body = match context.get_raw(0) {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
+            _ => Cow::Borrowed(""),
+        };
+        Ok(body::decode(&body).map(searchable_text).unwrap_or_default())
     })?;
     Ok(())
 }

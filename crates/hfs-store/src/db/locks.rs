@@ -2,6 +2,7 @@
 //!
 //! - `write` is held during each write transaction, and `turn` while waiting for it; see [`WriteLock`].
 //! - `<uuid>` is held by each open store for as long as it is open; see [`PresenceLock`].
+//! - `<uuid>.<name>` is a temporary file of the store that holds `<uuid>`.
 //!
 //! The operating system releases the locks of a process when it exits, also after a crash.
 
@@ -9,10 +10,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use crate::db::paths::{Paths, create_private_file, private};
+use crate::db::paths::{Paths, create_private_file, private, remove_if_exists};
 
 /// A fair lock around write transactions.
 //
@@ -73,8 +75,14 @@ impl Drop for WriteGuard<'_> {
 pub(crate) struct PresenceLock {
     name: String,
     path: PathBuf,
-    _held: File,
+    held: File,
+    /// Whether the file system has locks.
+    is_locked: bool,
 }
+
+/// Age from which a presence lock counts as free on a file system without locks. Open stores refresh theirs when they
+/// write.
+const UNLOCKED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl PresenceLock {
     /// Creates a lock file and locks it. The name of the file is `name`, which must not exist yet, or a new
@@ -88,7 +96,22 @@ impl PresenceLock {
         let held = create_private_file(&path)?;
         match held.lock() {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
-            _ => Ok(Self { name, path, _held: held }),
+            locked => Ok(Self { name, path, held, is_locked: locked.is_ok() }),
+        }
+    }
+
+    /// Shows other processes that the store is still open, on a file system without locks.
+    pub(crate) fn refresh(&self) {
+        if self.is_locked {
+            return;
+        }
+        let is_due = self
+            .held
+            .metadata()
+            .and_then(|file| file.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNLOCKED_LIFETIME / 8));
+        if is_due && let Err(error) = self.held.set_modified(SystemTime::now()) {
+            tracing::warn!(%error, "the presence lock could not be refreshed");
         }
     }
 
@@ -104,7 +127,7 @@ impl PresenceLock {
 
 impl Drop for PresenceLock {
     fn drop(&mut self) {
-        // A missing file counts as unlocked. If this fails, `remove_abandoned` deletes the file later.
+        // A missing file counts as unlocked. If this fails, `remove_abandoned` deletes the files later.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -134,23 +157,43 @@ impl LivenessProbe {
 
 fn is_held(paths: &Paths, name: &str) -> bool {
     match File::open(paths.locks.join(name)) {
-        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(_)) => is_recent(&file),
+        },
         // If the file exists but cannot be opened, the owner must be assumed to be alive.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
-/// Deletes the presence locks of processes that ended without closing their store. The caller holds the write lock.
-pub(crate) fn remove_abandoned(paths: &Paths) -> io::Result<()> {
-    for entry in fs::read_dir(&paths.locks)? {
-        let entry = entry?;
+/// Whether the owner of a lock file that cannot be locked has refreshed it lately.
+fn is_recent(file: &File) -> bool {
+    let age = file.metadata().and_then(|file| file.modified()).map(|at| at.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age < UNLOCKED_LIFETIME)
+}
+
+/// Deletes the presence locks and temporary files of processes that ended without closing their store. The caller holds
+/// the write lock. A file that cannot be deleted stays for the next time.
+pub(crate) fn remove_abandoned(paths: &Paths) {
+    let entries = match fs::read_dir(&paths.locks) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(%error, "abandoned lock files cannot be listed");
+            return;
+        }
+    };
+    for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| Uuid::try_parse(name).is_ok()) else { continue };
-        if !is_held(paths, name) {
-            fs::remove_file(entry.path())?;
+        // The name of a temporary file starts with the name of its owner's lock.
+        let owner = name.to_str().and_then(|name| name.split('.').next());
+        let Some(owner) = owner.filter(|owner| Uuid::try_parse(owner).is_ok()) else { continue };
+        if !is_held(paths, owner)
+            && let Err(error) = remove_if_exists(&entry.path())
+        {
+            tracing::warn!(%error, file = %entry.path().display(), "an abandoned file cannot be deleted");
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -187,7 +230,12 @@ mod tests {
         let abandoned = paths.locks.join(ABANDONED);
         create_private_file(&abandoned).unwrap();
         let _lock = WriteLock::open(&paths).unwrap();
-        remove_abandoned(&paths).unwrap();
+        let temporary = paths.locks.join(format!("{ABANDONED}.verify"));
+        create_private_file(&temporary).unwrap();
+        let kept = paths.locks.join(format!("{}.verify", presence.name()));
+        create_private_file(&kept).unwrap();
+        remove_abandoned(&paths);
+        assert!(!temporary.exists() && kept.exists());
         assert!(!abandoned.exists());
         assert!(presence.is_visible() && paths.locks.join("write").exists());
     }

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Result, conflict};
+
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     /// The database, absolute.
@@ -22,7 +24,7 @@ pub(crate) struct FileId {
 
 impl Paths {
     pub(crate) fn new(database: &Path) -> io::Result<Self> {
-        let database = std::path::absolute(database)?;
+        let database = canonical(database)?;
         let locks = with_suffix(&database, "-live");
         Ok(Self { database, locks })
     }
@@ -42,11 +44,48 @@ impl Paths {
         }
     }
 
-    /// Makes the new directory entry durable.
-    fn sync_directory(&self) -> io::Result<()> {
-        match self.database.parent() {
-            Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
-            _ => Ok(()),
+    /// Makes changes of the database's directory durable.
+    pub(crate) fn sync_directory(&self) -> io::Result<()> {
+        sync_directory_of(&self.database)
+    }
+
+    /// Returns an error if the database is a hard link to a store that is used under another name. SQLite names the
+    /// write-ahead log after the path, so two names of one file have two logs, each of which lacks the other's commits.
+    pub(crate) fn check_links(&self) -> Result<()> {
+        #[cfg(unix)]
+        if let Ok(metadata) = fs::metadata(&self.database)
+            && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1
+            && metadata.len() > 0
+            && !self.locks.exists()
+        {
+            return Err(conflict(format!(
+                "{} is a hard link to a store that has another name; open the store under that name, or a copy of it",
+                self.database.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The write-ahead log.
+    pub(crate) fn log(&self) -> PathBuf {
+        with_suffix(&self.database, "-wal")
+    }
+
+    /// A database that a repair has completed and that has not replaced the damaged one yet.
+    pub(crate) fn repaired(&self) -> PathBuf {
+        with_suffix(&self.database, "-repaired")
+    }
+
+    /// The directory in which a repair works.
+    pub(crate) fn repair_directory(&self) -> PathBuf {
+        with_suffix(&self.database, "-repair")
+    }
+
+    /// Deletes what a killed repair has left. The caller holds the write lock.
+    pub(crate) fn remove_repair_directory(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.repair_directory()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
         }
     }
 
@@ -64,11 +103,45 @@ impl Paths {
     }
 }
 
+/// The path without links, so that a store has the same lock files whatever path leads to it. SQLite also resolves links
+/// before it names the write-ahead log.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(path) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let path = std::path::absolute(path)?;
+            // A new database. Its directory may exist.
+            let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+            Ok(parent.zip(path.file_name()).map_or_else(|| path.clone(), |(parent, name)| parent.join(name)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Appends `suffix` to the file name of `path`.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Makes the directory entry of a file durable.
+pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
+    match file.parent() {
+        Some(directory) if cfg!(unix) => {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            File::open(directory)?.sync_all()
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a file. Does nothing if there is none.
+pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Creates a file that only its owner can read. Fails if it exists.
@@ -89,7 +162,8 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-fn create_private_directory(path: &Path) -> io::Result<()> {
+/// Creates a directory and its parents, readable by their owner only.
+pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -114,6 +188,25 @@ fn file_id(_: &fs::Metadata) -> io::Result<FileId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_store_has_one_path_whatever_link_leads_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, directory.path().join("directory")).unwrap();
+        std::os::unix::fs::symlink(real.join("a.db"), directory.path().join("b.db")).unwrap();
+        let through_directory = Paths::new(&directory.path().join("directory/a.db")).unwrap();
+        create_private_file(&real.join("a.db")).unwrap();
+        for path in ["real/a.db", "real/../b.db", "directory/a.db"] {
+            let paths = Paths::new(&directory.path().join(path)).unwrap();
+            assert_eq!(
+                (&paths.database, &paths.locks),
+                (&through_directory.database, &through_directory.locks)
+            );
+        }
+    }
 
     #[test]
     fn an_unused_path_does_not_exist() {

@@ -14,10 +14,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
-/// Creates the table of the text index.
-pub(crate) const TEXT_INDEX: &str = include_str!("schema/text_index.sql");
+/// Creates the table of the text index as it is after all migrations.
+pub(crate) const TEXT_INDEX: &str = concat!(
+    include_str!("schema/text_index.sql"),
+    "INSERT INTO message_text (message_text, rank) VALUES ('secure-delete', 1);"
+);
 
 /// "hfs1", in the database's header.
 pub(crate) const APPLICATION_ID: u32 = 0x6866_7331;
@@ -89,6 +93,7 @@ fn copy_before_migration(conn: &Connection, paths: &Paths, version: u32) -> Resu
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
     use crate::db::connection::DbConnection;
@@ -98,14 +103,14 @@ mod tests {
         UPDATE note SET length = length(text);";
     const BROKEN: &str = "CREATE TABLE other (no INTEGER PRIMARY KEY); INSERT INTO nowhere VALUES (1);";
 
-    fn paths(directory: &Path) -> Paths {
+    fn paths(directory: &Path) -> Arc<Paths> {
         let paths = Paths::new(&directory.join("a.db")).unwrap();
         paths.create_directories().unwrap();
         paths.create_database().unwrap();
-        paths
+        Arc::new(paths)
     }
 
-    fn at_version(paths: &Paths, migrations: &[&str]) -> DbConnection {
+    fn at_version(paths: &Arc<Paths>, migrations: &[&str]) -> DbConnection {
         let connection = DbConnection::open(paths).unwrap();
         migrate(&connection.conn, paths, migrations).unwrap();
         connection

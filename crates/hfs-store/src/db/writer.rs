@@ -64,6 +64,7 @@ impl Writer {
             drop(guard);
             self.open = Some(OpenWriter { connection, lock, relaxed: None });
         }
+        self.presence.refresh();
         self.open.as_mut().ok_or_else(|| Error::Internal("there is no writing connection".into()))
     }
 
@@ -76,6 +77,18 @@ impl Writer {
         // `body` may have changed the connection's settings.
         open.relaxed = None;
         self.close_if_broken(result)
+    }
+
+    /// Runs `body` with the write lock held and the connection closed.
+    pub(crate) fn offline<T>(&mut self, body: impl FnOnce(&Paths) -> Result<T>) -> Result<T> {
+        if let Some(open) = self.open.take() {
+            open.connection.close_without_checkpoint();
+        }
+        let lock = WriteLock::open(&self.paths)?;
+        let guard = lock.acquire()?;
+        let result = body(&self.paths);
+        drop(guard);
+        result
     }
 
     fn close_if_broken<T>(&mut self, result: Result<T>) -> Result<T> {

@@ -12,23 +12,27 @@ use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, not_found
 
 impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
-        let mut data = self.lock();
-        data.check_append(at, messages)?;
-        data.recover_abandoned_reply(at.branch, messages.len())?;
-        for message in messages {
-            data.push(at.branch, MessageRow::finished(message.clone()))?;
-        }
-        let head = data.branch(at.branch)?.branch.head;
+        let rows = messages.iter().cloned().map(MessageRow::finished);
+        let head = self.lock().append_rows(at, rows.collect())?;
         Ok(Appended { position: Position { branch: at.branch, head }, first: at.head + 1 })
     }
 
     fn begin_reply(&self, at: Position, reply: &MessageDraft) -> StoreResult<ReplyHandle> {
-        let mut data = self.lock();
-        let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
-        data.check_append(at, std::slice::from_ref(&content))?;
-        data.recover_abandoned_reply(at.branch, 1)?;
-        data.push(at.branch, MessageRow { content, writer: Arc::downgrade(&self.writer) })?;
-        Ok(ReplyHandle { message: reply.id, branch: at.branch, seq: at.head + 1 })
+        let seq = self.lock().append_rows(at, vec![self.streaming_row(reply)])?;
+        Ok(ReplyHandle { message: reply.id, branch: at.branch, seq })
+    }
+
+    fn append_and_begin_reply(
+        &self,
+        at: Position,
+        messages: &[MessageDraft],
+        reply: &MessageDraft,
+    ) -> StoreResult<(Appended, ReplyHandle)> {
+        let rows = messages.iter().cloned().map(MessageRow::finished).chain([self.streaming_row(reply)]);
+        let seq = self.lock().append_rows(at, rows.collect())?;
+        let position = Position { branch: at.branch, head: seq - 1 };
+        let reply = ReplyHandle { message: reply.id, branch: at.branch, seq };
+        Ok((Appended { position, first: at.head + 1 }, reply))
     }
 
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
@@ -130,8 +134,26 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// The row of a new reply, which has no parts yet.
+    fn streaming_row(&self, reply: &MessageDraft) -> MessageRow {
+        let content = MessageDraft { parts: Vec::new(), status: MessageStatus::Streaming, ..reply.clone() };
+        MessageRow { content, writer: Arc::downgrade(&self.writer) }
+    }
+}
+
 impl Data {
-    fn check_append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<()> {
+    /// Appends all rows or none. Returns the new head.
+    fn append_rows(&mut self, at: Position, rows: Vec<MessageRow>) -> StoreResult<Seq> {
+        self.check_append(at, &rows)?;
+        self.recover_abandoned_reply(at.branch, rows.len())?;
+        for row in rows {
+            self.push(at.branch, row)?;
+        }
+        Ok(self.branch(at.branch)?.branch.head)
+    }
+
+    fn check_append(&self, at: Position, rows: &[MessageRow]) -> StoreResult<()> {
         let row = self.branch(at.branch)?;
         if row.branch.undone {
             return Err(conflict(format!("branch {:?} is undone", row.branch.name)));
@@ -143,8 +165,9 @@ impl Data {
         if row.messages.last().is_some_and(MessageRow::is_live) {
             return Err(StoreError::Locked { seq: row.branch.head });
         }
-        for (index, message) in messages.iter().enumerate() {
-            let earlier = messages.iter().take(index).any(|other| other.id == message.id);
+        let messages = || rows.iter().map(|row| &row.content);
+        for (index, message) in messages().enumerate() {
+            let earlier = messages().take(index).any(|other| other.id == message.id);
             if earlier || self.positions.contains_key(&message.id) {
                 return Err(conflict(format!("message {} already exists", message.id)));
             }

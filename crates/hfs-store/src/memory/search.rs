@@ -39,7 +39,7 @@ impl SearchIndex for MemoryStore {
         });
         let total = hits.len() as u64;
         hits.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
-        Ok(SearchResults { hits, total })
+        Ok(SearchResults { hits, total, unreadable: 0 })
     }
 
     /// Does nothing: there is no index.

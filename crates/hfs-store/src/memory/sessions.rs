@@ -60,7 +60,7 @@ impl SessionStore for MemoryStore {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let items: Vec<SessionSummary> = rows.by_ref().take(limit).map(|row| data.summary(row)).collect();
         let next = rows.next().and(items.last()).map(|last| session_cursor(&last.session));
-        Ok(Page { items, next })
+        Ok(Page { items, next, unreadable: 0 })
     }
 
     fn rename_session(&self, id: SessionId, name: &str, automatic: bool, at: Timestamp) -> StoreResult<()> {
@@ -113,6 +113,10 @@ impl SessionStore for MemoryStore {
         data.session(id)?;
         data.purge(id);
         Ok(())
+    }
+
+    fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
+        Ok(self.lock().purged_origins.contains(&(origin_format.to_owned(), origin_id.to_owned())))
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
@@ -257,7 +261,8 @@ impl OperationStore for MemoryStore {
         let listed: Vec<&OperationRow> = rows.by_ref().take(limit).collect();
         let next = rows.next().and(listed.last());
         let next = next.map(|last| Cursor(format!("operation/{}", last.number)));
-        Ok(Page { items: listed.iter().map(|row| row.operation.clone()).collect(), next })
+        let items = listed.iter().map(|row| row.operation.clone()).collect();
+        Ok(Page { items, next, unreadable: 0 })
     }
 
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
@@ -324,6 +329,9 @@ impl Data {
             created_at: draft.created_at,
             undone: false,
         };
+        if let Some(origin) = &session.origin {
+            self.purged_origins.remove(&(origin.format.clone(), origin.id.clone()));
+        }
         self.sessions.insert(draft.id, SessionRow { session, branches: vec![main.id] });
         self.branches.insert(main.id, BranchRow { branch: main, messages: Vec::new(), state: None });
     }
@@ -376,6 +384,9 @@ impl Data {
     /// Removes the session with everything that belongs to it.
     fn purge(&mut self, id: SessionId) {
         let Some(row) = self.sessions.remove(&id) else { return };
+        if let Some(origin) = row.session.origin {
+            self.purged_origins.insert((origin.format, origin.id));
+        }
         let mut orphans = Vec::new();
         for branch in row.branches.iter().filter_map(|branch| self.branches.remove(branch)) {
             for message in &branch.messages {

@@ -41,8 +41,14 @@ pub(crate) fn check(attachment: &Attachment) -> Result<()> {
 }
 
 pub(crate) fn insert(conn: &Connection, attachment: &Attachment, now: i64) -> Result<()> {
-    conn.prepare_cached("INSERT OR IGNORE INTO attachment (hash, stored_at, bytes) VALUES (?1, ?2, ?3)")?
-        .execute(params![attachment.hash.as_bytes(), now, attachment.bytes])?;
+    // An unused attachment gets a new time, because `vacuum` deletes unused attachments by their age. The time of one in use
+    // does not matter, and an update would rewrite its bytes.
+    conn.prepare_cached(
+        "INSERT INTO attachment (hash, stored_at, bytes) VALUES (?1, ?2, ?3)
+            ON CONFLICT (hash) DO UPDATE SET stored_at = excluded.stored_at
+                WHERE NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = attachment.no)",
+    )?
+    .execute(params![attachment.hash.as_bytes(), now, attachment.bytes])?;
     Ok(())
 }
 

@@ -414,7 +414,7 @@ impl Drop for Import<'_> {
         let session = self.session;
         // Marks the rows as orphaned, so that they are deleted later if they cannot be deleted now.
         let hidden = self.store.db.write_with(RELAXED, ACTION, move |conn| purge::hide(conn, session));
-        if let Err(error) = hidden.and_then(|()| purge::delete_rows(self.store, session)) {
+        if let Err(error) = hidden.and_then(|hidden| purge::delete_rows(self.store, hidden)) {
             tracing::warn!(%error, "the rows of an unfinished import could not be deleted");
         }
     }
@@ -582,7 +582,7 @@ impl Drop for WalCheckpointer {
 }
 
 fn run_checkpoints(
-    paths: &Paths,
+    paths: &Arc<Paths>,
     requests: &Receiver<CheckpointRequest>,
     log_pages: &AtomicI64,
 ) -> Result<()> {

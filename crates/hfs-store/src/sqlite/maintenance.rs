@@ -7,13 +7,13 @@ use std::time::Duration;
 use hfs_core::{Maintenance, Problem, Store, StoreInfo, StoreResult, Verification};
 use rusqlite::Connection;
 
-use crate::check::{repair, verify};
+use crate::check::verify;
 use crate::db::paths::with_suffix;
 use crate::db::url::StoreUrl;
 use crate::db::{backup, schema};
 use crate::error::Result;
 use crate::sqlite::text_index::Backlog;
-use crate::sqlite::{SqliteStore, purge, text_index};
+use crate::sqlite::{SqliteStore, purge, repair, text_index};
 use crate::state_store::rebase;
 
 /// Maximum number of free pages that are released in one step. Other processes can write between two steps of
@@ -60,7 +60,7 @@ impl Maintenance for SqliteStore {
     }
 
     fn repair(&self) -> StoreResult<Vec<Problem>> {
-        repair::repair(&self.db, &|| text_index::catch_up(self))
+        repair::repair_open(self)
     }
 
     fn backup(&self, to: &Path) -> StoreResult<()> {
@@ -116,6 +116,13 @@ impl SqliteStore {
             return Ok(());
         }
         while self.db.with_writer(action, |conn| shrink_step(conn, spare_pages(conn)?))? {}
+        Ok(())
+    }
+
+    /// Releases all free pages to the file system, so that nothing is left of what they held. Other processes can write
+    /// between two steps.
+    pub(crate) fn release_free_pages(&self) -> StoreResult<()> {
+        while self.db.with_writer("shrink the database", |conn| shrink_step(conn, 0))? {}
         Ok(())
     }
 }

@@ -57,10 +57,31 @@ impl MessageStore for SqliteStore {
         let probe = self.db.liveness_probe();
         self.db.write(action, move |conn| {
             let no = append_rows(conn, &probe, at, std::slice::from_ref(&row))?;
-            conn.prepare_cached("INSERT INTO reply (message, writer) VALUES (?1, ?2)")?
-                .execute(params![no, probe.own()])?;
+            insert_reply(conn, &probe, no)?;
             Ok(ReplyHandle { message, branch: at.branch, seq: seq_of(no) })
         })
+    }
+
+    fn append_and_begin_reply(
+        &self,
+        at: Position,
+        messages: &[MessageDraft],
+        reply: &MessageDraft,
+    ) -> StoreResult<(Appended, ReplyHandle)> {
+        let action = "save the message";
+        let message = reply.id;
+        let rows = messages.iter().map(MessageRow::finalized).chain([MessageRow::streaming(reply)]);
+        let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
+        let probe = self.db.liveness_probe();
+        let begun = self.db.write(action, move |conn| {
+            let no = append_rows(conn, &probe, at, &rows)?;
+            insert_reply(conn, &probe, no)?;
+            let position = Position { branch: at.branch, head: seq_of(no) - 1 };
+            let reply = ReplyHandle { message, branch: at.branch, seq: seq_of(no) };
+            Ok((Appended { position, first: at.head + 1 }, reply))
+        })?;
+        text_index::after_append(self, messages.len());
+        Ok(begun)
     }
 
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
@@ -127,6 +148,13 @@ impl MessageStore for SqliteStore {
     fn recover_abandoned_replies(&self, session: Option<SessionId>, at: Timestamp) -> StoreResult<u64> {
         finalize_abandoned(self, session, Some(at))
     }
+}
+
+/// Records this process as the writer of a reply.
+fn insert_reply(conn: &Connection, probe: &LivenessProbe, no: i64) -> Result<()> {
+    conn.prepare_cached("INSERT INTO reply (message, writer) VALUES (?1, ?2)")?
+        .execute(params![no, probe.own()])?;
+    Ok(())
 }
 
 /// Inserts rows after the position `at`. Returns the number of the last one, or that of the head if there are no rows.

@@ -315,16 +315,25 @@ impl OperationStore for SqliteStore {
                 "{SELECT_OPERATION} WHERE {condition} operation.no < ?1 AND session.state <> 2
                     ORDER BY operation.no DESC LIMIT ?2"
             );
-            let mut found = conn
-                .prepare_cached(&sql)?
-                .query_map(params![before, i64::from(page.limit) + 1, session], OperationRow::read)?
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-            let more = found.len() > limit;
-            found.truncate(limit);
-            let next = found.last().filter(|_| more).map(|last| Cursor(format!("operation/{}", last.no)));
-            let items = found.into_iter().map(OperationRow::into_domain).collect::<Result<_>>()?;
-            Ok(Page { items, next })
+            let mut statement = conn.prepare_cached(&sql)?;
+            let mut found = statement.query(params![before, i64::from(page.limit) + 1, session])?;
+            let (mut items, mut unreadable) = (Vec::new(), 0);
+            let (mut last, mut next) = (None, None);
+            while let Some(row) = found.next()? {
+                if items.len() as u64 + unreadable == u64::from(page.limit) {
+                    next = last.map(|no: i64| Cursor(format!("operation/{no}")));
+                    break;
+                }
+                last = Some(row.get(0)?);
+                match OperationRow::read(row).map_err(Error::from).and_then(OperationRow::into_domain) {
+                    Err(error) if error.is_corruption() => {
+                        tracing::warn!(%error, "a damaged operation is not listed");
+                        unreadable += 1;
+                    }
+                    operation => items.push(operation?),
+                }
+            }
+            Ok(Page { items, next, unreadable })
         })
     }
 

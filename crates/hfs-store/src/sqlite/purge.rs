@@ -5,83 +5,196 @@
 //! rows are orphaned, like those of an interrupted import. [`remove_orphaned_rows`] deletes both when the store is
 //! opened, when an import begins, and in `vacuum`.
 
-use hfs_core::{SessionId, StoreResult, Timestamp};
-use rusqlite::{Connection, params};
+use std::collections::HashSet;
+
+use hfs_core::{ContentHash, SessionId, StoreResult, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::rows::{message_no, seq_of};
+use crate::db::copies;
 use crate::db::group_commit::WriteOptions;
-use crate::db::lookup::{self, TRASHED};
+use crate::db::lookup::{self, HIDDEN, TRASHED};
 use crate::error::Result;
 use crate::sqlite::{SqliteStore, attachments, text_index};
-use crate::state_store;
 use crate::state_store::rebase::{self, Orphans};
+use crate::state_store::{self, hash_of};
 
 /// Maximum number of messages that are deleted in one transaction.
 const BATCH_MESSAGES: i64 = 500;
 /// Value of the column `importer` for a session that is being purged.
 const NO_IMPORTER: &str = "";
+const ACTION: &str = "delete a session";
 
 /// Options of the last transaction of a purge. Its commit also makes the earlier, relaxed transactions durable.
 const DURABLE: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
 const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
 pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<()> {
-    let no = store.db.write("delete a session", move |conn| {
+    let ids = store.db.read(ACTION, move |conn| ids_of(conn, lookup::session_no(conn, id)?))?;
+    let now = store.db.options.clock.now();
+    let hidden = store.db.write(ACTION, move |conn| {
         let no = lookup::session_no(conn, id)?;
-        hide(conn, no)?;
-        Ok(no)
+        remember_source(conn, no, now)?;
+        hide(conn, no)
     })?;
-    delete_rows(store, no)?;
-    store.shrink()
+    delete_rows(store, hidden)?;
+    remove_text(store, &ids)
 }
 
 pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> {
-    let hidden = store.db.write("empty the trash", move |conn| {
+    let now = store.db.options.clock.now();
+    let (hidden, ids) = store.db.write("empty the trash", move |conn| {
         let old = conn
             .prepare_cached("SELECT no FROM session WHERE state = ?1 AND trashed_at < ?2")?
             .query_map(params![TRASHED, before.as_micros()], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<i64>>>()?;
-        old.iter().try_for_each(|no| hide(conn, *no))?;
-        Ok(old)
+        let (mut hidden, mut ids) = (Vec::new(), HashSet::new());
+        for session in old {
+            ids.extend(ids_of(conn, session)?);
+            remember_source(conn, session, now)?;
+            hidden.push(hide(conn, session)?);
+        }
+        Ok((hidden, ids))
     })?;
-    hidden.iter().try_for_each(|no| delete_rows(store, *no))?;
+    hidden.iter().try_for_each(|session| delete_rows(store, *session))?;
     if !hidden.is_empty() {
-        store.shrink()?;
+        remove_text(store, &ids)?;
     }
     Ok(hidden.len() as u64)
 }
 
-/// Hides a session from all readers and marks its rows as orphaned.
-pub(crate) fn hide(conn: &Connection, no: i64) -> Result<()> {
-    conn.prepare_cached("UPDATE session SET state = 2, importer = ?2 WHERE no = ?1")?
-        .execute(params![no, NO_IMPORTER])?;
-    conn.prepare_cached("UPDATE activity SET waiting = 0 WHERE session = ?1")?.execute([no])?;
+/// Removes what deleted rows leave: free pages, the write-ahead log, and copies that contain one of `ids`. In pages that
+/// are in use, SQLite has overwritten the rows (`secure_delete`).
+fn remove_text(store: &SqliteStore, ids: &HashSet<[u8; 16]>) -> StoreResult<()> {
+    store.release_free_pages()?;
+    let is_busy = store.db.with_writer("empty the write-ahead log", |conn| {
+        Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?)
+    })?;
+    if is_busy {
+        tracing::warn!(
+            "another process reads the store, so the text stays in the write-ahead log until it ends"
+        );
+    }
+    let removed = copies::remove_copies_with(&store.db.paths, ids);
+    removed.map_err(|error| store.db.store_error("remove copies of a purged session")(error.into()))
+}
+
+/// The ids of a session, its branches and its messages.
+fn ids_of(conn: &Connection, session: i64) -> Result<HashSet<[u8; 16]>> {
+    let ids = conn
+        .prepare_cached(
+            "SELECT id FROM session WHERE no = ?1 UNION ALL SELECT id FROM branch WHERE session = ?1
+                UNION ALL SELECT message.id FROM branch JOIN message
+                    ON message.no BETWEEN branch.no << 32 AND (branch.no << 32 | 0xffffffff)
+                    WHERE branch.session = ?1",
+        )?
+        .query_map([session], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(ids)
+}
+
+fn hash_of_source(format: &str, id: &str) -> ContentHash {
+    hash_of(format!("{format}\0{id}").as_bytes())
+}
+
+/// Stores the hash of a session's origin, and forgets the files that it was imported from. The origin itself would be a
+/// trace of the session.
+fn remember_source(conn: &Connection, session: i64, now: Timestamp) -> Result<()> {
+    let origin: Option<(String, String)> = conn
+        .prepare_cached(
+            "SELECT origin_format, origin_id FROM session WHERE no = ?1 AND origin_id IS NOT NULL",
+        )?
+        .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    // The path of a source is a trace of the session too.
+    let sources = conn
+        .prepare_cached(
+            "SELECT source FROM import_source_session
+                WHERE session = (SELECT id FROM session WHERE no = ?1)",
+        )?
+        .query_map([session], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    for source in sources {
+        conn.prepare_cached("DELETE FROM import_source_session WHERE source = ?1")?.execute([source])?;
+        conn.prepare_cached("DELETE FROM import_source WHERE no = ?1")?.execute([source])?;
+    }
+    if let Some((format, id)) = origin {
+        conn.prepare_cached("INSERT OR REPLACE INTO purged_source (hash, purged_at) VALUES (?1, ?2)")?
+            .execute(params![hash_of_source(&format, &id).as_bytes(), now.as_micros()])?;
+    }
     Ok(())
 }
 
+pub(crate) fn was_purged(conn: &Connection, format: &str, id: &str) -> Result<bool> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM purged_source WHERE hash = ?1")?
+        .exists([hash_of_source(format, id).as_bytes()])?)
+}
+
+/// Deletes the hash of an origin, because a session with this origin is stored again.
+pub(crate) fn forget_source(conn: &Connection, format: &str, id: &str) -> Result<()> {
+    conn.prepare_cached("DELETE FROM purged_source WHERE hash = ?1")?
+        .execute([hash_of_source(format, id).as_bytes()])?;
+    Ok(())
+}
+
+/// A hidden session. Its number may belong to another session as soon as its rows are deleted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hidden {
+    pub(crate) no: i64,
+    pub(crate) id: [u8; 16],
+}
+
+impl Hidden {
+    /// Whether the session still exists and is hidden. Another process may have deleted it.
+    fn exists(self, conn: &Connection) -> Result<bool> {
+        Ok(conn
+            .prepare_cached("SELECT 1 FROM session WHERE no = ?1 AND id = ?2 AND state = ?3")?
+            .exists(params![self.no, self.id, HIDDEN])?)
+    }
+}
+
+/// Hides a session from all readers and marks its rows as orphaned.
+pub(crate) fn hide(conn: &Connection, no: i64) -> Result<Hidden> {
+    let id = conn
+        .prepare_cached("UPDATE session SET state = 2, importer = ?2 WHERE no = ?1 RETURNING id")?
+        .query_row(params![no, NO_IMPORTER], |row| row.get(0))?;
+    conn.prepare_cached("UPDATE activity SET waiting = 0 WHERE session = ?1")?.execute([no])?;
+    Ok(Hidden { no, id })
+}
+
 /// Deletes the rows of interrupted imports and purges.
+//
+// A hidden session without an importer is damaged: its rows stay until a repair lists the session again.
 pub(crate) fn remove_orphaned_rows(store: &SqliteStore) -> StoreResult<()> {
     let probe = store.db.liveness_probe();
     let hidden = store.db.read("look for unfinished imports", |conn| {
         let hidden = conn
-            .prepare_cached("SELECT no, coalesce(importer, '') FROM session WHERE state = 2")?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+            .prepare_cached("SELECT no, id, importer FROM session WHERE state = 2 AND importer IS NOT NULL")?
+            .query_map([], |row| Ok((Hidden { no: row.get(0)?, id: row.get(1)? }, row.get(2)?)))?
+            .collect::<rusqlite::Result<Vec<(Hidden, String)>>>()?;
         Ok(hidden)
     })?;
-    for (no, importer) in hidden {
-        if importer == NO_IMPORTER || !probe.is_alive(&importer) {
-            delete_rows(store, no)?;
+    for (session, importer) in hidden {
+        let is_purged = importer == NO_IMPORTER;
+        if is_purged || !probe.is_alive(&importer) {
+            let ids = store.db.read(ACTION, |conn| ids_of(conn, session.no))?;
+            delete_rows(store, session)?;
+            if is_purged {
+                remove_text(store, &ids)?;
+            }
         }
     }
     Ok(())
 }
 
 /// Deletes the rows of a hidden session in batches. Several processes may do this for one session at the same time.
-pub(crate) fn delete_rows(store: &SqliteStore, session: i64) -> StoreResult<()> {
-    let action = "delete a session";
-    while store.db.write_with(RELAXED, action, move |conn| delete_messages(conn, session))? {}
-    let orphans = store.db.write_with(DURABLE, action, move |conn| delete_other_rows(conn, session))?;
+pub(crate) fn delete_rows(store: &SqliteStore, session: Hidden) -> StoreResult<()> {
+    let delete = move |conn: &Connection| Ok(session.exists(conn)? && delete_messages(conn, session.no)?);
+    while store.db.write_with(RELAXED, ACTION, delete)? {}
+    let orphans = store.db.write_with(DURABLE, ACTION, move |conn| {
+        if session.exists(conn)? { delete_other_rows(conn, session.no) } else { Ok(Orphans::new()) }
+    })?;
     rebase::release(&store.db, &store.keyframes, &orphans);
     Ok(())
 }

@@ -36,8 +36,17 @@ fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<
     } else {
         newest_first(&matches.numbers, limit)
     };
-    let hits = best.into_iter().map(|(no, score)| hit(conn, &words, no, score)).collect::<Result<_>>()?;
-    Ok(SearchResults { hits, total })
+    let (mut hits, mut unreadable) = (Vec::with_capacity(best.len()), 0);
+    for (no, score) in best {
+        match hit(conn, &words, no, score) {
+            Err(error) if error.is_corruption() => {
+                tracing::warn!(%error, message = no, "a damaged message is not shown");
+                unreadable += 1;
+            }
+            hit => hits.push(hit?),
+        }
+    }
+    Ok(SearchResults { hits, total, unreadable })
 }
 
 /// A term in FTS5's query language. FTS5 finds no operators in quoted text.
@@ -273,9 +282,14 @@ impl SearchIndex for SqliteStore {
             return Ok(SearchResults::default());
         }
         match text_index::catch_up(self) {
-            // The store cannot be written, for example because the disk is full. Messages that are in the index can
-            // still be found.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => {
+            // The store cannot be written, for example because the disk is full, or a message cannot be read. Messages
+            // that are in the index can still be found.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt
+                ) =>
+            {
                 tracing::warn!(%error, "the newest messages are not searched");
             }
             result => result?,

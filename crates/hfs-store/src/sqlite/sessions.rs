@@ -42,7 +42,6 @@ struct SessionRow {
     origin_path: Option<String>,
     trashed_at: Option<i64>,
     extra: Option<String>,
-    place: i64,
     updated_at: i64,
     messages: u64,
     branches: u64,
@@ -65,7 +64,6 @@ impl SessionRow {
             origin_path: row.get(9)?,
             trashed_at: row.get(10)?,
             extra: row.get(11)?,
-            place: row.get(12)?,
             updated_at: row.get(13)?,
             messages: row.get(14)?,
             branches: row.get(15)?,
@@ -138,6 +136,9 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
     ])
     .map_err(|error| unique_violation_as_conflict(error, "session", draft.id))?;
     let session = conn.last_insert_rowid();
+    if let Some(origin) = origin {
+        purge::forget_source(conn, &origin.format, &origin.id)?;
+    }
     conn.prepare_cached("INSERT INTO activity VALUES (?1, ?2, 0, 1, 0, 0)")?.execute(params![session, at])?;
     let main =
         NewBranch { session, id: draft.main_branch, name: MAIN_BRANCH, parent: None, forked_at: 0, at };
@@ -248,16 +249,24 @@ impl SessionStore for SqliteStore {
             }
             sql.push_str(" ORDER BY session.place DESC, session.id DESC LIMIT ?");
             values.push((i64::from(page.limit) + 1).into());
-            let mut found = conn
-                .prepare_cached(&sql)?
-                .query_map(params_from_iter(values), SessionRow::read)?
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-            let more = found.len() > limit;
-            found.truncate(limit);
-            let next = found.last().filter(|_| more).map(write_cursor);
-            let items = found.into_iter().map(SessionRow::into_domain).collect::<Result<_>>()?;
-            Ok(Page { items, next })
+            let mut statement = conn.prepare_cached(&sql)?;
+            let mut found = statement.query(params_from_iter(values))?;
+            let (mut items, mut unreadable) = (Vec::new(), 0);
+            let mut last = None;
+            while let Some(row) = found.next()? {
+                if items.len() as u64 + unreadable == u64::from(page.limit) {
+                    return Ok(Page { items, next: last, unreadable });
+                }
+                last = row_cursor(row).ok().or(last);
+                match SessionRow::read(row).map_err(Error::from).and_then(SessionRow::into_domain) {
+                    Err(error) if error.is_corruption() => {
+                        tracing::warn!(%error, "a damaged session is not listed");
+                        unreadable += 1;
+                    }
+                    summary => items.push(summary?),
+                }
+            }
+            Ok(Page { items, next: None, unreadable })
         })
     }
 
@@ -314,6 +323,10 @@ impl SessionStore for SqliteStore {
         purge::purge_session(self, id)
     }
 
+    fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
+        self.db.read("look for a purged session", |conn| purge::was_purged(conn, origin_format, origin_id))
+    }
+
     fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
         purge::purge_trash(self, before)
     }
@@ -339,8 +352,10 @@ const fn state_of(trashed: bool) -> i64 {
     if trashed { TRASHED } else { LISTED }
 }
 
-fn write_cursor(row: &SessionRow) -> Cursor {
-    Cursor(format!("session/{}/{}", row.place, row.id()))
+/// The cursor of the page that follows this row of [`SELECT_SUMMARY`].
+fn row_cursor(row: &Row<'_>) -> rusqlite::Result<Cursor> {
+    let (id, place): ([u8; 16], i64) = (row.get(1)?, row.get(12)?);
+    Ok(Cursor(format!("session/{place}/{}", SessionId::from_uuid(rows::uuid(id)))))
 }
 
 fn read_cursor(cursor: &Cursor) -> Result<(i64, SessionId)> {

@@ -97,6 +97,11 @@ fn index_batch_or_warn(store: &SqliteStore) {
 /// Indexes all missing messages.
 pub(crate) fn catch_up(store: &SqliteStore) -> StoreResult<()> {
     messages::finalize_abandoned(store, None, None)?;
+    index_all(store)
+}
+
+/// Indexes all missing messages, and leaves replies that are being written alone.
+pub(crate) fn index_all(store: &SqliteStore) -> StoreResult<()> {
     while has_missing(store)? {
         index_batch(store)?;
     }

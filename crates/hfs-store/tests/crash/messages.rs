@@ -9,6 +9,7 @@ use hfs_core::{
 use hfs_store::SqliteStore;
 use testkit::builders::{Drafts, at};
 
+use crate::power::BeforeChild;
 use crate::{Job, Scenario, acknowledge, assert_intact, open, start};
 
 /// Suffix of the text of a finished reply.
@@ -60,20 +61,32 @@ struct Expected {
     is_exact: bool,
 }
 
-pub fn survives_kills(kills: u64) {
+pub fn survives_kills(kills: u64, seed: u64) {
+    survives(kills, seed, false);
+}
+
+pub fn survives_power_cuts(cuts: u64, seed: u64) {
+    survives(cuts, seed, true);
+}
+
+fn survives(kills: u64, seed: u64, cuts_power: bool) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("hfs.db");
     let draft = Drafts::new(0).session("messages");
     open(&path).create_session(&draft).unwrap();
-    let mut random = fastrand::Rng::with_seed(20_260_201);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut expected: Vec<Expected> = Vec::new();
     let mut partial_replies = 0;
     for round in 0..kills {
         let store = open(&path);
         let here = head(&store, draft.main_branch);
         drop(store);
+        let files = BeforeChild::read(&path);
         let child = start(Scenario::Messages, &path, here.head);
-        let acknowledged = child.kill_after(random.usize(1..30), &mut random);
+        let (acknowledged, logs) = child.kill_with_log(random.usize(1..30), &mut random);
+        if cuts_power && let (Some(first), Some(last)) = (logs.first(), logs.last()) {
+            files.cut_power(&path, first, last, &mut random);
+        }
 
         let before = expected.len();
         add_expected(&mut expected, &acknowledged);

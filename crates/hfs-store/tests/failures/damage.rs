@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, SearchIndex, SearchQuery, Store,
-    StoreError, StoreResult,
+    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, OperationStore, PageRequest, SearchIndex,
+    SearchQuery, SessionFilter, SessionStore, Store, StoreError, StoreResult,
 };
+use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use testkit::builders::{Drafts, at, attachment, growing_state};
@@ -66,7 +67,7 @@ fn read_everything(store: &dyn Store) -> StoreResult<()> {
         for run in store.list_runs(session.id)? {
             store.get_run(run)?;
         }
-        store.list_operations(Some(session.id), &hfs_core::PageRequest::first(100))?;
+        store.list_operations(Some(session.id), &PageRequest::first(100))?;
     }
     Ok(())
 }
@@ -286,4 +287,151 @@ fn repair_deletes_only_the_checkpoints_of_unreadable_states() {
     assert_eq!(after.checkpoints, before.checkpoints - unreadable);
     assert_eq!((after.sessions, after.messages), (before.sessions, before.messages));
     read_everything(&store as &dyn Store).unwrap();
+}
+
+/// Changes one byte of a stored text, so that it is not valid UTF-8 any more.
+fn damage_text(path: &Path, text: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).rposition(|window| window == text).unwrap();
+    bytes[at] = 0xff;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_search_finds_the_other_messages_if_one_has_invalid_text() {
+    let (_home, path) = sample(2);
+    damage_text(&path, b"session 1 says its line number 7");
+    let store = try_open(&path).unwrap();
+    assert_eq!(count_hits(&store, "line").unwrap(), 120);
+    let query = SearchQuery { text: "number".into(), limit: 200, ..SearchQuery::default() };
+    assert_eq!(store.search(&query).unwrap().hits.len(), 120);
+}
+
+#[test]
+fn a_list_and_a_search_leave_out_damaged_rows_and_count_them() {
+    let (_home, path) = sample(3);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("UPDATE session SET name = CAST(x'ff' AS TEXT) WHERE no = 2", []).unwrap();
+    conn.execute("UPDATE message SET created_at = 9223372036854775807 WHERE no = (1 << 32) + 5", []).unwrap();
+    drop(conn);
+    let store = try_open(&path).unwrap();
+    let page = store.list_sessions(&SessionFilter::default(), &PageRequest::first(10)).unwrap();
+    assert_eq!((page.items.len(), page.unreadable), (2, 1));
+    let first = store.list_sessions(&SessionFilter::default(), &PageRequest::first(2)).unwrap();
+    let rest = PageRequest { limit: 2, after: first.next.clone() };
+    let rest = store.list_sessions(&SessionFilter::default(), &rest).unwrap();
+    assert_eq!(first.items.len() + rest.items.len(), 2);
+    assert_eq!(first.unreadable + rest.unreadable, 1);
+    let query = SearchQuery { text: "line".into(), limit: 1000, ..SearchQuery::default() };
+    let found = store.search(&query).unwrap();
+    // The messages of the damaged session cannot be shown either: a hit has the session's name.
+    assert_eq!((found.hits.len(), found.unreadable), (119, 61));
+}
+
+#[test]
+fn a_repair_keeps_the_original_and_reports_where_it_is() {
+    let (home, path) = sample(1);
+    damage_text(&path, b"session 0 says its line number 7");
+    let damaged = fs::read(&path).unwrap();
+    let store = try_open(&path).unwrap();
+    let report = store.repair().unwrap();
+    let kept = home.path().join("hfs.db.damaged");
+    assert_eq!(fs::read(&kept).unwrap(), damaged);
+    assert!(report[0].detail.contains("hfs.db.damaged"), "{report:?}");
+    assert_intact(&store);
+    assert!(
+        report.iter().any(|problem| problem.place.contains("message 7 of branch number 1")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn sessions_that_are_created_again_keep_the_rows_of_the_lost_ones() {
+    let (_home, path) = sample(4);
+    let operations =
+        |store: &SqliteStore| store.list_operations(None, &PageRequest::first(1000)).unwrap().items.len();
+    let before = operations(&try_open(&path).unwrap());
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM session WHERE no IN (1, 3, 4); DELETE FROM branch WHERE no IN (2, 7)")
+        .unwrap();
+    drop(conn);
+    let store = try_open(&path).unwrap();
+    store.repair().unwrap();
+    assert_intact(&store);
+    assert_eq!(all_sessions(&store).unwrap().len(), 5, "the messages of one branch cannot be assigned");
+    assert_eq!(operations(&store), before);
+    let conn = Connection::open(&path).unwrap();
+    let numbers: String = conn
+        .query_row("SELECT group_concat(no) FROM (SELECT no FROM session ORDER BY no)", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(numbers, "1,2,3,4,5");
+}
+
+#[test]
+fn a_full_disk_is_not_counted_as_lost_rows() {
+    let (home, path) = sample(3);
+    damage_text(&path, b"session 1 says its line number 7");
+    let before = fs::read(&path).unwrap();
+    // The workspace of the repair cannot be created.
+    fs::write(home.path().join("hfs.db-repair"), b"").unwrap();
+    let store = try_open(&path).unwrap();
+    assert_fails(store.repair(), &[ErrorKind::Unavailable, ErrorKind::Denied]);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!home.path().join("hfs.db.damaged").exists());
+    fs::remove_file(home.path().join("hfs.db-repair")).unwrap();
+    store.repair().unwrap();
+    assert_intact(&store);
+}
+
+#[test]
+fn a_file_of_another_program_is_not_replaced_by_a_repair() {
+    let home = tempfile::tempdir().unwrap();
+    let text = home.path().join("notes.txt");
+    fs::write(&text, "these are my notes\n".repeat(1000)).unwrap();
+    let other = home.path().join("other.db");
+    let conn = Connection::open(&other).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE note (no INTEGER PRIMARY KEY, text TEXT); INSERT INTO note VALUES (1, 'theirs')",
+    )
+    .unwrap();
+    drop(conn);
+    for path in [text, other] {
+        let before = fs::read(&path).unwrap();
+        for _ in 0..2 {
+            let _ = try_open(&path);
+            let repaired =
+                hfs_store::repair(&hfs_store::StoreUrl::Sqlite(path.clone()), SqliteOptions::default());
+            assert_fails(repaired, &[ErrorKind::Invalid]);
+            assert_eq!(fs::read(&path).unwrap(), before);
+        }
+    }
+}
+
+#[test]
+fn a_replacement_that_was_interrupted_is_finished_when_the_store_is_opened() {
+    let (home, path) = sample(2);
+    let expected = visible_content(&try_open(&path).unwrap());
+    fs::copy(&path, home.path().join("hfs.db-repaired")).unwrap();
+    fs::write(&path, vec![7; 50_000]).unwrap();
+    fs::write(home.path().join("hfs.db-wal"), vec![7; 50_000]).unwrap();
+    let store = try_open(&path).unwrap();
+    assert_intact(&store);
+    assert_eq!(visible_content(&store), expected);
+    assert!(!home.path().join("hfs.db-repaired").exists());
+}
+
+#[test]
+fn another_open_store_reads_and_writes_the_repaired_database() {
+    let (_home, path) = sample(2);
+    damage_text(&path, b"session 1 says its line number 7");
+    let (store, other) = (try_open(&path).unwrap(), try_open(&path).unwrap());
+    assert_eq!(all_sessions(&other).unwrap().len(), 2);
+    store.repair().unwrap();
+    let make = Drafts::new(9);
+    create_session(&other, &make, "after the repair", 3);
+    drop(other);
+    assert_eq!(all_sessions(&store).unwrap().len(), 3);
+    assert_intact(&store);
+    drop(store);
+    assert_eq!(all_sessions(&try_open(&path).unwrap()).unwrap().len(), 3);
 }

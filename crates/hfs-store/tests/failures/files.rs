@@ -307,3 +307,37 @@ fn in_a_process_with_a_file_size_limit() {
         fill_disk(&open(Path::new(&path)));
     }
 }
+
+#[test]
+fn a_store_is_the_same_store_through_a_link() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("real/hfs.db");
+    let store = open(&path);
+    let session = create_session(&store, &Drafts::new(1), "linked", 3);
+    let make = Drafts::new(2);
+    let reply = store.begin_reply(head(&store, &session), &make.assistant("")).unwrap();
+    std::os::unix::fs::symlink(home.path().join("real"), home.path().join("directory")).unwrap();
+    std::os::unix::fs::symlink(&path, home.path().join("file.db")).unwrap();
+    for link in ["directory/hfs.db", "file.db", "real/../real/hfs.db"] {
+        let linked = open(&home.path().join(link));
+        let newest = history(&linked, &session).pop().unwrap();
+        assert_eq!(newest.content.status, hfs_core::MessageStatus::Streaming, "{link}");
+        assert_fails(linked.append(head(&linked, &session), &[make.user("now")]), &[ErrorKind::Conflict]);
+        assert_eq!(linked.recover_abandoned_replies(None, make.now()).unwrap(), 0, "{link}");
+    }
+    store.finish_reply(reply, &make.assistant("done")).unwrap();
+    assert!(!home.path().join("file.db-live").exists());
+    fs::hard_link(&path, home.path().join("hard.db")).unwrap();
+    assert_fails(try_open(&home.path().join("hard.db")).map(drop), &[ErrorKind::Conflict]);
+    assert_eq!(history(&open(&path), &session).len(), 4);
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_deleted_fails_no_command() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    create_session(&open(&path), &Drafts::new(1), "kept", 1);
+    // A directory with the name of a presence lock: it is not locked, and it is not a file that can be deleted.
+    fs::create_dir(home.path().join("hfs.db-live/0192f0c17e1a7cc09b1e0123456789af")).unwrap();
+    assert_eq!(all_sessions(&open(&path)).unwrap().len(), 1);
+}

@@ -534,6 +534,7 @@ pub fn search_results() -> SearchResults {
             ),
         ],
         total: 3,
+        unreadable: 0,
     }
 }
 

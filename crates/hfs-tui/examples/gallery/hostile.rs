@@ -41,7 +41,7 @@ impl HostileText {
             Msg::Messages { result: Ok(messages), .. } => {
                 messages.iter_mut().for_each(|message| self.insert_into_message(message));
             }
-            Msg::Changed(changed) => match changed.as_mut() {
+            Msg::Changed { result, .. } => match result.as_mut() {
                 Ok(Changed::Rewound(rewound)) => {
                     self.insert_into_plan(&mut rewound.plan);
                     self.insert(&mut rewound.branch.name);
@@ -90,7 +90,7 @@ impl HostileText {
             ScreenMsg::Branches { result: Ok(branches), .. } => {
                 branches.iter_mut().for_each(|row| self.insert_into_branch(row));
             }
-            ScreenMsg::Run(Ok(run)) => {
+            ScreenMsg::Run { result: Ok(run), .. } => {
                 run.events.iter_mut().for_each(|event| self.insert_into_event(event));
                 run.snapshot = RunSnapshot::fold(&run.events);
             }

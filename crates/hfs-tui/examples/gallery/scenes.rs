@@ -22,7 +22,7 @@ use crate::chat::ErrorBanner;
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{AppSettings, Background, OutputMode, SuggestionWording};
-use crate::protocol::{Changed, Effect, Msg, Request, ScreenMsg, TransferProgress};
+use crate::protocol::{Changed, Effect, Msg, Request, ScreenMsg, TransferProgress, UiResult};
 use crate::text::Syntax;
 use crate::update::update;
 use crate::view::view;
@@ -182,6 +182,25 @@ pub fn readme_screenshots() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
+/// Returns the message of a change that moved the conversation.
+pub fn changed(result: UiResult<Changed>) -> Msg {
+    Msg::Changed { moved: true, result: Box::new(result) }
+}
+
+/// Returns a message of the user.
+#[cfg(test)]
+#[must_use]
+pub fn user_message(seq: u64, text: &str) -> hfs_core::Message {
+    data::user(seq, text, 0)
+}
+
+/// Returns the session of the scenes, as the runner opens it.
+#[cfg(test)]
+#[must_use]
+pub fn opened_session() -> crate::protocol::Opened {
+    data::opened(data::conversation())
+}
+
 fn scene(name: &'static str, play: fn(&mut Harness)) -> Scene {
     Scene { name, play }
 }
@@ -190,7 +209,7 @@ fn scene(name: &'static str, play: fn(&mut Harness)) -> Scene {
 fn chat_scenes() -> Vec<Scene> {
     vec![
         scene("start", |harness| {
-            let page = hfs_core::Page { items: data::sessions(), next: None };
+            let page = hfs_core::Page { items: data::sessions(), next: None, unreadable: 0 };
             harness.send(Msg::RecentSessions(Ok(page)));
         }),
         scene("chat", Harness::open),
@@ -247,7 +266,7 @@ fn input_scenes() -> Vec<Scene> {
         }),
         scene("rewound", |harness| {
             harness.open();
-            harness.send(Msg::Changed(Box::new(Ok(Changed::Rewound(Box::new(data::rewound()))))));
+            harness.send(changed(Ok(Changed::Rewound(Box::new(data::rewound())))));
             harness.send(Msg::Opened(Ok(Box::new(data::opened_after_rewind()))));
         }),
         scene("chat-queued", |harness| {
@@ -388,7 +407,7 @@ fn sessions(harness: &mut Harness) {
     harness.open();
     harness.submit("/sessions");
     let request_id = harness.request_id();
-    let page = hfs_core::Page { items: data::sessions(), next: None };
+    let page = hfs_core::Page { items: data::sessions(), next: None, unreadable: 0 };
     harness.send_to_screen(ScreenMsg::Sessions { request_id, result: Ok(page) });
     harness.answer_preview();
 }
@@ -417,7 +436,7 @@ fn inspect(harness: &mut Harness, page_key: char) {
         session: data::session_id(1),
         result: Ok(vec![data::run_id(1), run.id]),
     }));
-    harness.send_to_screen(ScreenMsg::Run(Ok(Box::new(run))));
+    harness.send_to_screen(ScreenMsg::Run { run: run.id, result: Ok(Box::new(run)) });
     harness.press(KeyCode::Char(page_key), KeyModifiers::NONE);
     if page_key == '2' {
         // Select the second section of the negotiation.

@@ -20,7 +20,7 @@ const PADDING: f32 = 12.0;
 #[must_use]
 pub fn svg(buffer: &Buffer, cursor: Option<(u16, u16)>, background: Background) -> String {
     let (default_bg, default_fg) = match background {
-        Background::Dark => ("#1c1917", "#e7e5e4"),
+        Background::Dark | Background::Unknown => ("#1c1917", "#e7e5e4"),
         Background::Light => ("#fffdf8", "#292524"),
     };
     let (width, height) = (buffer.area.width, buffer.area.height);

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Position, Role, Seq,
-    SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
+    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Part, Position,
+    Role, Seq, SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Observer, Update};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{AppParts, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer};
@@ -133,11 +133,14 @@ impl Runner {
                 let engine = self.backend.engine.clone();
                 tokio::spawn(async move { engine.close_session(&conversation).await });
             }
-            Request::Open { session, branch, at } => self.run(move |backend| {
-                Msg::Opened(
-                    backend.ui_result(open(&backend.blocking_engine(), session, branch, at)).map(Box::new),
-                )
-            }),
+            Request::Open { session, branch, at } => {
+                let backend = self.backend.clone();
+                let open = move || {
+                    let opened = open(&backend.blocking_engine(), session, branch, at);
+                    Msg::Opened(backend.ui_result(opened).map(Box::new))
+                };
+                self.run_blocking(open, |report| Msg::Opened(Err(report)));
+            }
             Request::ReadMessages { branch, range, page } => self.run(move |backend| {
                 let result = backend.ui_result(backend.store().read_messages(branch, range));
                 Msg::Messages { page, branch, result }
@@ -147,14 +150,13 @@ impl Runner {
                 Msg::History(read_history(backend.store(), branch, project).unwrap_or_default())
             }),
             Request::Change(change) => {
-                let clock = Arc::clone(&self.clock);
-                self.run(move |backend| {
-                    Msg::Changed(Box::new(backend.ui_result(apply_change(
-                        &backend.blocking_engine(),
-                        clock.as_ref(),
-                        change,
-                    ))))
-                });
+                let (clock, backend) = (Arc::clone(&self.clock), self.backend.clone());
+                let moved = change.moves_conversation();
+                let apply = move || {
+                    let changed = apply_change(&backend.blocking_engine(), clock.as_ref(), change);
+                    Msg::Changed { moved, result: Box::new(backend.ui_result(changed)) }
+                };
+                self.run_blocking(apply, move |report| Msg::Changed { moved, result: Box::new(Err(report)) });
             }
 
             // Data for screens.
@@ -192,7 +194,8 @@ impl Runner {
                 ScreenMsg::Runs { session, result }
             }),
             Request::ReadRun(run) => self.read(move |backend| {
-                ScreenMsg::Run(backend.ui_result(backend.store().get_run(run)).map(Box::new))
+                let result = backend.ui_result(backend.store().get_run(run)).map(Box::new);
+                ScreenMsg::Run { run, result }
             }),
 
             // Import and export.
@@ -272,6 +275,7 @@ impl Runner {
                     let _ = sender.send(Msg::Timer(timer));
                 });
             }
+            Request::LayOut(job) => self.run(|_| Msg::LaidOut(Box::new(job.run()))),
             Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
     }
@@ -285,15 +289,25 @@ impl Runner {
     }
 
     /// Runs `work` on a blocking thread and sends its message. If it panics, sends the result of `on_panic`.
-    fn run_blocking(&self, work: impl FnOnce() -> Msg + Send + 'static, on_panic: fn(ErrorReport) -> Msg) {
+    fn run_blocking(
+        &self,
+        work: impl FnOnce() -> Msg + Send + 'static,
+        on_panic: impl FnOnce(ErrorReport) -> Msg + Send + 'static,
+    ) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            let message = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-                let text = format!("a background task of hfs failed: {error}");
-                on_panic(ErrorReport::new(ErrorKind::Internal, text))
-            });
-            let _ = sender.send(message);
+            let result = tokio::task::spawn_blocking(work).await;
+            let _ = sender.send(result.unwrap_or_else(|error| on_panic(panic_report(&error))));
         });
+    }
+
+    /// Runs an exchange as a task. If it panics, the model is told, so that the app does not stay busy.
+    fn run_exchange(&mut self, exchange: impl Future<Output = Msg> + Send + 'static) {
+        let sender = self.sender.clone();
+        self.exchange = Some(tokio::spawn(async move {
+            let result = tokio::spawn(exchange).await;
+            let _ = sender.send(result.unwrap_or_else(|error| Msg::ExchangeCrashed(panic_report(&error))));
+        }));
     }
 
     fn run(&self, work: impl FnOnce(&Backend) -> Msg + Send + 'static) {
@@ -335,7 +349,7 @@ impl Runner {
         self.cancel = CancellationToken::new();
         let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
-        self.exchange = Some(tokio::spawn(async move {
+        self.run_exchange(async move {
             let head = conversation.head();
             let forked = match (on_fork, conversation.branch()) {
                 (true, Some(branch)) => fork(&engine, &mut conversation, branch, head, &sender).await,
@@ -345,15 +359,15 @@ impl Runner {
                 Ok(()) => engine.send(&mut conversation, &text, observer, cancel).await,
                 Err(error) => Err(error.into()),
             };
-            let _ = sender.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
-        }));
+            Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) }
+        });
     }
 
     fn retry(&mut self, mut conversation: Conversation, user: Arc<Message>) {
         self.cancel = CancellationToken::new();
         let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
         let sender = self.sender.clone();
-        self.exchange = Some(tokio::spawn(async move {
+        self.run_exchange(async move {
             let branch = conversation.branch().unwrap_or(user.branch);
             // If no reply follows the message, no new branch is needed.
             let forked = if conversation.head() == user.seq {
@@ -367,8 +381,8 @@ impl Runner {
                 }
                 Err(error) => Err(error.into()),
             };
-            let _ = sender.send(Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) });
-        }));
+            Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) }
+        });
     }
 
     /// Stops all work, waits until the reply in progress is saved, and leaves the conversation. Saving and
@@ -381,6 +395,16 @@ impl Runner {
         }
         let _ = tokio::time::timeout(timeout, self.backend.engine.close_session(conversation)).await;
     }
+}
+
+/// Reports the panic of a task. Its message is left out, because it may quote text of a message.
+fn panic_report(error: &JoinError) -> ErrorReport {
+    let text = if error.is_panic() {
+        "a background task of hfs crashed; the log has its place"
+    } else {
+        "a background task of hfs was stopped"
+    };
+    ErrorReport::new(ErrorKind::Internal, text)
 }
 
 /// Creates a branch after message `at` and moves the conversation to it.
@@ -431,11 +455,27 @@ fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Ms
         PreviewSource::Branch(branch, range) => (branch, range),
         PreviewSource::Session(session) => match backend.ui_result(store.get_session(session)) {
             Ok(summary) => (summary.session.current_branch, MessageRange::Newest(PREVIEW_MESSAGES)),
-            Err(report) => return Msg::Failed(report),
+            Err(report) => return Msg::Screen(ScreenMsg::Preview { request_id, result: Err(report) }),
         },
     };
-    let result = backend.ui_result(store.read_messages(branch, range));
+    let mut result = backend.ui_result(store.read_messages(branch, range));
+    result.iter_mut().flatten().for_each(shorten_for_preview);
     Msg::Screen(ScreenMsg::Preview { request_id, result })
+}
+
+/// Cuts long texts of a message at their beginning, because a preview shows the end of the newest message.
+fn shorten_for_preview(message: &mut Message) {
+    /// More than the largest preview can show.
+    const MAX_BYTES: usize = 16 << 10;
+    for part in &mut message.content.parts {
+        if let Part::Text { text } | Part::Thinking { text, .. } | Part::ToolResult { output: text, .. } =
+            part
+            && text.len() > MAX_BYTES
+        {
+            let start = text.ceil_char_boundary(text.len() - MAX_BYTES);
+            *text = format!("…{}", text.get(start..).unwrap_or_default());
+        }
+    }
 }
 
 /// Whether the store has no sessions, neither active nor in the trash.

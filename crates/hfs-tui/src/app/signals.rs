@@ -1,72 +1,96 @@
-//! Unix signals that end or suspend the app.
+//! Unix signals that the app handles.
 
+use super::job_control::StopSignal;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The effect of a signal on the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalAction {
-    /// Ends the app.
-    Terminate,
-    /// Suspends the process.
-    Suspend,
+    /// Ends the app; the number of the signal.
+    Terminate(i32),
+    /// Stops the process.
+    Stop,
+    /// The process continues after a stop, or the terminal has a new size.
+    Redraw(RedrawReason),
+}
+
+/// Why a signal requires a redraw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedrawReason {
+    /// The terminal has a new size.
+    Resized,
+    /// The process continues. Another program may have used the terminal.
+    Continued,
 }
 
 /// Receives the signals that the app handles.
 pub struct Signals {
+    stop: StopSignal,
     #[cfg(unix)]
-    signals: Vec<(Signal, SignalAction)>,
+    others: Vec<(Signal, SignalAction)>,
 }
 
-#[cfg(unix)]
 impl Signals {
     /// Installs the signal handlers. A signal whose handler cannot be installed keeps its default behaviour.
+    #[cfg(unix)]
     pub fn listen() -> Self {
-        let kinds = [
-            (SignalKind::terminate(), SignalAction::Terminate),
-            (SignalKind::hangup(), SignalAction::Terminate),
-            (SignalKind::interrupt(), SignalAction::Terminate),
-            (SignalKind::from_raw(signal_hook::consts::SIGTSTP), SignalAction::Suspend),
-        ];
-        let signals = kinds.into_iter().filter_map(|(kind, action)| Some((signal(kind).ok()?, action)));
-        Self { signals: signals.collect() }
+        use signal_hook::consts::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+        let terminating = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGABRT];
+        let actions = terminating.map(|number| (number, SignalAction::Terminate(number)));
+        let actions = actions.into_iter().chain([
+            (SIGWINCH, SignalAction::Redraw(RedrawReason::Resized)),
+            (SIGCONT, SignalAction::Redraw(RedrawReason::Continued)),
+        ]);
+        let listen = |(number, action)| Some((signal(SignalKind::from_raw(number)).ok()?, action));
+        Self { stop: StopSignal::listen(), others: actions.filter_map(listen).collect() }
+    }
+
+    /// Returns a value that never receives a signal.
+    #[cfg(not(unix))]
+    pub fn listen() -> Self {
+        Self { stop: StopSignal::listen() }
     }
 
     /// Waits for the next signal.
+    #[cfg(unix)]
     pub async fn next(&mut self) -> SignalAction {
-        if self.signals.is_empty() {
-            return futures::future::pending().await;
-        }
-        let receivers = self.signals.iter_mut().map(|(signal, action)| {
+        let receivers = self.others.iter_mut().map(|(signal, action)| {
             Box::pin(async move {
                 signal.recv().await;
                 *action
             })
         });
-        futures::future::select_all(receivers).await.0
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    /// Returns a value that never receives a signal.
-    pub fn listen() -> Self {
-        Self {}
+        let receivers: Vec<_> = receivers.collect();
+        if receivers.is_empty() {
+            self.stop.next().await;
+            return SignalAction::Stop;
+        }
+        tokio::select! {
+            (action, ..) = futures::future::select_all(receivers) => action,
+            () = self.stop.next() => SignalAction::Stop,
+        }
     }
 
     /// Waits for the next signal.
+    #[cfg(not(unix))]
     pub async fn next(&mut self) -> SignalAction {
-        futures::future::pending().await
+        self.stop.next().await;
+        SignalAction::Stop
+    }
+
+    /// Stops the process until it continues; see [`StopSignal::stop`].
+    pub fn stop_process(&self) {
+        self.stop.stop();
     }
 }
 
-/// Suspends the process until it receives SIGCONT, as Ctrl+Z does in a shell.
+/// Ends the process by a signal, so that the exit status shows it. Returns if the signal does not end processes.
 #[cfg(unix)]
-pub fn suspend_process() {
-    // This raises SIGSTOP, which cannot fail.
-    let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
+pub fn die_by_signal(number: i32) {
+    let _ = signal_hook::low_level::emulate_default_handler(number);
 }
 
-/// Does nothing: other systems cannot suspend a process.
+/// Does nothing: other systems have no such signals.
 #[cfg(not(unix))]
-pub fn suspend_process() {}
+pub fn die_by_signal(_number: i32) {}

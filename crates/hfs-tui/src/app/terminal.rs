@@ -1,16 +1,13 @@
 //! Sets up the terminal, draws on it, and restores it, even after a panic.
 
-use std::io::{BufWriter, IsTerminal, Stdout, Write, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use base64::Engine as _;
-use crossterm::event::{
-    DisableBracketedPaste, EnableBracketedPaste, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
-    PushKeyboardEnhancementFlags,
-};
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::style::Print;
 use crossterm::terminal::{
     BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
@@ -31,21 +28,68 @@ const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1002l\x1b[?1000l";
 /// than 100,000 bytes.
 const CLIPBOARD_BYTES: usize = 74_000;
 
+/// Enables reports of the focus, so that the app knows whether the user sees it.
+const FOCUS_ON: &str = "\x1b[?1004h";
+const FOCUS_OFF: &str = "\x1b[?1004l";
+/// Enables unambiguous keys: xterm's modified keys (modifyOtherKeys 1), which tmux passes on, too, and then flags 1 and 4
+/// of the kitty protocol, which has precedence. Flag 4 adds the key's place on a Latin layout.
+const EXTENDED_KEYS_ON: &str = "\x1b[>4;1m\x1b[>5u\x1b[?u";
+const EXTENDED_KEYS_OFF: &str = "\x1b[<1u\x1b[>4;0m";
+/// Saves the window's title, and restores it.
+const SAVE_TITLE: &str = "\x1b[22;2t";
+const RESTORE_TITLE: &str = "\x1b[23;2t";
+/// Asks for the background color, and then for the device attributes, which every terminal answers.
+const QUERY_BACKGROUND: &str = "\x1b]11;?\x1b\\\x1b[c";
+
 /// Whether the terminal is set up for the app.
 static ACQUIRED: AtomicBool = AtomicBool::new(false);
+/// Whether extended keys are enabled. The kitty protocol keeps a stack of flags, so they are disabled only once.
+static EXTENDED_KEYS: AtomicBool = AtomicBool::new(false);
 
-/// Checks that standard input and output are terminals.
+/// Modes of the terminal that follow the user's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalModes {
+    /// Whether mouse events are reported.
+    pub mouse: bool,
+    /// Whether unambiguous keys are enabled.
+    pub extended_keys: bool,
+}
+
+/// Returns the number of bytes that the user has typed so far. Only complete lines are counted.
+#[cfg(unix)]
+pub fn typed_ahead() -> usize {
+    rustix::io::ioctl_fionread(stdin()).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
+}
+
+/// Returns 0: the console has no line mode to leave.
+#[cfg(not(unix))]
+pub fn typed_ahead() -> usize {
+    0
+}
+
+/// Checks that the app can run on the standard streams; `kind` is the kind of terminal, if it is known.
 ///
 /// # Errors
-/// Returns `NoTerminal` if one of them is not.
-pub fn require() -> Result<(), TuiError> {
-    if !stdin().is_terminal() {
-        return Err(TuiError::NoTerminal { stream: "standard input" });
+/// Returns `NoTerminal` if one of the streams is not a terminal, and `DumbTerminal` if it cannot move its cursor.
+pub fn require_terminal(kind: Option<&str>) -> Result<(), TuiError> {
+    let streams = [
+        ("standard input", stdin().is_terminal()),
+        ("standard output", stdout().is_terminal()),
+        // A message on standard error would be missed while the app draws on the terminal.
+        ("standard error", stderr().is_terminal()),
+    ];
+    if let Some((stream, _)) = streams.into_iter().find(|(_, is_terminal)| !is_terminal) {
+        return Err(TuiError::NoTerminal { stream });
     }
-    if !stdout().is_terminal() {
-        return Err(TuiError::NoTerminal { stream: "standard output" });
+    match kind {
+        Some(name @ "dumb") => Err(TuiError::DumbTerminal { name: name.to_owned() }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Returns how many bytes of a text a terminal accepts for the clipboard.
+pub fn copied_bytes(text: &str) -> usize {
+    text.floor_char_boundary(CLIPBOARD_BYTES)
 }
 
 type Output = BufWriter<Stdout>;
@@ -54,7 +98,9 @@ type PanicHook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 /// The terminal while the app uses it. It is restored on drop, and before a panic message is printed.
 pub struct AppTerminal {
     terminal: Terminal<CrosstermBackend<Output>>,
-    mouse: bool,
+    modes: TerminalModes,
+    /// The title that the window has.
+    title: String,
     previous_hook: Arc<PanicHook>,
 }
 
@@ -67,12 +113,12 @@ impl AppTerminal {
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be set up; its previous state is restored.
-    pub fn acquire(mouse: bool) -> Result<Self, TuiError> {
+    pub fn acquire(modes: TerminalModes) -> Result<Self, TuiError> {
         let previous_hook = install_panic_hook();
         let output = BufWriter::with_capacity(1 << 16, stdout());
-        let terminal = set_up(mouse).and_then(|()| Terminal::new(CrosstermBackend::new(output)));
+        let terminal = set_up(modes).and_then(|()| Terminal::new(CrosstermBackend::new(output)));
         match terminal {
-            Ok(terminal) => Ok(Self { terminal, mouse, previous_hook }),
+            Ok(terminal) => Ok(Self { terminal, modes, title: String::new(), previous_hook }),
             Err(error) => {
                 restore();
                 restore_panic_hook(&previous_hook);
@@ -97,18 +143,35 @@ impl AppTerminal {
     /// # Errors
     /// Returns an error if the terminal cannot be set up.
     pub fn reenter(&mut self) -> Result<(), TuiError> {
-        set_up(self.mouse).map_err(failed("set up"))
+        self.title.clear();
+        set_up(self.modes).map_err(failed("set up"))
     }
 
-    /// Enables or disables mouse reports.
+    /// Changes the modes.
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be written to.
-    pub fn set_mouse(&mut self, mouse: bool) -> Result<(), TuiError> {
-        if std::mem::replace(&mut self.mouse, mouse) == mouse {
-            return Ok(());
+    pub fn set_modes(&mut self, modes: TerminalModes) -> Result<(), TuiError> {
+        let previous = std::mem::replace(&mut self.modes, modes);
+        if previous.mouse != modes.mouse {
+            self.write(if modes.mouse { MOUSE_ON } else { MOUSE_OFF })?;
         }
-        let sequence = if mouse { MOUSE_ON } else { MOUSE_OFF };
+        if previous.extended_keys != modes.extended_keys {
+            EXTENDED_KEYS.store(modes.extended_keys, Ordering::SeqCst);
+            self.write(if modes.extended_keys { EXTENDED_KEYS_ON } else { EXTENDED_KEYS_OFF })?;
+        }
+        Ok(())
+    }
+
+    /// Asks the terminal for its background color.
+    ///
+    /// # Errors
+    /// Returns an error if the terminal cannot be written to.
+    pub fn query_background(&mut self) -> Result<(), TuiError> {
+        self.write(QUERY_BACKGROUND)
+    }
+
+    fn write(&mut self, sequence: &str) -> Result<(), TuiError> {
         execute!(self.terminal.backend_mut(), Print(sequence)).map_err(failed("write to"))
     }
 
@@ -152,13 +215,32 @@ impl AppTerminal {
         written.map_err(failed("draw on"))
     }
 
-    /// Copies text to the clipboard with OSC 52, which also works over SSH. Text longer than `CLIPBOARD_BYTES` is cut.
+    /// Sets the title of the window, if it has changed. The title must not contain control characters.
+    ///
+    /// # Errors
+    /// Returns an error if the terminal cannot be written to.
+    pub fn set_title(&mut self, title: &str) -> Result<(), TuiError> {
+        if self.title != title {
+            title.clone_into(&mut self.title);
+            self.write(&format!("\x1b]2;{title}\x1b\\"))?;
+        }
+        Ok(())
+    }
+
+    /// Rings the bell.
+    ///
+    /// # Errors
+    /// Returns an error if the terminal cannot be written to.
+    pub fn ring_bell(&mut self) -> Result<(), TuiError> {
+        self.write("\x07")
+    }
+
+    /// Copies the first [`copied_bytes`] of a text to the clipboard with OSC 52, which also works over SSH.
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be written to.
     pub fn copy(&mut self, text: &str) -> Result<(), TuiError> {
-        let end = text.floor_char_boundary(CLIPBOARD_BYTES);
-        let bytes = text.get(..end).unwrap_or(text).as_bytes();
+        let bytes = text.get(..copied_bytes(text)).unwrap_or(text).as_bytes();
         let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
         let output = self.terminal.backend_mut();
         execute!(output, Print(format!("\x1b]52;c;{encoded}\x07"))).map_err(failed("write to"))
@@ -176,15 +258,19 @@ impl Drop for AppTerminal {
     }
 }
 
-fn set_up(mouse: bool) -> std::io::Result<()> {
+fn set_up(modes: TerminalModes) -> std::io::Result<()> {
     enable_raw_mode()?;
-    ACQUIRED.store(true, Ordering::SeqCst);
+    let was_acquired = ACQUIRED.swap(true, Ordering::SeqCst);
+    // If the terminal is set up already, as after SIGCONT, the flags must not be pushed twice.
+    let push_keys = modes.extended_keys && !EXTENDED_KEYS.swap(modes.extended_keys, Ordering::SeqCst);
     execute!(
         stdout(),
+        Print(if was_acquired { "" } else { SAVE_TITLE }),
         EnterAlternateScreen,
         EnableBracketedPaste,
-        PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES),
-        Print(if mouse { MOUSE_ON } else { "" })
+        Print(FOCUS_ON),
+        Print(if push_keys { EXTENDED_KEYS_ON } else { "" }),
+        Print(if modes.mouse { MOUSE_ON } else { "" })
     )
 }
 
@@ -196,9 +282,11 @@ fn restore() {
     let _ = execute!(
         stdout(),
         Print(MOUSE_OFF),
-        PopKeyboardEnhancementFlags,
+        Print(if EXTENDED_KEYS.swap(false, Ordering::SeqCst) { EXTENDED_KEYS_OFF } else { "" }),
+        Print(FOCUS_OFF),
         DisableBracketedPaste,
         LeaveAlternateScreen,
+        Print(RESTORE_TITLE),
         cursor::Show
     );
     let _ = disable_raw_mode();

@@ -9,10 +9,12 @@ use hfs_engine::{Conversation, Exchange, SendError, Update};
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{ErrorReport, Tone};
-use crate::protocol::{Effect, Request, Timer};
+use crate::protocol::{Effect, Request, TerminalCommand, Timer};
 use crate::screens::StaleData;
 use crate::transcript::StreamingReply;
 
+/// The bell rings after a reply that took at least this long, if the user was not watching.
+const LONG_REPLY_MS: u64 = 10_000;
 /// Time between two frames of the spinner.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
@@ -77,10 +79,10 @@ impl Model {
         effects
     }
 
-    /// Asks for another reply to the message that failed, or else to the user's newest message. If there is neither,
-    /// sends the text of the input.
+    /// Asks for another reply to the message that failed, or else to the user's newest message. The draft in the input is
+    /// never sent by this.
     pub(crate) fn retry(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
@@ -88,11 +90,8 @@ impl Model {
             |message: &&Arc<Message>| message.content.role == Role::User && !message.content.is_context();
         let newest = || self.chat.transcript.messages().rev().find(is_typed);
         let Some(user) = failed.or_else(|| newest().cloned()) else {
-            if self.chat.input.is_empty() {
-                return self.notify(Tone::Dim, "there is no message to answer yet");
-            }
-            let text = self.chat.input.take();
-            return self.send(text);
+            return self
+                .notify(Tone::Dim, "there is no message to answer yet; Enter sends what you have written");
         };
         let conversation = self.chat.conversation.clone();
         let mut effects = self.start_exchange(None, Some(Arc::clone(&user)));
@@ -113,8 +112,10 @@ impl Model {
             is_stopping: false,
         });
         let page = self.chat.transcript.show_newest();
-        let mut effects = vec![Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into()];
-        effects.extend(self.read_page(page));
+        let mut effects = self.read_page(page);
+        if self.render.settings.animations {
+            effects.push(Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into());
+        }
         effects
     }
 
@@ -130,7 +131,7 @@ impl Model {
 
     /// Shows the next frame of the spinner. The timer stops with the exchange, so that an idle app does nothing.
     pub(crate) fn spin(&mut self) -> Vec<Effect> {
-        if !self.chat.is_busy() {
+        if !self.chat.is_busy() || !self.render.settings.animations {
             return Vec::new();
         }
         self.spinner_frame = self.spinner_frame.wrapping_add(1);
@@ -192,6 +193,7 @@ impl Model {
     ) -> Vec<Effect> {
         let previous = std::mem::replace(&mut self.chat.conversation, conversation);
         let exchange = self.chat.exchange.take();
+        let started_at = exchange.as_ref().map_or(self.render.now, |exchange| exchange.reply.started_at);
         let is_complete = matches!(&outcome, Ok(done) if done.failure.is_none());
         if !is_complete {
             self.move_queue_to_input();
@@ -203,15 +205,54 @@ impl Model {
                 Vec::new()
             }
         };
-        if let Some(text) = self.chat.queue.pop_front() {
-            effects.extend(self.send(text));
+        let is_long = self.render.now.millis_since(started_at) >= LONG_REPLY_MS;
+        if is_long && self.chat.queue.is_empty() && !self.is_watched_since(started_at) {
+            effects.push(TerminalCommand::Bell.into());
         }
+        effects.extend(self.send_queued());
         effects.extend(self.refresh_screen(StaleData::Runs));
         effects
     }
 
+    /// Sends the oldest queued message, unless something else must end before.
+    pub(crate) fn send_queued(&mut self) -> Vec<Effect> {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
+            return Vec::new();
+        }
+        self.chat.queue.pop_front().map(|text| self.send(text)).unwrap_or_default()
+    }
+
+    /// Ends an exchange whose task panicked. Opens the branch again, because the position is not known.
+    pub(crate) fn exchange_crashed(&mut self, report: ErrorReport) -> Vec<Effect> {
+        let exchange = self.chat.exchange.take();
+        self.move_queue_to_input();
+        let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
+        if let Some(text) = exchange.and_then(|exchange| exchange.unsaved_text) {
+            self.return_to_input(&text);
+        }
+        let ErrorReport { message, suggestion, .. } = report;
+        self.chat.save = match self.chat.conversation.session() {
+            Some(_) => SaveState::NotSaved(message.clone()),
+            None => SaveState::Nothing,
+        };
+        self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+        let position = self.chat.conversation.session().zip(self.chat.conversation.branch());
+        position
+            .map(|(session, branch)| Request::Open { session, branch: Some(branch), at: None }.into())
+            .into_iter()
+            .collect()
+    }
+
+    /// Puts a message that was not sent before the text of the input.
+    fn return_to_input(&mut self, text: &str) {
+        let draft = self.chat.input.take();
+        let input = if draft.is_empty() { text.to_owned() } else { format!("{text}\n\n{draft}") };
+        self.chat.input.set(&input);
+        self.chat.completion = None;
+    }
+
     /// Moves queued messages to the input, because after an incomplete reply the user may want to change them.
-    fn move_queue_to_input(&mut self) {
+    pub(crate) fn move_queue_to_input(&mut self) {
         if self.chat.queue.is_empty() {
             return;
         }
@@ -251,10 +292,7 @@ impl Model {
         let user = exchange.as_ref().and_then(|exchange| exchange.user.clone());
         let unsaved_text = exchange.and_then(|exchange| exchange.unsaved_text);
         if let Some(text) = &unsaved_text {
-            let draft = self.chat.input.take();
-            let input = if draft.is_empty() { text.clone() } else { format!("{text}\n\n{draft}") };
-            self.chat.input.set(&input);
-            self.chat.completion = None;
+            self.return_to_input(text);
             self.chat.save = if self.chat.conversation.session().is_some() {
                 SaveState::Saved
             } else {

@@ -94,9 +94,9 @@ fn phase_lines(model: &Model, run: &RunSnapshot, width: usize) -> Vec<Line<'stat
     let theme = &model.render.theme;
     let mut lines = vec![Line::default(), Line::styled("Run", theme.title())];
     for phase in &run.timeline.phases {
-        let time = phase.duration_ms.unwrap_or_else(|| model.render.now.millis_since(phase.start));
+        let running = || model.render.settings.animations.then(|| model.render.now.millis_since(phase.start));
         let (mark, style) = if phase.end.is_some() { ("●", theme.good) } else { ("◐", theme.accent) };
-        let time = format_duration(time);
+        let time = phase.duration_ms.or_else(running).map(format_duration).unwrap_or_default();
         let room = width.saturating_sub(display_width(&time) + 3);
         lines.push(Line::from(vec![
             Span::styled(format!("{mark} "), style),

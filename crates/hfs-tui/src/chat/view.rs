@@ -196,7 +196,9 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
     for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
         let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
-        let style = if text.starts_with('/') && crate::commands::is_command(text) {
+        let style = if model.chat.input.is_selected() {
+            theme.selected
+        } else if text.starts_with('/') && crate::commands::is_command(text) {
             theme.accent
         } else {
             theme.text
@@ -223,7 +225,12 @@ fn input_title(model: &Model, width: usize) -> Line<'static> {
         let activity = current_activity(model);
         let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
         let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
-        (format!("{spin} {activity} · {time} · {stop}"), theme.accent)
+        let text = if model.render.settings.animations {
+            format!("{spin} {activity} · {time} · {stop}")
+        } else {
+            format!("{activity} · {stop}")
+        };
+        (text, theme.accent)
     } else {
         return Line::default();
     };

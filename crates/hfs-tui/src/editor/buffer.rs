@@ -137,6 +137,14 @@ impl Buffer {
         grapheme.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
     }
 
+    /// Moves from the end of a line to its last character, where vim's normal mode keeps the cursor.
+    pub fn stay_on_character(&mut self) {
+        if self.cursor == self.line_end() && self.cursor > self.line_start() {
+            // Keeps `column`, so that moving through a short line does not lose it.
+            self.cursor = self.previous_boundary();
+        }
+    }
+
     pub fn left(&mut self) {
         self.move_to(self.previous_boundary());
     }

@@ -41,6 +41,14 @@ impl Vim {
             }
             return false;
         }
+        let is_handled = self.handle_normal_key(buffer, key, width);
+        if self.mode == VimMode::Normal {
+            buffer.stay_on_character();
+        }
+        is_handled
+    }
+
+    fn handle_normal_key(&mut self, buffer: &mut Buffer, key: KeyEvent, width: usize) -> bool {
         if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('r') {
             return buffer.redo();
         }
@@ -49,6 +57,8 @@ impl Vim {
             return false;
         }
         match self.pending.take() {
+            // As in vim, nothing is replaced at the end of a line.
+            Some('r') if buffer.cursor() == buffer.line_end() => {}
             Some('r') => {
                 buffer.delete_after();
                 buffer.insert(c.encode_utf8(&mut [0; 4]));
@@ -73,7 +83,7 @@ impl Vim {
             KeyCode::Down if key.modifiers.is_empty() => return buffer.down(width),
             KeyCode::Home => buffer.go_line_start(),
             KeyCode::End => buffer.go_line_end(),
-            KeyCode::Delete => buffer.delete_after(),
+            KeyCode::Delete => cut_to_kill_buffer(buffer, right_in_line),
             KeyCode::Esc if self.pending.take().is_some() => {}
             _ => return false,
         }
@@ -111,7 +121,7 @@ impl Vim {
             'j' => return buffer.down(width),
             'k' => return buffer.up(width),
             'G' => buffer.move_to(usize::MAX),
-            'x' => cut_to_kill_buffer(buffer, Buffer::right),
+            'x' => cut_to_kill_buffer(buffer, right_in_line),
             'D' => cut_to_kill_buffer(buffer, Buffer::go_line_end),
             'C' => {
                 cut_to_kill_buffer(buffer, Buffer::go_line_end);
@@ -137,7 +147,10 @@ impl Vim {
             return;
         }
         // As in vim, `cw` keeps the white space after the word.
-        let Some(to) = motion(buffer, if operator == 'c' && c == 'w' { 'e' } else { c }, true) else {
+        let is_on_word =
+            buffer.text().get(buffer.cursor()..).is_some_and(|after| !after.starts_with(char::is_whitespace));
+        let Some(to) = motion(buffer, if operator == 'c' && c == 'w' && is_on_word { 'e' } else { c }, true)
+        else {
             return;
         };
         if operator == 'y' {
@@ -180,7 +193,16 @@ fn cut_to_kill_buffer(buffer: &mut Buffer, move_cursor: impl FnOnce(&mut Buffer)
     let from = buffer.cursor();
     move_cursor(buffer);
     let cut = buffer.cut(from);
-    buffer.set_kill_buffer(cut);
+    if !cut.is_empty() {
+        buffer.set_kill_buffer(cut);
+    }
+}
+
+/// Moves right, but not to the next line.
+fn right_in_line(buffer: &mut Buffer) {
+    if buffer.cursor() < buffer.line_end() {
+        buffer.right();
+    }
 }
 
 /// Inserts the kill buffer after or before the cursor. A kill buffer that ends with a line break contains a whole line,
@@ -211,8 +233,13 @@ fn put(buffer: &mut Buffer, after: bool) {
 fn motion(buffer: &Buffer, c: char, for_operator: bool) -> Option<usize> {
     let mut probe = buffer.clone();
     match c {
+        'h' if buffer.cursor() == buffer.line_start() => {}
         'h' => probe.left(),
-        'l' => probe.right(),
+        'l' => right_in_line(&mut probe),
+        // As in vim, an operator with `w` ends at the end of the line if no other word follows on it.
+        'w' if for_operator => {
+            return Some(buffer.next_word_start().min(buffer.line_end().max(buffer.cursor())));
+        }
         'w' => return Some(buffer.next_word_start()),
         'b' => return Some(buffer.word_start_before()),
         'e' if for_operator => return Some(buffer.word_end_after()),

@@ -1,7 +1,7 @@
 //! The tree of a session's branches.
 
 use crossterm::event::{KeyCode, KeyEvent};
-use hfs_core::{Branch, BranchId, MessageRange, SessionId};
+use hfs_core::{Branch, BranchId, MessageRange, Seq, SessionId};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -23,7 +23,8 @@ pub struct Branches {
     rows: Vec<Row>,
     selection: ListSelection,
     preview: Preview,
-    previewed: Option<BranchId>,
+    /// The branch in the preview, with its newest message.
+    previewed: Option<(BranchId, Seq)>,
     is_loading: bool,
 }
 
@@ -66,12 +67,15 @@ impl Branches {
     }
 
     fn load_preview(&mut self, cx: &Context<'_>) -> Vec<Action> {
-        let selected = self.rows.get(self.selection.row).map(|row| row.branch.id);
+        let selected = self.rows.get(self.selection.row).map(|row| (row.branch.id, row.branch.head));
         if selected == self.previewed {
             return Vec::new();
         }
         self.previewed = selected;
-        let Some(branch) = selected else { return Vec::new() };
+        let Some((branch, _)) = selected else {
+            self.preview.clear();
+            return Vec::new();
+        };
         let request_id = cx.ids.next();
         self.preview.start_loading(request_id);
         let source = PreviewSource::Branch(branch, MessageRange::Newest(PREVIEW_MESSAGES));
@@ -146,8 +150,13 @@ impl Screen for Branches {
         }
     }
 
+    fn request_failed(&mut self) {
+        self.is_loading = false;
+    }
+
     fn refresh(&mut self, stale: StaleData, cx: &Context<'_>) -> Vec<Action> {
-        if stale != StaleData::Branches {
+        // A run adds messages to its branch.
+        if !matches!(stale, StaleData::Branches | StaleData::Runs) {
             return Vec::new();
         }
         self.current = cx.branch();

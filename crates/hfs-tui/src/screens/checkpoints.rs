@@ -78,7 +78,10 @@ impl Checkpoints {
             return Vec::new();
         }
         self.previewed = selected.map(|checkpoint| checkpoint.id);
-        let Some(checkpoint) = selected else { return Vec::new() };
+        let Some(checkpoint) = selected else {
+            self.preview.clear();
+            return Vec::new();
+        };
         let range = MessageRange::Before(checkpoint.seq + 1, PREVIEW_MESSAGES);
         let source = PreviewSource::Branch(checkpoint.branch, range);
         let request_id = cx.ids.next();
@@ -205,6 +208,11 @@ impl Screen for Checkpoints {
             }
             other => Handled::No(other),
         }
+    }
+
+    fn request_failed(&mut self) {
+        self.is_loading = false;
+        self.is_planning = false;
     }
 
     fn refresh(&mut self, stale: StaleData, _cx: &Context<'_>) -> Vec<Action> {

@@ -74,17 +74,21 @@ impl Inspect {
                 self.runs = runs;
                 self.read_run()
             }
-            Err(report) => vec![Action::error(report)],
+            Err(report) => {
+                self.is_loading = false;
+                vec![Action::error(report)]
+            }
         }
     }
 
-    fn set_run(&mut self, result: UiResult<Box<Run>>) -> Vec<Action> {
+    fn set_run(&mut self, run: RunId, result: UiResult<Box<Run>>) -> Vec<Action> {
+        if self.runs.get(self.run_index) != Some(&run) {
+            return Vec::new();
+        }
         self.is_loading = false;
         match result {
             Ok(run) => {
-                if self.runs.get(self.run_index) == Some(&run.id) {
-                    self.run = Some(run);
-                }
+                self.run = Some(run);
                 Vec::new()
             }
             Err(report) => vec![Action::error(report)],
@@ -177,18 +181,27 @@ impl Screen for Inspect {
         Vec::new()
     }
 
-    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
         match message {
-            ScreenMsg::Runs { session, result } if Some(session) == cx.session() => {
+            ScreenMsg::Runs { session, result } if Some(session) == self.session => {
                 Handled::Yes(self.set_runs(result))
             }
-            ScreenMsg::Run(result) => Handled::Yes(self.set_run(result)),
+            ScreenMsg::Run { run, result } => Handled::Yes(self.set_run(run, result)),
             other => Handled::No(other),
         }
     }
 
-    fn refresh(&mut self, stale: StaleData, _cx: &Context<'_>) -> Vec<Action> {
-        if stale == StaleData::Runs { self.list_runs() } else { Vec::new() }
+    fn request_failed(&mut self) {
+        self.is_loading = false;
+    }
+
+    fn refresh(&mut self, stale: StaleData, cx: &Context<'_>) -> Vec<Action> {
+        if stale != StaleData::Runs {
+            return Vec::new();
+        }
+        // A new conversation has a session since its first message.
+        self.session = cx.session();
+        self.list_runs()
     }
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {

@@ -1,5 +1,7 @@
 //! The list of plugins, where the user approves, denies, enables and disables them.
 
+use std::cell::Cell;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -53,7 +55,11 @@ impl Screen for Plugins {
             KeyCode::Char('a') | KeyCode::Enter => {
                 let name = selected.map(|row| &row.name);
                 let request = cx.plugins.pending.iter().find(|request| Some(&request.plugin) == name);
-                let modal = request.map(|request| Modal::Approval { request: request.clone(), choice: 0 });
+                let modal = request.map(|request| Modal::Approval {
+                    request: request.clone(),
+                    choice: 0,
+                    scroll: Cell::default(),
+                });
                 modal.map(Action::open).into_iter().collect()
             }
             KeyCode::Char('d') => decide(PluginDecision::Deny),

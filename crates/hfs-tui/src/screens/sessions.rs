@@ -150,7 +150,10 @@ impl Sessions {
             return Vec::new();
         }
         self.previewed = selected;
-        let Some(session) = selected else { return Vec::new() };
+        let Some(session) = selected else {
+            self.preview.clear();
+            return Vec::new();
+        };
         let request_id = cx.ids.next();
         self.preview.start_loading(request_id);
         vec![Action::run(Request::ReadPreview { source: PreviewSource::Session(session), request_id })]
@@ -257,9 +260,10 @@ impl Screen for Sessions {
         }
     }
 
-    fn handle_paste(&mut self, text: &str, _cx: &Context<'_>) -> Vec<Action> {
+    fn handle_paste(&mut self, text: &str, cx: &Context<'_>) -> Vec<Action> {
         self.query.insert(&sanitize_line(text));
-        Vec::new()
+        self.selection = ListSelection::default();
+        self.selection_changed(cx)
     }
 
     fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
@@ -278,6 +282,10 @@ impl Screen for Sessions {
             }
             other => Handled::No(other),
         }
+    }
+
+    fn request_failed(&mut self) {
+        self.is_loading = false;
     }
 
     fn refresh(&mut self, stale: StaleData, cx: &Context<'_>) -> Vec<Action> {

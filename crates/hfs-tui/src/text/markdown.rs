@@ -17,13 +17,19 @@ pub fn markdown(source: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Li
 
 /// Renders a text that is still growing. Complete blocks are rendered once, so the cost of an update depends on the
 /// newest block only and not on the length of the text.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StreamedMarkdown {
     /// Number of bytes of the source whose blocks are complete.
     complete_bytes: usize,
     /// Number of lines rendered from these blocks.
     complete_lines: usize,
     code: CodeBlock,
+}
+
+impl Default for StreamedMarkdown {
+    fn default() -> Self {
+        Self { complete_bytes: 0, complete_lines: 0, code: CodeBlock::growing() }
+    }
 }
 
 impl StreamedMarkdown {
@@ -49,7 +55,7 @@ impl StreamedMarkdown {
             let breaks = complete.matches('\n').count();
             self.complete_bytes += rest.split_inclusive('\n').take(breaks).map(str::len).sum::<usize>();
             self.complete_lines += lines.len();
-            self.code = CodeBlock::default();
+            self.code = CodeBlock::growing();
         }
         let tail = sanitized.get(newest_start..).unwrap_or_default();
         let newest = Writer::new(text_style, width, &mut self.code).write(tail).lines;

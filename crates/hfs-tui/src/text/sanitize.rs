@@ -7,7 +7,12 @@
 
 use std::borrow::Cow;
 
-const BLACK_FLAG: char = '\u{1F3F4}';
+/// The flags of England, Scotland and Wales: a black flag, and tag characters that are invisible anywhere else.
+const TAG_FLAGS: [&str; 3] = [
+    "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}",
+    "\u{1F3F4}\u{E0067}\u{E0062}\u{E0073}\u{E0063}\u{E0074}\u{E007F}",
+    "\u{1F3F4}\u{E0067}\u{E0062}\u{E0077}\u{E006C}\u{E0073}\u{E007F}",
+];
 /// Replacement of a tab.
 const TAB: &str = "    ";
 
@@ -18,17 +23,19 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
-    let mut rest = text.chars().peekable();
-    let mut in_flag = false;
-    while let Some(c) = rest.next() {
-        // The flags of England, Scotland and Wales are a black flag followed by tag characters, which are invisible
-        // anywhere else.
-        in_flag = c == BLACK_FLAG || (in_flag && is_tag(c));
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        // No other sequence of tags is kept: it could hide a whole sentence behind a flag.
+        if let Some(flag) = TAG_FLAGS.iter().find(|flag| rest.starts_with(**flag)) {
+            safe.push_str(flag);
+            rest = rest.strip_prefix(flag).unwrap_or_default();
+            continue;
+        }
+        rest = rest.strip_prefix(c).unwrap_or_default();
         match c {
-            c if in_flag => safe.push(c),
             '\n' => safe.push('\n'),
             '\t' => safe.push_str(TAB),
-            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' if rest.starts_with('\n') => {}
             c if is_unsafe(c) => push_visible(&mut safe, c),
             c => safe.push(c),
         }
@@ -99,11 +106,24 @@ mod tests {
     fn ordinary_text_is_not_changed() {
         let wales = "🏴\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}";
         assert_eq!(sanitize(wales), wales);
+        assert_eq!(
+            sanitize("a\t🏴\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}\t"),
+            format!("a    {wales}    ")
+        );
         for text in ["日本語 👩‍👩‍👧 e\u{301} שלום", "two\nlines", ""] {
             assert!(matches!(sanitize(text), Cow::Borrowed(same) if same == text));
         }
         assert_eq!(sanitize("a\r\nb\tc\rd"), "a\nb    c␍d");
         assert_eq!(sanitize_line("  a\n\tb \x1b[0m"), "a b ␛[0m");
+    }
+
+    #[test]
+    fn tags_after_a_flag_are_visible_unless_they_are_the_flag_of_a_country() {
+        assert_eq!(sanitize("🏴\u{e0068}\u{e0069}\u{e007f}"), "🏴<U+E0068><U+E0069><U+E007F>");
+        let wales = "🏴\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}\u{e007f}";
+        assert_eq!(sanitize(&format!("{wales}\u{e0041}")), format!("{wales}<U+E0041>"));
+        let unterminated = "🏴\u{e0067}\u{e0062}\u{e0077}\u{e006c}\u{e0073}";
+        assert!(sanitize(unterminated).contains("<U+E0067>"));
     }
 
     proptest! {

@@ -15,6 +15,12 @@ use crate::theme::{self, CodeRole};
 /// Lines longer than this many bytes, such as minified code, are not highlighted: the grammars are too slow on them.
 const MAX_LINE_BYTES: usize = 2_000;
 
+/// Lines of a code block after these are not highlighted, because highlighting takes a third of a millisecond per line.
+const MAX_HIGHLIGHTED_LINES: usize = 3_000;
+/// A block that is still growing is highlighted on the thread that handles keys. If more lines than this arrive at once,
+/// the rest of it is not highlighted.
+const MAX_LINES_AT_ONCE: usize = 100;
+
 /// Scope selectors, and the role of the code that they match. If several match, the most specific selector wins.
 const ROLES: [(&str, CodeRole); 9] = [
     ("comment, punctuation.definition.comment", CodeRole::Comment),
@@ -96,6 +102,10 @@ pub struct CodeBlock {
     complete_code: String,
     lines: Vec<Vec<Fragment>>,
     state: Option<HighlighterState>,
+    /// Whether the block is still growing.
+    is_growing: bool,
+    /// Whether the rest of the block is not highlighted.
+    is_plain: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +115,12 @@ struct HighlighterState {
 }
 
 impl CodeBlock {
+    /// Creates a block that is still growing.
+    #[must_use]
+    pub fn growing() -> Self {
+        Self { is_growing: true, ..Self::default() }
+    }
+
     /// Returns the highlighted lines of `code`. If the previous call was for a prefix of `code`, highlighting continues
     /// after the last complete line of that prefix.
     pub fn lines(
@@ -119,7 +135,7 @@ impl CodeBlock {
             return code.lines().map(|line| vec![Fragment::new(line, theme.code(CodeRole::Plain))]).collect();
         };
         if self.language != language || !code.starts_with(&self.complete_code) {
-            *self = Self { language: language.to_owned(), ..Self::default() };
+            *self = Self { language: language.to_owned(), is_growing: self.is_growing, ..Self::default() };
         }
         let highlighter = Highlighter::new(&syntax.0.theme);
         let mut state = self.state.take().unwrap_or_else(|| HighlighterState {
@@ -128,8 +144,18 @@ impl CodeBlock {
         });
         let rest = code.get(self.complete_code.len()..).unwrap_or_default();
         let mut unfinished = None;
+        self.is_plain |= self.is_growing && rest.matches('\n').count() > MAX_LINES_AT_ONCE;
         for line in rest.split_inclusive('\n') {
-            if line.ends_with('\n') {
+            let is_plain = self.is_plain || self.lines.len() >= MAX_HIGHLIGHTED_LINES;
+            if is_plain {
+                let plain = plain_line(line, theme);
+                if line.ends_with('\n') {
+                    self.lines.push(plain);
+                    self.complete_code.push_str(line);
+                } else {
+                    unfinished = Some(plain);
+                }
+            } else if line.ends_with('\n') {
                 let highlighted = state.line(syntax, &highlighter, theme, line);
                 self.lines.push(highlighted);
                 self.complete_code.push_str(line);
@@ -152,16 +178,21 @@ impl HighlighterState {
         theme: &theme::Theme,
         line: &str,
     ) -> Vec<Fragment> {
-        let plain = || vec![Fragment::new(line.trim_end_matches('\n'), theme.code(CodeRole::Plain))];
         if line.len() > MAX_LINE_BYTES {
-            return plain();
+            return plain_line(line, theme);
         }
-        let Ok(operations) = self.parse.parse_line(line, &syntax.0.grammars) else { return plain() };
+        let Ok(operations) = self.parse.parse_line(line, &syntax.0.grammars) else {
+            return plain_line(line, theme);
+        };
         HighlightIterator::new(&mut self.highlight, &operations, line, highlighter)
             .map(|(style, text)| Fragment::new(text.trim_end_matches('\n'), role_style(style, theme)))
             .filter(|fragment| !fragment.text.is_empty())
             .collect()
     }
+}
+
+fn plain_line(line: &str, theme: &theme::Theme) -> Vec<Fragment> {
+    vec![Fragment::new(line.trim_end_matches('\n'), theme.code(CodeRole::Plain))]
 }
 
 fn role_style(style: syntect::highlighting::Style, theme: &theme::Theme) -> Style {
@@ -186,6 +217,20 @@ mod tests {
         assert_eq!(growing.lines(syntax, &theme, "rust", CODE), whole);
         assert_eq!(whole.len(), 4);
         assert_eq!(whole[0][0].style, theme.code(CodeRole::Comment));
+    }
+
+    #[test]
+    fn only_the_first_lines_of_a_long_block_and_of_a_burst_are_highlighted() {
+        let theme = theme::Theme::dark();
+        let syntax = Some(Syntax::load());
+        let code = "// comment\n".repeat(MAX_HIGHLIGHTED_LINES + 1);
+        let lines = CodeBlock::default().lines(syntax, &theme, "rust", &code);
+        assert_eq!(lines[MAX_HIGHLIGHTED_LINES - 1][0].style, theme.code(CodeRole::Comment));
+        assert_eq!(lines[MAX_HIGHLIGHTED_LINES][0].style, theme.code(CodeRole::Plain));
+        let burst = "// comment\n".repeat(MAX_LINES_AT_ONCE + 1);
+        let lines = CodeBlock::growing().lines(syntax, &theme, "rust", &burst);
+        assert_eq!(lines[0][0].style, theme.code(CodeRole::Plain));
+        assert_eq!(lines.len(), MAX_LINES_AT_ONCE + 1);
     }
 
     #[test]

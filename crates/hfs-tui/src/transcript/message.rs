@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{Message, MessageStatus, Part, Role, Timestamp};
+use hfs_core::{Message, MessageStatus, Part, Role, Seq, Timestamp};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
 
+use super::tool_call;
 use crate::ports::OutputMode;
-use crate::render::MessageLayout;
+use crate::render::{MessageLayout, OwnedMessageLayout};
 use crate::text::{
     Fragment, clock_time, display_width, format_bytes, format_tokens, hard_wrap, markdown, sanitize,
     sanitize_line, truncate, wrap, wrap_text,
@@ -25,10 +26,126 @@ const OUTPUT_ROWS: usize = 200;
 /// Indentation of the rows of a message.
 pub const INDENT: &str = "  ";
 
+/// Text with at most this many lines is highlighted at once, on the thread that handles keys.
+const MAX_LINES_HIGHLIGHTED_AT_ONCE: usize = 60;
+/// Text of at most this many bytes is laid out at once, without highlighting.
+const MAX_BYTES_AT_ONCE: usize = 256 << 10;
+
+/// How much of the layout is done on the thread that handles keys. A background task does the rest, so that a message of
+/// any length delays no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LayoutCost {
+    /// Everything is done at once.
+    Low,
+    /// Everything but the highlighting of code, which does not change the rows.
+    Highlighting,
+    /// Nothing. Until the layout arrives, the previous one is shown, or the number of bytes.
+    High,
+}
+
+impl LayoutCost {
+    fn of(message: &Message) -> Self {
+        let bytes: usize = message.content.parts.iter().map(part_bytes).sum();
+        let has_code = message.content.parts.iter().any(|part| match part {
+            Part::Text { text } => text.contains("```") || text.contains("~~~") || text.contains("    "),
+            Part::ToolCall { .. } => true,
+            Part::Thinking { .. }
+            | Part::ToolResult { .. }
+            | Part::Attachment { .. }
+            | Part::Opaque { .. } => false,
+        });
+        /// A line of code has about this many bytes.
+        const LINE_BYTES: usize = 40;
+        match bytes {
+            MAX_BYTES_AT_ONCE.. => Self::High,
+            bytes if has_code && bytes / LINE_BYTES > MAX_LINES_HIGHLIGHTED_AT_ONCE => Self::Highlighting,
+            _ => Self::Low,
+        }
+    }
+}
+
+fn part_bytes(part: &Part) -> usize {
+    match part {
+        Part::Text { text } | Part::Thinking { text, .. } => text.len(),
+        Part::ToolCall { input, .. } => value_bytes(input),
+        Part::ToolResult { output, .. } => output.len(),
+        Part::Attachment { .. } => 0,
+        Part::Opaque { raw, .. } => value_bytes(raw),
+    }
+}
+
+/// Returns the approximate length of a value as text.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(value_bytes).sum::<usize>() + items.len(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + value_bytes(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+    }
+}
+
+/// The values that a layout depends on, besides the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayoutKey {
+    width: usize,
+    revision: u64,
+    /// Whether there is no blank row above the message.
+    is_joined: bool,
+    /// Number of times that the user has toggled folds.
+    toggles: u64,
+}
+
+/// The layout of a message, as work for a background task.
+#[derive(Debug, Clone)]
+pub struct LayoutJob {
+    message: Arc<Message>,
+    key: LayoutKey,
+    open_folds: Vec<bool>,
+    layout: OwnedMessageLayout,
+}
+
+impl PartialEq for LayoutJob {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.message, &other.message) && self.key == other.key
+    }
+}
+
+/// A layout that a background task has completed.
+#[derive(Debug)]
+pub struct FinishedLayout {
+    message: Arc<Message>,
+    layout: CachedLayout,
+}
+
+impl LayoutJob {
+    /// Lays out the message.
+    pub fn run(self) -> FinishedLayout {
+        let is_open = |fold: usize| self.open_folds.get(fold).copied().unwrap_or_default();
+        let (lines, fold_headers) =
+            message_lines(&self.message, self.key.is_joined, is_open, self.layout.as_layout());
+        let layout = CachedLayout {
+            key: self.key,
+            is_complete: true,
+            lines: Arc::new(lines),
+            fold_headers: fold_headers.into(),
+        };
+        FinishedLayout { message: self.message, layout }
+    }
+}
+
+impl FinishedLayout {
+    /// The sequence number of the message.
+    pub fn seq(&self) -> Seq {
+        self.message.seq
+    }
+}
+
 /// A message with the state of its folds. The layout is cached until something that it depends on changes.
 #[derive(Debug)]
 pub struct MessageView {
     pub message: Arc<Message>,
+    cost: LayoutCost,
+    toggles: u64,
     /// State of all folds, if the user has toggled them together.
     all_open: Option<bool>,
     /// State of the folds that the user has toggled one by one since then.
@@ -38,17 +155,17 @@ pub struct MessageView {
 
 #[derive(Debug)]
 struct CachedLayout {
-    width: usize,
-    revision: u64,
-    /// Whether there is no blank row above the message.
-    is_joined: bool,
+    key: LayoutKey,
+    /// Whether a background task need not lay out the message again.
+    is_complete: bool,
     lines: Lines,
     fold_headers: Arc<[usize]>,
 }
 
 impl MessageView {
     pub fn new(message: Arc<Message>) -> Self {
-        Self { message, all_open: None, open: BTreeMap::new(), cache: RefCell::new(None) }
+        let cost = LayoutCost::of(&message);
+        Self { message, cost, toggles: 0, all_open: None, open: BTreeMap::new(), cache: RefCell::new(None) }
     }
 
     /// Returns the number of folds: thinking, tool calls, tool results and opaque parts.
@@ -61,13 +178,13 @@ impl MessageView {
         let any_open = (0..self.fold_count()).any(|fold| self.is_open(fold, is_open_by_default));
         self.all_open = Some(!any_open);
         self.open.clear();
-        self.cache.replace(None);
+        self.toggles += 1;
     }
 
     pub fn toggle_fold(&mut self, fold: usize, is_open_by_default: bool) {
         let is_open = self.is_open(fold, is_open_by_default);
         self.open.insert(fold, !is_open);
-        self.cache.replace(None);
+        self.toggles += 1;
     }
 
     fn is_open(&self, fold: usize, is_open_by_default: bool) -> bool {
@@ -79,28 +196,78 @@ impl MessageView {
         self.cache.borrow().as_ref().map(|cached| Arc::clone(&cached.fold_headers)).unwrap_or_default()
     }
 
+    fn key(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> LayoutKey {
+        let is_joined = previous.is_none()
+            || (self.message.content.role == Role::Tool && layout.output == OutputMode::Compact);
+        LayoutKey { width: layout.width, revision: layout.revision, is_joined, toggles: self.toggles }
+    }
+
     /// Returns the rows. `previous` is the message above, if there is one. In compact output, a tool's result is shown
     /// directly below its call.
     pub fn lines(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> Lines {
-        let is_joined = previous.is_none()
-            || (self.message.content.role == Role::Tool && layout.output == OutputMode::Compact);
+        let key = self.key(previous, layout);
         if let Some(cached) = self.cache.borrow().as_ref()
-            && (cached.width, cached.revision, cached.is_joined) == (layout.width, layout.revision, is_joined)
+            && cached.key == key
         {
             return Arc::clone(&cached.lines);
         }
-        let is_open = |fold| self.is_open(fold, layout.output == OutputMode::Verbose);
-        let (lines, fold_headers) = message_lines(&self.message, is_joined, is_open, layout);
-        let lines = Arc::new(lines);
-        let cached = CachedLayout {
-            width: layout.width,
-            revision: layout.revision,
-            is_joined,
-            lines: Arc::clone(&lines),
-            fold_headers: fold_headers.into(),
+        let mut slot = self.cache.borrow_mut();
+        let (lines, fold_headers) = match (self.cost, slot.take()) {
+            (LayoutCost::High, Some(previous)) => (previous.lines, previous.fold_headers),
+            (LayoutCost::High, None) => (Arc::new(self.placeholder(key, layout)), Arc::default()),
+            (cost @ (LayoutCost::Low | LayoutCost::Highlighting), _) => {
+                let is_open = |fold| self.is_open(fold, layout.output == OutputMode::Verbose);
+                let layout = if cost == LayoutCost::Low { layout } else { layout.without_syntax() };
+                let (lines, fold_headers) = message_lines(&self.message, key.is_joined, is_open, layout);
+                (Arc::new(lines), fold_headers.into())
+            }
         };
-        self.cache.replace(Some(cached));
+        let is_complete = match self.cost {
+            LayoutCost::Low => true,
+            LayoutCost::Highlighting => layout.text_style.syntax.is_none(),
+            LayoutCost::High => false,
+        };
+        *slot = Some(CachedLayout { key, is_complete, lines: Arc::clone(&lines), fold_headers });
         lines
+    }
+
+    fn placeholder(&self, key: LayoutKey, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+        let bytes: usize = self.message.content.parts.iter().map(part_bytes).sum();
+        let bytes = format_bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let mut lines = Vec::new();
+        if !key.is_joined {
+            lines.push(Line::default());
+        }
+        lines.push(header(&self.message, layout));
+        let text = format!("{INDENT}{bytes} of text, one moment ...");
+        lines.push(Line::styled(text, layout.text_style.theme.dim));
+        lines
+    }
+
+    /// Whether the shown layout is not complete.
+    pub fn needs_layout(&self) -> bool {
+        self.cache.borrow().as_ref().is_some_and(|cached| !cached.is_complete)
+    }
+
+    /// Returns the work that completes the layout.
+    pub fn layout_job(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> LayoutJob {
+        let is_open_by_default = layout.output == OutputMode::Verbose;
+        let open_folds = (0..self.fold_count()).map(|fold| self.is_open(fold, is_open_by_default));
+        LayoutJob {
+            message: Arc::clone(&self.message),
+            key: self.key(previous, layout),
+            open_folds: open_folds.collect(),
+            layout: layout.to_owned(),
+        }
+    }
+
+    /// Uses a layout that was completed in the background, unless something has changed since.
+    pub fn set_layout(&mut self, finished: FinishedLayout) {
+        let is_current = Arc::ptr_eq(&finished.message, &self.message)
+            && self.cache.borrow().as_ref().is_none_or(|cached| cached.key == finished.layout.key);
+        if is_current {
+            self.cache.replace(Some(finished.layout));
+        }
     }
 }
 
@@ -290,13 +457,9 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
         Part::ToolCall { name, input, .. } => {
             let header = vec![
                 Fragment::new(sanitize_line(name), theme.accent),
-                Fragment::new(format!("  {}", summarize_input(input)), theme.dim),
+                Fragment::new(format!("  {}", tool_call::summary(input)), theme.dim),
             ];
-            fold(header, is_open, theme, width, |width| {
-                let pretty = serde_json::to_string_pretty(input).unwrap_or_default();
-                // No line of formatted JSON begins with a tilde, so the content cannot end the code block.
-                markdown(&format!("~~~~~~json\n{pretty}\n~~~~~~"), width, layout.text_style)
-            })
+            fold(header, is_open, theme, width, |width| tool_call::lines(input, width, layout))
         }
         Part::ToolResult { output, is_error, .. } => {
             let (mark, style) = if *is_error { ("✗ ", theme.bad) } else { ("✓ ", theme.good) };
@@ -340,32 +503,4 @@ fn output_lines(output: &str, style: Style, width: usize) -> Vec<Line<'static>> 
         lines.extend(hard_wrap(&[Fragment::new(sanitize(line), style)], width).into_iter().take(OUTPUT_ROWS));
     }
     lines
-}
-
-/// Summarizes a tool's arguments in one line. If there is only one argument, its name is left out.
-fn summarize_input(input: &Value) -> String {
-    const MAX_BYTES: usize = 400;
-    match input {
-        Value::Object(fields) if fields.len() == 1 => {
-            fields.values().next().map(summarize_input).unwrap_or_default()
-        }
-        Value::Object(fields) => {
-            let mut text = String::new();
-            for (name, value) in fields {
-                if text.len() > MAX_BYTES {
-                    break;
-                }
-                if !text.is_empty() {
-                    text.push_str(", ");
-                }
-                text.push_str(&format!("{}: {}", sanitize_line(name), truncate(&summarize_input(value), 60)));
-            }
-            text
-        }
-        Value::String(text) => sanitize_line(text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or(text)),
-        other => {
-            let text = other.to_string();
-            sanitize_line(text.get(..text.floor_char_boundary(MAX_BYTES)).unwrap_or(&text))
-        }
-    }
 }

@@ -97,6 +97,18 @@ fn scrolling_down_and_the_end_key_return_to_the_newest_message() {
 }
 
 #[test]
+fn home_shows_the_first_message_of_the_branch() {
+    let mut harness = Harness::open();
+    let (range, end_of_window) = harness.transcript.show_oldest().unwrap();
+    harness.transcript.add_page(end_of_window, page(range), HEAD);
+    assert!(harness.visible()[..2].iter().any(|row| row.contains("number 1")), "{:?}", harness.visible());
+    assert!(!harness.transcript.is_following());
+    // Near the end of the loaded messages, the next page is read.
+    harness.scroll(250);
+    assert!(harness.messages_read > 0);
+}
+
+#[test]
 fn visible_rows_stay_in_place_when_a_page_is_added() {
     let mut harness = Harness::open();
     harness.scroll(-100);
@@ -124,6 +136,62 @@ fn a_message_from_a_search_is_at_the_top() {
     harness.transcript.open(page(MessageRange::From(500, PAGE)), HEAD, Some(510));
     assert!(harness.visible()[..3].iter().any(|row| row.contains("number 510")), "{:?}", harness.visible());
     assert_eq!(harness.transcript.selected(), Some(510));
+}
+
+#[test]
+fn a_streaming_reply_is_drawn_once() {
+    let mut transcript = Transcript::default();
+    transcript.open(vec![message(1)], 1, None);
+    let theme = Theme::dark();
+    let tail: Tail = Some((2, Arc::new(vec![Line::from("the reply")])));
+    let count = |rows: &[VisibleRow]| rows.iter().filter(|row| row.line.to_string() == "the reply").count();
+    assert_eq!(count(&transcript.rows(layout(&theme), &tail, SCREEN)), 1);
+    transcript.scroll_by(layout(&theme), &tail, SCREEN, 5);
+    assert_eq!(count(&transcript.rows(layout(&theme), &tail, SCREEN)), 1);
+}
+
+/// A reply with a code block of this many lines.
+fn long_code(lines: usize) -> Message {
+    let code = "let answer = 42; // the answer\n".repeat(lines);
+    let text = format!("```rust\n{code}```");
+    let content = MessageDraft::new(Role::Assistant, vec![Part::text(text)], Timestamp::UNIX_EPOCH);
+    Message { branch: BranchId::generate(), seq: 1, content }
+}
+
+/// Draws the transcript, and completes the layout as the runner does. Returns the rows before and after.
+fn draw_twice(lines: usize) -> (Vec<Line<'static>>, Vec<Line<'static>>) {
+    let theme = Theme::dark();
+    let syntax = Some(crate::text::Syntax::load());
+    let layout = MessageLayout { text_style: TextStyle { theme: &theme, syntax }, ..layout(&theme) };
+    let mut transcript = Transcript::default();
+    transcript.open(vec![long_code(lines)], 1, None);
+    let draw = |transcript: &Transcript| -> Vec<Line<'static>> {
+        transcript.rows(layout, &None, SCREEN).into_iter().map(|row| row.line).collect()
+    };
+    let first = draw(&transcript);
+    if let Some(job) = transcript.take_layout_job(layout) {
+        transcript.set_layout(job.run());
+    }
+    let second = draw(&transcript);
+    assert!(transcript.take_layout_job(layout).is_none(), "the layout is complete");
+    (first, second)
+}
+
+#[test]
+fn long_code_is_shown_at_once_and_highlighted_in_the_background() {
+    let text = |lines: &[Line<'static>]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (first, second) = draw_twice(500);
+    assert_eq!(text(&first), text(&second));
+    assert_ne!(first, second, "the colours arrive later");
+    let (first, second) = draw_twice(20);
+    assert_eq!(first, second, "short code is complete at once");
+}
+
+#[test]
+fn very_long_text_is_laid_out_in_the_background() {
+    let (first, second) = draw_twice(30_000);
+    assert!(first.iter().any(|line| line.to_string().contains("one moment")), "{first:?}");
+    assert!(second.iter().all(|line| line.to_string().contains("let answer")), "{second:?}");
 }
 
 proptest! {

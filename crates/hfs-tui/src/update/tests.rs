@@ -8,7 +8,7 @@ use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use super::*;
 use crate::commands::COMMANDS;
-use crate::gallery::{Harness, scenes};
+use crate::gallery::{Harness, changed, scenes};
 use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
 
 fn set_up(scene: &str) -> Harness {
@@ -69,13 +69,13 @@ fn undo_restores_and_opens_a_deleted_session() {
     harness.submit("/delete");
     harness.press(KeyCode::Enter, NONE);
     assert!(harness.effects.contains(&Change::Trash(session).into()));
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    harness.send(changed(Ok(Changed::Trashed { session })));
     assert_eq!(harness.model.chat.conversation.session(), None);
     assert!(notice(&harness).contains("/undo"));
     harness.submit("/undo");
     assert!(harness.effects.contains(&Change::Restore(session).into()));
     harness.effects.clear();
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Restored { session }))));
+    harness.send(changed(Ok(Changed::Restored { session })));
     assert!(harness.effects.contains(&Request::Open { session, branch: None, at: None }.into()));
 }
 
@@ -253,7 +253,7 @@ fn typing_does_not_approve_a_plugin_by_accident() {
     harness.effects.clear();
     harness.type_text("a yes y approve");
     assert!(matches!(harness.model.modals.last(), Some(Modal::Approval { .. })), "the modal has the focus");
-    assert!(harness.model.chat.input.is_empty());
+    assert_eq!(harness.model.chat.input.text(), "a yes y approve", "what is typed is not lost");
     harness.press(KeyCode::Enter, NONE);
     assert!(harness.model.modals.is_empty());
     assert!(!harness.requests().any(|request| matches!(request, Request::DecidePlugin { .. })));
@@ -296,7 +296,7 @@ fn a_late_search_result_is_ignored() {
         panic!("{:?}", harness.effects)
     };
     harness.type_text("x");
-    let late = hfs_core::SearchResults { hits: Vec::new(), total: 99 };
+    let late = hfs_core::SearchResults { hits: Vec::new(), total: 99, unreadable: 0 };
     harness.send(Msg::Screen(ScreenMsg::SearchResults { request_id, result: Ok(late) }));
     assert!(!format!("{:?}", harness.draw().0).contains("99"));
 }
@@ -309,7 +309,7 @@ fn deleting_the_open_session_starts_a_new_conversation() {
     harness.effects.clear();
     harness.press(KeyCode::Enter, NONE);
     assert_eq!(harness.effects, [Change::Trash(session).into()]);
-    harness.send(Msg::Changed(Box::new(Ok(Changed::Trashed { session }))));
+    harness.send(changed(Ok(Changed::Trashed { session })));
     assert_eq!(harness.model.chat.conversation.session(), None);
 }
 
@@ -556,4 +556,238 @@ fn an_unsaved_reply_is_reported_and_stays_visible() {
     assert!(frame.contains("part of it and more") && frame.contains("NOT SAVED"));
     harness.send(Msg::Exchange(Update::Saved));
     assert_eq!(harness.model.chat.save, SaveState::Saved);
+}
+
+fn opened_elsewhere() -> Opened {
+    let mut harness = set_up("chat");
+    harness.press(KeyCode::F(4), NONE);
+    let mut opened = crate::gallery::opened_session();
+    let session = SessionId::generate();
+    opened.conversation =
+        Conversation::at(session, Position { branch: opened.branch.id, head: opened.branch.head });
+    opened.summary.session.id = session;
+    opened.summary.session.name = "elsewhere".into();
+    opened
+}
+
+#[test]
+fn a_message_written_while_a_session_opens_is_sent_to_that_session() {
+    let mut harness = chat();
+    let opened = opened_elsewhere();
+    let session = opened.conversation.session().unwrap();
+    let open = vec![Action::run(Request::Open { session, branch: None, at: None })];
+    let effects = harness.model.perform(open);
+    harness.model.count_moves(&effects);
+    harness.submit("for the new one");
+    assert_eq!(take_sent(&mut harness), [""; 0]);
+    harness.send(Msg::Opened(Ok(Box::new(opened))));
+    assert!(harness.requests().any(|request| matches!(
+        request,
+        Request::Send { conversation, text } if conversation.session() == Some(session) && text == "for the new one"
+    )));
+}
+
+#[test]
+fn a_message_for_a_session_that_cannot_be_opened_returns_to_the_input() {
+    let mut harness = chat();
+    harness.model.chat.moves_in_progress = 1;
+    harness.submit("for the other one");
+    harness.send(Msg::Opened(Err(ErrorReport::new(ErrorKind::NotFound, "gone"))));
+    assert_eq!(take_sent(&mut harness), [""; 0]);
+    assert_eq!(harness.model.chat.input.text(), "for the other one");
+}
+
+#[test]
+fn an_opened_session_does_not_replace_the_one_whose_reply_is_in_progress() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session();
+    harness.submit("hello");
+    harness.send(Msg::Opened(Ok(Box::new(opened_elsewhere()))));
+    assert_eq!(harness.model.chat.conversation.session(), session);
+    assert_ne!(harness.model.chat.name.as_deref(), Some("elsewhere"));
+    assert!(notice(&harness).contains("in progress"));
+}
+
+#[test]
+fn a_crash_of_the_exchange_ends_it_and_keeps_what_was_written() {
+    let mut harness = chat();
+    harness.submit("precious");
+    harness.submit("queued");
+    harness.effects.clear();
+    harness.send(Msg::ExchangeCrashed(ErrorReport::new(ErrorKind::Internal, "it crashed")));
+    assert!(!harness.model.chat.is_busy());
+    assert_eq!(harness.model.chat.input.text(), "precious\n\nqueued");
+    assert!(harness.model.chat.error_banner.as_ref().unwrap().message.contains("crashed"));
+    assert!(harness.requests().any(|request| matches!(request, Request::Open { .. })));
+    harness.send(Msg::Opened(Ok(Box::new(crate::gallery::opened_session()))));
+    assert!(harness.model.chat.error_banner.is_some(), "reading the branch again does not hide the error");
+}
+
+#[test]
+fn every_permission_of_an_approval_can_be_seen_on_a_small_terminal() {
+    let mut harness = set_up("approval");
+    let request = crate::ports::ApprovalRequest {
+        plugin: "greedy".into(),
+        version: "1.0.0".into(),
+        about: "Wants it all.".into(),
+        permissions: (0..30).map(|number| format!("permission number {number}.")).collect(),
+        new_permissions: Vec::new(),
+    };
+    harness.model.modals = vec![Modal::Approval { request, choice: 0, scroll: Cell::default() }];
+    harness.send(Msg::Resized(60, 12));
+    let mut seen = String::new();
+    for _ in 0..40 {
+        let text = screen_text(&harness);
+        assert!(text.contains("Not now"), "{text}");
+        seen.push_str(&text);
+        harness.press(KeyCode::Down, NONE);
+    }
+    for number in 0..30 {
+        assert!(seen.contains(&format!("permission number {number}.")), "{number}");
+    }
+    // At the end, one step up moves at once.
+    let end = screen_text(&harness);
+    harness.press(KeyCode::Up, NONE);
+    assert_ne!(screen_text(&harness), end);
+}
+
+#[test]
+fn a_pasted_name_selects_the_best_match_and_shows_its_preview() {
+    let mut harness = set_up("sessions");
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Down, NONE);
+    harness.effects.clear();
+    harness.send(Msg::Paste("login".into()));
+    let previewed = harness.requests().any(|request| matches!(request, Request::ReadPreview { .. }));
+    assert!(previewed, "{:?}", harness.effects);
+    // Without a selected row, no preview remains.
+    harness.send(Msg::Paste("no such session".into()));
+    assert!(!screen_text(&harness).contains("Three times"), "{}", screen_text(&harness));
+}
+
+#[test]
+fn a_screen_whose_data_cannot_be_read_does_not_stay_loading() {
+    for (command, failed) in [
+        ("/inspect", "runs"),
+        ("/branches", "branches"),
+        ("/checkpoints", "checkpoints"),
+        ("/sessions", "sessions"),
+    ] {
+        let mut harness = chat();
+        harness.submit(command);
+        assert!(screen_text(&harness).contains("loading"), "{failed}");
+        harness.send(Msg::Failed(ErrorReport::new(ErrorKind::Internal, "a crash")));
+        assert!(!screen_text(&harness).contains("loading"), "{failed}");
+    }
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.submit("/inspect");
+    let result = Err(ErrorReport::new(ErrorKind::Unavailable, "disk"));
+    harness.send(Msg::Screen(ScreenMsg::Runs { session, result }));
+    assert!(!screen_text(&harness).contains("loading"));
+}
+
+#[test]
+fn a_conflict_that_appears_while_the_user_is_typing_swallows_and_decides_nothing() {
+    let mut harness = chat();
+    harness.submit("mine");
+    harness.type_text("a dr");
+    let at = |head| Position { branch: BranchId::generate(), head };
+    let source = StoreError::HeadMismatch { expected: at(7), found: at(9) };
+    end_exchange(&mut harness, Err(SendError::NotSaved { text: "mine".into(), source }));
+    harness.effects.clear();
+    harness.type_text("aft for you");
+    harness.send(Msg::Paste(" and more".into()));
+    assert!(harness.effects.is_empty(), "{:?}", harness.effects);
+    assert!(harness.model.chat.input.text().ends_with("a draft for you and more"));
+    // After a pause the question can be answered.
+    let later = harness.model.render.now.as_micros() + 2_000_000;
+    harness.model.render.now = Timestamp::from_micros(later).unwrap();
+    harness.press(KeyCode::Char('f'), NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::SendOnFork { .. })));
+}
+
+#[test]
+fn f5_never_sends_a_draft() {
+    let mut harness = empty();
+    harness.type_text("not finished");
+    harness.effects.clear();
+    harness.press(KeyCode::F(5), NONE);
+    assert!(
+        !harness.requests().any(|request| matches!(request, Request::Send { .. } | Request::Retry { .. }))
+    );
+    assert_eq!(harness.model.chat.input.text(), "not finished");
+}
+
+#[test]
+fn after_a_rewind_typing_replaces_the_old_prompt() {
+    let mut harness = set_up("rewound");
+    let offered = harness.model.chat.input.text().to_owned();
+    assert!(!offered.is_empty() && harness.model.chat.input.is_selected());
+    harness.type_text("n");
+    assert_eq!(harness.model.chat.input.text(), "n");
+}
+
+#[test]
+fn the_bell_rings_after_a_long_reply_that_the_user_did_not_watch() {
+    let bell = |harness: &Harness| harness.effects.contains(&TerminalCommand::Bell.into());
+    for (focus, seconds, input_during, expected) in [
+        (Some(false), 20, true, true),
+        (Some(true), 20, false, false),
+        (None, 20, false, true),
+        (None, 20, true, false),
+        (Some(false), 5, false, false),
+    ] {
+        let mut harness = chat();
+        if let Some(has_focus) = focus {
+            harness.send(Msg::FocusChanged { has_focus });
+        }
+        harness.submit("hello");
+        let later = |harness: &mut Harness, micros: i64| {
+            let now = harness.model.render.now.as_micros() + micros;
+            harness.model.render.now = Timestamp::from_micros(now).unwrap();
+        };
+        later(&mut harness, 1);
+        harness.model.last_input = None;
+        if input_during {
+            harness.press(KeyCode::PageUp, NONE);
+        }
+        later(&mut harness, seconds * 1_000_000);
+        harness.effects.clear();
+        end_exchange(&mut harness, Ok(exchange(None)));
+        assert_eq!(bell(&harness), expected, "{focus:?} {seconds} {input_during}");
+    }
+}
+
+#[test]
+fn without_animations_nothing_moves_during_a_reply() {
+    let mut harness = Harness::new(AppSettings { animations: false, ..AppSettings::default() }, (100, 30));
+    harness.submit("hello");
+    assert!(!harness.requests().any(|request| matches!(request, Request::StartTimer(_, Timer::Spin))));
+    let before = screen_text(&harness);
+    harness.send(Msg::Timer(Timer::Spin));
+    let later = harness.model.render.now.as_micros() + 5_000_000;
+    harness.model.render.now = Timestamp::from_micros(later).unwrap();
+    assert_eq!(screen_text(&harness), before);
+}
+
+#[test]
+fn copying_says_what_it_did() {
+    let mut harness = chat();
+    for (outcome, expected) in [
+        (CopyOutcome::Program("wl-copy".into()), "copied it (wl-copy)"),
+        (CopyOutcome::Terminal, "OSC 52"),
+        (CopyOutcome::TerminalCut { sent: 74_000, total: 200_000 }, "only the first 72.2 KiB of 195.3 KiB"),
+    ] {
+        harness.send(Msg::Copied { description: "it".into(), outcome });
+        assert!(notice(&harness).contains(expected), "{}", notice(&harness));
+    }
+}
+
+#[test]
+fn the_title_of_the_window_is_the_name_of_the_session_without_control_characters() {
+    let mut harness = chat();
+    harness.model.chat.name = Some("evil\u{1b}]0;x\u{7}name".into());
+    let title = harness.model.window_title();
+    assert!(title.contains("evil") && title.ends_with("- hfs") && !title.chars().any(char::is_control));
 }

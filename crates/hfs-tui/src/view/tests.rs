@@ -150,11 +150,31 @@ fn selected_text_follows_the_reading_order() {
         buffer.set_string(0, u16::try_from(y).unwrap(), text, Style::new());
     }
     let selection = MouseSelection { from: (4, 0), to: (6, 1) };
-    assert_eq!(selected_text(&buffer, selection), "two\n日本 th");
+    assert_eq!(selected_text(&buffer, selection, None), "two\n日本 th");
     assert_eq!(
-        selected_text(&buffer, MouseSelection { from: selection.to, to: selection.from }),
+        selected_text(&buffer, MouseSelection { from: selection.to, to: selection.from }, None),
         "two\n日本 th"
     );
+}
+
+#[test]
+fn text_selected_in_a_message_has_no_margin_no_bar_and_no_breaks_where_it_was_wrapped() {
+    let mut harness = Harness::new(settings(Background::Dark, ColorDepth::True), (40, 24));
+    let prose = "The quick brown fox jumps over the lazy dog and runs away.";
+    let code = "let answer = compute(alpha, beta, gamma, delta);";
+    let text = format!("{prose}\n\n```rust\n{code}\nlet b = 2;\n```\n\n> quoted words\n\n- one\n- two");
+    harness.submit("question");
+    harness.send(Msg::Exchange(hfs_engine::Update::Delta(hfs_core::ReplyDelta::text(text))));
+    let user = crate::gallery::user_message(1, "question");
+    harness.send(Msg::Exchange(hfs_engine::Update::Sent(std::sync::Arc::new(user))));
+    let (frame, _) = harness.draw();
+    let area = harness.model.text_area().unwrap();
+    let row = |text: &str| {
+        (0..24).find(|y| row_text(&frame, *y, 0..40).contains(text)).unwrap_or_else(|| panic!("{text}"))
+    };
+    let selection = MouseSelection { from: (1, row("The quick")), to: (39, row("two")) };
+    let copied = selected_text(&frame, selection, Some(area));
+    assert_eq!(copied, format!("{prose}\n\nrust\n{code}\nlet b = 2;\n\nquoted words\n\n• one\n• two"));
 }
 
 /// A regular expression from which proptest generates strings. They contain control, bidirectional and invisible

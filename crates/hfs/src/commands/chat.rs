@@ -2,11 +2,13 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use hfs_core::{AgentError, DeltaKind, EventPayload, Project, ReplyDelta, SessionId};
-use hfs_engine::{Conversation, Engine, Exchange, Observer, SendError, Update};
+use hfs_core::{AgentError, DeltaKind, EventPayload, Message, Project, ReplyDelta, SessionId};
+use hfs_engine::{Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, SendError, Update};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
@@ -25,15 +27,16 @@ Examples:
   hfs chat -c \"And on Windows?\"           continue this project's newest session
   hfs chat -s login \"Summarise this\"      continue a session by its name or id
   hfs chat --triads small \"Is it safe?\"   groups of agents discuss the question and reply together
-  git diff | hfs chat -                   read the message from standard input
+  git diff | hfs chat \"Explain this\"      what is piped in follows the message
+  hfs chat - < question.txt               read the message from standard input
 
-The reply streams to standard output. Your message is saved before it is sent, and the reply while it arrives. Ctrl-C
+The reply streams to standard output. Your message is saved before it is sent, and the reply while it arrives. Ctrl-C \
 stops the reply and keeps what has arrived (exit code 130).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ChatArgs {
-    /// The message; without it or with -, it is read from standard input
+    /// The message, followed by what is piped in; without it or with -, it is read from standard input
     prompt: Option<String>,
     /// Continue this session
     #[arg(short, long, conflicts_with = "continue_newest")]
@@ -56,13 +59,52 @@ pub fn run(args: &ChatArgs, context: &Context) -> Result<Outcome, CliError> {
     wiring::runtime()?.block_on(exchange(session, &text, cancel, context))
 }
 
+/// Returns the message: the prompt, and below it what is piped in.
 fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
-    if let Some(text) = args.prompt.as_deref().filter(|text| *text != "-") {
-        return Ok(text.to_owned());
+    let Some(prompt) = args.prompt.as_deref().filter(|text| *text != "-") else {
+        if args.prompt.is_none() && io::stdin().is_terminal() {
+            context.console.note("type your message; Ctrl-D on an empty line sends it");
+        }
+        return read_stdin();
+    };
+    if !is_piped_in() {
+        return Ok(prompt.to_owned());
     }
-    if args.prompt.is_none() && io::stdin().is_terminal() {
-        context.console.note("type your message; Ctrl-D on an empty line sends it");
+    let (console, done) = (context.console, AtomicBool::new(false));
+    let piped = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            // A script that starts hfs with a pipe which it never closes would otherwise wait without a word.
+            std::thread::park_timeout(QUIET_WAIT);
+            if !done.load(Ordering::SeqCst) {
+                console.note("reading standard input until its end; `< /dev/null` sends the message alone");
+            }
+        });
+        let piped = read_stdin();
+        done.store(true, Ordering::SeqCst);
+        waiting.thread().unpark();
+        piped
+    })?;
+    Ok(if piped.is_empty() { prompt.to_owned() } else { format!("{prompt}\n\n{piped}") })
+}
+
+/// How long `hfs chat` reads standard input before it says so.
+const QUIET_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether standard input is a pipe or a file. A terminal or another device has nothing to read, and a socket belongs to a
+/// supervisor such as systemd.
+fn is_piped_in() -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{FileType, fstat};
+        fstat(io::stdin()).is_ok_and(|stat| {
+            matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile)
+        })
     }
+    #[cfg(not(unix))]
+    !io::stdin().is_terminal()
+}
+
+fn read_stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::io("read standard input", error))?;
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
@@ -95,7 +137,16 @@ async fn exchange(
         plugins.take_notices().iter().for_each(|notice| console.warn(&sanitize::line(notice)));
     }
     let exchange = result.inspect_err(|error| print_unsaved_reply(error, console))?;
+    show_changed_reply(&exchange.reply, console);
     report(exchange, session.is_none(), &engine, &conversation, context)
+}
+
+/// Shows a reply that a plugin has changed: what was streamed is not what was saved.
+fn show_changed_reply(reply: &Message, console: &Console) {
+    if reply.content.extra.get(ORIGINAL_TEXT).is_some() && !console.options.json {
+        console.note("a plugin changed this reply; it is saved as:");
+        console.print_stderr(&(sanitize::block(&reply.content.text()) + "\n"));
+    }
 }
 
 /// If a reply could not be saved, prints it to standard error. Only needed with `--json`: otherwise the reply was
@@ -241,6 +292,10 @@ impl PrinterState {
                     self.print_line(&format!("warning: no checkpoint was created: {reason}\n"));
                 }
                 Update::Event(event) => self.handle_event(&event.payload),
+                Update::Sent(message) if message.content.extra.get(ORIGINAL_TEXT).is_some() => {
+                    let text = sanitize::block(&message.content.text());
+                    self.print_line(&format!("a plugin changed your message to: {text}\n"));
+                }
                 _ => {}
             }
         }

@@ -20,7 +20,7 @@ Examples:
   hfs checkpoint diff @ 3 5           what changed between the two
   hfs rewind @ 3                      go back to checkpoint 3, on a new branch
 
-A checkpoint is given as its number in the list (1 = oldest), its short id or a prefix of it, its label, or seq:N for
+A checkpoint is given as its number in the list (1 = oldest), its short id or a prefix of it, its label, or seq:N for \
 the newest one at message N.";
 
 #[derive(Debug, clap::Args)]

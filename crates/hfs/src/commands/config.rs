@@ -19,7 +19,7 @@ Examples:
   hfs config triads standard > my.yaml    copy a configuration of triads, to edit it
   hfs config set triads my.yaml           use it when the agent is triads
 
-Options override environment variables, those override ./.hfs/config.yaml, and that overrides config.yaml in the home
+Options override environment variables, those override ./.hfs/config.yaml, and that overrides config.yaml in the home \
 directory of hfs. API keys are read from environment variables only, such as ANTHROPIC_API_KEY.";
 
 #[derive(Debug, clap::Args)]

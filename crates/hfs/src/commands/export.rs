@@ -41,12 +41,12 @@ Examples:
   hfs export @ --format codex               a transcript that another tool can continue
   hfs export --all -o backup                every session; run it again to export what is new or has changed
 
-JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown
-and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex
-or opencode the history of one branch; records that were imported from the same tool are written back unchanged.
+JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown \
+and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex \
+or opencode the history of one branch; records that were imported from the same tool are written back unchanged. \
 `hfs handoff` writes a transcript to the place where its tool looks for it.
 
-Escape sequences, with which text could control a terminal, are removed from Markdown and HTML, and escaped in the
+Escape sequences, with which text could control a terminal, are removed from Markdown and HTML, and escaped in the \
 other formats. --raw keeps them in files and pipes.";
 
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@ use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId
 use serde_json::{Value, json};
 
 use super::{branch, checkpoint};
+use crate::args::limit_parser;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{BranchJson, MessageJson};
@@ -37,7 +38,7 @@ pub struct LogArgs {
     #[arg(short, long, conflicts_with = "session")]
     all: bool,
     /// Maximum number of operations
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
     limit: u32,
     /// Continue after a page, with the cursor that it printed
     #[arg(long, value_name = "CURSOR")]
@@ -179,7 +180,9 @@ pub fn log(args: &LogArgs, context: &Context) -> Result<Outcome, CliError> {
     }
     console.print(&table.render(&console.palette, console.width()))?;
     if let Some(cursor) = page.next {
-        console.note(&format!("more: hfs log {} --after {}", args.session, sanitize::line(&cursor.0)));
+        let sessions = session.map_or_else(|| "--all".to_owned(), |id| id.short().shown().to_owned());
+        let cursor = sanitize::line(&cursor.0);
+        console.note(&format!("more: hfs log {sessions} -n {} --after {cursor}", args.limit));
     }
     Ok(Outcome::Done)
 }

@@ -1,7 +1,7 @@
 //! `hfs import`: imports transcripts of other tools and exported sessions.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -29,7 +29,8 @@ Examples:
   curl ... | hfs import - --format hfs       standard input
   hfs import ~/.claude --dry-run             show what would be imported
 
-Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged file does not stop the import of others (exit code 6), and a damaged
+Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged \
+file does not stop the import of others (exit code 6), and a damaged \
 record does not stop the import of its file.";
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,8 @@ pub struct ImportArgs {
     /// The format, if it is not detected
     #[arg(long, value_name = "FORMAT", help = format_help())]
     format: Option<Format>,
-    /// Read all files, also those that have not changed since they were imported
+    /// Read all files, also those that have not changed since they were imported, and files named here also if their
+    /// sessions were deleted permanently
     #[arg(long)]
     full: bool,
     /// Read and report everything, write nothing
@@ -88,6 +90,8 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
 struct Inputs {
     sources: Vec<Source>,
     format: Option<Format>,
+    /// Names of the sources that the command line names itself, not their directory.
+    named: HashSet<String>,
     skipped: Vec<SkippedSession>,
     /// Paths that cannot be read, each with its error.
     failed: Vec<(String, ErrorDocument)>,
@@ -105,12 +109,17 @@ fn find_inputs(args: &ImportArgs, store: &dyn Store, context: &Context) -> Resul
     for path in &args.paths {
         if path == Path::new("-") {
             let source = Source::stream(std::io::stdin().lock());
-            inputs.sources.push(source.map_err(|error| CliError::io("read standard input", error))?);
+            let source = source.map_err(|error| CliError::io("read standard input", error))?;
+            inputs.named.insert(source.name());
+            inputs.sources.push(source);
             continue;
         }
         let path = context.environment.working_directory.join(path);
         match discover_unless_known(&path, |source| !args.full && is_unchanged(store, source)) {
             Ok(found) => {
+                if !path.is_dir() {
+                    inputs.named.extend(found.sources.iter().map(Source::name));
+                }
                 inputs.skipped.extend(skipped_files(&path, &found));
                 inputs.sources.extend(found.sources);
             }
@@ -147,7 +156,7 @@ fn import(
     cancel: &CancellationToken,
 ) -> Result<Report, CliError> {
     let ImportOptions { on_duplicate, dry_run, full } = options;
-    let Inputs { sources, format, skipped: not_imported, mut failed } = inputs;
+    let Inputs { sources, format, named, skipped: not_imported, mut failed } = inputs;
     let bar = context.console.progress(sources.iter().map(Source::bytes).sum());
     let finished_bytes = Cell::new(0);
     let importer = Importer::new(store, &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
@@ -164,6 +173,7 @@ fn import(
         }
         let name = source.name();
         bar.set_message(sanitize::line(&name));
+        receiver.importer.include_purged(full && named.contains(&name));
         let result = receiver.import(source, format, full);
         finished_bytes.set(finished_bytes.get() + source.bytes());
         match result {
@@ -368,7 +378,7 @@ impl Report {
                     "interrupted; finished sessions are kept; run the same import again to import the rest",
                 );
             }
-            Some(Outcome::Done | Outcome::WithFailures(_)) => {
+            Some(Outcome::Done | Outcome::WithFailures(_) | Outcome::Terminated(_)) => {
                 console.note("the remaining files were skipped, because they would fail in the same way");
             }
             None => {}

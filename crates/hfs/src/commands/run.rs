@@ -11,6 +11,7 @@ use hfs_core::{
 use serde_json::json;
 use unicode_width::UnicodeWidthStr;
 
+use crate::args::{MAX_LIMIT, limit_parser};
 use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
@@ -26,7 +27,7 @@ Examples:
   hfs run show login 3         the third run of another session
   hfs run show @ 3 --events    with every event
 
-A run is given as its number in the list (1 = oldest), its short id or a prefix of it, or @ for the newest, @-1 for the
+A run is given as its number in the list (1 = oldest), its short id or a prefix of it, or @ for the newest, @-1 for the \
 one before.";
 
 /// Width of the question in `run list`, in columns.
@@ -51,7 +52,7 @@ enum RunCommand {
         /// The session
         session: String,
         /// Maximum number of runs
-        #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
         limit: u32,
     },
     /// Show a run: its agents, who wrote which section and why, and what it cost
@@ -143,7 +144,15 @@ fn list(session: &str, limit: u32, context: &Context) -> Result<(), CliError> {
     }
     console.print(&table.render(&console.palette, console.width()))?;
     if older > 0 {
-        console.note(&format!("{older} older: hfs run list {} -n {total}", sanitize::line(session)));
+        let short = session_id.short();
+        let session = short.shown();
+        match u32::try_from(total).ok().filter(|total| *total <= MAX_LIMIT) {
+            Some(total) => console.note(&format!("{older} older: hfs run list {session} -n {total}")),
+            None if limit < MAX_LIMIT => {
+                console.note(&format!("{older} older: hfs run list {session} -n {MAX_LIMIT} shows more"));
+            }
+            None => console.note(&format!("{older} older: hfs run show {session} NUMBER shows one of them")),
+        }
     }
     Ok(())
 }

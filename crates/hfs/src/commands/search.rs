@@ -3,6 +3,7 @@
 use hfs_core::{Role, SearchHit, SearchQuery};
 use jiff::Zoned;
 
+use crate::args::{MAX_LIMIT, limit_parser};
 use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
@@ -21,7 +22,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SearchArgs {
-    /// Words that must all occur; \"a quoted phrase\"; a prefix*
+    /// Words that must all occur; "a quoted phrase"; a prefix*
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
     /// Search this session only
@@ -30,11 +31,11 @@ pub struct SearchArgs {
     /// Search messages of this role only: user, assistant, system or tool
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
-    /// Search messages at or after this time: 2026-02-01, 2026-02-01T14:30, 2d, \"3 weeks ago\"
+    /// Search messages at or after this time: 2026-02-01, 2026-02-01T14:30, 2d, "3 weeks ago"
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Maximum number of messages
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
     limit: u32,
 }
 
@@ -60,9 +61,10 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
     let _ = update_index(store.as_ref(), &context.console, &|| true);
     let found = store.search(&query)?;
     let console = &context.console;
+    console.warn_of_damage(found.unreadable, "message");
     if console.options.json {
         let hits = found.hits.iter().map(SearchHitJson::from).collect();
-        console.print_json(&SearchJson { hits, total: found.total })?;
+        console.print_json(&SearchJson { hits, total: found.total, unreadable: found.unreadable })?;
         return Ok(Outcome::Done);
     }
     if query.terms().is_empty() {
@@ -74,8 +76,12 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
     let shown = found.hits.len() as u64;
     match found.total {
         0 => console.note("nothing found"),
+        total if total > shown && args.limit < MAX_LIMIT => {
+            let more = (shown * 5).min(u64::from(MAX_LIMIT));
+            console.note(&format!("{shown} of {total} messages; -n {more} shows more"));
+        }
         total if total > shown => {
-            console.note(&format!("{shown} of {total} messages; -n {} shows more", shown * 5));
+            console.note(&format!("{shown} of {total} messages; more words in the query find the others"));
         }
         _ => {}
     }

@@ -1,10 +1,14 @@
 //! `hfs session`: list, show, rename, delete and restore sessions.
 
+use std::cell::RefCell;
+
 use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Seq, SessionFilter, SessionId,
     SessionSummary, ShortId, Store, StoreError, Timestamp,
 };
+use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 
+use crate::args::limit_parser;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{BranchJson, MessageJson, SessionJson, SessionListJson, SessionShowJson};
@@ -83,7 +87,7 @@ struct ListArgs {
     #[arg(long)]
     trash: bool,
     /// Maximum number of sessions
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
     limit: u32,
     /// Continue after a page, with the cursor that it printed
     #[arg(long, value_name = "CURSOR")]
@@ -97,9 +101,14 @@ fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
     let request = PageRequest { limit: args.limit, after: args.after.clone().map(Cursor) };
     let page = store.list_sessions(&filter, &request)?;
     let console = &context.console;
+    console.warn_of_damage(page.unreadable, "session");
     if console.options.json {
         let sessions = page.items.iter().map(SessionJson::from).collect();
-        return console.print_json(&SessionListJson { sessions, next: page.next.map(|cursor| cursor.0) });
+        return console.print_json(&SessionListJson {
+            sessions,
+            next: page.next.map(|cursor| cursor.0),
+            unreadable: page.unreadable,
+        });
     }
     if page.items.is_empty() && args.after.is_none() {
         return explain_empty_list(args, context);
@@ -189,7 +198,7 @@ fn abbreviate_home(path: &str, context: &Context) -> String {
 /// Number of messages that `session show` prints by default.
 const PAGE: u32 = 50;
 /// Number of messages that are read from the store at once.
-const BATCH: u32 = 500;
+const BATCH: u32 = 100;
 
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
@@ -221,27 +230,25 @@ fn show(args: &ShowArgs, context: &Context) -> Result<(), CliError> {
     let end = args.at.map_or(branch.head, |at| at.min(branch.head));
     let console = &context.console;
     if console.options.json {
-        let mut messages = Vec::new();
-        match args.limit {
-            Some(count) => messages = last_messages(store, &branch, end, count)?,
-            None => for_each_batch(store, &branch, end, |batch| {
-                messages.extend(batch);
-                Ok(())
-            })?,
-        }
-        return console.print_json(&SessionShowJson {
+        let first = args.limit.map_or(1, |count| end.saturating_sub(u64::from(count) - 1).max(1));
+        let messages = StreamedMessages { store, branch: &branch, first, end, error: RefCell::default() };
+        let document = SessionShowJson {
             session: SessionJson::from(&summary),
             branches: branches
                 .iter()
                 .filter(|branch| !branch.undone)
                 .map(|branch| BranchJson::new(branch, summary.session.current_branch))
                 .collect(),
-            messages: messages.iter().map(MessageJson::from).collect(),
-        });
+            messages: &messages,
+        };
+        let printed = console.print_json(&document);
+        return messages.error.into_inner().map_or(printed, Err);
     }
     console.print(&header(&summary, &branches, &branch, context))?;
     if args.all {
-        return for_each_batch(store, &branch, end, |batch| print_messages(&batch, context));
+        return for_each_batch(store, &branch, 1, end, |batch| {
+            print_messages(&batch, context).map(|()| true)
+        });
     }
     let messages = last_messages(store, &branch, end, args.limit.unwrap_or(PAGE))?;
     let earlier = messages.first().map_or(0, |message| message.seq.saturating_sub(1));
@@ -255,25 +262,63 @@ fn show(args: &ShowArgs, context: &Context) -> Result<(), CliError> {
     print_messages(&messages, context)
 }
 
+/// The messages of a branch from `first` to `end`, which are read while they are serialized.
+struct StreamedMessages<'a> {
+    store: &'a dyn Store,
+    branch: &'a Branch,
+    first: Seq,
+    end: Seq,
+    /// Why the messages could not be read to the end.
+    error: RefCell<Option<CliError>>,
+}
+
+impl Serialize for StreamedMessages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let mut failed = None;
+        let read = for_each_batch(self.store, self.branch, self.first, self.end, |batch| {
+            for message in &batch {
+                if let Err(error) = list.serialize_element(&MessageJson::from(message)) {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            Ok(failed.is_none())
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Err(error) = read {
+            self.error.replace(Some(error));
+            return Err(S::Error::custom("the messages cannot be read"));
+        }
+        list.end()
+    }
+}
+
 /// The last `count` messages up to number `end`.
 fn last_messages(store: &dyn Store, branch: &Branch, end: Seq, count: u32) -> Result<Vec<Message>, CliError> {
     Ok(store.read_messages(branch.id, MessageRange::Before(end.saturating_add(1), count))?)
 }
 
-/// Reads all messages up to number `end` in batches, so that a long session does not fill the memory.
+/// Reads the messages from `first` to `end` in batches, so that a long session does not fill the memory. Stops when
+/// `handle` returns false.
 fn for_each_batch(
     store: &dyn Store,
     branch: &Branch,
+    first: Seq,
     end: Seq,
-    mut handle: impl FnMut(Vec<Message>) -> Result<(), CliError>,
+    mut handle: impl FnMut(Vec<Message>) -> Result<bool, CliError>,
 ) -> Result<(), CliError> {
-    let mut next = 1;
+    let mut next = first;
     while next <= end {
         let mut batch = store.read_messages(branch.id, MessageRange::From(next, BATCH))?;
         batch.retain(|message| message.seq <= end);
         let Some(last) = batch.last() else { break };
         next = last.seq + 1;
-        handle(batch)?;
+        if !handle(batch)? {
+            break;
+        }
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `hfs` without a command and `hfs resume`: the terminal app, or an overview if there is no terminal.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::CommandFactory;
 use hfs_core::{PageRequest, SessionFilter};
 use hfs_exchange::{Format, LocationOverrides, default_locations};
-use hfs_tui::{SessionScope, TuiError};
+use hfs_tui::SessionScope;
 
 use super::session::session_table;
 use crate::args::{AgentArgs, Cli};
@@ -30,6 +31,7 @@ pub struct ResumeArgs {
 }
 
 pub fn resume(args: &ResumeArgs, context: &Context) -> Result<Outcome, CliError> {
+    terminal::check(context)?;
     let screen = match &args.session {
         Some(reference) => StartScreen::Session(context.session(reference)?),
         None if args.all => StartScreen::SessionPicker(SessionScope::AllProjects),
@@ -41,12 +43,9 @@ pub fn resume(args: &ResumeArgs, context: &Context) -> Result<Outcome, CliError>
 /// Opens the terminal app. Without a terminal, prints help, recent sessions and the most useful commands.
 pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    if console.is_interactive() {
+    if continue_newest || wants_app(context) {
         let screen = if continue_newest { StartScreen::NewestSession } else { StartScreen::NewSession };
         return terminal::run(screen, context);
-    }
-    if continue_newest {
-        return Err(TuiError::NoTerminal { stream: "standard input or output" }.into());
     }
     let store = context.store()?;
     let in_project =
@@ -54,7 +53,8 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
     if console.options.json {
         let page = store.list_sessions(&in_project, &PageRequest::first(20))?;
         let sessions = page.items.iter().map(SessionJson::from).collect();
-        console.print_json(&SessionListJson { sessions, next: page.next.map(|cursor| cursor.0) })?;
+        let next = page.next.map(|cursor| cursor.0);
+        console.print_json(&SessionListJson { sessions, next, unreadable: page.unreadable })?;
         return Ok(Outcome::Done);
     }
     console.print(&format!("{}\n", Cli::command().render_help()))?;
@@ -81,6 +81,27 @@ pub fn run(continue_newest: bool, context: &Context) -> Result<Outcome, CliError
     text += &next_steps(!here.is_empty(), !here.is_empty() || !elsewhere.is_empty());
     console.print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// Whether the user at a terminal expects the app. If one of the standard streams is redirected, the app explains that it
+/// cannot run. Without any terminal, a script gets the overview.
+fn wants_app(context: &Context) -> bool {
+    let console = &context.console;
+    let has_terminal =
+        console.output_is_terminal() || console.error_is_terminal() || io::stdin().is_terminal();
+    !console.options.json && (has_terminal || was_started_by_nohup())
+}
+
+/// Whether standard input can only be written: nohup replaces a terminal by such a file.
+#[cfg(unix)]
+fn was_started_by_nohup() -> bool {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::WRONLY)
+}
+
+#[cfg(not(unix))]
+fn was_started_by_nohup() -> bool {
+    false
 }
 
 fn next_steps(has_project_sessions: bool, has_sessions: bool) -> String {

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::message::format_size;
 use crate::output::sanitize;
+use crate::wiring;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +32,7 @@ enum StoreCommand {
     Info,
     /// Check everything in the store for damage
     Verify,
-    /// Repair damage; data that cannot be repaired is removed and reported
+    /// Rebuild a damaged store from everything that is readable; keeps the damaged one and reports what is lost
     Repair,
     /// Write a copy of the store to a new file
     Backup {
@@ -149,9 +150,7 @@ fn verify(context: &Context) -> Result<Outcome, CliError> {
     }
     console.print(&text)?;
     if !is_ok {
-        console.note(
-            "`hfs store repair` recovers what is not damaged; make a copy first: hfs store backup FILE",
-        );
+        console.note("`hfs store repair` recovers everything that is readable, and keeps the damaged store");
     }
     Ok(outcome)
 }
@@ -169,8 +168,9 @@ fn render_problems(problems: &[Problem]) -> String {
 
 fn repair(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
-    let store = context.store()?;
-    let repaired = with_spinner("repairing", context, || store.repair())?;
+    // Without `Context::store`, because a damaged store may not open.
+    let (url, options) = wiring::store_address(&context.home, &context.settings)?;
+    let repaired = with_spinner("repairing", context, || hfs_store::repair(&url, options))?;
     if console.options.json {
         let repaired: Vec<ProblemJson> = repaired.into_iter().map(ProblemJson::from).collect();
         console.print_json(&json!({ "repaired": repaired }))?;

@@ -70,6 +70,8 @@ pub struct Settings {
     pub color: ColorMode,
     pub theme: Theme,
     pub mouse: bool,
+    pub extended_keys: bool,
+    pub animations: bool,
     /// Number of automatic checkpoints kept per session.
     pub checkpoint_retention: u32,
     /// Events that create a checkpoint.
@@ -111,6 +113,8 @@ impl Config {
             color: self.choice(Key::Color).unwrap_or_default(),
             theme: self.choice(Key::Theme).unwrap_or_default(),
             mouse: self.text(Key::Mouse) != Some("off"),
+            animations: self.text(Key::Animations) != Some("off"),
+            extended_keys: self.text(Key::ExtendedKeys) != Some("off"),
             checkpoint_retention: self.integer(Key::CheckpointRetention).unwrap_or(10),
             checkpoint_on: self.list(Key::CheckpointOn).iter().map(|text| Pattern::new(text)).collect(),
             trash_retention_days: self.integer(Key::TrashRetentionDays).filter(|days| *days > 0),

@@ -3,7 +3,7 @@
 //! Results go to standard output; everything else goes to standard error, so that scripts can use pipes. Foreign text
 //! must be sanitized (see `sanitize`) before it is passed to `print`, `note`, `warn` or `print_stderr`.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
 
 use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
@@ -11,7 +11,7 @@ use hfs_core::ErrorKind;
 use serde::Serialize;
 
 use super::error::{CliError, ErrorDocument};
-use super::json::to_json;
+use super::json::write_json;
 use super::sanitize;
 use crate::config::ColorMode;
 
@@ -61,6 +61,9 @@ pub struct OutputOptions {
     /// Print more detail.
     pub verbose: bool,
 }
+
+/// Size in bytes of the buffer for documents.
+const OUTPUT_BUFFER: usize = 64 * 1024;
 
 /// Standard output and standard error.
 #[derive(Debug, Clone, Copy)]
@@ -123,9 +126,20 @@ impl Console {
     /// # Errors
     /// As [`print`](Self::print).
     pub fn print_json(&self, document: &impl Serialize) -> Result<(), CliError> {
-        let mut bytes = to_json(document, self.output_is_terminal);
-        bytes.push(b'\n');
-        write_stdout(&bytes)
+        // The document may be larger than the memory should become, so it is written while it is serialized.
+        let mut output = BufWriter::with_capacity(OUTPUT_BUFFER, io::stdout().lock());
+        let written = write_json(document, self.output_is_terminal, &mut output).map_err(io::Error::from);
+        written.and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush()).map_err(output_error)
+    }
+
+    /// Warns that damaged rows are left out. `what` names one of them.
+    pub fn warn_of_damage(&self, count: u64, what: &str) {
+        if count > 0 {
+            let (plural, verb) = if count == 1 { ("", "is") } else { ("s", "are") };
+            self.warn(&format!(
+                "{count} damaged {what}{plural} {verb} left out; `hfs store repair` recovers what is readable"
+            ));
+        }
     }
 
     /// Writes a note for the user to standard error.
@@ -186,7 +200,9 @@ impl Console {
     /// Writes an error to standard error, as JSON with `--json`.
     pub fn print_error(&self, error: &ErrorDocument) {
         if self.options.json {
-            let bytes = to_json(&serde_json::json!({ "error": error }), self.error_is_terminal);
+            let mut bytes = Vec::new();
+            // Writing to memory cannot fail.
+            let _ = write_json(&serde_json::json!({ "error": error }), self.error_is_terminal, &mut bytes);
             write_stderr(&(String::from_utf8_lossy(&bytes) + "\n"));
         } else {
             write_stderr(&self.render_error(error));
@@ -212,10 +228,14 @@ fn indent_continuation(text: &str) -> String {
 
 fn write_stdout(bytes: &[u8]) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
-    output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| match error.kind() {
+    output.write_all(bytes).and_then(|()| output.flush()).map_err(output_error)
+}
+
+fn output_error(error: io::Error) -> CliError {
+    match error.kind() {
         io::ErrorKind::BrokenPipe => CliError::ClosedPipe,
         _ => CliError::io("write to standard output", error),
-    })
+    }
 }
 
 fn write_stderr(text: &str) {

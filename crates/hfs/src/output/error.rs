@@ -54,6 +54,8 @@ pub enum Outcome {
     WithFailures(ErrorKind),
     /// The user interrupted the command. Everything up to then is saved.
     Interrupted,
+    /// This signal ended the terminal app. Everything up to then is saved.
+    Terminated(i32),
 }
 
 /// Exit code after Ctrl-C: 128 + SIGINT, as shells report it.
@@ -81,6 +83,8 @@ impl Outcome {
             Self::Done => ExitCode::SUCCESS,
             Self::WithFailures(kind) => ExitCode::from(exit_code(kind)),
             Self::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+            // As shells report it.
+            Self::Terminated(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         }
     }
 }

@@ -68,6 +68,9 @@ pub struct SessionListJson {
     pub sessions: Vec<SessionJson>,
     /// Cursor for `--after`; null on the last page.
     pub next: Option<String>,
+    /// Number of damaged sessions that are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,7 +103,8 @@ pub struct MessageJson {
     seq: u64,
     role: &'static str,
     status: &'static str,
-    /// Whether a tool wrote it in the user's name.
+    /// Whether a tool wrote it in the user's name; absent if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     context: bool,
     created_at: Timestamp,
     agent: Option<String>,
@@ -165,13 +169,13 @@ impl From<&Part> for PartJson {
     }
 }
 
-/// Document of `session show`.
+/// Document of `session show`. `M` serializes as a list of [`MessageJson`].
 #[derive(Debug, Serialize)]
-pub struct SessionShowJson {
+pub struct SessionShowJson<M> {
     pub session: SessionJson,
     pub branches: Vec<BranchJson>,
     /// The selected messages, in order of seq.
-    pub messages: Vec<MessageJson>,
+    pub messages: M,
 }
 
 /// Document of `search`.
@@ -181,6 +185,14 @@ pub struct SearchJson {
     pub hits: Vec<SearchHitJson>,
     /// Number of all matching messages.
     pub total: u64,
+    /// Number of damaged messages that are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -325,17 +337,14 @@ impl CheckpointJson {
 }
 
 /// Serializes a document so that no byte of it can control a terminal.
-pub fn to_json(document: &impl Serialize, pretty: bool) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // Serialization fails only for maps whose keys are not strings, and no document has them.
-    let _ = if pretty {
+pub fn write_json(document: &impl Serialize, pretty: bool, output: impl Write) -> serde_json::Result<()> {
+    if pretty {
         let formatter = EscapeControls(PrettyFormatter::new());
-        document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
+        document.serialize(&mut serde_json::Serializer::with_formatter(output, formatter))
     } else {
         let formatter = EscapeControls(CompactFormatter);
-        document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
-    };
-    bytes
+        document.serialize(&mut serde_json::Serializer::with_formatter(output, formatter))
+    }
 }
 
 /// Escapes characters that JSON allows unescaped in strings but that terminals interpret: DEL, the C1 controls and the
@@ -392,7 +401,8 @@ mod tests {
     fn json_contains_no_terminal_control_characters_and_parses_to_the_same_text() {
         let text = "a\u{1b}[2J\u{9b}2J\u{7f}\u{202e}é日";
         for pretty in [false, true] {
-            let bytes = to_json(&serde_json::json!({ "t": [text, {}], "e": [] }), pretty);
+            let mut bytes = Vec::new();
+            write_json(&serde_json::json!({ "t": [text, {}], "e": [] }), pretty, &mut bytes).unwrap();
             let json = String::from_utf8(bytes).unwrap();
             assert!(!json.contains(|c: char| (c.is_control() && c != '\n') || needs_escape(c)), "{json}");
             let parsed: Value = serde_json::from_str(&json).unwrap();

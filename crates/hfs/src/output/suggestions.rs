@@ -16,8 +16,8 @@ pub fn describe(suggestion: &Suggestion) -> String {
             "load the session again to see what was added, or fork it and send the message there".into()
         }
         Suggestion::WaitOrFork => "wait for that reply, or fork the session".into(),
-        Suggestion::VerifyAndRepairStore => {
-            "`hfs store verify` shows what is damaged; `hfs store repair` recovers the rest".into()
+        Suggestion::RepairStore => {
+            "`hfs store repair` recovers everything that is readable, and keeps the damaged store".into()
         }
         Suggestion::UpdateForStore => "update hfs; the store was not changed".into(),
         Suggestion::UpdateForDocument => "update hfs, or export again with the older version".into(),
@@ -34,6 +34,7 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::NameFormat => {
             "set the format with --format if you know it; `hfs import --help` lists the formats".into()
         }
+        Suggestion::ImportPurged => "to import it again, name the file: hfs import --full FILE".into(),
         Suggestion::ConvertTranscript { tool, export } => {
             let export = export.as_ref().map(|export| format!("in {tool}, {export}; "));
             format!(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use testkit::cli::{Hfs, Key, Screen, Terminal};
+use testkit::cli::{Hfs, Key, Screen, Signal, Terminal};
 use testkit::model_server::{ModelServer, Script};
 
 use crate::{hfs, hfs_with, shown, text};
@@ -469,4 +469,198 @@ fn the_app_follows_its_settings_and_can_change_them() {
     terminal.wait_for("auto, dark or light");
     leave(terminal);
     assert_eq!(hfs.run(&["config", "get", "mouse"]).ok().stdout, "on\n");
+}
+
+#[test]
+fn answers_of_the_terminal_are_not_typed() {
+    let hfs = hfs().env("EDITOR", "false");
+    let terminal = app(&hfs, &[]);
+    for report in [
+        "\x1b]11;rgb:1e1e/1e1e/2e2e\x07",
+        "\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
+        "\x1b[?2026;2$y",
+        "\x1b[?997;1n",
+        "\x1b[?62;22c",
+        "\x1b[24;80R",
+        "\x1b_Gi=1;OK\x1b\\",
+        "\x1bP>|XTerm(390)\x1b\\",
+        "\x1b[8;36;110t",
+    ] {
+        terminal.type_text(report);
+        terminal.type_text("x");
+    }
+    let screen = terminal.wait_for("❯ xxxxxxxxx").contents();
+    for text in ["rgb", "2026", "OK", "XTerm", "editor"] {
+        assert!(!screen.contains(text), "{text} in {screen}");
+    }
+    leave(terminal);
+}
+
+#[test]
+fn a_late_answer_of_the_terminal_changes_the_theme() {
+    let hfs = hfs();
+    let terminal = hfs.command(&[]).in_silent_terminal(24, 80);
+    terminal.wait_for("Type a message");
+    terminal.type_text("\x1b]11;rgb:ffff/fafa/f0f0\x07hello");
+    let screen = terminal.wait_until("the light theme", |screen| {
+        screen.contents().contains("❯ hello")
+            && matches!(screen.cell(23, 1).map(vt100::Cell::bgcolor), Some(vt100::Color::Idx(250..)))
+    });
+    assert!(!screen.contents().contains("rgb"));
+    leave(terminal);
+}
+
+#[test]
+fn sequences_split_by_a_slow_link_are_keys_and_no_escape() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    terminal.type_text("ab");
+    for byte in ["\x1b", "[", "D"] {
+        terminal.type_text(byte);
+        std::thread::sleep(std::time::Duration::from_millis(40));
+    }
+    terminal.type_text("x");
+    let screen = terminal.wait_for("❯ axb");
+    assert!(!screen.contents().contains("press Esc again"));
+    leave(terminal);
+}
+
+#[test]
+fn pasted_text_is_complete_without_brackets_and_without_an_end() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    let lines: Vec<String> = (0..400).map(|number| format!("pasted line {number}")).collect();
+    terminal.type_text(&lines.join("\r"));
+    terminal.wait_for("pasted line 399");
+    assert!(!terminal.screen().contents().contains("You"), "nothing was sent");
+    terminal.press(Key::Escape);
+    terminal.wait_for("press Esc again to clear");
+    terminal.press(Key::Escape);
+    terminal.wait_for("Type a message");
+    terminal.type_text("\x1b[200~the end is lost");
+    terminal.wait_for("❯ the end is lost");
+    terminal.type_text(" and typing goes on");
+    terminal.wait_for("❯ the end is lost and typing goes on");
+    leave(terminal);
+}
+
+#[test]
+fn a_burst_of_the_wheel_leaves_no_text() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    terminal.type_text(&"\x1b[<64;10;5M\x1b[<65;10;5M".repeat(2_000));
+    terminal.type_text("after");
+    let screen = terminal.wait_for("❯ after");
+    assert!(!screen.contents().contains(";10;5"));
+    leave(terminal);
+}
+
+#[test]
+fn what_is_typed_during_the_start_is_kept() {
+    let hfs = hfs();
+    let terminal = hfs.command(&[]).in_terminal(36, 110);
+    terminal.type_text("typed early");
+    terminal.wait_for("❯ typed early");
+    leave(terminal);
+}
+
+#[test]
+fn a_backslash_or_shift_makes_enter_a_new_line() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    terminal.type_text("one\\");
+    terminal.wait_for("❯ one\\");
+    terminal.press(Key::Enter);
+    terminal.type_text("two");
+    // The formats of the kitty protocol and of xterm, which tmux passes on.
+    terminal.type_text("\x1b[13;2u");
+    terminal.type_text("three");
+    terminal.type_text("\x1b[27;2;13~");
+    terminal.type_text("four");
+    let screen = terminal.wait_for("four").contents();
+    let lines: Vec<&str> = screen.lines().map(|line| line.trim_matches(['│', ' '])).collect();
+    let first = lines.iter().position(|line| *line == "❯ one").unwrap();
+    assert_eq!(lines[first..first + 4], ["❯ one", "two", "three", "four"]);
+    leave(terminal);
+}
+
+#[test]
+fn the_exit_status_shows_the_signal_and_the_terminal_is_restored() {
+    use std::os::unix::process::ExitStatusExt;
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT, Signal::ABORT] {
+        let hfs = hfs();
+        let terminal = app(&hfs, &[]);
+        terminal.signal(signal);
+        assert_restored(&terminal.wait_for_end());
+        assert!(terminal.is_cooked(), "{signal:?}");
+        assert_eq!(terminal.wait_for_exit().signal(), Some(signal.as_raw()));
+    }
+}
+
+#[test]
+fn ctrl_z_without_a_shell_does_not_stop_the_app() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    terminal.press(Key::Ctrl('z'));
+    terminal.wait_for("not started by a shell");
+    terminal.signal(Signal::TSTP);
+    terminal.type_text("still here");
+    terminal.wait_for("❯ still here");
+    leave(terminal);
+}
+
+/// Starts an interactive shell with job control.
+fn shell(shell: &Hfs) -> Terminal {
+    let terminal = shell.command(&["--norc", "--noprofile", "--noediting", "-i"]).in_terminal(30, 100);
+    terminal.wait_for("shell>");
+    terminal
+}
+
+#[test]
+fn the_shell_sees_sigtstp_and_a_job_started_in_the_background_waits() {
+    let bash = Hfs::new("/bin/bash").env("PS1", "shell> ").env("HFS_AGENT", "recall");
+    let terminal = shell(&bash);
+    let hfs = env!("CARGO_BIN_EXE_hfs");
+    terminal.type_text(&format!("'{hfs}' &\n"));
+    terminal.wait_for("[1]");
+    terminal.type_text("\n");
+    terminal.wait_for("Stopped");
+    assert!(terminal.is_cooked() && !terminal.screen().alternate_screen());
+    terminal.type_text("fg\n");
+    terminal.wait_for("Type a message");
+    // Ctrl+Z, and the signal from elsewhere, stop it in the same way.
+    terminal.press(Key::Ctrl('z'));
+    terminal.wait_until("the shell", |screen| !screen.alternate_screen());
+    // 128 + SIGTSTP. The shell computes the text, so that the typed line does not contain it.
+    terminal.type_text("echo status=$?\n");
+    terminal.wait_for(&format!("status={}", 128 + Signal::TSTP.as_raw()));
+    terminal.type_text("fg\n");
+    terminal.wait_for("Type a message");
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("press Ctrl+C again to quit");
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_until("the shell", |screen| !screen.alternate_screen());
+}
+
+#[test]
+fn without_a_usable_terminal_the_app_says_so_and_fails() {
+    let bash = Hfs::new("/bin/bash").env("PS1", "shell> ").env("HFS_AGENT", "recall");
+    let terminal = shell(&bash);
+    let hfs = env!("CARGO_BIN_EXE_hfs");
+    for (command, reason) in [
+        (format!("TERM=dumb '{hfs}'"), "TERM is"),
+        (format!("'{hfs}' 2> err; cat err; (exit 6)"), "standard error is not one"),
+        (format!("echo hi | '{hfs}'"), "standard input is not one"),
+        (format!("'{hfs}' > out"), "standard output is not one"),
+        (format!("nohup '{hfs}' 2> /dev/null; cat nohup.out; (exit 6)"), "standard input is not one"),
+        (format!("TERM=dumb '{hfs}' resume"), "TERM is"),
+    ] {
+        terminal.type_text("clear\n");
+        terminal.wait_until("an empty screen", |screen| screen.contents().trim() == "shell>");
+        terminal.type_text(&format!("{command}; echo end$((40+$?))\n"));
+        let screen = terminal.wait_for("end46").contents();
+        let text = screen.replace('\n', "");
+        assert!(text.contains(reason) || command.contains("nohup"), "{command}: {screen}");
+        assert!(!terminal.screen().alternate_screen());
+    }
 }

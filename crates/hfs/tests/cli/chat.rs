@@ -162,3 +162,16 @@ fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     ");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
 }
+
+#[test]
+fn what_is_piped_in_follows_the_prompt() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("a diff"));
+    let hfs = hfs_with(&server);
+    let _ = hfs.command(&["chat", "explain"]).stdin("-old\n+new\n").run().ok();
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "explain\n\n-old\n+new");
+    let _ = hfs.command(&["chat", "only this"]).run().ok();
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "only this");
+    let _ = hfs.command(&["chat", "-"]).stdin("from a pipe").run().ok();
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "from a pipe");
+}

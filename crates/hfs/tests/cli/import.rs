@@ -56,6 +56,24 @@ fn the_report_has_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
+fn a_purged_session_comes_back_only_if_its_file_is_named_with_full() {
+    let hfs = hfs();
+    std::fs::create_dir(hfs.project().join("transcripts")).unwrap();
+    write(&hfs, "transcripts/a.json", &conversation(4));
+    let import = |arguments: &[&str]| hfs.run(&[&["import", "--json"], arguments].concat()).ok().json();
+    assert_eq!(import(&["transcripts"])["imported"].as_array().unwrap().len(), 1);
+    let _ = hfs.run(&["session", "delete", "--purge", "@"]).ok();
+    for arguments in [&["transcripts"][..], &["transcripts/a.json"], &["--full", "transcripts"]] {
+        let report = import(arguments);
+        assert_eq!(report["imported"], json!([]), "{arguments:?}");
+        assert!(report["skipped"][0]["reason"].as_str().unwrap().contains("deleted permanently"), "{report}");
+    }
+    assert_eq!(import(&["--full", "transcripts/a.json"])["imported"].as_array().unwrap().len(), 1);
+    assert_eq!(import(&["transcripts"])["imported"], json!([]));
+    assert_eq!(hfs.run(&["session", "list", "--all", "--json"]).ok().json()["sessions"][0]["messages"], 4);
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let hfs = hfs();
     write(&hfs, "good.json", &conversation(4));

@@ -166,3 +166,40 @@ fn a_model_cannot_send_escape_sequences_that_span_chunks() {
     let output = hfs.run(&["chat", "hello"]).ok();
     assert_eq!(output.stdout, "safe red end\n");
 }
+
+#[test]
+fn usage_errors_are_complete_in_json_and_never_control_the_terminal() {
+    let hfs = hfs();
+    let error = hfs.run(&["session", "rename", "--json"]).fails_with(2).json_error();
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("<SESSION>") && message.contains("<NAME>"), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("usage: hfs session rename"), "{error}");
+    let error = hfs.run(&["sesion", "--json"]).fails_with(2).json_error();
+    assert!(error["hint"].as_str().unwrap().contains("session"), "{error}");
+    for arguments in
+        [["\x1b[31mred\x07"].as_slice(), &["search", "--since\x1b]0;title\x07"], &["log", "-n", "\x1b[2J"]]
+    {
+        let output = hfs.run(arguments).fails_with(2);
+        assert!(!output.stderr.chars().any(|c| c.is_control() && c != '\n'), "{}", output.describe());
+    }
+}
+
+#[test]
+fn help_texts_have_no_backslashes_and_are_wrapped_once() {
+    let hfs = hfs();
+    for command in
+        ["", "chat", "search", "import", "export", "session list", "log", "plugin dev", "completions"]
+    {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        let help = hfs.run(&arguments).ok().stdout;
+        assert!(!help.contains('\\'), "{help}");
+        // A short line within a paragraph was wrapped twice.
+        let lines: Vec<&str> = help.lines().collect();
+        for pair in lines.windows(2) {
+            let is_prose = |line: &&str| !line.is_empty() && !line.starts_with(' ') && line.contains(' ');
+            let is_short = pair[0].len() < 40 && !pair[0].ends_with([':', '.']);
+            assert!(!(pair.iter().all(is_prose) && is_short), "{command}: {pair:?}");
+        }
+    }
+}

@@ -60,6 +60,37 @@ fn damage_is_found_and_reported() {
     assert!(!output.stdout.contains("no problems found"), "{}", output.describe());
 }
 
+#[test]
+fn a_store_that_does_not_open_is_repaired_and_the_hints_lead_to_the_repair() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello zebrafinch"]).ok();
+    let _ = hfs.run(&["store", "vacuum"]).ok();
+    let path = hfs.hfs_home().join("hfs.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..4096].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    for command in [["session", "list"], ["store", "verify"]] {
+        let output = hfs.run(&command).fails_with(7);
+        assert!(output.stderr.contains("hfs store repair"), "{}", output.describe());
+        assert!(!output.stderr.contains("store verify`"), "{}", output.describe());
+    }
+    let report = hfs.run(&["store", "repair", "--json"]).ok().json();
+    assert!(report["repaired"][0]["detail"].as_str().unwrap().contains("hfs.db.damaged"), "{report}");
+    assert_eq!(std::fs::read(hfs.hfs_home().join("hfs.db.damaged")).unwrap(), bytes);
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+    assert_eq!(hfs.run(&["search", "zebrafinch", "--json"]).ok().json()["total"], 2);
+    assert_eq!(hfs.run(&["store", "repair", "--json"]).ok().json()["repaired"], serde_json::json!([]));
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_by_a_repair() {
+    let hfs = hfs();
+    std::fs::write(hfs.project().join("notes.txt"), "my notes").unwrap();
+    let output = hfs.run(&["--store", "sqlite:notes.txt", "store", "repair"]).fails_with(6);
+    assert!(!output.stderr.contains("hfs store repair`"), "{}", output.describe());
+    assert_eq!(std::fs::read_to_string(hfs.project().join("notes.txt")).unwrap(), "my notes");
+}
+
 #[cfg(unix)]
 #[test]
 fn every_created_file_is_private_to_the_user() {

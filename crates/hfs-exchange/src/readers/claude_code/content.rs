@@ -414,9 +414,10 @@ impl<'a> PartsBuilder<'a> {
             fields.take("is_error");
         }
         let mut output = String::new();
-        let original = fields.take_text(CONTENT);
-        if let Some(text) = &original {
-            output.clone_from(text);
+        let text = fields.take_text(CONTENT);
+        let is_text = text.is_some();
+        if let Some(text) = text {
+            output = text;
         } else {
             match fields.get_mut(CONTENT) {
                 Some(FieldValue::Blocks(items)) => {
@@ -429,24 +430,18 @@ impl<'a> PartsBuilder<'a> {
                 None => without.push(CONTENT),
             }
         }
-        self.complete_output(&id, &mut output, original, &mut fields);
+        self.complete_output(&id, &mut output, is_text, &mut fields);
         note_absent(&mut fields, &without);
         (fields, Part::ToolResult { id, output, is_error })
     }
 
-    /// Adds what the output of a tool lacks: its structured form, and the text of the file with the whole output. `original` is
-    /// the content if it is a string; it then stays in the record, because it cannot be restored from the output.
-    fn complete_output(
-        &mut self,
-        call: &str,
-        output: &mut String,
-        original: Option<String>,
-        fields: &mut BlockFields,
-    ) {
+    /// Adds what the output of a tool lacks: its structured form, and the text of the file with the whole output. If the
+    /// content `is_text`, it then stays in the record, because it cannot be restored from the output.
+    fn complete_output(&mut self, call: &str, output: &mut String, is_text: bool, fields: &mut BlockFields) {
         let structured = self.structured.filter(|structured| !output.contains(*structured));
         let file = self.files.and_then(|files| files.of_result(call, output));
-        if let Some(original) = original.filter(|_| structured.is_some() || file.is_some()) {
-            fields.set(CONTENT.into(), FieldValue::Value(original.into()));
+        if is_text && (structured.is_some() || file.is_some()) {
+            fields.set(CONTENT.into(), FieldValue::Value(output.clone().into()));
             if file.as_ref().is_some_and(|file| file.text.is_some()) {
                 // The file begins with the same text.
                 output.clear();

@@ -32,7 +32,7 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Result<()> {
         activity.messages,
         (SELECT count(*) FROM branch WHERE session = session.no AND NOT retired),
         (SELECT count(*) FROM checkpoint WHERE session = session.no),
-        session.created_at
+        session.created_at, session.importer IS NOT NULL
         FROM session JOIN activity ON activity.session = session.no";
     report.check_rows(conn, "sessions", sql, |conn, row, report| {
         let place = session_place(row)?;
@@ -43,9 +43,12 @@ pub(super) fn sessions(conn: &Connection, report: &mut Report) -> Result<()> {
             report.problem(ProblemKind::Content, &place, "its short id does not match its id");
         }
         let (state, is_trashed): (i64, bool) = (row.get(5)?, row.get(6)?);
-        if state == lookup::HIDDEN {
+        if state == lookup::HIDDEN && row.get(14)? {
             // Either an import will write the counters when the session is complete, or a purge has deleted rows.
             return Ok(());
+        }
+        if !matches!(state, lookup::LISTED | lookup::TRASHED) {
+            report.problem(ProblemKind::Content, &place, "it is hidden, but neither imported nor purged");
         }
         if (state == lookup::TRASHED) != is_trashed {
             report.problem(ProblemKind::Content, &place, "its state and the time of its deletion disagree");

@@ -36,6 +36,7 @@ impl Agent for Scripted {
         let next = self.0.lock().unwrap().pop().unwrap_or(Ok("nothing more to say"));
         sink.reply(ReplyDelta::text("so "));
         match next {
+            Ok("panic") => panic!("the agent crashed"),
             Ok("wait") => {
                 request.cancel.cancelled().await;
                 Err(AgentError::Cancelled)
@@ -379,4 +380,15 @@ impl Harness {
         let page = self.store.list_sessions(&SessionFilter::default(), &PageRequest::first(1)).unwrap();
         page.items[0].session.current_branch
     }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_agent_ends_the_exchange_and_the_next_message_is_answered() {
+    let mut harness = Harness::new(vec![Ok("panic"), Ok("well")]);
+    harness.exchange("first").await;
+    assert!(harness.model.chat.error_banner.is_some());
+    harness.wait_until("the branch is read again", |model| model.chat.moves_in_progress == 0).await;
+    harness.exchange("second").await;
+    assert_eq!(harness.visible(), ["first", "so ", "second", "so well"]);
+    assert_eq!(harness.visible(), harness.stored());
 }

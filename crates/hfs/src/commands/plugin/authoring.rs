@@ -3,6 +3,7 @@
 //! `check` and `dev` run the plugin in a `Sandbox`: a plugin host for this one directory with a temporary home, so that
 //! neither the user's plugins nor their data are involved.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -630,6 +631,17 @@ fn read_lines(events: Sender<DevEvent>) {
     });
 }
 
+/// Waits until no file has changed for a moment, because editors save a file in several steps. Other events are kept in
+/// `pending`, so that the reloaded plugin handles lines and the end of the input is not missed.
+fn wait_until_saved(events: &Receiver<DevEvent>, pending: &mut VecDeque<DevEvent>) {
+    const QUIET_TIME: Duration = Duration::from_millis(15);
+    while let Ok(event) = events.recv_timeout(QUIET_TIME) {
+        if !matches!(event, DevEvent::FileChanged) {
+            pending.push_back(event);
+        }
+    }
+}
+
 struct DevSession<'c> {
     sandbox: Sandbox,
     runtime: tokio::runtime::Runtime,
@@ -641,11 +653,12 @@ impl DevSession<'_> {
         let mut allowed = self.sandbox.status()?.permissions;
         self.load("loaded")?;
         self.context.console.note(DEV_HELP);
-        while let Ok(event) = events.recv() {
+        let mut pending = VecDeque::new();
+        while let Some(event) = pending.pop_front().or_else(|| events.recv().ok()) {
             match event {
                 DevEvent::EndOfInput => break,
                 DevEvent::FileChanged => {
-                    self.wait_until_saved(events)?;
+                    wait_until_saved(events, &mut pending);
                     self.sandbox.plugins.refresh();
                     let plugin = self.sandbox.status()?;
                     let added: Vec<&Permission> = plugin
@@ -681,19 +694,6 @@ impl DevSession<'_> {
 
     fn print(&self, text: &str) -> Result<(), CliError> {
         self.context.console.print(&sanitize::block(text))
-    }
-
-    /// Waits until no file has changed for a moment, because editors save a file in several steps. Meanwhile, lines are
-    /// handled by the loaded plugin.
-    fn wait_until_saved(&self, events: &Receiver<DevEvent>) -> Result<(), CliError> {
-        const QUIET_TIME: Duration = Duration::from_millis(15);
-        loop {
-            match events.recv_timeout(QUIET_TIME) {
-                Ok(DevEvent::FileChanged) => {}
-                Ok(DevEvent::Line(line)) => self.handle_line(line.trim())?,
-                Ok(DevEvent::EndOfInput) | Err(_) => return Ok(()),
-            }
-        }
     }
 
     /// Starts the plugin from its current files, and prints the result.

@@ -13,8 +13,8 @@ use crate::output::table::Table;
 use crate::wiring::plugins::interpreters;
 
 const HELP: &str = "\
-An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs contains both, next to the
-executable. In a source checkout, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes`
+An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs contains both, next to the \
+executable. In a source checkout, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes` \
 installs them.";
 
 #[derive(Debug, clap::Args)]

@@ -1,0 +1,362 @@
+//! Lays out the arguments of tool calls: a command as a command, an edit as a diff, a file with its lines.
+//!
+//! The shape of the arguments decides, not the name of the tool: agents and protocols use many names, but few shapes.
+
+use ratatui::text::{Line, Span};
+use serde_json::{Map, Value};
+
+use crate::render::MessageLayout;
+use crate::text::{Fragment, hard_wrap, markdown, sanitize, sanitize_line, truncate, wrap_text};
+use crate::theme::CodeRole;
+
+/// Maximum rows of a diff or a file.
+const MAX_ROWS: usize = 400;
+/// Maximum bytes of a summary.
+const SUMMARY_BYTES: usize = 400;
+
+/// The meaning of a call's arguments.
+#[derive(Debug, PartialEq)]
+enum Shape<'a> {
+    /// A shell command.
+    Command(String),
+    /// Replaced texts, each with its replacement, in the file `path`.
+    Edits { path: Option<&'a str>, edits: Vec<(&'a str, &'a str)> },
+    /// A patch, as a text.
+    Patch(&'a str),
+    /// The content of a file that is written.
+    File { path: &'a str, content: &'a str },
+    /// Anything else.
+    Other,
+}
+
+const COMMAND_FIELDS: [&str; 3] = ["command", "cmd", "script"];
+const PATH_FIELDS: [&str; 6] = ["file_path", "filePath", "path", "filename", "file", "absolute_path"];
+const OLD_FIELDS: [&str; 4] = ["old_string", "oldString", "old_str", "oldText"];
+const NEW_FIELDS: [&str; 4] = ["new_string", "newString", "new_str", "newText"];
+const CONTENT_FIELDS: [&str; 3] = ["content", "file_text", "contents"];
+const PATCH_FIELDS: [&str; 4] = ["patch", "diff", "input", "patchText"];
+
+fn text_field<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| fields.get(*name)?.as_str())
+}
+
+fn replacement(fields: &Map<String, Value>) -> Option<(&str, &str)> {
+    Some((text_field(fields, &OLD_FIELDS)?, text_field(fields, &NEW_FIELDS)?))
+}
+
+fn is_patch(text: &str) -> bool {
+    text.starts_with("*** Begin Patch") || text.starts_with("--- ") || text.starts_with("diff --git ")
+}
+
+fn shape(input: &Value) -> Shape<'_> {
+    let fields = match input {
+        Value::String(text) if is_patch(text) => return Shape::Patch(text),
+        Value::Object(fields) => fields,
+        _ => return Shape::Other,
+    };
+    if let Some(patch) = text_field(fields, &PATCH_FIELDS).filter(|text| is_patch(text)) {
+        return Shape::Patch(patch);
+    }
+    let command = COMMAND_FIELDS.iter().find_map(|name| fields.get(*name));
+    match command.or_else(|| fields.get("action")?.get("command")) {
+        Some(Value::String(command)) if !command.is_empty() => return Shape::Command(command.clone()),
+        // Such as ["bash", "-lc", "ls"], where the last element is the command.
+        Some(Value::Array(words)) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            match *words {
+                [_, "-c" | "-lc" | "-ic", command] => return Shape::Command(command.to_owned()),
+                [] => {}
+                _ => return Shape::Command(words.join(" ")),
+            }
+        }
+        _ => {}
+    }
+    let path = text_field(fields, &PATH_FIELDS);
+    if let Some(edit) = replacement(fields) {
+        return Shape::Edits { path, edits: vec![edit] };
+    }
+    if let Some(Value::Array(list)) = fields.get("edits") {
+        let edits: Vec<(&str, &str)> =
+            list.iter().filter_map(|edit| replacement(edit.as_object()?)).collect();
+        if !edits.is_empty() && edits.len() == list.len() {
+            return Shape::Edits { path, edits };
+        }
+    }
+    match (path, text_field(fields, &CONTENT_FIELDS)) {
+        (Some(path), Some(content)) => Shape::File { path, content },
+        _ => Shape::Other,
+    }
+}
+
+/// Summarizes a call's arguments in one line.
+pub fn summary(input: &Value) -> String {
+    match shape(input) {
+        Shape::Command(command) => short(&command),
+        Shape::Edits { path, edits } => {
+            let lines = |text: &str| text.lines().count();
+            let removed: usize = edits.iter().map(|(old, _)| lines(old)).sum();
+            let added: usize = edits.iter().map(|(_, new)| lines(new)).sum();
+            format!("{}  +{added} -{removed}", path.map(sanitize_line).unwrap_or_default())
+        }
+        Shape::Patch(patch) => {
+            let files = patch.lines().filter_map(patched_file).map(sanitize_line);
+            short(&files.collect::<Vec<_>>().join(", "))
+        }
+        Shape::File { path, content } => {
+            format!("{}  {} lines", sanitize_line(path), content.lines().count())
+        }
+        Shape::Other => summarize(input),
+    }
+}
+
+fn patched_file(line: &str) -> Option<&str> {
+    ["*** Update File: ", "*** Add File: ", "*** Delete File: ", "+++ b/", "+++ "]
+        .iter()
+        .find_map(|prefix| line.strip_prefix(prefix))
+}
+
+fn short(text: &str) -> String {
+    sanitize_line(text.get(..text.floor_char_boundary(SUMMARY_BYTES)).unwrap_or(text))
+}
+
+/// If there is only one argument, its name is left out.
+fn summarize(input: &Value) -> String {
+    match input {
+        Value::Object(fields) if fields.len() == 1 => {
+            fields.values().next().map(summarize).unwrap_or_default()
+        }
+        Value::Object(fields) => {
+            let mut text = String::new();
+            for (name, value) in fields {
+                if text.len() > SUMMARY_BYTES {
+                    break;
+                }
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                text.push_str(&format!("{}: {}", sanitize_line(name), truncate(&summarize(value), 60)));
+            }
+            text
+        }
+        Value::String(text) => short(text),
+        other => short(&other.to_string()),
+    }
+}
+
+/// Returns the rows of a call's arguments.
+pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let theme = layout.text_style.theme;
+    match shape(input) {
+        Shape::Command(command) => {
+            let mut rows = code(&command, "bash", width.saturating_sub(2), layout);
+            for (index, row) in rows.iter_mut().enumerate() {
+                row.spans.insert(0, Span::styled(if index == 0 { "$ " } else { "  " }, theme.accent));
+            }
+            rows.extend(other_fields(input, &COMMAND_FIELDS, width, layout));
+            rows
+        }
+        Shape::Edits { path, edits } => {
+            let mut rows: Vec<Line<'static>> = path
+                .map(|path| Line::styled(truncate(&sanitize_line(path), width), theme.dim))
+                .into_iter()
+                .collect();
+            for (index, (old, new)) in edits.into_iter().enumerate() {
+                if index > 0 {
+                    rows.push(Line::styled("⋯", theme.border));
+                }
+                rows.extend(diff(old, new, width, layout));
+            }
+            limited(rows, layout)
+        }
+        Shape::Patch(patch) => {
+            limited(patch.lines().flat_map(|line| diff_line(line, width, layout)).collect(), layout)
+        }
+        Shape::File { path, content } => {
+            let mut rows = vec![Line::styled(truncate(&sanitize_line(path), width), theme.dim)];
+            let language = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+            rows.extend(code(content, language, width, layout));
+            limited(rows, layout)
+        }
+        Shape::Other if has_long_text(input) => other_fields(input, &[], width, layout),
+        Shape::Other => {
+            let pretty = serde_json::to_string_pretty(input).unwrap_or_default();
+            code(&pretty, "json", width, layout)
+        }
+    }
+}
+
+/// Whether an argument has line breaks, which JSON would show as `\n`.
+fn has_long_text(input: &Value) -> bool {
+    input.as_object().is_some_and(|fields| {
+        fields.values().any(|value| value.as_str().is_some_and(|text| text.contains('\n')))
+    })
+}
+
+/// Lists the arguments that are not in `shown`, each with its name.
+fn other_fields(
+    input: &Value,
+    shown: &[&str],
+    width: usize,
+    layout: MessageLayout<'_>,
+) -> Vec<Line<'static>> {
+    let theme = layout.text_style.theme;
+    let mut rows = Vec::new();
+    for (name, value) in
+        input.as_object().into_iter().flatten().filter(|(name, _)| !shown.contains(&name.as_str()))
+    {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if text.contains('\n') {
+            rows.push(Line::styled(format!("{}:", sanitize_line(name)), theme.dim));
+            rows.extend(wrap_text(&sanitize(&text), theme.text, width.saturating_sub(2)).into_iter().map(
+                |mut row| {
+                    row.spans.insert(0, Span::raw("  "));
+                    row
+                },
+            ));
+        } else {
+            rows.extend(wrap_text(
+                &format!("{}: {}", sanitize_line(name), sanitize(&text)),
+                theme.dim,
+                width,
+            ));
+        }
+    }
+    limited(rows, layout)
+}
+
+/// Returns the lines that were removed and added. Equal lines at both ends are context.
+fn diff(old: &str, new: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let before = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let rest = old.len().min(new.len()) - before;
+    let after = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(old, new)| old == new).count();
+    let middle = |lines: &[&str]| -> Vec<String> {
+        lines.iter().take(lines.len() - after).skip(before).map(|line| (*line).to_owned()).collect()
+    };
+    let context = |lines: &[&str]| -> Vec<String> { lines.iter().map(|line| format!(" {line}")).collect() };
+    let mut all = context(old.get(..before).unwrap_or_default());
+    all.extend(middle(&old).into_iter().map(|line| format!("-{line}")));
+    all.extend(middle(&new).into_iter().map(|line| format!("+{line}")));
+    all.extend(context(old.get(old.len() - after..).unwrap_or_default()));
+    all.iter().flat_map(|line| diff_line(line, width, layout)).collect()
+}
+
+fn diff_line(line: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let theme = layout.text_style.theme;
+    let style = match line.as_bytes().first() {
+        Some(b'+') => theme.code(CodeRole::Added),
+        Some(b'-') => theme.code(CodeRole::Removed),
+        Some(b'@' | b'*') => theme.dim,
+        _ => theme.code(CodeRole::Plain),
+    };
+    hard_wrap(&[Fragment::new(sanitize(line), style)], width)
+}
+
+/// Returns highlighted code.
+fn code(text: &str, language: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    // The fence is longer than any run of tildes in the text, so the text cannot end the block.
+    let fence = "~".repeat(longest_run(text, '~').max(2) + 1);
+    let is_name = language.chars().all(|c| c.is_ascii_alphanumeric());
+    let language = if is_name { language } else { "" };
+    let rows = markdown(&format!("{fence}{language}\n{text}\n{fence}"), width + 2, layout.text_style);
+    // Without the bar of code blocks, and without the name of the language.
+    let skip = usize::from(!language.is_empty());
+    let rows = rows.into_iter().skip(skip).map(|mut row| {
+        if !row.spans.is_empty() {
+            row.spans.remove(0);
+        }
+        row
+    });
+    rows.collect()
+}
+
+fn longest_run(text: &str, wanted: char) -> usize {
+    let (mut longest, mut run) = (0, 0);
+    for c in text.chars() {
+        run = if c == wanted { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+fn limited(mut rows: Vec<Line<'static>>, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let hidden = rows.len().saturating_sub(MAX_ROWS);
+    if hidden > 0 {
+        rows.truncate(MAX_ROWS);
+        rows.push(Line::styled(format!("… {hidden} more lines"), layout.text_style.theme.dim));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ports::OutputMode;
+    use crate::text::TextStyle;
+    use crate::theme::Theme;
+
+    fn rendered(input: &Value) -> Vec<String> {
+        let (theme, zone) = (Theme::dark(), jiff::tz::TimeZone::UTC);
+        let layout = MessageLayout {
+            width: 60,
+            text_style: TextStyle { theme: &theme, syntax: None },
+            revision: 1,
+            output: OutputMode::Compact,
+            time_zone: &zone,
+        };
+        lines(input, 60, layout).iter().map(|line| line.to_string().trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_command_is_shown_as_a_command() {
+        let bash = json!({"command": "ls -l |\n  wc", "description": "Count files", "timeout": 5});
+        assert_eq!(rendered(&bash), ["$ ls -l |", "    wc", "description: Count files", "timeout: 5"]);
+        assert_eq!(summary(&bash), "ls -l | wc");
+        for shell in [
+            json!({"command": ["bash", "-lc", "make test"]}),
+            json!({"cmd": "make test"}),
+            json!({"action": {"type": "exec", "command": ["make", "test"]}}),
+        ] {
+            assert_eq!(summary(&shell), "make test", "{shell}");
+        }
+    }
+
+    #[test]
+    fn an_edit_is_shown_as_a_diff_without_equal_lines() {
+        let edit = json!({"file_path": "src/a.rs", "old_string": "fn a() {\n    1\n}", "new_string": "fn a() {\n    2\n    3\n}"});
+        assert_eq!(rendered(&edit), ["src/a.rs", " fn a() {", "-    1", "+    2", "+    3", " }"]);
+        assert_eq!(summary(&edit), "src/a.rs  +4 -3");
+        let edits = json!({"path": "b", "edits": [{"oldText": "x", "newText": "y"}, {"oldText": "p", "newText": ""}]});
+        assert_eq!(rendered(&edits), ["b", "-x", "+y", "⋯", "-p"]);
+        let repeated = json!({"path": "c", "old_str": "a\na", "new_str": "a\na\na"});
+        assert_eq!(rendered(&repeated), ["c", " a", " a", "+a"]);
+    }
+
+    #[test]
+    fn a_patch_and_a_file_are_shown_with_their_lines() {
+        let patch = "*** Begin Patch\n*** Update File: a.txt\n@@\n-old\n+new\n*** End Patch";
+        assert_eq!(rendered(&json!({"input": patch})), patch.lines().collect::<Vec<_>>());
+        assert_eq!(summary(&json!(patch)), "a.txt");
+        let file = json!({"file_path": "notes.md", "content": "# Title\n\n~~~~\ntext"});
+        assert_eq!(rendered(&file), ["notes.md", "# Title", "", "~~~~", "text"]);
+        assert_eq!(summary(&file), "notes.md  4 lines");
+    }
+
+    #[test]
+    fn other_arguments_are_json_unless_they_have_line_breaks() {
+        assert_eq!(rendered(&json!({"pattern": "x"})), ["{", "  \"pattern\": \"x\"", "}"]);
+        assert_eq!(rendered(&json!({"text": "one\ntwo", "n": 1})), ["text:", "  one", "  two", "n: 1"]);
+        assert_eq!(summary(&json!({"pattern": "x", "path": "src"})), "pattern: x, path: src");
+        for odd in
+            [json!(null), json!([]), json!({"command": []}), json!({"edits": [1]}), json!({"command": 3})]
+        {
+            rendered(&odd);
+            summary(&odd);
+        }
+    }
+}
