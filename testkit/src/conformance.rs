@@ -122,6 +122,7 @@ macro_rules! store_conformance {
                 an_empty_store_is_valid
                 the_info_counts_everything
                 repair_and_vacuum_do_not_change_a_valid_store
+                a_snapshot_does_not_change
             }
             messages {
                 every_field_of_a_message_is_stored

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use hfs_core::{
@@ -339,5 +339,9 @@ impl<S: Store> Maintenance for FaultyStore<S> {
 
     fn vacuum(&self) -> StoreResult<()> {
         self.inner.vacuum()
+    }
+
+    fn snapshot(&self) -> StoreResult<Arc<dyn Store>> {
+        self.inner.snapshot()
     }
 }

@@ -37,6 +37,22 @@ pub struct ForeignSession {
     /// Whether the source gives its messages no ids, so that their [source](crate::Source) is only a position. If the content
     /// at a position changes, it may be another message.
     pub positional_ids: bool,
+    /// What the source continues, if its id is one that hfs gives to the transcripts that it writes.
+    pub continues: Option<Continuation>,
+}
+
+/// What a transcript of another tool continues.
+///
+/// A transcript that hfs writes has the id of a session or branch of hfs, and each of its messages has
+/// [`Source::hfs`](crate::Source::hfs) as its source. If the store has the session, an import adds what the tool added
+/// to it, on the same branch. Messages that hfs wrote are only used to find the place: their text in the transcript may
+/// be less than what the store has. If the store does not have the session, the transcript is one like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuation {
+    /// A session with all of its branches.
+    Session(SessionId),
+    /// The history of a branch.
+    Branch(BranchId),
 }
 
 impl ForeignSession {
@@ -53,6 +69,7 @@ impl ForeignSession {
             updated_at: None,
             extra: PassthroughFields::new(),
             main_branch: None,
+            continues: None,
             positional_ids: false,
         }
     }

@@ -72,8 +72,8 @@ pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, Sect
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
 pub use import::{
-    BranchKey, Flow, ForeignBranch, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
-    ImportWarning,
+    BranchKey, Continuation, Flow, ForeignBranch, ForeignSession, ImportError, ImportEvent, ImportReceiver,
+    ImportReport, ImportWarning,
 };
 pub use message::{
     DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,

@@ -226,6 +226,23 @@ pub struct Source {
     pub id: String,
 }
 
+impl Source {
+    /// Format of a message that hfs itself wrote into another tool's transcript.
+    const HFS: &'static str = "hfs";
+
+    /// The source of a message that an export of hfs wrote into another tool's transcript.
+    #[must_use]
+    pub fn hfs(message: MessageId) -> Self {
+        Self { format: Self::HFS.to_owned(), id: message.to_string() }
+    }
+
+    /// The message of hfs that was exported; `None` if the message was written by another tool.
+    #[must_use]
+    pub fn hfs_message(&self) -> Option<MessageId> {
+        (self.format == Self::HFS).then(|| self.id.parse().ok()).flatten()
+    }
+}
+
 /// A message without its place in a session: a message to be stored, or the content of a stored [`Message`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageDraft {

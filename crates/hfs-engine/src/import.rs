@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Flow, ForeignBranch,
+    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Continuation, Flow, ForeignBranch,
     ForeignSession, ImportEvent, ImportReceiver, ImportReport, ImportedSource, MAIN_BRANCH, MessageDraft,
     MessageId, PageRequest, Run, RunId, SessionDraft, SessionFilter, SessionId, SessionImport,
     SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
@@ -290,6 +290,21 @@ impl<'a> Importer<'a> {
         self.receiver = Receiver::None;
     }
 
+    /// The session that an export of hfs continues, if the store has it.
+    fn continued(&self, continues: Continuation) -> StoreResult<Option<SessionSummary>> {
+        let found = match continues {
+            Continuation::Session(id) => self.store.get_session(id),
+            Continuation::Branch(id) => {
+                self.store.get_branch(id).and_then(|branch| self.store.get_session(branch.session))
+            }
+        };
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
     /// The stored session with the same id or, without one, with the same origin.
     fn existing(&self, session: &ForeignSession) -> StoreResult<Option<SessionSummary>> {
         if let Some(id) = session.id {
@@ -336,7 +351,13 @@ impl Importer<'_> {
     fn begin(&mut self, session: ForeignSession) -> StoreResult<Flow> {
         self.discard_unfinished();
         let is_document = session.id.is_some();
-        let found = self.existing(&session)?;
+        let continued = match session.continues {
+            Some(continues) if self.on_duplicate != OnDuplicate::Copy => self.continued(continues)?,
+            Some(_) | None => None,
+        };
+        let continues = session.continues.filter(|_| continued.is_some());
+        let session = ForeignSession { continues, ..session };
+        let found = if continued.is_some() { continued } else { self.existing(&session)? };
         if found.is_none()
             && !self.includes_purged
             && self.store.was_purged(&session.origin.format, &session.origin.id)?

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hfs_core::Session;
 
 use crate::Format;
-use crate::transcript::claude_code;
+use crate::transcript::{claude_code, opencode_session_id, thread_id};
 
 /// Values of the environment variables that move the folders of other tools. `None` means the default.
 #[derive(Debug, Clone, Default)]
@@ -99,15 +99,19 @@ pub fn default_locations(home: &Path, overrides: &LocationOverrides) -> Vec<(For
 }
 
 /// Where to place an exported transcript, and how to continue its session.
+///
+/// All names and arguments are built from ids of a known form, never from text of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallPath {
     /// The folder that the tool searches; `None` if the file has to be passed to an import command.
     pub folder: Option<PathBuf>,
-    /// The required file name; `None` if any name works.
-    pub name: Option<String>,
-    /// The command that continues the session. If `folder` is `None`, the path of the file has to be
+    /// The file name that the tool requires, or a name that is unique to the session.
+    pub name: String,
+    /// The program and arguments that import the file, if it has to be imported. The path of the file has to be
     /// appended.
-    pub command: String,
+    pub import: Option<Vec<String>>,
+    /// The program and arguments that continue the session.
+    pub resume: Vec<String>,
 }
 
 /// Where to place `session` when it is exported as `format`; `None` if `format` is not a transcript format
@@ -119,26 +123,38 @@ pub fn install_path(
     home: &Path,
     overrides: &LocationOverrides,
 ) -> Option<InstallPath> {
+    let arguments = |all: &[&str]| all.iter().map(|argument| (*argument).to_owned()).collect();
     match format {
         Format::ClaudeCode => {
             let id = claude_code::session_id(session);
             let project = claude_project_folder(&claude_code::cwd(session));
             Some(InstallPath {
                 folder: Some(overrides.claude_config(home).join("projects").join(project)),
-                name: Some(format!("{id}.jsonl")),
-                command: format!("claude --resume {id}"),
+                name: format!("{id}.jsonl"),
+                import: None,
+                resume: arguments(&["claude", "--resume", &id]),
             })
         }
         Format::Codex => {
+            let id = thread_id(session).to_string();
             let at = session.created_at.to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
             let sessions = overrides.codex_home(home).join("sessions");
             Some(InstallPath {
                 folder: Some(sessions.join(at.strftime("%Y/%m/%d").to_string())),
-                name: Some(format!("rollout-{}-{}.jsonl", at.strftime("%Y-%m-%dT%H-%M-%S"), session.id)),
-                command: format!("codex resume {}", session.id),
+                name: format!("rollout-{}-{id}.jsonl", at.strftime("%Y-%m-%dT%H-%M-%S")),
+                import: None,
+                resume: arguments(&["codex", "resume", &id]),
             })
         }
-        Format::OpenCode => Some(InstallPath { folder: None, name: None, command: "opencode import".into() }),
+        Format::OpenCode => {
+            let id = opencode_session_id(session.current_branch);
+            Some(InstallPath {
+                folder: None,
+                name: format!("{id}.json"),
+                import: Some(arguments(&["opencode", "import"])),
+                resume: arguments(&["opencode", "--session", &id]),
+            })
+        }
         Format::Hfs
         | Format::Gemini
         | Format::Qwen
@@ -160,5 +176,7 @@ pub fn install_path(
 
 /// The name that Claude Code gives to the folder of a project.
 fn claude_project_folder(directory: &str) -> String {
-    directory.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    // Claude Code replaces code units of UTF-16.
+    let safe = |unit: u16| char::from_u32(u32::from(unit)).filter(char::is_ascii_alphanumeric).unwrap_or('-');
+    directory.encode_utf16().map(safe).collect()
 }

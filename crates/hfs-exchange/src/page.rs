@@ -1,21 +1,25 @@
 //! Readable pages in Markdown and HTML.
 //!
-//! This module collects the contents of a page: the ranges of messages, the summary at the top, and the
-//! tables about the agents. The submodules render them.
+//! A page begins with the conversation; the timeline, the agents and the totals follow it. This module collects
+//! the contents: the ranges of messages, the summary and the tables about the agents. The submodules render
+//! them.
 
 pub(crate) mod html;
 pub(crate) mod markdown;
 mod text;
+mod tool_call;
 
 use std::collections::BTreeMap;
 
 use hfs_core::{
     AgentNode, Branch, BranchId, Checkpoint, Message, MessageDraft, Role, Run, RunSnapshot, Seq, Session,
-    Timestamp, TokenCount, Usage,
+    Timestamp, TokenCount, Trigger, Usage,
 };
 
 use crate::document::ExportMetadata;
 use crate::export::{DocumentSource, ExportError, PAGE};
+use crate::readers::RECORDS;
+use crate::transcript::history;
 
 /// Which branches a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,8 +59,45 @@ pub(crate) struct PageContents {
     pub ranges: Vec<BranchRange>,
     pub checkpoints: Vec<Checkpoint>,
     pub messages: u64,
-    pub usage: Usage,
+    tokens: TokenTotals,
     pub duration_ms: u64,
+}
+
+/// Tokens of the messages on a page. A count is the sum over the messages for which it is known.
+#[derive(Debug, Default)]
+struct TokenTotals {
+    /// Tokens sent, without those that the provider read from its cache.
+    input: u64,
+    output: u64,
+    cache_reads: u64,
+    /// Number of messages with token counts.
+    counted: u64,
+    /// Number of messages for which the number of cached tokens is known.
+    cache_counted: u64,
+    /// Number of messages of agents.
+    replies: u64,
+}
+
+impl TokenTotals {
+    fn add(&mut self, message: &MessageDraft) {
+        self.replies += u64::from(message.role == Role::Assistant);
+        let Some(usage) = message.usage else { return };
+        let cache_reads = cache_reads(message);
+        self.counted += 1;
+        self.cache_counted += u64::from(cache_reads.is_some());
+        self.cache_reads = self.cache_reads.saturating_add(cache_reads.unwrap_or(0));
+        self.input = self.input.saturating_add(usage.prompt_tokens.saturating_sub(cache_reads.unwrap_or(0)));
+        self.output = self.output.saturating_add(usage.completion_tokens);
+    }
+}
+
+/// The tokens of a message that its provider read from its cache, from the record that the message was imported from.
+fn cache_reads(message: &MessageDraft) -> Option<u64> {
+    let records = message.extra.get(RECORDS)?.as_array()?;
+    records.iter().rev().find_map(|record| {
+        let paths = ["/message/usage/cache_read_input_tokens", "/tokens/cache/read", "/tokens/cached"];
+        paths.iter().find_map(|path| record.pointer(path)?.as_u64())
+    })
 }
 
 impl PageContents {
@@ -67,8 +108,8 @@ impl PageContents {
             BranchSelection::All => {
                 branches.iter().map(|branch| range(branch, branch.head, &branches)).collect()
             }
-            BranchSelection::Current => history(session.current_branch, &branches),
-            BranchSelection::One(id) => history(id, &branches),
+            BranchSelection::Current => branch_ranges(session.current_branch, &branches),
+            BranchSelection::One(id) => branch_ranges(id, &branches),
         };
         let checkpoints = source.checkpoints()?;
         let messages = ranges.iter().map(|range| range.until.saturating_sub(range.branch.forked_at)).sum();
@@ -78,31 +119,36 @@ impl PageContents {
             ranges,
             checkpoints,
             messages,
-            usage: Usage::default(),
+            tokens: TokenTotals::default(),
             duration_ms: 0,
         };
-        contents.add_usage(source)?;
+        contents.add_totals(source)?;
         Ok(contents)
     }
 
-    /// Sums up token usage and duration. If the messages have no usage, uses that of the runs.
-    fn add_usage(&mut self, source: &dyn DocumentSource) -> Result<(), ExportError> {
-        let mut usage = Usage::default();
+    /// Sums up tokens and durations. If no message has token counts, uses those of the runs.
+    fn add_totals(&mut self, source: &dyn DocumentSource) -> Result<(), ExportError> {
+        let mut tokens = TokenTotals::default();
         for range in &self.ranges {
             for_each_message(source, range, &mut |message| {
-                usage += message.content.usage.unwrap_or_default();
+                tokens.add(&message.content);
                 Ok(())
             })?;
         }
         let mut run_usage = Usage::default();
         for id in source.runs()? {
             let run = source.run(id)?;
-            self.duration_ms += run.snapshot.timeline.total_duration_ms.unwrap_or(0);
+            self.duration_ms =
+                self.duration_ms.saturating_add(run.snapshot.timeline.total_duration_ms.unwrap_or(0));
             for count in run.snapshot.usage.by_agent.values() {
                 run_usage += count.usage;
             }
         }
-        self.usage = if usage.total() == 0 { run_usage } else { usage };
+        if tokens.counted == 0 && run_usage.total() > 0 {
+            (tokens.input, tokens.output) = (run_usage.prompt_tokens, run_usage.completion_tokens);
+            tokens.counted = tokens.replies;
+        }
+        self.tokens = tokens;
         Ok(())
     }
 
@@ -110,16 +156,34 @@ impl PageContents {
     pub(crate) fn summary(&self, metadata: ExportMetadata<'_>) -> Vec<(&'static str, String)> {
         let mut summary =
             vec![("Exported", format_time(metadata.exported_at)), ("Messages", self.messages.to_string())];
-        let usage = self.usage;
-        if usage.total() > 0 {
-            let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
-            summary.push(("Tokens", format!("{} ({prompt} prompt, {completion} completion)", usage.total())));
-        }
+        summary.extend(self.token_summary());
         if self.duration_ms > 0 {
             summary.push(("Duration", format_duration(self.duration_ms)));
         }
         if let Some(project) = &self.session.project {
             summary.push(("Project", project.directory.clone()));
+        }
+        summary
+    }
+
+    /// The token counts. What is not known is not shown as 0.
+    fn token_summary(&self) -> Vec<(&'static str, String)> {
+        let tokens = &self.tokens;
+        if tokens.counted == 0 {
+            let unknown = ("Tokens", "unknown".to_owned());
+            return if tokens.replies == 0 { Vec::new() } else { vec![unknown] };
+        }
+        let of = |counted: u64| {
+            let is_partial = counted < tokens.replies;
+            if is_partial { format!(" (of {counted} of {} replies)", tokens.replies) } else { String::new() }
+        };
+        let mut summary = vec![
+            ("Input tokens", format!("{}{}", tokens.input, of(tokens.counted))),
+            ("Output tokens", format!("{}{}", tokens.output, of(tokens.counted))),
+        ];
+        if tokens.cache_counted > 0 {
+            summary
+                .push(("Cache reads", format!("{} tokens{}", tokens.cache_reads, of(tokens.cache_counted))));
         }
         summary
     }
@@ -148,7 +212,11 @@ pub(crate) fn checkpoint_title(
     escape: impl Fn(&str) -> String,
 ) -> String {
     let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
-    format!("Checkpoint {number} ({}){}", escape(checkpoint.trigger.as_str()), label.unwrap_or_default())
+    let cause = match checkpoint.trigger {
+        Trigger::Manual => "manual",
+        Trigger::Event(_) => "automatic",
+    };
+    format!("Checkpoint {number} ({cause}){}", label.unwrap_or_default())
 }
 
 fn range(branch: &Branch, until: Seq, all: &[Branch]) -> BranchRange {
@@ -157,23 +225,9 @@ fn range(branch: &Branch, until: Seq, all: &[Branch]) -> BranchRange {
 }
 
 /// The ranges that make up a branch's history, oldest first.
-fn history(id: BranchId, all: &[Branch]) -> Vec<BranchRange> {
-    let mut ranges = Vec::new();
-    let mut next = all.iter().find(|branch| branch.id == id).or_else(|| all.first());
-    let mut until = next.map_or(0, |branch| branch.head);
-    while let Some(branch) = next {
-        // Stop if the parents form a cycle.
-        if ranges.len() > all.len() {
-            break;
-        }
-        if until > branch.forked_at {
-            ranges.push(range(branch, until, all));
-        }
-        until = until.min(branch.forked_at);
-        next = branch.parent.and_then(|parent| all.iter().find(|branch| branch.id == parent));
-    }
-    ranges.reverse();
-    ranges
+fn branch_ranges(id: BranchId, all: &[Branch]) -> Vec<BranchRange> {
+    let ranges = history(id, all).into_iter().filter(|(branch, until)| *until > branch.forked_at);
+    ranges.map(|(branch, until)| range(branch, until, all)).collect()
 }
 
 /// Calls `visit` for each message in a range.
@@ -300,7 +354,7 @@ fn usage(title: &'static str, counts: &BTreeMap<String, TokenCount>) -> Table {
         let (prompt, completion) = (usage.prompt_tokens.to_string(), usage.completion_tokens.to_string());
         [name.clone(), prompt, completion, count.calls.to_string()]
     });
-    Table { columns: [title, "Prompt tokens", "Completion tokens", "Calls"], rows: rows.collect() }
+    Table { columns: [title, "Input tokens", "Output tokens", "Calls"], rows: rows.collect() }
 }
 
 fn timeline(snapshot: &RunSnapshot) -> Table {

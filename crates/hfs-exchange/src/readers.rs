@@ -31,10 +31,12 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
-    ImportWarning, MessageDraft,
+    ImportWarning, MessageDraft, MessageId,
 };
+use serde_json::Value;
 
 use crate::detect::FormatProbe;
+use crate::transcript::MESSAGE;
 use crate::{Format, Source};
 
 /// Further warnings are only counted.
@@ -50,6 +52,12 @@ pub(crate) const BEFORE: &str = "before";
 pub(crate) const AFTER: &str = "after";
 /// Key of the original text of a record that a JSON value does not represent without loss.
 pub(crate) const RAW: &str = "$raw";
+
+/// The message of hfs that a record names in its field [`WRITTEN`](crate::transcript::WRITTEN), because an export wrote
+/// the record.
+pub(crate) fn written_from(field: &Value) -> Option<MessageId> {
+    field.get(MESSAGE)?.as_str()?.parse().ok()
+}
 
 /// Imports one format.
 pub(crate) trait Reader: Sync {

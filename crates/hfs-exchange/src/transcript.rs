@@ -3,23 +3,65 @@
 pub(crate) mod claude_code;
 mod codex;
 mod opencode;
+mod pairing;
+mod restore;
 
 use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, ContentHash, Message, Seq, Session};
+use hfs_core::{
+    Branch, BranchId, ContentHash, Message, MessageDraft, Part, Seq, Session, StoreError, Timestamp,
+};
 use serde_json::Value;
 
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
+use crate::readers::FLAGS;
+
+pub(crate) use codex::thread_id;
+pub(crate) use opencode::{MessageIds, session_id as opencode_session_id};
 
 /// The formats that [`write_transcript`] writes.
 pub const TRANSCRIPT_FORMATS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
 
+/// Key of the field that names the message of hfs from which a record was written.
+pub(crate) const WRITTEN: &str = "hfs";
+/// Key in the field [`WRITTEN`]: the id of the message.
+pub(crate) const MESSAGE: &str = "message";
+
+/// Options of a transcript.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TranscriptOptions<'a> {
+    /// The model with which opencode continues a session that has none of opencode, as `PROVIDER/MODEL`. Without it, one
+    /// that opencode offers without an account.
+    pub opencode_model: Option<&'a str>,
+}
+
+/// What a transcript does not contain, or contains in another form, because its tool or the API of its models has no
+/// place for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TranscriptReport {
+    /// Reasoning that only its own provider accepts.
+    pub thinking: u64,
+    /// Instructions for the agent. The other tool has its own.
+    pub instructions: u64,
+    /// Parts of other formats.
+    pub opaque: u64,
+    /// Attachments of which only the name is written, because their type or size is not accepted.
+    pub attachments_by_name: u64,
+    /// Attachments whose bytes are not in the store; only their name is written.
+    pub missing_attachments: u64,
+    /// Calls that got a result saying that there is none.
+    pub calls_without_result: u64,
+    /// Results without a call, which are written as text.
+    pub results_without_call: u64,
+}
+
 /// Writes the session as a transcript of another tool. A transcript of Claude Code contains every branch;
-/// those of Codex and opencode contain the history of the current branch. Records that were imported from
-/// Claude Code are written unchanged.
+/// those of Codex and opencode contain the history of the current branch. Messages that were imported from the same
+/// tool are written as they came.
 ///
 /// # Errors
 /// Returns any error of reading the session or of writing the output, and [`ExportError::Unsupported`] for a
@@ -27,16 +69,17 @@ pub const TRANSCRIPT_FORMATS: [Format; 3] = [Format::ClaudeCode, Format::Codex, 
 pub fn write_transcript(
     source: &dyn DocumentSource,
     format: Format,
+    options: TranscriptOptions<'_>,
     mut out: impl Write,
-) -> Result<(), ExportError> {
-    match format {
+) -> Result<TranscriptReport, ExportError> {
+    let report = match format {
         Format::ClaudeCode => claude_code::write(source, &mut out)?,
         Format::Codex => codex::write(source, &mut out)?,
-        Format::OpenCode => opencode::write(source, &mut out)?,
+        Format::OpenCode => opencode::write(source, options, &mut out)?,
         other => return Err(ExportError::Unsupported { what: "a session".into(), format: other.as_str() }),
-    }
+    };
     out.flush()?;
-    Ok(())
+    Ok(report)
 }
 
 /// Writes a record on a line of its own.
@@ -45,43 +88,122 @@ fn write_record(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// A data URL of an attachment.
-fn data_url(source: &dyn DocumentSource, media_type: &str, hash: ContentHash) -> Result<String, ExportError> {
-    let data = STANDARD.encode(source.attachment(hash)?);
-    Ok(format!("data:{media_type};base64,{data}"))
+/// Image types that the models of every provider accept.
+const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/// Anthropic's API accepts images of at most 5 MB in base64.
+const MAX_IMAGE: u64 = 5 * 1024 * 1024 / 4 * 3;
+
+/// An attachment as a transcript shows it.
+enum AttachedFile {
+    /// An image that a model can see.
+    Image { media_type: String, base64: String },
+    /// Its name, because the model cannot read it.
+    Name(String),
 }
 
-/// Calls `visit` for each message in the history of the session's current branch. The formats require times, so a
-/// message without one gets that of the message before it or of the session.
+impl AttachedFile {
+    fn data_url(media_type: &str, base64: &str) -> String {
+        format!("data:{media_type};base64,{base64}")
+    }
+}
+
+/// Reads an attachment. A missing one costs the attachment, not the transcript.
+fn attached_file(
+    source: &dyn DocumentSource,
+    (media_type, name, hash, bytes): (&str, Option<&str>, Option<ContentHash>, u64),
+    report: &mut TranscriptReport,
+) -> Result<AttachedFile, ExportError> {
+    // A common misspelling.
+    let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
+    let label = format!("[attachment: {}]", name.filter(|name| !name.is_empty()).unwrap_or(media_type));
+    let Some(hash) = hash.filter(|_| IMAGE_TYPES.contains(&media_type) && bytes <= MAX_IMAGE) else {
+        report.attachments_by_name += 1;
+        return Ok(AttachedFile::Name(label));
+    };
+    match source.attachment(hash) {
+        Ok(bytes) => {
+            let base64 = STANDARD.encode(bytes);
+            Ok(AttachedFile::Image { media_type: media_type.to_owned(), base64 })
+        }
+        Err(StoreError::NotFound { .. }) => {
+            report.missing_attachments += 1;
+            Ok(AttachedFile::Name(label))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a message has one of these flags of its import.
+fn has_flag(message: &MessageDraft, names: &[&str]) -> bool {
+    let flags = message.extra.get(FLAGS).and_then(Value::as_array);
+    flags.into_iter().flatten().filter_map(Value::as_str).any(|flag| names.contains(&flag))
+}
+
+/// Whether the user did not write this message: a tool added it for the model.
+fn is_context(message: &MessageDraft) -> bool {
+    message.is_context() || has_flag(message, &["hidden"])
+}
+
+/// Whether a part is text that the APIs accept: they reject blank text.
+fn is_blank(part: &Part) -> bool {
+    matches!(part, Part::Text { text } if text.trim().is_empty())
+}
+
+/// The times of a transcript, which has one for each record.
+struct TranscriptTime {
+    last: Timestamp,
+}
+
+impl TranscriptTime {
+    fn new(session: &Session) -> Self {
+        Self { last: session.created_at }
+    }
+
+    /// The time of a message; if it is unknown, that of the message before it.
+    fn of(&mut self, message: &Message) -> Timestamp {
+        self.last = message.content.created_at.known().unwrap_or(self.last);
+        self.last
+    }
+
+    /// The same, but never earlier than that of a message before it.
+    fn ascending(&mut self, message: &Message) -> Timestamp {
+        self.last = self.last.max(message.content.created_at);
+        self.last
+    }
+}
+
+/// Calls `visit` for each message in the history of the session's current branch.
 fn for_each_current_message(
     source: &dyn DocumentSource,
     session: &Session,
     visit: &mut dyn FnMut(Message) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
-    let branches = source.branches()?;
-    let find = |id| branches.iter().find(|branch| branch.id == id);
-    let mut ranges: Vec<(&Branch, Seq)> = Vec::new();
-    let mut next = find(session.current_branch);
-    let mut until = next.map_or(0, |branch| branch.head);
-    // The limit on the number of ranges stops the loop if the parents form a cycle.
-    while let Some(branch) = next.filter(|_| ranges.len() < branches.len()) {
-        ranges.push((branch, until));
-        until = until.min(branch.forked_at);
-        next = branch.parent.and_then(find);
-    }
-    let mut at = session.created_at;
-    for (branch, until) in ranges.into_iter().rev() {
+    for (branch, until) in history(session.current_branch, &source.branches()?) {
         let mut after = branch.forked_at;
         while after < until {
             let page = source.messages(branch.id, after, PAGE)?;
             let Some(last) = page.last() else { break };
             after = last.seq;
-            for mut message in page.into_iter().filter(|message| message.seq <= until) {
-                at = message.content.created_at.known().unwrap_or(at);
-                message.content.created_at = at;
+            for message in page.into_iter().filter(|message| message.seq <= until) {
                 visit(message)?;
             }
         }
     }
     Ok(())
+}
+
+/// The branches that a branch's history consists of, oldest first, each with the last seq that belongs to it.
+pub(crate) fn history(id: BranchId, branches: &[Branch]) -> Vec<(&Branch, Seq)> {
+    let find = |id| branches.iter().find(|branch| branch.id == id);
+    let mut ranges: Vec<(&Branch, Seq)> = Vec::new();
+    let mut next = find(id).or_else(|| branches.first());
+    let mut until = next.map_or(0, |branch| branch.head);
+    // Stop at a branch that was visited, in case that damaged parents form a cycle.
+    while let Some(branch) = next.filter(|next| ranges.iter().all(|(seen, _)| seen.id != next.id)) {
+        ranges.push((branch, until));
+        until = until.min(branch.forked_at);
+        next = branch.parent.and_then(find);
+    }
+    ranges.reverse();
+    ranges
 }

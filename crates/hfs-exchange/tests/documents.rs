@@ -21,7 +21,8 @@ use hfs_core::{
 };
 use hfs_exchange::{
     BranchSelection, CollectedSession, Collector, ExportMetadata, Format, PageOptions, Source,
-    TRANSCRIPT_FORMATS, document_schema, read, write_html, write_json, write_markdown, write_transcript,
+    TRANSCRIPT_FORMATS, TranscriptOptions, document_schema, read, write_html, write_json, write_markdown,
+    write_transcript,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -392,7 +393,7 @@ fn sample_session_as_html() {
 fn sample_session_as_transcripts_of_other_tools() {
     for format in TRANSCRIPT_FORMATS {
         let mut bytes = Vec::new();
-        write_transcript(&sample_session(), format, &mut bytes).unwrap();
+        write_transcript(&sample_session(), format, TranscriptOptions::default(), &mut bytes).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         insta::assert_snapshot!(format!("sample_session_as_{format}"), text);
         let mut back = Collector::default();

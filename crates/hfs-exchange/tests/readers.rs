@@ -13,8 +13,8 @@ use std::path::Path;
 
 use hfs_core::{MessageDraft, Part, Role, Timestamp};
 use hfs_exchange::{
-    CollectedSession, Collector, Format, ReadSummary, Source, UnreadReason, detect, discover, read,
-    write_transcript,
+    CollectedSession, Collector, Format, ReadSummary, Source, TranscriptOptions, UnreadReason, detect,
+    discover, read, write_transcript,
 };
 use serde_json::{Value, json};
 
@@ -378,7 +378,7 @@ fn a_long_tool_result_is_read_from_its_file() {
 
     // An export restores the transcript.
     let mut written = Vec::new();
-    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    write_transcript(&document, Format::ClaudeCode, TranscriptOptions::default(), &mut written).unwrap();
     let values =
         |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
     assert_eq!(values(&String::from_utf8(written).unwrap()), values(&lines.join("\n")));
@@ -423,7 +423,7 @@ fn claude_code(records: &[Value]) -> CollectedSession {
 fn assert_restores(session: CollectedSession, records: &[Value]) {
     let document = session.into_document(Timestamp::UNIX_EPOCH);
     let mut written = Vec::new();
-    write_transcript(&document, Format::ClaudeCode, &mut written).unwrap();
+    write_transcript(&document, Format::ClaudeCode, TranscriptOptions::default(), &mut written).unwrap();
     let written = String::from_utf8(written).unwrap();
     let mut restored: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut records = records.to_vec();

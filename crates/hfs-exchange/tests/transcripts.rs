@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use hfs_core::{Part, Role, Timestamp};
-use hfs_exchange::{CollectedSession, Collector, Format, Source, read, write_transcript};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, TranscriptOptions, read, write_transcript};
 use serde_json::Value;
 
 #[path = "support/samples.rs"]
@@ -24,7 +24,8 @@ fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
 
 fn transcript(session: CollectedSession, format: Format) -> String {
     let mut bytes = Vec::new();
-    write_transcript(&session.into_document(Timestamp::UNIX_EPOCH), format, &mut bytes).unwrap();
+    let document = session.into_document(Timestamp::UNIX_EPOCH);
+    write_transcript(&document, format, TranscriptOptions::default(), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 

@@ -44,7 +44,9 @@ pub(crate) struct Database {
     /// Name of this process's presence lock.
     presence: Arc<str>,
     readers: Mutex<Vec<DbConnection>>,
-    writer: GroupCommit<Writer>,
+    writer: Arc<GroupCommit<Writer>>,
+    /// The connection of a snapshot, whose read transaction lasts as long as the snapshot.
+    snapshot: Option<Mutex<DbConnection>>,
 }
 
 impl Database {
@@ -73,8 +75,39 @@ impl Database {
 
         let name = presence.name().into();
         let writer = Writer::new(Arc::clone(&paths), options.clone(), presence, connection, lock);
-        let writer = GroupCommit::new(writer, LINGER);
-        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer })
+        let writer = Arc::new(GroupCommit::new(writer, LINGER));
+        Ok(Self { paths, options, presence: name, readers: Mutex::default(), writer, snapshot: None })
+    }
+
+    /// Returns a view of the database as it is now, which cannot be written to. All its reads share one transaction.
+    pub(crate) fn snapshot(&self) -> StoreResult<Self> {
+        let begin = || {
+            let reader = self.take_reader()?;
+            // SQLite takes the snapshot with the first read, not with `BEGIN`.
+            reader.conn.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master;")?;
+            Ok(reader)
+        };
+        let reader = match &self.snapshot {
+            Some(_) => return Err(self.read_only("take a snapshot of a snapshot")),
+            None => begin().map_err(self.store_error("take a snapshot of the store"))?,
+        };
+        Ok(Self {
+            paths: Arc::clone(&self.paths),
+            options: self.options.clone(),
+            presence: Arc::clone(&self.presence),
+            readers: Mutex::default(),
+            writer: Arc::clone(&self.writer),
+            snapshot: Some(Mutex::new(reader)),
+        })
+    }
+
+    pub(crate) const fn is_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    fn read_only(&self, action: &str) -> StoreError {
+        let store = self.paths.database.display();
+        StoreError::Unsupported { message: format!("cannot {action}: this view of {store} is read-only") }
     }
 
     /// Runs `body` in a read transaction. `action` completes "cannot ..." in error messages.
@@ -88,6 +121,9 @@ impl Database {
 
     /// Like [`Database::read`], but returns the internal error. For steps of larger operations.
     pub(crate) fn try_read<T>(&self, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        if let Some(snapshot) = &self.snapshot {
+            return body(&lock_unpoisoned(snapshot).conn);
+        }
         let reader = self.take_reader()?;
         reader.conn.prepare_cached("BEGIN")?.execute([])?;
         let result = body(&reader.conn);
@@ -138,6 +174,9 @@ impl Database {
         action: &str,
         job: impl FnMut(&Connection) -> Result<T> + Send + 'static,
     ) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         self.writer.submit(options, job).map_err(self.store_error(action))
     }
 
@@ -148,6 +187,9 @@ impl Database {
         action: &str,
         body: impl FnOnce(&Connection) -> Result<T>,
     ) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         self.try_with_writer(body).map_err(self.store_error(action))
     }
 
@@ -158,6 +200,9 @@ impl Database {
 
     /// Runs `body` with the write lock held and without open connections, so that it can replace the file.
     pub(crate) fn offline<T>(&self, action: &str, body: impl FnOnce(&Paths) -> Result<T>) -> StoreResult<T> {
+        if self.is_snapshot() {
+            return Err(self.read_only(action));
+        }
         let replaced = self.writer.with_backend(|writer| {
             let idle = std::mem::take(&mut *lock_unpoisoned(&self.readers));
             idle.into_iter().for_each(DbConnection::close_without_checkpoint);

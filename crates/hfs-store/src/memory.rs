@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, ImportedSource, Maintenance, Message,
     MessageDraft, MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId,
-    RunStore, Seq, Session, SessionAttributes, SessionId, SessionSummary, StoreError, StoreInfo, StoreResult,
-    Timestamp, Verification, lock_unpoisoned,
+    RunStore, Seq, Session, SessionAttributes, SessionId, SessionSummary, Store, StoreError, StoreInfo,
+    StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 use crate::check::ProblemKind;
@@ -58,7 +58,7 @@ impl MemoryStore {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Data {
     sessions: BTreeMap<SessionId, SessionRow>,
     branches: HashMap<BranchId, BranchRow>,
@@ -80,14 +80,14 @@ struct Data {
     imported_sources: HashMap<String, ImportedSource>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SessionRow {
     session: Session,
     /// In the order in which they were created.
     branches: Vec<BranchId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct BranchRow {
     branch: Branch,
     /// The branch's own messages; the first one follows the fork.
@@ -96,7 +96,7 @@ struct BranchRow {
     state: Option<ContentHash>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct MessageRow {
     content: MessageDraft,
     /// The instance that writes the message while it is streaming.
@@ -429,6 +429,12 @@ impl Maintenance for MemoryStore {
 
     fn vacuum(&self) -> StoreResult<()> {
         Ok(())
+    }
+
+    /// Copies the data. Writing to the copy changes only the copy.
+    fn snapshot(&self) -> StoreResult<Arc<dyn Store>> {
+        let data = Arc::new(Mutex::new(self.lock().clone()));
+        Ok(Arc::new(Self { data, clock: Arc::clone(&self.clock), writer: Arc::clone(&self.writer) }))
     }
 }
 

@@ -59,6 +59,9 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
+        if self.db.is_snapshot() {
+            return;
+        }
         text_index::index_before_close(self);
     }
 }

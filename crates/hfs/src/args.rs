@@ -6,8 +6,8 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, history, import, plugin, run, search, session,
-    start, store, trust,
+    branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search,
+    session, start, store, trust,
 };
 use crate::config::{AgentKind, Key, Override};
 
@@ -122,6 +122,8 @@ pub enum Command {
     Search(search::SearchArgs),
     /// Write a session to a file: JSON, Markdown, HTML, or another tool's transcript
     Export(export::ExportArgs),
+    /// Place a session where another tool continues it, and print the command
+    Handoff(handoff::HandoffArgs),
     /// Import transcripts of other tools, and exported sessions
     Import(import::ImportArgs),
     /// List, approve, run, install and write plugins
@@ -157,6 +159,7 @@ impl Command {
             | Self::Run(_)
             | Self::Search(_)
             | Self::Export(_)
+            | Self::Handoff(_)
             | Self::Import(_)
             | Self::Plugin(_)
             | Self::Config(_)

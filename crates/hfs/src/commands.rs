@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod doctor;
 pub mod export;
+pub mod handoff;
 pub mod history;
 pub mod import;
 pub mod plugin;

@@ -29,8 +29,8 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config as config_command, doctor, export, history, import, plugin,
-    run as run_command, search, session, start, store, trust as trust_command,
+    branch, chat, checkpoint, completions, config as config_command, doctor, export, handoff, history,
+    import, plugin, run as run_command, search, session, start, store, trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -113,6 +113,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Run(args)) => run_command::run(&args, context),
         Some(Command::Search(args)) => search::run(&args, context),
         Some(Command::Export(args)) => export::run(&args, context),
+        Some(Command::Handoff(args)) => handoff::run(&args, context),
         Some(Command::Import(args)) => import::run(&args, context),
         Some(Command::Plugin(args)) => plugin::run(&args, context),
         Some(Command::Config(args)) => config_command::run(&args, context),

@@ -10,7 +10,8 @@ use hfs_core::{
 };
 use hfs_engine::{Conversation, Importer};
 use hfs_exchange::{
-    BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, discover,
+    BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, TranscriptOptions,
+    discover,
 };
 use hfs_tui::{
     AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
@@ -21,7 +22,7 @@ use hfs_tui::{
 use crate::args::GlobalArgs;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::{ProjectResolver, skipped_files};
-use crate::commands::start;
+use crate::commands::{handoff, start};
 use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
 use crate::environment::Environment;
@@ -329,7 +330,7 @@ impl FileTransfer {
             create_private_dir(&self.home.exports())
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
-        let document = StoreDocument::new(Arc::clone(&self.store), request.session)?;
+        let document = StoreDocument::new(self.store.as_ref(), request.session)?;
         let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
         // The proposed name of the file is that of the session.
         let session = export::named_session(document.session_record(), redaction);
@@ -347,8 +348,11 @@ impl FileTransfer {
         let mut out =
             ProgressWriter { inner: BufWriter::new(target.create()?), progress, name: &name, bytes: 0 };
         let source = RedactedSource::new(&document, redaction);
-        format
-            .write(&source, PageOptions { metadata, branches }, &mut out)
+        let page = PageOptions { metadata, branches };
+        let model = handoff::opencode_model(&self.environment, None);
+        let transcript = TranscriptOptions { opencode_model: model.as_deref() };
+        let left_out = format
+            .write(&source, page, transcript, format.control_text(), &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;
         let bytes = out.bytes;
         let file = out
@@ -358,7 +362,10 @@ impl FileTransfer {
         Ok(Exported {
             path: target.commit(file)?,
             bytes,
-            warnings: export::secret_warnings(&source.report(), redaction),
+            warnings: export::secret_warnings(&source.report(), redaction)
+                .into_iter()
+                .chain(export::transcript_note(&left_out))
+                .collect(),
         })
     }
 }

@@ -254,6 +254,40 @@ fn a_closed_pipe_ends_an_export_quietly() {
     }
 }
 
+#[test]
+fn an_export_shows_one_moment_while_other_processes_write() {
+    use std::io::Read;
+    let hfs = hfs();
+    let text = "a long line to fill the pipe with ".repeat(2000);
+    let session = chat(&hfs, &[&text]);
+    for _ in 0..8 {
+        chat(&hfs, &["-s", &session, &text]);
+    }
+    run_json(&hfs, &["checkpoint", "create", &session, "marked"]);
+    let before = exported(&hfs, &session);
+    let mut command = hfs.command(&["export", "-q", &session, "-o", "-"]).to_command();
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut during = vec![0; 1024];
+    out.read_exact(&mut during).unwrap();
+    // The export waits for the pipe to be read. Meanwhile the session changes in every way, and is gone in the end.
+    run_json(&hfs, &["checkpoint", "delete", &session, "marked"]);
+    run_json(&hfs, &["session", "rename", &session, "renamed"]);
+    run_json(&hfs, &["branch", "create", &session, "--at", "2", "aside"]);
+    chat(&hfs, &["-s", &session, "said meanwhile"]);
+    run_json(&hfs, &["session", "delete", &session, "--purge"]);
+    out.read_to_end(&mut during).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+    let during = String::from_utf8(during).unwrap();
+    assert_same("the export", &without_export_time(&before), &without_export_time(&during));
+}
+
 /// The directory of samples: real transcripts that are not part of this repository.
 fn samples() -> Option<PathBuf> {
     let named = std::env::var_os("HFS_SAMPLES").map(PathBuf::from);

@@ -43,3 +43,32 @@ pub fn repair_and_vacuum_do_not_change_a_valid_store(fixture: &Fixture<'_>) {
     fixture.store.finish_reply(reply, &fixture.drafts.assistant("undisturbed")).unwrap();
     assert_eq!(fixture.texts(main.branch).last().unwrap(), "undisturbed");
 }
+
+pub fn a_snapshot_does_not_change(fixture: &Fixture<'_>) {
+    let main = fixture.append_numbered(fixture.main(), "m", 3);
+    let session = fixture.session_of(main.branch);
+    let checkpoint = fixture.checkpoint(main, growing_state(1), 10);
+    let reply = fixture.store.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
+    let snapshot = fixture.store.snapshot().unwrap();
+    let state = |store: &dyn hfs_core::Store| {
+        let messages = store.read_messages(main.branch, hfs_core::MessageRange::Newest(100)).unwrap();
+        let summary = store.get_session(session).unwrap();
+        (messages, summary, store.list_branches(session).unwrap(), store.list_checkpoints(session).unwrap())
+    };
+    let before = state(snapshot.as_ref());
+    assert_eq!(before.0.len(), 4);
+
+    // Another process finishes the reply, appends, forks, and deletes the checkpoint and the session.
+    fixture.store.finish_reply(reply, &fixture.drafts.assistant("done")).unwrap();
+    let other = fixture.other_process();
+    let end = at(main.branch, 4);
+    other.append(end, &[fixture.drafts.user("later")]).unwrap();
+    fixture.fork(at(main.branch, 2), "side");
+    other.delete_checkpoint(checkpoint.id, fixture.drafts.now()).unwrap();
+    other.trash_session(session, fixture.drafts.now()).unwrap();
+    other.purge_session(session).unwrap();
+
+    assert_eq!(state(snapshot.as_ref()), before);
+    assert_eq!(snapshot.load_state(checkpoint.id).unwrap(), growing_state(1));
+    assert!(fixture.store.get_session(session).is_err());
+}

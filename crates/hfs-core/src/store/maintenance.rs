@@ -1,8 +1,9 @@
 //! Operations on a store as a whole.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::StoreResult;
+use super::{Store, StoreResult};
 
 /// Facts about a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,4 +85,13 @@ pub trait Maintenance {
     /// # Errors
     /// Returns any error of the underlying store.
     fn vacuum(&self) -> StoreResult<()>;
+
+    /// Returns a view of the store as it is now: later changes, by any process, do not appear in it. It is for reading:
+    /// a write to it fails, or changes only the view.
+    ///
+    /// While the view exists, the store cannot reuse the space of what has changed since, so it should not be kept long.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn snapshot(&self) -> StoreResult<Arc<dyn Store>>;
 }

@@ -6,6 +6,9 @@
 //! its branches in another way. A message that differs from the stored one is updated. Where the stored tree has no such
 //! message, the rest of the branch is appended, on a new branch if the stored branch continues otherwise.
 //!
+//! A transcript that hfs wrote shows the stored messages in another form, possibly one as several. Its messages are not compared:
+//! one that hfs wrote moves the cursor to the stored message that it names, and what the tool added is appended after it.
+//!
 //! Nothing is removed: messages that the source no longer has stay on their branch. The current branch becomes the one that
 //! ends where the source ends, unless the user chose another one or continued it.
 //!
@@ -15,10 +18,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use hfs_core::{
-    Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, ErrorExt as _, ErrorKind,
-    ForeignBranch, ForeignSession, ImportEvent, ImportedSessionUpdate, MAIN_BRANCH, Message, MessageDraft,
-    MessageId, MessageRange, MessageStatus, OperationKind, PageRequest, Part, Position, Run, Seq,
-    SessionAttributes, SessionSummary, Store, StoreError, StoreResult, Timestamp,
+    Attachment, Branch, BranchDraft, BranchId, BranchKey, CheckpointDraft, Continuation, ErrorExt as _,
+    ErrorKind, ForeignBranch, ForeignSession, ImportEvent, ImportedSessionUpdate, MAIN_BRANCH, Message,
+    MessageDraft, MessageId, MessageRange, MessageStatus, OperationKind, PageRequest, Part, Position, Run,
+    Seq, SessionAttributes, SessionSummary, Source, Store, StoreError, StoreResult, Timestamp,
 };
 
 use super::session_title::SessionTitle;
@@ -76,8 +79,12 @@ pub(super) struct MergeImport<'a> {
 struct BranchCursor {
     /// The stored branches along which the cursor has moved, each with the first seq on it.
     segments: Vec<(Seq, BranchId)>,
-    /// Seq of the newest message received from the source.
+    /// Seq of the stored message that the newest message of the source corresponds to.
     head: Seq,
+    /// Seq of the newest message in the source.
+    source_head: Seq,
+    /// Seqs in the source and in the store, of each message where their difference changes.
+    seqs: Vec<(Seq, Seq)>,
     /// Stored messages after `head` on the last branch of `segments`, read in advance.
     lookahead: VecDeque<Message>,
     /// Whether the branch may have messages after those in `lookahead`.
@@ -127,6 +134,9 @@ impl<'a> MergeImport<'a> {
             branches_added: 0,
         };
         branches.into_iter().for_each(|branch| merge.add_branch(branch));
+        if let Some(Continuation::Branch(branch)) = merge.foreign.continues {
+            merge.cursors = vec![Some(BranchCursor::new(merge.path_to(branch), 0))];
+        }
         Ok(merge)
     }
 
@@ -178,6 +188,19 @@ impl<'a> MergeImport<'a> {
         Node { branch, seq }
     }
 
+    /// The stored branches of a branch's history, each with the first seq on it.
+    fn path_to(&self, branch: BranchId) -> Vec<(Seq, BranchId)> {
+        let mut path = Vec::new();
+        let mut next = self.stored_branch(branch);
+        // The number of steps is limited, because damaged branches may form a cycle.
+        while let Some(branch) = next.filter(|_| path.len() <= self.branches.len()) {
+            path.push((if branch.parent.is_some() { branch.forked_at + 1 } else { 0 }, branch.id));
+            next = branch.parent.and_then(|parent| self.stored_branch(parent));
+        }
+        path.reverse();
+        path
+    }
+
     fn is_undone(&self, branch: BranchId) -> bool {
         self.stored_branch(branch).is_some_and(|branch| branch.undone)
     }
@@ -186,9 +209,13 @@ impl<'a> MergeImport<'a> {
         let ForeignBranch { key, parent, forked_at, id, name } = branch;
         self.save(parent)?;
         let parent = self.cursor(parent)?;
+        let source_head = forked_at;
+        let forked_at = parent.stored_seq(source_head);
         let mut segments = parent.segments.clone();
         segments.retain(|(from, _)| *from == 0 || *from <= forked_at);
         let mut cursor = BranchCursor::new(segments, forked_at);
+        cursor.source_head = source_head;
+        cursor.seqs.push((source_head, forked_at));
         match id.filter(|id| self.stored_branch(*id).is_some()) {
             Some(stored) => cursor.segments.push((forked_at + 1, stored)),
             None => cursor.fork = Some(ForkName(name)),
@@ -209,14 +236,25 @@ impl<'a> MergeImport<'a> {
             .ok_or_else(|| StoreError::Invalid { message: format!("no branch number {key} in this import") })
     }
 
-    fn message(&mut self, key: BranchKey, message: MessageDraft) -> StoreResult<()> {
+    fn message(&mut self, key: BranchKey, mut message: MessageDraft) -> StoreResult<()> {
+        if self.move_to_exported(key, &message)? {
+            return Ok(());
+        }
+        // Ids of messages are unique in one transcript, but hfs writes one for each branch of a session.
+        if let (Some(Continuation::Branch(branch)), Some(source)) =
+            (self.foreign.continues, &mut message.source)
+        {
+            source.id.insert_str(0, &format!("{branch}/"));
+        }
         self.derived_title.add(&message);
         if message.created_at.is_known() {
             self.first_at = Some(self.first_at.map_or(message.created_at, |at| at.min(message.created_at)));
             self.last_at = Some(self.last_at.map_or(message.created_at, |at| at.max(message.created_at)));
         }
         if let Some((stored, how)) = self.find_next(key, &message)? {
-            self.cursor(key)?.advance(stored.branch);
+            let cursor = self.cursor(key)?;
+            cursor.advance(stored.branch);
+            cursor.count();
             return if how == Match::Older { self.change(stored.content.id, message) } else { Ok(()) };
         }
         if self.cursor(key)?.unsaved.is_empty() {
@@ -224,10 +262,38 @@ impl<'a> MergeImport<'a> {
         }
         let cursor = self.cursor(key)?;
         cursor.head += 1;
+        cursor.count();
         cursor.unsaved.push(message);
         let is_full = cursor.unsaved.len() >= BATCH as usize;
         self.added += 1;
         if is_full { self.save(key) } else { Ok(()) }
+    }
+
+    /// Moves the cursor to the stored message from which hfs wrote this message of the source, if the session has it.
+    fn move_to_exported(&mut self, key: BranchKey, message: &MessageDraft) -> StoreResult<bool> {
+        let Some(id) = message.source.as_ref().and_then(Source::hfs_message) else { return Ok(false) };
+        let stored = match self.store.get_message(id) {
+            Ok(stored) => Node { branch: stored.branch, seq: stored.seq },
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(other) => return Err(other),
+        };
+        if self.stored_branch(stored.branch).is_none() {
+            return Ok(false);
+        }
+        self.save(key)?;
+        // Stays on the branch that the source continues, if the message belongs to its history.
+        let last = self.cursor(key)?.last_branch();
+        let is_on_line = self.node_at(last, stored.seq) == stored;
+        let path = self.path_to(if is_on_line { last } else { stored.branch });
+        let cursor = self.cursor(key)?;
+        // An export may write a result before messages that precede it, because it has to follow its call.
+        cursor.head = if is_on_line { cursor.head.max(stored.seq) } else { stored.seq };
+        cursor.segments = path;
+        cursor.lookahead.clear();
+        cursor.has_more = true;
+        cursor.fork = None;
+        cursor.count();
+        Ok(true)
     }
 
     /// The stored message after the cursor that is the same as the message of the source. Prefers an unchanged one, and one on
@@ -294,8 +360,8 @@ impl<'a> MergeImport<'a> {
     fn prepare_append(&mut self, key: BranchKey) -> StoreResult<()> {
         let is_end = self.peek(key)?.is_none();
         let cursor = self.cursor(key)?;
-        let (node, fork) = (cursor.node(), cursor.fork.take());
-        if is_end && fork.is_none() && !self.is_undone(node.branch) {
+        let (node, last, fork) = (cursor.node(), cursor.last_branch(), cursor.fork.take());
+        if is_end && fork.is_none() && !self.is_undone(node.branch) && !self.is_undone(last) {
             return Ok(());
         }
         let branch = match self.empty_branch_at(node)? {
@@ -306,10 +372,12 @@ impl<'a> MergeImport<'a> {
         Ok(())
     }
 
-    /// A branch without messages that an earlier import created here.
+    /// A branch without messages that an earlier import created here, or that the user created before continuing the
+    /// session in another tool.
     fn empty_branch_at(&self, node: Node) -> StoreResult<Option<BranchId>> {
+        let current = Some(self.existing.session.current_branch).filter(|_| self.foreign.continues.is_some());
         for branch in self.forks.get(&node).into_iter().flatten() {
-            if self.history.created_by_import.contains(branch) {
+            if self.history.created_by_import.contains(branch) || current == Some(*branch) {
                 let branch = self.store.get_branch(*branch)?;
                 if !branch.undone && branch.head == branch.forked_at {
                     return Ok(Some(branch.id));
@@ -430,7 +498,8 @@ impl<'a> MergeImport<'a> {
         self.save_all()?;
         let mut name = self.existing.session.name.clone();
         let mut has_changed = self.added + self.updated + self.branches_added > 0;
-        if !self.is_document() {
+        // The name and the current branch of a session that was exported are those of hfs.
+        if !self.is_document() && self.foreign.continues.is_none() {
             let update = self.session_update(is_damaged, zone)?;
             has_changed |= update.name.is_some() || update.current_branch.is_some();
             let session = &self.existing.session;
@@ -532,7 +601,30 @@ impl<'a> MergeImport<'a> {
 
 impl BranchCursor {
     fn new(segments: Vec<(Seq, BranchId)>, head: Seq) -> Self {
-        Self { segments, head, lookahead: VecDeque::new(), has_more: true, unsaved: Vec::new(), fork: None }
+        Self {
+            segments,
+            head,
+            source_head: head,
+            seqs: Vec::new(),
+            lookahead: VecDeque::new(),
+            has_more: true,
+            unsaved: Vec::new(),
+            fork: None,
+        }
+    }
+
+    /// Counts a message of the source, which corresponds to the stored message at the cursor.
+    fn count(&mut self) {
+        self.source_head += 1;
+        if self.stored_seq(self.source_head) != self.head {
+            self.seqs.push((self.source_head, self.head));
+        }
+    }
+
+    /// The seq in the store of the message with this seq in the source.
+    fn stored_seq(&self, seq: Seq) -> Seq {
+        let known = self.seqs.iter().rev().find(|(source, _)| *source <= seq);
+        known.map_or(seq, |(source, stored)| stored + (seq - source))
     }
 
     fn last_branch(&self) -> BranchId {

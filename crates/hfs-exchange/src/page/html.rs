@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
 
 use super::text::{escape_html, render_markdown};
+use super::tool_call::{self, CodeBlock};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
     for_each_run, fork_origin, format_time, serialized_name, tables,
@@ -32,19 +33,21 @@ pub fn write_html(
 ) -> Result<(), ExportError> {
     let contents = PageContents::new(source, options.branches)?;
     let out: &mut dyn Write = &mut out;
-    write_head(&contents, options, out)?;
-    write_timeline(&contents, out)?;
-    write_runs(source, out)?;
-    writeln!(out, "<main id=\"conversation\">")?;
+    write_head(&contents, out)?;
+    writeln!(out, "<main>")?;
     for range in &contents.ranges {
         write_section(source, &contents, range, out)?;
     }
-    writeln!(out, "</main>\n</body>\n</html>")?;
+    writeln!(out, "</main>")?;
+    write_timeline(&contents, out)?;
+    write_runs(source, out)?;
+    write_summary(&contents, options, out)?;
+    writeln!(out, "</body>\n</html>")?;
     out.flush()?;
     Ok(())
 }
 
-fn write_head(contents: &PageContents, options: PageOptions<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_head(contents: &PageContents, out: &mut dyn Write) -> std::io::Result<()> {
     let name = escape_html(&contents.session.name);
     writeln!(
         out,
@@ -53,13 +56,20 @@ fn write_head(contents: &PageContents, options: PageOptions<'_>, out: &mut dyn W
          img-src data:; base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n<link rel=\"icon\" href=\"data:,\">\n\
-         <title>{name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <a class=\"skip\" href=\"#conversation\">Skip to the conversation</a>\n<header>\n<h1>{name}</h1>\n<dl>"
-    )?;
+         <title>{name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{name}</h1>\n</header>"
+    )
+}
+
+fn write_summary(
+    contents: &PageContents,
+    options: PageOptions<'_>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    writeln!(out, "<footer>\n<h2>About this session</h2>\n<dl>")?;
     for (label, value) in contents.summary(options.metadata) {
         writeln!(out, "<dt>{label}</dt><dd>{}</dd>", escape_html(&value))?;
     }
-    writeln!(out, "</dl>\n</header>")
+    writeln!(out, "</dl>\n</footer>")
 }
 
 /// Writes the branches and their checkpoints, with links to those that the page shows.
@@ -133,8 +143,9 @@ fn write_message(
     message: &Message,
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
-    let role = message.content.role.as_str();
-    write!(out, "<article class=\"{role}\">\n<header><h3>{}</h3>", author_name(&message.content))?;
+    let is_context = message.content.is_context();
+    let class = if is_context { "context" } else { message.content.role.as_str() };
+    write!(out, "<article class=\"{class}\">\n<header><h3>{}</h3>", author_name(&message.content))?;
     if let Some(model) = &message.content.model {
         write!(out, "<span>{}</span>", escape_html(model))?;
     }
@@ -148,7 +159,11 @@ fn write_message(
     }
     writeln!(out, "</header>")?;
     for part in &message.content.parts {
-        writeln!(out, "{}", render_part(source, part)?)?;
+        let rendered = match part {
+            Part::Text { text } if is_context => details("Added by the tool", &code(text)),
+            part => render_part(source, part)?,
+        };
+        writeln!(out, "{rendered}")?;
     }
     writeln!(out, "</article>")?;
     Ok(())
@@ -156,6 +171,23 @@ fn write_message(
 
 fn details(summary: &str, content: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{content}\n</details>", escape_html(summary))
+}
+
+/// A block of code. Lines of a diff have the color of their kind.
+fn render_block(block: &CodeBlock) -> String {
+    if block.language != "diff" {
+        return code(&block.text);
+    }
+    let lines: Vec<String> = block
+        .text
+        .lines()
+        .map(|line| match line.as_bytes().first() {
+            Some(b'+') => format!("<ins>{}</ins>", escape_html(line)),
+            Some(b'-') => format!("<del>{}</del>", escape_html(line)),
+            _ => escape_html(line),
+        })
+        .collect();
+    format!("<pre tabindex=\"0\"><code>{}</code></pre>", lines.join("\n"))
 }
 
 fn code(text: &str) -> String {
@@ -170,19 +202,26 @@ fn render_part(source: &dyn DocumentSource, part: &Part) -> Result<String, Expor
         }
         Part::Thinking { text, .. } => details("Thinking", &render_markdown(text)),
         Part::ToolCall { name, input, .. } => {
-            let input = serde_json::to_string_pretty(input).unwrap_or_default();
-            details(&format!("Tool call: {name}"), &code(&input))
+            let view = tool_call::call(name, input);
+            let blocks: String = view.blocks.iter().map(render_block).collect();
+            details(&format!("Tool call: {}", view.title), &blocks)
         }
         Part::ToolResult { output, is_error, .. } => {
-            details(if *is_error { "Tool error" } else { "Tool result" }, &code(output))
+            let summary = if *is_error { "Tool error" } else { "Tool result" };
+            details(summary, &code(&tool_call::output(output)))
         }
         Part::Attachment { media_type, name, hash, bytes } => {
             let label = name.as_deref().unwrap_or("Attachment");
             let embedded =
                 hash.filter(|_| EMBEDDED_TYPES.contains(&media_type.as_str()) && *bytes <= MAX_EMBEDDED);
+            let mut lost = "";
             let image = match embedded.map(|hash| source.attachment(hash)) {
                 Some(Ok(bytes)) => Some(STANDARD.encode(bytes)),
-                Some(Err(StoreError::NotFound { .. })) | None => None,
+                Some(Err(StoreError::NotFound { .. })) => {
+                    lost = ", which the store has lost";
+                    None
+                }
+                None => None,
                 Some(Err(error)) => return Err(error.into()),
             };
             match image {
@@ -191,7 +230,7 @@ fn render_part(source: &dyn DocumentSource, part: &Part) -> Result<String, Expor
                 }
                 None => {
                     let (label, media_type) = (escape_html(label), escape_html(media_type));
-                    format!("<p class=\"mark\">{label} ({media_type}, {bytes} bytes)</p>")
+                    format!("<p class=\"mark\">{label} ({media_type}, {bytes} bytes{lost})</p>")
                 }
             }
         }

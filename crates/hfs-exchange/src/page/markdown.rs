@@ -7,7 +7,7 @@ use hfs_core::{Message, MessageStatus, Part};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
-    for_each_run, fork_origin, format_time, serialized_name, tables,
+    for_each_run, fork_origin, format_time, serialized_name, tables, tool_call,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -24,11 +24,6 @@ pub fn write_markdown(
     let contents = PageContents::new(source, options.branches)?;
     let out: &mut dyn Write = &mut out;
     writeln!(out, "# {}\n", escape_markdown(&contents.session.name))?;
-    for (label, value) in contents.summary(options.metadata) {
-        writeln!(out, "- **{label}:** {}", escape_markdown(&value))?;
-    }
-    writeln!(out)?;
-    write_runs(source, out)?;
     writeln!(out, "## Conversation\n")?;
     for range in &contents.ranges {
         if contents.ranges.len() > 1 || range.parent.is_some() {
@@ -46,6 +41,11 @@ pub fn write_markdown(
             write_checkpoints(message.seq, out)?;
             Ok(())
         })?;
+    }
+    write_runs(source, out)?;
+    writeln!(out, "## About this session\n")?;
+    for (label, value) in contents.summary(options.metadata) {
+        writeln!(out, "- **{label}:** {}", escape_markdown(&value))?;
     }
     out.flush()?;
     Ok(())
@@ -73,7 +73,13 @@ fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportErr
         writeln!(out, "*{}*\n", serialized_name(message.content.status))?;
     }
     for part in &message.content.parts {
-        writeln!(out, "{}", render_part(part))?;
+        let rendered = match part {
+            Part::Text { text } if message.content.is_context() => {
+                details("Added by the tool", &fence(text, ""))
+            }
+            part => render_part(part),
+        };
+        writeln!(out, "{rendered}")?;
     }
     Ok(())
 }
@@ -90,11 +96,14 @@ fn render_part(part: &Part) -> String {
         Part::Thinking { text, .. } if text.is_empty() => details("Thinking", "Encrypted by its provider.\n"),
         Part::Thinking { text, .. } => details("Thinking", &quote_markdown(text)),
         Part::ToolCall { name, input, .. } => {
-            let input = serde_json::to_string_pretty(input).unwrap_or_default();
-            details(&format!("Tool call: {}", one_line(name)), &fence(&input, "json"))
+            let view = tool_call::call(name, input);
+            let blocks: Vec<String> =
+                view.blocks.iter().map(|block| fence(&block.text, block.language)).collect();
+            details(&format!("Tool call: {}", view.title), &blocks.join("\n"))
         }
         Part::ToolResult { output, is_error, .. } => {
-            details(if *is_error { "Tool error" } else { "Tool result" }, &fence(output, ""))
+            let summary = if *is_error { "Tool error" } else { "Tool result" };
+            details(summary, &fence(&tool_call::output(output), ""))
         }
         Part::Attachment { media_type, name, bytes, .. } => {
             let name = name.as_deref().map(|name| format!(" {}", escape_markdown(name))).unwrap_or_default();

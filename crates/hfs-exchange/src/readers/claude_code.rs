@@ -16,7 +16,7 @@ mod record;
 mod second_pass;
 mod tool_results;
 
-use hfs_core::{ForeignSession, ImportError, Origin, Project};
+use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project};
 
 use crate::detect::FormatProbe;
 use crate::readers::Output;
@@ -90,6 +90,7 @@ fn session(source: &Source, layout: &Layout) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
+    session.continues = layout.session.as_deref().and_then(|id| id.parse().ok()).map(Continuation::Session);
     session.title.clone_from(&layout.title);
     session.automatic_name = !layout.title_by_user;
     session.project = layout.cwd.clone().map(|directory| Project { directory, repository: None });

@@ -1,6 +1,9 @@
 //! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item.
 
-use hfs_core::{ForeignSession, ImportError, Origin, Part, Project, Role, Timestamp};
+use hfs_core::{
+    Continuation, ForeignSession, ImportError, MessageId, Origin, Part, Project, Role,
+    Source as MessageSource, Timestamp,
+};
 use serde_json::{Map, Value, json};
 
 use super::content::{FilePart, ToolOutput, file_of};
@@ -11,7 +14,9 @@ use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::Output;
 use crate::readers::claude_code::PART;
+use crate::readers::written_from;
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::transcript::WRITTEN;
 use crate::{Format, Source};
 
 const NAME: &str = "codex";
@@ -55,6 +60,7 @@ impl super::Reader for Codex {
             info,
             turns: Vec::new(),
             last: None,
+            written_from: None,
         };
         let mut found = false;
         let first_pass = source.bytes() / 4;
@@ -155,6 +161,7 @@ fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
+    session.continues = info.id.as_deref().and_then(|id| id.parse().ok()).map(Continuation::Branch);
     session.title.clone_from(&info.title);
     session.project = info.cwd.clone().map(|directory| Project { directory, repository: None });
     session.created_at = info.first;
@@ -178,12 +185,15 @@ struct Rollout<'a> {
     /// Branch and seq before each of the user's turns in the current history.
     turns: Vec<(usize, u64)>,
     last: Option<Timestamp>,
+    /// The message of hfs from which an export wrote the current record.
+    written_from: Option<MessageId>,
 }
 
 impl Rollout<'_> {
     fn record(&mut self, record: JsonRecord, bytes: usize, line: u64) -> Result<(), ImportError> {
         let time = record.fields.get("timestamp").and_then(crate::time::from_json);
         self.last = time.or(self.last);
+        self.written_from = record.fields.get(WRITTEN).and_then(written_from);
         let Some((envelope, payload)) = item(&record.fields) else {
             self.session.push_other(record, bytes, line);
             return Ok(());
@@ -220,7 +230,21 @@ impl Rollout<'_> {
     }
 
     fn new_message(&self, role: Role, parts: Vec<Part>, line: u64) -> ImportedMessage {
-        ImportedMessage::new(NAME, format!("line-{line}"), role, parts, self.at())
+        let mut message = ImportedMessage::new(NAME, format!("line-{line}"), role, parts, self.at());
+        if let Some(id) = self.written_from {
+            message.draft.source = Some(MessageSource::hfs(id));
+        }
+        message
+    }
+
+    /// The newest message, if the current record may belong to it: it is the assistant's, and an export wrote both from
+    /// the same message of hfs, or neither.
+    fn newest_reply(&mut self) -> Option<&mut ImportedMessage> {
+        let written_from = self.written_from;
+        self.session.newest().filter(|newest| {
+            let source = newest.draft.source.as_ref().and_then(MessageSource::hfs_message);
+            newest.draft.role == Role::Assistant && source == written_from
+        })
     }
 
     fn roll_back(&mut self, turns: usize) -> Result<(), ImportError> {
@@ -234,11 +258,7 @@ impl Rollout<'_> {
         self.session.report.mapped();
         let mut inner = take_payload(&mut record.fields);
         let payload = &mut inner;
-        let joins = role == Role::Assistant
-            && self
-                .session
-                .newest()
-                .is_some_and(|newest| newest.draft.role == Role::Assistant && !has_output(newest));
+        let joins = role == Role::Assistant && self.newest_reply().is_some_and(|newest| !has_output(newest));
         // The new parts are appended to the existing ones, so that the references in the stored record have
         // the right indexes.
         let mut parts =
@@ -296,10 +316,7 @@ impl Rollout<'_> {
     /// Adds a part to the newest message if it is the assistant's; otherwise starts a message. With `begins`,
     /// also starts a message if the newest one has output.
     fn assistant(&mut self, part: Part, begins: bool, line: u64) -> Result<(), ImportError> {
-        let joins = self
-            .session
-            .newest()
-            .is_some_and(|newest| newest.draft.role == Role::Assistant && !(begins && has_output(newest)));
+        let joins = self.newest_reply().is_some_and(|newest| !(begins && has_output(newest)));
         if joins {
             if let Some(newest) = self.session.newest() {
                 newest.draft.parts.push(part);

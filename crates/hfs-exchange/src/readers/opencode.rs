@@ -11,7 +11,10 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use hfs_core::{Attachment, ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage as TokenUsage};
+use hfs_core::{
+    Attachment, Continuation, ImportError, MessageFlag, MessageId, Part, Project, Role,
+    Source as MessageSource, Timestamp, Usage as TokenUsage,
+};
 use serde_json::{Map, Value, json};
 
 use super::content::{FilePart, ToolOutput};
@@ -22,8 +25,9 @@ use super::conversation::{
 use crate::database::{Database, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::readers::Output;
+use crate::readers::{Output, written_from};
 use crate::source::{Links, open_file};
+use crate::transcript::{MessageIds, WRITTEN};
 use crate::{Format, Source};
 
 const NAME: &str = "opencode";
@@ -278,7 +282,9 @@ fn millis(fields: &Fields, key: &str) -> Option<Timestamp> {
 fn to_conversation(source: &Source, session: ExportedSession) -> ConversationTree {
     let ExportedSession { info, messages, unreadable } = session;
     let id = text(&info, "id").map(str::to_owned).or_else(|| source.stem()).unwrap_or_default();
+    let continues = MessageIds::branch_of(&id).map(Continuation::Branch);
     let mut conversation = ConversationTree::new(source, NAME, id);
+    conversation.session.continues = continues;
     unreadable.into_iter().for_each(|why| conversation.report.dropped(None, why));
     conversation.session.title = text(&info, "title").filter(|title| !title.is_empty()).map(str::to_owned);
     conversation.session.automatic_name = true;
@@ -361,8 +367,14 @@ fn convert_message(
     Some(to_messages(message, role))
 }
 
-/// A tool result with its files, and its time.
-type ToolAnswer = (Part, ToolOutput, Option<Timestamp>);
+/// The result of a tool.
+struct ToolAnswer {
+    result: Part,
+    output: ToolOutput,
+    time: Option<Timestamp>,
+    /// The message of hfs from which an export wrote it.
+    written_from: Option<MessageId>,
+}
 
 fn to_messages(message: ExportedMessage, role: Role) -> Vec<ImportedMessage> {
     let ExportedMessage { mut info, parts: exported_parts } = message;
@@ -392,12 +404,20 @@ fn to_messages(message: ExportedMessage, role: Role) -> Vec<ImportedMessage> {
     imported.draft.model = model;
     imported.draft.agent = agent;
     let mut converted = vec![imported];
-    for (number, (result, output, time)) in answers.into_iter().enumerate() {
+    let message_of_hfs = MessageIds::message_of(&id);
+    if let (Some(of_hfs), Some(first)) = (message_of_hfs, converted.first_mut()) {
+        first.draft.source = Some(MessageSource::hfs(of_hfs));
+    }
+    for (number, answer) in answers.into_iter().enumerate() {
+        let ToolAnswer { result, output, time, written_from } = answer;
         let mut parts = vec![result];
         parts.extend(output.files);
         let id = format!("{id}/tool-{number}");
         let mut message = ImportedMessage::new(NAME, id, Role::Tool, parts, time.unwrap_or(at));
         message.attachments = output.attachments;
+        if let Some(of_hfs) = written_from.or(message_of_hfs) {
+            message.draft.source = Some(MessageSource::hfs(of_hfs));
+        }
         converted.push(message);
     }
     converted
@@ -471,7 +491,9 @@ impl PartConverter {
                 }
                 let text = std::mem::take(&mut output.text);
                 let result = Part::ToolResult { id: id.clone(), output: text, is_error };
-                self.answers.push((result, output, ended));
+                let written_from =
+                    state.get("metadata").and_then(|fields| written_from(fields.get(WRITTEN)?));
+                self.answers.push(ToolAnswer { result, output, time: ended, written_from });
             }
         }
         self.parts.push(Part::ToolCall { id, name, input });

@@ -5,15 +5,23 @@
 //! messages. `claude --resume` continues after the newest message of the file, unless a `last-prompt` record
 //! refers to another one.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, BranchId, Message, Part, Role, Seq, Session, StoreError, Timestamp};
+use hfs_core::{Branch, BranchId, Message, MessageId, Part, Role, Seq, Session, StoreError};
 use serde_json::{Map, Value, json};
+use uuid::{Builder, Uuid};
 
-use super::write_record;
+use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
+use super::restore::slice;
+use super::{
+    AttachedFile, MESSAGE, TranscriptReport, TranscriptTime, WRITTEN, attached_file, has_flag, is_blank,
+    is_context, write_record,
+};
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
 use crate::readers::claude_code::{PART, QUEUED, TEXT, WITHOUT};
@@ -22,8 +30,15 @@ use crate::readers::{AFTER, BEFORE, RAW, RECORDS};
 const NAME: &str = Format::ClaudeCode.as_str();
 /// The version of Claude Code that is written into new records.
 const VERSION: &str = "2.1.0";
+/// The result of a call without one. The API rejects a call that has no result.
+const NO_RESULT: &str = "[no result: the call was interrupted]";
+/// The text of a first message of the user, if the session starts with the assistant. The API requires one.
+const NO_PROMPT: &str = "[the session starts with the assistant's message]";
 
-pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
+pub(super) fn write(
+    source: &dyn DocumentSource,
+    out: &mut dyn Write,
+) -> Result<TranscriptReport, ExportError> {
     let session = source.session()?;
     let branches = source.branches()?;
     let mut writer = TranscriptWriter {
@@ -31,40 +46,51 @@ pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<
         out,
         session_id: session_id(&session),
         cwd: cwd(&session),
-        at: session.created_at,
-        ends: HashMap::new(),
+        time: TranscriptTime::new(&session),
+        forks: HashMap::new(),
+        ids: CallIds::default(),
+        pairing: Pairing::default(),
+        open: Vec::new(),
+        seen: 0,
+        started: false,
+        end: None,
         newest: None,
         prompt: None,
         wrote_new: false,
         wrote_last_prompt: false,
+        report: TranscriptReport::default(),
     };
-    for record in array(session.extra.get(RECORDS)) {
-        writer.write_original(record)?;
+    if session.origin.as_ref().is_some_and(|origin| origin.format == NAME) {
+        for record in array(session.extra.get(RECORDS)) {
+            writer.write_original(record)?;
+        }
     }
-    // Insert a key for each fork. `write_group` sets the values of existing keys only, so that the map does not
-    // grow with the number of messages.
     for branch in &branches {
         if let Some(parent) = branch.parent {
-            writer.ends.insert((parent, branch.forked_at), None);
+            writer.forks.entry(parent).or_default().insert(branch.forked_at, None);
         }
     }
     let mut current = (None, None);
     for branch in &branches {
         writer.prompt = None;
-        let end = writer.write_branch(branch, &branches)?;
+        writer.write_branch(branch, &branches)?;
         if branch.id == session.current_branch {
-            current = (end, writer.prompt.take());
+            current = (writer.end.clone(), writer.prompt.take());
         }
     }
     let (end, prompt) = current;
-    writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())
+    writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())?;
+    Ok(writer.report)
 }
 
-/// The session id in the transcript: the original id if the session was imported from Claude Code.
+/// The session id in the transcript: the original id if the session was imported from Claude Code and the id is a UUID,
+/// as Claude Code requires.
 pub(crate) fn session_id(session: &Session) -> String {
-    match &session.origin {
-        Some(origin) if origin.format == NAME => origin.id.split('/').next().unwrap_or_default().to_owned(),
-        _ => session.id.to_string(),
+    let original = session.origin.as_ref().filter(|origin| origin.format == NAME);
+    let original = original.and_then(|origin| origin.id.split('/').next());
+    match original.and_then(|id| Uuid::try_parse(id).ok()) {
+        Some(uuid) => uuid.to_string(),
+        None => session.id.to_string(),
     }
 }
 
@@ -76,17 +102,33 @@ fn array(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
+/// The place in the transcript at which a branch forks.
+#[derive(Clone, Default)]
+struct ForkPoint {
+    /// Id of the last record before the fork.
+    end: Option<String>,
+    /// The calls before the fork whose results, if any, are after it, with the message that contains them.
+    open: Option<(Rc<Message>, Vec<OpenCall>)>,
+}
+
 struct TranscriptWriter<'a> {
     source: &'a dyn DocumentSource,
     out: &'a mut dyn Write,
     session_id: String,
     cwd: String,
-    /// The time of the session or of the newest message with a known time; also used for messages without one, because
-    /// the format requires a time.
-    at: Timestamp,
-    /// For each fork, the id of the last record of the message before the fork. The key is the parent branch
-    /// and the seq of that message.
-    ends: HashMap<(BranchId, Seq), Option<String>>,
+    time: TranscriptTime,
+    /// The places after which branches fork, by parent branch and seq; `None` until the message was written.
+    forks: HashMap<BranchId, BTreeMap<Seq, Option<ForkPoint>>>,
+    ids: CallIds,
+    pairing: Pairing,
+    /// Ids of the calls in records of Claude Code that have no result so far on the branch that is being written.
+    open: Vec<String>,
+    /// The seq of the newest message that was read of the branch that is being written.
+    seen: Seq,
+    /// Whether the history of the branch that is being written has a message for the model.
+    started: bool,
+    /// Id of the last record of the branch that is being written.
+    end: Option<String>,
     /// Id of the newest record that is not part of a sidechain.
     newest: Option<String>,
     /// The user's last prompt on the branch that is being written.
@@ -95,6 +137,7 @@ struct TranscriptWriter<'a> {
     wrote_new: bool,
     /// Whether a `last-prompt` record was written.
     wrote_last_prompt: bool,
+    report: TranscriptReport,
 }
 
 impl TranscriptWriter<'_> {
@@ -110,9 +153,16 @@ impl TranscriptWriter<'_> {
         Ok(())
     }
 
-    /// Writes a branch's own messages; returns the id of the last record of its history.
-    fn write_branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<Option<String>, ExportError> {
-        let mut last = self.end_before(branch, all);
+    /// Writes a branch's own messages. Afterwards, `end` is the last record of its history.
+    fn write_branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<(), ExportError> {
+        let fork = self.fork_point(branch, all);
+        self.end = fork.end;
+        self.started = branch.forked_at > 0;
+        self.open.clear();
+        self.pairing = match fork.open {
+            Some((message, open)) => Pairing::resume(message, open),
+            None => Pairing::default(),
+        };
         let mut after = branch.forked_at;
         let mut group: Vec<Message> = Vec::new();
         loop {
@@ -120,82 +170,117 @@ impl TranscriptWriter<'_> {
             let Some(end) = page.last() else { break };
             after = end.seq;
             for message in page {
-                if message.content.role == Role::User {
+                if message.content.role == Role::User && !is_context(&message.content) {
                     self.prompt = Some(message.content.text());
                 }
                 if !continues(&group, &message) {
-                    last = self.write_group(&group, last)?;
-                    group.clear();
+                    self.write_group(std::mem::take(&mut group))?;
                 }
                 group.push(message);
             }
         }
-        self.write_group(&group, last)
+        self.write_group(group)?;
+        self.write_pending(true)
     }
 
-    /// Id of the record that precedes the first record of a branch.
-    fn end_before(&self, branch: &Branch, all: &[Branch]) -> Option<String> {
+    fn fork_point(&self, branch: &Branch, all: &[Branch]) -> ForkPoint {
         let mut branch = branch;
         let seq = branch.forked_at;
         for _ in 0..=all.len() {
-            let parent = branch.parent?;
-            if let Some(Some(end)) = self.ends.get(&(parent, seq)) {
-                return Some(end.clone());
+            let Some(parent) = branch.parent else { break };
+            if let Some(Some(point)) = self.forks.get(&parent).and_then(|points| points.get(&seq)) {
+                return point.clone();
             }
-            branch = all.iter().find(|other| other.id == parent)?;
+            let Some(next) = all.iter().find(|other| other.id == parent) else { break };
+            branch = next;
         }
-        None
+        ForkPoint::default()
     }
 
-    /// Writes the messages of one imported record, or one new message. Returns the id of the last record.
-    fn write_group(
-        &mut self,
-        group: &[Message],
-        last: Option<String>,
-    ) -> Result<Option<String>, ExportError> {
-        let Some(first) = group.first() else { return Ok(last) };
+    /// Writes the messages of one record of Claude Code, or one message of another source.
+    fn write_group(&mut self, group: Vec<Message>) -> Result<(), ExportError> {
+        let Some(last) = group.last() else { return Ok(()) };
+        self.seen = last.seq;
+        if group.first().is_some_and(is_original) {
+            self.write_pending(true)?;
+            return self.write_original_group(&group);
+        }
+        for message in group {
+            self.write_unanswered_originals(&message)?;
+            self.pairing.push(message, &mut self.ids, &mut self.report);
+            self.write_pending(false)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records that a group of messages was imported from.
+    fn write_original_group(&mut self, group: &[Message]) -> Result<(), ExportError> {
+        let Some(first) = group.first() else { return Ok(()) };
+        self.started = true;
         for record in array(first.content.extra.get(BEFORE)) {
             self.write_original(record)?;
         }
-        let records = array(first.content.extra.get(RECORDS));
-        let imported =
-            first.content.source.as_ref().is_some_and(|source| source.format == NAME) && !records.is_empty();
-        let mut end = last;
-        if imported {
-            let restorer = RecordRestorer { source: self.source, messages: group };
-            for record in records {
-                let record = match record.get("$event") {
-                    Some(event) => {
-                        self.write_original(event)?;
-                        continue;
-                    }
-                    None if record.get(RAW).is_some() => record.clone(),
-                    None => restorer.record(record)?,
-                };
-                if let Some(uuid) = record.get("uuid").and_then(Value::as_str) {
-                    end = Some(uuid.to_owned());
-                    if record.get("isSidechain") != Some(&true.into()) {
-                        self.newest.clone_from(&end);
-                    }
+        let restorer = RecordRestorer { source: self.source, messages: group, missing: Cell::new(0) };
+        for record in array(first.content.extra.get(RECORDS)) {
+            let record = match record.get("$event") {
+                Some(event) => {
+                    self.write_original(event)?;
+                    continue;
                 }
-                self.write_original(&record)?;
+                None if record.get(RAW).is_some() => record.clone(),
+                None => restorer.record(record)?,
+            };
+            if let Some(uuid) = record.get("uuid").and_then(Value::as_str) {
+                self.end = Some(uuid.to_owned());
+                if record.get("isSidechain") != Some(&true.into()) {
+                    self.newest.clone_from(&self.end);
+                }
             }
-        } else {
-            for message in group {
-                end = self.write_new(message, end.as_deref())?;
-                self.newest.clone_from(&end);
-                self.wrote_new = true;
-            }
+            self.write_original(&record)?;
         }
+        self.report.missing_attachments += restorer.missing.get();
         for message in group {
             for record in array(message.content.extra.get(AFTER)) {
                 self.write_original(record)?;
             }
-            if let Some(slot) = self.ends.get_mut(&(message.branch, message.seq)) {
-                slot.clone_from(&end);
+            let is_sidechain = has_flag(&message.content, &["sidechain"]);
+            for part in &message.content.parts {
+                match part {
+                    Part::ToolCall { id, .. } => {
+                        self.ids.reserve(id);
+                        if !is_sidechain {
+                            self.open.push(id.clone());
+                        }
+                    }
+                    Part::ToolResult { id, .. } => self.open.retain(|open| open != id),
+                    _ => {}
+                }
+            }
+            self.reach(message, None);
+        }
+        Ok(())
+    }
+
+    /// Answers calls of Claude Code that have no result, before a message that Claude Code did not write.
+    fn write_unanswered_originals(&mut self, next: &Message) -> Result<(), ExportError> {
+        let open = std::mem::take(&mut self.open);
+        if !open.is_empty() {
+            self.report.calls_without_result += open.len() as u64;
+            let id = derived_id(&next.content.id, b"unanswered before");
+            self.write_no_results(next, &id, &open)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the end of the transcript for branches that fork after this message or, if it is written before
+    /// messages that precede it, after one of those.
+    fn reach(&mut self, message: &Message, open: Option<&(Rc<Message>, Vec<OpenCall>)>) {
+        let (seq, seen) = (message.seq, self.seen.max(message.seq));
+        if let Some(points) = self.forks.get_mut(&message.branch) {
+            for point in points.range_mut(seq..=seen).map(|(_, point)| point) {
+                *point = Some(ForkPoint { end: self.end.clone(), open: open.cloned() });
             }
         }
-        Ok(end)
     }
 
     /// Writes an imported record unchanged.
@@ -208,69 +293,218 @@ impl TranscriptWriter<'_> {
         Ok(())
     }
 
-    /// Writes a message that was not imported from Claude Code; returns the id of its record.
-    fn write_new(&mut self, message: &Message, parent: Option<&str>) -> Result<Option<String>, ExportError> {
-        let kind = match message.content.role {
-            Role::Assistant => "assistant",
-            Role::User | Role::Tool => "user",
-            Role::System => "system",
-        };
-        let uuid = message.content.id.to_string();
-        self.at = message.content.created_at.known().unwrap_or(self.at);
+    fn write_pending(&mut self, all: bool) -> Result<(), ExportError> {
+        while let Some(steps) = self.pairing.next(all, &mut self.report) {
+            // The calls that the following steps answer.
+            let mut open: Option<(Rc<Message>, Vec<OpenCall>)> = None;
+            for step in steps {
+                match step {
+                    Step::Message { message, parts } => {
+                        self.write_message(&message, &parts)?;
+                        let calls = parts.iter().filter_map(|part| match part {
+                            Part::ToolCall { id, .. } => Some(id),
+                            _ => None,
+                        });
+                        let originals = message.content.parts.iter().filter_map(|part| match part {
+                            Part::ToolCall { id, .. } => Some(id),
+                            _ => None,
+                        });
+                        let calls: Vec<OpenCall> = calls
+                            .zip(originals)
+                            .map(|(id, original)| OpenCall { original: original.clone(), id: id.clone() })
+                            .collect();
+                        open = (!calls.is_empty()).then(|| (Rc::clone(&message), calls));
+                        self.reach(&message, open.as_ref());
+                    }
+                    Step::Results { message, parts } => {
+                        self.write_results(&message, &parts)?;
+                        if let Some((_, calls)) = &mut open {
+                            calls.retain(|call| !parts.iter().any(|part| is_result_of(part, &call.id)));
+                        }
+                        open = open.filter(|(_, calls)| !calls.is_empty());
+                        self.reach(&message, open.as_ref());
+                    }
+                    Step::Unanswered { message, calls } => {
+                        let id = derived_id(&message.content.id, b"unanswered");
+                        let calls: Vec<String> = calls.into_iter().map(|call| call.id).collect();
+                        self.write_no_results(&message, &id, &calls)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a record that continues the branch.
+    fn write_new(
+        &mut self,
+        message: &Message,
+        uuid: &str,
+        kind: &str,
+        fields: Value,
+    ) -> Result<(), ExportError> {
         let mut record = json!({
-            "parentUuid": parent, "isSidechain": false, "userType": "external", "cwd": self.cwd,
+            "parentUuid": self.end, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
-            "timestamp": self.at,
+            "timestamp": self.time.of(message), WRITTEN: {MESSAGE: message.content.id},
         });
-        let fields = match message.content.role {
-            Role::System => {
-                json!({"subtype": "informational", "content": message.content.text(), "isMeta": false})
-            }
-            Role::Assistant => {
-                let usage = message.content.usage.unwrap_or_default();
-                json!({"message": {
-                    "id": format!("msg_{}", message.content.id.as_uuid().simple()), "type": "message",
-                    "role": "assistant", "model": message.content.model.as_deref().unwrap_or("<synthetic>"),
-                    "content": self.blocks(message)?, "stop_reason": "end_turn", "stop_sequence": null,
-                    "usage": {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens},
-                }})
-            }
-            Role::User | Role::Tool => json!({"message": {"role": "user", "content": self.blocks(message)?}}),
-        };
         if let (Value::Object(record), Value::Object(fields)) = (&mut record, fields) {
             record.extend(fields);
         }
         write_record(self.out, &record)?;
-        Ok(Some(uuid))
+        self.end = Some(uuid.to_owned());
+        self.newest.clone_from(&self.end);
+        self.wrote_new = true;
+        Ok(())
     }
 
-    fn blocks(&self, message: &Message) -> Result<Value, ExportError> {
+    fn write_message(&mut self, message: &Message, parts: &[Part]) -> Result<(), ExportError> {
+        let content = &message.content;
+        let uuid = content.id.to_string();
+        if content.role == Role::System {
+            // Shown to the user, but not sent to the model.
+            self.report.instructions += 1;
+            let fields = json!({"subtype": "informational", "content": content.text(), "isMeta": false});
+            return self.write_new(message, &uuid, "system", fields);
+        }
+        let blocks = self.blocks(content.role, parts)?;
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let is_first = !std::mem::replace(&mut self.started, true);
+        if content.role == Role::Assistant {
+            if is_first {
+                let id = derived_id(&content.id, b"first");
+                let prompt = json!({"message": {"role": "user", "content": NO_PROMPT}, "isMeta": true});
+                self.write_new(message, &id, "user", prompt)?;
+            }
+            let has_calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+            let mut reply = json!({
+                "id": format!("msg_{}", content.id.as_uuid().simple()), "type": "message", "role": "assistant",
+                "model": content.model.as_deref().unwrap_or("unknown"), "content": blocks,
+                "stop_reason": if has_calls { "tool_use" } else { "end_turn" }, "stop_sequence": null,
+            });
+            if let (Some(usage), Value::Object(reply)) = (content.usage, &mut reply) {
+                let usage =
+                    json!({"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens});
+                reply.insert("usage".into(), usage);
+            }
+            return self.write_new(message, &uuid, "assistant", json!({ "message": reply }));
+        }
+        let mut fields = json!({"message": {"role": "user", "content": blocks}});
+        let flags =
+            [("isMeta", is_context(content)), ("isCompactSummary", has_flag(content, &["compact-summary"]))];
+        if let Value::Object(fields) = &mut fields {
+            fields.extend(
+                flags.iter().filter(|(_, set)| *set).map(|(name, _)| ((*name).to_owned(), true.into())),
+            );
+        }
+        self.write_new(message, &uuid, "user", fields)
+    }
+
+    /// Writes results from one message. A message whose results answer several messages becomes several records.
+    fn write_results(&mut self, message: &Message, parts: &[Part]) -> Result<(), ExportError> {
+        let mut blocks: Vec<Value> = Vec::new();
+        let mut first = None;
+        for part in parts {
+            match part {
+                Part::ToolResult { id, output, is_error } => {
+                    first = first.or(Some(id));
+                    let mut block = json!({"type": "tool_result", "tool_use_id": id, "content": output});
+                    if let (true, Value::Object(fields)) = (*is_error, &mut block) {
+                        fields.insert("is_error".into(), true.into());
+                    }
+                    blocks.push(block);
+                }
+                Part::Attachment { .. } => {
+                    let attached = self.blocks(Role::Tool, std::slice::from_ref(part))?;
+                    let Some(content) = blocks.last_mut().and_then(|block| block.get_mut("content")) else {
+                        continue;
+                    };
+                    let mut items = match content.take() {
+                        Value::Array(items) => items,
+                        Value::String(text) if text.trim().is_empty() => Vec::new(),
+                        text => vec![json!({"type": "text", "text": text})],
+                    };
+                    items.extend(attached);
+                    *content = Value::Array(items);
+                }
+                _ => {}
+            }
+        }
+        let uuid = match first {
+            Some(id) if parts.len() < message.content.parts.len() => {
+                derived_id(&message.content.id, id.as_bytes())
+            }
+            _ => message.content.id.to_string(),
+        };
+        self.write_new(message, &uuid, "user", json!({"message": {"role": "user", "content": blocks}}))
+    }
+
+    fn write_no_results(
+        &mut self,
+        message: &Message,
+        uuid: &str,
+        calls: &[String],
+    ) -> Result<(), ExportError> {
+        let result =
+            |id| json!({"type": "tool_result", "tool_use_id": id, "content": NO_RESULT, "is_error": true});
+        let blocks: Vec<Value> = calls.iter().map(result).collect();
+        self.write_new(message, uuid, "user", json!({"message": {"role": "user", "content": blocks}}))
+    }
+
+    fn blocks(&mut self, role: Role, parts: &[Part]) -> Result<Vec<Value>, ExportError> {
         let mut blocks = Vec::new();
-        for part in &message.content.parts {
+        for part in parts.iter().filter(|part| !is_blank(part)) {
             match part {
                 Part::Text { text } => blocks.push(json!({"type": "text", "text": text})),
-                // On resume, the API rejects thinking blocks without its own signature, such as those of
-                // other providers.
-                Part::Thinking { .. } | Part::Opaque { .. } => {}
+                // The API rejects thinking blocks without its own signature, such as those of other providers.
+                Part::Thinking { .. } => self.report.thinking += 1,
+                Part::Opaque { .. } => self.report.opaque += 1,
                 Part::ToolCall { id, name, input } => {
+                    let input = object_input(input);
                     blocks.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
                 }
-                Part::ToolResult { id, output, is_error } => blocks.push(json!({
-                    "type": "tool_result", "tool_use_id": id, "content": output, "is_error": is_error,
-                })),
-                Part::Attachment { media_type, hash: Some(hash), .. } if media_type.starts_with("image/") => {
-                    let data = STANDARD.encode(self.source.attachment(*hash)?);
-                    let source = json!({"type": "base64", "media_type": media_type, "data": data});
-                    blocks.push(json!({"type": "image", "source": source}));
-                }
-                Part::Attachment { name, media_type, .. } => {
-                    let label = name.as_deref().unwrap_or(media_type);
-                    blocks.push(json!({"type": "text", "text": format!("[attachment: {label}]")}));
+                // `Pairing` has moved the results.
+                Part::ToolResult { .. } => {}
+                Part::Attachment { media_type, name, hash, bytes } => {
+                    // The API accepts images from the user and from tools only.
+                    let hash = hash.filter(|_| role != Role::Assistant);
+                    let file = (media_type.as_str(), name.as_deref(), hash, *bytes);
+                    blocks.push(match attached_file(self.source, file, &mut self.report)? {
+                        AttachedFile::Image { media_type, base64 } => {
+                            let source = json!({"type": "base64", "media_type": media_type, "data": base64});
+                            json!({"type": "image", "source": source})
+                        }
+                        AttachedFile::Name(label) => json!({"type": "text", "text": label}),
+                    });
                 }
             }
         }
-        Ok(Value::Array(blocks))
+        Ok(blocks)
     }
+}
+
+/// Whether a message was imported from Claude Code, together with its records.
+fn is_original(message: &Message) -> bool {
+    let content = &message.content;
+    content.source.as_ref().is_some_and(|source| source.format == NAME)
+        && !array(content.extra.get(RECORDS)).is_empty()
+}
+
+fn is_result_of(part: &Part, call: &str) -> bool {
+    matches!(part, Part::ToolResult { id, .. } if id == call)
+}
+
+/// A UUID for a record that has no message of its own. It is the same in every export, so that a tool that continued an
+/// earlier one finds the record.
+fn derived_id(message: &MessageId, purpose: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(message.as_uuid().as_bytes());
+    hasher.update(purpose);
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
 /// Whether a message was imported from the same record as the group.
@@ -283,8 +517,10 @@ fn continues(group: &[Message], message: &Message) -> bool {
 
 /// Restores the records of a group of messages. The first message stores the records.
 struct RecordRestorer<'a> {
-    pub source: &'a dyn DocumentSource,
-    pub messages: &'a [Message],
+    source: &'a dyn DocumentSource,
+    messages: &'a [Message],
+    /// Number of attachments whose bytes are not in the store.
+    missing: Cell<u64>,
 }
 
 impl RecordRestorer<'_> {
@@ -354,13 +590,19 @@ impl RecordRestorer<'_> {
                 }
                 block
             }
-            Part::Attachment { hash, .. } => {
+            Part::Attachment { hash, name, media_type, .. } => {
                 if let Some(hash) = hash
                     && let Some(Value::Object(source)) = rest.get_mut("source")
                 {
                     match self.source.attachment(*hash) {
                         Ok(bytes) => source.insert("data".into(), STANDARD.encode(bytes).into()),
-                        Err(StoreError::NotFound { .. }) => None,
+                        Err(StoreError::NotFound { .. }) => {
+                            self.missing.set(self.missing.get() + 1);
+                            let label = name.as_deref().unwrap_or(media_type);
+                            return Ok(
+                                json!({"type": "text", "text": format!("[missing attachment: {label}]")}),
+                            );
+                        }
                         Err(error) => return Err(error.into()),
                     };
                 }
@@ -397,11 +639,4 @@ impl RecordRestorer<'_> {
         }
         Ok(Value::Array(restored))
     }
-}
-
-/// The given range of a text; the whole text if the range is invalid because the text was changed.
-fn slice<'t>(text: &'t str, range: &Value) -> &'t str {
-    let at = |index: usize| range.get(index).and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
-    let found = at(0).zip(at(1)).and_then(|(start, length)| text.get(start..start.checked_add(length)?));
-    found.unwrap_or(text)
 }

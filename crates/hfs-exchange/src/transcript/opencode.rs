@@ -1,71 +1,144 @@
 //! Writes an opencode export with the history of the current branch.
 //!
-//! opencode stores the result of a tool in the part of the call, so a message is buffered until all of its
-//! calls have results.
+//! opencode stores the result of a tool in the part of the call. It sorts messages by time and then by id, and compares
+//! ids to decide whether a prompt was answered, so both have to ascend, and ids have to be lower than those that opencode
+//! generates. `opencode import` keeps what it has of a session, message and part with the same id; an export that was
+//! imported before therefore adds only what is new.
 
-use std::collections::VecDeque;
 use std::io::Write;
 
-use hfs_core::{Message, Part, Role, Session};
-use serde_json::{Value, json};
+use hfs_core::{BranchId, Message, MessageId, Part, Role, Seq, Session};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use super::for_each_current_message;
+use super::pairing::{CallIds, Pairing, Step, object_input};
+use super::{
+    AttachedFile, MESSAGE, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
+    for_each_current_message, is_blank, is_context,
+};
+use crate::Format;
 use crate::export::{DocumentSource, ExportError};
+use crate::readers::RECORDS;
 
+const NAME: &str = Format::OpenCode.as_str();
 /// The version of opencode that is written into the export.
 const VERSION: &str = "1.18.0";
-
-pub(super) fn write(source: &dyn DocumentSource, out: &mut dyn Write) -> Result<(), ExportError> {
-    let session = source.session()?;
-    let (buffered, parent) = (VecDeque::new(), String::new());
-    let mut writer = ExportWriter { source, session: &session, out, buffered, parent, written: 0 };
-    writer.begin()?;
-    for_each_current_message(source, &session, &mut |message| writer.message(&message))?;
-    writer.flush(true)?;
-    writeln!(out, "\n]}}")?;
-    Ok(())
-}
-
+/// The model of a session that has none of opencode: opencode offers it without an account.
+const DEFAULT_MODEL: (&str, &str) = ("opencode", "big-pickle");
 /// Error text of a call without a result.
-const NO_RESULT: &str = "no result";
-/// Limit on the number of buffered messages. Beyond it, calls are written without results.
-const MAX_BUFFERED: usize = 256;
+const NO_RESULT: &str = "[no result: the call was interrupted]";
+/// Providers of opencode, by the beginning of their models' names.
+const PROVIDERS: [(&str, &str); 8] = [
+    ("claude-", "anthropic"),
+    ("gpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("gemini-", "google"),
+    ("grok-", "xai"),
+    ("deepseek-", "deepseek"),
+];
 
-/// An id as opencode generates it: a prefix, and hexadecimal digits that sort by time. `number` is 0 for a
-/// message or session, and the number of the part for a part.
-fn id(prefix: &str, of: &uuid::Uuid, number: usize) -> String {
-    let hex = of.simple().to_string();
-    if number == 0 { format!("{prefix}_{hex}") } else { format!("{prefix}_{hex}{number:04}") }
+/// The id of the session in opencode: the branch's, because an export contains the history of one branch.
+pub(crate) fn session_id(branch: BranchId) -> String {
+    format!("ses_{}", branch.as_uuid().simple())
 }
 
-/// A message that has not been written yet.
-struct BufferedMessage {
-    info: Value,
-    parts: Vec<BufferedPart>,
+/// Ids in an export, and the ids of hfs that they contain.
+pub(crate) struct MessageIds;
+
+impl MessageIds {
+    /// Number of hexadecimal digits of the seq. It makes ids ascend. Ids of opencode have as many digits of the time.
+    const SEQ_DIGITS: usize = 12;
+
+    /// The id of a message.
+    fn message(seq: Seq, id: &MessageId) -> String {
+        format!("msg_{seq:012x}{}", id.as_uuid().simple())
+    }
+
+    fn part(seq: Seq, id: &MessageId, number: usize) -> String {
+        format!("prt_{seq:012x}{}{number:04x}", id.as_uuid().simple())
+    }
+
+    /// The branch that this session of opencode continues.
+    pub(crate) fn branch_of(session: &str) -> Option<BranchId> {
+        uuid_of(session.strip_prefix("ses_")?).map(BranchId::from_uuid)
+    }
+
+    /// The message of hfs from which this message of opencode was written.
+    pub(crate) fn message_of(message: &str) -> Option<MessageId> {
+        let digits = message.strip_prefix("msg_")?;
+        uuid_of(digits.get(Self::SEQ_DIGITS..)?).map(MessageId::from_uuid)
+    }
 }
 
-struct BufferedPart {
-    fields: Value,
-    /// Whether this is a tool call without a result so far.
-    awaits_result: bool,
+/// A UUID without hyphens.
+fn uuid_of(digits: &str) -> Option<Uuid> {
+    let is_simple = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_simple.then(|| Uuid::try_parse(digits).ok()).flatten()
+}
+
+pub(super) fn write(
+    source: &dyn DocumentSource,
+    options: TranscriptOptions<'_>,
+    out: &mut dyn Write,
+) -> Result<TranscriptReport, ExportError> {
+    let session = source.session()?;
+    let model = match options.opencode_model.and_then(|model| model.split_once('/')) {
+        Some((provider, model)) => (provider.to_owned(), model.to_owned()),
+        None => (DEFAULT_MODEL.0.to_owned(), DEFAULT_MODEL.1.to_owned()),
+    };
+    let mut writer = ExportWriter {
+        source,
+        session_id: session_id(session.current_branch),
+        session: &session,
+        out,
+        time: TranscriptTime::new(&session),
+        ids: CallIds::default(),
+        pairing: Pairing::default(),
+        current: None,
+        parent: format!("msg_{}", "0".repeat(MessageIds::SEQ_DIGITS)),
+        model,
+        written: 0,
+        report: TranscriptReport::default(),
+    };
+    writer.begin()?;
+    for_each_current_message(source, &session, &mut |message| {
+        writer.pairing.push(message, &mut writer.ids, &mut writer.report);
+        writer.write_pending(false)
+    })?;
+    writer.write_pending(true)?;
+    writer.flush()?;
+    let report = writer.report;
+    writeln!(out, "\n]}}")?;
+    Ok(report)
 }
 
 struct ExportWriter<'a> {
     source: &'a dyn DocumentSource,
     session: &'a Session,
+    session_id: String,
     out: &'a mut dyn Write,
-    /// Messages that cannot be written yet: the first one awaits a tool result, and the others follow it.
-    buffered: VecDeque<BufferedMessage>,
+    time: TranscriptTime,
+    ids: CallIds,
+    pairing: Pairing,
+    /// The newest message, which the results of its calls are added to.
+    current: Option<ExportedMessage>,
     /// Id of the user's newest message, to which replies refer.
     parent: String,
+    /// Provider and model of the user's next message: those of the newest message of opencode, if there is one.
+    model: (String, String),
     written: usize,
+    report: TranscriptReport,
+}
+
+/// A message that is complete when the next one follows.
+struct ExportedMessage {
+    info: Value,
+    parts: Vec<Value>,
 }
 
 impl ExportWriter<'_> {
-    fn session_id(&self) -> String {
-        id("ses", self.session.id.as_uuid(), 0)
-    }
-
     fn directory(&self) -> &str {
         self.session.project.as_ref().map_or("/", |project| project.directory.as_str())
     }
@@ -73,133 +146,243 @@ impl ExportWriter<'_> {
     fn begin(&mut self) -> std::io::Result<()> {
         let millis = |at: hfs_core::Timestamp| at.as_micros() / 1000;
         let info = json!({
-            "id": self.session_id(), "slug": "imported", "projectID": "global", "directory": self.directory(),
+            "id": self.session_id, "slug": "hfs", "projectID": "global", "directory": self.directory(),
             "title": self.session.name, "version": VERSION,
             "time": {"created": millis(self.session.created_at), "updated": millis(self.session.updated_at)},
         });
         write!(self.out, "{{\"info\":{info},\n\"messages\":[")
     }
 
-    /// Writes buffered messages, oldest first, and stops at the first one that awaits a tool result. With
-    /// `all`, or if the buffer is full, such a message is written too.
-    fn flush(&mut self, all: bool) -> std::io::Result<()> {
-        while let Some(first) = self.buffered.front() {
-            let waiting = first.parts.iter().any(|part| part.awaits_result);
-            if waiting && !all && self.buffered.len() < MAX_BUFFERED {
-                break;
+    fn flush(&mut self) -> std::io::Result<()> {
+        let Some(ExportedMessage { info, parts }) = self.current.take() else { return Ok(()) };
+        let comma = if self.written == 0 { "" } else { "," };
+        self.written += 1;
+        write!(self.out, "{comma}\n{}", json!({"info": info, "parts": parts}))
+    }
+
+    fn write_pending(&mut self, all: bool) -> Result<(), ExportError> {
+        while let Some(steps) = self.pairing.next(all, &mut self.report) {
+            for step in steps {
+                match step {
+                    Step::Message { message, parts } => {
+                        self.flush()?;
+                        self.current = self.message(&message, &parts)?;
+                    }
+                    Step::Results { message, parts } => self.add_results(&message, &parts)?,
+                    // `part` writes a call as failed; `add_results` changes that.
+                    Step::Unanswered { .. } => {}
+                }
             }
-            let Some(BufferedMessage { info, parts }) = self.buffered.pop_front() else { break };
-            let parts: Vec<Value> = parts.into_iter().map(|part| part.fields).collect();
-            let comma = if self.written == 0 { "" } else { "," };
-            self.written += 1;
-            write!(self.out, "{comma}\n{}", json!({"info": info, "parts": parts}))?;
         }
         Ok(())
     }
 
-    fn message(&mut self, message: &Message) -> Result<(), ExportError> {
-        if message.content.role == Role::Tool {
-            self.add_results(message);
-            return Ok(());
+    /// Converts a message; `None` if opencode has no place for it.
+    fn message(&mut self, message: &Message, parts: &[Part]) -> Result<Option<ExportedMessage>, ExportError> {
+        let content = &message.content;
+        // opencode adds its own system prompt, and its format has no role for another one.
+        if content.role == Role::System {
+            self.report.instructions += 1;
+            return Ok(None);
         }
-        // Omit system messages: opencode adds its own system prompt, and its format has no role for another
-        // one.
-        if message.content.role == Role::System {
-            return Ok(());
+        let original = original_info(message);
+        if let Some(info) = original {
+            let model = |fields: &Map<String, Value>| {
+                let text = |key| fields.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+                Some((text("providerID")?.to_owned(), text("modelID")?.to_owned()))
+            };
+            let found = info.get("model").and_then(Value::as_object).and_then(model).or_else(|| model(info));
+            if let Some(found) = found {
+                self.model = found;
+            }
         }
-        self.flush(false)?;
-        let own = id("msg", message.content.id.as_uuid(), 0);
-        let at = message.content.created_at.as_micros() / 1000;
-        let info = if message.content.role == Role::Assistant {
-            let usage = message.content.usage.unwrap_or_default();
-            json!({
-                "id": own, "sessionID": self.session_id(), "role": "assistant", "parentID": self.parent,
-                "mode": "build", "agent": "build", "path": {"cwd": self.directory(), "root": self.directory()},
-                "cost": 0, "modelID": message.content.model.as_deref().unwrap_or("unknown"), "providerID": "hfs",
-                "time": {"created": at, "completed": at}, "finish": "stop",
-                "tokens": {
-                    "input": usage.prompt_tokens, "output": usage.completion_tokens, "reasoning": 0,
-                    "cache": {"read": 0, "write": 0},
-                },
-            })
+        let own = MessageIds::message(message.seq, &content.id);
+        let at = self.time.ascending(message).as_micros() / 1000;
+        let mut exported = Vec::with_capacity(parts.len());
+        for part in parts.iter().filter(|part| !is_blank(part)) {
+            let id = MessageIds::part(message.seq, &content.id, exported.len());
+            if let Some(Value::Object(mut fields)) = self.part(message, part, at)? {
+                fields.retain(|_, value| !value.is_null());
+                fields.insert("id".into(), id.into());
+                fields.insert("sessionID".into(), self.session_id.as_str().into());
+                fields.insert("messageID".into(), own.as_str().into());
+                exported.push(Value::Object(fields));
+            }
+        }
+        if exported.is_empty() && original.is_none() {
+            return Ok(None);
+        }
+        let mut info = original.cloned().unwrap_or_default();
+        // What the reader stored of the parts.
+        info.shift_remove("parts");
+        let is_reply = content.role == Role::Assistant;
+        let defaults = if is_reply { self.reply_info(message, parts, at) } else { self.prompt_info(at) };
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if !info.contains_key(key) {
+                info.insert(key.clone(), value.clone());
+            }
+        }
+        info.insert("id".into(), own.as_str().into());
+        info.insert("sessionID".into(), self.session_id.as_str().into());
+        if let Some(Value::Object(time)) = info.get_mut("time") {
+            time.insert("created".into(), at.into());
+        }
+        if is_reply {
+            info.insert("parentID".into(), self.parent.as_str().into());
         } else {
-            self.parent.clone_from(&own);
-            json!({
-                "id": own, "sessionID": self.session_id(), "role": "user", "time": {"created": at},
-                "agent": "build", "model": {"providerID": "hfs", "modelID": "unknown"},
-            })
-        };
-        let mut parts = Vec::new();
-        for part in &message.content.parts {
-            let number = parts.len() + 1;
-            let ids = (id("prt", message.content.id.as_uuid(), number), self.session_id(), own.as_str());
-            if let Some(fields) = render_part(self.source, part, at, &ids)? {
-                parts.push(BufferedPart { fields, awaits_result: matches!(part, Part::ToolCall { .. }) });
-            }
+            self.parent = own;
         }
-        self.buffered.push_back(BufferedMessage { info, parts });
-        Ok(())
+        Ok(Some(ExportedMessage { info: Value::Object(info), parts: exported }))
     }
 
-    /// Adds results to the calls that they belong to.
-    fn add_results(&mut self, message: &Message) {
-        for part in &message.content.parts {
-            let Part::ToolResult { id, output, is_error } = part else { continue };
-            let mut parts = self.buffered.iter_mut().rev().flat_map(|message| &mut message.parts);
-            let call = parts.find(|part| part.fields.get("callID").and_then(Value::as_str) == Some(id));
-            let Some(call) = call else { continue };
-            call.awaits_result = false;
-            let Some(state) = call.fields.get_mut("state").and_then(Value::as_object_mut) else { continue };
-            state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
-            state.insert(if *is_error { "error" } else { "output" }.into(), output.as_str().into());
-            let at = message.content.created_at.as_micros() / 1000;
-            state.insert("time".into(), json!({"start": at, "end": at}));
-            if !is_error {
-                state.shift_remove("error");
-                state.insert("title".into(), "".into());
-                state.insert("metadata".into(), json!({}));
+    fn prompt_info(&self, at: i64) -> Value {
+        let (provider, model) = &self.model;
+        json!({
+            "role": "user", "time": {"created": at}, "agent": "build",
+            "model": {"providerID": provider, "modelID": model},
+        })
+    }
+
+    fn reply_info(&self, message: &Message, parts: &[Part], at: i64) -> Value {
+        let (provider, model) = match message.content.model.as_deref() {
+            Some(name) => PROVIDERS
+                .iter()
+                .find(|(prefix, _)| name.starts_with(prefix))
+                .map_or((self.model.0.as_str(), self.model.1.as_str()), |(_, provider)| (*provider, name)),
+            None => (self.model.0.as_str(), self.model.1.as_str()),
+        };
+        let usage = message.content.usage.unwrap_or_default();
+        let has_calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+        json!({
+            "role": "assistant", "mode": "build", "agent": "build",
+            "path": {"cwd": self.directory(), "root": self.directory()}, "cost": 0,
+            "modelID": model, "providerID": provider, "time": {"created": at, "completed": at},
+            "finish": if has_calls { "tool-calls" } else { "stop" },
+            "tokens": {
+                "input": usage.prompt_tokens, "output": usage.completion_tokens, "reasoning": 0,
+                "cache": {"read": 0, "write": 0},
+            },
+        })
+    }
+
+    fn part(&mut self, message: &Message, part: &Part, at: i64) -> Result<Option<Value>, ExportError> {
+        let is_reply = message.content.role == Role::Assistant;
+        Ok(Some(match part {
+            Part::Text { text } if is_context(&message.content) => {
+                json!({"type": "text", "text": text, "synthetic": true})
+            }
+            Part::Text { text } => json!({"type": "text", "text": text}),
+            // Text of the user cannot be reasoning.
+            Part::Thinking { text, .. } if text.is_empty() || !is_reply => {
+                self.report.thinking += 1;
+                return Ok(None);
+            }
+            Part::Thinking { text, .. } => {
+                json!({"type": "reasoning", "text": text, "time": {"start": at, "end": at}})
+            }
+            Part::ToolCall { id, name, input } => {
+                // opencode does not execute an imported call, so a pending one would never end.
+                let state = json!({
+                    "status": "error", "input": object_input(input), "error": NO_RESULT,
+                    "time": {"start": at, "end": at},
+                });
+                json!({"type": "tool", "callID": id, "tool": name, "state": state})
+            }
+            // `Pairing` has moved the results.
+            Part::ToolResult { .. } => return Ok(None),
+            Part::Opaque { source, raw } if source == NAME && raw.is_object() => raw.clone(),
+            Part::Opaque { .. } => {
+                self.report.opaque += 1;
+                return Ok(None);
+            }
+            Part::Attachment { .. } => match self.file(part)? {
+                Ok(file) => file,
+                Err(label) => json!({"type": "text", "text": label}),
+            },
+        }))
+    }
+
+    /// A file part, or a text in place of it.
+    fn file(&mut self, part: &Part) -> Result<Result<Value, String>, ExportError> {
+        let Part::Attachment { media_type, name, hash, bytes } = part else { return Ok(Err(String::new())) };
+        let file = (media_type.as_str(), name.as_deref(), *hash, *bytes);
+        Ok(match attached_file(self.source, file, &mut self.report)? {
+            AttachedFile::Image { media_type, base64 } => {
+                let url = AttachedFile::data_url(&media_type, &base64);
+                Ok(match name {
+                    Some(name) => json!({"type": "file", "mime": media_type, "filename": name, "url": url}),
+                    None => json!({"type": "file", "mime": media_type, "url": url}),
+                })
+            }
+            AttachedFile::Name(label) => Err(label),
+        })
+    }
+
+    /// Adds results to the calls of the newest message.
+    fn add_results(&mut self, message: &Message, parts: &[Part]) -> Result<(), ExportError> {
+        let at = self.time.ascending(message).as_micros() / 1000;
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        let mut answered: Option<usize> = None;
+        for (number, part) in parts.iter().enumerate() {
+            if let Part::ToolResult { id, output, is_error } = part {
+                answered = current
+                    .parts
+                    .iter()
+                    .position(|call| call.get("callID").and_then(Value::as_str) == Some(id));
+                let Some(state) = state_of(&mut current, answered) else { continue };
+                state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
+                state.insert("time".into(), json!({"start": at, "end": at}));
+                state.insert("metadata".into(), json!({ WRITTEN: {MESSAGE: message.content.id} }));
+                if *is_error {
+                    state.insert("error".into(), output.as_str().into());
+                } else {
+                    state.shift_remove("error");
+                    state.insert("output".into(), output.as_str().into());
+                    state.insert("title".into(), "".into());
+                }
+                continue;
+            }
+            // Pictures in a result.
+            let file = self.file(part)?;
+            let owner = current.info.get("id").cloned();
+            let Some(state) = state_of(&mut current, answered) else { continue };
+            match file {
+                Ok(mut file) if state.contains_key("output") => {
+                    if let Value::Object(fields) = &mut file {
+                        let id = MessageIds::part(message.seq, &message.content.id, number);
+                        fields.insert("id".into(), id.into());
+                        fields.insert("sessionID".into(), self.session_id.as_str().into());
+                        fields.insert("messageID".into(), owner.into());
+                    }
+                    match state.get_mut("attachments") {
+                        Some(Value::Array(files)) => files.push(file),
+                        _ => {
+                            state.insert("attachments".into(), json!([file]));
+                        }
+                    }
+                }
+                // A failed call has no attachments in opencode's format.
+                Ok(_) => self.report.attachments_by_name += 1,
+                Err(label) => {
+                    let key = if state.contains_key("output") { "output" } else { "error" };
+                    let text = state.get(key).and_then(Value::as_str).unwrap_or_default();
+                    let text = if text.is_empty() { label } else { format!("{text}\n{label}") };
+                    state.insert(key.into(), text.into());
+                }
             }
         }
+        self.current = Some(current);
+        Ok(())
     }
 }
 
-fn render_part(
-    source: &dyn DocumentSource,
-    part: &Part,
-    at: i64,
-    ids: &(String, String, &str),
-) -> Result<Option<Value>, ExportError> {
-    let (id, session, message) = ids;
-    let mut fields = match part {
-        Part::Text { text } => json!({"type": "text", "text": text}),
-        Part::Thinking { text, .. } if text.is_empty() => return Ok(None),
-        Part::Thinking { text, .. } => {
-            json!({"type": "reasoning", "text": text, "time": {"start": at, "end": at}})
-        }
-        Part::ToolCall { id, name, input } => {
-            let input = if input.is_object() { input.clone() } else { json!({ "input": input }) };
-            // Write the call as failed; `add_results` changes that if the session contains its result. opencode
-            // does not execute an imported call, so a pending one would never end.
-            let state = json!({
-                "status": "error", "input": input, "error": NO_RESULT, "time": {"start": at, "end": at},
-            });
-            json!({"type": "tool", "callID": id, "tool": name, "state": state})
-        }
-        Part::ToolResult { .. } | Part::Opaque { .. } => return Ok(None),
-        Part::Attachment { media_type, name, hash: Some(hash), .. } if media_type.starts_with("image/") => {
-            let url = super::data_url(source, media_type, *hash)?;
-            json!({"type": "file", "mime": media_type, "filename": name, "url": url})
-        }
-        Part::Attachment { media_type, name, .. } => {
-            let label = name.as_deref().unwrap_or(media_type);
-            json!({"type": "text", "text": format!("[attachment: {label}]")})
-        }
-    };
-    if let Value::Object(fields) = &mut fields {
-        fields.retain(|_, value| !value.is_null());
-        fields.insert("id".into(), id.as_str().into());
-        fields.insert("sessionID".into(), session.as_str().into());
-        fields.insert("messageID".into(), (*message).into());
-    }
-    Ok(Some(fields))
+fn state_of(message: &mut ExportedMessage, part: Option<usize>) -> Option<&mut Map<String, Value>> {
+    message.parts.get_mut(part?)?.get_mut("state")?.as_object_mut()
+}
+
+/// The fields of a message that was imported from opencode.
+fn original_info(message: &Message) -> Option<&Map<String, Value>> {
+    message.content.source.as_ref().filter(|source| source.format == NAME)?;
+    let info = message.content.extra.get(RECORDS)?.get(0)?.as_object()?;
+    info.contains_key("role").then_some(info)
 }

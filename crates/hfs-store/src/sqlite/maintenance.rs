@@ -1,9 +1,10 @@
 //! Statistics, backups, and releasing free space. Checks and repairs are in [`crate::check`].
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Maintenance, Problem, StoreInfo, StoreResult, Verification};
+use hfs_core::{Maintenance, Problem, Store, StoreInfo, StoreResult, Verification};
 use rusqlite::Connection;
 
 use crate::check::verify;
@@ -11,6 +12,7 @@ use crate::db::paths::with_suffix;
 use crate::db::url::StoreUrl;
 use crate::db::{backup, schema};
 use crate::error::Result;
+use crate::sqlite::text_index::Backlog;
 use crate::sqlite::{SqliteStore, purge, repair, text_index};
 use crate::state_store::rebase;
 
@@ -81,6 +83,14 @@ impl Maintenance for SqliteStore {
             conn.execute_batch("PRAGMA optimize")?;
             Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
         })
+    }
+
+    fn snapshot(&self) -> StoreResult<Arc<dyn Store>> {
+        Ok(Arc::new(Self {
+            db: Arc::new(self.db.snapshot()?),
+            backlog: Backlog::new(),
+            keyframes: Arc::clone(&self.keyframes),
+        }))
     }
 }
 

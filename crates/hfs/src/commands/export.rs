@@ -1,25 +1,27 @@
-//! `hfs export`: writes a session to a file or to standard output.
+//! `hfs export`: writes a session to a file or to standard output, or every session to a directory.
 //!
 //! To add a format, add a variant to `ExportFormat` and handle it in each of its methods.
+
+mod all;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use hfs_core::{BranchId, ErrorKind, Session, SessionId};
 use hfs_exchange::{
-    BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, LocationOverrides, PageOptions,
-    RedactedSource, Redaction, SecretReport, install_path, write_html, write_json, write_markdown,
-    write_transcript,
+    BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, InstallPath, LocationOverrides,
+    PageOptions, RedactedSource, Redaction, SecretReport, TranscriptOptions, TranscriptReport, install_path,
+    write_html, write_json, write_markdown, write_transcript,
 };
 use serde::Serialize;
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
+use super::handoff;
 use super::start::location_overrides;
 use crate::context::Context;
 use crate::home::create_private_dir;
@@ -37,16 +39,25 @@ Examples:
   hfs export login -o login.html            the extension selects the format
   hfs export @ -o - | hfs --home B import - copy a session to another home directory
   hfs export @ --format codex               a transcript that another tool can continue
+  hfs export --all -o backup                every session; run it again to export what is new or has changed
 
 JSON contains everything: every branch, run, checkpoint and attachment, and `hfs import` restores all of it. Markdown \
 and HTML show one branch, or all with --all-branches. A transcript for Claude Code contains every branch, one for Codex \
-or opencode the history of one branch; records that were imported from Claude Code are written back unchanged.";
+or opencode the history of one branch; records that were imported from the same tool are written back unchanged. \
+`hfs handoff` writes a transcript to the place where its tool looks for it.
+
+Escape sequences, with which text could control a terminal, are removed from Markdown and HTML, and escaped in the \
+other formats. --raw keeps them in files and pipes.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
     /// The session
-    session: String,
+    #[arg(required_unless_present = "all")]
+    session: Option<String>,
+    /// Export every session to the directory given by --output
+    #[arg(long, conflicts_with_all = ["session", "branch"], requires = "output")]
+    all: bool,
     /// The format [default: from the extension of FILE, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     format: Option<ExportFormat>,
@@ -57,6 +68,9 @@ pub struct ExportArgs {
     /// Export every branch (json and claude-code always do)
     #[arg(long, conflicts_with = "branch")]
     all_branches: bool,
+    /// Keep escape sequences in files and pipes
+    #[arg(long)]
+    raw: bool,
     /// Mask text that looks like a secret: keys, tokens, passwords. With =strict, leave out what cannot be examined,
     /// such as pictures
     #[arg(long, value_enum, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "mask")]
@@ -154,7 +168,7 @@ impl ExportFormat {
         }
     }
 
-    const fn extension(self) -> &'static str {
+    pub const fn extension(self) -> &'static str {
         match self {
             Self::Json | Self::OpenCode => "json",
             Self::Markdown => "md",
@@ -164,7 +178,7 @@ impl ExportFormat {
     }
 
     /// The transcript format, if the export is for another tool.
-    const fn tool(self) -> Option<Format> {
+    pub const fn tool(self) -> Option<Format> {
         match self {
             Self::Json | Self::Markdown | Self::Html => None,
             Self::ClaudeCode => Some(Format::ClaudeCode),
@@ -196,16 +210,30 @@ impl ExportFormat {
     pub fn write(
         self,
         session: &dyn DocumentSource,
-        options: PageOptions<'_>,
+        page: PageOptions<'_>,
+        transcript: TranscriptOptions<'_>,
+        control_text: ControlText,
         out: &mut dyn Write,
-    ) -> Result<(), ExportError> {
+    ) -> Result<TranscriptReport, ExportError> {
+        let mut out = BufWriter::new(SafeWriter::new(out, control_text));
+        let mut report = TranscriptReport::default();
+        match (self, self.tool()) {
+            (_, Some(tool)) => report = write_transcript(session, tool, transcript, &mut out)?,
+            (Self::Markdown, None) => write_markdown(session, page, &mut out)?,
+            (Self::Html, None) => write_html(session, page, &mut out)?,
+            (Self::Json | Self::ClaudeCode | Self::Codex | Self::OpenCode, None) => {
+                write_json(session, page.metadata, &mut out)?;
+            }
+        }
+        out.flush()?;
+        Ok(report)
+    }
+
+    /// How text that could control a terminal is written to files and pipes.
+    pub const fn control_text(self) -> ControlText {
         match self {
-            Self::Json => write_json(session, options.metadata, out),
-            Self::Markdown => write_markdown(session, options, out),
-            Self::Html => write_html(session, options, out),
-            Self::ClaudeCode => write_transcript(session, Format::ClaudeCode, out),
-            Self::Codex => write_transcript(session, Format::Codex, out),
-            Self::OpenCode => write_transcript(session, Format::OpenCode, out),
+            Self::Markdown | Self::Html => ControlText::Remove,
+            Self::Json | Self::ClaudeCode | Self::Codex | Self::OpenCode => ControlText::EscapeInJson,
         }
     }
 }
@@ -242,7 +270,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
     let from_extension = || ExportFormat::from_extension(args.output.as_deref()?);
     let format = args.format.or_else(from_extension).unwrap_or(ExportFormat::Json);
     check_branch_options(args, format)?;
-    let session = context.session(&args.session)?;
+    if let (true, Some(directory)) = (args.all, &args.output) {
+        return all::run(args, format, &context.environment.working_directory.join(directory), context);
+    }
+    let session = context.session(args.session.as_deref().unwrap_or("@"))?;
     let branch = match &args.branch {
         Some(reference) => Some(find_branch(&context.store()?.list_branches(session)?, reference)?.id),
         None => None,
@@ -253,6 +284,8 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
         branch,
         all_branches: args.all_branches,
         redaction: RedactMode::redaction(args.redact),
+        raw: args.raw,
+        opencode_model: handoff::opencode_model(&context.environment, None),
     };
     match &args.output {
         Some(path) if path == Path::new("-") => export.to_stdout(context),
@@ -282,11 +315,13 @@ struct Export {
     branch: Option<BranchId>,
     all_branches: bool,
     redaction: Redaction,
+    raw: bool,
+    opencode_model: Option<String>,
 }
 
 impl Export {
     fn document(&self, context: &Context) -> Result<StoreDocument, CliError> {
-        let document = StoreDocument::new(Arc::clone(context.store()?), self.session)?;
+        let document = StoreDocument::new(context.store()?.as_ref(), self.session)?;
         Ok(match self.branch {
             Some(branch) => document.on_branch(branch),
             None => document,
@@ -297,34 +332,40 @@ impl Export {
         &self,
         document: &StoreDocument,
         context: &Context,
+        control_text: ControlText,
         out: &mut dyn Write,
     ) -> Result<Option<SecretReport>, ExportError> {
         let metadata = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
-        let options = PageOptions { metadata, branches };
+        let page = PageOptions { metadata, branches };
+        let transcript = TranscriptOptions { opencode_model: self.opencode_model.as_deref() };
         // With --quiet there is no warning about secrets, so the scan would be wasted.
         if context.console.options.quiet && self.redaction == Redaction::Count {
-            self.format.write(document, options, out)?;
+            self.format.write(document, page, transcript, control_text, out)?;
             return Ok(None);
         }
         let source = RedactedSource::new(document, self.redaction);
-        self.format.write(&source, options, out)?;
+        let left_out = self.format.write(&source, page, transcript, control_text, out)?;
         let report = source.report();
         for warning in secret_warnings(&report, self.redaction) {
             context.console.warn(&sanitize::line(&warning));
         }
+        if let Some(note) = transcript_note(&left_out) {
+            context.console.note(&note);
+        }
         Ok(Some(report))
+    }
+
+    fn control_text(&self) -> ControlText {
+        if self.raw { ControlText::Keep } else { self.format.control_text() }
     }
 
     fn to_stdout(&self, context: &Context) -> Result<Outcome, CliError> {
         let document = self.document(context)?;
-        let output = io::stdout().lock();
-        let result = if context.console.output_is_terminal() {
-            self.write(&document, context, &mut BufWriter::new(SanitizingWriter::new(output)))
-        } else {
-            self.write(&document, context, &mut BufWriter::new(output))
-        };
-        result.map_err(|error| cli_error(error, "write to standard output".into()))?;
+        let is_terminal = context.console.output_is_terminal();
+        let control_text = if is_terminal { ControlText::Remove } else { self.control_text() };
+        self.write(&document, context, control_text, &mut io::stdout().lock())
+            .map_err(|error| cli_error(error, "write to standard output".into()))?;
         Ok(Outcome::Done)
     }
 
@@ -345,7 +386,7 @@ impl Export {
             cancel: &cancel,
             written: Cell::new(0),
         };
-        let result = self.write(&document, context, &mut file);
+        let result = self.write(&document, context, self.control_text(), &mut file);
         bar.finish_and_clear();
         if cancel.is_cancelled() {
             console.note("interrupted; nothing was written");
@@ -386,16 +427,49 @@ fn resume_instruction(
 ) -> Option<String> {
     let home = context.environment.user_home.as_deref()?;
     let install = install_path(format.tool()?, session, home, &location_overrides(&context.environment))?;
-    let command = &install.command;
+    let path = Path::new(path);
+    let command = handoff::shell_command(&install, path)?;
     Some(match &install.folder {
-        Some(directory) if Path::new(path).parent() == Some(directory) => {
-            format!("continue with: {command}")
+        Some(directory) if path.parent() != Some(directory) => {
+            let directory = handoff::shell_quote(directory.to_str()?)?;
+            format!("to continue, move the file to {directory} and run: {command}")
         }
-        Some(directory) => {
-            format!("to continue, move the file to {} and run: {command}", directory.display())
-        }
-        None => format!("continue with: {command} {path}"),
+        Some(_) | None => format!("continue with: {command}"),
     })
+}
+
+/// What a transcript does not contain, as a sentence; `None` if it contains everything.
+pub fn transcript_note(report: &TranscriptReport) -> Option<String> {
+    let counted = |count: u64, one: &str, many: &str| {
+        (count > 0).then(|| if count == 1 { format!("1 {one}") } else { format!("{count} {many}") })
+    };
+    let left_out: Vec<String> = [
+        counted(report.thinking, "part of reasoning", "parts of reasoning"),
+        counted(report.instructions, "system message", "system messages"),
+        counted(report.opaque, "part of another format", "parts of other formats"),
+        counted(report.attachments_by_name, "attachment", "attachments"),
+        counted(
+            report.missing_attachments,
+            "attachment that the store has lost",
+            "attachments that the store has lost",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let changed: Vec<String> = [
+        counted(report.calls_without_result, "tool call without a result", "tool calls without results"),
+        counted(report.results_without_call, "tool result without a call", "tool results without calls"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let left_out =
+        (!left_out.is_empty()).then(|| format!("not for the other tool's model: {}", left_out.join(", ")));
+    let changed =
+        (!changed.is_empty()).then(|| format!("completed or written as text: {}", changed.join(", ")));
+    let sentences: Vec<String> = left_out.into_iter().chain(changed).collect();
+    (!sentences.is_empty()).then(|| sentences.join("; "))
 }
 
 /// Counts the bytes that are written, and fails when the user interrupts the command.
@@ -623,7 +697,8 @@ fn file_stem(session: &Session, format: ExportFormat) -> String {
     let install = format
         .tool()
         .and_then(|tool| install_path(tool, session, Path::new(""), &LocationOverrides::default()));
-    if let Some(name) = install.and_then(|install| install.name) {
+    // A file that has to be imported may have any name.
+    if let Some(InstallPath { name, import: None, .. }) = install {
         let stem = name.strip_suffix(format.extension()).and_then(|stem| stem.strip_suffix('.'));
         return safe_file_name(stem.unwrap_or(&name)).unwrap_or_else(|| session.id.to_string());
     }
@@ -664,22 +739,37 @@ fn is_windows_device(name: &str) -> bool {
     matches!(stem.as_str(), "con" | "prn" | "aux" | "nul") || is_numbered("com") || is_numbered("lpt")
 }
 
-/// Sanitizes UTF-8 text that is written to a terminal. A character may span writes.
-struct SanitizingWriter<W> {
+/// What happens to text that could control a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlText {
+    /// Write it as it is.
+    Keep,
+    /// Remove it.
+    Remove,
+    /// Write it as escape sequences of JSON, which every parser turns back into the same text.
+    EscapeInJson,
+}
+
+/// Makes UTF-8 text safe for terminals. A character may span writes.
+struct SafeWriter<W> {
     inner: W,
+    control_text: ControlText,
     sanitizer: Sanitizer,
     /// The start of an incomplete character.
     incomplete: Vec<u8>,
 }
 
-impl<W: Write> SanitizingWriter<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, sanitizer: Sanitizer::default(), incomplete: Vec::new() }
+impl<W: Write> SafeWriter<W> {
+    fn new(inner: W, control_text: ControlText) -> Self {
+        Self { inner, control_text, sanitizer: Sanitizer::default(), incomplete: Vec::new() }
     }
 }
 
-impl<W: Write> Write for SanitizingWriter<W> {
+impl<W: Write> Write for SafeWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.control_text == ControlText::Keep {
+            return self.inner.write(bytes);
+        }
         self.incomplete.extend_from_slice(bytes);
         let complete = match std::str::from_utf8(&self.incomplete) {
             Ok(text) => text.len(),
@@ -687,13 +777,37 @@ impl<W: Write> Write for SanitizingWriter<W> {
         };
         let rest = self.incomplete.split_off(complete);
         let text = String::from_utf8(std::mem::replace(&mut self.incomplete, rest)).unwrap_or_default();
-        self.inner.write_all(self.sanitizer.push(&text).as_bytes())?;
+        let safe = match self.control_text {
+            ControlText::Keep => text,
+            ControlText::Remove => self.sanitizer.push(&text),
+            ControlText::EscapeInJson => escape_in_json(text),
+        };
+        self.inner.write_all(safe.as_bytes())?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Escapes the control characters that JSON allows in strings: DEL, those of C1, and those that change the direction of
+/// text. In a JSON document they can only occur in strings.
+fn escape_in_json(text: String) -> String {
+    let is_control =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(is_control) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_control(c) {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 #[cfg(test)]
@@ -723,11 +837,20 @@ mod tests {
     fn text_is_sanitized_wherever_it_is_split() {
         let text = "é\x1b[31mred\x1b[0m 日\n";
         for split in 1..text.len() {
-            let mut out = SanitizingWriter::new(Vec::new());
+            let mut out = SafeWriter::new(Vec::new(), ControlText::Remove);
             let (a, b) = text.as_bytes().split_at(split);
             out.write_all(a).unwrap();
             out.write_all(b).unwrap();
             assert_eq!(String::from_utf8(out.inner).unwrap(), "éred 日\n");
         }
+    }
+
+    #[test]
+    fn json_with_escaped_controls_has_the_same_value() {
+        let text = "\u{9b}31m \u{202e}é\u{7f}\u{1b}[2J\u{2028}";
+        let json = serde_json::to_string(text).unwrap();
+        let safe = escape_in_json(json);
+        assert_eq!(safe, "\"\\u009b31m \\u202eé\\u007f\\u001b[2J\u{2028}\"");
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
     }
 }

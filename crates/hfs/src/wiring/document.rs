@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Run,
-    RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
+    Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Project,
+    Run, RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
 };
 use hfs_exchange::DocumentSource;
 
-/// A snapshot of a session. Data that other processes add later is left out, so every reference in an export points to
-/// exported data. Branches, checkpoints and run ids are held in memory; messages, runs and states are read on demand.
+/// A session in the store as it was at one moment: what any process writes later does not appear in it. Branches,
+/// checkpoints and run ids are held in memory; messages, runs and states are read on demand.
 pub struct StoreDocument {
     store: Arc<dyn Store>,
     session: Session,
@@ -21,13 +21,14 @@ pub struct StoreDocument {
 }
 
 impl StoreDocument {
+    /// Reads the session from a snapshot of `store`.
+    ///
     /// Undone branches are left out with their messages, runs and checkpoints, unless a visible branch descends from them.
     ///
     /// # Errors
     /// `NotFound`, and any error of the store.
-    pub fn new(store: Arc<dyn Store>, session: SessionId) -> StoreResult<Self> {
-        // Read checkpoints and runs first. Branches are only added and extended, so the branches that are read
-        // afterwards contain everything that the checkpoints and runs refer to.
+    pub fn new(store: &dyn Store, session: SessionId) -> StoreResult<Self> {
+        let store = store.snapshot()?;
         let mut checkpoints = store.list_checkpoints(session)?;
         let mut runs = store.list_runs(session)?;
         let summary = store.get_session(session)?;
@@ -51,6 +52,13 @@ impl StoreDocument {
     /// Makes this branch the current one. Formats that contain a single branch write the current one.
     pub const fn on_branch(mut self, branch: BranchId) -> Self {
         self.session.current_branch = branch;
+        self
+    }
+
+    /// Places the session in this directory.
+    pub fn in_directory(mut self, directory: String) -> Self {
+        let repository = self.session.project.take().and_then(|project| project.repository);
+        self.session.project = Some(Project { directory, repository });
         self
     }
 

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use hfs_core::{Timestamp, Usage};
+use hfs_core::{MessageId, Timestamp, Usage};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use super::content::{CONTENT, MessageContent};
 use crate::json::value::is_lossless_json;
 use crate::json::{FieldName, LenientCount, for_each_field, push_text};
-use crate::readers::RAW;
+use crate::readers::{RAW, written_from};
 use crate::records::{Decode, JsonRecord};
+use crate::transcript::WRITTEN;
 
 const MESSAGE: &str = "message";
 
@@ -49,6 +50,8 @@ pub(crate) struct RecordInfo {
     pub model: Option<String>,
     pub usage: Option<Usage>,
     pub is_aborted: bool,
+    /// The message of hfs from which an export wrote the record.
+    pub written_from: Option<MessageId>,
     /// The structured content of a result of an MCP tool, as JSON.
     pub structured: Option<String>,
     /// Which of [`FLAG_FIELDS`] are set.
@@ -130,6 +133,9 @@ impl RecordInfo {
             "agentId" => self.agent = text(json),
             "timestamp" => self.time = time(json),
             "isAbortedMidStream" => self.is_aborted = json == "true",
+            WRITTEN => {
+                self.written_from = serde_json::from_str(json).ok().as_ref().and_then(written_from);
+            }
             "mcpMeta" => {
                 let meta = serde_json::from_str::<Value>(json).unwrap_or_default();
                 self.structured =

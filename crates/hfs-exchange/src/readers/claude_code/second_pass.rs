@@ -364,7 +364,10 @@ impl PreservedRecords {
 impl PendingMessage {
     fn new(record: &Record, role: Role, id: String, at: Timestamp) -> Self {
         let mut draft = MessageDraft::new(role, Vec::new(), at);
-        draft.source = Some(MessageSource { format: super::NAME.into(), id });
+        draft.source = Some(match record.info.written_from {
+            Some(message) => MessageSource::hfs(message),
+            None => MessageSource { format: super::NAME.into(), id },
+        });
         draft.agent.clone_from(&record.info.agent);
         let preserved =
             PreservedRecords { flags: record.info.flags().collect(), ..PreservedRecords::default() };
