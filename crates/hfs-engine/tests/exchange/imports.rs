@@ -88,7 +88,7 @@ fn continue_here(store: &dyn Store, text: &str) {
     let current = store.get_session(session(store)).unwrap().session.current_branch;
     let head = store.get_branch(current).unwrap().head;
     let draft = MessageDraft::user(text, Timestamp::UNIX_EPOCH);
-    store.append(hfs_core::Position { branch: current, head }, &[draft]).unwrap();
+    store.append(Position { branch: current, head }, &[draft]).unwrap();
 }
 
 #[test]
@@ -204,16 +204,11 @@ fn a_branch_that_the_user_has_undone_stays_hidden_and_is_continued_on_another_on
     let early = Foreign::new(&[("1", "a"), ("2", "b")]);
     early.import(store);
     let root = store.list_branches(session(store)).unwrap()[0].id;
-    let draft = hfs_core::BranchDraft {
-        id: hfs_core::BranchId::generate(),
-        name: "tried".into(),
-        parent: root,
-        forked_at: 1,
-    };
-    let kind = hfs_core::OperationKind::Fork;
+    let draft = BranchDraft { id: BranchId::generate(), name: "tried".into(), parent: root, forked_at: 1 };
+    let kind = OperationKind::Fork;
     let fork = store.create_branch(&draft, kind, None, Timestamp::UNIX_EPOCH).unwrap();
-    store.append(hfs_core::Position { branch: draft.id, head: 1 }, &[said("3", "c")]).unwrap();
-    store.reverse(fork.id, hfs_core::OperationKind::Undo, Timestamp::UNIX_EPOCH).unwrap();
+    store.append(Position { branch: draft.id, head: 1 }, &[said("3", "c")]).unwrap();
+    store.reverse(fork.id, OperationKind::Undo, Timestamp::UNIX_EPOCH).unwrap();
     assert!(early.clone().forked(1, &[("3", "c")]).import(store).imported.is_empty());
     early.forked(1, &[("3", "c"), ("4", "d")]).import(store);
     let branches = store.list_branches(session(store)).unwrap();
