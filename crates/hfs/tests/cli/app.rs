@@ -623,7 +623,14 @@ fn the_shell_sees_sigtstp_and_a_job_started_in_the_background_waits() {
     let hfs = env!("CARGO_BIN_EXE_hfs");
     terminal.type_text(&format!("'{hfs}' &\n"));
     terminal.wait_for("[1]");
-    terminal.type_text("\n");
+    // The shell reports a stopped job before its next prompt.
+    for _ in 0..200 {
+        terminal.type_text("\n");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if terminal.screen().contents().contains("Stopped") {
+            break;
+        }
+    }
     terminal.wait_for("Stopped");
     assert!(terminal.is_cooked() && !terminal.screen().alternate_screen());
     terminal.type_text("fg\n");
