@@ -79,9 +79,9 @@ impl Engine {
     /// # Dropping the future
     ///
     /// The future may be dropped at any await point, for example by `tokio::select!`, a timeout or an aborted task. The
-    /// agent then stops at once. If the save of the message had begun, it completes. If the reply had begun, it is
-    /// finalized on a blocking thread: as interrupted, with the text that had streamed, or as complete, if the agent
-    /// had ended. The next `send` or [`resume`](Self::resume) of this engine waits for that, so `conversation` stays
+    /// agent then stops at once. If the save of the message had begun, it completes, and with it the start of the
+    /// reply. The reply is finalized on a blocking thread: as interrupted, with the text that had streamed, or as
+    /// complete, if the agent had ended. The next `send` or [`resume`](Self::resume) of this engine waits for that, so `conversation` stays
     /// valid; other processes get `Locked` until then.
     ///
     /// The shutdown of the runtime waits for the write. Only after `Runtime::shutdown_background` may the process exit
