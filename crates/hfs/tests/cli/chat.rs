@@ -153,7 +153,7 @@ fn headers_and_waits_of_the_configuration_apply() {
     assert!(output.stderr.contains("wait.first_token_seconds"), "{}", output.describe());
     assert_eq!(server.requests().len(), 2);
     std::fs::write(hfs.hfs_home().join("config.yaml"), "headers:\n  Authorization: Bearer abc\n").unwrap();
-    let refused = hfs.run(&["chat", "hi"]).fails_with(6);
+    let refused = hfs.run(&["chat", "hi"]).fails_with(5);
     assert!(refused.stderr.contains("headers.Authorization"), "{}", refused.describe());
 }
 
@@ -214,7 +214,7 @@ fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     insta::assert_snapshot!(scrubbed(&hfs, &output), @r"
     --- stderr
     error: Anthropic is configured, but its key is not in the environment
-    hint: set ANTHROPIC_API_KEY
+    hint: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN
     ");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
 }
