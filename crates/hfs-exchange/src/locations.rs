@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hfs_core::Session;
 
 use crate::Format;
-use crate::transcript::{claude_code, opencode_session_id, thread_id};
+use crate::transcript::{claude_code, opencode_session_id, session_time, thread_id};
 
 /// Values of the environment variables that move the folders of other tools. `None` means the default.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,7 @@ pub fn install_path(
         }
         Format::Codex => {
             let id = thread_id(session).to_string();
-            let at = session.created_at.to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
+            let at = session_time(session).to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
             let sessions = overrides.codex_home(home).join("sessions");
             Some(InstallPath {
                 folder: Some(sessions.join(at.strftime("%Y/%m/%d").to_string())),

@@ -149,6 +149,16 @@ fn is_blank(part: &Part) -> bool {
     matches!(part, Part::Text { text } if text.trim().is_empty())
 }
 
+/// The time of a session. If no time of it is known, that at which it came into the store, because the formats require one.
+pub(crate) fn session_time(session: &Session) -> Timestamp {
+    let stored = || {
+        let (seconds, nanos) = session.id.as_uuid().get_timestamp()?.to_unix();
+        let millis = seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000));
+        Timestamp::from_millis(i64::try_from(millis).ok()?)
+    };
+    session.created_at.known().or_else(stored).unwrap_or(session.created_at)
+}
+
 /// The times of a transcript, which has one for each record.
 struct TranscriptTime {
     last: Timestamp,
@@ -156,7 +166,7 @@ struct TranscriptTime {
 
 impl TranscriptTime {
     fn new(session: &Session) -> Self {
-        Self { last: session.created_at }
+        Self { last: session_time(session) }
     }
 
     /// The time of a message; if it is unknown, that of the message before it.

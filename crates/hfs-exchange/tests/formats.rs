@@ -318,7 +318,7 @@ fn the_chats_of_subagents_of_gemini_are_branches_of_their_session() {
     let mut call = message("2", "gemini", 2, "delegating");
     call["toolCalls"] = json!([{"id": "c", "name": "explore", "args": {}, "agentId": "sub-id", "status": "success", "result": "ok"}]);
     let main = [
-        json!({"sessionId": "main-id", "projectHash": "h", "kind": "main"}),
+        json!({"sessionId": "main-id-1", "projectHash": "h", "kind": "main"}),
         message("1", "user", 1, "go"),
         call,
         message("3", "gemini", 5, "done"),

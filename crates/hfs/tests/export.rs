@@ -486,7 +486,15 @@ fn a_transcript_has_the_file_name_that_its_tool_expects_and_the_command_is_print
         let path = Path::new(out.stdout.trim_end());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(path.is_file() && name.ends_with(ending), "{name}");
-        assert_eq!(name.contains(&session), format != "opencode", "{name}");
+        let shown = run_json(&hfs, &["session", "show", &session]);
+        let branch = shown["branches"][0]["id"].as_str().unwrap();
+        // A rollout contains one branch, so its id is the branch's.
+        let id = match format {
+            "claude-code" => session.as_str(),
+            "codex" => branch,
+            _ => "hello",
+        };
+        assert!(name.contains(id), "{name}");
         assert!(out.stderr.contains(command), "{}", out.describe());
     }
 }

@@ -90,7 +90,9 @@ fn session(source: &Source, layout: &Layout) -> ForeignSession {
     };
     let path = source.path().map(|path| path.display().to_string());
     let mut session = ForeignSession::new(Origin { format: NAME.into(), id, path });
-    session.continues = layout.session.as_deref().and_then(|id| id.parse().ok()).map(Continuation::Session);
+    // In a transcript that hfs wrote from a copy, the records still have the id of the original.
+    let ids = [source.stem(), layout.session.clone()];
+    session.continues = ids.into_iter().flatten().find_map(|id| id.parse().ok()).map(Continuation::Session);
     session.title.clone_from(&layout.title);
     session.automatic_name = !layout.title_by_user;
     session.project = layout.cwd.clone().map(|directory| Project { directory, repository: None });

@@ -83,11 +83,11 @@ pub(super) fn write(
     Ok(writer.report)
 }
 
-/// The session id in the transcript: the original id if the session was imported from Claude Code and the id is a UUID,
-/// as Claude Code requires.
+/// The session id in the transcript: the original id if the session was imported from a file with this name, and the id
+/// is a UUID, as Claude Code requires. A copy of a transcript gets the id of hfs, because the original may still be there.
 pub(crate) fn session_id(session: &Session) -> String {
     let original = session.origin.as_ref().filter(|origin| origin.format == NAME);
-    let original = original.and_then(|origin| origin.id.split('/').next());
+    let original = original.and_then(|origin| origin.id.rsplit('/').next());
     match original.and_then(|id| Uuid::try_parse(id).ok()) {
         Some(uuid) => uuid.to_string(),
         None => session.id.to_string(),

@@ -13,7 +13,7 @@ use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
 use super::restore::resolve_references;
 use super::{
     AttachedFile, MESSAGE, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
-    for_each_current_message, is_blank, is_context, write_record,
+    for_each_current_message, is_blank, is_context, session_time, write_record,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError};
@@ -82,7 +82,9 @@ impl RolloutWriter<'_> {
         });
         let id = thread_id(self.session);
         let mut payload = original.cloned().unwrap_or_default();
-        let at = self.session.created_at;
+        // Codex does not resume a session of a provider that is not configured; without one, it takes its default.
+        payload.shift_remove("model_provider");
+        let at = session_time(self.session);
         let cwd = self.session.project.as_ref().map_or("/", |project| project.directory.as_str());
         let own = json!({
             "id": id, "session_id": id, "timestamp": at, "cwd": cwd, "originator": "hfs", "cli_version": VERSION,

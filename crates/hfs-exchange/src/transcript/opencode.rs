@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::pairing::{CallIds, Pairing, Step, object_input};
 use super::{
     AttachedFile, MESSAGE, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
-    for_each_current_message, is_blank, is_context,
+    for_each_current_message, is_blank, is_context, session_time,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError};
@@ -145,10 +145,11 @@ impl ExportWriter<'_> {
 
     fn begin(&mut self) -> std::io::Result<()> {
         let millis = |at: hfs_core::Timestamp| at.as_micros() / 1000;
+        let created = session_time(self.session);
         let info = json!({
             "id": self.session_id, "slug": "hfs", "projectID": "global", "directory": self.directory(),
             "title": self.session.name, "version": VERSION,
-            "time": {"created": millis(self.session.created_at), "updated": millis(self.session.updated_at)},
+            "time": {"created": millis(created), "updated": millis(self.session.updated_at.max(created))},
         });
         write!(self.out, "{{\"info\":{info},\n\"messages\":[")
     }
