@@ -30,8 +30,13 @@ pub(super) fn body(model: &str, request: &ModelRequest, restrictions: &Restricti
     let mut system = request.system.as_deref().map(Value::from);
     if sent.cache_control {
         let cache = json!({"type": "ephemeral"});
-        let last_block =
-            messages.last_mut().and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
+        let last_content = messages.last_mut().and_then(|message| message.get_mut("content"));
+        let last_block = last_content.and_then(|content| {
+            if let Some(text) = content.as_str() {
+                *content = json!([{"type": "text", "text": text}]);
+            }
+            content.as_array_mut()?.last_mut()
+        });
         if let Some(block) = last_block.and_then(Value::as_object_mut) {
             block.insert("cache_control".to_owned(), cache.clone());
         }
@@ -72,7 +77,13 @@ fn message(turn: &ChatTurn, omit_thinking: bool) -> Value {
             Some(json!({"type": "thinking", "thinking": text, "signature": signature}))
         }
     };
-    let content: Vec<Value> = turn.parts.iter().filter_map(block).collect();
+    // Some servers accept only a string.
+    let is_text = turn.parts.iter().all(|part| matches!(part, ChatPart::Text(_)));
+    let content = if is_text {
+        Value::String(turn.text())
+    } else {
+        turn.parts.iter().filter_map(block).collect::<Vec<_>>().into()
+    };
     json!({"role": role, "content": content})
 }
 
