@@ -399,6 +399,35 @@ fn calls_of_codex_go_back_as_the_kinds_they_were() {
 }
 
 #[test]
+fn a_rollout_does_not_name_the_provider_of_the_original() {
+    let line = |kind: &str, payload: Value| {
+        json!({"timestamp": "2026-01-01T00:00:00Z", "type": kind, "payload": payload}).to_string()
+    };
+    let text = [
+        line(
+            "session_meta",
+            json!({"id": "01a22000-0000-7000-8000-0000000000aa", "model_provider": "elsewhere"}),
+        ),
+        line(
+            "event_msg",
+            json!({"type": "thread_settings_applied", "thread_settings": {"model_provider_id": "elsewhere"}}),
+        ),
+        line("turn_context", json!({"model": "kept"})),
+        line(
+            "response_item",
+            json!({
+                "type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}],
+            }),
+        ),
+    ];
+    let mut sink = Collector::default();
+    read(&Source::stream(text.join("\n").as_bytes()).unwrap(), Some(Format::Codex), &mut sink).unwrap();
+    let session = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+    let written = transcript(&session, Format::Codex).0;
+    assert!(!written.contains("elsewhere") && written.contains("kept"), "{written}");
+}
+
+#[test]
 fn a_picture_in_a_result_of_codex_goes_back_and_is_a_picture_for_other_tools() {
     let name = "codex-picture-in-tool-result.jsonl";
     let original = records(&std::fs::read_to_string(fixture(name)).unwrap());

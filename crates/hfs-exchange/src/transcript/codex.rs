@@ -184,13 +184,15 @@ impl RolloutWriter<'_> {
         Ok(())
     }
 
-    /// Writes a record that is not a message. The session's metadata were written, and a rollback refers to turns that
-    /// are not in the rollout.
+    /// Writes a record that is not a message.
     fn write_other(&mut self, message: &Message, record: &Value) -> Result<(), ExportError> {
         let Some(record) = parsed(record) else { return Ok(()) };
-        let payload_kind = record.get("payload").map_or("", kind);
-        let has_envelope = record.get("payload").is_some();
-        if has_envelope && kind(&record) != "session_meta" && payload_kind != "thread_rolled_back" {
+        let Some(payload) = record.get("payload") else { return Ok(()) };
+        // The session's metadata were written, a rollback refers to turns that are not in the rollout, and the settings
+        // of the original thread name its provider, without which Codex does not resume.
+        let belongs_to_original = kind(&record) == "session_meta"
+            || matches!(kind(payload), "thread_rolled_back" | "thread_settings_applied");
+        if !belongs_to_original {
             self.write_record_of(message, record)?;
         }
         Ok(())
