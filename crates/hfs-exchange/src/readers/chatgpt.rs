@@ -2,18 +2,16 @@
 //! a single conversation.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use hfs_core::{ImportError, MessageFlag, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationQueue, ConversationTree, ImportedMessage, TreeNode, number, text};
-use crate::bounded::Bounded;
+use super::conversation::{
+    ConversationTree, ExportFormat, ImportedMessage, TreeNode, number, read_export, text,
+};
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::json::pull::{PullError, PullParser};
 use crate::readers::Output;
-use crate::records::{StreamError, damage_message};
 use crate::{Format, Source};
 
 const NAME: &str = "chatgpt";
@@ -32,63 +30,11 @@ impl super::Reader for ChatGpt {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let probe = FormatProbe::new(source)?;
-        let mut conversations = ConversationQueue::default();
-        if probe.entries().is_empty() {
-            read_from(source, source.open()?, &mut conversations, out)?;
-        } else {
-            let mut names = probe.conversation_entries();
-            names.sort();
-            let mut archive = source.archive()?;
-            for name in names {
-                let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
-                let compressed_bytes = file.compressed_size();
-                let file = Bounded::new(file, compressed_bytes);
-                read_from(source, file, &mut conversations, out)?;
-            }
-        }
-        conversations.finish(source, out)
-    }
-}
-
-fn read_from(
-    source: &Source,
-    input: impl Read,
-    conversations: &mut ConversationQueue,
-    out: &mut Output<'_>,
-) -> Result<(), ImportError> {
-    let mut number = 0;
-    let parse_all = || -> Result<(), StreamError> {
-        let mut parser = PullParser::new(input)?;
-        let is_array = parser.peek()? == Some(b'[');
-        if is_array {
-            parser.enter()?;
-        }
-        // If the document is not an array, it is a single conversation.
-        while number == 0 || is_array {
-            if is_array && !parser.next_element()? {
-                break;
-            }
-            number += 1;
-            out.progress(parser.consumed())?;
-            match parse(&parser.value()?).map(|parsed| parsed.value) {
-                Some(Value::Object(fields)) if fields.get("mapping").is_some_and(Value::is_object) => {
-                    conversations.push(conversation(source, fields, number), out)?;
-                }
-                _ => conversations.report().dropped(Some(number), "an element that is not a conversation"),
-            }
-        }
-        Ok(())
-    };
-    match parse_all() {
-        // If the file is damaged after the first conversation, the import succeeds with those before the
-        // damage.
-        Err(StreamError::Json(PullError::Damaged { at, reason })) if conversations.has_any() => {
-            conversations.report().dropped(Some(number + 1), damage_message(reason, at));
-            Ok(())
-        }
-        Err(error) => Err(error.into_import_error(source)),
-        Ok(()) => Ok(()),
+        let format = ExportFormat {
+            is_conversation: |fields| fields.get("mapping").is_some_and(Value::is_object),
+            build: conversation,
+        };
+        read_export(source, &format, out)
     }
 }
 

@@ -3,19 +3,14 @@
 //! The export is not documented by its vendor. What is known of it comes from the files of public projects
 //! that read it; conversations that browser extensions save have the same form and name the current leaf.
 
-use std::io::Read;
-
 use hfs_core::{ImportError, Part, Role, Timestamp};
 use serde_json::{Map, Value};
 
 use super::content_blocks::BlockReader;
-use super::conversation::{ConversationTree, ImportedMessage, number, text};
+use super::conversation::{ConversationTree, ExportFormat, ImportedMessage, number, read_export, text};
 use super::entry_tree::{EntryTree, Parent};
 use crate::detect::FormatProbe;
-use crate::json::parse;
-use crate::json::pull::{PullError, PullParser};
-use crate::readers::{Output, ReportBuilder};
-use crate::records::{StreamError, damage_message};
+use crate::readers::Output;
 use crate::{Format, Source};
 
 const NAME: &str = "claude-ai";
@@ -34,72 +29,12 @@ impl super::Reader for ClaudeAi {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let probe = FormatProbe::new(source)?;
-        let mut found = false;
-        if probe.entries().is_empty() {
-            read_from(source, source.open()?, out, &mut found)?;
-        } else {
-            let mut names = probe.conversation_entries();
-            names.sort();
-            let mut archive = source.archive()?;
-            for name in names {
-                let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
-                read_from(source, file, out, &mut found)?;
-            }
-        }
-        if found { Ok(()) } else { Err(source.damaged("it contains no conversation")) }
+        let format = ExportFormat {
+            is_conversation: |fields| fields.get("chat_messages").is_some_and(Value::is_array),
+            build: conversation,
+        };
+        read_export(source, &format, out)
     }
-}
-
-fn read_from(
-    source: &Source,
-    input: impl Read,
-    out: &mut Output<'_>,
-    found: &mut bool,
-) -> Result<(), ImportError> {
-    // A conversation is sent when the next one has been read, so that its report includes what was dropped
-    // after it.
-    let mut pending: Option<ConversationTree> = None;
-    let mut dropped = ReportBuilder::default();
-    let mut number = 0;
-    let parse_all = || -> Result<(), StreamError> {
-        let mut parser = PullParser::new(input)?;
-        let is_array = parser.peek()? == Some(b'[');
-        if is_array {
-            parser.enter()?;
-        }
-        while number == 0 || is_array {
-            if is_array && !parser.next_element()? {
-                break;
-            }
-            number += 1;
-            out.progress(parser.consumed())?;
-            match parse(&parser.value()?).map(|parsed| parsed.value) {
-                Some(Value::Object(fields)) if fields.get("chat_messages").is_some_and(Value::is_array) => {
-                    if let Some(mut conversation) = pending.take() {
-                        conversation.report.merge(std::mem::take(&mut dropped));
-                        conversation.send_to(out)?;
-                    }
-                    pending = Some(conversation(source, fields, number));
-                }
-                _ => dropped.dropped(Some(number), "an element that is not a conversation"),
-            }
-        }
-        Ok(())
-    };
-    let result = match parse_all() {
-        Err(StreamError::Json(PullError::Damaged { at, reason })) if pending.is_some() => {
-            dropped.dropped(Some(number), damage_message(reason, at));
-            Ok(())
-        }
-        result => result,
-    };
-    if let Some(mut conversation) = pending {
-        *found = true;
-        conversation.report.merge(dropped);
-        conversation.send_to(out)?;
-    }
-    result.map_err(|error| error.into_import_error(source))
 }
 
 fn conversation(source: &Source, mut fields: Map<String, Value>, position: u64) -> ConversationTree {

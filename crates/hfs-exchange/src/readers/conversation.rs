@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
@@ -16,6 +17,8 @@ use serde_json::{Map, Value};
 
 use super::content::{FilePart, ToolOutput};
 use crate::Source;
+use crate::bounded::Bounded;
+use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::json::pull::{PullError, PullParser};
 use crate::readers::{AFTER, Output, RECORDS, ReportBuilder, excerpt};
@@ -330,6 +333,79 @@ impl ConversationQueue {
             Some(last) => last.send_to(out),
             None => Err(source.damaged(self.report.first_reason("it contains no conversation"))),
         }
+    }
+}
+
+/// How an export has its conversations.
+pub(crate) struct ExportFormat {
+    /// Whether an element of the export is a conversation.
+    pub is_conversation: fn(&Map<String, Value>) -> bool,
+    /// Builds the conversation with this position, counted from 1.
+    pub build: fn(&Source, Map<String, Value>, u64) -> ConversationTree,
+}
+
+/// Reads an export: a document with an array of conversations or with a single one, or an archive with such documents. If a
+/// document is damaged after the first conversation, the import succeeds with those before the damage.
+pub(crate) fn read_export(
+    source: &Source,
+    format: &ExportFormat,
+    out: &mut Output<'_>,
+) -> Result<(), ImportError> {
+    let probe = FormatProbe::new(source)?;
+    let mut conversations = ConversationQueue::default();
+    if probe.entries().is_empty() {
+        read_export_document(source, source.open()?, format, &mut conversations, out)?;
+    } else {
+        let mut names = probe.conversation_entries();
+        names.sort();
+        let mut archive = source.archive()?;
+        for name in names {
+            let file = archive.by_name(&name).map_err(|error| source.damaged(error.to_string()))?;
+            let compressed_bytes = file.compressed_size();
+            let file = Bounded::new(file, compressed_bytes);
+            read_export_document(source, file, format, &mut conversations, out)?;
+        }
+    }
+    conversations.finish(source, out)
+}
+
+fn read_export_document(
+    source: &Source,
+    input: impl Read,
+    format: &ExportFormat,
+    conversations: &mut ConversationQueue,
+    out: &mut Output<'_>,
+) -> Result<(), ImportError> {
+    // Position of the element that is read, which is the damaged one if reading fails.
+    let mut number = 1;
+    let parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(input)?;
+        let is_array = parser.peek()? == Some(b'[');
+        if is_array {
+            parser.enter()?;
+        }
+        while !is_array || parser.next_element()? {
+            out.progress(parser.consumed())?;
+            match parse(&parser.value()?).map(|parsed| parsed.value) {
+                Some(Value::Object(fields)) if (format.is_conversation)(&fields) => {
+                    conversations.push((format.build)(source, fields, number), out)?;
+                }
+                _ => conversations.report().dropped(Some(number), "an element that is not a conversation"),
+            }
+            number += 1;
+            if !is_array {
+                break;
+            }
+        }
+        Ok(())
+    };
+    match parse_all() {
+        Err(StreamError::Json(PullError::Damaged { at, reason })) if conversations.has_any() => {
+            conversations.report().dropped(Some(number), damage_message(reason, at));
+            Ok(())
+        }
+        Err(error) => Err(error.into_import_error(source)),
+        Ok(()) => Ok(()),
     }
 }
 
