@@ -115,11 +115,7 @@ struct Subagent {
 impl Events {
     fn event(&mut self, tree: &mut EntryTree, record: JsonRecord, line: u64) {
         let JsonRecord { mut fields, raw } = record;
-        let id = text(&fields, "id").map_or_else(|| format!("line-{line}"), str::to_owned);
-        let Some(id) = tree.claim_id(&id, &fields) else {
-            tree.conversation.report.dropped(Some(line), "a repeated record");
-            return;
-        };
+        let Some(id) = tree.claim_record(&fields, "id", line) else { return };
         let kind = text(&fields, "type").unwrap_or_default().to_owned();
         let at = fields.get("timestamp").and_then(crate::time::from_json).unwrap_or(Timestamp::UNIX_EPOCH);
         let agent = text(&fields, "agentId").map(str::to_owned);

@@ -11,7 +11,7 @@ use std::hash::{Hash, Hasher};
 use hfs_core::ImportError;
 use serde_json::{Map, Value, json};
 
-use super::conversation::{ConversationTree, ImportedMessage, TreeNode};
+use super::conversation::{ConversationTree, ImportedMessage, TreeNode, text};
 use crate::Source;
 use crate::readers::{BEFORE, FLAGS, Output, RAW};
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
@@ -28,6 +28,17 @@ pub(crate) enum Parent<'a> {
     Newest,
     /// The one with this id. If it has been lost, the newest one.
     Entry(&'a str),
+}
+
+impl<'a> Parent<'a> {
+    /// The parent in a field of an entry: an id, null for the beginning, or missing.
+    pub(crate) fn named_by(field: Option<&'a Value>) -> Self {
+        match field {
+            Some(Value::String(id)) => Self::Entry(id),
+            Some(Value::Null) => Self::Root,
+            _ => Self::Newest,
+        }
+    }
 }
 
 /// A conversation under construction.
@@ -75,6 +86,22 @@ impl EntryTree {
         self.records.insert(unique.clone(), hash);
         self.first_id.get_or_insert_with(|| unique.clone());
         Some(unique)
+    }
+
+    /// Like [`claim_id`](Self::claim_id), for the record on a line, whose id is in the field `key` or else its line. A
+    /// repeated record is counted.
+    pub(crate) fn claim_record(
+        &mut self,
+        record: &Map<String, Value>,
+        key: &str,
+        line: u64,
+    ) -> Option<String> {
+        let id = text(record, key).map_or_else(|| format!("line-{line}"), str::to_owned);
+        let claimed = self.claim_id(&id, record);
+        if claimed.is_none() {
+            self.conversation.report.dropped(Some(line), "a repeated record");
+        }
+        claimed
     }
 
     /// The node that an entry with this parent follows.

@@ -58,22 +58,14 @@ struct SessionInfo {
 impl SessionInfo {
     fn record(&mut self, tree: &mut EntryTree, record: JsonRecord, line: u64) {
         let JsonRecord { mut fields, raw } = record;
-        let id = text(&fields, "id").map_or_else(|| format!("line-{line}"), str::to_owned);
-        let Some(id) = tree.claim_id(&id, &fields) else {
-            tree.conversation.report.dropped(Some(line), "a repeated record");
-            return;
-        };
+        let Some(id) = tree.claim_record(&fields, "id", line) else { return };
         if text(&fields, "type") == Some("session") && self.header.is_empty() {
             tree.conversation.report.mapped();
             self.header = fields;
             return;
         }
         let parent = fields.get("parentId").cloned();
-        let parent = match &parent {
-            Some(Value::String(parent)) => Parent::Entry(parent),
-            Some(Value::Null) => Parent::Root,
-            _ => Parent::Newest,
-        };
+        let parent = Parent::named_by(parent.as_ref());
         let named = text(&fields, "type") == Some("session_info");
         if named && let Some(name) = text(&fields, "name") {
             self.title = Some(name.to_owned()).filter(|name| !name.is_empty());

@@ -166,17 +166,9 @@ impl SessionInfo {
             self.id = text(&fields, "sessionId").map(str::to_owned);
             self.cwd = text(&fields, "cwd").filter(|cwd| !cwd.is_empty()).map(str::to_owned);
         }
-        let id = text(&fields, "uuid").map_or_else(|| format!("line-{line}"), str::to_owned);
-        let Some(id) = tree.claim_id(&id, &fields) else {
-            tree.conversation.report.dropped(Some(line), "a repeated record");
-            return;
-        };
+        let Some(id) = tree.claim_record(&fields, "uuid", line) else { return };
         let parent = fields.get("parentUuid").cloned();
-        let parent = match &parent {
-            Some(Value::String(parent)) => Parent::Entry(parent),
-            Some(Value::Null) => Parent::Root,
-            _ => Parent::Newest,
-        };
+        let parent = Parent::named_by(parent.as_ref());
         self.title_from(&fields);
         let mut messages = messages_of(&mut fields, &id);
         if messages.is_empty() {
