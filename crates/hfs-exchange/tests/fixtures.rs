@@ -10,16 +10,20 @@ use hfs_core::{ImportError, MessageDraft, Part, Role, Timestamp, Usage};
 use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read};
 use serde_json::{Value, json};
 
+#[path = "support/sessions.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod support;
+
+use support::open_line;
+
 fn fixtures(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
 }
 
+/// Reads a source, and checks that the ids of its messages are unique.
 fn collect(source: &Source) -> Vec<CollectedSession> {
-    let mut sink = Collector::default();
-    read(source, None, &mut sink).unwrap();
-    for session in &sink.sessions {
-        let report = &session.report;
-        assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
+    let sessions = support::collect(source);
+    for session in &sessions {
         let mut ids: Vec<&str> =
             session.messages().map(|message| message.source.as_ref().unwrap().id.as_str()).collect();
         ids.sort_unstable();
@@ -27,7 +31,7 @@ fn collect(source: &Source) -> Vec<CollectedSession> {
         ids.dedup();
         assert_eq!(ids.len(), count, "ids of messages are unique: {ids:?}");
     }
-    sink.sessions
+    sessions
 }
 
 /// The sessions of the transcripts in a folder of the fixtures, which all have this format.
@@ -43,23 +47,6 @@ fn sessions(folder: &str, format: Format) -> Vec<CollectedSession> {
 
 fn stream(text: &str) -> Source {
     Source::stream(text.as_bytes()).unwrap()
-}
-
-/// The messages on the open line of a session.
-fn open_line(session: &CollectedSession) -> Vec<&MessageDraft> {
-    let mut line: Vec<&MessageDraft> = Vec::new();
-    let mut branch = Some(session.current);
-    let mut end = u64::MAX;
-    while let Some(key) = branch {
-        let found = &session.branches[key];
-        let count = usize::try_from(end.saturating_sub(found.forked_at)).unwrap_or(usize::MAX);
-        let mut messages: Vec<&MessageDraft> = found.messages.iter().take(count).collect();
-        messages.append(&mut line);
-        line = messages;
-        end = found.forked_at;
-        branch = found.parent;
-    }
-    line
 }
 
 fn has_flag(message: &MessageDraft, flag: &str) -> bool {

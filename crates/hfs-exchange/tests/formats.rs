@@ -9,49 +9,25 @@ use hfs_core::{ContentHash, MessageDraft, MessageFlag, Part, Role, Timestamp};
 use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read};
 use serde_json::{Value, json};
 
+#[path = "support/sessions.rs"]
+mod support;
+
+use support::{collect_as, open_line};
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn import(source: &Source, format: Format) -> Vec<CollectedSession> {
-    assert_eq!(detect(source).unwrap(), Some(format));
-    let mut collector = Collector::default();
-    read(source, None, &mut collector).unwrap();
-    for session in &collector.sessions {
-        let report = &session.report;
-        assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
-    }
-    collector.sessions
-}
-
 fn import_text(text: &str, format: Format) -> Vec<CollectedSession> {
-    import(&Source::stream(text.as_bytes()).unwrap(), format)
+    collect_as(&Source::stream(text.as_bytes()).unwrap(), format)
 }
 
 fn import_fixture(name: &str, format: Format) -> Vec<CollectedSession> {
-    import(&Source::file(fixture(name)), format)
+    collect_as(&Source::file(fixture(name)), format)
 }
 
 fn lines(records: &[Value]) -> String {
     records.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// The messages that a resume continues from.
-fn open_line(session: &CollectedSession) -> Vec<&MessageDraft> {
-    let mut ranges = Vec::new();
-    let mut next = Some((session.current, u64::MAX));
-    while let Some((key, until)) = next {
-        let branch = &session.branches[key];
-        ranges.push((key, until));
-        next = branch.parent.map(|parent| (parent, until.min(branch.forked_at)));
-    }
-    let mut messages = Vec::new();
-    for (key, until) in ranges.into_iter().rev() {
-        let branch = &session.branches[key];
-        let numbered = branch.messages.iter().zip(branch.forked_at + 1..);
-        messages.extend(numbered.filter(|(_, seq)| *seq <= until).map(|(message, _)| message));
-    }
-    messages
 }
 
 fn texts(messages: &[&MessageDraft]) -> Vec<(Role, String)> {
@@ -333,7 +309,7 @@ fn the_chats_of_subagents_of_gemini_are_branches_of_their_session() {
     fs::write(chats.join("main-id-1/sub-id.jsonl"), lines(&sub)).unwrap();
     let sources = discover(folder.path()).unwrap().sources;
     assert_eq!(sources.len(), 1, "the chat of a subagent is not a session");
-    let session = import(&sources[0], Format::Gemini).remove(0);
+    let session = collect_as(&sources[0], Format::Gemini).remove(0);
     assert_eq!(texts(&open_line(&session)).len(), 4);
     let branch = &session.branches[1];
     assert_eq!((branch.parent, branch.forked_at, branch.name.as_deref()), (Some(0), 3, Some("sub-id")));
@@ -573,7 +549,7 @@ fn embedded_resources_of_goose_are_text_and_subagents_belong_to_their_session() 
         .execute("insert into messages (session_id, role, content_json) values ('1', 'user', '{cut')", ())
         .unwrap();
     drop(database);
-    let session = import(&Source::file(&path), Format::Goose).remove(0);
+    let session = collect_as(&Source::file(&path), Format::Goose).remove(0);
     assert_eq!(results(&session), [("c", "resourceword", false)]);
     assert_eq!(stored_files(&session), ["image/png"]);
     assert_eq!((session.branches[1].forked_at, session.branches[1].name.as_deref()), (2, Some("Sub")));
@@ -623,7 +599,7 @@ fn prompts_of_llm_contain_their_fragments() {
         )
         .unwrap();
     drop(database);
-    let session = import(&Source::file(&path), Format::Llm).remove(0);
+    let session = collect_as(&Source::file(&path), Format::Llm).remove(0);
     assert_eq!(
         texts(&open_line(&session)),
         [

@@ -18,19 +18,12 @@ use hfs_exchange::{
 };
 use serde_json::{Value, json};
 
+#[path = "support/sessions.rs"]
+mod sessions;
 #[path = "support/samples.rs"]
 mod support;
 
-fn collect(source: &Source, format: Format) -> Vec<CollectedSession> {
-    assert_eq!(detect(source).unwrap(), Some(format));
-    let mut collector = Collector::default();
-    read(source, None, &mut collector).unwrap();
-    for session in &collector.sessions {
-        let report = &session.report;
-        assert_eq!(report.mapped + report.opaque + report.dropped, report.records, "{report:?}");
-    }
-    collector.sessions
-}
+use sessions::collect_as;
 
 fn texts_of(messages: &[MessageDraft]) -> Vec<(Role, String)> {
     messages.iter().map(|message| (message.role, message.text())).collect()
@@ -57,7 +50,7 @@ fn a_turn_that_codex_rolled_back_stays_on_its_branch() {
         item("user", "three"),
     ];
     let compressed = zstd::encode_all(lines.join("\n").as_bytes(), 3).unwrap();
-    let session = collect(&Source::stream(&compressed[..]).unwrap(), Format::Codex).remove(0);
+    let session = collect_as(&Source::stream(&compressed[..]).unwrap(), Format::Codex).remove(0);
     assert_eq!(session.branches[0].messages.len(), 4);
     assert_eq!((session.branches[1].forked_at, session.current), (2, 1));
     assert_eq!(texts_of(&session.branches[1].messages), [(Role::User, "three".into())]);
@@ -74,7 +67,7 @@ fn bare_rollouts_are_read_and_a_call_without_text_becomes_a_message() {
         json!({"type": "function_call_output", "call_id": "1", "output": "a"}),
     ];
     let text = lines.map(|line| line.to_string()).join("\n");
-    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Codex).remove(0);
+    let session = collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::Codex).remove(0);
     assert_eq!(session.session.origin.id, "c1");
     let roles: Vec<Role> = session.messages().map(|message| message.role).collect();
     assert_eq!(roles, [Role::User, Role::Assistant, Role::Tool]);
@@ -109,7 +102,7 @@ fn the_archive_of_a_chatgpt_export_is_read() {
         archive.write_all(text.as_bytes()).unwrap();
     }
     archive.finish().unwrap();
-    let session = collect(&Source::file(file.path()), Format::ChatGpt).remove(0);
+    let session = collect_as(&Source::file(file.path()), Format::ChatGpt).remove(0);
     assert_eq!(session.session.title.as_deref(), Some("T"));
     assert_eq!(
         texts_of(&session.branches[0].messages),
@@ -138,7 +131,7 @@ fn the_python_database_is_read_with_its_write_ahead_log_and_left_untouched() {
         .unwrap();
     // `database` stays open, because closing it would move the log into the database file.
     let before: Vec<(std::ffi::OsString, u64)> = listing(folder.path());
-    let session = collect(&Source::file(&path), Format::Python).remove(0);
+    let session = collect_as(&Source::file(&path), Format::Python).remove(0);
     assert_eq!(listing(folder.path()), before);
     assert_eq!(session.session.title.as_deref(), Some("Old days"));
     let messages: Vec<(Role, String)> =
@@ -170,13 +163,13 @@ fn a_document_of_version_1_0_0_has_its_checkpoints_and_a_migration_warning() {
         "run_snapshot": null,
     })
     .to_string();
-    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    let session = collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
     assert_eq!(session.session.title.as_deref(), Some("Plan"));
     let seqs: Vec<u64> = session.checkpoints.iter().map(|checkpoint| checkpoint.seq).collect();
     assert_eq!(seqs, [1, 2]);
     assert!(session.report.warnings.iter().any(|warning| warning.message.contains("1.0.0")));
     // The same document always becomes the same session.
-    let again = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+    let again = collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
     assert_eq!(again.session.id, session.session.id);
     assert_eq!(again.session.origin, session.session.origin);
 }
@@ -187,7 +180,7 @@ fn a_document_without_a_version_is_read_in_both_of_its_shapes() {
         r#"{"messages":[{"role":"user","content":"a"}]}"#,
         r#"[{"role":"user","content":"a","created_at":"2026-01-01T00:00:00Z"}]"#,
     ] {
-        let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
+        let session = collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::Hfs).remove(0);
         assert_eq!(texts_of(&session.branches[0].messages), [(Role::User, "a".into())]);
     }
 }
@@ -196,7 +189,7 @@ fn a_document_without_a_version_is_read_in_both_of_its_shapes() {
 fn a_document_with_each_message_on_a_line_is_still_one_document() {
     let text = "{\"messages\": [\n  {\"role\": \"user\", \"content\": \"a\"},\n  \
         {\"role\": \"assistant\", \"content\": \"b\", \"reasoning\": \"c\"}\n]}\n";
-    let session = collect(&Source::stream(text.as_bytes()).unwrap(), Format::OpenAiMessages).remove(0);
+    let session = collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::OpenAiMessages).remove(0);
     assert_eq!(
         texts_of(&session.branches[0].messages),
         [(Role::User, "a".into()), (Role::Assistant, "b".into())]
@@ -274,7 +267,7 @@ fn every_history_of_a_langgraph_thread_is_a_branch() {
             .unwrap();
     }
     drop(database);
-    let session = collect(&Source::file(&path), Format::LangGraph).remove(0);
+    let session = collect_as(&Source::file(&path), Format::LangGraph).remove(0);
     let branches: Vec<_> =
         session.branches.iter().map(|b| (b.parent, b.forked_at, texts_of(&b.messages))).collect();
     let (user, model) = (Role::User, Role::Assistant);
@@ -416,7 +409,7 @@ fn files_of_other_programs_are_skipped_and_damaged_transcripts_are_not() {
 /// Imports a Claude Code transcript with these records.
 fn claude_code(records: &[Value]) -> CollectedSession {
     let text: String = records.iter().map(|record| format!("{record}\n")).collect();
-    collect(&Source::stream(text.as_bytes()).unwrap(), Format::ClaudeCode).remove(0)
+    collect_as(&Source::stream(text.as_bytes()).unwrap(), Format::ClaudeCode).remove(0)
 }
 
 /// Asserts that an export restores the records, whatever their order. The records of a message are written together.
@@ -564,7 +557,7 @@ fn every_agent_below_the_folder_of_a_session_belongs_to_it() {
     assert_eq!(found.skipped[0].reason, UnreadReason::PartOf(owner.clone()));
     let alone = discover(&owner).unwrap().sources;
     assert_eq!(alone[0].companions(), found.sources[0].companions());
-    let session = collect(&found.sources[0], Format::ClaudeCode).remove(0);
+    let session = collect_as(&found.sources[0], Format::ClaudeCode).remove(0);
     assert_eq!(session.messages().map(MessageDraft::text).collect::<Vec<_>>(), ["run", "deep"]);
 }
 
@@ -618,7 +611,7 @@ fn links_and_special_files_in_a_folder_are_listed_and_never_followed() {
     assert_eq!(reasons, expected.map(|(name, reason)| (name.to_owned(), reason)));
     assert_eq!(found.sources.len(), 2);
     for source in &found.sources {
-        let session = collect(source, Format::ClaudeCode).remove(0);
+        let session = collect_as(source, Format::ClaudeCode).remove(0);
         assert!(session.attachments.is_empty());
         assert!(!format!("{session:?}").contains("PRIVATE"));
     }
