@@ -1,7 +1,7 @@
 //! The home directory of hfs, which holds the store, the configuration, plugins, exports and logs.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
@@ -112,6 +112,19 @@ pub fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = fs::File::open(from)?;
     let mut to = private_file_options().write(true).create_new(true).open(to)?;
     io::copy(&mut from, &mut to)?;
+    Ok(())
+}
+
+/// Replaces a file by renaming a temporary file, which only the user can read. A symbolic link is followed, so that a
+/// linked file stays a link.
+pub fn replace_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let directory = target.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(directory)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(&target).map_err(|error| error.error)?;
     Ok(())
 }
 

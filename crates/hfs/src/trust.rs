@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind as IoErrorKind, Read, Write};
+use std::io::{self, ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use hfs_core::{Clock as _, ErrorKind, SystemClock};
+use hfs_plugins::IGNORED_FOLDERS;
 use serde::{Deserialize, Serialize};
 
 use crate::args::GlobalArgs;
 use crate::config::{Key, ProjectPolicy, read_layer};
 use crate::environment::Environment;
-use crate::home::{Home, private_file_options};
+use crate::home::{Home, private_file_options, replace_private_file};
 use crate::output::console::Console;
 use crate::output::error::CliError;
 use crate::output::sanitize;
@@ -23,6 +24,8 @@ use crate::output::sanitize;
 /// The decisions, in the home directory of hfs.
 const FILE: &str = "trusted_projects.json";
 const VERSION: u32 = 1;
+/// Name of the folder with a project's plugins.
+const PLUGINS: &str = "plugins";
 /// Size limit of that file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -30,8 +33,6 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 const MAX_FILES: usize = 10_000;
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_DEPTH: usize = 32;
-/// What compilers, package managers and git create in the folders of plugins.
-const IGNORED_FOLDERS: [&str; 4] = [".git", "target", "node_modules", "__pycache__"];
 /// Characters of a value in the question.
 const MAX_SHOWN: usize = 200;
 
@@ -97,7 +98,7 @@ impl ProjectFolder {
 
     /// The folder of the project's plugins, which may be missing.
     pub fn plugins(&self) -> PathBuf {
-        self.path.join("plugins")
+        self.path.join(PLUGINS)
     }
 
     /// What the folder would change if it were trusted.
@@ -125,7 +126,7 @@ impl ProjectFolder {
     /// of the hash. Special files are not opened.
     fn content_hash(&self) -> Result<String, HashError> {
         let mut hash = ContentHash { hasher: blake3::Hasher::new(), files: 0, bytes: 0 };
-        hash.add_folder(&self.path, 0)?;
+        hash.add_folder(&self.path, 0, false)?;
         Ok(hash.hasher.finalize().to_hex().to_string())
     }
 
@@ -157,7 +158,9 @@ struct ContentHash {
 }
 
 impl ContentHash {
-    fn add_folder(&mut self, folder: &Path, depth: usize) -> Result<(), HashError> {
+    /// In the folders of plugins, what compilers, package managers and git create is left out, as in a plugin's own hash.
+    /// Elsewhere it could be a file that the settings name.
+    fn add_folder(&mut self, folder: &Path, depth: usize, is_in_plugins: bool) -> Result<(), HashError> {
         if depth > MAX_DEPTH {
             return Err(HashError::TooDeep);
         }
@@ -168,7 +171,7 @@ impl ContentHash {
         for entry in entries {
             let (name, path) = (entry.file_name(), entry.path());
             let file_type = entry.file_type().map_err(failed)?;
-            if file_type.is_dir() && IGNORED_FOLDERS.iter().any(|ignored| name == *ignored) {
+            if is_in_plugins && file_type.is_dir() && IGNORED_FOLDERS.iter().any(|ignored| name == *ignored) {
                 continue;
             }
             self.files += 1;
@@ -178,7 +181,7 @@ impl ContentHash {
             self.add_bytes(name.as_encoded_bytes());
             if file_type.is_dir() {
                 self.hasher.update(b"{");
-                self.add_folder(&path, depth + 1)?;
+                self.add_folder(&path, depth + 1, is_in_plugins || (depth == 0 && name == PLUGINS))?;
                 self.hasher.update(b"}");
             } else if file_type.is_symlink() {
                 self.hasher.update(b"@");
@@ -326,14 +329,7 @@ impl TrustedProjects {
         change(&mut projects);
         let text = serde_json::to_vec_pretty(&Document { version: VERSION, projects })
             .map_err(|error| failed(error.into()))?;
-        let replace = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(self.path.parent().unwrap_or(Path::new(".")))?;
-            file.write_all(&text)?;
-            file.as_file().sync_all()?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        replace().map_err(failed)
+        replace_private_file(&self.path, &text).map_err(failed)
     }
 }
 
@@ -492,6 +488,21 @@ mod tests {
         assert_eq!(decisions.trust(&folder), Trust::Refused);
         assert!(decisions.forget(folder.path().to_str().unwrap()).unwrap());
         assert_eq!(decisions.trust(&folder), Trust::Undecided { has_changed: false });
+    }
+
+    #[test]
+    fn only_what_tools_create_in_plugins_may_change() {
+        let (_directory, folder, _) = folder();
+        let before = folder.content_hash().unwrap();
+        fs::create_dir_all(folder.path().join("plugins/p/target")).unwrap();
+        fs::write(folder.path().join("plugins/p/target/x"), "built").unwrap();
+        assert_eq!(folder.content_hash().unwrap(), before);
+        fs::create_dir(folder.path().join("target")).unwrap();
+        fs::write(folder.path().join("target/team.yaml"), "triads").unwrap();
+        let with_file = folder.content_hash().unwrap();
+        assert_ne!(with_file, before);
+        fs::write(folder.path().join("target/team.yaml"), "others").unwrap();
+        assert_ne!(folder.content_hash().unwrap(), with_file);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! is parsed again: if any other setting has changed, the file is not written.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
 use std::str::FromStr;
 
 use yaml_edit::path::YamlPath;
@@ -250,7 +250,8 @@ pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigErr
     let value = parse_text(key, text, &VALUE_ARGUMENT)?;
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
     let after = with_value(path, key, &value, &before)?;
-    replace(path, &after).map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
+    replace_private_file(path, after.as_bytes())
+        .map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
     Ok(value)
 }
 
@@ -293,18 +294,6 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
         return Err(edit_error("the file uses YAML that cannot be edited safely".into()));
     }
     Ok(after)
-}
-
-/// Replaces a file by renaming a temporary file, which only the user can read. A symbolic link is followed, so that a
-/// linked configuration file stays a link.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new().prefix(".config.yaml.").tempfile_in(directory)?;
-    temporary.write_all(text.as_bytes())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(&target).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]
