@@ -445,10 +445,11 @@ fn files_to_install(directory: &Path, manifest: &Manifest) -> Result<Vec<(PathBu
     match entry_of(manifest, directory) {
         EntryPoint::Component(entry) => files.push((entry, true)),
         EntryPoint::Script(language, entry) => {
-            files.push((entry, true));
             let sources = source_files(directory, language)
                 .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
-            files.extend(sources.into_iter().map(|file| (file, false)));
+            // The entry point is one of the sources, and each file is copied once.
+            files.extend(sources.into_iter().filter(|file| *file != entry).map(|file| (file, false)));
+            files.push((entry, true));
         }
     }
     files.extend(DOCUMENT_FILES.map(|file| (file.into(), false)));
