@@ -16,6 +16,7 @@ use super::error::{ConfigError, ValueOrigin};
 use super::key::Key;
 use super::secret::{SecretReason, contains_secret, is_secret_name, shown};
 use super::value::{RawValue, SpannedValue, Value};
+use crate::home::replace_private_file;
 
 /// Larger files are refused. The limit also stops a read from a device that never ends.
 const MAX_FILE_BYTES: u64 = 256 * 1024;

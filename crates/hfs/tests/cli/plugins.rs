@@ -189,6 +189,23 @@ fn a_directory_and_an_archive_are_installed_but_not_approved() {
     let _ = hfs.run(&["plugin", "show", "p"]).fails_with(3);
 }
 
+#[test]
+fn a_plugin_of_scripts_is_installed_with_all_its_sources() {
+    for (language, entry, module) in
+        [("python", "plugin.py", "helpers.py"), ("javascript", "plugin.js", "helpers.js")]
+    {
+        let hfs = hfs();
+        let _ = hfs.run(&["plugin", "new", "mine", "--lang", language]).ok();
+        fs::write(hfs.project().join("mine").join(module), "").unwrap();
+        let _ = hfs.run(&["plugin", "install", "mine"]).ok();
+        for file in [entry, module, "manifest.yaml"] {
+            let [from, to] =
+                [hfs.project().join("mine"), hfs.hfs_home().join("plugins/mine")].map(|f| f.join(file));
+            assert_eq!(fs::read(from).unwrap(), fs::read(to).unwrap(), "{file}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn installed_files_are_private_whatever_the_umask_and_the_permissions_of_the_source() {
