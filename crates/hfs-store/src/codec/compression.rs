@@ -38,6 +38,9 @@ const SHORT_LEVEL: i32 = 2;
 const SHORT_HASH_LOG: u32 = 13;
 /// zstd's limits for the base-2 logarithm of its window.
 const WINDOW_LOGS: RangeInclusive<u32> = 10..=30;
+/// Largest content of a frame in bytes, as large as SQLite's largest row. A damaged frame can declare any size and, with
+/// blocks that repeat one byte, also have it.
+const MAX_CONTENT: usize = 1_000_000_000;
 /// First byte of a delta that holds a binary delta.
 const BINARY_DELTA: u8 = 1;
 
@@ -55,6 +58,9 @@ pub(crate) enum CompressionError {
         /// Size in bytes that the frame declares.
         found: usize,
     },
+    /// The content is larger than any that hfs stores.
+    #[error("{0} bytes are more than the limit of {MAX_CONTENT}")]
+    TooLarge(u64),
     /// There is not enough memory for the content of the frame.
     #[error("there is not enough memory for {0} bytes")]
     OutOfMemory(usize),
@@ -192,6 +198,9 @@ fn compression_context<'a>(level: i32) -> Result<CCtx<'a>, CompressionError> {
 }
 
 fn write_frame(context: &mut CCtx<'_>, bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
+    if bytes.len() > MAX_CONTENT {
+        return Err(CompressionError::TooLarge(bytes.len() as u64));
+    }
     let mut frame = Vec::with_capacity(compress_bound(bytes.len()));
     context.compress2(&mut frame, bytes).map_err(CompressionError::zstd)?;
     frame.shrink_to_fit();
@@ -228,7 +237,10 @@ fn read_frame(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, Compr
 /// Returns the content size that a frame declares.
 pub(crate) fn content_size(frame: &[u8]) -> Result<usize, CompressionError> {
     match get_frame_content_size(frame) {
-        Ok(Some(size)) => usize::try_from(size).map_err(|_| CompressionError::Zstd("the frame is too large")),
+        Ok(Some(size)) => usize::try_from(size)
+            .ok()
+            .filter(|size| *size <= MAX_CONTENT)
+            .ok_or(CompressionError::TooLarge(size)),
         Ok(None) | Err(_) => Err(CompressionError::Zstd("the frame does not declare its size")),
     }
 }
@@ -238,6 +250,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_frame_that_declares_a_huge_content_is_rejected_without_memory_for_it() {
+        // A frame header with an 8-byte content size, as in https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1.1.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+        frame.extend((1_u64 << 40).to_le_bytes());
+        frame.extend([0; 16]);
+        assert_eq!(content_size(&frame), Err(CompressionError::TooLarge(1 << 40)));
+        assert_eq!(decompress(&frame, 1 << 40), Err(CompressionError::TooLarge(1 << 40)));
+    }
 
     /// A base and bytes that differ from it in a few places.
     fn similar() -> impl Strategy<Value = (DeltaBase, Vec<u8>)> {
