@@ -8,16 +8,16 @@ use hfs_core::ImportError;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Map, Value};
-use tempfile::TempDir;
 
 use crate::Source;
 use crate::source::{Links, open_file};
+use crate::temporary::TemporaryFolder;
 
 /// An open database, and the temporary folder with its copy, if it was copied.
 pub(crate) struct Database {
     connection: Connection,
     name: String,
-    _copy: Option<TempDir>,
+    _copy: Option<TemporaryFolder>,
 }
 
 impl Database {
@@ -30,13 +30,13 @@ impl Database {
         let (path, copy) = match source.path() {
             Some(path) if !compressed && !has_wal(path) => (path.to_owned(), None),
             Some(path) if !compressed => {
-                let folder = TempDir::new().map_err(io)?;
+                let folder = TemporaryFolder::create().map_err(io)?;
                 let copy = folder.path().join("copy.db");
                 copy_with_log(path, &copy).map_err(io)?;
                 (copy, Some(folder))
             }
             _ => {
-                let folder = TempDir::new().map_err(io)?;
+                let folder = TemporaryFolder::create().map_err(io)?;
                 let copy = folder.path().join("copy.db");
                 io::copy(&mut source.open()?, &mut fs::File::create(&copy).map_err(io)?).map_err(io)?;
                 (copy, Some(folder))

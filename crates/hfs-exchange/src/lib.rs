@@ -62,6 +62,7 @@ mod readers;
 mod records;
 mod redact;
 mod source;
+mod temporary;
 mod time;
 mod transcript;
 mod unread;

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::PluginError;
 
@@ -49,11 +50,18 @@ pub(crate) enum Durability {
     Unsynced,
 }
 
+/// Prefix of the names of temporary files.
+const TEMPORARY: &str = ".hfs-tmp-";
+/// Age at which a temporary file belongs to a process that was killed.
+const MAX_WRITE: Duration = Duration::from_secs(60 * 60);
+
 /// Replaces a file atomically: readers see either the old or the new content, also if this process dies meanwhile. The
 /// new file has mode 0600, the default of temporary files.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), PluginError> {
     let replace = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
+        remove_abandoned(folder);
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
         file.write_all(bytes)?;
         if durability == Durability::Synced {
             file.as_file().sync_all()?;
@@ -62,4 +70,37 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], durability: Durability) ->
         Ok(())
     };
     replace().map_err(|error| PluginError::io("write", path, error))
+}
+
+/// Removes the temporary files of killed processes. Those that cannot be removed stay.
+fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_temporary && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_WRITE)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn the_temporary_files_of_killed_processes_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join(".hfs-tmp-old"), folder.path().join(".hfs-tmp-new"));
+        for path in [&old, &new] {
+            fs::write(path, "x").unwrap();
+        }
+        let long_ago = SystemTime::now() - MAX_WRITE * 2;
+        OpenOptions::new().append(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        replace_file(&folder.path().join("a"), b"a", Durability::Unsynced).unwrap();
+        assert!(!old.exists() && new.exists());
+        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"a");
+    }
 }

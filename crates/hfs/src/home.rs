@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hfs_core::ErrorKind;
 
@@ -121,11 +122,28 @@ pub fn replace_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let directory = target.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(directory)?;
+    let prefix = format!(".{name}.hfs-tmp-");
+    remove_abandoned(directory, &prefix);
+    let mut temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Age at which a temporary file belongs to a process that was killed.
+const MAX_WRITE: Duration = Duration::from_secs(60 * 60);
+
+/// Removes the temporary files of killed processes. Those that cannot be removed stay.
+fn remove_abandoned(directory: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_temporary && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_WRITE)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Options that create files which only the user can read.

@@ -19,7 +19,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::home::{copy_private, create_private_dir, create_private_dirs, private_temporary_dir};
+use crate::home::{
+    copy_private, create_private_dir, create_private_dirs, private_file_options, private_temporary_dir,
+};
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
@@ -403,6 +405,7 @@ fn install(source: &Path, context: &Context) -> Result<Manifest, CliError> {
     context.home.create()?;
     let plugins = context.home.root().join("plugins");
     create_private_dir(&plugins).map_err(|error| write_error(&plugins, error))?;
+    let _lock = lock_installation(&plugins).map_err(|error| write_error(&plugins, error))?;
     if metadata.is_dir() {
         return install_directory(source, source, &plugins);
     }
@@ -456,8 +459,45 @@ fn files_to_install(directory: &Path, manifest: &Manifest) -> Result<Vec<(PathBu
     Ok(files)
 }
 
+/// Prefix of the directories in which plugins are put together. It starts with a dot, so that hfs does not list them.
+const STAGING: &str = ".new-";
+
+/// Waits until no other process installs a plugin, and removes what killed installations have left. The lock is held until
+/// the returned file is dropped.
+fn lock_installation(plugins: &Path) -> io::Result<fs::File> {
+    let mut options = private_file_options();
+    let lock = options.write(true).create(true).truncate(false).open(plugins.with_extension("lock"))?;
+    match lock.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+        _ => {}
+    }
+    for entry in fs::read_dir(plugins)?.flatten() {
+        let is_staging = entry.file_name().to_str().is_some_and(|name| name.starts_with(STAGING));
+        if is_staging && let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, directory = %entry.path().display(), "a killed installation has left a directory");
+        }
+    }
+    Ok(lock)
+}
+
+/// Exchanges two directories, so that a process that is killed leaves either the old or the new one in its place.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Renames `staging` to `target`. If that fails, the previous directory is restored.
 fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<(), CliError> {
+    if target.exists() && exchange(staging.path(), target).is_ok() {
+        // `staging` is now the previous directory, and is deleted when it is dropped.
+        return Ok(());
+    }
     let mut backup = None;
     if target.exists() {
         let directory = staging_directory(plugins)?;
@@ -476,9 +516,8 @@ fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<
 }
 
 /// A temporary directory in the directory of plugins, because a directory can only be renamed within its file system.
-/// Its name starts with a dot, so that hfs does not list it as a plugin.
 fn staging_directory(plugins: &Path) -> Result<TempDir, CliError> {
-    private_temporary_dir(".new-", plugins).map_err(|error| write_error(plugins, error))
+    private_temporary_dir(STAGING, plugins).map_err(|error| write_error(plugins, error))
 }
 
 fn write_error(path: &Path, error: io::Error) -> CliError {
