@@ -367,8 +367,14 @@ impl Inner {
         let limit = self.limits().strikes;
         let mut strikes = 0;
         let mut quarantine = None;
+        let mut is_current = true;
         let updated = self.approvals.update(&found.approval_key(), |approval| {
             let mut approval = approval?;
+            // A strike of earlier files of the plugin says nothing about those that are approved now.
+            is_current = found.hash() == Some(&approval.content);
+            if !is_current {
+                return Some(approval);
+            }
             approval.strikes += 1;
             strikes = approval.strikes;
             if strikes >= limit {
@@ -391,6 +397,10 @@ impl Inner {
             | CallKind::Command
             | CallKind::Render => String::new(),
         };
+        if !is_current {
+            self.notices.push(&found.name, &format!("an earlier version was stopped in {call}: {reason}"));
+            return AfterStop::End;
+        }
         let Some(quarantine) = quarantine else {
             let text = format!("stopped in {call}: {reason} ({strikes} of {limit}){missed_message}");
             self.notices.push(&found.name, &text);

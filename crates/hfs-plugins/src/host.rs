@@ -5,7 +5,7 @@
 //! happens on a new thread without the table's lock, and the result is used only if the entry has not changed
 //! meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -136,7 +136,11 @@ pub(crate) struct Inner {
     session_states: Arc<SessionStates>,
     /// Number of threads that are starting plugins.
     pending_starts: watch::Sender<usize>,
-    in_flight: Arc<AtomicUsize>,
+    /// Number of blocking host calls in flight, by plugin. Kept when a plugin is started again, because calls of its earlier
+    /// instances may still block.
+    in_flight: Mutex<HashMap<String, Arc<AtomicUsize>>>,
+    /// Held while the table is built from the approvals, so that an older reading of them cannot replace a newer one.
+    discovery: Mutex<()>,
 }
 
 /// All plugins by name.
@@ -242,7 +246,8 @@ impl Plugins {
             notices: Arc::new(Notices::new()),
             session_states: Arc::new(SessionStates::default()),
             pending_starts: watch::Sender::new(0),
-            in_flight: Arc::new(AtomicUsize::new(0)),
+            in_flight: Mutex::default(),
+            discovery: Mutex::default(),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -465,6 +470,7 @@ impl Inner {
 
     /// Rebuilds the table. A running plugin whose files and approval did not change keeps its thread.
     pub fn rediscover(&self) {
+        let _discovery = lock_unpoisoned(&self.discovery);
         let found = match &self.config.only {
             Some(folder) => {
                 let found = FoundPlugin::read(folder, Place::Home);
@@ -541,7 +547,7 @@ impl Inner {
             folders,
             notices: Arc::clone(&self.notices),
             clock: Arc::clone(&config.clock),
-            in_flight: Arc::clone(&self.in_flight),
+            in_flight: Arc::clone(lock_unpoisoned(&self.in_flight).entry(found.approval_key()).or_default()),
         };
         // Weak: a plugin's thread must not keep the host alive, because the host ends the threads when it is dropped.
         let (host, found) = (Arc::downgrade(self), found.clone());

@@ -41,8 +41,8 @@ const MAX_LOG_BYTES: usize = 64 << 10;
 const MAX_HOST_CALLS: u32 = 10_000;
 /// Maximum number of notices that a plugin may show to the user in one call.
 const MAX_NOTICES: u32 = 3;
-/// Maximum number of blocking host calls in flight, of all plugins together. This includes calls that have timed out
-/// but still block, so it limits the number of threads that a slow server or disk can occupy.
+/// Maximum number of blocking host calls of one plugin in flight. This includes calls that have timed out but still
+/// block, so it limits the number of threads that a slow server or disk can occupy.
 const MAX_IN_FLIGHT: usize = 4;
 /// Maximum number of elements of a WebAssembly table.
 const MAX_TABLE_ENTRIES: usize = 200_000;
@@ -64,7 +64,7 @@ pub(crate) struct PluginContext {
     pub folders: FolderGrants,
     pub notices: Arc<Notices>,
     pub clock: Arc<dyn Clock>,
-    /// Number of blocking host calls in flight, of all plugins together.
+    /// Number of blocking host calls of this plugin in flight.
     pub in_flight: Arc<AtomicUsize>,
 }
 

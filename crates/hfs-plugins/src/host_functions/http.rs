@@ -63,20 +63,16 @@ impl CheckedRequest {
     }
 
     /// The request that a redirect asks for; `None` if the response is not a redirect.
-    fn redirected(mut self, response: &HttpResponse) -> HostResult<Option<Self>> {
-        let status = response.status().as_u16();
-        let Some(location) =
-            response.headers().get(LOCATION).filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308))
-        else {
+    fn redirected(mut self, status: u16, location: Option<&HeaderValue>) -> HostResult<Option<Self>> {
+        let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308)) else {
             return Ok(None);
         };
         let target = location.to_str().ok().and_then(|location| self.url.join(location).ok());
         let target =
             target.ok_or_else(|| host_error(ErrorCode::Failed, "the target of the redirect is not valid"))?;
         if target.origin() != self.url.origin() {
-            // Credentials are meant for the original host only.
-            self.headers.remove("authorization");
-            self.headers.remove("cookie");
+            // Credentials are meant for the original host only, and any other header may be one.
+            self.headers = self.headers.iter().filter_map(without_credentials).collect();
         }
         if status <= 303 && self.method != Method::GET && self.method != Method::HEAD {
             self.method = Method::GET;
@@ -87,10 +83,30 @@ impl CheckedRequest {
     }
 }
 
+/// Keeps a header of a request whose redirect leads to another host, if it cannot contain a credential.
+fn without_credentials((name, value): (&HeaderName, &HeaderValue)) -> Option<(HeaderName, HeaderValue)> {
+    use reqwest::header;
+    let is_harmless = [
+        header::ACCEPT,
+        header::ACCEPT_LANGUAGE,
+        header::ACCEPT_ENCODING,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+        header::CONTENT_LANGUAGE,
+        header::IF_MODIFIED_SINCE,
+        header::IF_NONE_MATCH,
+        header::RANGE,
+        header::USER_AGENT,
+    ]
+    .contains(name);
+    is_harmless.then(|| (name.clone(), value.clone()))
+}
+
 async fn fetch(mut request: CheckedRequest, allowed: &AllowList) -> HostResult<Response> {
     for _ in 0..=MAX_REDIRECTS {
         let response = send(&request, allowed).await?;
-        request = match request.redirected(&response)? {
+        let (status, location) = (response.status().as_u16(), response.headers().get(LOCATION));
+        request = match request.redirected(status, location)? {
             Some(next) => next,
             None => return read_response(response).await,
         };
@@ -351,6 +367,7 @@ mod tests {
         assert_eq!(check(&["localhost:8080"], "localhost", 8080), Some(AddressScope::All));
         assert_eq!(check(&["127.0.0.1:9"], "127.0.0.1", 9), Some(AddressScope::All));
         assert_eq!(check(&["[::1]:9"], "[::1]", 9), Some(AddressScope::All));
+        assert_eq!(check(&["[::1]"], "[::1]", 443), Some(AddressScope::All));
         for (entries, host, port) in [
             (&["api.example.com"][..], "example.com", 443),
             (&["api.example.com"], "api.example.com", 22),
@@ -420,5 +437,28 @@ mod tests {
         assert_eq!(error_code(request("G T", url, &[], None)), "invalid");
         assert_eq!(error_code(request("POST", url, &[], Some(vec![0; MAX_BODY_BYTES + 1]))), "quota");
         assert_eq!(error_code(request("GET", url, &[("a", "b"); MAX_HEADERS + 1], None)), "quota");
+    }
+
+    #[test]
+    fn a_redirect_to_another_host_keeps_no_header_that_may_be_a_credential() {
+        let headers = [
+            ("Accept", "text/plain"),
+            ("Authorization", "Bearer x"),
+            ("Cookie", "a=b"),
+            ("X-Api-Key", "x"),
+            ("Proxy-Authorization", "x"),
+        ];
+        let redirected = |to: &str| {
+            let request = request("GET", "https://example.com/a", &headers, None);
+            let location = HeaderValue::from_str(to).unwrap();
+            let request = CheckedRequest::new(request).ok().unwrap();
+            let next = request.redirected(302, Some(&location)).ok().flatten().unwrap();
+            let mut names: Vec<String> = next.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(redirected("https://other.example/"), ["accept"]);
+        assert_eq!(redirected("http://example.com/"), ["accept"], "the scheme is part of the origin");
+        assert_eq!(redirected("/b").len(), headers.len());
     }
 }

@@ -401,7 +401,7 @@ fn is_host(text: &str) -> bool {
         return true;
     }
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(']') || text.contains("]:") => (host, Some(port)),
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
@@ -668,6 +668,9 @@ api_version: \"0.2\"
             ("*", true),
             ("localhost:8080", true),
             ("[::1]:80", true),
+            ("[::1]", true),
+            ("[::1", false),
+            ("[::x]", false),
             ("*.com", false),
             ("*com", false),
             ("a b", false),
