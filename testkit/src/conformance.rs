@@ -63,7 +63,9 @@ macro_rules! store_conformance {
                 branch_names_and_ids_are_unique
                 switching_makes_a_branch_current
                 a_branch_can_be_renamed
-                an_undone_branch_is_kept_but_cannot_be_continued
+                a_rewind_without_a_checkpoint_starts_without_a_state
+                a_switch_to_an_undone_branch_ends_that_it_is_undone
+                an_undone_branch_is_kept_and_can_be_continued_after_a_switch
                 a_reply_on_a_branch_that_is_undone_meanwhile_is_kept
                 a_fork_shares_messages_with_its_parent_without_copies
                 a_branch_can_be_forked_at_any_position_up_to_its_head
@@ -87,6 +89,8 @@ macro_rules! store_conformance {
                 only_the_newest_automatic_checkpoints_are_kept
                 retention_is_by_time_and_per_session
                 a_long_run_does_not_displace_the_final_checkpoints_of_earlier_runs
+                numbers_are_given_once
+                the_checkpoints_of_a_failed_run_are_withdrawn
                 a_pinned_checkpoint_is_kept_until_it_is_unpinned
                 deleting_a_checkpoint_leaves_the_others_intact
                 equal_states_are_stored_once
@@ -104,6 +108,7 @@ macro_rules! store_conformance {
             }
             imports {
                 an_import_becomes_visible_as_a_whole_when_it_finishes
+                an_imported_branch_can_be_undone
                 an_imported_session_can_be_continued
                 a_dropped_import_leaves_no_data
                 an_inconsistent_import_is_rejected

@@ -10,9 +10,10 @@ use hfs_core::{
     CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, ImportStore,
     ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId, MessageRange,
     MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest, PluginStates,
-    Position, Problem, Project, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery,
-    SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
-    SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
+    Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex,
+    SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
+    SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification,
+    lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -160,6 +161,10 @@ impl<S: Store> CheckpointStore for FaultyStore<S> {
         self.inner.pin_checkpoint(id, pinned)
     }
 
+    fn withdraw_checkpoints(&self, ids: &[CheckpointId]) -> StoreResult<()> {
+        self.inner.withdraw_checkpoints(ids)
+    }
+
     fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
         self.inner.delete_checkpoint(id, at)
     }
@@ -199,7 +204,7 @@ impl<S: Store> SessionStore for FaultyStore<S> {
         self.inner.restore_session(id, at)
     }
 
-    fn purge_session(&self, id: SessionId) -> StoreResult<()> {
+    fn purge_session(&self, id: SessionId) -> StoreResult<Purged> {
         self.inner.purge_session(id)
     }
 
@@ -207,7 +212,7 @@ impl<S: Store> SessionStore for FaultyStore<S> {
         self.inner.was_purged(origin_format, origin_id)
     }
 
-    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {
         self.inner.purge_trash(before)
     }
 

@@ -25,8 +25,18 @@ pub struct Branch {
     pub head: Seq,
     /// Time of creation.
     pub created_at: Timestamp,
-    /// Whether the operation that created the branch was undone. An undone branch is hidden but kept for redo.
+    /// Whether the operation that created the branch was undone. An undone branch is kept with its messages; a redo
+    /// or a switch to it makes it a branch like any other again.
     pub undone: bool,
+}
+
+impl Branch {
+    /// Whether lists and exports contain the branch: it is not undone, or it has messages of its own, which would be
+    /// out of reach otherwise.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        !self.undone || self.head > self.forked_at
+    }
 }
 
 /// A branch to be created.

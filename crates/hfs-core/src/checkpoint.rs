@@ -201,6 +201,9 @@ pub struct Checkpoint {
     pub id: CheckpointId,
     /// Session of the checkpoint.
     pub session: SessionId,
+    /// Number in the session, from 1, in the order in which the checkpoints were stored. A number is given once: those
+    /// of removed checkpoints stay unused.
+    pub number: u64,
     /// Branch of the checkpoint.
     pub branch: BranchId,
     /// Seq of the newest message at that time; 0 before the first.
@@ -217,16 +220,6 @@ pub struct Checkpoint {
     pub state_hash: ContentHash,
     /// Size of the state.
     pub cost: StateCost,
-}
-
-impl Checkpoint {
-    /// Number of automatic checkpoints that are kept because they are the newest, whatever their trigger. The others, up
-    /// to `retention` in total, are selected by trigger; see
-    /// [`CheckpointStore::create_checkpoint`](crate::CheckpointStore::create_checkpoint).
-    #[must_use]
-    pub const fn kept_as_newest(retention: u32) -> u32 {
-        retention.div_ceil(2)
-    }
 }
 
 /// Size of a checkpoint's state.
@@ -262,10 +255,17 @@ pub struct CheckpointDraft {
 impl CheckpointDraft {
     /// The stored checkpoint of this draft.
     #[must_use]
-    pub fn stored(&self, session: SessionId, state_hash: ContentHash, cost: StateCost) -> Checkpoint {
+    pub fn stored(
+        &self,
+        session: SessionId,
+        number: u64,
+        state_hash: ContentHash,
+        cost: StateCost,
+    ) -> Checkpoint {
         Checkpoint {
             id: self.id,
             session,
+            number,
             branch: self.branch,
             seq: self.seq,
             trigger: self.trigger.clone(),

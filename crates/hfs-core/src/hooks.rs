@@ -47,6 +47,10 @@ pub trait Hooks: Send + Sync {
 
     /// Replaces the state of every plugin for this session, for example after a rewind.
     fn restore_state(&self, session: SessionId, states: &PluginStates);
+
+    /// Frees the state of every plugin for this session, which was closed and whose state is stored. Late calls of plugins for
+    /// the session change nothing until the state is restored.
+    fn release_state(&self, session: SessionId);
 }
 
 /// Hooks that do nothing.
@@ -72,4 +76,6 @@ impl Hooks for NoHooks {
     }
 
     fn restore_state(&self, _session: SessionId, _states: &PluginStates) {}
+
+    fn release_state(&self, _session: SessionId) {}
 }

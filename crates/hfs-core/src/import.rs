@@ -88,6 +88,8 @@ pub struct ForeignBranch {
     pub id: Option<BranchId>,
     /// Name, if the source has one.
     pub name: Option<String>,
+    /// Whether the branch is undone, as in hfs documents.
+    pub undone: bool,
 }
 
 /// What a reader finds in a source.

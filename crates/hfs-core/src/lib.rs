@@ -91,7 +91,7 @@ pub use snapshot::{
 pub use store::{
     Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, ImportStore, ImportedSessionUpdate,
     ImportedSource, Maintenance, MessageRange, MessageStore, OperationStore, Page, PageRequest, Problem,
-    ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
+    Purged, ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
     StoreResult, Verification,
 };
 pub use suggestion::{Suggestion, WaitStage};

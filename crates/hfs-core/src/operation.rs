@@ -115,7 +115,7 @@ pub struct Operation {
     pub before: Option<SessionAttributes>,
     /// Attributes after the change.
     pub after: SessionAttributes,
-    /// Branch that was created, renamed, hidden by undo or shown again by redo.
+    /// Branch that was created or renamed, or that became undone or ceased to be.
     pub branch: Option<BranchId>,
     /// Checkpoint that a `rewind` returned to or a `prune` removed.
     pub checkpoint: Option<CheckpointId>,

@@ -16,7 +16,7 @@ pub use error::{StoreError, StoreResult};
 pub use import::{ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
 pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
 pub use messages::{Appended, AttachmentStore, MessageRange, MessageStore, ReplyHandle, SearchIndex};
-pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, SessionStore};
+pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, Purged, SessionStore};
 
 /// All parts of the store port. Implemented for every type that implements the parts. Each part is a separate trait, so
 /// that an implementation can keep it in the same file as its SQL.

@@ -33,6 +33,8 @@ pub enum Suggestion {
     RepairStore,
     /// Update hfs, because a newer version wrote the store. The store was not changed.
     UpdateForStore,
+    /// Update hfs, because a newer version wrote the store; or repair the store, if none did. The store was not changed.
+    UpdateOrRepairStore,
     /// Update hfs, or export again with the older version.
     UpdateForDocument,
     /// Send the message again when the provider is available; it is saved.

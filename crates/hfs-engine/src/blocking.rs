@@ -1,15 +1,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use hfs_core::{
-    Agent, Branch, BranchId, Checkpoint, CheckpointId, Message, Operation, Seq, SessionId, Store,
-};
+use hfs_core::{Agent, Branch, BranchId, Checkpoint, CheckpointId, Message, Seq, SessionId, Store};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CheckpointDiff, Conversation, Engine, EngineError, Exchange, MessageDiff, Observer, RewindPlan, Rewound,
-    SendError,
+    CheckpointDiff, Conversation, Engine, EngineError, Exchange, MessageDiff, Observer, ReversalPlan,
+    Reversed, RewindPlan, RewindTarget, Rewound, SendError,
 };
 
 /// An [`Engine`] for synchronous callers, such as a command line.
@@ -140,16 +138,16 @@ impl BlockingEngine {
     ///
     /// # Errors
     /// Those of the engine's method.
-    pub fn plan_rewind(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
-        self.block_on(self.engine.plan_rewind(checkpoint))
+    pub fn plan_rewind(&self, to: impl Into<RewindTarget>) -> Result<RewindPlan, EngineError> {
+        self.block_on(self.engine.plan_rewind(to))
     }
 
     /// See [`Engine::rewind`].
     ///
     /// # Errors
     /// Those of the engine's method.
-    pub fn rewind(&self, checkpoint: CheckpointId) -> Result<Rewound, EngineError> {
-        self.block_on(self.engine.rewind(checkpoint))
+    pub fn rewind(&self, to: impl Into<RewindTarget>) -> Result<Rewound, EngineError> {
+        self.block_on(self.engine.rewind(to))
     }
 
     /// See [`Engine::fork`].
@@ -180,11 +178,27 @@ impl BlockingEngine {
         self.block_on(self.engine.checkpoint(conversation, label))
     }
 
+    /// See [`Engine::plan_undo`].
+    ///
+    /// # Errors
+    /// Those of the engine's method.
+    pub fn plan_undo(&self, session: SessionId) -> Result<ReversalPlan, EngineError> {
+        self.block_on(self.engine.plan_undo(session))
+    }
+
+    /// See [`Engine::plan_redo`].
+    ///
+    /// # Errors
+    /// Those of the engine's method.
+    pub fn plan_redo(&self, session: SessionId) -> Result<ReversalPlan, EngineError> {
+        self.block_on(self.engine.plan_redo(session))
+    }
+
     /// See [`Engine::undo`].
     ///
     /// # Errors
     /// Those of the engine's method.
-    pub fn undo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+    pub fn undo(&self, session: SessionId) -> Result<Reversed, EngineError> {
         self.block_on(self.engine.undo(session))
     }
 
@@ -192,7 +206,7 @@ impl BlockingEngine {
     ///
     /// # Errors
     /// Those of the engine's method.
-    pub fn redo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+    pub fn redo(&self, session: SessionId) -> Result<Reversed, EngineError> {
         self.block_on(self.engine.redo(session))
     }
 

@@ -253,14 +253,19 @@ impl Engine {
         }
     }
 
-    /// Calls the exit hook of the conversation's session and saves its plugin states.
+    /// Calls the exit hook of the conversation's session, and saves and frees its plugin states.
     pub async fn close_session(&self, conversation: &Conversation) {
         let Some(session) = conversation.session() else { return };
         self.shared.started_sessions.lock().await.remove(&session);
         self.hooks().on_exit(session).await;
         if let Err(error) = self.persist_plugin_states(conversation).await {
             tracing::warn!(%session, %error, "the plugin states of the session were not saved");
+            return;
         }
+        // The end of a dropped exchange still needs the states.
+        self.background().wait(session).await;
+        self.hooks().release_state(session);
+        lock_unpoisoned(&self.shared.active_branches).remove(&session);
     }
 
     /// Saves the plugin states of the conversation's session after a change outside of a run, such as a plugin command.

@@ -562,7 +562,7 @@ impl<'a> NewSession<'a> {
     }
 
     fn branch(&mut self, branch: ForeignBranch) -> StoreResult<()> {
-        let ForeignBranch { key, parent, forked_at, id, name } = branch;
+        let ForeignBranch { key, parent, forked_at, id, name, undone } = branch;
         // The first call adds the main branch, whose name must be in `names` before another name is chosen.
         self.staged()?;
         let id = self.stored_branch(id);
@@ -578,7 +578,10 @@ impl<'a> NewSession<'a> {
         }
         self.names.push(name.clone());
         match self.staged()? {
-            Some(staged) => staged.branch(key, parent, forked_at, id, &name),
+            Some(staged) => {
+                staged.branch(key, parent, forked_at, id, &name)?;
+                if undone { staged.mark_undone(key) } else { Ok(()) }
+            }
             None => Ok(()),
         }
     }

@@ -70,6 +70,7 @@ mod reply_guard;
 mod send;
 mod session_graph;
 mod timeline;
+mod unanswered;
 
 pub use blocking::BlockingEngine;
 pub use conversation::Conversation;
@@ -81,5 +82,5 @@ pub use observer::{Observer, Update};
 pub use send::Exchange;
 pub use send::ORIGINAL_TEXT;
 pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
-pub use timeline::{RewindPlan, Rewound};
+pub use timeline::{ReversalPlan, Reversed, RewindPlan, RewindTarget, Rewound, StateAtPlace};
 pub use tokio_util::sync::CancellationToken;

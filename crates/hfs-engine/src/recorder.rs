@@ -16,6 +16,15 @@ use crate::{Observer, Update};
 /// Number of recent events that [`EventHistory`] keeps. The stored run contains all events.
 const RECENT_EVENTS: usize = 1024;
 
+/// A change to the checkpoints of a run, which another task makes.
+pub enum CheckpointChange {
+    /// An event caused a checkpoint.
+    Store(Box<CheckpointDraft>),
+    /// The run has failed or was cancelled, so the checkpoints of its events are removed: they would only displace those
+    /// of other runs.
+    Withdraw(Vec<CheckpointId>),
+}
+
 /// Dependencies and initial state of a [`Recorder`].
 pub struct RecorderParts {
     pub session: SessionId,
@@ -31,7 +40,7 @@ pub struct RecorderParts {
     pub observer: Arc<dyn Observer>,
     pub bus: EventBus,
     pub checkpoint_on: Vec<Pattern>,
-    pub checkpoints: mpsc::UnboundedSender<CheckpointDraft>,
+    pub checkpoints: mpsc::UnboundedSender<CheckpointChange>,
     pub hook_events: mpsc::UnboundedSender<Arc<Event>>,
 }
 
@@ -58,6 +67,8 @@ struct RunState {
     unsaved: Vec<ReplyDelta>,
     /// All text streamed so far.
     streamed: Vec<Part>,
+    /// The checkpoints of the run so far.
+    captured: Vec<CheckpointId>,
 }
 
 impl Recorder {
@@ -68,6 +79,7 @@ impl Recorder {
             memories: parts.memories.clone(),
             unsaved: Vec::new(),
             streamed: Vec::new(),
+            captured: Vec::new(),
         };
         let started_at = parts.clock.now();
         let seq = AtomicU64::new(parts.seq);
@@ -91,11 +103,20 @@ impl Recorder {
         lock_unpoisoned(&self.state).streamed.clone()
     }
 
-    /// Records the end of the run. `reply` is the seq of the reply; a checkpoint at this event is created at this seq.
+    /// Records the end of the run. `reply` is the seq of the reply; a checkpoint at this event is created at this seq. A run
+    /// that is not complete leaves no checkpoints.
     pub fn run_ended(&self, ending: RunEnding, reply: Seq) {
         self.seq.store(reply, Ordering::Release);
         let duration_ms = self.parts.clock.now().millis_since(self.started_at);
         self.event(EventPayload::RunEnded { duration_ms, ending });
+        match ending {
+            RunEnding::Completed => {}
+            RunEnding::Failed | RunEnding::Cancelled => {
+                let captured = std::mem::take(&mut lock_unpoisoned(&self.state).captured);
+                // Fails only if the runtime has shut down, as in `event`.
+                let _ = self.parts.checkpoints.send(CheckpointChange::Withdraw(captured));
+            }
+        }
     }
 
     /// The record of the run so far.
@@ -139,7 +160,11 @@ impl RunSink for Recorder {
         state.history.push(Arc::clone(&event));
         state.events.push(Event::clone(&event));
         let kind = event.payload.kind();
-        if self.parts.checkpoint_on.iter().any(|pattern| pattern.matches(kind)) {
+        let is_failed_end = matches!(
+            event.payload,
+            EventPayload::RunEnded { ending: RunEnding::Failed | RunEnding::Cancelled, .. }
+        );
+        if !is_failed_end && self.parts.checkpoint_on.iter().any(|pattern| pattern.matches(kind)) {
             let draft = CheckpointDraft {
                 id: CheckpointId::generate(),
                 branch: self.parts.branch,
@@ -150,8 +175,9 @@ impl RunSink for Recorder {
                 created_at: event.at,
                 state: self.capture(&state),
             };
+            state.captured.push(draft.id);
             // The receiving task outlives the recorder, so sending fails only if the runtime has shut down.
-            let _ = self.parts.checkpoints.send(draft);
+            let _ = self.parts.checkpoints.send(CheckpointChange::Store(Box::new(draft)));
         }
         let _ = self.parts.hook_events.send(Arc::clone(&event));
         self.parts.bus.emit(&event);

@@ -33,7 +33,7 @@ use crate::send::{may_retry, save_backoff};
 use crate::{Engine, EngineError};
 
 /// Key in the fields of an interrupted reply for the agent's error.
-const FAILURE: &str = "error";
+pub const FAILURE: &str = "error";
 
 /// Sessions with unfinished work of dropped futures. A session is listed once for each such future.
 #[derive(Default)]
@@ -228,11 +228,11 @@ impl OpenReply {
         let recorder = self.recorder.get();
         let (reply, ending) = match stage {
             Stage::Streaming => {
-                let reply = interrupted_reply(
-                    self.draft.clone(),
-                    &AgentError::Cancelled,
-                    recorder.map(AsRef::as_ref),
-                );
+                let reply = match recorder {
+                    Some(recorder) => interrupted_reply(self.draft.clone(), &AgentError::Cancelled, recorder),
+                    // The agent has not started.
+                    None => MessageDraft { status: MessageStatus::Interrupted, ..self.draft.clone() },
+                };
                 (reply, RunEnding::Cancelled)
             }
             Stage::Saving(reply, ending) => (*reply, ending),
@@ -280,16 +280,10 @@ impl Drop for OpenReply {
 }
 
 /// Builds an interrupted reply from the streamed text and the error. Records the error in the run.
-pub fn interrupted_reply(
-    mut reply: MessageDraft,
-    error: &AgentError,
-    recorder: Option<&Recorder>,
-) -> MessageDraft {
+pub fn interrupted_reply(mut reply: MessageDraft, error: &AgentError, recorder: &Recorder) -> MessageDraft {
     reply.status = MessageStatus::Interrupted;
     reply.extra.insert(FAILURE.to_owned(), failure_note(error));
-    if let Some(recorder) = recorder {
-        recorder.event(EventPayload::ErrorOccurred { agent: None, phase: None, message: error.to_string() });
-        reply.parts = recorder.streamed();
-    }
+    recorder.event(EventPayload::ErrorOccurred { agent: None, phase: None, message: error.to_string() });
+    reply.parts = recorder.streamed();
     reply
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, Backoff, BranchId, CheckpointDraft, CheckpointState, ErrorExt, ErrorKind, Event,
-    EventPayload, Hooks, Message, MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields,
-    PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
-    RunSnapshot, Seq, SessionDraft, SessionId, Store, StoreError, StoreResult, Verdict, automatic_name,
-    error_chain,
+    AgentError, Backoff, BranchId, CheckpointState, ErrorExt, ErrorKind, Event, EventPayload, Hooks, Message,
+    MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields, PluginStates, Position, ReplyHandle,
+    Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, RunSnapshot, Seq, SessionDraft, SessionId,
+    Store, StoreError, StoreResult, Verdict, automatic_name, error_chain,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::recorder::{Recorder, RecorderParts};
+use crate::recorder::{CheckpointChange, Recorder, RecorderParts};
 use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted_reply};
 use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 
@@ -394,12 +393,12 @@ impl Engine {
     ) -> (MessageDraft, Option<AgentError>) {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(error) => return (interrupted_reply(reply, &error, Some(recorder)), Some(error)),
+            Err(error) => return (interrupted_reply(reply, &error, recorder), Some(error)),
         };
         let failure = outcome.incomplete.map(AgentError::Incomplete);
         match &failure {
             None => reply.status = MessageStatus::Complete,
-            Some(error) => reply = interrupted_reply(reply, error, Some(recorder)),
+            Some(error) => reply = interrupted_reply(reply, error, recorder),
         }
         reply.parts = outcome.parts;
         reply.model = outcome.model.or(reply.model);
@@ -536,16 +535,24 @@ async fn save_while_streaming(
     }
 }
 
-/// Stores the checkpoints of a run in order, without delaying the run. After an error, continues with the next one.
+/// Stores the checkpoints of a run in order, or removes them, without delaying the run. After an error, continues with the next one.
 async fn store_checkpoints(
     engine: Engine,
-    mut checkpoints: mpsc::UnboundedReceiver<CheckpointDraft>,
+    mut checkpoints: mpsc::UnboundedReceiver<CheckpointChange>,
     observer: Arc<dyn Observer>,
 ) {
     let retention = engine.settings().checkpoint_retention;
-    while let Some(draft) = checkpoints.recv().await {
-        let stored =
-            engine.run_blocking(move |engine| Ok(engine.store().create_checkpoint(&draft, retention)?));
+    while let Some(change) = checkpoints.recv().await {
+        let stored = engine.run_blocking(move |engine| {
+            match change {
+                CheckpointChange::Store(draft) => {
+                    engine.store().create_checkpoint(&draft, retention)?;
+                }
+                CheckpointChange::Withdraw(ids) if ids.is_empty() => {}
+                CheckpointChange::Withdraw(ids) => engine.store().withdraw_checkpoints(&ids)?,
+            }
+            Ok(())
+        });
         if let Err(error) = stored.await {
             observer.update(Update::CheckpointFailed { reason: error.to_string() });
         }

@@ -72,12 +72,7 @@ pub enum GraphMark {
         current: bool,
     },
     /// A checkpoint.
-    Checkpoint {
-        /// Number of the checkpoint in the session, counted from 1 for the oldest.
-        number: usize,
-        /// The checkpoint.
-        checkpoint: Box<Checkpoint>,
-    },
+    Checkpoint(Box<Checkpoint>),
     /// The message after which other branches fork from the row's branch.
     Fork,
     /// The position before the first message.
@@ -97,13 +92,14 @@ pub struct GraphRow {
     pub mark: GraphMark,
 }
 
-/// Draws the branches of a session, without undone ones, as lanes with the newest messages at the top.
+/// Draws the branches of a session as lanes with the newest messages at the top. Leaves out undone branches without
+/// messages of their own ([`Branch::is_listed`]).
 ///
 /// `checkpoints` are ordered from the oldest to the newest.
 #[must_use]
 pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Checkpoint]) -> Vec<GraphRow> {
     let lineage = Lineage::new(branches);
-    let shown: Vec<&Branch> = branches.iter().filter(|branch| !branch.undone).collect();
+    let shown: Vec<&Branch> = branches.iter().filter(|branch| branch.is_listed()).collect();
     let mut graph = GraphBuilder {
         lanes: shown.iter().map(|branch| branch.id).collect(),
         active: BTreeSet::new(),
@@ -127,16 +123,11 @@ pub fn session_graph(branches: &[Branch], current: BranchId, checkpoints: &[Chec
                 child.parent.is_some() && child.forked_at == seq && lineage.owner(child, seq).id == branch.id
             });
             graph.push_fork(branch, seq, children.map(|child| child.id).collect());
-            for (index, checkpoint) in checkpoints.iter().enumerate().rev() {
+            for checkpoint in checkpoints.iter().rev() {
                 if checkpoint.branch == branch.id && checkpoint.seq == seq {
                     let symbol = if checkpoint.pinned { '◆' } else { '●' };
                     let checkpoint = Box::new(checkpoint.clone());
-                    graph.push(
-                        branch.id,
-                        seq,
-                        symbol,
-                        GraphMark::Checkpoint { number: index + 1, checkpoint },
-                    );
+                    graph.push(branch.id, seq, symbol, GraphMark::Checkpoint(checkpoint));
                 }
             }
         }
@@ -230,10 +221,11 @@ mod tests {
         }
     }
 
-    fn checkpoint(branch: &Branch, seq: Seq, pinned: bool) -> Checkpoint {
+    fn checkpoint(branch: &Branch, number: u64, seq: Seq, pinned: bool) -> Checkpoint {
         Checkpoint {
             id: CheckpointId::generate(),
             session: branch.session,
+            number,
             branch: branch.id,
             seq,
             trigger: "run.ended".into(),
@@ -253,7 +245,7 @@ mod tests {
             .map(|row| {
                 let what = match &row.mark {
                     GraphMark::Head { .. } => "head".to_owned(),
-                    GraphMark::Checkpoint { number, .. } => format!("#{number}"),
+                    GraphMark::Checkpoint(checkpoint) => format!("#{}", checkpoint.number),
                     GraphMark::Fork => "fork".to_owned(),
                     GraphMark::Beginning => "beginning".to_owned(),
                 };
@@ -265,10 +257,10 @@ mod tests {
     #[test]
     fn a_single_branch_is_a_straight_line() {
         let main = branch("main", None, 0, 4);
-        let marks = [checkpoint(&main, 2, true), checkpoint(&main, 4, false)];
+        let marks = [checkpoint(&main, 1, 2, true), checkpoint(&main, 7, 4, false)];
         assert_eq!(
             draw(std::slice::from_ref(&main), &main, &marks),
-            ["@ main 4 head", "● main 4 #2", "◆ main 2 #1", "┴ main 0 beginning"]
+            ["@ main 4 head", "● main 4 #7", "◆ main 2 #1", "┴ main 0 beginning"]
         );
     }
 
@@ -279,7 +271,7 @@ mod tests {
         // Forked from `a` at a message that `a` shares with main, so it is drawn as a fork of main.
         let b = branch("b", Some(&a), 2, 3);
         let c = branch("c", Some(&a), 6, 6);
-        let marks = [checkpoint(&main, 4, false), checkpoint(&a, 6, false)];
+        let marks = [checkpoint(&main, 1, 4, false), checkpoint(&a, 2, 6, false)];
         let all = [main, a, b, c];
         assert_eq!(
             draw(&all, &all[1], &marks),
@@ -299,11 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn undone_branches_are_not_drawn() {
+    fn undone_branches_are_drawn_if_they_have_messages() {
         let main = branch("main", None, 0, 2);
-        let gone = Branch { undone: true, ..branch("gone", Some(&main), 1, 5) };
-        let all = [main, gone];
-        assert_eq!(draw(&all, &all[0], &[]), ["@ main 2 head", "┴ main 0 beginning"]);
+        let empty = Branch { undone: true, ..branch("empty", Some(&main), 2, 2) };
+        let said = Branch { undone: true, ..branch("said", Some(&main), 1, 3) };
+        let all = [main, empty, said];
+        assert_eq!(
+            draw(&all, &all[0], &[]),
+            ["  ○ said 3 head", "@ │ main 2 head", "├─╯ main 1 fork", "┴   main 0 beginning"]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Structural changes of a session: rewind, fork, switch, manual checkpoints, undo and redo.
 //!
-//! These changes never remove a message. A rewind creates a branch that starts at a checkpoint, and undo hides the branch
-//! that an operation created.
+//! These changes never remove a message. A rewind creates a branch that starts at a checkpoint or after a message, and undo
+//! marks the branch that an operation created as undone.
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
@@ -9,24 +9,70 @@ use hfs_core::{
     Trigger,
 };
 
+use crate::session_graph::Lineage;
 use crate::{Conversation, Engine, EngineError};
 
 /// Number of messages after a checkpoint that are searched for the user's next message.
 const PROMPT_SEARCH: u32 = 20;
 
+/// The place that a rewind returns to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewindTarget {
+    /// The place of a checkpoint.
+    Checkpoint(CheckpointId),
+    /// The place after a message, whether a checkpoint was kept there or not.
+    Message {
+        /// A branch whose history contains the message.
+        branch: BranchId,
+        /// The message; 0 for the place before the first one.
+        seq: Seq,
+    },
+}
+
+impl From<CheckpointId> for RewindTarget {
+    fn from(id: CheckpointId) -> Self {
+        Self::Checkpoint(id)
+    }
+}
+
+/// The state of agents and plugins at the place of a rewind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StateAtPlace {
+    /// A rewind restores the state of this checkpoint.
+    Kept(Box<Checkpoint>),
+    /// There was no state yet: no reply precedes the place.
+    Initial,
+    /// There is no checkpoint of it: it was pruned or deleted, the request failed, or the messages were imported. Agents
+    /// start from the messages alone.
+    NotKept,
+}
+
 /// Preview of a rewind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewindPlan {
-    /// Checkpoint to return to.
-    pub checkpoint: Checkpoint,
-    /// Branch of the checkpoint. The rewind leaves it unchanged.
+    /// The place to return to.
+    pub target: RewindTarget,
+    /// The state that the rewind restores.
+    pub state: StateAtPlace,
+    /// Branch of the checkpoint or message. The rewind leaves it unchanged.
     pub from: Branch,
     /// Number of messages that the new branch shows.
     pub in_view: Seq,
     /// Number of messages of `from` that the new branch does not show.
     pub out_of_view: Seq,
-    /// The user's next message after the checkpoint, to be edited and sent again.
+    /// The user's next message after the place, to be edited and sent again.
     pub prompt: Option<Message>,
+}
+
+impl RewindPlan {
+    /// The checkpoint whose state the rewind restores.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match &self.state {
+            StateAtPlace::Kept(checkpoint) => Some(checkpoint),
+            StateAtPlace::Initial | StateAtPlace::NotKept => None,
+        }
+    }
 }
 
 /// Result of a rewind.
@@ -36,39 +82,65 @@ pub struct Rewound {
     pub plan: RewindPlan,
     /// The new branch, which is now the current one.
     pub branch: Branch,
-    /// The restored state.
+    /// The restored state; the empty state if none was kept.
     pub state: CheckpointState,
     /// The recorded operation.
     pub operation: Operation,
 }
 
+/// Preview of an undo or redo.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReversalPlan {
+    /// The operation that would be undone or redone.
+    pub target: Operation,
+    /// The branch that is current now.
+    pub from: Branch,
+    /// The branch that would be current.
+    pub to: Branch,
+    /// Number of messages of `from` that `to` does not show.
+    pub out_of_view: Seq,
+}
+
+/// Result of an undo or redo.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reversed {
+    /// The plan, as computed when the undo or redo started.
+    pub plan: ReversalPlan,
+    /// The recorded operation.
+    pub operation: Operation,
+}
+
 impl Engine {
-    /// Computes what a rewind to this checkpoint would do.
+    /// Computes what a rewind to this place would do.
     ///
     /// # Errors
-    /// `NotFound` for the checkpoint or its branch.
-    pub async fn plan_rewind(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
-        self.run_blocking(move |engine| engine.rewind_plan(checkpoint)).await
+    /// `NotFound` for the checkpoint, the branch or the message.
+    pub async fn plan_rewind(&self, to: impl Into<RewindTarget>) -> Result<RewindPlan, EngineError> {
+        let to = to.into();
+        self.run_blocking(move |engine| engine.rewind_plan(to)).await
     }
 
-    /// Creates a branch at the checkpoint, restores its state and makes it the current branch.
+    /// Creates a branch at the place, restores the state that was kept there and makes it the current branch.
     ///
     /// # Errors
-    /// `NotFound` for the checkpoint; `Corrupt` if its state is damaged. After an error the session is unchanged.
-    pub async fn rewind(&self, checkpoint: CheckpointId) -> Result<Rewound, EngineError> {
+    /// `NotFound` for the checkpoint, the branch or the message; `Corrupt` if the state is damaged; `Locked` if the message
+    /// is a reply in progress. After an error the session is unchanged.
+    pub async fn rewind(&self, to: impl Into<RewindTarget>) -> Result<Rewound, EngineError> {
+        let to = to.into();
         self.run_blocking(move |engine| {
             let store = engine.store();
-            let plan = engine.rewind_plan(checkpoint)?;
-            let state = store.load_state(checkpoint)?;
+            let plan = engine.rewind_plan(to)?;
+            let checkpoint = plan.checkpoint().map(|checkpoint| checkpoint.id);
+            let state = checkpoint.map(|id| store.load_state(id)).transpose()?.unwrap_or_default();
             let draft = BranchDraft {
                 id: BranchId::generate(),
                 name: engine.free_branch_name(&plan.from)?,
                 parent: plan.from.id,
-                forked_at: plan.checkpoint.seq,
+                forked_at: plan.in_view,
             };
             let now = engine.clock().now();
-            let operation = store.create_branch(&draft, OperationKind::Rewind, Some(checkpoint), now)?;
-            engine.restore_plugin_states(plan.checkpoint.session, draft.id, &state);
+            let operation = store.create_branch(&draft, OperationKind::Rewind, checkpoint, now)?;
+            engine.restore_plugin_states(plan.from.session, draft.id, &state);
             let branch = store.get_branch(draft.id)?;
             Ok(Rewound { plan, branch, state, operation })
         })
@@ -97,16 +169,16 @@ impl Engine {
         .await
     }
 
-    /// Makes another branch of the session the current one.
+    /// Makes another branch of the session the current one. A branch that was undone is no longer undone then.
     ///
     /// # Errors
-    /// `NotFound` for the branch; `Conflict` if it is undone.
+    /// `NotFound` for the branch.
     pub async fn switch(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {
         self.run_blocking(move |engine| {
             let branch = engine.branch_of(session, branch)?;
             engine.store().switch_branch(branch.id, engine.clock().now())?;
             engine.load_plugin_states(session, branch.id)?;
-            Ok(branch)
+            Ok(Branch { undone: false, ..branch })
         })
         .await
     }
@@ -145,34 +217,46 @@ impl Engine {
         .await
     }
 
+    /// Computes what [`undo`](Self::undo) would do.
+    ///
+    /// # Errors
+    /// Those of [`undo`](Self::undo).
+    pub async fn plan_undo(&self, session: SessionId) -> Result<ReversalPlan, EngineError> {
+        self.run_blocking(move |engine| engine.reversal_plan(session, Direction::Undo)).await
+    }
+
+    /// Computes what [`redo`](Self::redo) would do.
+    ///
+    /// # Errors
+    /// Those of [`redo`](Self::redo).
+    pub async fn plan_redo(&self, session: SessionId) -> Result<ReversalPlan, EngineError> {
+        self.run_blocking(move |engine| engine.reversal_plan(session, Direction::Redo)).await
+    }
+
     /// Undoes the newest operation of the session that is not undone yet. Skips deletions of checkpoints, which cannot
-    /// be undone. Returns the undone operation and the recorded undo.
+    /// be undone.
     ///
     /// # Errors
     /// `NothingToReverse` or `NotReversible`; otherwise the store's error.
-    pub async fn undo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+    pub async fn undo(&self, session: SessionId) -> Result<Reversed, EngineError> {
         self.reverse(session, Direction::Undo).await
     }
 
-    /// Redoes the operation that the newest undo reversed. Returns that operation and the recorded redo.
+    /// Redoes the operation that the newest undo reversed.
     ///
     /// # Errors
     /// `NothingToReverse` if there is no undo to redo, because each one was redone or another operation followed.
     /// Otherwise the store's error.
-    pub async fn redo(&self, session: SessionId) -> Result<(Operation, Operation), EngineError> {
+    pub async fn redo(&self, session: SessionId) -> Result<Reversed, EngineError> {
         self.reverse(session, Direction::Redo).await
     }
 
-    async fn reverse(
-        &self,
-        session: SessionId,
-        direction: Direction,
-    ) -> Result<(Operation, Operation), EngineError> {
+    async fn reverse(&self, session: SessionId, direction: Direction) -> Result<Reversed, EngineError> {
         self.run_blocking(move |engine| {
-            let target = engine.reversal_target(session, direction)?;
-            let done = engine.store().reverse(target.id, direction.kind(), engine.clock().now())?;
-            engine.load_plugin_states(session, done.after.current_branch)?;
-            Ok((target, done))
+            let plan = engine.reversal_plan(session, direction)?;
+            let operation = engine.store().reverse(plan.target.id, direction.kind(), engine.clock().now())?;
+            engine.load_plugin_states(session, operation.after.current_branch)?;
+            Ok(Reversed { plan, operation })
         })
         .await
     }
@@ -180,19 +264,79 @@ impl Engine {
 
 /// Synchronous parts of the operations above. They block on the store.
 impl Engine {
-    fn rewind_plan(&self, checkpoint: CheckpointId) -> Result<RewindPlan, EngineError> {
+    fn rewind_plan(&self, to: RewindTarget) -> Result<RewindPlan, EngineError> {
         let store = self.store();
-        let checkpoint = store.get_checkpoint(checkpoint)?;
-        let from = store.get_branch(checkpoint.branch)?;
-        let after = store.read_messages(from.id, MessageRange::From(checkpoint.seq + 1, PROMPT_SEARCH))?;
-        let prompt = after.into_iter().find(|message| message.content.role == Role::User);
-        Ok(RewindPlan {
-            in_view: checkpoint.seq,
-            out_of_view: from.head.saturating_sub(checkpoint.seq),
-            prompt,
-            checkpoint,
-            from,
-        })
+        let (state, from, seq) = match to {
+            RewindTarget::Checkpoint(id) => {
+                let checkpoint = store.get_checkpoint(id)?;
+                let (from, seq) = (store.get_branch(checkpoint.branch)?, checkpoint.seq);
+                (StateAtPlace::Kept(Box::new(checkpoint)), from, seq)
+            }
+            RewindTarget::Message { branch, seq } => {
+                let from = store.get_branch(branch)?;
+                if seq > from.head {
+                    let reference = format!("{seq} of branch {:?}, which ends at {}", from.name, from.head);
+                    return Err(StoreError::NotFound { what: "message", reference }.into());
+                }
+                (self.state_at(&from, seq)?, from, seq)
+            }
+        };
+        let after = store.read_messages(from.id, MessageRange::From(seq.saturating_add(1), PROMPT_SEARCH))?;
+        let is_typed =
+            |message: &Message| message.content.role == Role::User && !message.content.is_context();
+        let prompt = after.into_iter().find(is_typed);
+        let out_of_view = from.head.saturating_sub(seq);
+        Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from })
+    }
+
+    /// The state after message `seq` of a branch's history. A message of the user does not change it, so it is that after the
+    /// last reply before.
+    fn state_at(&self, branch: &Branch, mut seq: Seq) -> Result<StateAtPlace, EngineError> {
+        let store = self.store();
+        let checkpoints = store.list_checkpoints(branch.session)?;
+        let branches = store.list_branches(branch.session)?;
+        let lineage = Lineage::new(&branches);
+        let Some(branch) = lineage.get(branch.id) else {
+            return Err(StoreError::NotFound { what: "branch", reference: branch.id.to_string() }.into());
+        };
+        loop {
+            // The list is ordered by time, so the last one is the newest.
+            let owner = lineage.owner(branch, seq).id;
+            let at_seq = checkpoints.iter().filter(|checkpoint| checkpoint.seq == seq);
+            let found = at_seq.filter(|checkpoint| [owner, branch.id].contains(&checkpoint.branch)).last();
+            if let Some(checkpoint) = found {
+                return Ok(StateAtPlace::Kept(Box::new(checkpoint.clone())));
+            }
+            let message = match seq {
+                0 => None,
+                seq => store.read_messages(branch.id, MessageRange::From(seq, 1))?.pop(),
+            };
+            match message.map(|message| message.content.role) {
+                None => return Ok(StateAtPlace::Initial),
+                Some(Role::User) => seq -= 1,
+                Some(Role::Assistant | Role::System | Role::Tool) => return Ok(StateAtPlace::NotKept),
+            }
+        }
+    }
+
+    fn reversal_plan(&self, session: SessionId, direction: Direction) -> Result<ReversalPlan, EngineError> {
+        let store = self.store();
+        let target = self.reversal_target(session, direction)?;
+        let branches = store.list_branches(session)?;
+        let lineage = Lineage::new(&branches);
+        let current = store.get_session(session)?.session.current_branch;
+        let attributes = match direction {
+            Direction::Undo => target.before.as_ref().unwrap_or(&target.after),
+            Direction::Redo => &target.after,
+        };
+        let find = |id: BranchId| {
+            let missing = || StoreError::NotFound { what: "branch", reference: id.to_string() };
+            lineage.get(id).ok_or_else(missing)
+        };
+        let (from, to) = (find(current)?, find(attributes.current_branch)?);
+        let out_of_view = from.head.saturating_sub(lineage.shared(from, to));
+        let (from, to) = (from.clone(), to.clone());
+        Ok(ReversalPlan { target, from, to, out_of_view })
     }
 
     /// The first free name of `main-2`, `main-3` and so on, for a branch named `main` or `main-7`.

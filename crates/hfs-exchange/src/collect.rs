@@ -67,7 +67,7 @@ impl CollectedSession {
                     forked_at: branch.forked_at,
                     head: branch.forked_at + messages.len() as Seq,
                     created_at,
-                    undone: false,
+                    undone: branch.undone,
                 },
                 messages,
             }
@@ -90,17 +90,21 @@ impl CollectedSession {
                 extra: self.session.extra,
             },
             runs: self.runs,
-            checkpoints: self.checkpoints.into_iter().map(|draft| checkpoint(draft, id)).collect(),
+            checkpoints: (1..)
+                .zip(self.checkpoints)
+                .map(|(number, draft)| checkpoint(number, draft, id))
+                .collect(),
             attachments,
         }
     }
 }
 
-fn checkpoint(draft: CheckpointDraft, session: SessionId) -> (Checkpoint, CheckpointState) {
+fn checkpoint(number: u64, draft: CheckpointDraft, session: SessionId) -> (Checkpoint, CheckpointState) {
     let bytes = serde_json::to_vec(&draft.state).unwrap_or_default();
     let checkpoint = Checkpoint {
         id: draft.id,
         session,
+        number,
         branch: draft.branch,
         seq: draft.seq,
         trigger: draft.trigger,
@@ -124,6 +128,8 @@ pub struct CollectedBranch {
     pub id: Option<BranchId>,
     /// Name, if the source provided one.
     pub name: Option<String>,
+    /// Whether it is undone.
+    pub undone: bool,
     /// The branch's own messages.
     pub messages: Vec<MessageDraft>,
 }
@@ -153,7 +159,7 @@ impl Collector {
 
 impl Collector {
     fn branch(&mut self, branch: ForeignBranch) -> Result<(), StoreError> {
-        let ForeignBranch { key, parent, forked_at, id, name } = branch;
+        let ForeignBranch { key, parent, forked_at, id, name, undone } = branch;
         let parent_branch = self.branch_mut(parent)?;
         let head = parent_branch.forked_at + parent_branch.messages.len() as u64;
         let open = self.open()?;
@@ -165,7 +171,7 @@ impl Collector {
             });
         }
         let parent = Some(parent);
-        open.branches.push(CollectedBranch { parent, forked_at, id, name, messages: Vec::new() });
+        open.branches.push(CollectedBranch { parent, forked_at, id, name, undone, messages: Vec::new() });
         Ok(())
     }
 

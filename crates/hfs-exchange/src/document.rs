@@ -131,6 +131,9 @@ impl Serialize for BranchEntry<'_> {
         fields.serialize_entry("parent", &branch.parent)?;
         fields.serialize_entry("forked_at", &branch.forked_at)?;
         fields.serialize_entry("head", &branch.head)?;
+        if branch.undone {
+            fields.serialize_entry("undone", &true)?;
+        }
         fields.serialize_entry("messages", &MessageList(self.0, &self.1))?;
         fields.end()
     }

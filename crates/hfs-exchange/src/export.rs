@@ -21,7 +21,8 @@ pub trait DocumentSource {
     /// Returns any error of the underlying store.
     fn session(&self) -> StoreResult<Session>;
 
-    /// The branches that are not undone, starting with the first branch, parents before children.
+    /// The branches that lists contain ([`Branch::is_listed`]) and their ancestors, starting with the first branch, parents
+    /// before children.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
@@ -112,7 +113,7 @@ impl DocumentSource for SessionDocument {
     }
 
     fn branches(&self) -> StoreResult<Vec<Branch>> {
-        Ok(self.branches.iter().map(|branch| branch.branch.clone()).filter(|branch| !branch.undone).collect())
+        Ok(self.branches.iter().map(|branch| branch.branch.clone()).filter(Branch::is_listed).collect())
     }
 
     fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {

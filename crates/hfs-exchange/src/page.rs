@@ -188,35 +188,26 @@ impl PageContents {
         summary
     }
 
-    /// The checkpoints directly after this message of this branch, with their numbers.
-    pub(crate) fn checkpoints_at(
-        &self,
-        branch: BranchId,
-        seq: Seq,
-    ) -> impl Iterator<Item = (usize, &Checkpoint)> {
-        let all = self.checkpoints.iter().enumerate();
-        all.filter(move |(_, checkpoint)| checkpoint.branch == branch && checkpoint.seq == seq)
-            .map(|(index, checkpoint)| (index + 1, checkpoint))
+    /// The checkpoints directly after this message of this branch.
+    pub(crate) fn checkpoints_at(&self, branch: BranchId, seq: Seq) -> impl Iterator<Item = &Checkpoint> {
+        self.checkpoints.iter().filter(move |checkpoint| checkpoint.branch == branch && checkpoint.seq == seq)
     }
 }
 
-/// Describes where a branch forked.
+/// Describes where a branch forked, and whether that was undone.
 pub(crate) fn fork_origin(parent: &str, branch: &Branch, escape: impl Fn(&str) -> String) -> String {
-    format!("forked from {} after message {}", escape(parent), branch.forked_at)
+    let undone = if branch.undone { ", undone" } else { "" };
+    format!("forked from {} after message {}{undone}", escape(parent), branch.forked_at)
 }
 
 /// The title of a checkpoint.
-pub(crate) fn checkpoint_title(
-    number: usize,
-    checkpoint: &Checkpoint,
-    escape: impl Fn(&str) -> String,
-) -> String {
+pub(crate) fn checkpoint_title(checkpoint: &Checkpoint, escape: impl Fn(&str) -> String) -> String {
     let label = checkpoint.label.as_deref().map(|label| format!(": {}", escape(label)));
     let cause = match checkpoint.trigger {
         Trigger::Manual => "manual",
         Trigger::Event(_) => "automatic",
     };
-    format!("Checkpoint {number} ({cause}){}", label.unwrap_or_default())
+    format!("Checkpoint {} ({cause}){}", checkpoint.number, label.unwrap_or_default())
 }
 
 fn range(branch: &Branch, until: Seq, all: &[Branch]) -> BranchRange {

@@ -208,12 +208,13 @@ fn build(
     let main = branches[0].branch.clone();
     // One run for each checkpoint, with the same UUID and time.
     let runs = checkpoints.iter().map(|(id, at, ..)| run(RunId::from_uuid(*id), main.id, *at)).collect();
-    let checkpoints = checkpoints
-        .into_iter()
-        .map(|(id, created_at, label, pinned, state)| {
+    let checkpoints = (1..)
+        .zip(checkpoints)
+        .map(|(number, (id, created_at, label, pinned, state))| {
             let checkpoint = Checkpoint {
                 id: CheckpointId::from_uuid(id),
                 session,
+                number,
                 branch: main.id,
                 seq: main.head,
                 trigger: Trigger::Manual,

@@ -207,6 +207,7 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
     let checkpoint = Checkpoint {
         id: CheckpointId::generate(),
         session: document.session.id,
+        number: 7,
         branch: aside.id,
         seq: 2,
         trigger: Trigger::Manual,
@@ -220,6 +221,6 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
     document.checkpoints.push((checkpoint, CheckpointState::default()));
     for page in [markdown(&document, BranchSelection::All), html(&document)] {
         let section = page.split("Branch aside, forked from main after message 2").last().unwrap();
-        assert!(section.contains("Checkpoint 1 (manual): before it"), "{section}");
+        assert!(section.contains("Checkpoint 7 (manual): before it"), "{section}");
     }
 }

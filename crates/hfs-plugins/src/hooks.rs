@@ -105,4 +105,8 @@ impl Hooks for Plugins {
     fn restore_state(&self, session: SessionId, states: &PluginStates) {
         self.inner().session_states().restore(session, states);
     }
+
+    fn release_state(&self, session: SessionId) {
+        self.inner().session_states().release(session);
+    }
 }

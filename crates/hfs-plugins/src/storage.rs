@@ -106,17 +106,39 @@ impl PluginStorage {
 /// because the plugin may be installed again later.
 #[derive(Debug, Default)]
 pub(crate) struct SessionStates {
-    sessions: Mutex<HashMap<SessionId, PluginStates>>,
+    sessions: Mutex<HashMap<SessionId, OpenState>>,
+}
+
+/// The values of a session.
+#[derive(Debug)]
+enum OpenState {
+    Open(PluginStates),
+    /// The values are in the store only. Without this entry, a late call of a plugin would seem to open the session with
+    /// nothing but the value that it stores, and the other values would be lost.
+    Released,
+}
+
+impl OpenState {
+    const fn open(&self) -> Option<&PluginStates> {
+        match self {
+            Self::Open(states) => Some(states),
+            Self::Released => None,
+        }
+    }
 }
 
 impl SessionStates {
     /// The values of all plugins; `None` if the session was neither restored nor changed.
     pub fn get(&self, session: SessionId) -> Option<PluginStates> {
-        lock_unpoisoned(&self.sessions).get(&session).cloned()
+        lock_unpoisoned(&self.sessions).get(&session).and_then(OpenState::open).cloned()
     }
 
     pub fn restore(&self, session: SessionId, states: &PluginStates) {
-        lock_unpoisoned(&self.sessions).insert(session, states.clone());
+        lock_unpoisoned(&self.sessions).insert(session, OpenState::Open(states.clone()));
+    }
+
+    pub fn release(&self, session: SessionId) {
+        lock_unpoisoned(&self.sessions).insert(session, OpenState::Released);
     }
 
     /// Passes the values of one plugin to `read`.
@@ -127,8 +149,8 @@ impl SessionStates {
         read: impl FnOnce(&Map<String, Value>) -> T,
     ) -> T {
         let sessions = lock_unpoisoned(&self.sessions);
-        let values =
-            sessions.get(&session).and_then(|plugins| plugins.get(plugin)).and_then(Value::as_object);
+        let open = sessions.get(&session).and_then(OpenState::open);
+        let values = open.and_then(|plugins| plugins.get(plugin)).and_then(Value::as_object);
         match values {
             Some(values) => read(values),
             None => read(&Map::new()),
@@ -136,6 +158,7 @@ impl SessionStates {
     }
 
     /// Modifies the values of one plugin with `change`. A state that is not a JSON object is replaced by an empty one.
+    /// Changes of a session that was released are dropped.
     pub fn change<T>(
         &self,
         session: SessionId,
@@ -143,7 +166,8 @@ impl SessionStates {
         change: impl FnOnce(&mut Map<String, Value>) -> T,
     ) -> T {
         let mut sessions = lock_unpoisoned(&self.sessions);
-        let plugins = sessions.entry(session).or_default();
+        let open = sessions.entry(session).or_insert_with(|| OpenState::Open(PluginStates::new()));
+        let OpenState::Open(plugins) = open else { return change(&mut Map::new()) };
         let mut values = match plugins.remove(plugin) {
             Some(Value::Object(values)) => values,
             _ => Map::new(),
@@ -199,5 +223,19 @@ mod tests {
         let names: Vec<String> = states.get(session).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["not-installed"]);
         assert_eq!(states.get(SessionId::generate()), None);
+    }
+
+    #[test]
+    fn a_late_change_of_a_closed_session_is_not_taken_for_its_state() {
+        let states = SessionStates::default();
+        let session = SessionId::generate();
+        states.change(session, "a", |values| values.insert("n".into(), "1".into()));
+        let saved = states.get(session).unwrap();
+        states.release(session);
+        states.change(session, "b", |values| values.insert("late".into(), "1".into()));
+        assert_eq!(states.get(session), None);
+        assert!(states.read(session, "a", Map::is_empty));
+        states.restore(session, &saved);
+        assert_eq!(states.get(session), Some(saved));
     }
 }

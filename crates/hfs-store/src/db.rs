@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod connection;
 pub(crate) mod copies;
 pub(crate) mod group_commit;
+pub(crate) mod identity;
 pub(crate) mod locks;
 pub(crate) mod lookup;
 pub(crate) mod options;
@@ -15,7 +16,7 @@ pub(crate) mod schema;
 pub(crate) mod url;
 pub(crate) mod writer;
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,10 +53,11 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the database at `path`. Creates it if it does not exist and migrates it if it is old.
     pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
-        let paths = Arc::new(Paths::new(path)?);
+        let mut paths = Paths::new(path)?;
         if !paths.repaired().exists() {
-            check_header(&paths)?;
+            paths = identity::check_file(paths)?;
         }
+        let paths = Arc::new(paths);
         paths.check_links()?;
         paths.create_directories()?;
         paths.create_database()?;
@@ -71,6 +73,9 @@ impl Database {
         locks::remove_abandoned(&paths);
         let connection = DbConnection::open_writer(&paths, options.max_bytes)?;
         schema::migrate(&connection.conn, &paths, schema::MIGRATIONS)?;
+        if let Err(error) = identity::add_path(&connection.conn, &paths) {
+            tracing::warn!(%error, "the path of the store could not be stored in it");
+        }
         drop(guard);
 
         let name = presence.name().into();
@@ -103,6 +108,15 @@ impl Database {
 
     pub(crate) const fn is_snapshot(&self) -> bool {
         self.snapshot.is_some()
+    }
+
+    /// Ends the read transaction of a snapshot.
+    pub(crate) fn end_snapshot(&self) {
+        if let Some(snapshot) = &self.snapshot
+            && let Err(error) = lock_unpoisoned(snapshot).conn.execute_batch("COMMIT")
+        {
+            tracing::warn!(%error, "the read transaction of a snapshot could not be ended");
+        }
     }
 
     fn read_only(&self, action: &str) -> StoreError {
@@ -244,32 +258,4 @@ pub(crate) fn finish_replacement(paths: &Paths) -> io::Result<()> {
     remove_if_exists(&with_suffix(&paths.database, "-shm"))?;
     std::fs::rename(&repaired, &paths.database)?;
     paths.sync_directory()
-}
-
-/// Rejects a file that is not a database of hfs, or that has a newer schema. Runs before the store creates any file.
-fn check_header(paths: &Paths) -> Result<()> {
-    let mut header = Vec::new();
-    match std::fs::File::open(&paths.database) {
-        Ok(file) => file.take(100).read_to_end(&mut header)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    // Offsets of https://www.sqlite.org/fileformat.html: 60 is user_version, 68 is application_id.
-    let number = |at: usize| {
-        let bytes = header.get(at..at + 4)?;
-        Some(u32::from_be_bytes(bytes.try_into().ok()?))
-    };
-    if header.is_empty() {
-        return Ok(());
-    }
-    if !header.starts_with(b"SQLite format 3\0") {
-        let message = format!("{} is not a database of hfs", paths.database.display());
-        return Err(StoreError::Corrupt { message }.into());
-    }
-    let (found, supported) = (number(60).unwrap_or(0), schema::newest(schema::MIGRATIONS));
-    if number(68) == Some(schema::APPLICATION_ID) && found > supported {
-        let store = paths.database.display().to_string();
-        return Err(StoreError::Newer { store, found, supported }.into());
-    }
-    Ok(())
 }

@@ -145,6 +145,11 @@ pub(crate) fn conflict(message: impl Into<String>) -> Error {
     StoreError::Conflict { message: message.into() }.into()
 }
 
+/// The message of the conflict when a branch that is undone would be continued.
+pub(crate) fn undone_branch(name: &str) -> String {
+    format!("branch {name:?} is undone; switch to it to continue it")
+}
+
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     StoreError::Invalid { message: message.into() }.into()
 }

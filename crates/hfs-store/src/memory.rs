@@ -85,6 +85,8 @@ struct SessionRow {
     session: Session,
     /// In the order in which they were created.
     branches: Vec<BranchId>,
+    /// The highest number of a checkpoint so far.
+    last_checkpoint: u64,
 }
 
 #[derive(Debug, Clone)]

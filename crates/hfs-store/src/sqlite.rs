@@ -60,6 +60,7 @@ impl SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         if self.db.is_snapshot() {
+            purge::end_snapshot(self);
             return;
         }
         text_index::index_before_close(self);

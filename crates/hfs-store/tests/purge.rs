@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hfs_core::{
     DeltaKind, Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery, Session,
@@ -133,7 +134,7 @@ fn the_end_of_the_retention_in_the_trash_is_a_purge() {
     let session = plant(&store, &make);
     search(&store, WORD);
     store.trash_session(session.id, make.now()).unwrap();
-    assert_eq!(store.purge_trash(make.now()).unwrap(), 1);
+    assert_eq!(store.purge_trash(make.now()).unwrap().sessions, 1);
     assert_eq!(find_word(home.path()), Vec::<String>::new());
 }
 
@@ -185,4 +186,42 @@ fn copies_that_hfs_made_are_deleted_with_the_session_that_they_contain() {
     store.purge_session(session.id).unwrap();
     assert_eq!(find_word(home.path()), Vec::<String>::new());
     assert!(!home.path().join("hfs.db.v3.bak").exists() && !home.path().join("hfs.db.damaged").exists());
+}
+
+#[test]
+fn text_that_a_snapshot_keeps_is_removed_when_the_snapshot_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let make = Drafts::new(1);
+    let session = plant(&store, &make);
+    let exporting = open(&path);
+    let snapshot = exporting.snapshot().unwrap();
+    let began = Instant::now();
+    let purged = store.purge_session(session.id).unwrap();
+    assert!(purged.text_remains);
+    assert!(began.elapsed() < Duration::from_secs(5), "a purge does not wait for a snapshot");
+    assert!(!find_word(home.path()).is_empty(), "the snapshot still reads the session");
+    assert!(snapshot.get_session(session.id).is_ok());
+    store.vacuum().unwrap();
+    drop(snapshot);
+    assert_eq!(find_word(home.path()), Vec::<String>::new());
+    let others = store.create_session(&make.session("other")).unwrap();
+    assert!(!store.purge_session(others.id).unwrap().text_remains);
+}
+
+#[test]
+fn text_that_a_killed_process_kept_is_removed_when_the_store_is_opened() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let session = plant(&store, &Drafts::new(1));
+    // Reads an older state without being a snapshot of hfs, so that its end removes nothing.
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
+    assert!(store.purge_session(session.id).unwrap().text_remains);
+    assert!(!find_word(home.path()).is_empty());
+    reader.execute_batch("COMMIT").unwrap();
+    open(&path);
+    assert_eq!(find_word(home.path()), Vec::<String>::new());
 }

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{Message, RunSnapshot};
-use hfs_engine::Conversation;
+use hfs_core::{Message, Role, RunSnapshot};
+use hfs_engine::{Conversation, RewindTarget};
 use ratatui::layout::Rect;
 
 use crate::commands::{Command, Suggestion, is_command, suggestions};
@@ -66,6 +66,8 @@ pub struct Chat {
     pub plugin_output: Option<(String, String)>,
     /// Error of the newest exchange.
     pub error_banner: Option<ErrorBanner>,
+    /// Whether a rewind to the selected message is being planned; the confirmation opens when the plan arrives.
+    pub is_planning_rewind: bool,
 }
 
 /// Earlier messages of the user, which Up and Down put into the input.
@@ -114,6 +116,7 @@ impl Chat {
             tokens: 0,
             plugin_output: None,
             error_banner: None,
+            is_planning_rewind: false,
         }
     }
 
@@ -511,6 +514,18 @@ impl Model {
                 let branch = self.chat.conversation.branch()?;
                 let at = message?.seq;
                 return Some(vec![Change::Fork { branch, at, name: None }.into()]);
+            }
+            KeyCode::Char('r') if key.modifiers.is_empty() => {
+                if self.chat.is_busy() {
+                    return Some(self.notify_busy());
+                }
+                let branch = self.chat.conversation.branch()?;
+                let message = message?;
+                // To a message of the user means before it: its text is put into the input, to be changed and sent again.
+                let is_prompt = message.content.role == Role::User && !message.content.is_context();
+                let seq = if is_prompt { message.seq.saturating_sub(1) } else { message.seq };
+                self.chat.is_planning_rewind = true;
+                return Some(vec![Request::PlanRewind(RewindTarget::Message { branch, seq }).into()]);
             }
             _ => return None,
         }

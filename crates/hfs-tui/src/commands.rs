@@ -305,9 +305,9 @@ impl Model {
             Command::Undo => match (self.chat.conversation.session(), self.last_trashed) {
                 // In a new conversation, the only thing to undo is the deletion of a session.
                 (None, Some(trashed)) => vec![Change::Restore(trashed).into()],
-                _ => self.with_session(|_, session| vec![Change::Undo(session).into()]),
+                _ => self.with_session(|_, session| vec![Request::Undo(session).into()]),
             },
-            Command::Redo => self.with_session(|_, session| vec![Change::Redo(session).into()]),
+            Command::Redo => self.with_session(|_, session| vec![Request::Redo(session).into()]),
             Command::Export => self.with_session(|_, session| {
                 vec![Request::PrepareExport { session, format: arguments.to_owned() }.into()]
             }),

@@ -12,7 +12,9 @@ use hfs_core::{
     AgentDescription, Branch, BranchId, Checkpoint, CheckpointId, Message, MessageRange, Operation, Page,
     PageRequest, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
 };
-use hfs_engine::{Conversation, Exchange, RewindPlan, Rewound, SendError, Update};
+use hfs_engine::{
+    Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound, SendError, Update,
+};
 
 use crate::ports::{
     AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
@@ -58,6 +60,8 @@ pub enum Msg {
     Messages { page: TranscriptPage, branch: BranchId, result: UiResult<Vec<Message>> },
     /// A change of sessions, branches or checkpoints was made, or failed; `moved` as [`Change::moves_conversation`].
     Changed { moved: bool, result: Box<UiResult<Changed>> },
+    /// The result of planning `change`, which is an undo or redo.
+    ReversalPlanned { change: Change, result: UiResult<Box<ReversalPlan>> },
     /// The newest sessions of the project, for the start screen.
     RecentSessions(UiResult<Page<SessionSummary>>),
     /// The possible destinations of an export, and the format to select.
@@ -337,8 +341,12 @@ pub enum Request {
     Search { query: SearchQuery, request_id: u64 },
     /// Lists the checkpoints of a session.
     ListCheckpoints(SessionId),
-    /// Plans a rewind to a checkpoint without performing it.
-    PlanRewind(CheckpointId),
+    /// Plans a rewind without performing it.
+    PlanRewind(RewindTarget),
+    /// Plans an undo of the newest operation of a session. Performs it, unless it takes messages out of view.
+    Undo(SessionId),
+    /// Like [`Undo`](Self::Undo), for a redo.
+    Redo(SessionId),
     /// Lists the branches of a session.
     ListBranches(SessionId),
     /// Lists the runs of a session.
@@ -380,7 +388,7 @@ impl Request {
     #[must_use]
     pub const fn moves_conversation(&self) -> bool {
         match self {
-            Self::Open { .. } => true,
+            Self::Open { .. } | Self::Undo(_) | Self::Redo(_) => true,
             Self::Change(change) => change.moves_conversation(),
             _ => false,
         }
@@ -397,7 +405,7 @@ pub enum Change {
     Checkpoint { conversation: Conversation, label: Option<String> },
     Pin { checkpoint: CheckpointId, pinned: bool },
     DeleteCheckpoint(CheckpointId),
-    Rewind(CheckpointId),
+    Rewind(RewindTarget),
     Fork { branch: BranchId, at: Seq, name: Option<String> },
     Switch { session: SessionId, branch: BranchId },
     RenameBranch { branch: BranchId, name: String },

@@ -6,7 +6,7 @@ use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
-use hfs_engine::{Conversation, Rewound};
+use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
 use crate::chat::{InputHistory, SaveState};
 use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
@@ -16,6 +16,7 @@ use crate::protocol::{
     Change, Changed, ConfigApplied, CopyOutcome, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand,
     Timer, TranscriptPage, UiResult,
 };
+use crate::screens::checkpoints::{reversal_confirmation, rewind_confirmation};
 use crate::screens::export::Export;
 use crate::screens::import::Import;
 use crate::screens::{Action, Handled, StaleData};
@@ -66,6 +67,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
                 Err(report) => model.notify_error(&report),
             }
         }
+        Msg::ReversalPlanned { change, result } => model.reversal_planned(change, result),
         Msg::RecentSessions(result) => {
             model.recent_sessions = result.map(|page| page.items).unwrap_or_default();
             Vec::new()
@@ -401,13 +403,13 @@ impl Model {
                 self.offer_import(welcome, found);
                 Vec::new()
             }
+            ScreenMsg::RewindPlanned(result) => self.rewind_planned(result),
             // Late results: the screen was closed, or its query has changed.
             ScreenMsg::Sessions { .. }
             | ScreenMsg::SearchResults { .. }
             | ScreenMsg::TypingPaused(_)
             | ScreenMsg::Preview { .. }
             | ScreenMsg::Checkpoints { .. }
-            | ScreenMsg::RewindPlanned(_)
             | ScreenMsg::Branches { .. }
             | ScreenMsg::Runs { .. }
             | ScreenMsg::Run { .. }
@@ -593,6 +595,39 @@ impl Model {
                 effects.push(Request::Open { session: operation.session, branch: None, at: None }.into());
                 effects.extend(self.refresh_screen(StaleData::Sessions));
                 effects
+            }
+        }
+    }
+
+    /// Asks whether to rewind to the message that was selected in the chat.
+    fn rewind_planned(&mut self, result: UiResult<Box<RewindPlan>>) -> Vec<Effect> {
+        if !std::mem::take(&mut self.chat.is_planning_rewind) {
+            return Vec::new();
+        }
+        match result {
+            Ok(plan) => {
+                self.modals.push(Modal::Confirm(rewind_confirmation(&plan)));
+                Vec::new()
+            }
+            Err(report) => self.notify_error(&report),
+        }
+    }
+
+    /// Performs an undo or redo, or asks first if it takes messages out of view.
+    fn reversal_planned(&mut self, change: Change, result: UiResult<Box<ReversalPlan>>) -> Vec<Effect> {
+        match result {
+            Ok(plan) if plan.out_of_view == 0 => {
+                self.move_ended(true);
+                vec![change.into()]
+            }
+            Ok(plan) => {
+                self.move_ended(false);
+                self.modals.push(Modal::Confirm(reversal_confirmation(&plan, change)));
+                Vec::new()
+            }
+            Err(report) => {
+                self.move_ended(false);
+                self.notify_error(&report)
             }
         }
     }

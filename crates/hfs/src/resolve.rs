@@ -7,23 +7,32 @@ use std::fmt::Display;
 use hfs_core::{Branch, BranchId, Checkpoint, RunId, Seq, ShortId, StoreError};
 use hfs_engine::Lineage;
 
-/// The branch with this name, else the one whose id or short id starts with it. Undone branches are not found.
+/// The branch with this name, else the one whose id or short id starts with it. Undone branches are found too, since they
+/// keep their names.
 ///
 /// # Errors
 /// `NotFound`; `Ambiguous` if several ids match.
 pub fn find_branch(branches: &[Branch], reference: &str) -> Result<Branch, StoreError> {
-    let visible = || branches.iter().filter(|branch| !branch.undone);
-    if let Some(branch) = visible().find(|branch| branch.name == reference) {
+    if let Some(branch) = branches.iter().find(|branch| branch.name == reference) {
         return Ok(branch.clone());
     }
     let prefix = reference.to_lowercase();
-    let found = visible().filter(|branch| id_matches(branch.id, branch.id.short(), &prefix));
+    let found = branches.iter().filter(|branch| id_matches(branch.id, branch.id.short(), &prefix));
     single("branch", reference, found.cloned().collect(), |branch| branch.name.clone())
 }
 
-/// Finds a checkpoint, and its number, by number (1 = oldest), by position (`seq:N`: the newest checkpoint at message N
-/// of the current branch, else of any branch), by label, or by a prefix of its id or short id. `all` starts with the
-/// oldest.
+/// The number of the message that `seq:N` names; `None` for another reference.
+///
+/// # Errors
+/// `NotFound` if N is not a number.
+pub fn parse_seq(reference: &str) -> Result<Option<Seq>, StoreError> {
+    let Some(seq) = reference.strip_prefix("seq:") else { return Ok(None) };
+    let not_found = |_| StoreError::NotFound { what: "message", reference: seq.to_owned() };
+    seq.parse().map(Some).map_err(not_found)
+}
+
+/// Finds a checkpoint by its number, by position (`seq:N`: the newest checkpoint at message N of the current branch, else
+/// of any branch), by label, or by a prefix of its id or short id. `all` starts with the oldest.
 ///
 /// # Errors
 /// `NotFound`; `Ambiguous` if several match.
@@ -32,35 +41,32 @@ pub fn find_checkpoint(
     branches: &[Branch],
     current: BranchId,
     reference: &str,
-) -> Result<(usize, Checkpoint), StoreError> {
+) -> Result<Checkpoint, StoreError> {
     let not_found = || StoreError::NotFound { what: "checkpoint", reference: reference.to_owned() };
-    let numbered = || (1..).zip(all);
-    let cloned = |(number, checkpoint): (usize, &Checkpoint)| (number, checkpoint.clone());
-    if let Ok(wanted) = reference.parse::<usize>() {
-        return numbered().find(|(number, _)| *number == wanted).map(cloned).ok_or_else(not_found);
+    if let Ok(wanted) = reference.parse::<u64>() {
+        return all.iter().find(|checkpoint| checkpoint.number == wanted).cloned().ok_or_else(not_found);
     }
-    if let Some(seq) = reference.strip_prefix("seq:") {
-        let seq: Seq = seq.parse().map_err(|_| not_found())?;
+    if let Some(seq) = parse_seq(reference)? {
         let lineage = Lineage::new(branches);
         // The branch that the message belongs to: an ancestor if the message precedes the current branch's fork. A
         // checkpoint of the current branch may also have such a seq, if it was created before the first message there.
         let owner = lineage.get(current).map(|branch| lineage.owner(branch, seq).id);
-        let at_seq = numbered().filter(|(_, checkpoint)| checkpoint.seq == seq);
-        let (on_branch, elsewhere): (Vec<_>, Vec<_>) = at_seq
-            .partition(|(_, checkpoint)| Some(checkpoint.branch) == owner || checkpoint.branch == current);
-        return on_branch.last().or(elsewhere.last()).copied().map(cloned).ok_or_else(not_found);
+        let at_seq = all.iter().filter(|checkpoint| checkpoint.seq == seq);
+        let (on_branch, elsewhere): (Vec<_>, Vec<_>) =
+            at_seq.partition(|checkpoint| Some(checkpoint.branch) == owner || checkpoint.branch == current);
+        return on_branch.last().or(elsewhere.last()).copied().cloned().ok_or_else(not_found);
     }
     let mut found: Vec<_> =
-        numbered().filter(|(_, checkpoint)| checkpoint.label.as_deref() == Some(reference)).collect();
+        all.iter().filter(|checkpoint| checkpoint.label.as_deref() == Some(reference)).collect();
     if found.is_empty() {
         let prefix = reference.to_lowercase();
         let matching =
-            numbered().filter(|(_, checkpoint)| id_matches(checkpoint.id, checkpoint.id.short(), &prefix));
+            all.iter().filter(|checkpoint| id_matches(checkpoint.id, checkpoint.id.short(), &prefix));
         found = matching.collect();
     }
     let describe =
-        |(number, checkpoint): &(usize, &Checkpoint)| format!("{number} ({})", checkpoint.id.short().shown());
-    single("checkpoint", reference, found, describe).map(cloned)
+        |checkpoint: &&Checkpoint| format!("{} ({})", checkpoint.number, checkpoint.id.short().shown());
+    single("checkpoint", reference, found, describe).cloned()
 }
 
 /// Finds a run, and its number, by number (1 = oldest), by recency (`@` is the newest, `@-1` the one before), or by a
@@ -131,21 +137,22 @@ mod tests {
     #[test]
     fn a_branch_is_found_by_name_and_by_id_prefix() {
         let branches = [branch("main", false), branch("main-2", false), branch("gone", true)];
-        let [main, second, _] = &branches;
+        let [main, second, gone] = &branches;
         assert_eq!(find_branch(&branches, "main").unwrap(), *main);
         assert_eq!(find_branch(&branches, second.id.short().as_str()).unwrap(), *second);
         assert_eq!(find_branch(&branches, &second.id.to_string()).unwrap(), *second);
-        assert!(matches!(find_branch(&branches, "gone"), Err(StoreError::NotFound { .. })));
+        assert_eq!(find_branch(&branches, "gone").unwrap(), *gone, "an undone branch");
         assert!(matches!(find_branch(&branches, ""), Err(StoreError::NotFound { .. })));
         // Ids of the same millisecond share a prefix.
         let shared: String = main.id.to_string().chars().take(6).collect();
         assert!(matches!(find_branch(&branches, &shared), Err(StoreError::Ambiguous { .. })));
     }
 
-    fn checkpoint(branch: &Branch, seq: Seq, label: Option<&str>) -> Checkpoint {
+    fn checkpoint(branch: &Branch, number: u64, seq: Seq, label: Option<&str>) -> Checkpoint {
         Checkpoint {
             id: hfs_core::CheckpointId::generate(),
             session: branch.session,
+            number,
             branch: branch.id,
             seq,
             trigger: "run.ended".into(),
@@ -162,23 +169,23 @@ mod tests {
         let main = branch("main", false);
         let other = Branch { parent: Some(main.id), forked_at: 4, head: 6, ..branch("other", false) };
         let all = [
-            checkpoint(&main, 2, Some("works")),
-            checkpoint(&main, 2, None),
-            checkpoint(&main, 6, Some("works")),
-            checkpoint(&other, 6, None),
+            checkpoint(&main, 1, 2, Some("works")),
+            checkpoint(&main, 2, 2, None),
+            checkpoint(&main, 4, 6, Some("works")),
+            checkpoint(&other, 5, 6, None),
         ];
         let branches = [main.clone(), other.clone()];
         let find = |current: &Branch, text: &str| find_checkpoint(&all, &branches, current.id, text);
-        let number = |current: &Branch, text: &str| find(current, text).map(|(number, _)| number).ok();
+        let number = |current: &Branch, text: &str| find(current, text).map(|found| found.number).ok();
         assert_eq!(number(&main, "1"), Some(1));
-        assert_eq!(number(&main, "5"), None);
+        assert_eq!(number(&main, "3"), None, "the number of a pruned checkpoint");
         assert_eq!(number(&main, "0"), None);
         assert_eq!(number(&main, "seq:2"), Some(2), "the newest one at message 2");
-        assert_eq!(number(&main, "seq:6"), Some(3));
-        assert_eq!(number(&other, "seq:6"), Some(4));
+        assert_eq!(number(&main, "seq:6"), Some(4));
+        assert_eq!(number(&other, "seq:6"), Some(5));
         assert_eq!(number(&other, "seq:2"), Some(2), "messages before the fork belong to the parent");
         assert_eq!(number(&main, "seq:x"), None);
-        assert_eq!(number(&main, all[3].id.short().as_str()), Some(4));
+        assert_eq!(number(&main, all[3].id.short().as_str()), Some(5));
         assert!(matches!(find(&main, "works"), Err(StoreError::Ambiguous { .. })));
     }
 

@@ -331,6 +331,7 @@ impl FileTransfer {
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
         }
         let document = StoreDocument::new(self.store.as_ref(), request.session)?;
+        let document = if format.is_transcript() { document.without_undone() } else { document };
         let redaction = if request.redact { Redaction::Mask } else { Redaction::Count };
         // The proposed name of the file is that of the session.
         let session = export::named_session(document.session_record(), redaction);

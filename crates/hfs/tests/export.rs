@@ -101,25 +101,27 @@ fn a_session_with_branches_and_checkpoints_survives_a_round_trip_byte_for_byte()
 }
 
 #[test]
-fn an_undone_branch_is_left_out_with_its_runs_and_checkpoints() {
+fn an_undone_branch_is_exported_if_it_has_messages() {
     let hfs = hfs();
     let session = chat(&hfs, &["one"]);
     run_json(&hfs, &["branch", "create", &session, "gone"]);
     chat(&hfs, &["-s", &session, "only there"]);
     run_json(&hfs, &["undo", &session]);
+    run_json(&hfs, &["branch", "create", &session, "empty"]);
+    run_json(&hfs, &["undo", &session]);
     let document: Value = serde_json::from_str(&exported(&hfs, &session)).unwrap();
-    let branches: Vec<&str> = document["branches"]
+    let branches: Vec<(&str, bool)> = document["branches"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|branch| branch["name"].as_str().unwrap())
+        .map(|branch| (branch["name"].as_str().unwrap(), branch["undone"] == true))
         .collect();
-    assert_eq!(branches, ["main"]);
-    assert!(!document.to_string().contains("only there"));
-    let main = &document["branches"][0]["id"];
+    assert_eq!(branches, [("main", false), ("gone", true)]);
+    let gone = &document["branches"][1];
+    assert!(gone.to_string().contains("only there"));
     for list in ["runs", "checkpoints"] {
         let list = document[list].as_array().unwrap();
-        assert!(!list.is_empty() && list.iter().all(|item| item["branch"] == *main), "{list:?}");
+        assert_eq!(list.iter().filter(|item| item["branch"] == gone["id"]).count(), 1, "{list:?}");
     }
 }
 

@@ -67,7 +67,6 @@ pub fn only_a_fork_or_a_rewind_to_a_checkpoint_of_the_session_creates_a_branch(f
     let foreign = fixture.checkpoint(elsewhere, growing_state(1), 10).id;
     let draft = fixture.drafts.branch("side", main);
     let unknown = Some(fixture.drafts.ids.checkpoint());
-    expect_kind(create(fixture, &draft, OperationKind::Rewind, None), ErrorKind::Invalid);
     expect_kind(create(fixture, &draft, OperationKind::Rewind, Some(foreign)), ErrorKind::Invalid);
     expect_kind(create(fixture, &draft, OperationKind::Rewind, unknown), ErrorKind::NotFound);
     expect_kind(create(fixture, &draft, OperationKind::Fork, Some(checkpoint)), ErrorKind::Invalid);
@@ -125,25 +124,66 @@ pub fn a_branch_can_be_renamed(fixture: &Fixture<'_>) {
     expect_kind(fixture.store.get_branch(unknown), ErrorKind::NotFound);
 }
 
-pub fn an_undone_branch_is_kept_but_cannot_be_continued(fixture: &Fixture<'_>) {
+pub fn a_rewind_without_a_checkpoint_starts_without_a_state(fixture: &Fixture<'_>) {
+    let main = fixture.append_numbered(fixture.main(), "main", 5);
+    let session = fixture.session_of(main.branch);
+    fixture.checkpoint(at(main.branch, 2), growing_state(1), 10);
+    let draft = fixture.drafts.branch("back", at(main.branch, 3));
+    let operation = create(fixture, &draft, OperationKind::Rewind, None).unwrap();
+    assert_eq!((operation.kind, operation.checkpoint), (OperationKind::Rewind, None));
+    assert_eq!(operation.after.current_branch, draft.id);
+    assert_eq!(fixture.texts(draft.id), ["main 1", "main 2", "main 3"]);
+    assert_eq!(state(fixture, draft.id), None, "not the state of an earlier checkpoint");
+    fixture.undo(operation.id).unwrap();
+    assert_eq!(fixture.store.get_session(session).unwrap().branch, "main");
+}
+
+pub fn a_switch_to_an_undone_branch_ends_that_it_is_undone(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "main");
+    let session = fixture.session_of(main.branch);
+    let (side, fork) = fixture.fork(main, "side");
+    let side = fixture.append_text(side, "side");
+    fixture.undo(fork.id).unwrap();
+    let undone = || fixture.store.get_branch(side.branch).unwrap().undone;
+    let branches = || fixture.store.get_session(session).unwrap().branches;
+    assert_eq!((undone(), branches()), (true, 1));
+    let switch = fixture.store.switch_branch(side.branch, fixture.drafts.now()).unwrap();
+    assert_eq!((switch.kind, switch.branch), (OperationKind::Switch, Some(side.branch)));
+    assert_eq!((undone(), branches()), (false, 2));
+    // A redo of the fork would have to end that the branch is undone.
+    fixture.store.switch_branch(main.branch, fixture.drafts.now()).unwrap();
+    expect_kind(fixture.redo(fork.id), ErrorKind::Conflict);
+    fixture.undo(fixture.last_operation(session).id).unwrap();
+    fixture.undo(switch.id).unwrap();
+    assert_eq!((undone(), branches()), (true, 1));
+    fixture.redo(switch.id).unwrap();
+    assert_eq!((undone(), branches()), (false, 2));
+    fixture.append_text(side, "more");
+    assert_eq!(fixture.texts(side.branch), ["main", "side", "more"]);
+    assert!(fixture.store.verify().unwrap().is_ok());
+}
+
+pub fn an_undone_branch_is_kept_and_can_be_continued_after_a_switch(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "main");
     let session = fixture.session_of(main.branch);
     let (side, fork) = fixture.fork(main, "side");
     let side = fixture.append_text(side, "side");
     fixture.undo(fork.id).unwrap();
     let branch = fixture.store.list_branches(session).unwrap().remove(1);
-    assert!(branch.undone);
+    assert!(branch.undone && branch.is_listed());
     assert_eq!(branch, fixture.store.get_branch(side.branch).unwrap());
     assert_eq!(fixture.texts(side.branch), ["main", "side"]);
-    expect_kind(fixture.store.switch_branch(side.branch, fixture.drafts.now()), ErrorKind::Conflict);
     expect_kind(fixture.store.append(side, &[fixture.drafts.user("lost")]), ErrorKind::Conflict);
     expect_kind(fixture.store.begin_reply(side, &fixture.drafts.assistant("")), ErrorKind::Conflict);
-    // An undone branch keeps its name, and can be continued on a fork of it.
+    // An undone branch keeps its name, and can also be continued on a fork of it.
     let same_name = fixture.drafts.branch("side", main);
     expect_kind(create(fixture, &same_name, OperationKind::Fork, None), ErrorKind::Conflict);
     let (rescued, _) = fixture.fork(side, "rescued");
     fixture.append_text(rescued, "on");
     assert_eq!(fixture.texts(rescued.branch), ["main", "side", "on"]);
+    fixture.store.switch_branch(side.branch, fixture.drafts.now()).unwrap();
+    fixture.append_text(side, "back");
+    assert_eq!(fixture.texts(side.branch), ["main", "side", "back"]);
 }
 
 pub fn a_reply_on_a_branch_that_is_undone_meanwhile_is_kept(fixture: &Fixture<'_>) {

@@ -132,14 +132,61 @@ pub fn a_long_run_does_not_displace_the_final_checkpoints_of_earlier_runs(fixtur
         let listed = fixture.store.list_checkpoints(session).unwrap();
         listed.iter().map(|checkpoint| if checkpoint.trigger.ends_run() { 'E' } else { 'm' }).collect()
     };
-    ["run.ended"; 4].into_iter().for_each(&mut mark);
+    ["run.ended"; 2].into_iter().for_each(&mut mark);
     ["phase.ended"; 9].into_iter().for_each(&mut mark);
-    assert_eq!(triggers(), "EEmmm", "the newest half is kept completely");
+    assert_eq!(triggers(), "EEmmm", "checkpoints in the middle of a run take the free places");
     mark("run.ended");
     assert_eq!(triggers(), "EEmmE");
     ["run.ended"; 2].into_iter().for_each(&mut mark);
     assert_eq!(triggers(), "EEEEE", "checkpoints in the middle of a run are pruned first");
+    ["phase.ended"; 30].into_iter().for_each(&mut mark);
+    assert_eq!(triggers(), "EEEEE", "a run displaces no end of an earlier run");
     expect_no_orphaned_states(fixture, session);
+}
+
+pub fn numbers_are_given_once(fixture: &Fixture<'_>) {
+    let (main, other) = (fixture.main(), fixture.main());
+    let session = fixture.session_of(main.branch);
+    let mark = |retention: u32, trigger: &str| {
+        let draft = fixture.drafts.checkpoint(main, growing_state(1));
+        let draft = CheckpointDraft { trigger: trigger.into(), ..draft };
+        fixture.store.create_checkpoint(&draft, retention).unwrap()
+    };
+    let numbers = || -> Vec<u64> {
+        let listed = fixture.other_process().list_checkpoints(session).unwrap();
+        listed.iter().map(|checkpoint| checkpoint.number).collect()
+    };
+    let made: Vec<_> = (0..5).map(|_| mark(3, "run.ended")).collect();
+    assert_eq!(made.iter().map(|checkpoint| checkpoint.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(numbers(), [3, 4, 5]);
+    assert_eq!(fixture.checkpoint(other, growing_state(1), 10).number, 1, "numbers count within a session");
+    fixture.store.delete_checkpoint(made[4].id, fixture.drafts.now()).unwrap();
+    fixture.store.delete_checkpoint(made[2].id, fixture.drafts.now()).unwrap();
+    assert_eq!(mark(3, "run.ended").number, 6, "the number of the deleted one is not given again");
+    fixture.store.withdraw_checkpoints(&[mark(9, "phase.ended").id]).unwrap();
+    assert_eq!((mark(9, "manual").number, numbers()), (8, vec![4, 6, 8]));
+    mark(2, "phase.ended");
+    assert_eq!(mark(2, "manual").number, 9, "a checkpoint that was pruned at once had no number");
+    mark(0, "run.ended");
+    assert_eq!((mark(9, "run.ended").number, numbers()), (10, vec![8, 9, 10]));
+    assert!(fixture.store.verify().unwrap().is_ok());
+}
+
+pub fn the_checkpoints_of_a_failed_run_are_withdrawn(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let session = fixture.session_of(main.branch);
+    let kept = fixture.checkpoint(main, growing_state(1), 10);
+    let bytes = fixture.store.info().unwrap().checkpoint_bytes;
+    let made: Vec<_> = (2..6).map(|number| fixture.checkpoint(main, growing_state(number), 10).id).collect();
+    fixture.store.pin_checkpoint(made[1], true).unwrap();
+    fixture.store.withdraw_checkpoints(&made).unwrap();
+    assert_eq!(listed(fixture, session), [kept.id, made[1]], "one that the user has pinned is kept");
+    assert_eq!(fixture.store.get_session(session).unwrap().checkpoints, 2);
+    assert_eq!(fixture.operations(session).len(), 1, "no operation is recorded");
+    fixture.store.withdraw_checkpoints(&made).unwrap();
+    fixture.store.delete_checkpoint(made[1], fixture.drafts.now()).unwrap();
+    assert_eq!(fixture.store.info().unwrap().checkpoint_bytes, bytes);
+    assert!(fixture.store.verify().unwrap().is_ok());
 }
 
 pub fn a_pinned_checkpoint_is_kept_until_it_is_unpinned(fixture: &Fixture<'_>) {

@@ -108,6 +108,29 @@ pub fn an_import_becomes_visible_as_a_whole_when_it_finishes(fixture: &Fixture<'
     );
 }
 
+pub fn an_imported_branch_can_be_undone(fixture: &Fixture<'_>) {
+    let draft = draft(fixture);
+    let sides = [fixture.drafts.ids.branch(), fixture.drafts.ids.branch()];
+    let mut import = fixture.store.import_session(&draft).unwrap();
+    import.message(0, &fixture.drafts.user("on main")).unwrap();
+    for (key, side) in (1..).zip(sides) {
+        import.branch(key, 0, 1, side, &format!("side {key}")).unwrap();
+        import.message(key, &fixture.drafts.user("needle on a side")).unwrap();
+        import.mark_undone(key).unwrap();
+    }
+    expect_kind(import.mark_undone(3), ErrorKind::Invalid);
+    let summary = import.finish("Imported", 2, seconds_after_1970(1), seconds_after_1970(2)).unwrap();
+    assert_eq!(summary.branches, 2, "the current branch is never undone");
+    let undone: Vec<bool> =
+        fixture.store.list_branches(draft.id).unwrap().iter().map(|branch| branch.undone).collect();
+    assert_eq!(undone, [false, true, false]);
+    let query = SearchQuery { text: "needle".into(), limit: 9, ..SearchQuery::default() };
+    assert_eq!(fixture.store.search(&query).unwrap().total, 2);
+    fixture.store.switch_branch(sides[0], fixture.drafts.now()).unwrap();
+    fixture.append_text(at(sides[0], 2), "more");
+    assert!(fixture.store.verify().unwrap().is_ok());
+}
+
 pub fn an_imported_session_can_be_continued(fixture: &Fixture<'_>) {
     let draft = draft(fixture);
     let mut import = fixture.store.import_session(&draft).unwrap();

@@ -119,12 +119,12 @@ pub fn the_trash_is_purged_by_age(fixture: &Fixture<'_>) {
         times.push(fixture.drafts.now());
         fixture.store.trash_session(session.id, times[times.len() - 1]).unwrap();
     }
-    assert_eq!(fixture.store.purge_trash(times[0]).unwrap(), 0);
-    assert_eq!(fixture.store.purge_trash(times[2]).unwrap(), 2);
+    assert_eq!(fixture.store.purge_trash(times[0]).unwrap().sessions, 0);
+    assert_eq!(fixture.store.purge_trash(times[2]).unwrap().sessions, 2);
     expect_kind(fixture.store.get_session(sessions[1].id), ErrorKind::NotFound);
     fixture.store.get_session(sessions[2].id).unwrap();
     fixture.store.restore_session(sessions[2].id, fixture.drafts.now()).unwrap();
-    assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap(), 0);
+    assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap().sessions, 0);
     let left = fixture.store.resolve_session(&SessionRef::Recent(1), None, false).unwrap();
     assert_eq!(left, sessions[3].id);
 }
@@ -144,7 +144,7 @@ pub fn the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again(f
     fixture.store.trash_session(trashed, fixture.drafts.now()).unwrap();
     assert!(was_purged("a") && !was_purged("b"));
     assert!(!fixture.store.was_purged("other", "a").unwrap());
-    assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap(), 1);
+    assert_eq!(fixture.store.purge_trash(fixture.drafts.now()).unwrap().sessions, 1);
     assert!(was_purged("b"));
     import("a");
     assert!(!was_purged("a") && was_purged("b"));

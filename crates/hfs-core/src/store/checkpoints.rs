@@ -34,10 +34,10 @@ pub trait CheckpointStore {
     /// Stores a checkpoint, then prunes automatic checkpoints of its session down to `retention`, in the same
     /// transaction and without an operation. Manual, pinned and labelled checkpoints are neither counted nor pruned.
     ///
-    /// Half of `retention` is reserved for the newest automatic checkpoints, whatever their trigger. Of the others, those in
-    /// the middle of a run are pruned before those at the end of one ([`Trigger::ends_run`](crate::Trigger::ends_run)),
-    /// so that one long run does not remove the ends of all earlier runs; within each group, the oldest by `created_at`
-    /// are pruned first. With a retention of 0, the new checkpoint is pruned as well.
+    /// Checkpoints in the middle of a run are pruned before those at the end of one
+    /// ([`Trigger::ends_run`](crate::Trigger::ends_run)), so that a run never removes the end of an earlier one except by
+    /// its own end; within each group, the oldest by `created_at` are pruned first. The new checkpoint may itself be pruned;
+    /// it then takes no number.
     ///
     /// # Errors
     /// `NotFound` for its branch; `Invalid` for a seq beyond its head; `Conflict` if the id exists.
@@ -85,7 +85,8 @@ pub trait CheckpointStore {
     /// Reads the state that the next run on this branch continues from: the first of these that exists.
     ///
     /// 1. the state that [`save_branch_state`](Self::save_branch_state) stored for the branch;
-    /// 2. for a branch created by a rewind, the state of its checkpoint, even if the checkpoint was pruned since;
+    /// 2. for a branch created by a rewind, the state of its checkpoint, even if the checkpoint was pruned since, or
+    ///    `None` for a rewind without one;
     /// 3. for a fork, the state of the last checkpoint in the history that it shares with its parent, as of the time of
     ///    the fork: the one with the highest seq and, of those, the newest;
     /// 4. `None`, as for imported branches.
@@ -99,6 +100,13 @@ pub trait CheckpointStore {
     /// # Errors
     /// `NotFound`.
     fn pin_checkpoint(&self, id: CheckpointId, pinned: bool) -> StoreResult<()>;
+
+    /// Removes those of these checkpoints that retention may prune and that still exist, without an operation: the
+    /// checkpoints of a run that has failed.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn withdraw_checkpoints(&self, ids: &[CheckpointId]) -> StoreResult<()>;
 
     /// Removes a checkpoint, with its state if no other checkpoint or branch refers to it, and records `prune`.
     ///

@@ -70,6 +70,8 @@ pub enum StoreError {
         found: u32,
         /// Newest schema version that this hfs knows.
         supported: u32,
+        /// Whether the tables of the store have a known version, so that the version in its header may be damaged.
+        may_be_damage: bool,
     },
     /// This store does not support the operation.
     #[error("{message}")]
@@ -127,7 +129,8 @@ impl ErrorExt for StoreError {
             Self::HeadMismatch { .. } => Some(Suggestion::ReloadOrFork),
             Self::Locked { .. } => Some(Suggestion::WaitOrFork),
             Self::Corrupt { .. } => Some(Suggestion::RepairStore),
-            Self::Newer { .. } => Some(Suggestion::UpdateForStore),
+            Self::Newer { may_be_damage: true, .. } => Some(Suggestion::UpdateOrRepairStore),
+            Self::Newer { may_be_damage: false, .. } => Some(Suggestion::UpdateForStore),
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Invalid { .. }

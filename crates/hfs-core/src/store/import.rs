@@ -29,6 +29,12 @@ pub trait SessionImport {
         name: &str,
     ) -> StoreResult<()>;
 
+    /// Marks a branch as undone. The branch that is current at the end stays as it is.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown branch.
+    fn mark_undone(&mut self, key: BranchKey) -> StoreResult<()>;
+
     /// Renames the first branch.
     ///
     /// # Errors

@@ -39,6 +39,17 @@ pub struct Page<T> {
     pub unreadable: u64,
 }
 
+/// Result of a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Number of purged sessions.
+    pub sessions: u64,
+    /// Whether the files of the store still contain text of the sessions, which no read returns. A
+    /// [snapshot](super::Maintenance::snapshot), such as that of an export in another process, keeps it; the text is
+    /// removed when the snapshot ends or, if its process was killed, when the store is opened again.
+    pub text_remains: bool,
+}
+
 /// Sessions.
 ///
 /// Each structural change records its [`Operation`] in the same transaction and raises `updated_at` to its time.
@@ -98,12 +109,12 @@ pub trait SessionStore {
     fn restore_session(&self, id: SessionId, at: Timestamp) -> StoreResult<()>;
 
     /// Removes a session permanently, with its operations and the attachments that no other message refers to.
-    /// Afterwards no text of it is left in the files of the store. Copies of the store that a migration or a repair has
-    /// made are deleted if they contain the session.
+    /// Afterwards no text of it is left in the files of the store, unless [`Purged::text_remains`]. Copies of the store
+    /// that a migration or a repair has made are deleted if they contain the session.
     ///
     /// # Errors
     /// `NotFound`.
-    fn purge_session(&self, id: SessionId) -> StoreResult<()>;
+    fn purge_session(&self, id: SessionId) -> StoreResult<Purged>;
 
     /// Whether a session with this origin was purged and has not been imported again since.
     ///
@@ -111,11 +122,11 @@ pub trait SessionStore {
     /// Returns any error of the underlying store.
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool>;
 
-    /// Purges all sessions that were moved to the trash before `before`. Returns their number.
+    /// Purges all sessions that were moved to the trash before `before`.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
-    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64>;
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged>;
 
     /// Starts to import a session; see [`SessionImport`].
     ///
@@ -132,7 +143,8 @@ pub trait SessionStore {
 
 /// Branches.
 ///
-/// The name of an undone branch stays taken. Only undo and redo hide a branch and show it again.
+/// Undo marks the branch that an operation created as undone. Redo and [`switch_branch`](Self::switch_branch) end that. An
+/// undone branch keeps its messages and its name.
 pub trait BranchStore {
     /// Lists the branches of a session, parents before children, including undone ones.
     ///
@@ -146,12 +158,12 @@ pub trait BranchStore {
     /// `NotFound`.
     fn get_branch(&self, id: BranchId) -> StoreResult<Branch>;
 
-    /// Creates a branch, makes it current and records `kind`: `fork`, or `rewind` with its checkpoint. A branch that an `import`
-    /// adds does not become current. The parent may be undone. The cost does not depend on the length of the session.
+    /// Creates a branch, makes it current and records `kind`: `fork`, or `rewind`, with its checkpoint or, where no state
+    /// is restored, without one. A branch that an `import` adds does not become current. The parent may be undone. The cost does not depend on the length of the session.
     ///
     /// # Errors
-    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, for a rewind without
-    /// a checkpoint of the same session, for another kind with a checkpoint, or if `kind` is none of these three;
+    /// `NotFound` for the parent or the checkpoint; `Invalid` for a fork beyond the parent's head, for a
+    /// checkpoint of another session, for another kind than a rewind with a checkpoint, or if `kind` is none of these three;
     /// `Conflict` if the name is taken or the id exists; `Locked` if the message at the fork is a reply in progress,
     /// because messages before a fork never change.
     fn create_branch(
@@ -162,10 +174,11 @@ pub trait BranchStore {
         at: Timestamp,
     ) -> StoreResult<Operation>;
 
-    /// Makes a branch current and records `switch`, even if it was current already.
+    /// Makes a branch current and records `switch`, even if it was current already. A branch that was undone is no longer
+    /// undone; the operation then names it, and its reversal makes it undone again.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` if the branch is undone.
+    /// `NotFound`.
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation>;
 
     /// Renames a branch and records `rename-branch`.
@@ -186,8 +199,8 @@ pub trait OperationStore {
 
     /// Undoes (`kind` is `undo`) or redoes (`redo`) the operation `target`, and records that as a new operation.
     ///
-    /// The session gets the attributes that it had before `target` (undo) or after it (redo). Undo hides a branch that
-    /// `target` created, redo shows it again. The reversal of a move to the trash restores the session, and vice versa.
+    /// The session gets the attributes that it had before `target` (undo) or after it (redo). Undo marks a branch that
+    /// `target` created as undone, redo ends that. The reversal of a move to the trash restores the session, and vice versa.
     ///
     /// A reversal conflicts in these cases:
     ///
@@ -195,9 +208,10 @@ pub trait OperationStore {
     ///   that its undo left);
     /// - a branch that the target renamed has been renamed again, or its earlier name is taken;
     /// - the branch to make current is undone;
+    /// - a switch has ended that the branch that the target created is undone (redo);
     /// - the target is undone already (for redo: is not undone).
     ///
-    /// Messages written after the target do not conflict. They stay on their branch, also while undo hides it.
+    /// Messages written after the target do not conflict. They stay on their branch, also if it becomes undone.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` as described; `Unsupported` for kinds that are not

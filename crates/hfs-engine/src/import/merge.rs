@@ -206,7 +206,7 @@ impl<'a> MergeImport<'a> {
     }
 
     fn branch(&mut self, branch: ForeignBranch) -> StoreResult<()> {
-        let ForeignBranch { key, parent, forked_at, id, name } = branch;
+        let ForeignBranch { key, parent, forked_at, id, name, undone: _ } = branch;
         self.save(parent)?;
         let parent = self.cursor(parent)?;
         let source_head = forked_at;

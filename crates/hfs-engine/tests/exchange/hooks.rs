@@ -54,6 +54,8 @@ impl Hooks for CallLog {
     }
 
     fn restore_state(&self, _session: SessionId, _state: &PluginStates) {}
+
+    fn release_state(&self, _session: SessionId) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,6 +134,8 @@ impl Hooks for Counter {
     fn restore_state(&self, session: SessionId, state: &PluginStates) {
         self.sessions.lock().unwrap().insert(session, state.clone());
     }
+
+    fn release_state(&self, _session: SessionId) {}
 }
 
 /// An engine with new hooks, as in another process.

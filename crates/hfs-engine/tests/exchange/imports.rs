@@ -63,7 +63,14 @@ impl Foreign {
             send(ImportEvent::Message { branch: 0, message: renewed(message) });
         }
         if let Some((forked_at, messages)) = &self.fork {
-            let fork = ForeignBranch { key: 1, parent: 0, forked_at: *forked_at, id: None, name: None };
+            let fork = ForeignBranch {
+                key: 1,
+                parent: 0,
+                forked_at: *forked_at,
+                id: None,
+                name: None,
+                undone: false,
+            };
             send(ImportEvent::Branch(fork));
             for message in messages {
                 send(ImportEvent::Message { branch: 1, message: renewed(message) });
@@ -276,7 +283,14 @@ fn import(store: &dyn Store, mode: OnDuplicate, main: &[&str], fork: Option<(u64
             send(ImportEvent::Message { branch: 0, message: message(id) });
         }
         if let Some((forked_at, messages)) = fork {
-            send(ImportEvent::Branch(ForeignBranch { key: 1, parent: 0, forked_at, id: None, name: None }));
+            send(ImportEvent::Branch(ForeignBranch {
+                key: 1,
+                parent: 0,
+                forked_at,
+                id: None,
+                name: None,
+                undone: false,
+            }));
             for id in messages {
                 send(ImportEvent::Message { branch: 1, message: message(id) });
             }
@@ -429,7 +443,14 @@ fn import_continued(store: &dyn Store, continues: Continuation, branches: &[(u64
         for (key, (forked_at, messages)) in branches.iter().enumerate() {
             if key > 0 {
                 let forked_at = *forked_at;
-                send(ImportEvent::Branch(ForeignBranch { key, parent: 0, forked_at, id: None, name: None }));
+                send(ImportEvent::Branch(ForeignBranch {
+                    key,
+                    parent: 0,
+                    forked_at,
+                    id: None,
+                    name: None,
+                    undone: false,
+                }));
             }
             for message in *messages {
                 send(ImportEvent::Message { branch: key, message: message.clone() });

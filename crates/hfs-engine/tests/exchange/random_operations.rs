@@ -8,7 +8,7 @@ use hfs_core::{
     BranchId, Checkpoint, CheckpointId, CheckpointState, ErrorExt, EventPayload, MessageId, MessageRange,
     RunSnapshot, SessionId, Store, Trigger,
 };
-use hfs_engine::{BlockingEngine, Conversation, EngineError, Settings};
+use hfs_engine::{BlockingEngine, Conversation, EngineError, RewindTarget, Settings, StateAtPlace};
 use hfs_store::{Durability, SqliteOptions, SqliteStore};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,13 @@ const RETENTION: u32 = 4;
 #[derive(Debug, Clone)]
 enum TestOperation {
     Send { phases: u8 },
+    Fail { phases: u8, cancel: bool },
     Checkpoint,
     Delete(u8),
     Pin(u8),
     Rewind(u8),
     RewindAndBack(u8),
+    RewindToMessage(u8),
     Fork { back: u8 },
     Switch(u8),
     Undo,
@@ -38,11 +40,13 @@ enum TestOperation {
 fn operation() -> impl Strategy<Value = TestOperation> {
     prop_oneof![
         5 => (0..4_u8).prop_map(|phases| TestOperation::Send { phases }),
+        2 => (0..4_u8, any::<bool>()).prop_map(|(phases, cancel)| TestOperation::Fail { phases, cancel }),
         1 => Just(TestOperation::Checkpoint),
         1 => any::<u8>().prop_map(TestOperation::Delete),
         1 => any::<u8>().prop_map(TestOperation::Pin),
         2 => any::<u8>().prop_map(TestOperation::Rewind),
         1 => any::<u8>().prop_map(TestOperation::RewindAndBack),
+        2 => any::<u8>().prop_map(TestOperation::RewindToMessage),
         1 => (0..5_u8).prop_map(|back| TestOperation::Fork { back }),
         2 => any::<u8>().prop_map(TestOperation::Switch),
         2 => Just(TestOperation::Undo),
@@ -78,17 +82,49 @@ impl TestSession {
         self.engine.store().as_ref()
     }
 
-    fn send(&self, phases: u8) {
-        let phase = |number: u8| {
+    /// Sends a message whose run fails or is cancelled after some phases.
+    fn fail(&self, phases: u8, cancel: bool) {
+        let numbers = || -> Vec<u64> {
+            let listed = self.store().list_checkpoints(self.session).unwrap();
+            listed.iter().filter(|one| one.trigger.ends_run()).map(|one| one.number).collect()
+        };
+        let before = numbers();
+        let cancelled = CancellationToken::new();
+        let end = if cancel {
+            let token = cancelled.clone();
+            vec![Step::Call(Arc::new(move || token.cancel())), Step::AwaitCancel]
+        } else {
+            vec![Step::Fail]
+        };
+        *self.agent.steps.lock().unwrap() = Self::phases(phases).chain(end).collect();
+        let mut conversation = self.engine.resume(self.session, None).unwrap();
+        let updates = Arc::new(Recorded::default());
+        let exchange = self.engine.send(&mut conversation, "continue", updates, cancelled);
+        let run = exchange.unwrap();
+        assert!(run.failure.is_some());
+        assert_eq!(numbers(), before, "a failed request removes no state of another run");
+        for checkpoint in self.store().list_checkpoints(self.session).unwrap() {
+            let state = self.store().load_state(checkpoint.id).unwrap();
+            assert!(
+                state.run_snapshot.run_id != Some(run.run.id) || checkpoint.trigger == Trigger::Manual,
+                "a failed request makes no automatic checkpoint"
+            );
+        }
+    }
+
+    fn phases(count: u8) -> impl Iterator<Item = Step> {
+        (0..count).flat_map(|number| {
             let phase = format!("phase {number}");
             [
                 Step::Event(EventPayload::PhaseStarted { phase: phase.clone() }),
                 Step::Remember("a", "another thing"),
                 Step::Event(EventPayload::PhaseEnded { phase, duration_ms: 1 }),
             ]
-        };
-        let steps = (0..phases).flat_map(phase).chain([Step::Say("ok")]);
-        *self.agent.steps.lock().unwrap() = steps.collect();
+        })
+    }
+
+    fn send(&self, phases: u8) {
+        *self.agent.steps.lock().unwrap() = Self::phases(phases).chain([Step::Say("ok")]).collect();
         let mut conversation = self.engine.resume(self.session, None).unwrap();
         let updates = Arc::new(Recorded::default());
         let exchange = self.engine.send(&mut conversation, "continue", updates, CancellationToken::new());
@@ -136,6 +172,7 @@ impl TestSession {
         };
         match *operation {
             TestOperation::Send { phases } => self.send(phases),
+            TestOperation::Fail { phases, cancel } => self.fail(phases, cancel),
             TestOperation::Checkpoint => {
                 let here = self.engine.resume(self.session, None).unwrap();
                 self.engine.checkpoint(&here, None).unwrap();
@@ -165,6 +202,23 @@ impl TestSession {
                 self.engine.rewind(id).unwrap();
                 self.engine.undo(self.session).unwrap();
                 assert_eq!(self.visible_state(), before, "undo reverses a rewind");
+            }
+            TestOperation::RewindToMessage(number) => {
+                let here = self.engine.resume(self.session, None).unwrap();
+                let (branch, seq) = (here.branch().unwrap(), u64::from(number) % (here.head() + 1));
+                let rewound = self.engine.rewind(RewindTarget::Message { branch, seq }).unwrap();
+                assert_eq!((rewound.branch.head, rewound.plan.in_view), (seq, seq));
+                let stored = self.store().load_branch_state(rewound.branch.id).unwrap();
+                match &rewound.plan.state {
+                    StateAtPlace::Kept(checkpoint) => {
+                        assert!(checkpoint.seq <= seq);
+                        assert_eq!(stored, Some(rewound.state.clone()));
+                    }
+                    StateAtPlace::Initial | StateAtPlace::NotKept => assert_eq!(stored, None),
+                }
+                self.send(1);
+                let requests = self.agent.requests.lock().unwrap();
+                assert_eq!(requests.last().unwrap().memories, rewound.state.agents);
             }
             TestOperation::Fork { back } => {
                 let here = self.engine.resume(self.session, None).unwrap();
@@ -215,6 +269,7 @@ impl TestSession {
             let known = self.histories.entry(branch.id).or_default();
             assert!(history.starts_with(known), "a history only grows");
             *known = history;
+            assert!(branch.is_listed() || branch.head == branch.forked_at, "words stay within reach");
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    CheckpointStore, EventPayload, MessageRange, MessageStore, OperationKind, OperationStore, PageRequest,
-    Pattern, RunSnapshot, SessionStore,
+    BranchStore, CheckpointStore, EventPayload, MessageRange, MessageStore, OperationKind, OperationStore,
+    PageRequest, Pattern, RunSnapshot, SearchIndex, SearchQuery, SessionStore,
 };
-use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Settings, Update};
+use hfs_engine::{
+    BlockingEngine, Conversation, Engine, EngineError, RewindTarget, Settings, StateAtPlace, Update,
+};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -138,6 +140,112 @@ async fn after_a_rewind_the_next_run_starts_from_the_restored_memory() {
     // The old branch is unchanged.
     let old = store.read_messages(conversation.branch().unwrap(), MessageRange::Newest(10)).unwrap();
     assert_eq!(old.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_or_cancelled_request_makes_no_checkpoint() {
+    for (last, cancel) in [(Step::Fail, false), (Step::AwaitCancel, true)] {
+        let store = memory_store();
+        let phase_ended = Step::Event(EventPayload::PhaseEnded { phase: "one".into(), duration_ms: 1 });
+        let agent = Scripted::new(vec![phase_ended.clone(), Step::Say("done")]);
+        let engine = engine(store.clone(), agent.clone());
+        let mut conversation = Conversation::new(None);
+        send(&engine, &mut conversation, "one").await;
+        let session = conversation.session().unwrap();
+        let before = store.list_checkpoints(session).unwrap();
+        assert_eq!(before.len(), 2);
+
+        let token = CancellationToken::new();
+        if cancel {
+            token.cancel();
+        }
+        *agent.steps.lock().unwrap() = vec![phase_ended, Step::Remember("a", "lost"), last];
+        let sent = engine.send(&mut conversation, "two", Arc::new(Recorded::default()), token).await.unwrap();
+        assert!(sent.failure.is_some());
+        assert_eq!(store.list_checkpoints(session).unwrap(), before);
+        // The next checkpoint does not reuse a number that was visible during the run.
+        let next = engine.checkpoint(&conversation, None).await.unwrap();
+        assert_eq!(next.number, 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_message_can_be_rewound_to() {
+    let store = memory_store();
+    let agent = Scripted::new(vec![Step::Remember("a", "again"), Step::Say("ok")]);
+    let settings = Settings::default().with_checkpoint_retention(2);
+    let engine = engine_with_settings(store.clone(), agent.clone(), settings);
+    let mut conversation = Conversation::new(None);
+    for text in ["one", "two", "three", "four"] {
+        send(&engine, &mut conversation, text).await;
+    }
+    let main = conversation.branch().unwrap();
+    for (seq, kept, prompt) in [
+        (8, Some(8), None),
+        (7, Some(6), None),
+        (6, Some(6), Some("four")),
+        // The checkpoints at 2 and 4 are pruned.
+        (5, None, Some("four")),
+        (4, None, Some("three")),
+        (2, None, Some("two")),
+    ] {
+        let plan = engine.plan_rewind(RewindTarget::Message { branch: main, seq }).await.unwrap();
+        let expected = kept.map(|seq| {
+            store
+                .list_checkpoints(conversation.session().unwrap())
+                .unwrap()
+                .into_iter()
+                .find(|checkpoint| checkpoint.seq == seq)
+                .unwrap()
+        });
+        assert_eq!(plan.checkpoint(), expected.as_ref(), "message {seq}");
+        assert!(kept.is_some() || plan.state == StateAtPlace::NotKept, "message {seq}");
+        assert_eq!((plan.in_view, plan.out_of_view), (seq, 8 - seq));
+        assert_eq!(plan.prompt.map(|message| message.content.text()).as_deref(), prompt, "message {seq}");
+    }
+    for seq in [0, 1] {
+        let plan = engine.plan_rewind(RewindTarget::Message { branch: main, seq }).await.unwrap();
+        assert_eq!(plan.state, StateAtPlace::Initial);
+    }
+    assert!(engine.plan_rewind(RewindTarget::Message { branch: main, seq: 9 }).await.is_err());
+
+    let rewound = engine.rewind(RewindTarget::Message { branch: main, seq: 3 }).await.unwrap();
+    assert_eq!((rewound.branch.forked_at, rewound.operation.checkpoint), (3, None));
+    let mut again = engine.resume(rewound.branch.session, None).await.unwrap();
+    send(&engine, &mut again, "another").await;
+    let requests = agent.requests.lock().unwrap();
+    let last = requests.last().unwrap();
+    assert!(last.memories.is_empty(), "no state was kept there");
+    let texts: Vec<String> = last.history.iter().map(|message| message.content.text()).collect();
+    assert_eq!(texts, ["one", "ok", "two", "another"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_plan_of_an_undo_counts_the_messages_that_leave_the_view() {
+    let store = memory_store();
+    let engine = engine(store.clone(), Scripted::new(vec![Step::Say("ok")]));
+    let mut conversation = Conversation::new(None);
+    send(&engine, &mut conversation, "one").await;
+    let (session, main) = (conversation.session().unwrap(), conversation.branch().unwrap());
+    let fork = engine.fork(main, 2, None).await.unwrap();
+    assert_eq!(engine.plan_undo(session).await.unwrap().out_of_view, 0);
+    let mut aside = engine.resume(session, None).await.unwrap();
+    send(&engine, &mut aside, "aside").await;
+    let plan = engine.plan_undo(session).await.unwrap();
+    assert_eq!((plan.out_of_view, plan.from.id, plan.to.id), (2, fork.id, main));
+    let undone = engine.undo(session).await.unwrap();
+    assert_eq!(undone.plan, plan);
+    // The undone branch is listed, and a switch to it continues it.
+    let listed = store.list_branches(session).unwrap();
+    assert!(listed[1].undone && listed[1].is_listed());
+    let found =
+        store.search(&SearchQuery { text: "aside".into(), limit: 9, ..SearchQuery::default() }).unwrap();
+    assert_eq!(found.total, 1);
+    assert!(!engine.switch(session, fork.id).await.unwrap().undone);
+    assert_eq!(engine.plan_undo(session).await.unwrap().out_of_view, 2);
+    let mut aside = engine.resume(session, None).await.unwrap();
+    send(&engine, &mut aside, "again").await;
+    assert_eq!(store.get_branch(fork.id).unwrap().head, 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -124,7 +124,14 @@ impl Document {
                 extra,
             },
             branches: vec![v2::BranchWithMessages {
-                branch: v2::Branch { id: branch, name: MAIN_BRANCH.into(), parent: None, forked_at: 0, head },
+                branch: v2::Branch {
+                    id: branch,
+                    name: MAIN_BRANCH.into(),
+                    parent: None,
+                    forked_at: 0,
+                    head,
+                    undone: false,
+                },
                 messages,
             }],
             runs,

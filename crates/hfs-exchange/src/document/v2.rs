@@ -118,6 +118,9 @@ pub(crate) struct Branch {
     pub forked_at: Seq,
     /// The seq of its newest message.
     pub head: Seq,
+    /// Whether the operation that created it was undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// Author of a message.
@@ -439,6 +442,7 @@ impl From<hfs_core::Branch> for Branch {
             parent: branch.parent,
             forked_at: branch.forked_at,
             head: branch.head,
+            undone: branch.undone,
         }
     }
 }

@@ -86,17 +86,13 @@ fn write_timeline(contents: &PageContents, out: &mut dyn Write) -> std::io::Resu
         let from = from.map(|parent| format!(", {}", fork_origin(&parent.name, branch, escape_html)));
         let current = if branch.id == contents.session.current_branch { " (current)" } else { "" };
         writeln!(out, "<li>{name}{current}{}", from.unwrap_or_default())?;
-        let checkpoints: Vec<(usize, &Checkpoint)> = contents
-            .checkpoints
-            .iter()
-            .enumerate()
-            .filter(|(_, checkpoint)| checkpoint.branch == branch.id)
-            .map(|(index, checkpoint)| (index + 1, checkpoint))
-            .collect();
+        let checkpoints: Vec<&Checkpoint> =
+            contents.checkpoints.iter().filter(|checkpoint| checkpoint.branch == branch.id).collect();
         if !checkpoints.is_empty() {
             writeln!(out, "<ol>")?;
-            for (number, checkpoint) in checkpoints {
-                let title = checkpoint_title(number, checkpoint, escape_html);
+            for checkpoint in checkpoints {
+                let number = checkpoint.number;
+                let title = checkpoint_title(checkpoint, escape_html);
                 let title =
                     if shown { format!("<a href=\"#checkpoint-{number}\">{title}</a>") } else { title };
                 writeln!(out, "<li>{title}, after message {}</li>", checkpoint.seq)?;
@@ -119,11 +115,12 @@ fn write_section(
     let (name, from) = (escape_html(&branch.name), from.unwrap_or_default());
     writeln!(out, "<section id=\"branch-{}\">\n<h2>Branch {name}{from}</h2>", branch.id)?;
     let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
-        for (number, checkpoint) in contents.checkpoints_at(branch.id, seq) {
+        for checkpoint in contents.checkpoints_at(branch.id, seq) {
             writeln!(
                 out,
-                "<p class=\"mark\" id=\"checkpoint-{number}\">{}</p>",
-                checkpoint_title(number, checkpoint, escape_html)
+                "<p class=\"mark\" id=\"checkpoint-{}\">{}</p>",
+                checkpoint.number,
+                checkpoint_title(checkpoint, escape_html)
             )?;
         }
         Ok(())

@@ -30,8 +30,8 @@ pub fn write_markdown(
             write_branch_heading(range, out)?;
         }
         let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
-            for (number, checkpoint) in contents.checkpoints_at(range.branch.id, seq) {
-                writeln!(out, "*{}*\n", checkpoint_title(number, checkpoint, escape_markdown))?;
+            for checkpoint in contents.checkpoints_at(range.branch.id, seq) {
+                writeln!(out, "*{}*\n", checkpoint_title(checkpoint, escape_markdown))?;
             }
             Ok(())
         };

@@ -416,7 +416,7 @@ fn send_branch(
     forked_at: u64,
     name: Option<String>,
 ) -> Result<(), ImportError> {
-    out.send(ImportEvent::Branch(ForeignBranch { key, parent, forked_at, id: None, name }))
+    out.send(ImportEvent::Branch(ForeignBranch { key, parent, forked_at, id: None, name, undone: false }))
 }
 
 /// Where the messages of a node end.

@@ -537,6 +537,7 @@ impl<'a> DocumentImport<'a> {
                 forked_at,
                 id: Some(branch.id),
                 name: Some(branch.name.clone()),
+                undone: branch.undone,
             }))?;
             self.branches.insert(branch.id, (key, forked_at));
         } else {

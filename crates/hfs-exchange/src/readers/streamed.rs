@@ -106,7 +106,7 @@ impl<'a> StreamedSession<'a> {
         }
         self.begin()?;
         let key = self.heads.len();
-        let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name: None };
+        let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name: None, undone: false };
         self.out.send(ImportEvent::Branch(fork))?;
         self.heads.push(seq);
         self.branch = key;

@@ -238,6 +238,7 @@ fn update_derived_data(conn: &Connection, now: Timestamp, log: &mut RepairLog) -
             automatic = (NOT pinned AND label IS NULL AND trigger <> 'manual')",
         [],
     )?;
+    renumber_checkpoints(conn)?;
     for table in ["branch", "checkpoint"] {
         replace_invalid_times(conn, table)?;
     }
@@ -268,6 +269,31 @@ fn interrupt_replies_without_writer(conn: &Connection, log: &mut RepairLog) -> R
         conn.execute("UPDATE message SET status = 2 WHERE no = ?1", [no])?;
         checksum::update_message(conn, no)?;
         log.add(RepairKind::Mended, message_place(no), "marked as interrupted: it has no writer");
+    }
+    Ok(())
+}
+
+/// Gives new numbers to checkpoints whose number is not valid or taken. Numbers above all others stay unused, since
+/// removed checkpoints may have had them.
+fn renumber_checkpoints(conn: &Connection) -> Result<()> {
+    conn.execute(
+        "UPDATE activity SET last_checkpoint = 0 WHERE last_checkpoint NOT BETWEEN 0 AND 4294967295",
+        [],
+    )?;
+    let without_number = row_numbers(
+        conn,
+        "SELECT no FROM checkpoint WHERE number NOT BETWEEN 1 AND 4294967295 OR EXISTS (
+            SELECT 1 FROM checkpoint AS other WHERE other.session = checkpoint.session
+            AND other.number = checkpoint.number AND other.no < checkpoint.no) ORDER BY created_at, no",
+    )?;
+    for no in without_number {
+        conn.execute(
+            "UPDATE checkpoint SET number = 1 + max(
+                (SELECT last_checkpoint FROM activity WHERE activity.session = checkpoint.session),
+                (SELECT coalesce(max(number), 0) FROM checkpoint AS other WHERE other.session = checkpoint.session
+                    AND other.number BETWEEN 1 AND 4294967295)) WHERE no = ?1",
+            [no],
+        )?;
     }
     Ok(())
 }
@@ -398,9 +424,12 @@ fn update_activity(conn: &Connection, session: i64) -> Result<()> {
     // `waiting` marks sessions with messages to index. Here it is set for every session that is not hidden; the next
     // update of the text index clears it.
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO activity (session, updated_at, messages, branches, checkpoints, waiting)
+        "INSERT OR REPLACE INTO activity (session, updated_at, messages, branches, checkpoints, waiting,
+            last_checkpoint)
             SELECT no, ?2, ?3, (SELECT count(*) FROM branch WHERE session = ?1 AND NOT retired),
-                (SELECT count(*) FROM checkpoint WHERE session = ?1), state <> 2 FROM session WHERE no = ?1",
+                (SELECT count(*) FROM checkpoint WHERE session = ?1), state <> 2,
+                coalesce((SELECT last_checkpoint FROM activity WHERE session = ?1), 0)
+                FROM session WHERE no = ?1",
     )?
     .execute(params![session, updated_at, count_messages(conn, session)?])?;
     Ok(())

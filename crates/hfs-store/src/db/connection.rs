@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// Maximum time to wait for SQLite's own locks. Processes of hfs wait for each other with [`super::locks`], so this
 /// time applies only to locks of other programs, such as the `sqlite3` shell.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CACHED_STATEMENTS: usize = 96;
 /// Size of each connection's page cache.
 const CACHE_KIB: i64 = 8 * 1024;

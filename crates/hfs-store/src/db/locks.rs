@@ -2,6 +2,7 @@
 //!
 //! - `write` is held during each write transaction, and `turn` while waiting for it; see [`WriteLock`].
 //! - `<uuid>` is held by each open store for as long as it is open; see [`PresenceLock`].
+//! - `purge` exists while the text of purged sessions may be left in the database's files.
 //! - `<uuid>.<name>` is a temporary file of the store that holds `<uuid>`.
 //!
 //! The operating system releases the locks of a process when it exits, also after a crash.

@@ -71,6 +71,11 @@ impl Paths {
         with_suffix(&self.database, "-wal")
     }
 
+    /// A file that exists while deleted text of a purge may be left in the database's files.
+    pub(crate) fn unfinished_purge(&self) -> PathBuf {
+        self.locks.join("purge")
+    }
+
     /// A database that a repair has completed and that has not replaced the damaged one yet.
     pub(crate) fn repaired(&self) -> PathBuf {
         with_suffix(&self.database, "-repaired")

@@ -3,8 +3,8 @@
 use hfs_core::StoreError;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::db::backup;
 use crate::db::paths::Paths;
+use crate::db::{backup, identity};
 use crate::error::{Error, Result};
 
 /// The migrations: the n-th leads from version n - 1 to version n. Version 0 is an empty database.
@@ -15,6 +15,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
 ];
 
 /// Creates the table of the text index as it is after all migrations.
@@ -51,8 +52,9 @@ pub(crate) fn migrate(conn: &Connection, paths: &Paths, migrations: &[&str]) -> 
     let (found, supported) = (version(conn, paths)?, newest(migrations));
     if found > supported {
         let store = paths.database.display().to_string();
-        return Err(StoreError::Newer { store, found, supported }.into());
+        return Err(StoreError::Newer { store, found, supported, may_be_damage: false }.into());
     }
+    identity::check_version(conn, paths, found)?;
     if found == supported {
         return Ok(());
     }
@@ -75,6 +77,7 @@ fn apply(conn: &Connection, step: u32, sql: &str) -> Result<()> {
         .execute_batch(sql)
         .and_then(|()| conn.pragma_update(None, "application_id", APPLICATION_ID))
         .and_then(|()| conn.pragma_update(None, "user_version", step))
+        .and_then(|()| identity::set_version(conn, step))
         .and_then(|()| conn.execute_batch("COMMIT"));
     if result.is_err() && !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;

@@ -9,7 +9,7 @@ use crate::db::group_commit::Backend;
 use crate::db::locks::{PresenceLock, WriteLock};
 use crate::db::options::{Durability, SqliteOptions};
 use crate::db::paths::Paths;
-use crate::db::schema;
+use crate::db::{identity, schema};
 use crate::error::{Error, Result};
 
 /// Number of pages in the write-ahead log at which a commit checkpoints it. This is SQLite's default.
@@ -25,6 +25,8 @@ pub(crate) struct Writer {
     presence: PresenceLock,
     /// `None` after an error that breaks the connection. The next transaction opens it again.
     open: Option<OpenWriter>,
+    /// Whether the database has its path (see [`identity`]).
+    has_path: bool,
 }
 
 struct OpenWriter {
@@ -42,7 +44,8 @@ impl Writer {
         connection: DbConnection,
         lock: WriteLock,
     ) -> Self {
-        Self { paths, options, presence, open: Some(OpenWriter { connection, lock, relaxed: None }) }
+        let open = Some(OpenWriter { connection, lock, relaxed: None });
+        Self { paths, options, presence, open, has_path: false }
     }
 
     /// Returns the connection. Opens it again if the last transaction broke it, or if the database file was replaced.
@@ -105,12 +108,16 @@ impl Backend for Writer {
 
     fn transact(&mut self, relaxed: bool, body: &mut dyn FnMut(&Connection) -> bool) -> Result<()> {
         let relaxed = relaxed || self.options.durability == Durability::Fast;
+        let paths = Arc::clone(&self.paths);
+        let has_path = self.has_path;
         let open = self.prepare()?;
         let conn = &open.connection.conn;
         let guard = open.lock.acquire()?;
+        let has_path = has_path || store_path(conn, &paths);
         let result = set_synchronous(conn, relaxed, open.relaxed).and_then(|()| transaction(conn, body));
         drop(guard);
         open.relaxed = result.is_ok().then_some(relaxed);
+        self.has_path = has_path;
         self.close_if_broken(result)
     }
 
@@ -125,6 +132,14 @@ impl Backend for Writer {
     fn abandoned() -> Error {
         Error::Internal("a panic aborted the write".into())
     }
+}
+
+/// Stores the path of the database in it. Returns true, also if that fails: other names of the file are then not recognized.
+fn store_path(conn: &Connection, paths: &Paths) -> bool {
+    if let Err(error) = identity::set_path(conn, paths) {
+        tracing::warn!(%error, "the path of the store could not be stored in it");
+    }
+    true
 }
 
 /// Configures the connection for relaxed or durable transactions, unless `current` shows that it already is.

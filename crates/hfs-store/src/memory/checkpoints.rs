@@ -16,6 +16,10 @@ impl CheckpointStore for MemoryStore {
         data.check_checkpoint(draft)?;
         let checkpoint = data.insert_checkpoint(session, draft)?;
         data.prune(session, retention);
+        // A checkpoint that is pruned at once takes no number.
+        if data.checkpoint(checkpoint.id).is_ok() {
+            data.session_mut(session)?.last_checkpoint = checkpoint.number;
+        }
         Ok(checkpoint)
     }
 
@@ -74,6 +78,13 @@ impl CheckpointStore for MemoryStore {
         Ok(())
     }
 
+    fn withdraw_checkpoints(&self, ids: &[CheckpointId]) -> StoreResult<()> {
+        let mut data = self.lock();
+        data.checkpoints.retain(|checkpoint| !ids.contains(&checkpoint.id) || !is_automatic(checkpoint));
+        data.drop_unused_states();
+        Ok(())
+    }
+
     fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
         let mut data = self.lock();
         let session = data.checkpoint(id)?.session;
@@ -84,6 +95,11 @@ impl CheckpointStore for MemoryStore {
         data.record(NewOperation { checkpoint: Some(id), ..new })?;
         Ok(())
     }
+}
+
+/// Whether retention may prune the checkpoint.
+fn is_automatic(checkpoint: &Checkpoint) -> bool {
+    !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
 }
 
 impl Data {
@@ -113,7 +129,8 @@ impl Data {
     ) -> StoreResult<Checkpoint> {
         let (state_hash, state_bytes) = self.put_state(&draft.state)?;
         let cost = StateCost { state_bytes, stored_bytes: state_bytes };
-        let checkpoint = draft.stored(session, state_hash, cost);
+        let number = self.session(session)?.last_checkpoint + 1;
+        let checkpoint = draft.stored(session, number, state_hash, cost);
         self.checkpoints.push(checkpoint.clone());
         Ok(checkpoint)
     }
@@ -127,15 +144,11 @@ impl Data {
 
     fn prune(&mut self, session: SessionId, retention: u32) {
         let keep = usize::try_from(retention).unwrap_or(usize::MAX);
-        let is_automatic = |checkpoint: &&Checkpoint| {
-            !checkpoint.pinned && checkpoint.label.is_none() && checkpoint.trigger != Trigger::Manual
-        };
-        let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
-        // Sorted by preference: the newest half of the retention, then those at the end of a run, then the others.
-        let mut wanted: Vec<&Checkpoint> = self.oldest_first(session).rev().filter(is_automatic).collect();
-        if let Some(older) = wanted.get_mut(newest..) {
-            older.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
-        }
+        // Sorted by preference: those at the end of a run, then the others.
+        let newest_first = self.oldest_first(session).rev();
+        let mut wanted: Vec<&Checkpoint> =
+            newest_first.filter(|checkpoint| is_automatic(checkpoint)).collect();
+        wanted.sort_by_key(|checkpoint| !checkpoint.trigger.ends_run());
         let surplus: HashSet<CheckpointId> =
             wanted.into_iter().skip(keep).map(|checkpoint| checkpoint.id).collect();
         self.checkpoints.retain(|checkpoint| !surplus.contains(&checkpoint.id));

@@ -34,6 +34,7 @@ struct StagedBranch {
     parent: Option<BranchId>,
     forked_at: Seq,
     messages: Vec<MessageDraft>,
+    undone: bool,
 }
 
 impl StagedBranch {
@@ -51,7 +52,7 @@ impl StagedBranch {
             forked_at: self.forked_at,
             head: self.forked_at,
             created_at: self.messages.first().map_or(session.created_at, |message| message.created_at),
-            undone: false,
+            undone: self.undone,
         }
     }
 }
@@ -64,6 +65,7 @@ impl<'a> MemoryImport<'a> {
             parent: None,
             forked_at: 0,
             messages: Vec::new(),
+            undone: false,
         };
         Self {
             store,
@@ -117,7 +119,14 @@ impl SessionImport for MemoryImport<'_> {
         self.check_name_is_free(name)?;
         self.keys.insert(key, self.branches.len());
         let name = name.to_owned();
-        self.branches.push(StagedBranch { id, name, parent, forked_at, messages: Vec::new() });
+        let messages = Vec::new();
+        self.branches.push(StagedBranch { id, name, parent, forked_at, messages, undone: false });
+        Ok(())
+    }
+
+    fn mark_undone(&mut self, key: BranchKey) -> StoreResult<()> {
+        let index = *self.keys.get(&key).ok_or_else(|| unknown_branch(key))?;
+        self.branches.get_mut(index).ok_or_else(|| unknown_branch(key))?.undone = true;
         Ok(())
     }
 
@@ -198,6 +207,7 @@ impl SessionImport for MemoryImport<'_> {
         self.check_ids_are_new(&data)?;
         self.insert(&mut data)?;
         data.session_mut(id)?.session.current_branch = current;
+        data.branch_mut(current)?.branch.undone = false;
         data.record(NewOperation::new(id, OperationKind::Import, store.clock.now(), None))?;
         // Inserting the messages and recording the operation have changed `updated_at`.
         data.session_mut(id)?.session.updated_at = updated_at;
@@ -237,7 +247,8 @@ impl MemoryImport<'_> {
                 data.session_mut(session)?.branches.push(branch.id);
                 data.branches.insert(branch.id, BranchRow { branch, messages: Vec::new(), state: None });
             } else {
-                data.branch_mut(staged.id)?.branch.name = staged.name;
+                let main = &mut data.branch_mut(staged.id)?.branch;
+                (main.name, main.undone) = (staged.name, staged.undone);
             }
             for message in staged.messages {
                 data.push(staged.id, MessageRow::finished(message))?;
@@ -245,7 +256,8 @@ impl MemoryImport<'_> {
         }
         data.runs.extend(self.runs);
         for checkpoint in &self.checkpoints {
-            data.insert_checkpoint(session, checkpoint)?;
+            let stored = data.insert_checkpoint(session, checkpoint)?;
+            data.session_mut(session)?.last_checkpoint = stored.number;
         }
         Ok(())
     }

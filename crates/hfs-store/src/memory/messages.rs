@@ -8,6 +8,8 @@ use hfs_core::{
     StoreResult, Timestamp, append_delta,
 };
 
+use crate::error::undone_branch;
+
 use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, not_found};
 
 impl MessageStore for MemoryStore {
@@ -156,7 +158,7 @@ impl Data {
     fn check_append(&self, at: Position, rows: &[MessageRow]) -> StoreResult<()> {
         let row = self.branch(at.branch)?;
         if row.branch.undone {
-            return Err(conflict(format!("branch {:?} is undone", row.branch.name)));
+            return Err(conflict(undone_branch(&row.branch.name)));
         }
         let found = Position { branch: at.branch, head: row.branch.head };
         if found != at {

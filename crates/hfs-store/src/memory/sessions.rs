@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Cursor, MAIN_BRANCH, Operation, OperationId,
-    OperationKind, OperationStore, Page, PageRequest, Project, Session, SessionAttributes, SessionDraft,
-    SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, StoreError,
-    StoreResult, Timestamp,
+    OperationKind, OperationStore, Page, PageRequest, Project, Purged, Session, SessionAttributes,
+    SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary,
+    StoreError, StoreResult, Timestamp,
 };
 
 use super::import::MemoryImport;
@@ -108,18 +108,18 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    fn purge_session(&self, id: SessionId) -> StoreResult<()> {
+    fn purge_session(&self, id: SessionId) -> StoreResult<Purged> {
         let mut data = self.lock();
         data.session(id)?;
         data.purge(id);
-        Ok(())
+        Ok(Purged { sessions: 1, text_remains: false })
     }
 
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
         Ok(self.lock().purged_origins.contains(&(origin_format.to_owned(), origin_id.to_owned())))
     }
 
-    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {
         let mut data = self.lock();
         let rows = data.sessions.values().map(|row| &row.session);
         let old: Vec<SessionId> = rows
@@ -129,7 +129,7 @@ impl SessionStore for MemoryStore {
         for id in &old {
             data.purge(*id);
         }
-        Ok(old.len() as u64)
+        Ok(Purged { sessions: old.len() as u64, text_remains: false })
     }
 
     fn import_session(&self, draft: &SessionDraft) -> StoreResult<Box<dyn SessionImport + '_>> {
@@ -171,11 +171,9 @@ impl BranchStore for MemoryStore {
                 }
                 Some(checkpoint.state_hash)
             }
+            (OperationKind::Rewind, None) => None,
             (OperationKind::Fork | OperationKind::Import, None) => {
                 data.state_before(parent.id, draft.forked_at)
-            }
-            (OperationKind::Rewind, None) => {
-                return Err(invalid("a rewind needs a checkpoint"));
             }
             (OperationKind::Fork | OperationKind::Import, Some(_)) => {
                 return Err(invalid(format!("the operation {kind} does not take a checkpoint")));
@@ -211,13 +209,12 @@ impl BranchStore for MemoryStore {
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
         let mut data = self.lock();
         let target = data.branch(branch)?.branch.clone();
-        if target.undone {
-            return Err(conflict(format!("branch {:?} is undone", target.name)));
-        }
         let before = data.session(target.session)?.attributes();
         let from = data.branch(before.current_branch)?.branch.name.clone();
+        data.branch_mut(branch)?.branch.undone = false;
         data.session_mut(target.session)?.session.current_branch = branch;
         data.record(NewOperation {
+            branch: target.undone.then_some(branch),
             detail: format!("{from} -> {}", target.name),
             ..NewOperation::new(target.session, OperationKind::Switch, at, Some(before))
         })
@@ -332,7 +329,7 @@ impl Data {
         if let Some(origin) = &session.origin {
             self.purged_origins.remove(&(origin.format.clone(), origin.id.clone()));
         }
-        self.sessions.insert(draft.id, SessionRow { session, branches: vec![main.id] });
+        self.sessions.insert(draft.id, SessionRow { session, branches: vec![main.id], last_checkpoint: 0 });
         self.branches.insert(main.id, BranchRow { branch: main, messages: Vec::new(), state: None });
     }
 
@@ -461,8 +458,15 @@ impl Data {
             return Err(conflict(format!("the session has changed since its {}", operation.kind)));
         }
 
-        let creates_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
-        let created = operation.branch.filter(|_| creates_branch).map(|branch| (branch, is_undo));
+        let shows_branch =
+            matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind | OperationKind::Switch);
+        let created = operation.branch.filter(|_| shows_branch).map(|branch| (branch, is_undo));
+        if let Some((branch, undone)) = created {
+            let branch = &self.branch(branch)?.branch;
+            if branch.undone == undone {
+                return Err(conflict(format!("branch {:?} is no longer undone", branch.name)));
+            }
+        }
         let is_restored = created.is_some_and(|(branch, undone)| !undone && branch == goal.current_branch);
         if self.branch(goal.current_branch)?.branch.undone && !is_restored {
             return Err(conflict("the branch that would become current is undone"));
@@ -488,7 +492,7 @@ struct Reversal {
     session: SessionId,
     /// Attributes of the session after the reversal.
     goal: SessionAttributes,
-    /// The branch that a fork or rewind created, and whether it is undone afterwards.
+    /// The branch that a fork or rewind created or that a switch made visible, and whether it is undone afterwards.
     created: Option<(BranchId, bool)>,
     renamed: Option<(BranchId, BranchRename)>,
     detail: String,

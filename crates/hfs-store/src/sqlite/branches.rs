@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::codec::{checksum, rows};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchRecord};
-use crate::error::{Result, conflict, invalid, not_found};
+use crate::error::{Result, invalid, not_found};
 use crate::sqlite::operations::{self, Change, check_name_is_free};
 use crate::sqlite::sessions::NewBranch;
 use crate::sqlite::{SqliteStore, checkpoints, messages};
@@ -84,6 +84,15 @@ fn check_fork(
     Ok(())
 }
 
+/// Marks a branch as undone, or ends that. The caller has checked that this is a change.
+pub(crate) fn set_undone(conn: &Connection, session: i64, branch: BranchId, undone: bool) -> Result<()> {
+    conn.prepare_cached("UPDATE branch SET retired = ?2 WHERE id = ?1")?
+        .execute(params![branch.as_uuid().as_bytes(), undone])?;
+    conn.prepare_cached("UPDATE activity SET branches = branches + ?2 WHERE session = ?1")?
+        .execute(params![session, if undone { -1 } else { 1 }])?;
+    Ok(())
+}
+
 pub(crate) fn make_current(conn: &Connection, session: i64, branch: i64) -> Result<()> {
     conn.prepare_cached("UPDATE session SET current_branch = ?2 WHERE no = ?1")?
         .execute(params![session, branch])?;
@@ -131,11 +140,9 @@ impl BranchStore for SqliteStore {
                 (OperationKind::Rewind, Some(id)) => {
                     Some(checkpoints::state_for_rewind(conn, id, parent.session)?)
                 }
+                (OperationKind::Rewind, None) => None,
                 (OperationKind::Fork | OperationKind::Import, None) => {
                     state_store::latest_at(conn, &parent, draft.forked_at)?
-                }
-                (OperationKind::Rewind, None) => {
-                    return Err(invalid("a rewind needs a checkpoint"));
                 }
                 (OperationKind::Fork | OperationKind::Import, Some(_)) => {
                     return Err(invalid(format!("the operation {kind} does not take a checkpoint")));
@@ -175,15 +182,16 @@ impl BranchStore for SqliteStore {
     fn switch_branch(&self, branch: BranchId, at: Timestamp) -> StoreResult<Operation> {
         self.db.write("switch to a branch", move |conn| {
             let branch = lookup::branch(conn, branch)?;
-            if branch.undone {
-                return Err(conflict(format!("branch {:?} is undone", branch.name)));
-            }
             let before = operations::session_attributes(conn, branch.session)?;
             let from = lookup::branch(conn, before.current_branch)?.name;
+            if branch.undone {
+                set_undone(conn, branch.session, branch.id, false)?;
+            }
             make_current(conn, branch.session, branch.no)?;
             let change = Change::new(branch.session, OperationKind::Switch, at);
             let detail = format!("{from} -> {}", branch.name);
-            operations::record(conn, Change { before: Some(before), detail, ..change })
+            let restored = branch.undone.then_some(branch.id);
+            operations::record(conn, Change { before: Some(before), detail, branch: restored, ..change })
         })
     }
 

@@ -19,8 +19,8 @@ use crate::state_store::{self, EncodedState, KeyframeCache, StoredState};
 
 const SELECT_CHECKPOINT: &str =
     "SELECT checkpoint.id, session.id, branch.id, checkpoint.seq, checkpoint.trigger,
-    checkpoint.label, checkpoint.pinned, checkpoint.created_at, state.hash, state.size, length(state.data)
-    FROM checkpoint JOIN session ON session.no = checkpoint.session
+    checkpoint.label, checkpoint.pinned, checkpoint.created_at, state.hash, state.size, length(state.data),
+    checkpoint.number FROM checkpoint JOIN session ON session.no = checkpoint.session
     JOIN branch ON branch.no = checkpoint.branch JOIN state ON state.no = checkpoint.state";
 
 struct CheckpointRow {
@@ -35,6 +35,7 @@ struct CheckpointRow {
     state_hash: [u8; 32],
     state_bytes: u64,
     stored_bytes: u64,
+    number: u64,
 }
 
 impl CheckpointRow {
@@ -51,6 +52,7 @@ impl CheckpointRow {
             state_hash: row.get(8)?,
             state_bytes: row.get(9)?,
             stored_bytes: row.get(10)?,
+            number: row.get(11)?,
         })
     }
 
@@ -58,6 +60,7 @@ impl CheckpointRow {
         Ok(Checkpoint {
             id: CheckpointId::from_uuid(rows::uuid(self.id)),
             session: SessionId::from_uuid(rows::uuid(self.session)),
+            number: self.number,
             branch: BranchId::from_uuid(rows::uuid(self.branch)),
             seq: self.seq,
             trigger: Trigger::from(&*self.trigger),
@@ -103,12 +106,13 @@ impl NewCheckpoint {
         session: i64,
         branch: i64,
         keyframes: &KeyframeCache,
-    ) -> Result<StoredState> {
+    ) -> Result<InsertedCheckpoint> {
         let state = state_store::insert(conn, session, &self.state, keyframes)?;
+        let number = next_number(conn, session)?;
         let automatic = is_automatic(&self.trigger, self.label.as_deref(), self.pinned);
         conn.prepare_cached(
             "INSERT INTO checkpoint (id, session, branch, seq, trigger, label, pinned, automatic, created_at,
-                state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                state, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             self.id.as_uuid().as_bytes(),
@@ -121,10 +125,41 @@ impl NewCheckpoint {
             automatic,
             self.created_at,
             state.no,
+            number,
         ])
         .map_err(|error| unique_violation_as_conflict(error, "checkpoint", self.id))?;
-        Ok(state)
+        Ok(InsertedCheckpoint { no: conn.last_insert_rowid(), number, state })
     }
+}
+
+#[derive(Debug)]
+pub(crate) struct InsertedCheckpoint {
+    no: i64,
+    number: u64,
+    state: StoredState,
+}
+
+/// The number of a session's next checkpoint.
+//
+// Derived from the rows, so that a checkpoint does not also update a counter: that would write one page more for each.
+// Only the removal of the checkpoint with the highest number stores it.
+fn next_number(conn: &Connection, session: i64) -> Result<u64> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT 1 + max(coalesce((SELECT max(number) FROM checkpoint WHERE session = ?1), 0),
+                coalesce((SELECT last_checkpoint FROM activity WHERE session = ?1), 0))",
+        )?
+        .query_row([session], |row| row.get(0))?)
+}
+
+/// Makes sure that `number`, of a checkpoint that was deleted, is not given again.
+fn keep_number(conn: &Connection, session: i64, number: u64) -> Result<()> {
+    conn.prepare_cached(
+        "UPDATE activity SET last_checkpoint = ?2 WHERE session = ?1 AND last_checkpoint < ?2
+            AND NOT EXISTS (SELECT 1 FROM checkpoint WHERE session = ?1 AND number >= ?2)",
+    )?
+    .execute(params![session, number])?;
+    Ok(())
 }
 
 /// Whether retention may prune the checkpoint.
@@ -156,38 +191,48 @@ struct Pruned {
     orphans: Orphans,
 }
 
-/// Deletes all but `retention` automatic checkpoints of a session. Keeps the newest ones (as many as
-/// [`Checkpoint::kept_as_newest`] returns), then the newest at the end of a run, then the newest of the others. The
-/// caller must update the session's counter of checkpoints.
-fn prune(conn: &Connection, session: i64, retention: u32) -> Result<Pruned> {
-    let newest = usize::try_from(Checkpoint::kept_as_newest(retention)).unwrap_or(usize::MAX);
-    let mut rank = 0;
+/// Deletes all but `retention` automatic checkpoints of a session. Keeps the newest at the end of a run, then the newest
+/// of the others. The caller must update the session's counter of checkpoints.
+fn prune(conn: &Connection, session: i64, retention: u32, added: &InsertedCheckpoint) -> Result<Pruned> {
     let mut checkpoints = conn
         .prepare_cached(
-            "SELECT no, state, trigger FROM checkpoint WHERE session = ?1 AND automatic = 1
+            "SELECT no, state, number, trigger FROM checkpoint WHERE session = ?1 AND automatic = 1
                 ORDER BY created_at DESC, no DESC",
         )?
         .query_map([session], |row| {
-            rank += 1;
-            let ends_run = Trigger::from(row.get_ref(2)?.as_str()?).ends_run();
-            Ok((row.get(0)?, row.get(1)?, rank <= newest || ends_run))
+            let ends_run = Trigger::from(row.get_ref(3)?.as_str()?).ends_run();
+            Ok((
+                CheckpointKey { no: row.get(0)?, session, state: row.get(1)?, number: row.get(2)? },
+                ends_run,
+            ))
         })?
-        .collect::<rusqlite::Result<Vec<(i64, i64, bool)>>>()?;
-    // The sort is stable, so both the preferred checkpoints and the others stay ordered, newest first.
-    checkpoints.sort_by_key(|(_, _, is_preferred)| !is_preferred);
+        .collect::<rusqlite::Result<Vec<(CheckpointKey, bool)>>>()?;
+    // The sort is stable, so both groups stay ordered, newest first.
+    checkpoints.sort_by_key(|(_, ends_run)| !ends_run);
     let surplus =
         checkpoints.split_off(checkpoints.len().min(usize::try_from(retention).unwrap_or(usize::MAX)));
     let mut pruned = Pruned { count: surplus.len(), ..Pruned::default() };
-    for (no, state, _) in surplus {
-        pruned.orphans.extend(delete(conn, no, state)?);
+    // If the new checkpoint itself is pruned, no reader has seen its number, so the next one gets it.
+    for (key, _) in &surplus {
+        pruned.orphans.extend(delete_row(conn, key)?);
+    }
+    for (key, _) in surplus.iter().filter(|(key, _)| key.no != added.no) {
+        keep_number(conn, session, key.number)?;
     }
     Ok(pruned)
 }
 
 /// Deletes a checkpoint, and its state if nothing else uses it. Returns the result of [`state_store::drop_unused`].
-fn delete(conn: &Connection, no: i64, state: i64) -> Result<Option<i64>> {
-    conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([no])?;
-    state_store::drop_unused(conn, state)
+fn delete(conn: &Connection, key: &CheckpointKey) -> Result<Option<i64>> {
+    let orphan = delete_row(conn, key)?;
+    keep_number(conn, key.session, key.number)?;
+    Ok(orphan)
+}
+
+/// Like [`delete`], but the checkpoint's number may be given again.
+fn delete_row(conn: &Connection, key: &CheckpointKey) -> Result<Option<i64>> {
+    conn.prepare_cached("DELETE FROM checkpoint WHERE no = ?1")?.execute([key.no])?;
+    state_store::drop_unused(conn, key.state)
 }
 
 fn find(conn: &Connection, id: CheckpointId) -> Result<Checkpoint> {
@@ -202,16 +247,17 @@ struct CheckpointKey {
     no: i64,
     session: i64,
     state: i64,
+    number: u64,
 }
 
 fn key(conn: &Connection, id: CheckpointId) -> Result<CheckpointKey> {
     conn.prepare_cached(
-        "SELECT checkpoint.no, checkpoint.session, checkpoint.state FROM checkpoint
+        "SELECT checkpoint.no, checkpoint.session, checkpoint.state, checkpoint.number FROM checkpoint
             JOIN session ON session.no = checkpoint.session
             WHERE checkpoint.id = ?1 AND session.state <> 2",
     )?
     .query_row([id.as_uuid().as_bytes()], |row| {
-        Ok(CheckpointKey { no: row.get(0)?, session: row.get(1)?, state: row.get(2)? })
+        Ok(CheckpointKey { no: row.get(0)?, session: row.get(1)?, state: row.get(2)?, number: row.get(3)? })
     })
     .optional()?
     .ok_or_else(|| not_found("checkpoint", &id))
@@ -253,23 +299,24 @@ impl CheckpointStore for SqliteStore {
         let action = "save a checkpoint";
         let new = NewCheckpoint::new(draft, encode_state(self, action, draft.branch, &draft.state)?);
         let (branch, keyframes) = (draft.branch, Arc::clone(&self.keyframes));
-        let (session, state, pruned) = self.db.write(action, move |conn| {
+        let (session, added, pruned) = self.db.write(action, move |conn| {
             let branch = lookup::branch(conn, branch)?;
             let head = lookup::head(conn, branch.no, branch.forked_at)?;
             check_seq(&branch.name, head, new.seq)?;
-            let state = new.insert(conn, branch.session, branch.no, &keyframes)?;
-            let pruned = prune(conn, branch.session, retention)?;
+            let added = new.insert(conn, branch.session, branch.no, &keyframes)?;
+            let pruned = prune(conn, branch.session, retention, &added)?;
             let deleted = i64::try_from(pruned.count).unwrap_or(i64::MAX);
             session_stats::add_checkpoints(conn, branch.session, 1 - deleted)?;
-            Ok((branch.session_id, state, pruned))
+            Ok((branch.session_id, added, pruned))
         })?;
         rebase::release(&self.db, &self.keyframes, &pruned.orphans);
         // If only one checkpoint was deleted, the next one reuses its pages.
         if pruned.count > 1 || !pruned.orphans.is_empty() {
             self.shrink()?;
         }
+        let InsertedCheckpoint { number, state, .. } = added;
         let cost = StateCost { state_bytes: state.size as u64, stored_bytes: state.stored as u64 };
-        Ok(draft.stored(session, state.hash, cost))
+        Ok(draft.stored(session, number, state.hash, cost))
     }
 
     fn list_checkpoints(&self, session: SessionId) -> StoreResult<Vec<Checkpoint>> {
@@ -370,11 +417,31 @@ impl CheckpointStore for SqliteStore {
         })
     }
 
+    fn withdraw_checkpoints(&self, ids: &[CheckpointId]) -> StoreResult<()> {
+        let ids = ids.to_vec();
+        let orphans = self.db.write("remove the checkpoints of a failed run", move |conn| {
+            let mut orphans = Orphans::new();
+            for id in &ids {
+                let is_automatic = conn
+                    .prepare_cached("SELECT 1 FROM checkpoint WHERE id = ?1 AND automatic = 1")?
+                    .exists([id.as_uuid().as_bytes()])?;
+                if is_automatic {
+                    let key = key(conn, *id)?;
+                    orphans.extend(delete(conn, &key)?);
+                    session_stats::add_checkpoints(conn, key.session, -1)?;
+                }
+            }
+            Ok(orphans)
+        })?;
+        rebase::release(&self.db, &self.keyframes, &orphans);
+        self.shrink()
+    }
+
     fn delete_checkpoint(&self, id: CheckpointId, at: Timestamp) -> StoreResult<()> {
         let orphan = self.db.write("delete a checkpoint", move |conn| {
             let key = key(conn, id)?;
             let before = operations::session_attributes(conn, key.session)?;
-            let orphan = delete(conn, key.no, key.state)?;
+            let orphan = delete(conn, &key)?;
             session_stats::add_checkpoints(conn, key.session, -1)?;
             let change = Change::new(key.session, OperationKind::Prune, at);
             operations::record(conn, Change { before: Some(before), checkpoint: Some(id), ..change })?;

@@ -83,6 +83,7 @@ struct ImportedBranch {
     head: Seq,
     /// Time of the first message.
     created_at: Option<i64>,
+    undone: bool,
 }
 
 /// A row of the current batch.
@@ -150,6 +151,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         name: MAIN_BRANCH.into(),
         head: 0,
         created_at: None,
+        undone: false,
     };
     Ok(Import {
         store,
@@ -262,7 +264,16 @@ impl SessionImport for Import<'_> {
         let no = self.flush(insert)?;
         self.keys.insert(key, self.branches.len());
         let name = name.to_owned();
-        self.branches.push(ImportedBranch { no, id, name, head: forked_at, created_at: None });
+        self.branches.push(ImportedBranch { no, id, name, head: forked_at, created_at: None, undone: false });
+        Ok(())
+    }
+
+    fn mark_undone(&mut self, key: BranchKey) -> StoreResult<()> {
+        let index = self.keys.get(&key).copied();
+        let Some(branch) = index.and_then(|index| self.branches.get_mut(index)) else {
+            return Err(self.store_error(unknown_branch(key)));
+        };
+        branch.undone = true;
         Ok(())
     }
 
@@ -379,13 +390,14 @@ struct Completion {
 
 impl Completion {
     fn apply(&self, conn: &Connection, session: i64) -> Result<()> {
-        let count = i64::try_from(self.branches.len()).unwrap_or(i64::MAX);
+        let is_undone = |branch: &ImportedBranch| branch.undone && branch.no != self.current;
+        let count = self.branches.iter().filter(|branch| !is_undone(branch)).count();
         for (index, branch) in self.branches.iter().enumerate() {
             // The main branch is as old as the session, every other branch as old as its first message.
             let is_main = index == 0;
             let at = branch.created_at.filter(|_| !is_main).unwrap_or(self.created_at);
-            conn.prepare_cached("UPDATE branch SET created_at = ?2 WHERE no = ?1")?
-                .execute(params![branch.no, at])?;
+            conn.prepare_cached("UPDATE branch SET created_at = ?2, retired = ?3 WHERE no = ?1")?
+                .execute(params![branch.no, at, is_undone(branch)])?;
         }
         conn.prepare_cached(
             "UPDATE session SET name = ?2, current_branch = ?3, created_at = ?4, importer = NULL

@@ -81,7 +81,7 @@ impl Maintenance for SqliteStore {
         self.db.with_writer("shrink the database", |conn| {
             while shrink_step(conn, 0)? {}
             conn.execute_batch("PRAGMA optimize")?;
-            Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+            purge::truncate_log(conn, purge::READERS_TIMEOUT).map(drop)
         })
     }
 
@@ -121,8 +121,8 @@ impl SqliteStore {
 
     /// Releases all free pages to the file system, so that nothing is left of what they held. Other processes can write
     /// between two steps.
-    pub(crate) fn release_free_pages(&self) -> StoreResult<()> {
-        while self.db.with_writer("shrink the database", |conn| shrink_step(conn, 0))? {}
+    pub(crate) fn release_free_pages(&self) -> Result<()> {
+        while self.db.try_with_writer(|conn| shrink_step(conn, 0))? {}
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
 use crate::codec::{body, checksum};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchRecord};
-use crate::error::{Error, Result, conflict, invalid, not_found};
+use crate::error::{Error, Result, conflict, invalid, not_found, undone_branch};
 use crate::sqlite::session_stats::{self, SessionStats};
 use crate::sqlite::sessions::unique_violation_as_conflict;
 use crate::sqlite::{SqliteStore, text_index};
@@ -167,7 +167,7 @@ fn append_rows(
     let head = BranchHead::find(conn, at.branch)?;
     if head.branch_is_undone {
         let branch = lookup::branch(conn, at.branch)?;
-        return Err(conflict(format!("branch {:?} is undone", branch.name)));
+        return Err(conflict(undone_branch(&branch.name)));
     }
     if head.seq != at.head {
         let found = Position { branch: at.branch, head: head.seq };

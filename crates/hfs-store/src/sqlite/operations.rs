@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::codec::{checksum, rows};
 use crate::db::lookup::{self, LISTED, TRASHED};
 use crate::error::{Error, Result, conflict, invalid, not_found};
-use crate::sqlite::{SqliteStore, session_stats};
+use crate::sqlite::{SqliteStore, branches, session_stats};
 
 /// An operation to record. [`record`] adds the session's attributes after the operation.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ struct Reversal {
     attributes: SessionAttributes,
     /// Row number of the session's current branch after the reversal.
     current_branch: i64,
-    /// The branch that the reversed operation created, and whether it is undone after the reversal.
+    /// The branch that the reversed operation created, or that it made visible, and whether it is undone after the reversal.
     created_branch: Option<(BranchId, bool)>,
     renamed_branch: Option<BranchId>,
     /// The old and the new name of `renamed_branch`.
@@ -202,8 +202,15 @@ impl Reversal {
             return Err(conflict(format!("the session has changed since its {}", operation.kind)));
         }
 
-        let creates_branch = matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind);
-        let created_branch = operation.branch.filter(|_| creates_branch).map(|branch| (branch, undo));
+        let shows_branch =
+            matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind | OperationKind::Switch);
+        let created_branch = operation.branch.filter(|_| shows_branch).map(|branch| (branch, undo));
+        if let Some((branch, undone)) = created_branch {
+            let branch = lookup::branch(conn, branch)?;
+            if branch.undone == undone {
+                return Err(conflict(format!("branch {:?} is no longer undone", branch.name)));
+            }
+        }
         let current_branch = lookup::branch(conn, target_attributes.current_branch)?;
         let is_restored = created_branch == Some((current_branch.id, false));
         if current_branch.undone && !is_restored {
@@ -228,10 +235,7 @@ impl Reversal {
 
     fn apply(&self, conn: &Connection, before: &SessionAttributes, at: Timestamp) -> Result<()> {
         if let Some((branch, undone)) = self.created_branch {
-            conn.prepare_cached("UPDATE branch SET retired = ?2 WHERE id = ?1")?
-                .execute(params![branch.as_uuid().as_bytes(), undone])?;
-            conn.prepare_cached("UPDATE activity SET branches = branches + ?2 WHERE session = ?1")?
-                .execute(params![self.session, if undone { -1 } else { 1 }])?;
+            branches::set_undone(conn, self.session, branch, undone)?;
         }
         if let (Some(branch), Some((_, to))) = (self.renamed_branch, &self.renamed) {
             conn.prepare_cached("UPDATE branch SET name = ?2 WHERE id = ?1")?

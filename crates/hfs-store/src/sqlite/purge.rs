@@ -4,16 +4,25 @@
 //! deleted in batches, so that other writers do not wait long. If the process ends before the last batch, the remaining
 //! rows are orphaned, like those of an interrupted import. [`remove_orphaned_rows`] deletes both when the store is
 //! opened, when an import begins, and in `vacuum`.
+//!
+//! Deleted text is then left in free pages, in the write-ahead log, and in the pages that the log replaces. It is gone
+//! when the log is copied into the database and truncated, which a reader of an older state, such as an export, prevents.
+//! Therefore the purge does not wait for readers: the file [`Paths::unfinished_purge`] exists
+//! while text may be left, and [`finish`] tries again when a snapshot ends and when the store is opened.
 
 use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
 
-use hfs_core::{ContentHash, SessionId, StoreResult, Timestamp};
+use hfs_core::{ContentHash, Purged, SessionId, StoreResult, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::rows::{message_no, seq_of};
+use crate::db::connection::BUSY_TIMEOUT;
 use crate::db::copies;
 use crate::db::group_commit::WriteOptions;
 use crate::db::lookup::{self, HIDDEN, TRASHED};
+use crate::db::paths::{Paths, create_private_file, remove_if_exists};
 use crate::error::Result;
 use crate::sqlite::{SqliteStore, attachments, text_index};
 use crate::state_store::rebase::{self, Orphans};
@@ -24,12 +33,14 @@ const BATCH_MESSAGES: i64 = 500;
 /// Value of the column `importer` for a session that is being purged.
 const NO_IMPORTER: &str = "";
 const ACTION: &str = "delete a session";
+/// Maximum time to wait until other readers of the log have finished. Except for snapshots, reads take milliseconds.
+pub(crate) const READERS_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Options of the last transaction of a purge. Its commit also makes the earlier, relaxed transactions durable.
 const DURABLE: WriteOptions = WriteOptions { relaxed: false, exclusive: true };
 const RELAXED: WriteOptions = WriteOptions { relaxed: true, exclusive: true };
 
-pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<()> {
+pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<Purged> {
     let ids = store.db.read(ACTION, move |conn| ids_of(conn, lookup::session_no(conn, id)?))?;
     let now = store.db.options.clock.now();
     let hidden = store.db.write(ACTION, move |conn| {
@@ -38,10 +49,10 @@ pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<(
         hide(conn, no)
     })?;
     delete_rows(store, hidden)?;
-    remove_text(store, &ids)
+    Ok(Purged { sessions: 1, text_remains: !remove_text(store, &ids)? })
 }
 
-pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult<u64> {
+pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult<Purged> {
     let now = store.db.options.clock.now();
     let (hidden, ids) = store.db.write("empty the trash", move |conn| {
         let old = conn
@@ -57,26 +68,65 @@ pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult
         Ok((hidden, ids))
     })?;
     hidden.iter().try_for_each(|session| delete_rows(store, *session))?;
-    if !hidden.is_empty() {
-        remove_text(store, &ids)?;
-    }
-    Ok(hidden.len() as u64)
+    let is_removed = hidden.is_empty() || remove_text(store, &ids)?;
+    Ok(Purged { sessions: hidden.len() as u64, text_remains: !is_removed })
 }
 
 /// Removes what deleted rows leave: free pages, the write-ahead log, and copies that contain one of `ids`. In pages that
-/// are in use, SQLite has overwritten the rows (`secure_delete`).
-fn remove_text(store: &SqliteStore, ids: &HashSet<[u8; 16]>) -> StoreResult<()> {
-    store.release_free_pages()?;
-    let is_busy = store.db.with_writer("empty the write-ahead log", |conn| {
-        Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?)
-    })?;
-    if is_busy {
-        tracing::warn!(
-            "another process reads the store, so the text stays in the write-ahead log until it ends"
-        );
+/// are in use, SQLite has overwritten the rows (`secure_delete`). Returns false if a reader keeps the log.
+fn remove_text(store: &SqliteStore, ids: &HashSet<[u8; 16]>) -> StoreResult<bool> {
+    let store_error = store.db.store_error("remove the text of a purged session");
+    mark_unfinished(&store.db.paths).map_err(|error| store_error(error.into()))?;
+    copies::remove_copies_with(&store.db.paths, ids).map_err(|error| store_error(error.into()))?;
+    empty_pages(store, READERS_TIMEOUT).map_err(store_error)
+}
+
+fn mark_unfinished(paths: &Paths) -> io::Result<()> {
+    match create_private_file(&paths.unfinished_purge()) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
-    let removed = copies::remove_copies_with(&store.db.paths, ids);
-    removed.map_err(|error| store.db.store_error("remove copies of a purged session")(error.into()))
+}
+
+/// Removes the text that an earlier purge had to leave. `timeout` is the maximum time to wait for readers.
+fn finish(store: &SqliteStore, timeout: Duration) -> Result<()> {
+    if store.db.paths.unfinished_purge().exists() && empty_pages(store, timeout)? {
+        tracing::info!("the text of purged sessions is removed, which another reader had delayed");
+    }
+    Ok(())
+}
+
+/// Ends the read transaction of a snapshot, and removes the text of purged sessions that it kept.
+pub(crate) fn end_snapshot(store: &SqliteStore) {
+    store.db.end_snapshot();
+    if let Err(error) = finish(store, READERS_TIMEOUT) {
+        tracing::warn!(%error, "the text of purged sessions stays in the store's files until it is opened again");
+    }
+}
+
+/// Releases the free pages, and copies the log into the database and truncates it. Returns false if a reader keeps the
+/// log.
+fn empty_pages(store: &SqliteStore, timeout: Duration) -> Result<bool> {
+    store.release_free_pages()?;
+    store.db.try_with_writer(|conn| {
+        let is_empty = truncate_log(conn, timeout)?;
+        // Under the write lock, so that a purge in another process does not change the file at the same time.
+        if is_empty {
+            remove_if_exists(&store.db.paths.unfinished_purge())?;
+        } else {
+            mark_unfinished(&store.db.paths)?;
+        }
+        Ok(is_empty)
+    })
+}
+
+/// Copies the write-ahead log into the database and truncates it. Returns false if another connection still reads the
+/// log after `timeout`. The caller holds the write lock.
+pub(crate) fn truncate_log(conn: &Connection, timeout: Duration) -> Result<bool> {
+    conn.busy_timeout(timeout)?;
+    let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(!truncated?)
 }
 
 /// The ids of a session, its branches and its messages.
@@ -185,7 +235,7 @@ pub(crate) fn remove_orphaned_rows(store: &SqliteStore) -> StoreResult<()> {
             }
         }
     }
-    Ok(())
+    finish(store, Duration::ZERO).map_err(store.db.store_error("remove the text of a purged session"))
 }
 
 /// Deletes the rows of a hidden session in batches. Several processes may do this for one session at the same time.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hfs_core::{ErrorExt, ErrorKind, Problem, StoreError, StoreResult};
 use rusqlite::Connection;
 
-use crate::check::repair::pages::{Pages, be32, log_is_foreign};
+use crate::check::repair::pages::{Pages, log_is_foreign};
 use crate::check::repair::{RepairLog, repair_rows, salvage};
 use crate::check::verify::find_problems;
 use crate::check::{Finding, RepairKind};
@@ -24,20 +24,23 @@ use crate::db::connection::connect;
 use crate::db::locks::WriteLock;
 use crate::db::options::SqliteOptions;
 use crate::db::paths::{Paths, create_private_directory, create_private_file, with_suffix};
-use crate::db::{Database, finish_replacement, schema};
+use crate::db::{Database, finish_replacement, identity, schema};
 use crate::error::{Error, Result, invalid};
 use crate::sqlite::{SqliteStore, text_index};
 
 /// Maximum number of repairs of the rows. A correction can uncover another problem.
 const MAX_ROUNDS: usize = 3;
-/// A schema version that exceeds the supported one by more than this is damaged.
-const MAX_NEWER_VERSIONS: u32 = 100;
 const ACTION: &str = "repair the store";
 
 /// Repairs the database at `path`, also if it cannot be opened.
 pub(crate) fn repair_file(path: &Path, options: &SqliteOptions) -> StoreResult<Vec<Problem>> {
     let store_error = |error: Error| error.into_store_error(ACTION, path);
     let paths = Paths::new(path).map_err(|error| store_error(error.into()))?;
+    // Of a file that cannot be read, only the given name is known.
+    let paths = match identity::check_file(paths.clone()) {
+        Err(Error::Rejected(newer @ StoreError::Newer { may_be_damage: false, .. })) => return Err(newer),
+        checked => checked.unwrap_or(paths),
+    };
     paths.check_links().map_err(store_error)?;
     let was_used = paths.locks.exists();
     // SQLite drops the part of the log after a damaged frame when it opens the database, so look at the log first.
@@ -78,6 +81,7 @@ pub(crate) fn repair_open(store: &SqliteStore) -> StoreResult<Vec<Problem>> {
 fn can_be_damage(error: &StoreError) -> bool {
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Internal => true,
+        ErrorKind::Unsupported => matches!(error, StoreError::Newer { may_be_damage: true, .. }),
         // A truncated file causes an I/O error.
         ErrorKind::Unavailable => {
             let source =
@@ -187,10 +191,10 @@ impl Workspace {
             let detail = format!("{damaged} frames of its {count} pages are damaged; the others were used");
             log.add(RepairKind::Damaged, "write-ahead log", detail);
         }
-        let version = schema_version(&pages, &self.damaged)?;
         let conn = connect(&self.new.database)?;
-        let migrations = usize::try_from(version).ok().and_then(|version| schema::MIGRATIONS.get(..version));
-        schema::migrate(&conn, &self.new, migrations.unwrap_or(schema::MIGRATIONS))?;
+        // Rows of older versions lack the columns that were added later, and get their defaults. No migration has changed
+        // the meaning of a column so far; `repair_rows` numbers checkpoints that have no number.
+        schema::migrate(&conn, &self.new, schema::MIGRATIONS)?;
         let found = salvage::copy_rows(&pages, &conn, log)?;
         drop(conn);
         if found.rows == 0 && (!was_used || found.schema_is_foreign) {
@@ -252,18 +256,6 @@ impl Drop for Workspace {
 
 fn empty_log(conn: &Connection) -> Result<()> {
     Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-}
-
-/// The schema version of a damaged database; the newest if it is not known.
-fn schema_version(pages: &Pages, path: &Path) -> Result<u32> {
-    let header = pages.read(1)?;
-    let supported = schema::newest(schema::MIGRATIONS);
-    let found = be32(&header, 60).unwrap_or(0);
-    let is_ours = be32(&header, 68) == Some(schema::APPLICATION_ID);
-    if is_ours && found > supported && found <= supported + MAX_NEWER_VERSIONS {
-        return Err(StoreError::Newer { store: path.display().to_string(), found, supported }.into());
-    }
-    Ok(if is_ours && (1..=supported).contains(&found) { found } else { supported })
 }
 
 impl SqliteStore {

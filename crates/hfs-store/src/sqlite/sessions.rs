@@ -1,9 +1,9 @@
 //! Creates, lists, finds and changes sessions.
 
 use hfs_core::{
-    BranchId, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Session, SessionDraft,
-    SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, ShortId, StoreError,
-    StoreResult, Timestamp,
+    BranchId, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Purged, Session,
+    SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, ShortId,
+    StoreError, StoreResult, Timestamp,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -139,7 +139,11 @@ pub(crate) fn insert(conn: &Connection, draft: &SessionDraft, importer: Option<&
     if let Some(origin) = origin {
         purge::forget_source(conn, &origin.format, &origin.id)?;
     }
-    conn.prepare_cached("INSERT INTO activity VALUES (?1, ?2, 0, 1, 0, 0)")?.execute(params![session, at])?;
+    conn.prepare_cached(
+        "INSERT INTO activity (session, updated_at, messages, branches, checkpoints, waiting)
+            VALUES (?1, ?2, 0, 1, 0, 0)",
+    )?
+    .execute(params![session, at])?;
     let main =
         NewBranch { session, id: draft.main_branch, name: MAIN_BRANCH, parent: None, forked_at: 0, at };
     let branch = main.insert(conn, None)?;
@@ -319,7 +323,7 @@ impl SessionStore for SqliteStore {
         })
     }
 
-    fn purge_session(&self, id: SessionId) -> StoreResult<()> {
+    fn purge_session(&self, id: SessionId) -> StoreResult<Purged> {
         purge::purge_session(self, id)
     }
 
@@ -327,7 +331,7 @@ impl SessionStore for SqliteStore {
         self.db.read("look for a purged session", |conn| purge::was_purged(conn, origin_format, origin_id))
     }
 
-    fn purge_trash(&self, before: Timestamp) -> StoreResult<u64> {
+    fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {
         purge::purge_trash(self, before)
     }
 

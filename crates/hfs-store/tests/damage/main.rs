@@ -244,8 +244,8 @@ fn check_rows(sample: &Sample, damage: &Damage, damaged: &BTreeSet<u32>, what: &
     }
     let report = match hfs_store::repair(&StoreUrl::Sqlite(path.clone()), SqliteOptions::default()) {
         Ok(report) => report,
-        // A changed version number looks like a newer version.
-        Err(StoreError::Newer { .. }) if damaged.contains(&1) => return 0,
+        // A version that is damaged together with the schema cannot be told from a newer one.
+        Err(StoreError::Newer { may_be_damage: false, .. }) if damaged.contains(&1) => return 0,
         Err(error) => panic!("{what}: {error:?}"),
     };
     if !report.is_empty() {

@@ -327,9 +327,19 @@ fn a_store_is_the_same_store_through_a_link() {
     }
     store.finish_reply(reply, &make.assistant("done")).unwrap();
     assert!(!home.path().join("file.db-live").exists());
-    fs::hard_link(&path, home.path().join("hard.db")).unwrap();
-    assert_fails(try_open(&home.path().join("hard.db")).map(drop), &[ErrorKind::Conflict]);
-    assert_eq!(history(&open(&path), &session).len(), 4);
+    // A hard link is another name of the file, and the file knows the path of its store.
+    let link = home.path().join("hard.db");
+    fs::hard_link(&path, &link).unwrap();
+    let linked = open(&link);
+    assert_eq!(history(&linked, &session).len(), 4);
+    linked.append(head(&linked, &session), &[make.user("through the link")]).unwrap();
+    store.append(head(&store, &session), &[make.user("directly")]).unwrap();
+    assert_eq!(history(&linked, &session).len(), 6);
+    assert!(!home.path().join("hard.db-live").exists() && !home.path().join("hard.db-wal").exists());
+    // Under a name that the file does not know, a link is refused.
+    drop((store, linked));
+    fs::rename(&path, home.path().join("moved.db")).unwrap();
+    assert_fails(try_open(&link).map(drop), &[ErrorKind::Conflict]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub enum Action {
     CreateSession,
-    Import { messages: u8, branches: u8, finished: bool },
+    Import { messages: u8, branches: u8, undone: bool, finished: bool },
     Append { branch: u16, messages: u8, stale: bool },
     AppendWithAttachment { branch: u16, bytes: u8 },
     AppendDuplicate { branch: u16, message: u16 },
@@ -32,6 +32,7 @@ pub enum Action {
     Restart,
     Fork { branch: u16, back: u8, name: u8 },
     Rewind { checkpoint: u16, name: u8 },
+    RewindToMessage { branch: u16, back: u8, name: u8 },
     Switch { branch: u16 },
     RenameBranch { branch: u16, name: u8 },
     Rename { session: u16, name: u8, automatic: bool },
@@ -41,6 +42,7 @@ pub enum Action {
     Checkpoint { branch: u16, back: u8, state: u8, kind: u8, retention: u8 },
     Pin { checkpoint: u16, pinned: bool },
     DeleteCheckpoint { checkpoint: u16 },
+    WithdrawCheckpoints { checkpoint: u16, count: u8 },
     SaveState { branch: u16, state: u8 },
     SavePlugins { branch: u16, value: u8 },
     SaveRun { branch: u16 },
@@ -73,7 +75,9 @@ fn action() -> impl Strategy<Value = Action> {
     let structure = prop_oneof![
         3 => (n(), 0..4_u8, 0..12_u8).prop_map(|(branch, back, name)| Fork { branch, back, name }),
         2 => (n(), 0..12_u8).prop_map(|(checkpoint, name)| Rewind { checkpoint, name }),
-        2 => n().prop_map(|branch| Switch { branch }),
+        1 => (n(), 0..4_u8, 0..12_u8)
+            .prop_map(|(branch, back, name)| RewindToMessage { branch, back, name }),
+        3 => n().prop_map(|branch| Switch { branch }),
         1 => (n(), 0..12_u8).prop_map(|(branch, name)| RenameBranch { branch, name }),
         1 => (n(), 0..12_u8, any::<bool>())
             .prop_map(|(session, name, automatic)| Rename { session, name, automatic }),
@@ -87,14 +91,16 @@ fn action() -> impl Strategy<Value = Action> {
         }),
         1 => (n(), any::<bool>()).prop_map(|(checkpoint, pinned)| Pin { checkpoint, pinned }),
         2 => n().prop_map(|checkpoint| DeleteCheckpoint { checkpoint }),
+        1 => (n(), 0..4_u8).prop_map(|(checkpoint, count)| WithdrawCheckpoints { checkpoint, count }),
         1 => (n(), 0..40_u8).prop_map(|(branch, state)| SaveState { branch, state }),
         1 => (n(), 0..3_u8).prop_map(|(branch, value)| SavePlugins { branch, value }),
         1 => n().prop_map(|branch| SaveRun { branch }),
     ];
     let sessions = prop_oneof![
         2 => Just(CreateSession),
-        2 => (0..4_u8, 0..3_u8, proptest::bool::weighted(0.8))
-            .prop_map(|(messages, branches, finished)| Import { messages, branches, finished }),
+        2 => (0..4_u8, 0..3_u8, any::<bool>(), proptest::bool::weighted(0.8)).prop_map(
+            |(messages, branches, undone, finished)| Import { messages, branches, undone, finished }
+        ),
         2 => n().prop_map(|session| Trash { session }),
         2 => n().prop_map(|session| Restore { session }),
         1 => n().prop_map(|session| Purge { session }),
@@ -120,8 +126,8 @@ impl StorePair {
         let now = self.make.now();
         match *action {
             Action::CreateSession => self.create_session(instance),
-            Action::Import { messages, branches, finished } => {
-                self.import(instance, messages, branches, finished);
+            Action::Import { messages, branches, undone, finished } => {
+                self.import(instance, messages, branches, undone, finished);
             }
             Action::Append { branch, messages, stale } => {
                 let mut here = self.position(branch, 0)?;
@@ -162,12 +168,17 @@ impl StorePair {
             }
             Action::Fork { branch, back, name } => {
                 let from = self.position(branch, back)?;
-                self.branch(instance, from, name, None);
+                self.branch(instance, from, name, OperationKind::Fork, None);
+            }
+            Action::RewindToMessage { branch, back, name } => {
+                let from = self.position(branch, back)?;
+                self.branch(instance, from, name, OperationKind::Rewind, None);
             }
             Action::Rewind { checkpoint, name } => {
                 let id = pick(&self.checkpoints, checkpoint)?;
                 let checkpoint = self.reference().get_checkpoint(id).ok()?;
-                self.branch(instance, at(checkpoint.branch, checkpoint.seq), name, Some(id));
+                let place = at(checkpoint.branch, checkpoint.seq);
+                self.branch(instance, place, name, OperationKind::Rewind, Some(id));
             }
             Action::Switch { branch } => {
                 let branch = pick(&self.branches, branch)?;
@@ -221,6 +232,12 @@ impl StorePair {
             Action::DeleteCheckpoint { checkpoint } => {
                 let id = pick(&self.checkpoints, checkpoint)?;
                 let _ = self.both(instance, |store| store.delete_checkpoint(id, now));
+            }
+            Action::WithdrawCheckpoints { checkpoint, count } => {
+                let first = usize::from(checkpoint) % self.checkpoints.len().max(1);
+                let ids: Vec<CheckpointId> =
+                    self.checkpoints.iter().skip(first).take(usize::from(count)).copied().collect();
+                self.both(instance, |store| store.withdraw_checkpoints(&ids)).unwrap();
             }
             Action::SaveState { branch, state } => {
                 let branch = pick(&self.branches, branch)?;
@@ -361,7 +378,7 @@ impl StorePair {
     }
 
     #[track_caller]
-    fn import(&mut self, instance: usize, messages: u8, branches: u8, finished: bool) {
+    fn import(&mut self, instance: usize, messages: u8, branches: u8, undone: bool, finished: bool) {
         let draft = self.make.session("imported");
         let (begun, ended) = (self.make.now(), self.make.now());
         let ids: Vec<BranchId> = (0..branches).map(|_| self.make.ids.branch()).collect();
@@ -373,6 +390,9 @@ impl StorePair {
             for (key, own) in drafts.chunks(usize::from(messages).max(1)).enumerate() {
                 if key > 0 {
                     import.branch(key, key - 1, 1, ids[key - 1], &format!("branch {key}"))?;
+                    if undone {
+                        import.mark_undone(key)?;
+                    }
                 }
                 own.iter().try_for_each(|message| import.message(key, message))?;
             }
@@ -405,9 +425,15 @@ impl StorePair {
     }
 
     #[track_caller]
-    fn branch(&mut self, instance: usize, from: Position, name: u8, checkpoint: Option<CheckpointId>) {
+    fn branch(
+        &mut self,
+        instance: usize,
+        from: Position,
+        name: u8,
+        kind: OperationKind,
+        checkpoint: Option<CheckpointId>,
+    ) {
         let draft = self.make.branch(&branch_name(name), from);
-        let kind = if checkpoint.is_some() { OperationKind::Rewind } else { OperationKind::Fork };
         let now = self.make.now();
         let made = self.operate(instance, |store, _| store.create_branch(&draft, kind, checkpoint, now));
         if made {

@@ -226,7 +226,10 @@ impl Ledger {
                 continue;
             }
             let found = history(store, *branch, Seq::MAX);
-            let head = store.get_branch(*branch).unwrap().head;
+            let stored = store.get_branch(*branch).unwrap();
+            let head = stored.head;
+            let has_messages = self.messages.get(branch).is_some_and(|messages| !messages.is_empty());
+            assert!(!has_messages || stored.is_listed(), "a branch with messages is in every list");
             assert_eq!(found.len() as u64, head, "a history has no gaps");
             if let Some(before) = self.before_forks.get(branch) {
                 assert_eq!(&found[..before.len()], before, "the history before a fork never changes");

@@ -9,7 +9,7 @@ use hfs_core::{
     RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes, SessionId,
     SessionSummary, StateCost, Timestamp, Usage,
 };
-use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession};
+use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
 use serde_json::json;
 
 use crate::ports::{
@@ -443,6 +443,7 @@ pub fn checkpoints() -> Vec<Checkpoint> {
         .map(|(number, seq, trigger, label, pinned, minutes)| Checkpoint {
             id: checkpoint_id(number),
             session: session_id(1),
+            number,
             branch: branch_id(1),
             seq,
             trigger: trigger.into(),
@@ -458,7 +459,8 @@ pub fn checkpoints() -> Vec<Checkpoint> {
 pub fn rewind_plan() -> RewindPlan {
     let checkpoint = checkpoints().swap_remove(1);
     RewindPlan {
-        checkpoint,
+        target: checkpoint.id.into(),
+        state: StateAtPlace::Kept(Box::new(checkpoint)),
         from: branch(1, "main", None, 7, 42),
         in_view: 4,
         out_of_view: 3,

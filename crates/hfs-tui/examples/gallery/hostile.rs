@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::{Branch, Event, Message, Part, ReplyDelta, RunSnapshot, SessionSummary, Trigger};
-use hfs_engine::{RewindPlan, SkipReason, Update};
+use hfs_engine::{RewindPlan, SkipReason, StateAtPlace, Update};
 use serde_json::Value;
 
 use crate::ports::{ErrorReport, Imported, Node, PluginView};
@@ -150,8 +150,10 @@ impl HostileText {
     }
 
     fn insert_into_plan(&self, plan: &mut RewindPlan) {
-        self.insert_into_trigger(&mut plan.checkpoint.trigger);
-        self.insert_all(&mut plan.checkpoint.label);
+        if let StateAtPlace::Kept(checkpoint) = &mut plan.state {
+            self.insert_into_trigger(&mut checkpoint.trigger);
+            self.insert_all(&mut checkpoint.label);
+        }
         self.insert_into_branch(&mut plan.from);
         plan.prompt.iter_mut().for_each(|prompt| self.insert_into_message(prompt));
     }

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, Operation, PageRequest, Part, Position,
-    Role, Seq, SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
+    BranchId, Clock, ErrorExt, ErrorKind, Message, MessageRange, PageRequest, Part, Position, Role, Seq,
+    SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
-use hfs_engine::{BlockingEngine, Conversation, Engine, EngineError, Observer, Update};
+use hfs_engine::{
+    BlockingEngine, Conversation, Engine, EngineError, Observer, ReversalPlan, Reversed, Update,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -180,11 +182,17 @@ impl Runner {
                 let result = backend.ui_result(backend.store().list_checkpoints(session));
                 ScreenMsg::Checkpoints { session, result }
             }),
-            Request::PlanRewind(checkpoint) => self.read(move |backend| {
+            Request::PlanRewind(target) => self.read(move |backend| {
                 ScreenMsg::RewindPlanned(
-                    backend.ui_result(backend.blocking_engine().plan_rewind(checkpoint)).map(Box::new),
+                    backend.ui_result(backend.blocking_engine().plan_rewind(target)).map(Box::new),
                 )
             }),
+            Request::Undo(session) => {
+                self.plan_reversal(Change::Undo(session), move |engine| engine.plan_undo(session))
+            }
+            Request::Redo(session) => {
+                self.plan_reversal(Change::Redo(session), move |engine| engine.plan_redo(session))
+            }
             Request::ListBranches(session) => self.read(move |backend| {
                 let result = backend.ui_result(backend.store().list_branches(session));
                 ScreenMsg::Branches { session, result }
@@ -318,6 +326,20 @@ impl Runner {
     /// Like [`run`](Self::run), for results that only screens handle.
     fn read(&self, read: impl FnOnce(&Backend) -> ScreenMsg + Send + 'static) {
         self.run(move |backend| Msg::Screen(read(backend)));
+    }
+
+    /// Plans an undo or redo. If it is possible, the model decides whether to perform it at once.
+    fn plan_reversal(
+        &self,
+        change: Change,
+        plan: impl FnOnce(&BlockingEngine) -> Result<ReversalPlan, EngineError> + Send + 'static,
+    ) {
+        let (backend, planned) = (self.backend.clone(), change.clone());
+        let work = move || {
+            let result = backend.ui_result(plan(&backend.blocking_engine())).map(Box::new);
+            Msg::ReversalPlanned { change: planned, result }
+        };
+        self.run_blocking(work, move |report| Msg::ReversalPlanned { change, result: Err(report) });
     }
 
     fn call_plugins(&self, call: impl FnOnce(&dyn PluginHost) -> Msg + Send + 'static) {
@@ -559,7 +581,7 @@ fn apply_change(engine: &BlockingEngine, clock: &dyn Clock, change: Change) -> R
             store.delete_checkpoint(checkpoint, clock.now())?;
             Changed::CheckpointDeleted
         }
-        Change::Rewind(checkpoint) => Changed::Rewound(Box::new(engine.rewind(checkpoint)?)),
+        Change::Rewind(target) => Changed::Rewound(Box::new(engine.rewind(target)?)),
         Change::Fork { branch, at, name } => Changed::Forked(engine.fork(branch, at, name.as_deref())?),
         Change::Switch { session, branch } => Changed::Switched(engine.switch(session, branch)?),
         Change::RenameBranch { branch, name } => {
@@ -571,8 +593,8 @@ fn apply_change(engine: &BlockingEngine, clock: &dyn Clock, change: Change) -> R
     })
 }
 
-fn reversed((target, operation): (Operation, Operation)) -> Changed {
-    Changed::Reversed { target: Box::new(target), operation: Box::new(operation) }
+fn reversed(Reversed { plan, operation }: Reversed) -> Changed {
+    Changed::Reversed { target: Box::new(plan.target), operation: Box::new(operation) }
 }
 
 /// Sends progress messages, at most one per [`INTERVAL`](Self::INTERVAL).

@@ -259,7 +259,7 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
     let text = model.chat.input.text();
     let transcript = &model.chat.transcript;
     if let Some(seq) = transcript.selected() {
-        let mut keys = vec![("c", "copy"), ("f", "fork"), ("Esc", "deselect")];
+        let mut keys = vec![("c", "copy"), ("f", "fork"), ("r", "rewind"), ("Esc", "deselect")];
         match transcript.selected_fold_count() {
             0 => {}
             1 => keys.insert(0, ("Enter", "fold")),

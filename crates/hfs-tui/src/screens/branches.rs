@@ -188,14 +188,19 @@ impl Screen for Branches {
             // Imported data could contain a fork after the head.
             let own_messages = row.branch.head - row.branch.forked_at.min(row.branch.head);
             let age = cx.render.relative_time(row.branch.created_at);
+            let undone = if row.branch.undone { "undone · " } else { "" };
             let details = match row.branch.parent {
-                Some(_) => format!("from #{} · {own_messages} own  {age:>14}", row.branch.forked_at),
+                Some(_) => format!("{undone}from #{} · {own_messages} own  {age:>14}", row.branch.forked_at),
                 None => format!("{own_messages} own  {age:>14}"),
             };
             let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
             let room = usize::from(area.width.saturating_sub(used))
                 .saturating_sub(row.tree_lines.chars().count() + 4);
-            let (mark, name) = if is_current { ("● ", theme.title()) } else { ("○ ", theme.text) };
+            let (mark, name) = match row.branch.undone {
+                _ if is_current => ("● ", theme.title()),
+                true => ("◌ ", theme.dim),
+                false => ("○ ", theme.text),
+            };
             let line = Line::from(vec![
                 Span::styled(row.tree_lines.clone(), style(theme.border)),
                 Span::styled(mark, style(if is_current { theme.accent } else { theme.dim })),
@@ -208,15 +213,15 @@ impl Screen for Branches {
     }
 }
 
-/// Returns the branches that are not undone as a tree, children below their parents in order of their forks. A branch
-/// whose parent is undone is placed below its nearest ancestor that is not undone.
+/// Returns the listed branches as a tree, children below their parents in order of their forks. A branch whose parent is
+/// not listed is placed below its nearest ancestor that is.
 fn tree(branches: &[Branch]) -> Vec<Row> {
     let visible_parent = |branch: &Branch| {
         let mut parent = branch.parent;
         // Bounded, because imported data could contain a cycle.
         for _ in 0..branches.len() {
             let found = branches.iter().find(|candidate| Some(candidate.id) == parent)?;
-            if !found.undone {
+            if found.is_listed() {
                 return Some(found.id);
             }
             parent = found.parent;
@@ -225,7 +230,7 @@ fn tree(branches: &[Branch]) -> Vec<Row> {
     };
     let mut visible: Vec<(Option<BranchId>, Branch)> = branches
         .iter()
-        .filter(|branch| !branch.undone)
+        .filter(|branch| branch.is_listed())
         .map(|branch| (visible_parent(branch), branch.clone()))
         .collect();
     visible.sort_by_key(|(_, branch)| (branch.forked_at, branch.created_at, branch.id));

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 use hfs_core::{Branch, Checkpoint, CheckpointId, MessageRange, SessionId, Trigger};
-use hfs_engine::{Conversation, RewindPlan};
+use hfs_engine::{Conversation, ReversalPlan, RewindPlan, RewindTarget, StateAtPlace};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -128,7 +128,7 @@ impl Checkpoints {
             .as_deref()
             .map_or_else(|| trigger_description(&checkpoint.trigger), sanitize_line);
         let line = Line::from(vec![
-            Span::styled(format!("{:>3} ", total - index), style(theme.dim)),
+            Span::styled(format!("{:>3} ", checkpoint.number), style(theme.dim)),
             Span::styled(format!("{timeline}{mark} "), style(mark_style)),
             Span::styled(truncate(&name, room), style(theme.text)),
         ]);
@@ -167,7 +167,7 @@ impl Screen for Checkpoints {
             (KeyCode::Enter, Some(_)) if cx.is_busy => vec![Action::busy()],
             (KeyCode::Enter, Some(checkpoint)) => {
                 self.is_planning = true;
-                vec![Action::run(Request::PlanRewind(checkpoint.id))]
+                vec![Action::run(Request::PlanRewind(checkpoint.id.into()))]
             }
             (KeyCode::Char('p'), Some(checkpoint)) => {
                 vec![Action::run(Change::Pin { checkpoint: checkpoint.id, pinned: !checkpoint.pinned })]
@@ -270,15 +270,25 @@ pub fn label_prompt(conversation: &Conversation) -> Modal {
     ))
 }
 
+fn messages(count: u64) -> String {
+    plural(usize::try_from(count).unwrap_or(usize::MAX), "message")
+}
+
 /// Explains the effects of a rewind and asks for confirmation.
-fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
-    let messages = |count: u64| plural(usize::try_from(count).unwrap_or(usize::MAX), "message");
+pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     let from = sanitize_line(&plan.from.name);
-    let mut text = vec![format!(
-        "A new branch starts after message {} with {} in view. Every agent's memory is restored to that point.",
-        plan.checkpoint.seq,
-        messages(plan.in_view)
-    )];
+    let restored = match plan.state {
+        StateAtPlace::Kept(_) => " Every agent's memory is restored to that point.",
+        StateAtPlace::Initial => "",
+        StateAtPlace::NotKept => {
+            " No state of the agents is kept for that message: the messages return, the agents' state does not."
+        }
+    };
+    let place = match plan.in_view {
+        0 => "before the first message".to_owned(),
+        seq => format!("after message {seq} with {} in view", messages(seq)),
+    };
+    let mut text = vec![format!("A new branch starts {place}.{restored}")];
     text.push(if plan.out_of_view == 0 {
         format!("\"{from}\" does not change.")
     } else {
@@ -293,10 +303,35 @@ fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
             truncate(&sanitize_line(&prompt.content.text()), 120)
         ));
     }
+    let title = match plan.target {
+        RewindTarget::Checkpoint(_) => "Rewind to this checkpoint?",
+        RewindTarget::Message { .. } => "Rewind to this message?",
+    };
     Confirm {
-        title: "Rewind to this checkpoint?".to_owned(),
+        title: title.to_owned(),
         text,
         confirm_label: "rewind",
-        on_confirm: Change::Rewind(plan.checkpoint.id).into(),
+        on_confirm: Change::Rewind(plan.target).into(),
+    }
+}
+
+/// Explains that an undo or redo takes messages out of view, and asks for confirmation.
+pub fn reversal_confirmation(plan: &ReversalPlan, change: Change) -> Confirm {
+    let (from, to) = (sanitize_line(&plan.from.name), sanitize_line(&plan.to.name));
+    let (verb, confirm_label) = match change {
+        Change::Redo(_) => ("Redo", "redo"),
+        _ => ("Undo", "undo"),
+    };
+    Confirm {
+        title: format!("{verb} the {}?", plan.target.kind),
+        text: vec![
+            format!(
+                "\"{to}\" becomes the current branch. It does not show {} of \"{from}\".",
+                messages(plan.out_of_view)
+            ),
+            format!("\"{from}\" keeps its messages. To return to it, open the list of branches (F4)."),
+        ],
+        confirm_label,
+        on_confirm: change.into(),
     }
 }

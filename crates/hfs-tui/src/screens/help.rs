@@ -13,7 +13,7 @@ use crate::ports::PluginView;
 use crate::render::RenderContext;
 use crate::text::{sanitize_line, truncate};
 
-const KEYS: [(&str, &str); 20] = [
+const KEYS: [(&str, &str); 21] = [
     ("Enter", "send; during a reply, send after it"),
     ("Alt+Enter, Ctrl+J", "new line"),
     ("Ctrl+G", "open your editor"),
@@ -30,6 +30,7 @@ const KEYS: [(&str, &str); 20] = [
     ("  then Tab", "next tool of the message"),
     ("  then c", "copy it"),
     ("  then f", "fork after it"),
+    ("  then r", "rewind to it; your own message is put into the input"),
     ("Ctrl+O", "fold or unfold everything"),
     ("Ctrl+P", "all commands"),
     ("F2", "sidebar"),

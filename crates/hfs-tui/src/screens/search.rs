@@ -8,6 +8,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::sessions::damage_note;
 use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
 use crate::editor::{Editor, KeyMode};
@@ -99,18 +100,19 @@ impl Search {
 
     fn status_line(&self, render: &RenderContext) -> Line<'static> {
         let theme = &render.theme;
+        let damage = damage_note(self.results.unreadable);
         let (text, style) = match (&self.error, self.results.total) {
             (Some(error), _) => (sanitize_line(error), theme.bad),
             (None, _) if self.query.is_empty() => {
                 ("words that must all occur · \"a phrase\" · prefix*".to_owned(), theme.dim)
             }
             (None, _) if self.is_searching => ("searching ...".to_owned(), theme.dim),
-            (None, 0) => ("no messages found".to_owned(), theme.dim),
-            (None, 1) => ("1 message".to_owned(), theme.dim),
+            (None, 0) => (format!("no messages found{damage}"), theme.dim),
+            (None, 1) => (format!("1 message{damage}"), theme.dim),
             (None, total) if total > u64::from(LIMIT) => {
-                (format!("{total} messages; the {LIMIT} best are shown"), theme.dim)
+                (format!("{total} messages; the {LIMIT} best are shown{damage}"), theme.dim)
             }
-            (None, total) => (format!("{total} messages"), theme.dim),
+            (None, total) => (format!("{total} messages{damage}"), theme.dim),
         };
         Line::styled(text, style)
     }

@@ -43,6 +43,8 @@ pub struct Sessions {
     preview: Preview,
     previewed: Option<SessionId>,
     error: Option<String>,
+    /// Number of damaged sessions that the list leaves out.
+    unreadable: u64,
     /// The session that was deleted last on this screen, for Ctrl+U.
     last_trashed: Option<SessionId>,
 }
@@ -69,6 +71,7 @@ impl Sessions {
             preview: Preview::default(),
             previewed: None,
             error: None,
+            unreadable: 0,
             last_trashed: None,
         };
         let actions = list.reload(cx);
@@ -81,6 +84,7 @@ impl Sessions {
         self.request_id = cx.ids.next();
         self.previewed = None;
         self.error = None;
+        self.unreadable = 0;
         vec![self.request_page()]
     }
 
@@ -101,6 +105,7 @@ impl Sessions {
             Ok(page) => {
                 self.rows.extend(page.items);
                 self.next_page = page.next;
+                self.unreadable += page.unreadable;
             }
             Err(report) => self.error = Some(report.message),
         }
@@ -181,12 +186,12 @@ impl Screen for Sessions {
     }
 
     fn subtitle(&self, _cx: &Context<'_>) -> String {
-        match self.scope {
+        let scope = match self.scope {
             Scope::Project => "of this project",
             Scope::AllProjects => "of all projects",
             Scope::Trash => "in the trash",
-        }
-        .to_owned()
+        };
+        format!("{scope}{}", damage_note(self.unreadable))
     }
 
     fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
@@ -321,6 +326,14 @@ impl Sessions {
             Scope::Trash if self.project.is_some() => Scope::Project,
             Scope::Trash => Scope::AllProjects,
         }
+    }
+}
+
+/// The addition to a list's title if damaged rows are left out.
+pub fn damage_note(unreadable: u64) -> String {
+    match unreadable {
+        0 => String::new(),
+        count => format!(" · {count} damaged left out; hfs store repair recovers what is readable"),
     }
 }
 

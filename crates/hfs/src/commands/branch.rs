@@ -95,8 +95,8 @@ fn list(reference: &str, context: &Context) -> Result<(), CliError> {
     let branches = context.store()?.list_branches(session)?;
     let current = context.store()?.get_session(session)?.session.current_branch;
     if context.console.options.json {
-        let visible = branches.iter().filter(|branch| !branch.undone);
-        let rows: Vec<_> = visible.map(|branch| BranchJson::new(branch, current)).collect();
+        let listed = branches.iter().filter(|branch| branch.is_listed());
+        let rows: Vec<_> = listed.map(|branch| BranchJson::new(branch, current)).collect();
         return context.console.print_json(&json!({ "branches": rows }));
     }
     let mut text = String::new();
@@ -114,13 +114,17 @@ pub fn graph_line(row: &GraphRow, branches: &[Branch], context: &Context) -> Str
     let name = branch.map_or_else(String::new, |branch| sanitize::line(&branch.name));
     let text = match row.mark {
         GraphMark::Head { current } => {
-            let note = if current { format!(" {dim}(current){dim:#}") } else { String::new() };
+            let note = match branch {
+                _ if current => format!(" {dim}(current){dim:#}"),
+                Some(Branch { undone: true, .. }) => format!(" {dim}(undone){dim:#}"),
+                Some(_) | None => String::new(),
+            };
             format!("{:>4}  {strong}{name}{strong:#}{note}", row.seq)
         }
         GraphMark::Fork => format!("{dim}{:>4}{dim:#}", row.seq),
         GraphMark::Beginning => format!("{dim}      start{dim:#}"),
         // Not reached: `branch list` passes no checkpoints to the graph, and `checkpoint list` renders them itself.
-        GraphMark::Checkpoint { .. } => format!("{:>4}", row.seq),
+        GraphMark::Checkpoint(_) => format!("{:>4}", row.seq),
     };
     format!("{role}{}{role:#} {text}", row.lanes)
 }

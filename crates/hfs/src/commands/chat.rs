@@ -130,8 +130,23 @@ async fn exchange(
     } else if console.options.verbose {
         console.note(&sanitize::line(&agent.summary));
     }
+    // The same command again, after its message was saved and its reply was not.
+    let unanswered = engine.find_unanswered(&conversation, text).await?;
+    if let Some(user) = &unanswered {
+        let branch = match engine.ask_again(&mut conversation, user).await? {
+            Some(branch) => {
+                format!(" on branch {}", sanitize::line(&engine.store().get_branch(branch)?.name))
+            }
+            None => String::new(),
+        };
+        console
+            .note(&format!("this message is saved already, without a complete reply; asking again{branch}"));
+    }
     let printer = ReplyPrinter::start(console);
-    let result = engine.send(&mut conversation, text, printer.observer(), cancel).await;
+    let result = match unanswered {
+        Some(user) => engine.generate_reply(&mut conversation, user, printer.observer(), cancel).await,
+        None => engine.send(&mut conversation, text, printer.observer(), cancel).await,
+    };
     printer.finish();
     engine.close_session(&conversation).await;
     if let Some(plugins) = context.plugins()? {

@@ -20,8 +20,8 @@ Examples:
   hfs checkpoint diff @ 3 5           what changed between the two
   hfs rewind @ 3                      go back to checkpoint 3, on a new branch
 
-A checkpoint is given as its number in the list (1 = oldest), its short id or a prefix of it, its label, or seq:N for \
-the newest one at message N.";
+A checkpoint is given as its number, which it keeps when others are pruned, its short id or a prefix of it, its label, or \
+seq:N for the newest one at message N.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -93,8 +93,7 @@ pub fn run(args: &CheckpointArgs, context: &Context) -> Result<Outcome, CliError
         CheckpointCommand::List { session } => list(context.session(session)?, context)?,
         CheckpointCommand::Create { session, label } => create(session, label.as_deref(), context)?,
         CheckpointCommand::Show { session, checkpoint, state } => {
-            let (number, checkpoint) = find(context.session(session)?, checkpoint, context)?;
-            show(number, &checkpoint, *state, context)?;
+            show(&find(context.session(session)?, checkpoint, context)?, *state, context)?;
         }
         CheckpointCommand::Pin { session, checkpoint } => pin(session, checkpoint, true, context)?,
         CheckpointCommand::Unpin { session, checkpoint } => pin(session, checkpoint, false, context)?,
@@ -108,8 +107,8 @@ pub fn run(args: &CheckpointArgs, context: &Context) -> Result<Outcome, CliError
     Ok(Outcome::Done)
 }
 
-/// Resolves a checkpoint reference; returns the number in the list and the checkpoint.
-pub fn find(session: SessionId, reference: &str, context: &Context) -> Result<(usize, Checkpoint), CliError> {
+/// Resolves a checkpoint reference.
+pub fn find(session: SessionId, reference: &str, context: &Context) -> Result<Checkpoint, CliError> {
     let store = context.store()?;
     let all = store.list_checkpoints(session)?;
     let branches = store.list_branches(session)?;
@@ -123,20 +122,16 @@ fn list(session: SessionId, context: &Context) -> Result<(), CliError> {
     let current = store.get_session(session)?.session.current_branch;
     let checkpoints = store.list_checkpoints(session)?;
     if context.console.options.json {
-        let rows: Vec<CheckpointJson> = (1..)
-            .zip(&checkpoints)
-            .map(|(number, checkpoint)| {
-                CheckpointJson::new(number, checkpoint, branch_name(&branches, checkpoint))
-            })
+        let rows: Vec<CheckpointJson> = checkpoints
+            .iter()
+            .map(|checkpoint| CheckpointJson::new(checkpoint, branch_name(&branches, checkpoint)))
             .collect();
         return context.console.print_json(&json!({ "checkpoints": rows }));
     }
     let mut text = String::new();
     for row in session_graph(&branches, current, &checkpoints) {
         text += &match &row.mark {
-            GraphMark::Checkpoint { number, checkpoint } => {
-                checkpoint_line(&row, *number, checkpoint, context)
-            }
+            GraphMark::Checkpoint(checkpoint) => checkpoint_line(&row, checkpoint, context),
             GraphMark::Head { .. } | GraphMark::Fork | GraphMark::Beginning => {
                 graph_line(&row, &branches, context)
             }
@@ -157,7 +152,7 @@ fn branch_name<'a>(branches: &'a [Branch], checkpoint: &Checkpoint) -> &'a str {
     branch.map_or("", |branch| &branch.name)
 }
 
-fn checkpoint_line(row: &GraphRow, number: usize, checkpoint: &Checkpoint, context: &Context) -> String {
+fn checkpoint_line(row: &GraphRow, checkpoint: &Checkpoint, context: &Context) -> String {
     let Palette { role, strong, dim, good, .. } = context.console.palette;
     let time = context.format_time(checkpoint.created_at);
     let label = checkpoint
@@ -166,9 +161,10 @@ fn checkpoint_line(row: &GraphRow, number: usize, checkpoint: &Checkpoint, conte
         .map_or_else(String::new, |label| format!(" {good}{:?}{good:#}", sanitize::line(label)));
     let pinned = if checkpoint.pinned { " (pinned)" } else { "" };
     format!(
-        "{role}{}{role:#} {:>4}  {strong}#{number}{strong:#} {dim}{}{dim:#} {}{label}{pinned} {dim}{time}{dim:#}",
+        "{role}{}{role:#} {:>4}  {strong}#{}{strong:#} {dim}{}{dim:#} {}{label}{pinned} {dim}{time}{dim:#}",
         row.lanes,
         row.seq,
+        checkpoint.number,
         checkpoint.id.short().shown(),
         sanitize::line(checkpoint.trigger.as_str()),
     )
@@ -180,14 +176,12 @@ fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(),
     let conversation = engine.resume(session, None)?;
     let label = label.map(sanitize::line).filter(|label| !label.is_empty());
     let checkpoint = engine.checkpoint(&conversation, label.as_deref())?;
-    // The list is oldest first, so the new checkpoint is the last one.
-    let number = context.store()?.list_checkpoints(session)?.len();
     let label = label.map_or_else(String::new, |label| format!(" {label:?}"));
-    let text = format!("created checkpoint {number}{label} at message {}", checkpoint.seq);
-    report(number, &checkpoint, &text, context)
+    let text = format!("created checkpoint {}{label} at message {}", checkpoint.number, checkpoint.seq);
+    report(&checkpoint, &text, context)
 }
 
-fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<(), CliError> {
+fn show(checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     let branch = store.get_branch(checkpoint.branch)?;
     // Stored state is always valid JSON, because the store verifies its hash. The default is never used.
@@ -195,7 +189,7 @@ fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Cont
         Ok(serde_json::from_str(&store.load_state_json(checkpoint.id)?).unwrap_or_default())
     };
     if context.console.options.json {
-        let mut document = json!({ "checkpoint": CheckpointJson::new(number, checkpoint, &branch.name) });
+        let mut document = json!({ "checkpoint": CheckpointJson::new(checkpoint, &branch.name) });
         if let (true, Some(fields)) = (with_state, document.as_object_mut()) {
             fields.insert("state".into(), state_json()?);
         }
@@ -212,7 +206,7 @@ fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Cont
         .collect();
     let cost = &checkpoint.cost;
     let rows = [
-        ("checkpoint", format!("{number} ({})", checkpoint.id.short())),
+        ("checkpoint", format!("{} ({})", checkpoint.number, checkpoint.id.short())),
         ("label", checkpoint.label.as_deref().map_or("-".into(), sanitize::line)),
         ("trigger", sanitize::line(checkpoint.trigger.as_str())),
         ("created", time_format::local(checkpoint.created_at)),
@@ -235,17 +229,18 @@ fn show(number: usize, checkpoint: &Checkpoint, with_state: bool, context: &Cont
 
 fn pin(session: &str, reference: &str, pinned: bool, context: &Context) -> Result<(), CliError> {
     let session = context.session(session)?;
-    let (number, checkpoint) = find(session, reference, context)?;
+    let checkpoint = find(session, reference, context)?;
     let store = context.store()?;
     store.pin_checkpoint(checkpoint.id, pinned)?;
     let effect = if pinned { "is pinned and is never pruned" } else { "is not pinned and may be pruned" };
     let checkpoint = store.get_checkpoint(checkpoint.id)?;
-    report(number, &checkpoint, &format!("checkpoint {number} {effect}"), context)
+    report(&checkpoint, &format!("checkpoint {} {effect}", checkpoint.number), context)
 }
 
 fn delete(session: &str, reference: &str, context: &Context) -> Result<(), CliError> {
     let session = context.session(session)?;
-    let (number, checkpoint) = find(session, reference, context)?;
+    let checkpoint = find(session, reference, context)?;
+    let number = checkpoint.number;
     let label = checkpoint.label.as_deref();
     let label = label.map_or_else(String::new, |label| format!(" {:?}", sanitize::line(label)));
     context.console.confirm_irreversible(&format!(
@@ -253,13 +248,13 @@ fn delete(session: &str, reference: &str, context: &Context) -> Result<(), CliEr
     ))?;
     context.store()?.delete_checkpoint(checkpoint.id, context.now())?;
     let text = format!("deleted checkpoint {number}; its messages are kept");
-    report(number, &checkpoint, &text, context)
+    report(&checkpoint, &text, context)
 }
 
-fn report(number: usize, checkpoint: &Checkpoint, text: &str, context: &Context) -> Result<(), CliError> {
+fn report(checkpoint: &Checkpoint, text: &str, context: &Context) -> Result<(), CliError> {
     if context.console.options.json {
         let branch = context.store()?.get_branch(checkpoint.branch)?;
-        let row = CheckpointJson::new(number, checkpoint, &branch.name);
+        let row = CheckpointJson::new(checkpoint, &branch.name);
         return context.console.print_json(&json!({ "checkpoint": row }));
     }
     context.console.note(text);
@@ -270,12 +265,12 @@ fn report(number: usize, checkpoint: &Checkpoint, text: &str, context: &Context)
 /// there.
 type SectionSide = Option<(SectionStatus, Vec<String>)>;
 
-fn diff(a: &(usize, Checkpoint), b: &(usize, Checkpoint), context: &Context) -> Result<(), CliError> {
-    let diff = context.engine()?.diff_checkpoints(a.1.id, b.1.id)?;
+fn diff(a: &Checkpoint, b: &Checkpoint, context: &Context) -> Result<(), CliError> {
+    let diff = context.engine()?.diff_checkpoints(a.id, b.id)?;
     if context.console.options.json {
         let store = context.store()?;
-        let row = |(number, checkpoint): &(usize, Checkpoint)| -> Result<CheckpointJson, CliError> {
-            Ok(CheckpointJson::new(*number, checkpoint, &store.get_branch(checkpoint.branch)?.name))
+        let row = |checkpoint: &Checkpoint| -> Result<CheckpointJson, CliError> {
+            Ok(CheckpointJson::new(checkpoint, &store.get_branch(checkpoint.branch)?.name))
         };
         let section = |side: &SectionSide| {
             side.as_ref()
@@ -300,7 +295,7 @@ fn diff(a: &(usize, Checkpoint), b: &(usize, Checkpoint), context: &Context) -> 
             "plugins": diff.plugins,
         }));
     }
-    let (name_a, name_b) = (format!("checkpoint {}", a.0), format!("checkpoint {}", b.0));
+    let (name_a, name_b) = (format!("checkpoint {}", a.number), format!("checkpoint {}", b.number));
     let mut text = message_diff(&diff.messages, &name_a, &name_b, context);
     for memory in &diff.agents {
         text += &format!(

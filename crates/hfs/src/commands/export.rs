@@ -195,6 +195,14 @@ impl ExportFormat {
         }
     }
 
+    /// Whether another tool continues what is written.
+    pub const fn is_transcript(self) -> bool {
+        match self {
+            Self::Json | Self::Markdown | Self::Html => false,
+            Self::ClaudeCode | Self::Codex | Self::OpenCode => true,
+        }
+    }
+
     /// How many times the writer reads all messages, for the progress bar.
     const fn passes(self) -> u64 {
         match self {
@@ -322,10 +330,12 @@ struct Export {
 impl Export {
     fn document(&self, context: &Context) -> Result<StoreDocument, CliError> {
         let document = StoreDocument::new(context.store()?.as_ref(), self.session)?;
-        Ok(match self.branch {
+        let document = match self.branch {
             Some(branch) => document.on_branch(branch),
             None => document,
-        })
+        };
+        let with_undone = self.all_branches || !self.format.is_transcript();
+        Ok(if with_undone { document } else { document.without_undone() })
     }
 
     fn write(

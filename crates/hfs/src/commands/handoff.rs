@@ -89,6 +89,7 @@ pub fn run(args: &HandoffArgs, context: &Context) -> Result<Outcome, CliError> {
     if let Some(reference) = &args.branch {
         document = document.on_branch(find_branch(&context.store()?.list_branches(session)?, reference)?.id);
     }
+    let document = document.without_undone();
     let directory = directory(document.session_record(), context);
     let document = document.in_directory(text_of(&directory)?.to_owned());
     let record = document.session_record();

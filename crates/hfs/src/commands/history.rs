@@ -1,6 +1,7 @@
 //! `hfs rewind`, `hfs undo`, `hfs redo` and `hfs log`: operations on a session and how to reverse them.
 
 use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId, StoreError};
+use hfs_engine::{Reversed, RewindPlan, RewindTarget, StateAtPlace};
 use serde_json::{Value, json};
 
 use super::{branch, checkpoint};
@@ -10,13 +11,15 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::json::{BranchJson, MessageJson};
 use crate::output::sanitize;
 use crate::output::table::Table;
+use crate::resolve::parse_seq;
 
 #[derive(Debug, clap::Args)]
 pub struct RewindArgs {
     /// The session
     session: String,
-    /// The checkpoint: its number, its short id, its label, or seq:N
-    checkpoint: String,
+    /// The place: a checkpoint's number, short id or label, or seq:N for any message of the current branch
+    #[arg(value_name = "CHECKPOINT|seq:N")]
+    target: String,
     /// Show which messages would be in view, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -45,18 +48,19 @@ pub struct LogArgs {
     after: Option<String>,
 }
 
-/// Creates a branch at a checkpoint and restores the checkpoint's state. The old branch is kept.
+/// Creates a branch at a checkpoint or after a message, with the state that was kept there. The old branch is kept.
 pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError> {
     let session = context.session(&args.session)?;
-    let (number, checkpoint) = checkpoint::find(session, &args.checkpoint, context)?;
+    let (target, place) = rewind_target(session, &args.target, context)?;
     let engine = context.engine()?;
     let console = &context.console;
     if args.dry_run {
-        let plan = engine.plan_rewind(checkpoint.id)?;
+        let plan = engine.plan_rewind(target)?;
         if console.options.json {
             console.print_json(&json!({
                 "dry_run": true,
-                "from": { "branch": plan.from.name, "checkpoint": checkpoint.id.to_string() },
+                "from": from_json(&plan),
+                "state": state_json(&plan.state),
                 "in_view": plan.in_view,
                 "out_of_view": plan.out_of_view,
                 "prompt": plan.prompt.as_ref().map(MessageJson::from),
@@ -64,12 +68,15 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
             return Ok(Outcome::Done);
         }
         let mut text = format!(
-            "a rewind to checkpoint {number} creates a branch with {} in view\n\
+            "a rewind to {place} creates a branch with {} in view\n\
              out of view, but kept on {}: {}\n",
             message_range(1, plan.in_view),
             sanitize::line(&plan.from.name),
             message_range(plan.in_view + 1, plan.from.head),
         );
+        if let Some(note) = state_note(&plan) {
+            text += &format!("{note}\n");
+        }
         if let Some(prompt) = &plan.prompt {
             let preview = branch::preview(prompt);
             text += &format!("offered for editing and sending again: message {}\n", preview.trim_start());
@@ -77,21 +84,26 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         console.print(&text)?;
         return Ok(Outcome::Done);
     }
-    let rewound = engine.rewind(checkpoint.id)?;
+    let rewound = engine.rewind(target)?;
+    if let Some(note) = state_note(&rewound.plan) {
+        console.warn(&note);
+    }
     if console.options.json {
+        let checkpoint = rewound.plan.checkpoint();
         console.print_json(&json!({
             "branch": BranchJson::new(&rewound.branch, rewound.branch.id),
-            "from": { "branch": rewound.plan.from.name, "checkpoint": checkpoint.id.to_string() },
+            "from": from_json(&rewound.plan),
+            "state": state_json(&rewound.plan.state),
             "restored": {
                 "messages": rewound.plan.in_view,
-                "state_hash": rewound.plan.checkpoint.state_hash.to_string(),
+                "state_hash": checkpoint.map(|checkpoint| checkpoint.state_hash.to_string()),
             },
             "prompt": rewound.plan.prompt.as_ref().map(MessageJson::from),
         }))?;
         return Ok(Outcome::Done);
     }
     console.note(&format!(
-        "rewound to checkpoint {number} on the new branch {}, with {} messages in view; {} keeps all its messages\n\
+        "rewound to {place} on the new branch {}, with {} messages in view; {} keeps all its messages\n\
          `hfs undo {}` undoes this",
         sanitize::line(&rewound.branch.name),
         rewound.plan.in_view,
@@ -99,10 +111,52 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         session.short().shown(),
     ));
     if let Some(prompt) = &rewound.plan.prompt {
-        console.note("the message after the checkpoint, to edit and send again:");
+        console.note(&format!("the message after {place}, to edit and send again:"));
         console.print(&format!("{}\n", sanitize::block(&prompt.content.text())))?;
     }
     Ok(Outcome::Done)
+}
+
+/// Resolves the place to which a rewind returns. Also returns its description.
+fn rewind_target(
+    session: SessionId,
+    reference: &str,
+    context: &Context,
+) -> Result<(RewindTarget, String), CliError> {
+    if let Some(seq) = parse_seq(reference)? {
+        let branch = context.store()?.get_session(session)?.session.current_branch;
+        let place = if seq == 0 { "the start".to_owned() } else { format!("message {seq}") };
+        return Ok((RewindTarget::Message { branch, seq }, place));
+    }
+    let checkpoint = checkpoint::find(session, reference, context)?;
+    Ok((checkpoint.id.into(), format!("checkpoint {}", checkpoint.number)))
+}
+
+fn from_json(plan: &RewindPlan) -> Value {
+    json!({
+        "branch": plan.from.name,
+        "checkpoint": plan.checkpoint().map(|checkpoint| checkpoint.id.to_string()),
+        "seq": plan.in_view,
+    })
+}
+
+fn state_json(state: &StateAtPlace) -> &'static str {
+    match state {
+        StateAtPlace::Kept(_) => "kept",
+        StateAtPlace::Initial => "initial",
+        StateAtPlace::NotKept => "not-kept",
+    }
+}
+
+/// What a rewind does not restore.
+fn state_note(plan: &RewindPlan) -> Option<String> {
+    match plan.state {
+        StateAtPlace::Kept(_) | StateAtPlace::Initial => None,
+        StateAtPlace::NotKept => Some(format!(
+            "no state of agents and plugins is kept for message {}: the messages return, the agents' state does not",
+            plan.in_view
+        )),
+    }
 }
 
 fn message_range(first: Seq, last: Seq) -> String {
@@ -117,14 +171,14 @@ fn message_range(first: Seq, last: Seq) -> String {
 
 /// Undoes the newest operation on a session.
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let (target, recorded) = context.engine()?.undo(session_or_trashed(&args.session, context)?)?;
-    report_reversal("undone", &target, &recorded, context)
+    let reversed = context.engine()?.undo(session_or_trashed(&args.session, context)?)?;
+    report_reversal("undone", &reversed, context)
 }
 
 /// Redoes the operation that was undone last.
 pub fn redo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let (target, recorded) = context.engine()?.redo(session_or_trashed(&args.session, context)?)?;
-    report_reversal("redone", &target, &recorded, context)
+    let reversed = context.engine()?.redo(session_or_trashed(&args.session, context)?)?;
+    report_reversal("redone", &reversed, context)
 }
 
 /// Also finds sessions in the trash, because a deletion can be undone.
@@ -135,23 +189,37 @@ fn session_or_trashed(reference: &str, context: &Context) -> Result<SessionId, C
     }
 }
 
-/// Reports that `target` was undone or redone by the operation `recorded`.
-fn report_reversal(
-    verb: &str,
-    target: &Operation,
-    recorded: &Operation,
-    context: &Context,
-) -> Result<Outcome, CliError> {
-    if context.console.options.json {
-        let document = json!({ "operation": operation_json(recorded), "target": operation_json(target) });
-        context.console.print_json(&document)?;
+/// Reports an undo or redo. Messages that it takes out of view stay on their branch.
+fn report_reversal(verb: &str, reversed: &Reversed, context: &Context) -> Result<Outcome, CliError> {
+    let Reversed { plan, operation } = reversed;
+    let console = &context.console;
+    if plan.out_of_view > 0 {
+        let from = sanitize::line(&plan.from.name);
+        let messages = if plan.out_of_view == 1 {
+            "1 message is".to_owned()
+        } else {
+            format!("{} messages are", plan.out_of_view)
+        };
+        console.warn(&format!(
+            "{messages} no longer in view, but kept on {from}: hfs branch switch {} {}",
+            operation.session.short().shown(),
+            plan.from.id.short().shown(),
+        ));
+    }
+    if console.options.json {
+        let document = json!({
+            "operation": operation_json(operation),
+            "target": operation_json(&plan.target),
+            "out_of_view": plan.out_of_view,
+        });
+        console.print_json(&document)?;
         return Ok(Outcome::Done);
     }
-    let branch = context.store()?.get_branch(recorded.after.current_branch)?;
-    context.console.note(&format!(
+    let branch = context.store()?.get_branch(operation.after.current_branch)?;
+    console.note(&format!(
         "{verb}: {} {}; {} is current, at message {}",
-        target.kind,
-        sanitize::line(&target.detail),
+        plan.target.kind,
+        sanitize::line(&plan.target.detail),
         sanitize::line(&branch.name),
         branch.head
     ));

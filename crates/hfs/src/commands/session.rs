@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 
 use hfs_core::{
-    Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Seq, SessionFilter, SessionId,
+    Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
     SessionSummary, ShortId, Store, StoreError, Timestamp,
 };
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
+use serde_json::json;
 
 use crate::args::limit_parser;
 use crate::context::Context;
@@ -236,7 +237,7 @@ fn show(args: &ShowArgs, context: &Context) -> Result<(), CliError> {
             session: SessionJson::from(&summary),
             branches: branches
                 .iter()
-                .filter(|branch| !branch.undone)
+                .filter(|branch| branch.is_listed())
                 .map(|branch| BranchJson::new(branch, summary.session.current_branch))
                 .collect(),
             messages: &messages,
@@ -354,12 +355,13 @@ fn header(summary: &SessionSummary, branches: &[Branch], shown: &Branch, context
         facts.push("in the trash".into());
     }
     text += &format!("{dim}{}{dim:#}\n", facts.join(" · "));
-    let visible: Vec<&Branch> = branches.iter().filter(|branch| !branch.undone).collect();
-    if visible.len() > 1 || shown.id != session.current_branch {
-        let names: Vec<String> = visible
+    let listed: Vec<&Branch> = branches.iter().filter(|branch| branch.is_listed()).collect();
+    if listed.len() > 1 || shown.id != session.current_branch {
+        let names: Vec<String> = listed
             .iter()
             .map(|branch| {
                 let name = sanitize::line(&branch.name);
+                let name = if branch.undone { format!("{name} (undone)") } else { name };
                 if branch.id == shown.id { format!("[{name}]") } else { name }
             })
             .collect();
@@ -387,12 +389,24 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     };
     let name = sanitize::line(&store.get_session(id)?.session.name);
     context.console.confirm_irreversible(&format!("{name:?} is deleted permanently"))?;
-    store.purge_session(id)?;
+    let purged = store.purge_session(id)?;
+    warn_of_remaining_text(purged, context);
     if context.console.options.json {
-        return context.console.print_json(&serde_json::json!({ "purged": id.to_string() }));
+        let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
+        return context.console.print_json(&document);
     }
     context.console.note(&format!("deleted {name:?} permanently"));
     Ok(())
+}
+
+fn warn_of_remaining_text(purged: Purged, context: &Context) {
+    if purged.text_remains {
+        context.console.warn(
+            "another hfs, such as an export, is still reading the store as it was before: no command shows the deleted \
+             text any more, but the store's files contain it until that hfs has finished or, if it is killed, until the \
+             next command",
+        );
+    }
 }
 
 fn move_to_trash(reference: &str, context: &Context) -> Result<(), CliError> {
@@ -421,13 +435,15 @@ pub fn purge_expired_trash(context: &Context) -> Result<u64, CliError> {
     let Some(days) = context.settings.trash_retention_days else { return Ok(0) };
     let retention = i64::from(days).saturating_mul(MICROS_PER_DAY);
     let before = Timestamp::from_micros(context.now().as_micros().saturating_sub(retention));
-    Ok(context.store()?.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?)
+    let purged = context.store()?.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?;
+    warn_of_remaining_text(purged, context);
+    Ok(purged.sessions)
 }
 
 fn report(id: SessionId, text: &str, context: &Context) -> Result<(), CliError> {
     if context.console.options.json {
         let summary = context.store()?.get_session(id)?;
-        return context.console.print_json(&serde_json::json!({ "session": SessionJson::from(&summary) }));
+        return context.console.print_json(&json!({ "session": SessionJson::from(&summary) }));
     }
     context.console.note(text);
     Ok(())

@@ -81,6 +81,7 @@ pub struct BranchJson {
     forked_at: u64,
     head: u64,
     current: bool,
+    undone: bool,
 }
 
 impl BranchJson {
@@ -93,6 +94,7 @@ impl BranchJson {
             forked_at: branch.forked_at,
             head: branch.head,
             current: branch.id == current,
+            undone: branch.undone,
         }
     }
 }
@@ -304,7 +306,7 @@ impl RunJson {
 pub struct CheckpointJson {
     id: String,
     short_id: String,
-    number: usize,
+    number: u64,
     branch: String,
     seq: u64,
     trigger: String,
@@ -317,12 +319,12 @@ pub struct CheckpointJson {
 }
 
 impl CheckpointJson {
-    /// `number` is the checkpoint's number in its session; `branch` is a name.
-    pub fn new(number: usize, checkpoint: &Checkpoint, branch: &str) -> Self {
+    /// `branch` is the name of the checkpoint's branch.
+    pub fn new(checkpoint: &Checkpoint, branch: &str) -> Self {
         Self {
             id: checkpoint.id.to_string(),
             short_id: checkpoint.id.short().to_string(),
-            number,
+            number: checkpoint.number,
             branch: branch.to_owned(),
             seq: checkpoint.seq,
             trigger: checkpoint.trigger.to_string(),

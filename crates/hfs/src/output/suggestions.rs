@@ -20,6 +20,10 @@ pub fn describe(suggestion: &Suggestion) -> String {
             "`hfs store repair` recovers everything that is readable, and keeps the damaged store".into()
         }
         Suggestion::UpdateForStore => "update hfs; the store was not changed".into(),
+        Suggestion::UpdateOrRepairStore => {
+            "update hfs; if no newer hfs has used this store, its first page is damaged: hfs store repair"
+                .into()
+        }
         Suggestion::UpdateForDocument => "update hfs, or export again with the older version".into(),
         Suggestion::SendAgainLater => {
             "your message is saved; send it again when the provider is available".into()

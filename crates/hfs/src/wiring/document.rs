@@ -23,7 +23,7 @@ pub struct StoreDocument {
 impl StoreDocument {
     /// Reads the session from a snapshot of `store`.
     ///
-    /// Undone branches are left out with their messages, runs and checkpoints, unless a visible branch descends from them.
+    /// Undone branches without messages of their own are left out, unless another branch descends from them.
     ///
     /// # Errors
     /// `NotFound`, and any error of the store.
@@ -33,7 +33,7 @@ impl StoreDocument {
         let mut runs = store.list_runs(session)?;
         let summary = store.get_session(session)?;
         let all = store.list_branches(session)?;
-        let kept = visible_branches(&all, summary.session.current_branch);
+        let kept = branches_with_ancestors(&all, summary.session.current_branch, Branch::is_listed);
         if kept.len() < all.len() {
             checkpoints.retain(|checkpoint| kept.contains(&checkpoint.branch));
             runs = runs_on(store.as_ref(), &runs, &kept)?;
@@ -52,6 +52,16 @@ impl StoreDocument {
     /// Makes this branch the current one. Formats that contain a single branch write the current one.
     pub const fn on_branch(mut self, branch: BranchId) -> Self {
         self.session.current_branch = branch;
+        self
+    }
+
+    /// Leaves out the undone branches, except for ancestors of others. For transcripts that a tool continues: it could take
+    /// the end of an undone branch for the end of the conversation.
+    pub fn without_undone(mut self) -> Self {
+        let kept =
+            branches_with_ancestors(&self.branches, self.session.current_branch, |branch| !branch.undone);
+        self.branches.retain(|branch| kept.contains(&branch.id));
+        self.checkpoints.retain(|checkpoint| kept.contains(&checkpoint.branch));
         self
     }
 
@@ -76,12 +86,16 @@ impl StoreDocument {
     }
 }
 
-/// The branches that are not undone, the current branch, and the ancestors of both.
-fn visible_branches(all: &[Branch], current: BranchId) -> HashSet<BranchId> {
+/// The selected branches, the current branch, and the ancestors of both.
+fn branches_with_ancestors(
+    all: &[Branch],
+    current: BranchId,
+    is_selected: impl Fn(&Branch) -> bool,
+) -> HashSet<BranchId> {
     let mut kept = HashSet::new();
     // The store lists parents before their children.
     for branch in all.iter().rev() {
-        if !branch.undone || branch.id == current || kept.contains(&branch.id) {
+        if is_selected(branch) || branch.id == current || kept.contains(&branch.id) {
             kept.insert(branch.id);
             kept.extend(branch.parent);
         }

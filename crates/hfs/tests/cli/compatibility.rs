@@ -80,6 +80,36 @@ fn a_session_of_an_earlier_version_can_be_searched_rewound_and_continued() {
 }
 
 #[test]
+fn checkpoints_of_a_store_without_numbers_keep_the_numbers_of_their_list() {
+    let hfs = hfs();
+    let home = hfs.hfs_home();
+    fs::create_dir_all(&home).unwrap();
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema-6/store.db");
+    fs::copy(store, home.join("hfs.db")).unwrap();
+    let numbers = || -> Vec<(u64, u64)> {
+        let list = hfs.run(&["checkpoint", "list", "numbered", "--json"]).ok().json();
+        let list = list["checkpoints"].as_array().unwrap().iter();
+        list.map(|one| (one["number"].as_u64().unwrap(), one["seq"].as_u64().unwrap())).collect()
+    };
+    assert_eq!(numbers(), [(1, 8), (2, 10), (3, 10), (4, 6)]);
+    assert!(home.join("hfs.db.v6.bak").exists(), "the store was copied before its migration");
+    let _ = hfs.run(&["checkpoint", "delete", "numbered", "4"]).ok();
+    let _ = hfs.run(&["checkpoint", "delete", "numbered", "1"]).ok();
+    let created = hfs.run(&["checkpoint", "create", "numbered", "--json"]).ok().json();
+    assert_eq!(created["checkpoint"]["number"], 5);
+    assert_eq!(numbers(), [(2, 10), (3, 10), (5, 10)]);
+    // The branch that was undone is within reach.
+    let branches = hfs.run(&["branch", "list", "numbered", "--json"]).ok().json();
+    assert_eq!(
+        (&branches["branches"][1]["name"], &branches["branches"][1]["undone"]),
+        (&"aside".into(), &true.into())
+    );
+    let _ = hfs.run(&["branch", "switch", "numbered", "aside"]).ok();
+    assert_eq!(text(&shown(&hfs, "numbered")["messages"][4]), "said aside");
+    assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
+}
+
+#[test]
 fn documents_of_an_earlier_version_survive_import_and_export() {
     let hfs = hfs();
     for session in [CHAT, IMPORTED] {

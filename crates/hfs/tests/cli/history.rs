@@ -159,13 +159,14 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
     assert_eq!(fields(&diff), ["a", "b", "messages", "agents", "negotiation", "usage", "plugins"]);
     assert_eq!(fields(&diff["messages"]), ["shared", "only_a", "only_b"]);
 
-    let branch = ["id", "name", "parent", "forked_at", "head", "current"];
+    let branch = ["id", "name", "parent", "forked_at", "head", "current", "undone"];
     let dry = json(&hfs, &["rewind", "work", "1", "--dry-run"]);
-    assert_eq!(fields(&dry), ["dry_run", "from", "in_view", "out_of_view", "prompt"]);
+    assert_eq!(fields(&dry), ["dry_run", "from", "state", "in_view", "out_of_view", "prompt"]);
     let rewound = json(&hfs, &["rewind", "work", "1"]);
-    assert_eq!(fields(&rewound), ["branch", "from", "restored", "prompt"]);
+    assert_eq!(fields(&rewound), ["branch", "from", "state", "restored", "prompt"]);
     assert_eq!(fields(&rewound["branch"]), branch);
-    assert_eq!(fields(&rewound["from"]), ["branch", "checkpoint"]);
+    assert_eq!(fields(&rewound["from"]), ["branch", "checkpoint", "seq"]);
+    assert_eq!(rewound["state"], "kept");
     assert_eq!(fields(&rewound["restored"]), ["messages", "state_hash"]);
     assert_eq!(rewound["from"]["checkpoint"], list["checkpoints"][0]["id"]);
     assert_eq!(rewound["restored"]["state_hash"], list["checkpoints"][0]["state_hash"]);
@@ -189,7 +190,7 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
         "after",
     ];
     let undone = json(&hfs, &["undo", "work"]);
-    assert_eq!(fields(&undone), ["operation", "target"]);
+    assert_eq!(fields(&undone), ["operation", "target", "out_of_view"]);
     assert_eq!(
         (fields(&undone["operation"]), fields(&undone["target"])),
         (operation.to_vec(), operation.to_vec())
@@ -220,7 +221,7 @@ fn a_dry_run_describes_the_effect_of_a_rewind() {
     --- stderr
     rewound to checkpoint 1 on the new branch main-2, with 2 messages in view; main keeps all its messages
     `hfs undo [short-1]` undoes this
-    the message after the checkpoint, to edit and send again:
+    the message after checkpoint 1, to edit and send again:
     ");
     let _ = hfs.run(&["chat", "-s", "work", "another two"]).ok();
     let asked = server.requests().pop().unwrap().prompt();
@@ -254,6 +255,7 @@ fn undo_reverses_a_rewind_exactly_and_redo_repeats_it() {
     assert_eq!(state_of_work(&hfs), before);
     insta::assert_snapshot!(output_of(&hfs, &["redo", "work"]), @r"
     --- stderr
+    warning: 4 messages are no longer in view, but kept on main: hfs branch switch [short-1] [short-2]
     redone: rewind main at 2 -> main-2; main-2 is current, at message 2
     ");
     assert_eq!(state_of_work(&hfs), rewound);
@@ -266,6 +268,119 @@ fn undo_reverses_a_rewind_exactly_and_redo_repeats_it() {
     [short-5]  [ago]  create
     --- stderr
     "#);
+}
+
+#[test]
+fn an_undone_branch_with_messages_stays_within_reach() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["branch", "create", "work", "--at", "2", "idea"]).ok();
+    let _ = hfs.run(&["chat", "-s", "work", "a zebra"]).ok();
+    insta::assert_snapshot!(output_of(&hfs, &["undo", "work"]), @r"
+    --- stderr
+    warning: 2 messages are no longer in view, but kept on idea: hfs branch switch [short-1] [short-2]
+    undone: fork main at 2 -> idea; main is current, at message 6
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["branch", "list", "work"]), @r"
+    @       6  main (current)
+    │ ○     4  idea (undone)
+    ├─╯     2
+    ┴          start
+    --- stderr
+    ");
+    for list in [json(&hfs, &["branch", "list", "work"]), shown(&hfs, "work")] {
+        let undone = &list["branches"][1];
+        assert_eq!((undone["name"].as_str(), &undone["undone"]), (Some("idea"), &Value::Bool(true)));
+    }
+    assert!(hfs.run(&["session", "show", "work"]).ok().stdout.contains("idea (undone)"));
+    let old = json(&hfs, &["session", "show", "work", "--branch", "idea"]);
+    assert_eq!(text(&old["messages"][2]), "a zebra");
+    let found = json(&hfs, &["search", "zebra"]);
+    assert_eq!((found["hits"][0]["branch"].as_str(), found["total"].as_u64()), (Some("idea"), Some(2)));
+    for format in ["json", "markdown", "html", "claude-code"] {
+        let exported =
+            hfs.run(&["export", "work", "--format", format, "--all-branches", "-o", "-"]).ok().stdout;
+        assert!(exported.contains("a zebra"), "{format}: {exported}");
+    }
+    for format in ["codex", "opencode"] {
+        let arguments = ["export", "work", "--branch", "idea", "--format", format, "-o", "-"];
+        assert!(hfs.run(&arguments).ok().stdout.contains("a zebra"), "{format}");
+    }
+    // In another store it is an undone branch as well.
+    let document = hfs.run(&["export", "work", "-o", "-"]).ok().stdout;
+    let other = crate::hfs();
+    let _ = other.command(&["import", "-"]).stdin(&document).run().ok();
+    assert_eq!(
+        json(&other, &["branch", "list", "@"])["branches"],
+        json(&hfs, &["branch", "list", "work"])["branches"]
+    );
+
+    let switched = json(&hfs, &["branch", "switch", "work", "idea"]);
+    assert_eq!(
+        (&switched["branch"]["undone"], &switched["branch"]["current"]),
+        (&false.into(), &true.into())
+    );
+    let _ = hfs.run(&["chat", "-s", "work", "and on"]).ok();
+    assert_eq!(shown(&hfs, "work")["messages"].as_array().unwrap().len(), 6);
+    assert_eq!(json(&hfs, &["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn any_message_can_be_rewound_to_and_a_missing_state_is_reported() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["checkpoint", "delete", "work", "2"]).ok();
+    insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "seq:4", "--dry-run"]), @r"
+    a rewind to message 4 creates a branch with messages 1 to 4 in view
+    out of view, but kept on main: messages 5 to 6
+    no state of agents and plugins is kept for message 4: the messages return, the agents' state does not
+    offered for editing and sending again: message 5 user      three
+    --- stderr
+    ");
+    insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "seq:4"]), @r"
+    three
+    --- stderr
+    warning: no state of agents and plugins is kept for message 4: the messages return, the agents' state does not
+    rewound to message 4 on the new branch main-2, with 4 messages in view; main keeps all its messages
+    `hfs undo [short-1]` undoes this
+    the message after message 4, to edit and send again:
+    ");
+    let kept = json(&hfs, &["rewind", "work", "seq:3"]);
+    let first = &json(&hfs, &["checkpoint", "list", "work"])["checkpoints"][0];
+    assert_eq!((&kept["state"], &kept["from"]["checkpoint"]), (&"kept".into(), &first["id"]));
+    assert_eq!((kept["restored"]["messages"].as_u64(), &kept["from"]["seq"]), (Some(3), &3.into()));
+    let start = json(&hfs, &["rewind", "work", "seq:0"]);
+    assert_eq!((&start["state"], &start["restored"]["state_hash"]), (&"initial".into(), &Value::Null));
+    assert_eq!(shown(&hfs, "work")["messages"], Value::Array(Vec::new()));
+    let output = hfs.run(&["rewind", "work", "seq:1"]).fails_with(3);
+    assert!(output.stderr.contains("no message"), "{}", output.describe());
+    let _ = hfs.run(&["branch", "switch", "work", "main"]).ok();
+    for reference in ["seq:7", "seq:x", "seq:"] {
+        let _ = hfs.run(&["rewind", "work", reference]).fails_with(3);
+    }
+
+    // An imported session has no checkpoints at all.
+    let transcript = r#"[{"role":"user","content":"one"},{"role":"assistant","content":"1"},
+        {"role":"user","content":"two"},{"role":"assistant","content":"2"}]"#;
+    let imported = hfs.command(&["import", "-", "--json"]).stdin(transcript).run().ok().json();
+    let session = imported["imported"][0]["session"].as_str().unwrap();
+    let rewound = json(&hfs, &["rewind", session, "seq:2"]);
+    assert_eq!((&rewound["state"], text(&rewound["prompt"])), (&"not-kept".into(), "two"));
+    let _ = hfs.run(&["chat", "-s", session, "again"]).ok();
+    assert_eq!(shown(&hfs, session)["messages"].as_array().unwrap().len(), 4);
+    assert_eq!(json(&hfs, &["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn a_failed_request_makes_no_checkpoint() {
+    let (server, hfs) = work_session();
+    let before = json(&hfs, &["checkpoint", "list", "work"]);
+    server.then(Script::chunks(["a part\n"]).then_hang());
+    let running = hfs.command(&["chat", "-s", "work", "four"]).spawn();
+    let _ = running.wait_for_line("a part");
+    running.interrupt();
+    let _ = running.wait().fails_with(130);
+    assert_eq!(json(&hfs, &["checkpoint", "list", "work"]), before);
+    let created = json(&hfs, &["checkpoint", "create", "work"]);
+    assert_eq!(created["checkpoint"]["number"], 4);
 }
 
 #[test]
@@ -333,7 +448,7 @@ fn irreversible_operations_warn_and_ask_first() {
     warning: this cannot be undone: checkpoint 2 is deleted, and no rewind can go back to it; its messages are kept
     deleted checkpoint 2; its messages are kept
     ");
-    assert_eq!(hfs.run(&["-q", "checkpoint", "delete", "work", "2"]).ok().stderr, "");
+    assert_eq!(hfs.run(&["-q", "checkpoint", "delete", "work", "3"]).ok().stderr, "");
 
     for (answer, code, remaining) in [("n", 5, 1), ("", 5, 1), ("y", 0, 0)] {
         let terminal = hfs.command(&["checkpoint", "delete", "work", "1"]).in_terminal(24, 100);
@@ -366,6 +481,10 @@ fn automatic_checkpoints_are_pruned_but_manual_and_pinned_ones_are_kept() {
     let seqs: Vec<_> = list["checkpoints"].as_array().unwrap().iter().map(|c| c["seq"].clone()).collect();
     // The pinned and the manual checkpoint, then the two newest automatic ones.
     assert_eq!(seqs, [2, 2, 10, 12]);
+    let numbers: Vec<_> =
+        list["checkpoints"].as_array().unwrap().iter().map(|c| c["number"].clone()).collect();
+    assert_eq!(numbers, [1, 2, 6, 7], "numbers do not change when others are pruned");
+    let _ = hfs.run(&["checkpoint", "show", "@", "3"]).fails_with(3);
     assert_eq!(hfs.run(&["store", "verify", "--json"]).ok().json()["ok"], true);
 }
 

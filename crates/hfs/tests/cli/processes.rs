@@ -39,6 +39,32 @@ fn a_killed_chat_keeps_the_partial_reply_marked_as_interrupted() {
 }
 
 #[test]
+fn a_message_whose_reply_was_not_saved_is_not_stored_twice() {
+    let server = ModelServer::start();
+    server.then(Script::chunks(["first line\n", "second "]).then_hang());
+    let hfs = hfs_with(&server);
+    let running = hfs.command(&["chat", "hi there"]).spawn();
+    let _ = running.wait_for_line("first line");
+    let _ = running.kill();
+    server.then(Script::text("the whole reply"));
+    let again = hfs.run(&["chat", "-c", "hi there"]).ok();
+    assert_eq!(again.stdout, "the whole reply\n");
+    assert!(again.stderr.contains("saved already"), "{}", again.describe());
+    let session = shown(&hfs, "@");
+    let texts: Vec<&str> = session["messages"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(texts, ["hi there", "the whole reply"]);
+    let found = hfs.run(&["search", "there", "--json"]).ok().json();
+    assert_eq!(found["total"], 1, "{found}");
+    // What had arrived of the first reply stays on its branch.
+    let first = hfs.run(&["session", "show", "@", "--branch", "main", "--json"]).ok().json();
+    assert_eq!(first["messages"].as_array().unwrap().len(), 2);
+    // A message that has a reply is sent again.
+    server.then(Script::text("once more"));
+    let _ = hfs.run(&["chat", "-c", "hi there"]).ok();
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn eight_processes_on_one_session_do_not_interleave_or_lose_messages() {
     let server = ModelServer::start();
     server.otherwise(|request| {

@@ -90,7 +90,10 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
     let show = shown(&hfs, "@");
     assert_eq!(fields(&show), ["session", "branches", "messages"]);
     assert_eq!(fields(&show["session"]), session);
-    assert_eq!(fields(&show["branches"][0]), ["id", "name", "parent", "forked_at", "head", "current"]);
+    assert_eq!(
+        fields(&show["branches"][0]),
+        ["id", "name", "parent", "forked_at", "head", "current", "undone"]
+    );
     assert_eq!(show["branches"][0]["current"], true);
     assert_eq!(
         fields(&show["messages"][0]),

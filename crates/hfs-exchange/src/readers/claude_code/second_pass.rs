@@ -148,7 +148,7 @@ impl<'a> SecondPass<'a> {
         let started = starting_call(path).and_then(|call| self.calls.get(&call)).copied();
         // If the call is unknown, the branch forks before the first message.
         let (parent, seq) = started.unwrap_or((0, 0));
-        let branch = ForeignBranch { key, parent, forked_at: seq, id: None, name: Some(name) };
+        let branch = ForeignBranch { key, parent, forked_at: seq, id: None, name: Some(name), undone: false };
         self.out.send(ImportEvent::Branch(branch))?;
         let forks = layout.forks.len();
         let mut agent = SecondPass::new(&source, layout, self.out.reborrow());
@@ -280,6 +280,7 @@ impl<'a> SecondPass<'a> {
                 forked_at: fork.forked_at,
                 id: None,
                 name: None,
+                undone: false,
             }))?;
         }
         if let Some(head) = self.heads.get_mut(queued.branch as usize) {

@@ -271,6 +271,8 @@ struct Column {
     not_null: bool,
     /// Whether the column is another name for the rowid, which the record does not contain.
     is_rowid: bool,
+    /// Whether it was added by a migration, so that rows of earlier versions lack it.
+    is_added: bool,
 }
 
 impl Column {
@@ -321,7 +323,9 @@ fn read_tables(target: &Connection) -> Result<Vec<Table>> {
                     _ => ColumnType::Other,
                 };
                 let is_rowid = !is_without_rowid && key > 0 && column_type == ColumnType::Integer;
-                let column = Column { name: row.get(1)?, column_type, not_null: row.get(3)?, is_rowid };
+                let is_added = row.get::<_, Option<String>>(4)?.is_some();
+                let column =
+                    Column { name: row.get(1)?, column_type, not_null: row.get(3)?, is_rowid, is_added };
                 // A table without rowid stores the columns of its primary key first.
                 let place = if is_without_rowid && key > 0 { (0, key) } else { (1, number) };
                 columns.insert(place, column);
@@ -353,11 +357,12 @@ impl Table {
                 .all(|(column, value)| column.fits(value, record.is_truncated))
     }
 
-    /// Whether a page can be a page of this table: all its records have all columns.
+    /// Whether a page can be a page of this table: all its records have all columns of some version.
     fn holds(&self, kind: PageKind, records: &[Record]) -> bool {
+        let original = self.columns.iter().filter(|column| !column.is_added).count();
         self.has_rowid == (kind == PageKind::TableLeaf)
             && !records.is_empty()
-            && records.iter().all(|record| self.fits(record) && record.values.len() == self.columns.len())
+            && records.iter().all(|record| self.fits(record) && record.values.len() >= original)
     }
 
     /// Whether the records of an index may look like those of this table. The last column of an index is a row number.

@@ -295,7 +295,8 @@ pub(super) fn runs(conn: &Connection, report: &mut Report) -> Result<()> {
 pub(super) fn checkpoints(conn: &Connection, report: &mut Report) -> Result<()> {
     let sql = "SELECT checkpoint.no, checkpoint.seq, checkpoint.session, branch.session, branch.no,
         branch.forked_at, checkpoint.created_at, checkpoint.automatic,
-        (NOT checkpoint.pinned AND checkpoint.label IS NULL AND checkpoint.trigger <> 'manual')
+        (NOT checkpoint.pinned AND checkpoint.label IS NULL AND checkpoint.trigger <> 'manual'),
+        checkpoint.number
         FROM checkpoint LEFT JOIN branch ON branch.no = checkpoint.branch";
     report.check_rows(conn, "checkpoints", sql, |conn, row, report| {
         let place = format!("checkpoint number {}", row.get::<_, i64>(0)?);
@@ -313,8 +314,21 @@ pub(super) fn checkpoints(conn: &Connection, report: &mut Report) -> Result<()> 
         if row.get::<_, bool>(7)? != row.get::<_, bool>(8)? {
             report.problem(ProblemKind::Content, &place, "its `automatic` flag is wrong");
         }
+        if row.get::<_, u64>(9)? == 0 {
+            report.problem(ProblemKind::Content, &place, "its number in the session is 0");
+        }
         Ok(())
-    })
+    })?;
+    report.expect_no_rows(
+        conn,
+        ProblemKind::Content,
+        "SELECT session, number FROM checkpoint GROUP BY session, number HAVING count(*) > 1",
+        [],
+        |row| {
+            let place = format!("session number {}", row.get::<_, i64>(0)?);
+            Ok((place, format!("several of its checkpoints have the number {}", row.get::<_, i64>(1)?)))
+        },
+    )
 }
 
 pub(super) fn states(conn: &Connection, report: &mut Report) -> Result<()> {

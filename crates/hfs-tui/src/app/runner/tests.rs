@@ -216,7 +216,7 @@ async fn undo_returns_to_the_branch_before_a_rewind() {
         harness.store.list_checkpoints(session).unwrap().into_iter().find(|found| found.seq == 2).unwrap();
     // The branches screen is open during the rewind, which closes it.
     harness.send(Msg::Key(KeyEvent::from(KeyCode::F(4))));
-    harness.runner.perform(Request::Change(Change::Rewind(checkpoint.id)));
+    harness.runner.perform(Request::Change(Change::Rewind(checkpoint.id.into())));
     harness.wait_until("the rewind is shown", |model| model.chat.branch == "main-2").await;
     assert_eq!(harness.visible(), ["first", "so one"]);
     assert_eq!(harness.model.chat.input.text(), "second", "the next message can be edited and sent again");
@@ -224,6 +224,51 @@ async fn undo_returns_to_the_branch_before_a_rewind() {
     harness.submit("/undo");
     harness.wait_until("the undo is shown", |model| model.chat.branch == "main").await;
     assert_eq!(harness.visible(), ["first", "so one", "second", "so two"]);
+}
+
+#[tokio::test]
+async fn a_rewind_to_a_message_and_its_undo_ask_before_messages_leave_the_view() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two"), Ok("three")]);
+    harness.exchange("first").await;
+    harness.exchange("second").await;
+    // The reply to the second message, then the message itself.
+    for _ in 0..2 {
+        harness.send(Msg::Key(KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    }
+    assert_eq!(harness.model.chat.transcript.selected(), Some(3));
+    harness.press(KeyCode::Char('r'));
+    harness.wait_until("the rewind is planned", |model| !model.modals.is_empty()).await;
+    assert_eq!(harness.model.chat.branch, "main", "nothing changes before the answer");
+    harness.press(KeyCode::Enter);
+    harness.wait_until("the rewind is shown", |model| model.chat.branch == "main-2").await;
+    assert_eq!(harness.visible(), ["first", "so one"]);
+    assert_eq!(harness.model.chat.input.text(), "second", "the message is put into the input");
+    harness.model.chat.input.set("");
+
+    harness.exchange("third").await;
+    harness.submit("/undo");
+    harness.wait_until("the undo asks", |model| !model.modals.is_empty()).await;
+    assert_eq!(harness.model.chat.branch, "main-2");
+    harness.press(KeyCode::Esc);
+    assert_eq!(harness.visible(), ["first", "so one", "third", "so three"]);
+    harness.submit("/undo");
+    harness.wait_until("the undo asks", |model| !model.modals.is_empty()).await;
+    harness.press(KeyCode::Enter);
+    harness.wait_until("the undo is shown", |model| model.chat.branch == "main").await;
+    let session = harness.model.chat.conversation.session().unwrap();
+    let branches = harness.store.list_branches(session).unwrap();
+    assert!(branches[1].undone && branches[1].is_listed());
+    // The undone branch is in the list, and Enter continues it.
+    harness.send(Msg::Key(KeyEvent::from(KeyCode::F(4))));
+    harness
+        .wait_until("the branches are listed", |model| {
+            model.screen.as_ref().is_some_and(|screen| screen.subtitle(&model.context()) == "2 branches")
+        })
+        .await;
+    harness.press(KeyCode::Down);
+    harness.press(KeyCode::Enter);
+    harness.wait_until("the branch is shown", |model| model.chat.branch == "main-2").await;
+    assert_eq!(harness.visible(), ["first", "so one", "third", "so three"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,68 @@
+//! Messages that were saved, but whose reply was not.
+
+use hfs_core::{BranchId, Message, MessageRange, MessageStatus, Role};
+
+use crate::reply_guard::FAILURE;
+use crate::send::ORIGINAL_TEXT;
+use crate::{Conversation, Engine, EngineError};
+
+impl Engine {
+    /// The newest message of the user, if it has this text and its reply is missing: the process ended or the store failed
+    /// before the reply was complete. To send it again would store it twice; call [`ask_again`](Self::ask_again) and
+    /// [`generate_reply`](Self::generate_reply) instead.
+    ///
+    /// A reply that the agent itself did not complete, or that the user cancelled, is not missing.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub async fn find_unanswered(
+        &self,
+        conversation: &Conversation,
+        text: &str,
+    ) -> Result<Option<Message>, EngineError> {
+        let Some((_, at)) = conversation.place else { return Ok(None) };
+        let text = text.to_owned();
+        self.run_blocking(move |engine| {
+            let range = MessageRange::Before(at.head.saturating_add(1), 2);
+            let mut newest = engine.store().read_messages(at.branch, range)?;
+            newest.pop_if(|last| is_missing_reply(last));
+            let user = newest.pop().filter(|message| has_text(message, &text));
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Moves the conversation to the place after `user`, so that a reply to it can be generated: to a new branch, unless
+    /// nothing follows the message. Returns the new branch.
+    ///
+    /// # Errors
+    /// Those of [`fork`](Self::fork).
+    pub async fn ask_again(
+        &self,
+        conversation: &mut Conversation,
+        user: &Message,
+    ) -> Result<Option<BranchId>, EngineError> {
+        let Some((session, at)) = conversation.place else { return Err(EngineError::EmptyConversation) };
+        if at.head == user.seq {
+            return Ok(None);
+        }
+        let fork = self.fork(at.branch, user.seq, None).await?;
+        *conversation = self.resume(session, Some(fork.id)).await?;
+        Ok(Some(fork.id))
+    }
+}
+
+fn is_missing_reply(message: &Message) -> bool {
+    message.content.role == Role::Assistant
+        && message.content.status == MessageStatus::Interrupted
+        && message.content.source.is_none()
+        && message.content.extra.get(FAILURE).is_none()
+}
+
+/// Whether the user has typed this text; a plugin may have changed it.
+fn has_text(message: &Message, text: &str) -> bool {
+    let typed = message.content.extra.get(ORIGINAL_TEXT).and_then(serde_json::Value::as_str);
+    message.content.role == Role::User
+        && message.content.source.is_none()
+        && (typed == Some(text) || message.content.text() == text)
+}
