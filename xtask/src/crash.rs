@@ -18,13 +18,17 @@ pub struct Options {
     /// Seed of the random numbers; the same seed gives the same damages
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// Use a build with optimizations, whose processes do more between two kills
+    #[arg(long)]
+    release: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
     /// Repair a store after random damage: bytes, pages, cut files, missing and foreign logs
     Damage,
-    /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair
+    /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair, and commands of the binary that do
+    /// so or install a plugin
     Kills,
     /// Kill processes that append and stream, and take away what no sync had completed
     Power,
@@ -32,8 +36,9 @@ enum Kind {
     Contention,
 }
 
-/// A long run of one test of `hfs-store`.
+/// A long run of one test.
 struct Run {
+    package: &'static str,
     target: &'static str,
     test: &'static str,
     count_variable: &'static str,
@@ -44,24 +49,37 @@ impl Kind {
     const fn runs(self) -> &'static [Run] {
         match self {
             Self::Damage => &[Run {
+                package: "hfs-store",
                 target: "damage",
                 test: "every_repair_keeps_all_rows_on_intact_pages",
                 count_variable: "HFS_DAMAGE_COUNT",
                 default_count: 1000,
             }],
-            Self::Kills => &[Run {
-                target: "crash",
-                test: "kill",
-                count_variable: "HFS_CRASH_KILLS",
-                default_count: 200,
-            }],
+            Self::Kills => &[
+                Run {
+                    package: "hfs-store",
+                    target: "crash",
+                    test: "kill",
+                    count_variable: "HFS_CRASH_KILLS",
+                    default_count: 200,
+                },
+                Run {
+                    package: "hfs",
+                    target: "kills",
+                    test: "a_killed_command_loses_nothing",
+                    count_variable: "HFS_CRASH_KILLS",
+                    default_count: 200,
+                },
+            ],
             Self::Power => &[Run {
+                package: "hfs-store",
                 target: "crash",
                 test: "acknowledged_messages_survive_power_cuts",
                 count_variable: "HFS_CRASH_KILLS",
                 default_count: 200,
             }],
             Self::Contention => &[Run {
+                package: "hfs-store",
                 target: "crash",
                 test: "sixteen_processes_have_only_stated_conflicts",
                 count_variable: "HFS_CRASH_SECONDS",
@@ -75,7 +93,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     for run in options.kind.runs() {
         let mut command = shell::cargo(&workspace.root);
         command
-            .args(["test", "-p", "hfs-store", "--test", run.target, run.test, "--", "--nocapture"])
+            .args(["test", "-p", run.package, "--test", run.target, run.test])
+            .args(options.release.then_some("--release"))
+            .args(["--", "--nocapture"])
             .env(run.count_variable, options.count.unwrap_or(run.default_count).to_string())
             .env("HFS_CRASH_SEED", options.seed.to_string())
             .env("HFS_DAMAGE_SEED", options.seed.to_string());
