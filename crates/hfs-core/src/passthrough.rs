@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 /// Key of a text that should be a JSON object but does not parse as one.
 const UNREADABLE: &str = "$unreadable";
+/// Maximum nesting depth of fields. Values are parsed and dropped recursively, and deeper ones could overflow the stack.
+const MAX_DEPTH: usize = 512;
 
 /// Fields of imported data that hfs does not interpret, kept verbatim and in order so that an export is lossless.
 ///
@@ -39,13 +41,37 @@ impl Unparsed {
     }
 }
 
-/// Parses an object of any depth.
+/// Parses an object. Text that is not an object, or that is nested too deeply, becomes a single field.
 fn parse(json: &str) -> Map<String, Value> {
+    let unreadable = || Map::from_iter([(UNREADABLE.to_owned(), json.into())]);
+    if depth(json) > MAX_DEPTH {
+        return unreadable();
+    }
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.disable_recursion_limit();
     Map::deserialize(&mut reader)
         .and_then(|fields| reader.end().map(|()| fields))
-        .unwrap_or_else(|_| Map::from_iter([(UNREADABLE.to_owned(), json.into())]))
+        .unwrap_or_else(|_| unreadable())
+}
+
+/// The depth of the arrays and objects in a JSON text.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 impl PassthroughFields {
@@ -221,7 +247,13 @@ mod tests {
 
     #[test]
     fn an_object_of_any_depth_is_read() {
-        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(300), "]".repeat(300));
-        assert!(PassthroughFields::from_json(deep).get("a").is_some_and(Value::is_array));
+        let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(PassthroughFields::from_json(nested(300)).get("a").is_some_and(Value::is_array));
+        let deep = nested(100_000);
+        let fields = PassthroughFields::from_json(deep.clone());
+        assert_eq!(fields.get(UNREADABLE), Some(&json!(deep)));
+        assert_eq!(fields.to_json().unwrap(), deep);
+        let brackets_in_text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000));
+        assert!(PassthroughFields::from_json(brackets_in_text).contains_key("a"));
     }
 }
