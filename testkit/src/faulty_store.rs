@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
-    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, ContentHash, ImportStore,
-    ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId, MessageRange,
-    MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest, PluginStates,
-    Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex,
-    SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
-    SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification,
-    lock_unpoisoned,
+    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport, ContentHash,
+    ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId,
+    MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
+    PluginStates, Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId, RunStore,
+    SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport,
+    SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp,
+    Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -272,8 +272,16 @@ impl<S: Store> ImportStore for FaultyStore<S> {
         self.inner.find_imported_source(path)
     }
 
-    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
-        self.inner.save_imported_sources(sources)
+    fn find_resume_point(&self, path: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.inner.find_resume_point(path)
+    }
+
+    fn save_imported_sources(&self, imports: &[CompleteImport]) -> StoreResult<()> {
+        self.inner.save_imported_sources(imports)
+    }
+
+    fn sync(&self) -> StoreResult<()> {
+        self.inner.sync()
     }
 }
 

@@ -39,6 +39,9 @@ pub struct ForeignSession {
     pub positional_ids: bool,
     /// What the source continues, if its id is one that hfs gives to the transcripts that it writes.
     pub continues: Option<Continuation>,
+    /// Set if the reader continues at a [resume point](ImportEvent::ResumePoint): for each branch by key, the number of messages in
+    /// its history before the first one that follows. Without it, all messages of the session follow.
+    pub resumed_after: Option<Vec<Seq>>,
 }
 
 /// What a transcript of another tool continues.
@@ -71,6 +74,7 @@ impl ForeignSession {
             main_branch: None,
             continues: None,
             positional_ids: false,
+            resumed_after: None,
         }
     }
 }
@@ -122,6 +126,8 @@ pub enum ImportEvent {
     Checkpoint(Box<CheckpointDraft>),
     /// The branch that a resume opens; without this event, branch 0.
     CurrentBranch(BranchKey),
+    /// State with which the reader can continue when its source has grown. It contains no text of messages.
+    ResumePoint(Vec<u8>),
     /// The session is complete.
     End(ImportReport),
 }

@@ -89,10 +89,10 @@ pub use snapshot::{
     Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, AttachmentStore, BranchStore, CheckpointStore, Cursor, ImportStore, ImportedSessionUpdate,
-    ImportedSource, Maintenance, MessageRange, MessageStore, OperationStore, Page, PageRequest, Problem,
-    Purged, ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store, StoreError, StoreInfo,
-    StoreResult, Verification,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, Cursor, ImportStore,
+    ImportedSessionUpdate, ImportedSource, Maintenance, MessageRange, MessageStore, OperationStore, Page,
+    PageRequest, Problem, Purged, ReplyHandle, RunStore, SearchIndex, SessionImport, SessionStore, Store,
+    StoreError, StoreInfo, StoreResult, Verification,
 };
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};

@@ -13,7 +13,7 @@ mod sessions;
 
 pub use checkpoints::{CheckpointStore, RunStore};
 pub use error::{StoreError, StoreResult};
-pub use import::{ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
+pub use import::{CompleteImport, ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
 pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
 pub use messages::{Appended, AttachmentStore, MessageRange, MessageStore, ReplyHandle, SearchIndex};
 pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, Purged, SessionStore};

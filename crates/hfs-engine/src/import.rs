@@ -1,19 +1,21 @@
 //! Imports sessions from a reader: creates new sessions in the store, and adds new messages to existing ones.
 
 mod merge;
+mod resume;
 mod session_title;
 
 use std::collections::HashMap;
 use std::fmt;
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, Continuation, Flow, ForeignBranch,
-    ForeignSession, ImportEvent, ImportReceiver, ImportReport, ImportedSource, MAIN_BRANCH, MessageDraft,
-    MessageId, PageRequest, Run, RunId, SessionDraft, SessionFilter, SessionId, SessionImport,
-    SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
+    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, CompleteImport, Continuation,
+    Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver, ImportReport, ImportedSource,
+    MAIN_BRANCH, MessageDraft, MessageId, PageRequest, Run, RunId, SessionDraft, SessionFilter, SessionId,
+    SessionImport, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
 };
 
 use merge::MergeImport;
+use resume::{ResumePoint, ResumedBranch};
 use session_title::SessionTitle;
 
 /// What an import does with a session that is in the store already.
@@ -156,8 +158,14 @@ pub struct Importer<'a> {
     fingerprint: Option<[u8; 32]>,
     /// The sessions that were found in the current file and are in the store.
     file_sessions: Vec<SessionId>,
+    /// Where the import of the current file continues.
+    resume_point: Option<ResumePoint>,
+    /// What the reader of the current session needs to continue.
+    reader_state: Option<Vec<u8>>,
+    /// Where the next import of the current file continues.
+    next_resume_point: Option<ResumePoint>,
     /// Files whose state is not saved yet.
-    complete_files: Vec<(String, ImportedSource)>,
+    complete_files: Vec<CompleteImport>,
     /// Whether sessions were finished that may not be durable.
     has_relaxed: bool,
     receiver: Receiver<'a>,
@@ -190,6 +198,9 @@ impl<'a> Importer<'a> {
             file_time: None,
             fingerprint: None,
             file_sessions: Vec::new(),
+            resume_point: None,
+            reader_state: None,
+            next_resume_point: None,
             complete_files: Vec::new(),
             has_relaxed: false,
             receiver: Receiver::None,
@@ -227,6 +238,8 @@ impl<'a> Importer<'a> {
         self.file_time = modified;
         self.file_sessions.clear();
         self.fingerprint = None;
+        self.resume_point = None;
+        self.next_resume_point = None;
     }
 
     /// Gives the importer the fingerprint of the current file. Returns whether the file was imported completely in this state, and
@@ -249,6 +262,25 @@ impl<'a> Importer<'a> {
         Ok(is_unchanged)
     }
 
+    /// What the reader needs to continue after the last complete import of the current file, if the file has only grown since. `None`
+    /// if the file has to be read from its beginning.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub fn resume(&mut self) -> StoreResult<Option<Vec<u8>>> {
+        if self.on_duplicate == OnDuplicate::Copy || self.on_duplicate == OnDuplicate::Skip {
+            return Ok(None);
+        }
+        let saved = self.store.find_resume_point(&self.file)?;
+        self.resume_point = saved.as_deref().and_then(ResumePoint::decode);
+        if let Some(point) = &self.resume_point
+            && !point.is_stored(self.store)?
+        {
+            self.resume_point = None;
+        }
+        Ok(self.resume_point.as_ref().map(|point| point.reader_state.clone()))
+    }
+
     /// Records that the current file was read completely.
     ///
     /// # Errors
@@ -261,7 +293,12 @@ impl<'a> Importer<'a> {
         if let Some(fingerprint) = self.fingerprint.take()
             && !(self.dry_run || sessions.is_empty() || is_special)
         {
-            self.complete_files.push((self.file.clone(), ImportedSource { fingerprint, sessions }));
+            let resume_point = self.next_resume_point.take().filter(|_| sessions.len() == 1);
+            self.complete_files.push(CompleteImport {
+                path: self.file.clone(),
+                source: ImportedSource { fingerprint, sessions },
+                resume_point: resume_point.and_then(|point| point.encode()),
+            });
         }
         if self.complete_files.len() >= SAVED_FILES { self.flush() } else { Ok(()) }
     }
@@ -271,15 +308,12 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// Returns the store's error.
     pub fn flush(&mut self) -> StoreResult<()> {
-        let mut files = std::mem::take(&mut self.complete_files);
-        if self.has_relaxed && files.is_empty() {
-            // Only a write makes earlier ones durable. No file has this fingerprint.
-            files.push((self.file.clone(), ImportedSource { fingerprint: [0; 32], sessions: Vec::new() }));
+        let files = std::mem::take(&mut self.complete_files);
+        if !files.is_empty() {
+            self.store.save_imported_sources(&files)?;
+        } else if self.has_relaxed {
+            self.store.sync()?;
         }
-        if files.is_empty() {
-            return Ok(());
-        }
-        self.store.save_imported_sources(&files)?;
         self.has_relaxed = false;
         Ok(())
     }
@@ -335,6 +369,7 @@ impl ImportReceiver for Importer<'_> {
         match (event, &mut self.receiver) {
             (ImportEvent::Session(session), _) => return self.begin(*session),
             (ImportEvent::End(report), _) => self.end(report)?,
+            (ImportEvent::ResumePoint(state), _) => self.reader_state = Some(state),
             (event, Receiver::New(session)) => session.receive(event)?,
             (event, Receiver::Merge(merge)) => merge.receive(event)?,
             (_, Receiver::None) => {}
@@ -350,6 +385,7 @@ impl ImportReceiver for Importer<'_> {
 impl Importer<'_> {
     fn begin(&mut self, session: ForeignSession) -> StoreResult<Flow> {
         self.discard_unfinished();
+        self.reader_state = None;
         let is_document = session.id.is_some();
         let continued = match session.continues {
             Some(continues) if self.on_duplicate != OnDuplicate::Copy => self.continued(continues)?,
@@ -357,7 +393,12 @@ impl Importer<'_> {
         };
         let continues = session.continues.filter(|_| continued.is_some());
         let session = ForeignSession { continues, ..session };
-        let found = if continued.is_some() { continued } else { self.existing(&session)? };
+        let resumed = self.resume_point.as_ref().filter(|_| session.resumed_after.is_some());
+        let found = match (resumed, continued) {
+            (Some(point), _) => Some(self.store.get_session(point.session)?),
+            (None, Some(continued)) => Some(continued),
+            (None, None) => self.existing(&session)?,
+        };
         if found.is_none()
             && !self.includes_purged
             && self.store.was_purged(&session.origin.format, &session.origin.id)?
@@ -382,18 +423,19 @@ impl Importer<'_> {
                 self.skip(SkipReason::AlreadyImported { name: found.session.name });
                 return Ok(Flow::SkipSession);
             }
-            (Some(found), _) => Receiver::Merge(Box::new(MergeImport::new(
-                self.store,
-                self.dry_run,
-                found,
-                session,
-                self.clock.now(),
-            )?)),
+            (Some(found), _) => {
+                let now = self.clock.now();
+                let resumed = self.resume_point.as_ref();
+                let merge = MergeImport::new(self.store, self.dry_run, found, session, resumed, now)?;
+                Receiver::Merge(Box::new(merge))
+            }
         };
         Ok(Flow::Continue)
     }
 
     fn end(&mut self, report: ImportReport) -> StoreResult<()> {
+        let was_damaged = self.resume_point.as_ref().is_some_and(|point| point.is_damaged);
+        let is_damaged = report.dropped > 0 || was_damaged;
         let (format, received) = match std::mem::replace(&mut self.receiver, Receiver::None) {
             Receiver::New(session) => {
                 let format = session.format().to_owned();
@@ -406,9 +448,10 @@ impl Importer<'_> {
             }
             Receiver::Merge(merge) => {
                 let format = merge.format();
-                let received = merge.finish(report.dropped > 0, &self.time_zone)?;
+                let received = merge.finish(is_damaged, &self.time_zone)?;
                 self.file_sessions.extend(received.session);
                 if !received.has_changed {
+                    self.set_next_resume_point(&received, is_damaged);
                     self.skip(SkipReason::NothingNew { name: received.name });
                     return Ok(());
                 }
@@ -416,6 +459,7 @@ impl Importer<'_> {
             }
             Receiver::None => return Ok(()),
         };
+        self.set_next_resume_point(&received, is_damaged);
         self.imported.push(ImportedSession {
             file: self.file.clone(),
             format,
@@ -429,6 +473,26 @@ impl Importer<'_> {
         });
         Ok(())
     }
+}
+
+impl Importer<'_> {
+    /// Remembers where the next import continues, if the reader can continue. The name of a session that the user has not typed in may
+    /// depend on all of its messages, so that its file is read from the beginning.
+    fn set_next_resume_point(&mut self, received: &ReceivedSession, is_damaged: bool) {
+        let reader_state = self.reader_state.take().filter(|_| received.has_final_title);
+        self.next_resume_point = reader_state.zip(received.session).map(|(reader_state, session)| {
+            ResumePoint { session, is_damaged, branches: received.source_branches.clone(), reader_state }
+        });
+    }
+}
+
+fn has_title(foreign: &ForeignSession) -> bool {
+    foreign.title.as_ref().is_some_and(|title| !title.trim().is_empty())
+}
+
+/// Whether further messages of a session cannot change its name.
+fn has_final_title(foreign: &ForeignSession, derived: &SessionTitle) -> bool {
+    has_title(foreign) || derived.is_final()
 }
 
 /// The name of an imported session, and whether it was generated.
@@ -454,6 +518,10 @@ struct ReceivedSession {
     updated: bool,
     /// Whether the import changed anything that the user sees.
     has_changed: bool,
+    /// Whether further messages cannot change the title.
+    has_final_title: bool,
+    /// The stored branch of each branch of the source, by key.
+    source_branches: Vec<Option<ResumedBranch>>,
 }
 
 /// Receives a session that is not in the store. The store stages it and makes it visible at the end.
@@ -516,7 +584,7 @@ impl<'a> NewSession<'a> {
                 self.current = branch;
                 Ok(())
             }
-            ImportEvent::Session(_) | ImportEvent::End(_) => Ok(()),
+            ImportEvent::Session(_) | ImportEvent::ResumePoint(_) | ImportEvent::End(_) => Ok(()),
         }
     }
 
@@ -658,6 +726,7 @@ impl<'a> NewSession<'a> {
             None => None,
         };
         let branches = self.branches.iter().flatten().count();
+        let source_branch = |branch: Option<BranchId>| branch.map(ResumedBranch::new);
         Ok(ReceivedSession {
             session,
             name,
@@ -666,6 +735,8 @@ impl<'a> NewSession<'a> {
             branches: u64::try_from(branches).unwrap_or(u64::MAX),
             updated: false,
             has_changed: true,
+            has_final_title: has_final_title(&self.foreign, &self.derived_title),
+            source_branches: self.branches.into_iter().map(source_branch).collect(),
         })
     }
 }

@@ -214,6 +214,7 @@ impl ImportReceiver for Collector {
                 self.branch_mut(branch)?;
                 self.open()?.current = branch;
             }
+            ImportEvent::ResumePoint(_) => {}
             ImportEvent::End(report) => self.end(report)?,
         }
         Ok(Flow::Continue)

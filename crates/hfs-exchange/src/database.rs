@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::Source;
 use crate::source::{Links, open_file};
@@ -26,6 +26,11 @@ impl Database {
     /// log, and the copy is opened. So is a database that is compressed or comes from a stream.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let io = |error| source.io(error);
+        if let Some(salvaged) = source.salvaged_database() {
+            let connection = Connection::open(salvaged.path());
+            let connection = connection.map_err(|error| source.damaged(error.to_string()))?;
+            return Ok(Self { connection, name: source.name(), _copy: None });
+        }
         let compressed = source.is_compressed()?;
         let (path, copy) = match source.path() {
             Some(path) if !compressed && !has_wal(path) => (path.to_owned(), None),
@@ -96,11 +101,150 @@ impl Database {
     }
 }
 
+/// A copy of a damaged database with the rows that can be read.
+#[derive(Debug)]
+pub(crate) struct SalvagedDatabase {
+    folder: TemporaryFolder,
+    /// Tables of which rows were lost.
+    incomplete: Vec<String>,
+}
+
+impl SalvagedDatabase {
+    /// Copies the rows of a database that can be read.
+    pub(crate) fn new(source: &Source) -> Result<Self, ImportError> {
+        let damaged = |error: rusqlite::Error| source.damaged(error.to_string());
+        let database = Database::open(source)?;
+        // Otherwise, SQLite rejects a database that is shorter than its header says.
+        database.connection.pragma_update(None, "writable_schema", true).map_err(damaged)?;
+        let folder = TemporaryFolder::create().map_err(|error| source.io(error))?;
+        let mut salvaged = Self { folder, incomplete: Vec::new() };
+        let mut copy = Connection::open(salvaged.path()).map_err(damaged)?;
+        let transaction = copy.transaction().map_err(damaged)?;
+        for table in database.tables()? {
+            if !table.starts_with("sqlite_") && !copy_table(&database.connection, &transaction, &table) {
+                salvaged.incomplete.push(table);
+            }
+        }
+        transaction.commit().map_err(damaged)?;
+        Ok(salvaged)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("salvaged.db")
+    }
+
+    /// What was lost, for the report.
+    pub(crate) fn damage(&self) -> String {
+        match self.incomplete.as_slice() {
+            [] => "the database is damaged, but all rows can be read".to_owned(),
+            tables => format!("the database is damaged: rows of {} cannot be read", tables.join(", ")),
+        }
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Copies a table without its constraints. Returns whether all rows were copied.
+fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
+    let name = quoted(table);
+    let Ok(columns) = columns_of(from, table) else { return false };
+    // Only types that determine how values are compared are kept: other text could be anything.
+    let is_plain = |kind: &&String| kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    let definitions: Vec<String> = columns
+        .iter()
+        .map(|(column, kind)| {
+            let kind = Some(kind).filter(is_plain).map(String::as_str).unwrap_or_default();
+            format!("{} {kind}", quoted(column))
+        })
+        .collect();
+    if to.execute_batch(&format!("create table {name} ({})", definitions.join(", "))).is_err() {
+        return false;
+    }
+    let values = vec!["?"; columns.len()].join(", ");
+    let Ok(mut insert) = to.prepare(&format!("insert into {name} values ({values})")) else { return false };
+    let names: Vec<String> = columns.iter().map(|(column, _)| quoted(column)).collect();
+    let names = names.join(", ");
+    let mut copy = |row: &Row<'_>, first: usize| {
+        let values = (0..columns.len()).map(|index| row.get::<_, Value>(first + index));
+        let values = values.collect::<rusqlite::Result<Vec<Value>>>()?;
+        insert.execute(rusqlite::params_from_iter(values)).map(|_| ())
+    };
+    let Ok(mut select) =
+        from.prepare(&format!("select rowid, {names} from {name} where rowid >= ?1 order by rowid"))
+    else {
+        // A table without row ids. The rows before the damage are copied.
+        let mut copy_all = || -> rusqlite::Result<()> {
+            let mut select = from.prepare(&format!("select {names} from {name}"))?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                copy(row, 0)?;
+            }
+            Ok(())
+        };
+        return copy_all().is_ok();
+    };
+    let mut next = i64::MIN;
+    let mut is_complete = true;
+    loop {
+        let mut copy_rows = || -> rusqlite::Result<()> {
+            let mut rows = select.query([next])?;
+            while let Some(row) = rows.next()? {
+                copy(row, 1)?;
+                next = row.get::<_, i64>(0)?.saturating_add(1);
+            }
+            Ok(())
+        };
+        if copy_rows().is_ok() {
+            return is_complete;
+        }
+        is_complete = false;
+        // The rows of a damaged page are consecutive. The search doubles its step until it is behind them, and then goes
+        // back to the first row after them.
+        let mut is_readable = |at: i64| -> bool {
+            let mut read = || -> rusqlite::Result<()> {
+                let mut rows = select.query([at])?;
+                if let Some(row) = rows.next()? {
+                    (0..=columns.len()).try_for_each(|index| row.get_ref(index).map(|_| ()))?;
+                }
+                Ok(())
+            };
+            read().is_ok()
+        };
+        let (mut damaged, mut step) = (i128::from(next), 1_i128);
+        let mut readable = loop {
+            let Ok(at) = i64::try_from(damaged + step) else { return false };
+            if is_readable(at) {
+                break i128::from(at);
+            }
+            damaged = i128::from(at);
+            step *= 2;
+        };
+        while readable - damaged > 1 {
+            let middle = damaged + (readable - damaged) / 2;
+            match i64::try_from(middle) {
+                Ok(at) if is_readable(at) => readable = middle,
+                _ => damaged = middle,
+            }
+        }
+        let Ok(at) = i64::try_from(readable) else { return false };
+        next = at;
+    }
+}
+
+/// Names and types of a table's columns.
+fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare("select name, type from pragma_table_info(?1)")?;
+    let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    columns.collect()
+}
+
 /// A row of a query.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseRow {
     /// Columns by name, except BLOBs.
-    pub fields: Map<String, Value>,
+    pub fields: Map<String, serde_json::Value>,
     /// BLOB columns by name.
     pub blobs: Vec<(String, Vec<u8>)>,
 }
@@ -113,14 +257,14 @@ impl DatabaseRow {
 
 /// A text column; empty if it is missing or has another type.
 pub(crate) fn text_column(row: &DatabaseRow, name: &str) -> String {
-    row.fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    row.fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<DatabaseRow> {
     let mut columns = DatabaseRow::default();
     for (index, name) in names.iter().enumerate() {
         let value = match row.get_ref(index)? {
-            ValueRef::Null => Value::Null,
+            ValueRef::Null => serde_json::Value::Null,
             ValueRef::Integer(number) => number.into(),
             ValueRef::Real(number) => number.into(),
             ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned().into(),

@@ -1,6 +1,8 @@
 //! Decompression of zstd and gzip input, of which the readable part is used if it is truncated or damaged.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use flate2::read::MultiGzDecoder;
@@ -35,6 +37,22 @@ impl Compression {
 /// A file name without the extension of its compression.
 pub(crate) fn uncompressed_name(name: &str) -> &str {
     EXTENSIONS.iter().find_map(|extension| name.strip_suffix(extension)).unwrap_or(name)
+}
+
+/// The path of a file without the extension of its compression.
+pub(crate) fn uncompressed_path(path: &Path) -> PathBuf {
+    let name = path.file_name().and_then(|name| name.to_str()).map(uncompressed_name);
+    name.map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
+}
+
+/// The file of a set with this path, compressed or not.
+pub(crate) fn find_file(files: &BTreeSet<PathBuf>, path: &Path) -> Option<PathBuf> {
+    let compressed = EXTENSIONS.iter().map(|extension| {
+        let mut path = path.as_os_str().to_owned();
+        path.push(extension);
+        PathBuf::from(path)
+    });
+    std::iter::once(path.to_owned()).chain(compressed).find(|path| files.contains(path))
 }
 
 /// Whether the input is compressed. Its position is at the beginning afterwards.

@@ -71,7 +71,11 @@ impl FormatProbe {
         let mut bytes = Vec::new();
         source.open()?.take(PROBE_BYTES as u64).read_to_end(&mut bytes).map_err(io)?;
         if bytes.starts_with(SQLITE_MAGIC) {
-            return Ok(Self { tables: tables(source).unwrap_or_default(), bytes, ..Self::default() });
+            let tables = tables(source).or_else(|error| {
+                // Of a truncated database, not even the schema is read.
+                if source.salvage_database()? { tables(source) } else { Err(error) }
+            });
+            return Ok(Self { tables: tables.unwrap_or_default(), bytes, ..Self::default() });
         }
         if bytes.starts_with(ZIP_MAGIC) {
             return Ok(Self::of_archive(source, bytes));

@@ -1,5 +1,6 @@
 //! Finds the transcripts in a folder.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -7,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
 
+use crate::decompress::{find_file, uncompressed_path};
 use crate::detect::FormatProbe;
+use crate::readers::codex;
+use crate::readers::conversation::regular_files;
 use crate::unread::UnreadFormat;
 use crate::{Format, Source, detect};
 
@@ -122,8 +126,30 @@ pub fn discover_unless_known(
             None => candidates.push(file),
         }
     }
+    let known_rollouts = RefCell::new(BTreeMap::new());
+    let mut owners = codex_owners(&candidates, |file| {
+        let source = Source::found(file);
+        let is_known = is_known(&source);
+        if is_known {
+            known_rollouts.borrow_mut().insert(file.to_owned(), source);
+        }
+        is_known
+    });
+    candidates.retain(|file| match owners.remove(file) {
+        Some(owner) => {
+            companions.entry(owner).or_default().push(file.clone());
+            false
+        }
+        None => true,
+    });
     for file in candidates {
-        let source = Source::found(&file).with_companions(companions.remove(&file).unwrap_or_default());
+        let companions = companions.remove(&file).unwrap_or_default();
+        let known = known_rollouts.borrow_mut().remove(&file).filter(|_| companions.is_empty());
+        if let Some(source) = known {
+            discovery.sources.push(source);
+            continue;
+        }
+        let source = Source::found(&file).with_companions(companions);
         match if is_known(&source) { None } else { reason_to_skip(&source) } {
             Some(reason) => discovery.skip(file, reason),
             None => discovery.sources.push(source),
@@ -184,8 +210,34 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 
 /// Whether a file has the name of a subagent's transcript.
 fn is_subagent(file: &Path) -> bool {
+    let file = &uncompressed_path(file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with("agent-") && name.ends_with(".jsonl") || crate::readers::cline::is_subagent(file)
+}
+
+/// The rollouts of Codex's subagents among these files, each with the rollout of the session that they belong to. A file that `is_known`
+/// is a session of its own.
+fn codex_owners(files: &[PathBuf], is_known: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, PathBuf> {
+    let rollouts: BTreeMap<String, &PathBuf> =
+        files.iter().filter_map(|file| Some((codex::thread_of(file)?, file))).collect();
+    let parent_of = |file: &PathBuf| {
+        let parent = if is_known(file) { None } else { codex::parent_thread(file) }?;
+        rollouts.get(&parent).copied().filter(|parent| *parent != file)
+    };
+    let parents: BTreeMap<&PathBuf, &PathBuf> =
+        rollouts.values().filter_map(|file| Some((*file, parent_of(file)?))).collect();
+    let root_of = |file: &PathBuf| {
+        let mut root = *parents.get(file)?;
+        // Damaged files may form a cycle.
+        for _ in 0..parents.len() {
+            match parents.get(root) {
+                Some(parent) => root = parent,
+                None => return Some((file.clone(), root.clone())),
+            }
+        }
+        None
+    };
+    parents.keys().filter_map(|file| root_of(file)).collect()
 }
 
 /// The error for a source of a known format that hfs does not read.
@@ -195,27 +247,49 @@ fn unread_error(source: &Source) -> Option<ImportError> {
 
 /// The transcripts of the subagents that were started in the transcript `path`.
 fn companions_of(path: &Path) -> Vec<PathBuf> {
-    if !path.extension().is_some_and(|extension| extension == "jsonl" || extension == "json") {
+    let transcript = uncompressed_path(path);
+    if codex::thread_of(path).is_some() {
+        return codex_subagents(path);
+    }
+    if !transcript.extension().is_some_and(|extension| extension == "jsonl" || extension == "json") {
         return Vec::new();
     }
     // The parent of a bare file name is an empty path, which `read_dir` rejects.
     let parent =
         path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let entries = parent.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
-    let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|found| found.is_file());
-    let mut files: Vec<PathBuf> = entries.filter(is_file).map(|entry| entry.path()).collect();
-    let session = path.with_extension("");
-    let folders = [Some(session.join("subagents")), crate::readers::qwen::subagents_of(path)];
+    let session = transcript.with_extension("");
+    let mut folders = vec![Some(session.join("subagents")), crate::readers::qwen::subagents_of(&transcript)];
+    let is_chat = parent.and_then(Path::file_name).is_some_and(|name| name == "chats");
+    let mut files = Vec::new();
+    for entry in entries {
+        match entry.file_type() {
+            Ok(found) if found.is_file() => files.push(entry.path()),
+            // The chats of subagents of Gemini CLI are in folders named after the session.
+            Ok(found) if found.is_dir() && is_chat => folders.push(Some(entry.path())),
+            _ => {}
+        }
+    }
     for folder in folders.into_iter().flatten() {
         if is_real_folder(&folder) && folder.parent().is_some_and(is_real_folder) {
             walk(&folder, 0, &mut files, &mut Vec::new());
         }
     }
-    files.retain(|file| is_subagent(file));
+    files.retain(|file| is_subagent(file) || is_chat_of_subagent(file));
     let known = BTreeSet::from([path.to_owned(), without_current_folder(path)]);
     files.retain(|file| file != path && owner_of(&without_current_folder(file), &known).is_some());
     files.sort();
     files
+}
+
+/// The rollouts of the subagents of a session of Codex, in the same folder. Names begin with the time, so those of subagents follow.
+fn codex_subagents(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files: Vec<PathBuf> = regular_files(folder, &["jsonl", "zst", "gz"]);
+    files.retain(|file| file.file_name() > path.file_name() && codex::thread_of(file).is_some());
+    files.push(path.to_owned());
+    let owners = codex_owners(&files, |file| file == path);
+    owners.into_iter().filter(|(_, owner)| owner == path).map(|(file, _)| file).collect()
 }
 
 fn is_real_folder(path: &Path) -> bool {
@@ -268,7 +342,8 @@ fn is_source_folder(folder: &Path) -> bool {
 fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let folder = file.parent()?;
     let others = [crate::readers::qwen::owner_of(file), crate::readers::cline::owner_of(file)];
-    if let Some(owner) = others.into_iter().flatten().find(|owner| known.contains(owner) && owner != file) {
+    let mut owners = others.into_iter().flatten().filter_map(|owner| find_file(known, &owner));
+    if let Some(owner) = owners.find(|owner| owner != file) {
         return Some(owner);
     }
     // The database of opencode is read together with the older storage folder beside it.
@@ -280,7 +355,7 @@ fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
         if folder.file_name().is_some_and(|name| SESSION_FOLDERS.iter().any(|known| name == *known)) {
             let session = folder.parent()?;
             let owner = session.with_file_name(format!("{}.jsonl", session.file_name()?.to_str()?));
-            if known.contains(&owner) {
+            if let Some(owner) = find_file(known, &owner) {
                 return Some(owner);
             }
         }
@@ -291,11 +366,8 @@ fn owner_of(file: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let probe = FormatProbe::new(&Source::found(file)).ok()?;
     let session =
         probe.records().iter().find_map(|record| record.get("sessionId")?.as_str().map(str::to_owned))?;
-    let owner = folder.join(format!("{session}.jsonl"));
-    (known.contains(&owner)
-        && owner != file
-        && detect(&Source::file(&owner)).ok()? == Some(Format::ClaudeCode))
-    .then_some(owner)
+    let owner = find_file(known, &folder.join(format!("{session}.jsonl")))?;
+    (owner != file && detect(&Source::file(&owner)).ok()? == Some(Format::ClaudeCode)).then_some(owner)
 }
 
 /// Whether a file has the place of a subagent's chat of Gemini CLI.

@@ -61,6 +61,7 @@ mod page;
 mod readers;
 mod records;
 mod redact;
+mod resume;
 mod source;
 mod temporary;
 mod time;
@@ -107,6 +108,20 @@ pub fn read(
     format: Option<Format>,
     receiver: &mut dyn ImportReceiver,
 ) -> Result<ReadSummary, ImportError> {
+    read_grown(source, format, None, receiver)
+}
+
+/// Like [`read`], but sends only what has changed since the [resume point](hfs_core::ImportEvent::ResumePoint), if the source
+/// has only grown since; [`ForeignSession::resumed_after`](hfs_core::ForeignSession::resumed_after) says whether that is so.
+///
+/// # Errors
+/// Returns the errors of [`read`].
+pub fn read_grown(
+    source: &Source,
+    format: Option<Format>,
+    resume_point: Option<&[u8]>,
+    receiver: &mut dyn ImportReceiver,
+) -> Result<ReadSummary, ImportError> {
     let format = match format {
         Some(format) => format,
         None => match detect(source)? {
@@ -119,7 +134,18 @@ pub fn read(
         },
     };
     let mut state = OutputState::default();
-    format.reader().read(source, &mut Output::new(source, receiver, &mut state))?;
+    let result = format.reader().read(source, &mut Output::new(source, receiver, &mut state, resume_point));
+    match result {
+        // A damaged database ends the reading at the first row that cannot be read. The rest is read from a copy without it.
+        Err(error @ ImportError::Damaged { .. }) if detect::FormatProbe::new(source)?.is_database() => {
+            if !source.salvage_database().unwrap_or(false) {
+                return Err(error);
+            }
+            state.begin_again();
+            format.reader().read(source, &mut Output::new(source, receiver, &mut state, None))?;
+        }
+        result => result?,
+    }
     let OutputState { sessions, empty_sessions, .. } = state;
     if sessions == 0 {
         let probe = detect::FormatProbe::new(source)?;

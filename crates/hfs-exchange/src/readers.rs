@@ -27,17 +27,20 @@ pub(crate) mod qwen;
 pub(crate) mod sharegpt;
 pub(crate) mod streamed;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
     ImportWarning, MessageDraft, MessageId,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::detect::FormatProbe;
 use crate::transcript::MESSAGE;
-use crate::{Format, Source};
+use crate::{Format, Source, resume};
 
 /// Further warnings are only counted.
 const MAX_WARNINGS: usize = 1_000;
@@ -84,6 +87,8 @@ pub(crate) struct Output<'a> {
     source: &'a Source,
     receiver: &'a mut dyn ImportReceiver,
     state: &'a mut OutputState,
+    /// Where an earlier import ended, if the receiver wants only what has changed since.
+    resume_point: Option<&'a [u8]>,
 }
 
 /// What was sent up to now.
@@ -97,6 +102,19 @@ pub(crate) struct OutputState {
     pub(crate) sessions: u64,
     /// Number of sessions that were left out because they have no messages.
     pub(crate) empty_sessions: u64,
+    /// Id of the current session, and of those that are complete.
+    open: Option<String>,
+    ids: Vec<String>,
+    /// Ids of the sessions that are not sent again.
+    complete: HashSet<String>,
+}
+
+impl OutputState {
+    /// Prepares for another reading of the same source, from which the sessions that are complete are left out.
+    pub(crate) fn begin_again(&mut self) {
+        self.complete.extend(self.ids.drain(..));
+        self.is_skipping = false;
+    }
 }
 
 impl<'a> Output<'a> {
@@ -104,20 +122,44 @@ impl<'a> Output<'a> {
         source: &'a Source,
         receiver: &'a mut dyn ImportReceiver,
         state: &'a mut OutputState,
+        resume_point: Option<&'a [u8]>,
     ) -> Self {
-        Self { source, receiver, state }
+        Self { source, receiver, state, resume_point }
+    }
+
+    /// The state that the reader of this name had at the end of an earlier import, if the source has only grown since.
+    pub(crate) fn resume<S: DeserializeOwned>(&self, reader: &str) -> Option<S> {
+        resume::decode(self.source, reader, self.resume_point?)
+    }
+
+    /// Sends the state of the reader of this name, with which the next import continues at this offset.
+    pub(crate) fn resume_point(
+        &mut self,
+        offset: u64,
+        reader: &str,
+        state: &impl Serialize,
+    ) -> Result<(), ImportError> {
+        match resume::encode(self.source, offset, reader, state) {
+            Some(point) => self.send(ImportEvent::ResumePoint(point)),
+            None => Ok(()),
+        }
     }
 
     /// The same output, for a value that lives shorter.
     pub(crate) fn reborrow(&mut self) -> Output<'_> {
-        Output { source: self.source, receiver: &mut *self.receiver, state: &mut *self.state }
+        let Self { source, receiver, state, resume_point } = self;
+        Output { source, receiver: &mut **receiver, state, resume_point: *resume_point }
     }
 
     /// Begins a session. Returns whether the receiver wants it; if not, all events up to the next session are ignored, and the
     /// reader may omit them.
     pub(crate) fn session(&mut self, session: ForeignSession) -> Result<bool, ImportError> {
-        self.state.is_skipping = false;
+        self.state.is_skipping = self.state.complete.contains(&session.origin.id);
+        if self.state.is_skipping {
+            return Ok(false);
+        }
         self.state.has_content = session.id.is_some();
+        self.state.open = Some(session.origin.id.clone());
         self.send(ImportEvent::Session(Box::new(session)))?;
         self.state.sessions += u64::from(self.state.is_skipping);
         Ok(!self.state.is_skipping)
@@ -137,11 +179,15 @@ impl<'a> Output<'a> {
                 self.state.empty_sessions += 1;
                 return Ok(());
             }
-            ImportEvent::End(_) => self.state.sessions += 1,
+            ImportEvent::End(_) => {
+                self.state.sessions += 1;
+                self.state.ids.extend(self.state.open.take());
+            }
             ImportEvent::Session(_)
             | ImportEvent::Branch(_)
             | ImportEvent::Attachment(_)
-            | ImportEvent::CurrentBranch(_) => {}
+            | ImportEvent::CurrentBranch(_)
+            | ImportEvent::ResumePoint(_) => {}
         }
         if let (ImportEvent::End(report), Some(damage)) = (&mut event, self.source.damage()) {
             report.records += 1;

@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::Source;
 use crate::json::lines::{CHUNK_BYTES, Line, LineChunk, LineChunks};
-use crate::json::pull::{PullError, PullParser};
+use crate::json::pull::{Element, PullError, PullParser, for_each_element};
 use crate::json::value::{Fragment, salvage, salvage_open};
 use crate::json::{Parsed, parse};
 use crate::readers::excerpt;
+use crate::resume::LineStart;
 
 /// How the records of a source are delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct RecordPosition {
     pub line: u64,
     /// Number of bytes read so far.
     pub bytes: u64,
+    /// The place after the line; `None` in an array, and for a line that may be incomplete.
+    pub next: Option<LineStart>,
 }
 
 /// Calls the visitor for every entry of the source, in order. Two passes over an unchanged source visit the
@@ -75,11 +78,22 @@ pub(crate) fn for_each_record<T: Decode + Send>(
     framing: Framing,
     visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
-    let input = source.open()?;
     match framing {
-        Framing::Lines => visit_lines(source, input, visit),
-        Framing::Array(key) => visit_array(source, input, key, visit),
+        Framing::Lines => visit_lines(source, source.open()?, LineStart::BEGINNING, visit),
+        Framing::Array(key) => visit_array(source, source.open()?, key, visit),
     }
+}
+
+/// Like [`for_each_record`], for the lines of a file from this place on.
+pub(crate) fn for_each_record_from<T: Decode + Send>(
+    source: &Source,
+    start: LineStart,
+    visit: &mut RecordVisitor<'_, T>,
+) -> Result<(), ImportError> {
+    if start == LineStart::BEGINNING {
+        return for_each_record(source, Framing::Lines, visit);
+    }
+    visit_lines(source, source.open_from(start.offset)?, start, visit)
 }
 
 type RecordVisitor<'v, T> = dyn FnMut(RecordPosition, Entry<T>) -> Result<(), ImportError> + 'v;
@@ -87,10 +101,11 @@ type RecordVisitor<'v, T> = dyn FnMut(RecordPosition, Entry<T>) -> Result<(), Im
 fn visit_lines<T: Decode + Send>(
     source: &Source,
     input: impl Read + Send,
+    start: LineStart,
     visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
     let io = |error| source.io(error);
-    let mut chunks = LineChunks::new(input);
+    let mut chunks = LineChunks::new(input, start);
     let Some(first) = chunks.next().map_err(io)? else { return Ok(()) };
     // Decode the first chunk on this thread: most files have only one.
     decode_lines::<T>(&first, &mut |at, entry| visit(at, entry))?;
@@ -113,13 +128,17 @@ fn visit_lines<T: Decode + Send>(
 
 fn decode_lines<T: Decode>(chunk: &LineChunk, found: &mut RecordVisitor<'_, T>) -> Result<(), ImportError> {
     let open_line = chunk.open_line();
-    for (line, bytes, content) in chunk.lines() {
-        let at = RecordPosition { line, bytes };
+    for (line, range, content) in chunk.lines() {
+        let is_open = open_line == Some(line);
+        // Of a long line, only its length is known, not whether it has ended.
+        let is_whole = !is_open && matches!(content, Line::Text(_));
+        let next = is_whole.then_some(LineStart { line: line + 1, offset: range.end });
+        let at = RecordPosition { line, bytes: range.start, next };
         match content {
             Line::TooLong { bytes } => {
                 found(at, Entry::Damaged(format!("a line of {bytes} bytes is longer than 64 MiB")))?;
             }
-            Line::Text(text) => decode_text(at, &text, open_line == Some(line), found)?,
+            Line::Text(text) => decode_text(at, &text, is_open, found)?,
         }
     }
     Ok(())
@@ -160,7 +179,7 @@ fn visit_array<T: Decode>(
     key: Option<&str>,
     visit: &mut RecordVisitor<'_, T>,
 ) -> Result<(), ImportError> {
-    let mut at = RecordPosition { line: 0, bytes: 0 };
+    let mut at = RecordPosition { line: 0, bytes: 0, next: None };
     let parse_all = || -> Result<(), StreamError> {
         let mut parser = PullParser::new(input)?;
         parser.enter()?;
@@ -174,15 +193,20 @@ fn visit_array<T: Decode>(
             }
             parser.enter()?;
         }
-        while parser.next_element()? {
-            at = RecordPosition { line: at.line + 1, bytes: parser.consumed() };
-            let text = parser.value()?;
-            match T::decode(&text) {
-                Some(record) => visit(at, Entry::Record(record, text.len()))?,
-                None => visit(at, Entry::Damaged(format!("not a JSON object: `{}`", excerpt(&text))))?,
-            }
-        }
-        Ok(())
+        for_each_element(&mut parser, key.map(|_| b'}'), |element, bytes| {
+            at = RecordPosition { line: at.line + 1, bytes, next: None };
+            let (entry, is_record) = match element {
+                Element::Text(text) => match T::decode(text) {
+                    Some(record) => (Entry::Record(record, text.len()), true),
+                    None => (Entry::Damaged(format!("not a JSON object: `{}`", excerpt(text))), false),
+                },
+                Element::Damaged { at, reason } => {
+                    (Entry::Damaged(format!("{reason} (at byte {at})")), false)
+                }
+            };
+            visit(at, entry)?;
+            Ok::<bool, StreamError>(is_record)
+        })
     };
     match parse_all() {
         Ok(()) => Ok(()),
@@ -358,7 +382,7 @@ mod tests {
     fn chunks_are_visited_in_order() {
         let bytes = numbers(200_000);
         let mut found = Vec::new();
-        decode_in_order(LineChunks::new(&bytes[..]), first_number, |number| {
+        decode_in_order(LineChunks::new(&bytes[..], LineStart::BEGINNING), first_number, |number| {
             found.push(number.unwrap());
             Ok::<(), ()>(())
         })
@@ -370,10 +394,11 @@ mod tests {
     fn an_error_of_the_visitor_stops_the_threads() {
         let bytes = numbers(200_000);
         let mut taken = 0;
-        let stopped = decode_in_order(LineChunks::new(&bytes[..]), first_number, |_| {
-            taken += 1;
-            if taken == 2 { Err("enough") } else { Ok(()) }
-        });
+        let stopped =
+            decode_in_order(LineChunks::new(&bytes[..], LineStart::BEGINNING), first_number, |_| {
+                taken += 1;
+                if taken == 2 { Err("enough") } else { Ok(()) }
+            });
         assert_eq!((stopped, taken), (Err("enough"), 2));
     }
 
@@ -387,10 +412,14 @@ mod tests {
         }
         let bytes = numbers(50_000);
         let mut results = Vec::new();
-        let _ = decode_in_order(LineChunks::new(bytes.chain(Broken)), first_number, |found| {
-            results.push(found.map_err(|error| error.to_string()));
-            Ok::<(), ()>(())
-        });
+        let _ = decode_in_order(
+            LineChunks::new(bytes.chain(Broken), LineStart::BEGINNING),
+            first_number,
+            |found| {
+                results.push(found.map_err(|error| error.to_string()));
+                Ok::<(), ()>(())
+            },
+        );
         assert!(results.len() > 2);
         assert_eq!(results.pop(), Some(Err("broken".into())));
         assert!(results.iter().all(Result::is_ok));

@@ -9,7 +9,8 @@ use hfs_core::{ImportError, Timestamp};
 use tempfile::NamedTempFile;
 
 use crate::Format;
-use crate::decompress::{decompressed, is_compressed, uncompressed_name};
+use crate::database::SalvagedDatabase;
+use crate::decompress::{decompressed, is_compressed, uncompressed_name, uncompressed_path};
 
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
@@ -26,6 +27,8 @@ pub struct Source {
     fingerprint: OnceLock<Option<[u8; 32]>>,
     /// The format, once it has been detected.
     pub(crate) format: OnceLock<Option<Format>>,
+    /// What could be read of a database, once it is known to be damaged.
+    salvaged: OnceLock<SalvagedDatabase>,
 }
 
 /// Whether a path may be a symbolic link.
@@ -53,6 +56,7 @@ impl Source {
             links: Links::Follow,
             fingerprint: OnceLock::new(),
             format: OnceLock::new(),
+            salvaged: OnceLock::new(),
         }
     }
 
@@ -170,7 +174,7 @@ impl Source {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         hasher.update(&tail);
         for companion in &self.companions {
-            hash_metadata(&mut hasher, companion, &std::fs::symlink_metadata(companion)?);
+            hasher.update(&companion_state(companion)?);
         }
         // What readers find next to a file: the older storage of opencode, the log of a database, the folder with long
         // tool results, and files about the session.
@@ -183,7 +187,8 @@ impl Source {
         let mut log = path.clone().into_os_string();
         log.push("-wal");
         let log = PathBuf::from(log);
-        let found = [log, path.with_extension("").join("tool-results")].into_iter();
+        let results = uncompressed_path(path).with_extension("").join("tool-results");
+        let found = [log, results].into_iter();
         for other in found.chain(crate::readers::files_beside(path)) {
             if let Ok(metadata) = std::fs::symlink_metadata(&other) {
                 hash_metadata(&mut hasher, &other, &metadata);
@@ -206,9 +211,40 @@ impl Source {
         }
     }
 
+    /// Opens the content at this offset. It must be a file that is neither compressed nor UTF-16.
+    pub(crate) fn open_from(&self, offset: u64) -> Result<Box<dyn Read + Send + '_>, ImportError> {
+        let mut file = self.plain_file().map_err(|error| self.io(error))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| self.io(error))?;
+        Ok(Box::new(file))
+    }
+
+    /// The file as it is on the disk.
+    pub(crate) fn plain_file(&self) -> io::Result<File> {
+        match &self.data {
+            Data::Path(path) => open_file(path, self.links),
+            Data::Memory(_) | Data::Spooled(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Why compressed content ended early, if a reading of it has found that.
     pub(crate) fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
+    }
+
+    /// Copies what can be read of a damaged database, which is used from now on. Returns whether that has not been done before.
+    pub(crate) fn salvage_database(&self) -> Result<bool, ImportError> {
+        if self.salvaged.get().is_some() {
+            return Ok(false);
+        }
+        let salvaged = SalvagedDatabase::new(self)?;
+        // Sources are not shared among threads, and the damage of a compressed database is already known.
+        let _ = self.damage.set(salvaged.damage());
+        Ok(self.salvaged.set(salvaged).is_ok())
+    }
+
+    /// What could be read of a damaged database.
+    pub(crate) fn salvaged_database(&self) -> Option<&SalvagedDatabase> {
+        self.salvaged.get()
     }
 
     /// Whether the content is compressed.
@@ -246,7 +282,7 @@ impl Source {
 }
 
 /// Increased when a reader finds something else in the same file.
-const READERS_VERSION: u32 = 2;
+pub(crate) const READERS_VERSION: u32 = 3;
 /// Number of bytes at the end of a file that identify its state. The times of a file may be too coarse to show a change.
 const TAIL_BYTES: u64 = 4096;
 /// Maximum depth of a folder that is imported as a whole.
@@ -271,6 +307,17 @@ fn hash_metadata(hasher: &mut blake3::Hasher, path: &Path, metadata: &Metadata) 
             hasher.update(&number.to_le_bytes());
         }
     }
+}
+
+/// Identifies the state of a companion and of the file about it.
+pub(crate) fn companion_state(path: &Path) -> io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    hash_metadata(&mut hasher, path, &std::fs::symlink_metadata(path)?);
+    let about = uncompressed_path(path).with_extension("meta.json");
+    if let Ok(metadata) = std::fs::symlink_metadata(&about) {
+        hash_metadata(&mut hasher, &about, &metadata);
+    }
+    Ok(*hasher.finalize().as_bytes())
 }
 
 fn hash_folder(hasher: &mut blake3::Hasher, folder: &Path, depth: usize) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{ContentHash, MessageDraft, MessageFlag, Part, Role, Timestamp};
-use hfs_exchange::{CollectedSession, Collector, Format, Source, detect, discover, read};
+use hfs_exchange::{CollectedSession, Collector, Format, Source, discover, read};
 use serde_json::{Value, json};
 
 #[path = "support/sessions.rs"]
@@ -309,6 +309,9 @@ fn the_chats_of_subagents_of_gemini_are_branches_of_their_session() {
     fs::write(chats.join("main-id-1/sub-id.jsonl"), lines(&sub)).unwrap();
     let sources = discover(folder.path()).unwrap().sources;
     assert_eq!(sources.len(), 1, "the chat of a subagent is not a session");
+    let alone = discover(&path).unwrap().sources;
+    assert_eq!(alone[0].companions(), sources[0].companions());
+    assert_eq!(alone[0].companions().len(), 1);
     let session = collect_as(&sources[0], Format::Gemini).remove(0);
     assert_eq!(texts(&open_line(&session)).len(), 4);
     let branch = &session.branches[1];

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hfs_core::{
-    Branch, BranchId, Checkpoint, CheckpointId, Clock, ContentHash, ImportedSource, Maintenance, Message,
+    Branch, BranchId, Checkpoint, CheckpointId, Clock, CompleteImport, ContentHash, Maintenance, Message,
     MessageDraft, MessageId, MessageStatus, Operation, OperationId, OperationKind, Part, Problem, Run, RunId,
     RunStore, Seq, Session, SessionAttributes, SessionId, SessionSummary, Store, StoreError, StoreInfo,
     StoreResult, Timestamp, Verification, lock_unpoisoned,
@@ -77,7 +77,7 @@ struct Data {
     /// Format and id of the origins of purged sessions.
     purged_origins: HashSet<(String, String)>,
     /// By path.
-    imported_sources: HashMap<String, ImportedSource>,
+    imported_sources: HashMap<String, CompleteImport>,
 }
 
 #[derive(Debug, Clone)]

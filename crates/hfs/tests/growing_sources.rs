@@ -18,7 +18,7 @@ use hfs_core::{
     StoreError, SystemClock, Timestamp,
 };
 use hfs_engine::{Importer, OnDuplicate};
-use hfs_exchange::{Format, discover, read};
+use hfs_exchange::{Format, discover, read_grown};
 use hfs_store::MemoryStore;
 use serde_json::{Value, json};
 
@@ -135,8 +135,14 @@ fn sources(format: Format) -> Vec<Growth> {
             Growth::Bytes("session.jsonl", gemini()),
             Growth::List("session.json", seed_json("gemini/session.json"), "/messages"),
         ],
-        Format::OpenCode => vec![Growth::List("export.json", seed_json("opencode/export.json"), "/messages")],
-        Format::Goose => vec![Growth::List("export.json", seed_json("goose/export.json"), "/conversation")],
+        Format::OpenCode => vec![
+            Growth::List("export.json", seed_json("opencode/export.json"), "/messages"),
+            opencode_database(),
+        ],
+        Format::Goose => vec![
+            Growth::List("export.json", seed_json("goose/export.json"), "/conversation"),
+            goose_database(),
+        ],
         Format::ChatGpt => vec![Growth::List("conversations.json", chatgpt(), "")],
         Format::Aider => vec![Growth::Bytes(".aider.chat.history.md", seed("aider/history.md"))],
         Format::ShareGpt => vec![
@@ -164,6 +170,84 @@ fn sources(format: Format) -> Vec<Growth> {
         }
         Format::OpenAiAgents => vec![openai_agents()],
     }
+}
+
+/// Statements, each of which is a step.
+fn steps(statements: Vec<String>) -> Vec<Step> {
+    let step = |sql: String| {
+        Box::new(move |database: &rusqlite::Connection| database.execute_batch(&sql).unwrap()) as Step
+    };
+    statements.into_iter().map(step).collect()
+}
+
+fn opencode_database() -> Growth {
+    let schema = "create table session (id text, project_id text, parent_id text, directory text, title text, revert text,
+            time_created integer, time_updated integer);
+        create table message (id text, session_id text, time_created integer, data text);
+        create table part (id text, message_id text, session_id text, time_created integer, data text);
+        insert into session values ('ses_1', 'p', null, '/w', 'New session', null, 1767225600000, 1767225600000);";
+    let message = |id: u32, session: &str, role: &str| {
+        let data =
+            json!({"role": role, "time": {"created": 1_767_225_600_000_u64 + u64::from(id)}, "modelID": "m"});
+        format!("insert into message values ('msg_{id}', '{session}', {id}, '{data}')")
+    };
+    let part = |id: u32, message: u32, session: &str, data: Value| {
+        format!("insert into part values ('prt_{id}', 'msg_{message}', '{session}', {id}, '{data}')")
+    };
+    let changed = |id: u32, data: Value| format!("update part set data = '{data}' where id = 'prt_{id}'");
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let tool = |state: Value| json!({"type": "tool", "callID": "c", "tool": "bash", "state": state});
+    Growth::Rows(
+        "opencode.db",
+        schema,
+        steps(vec![
+            message(1, "ses_1", "user") + ";" + &part(1, 1, "ses_1", text("ask")),
+            message(2, "ses_1", "assistant"),
+            part(2, 2, "ses_1", text("ha")),
+            changed(2, text("half")),
+            part(3, 2, "ses_1", tool(json!({"status": "running", "input": {"command": "ls"}}))),
+            changed(3, tool(json!({"status": "completed", "input": {"command": "ls"}, "output": "a"}))),
+            message(3, "ses_1", "assistant") + ";" + &part(4, 3, "ses_1", text("done")),
+            "update session set title = 'Listing'".into(),
+            "insert into session values ('ses_2', 'p', 'ses_1', '/w', 'Helper', null, 1767225600003, 1767225600003)".into(),
+            message(4, "ses_2", "user") + ";" + &part(5, 4, "ses_2", text("task")),
+            message(5, "ses_2", "assistant") + ";" + &part(6, 5, "ses_2", text("result")),
+            message(6, "ses_1", "user") + ";" + &part(7, 6, "ses_1", text("more")),
+        ]),
+    )
+}
+
+fn goose_database() -> Growth {
+    let schema = "create table sessions (id text primary key, name text, description text, user_set_name integer, session_type text,
+            parent_session_id text, working_dir text, created_at text, updated_at text);
+        create table messages (id integer primary key, message_id text, session_id text, role text, content_json text,
+            created_timestamp integer, metadata_json text);
+        insert into sessions values ('s', '', 'Described', 0, 'user', null, '/w', '2026-01-01 00:00:00', '2026-01-01 00:00:00');";
+    let message = |id: u64, session: &str, role: &str, content: Value| {
+        let at = 1_767_225_600 + id;
+        format!(
+            "insert into messages values ({id}, 'm{id}', '{session}', '{role}', '{content}', {at}, '{{}}')"
+        )
+    };
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let call = json!({"type": "toolRequest", "id": "c", "toolCall": {"status": "success", "value": {"name": "ls", "arguments": {}}}});
+    let answer =
+        json!({"type": "toolResponse", "id": "c", "toolResult": {"status": "success", "value": [text("a")]}});
+    Growth::Rows(
+        "sessions.db",
+        schema,
+        steps(vec![
+            message(1, "s", "user", json!([text("ask")])),
+            message(2, "s", "assistant", json!([text("half")])),
+            format!("update messages set content_json = '{}' where id = 2", json!([text("half and more"), call])),
+            message(3, "s", "user", json!([answer])),
+            "update sessions set name = 'Named', user_set_name = 1".into(),
+            "insert into sessions values ('t', 'Helper', '', 0, 'sub_agent', 's', '/w', '2026-01-01 00:00:03', null)".into(),
+            message(4, "t", "user", json!([text("task")])),
+            message(5, "t", "assistant", json!([text("result")])),
+            message(6, "s", "assistant", json!([text("done")])),
+        ]),
+    )
 }
 
 /// A document with one branch, and without what refers to later messages.
@@ -356,28 +440,46 @@ fn python() -> Growth {
     )
 }
 
-/// Imports the file, if it can be read.
-fn import(store: &dyn Store, path: &Path) {
-    let mut importer = Importer::new(store, &SystemClock, OnDuplicate::Update, false)
-        .with_time_zone(jiff::tz::TimeZone::UTC);
-    for source in discover(path).unwrap().sources {
-        importer.next_file(source.name(), Some(Timestamp::UNIX_EPOCH));
-        // The beginning of a source may not contain a session.
-        let _ = read(&source, None, &mut StoreErrors(&mut importer));
-        importer.discard_unfinished();
-    }
+/// Imports the file, if it can be read, from the place where the last import ended, if the file has only grown since. Returns the
+/// number of messages that were read.
+fn import(store: &dyn Store, path: &Path) -> usize {
+    import_from(store, path, true)
 }
 
-/// Panics if the store rejects what a reader sends: a prefix may be unreadable, but never inconsistent.
-struct StoreErrors<'a, 's>(&'a mut Importer<'s>);
+/// Like [`import`]; reads the whole file if it does not `resume`.
+fn import_from(store: &dyn Store, path: &Path, resume: bool) -> usize {
+    let importer = Importer::new(store, &SystemClock, OnDuplicate::Update, false)
+        .with_time_zone(jiff::tz::TimeZone::UTC);
+    let mut receiver = Receiver { importer, messages: 0 };
+    for source in discover(path).unwrap().sources {
+        receiver.importer.next_file(source.name(), Some(Timestamp::UNIX_EPOCH));
+        receiver.importer.skip_unchanged(source.fingerprint().unwrap(), true).unwrap();
+        let resume_point = if resume { receiver.importer.resume().unwrap() } else { None };
+        // The beginning of a source may not contain a session.
+        let is_read = read_grown(&source, None, resume_point.as_deref(), &mut receiver).is_ok();
+        receiver.importer.discard_unfinished();
+        if is_read {
+            receiver.importer.end_file().unwrap();
+        }
+    }
+    receiver.importer.flush().unwrap();
+    receiver.messages
+}
 
-impl ImportReceiver for StoreErrors<'_, '_> {
+/// Counts messages, and panics if the store rejects what a reader sends: a prefix may be unreadable, but never inconsistent.
+struct Receiver<'s> {
+    importer: Importer<'s>,
+    messages: usize,
+}
+
+impl ImportReceiver for Receiver<'_> {
     fn receive(&mut self, event: ImportEvent) -> Result<Flow, StoreError> {
-        Ok(self.0.receive(event).unwrap())
+        self.messages += usize::from(matches!(event, ImportEvent::Message { .. }));
+        Ok(self.importer.receive(event).unwrap())
     }
 
     fn progress(&mut self, bytes_read: u64) -> Flow {
-        self.0.progress(bytes_read)
+        self.importer.progress(bytes_read)
     }
 }
 
@@ -466,6 +568,135 @@ fn check(format: Format, growth: &Growth, states: &[usize]) {
     assert!(grown.keys().eq(fresh.keys()), "{case}: {:?} are not {:?}", grown.keys(), fresh.keys());
     for (grown, fresh) in grown.values().zip(fresh.values()) {
         assert_same(&case, grown, fresh);
+    }
+}
+
+/// A xorshift generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+}
+
+/// A transcript of Claude Code in which the user often goes back, answers have several records, and records are repeated.
+fn random_claude_code(seed: u64) -> String {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut text = String::new();
+    let mut uuids: Vec<String> = Vec::new();
+    let mut last_lines: Vec<String> = Vec::new();
+    let mut message = 0;
+    for number in 0..30 {
+        let parent = match random.below(8) {
+            0 if !uuids.is_empty() => Some(uuids[random.below(uuids.len())].clone()),
+            _ => uuids.last().cloned(),
+        };
+        let uuid = format!("r{number}");
+        let time = format!("2026-01-01T00:00:{number:02}Z");
+        let record = |kind: &str, message: Value| {
+            json!({"type": kind, "uuid": uuid, "parentUuid": parent, "sessionId": "s", "cwd": "/w", "timestamp": time,
+                "message": message})
+        };
+        message += usize::from(random.below(3) > 0);
+        let record = match random.below(12) {
+            0 => json!({"type": "file-history-snapshot", "messageId": uuid}),
+            1 => json!({"type": "ai-title", "aiTitle": format!("Title {number}"), "sessionId": "s"}),
+            2 => json!({"type": "last-prompt", "leafUuid": parent, "sessionId": "s"}),
+            3 if !last_lines.is_empty() => {
+                text += &last_lines[random.below(last_lines.len())];
+                continue;
+            }
+            4 => json!({"type": "progress", "uuid": uuid, "parentUuid": parent, "sessionId": "s"}),
+            5 => {
+                let result =
+                    json!({"type": "tool_result", "tool_use_id": format!("c{number}"), "content": "out"});
+                record("user", json!({"role": "user", "content": [result]}))
+            }
+            6 => {
+                let mut record = record("user", json!({"role": "user", "content": format!("side {number}")}));
+                record["isSidechain"] = json!(true);
+                record
+            }
+            7..=8 => record("user", json!({"role": "user", "content": format!("question {number}")})),
+            _ => {
+                let content = match random.below(2) {
+                    0 => json!([{"type": "text", "text": format!("answer {number}")}]),
+                    _ => json!([{"type": "tool_use", "id": format!("c{number}"), "name": "ls", "input": {}}]),
+                };
+                let stop = (random.below(2) == 0).then_some("end_turn");
+                let message = json!({"role": "assistant", "id": format!("m{message}"), "content": content, "stop_reason": stop});
+                record("assistant", message)
+            }
+        };
+        if record.get("uuid").is_some() {
+            uuids.push(uuid);
+        }
+        let line = format!("{record}\n");
+        text += &line;
+        last_lines.push(line);
+    }
+    text
+}
+
+#[test]
+fn a_transcript_with_many_branches_can_be_imported_at_any_line() {
+    for seed in 0..40 {
+        let growth = Growth::Bytes("s.jsonl", random_claude_code(seed));
+        let Growth::Bytes(_, text) = &growth else { unreachable!() };
+        let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (resumed, whole) = (new_store(), new_store());
+        // Sometimes several records are new.
+        let states = ends.iter().filter(|end| seed % 2 == 0 || *end % 3 == 0 || **end == text.len());
+        for state in states {
+            let path = growth.write(folder.path(), *state);
+            import(&resumed, &path);
+            import_from(&whole, &path, false);
+            assert_eq!(contents(&resumed), contents(&whole), "seed {seed}, state {state}");
+        }
+        let fresh = new_store();
+        import(&fresh, &folder.path().join("s.jsonl"));
+        let current =
+            |store| contents(store).into_values().map(|it| (it.attributes, it.current)).collect::<Vec<_>>();
+        assert_eq!(current(&resumed), current(&fresh), "seed {seed}");
+    }
+}
+
+#[test]
+fn only_the_new_records_of_a_grown_file_are_read() {
+    let claude = |number: usize| {
+        let role = if number % 2 == 1 { "user" } else { "assistant" };
+        let parent = (number > 1).then(|| format!("r{}", number - 1));
+        json!({"type": role, "uuid": format!("r{number}"), "parentUuid": parent, "sessionId": "s", "cwd": "/w",
+            "timestamp": "2026-01-01T00:00:00Z",
+            "message": {"role": role, "id": format!("m{number}"), "content": [{"type": "text", "text": format!("text {number}")}]}})
+    };
+    let codex = |number: usize| {
+        let role = if number % 2 == 1 { "user" } else { "assistant" };
+        json!({"timestamp": "2026-01-01T00:00:00Z", "type": "response_item",
+            "payload": {"type": "message", "role": role, "content": [{"type": "input_text", "text": format!("text {number}")}]}})
+    };
+    for (name, record) in [("s.jsonl", &claude as &dyn Fn(usize) -> Value), ("rollout-1.jsonl", &codex)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        let text = |count: usize| lines(&(1..=count).map(record).collect::<Vec<_>>());
+        let store = new_store();
+        fs::write(&path, text(400)).unwrap();
+        assert_eq!(import(&store, &path), 400);
+        fs::write(&path, text(404)).unwrap();
+        assert_eq!(import(&store, &path), 5, "{name}: the four new ones, and the one before them");
+        fs::write(&path, text(408)).unwrap();
+        assert_eq!(import(&store, &path), 5, "{name}");
+        let replaced = folder.path().join("replaced");
+        fs::write(&replaced, text(408)).unwrap();
+        fs::rename(&replaced, &path).unwrap();
+        assert_eq!(import(&store, &path), 408, "{name}: another file");
+        fs::write(&path, text(300)).unwrap();
+        assert_eq!(import(&store, &path), 300, "{name}: a shorter file");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Imports of whole sessions.
 
 use hfs_core::{
-    Attachment, BranchId, CheckpointDraft, ErrorExt, ErrorKind, ImportedSessionUpdate, ImportedSource,
-    MessageDraft, MessageStatus, OperationKind, Origin, PageRequest, Part, Role, Run, SearchQuery,
-    SessionAttributes, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, Source,
-    StoreResult, Timestamp,
+    Attachment, BranchId, CheckpointDraft, CompleteImport, ErrorExt, ErrorKind, ImportedSessionUpdate,
+    ImportedSource, MessageDraft, MessageStatus, OperationKind, Origin, PageRequest, Part, Role, Run,
+    SearchQuery, SessionAttributes, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef,
+    Source, StoreResult, Timestamp,
 };
 
 use super::Fixture;
@@ -447,16 +447,32 @@ pub fn a_source_is_known_until_one_of_its_sessions_is_deleted(fixture: &Fixture<
     assert_eq!(store.find_imported_source("/a").unwrap(), None);
     let mut source = ImportedSource { fingerprint: [1; 32], sessions: vec![draft.id] };
     let other = ImportedSource { fingerprint: [3; 32], sessions: Vec::new() };
-    store.save_imported_sources(&[("/a".into(), source.clone()), ("/c".into(), other.clone())]).unwrap();
-    assert_eq!(store.find_imported_source("/c").unwrap(), Some(other));
+    let complete = |path: &str, source: &ImportedSource, resume_point: Option<Vec<u8>>| CompleteImport {
+        path: path.into(),
+        source: source.clone(),
+        resume_point,
+    };
+    let point = Some(b"point".to_vec());
+    store
+        .save_imported_sources(&[complete("/a", &source, None), complete("/c", &other, point.clone())])
+        .unwrap();
+    assert_eq!(store.find_imported_source("/c").unwrap(), Some(other.clone()));
+    assert_eq!(store.find_resume_point("/c").unwrap(), point);
+    store.save_imported_sources(&[complete("/c", &other, None)]).unwrap();
+    assert_eq!(store.find_resume_point("/c").unwrap(), None, "the newer import has none");
     source.fingerprint = [2; 32];
-    store.save_imported_sources(&[("/a".into(), source.clone())]).unwrap();
+    store.save_imported_sources(&[complete("/a", &source, point.clone())]).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.find_resume_point("/a").unwrap(), point);
     assert_eq!(fixture.other_process().find_imported_source("/a").unwrap(), Some(source.clone()));
     assert_eq!(store.find_imported_source("/b").unwrap(), None);
     store.trash_session(draft.id, fixture.drafts.now()).unwrap();
     assert_eq!(store.find_imported_source("/a").unwrap(), None);
+    assert_eq!(store.find_resume_point("/a").unwrap(), None);
     store.restore_session(draft.id, fixture.drafts.now()).unwrap();
     assert_eq!(store.find_imported_source("/a").unwrap(), Some(source));
+    assert_eq!(store.find_resume_point("/a").unwrap(), point);
     store.purge_session(draft.id).unwrap();
     assert_eq!(store.find_imported_source("/a").unwrap(), None);
+    assert_eq!(store.find_resume_point("/a").unwrap(), None);
 }

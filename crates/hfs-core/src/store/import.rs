@@ -112,12 +112,24 @@ pub trait ImportStore {
     /// Returns any error of the underlying store.
     fn find_imported_source(&self, path: &str) -> StoreResult<Option<ImportedSource>>;
 
-    /// Records the states of sources, by their paths, after complete imports. They replace earlier states of the same paths.
-    /// Also makes the sessions durable that were [relaxed](SessionImport::relax) before; this takes at least one source.
+    /// Where the next import of a source continues if the source has only grown since its last complete import. Returns `None` in the
+    /// cases of [`find_imported_source`](Self::find_imported_source), and if the last import saved no resume point.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
-    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()>;
+    fn find_resume_point(&self, path: &str) -> StoreResult<Option<Vec<u8>>>;
+
+    /// Records complete imports. They replace what earlier imports of the same paths recorded.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn save_imported_sources(&self, imports: &[CompleteImport]) -> StoreResult<()>;
+
+    /// Makes the sessions durable that were [relaxed](SessionImport::relax) before.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn sync(&self) -> StoreResult<()>;
 }
 
 /// What an import changes in a session that was imported before. Fields that are `None` stay.
@@ -148,4 +160,15 @@ pub struct ImportedSource {
     pub fingerprint: [u8; 32],
     /// The sessions that the source contains.
     pub sessions: Vec<SessionId>,
+}
+
+/// A complete import of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteImport {
+    /// Path of the source.
+    pub path: String,
+    /// State of the source.
+    pub source: ImportedSource,
+    /// Where the next import continues if the source has only grown, as the importer encodes it.
+    pub resume_point: Option<Vec<u8>>,
 }

@@ -12,6 +12,9 @@
 //! Nothing is removed: messages that the source no longer has stay on their branch. The current branch becomes the one that
 //! ends where the source ends, unless the user chose another one or continued it.
 //!
+//! If a source has only grown, its reader continues where the last import ended. The cursors then begin at the stored messages that
+//! correspond to the last ones before that place.
+//!
 //! Every batch is one transaction. An import that fails or is interrupted leaves a session with some of the new messages; the next
 //! import finds these and continues.
 
@@ -24,8 +27,9 @@ use hfs_core::{
     Seq, SessionAttributes, SessionSummary, Source, Store, StoreError, StoreResult, Timestamp,
 };
 
+use super::resume::{ResumePoint, ResumedBranch};
 use super::session_title::SessionTitle;
-use super::{ReceivedSession, session_name};
+use super::{ReceivedSession, has_final_title, has_title, session_name};
 
 /// Number of messages in one read, append or update.
 const BATCH: u32 = 200;
@@ -56,6 +60,8 @@ pub(super) struct MergeImport<'a> {
     existing: SessionSummary,
     foreign: ForeignSession,
     history: OperationHistory,
+    /// Whether only the messages after a resume point follow.
+    is_resumed: bool,
     branches: Vec<Branch>,
     /// Branches of a dry run, which are not in the store.
     planned: HashSet<BranchId>,
@@ -105,6 +111,7 @@ impl<'a> MergeImport<'a> {
         dry_run: bool,
         existing: SessionSummary,
         foreign: ForeignSession,
+        resumed: Option<&ResumePoint>,
         now: Timestamp,
     ) -> StoreResult<Self> {
         let branches = store.list_branches(existing.session.id)?;
@@ -120,6 +127,7 @@ impl<'a> MergeImport<'a> {
             existing,
             foreign,
             history,
+            is_resumed: false,
             branches: Vec::new(),
             planned: HashSet::new(),
             forks: HashMap::new(),
@@ -134,10 +142,27 @@ impl<'a> MergeImport<'a> {
             branches_added: 0,
         };
         branches.into_iter().for_each(|branch| merge.add_branch(branch));
-        if let Some(Continuation::Branch(branch)) = merge.foreign.continues {
+        if let Some(heads) = merge.foreign.resumed_after.take() {
+            merge.is_resumed = true;
+            let branches = resumed.map(|point| point.branches.as_slice()).unwrap_or_default();
+            let cursors =
+                (0..).zip(heads).map(|(key, head)| merge.resumed_cursor(branches.get(key)?.as_ref()?, head));
+            merge.cursors = cursors.collect();
+        } else if let Some(Continuation::Branch(branch)) = merge.foreign.continues {
             merge.cursors = vec![Some(BranchCursor::new(merge.path_to(branch), 0))];
         }
         Ok(merge)
+    }
+
+    /// A cursor after the message of the source with this seq, on a branch of an earlier import.
+    fn resumed_cursor(&self, resumed: &ResumedBranch, source_head: Seq) -> Option<BranchCursor> {
+        let mut cursor = BranchCursor::new(self.path_to(resumed.branch), 0);
+        cursor.seqs.extend(resumed.seqs.iter().filter(|(source, _)| *source <= source_head));
+        cursor.head = cursor.stored_seq(source_head);
+        cursor.source_head = source_head;
+        let head = cursor.head;
+        cursor.segments.retain(|(from, _)| *from <= head);
+        (!cursor.segments.is_empty()).then_some(cursor)
     }
 
     pub(super) fn format(&self) -> String {
@@ -161,7 +186,7 @@ impl<'a> MergeImport<'a> {
                 self.current = branch;
                 Ok(())
             }
-            ImportEvent::Session(_) | ImportEvent::End(_) => Ok(()),
+            ImportEvent::Session(_) | ImportEvent::ResumePoint(_) | ImportEvent::End(_) => Ok(()),
         }
     }
 
@@ -526,6 +551,8 @@ impl<'a> MergeImport<'a> {
             branches: self.existing.branches + self.branches_added,
             updated: true,
             has_changed,
+            has_final_title: self.is_resumed || has_final_title(&self.foreign, &self.derived_title),
+            source_branches: self.cursors.into_iter().map(|cursor| Some(cursor?.into_resumed())).collect(),
         })
     }
 
@@ -544,10 +571,12 @@ impl<'a> MergeImport<'a> {
     ) -> StoreResult<ImportedSessionUpdate> {
         let current_branch = self.new_current_branch(is_damaged)?;
         let session = &self.existing.session;
-        let created_at = self.foreign.created_at.or(self.first_at);
+        let created_at = self.foreign.created_at.or(self.first_at.filter(|_| !self.is_resumed));
         let name =
             session_name(&self.foreign, &self.derived_title, created_at.unwrap_or(session.created_at), zone);
-        let follows_name = self.history.name_is_imported || session.automatic_name;
+        // The first messages, from which a name was derived, are before the resume point.
+        let has_name = !self.is_resumed || has_title(&self.foreign);
+        let follows_name = has_name && (self.history.name_is_imported || session.automatic_name);
         let is_new_name = (&name.0, name.1) != (&session.name, session.automatic_name);
         Ok(ImportedSessionUpdate {
             expected: attributes(&self.existing),
@@ -625,6 +654,10 @@ impl BranchCursor {
     fn stored_seq(&self, seq: Seq) -> Seq {
         let known = self.seqs.iter().rev().find(|(source, _)| *source <= seq);
         known.map_or(seq, |(source, stored)| stored + (seq - source))
+    }
+
+    fn into_resumed(self) -> ResumedBranch {
+        ResumedBranch { branch: self.last_branch(), seqs: self.seqs }
     }
 
     fn last_branch(&self) -> BranchId {

@@ -28,6 +28,11 @@ impl SessionTitle {
         }
     }
 
+    /// Whether further messages do not change the title.
+    pub const fn is_final(&self) -> bool {
+        self.typed.is_some()
+    }
+
     /// The title; empty if no message has text.
     pub fn as_str(&self) -> &str {
         self.typed.as_deref().or(self.fallback.as_deref()).unwrap_or_default()

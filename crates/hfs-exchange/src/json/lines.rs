@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::Range;
+
+use crate::resume::LineStart;
 
 /// Size limit of a line, or of a single value in a document, in bytes. Larger ones are reported and not read,
 /// because a parsed value takes several times the memory of its text.
@@ -144,21 +147,22 @@ impl LineChunk {
         is_open.then(|| self.first_line + (self.line_count() as u64).saturating_sub(1))
     }
 
-    /// The lines, each with its number and its offset in the input.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, u64, Line<'_>)> {
+    /// The lines, each with its number and its range in the input.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (u64, Range<u64>, Line<'_>)> {
         let skipped = (self.skipped_bytes > 0).then_some(Line::TooLong { bytes: self.skipped_bytes });
         let mut start = 0;
         let lines = self.line_ends.iter().zip(self.first_line..).map(move |(&end, number)| {
             let bytes = self.bytes.get(start..end).unwrap_or_default();
-            let offset = self.offset + start as u64;
+            let range = self.offset + start as u64..self.offset + end as u64;
             start = end;
             if bytes.len() > self.max.saturating_add(2) {
-                (number, offset, Line::TooLong { bytes: bytes.len() as u64 })
+                (number, range, Line::TooLong { bytes: bytes.len() as u64 })
             } else {
-                (number, offset, Line::from_bytes(bytes, number))
+                (number, range, Line::from_bytes(bytes, number))
             }
         });
-        skipped.map(|line| (self.first_line, self.offset, line)).into_iter().chain(lines)
+        let skipped_range = self.offset..self.offset + self.skipped_bytes;
+        skipped.map(|line| (self.first_line, skipped_range, line)).into_iter().chain(lines)
     }
 }
 
@@ -177,8 +181,13 @@ pub(crate) struct LineChunks<R> {
 }
 
 impl<R: Read> LineChunks<R> {
-    pub(crate) const fn new(input: R) -> Self {
-        Self::with_sizes(input, CHUNK_BYTES, MAX_LINE)
+    /// The chunks of an input that begins at this place of a longer one.
+    pub(crate) fn new(input: R, start: LineStart) -> Self {
+        Self {
+            next_line: start.line,
+            consumed: start.offset,
+            ..Self::with_sizes(input, CHUNK_BYTES, MAX_LINE)
+        }
     }
 
     const fn with_sizes(input: R, size: usize, max: usize) -> Self {
@@ -322,7 +331,8 @@ mod tests {
         let mut chunks = LineChunks::with_sizes(bytes, size, max);
         let mut found = Vec::new();
         while let Some(chunk) = chunks.next().unwrap() {
-            found.extend(chunk.lines().map(|(number, offset, line)| (number, offset, format!("{line:?}"))));
+            let lines = chunk.lines();
+            found.extend(lines.map(|(number, range, line)| (number, range.start, format!("{line:?}"))));
             chunks.recycle(chunk);
         }
         found

@@ -9,6 +9,11 @@ use std::io::{self, Read};
 use super::lines::MAX_LINE;
 
 const READ_BYTES: usize = 64 << 10;
+/// Limit on the bytes that are scanned in vain for the end of elements after damage, so that hostile documents take linear time.
+const RECOVERY_BYTES: usize = 256 << 20;
+/// Number of keys by which elements of an array are recognized, and the length of the text that has them.
+const SHAPE_KEYS: usize = 2;
+const SHAPE_BYTES: usize = 4 << 10;
 
 /// The error of a [`PullParser`].
 #[derive(Debug)]
@@ -31,6 +36,86 @@ impl From<io::Error> for PullError {
 }
 
 pub(crate) type PullResult<T> = Result<T, PullError>;
+
+/// The first keys of an element of an array. They tell the elements after damage from the objects inside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct ElementShape(Vec<String>);
+
+impl ElementShape {
+    /// The shape of an element with this text, which may be damaged.
+    fn of(text: &str) -> Self {
+        let mut keys = Vec::new();
+        let mut read = || -> PullResult<()> {
+            let mut parser = PullParser::new(text.as_bytes())?;
+            parser.enter()?;
+            while keys.len() < SHAPE_KEYS
+                && let Some(key) = parser.next_key()?
+            {
+                keys.push(key);
+                parser.skip()?;
+            }
+            Ok(())
+        };
+        // The keys before damage are known.
+        let _ = read();
+        Self(keys)
+    }
+
+    /// Whether the keys that both have are equal.
+    fn is_like(&self, other: &Self) -> bool {
+        !self.0.is_empty() && !other.0.is_empty() && self.0.iter().zip(&other.0).all(|(a, b)| a == b)
+    }
+}
+
+/// An element of an array.
+pub(crate) enum Element<'a> {
+    /// Its text, which may not be valid JSON.
+    Text(&'a str),
+    /// Text whose end cannot be found.
+    Damaged {
+        /// Byte offset.
+        at: u64,
+        /// Description of the problem.
+        reason: &'static str,
+    },
+}
+
+/// Calls `visit` for each element of the array that the parser has entered, with the number of bytes consumed. `visit` returns whether
+/// the element is of the expected kind. After damage, continues with the next element that resembles such a one.
+///
+/// `close` ends the object that contains the array; `None` if the array is the document.
+///
+/// # Errors
+/// Returns any error of `visit` and of the input, and the damage after which there is no further element.
+pub(crate) fn for_each_element<R: Read, E: From<PullError>>(
+    parser: &mut PullParser<R>,
+    close: Option<u8>,
+    mut visit: impl FnMut(Element<'_>, u64) -> Result<bool, E>,
+) -> Result<(), E> {
+    let mut shape: Option<ElementShape> = None;
+    loop {
+        let next = match parser.next_element() {
+            Ok(true) => parser.value().map(Some),
+            Ok(false) => parser.check_end(close).map(|()| None),
+            Err(error) => Err(error),
+        };
+        match next {
+            Ok(Some(text)) => {
+                if visit(Element::Text(&text), parser.consumed())? && shape.is_none() {
+                    shape = Some(ElementShape::of(&text));
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(PullError::Damaged { at, reason }) => {
+                if !parser.recover(shape.as_ref())? {
+                    return Err(PullError::Damaged { at, reason }.into());
+                }
+                visit(Element::Damaged { at, reason }, parser.consumed())?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
 
 /// A parser that the caller moves forward through a document. It checks only the structure that it steps
 /// through; the text of a value is validated when the caller parses it.
@@ -114,6 +199,76 @@ impl<R: Read> PullParser<R> {
         self.step(b']')
     }
 
+    /// Moves from damage in an array to the next element that is complete and begins with the same keys as `known`, an element before
+    /// the damage, or as the damaged one. Returns whether there is such an element.
+    ///
+    /// # Errors
+    /// Returns any error of the input.
+    fn recover(&mut self, known: Option<&ElementShape>) -> PullResult<bool> {
+        self.buffer_ahead(SHAPE_BYTES)?;
+        let shape = known.cloned().unwrap_or_else(|| self.shape_ahead());
+        let mut budget = RECOVERY_BYTES;
+        let mut previous = b' ';
+        loop {
+            let Some(&byte) = self.buffer.get(self.at) else {
+                if self.ended {
+                    return Ok(false);
+                }
+                self.fill()?;
+                continue;
+            };
+            if byte == b'{' && matches!(previous, b',' | b'[') {
+                self.buffer_ahead(SHAPE_BYTES)?;
+                if self.shape_ahead().is_like(&shape) {
+                    match self.find_end(Some(MAX_LINE)) {
+                        Ok(_) => {
+                            self.first = true;
+                            return Ok(true);
+                        }
+                        Err(PullError::Io(error)) => return Err(PullError::Io(error)),
+                        Err(PullError::Damaged { .. }) => {
+                            match budget.checked_sub(self.buffer.len() - self.at) {
+                                Some(rest) => budget = rest,
+                                None => return Ok(false),
+                            }
+                        }
+                    }
+                }
+            }
+            if !byte.is_ascii_whitespace() {
+                previous = byte;
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Checks what follows an array: nothing, or the rest of the object that contains it.
+    fn check_end(&mut self, close: Option<u8>) -> PullResult<()> {
+        let is_end = match (self.peek()?, close) {
+            (None, _) => true,
+            (Some(b','), Some(_)) => {
+                self.buffer_ahead(SHAPE_BYTES)?;
+                let rest = self.buffer.get(self.at + 1..).unwrap_or_default();
+                rest.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| *byte == b'"')
+            }
+            (Some(byte), close) => close == Some(byte),
+        };
+        if is_end { Ok(()) } else { Err(self.damaged("the array has a bracket too many")) }
+    }
+
+    /// Reads until the buffer contains this number of bytes after the current position, or the rest of the input.
+    fn buffer_ahead(&mut self, length: usize) -> PullResult<()> {
+        while self.buffer.len() < self.at + length && !self.ended {
+            self.fill()?;
+        }
+        Ok(())
+    }
+
+    fn shape_ahead(&self) -> ElementShape {
+        let rest = self.buffer.get(self.at..).unwrap_or_default();
+        ElementShape::of(&String::from_utf8_lossy(rest.get(..SHAPE_BYTES).unwrap_or(rest)))
+    }
+
     /// Moves past the comma before the next item, or past `close`. Returns whether there is another item.
     fn step(&mut self, close: u8) -> PullResult<bool> {
         let first = std::mem::replace(&mut self.first, false);
@@ -162,7 +317,8 @@ impl<R: Read> PullParser<R> {
     fn find_end(&mut self, max: Option<usize>) -> PullResult<usize> {
         let first_byte = self.peek()?.ok_or_else(|| self.damaged("the document ends too early"))?;
         let mut end = 0_usize;
-        let mut depth = 0_usize;
+        // The brackets that are open.
+        let mut open: Vec<u8> = Vec::new();
         let mut in_string = false;
         let mut escaped = false;
         loop {
@@ -178,19 +334,24 @@ impl<R: Read> PullParser<R> {
                 } else {
                     match byte {
                         b'"' => in_string = true,
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' if depth == 0 => return Ok(end - 1),
-                        b'}' | b']' => depth -= 1,
-                        b',' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => return Ok(end - 1),
+                        b'{' | b'[' => open.push(byte),
+                        b'}' | b']' => match open.pop() {
+                            None => return Ok(end - 1),
+                            Some(opening) if (opening == b'{') != (byte == b'}') => {
+                                return Err(self.damaged("a bracket is closed by one of another kind"));
+                            }
+                            Some(_) => {}
+                        },
+                        b',' | b' ' | b'\t' | b'\r' | b'\n' if open.is_empty() => return Ok(end - 1),
                         _ => {}
                     }
                 }
-                if depth == 0 && !in_string && matches!(first_byte, b'"' | b'{' | b'[') {
+                if open.is_empty() && !in_string && matches!(first_byte, b'"' | b'{' | b'[') {
                     return Ok(end);
                 }
             }
             if self.ended {
-                let complete = depth == 0 && !in_string;
+                let complete = open.is_empty() && !in_string;
                 return if complete {
                     Ok(end)
                 } else {
@@ -273,6 +434,53 @@ mod tests {
         assert_eq!(parser.next_key().unwrap(), None);
         assert_eq!(parser.peek().unwrap(), None);
         assert_eq!(parser.consumed(), text.len() as u64);
+    }
+
+    #[test]
+    fn elements_after_damage_are_found() {
+        let element =
+            |id: usize, inside: &str| format!("{{\"id\": {id}, \"text\": \"t\", \"list\": [{inside}]}}");
+        let inner = "{\"id\": 7, \"kind\": 1}, {\"id\": 8, \"kind\": 1}";
+        let good = |id: usize| element(id, inner);
+        let ids = |text: &str, close: Option<u8>| {
+            let (mut found, mut damaged) = (Vec::new(), 0);
+            let mut parser = PullParser::new(Trickle(text.as_bytes())).unwrap();
+            parser.enter().unwrap();
+            if close.is_some() {
+                parser.next_key().unwrap();
+                parser.enter().unwrap();
+            }
+            let read = for_each_element(&mut parser, close, |element, _| {
+                let id = match element {
+                    Element::Text(text) => crate::json::parse(text).and_then(|it| it.value["id"].as_u64()),
+                    Element::Damaged { .. } => None,
+                };
+                damaged += usize::from(id.is_none());
+                found.extend(id);
+                Ok::<bool, PullError>(id.is_some())
+            });
+            (found, damaged > 0, read.is_ok())
+        };
+        for damaged in [
+            element(2, inner).replacen("\"t\"", "\"t", 1),
+            element(2, "{\"id\": 7, \"kind\": 1"),
+            element(2, "{\"id\": 7, \"kind\": 1}]"),
+            "{\"id\": 2, \"te".to_owned(),
+            "]".to_owned(),
+        ] {
+            let list = format!("[{}, {damaged}, {}, {}]", good(1), good(3), good(4));
+            assert_eq!(ids(&list, None), (vec![1, 3, 4], true, true), "{list}");
+            let object = format!("{{\"list\": {list}, \"after\": 1}}");
+            assert_eq!(ids(&object, Some(b'}')), (vec![1, 3, 4], true, true), "{object}");
+            let at_the_beginning = format!("[{damaged}, {}, {}]", good(3), good(4));
+            if damaged != "]" {
+                assert_eq!(ids(&at_the_beginning, None), (vec![3, 4], true, true), "{at_the_beginning}");
+            }
+            let at_the_end = format!("[{}, {damaged}", good(1));
+            assert_eq!(ids(&at_the_end, None).0, [1], "{at_the_end}");
+        }
+        assert_eq!(ids("[{\"id\": 2, \"te", None), (vec![], false, false));
+        assert_eq!(ids(&format!("[{}]\n", good(1)), None), (vec![1], false, true));
     }
 
     #[test]

@@ -89,9 +89,7 @@ fn has_line_ends(source: &Source) -> Result<bool, ImportError> {
     Ok(false)
 }
 
-/// Commands of aider whose arguments are a prompt for the model.
-const PROMPT_COMMANDS: [&str; 5] = ["/architect", "/ask", "/code", "/context", "/help"];
-/// All other commands of aider.
+/// Commands of aider whose arguments are not a prompt for the model.
 const COMMANDS: [&str; 37] = [
     "/add",
     "/chat-mode",
@@ -137,11 +135,6 @@ fn is_command(line: &str) -> bool {
     line.split_whitespace().next().is_some_and(|word| COMMANDS.contains(&word))
 }
 
-/// Whether a line of the user begins with any command.
-fn begins_input(line: &str) -> bool {
-    is_command(line) || line.split_whitespace().next().is_some_and(|word| PROMPT_COMMANDS.contains(&word))
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speaker {
     User,
@@ -171,9 +164,9 @@ impl ChatHistory<'_> {
             return Ok(());
         }
         let (speaker, text) = self.speaker(line);
-        // A command is a message of its own.
+        // A command is one line, and a message of its own. Further lines of a prompt may look like commands.
         let ends_input = match &self.block {
-            Some((Speaker::User, lines)) => begins_input(text) || lines.iter().all(|line| is_command(line)),
+            Some((Speaker::User, lines)) => lines.first().is_some_and(|line| is_command(line)),
             _ => false,
         };
         let blank = speaker == Speaker::Model && text.trim().is_empty();

@@ -6,6 +6,9 @@
 //! ([`index`]) and computes one action per record ([`layout`]). The second pass decodes whole records
 //! ([`record`], [`content`]) and sends messages ([`second_pass`]).
 //!
+//! If a transcript has grown since the last import, the first pass indexes only its new records, and the second pass begins at the first
+//! message that has changed.
+//!
 //! The original JSON text of a record is stored with its message, with references in place of the content
 //! that became parts. So no content is stored twice, and an export restores every record.
 
@@ -16,17 +19,21 @@ mod record;
 mod second_pass;
 mod tool_results;
 
-use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project};
+use std::collections::HashMap;
+
+use hfs_core::{Continuation, ForeignSession, ImportError, Origin, Project, Seq};
+use serde::{Deserialize, Serialize};
 
 use crate::detect::FormatProbe;
 use crate::readers::Output;
-use crate::records::{Entry, Framing, for_each_record};
+use crate::records::{Entry, Framing, RecordPosition, for_each_record, for_each_record_from};
+use crate::resume::LineStart;
 use crate::{Format, Source};
 
 pub(crate) use content::{PART, TEXT, WITHOUT, attachment_of, decode_base64};
-use index::IndexEntry;
 pub(crate) use index::QUEUED;
-use layout::{Layout, LayoutBuilder};
+use index::{IndexEntry, Key};
+use layout::{Index, Layout};
 use second_pass::SecondPass;
 
 pub(crate) const NAME: &str = "claude-code";
@@ -57,9 +64,27 @@ impl super::Reader for ClaudeCode {
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let framing = framing(source)?;
-        let layout = compute_layout(source, framing, out)?;
-        SecondPass::new(source, layout, out.reborrow()).run(framing)
+        let mut saved: SavedState = match framing {
+            Framing::Lines => out.resume(NAME).unwrap_or_default(),
+            Framing::Array(_) => SavedState::default(),
+        };
+        saved.index.restore();
+        let known = saved.index.layout();
+        index_records(source, framing, &mut saved.index, out)?;
+        let layout = saved.index.layout();
+        let restart = (!known.actions.is_empty()).then(|| saved.index.restart(&known, &layout));
+        SecondPass::new(source, layout, out.reborrow()).run(framing, restart, saved)
     }
+}
+
+/// What is kept of a transcript for the next import.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct SavedState {
+    index: Index,
+    /// Branch and seq of each tool call, by the key of its id. A call may have started a subagent.
+    calls: HashMap<Key, (usize, Seq)>,
+    /// The transcripts of subagents that were imported, each with its state.
+    subagents: HashMap<String, [u8; 32]>,
 }
 
 fn framing(source: &Source) -> Result<Framing, ImportError> {
@@ -67,17 +92,26 @@ fn framing(source: &Source) -> Result<Framing, ImportError> {
     Ok(if probe.has_key("loglines") { Framing::Array(Some("loglines")) } else { Framing::Lines })
 }
 
-/// The first pass: indexes the records and computes the layout.
-fn compute_layout(source: &Source, framing: Framing, out: &mut Output<'_>) -> Result<Layout, ImportError> {
-    let mut builder = LayoutBuilder::default();
-    for_each_record::<IndexEntry>(source, framing, &mut |at, entry| {
-        if let Entry::Record(record, _) = entry {
-            builder.add(record);
+/// The first pass: adds the records to the index that it does not have yet.
+fn index_records(
+    source: &Source,
+    framing: Framing,
+    index: &mut Index,
+    out: &mut Output<'_>,
+) -> Result<(), ImportError> {
+    let start = index.end().unwrap_or(LineStart::BEGINNING);
+    let mut visit = |at: RecordPosition, entry: Entry<IndexEntry>| {
+        match entry {
+            Entry::Record(record, _) => index.add(at, record),
+            Entry::Damaged(_) => index.skip(at),
         }
         // The first pass accounts for a quarter of the progress.
         out.progress(at.bytes / 4)
-    })?;
-    Ok(builder.finish())
+    };
+    match framing {
+        Framing::Lines => for_each_record_from(source, start, &mut visit),
+        Framing::Array(_) => for_each_record(source, framing, &mut visit),
+    }
 }
 
 /// The session-level fields.

@@ -1,21 +1,30 @@
-//! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item.
+//! Codex's rollout files, JSONL. Each line is an item in an envelope; in early 2025 it was a bare item. A subagent has a rollout
+//! of its own, which belongs to the session of the thread that started it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    Continuation, ForeignSession, ImportError, MessageId, Origin, Part, Project, Role,
+    Continuation, ForeignSession, ImportError, MessageFlag, MessageId, Origin, Part, Project, Role,
     Source as MessageSource, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::content::{FilePart, ToolOutput, file_of};
 use super::conversation::{ImportedMessage, text};
 use super::openai::take_arguments;
-use super::streamed::{StreamedSession, has_output};
+use super::streamed::{KnownBefore, Place, StreamedSession, has_output};
+use crate::decompress::uncompressed_path;
 use crate::detect::FormatProbe;
+use crate::json::lines::{Line, Lines};
 use crate::json::parse;
 use crate::readers::Output;
 use crate::readers::claude_code::PART;
 use crate::readers::written_from;
-use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::records::{Entry, JsonRecord, for_each_record_from};
+use crate::resume::LineStart;
+use crate::source::companion_state;
 use crate::transcript::WRITTEN;
 use crate::{Format, Source};
 
@@ -53,45 +62,167 @@ impl super::Reader for Codex {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let info = read_info(source, out)?;
+        let mut saved: Option<SavedState> = out.resume(NAME);
+        let mut info = saved.as_ref().map(|saved| saved.info.clone()).unwrap_or_default();
+        let start = saved.as_ref().map_or(LineStart::BEGINNING, |saved| saved.end);
+        read_info(source, start, &mut info, &mut |bytes| out.progress(bytes / 4))?;
+        if saved.as_ref().is_some_and(|saved| saved.info.items != info.items) {
+            // The events that were imported as messages only repeat them.
+            saved = None;
+            info = RolloutInfo::default();
+            read_info(source, LineStart::BEGINNING, &mut info, &mut |bytes| out.progress(bytes / 4))?;
+        }
         let session = session(source, &info);
+        let (session, start) = match &saved {
+            Some(saved) => {
+                (StreamedSession::resumed(out.reborrow(), session, &saved.place), saved.place.start)
+            }
+            None => (StreamedSession::new(out.reborrow(), session), LineStart::BEGINNING),
+        };
+        let known = saved.as_ref().map(|saved| saved.place.known).unwrap_or_default();
+        let (turns, spawns, subagents) =
+            saved.map(|saved| (saved.turns, saved.spawns, saved.subagents)).unwrap_or_default();
         let mut rollout = Rollout {
-            session: StreamedSession::new(out.reborrow(), session),
+            session,
             info,
-            turns: Vec::new(),
-            last: None,
+            last: known.time.and_then(Timestamp::from_micros),
+            newest_turn: known.newest_turn,
+            turns,
+            spawns,
+            subagent: None,
             written_from: None,
         };
         let mut found = false;
         let first_pass = source.bytes() / 4;
-        for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
+        for_each_record_from::<JsonRecord>(source, start, &mut |at, entry| {
             rollout.session.report_progress(first_pass + at.bytes / 4 * 3)?;
             match entry {
-                Entry::Damaged(why) => rollout.session.report.dropped(Some(at.line), why),
+                Entry::Damaged(why) => {
+                    rollout.session.skip(at);
+                    rollout.session.report.dropped(Some(at.line), why);
+                }
                 Entry::Record(record, length) => {
                     found = true;
+                    let known = KnownBefore {
+                        turns: rollout.turns.len(),
+                        newest_turn: rollout.newest_turn,
+                        time: rollout.last.map(Timestamp::as_micros),
+                    };
+                    rollout.session.begin_record(at, known);
                     rollout.record(record, length, at.line)?;
                 }
             }
             Ok(())
         })?;
-        if found { rollout.session.finish() } else { Err(source.damaged("it contains no record")) }
+        if found {
+            rollout.finish(source.companions(), subagents)
+        } else {
+            Err(source.damaged("it contains no record"))
+        }
     }
 }
 
+/// Beginning of the names of rollout files. A name ends with the id of the thread.
+const FILE_PREFIX: &str = "rollout-";
+
+/// The id of the thread in a rollout file with this path; `None` if it is not the path of one.
+pub(crate) fn thread_of(path: &Path) -> Option<String> {
+    let path = uncompressed_path(path);
+    let stem = path.file_name()?.to_str()?.strip_suffix(".jsonl")?;
+    let name = stem.strip_prefix(FILE_PREFIX)?;
+    let id = name.get(name.len().checked_sub(uuid::fmt::Hyphenated::LENGTH)?..)?;
+    uuid::Uuid::try_parse(id).is_ok().then(|| id.to_owned())
+}
+
+/// The id of the thread that started the thread in a rollout file, if it is that of a subagent. Reads the header of the file.
+pub(crate) fn parent_thread(path: &Path) -> Option<String> {
+    let source = Source::found(path);
+    let mut lines = Lines::new(source.open().ok()?);
+    let (_, Line::Text(header)) = lines.next().ok()?? else { return None };
+    let header = parse(&header)?.value;
+    spawned_by(header.get("payload")?.as_object()?)
+        .and_then(|spawn| spawn.get("parent_thread_id").and_then(Value::as_str).map(str::to_owned))
+}
+
+/// How the thread with this header was started, if it is that of a subagent.
+fn spawned_by(header: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    let source = header.get("source")?;
+    let subagent = ["subagent", "subAgent"].into_iter().find_map(|key| source.get(key))?;
+    ["thread_spawn", "threadSpawn"].into_iter().find_map(|key| subagent.get(key))?.as_object()
+}
+
+/// A call that started a subagent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Spawn {
+    call: String,
+    /// Branch and seq of the message with the call.
+    position: (usize, u64),
+    /// Time of the call, in microseconds.
+    time: Option<i64>,
+    /// Id of the subagent's thread, if the result of the call names it.
+    thread: Option<String>,
+    /// Whether the call is in the rollout of another subagent.
+    by_subagent: bool,
+}
+
+/// What is kept of a rollout for the next import.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    info: RolloutInfo,
+    /// The place before the last message, and the user's turns before it.
+    place: Place,
+    turns: Vec<Turn>,
+    spawns: Vec<Spawn>,
+    /// The rollouts of subagents that were imported, each with its state.
+    subagents: HashMap<String, [u8; 32]>,
+    /// The place after the last line.
+    end: LineStart,
+}
+
+/// A turn of the user.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Turn {
+    /// Branch and seq before it.
+    position: (usize, u64),
+    /// The turn before it in the history, by its index.
+    previous: Option<usize>,
+}
+
 /// The fields that are needed before the first message is sent.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct RolloutInfo {
     id: Option<String>,
     cwd: Option<String>,
     title: Option<String>,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-    /// The time in the header.
-    started: Option<Timestamp>,
+    /// Times of the first and the last item, and of the first and the last event that repeats a message, in microseconds.
+    item_times: Option<(i64, i64)>,
+    event_times: Option<(i64, i64)>,
+    /// The time in the header, in microseconds.
+    started: Option<i64>,
+    /// The name of the agent, if the thread is that of a subagent.
+    agent: Option<String>,
     /// Whether the file contains messages as items. If not, they are imported from the events that repeat
     /// them.
     items: bool,
+}
+
+impl RolloutInfo {
+    /// Times of the first and of the last message.
+    fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let events = self.event_times.filter(|_| !self.items);
+        let spans = || self.item_times.into_iter().chain(events);
+        let first = spans().map(|(first, _)| first).min().or(self.started);
+        let last = spans().map(|(_, last)| last).max();
+        (first.and_then(Timestamp::from_micros), last.and_then(Timestamp::from_micros))
+    }
+}
+
+/// Extends a span of times.
+fn extend(span: &mut Option<(i64, i64)>, time: Option<Timestamp>) {
+    if let Some(at) = time.map(Timestamp::as_micros) {
+        let (first, last) = span.unwrap_or((at, at));
+        *span = Some((first.min(at), last.max(at)));
+    }
 }
 
 /// The type of a record's envelope, and the item inside it. A bare item counts as a `response_item`.
@@ -104,17 +235,21 @@ fn item(fields: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     }
 }
 
-fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, ImportError> {
-    let mut info = RolloutInfo::default();
-    let mut event_times: Vec<Timestamp> = Vec::new();
-    for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-        out.progress(at.bytes / 4)?;
+/// Reads the fields of the records from this place on.
+fn read_info(
+    source: &Source,
+    start: LineStart,
+    info: &mut RolloutInfo,
+    progress: &mut dyn FnMut(u64) -> Result<(), ImportError>,
+) -> Result<(), ImportError> {
+    for_each_record_from::<JsonRecord>(source, start, &mut |at, entry| {
+        progress(at.bytes)?;
         let Entry::Record(JsonRecord { fields, .. }, _) = entry else { return Ok(()) };
         let time = fields.get("timestamp").and_then(crate::time::from_json);
         let Some((envelope, payload)) = item(&fields) else {
             if info.id.is_none() {
                 info.id = text(&fields, "id").map(str::to_owned);
-                info.started = time;
+                info.started = time.map(Timestamp::as_micros);
             }
             return Ok(());
         };
@@ -123,31 +258,28 @@ fn read_info(source: &Source, out: &mut Output<'_>) -> Result<RolloutInfo, Impor
             ("session_meta", _) if info.id.is_none() => {
                 info.id = text(payload, "id").map(str::to_owned);
                 info.cwd = text(payload, "cwd").map(str::to_owned);
-                info.started = payload.get("timestamp").and_then(crate::time::from_json).or(time);
+                let started = payload.get("timestamp").and_then(crate::time::from_json).or(time);
+                info.started = started.map(Timestamp::as_micros);
+                let spawn = spawned_by(payload);
+                let name = ["agent_nickname", "agent_role"]
+                    .into_iter()
+                    .find_map(|key| text(payload, key).or_else(|| text(spawn?, key)));
+                info.agent = spawn.and(name.map(str::to_owned).or_else(|| info.id.clone()));
             }
             ("event_msg", "thread_name_updated") => {
                 info.title = text(payload, "thread_name").map(str::to_owned);
             }
-            ("event_msg", "user_message" | "agent_message") => event_times.extend(time),
+            ("event_msg", "user_message" | "agent_message") => extend(&mut info.event_times, time),
             ("response_item", kind)
                 if kind == "message" || CALLS.contains(&kind) || OUTPUTS.contains(&kind) =>
             {
                 info.items |= kind == "message";
-                if let Some(time) = time {
-                    info.first = Some(info.first.map_or(time, |first| first.min(time)));
-                    info.last = Some(info.last.map_or(time, |last| last.max(time)));
-                }
+                extend(&mut info.item_times, time);
             }
             _ => {}
         }
         Ok(())
-    })?;
-    if !info.items {
-        info.first = event_times.iter().copied().chain(info.first).min();
-        info.last = event_times.iter().copied().chain(info.last).max();
-    }
-    info.first = info.first.or(info.started);
-    Ok(info)
+    })
 }
 
 fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
@@ -164,8 +296,7 @@ fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
     session.continues = info.id.as_deref().and_then(|id| id.parse().ok()).map(Continuation::Branch);
     session.title.clone_from(&info.title);
     session.project = info.cwd.clone().map(|directory| Project { directory, repository: None });
-    session.created_at = info.first;
-    session.updated_at = info.last;
+    (session.created_at, session.updated_at) = info.times();
     session
 }
 
@@ -182,8 +313,14 @@ fn role(payload: &Map<String, Value>) -> Option<Role> {
 struct Rollout<'a> {
     session: StreamedSession<'a>,
     info: RolloutInfo,
-    /// Branch and seq before each of the user's turns in the current history.
-    turns: Vec<(usize, u64)>,
+    /// All turns of the user.
+    turns: Vec<Turn>,
+    /// The newest turn of the current history, by its index.
+    newest_turn: Option<usize>,
+    /// The calls that started subagents.
+    spawns: Vec<Spawn>,
+    /// Id of the subagent's thread whose rollout is being read.
+    subagent: Option<String>,
     last: Option<Timestamp>,
     /// The message of hfs from which an export wrote the current record.
     written_from: Option<MessageId>,
@@ -213,7 +350,7 @@ impl Rollout<'_> {
             ("event_msg", "thread_rolled_back") => {
                 let turns = payload.get("num_turns").and_then(Value::as_u64).unwrap_or(1);
                 self.session.push_other(record, bytes, line);
-                self.roll_back(usize::try_from(turns).unwrap_or(usize::MAX))
+                self.roll_back(turns)
             }
             ("event_msg", "user_message" | "agent_message") if !self.info.items => {
                 self.event_message(record, line)
@@ -226,11 +363,18 @@ impl Rollout<'_> {
     }
 
     fn at(&self) -> Timestamp {
-        self.last.or(self.info.first).unwrap_or(Timestamp::UNKNOWN)
+        self.last.or(self.info.times().0).unwrap_or(Timestamp::UNKNOWN)
     }
 
     fn new_message(&self, role: Role, parts: Vec<Part>, line: u64) -> ImportedMessage {
-        let mut message = ImportedMessage::new(NAME, format!("line-{line}"), role, parts, self.at());
+        let id = match &self.subagent {
+            Some(thread) => format!("{thread}/line-{line}"),
+            None => format!("line-{line}"),
+        };
+        let mut message = ImportedMessage::new(NAME, id, role, parts, self.at());
+        if self.subagent.is_some() {
+            message.draft.set_flag(MessageFlag::Sidechain);
+        }
         if let Some(id) = self.written_from {
             message.draft.source = Some(MessageSource::hfs(id));
         }
@@ -247,10 +391,107 @@ impl Rollout<'_> {
         })
     }
 
-    fn roll_back(&mut self, turns: usize) -> Result<(), ImportError> {
-        let remaining = self.turns.len().saturating_sub(turns);
-        let (branch, seq) = self.turns.get(remaining).copied().unwrap_or_else(|| self.session.position());
-        self.turns.truncate(remaining);
+    /// Ends the session, and says where the next import continues.
+    fn finish(mut self, companions: &[PathBuf], known: HashMap<String, [u8; 32]>) -> Result<(), ImportError> {
+        let places = self.session.resume_places().map(|(place, end)| (place.clone(), end));
+        let info = self.info.clone();
+        let mut turns = std::mem::take(&mut self.turns);
+        let mut subagents: HashMap<String, [u8; 32]> = companions
+            .iter()
+            .filter_map(|path| Some((path.display().to_string(), companion_state(path).ok()?)))
+            .collect();
+        // A subagent may have been started by another one, so all are read if one has changed.
+        if subagents != known {
+            for path in companions {
+                if !self.read_subagent(path)? {
+                    subagents.remove(&path.display().to_string());
+                }
+            }
+        }
+        if let Some((place, end)) = places {
+            turns.truncate(place.known.turns);
+            let spawns = self.spawns.into_iter().filter(|spawn| !spawn.by_subagent).collect();
+            let saved = SavedState { info, place, turns, spawns, subagents, end };
+            self.session.resume_point(end.offset, NAME, &saved)?;
+        }
+        self.session.finish()
+    }
+
+    /// Adds the rollout of a subagent as a branch that forks where the subagent was started. Returns whether that place is known and all
+    /// messages were read.
+    fn read_subagent(&mut self, path: &Path) -> Result<bool, ImportError> {
+        let source = Source::found(path);
+        let mut info = RolloutInfo::default();
+        let session = &mut self.session;
+        match read_info(&source, LineStart::BEGINNING, &mut info, &mut |_| session.report_progress(0)) {
+            Ok(()) => {}
+            Err(error @ ImportError::Interrupted { .. }) => return Err(error),
+            // A damaged rollout of a subagent does not fail the import of the session.
+            Err(error) => {
+                session.report.warn(None, format!("a subagent was skipped: {error}"));
+                return Ok(false);
+            }
+        }
+        let thread = info.id.clone().or_else(|| source.stem()).unwrap_or_default();
+        let named = self.spawns.iter().find(|spawn| spawn.thread.as_ref() == Some(&thread));
+        // Newer versions do not name the thread in the result of the call.
+        let is_before =
+            |spawn: &&Spawn| !spawn.by_subagent && spawn.thread.is_none() && spawn.time <= info.started;
+        let spawn = named.or_else(|| self.spawns.iter().rfind(is_before));
+        let position = spawn.map(|spawn| spawn.position);
+        let name = info.agent.clone().unwrap_or_else(|| thread.clone());
+        self.session.begin_subagent(position.unwrap_or((0, 0)), name)?;
+        self.subagent = Some(thread);
+        self.info = info;
+        self.turns.clear();
+        (self.newest_turn, self.last) = (None, None);
+        for_each_record_from::<JsonRecord>(&source, LineStart::BEGINNING, &mut |at, entry| match entry {
+            Entry::Damaged(why) => {
+                self.session.report.dropped(Some(at.line), why);
+                Ok(())
+            }
+            Entry::Record(record, length) => self.record(record, length, at.line),
+        })?;
+        Ok(position.is_some())
+    }
+
+    /// Notes the call if it starts a subagent. The message with the call is the newest one.
+    fn note_spawn(&mut self, call: &str, name: &str) {
+        if name.contains("spawn_agent") {
+            self.spawns.retain(|spawn| spawn.call != call);
+            self.spawns.push(Spawn {
+                call: call.to_owned(),
+                position: self.session.position(),
+                time: self.last.map(Timestamp::as_micros),
+                thread: None,
+                by_subagent: self.subagent.is_some(),
+            });
+        }
+    }
+
+    /// Notes which thread a call has started, if its result names it.
+    fn note_spawned(&mut self, call: &str, output: &str) {
+        if let Some(spawn) = self.spawns.iter_mut().find(|spawn| spawn.call == call)
+            && let Some(result) = parse(output)
+        {
+            let id = ["agent_id", "thread_id"].into_iter().find_map(|key| result.value.get(key)?.as_str());
+            spawn.thread = id.map(str::to_owned);
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        let turn = Turn { position: self.session.position(), previous: self.newest_turn };
+        self.newest_turn = Some(self.turns.len());
+        self.turns.push(turn);
+    }
+
+    fn roll_back(&mut self, turns: u64) -> Result<(), ImportError> {
+        let (mut branch, mut seq) = self.session.position();
+        for _ in 0..turns {
+            let Some(turn) = self.newest_turn.and_then(|newest| self.turns.get(newest)) else { break };
+            (branch, seq) = turn.position;
+            self.newest_turn = turn.previous;
+        }
         self.session.fork(branch, seq)
     }
 
@@ -276,7 +517,7 @@ impl Rollout<'_> {
         let mut message = self.new_message(role, parts, line);
         message.draft.mark_injected_context();
         if role == Role::User && !message.draft.is_context() {
-            self.turns.push(self.session.position());
+            self.begin_turn();
         }
         message.attachments = attachments;
         self.session.push_message(message)?;
@@ -292,7 +533,7 @@ impl Rollout<'_> {
         let role = if text(payload, "type") == Some("user_message") { Role::User } else { Role::Assistant };
         let content = text(payload, "message").unwrap_or_default().to_owned();
         if role == Role::User {
-            self.turns.push(self.session.position());
+            self.begin_turn();
         }
         payload.insert("message".into(), json!({ PART: [0, 0] }));
         let mut message = self.new_message(role, vec![Part::text(content)], line);
@@ -360,7 +601,8 @@ impl Rollout<'_> {
             let other = keys.into_iter().find_map(|key| payload.get(key));
             other.cloned().unwrap_or(Value::Null)
         };
-        self.assistant(Part::ToolCall { id, name, input }, false, line)?;
+        self.assistant(Part::ToolCall { id: id.clone(), name: name.clone(), input }, false, line)?;
+        self.note_spawn(&id, &name);
         if let (Some(picture), Some(newest)) = (picture, self.session.newest()) {
             payload.insert("result".into(), json!({ PART: [0, newest.draft.parts.len()] }));
             newest.draft.parts.push(picture.part);
@@ -390,6 +632,7 @@ impl Rollout<'_> {
             }
             _ => {}
         }
+        self.note_spawned(&id, &output);
         let mut parts = vec![Part::ToolResult { id, output, is_error }];
         parts.extend(files);
         let mut message = self.new_message(Role::Tool, parts, line);

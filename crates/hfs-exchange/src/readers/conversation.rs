@@ -20,7 +20,7 @@ use crate::Source;
 use crate::bounded::Bounded;
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::json::pull::{PullError, PullParser};
+use crate::json::pull::{Element, PullError, PullParser, for_each_element};
 use crate::readers::{AFTER, Output, RECORDS, ReportBuilder, excerpt};
 use crate::records::{StreamError, damage_message};
 
@@ -378,26 +378,36 @@ fn read_export_document(
 ) -> Result<(), ImportError> {
     // Position of the element that is read, which is the damaged one if reading fails.
     let mut number = 1;
-    let parse_all = || -> Result<(), StreamError> {
-        let mut parser = PullParser::new(input)?;
-        let is_array = parser.peek()? == Some(b'[');
-        if is_array {
-            parser.enter()?;
-        }
-        while !is_array || parser.next_element()? {
-            out.progress(parser.consumed())?;
-            match parse(&parser.value()?).map(|parsed| parsed.value) {
+    let mut conversation = |element: Element<'_>, bytes| -> Result<bool, StreamError> {
+        out.progress(bytes)?;
+        let is_conversation = match element {
+            Element::Text(text) => match parse(text).map(|parsed| parsed.value) {
                 Some(Value::Object(fields)) if (format.is_conversation)(&fields) => {
                     conversations.push((format.build)(source, fields, number), out)?;
+                    true
                 }
-                _ => conversations.report().dropped(Some(number), "an element that is not a conversation"),
+                _ => {
+                    conversations.report().dropped(Some(number), "an element that is not a conversation");
+                    false
+                }
+            },
+            Element::Damaged { at, reason } => {
+                let why = format!("a conversation that cannot be read: {reason} (at byte {at})");
+                conversations.report().dropped(Some(number), why);
+                false
             }
-            number += 1;
-            if !is_array {
-                break;
-            }
+        };
+        number += 1;
+        Ok(is_conversation)
+    };
+    let parse_all = || -> Result<(), StreamError> {
+        let mut parser = PullParser::new(input)?;
+        if parser.peek()? == Some(b'[') {
+            parser.enter()?;
+            return for_each_element(&mut parser, None, &mut conversation);
         }
-        Ok(())
+        let text = parser.value()?;
+        conversation(Element::Text(&text), parser.consumed()).map(|_| ())
     };
     match parse_all() {
         Err(StreamError::Json(PullError::Damaged { at, reason })) if conversations.has_any() => {
@@ -532,18 +542,27 @@ impl BufferedExport {
                 continue;
             }
             parser.enter()?;
-            while parser.next_element()? {
-                out.progress(parser.consumed())?;
-                if parser.consumed() > MAX_BYTES {
+            for_each_element(&mut parser, Some(b'}'), |element, bytes| -> Result<bool, StreamError> {
+                out.progress(bytes)?;
+                if bytes > MAX_BYTES {
                     let reason = "it is too large to be read into memory";
-                    return Err(PullError::Damaged { at: parser.consumed(), reason }.into());
+                    return Err(PullError::Damaged { at: bytes, reason }.into());
                 }
-                let text = parser.value()?;
-                match parse(&text).map(|parsed| parsed.value) {
-                    Some(Value::Object(fields)) => self.messages.push(fields),
-                    _ => self.unreadable.push(format!("not a message: `{}`", excerpt(&text))),
+                match element {
+                    Element::Text(text) => match parse(text).map(|parsed| parsed.value) {
+                        Some(Value::Object(fields)) => {
+                            self.messages.push(fields);
+                            return Ok(true);
+                        }
+                        _ => self.unreadable.push(format!("not a message: `{}`", excerpt(text))),
+                    },
+                    Element::Damaged { at, reason } => {
+                        self.unreadable
+                            .push(format!("a message that cannot be read: {reason} (at byte {at})"));
+                    }
                 }
-            }
+                Ok(false)
+            })?;
         }
         Ok(())
     }

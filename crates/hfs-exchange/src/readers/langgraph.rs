@@ -1,4 +1,5 @@
-//! LangGraph's SQLite checkpoints. Each thread becomes a session, each fork a branch.
+//! LangGraph's SQLite checkpoints. Each thread becomes a session, each fork a branch. A subgraph has checkpoints of its own in the same
+//! thread, under another namespace. Its messages that it does not share with the thread become a branch, like those of a subagent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +34,7 @@ impl super::Reader for LangGraph {
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         let database = Database::open(source)?;
         let mut threads = Vec::new();
-        let sql = "select distinct thread_id from checkpoints where checkpoint_ns = '' order by thread_id";
+        let sql = "select distinct thread_id from checkpoints order by thread_id";
         database.rows(sql, &[], &mut |row| {
             threads.push(text_column(&row, "thread_id"));
             Ok(())
@@ -58,10 +59,12 @@ struct ThreadCheckpoint {
     has_messages: bool,
 }
 
-/// The history of a thread.
+/// The history of a thread, or of a subgraph in it.
 struct Thread<'a> {
     database: &'a Database,
     id: &'a str,
+    /// The namespace of the subgraph; empty for the thread itself.
+    namespace: &'a str,
     channel: String,
     checkpoints: Vec<ThreadCheckpoint>,
     /// Values that were written to the channel after each checkpoint, in the order in which LangGraph applies them.
@@ -74,27 +77,20 @@ struct Thread<'a> {
 /// histories are shared if their ids are equal.
 fn read_thread(source: &Source, database: &Database, id: &str) -> Result<ConversationTree, ImportError> {
     let mut conversation = ConversationTree::new(source, NAME, id);
-    let channel = message_channel(database, id)?;
-    let mut thread = Thread {
-        database,
-        id,
-        channel,
-        checkpoints: Vec::new(),
-        writes: HashMap::new(),
-        first_seen: HashMap::new(),
-    };
-    thread.read_checkpoints(&mut conversation.report)?;
-    thread.read_writes(&mut conversation.report)?;
-    let parents: HashSet<&str> =
-        thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
-    let leaves: Vec<&ThreadCheckpoint> =
-        thread.checkpoints.iter().filter(|checkpoint| !parents.contains(checkpoint.id.as_str())).collect();
+    let thread = Thread::read(database, id, "", &mut conversation.report)?;
+    let leaves = thread.leaves();
     // Checkpoint ids are ordered by time, so the last leaf ends the newest history. It is added first and becomes the first
     // branch, which hfs continues when the user resumes the session. The others keep their order when the thread grows.
     if let Some((newest, older)) = leaves.split_last() {
         add_history(&mut conversation, thread.messages_at(newest)?, &thread.first_seen, true);
         for leaf in older {
             add_history(&mut conversation, thread.messages_at(leaf)?, &thread.first_seen, false);
+        }
+    }
+    for namespace in namespaces(database, id)? {
+        let subgraph = Thread::read(database, id, &namespace, &mut conversation.report)?;
+        for leaf in subgraph.leaves() {
+            add_subgraph(&mut conversation, &subgraph, leaf)?;
         }
     }
     let times: Vec<Timestamp> = thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.at).collect();
@@ -104,12 +100,69 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
     Ok(conversation)
 }
 
+/// The namespaces of a thread's subgraphs, in the order in which they began.
+fn namespaces(database: &Database, thread: &str) -> Result<Vec<String>, ImportError> {
+    let mut namespaces = Vec::new();
+    let sql = "select checkpoint_ns from checkpoints where thread_id = ?1 and checkpoint_ns <> ''
+        group by checkpoint_ns order by min(checkpoint_id)";
+    database.rows(sql, &[thread], &mut |row| {
+        namespaces.push(text_column(&row, "checkpoint_ns"));
+        Ok(())
+    })?;
+    Ok(namespaces)
+}
+
+/// Adds the messages of a subgraph that are not among those of the thread or of the subgraphs before it. They are after the newest one
+/// that both have, or else after the message before them in time.
+fn add_subgraph(
+    conversation: &mut ConversationTree,
+    subgraph: &Thread<'_>,
+    leaf: &ThreadCheckpoint,
+) -> Result<(), ImportError> {
+    let MessageList { messages, times, .. } = subgraph.messages_at(leaf)?;
+    let source_id = |message: &ImportedMessage| message.draft.source.as_ref().map(|source| source.id.clone());
+    let known: HashMap<String, usize> = (0..)
+        .zip(&conversation.nodes)
+        .flat_map(|(index, node)| node.messages.iter().filter_map(move |it| Some((source_id(it)?, index))))
+        .collect();
+    let mut parent = None;
+    let mut added = Vec::new();
+    for (number, message) in messages.into_iter().enumerate() {
+        let own_id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
+        let id = format!("{}/{own_id}", subgraph.namespace);
+        if let Some(node) = known.get(&own_id).or_else(|| known.get(&id)).filter(|_| added.is_empty()) {
+            parent = Some(*node);
+            continue;
+        }
+        if known.contains_key(&own_id) || known.contains_key(&id) {
+            continue;
+        }
+        let at = subgraph.first_seen.get(&own_id).or_else(|| times.get(&own_id)).copied();
+        match author(&message) {
+            Some(role) => {
+                added.push(vec![to_message(message, role, id, at.unwrap_or(Timestamp::UNKNOWN))]);
+            }
+            None => {
+                conversation.report.opaque();
+                conversation.other_records.push(Value::Object(message));
+            }
+        }
+    }
+    let Some(first) = added.first().and_then(|messages| messages.first()) else { return Ok(()) };
+    let parent = parent.or_else(|| conversation.node_at(first.draft.created_at.known()));
+    // A namespace is the name of each node on the way to the subgraph, with the id of its run.
+    let nodes = subgraph.namespace.split('|').map(|node| node.split(':').next().unwrap_or(node));
+    let name = nodes.collect::<Vec<_>>().join("/");
+    conversation.push_subagent(name, parent, added);
+    Ok(())
+}
+
 /// The channel of a thread's messages: `messages`, or the first one that holds a list of messages.
-fn message_channel(database: &Database, thread: &str) -> Result<String, ImportError> {
+fn message_channel(database: &Database, thread: &str, namespace: &str) -> Result<String, ImportError> {
     let mut found = None;
     let mut is_usual = false;
-    let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' order by checkpoint_id desc limit 20";
-    database.rows(sql, &[thread], &mut |row| {
+    let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = ?2 order by checkpoint_id desc limit 20";
+    database.rows(sql, &[thread, namespace], &mut |row| {
         let state = decoded(&row, "checkpoint").unwrap_or_default();
         is_usual |= ["channel_values", "channel_versions"]
             .iter()
@@ -133,7 +186,7 @@ fn message_channel(database: &Database, thread: &str) -> Result<String, ImportEr
 
 /// Whether an object is a message of LangChain, or a removal of one.
 fn is_message(fields: &Map<String, Value>) -> bool {
-    let is_known = |kind: &str| role(kind).is_some() || kind == "remove";
+    let is_known = |kind: &str| role(kind).is_some() || [CHAT, "remove"].contains(&kind);
     fields.contains_key("content") && text(fields, "type").is_some_and(is_known)
 }
 
@@ -177,11 +230,39 @@ fn plain(value: Value) -> Value {
     }
 }
 
-impl Thread<'_> {
+impl<'a> Thread<'a> {
+    fn read(
+        database: &'a Database,
+        id: &'a str,
+        namespace: &'a str,
+        report: &mut ReportBuilder,
+    ) -> Result<Self, ImportError> {
+        let channel = message_channel(database, id, namespace)?;
+        let mut thread = Self {
+            database,
+            id,
+            namespace,
+            channel,
+            checkpoints: Vec::new(),
+            writes: HashMap::new(),
+            first_seen: HashMap::new(),
+        };
+        thread.read_checkpoints(report)?;
+        thread.read_writes(report)?;
+        Ok(thread)
+    }
+
+    /// The checkpoints without children, in order of time.
+    fn leaves(&self) -> Vec<&ThreadCheckpoint> {
+        let parents: HashSet<&str> =
+            self.checkpoints.iter().filter_map(|checkpoint| checkpoint.parent.as_deref()).collect();
+        self.checkpoints.iter().filter(|checkpoint| !parents.contains(checkpoint.id.as_str())).collect()
+    }
+
     fn read_checkpoints(&mut self, report: &mut ReportBuilder) -> Result<(), ImportError> {
         let sql =
-            "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' order by checkpoint_id";
-        self.database.rows(sql, &[self.id], &mut |row| {
+            "select * from checkpoints where thread_id = ?1 and checkpoint_ns = ?2 order by checkpoint_id";
+        self.database.rows(sql, &[self.id, self.namespace], &mut |row| {
             let id = text_column(&row, "checkpoint_id");
             let state = decoded(&row, "checkpoint");
             match &state {
@@ -220,8 +301,8 @@ impl Thread<'_> {
         if !self.database.has_columns("writes", &["checkpoint_id", "channel", "value"])? {
             return Ok(());
         }
-        let sql = "select * from writes where thread_id = ?1 and checkpoint_ns = '' and channel = ?2";
-        self.database.rows(sql, &[self.id, &self.channel], &mut |row| {
+        let sql = "select * from writes where thread_id = ?1 and checkpoint_ns = ?2 and channel = ?3";
+        self.database.rows(sql, &[self.id, self.namespace, &self.channel], &mut |row| {
             let checkpoint = text_column(&row, "checkpoint_id");
             if !needed.contains(checkpoint.as_str()) {
                 return Ok(());
@@ -255,8 +336,8 @@ impl Thread<'_> {
         }
         let mut list = MessageList::default();
         if let Some(base) = path.last().filter(|base| base.has_messages) {
-            let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = '' and checkpoint_id = ?2";
-            self.database.rows(sql, &[self.id, &base.id], &mut |row| {
+            let sql = "select * from checkpoints where thread_id = ?1 and checkpoint_ns = ?2 and checkpoint_id = ?3";
+            self.database.rows(sql, &[self.id, self.namespace, &base.id], &mut |row| {
                 let state = decoded(&row, "checkpoint").unwrap_or_default();
                 if let Some(messages) =
                     state.get("channel_values").and_then(|values| values.get(&self.channel))
@@ -372,7 +453,7 @@ fn add_history(
     for (number, message) in messages.into_iter().enumerate().skip(shared) {
         let id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
         let at = first_seen.get(&id).or_else(|| times.get(&id)).copied().unwrap_or(Timestamp::UNKNOWN);
-        let Some(role) = text(&message, "type").and_then(role) else {
+        let Some(role) = author(&message) else {
             conversation.report.opaque();
             conversation.other_records.push(Value::Object(message));
             continue;
@@ -403,10 +484,22 @@ fn role(kind: &str) -> Option<Role> {
         "ai" | "assistant" => Role::Assistant,
         "system" | "developer" => Role::System,
         "tool" | "function" => Role::Tool,
-        // The author of a generic chat message has any name.
-        "human" | "user" | "chat" => Role::User,
+        "human" | "user" => Role::User,
         _ => return None,
     })
+}
+
+/// The type of messages whose role is any name.
+const CHAT: &str = "chat";
+
+/// The author of a message; `None` if hfs does not know its type.
+fn author(message: &Map<String, Value>) -> Option<Role> {
+    let kind = text(message, "type")?;
+    if kind != CHAT {
+        return role(kind);
+    }
+    // Any other name is that of an agent.
+    Some(text(message, "role").and_then(role).unwrap_or(Role::Assistant))
 }
 
 fn to_message(mut message: Map<String, Value>, role: Role, id: String, at: Timestamp) -> ImportedMessage {
@@ -440,7 +533,10 @@ fn to_message(mut message: Map<String, Value>, role: Role, id: String, at: Times
     let model =
         model.and_then(|metadata| ["model_name", "model"].into_iter().find_map(|key| text(metadata, key)));
     let model = model.map(str::to_owned).filter(|_| role == Role::Assistant);
+    let is_agent = |name: &&str| text(&message, "type") == Some(CHAT) && self::role(name).is_none();
+    let agent = text(&message, "role").filter(is_agent).map(str::to_owned);
     let mut imported = ImportedMessage::new(NAME, id, role, parts, at).with_record(message);
+    imported.draft.agent = agent;
     imported.attachments = attachments;
     imported.draft.usage = usage;
     imported.draft.model = model;

@@ -2,7 +2,7 @@
 
 use hfs_core::{
     BranchId, CheckpointDraft, CheckpointId, CheckpointState, ForeignSession, ImportError, ImportEvent,
-    MAIN_BRANCH, Origin, Part, Role, RunSnapshot, Timestamp,
+    MAIN_BRANCH, MessageDraft, Origin, Part, Role, RunSnapshot, Timestamp,
 };
 use serde_json::Value;
 
@@ -52,10 +52,6 @@ fn time(row: &DatabaseRow, name: &str) -> Option<Timestamp> {
     row.fields.get(name).and_then(crate::time::from_json)
 }
 
-fn role(name: &str) -> Role {
-    name.parse().unwrap_or(Role::User)
-}
-
 fn read_session(
     source: &Source,
     database: &Database,
@@ -85,10 +81,14 @@ fn read_session(
         report.mapped();
         let at = time(&row, "created_at").or(times.last().copied()).unwrap_or(Timestamp::UNKNOWN);
         times.push(at);
-        let role = role(&text_column(&row, "role"));
+        let name = text_column(&row, "role");
+        let role = name.parse::<Role>();
         let parts = vec![Part::Text { text: text_column(&row, "content") }];
         let id = row.fields.get("id").map(Value::to_string).unwrap_or_default();
-        out.message(0, ImportedMessage::new(NAME, id, role, parts, at).draft, None)
+        // Any other name is that of an agent.
+        let agent = role.is_err().then_some(name);
+        let message = ImportedMessage::new(NAME, id, role.unwrap_or(Role::Assistant), parts, at);
+        out.message(0, MessageDraft { agent, ..message.draft }, None)
     })?;
     let sql = "select * from checkpoints where session_id = cast(?1 as integer) order by id";
     database.rows(sql, &[&id], &mut |row| {

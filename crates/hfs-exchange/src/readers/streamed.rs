@@ -1,11 +1,13 @@
 //! Sends a session, message by message, while the source is being read.
 
 use hfs_core::{ForeignBranch, ForeignSession, ImportError, ImportEvent, Part};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::conversation::ImportedMessage;
 use crate::readers::{AFTER, BEFORE, Output, RAW, RECORDS, ReportBuilder};
-use crate::records::JsonRecord;
+use crate::records::{JsonRecord, RecordPosition};
+use crate::resume::LineStart;
 
 /// Limit on the bytes of `StreamedSession::other_records`.
 const MAX_BUFFERED_BYTES: usize = 48 << 20;
@@ -24,7 +26,40 @@ pub(crate) struct StreamedSession<'a> {
     /// Head of each branch, including the pending message.
     heads: Vec<u64>,
     branch: usize,
+    /// The current branch of the session itself, while the transcript of a subagent is read.
+    main_branch: Option<usize>,
+    /// The place before the newest message, and before the next one.
+    newest_place: Option<Place>,
+    next_place: Place,
+    /// The place after the last line; `None` if the last line may be incomplete.
+    end: Option<LineStart>,
+    /// Whether more records had to be kept in memory than the limit allows. What is sent then depends on where the reader began.
+    has_exceeded_limit: bool,
     pub report: ReportBuilder,
+}
+
+/// A place between two messages of a file, and what a reader knows there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The line of the next record.
+    pub start: LineStart,
+    /// Head of each branch.
+    pub heads: Vec<u64>,
+    /// The current branch.
+    pub branch: usize,
+    /// What else the reader knows.
+    pub known: KnownBefore,
+}
+
+/// What a reader knows before a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownBefore {
+    /// Number of turns of the user.
+    pub turns: usize,
+    /// The newest turn of the current history, by its index.
+    pub newest_turn: Option<usize>,
+    /// Time of the record before, in microseconds.
+    pub time: Option<i64>,
 }
 
 impl<'a> StreamedSession<'a> {
@@ -37,8 +72,52 @@ impl<'a> StreamedSession<'a> {
             buffered_bytes: 0,
             heads: vec![0],
             branch: 0,
+            main_branch: None,
+            newest_place: None,
+            next_place: Place { heads: vec![0], ..Place::default() },
+            end: None,
+            has_exceeded_limit: false,
             report: ReportBuilder::default(),
         }
+    }
+
+    /// A session of which the messages after this place follow.
+    pub(crate) fn resumed(out: Output<'a>, session: ForeignSession, place: &Place) -> Self {
+        let session = ForeignSession { resumed_after: Some(place.heads.clone()), ..session };
+        let heads = place.heads.clone();
+        Self { heads, branch: place.branch, next_place: place.clone(), ..Self::new(out, session) }
+    }
+
+    /// Notes the place of the next record.
+    pub(crate) fn begin_record(&mut self, at: RecordPosition, known: KnownBefore) {
+        let start = LineStart { line: at.line, offset: at.bytes };
+        // Records that are not messages are stored with the next message, and a place is where a line begins.
+        if self.other_records.is_empty() && self.next_place.start.line < start.line {
+            let heads = self.heads.clone();
+            self.next_place = Place { start, heads, branch: self.branch, known };
+        }
+        self.end = at.next;
+    }
+
+    /// Notes a line without a record.
+    pub(crate) const fn skip(&mut self, at: RecordPosition) {
+        self.end = at.next;
+    }
+
+    /// The place before the newest message and the place after the last line, if the next import may continue there.
+    pub(crate) fn resume_places(&self) -> Option<(&Place, LineStart)> {
+        self.newest_place.as_ref().zip(self.end).filter(|_| !self.has_exceeded_limit)
+    }
+
+    /// Sends the state of the reader of this name, with which the next import continues at this offset.
+    pub(crate) fn resume_point(
+        &mut self,
+        offset: u64,
+        reader: &str,
+        state: &impl Serialize,
+    ) -> Result<(), ImportError> {
+        self.begin()?;
+        self.out.resume_point(offset, reader, state)
     }
 
     pub(crate) fn report_progress(&mut self, bytes: u64) -> Result<(), ImportError> {
@@ -53,6 +132,7 @@ impl<'a> StreamedSession<'a> {
     /// Adds a record that is not a message.
     pub(crate) fn push_other(&mut self, record: JsonRecord, bytes: usize, line: u64) {
         if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
+            self.has_exceeded_limit = true;
             self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
         }
@@ -95,6 +175,7 @@ impl<'a> StreamedSession<'a> {
             *head += 1;
         }
         self.pending = Some((self.branch, message));
+        self.newest_place = Some(self.next_place.clone());
         Ok(())
     }
 
@@ -104,9 +185,20 @@ impl<'a> StreamedSession<'a> {
         if self.heads.get(branch).is_none_or(|head| *head <= seq) {
             self.flush()?;
         }
+        self.add_branch(branch, seq, None)
+    }
+
+    /// Begins the branch of a subagent, after the records of the session itself.
+    pub(crate) fn begin_subagent(&mut self, at: (usize, u64), name: String) -> Result<(), ImportError> {
+        self.end_records()?;
+        self.main_branch.get_or_insert(self.branch);
+        self.add_branch(at.0, at.1, Some(name))
+    }
+
+    fn add_branch(&mut self, branch: usize, seq: u64, name: Option<String>) -> Result<(), ImportError> {
         self.begin()?;
         let key = self.heads.len();
-        let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name: None, undone: false };
+        let fork = ForeignBranch { key, parent: branch, forked_at: seq, id: None, name, undone: false };
         self.out.send(ImportEvent::Branch(fork))?;
         self.heads.push(seq);
         self.branch = key;
@@ -126,9 +218,10 @@ impl<'a> StreamedSession<'a> {
         self.out.message(branch, message.draft, message.attachments)
     }
 
-    /// Ends the session.
-    pub(crate) fn finish(mut self) -> Result<(), ImportError> {
+    /// Stores the last records with the newest message, and sends it.
+    fn end_records(&mut self) -> Result<(), ImportError> {
         let others = std::mem::take(&mut self.other_records);
+        self.buffered_bytes = 0;
         if !others.is_empty() {
             match (&mut self.pending, &mut self.session) {
                 (Some((_, newest)), _) => newest.draft.extra.insert(AFTER.into(), Value::Array(others)),
@@ -136,10 +229,16 @@ impl<'a> StreamedSession<'a> {
                 (None, None) => None,
             };
         }
-        self.flush()?;
+        self.flush()
+    }
+
+    /// Ends the session.
+    pub(crate) fn finish(mut self) -> Result<(), ImportError> {
+        self.end_records()?;
         self.begin()?;
-        if self.branch > 0 {
-            self.out.send(ImportEvent::CurrentBranch(self.branch))?;
+        let current = self.main_branch.unwrap_or(self.branch);
+        if current > 0 {
+            self.out.send(ImportEvent::CurrentBranch(current))?;
         }
         self.out.send(ImportEvent::End(self.report.finish()))
     }

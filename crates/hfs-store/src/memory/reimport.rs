@@ -1,8 +1,8 @@
 //! Imports of sources that were imported before.
 
 use hfs_core::{
-    ImportStore, ImportedSessionUpdate, ImportedSource, MessageDraft, MessageStatus, OperationKind,
-    SessionId, StoreResult, Timestamp,
+    CompleteImport, ImportStore, ImportedSessionUpdate, ImportedSource, MessageDraft, MessageStatus,
+    OperationKind, SessionId, StoreResult, Timestamp,
 };
 
 use super::{MemoryStore, MessageRow, NewOperation, conflict, invalid, not_found};
@@ -64,12 +64,24 @@ impl ImportStore for MemoryStore {
         let data = self.lock();
         let is_listed =
             |id: &SessionId| data.sessions.get(id).is_some_and(|row| row.session.trashed_at.is_none());
-        let found = data.imported_sources.get(path);
+        let found = data.imported_sources.get(path).map(|import| &import.source);
         Ok(found.filter(|source| source.sessions.iter().all(is_listed)).cloned())
     }
 
-    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
-        self.lock().imported_sources.extend(sources.iter().cloned());
+    fn find_resume_point(&self, path: &str) -> StoreResult<Option<Vec<u8>>> {
+        if self.find_imported_source(path)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.lock().imported_sources.get(path).and_then(|import| import.resume_point.clone()))
+    }
+
+    fn save_imported_sources(&self, imports: &[CompleteImport]) -> StoreResult<()> {
+        let imports = imports.iter().map(|import| (import.path.clone(), import.clone()));
+        self.lock().imported_sources.extend(imports);
+        Ok(())
+    }
+
+    fn sync(&self) -> StoreResult<()> {
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Imports of sources that were imported before.
 
 use hfs_core::{
-    ImportStore, ImportedSessionUpdate, ImportedSource, MessageDraft, MessageId, OperationKind, Project,
-    SessionId, StoreResult, Timestamp,
+    CompleteImport, ImportStore, ImportedSessionUpdate, ImportedSource, MessageDraft, MessageId,
+    OperationKind, Project, SessionId, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -36,10 +36,30 @@ impl ImportStore for SqliteStore {
         self.db.read("look up an imported source", |conn| find_source(conn, path))
     }
 
-    fn save_imported_sources(&self, sources: &[(String, ImportedSource)]) -> StoreResult<()> {
-        let sources = sources.to_vec();
+    fn find_resume_point(&self, path: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.db.read("look up where an import continues", |conn| {
+            if find_source(conn, path)?.is_none() {
+                return Ok(None);
+            }
+            let point = conn
+                .prepare_cached("SELECT resume_point FROM import_source WHERE path = ?1")?
+                .query_row([path], |row| row.get(0))?;
+            Ok(point)
+        })
+    }
+
+    fn save_imported_sources(&self, imports: &[CompleteImport]) -> StoreResult<()> {
+        let imports = imports.to_vec();
         self.db.write("remember imported sources", move |conn| {
-            sources.iter().try_for_each(|(path, source)| save_source(conn, path, source))
+            imports.iter().try_for_each(|import| save_source(conn, import))
+        })
+    }
+
+    fn sync(&self) -> StoreResult<()> {
+        self.db.write("make an import durable", |conn| {
+            // The log is synchronised when a transaction that has written something is committed.
+            let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            Ok(conn.pragma_update(None, "user_version", version)?)
         })
     }
 }
@@ -141,13 +161,15 @@ fn find_source(conn: &Connection, path: &str) -> Result<Option<ImportedSource>> 
     Ok(Some(ImportedSource { fingerprint, sessions }))
 }
 
-fn save_source(conn: &Connection, path: &str, source: &ImportedSource) -> Result<()> {
+fn save_source(conn: &Connection, import: &CompleteImport) -> Result<()> {
+    let CompleteImport { path, source, resume_point } = import;
     let no: i64 = conn
         .prepare_cached(
-            "INSERT INTO import_source (path, fingerprint) VALUES (?1, ?2)
-                ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING no",
+            "INSERT INTO import_source (path, fingerprint, resume_point) VALUES (?1, ?2, ?3)
+                ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint, resume_point = excluded.resume_point
+                RETURNING no",
         )?
-        .query_row(params![path, source.fingerprint], |row| row.get(0))?;
+        .query_row(params![path, source.fingerprint, resume_point], |row| row.get(0))?;
     conn.prepare_cached("DELETE FROM import_source_session WHERE source = ?1")?.execute([no])?;
     let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO import_source_session VALUES (?1, ?2)")?;
     for session in &source.sessions {

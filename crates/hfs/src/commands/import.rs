@@ -246,8 +246,9 @@ impl<'a> ProjectResolver<'a> {
         {
             return Ok(());
         }
+        let resume_point = if format.is_none() && !full { self.importer.resume()? } else { None };
         let sessions_before = self.session_count();
-        let result = hfs_exchange::read(source, format, self);
+        let result = hfs_exchange::read_grown(source, format, resume_point.as_deref(), self);
         self.importer.discard_unfinished();
         let found = result?;
         if self.session_count() == sessions_before {

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU128;
 
-use hfs_core::Timestamp;
+use hfs_core::{Timestamp, split_context};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::json::value::parse_part;
@@ -24,7 +25,7 @@ pub(crate) enum RecordClass {
     User { messages: u32, prompt: bool },
     /// A record of an assistant's message; `message` is the key of the message, if the record has its id, and `ended` is set if
     /// the record says why the message ended.
-    Assistant { message: Option<u128>, ended: bool },
+    Assistant { message: Option<Key>, ended: bool },
 }
 
 /// The origin of a title, in order of precedence.
@@ -39,8 +40,8 @@ pub(crate) enum TitleSource {
 #[derive(Debug)]
 pub(crate) struct IndexEntry {
     pub class: RecordClass,
-    pub uuid: Option<u128>,
-    pub parent: Option<u128>,
+    pub uuid: Option<Key>,
+    pub parent: Option<Key>,
     pub sidechain: bool,
     /// Time of the record, if it is part of the conversation.
     pub time: Option<Timestamp>,
@@ -49,7 +50,7 @@ pub(crate) struct IndexEntry {
     pub title: Option<(TitleSource, String)>,
     /// Id of the record after which a resume continues. The outer `Option` is `None` if the record does not
     /// set it.
-    pub leaf: Option<Option<u128>>,
+    pub leaf: Option<Option<Key>>,
     /// Hash of the record's text, to find duplicates.
     pub fingerprint: u64,
 }
@@ -102,7 +103,7 @@ fn class(record: &HeaderScan<'_>) -> RecordClass {
                 || record.meta.0
                 || record.compact_summary.0
                 || record.transcript_only.0
-                || content.tagged;
+                || content.injected;
             RecordClass::User { messages, prompt: content.other && !is_generated }
         }
         Some("assistant") if record.message.present => {
@@ -118,15 +119,19 @@ fn class(record: &HeaderScan<'_>) -> RecordClass {
     }
 }
 
+/// An id, shortened by [`id_key`].
+pub(crate) type Key = NonZeroU128;
+
 /// Shortens an id to 128 bits: a UUID is used as it is, any other id is hashed.
-fn id_key(id: &str) -> u128 {
-    uuid::Uuid::try_parse(id).map_or_else(
+pub(crate) fn id_key(id: &str) -> Key {
+    let key = uuid::Uuid::try_parse(id).map_or_else(
         |_| {
             let hash = blake3::hash(id.as_bytes());
             hash.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
         },
         |uuid| uuid.as_u128(),
-    )
+    );
+    Key::new(key).unwrap_or(Key::MIN)
 }
 
 /// A fast hash that is not cryptographic. It only has to find exact duplicates among records with the same
@@ -150,19 +155,6 @@ fn fingerprint(text: &str) -> u64 {
 
 /// The type of the attachment that records a prompt which waited in the queue.
 pub(crate) const QUEUED: &str = "queued_command";
-
-/// Prefixes of user messages that Claude Code itself generates.
-const HARNESS_TAGS: [&str; 9] = [
-    "<command-name>",
-    "<command-message>",
-    "<local-command-",
-    "<bash-input>",
-    "<bash-stdout>",
-    "<bash-stderr>",
-    "<system-reminder>",
-    "<task-notification>",
-    "Caveat:",
-];
 
 /// The raw fields of a record from which its [`IndexEntry`] is created.
 #[derive(Debug, Default)]
@@ -211,12 +203,13 @@ pub(crate) struct ContentScan {
     pub results: u32,
     /// Whether there is any other block.
     pub other: bool,
-    /// Whether the first text begins with one of [`HARNESS_TAGS`].
-    pub tagged: bool,
+    /// Whether the first text is context that Claude Code inserted in the user's name.
+    pub injected: bool,
 }
 
-fn tagged(text: &str) -> bool {
-    HARNESS_TAGS.iter().any(|tag| text.starts_with(tag))
+fn is_injected(text: &str) -> bool {
+    let (context, typed) = split_context(text);
+    !context.is_empty() && typed.is_empty()
 }
 
 impl<'de> Deserialize<'de> for HeaderScan<'de> {
@@ -337,7 +330,7 @@ impl<'de> Deserialize<'de> for ContentScan {
                 f.write_str("anything")
             }
             fn visit_str<E>(self, text: &str) -> Result<ContentScan, E> {
-                Ok(ContentScan { results: 0, other: !text.is_empty(), tagged: tagged(text) })
+                Ok(ContentScan { results: 0, other: !text.is_empty(), injected: is_injected(text) })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ContentScan, A::Error> {
                 let mut scan = ContentScan::default();
@@ -347,7 +340,7 @@ impl<'de> Deserialize<'de> for ContentScan {
                     scan.other |= !block.result;
                     if block.text && !text_seen {
                         text_seen = true;
-                        scan.tagged = block.tagged;
+                        scan.injected = block.injected;
                     }
                 })?;
                 Ok(scan)
@@ -363,7 +356,7 @@ impl<'de> Deserialize<'de> for ContentScan {
 struct BlockScan {
     result: bool,
     text: bool,
-    tagged: bool,
+    injected: bool,
 }
 
 impl<'de> Deserialize<'de> for BlockScan {
@@ -383,9 +376,9 @@ impl<'de> Deserialize<'de> for BlockScan {
                             block.result = kind.0.as_deref() == Some("tool_result");
                         }
                         "text" => {
-                            let TextScan { text, tagged } = map.next_value()?;
+                            let TextScan { text, injected } = map.next_value()?;
                             block.text = text;
-                            block.tagged = tagged;
+                            block.injected = injected;
                         }
                         _ => return Ok(false),
                     }
@@ -402,7 +395,7 @@ impl<'de> Deserialize<'de> for BlockScan {
 /// Whether a value is a string that is not empty, and whether it begins with a tag.
 struct TextScan {
     text: bool,
-    tagged: bool,
+    injected: bool,
 }
 
 impl<'de> Deserialize<'de> for TextScan {
@@ -414,9 +407,9 @@ impl<'de> Deserialize<'de> for TextScan {
                 f.write_str("anything")
             }
             fn visit_str<E>(self, text: &str) -> Result<TextScan, E> {
-                Ok(TextScan { text: !text.is_empty(), tagged: tagged(text) })
+                Ok(TextScan { text: !text.is_empty(), injected: is_injected(text) })
             }
-            default_for!(TextScan { text: false, tagged: false }; bool number null seq map);
+            default_for!(TextScan { text: false, injected: false }; bool number null seq map);
         }
         deserializer.deserialize_any(Any)
     }

@@ -3,13 +3,19 @@
 //! Each record of Claude Code contains the id of its parent. A record often has several children because of
 //! parallel tool calls and hooks. Such a record is a fork only if several prompts of the user follow the same
 //! message, which means that the user went back and asked something else.
+//!
+//! The index is kept for the next import. If the transcript has grown by then, the layouts of the old and of the new index show which
+//! messages have changed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use hfs_core::{Seq, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use super::index::{IndexEntry, RecordClass};
+use super::index::{IndexEntry, Key, RecordClass};
+use crate::records::RecordPosition;
+use crate::resume::LineStart;
 
 /// The action of the second pass for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +56,24 @@ pub(crate) struct Layout {
     pub last: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A place in a transcript at which the second pass begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restart {
+    /// Index of the next record.
+    pub record: usize,
+    /// The line of that record.
+    pub start: LineStart,
+    /// Head of each branch that has messages before it.
+    pub heads: Vec<Seq>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum NodeKind {
     Other,
     Duplicate,
     Empty,
     User { messages: u32, prompt: bool },
-    Assistant { message: Option<u128>, ended: bool },
+    Assistant { message: Option<Key>, ended: bool },
 }
 
 impl NodeKind {
@@ -65,10 +82,17 @@ impl NodeKind {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
 struct RecordNode {
-    parent: Option<u128>,
+    uuid: Option<Key>,
+    parent: Option<Key>,
     kind: NodeKind,
     sidechain: bool,
+    /// Whether the record has a time.
+    timed: bool,
+    fingerprint: u64,
+    /// The line of the record.
+    start: LineStart,
 }
 
 /// The groups of records that form one assistant's message each.
@@ -96,35 +120,77 @@ struct MessagePosition {
 }
 
 /// Maps ids to values. The hash function is seeded, because a file may be crafted so that its ids collide.
-type ByKey<T> = HashMap<u128, T, foldhash::fast::RandomState>;
+type ByKey<T> = HashMap<Key, T, foldhash::fast::RandomState>;
 
-/// Builds a [`Layout`] from index entries.
-#[derive(Default)]
-pub(crate) struct LayoutBuilder {
+/// The index of a transcript, from which its [`Layout`] is computed.
+///
+/// It is kept between imports, so that only the new records of a transcript that has grown are indexed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Index {
     nodes: Vec<RecordNode>,
-    /// Index and fingerprint of the first record with each id.
-    by_uuid: ByKey<(u32, u64)>,
+    /// The first record with each id.
+    #[serde(skip)]
+    by_uuid: ByKey<u32>,
     /// The newest title of each [`TitleSource`](super::index::TitleSource), in order of precedence.
     titles: [Option<String>; 3],
     /// The record after which a resume continues; `None` if it continues after the newest message.
-    leaf: Option<u128>,
-    layout: Layout,
+    leaf: Option<Key>,
+    session: Option<String>,
+    cwd: Option<String>,
+    /// Times of the earliest and the latest record of the conversation, in microseconds.
+    times: Option<(i64, i64)>,
+    /// The place after the last line; `None` if the last line may be incomplete.
+    end: Option<LineStart>,
 }
 
-impl LayoutBuilder {
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            by_uuid: ByKey::default(),
+            titles: [None, None, None],
+            leaf: None,
+            session: None,
+            cwd: None,
+            times: None,
+            end: Some(LineStart::BEGINNING),
+        }
+    }
+}
+
+impl Index {
+    /// The place after the last line; `None` if the last line may be incomplete.
+    pub(crate) const fn end(&self) -> Option<LineStart> {
+        self.end
+    }
+
+    /// Restores what is not stored.
+    pub(crate) fn restore(&mut self) {
+        for (index, node) in (0..).zip(&self.nodes) {
+            if let Some(uuid) = node.uuid {
+                self.by_uuid.entry(uuid).or_insert(index);
+            }
+        }
+    }
+
+    /// Notes a line without a record.
+    pub(crate) const fn skip(&mut self, at: RecordPosition) {
+        self.end = at.next;
+    }
+
     /// Adds the next record.
-    pub(crate) fn add(&mut self, record: IndexEntry) {
+    pub(crate) fn add(&mut self, at: RecordPosition, record: IndexEntry) {
+        self.end = at.next;
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let kind = self.kind(&record, index);
-        let layout = &mut self.layout;
         if kind.in_conversation()
-            && let Some(at) = record.time
+            && let Some(at) = record.time.map(Timestamp::as_micros)
         {
-            layout.first = Some(layout.first.map_or(at, |first| first.min(at)));
-            layout.last = Some(layout.last.map_or(at, |last| last.max(at)));
+            let (first, last) = self.times.unwrap_or((at, at));
+            self.times = Some((first.min(at), last.max(at)));
         }
-        layout.session = layout.session.take().or(record.session);
-        layout.cwd = layout.cwd.take().or(record.cwd);
+        self.session = self.session.take().or(record.session);
+        self.cwd = self.cwd.take().or(record.cwd);
         if let Some((which, title)) = record.title
             && let Some(slot) = self.titles.get_mut(which as usize)
         {
@@ -135,17 +201,30 @@ impl LayoutBuilder {
         } else if kind.in_conversation() && !record.sidechain {
             self.leaf = None;
         }
-        self.nodes.push(RecordNode { parent: record.parent, kind, sidechain: record.sidechain });
+        self.nodes.push(RecordNode {
+            uuid: record.uuid,
+            parent: record.parent,
+            kind,
+            sidechain: record.sidechain,
+            timed: record.time.is_some(),
+            fingerprint: record.fingerprint,
+            start: LineStart { line: at.line, offset: at.bytes },
+        });
     }
 
     fn kind(&mut self, record: &IndexEntry, index: u32) -> NodeKind {
         if let Some(uuid) = record.uuid {
             match self.by_uuid.entry(uuid) {
-                Entry::Occupied(seen) if seen.get().1 == record.fingerprint => return NodeKind::Duplicate,
-                // The id belongs to an earlier record with another text. Store this record, but do not make it a
-                // message, because children refer to the earlier one.
-                Entry::Occupied(_) => return NodeKind::Other,
-                Entry::Vacant(slot) => slot.insert((index, record.fingerprint)),
+                Entry::Occupied(seen) => {
+                    let first = self.nodes.get(*seen.get() as usize);
+                    return match first {
+                        Some(first) if first.fingerprint == record.fingerprint => NodeKind::Duplicate,
+                        // The id belongs to an earlier record with another text. Store this record, but do not make
+                        // it a message, because children refer to the earlier one.
+                        _ => NodeKind::Other,
+                    };
+                }
+                Entry::Vacant(slot) => slot.insert(index),
             };
         }
         match record.class {
@@ -198,7 +277,17 @@ impl LayoutBuilder {
     }
 
     /// Computes the layout.
-    pub(crate) fn finish(mut self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
+        let time = |micros: i64| Timestamp::from_micros(micros);
+        let mut layout = Layout {
+            session: self.session.clone(),
+            cwd: self.cwd.clone(),
+            first: self.times.and_then(|(first, _)| time(first)),
+            last: self.times.and_then(|(_, last)| time(last)),
+            title: self.titles.iter().flatten().next().cloned(),
+            title_by_user: self.titles.first().is_some_and(Option::is_some),
+            ..Layout::default()
+        };
         let ancestors = self.ancestors();
         let starts_branch = self.branch_starts(&ancestors);
         let groups = self.groups(&ancestors);
@@ -213,7 +302,7 @@ impl LayoutBuilder {
             if starts_branch.get(index).copied().unwrap_or(false)
                 && let Some(ancestor) = ancestor
             {
-                self.layout.forks.push(Fork { parent: ancestor.branch, forked_at: ancestor.seq });
+                layout.forks.push(Fork { parent: ancestor.branch, forked_at: ancestor.seq });
                 heads.push(ancestor.seq);
                 branch = u32::try_from(heads.len() - 1).unwrap_or(u32::MAX);
             }
@@ -228,7 +317,7 @@ impl LayoutBuilder {
                 // Records that follow an empty record continue after the ancestor of the empty record.
                 NodeKind::Empty => (RecordAction::Other, ancestor.or_else(|| advance(branch, 0))),
                 NodeKind::User { messages, .. } => {
-                    self.layout.messages += u64::from(messages);
+                    layout.messages += u64::from(messages);
                     (RecordAction::User { branch }, advance(branch, u64::from(messages)))
                 }
                 NodeKind::Assistant { .. } => {
@@ -237,7 +326,7 @@ impl LayoutBuilder {
                     let position = match slot {
                         Some(Some(position)) => Some(*position),
                         Some(slot) => {
-                            self.layout.messages += 1;
+                            layout.messages += 1;
                             *slot = advance(branch, 1);
                             *slot
                         }
@@ -254,14 +343,65 @@ impl LayoutBuilder {
             if let Some(slot) = positions.get_mut(index) {
                 *slot = position;
             }
-            self.layout.actions.push(action);
+            layout.actions.push(action);
         }
         let leaf = self.leaf.and_then(|leaf| self.by_uuid.get(&leaf));
-        let leaf = leaf.and_then(|(index, _)| positions.get(*index as usize).copied().flatten());
-        self.layout.current = leaf.map_or(current, |position| position.branch);
-        self.layout.title_by_user = self.titles.first().is_some_and(Option::is_some);
-        self.layout.title = self.titles.into_iter().flatten().next();
-        self.layout
+        let leaf = leaf.and_then(|index| positions.get(*index as usize).copied().flatten());
+        layout.current = leaf.map_or(current, |position| position.branch);
+        layout
+    }
+
+    /// Where the second pass continues if records were added to a transcript that had the layout `old`: at the beginning of the last
+    /// message, or earlier if an earlier message has changed.
+    ///
+    /// No message has records on both sides of that place. Records that are not messages are stored with the next one, so the place is
+    /// before them. And the first message has a time of its own, because others have that of the message before.
+    pub(crate) fn restart(&self, old: &Layout, new: &Layout) -> Restart {
+        let changed = old.actions.iter().zip(&new.actions).position(|(old, new)| old != new);
+        let known = changed.map_or(old.actions.len(), |changed| changed + 1);
+        let known = if new.forks.starts_with(&old.forks) { known } else { 0 };
+        let mut ends: HashMap<u32, usize> = HashMap::new();
+        for (index, action) in new.actions.iter().enumerate() {
+            if let RecordAction::Assistant { group, last: true, .. } = action {
+                ends.insert(*group, index);
+            }
+        }
+        let mut restart = Restart { record: 0, start: LineStart::BEGINNING, heads: vec![0] };
+        let mut place = None;
+        let mut heads: Vec<Seq> = vec![0];
+        let mut begun = HashSet::new();
+        // The end of all messages that have begun, and the line and action before the record.
+        let (mut end, mut line, mut previous) = (None, 0, None);
+        for (index, (action, node)) in new.actions.iter().zip(&self.nodes).enumerate().take(known) {
+            let is_between = end.is_none_or(|end| end < index) && line < node.start.line;
+            if is_between && !matches!(previous, Some(RecordAction::Other | RecordAction::Duplicate)) {
+                place = Some(Restart { record: index, start: node.start, heads: heads.clone() });
+            }
+            let (branch, messages) = match (*action, node.kind) {
+                (RecordAction::User { branch }, NodeKind::User { messages, .. }) => (branch, messages),
+                (RecordAction::Assistant { branch, group, .. }, _) => {
+                    end = end.max(ends.get(&group).copied());
+                    (branch, u32::from(begun.insert(group)))
+                }
+                _ => (0, 0),
+            };
+            while heads.len() <= branch as usize
+                && let Some(fork) = new.forks.get(heads.len() - 1)
+            {
+                heads.push(fork.forked_at);
+            }
+            if let Some(head) = heads.get_mut(branch as usize) {
+                *head += u64::from(messages);
+            }
+            if messages > 0
+                && node.timed
+                && let Some(place) = place.take()
+            {
+                restart = place;
+            }
+            (line, previous) = (node.start.line, Some(*action));
+        }
+        restart
     }
 
     /// For each record, its nearest ancestor that is part of the conversation. Other records in between are
@@ -270,7 +410,7 @@ impl LayoutBuilder {
         let parents: Vec<Option<u32>> = self
             .nodes
             .iter()
-            .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).map(|(index, _)| *index))
+            .map(|node| node.parent.and_then(|parent| self.by_uuid.get(&parent)).copied())
             .collect();
         // The result for each record that was skipped, so that finding all ancestors takes linear time.
         let mut resolved: Vec<Option<Option<u32>>> = vec![None; self.nodes.len()];

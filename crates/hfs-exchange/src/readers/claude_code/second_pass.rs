@@ -14,15 +14,18 @@ use hfs_core::{
 
 use serde_json::Value;
 
+use super::SavedState;
 use super::content::{ContentBlock, MessageContent, PartsBuilder};
-use super::layout::{Layout, RecordAction};
+use super::index::{Key, id_key};
+use super::layout::{Index, Layout, RecordAction, Restart};
 use super::record::Record;
 use super::tool_results::ToolResultFiles;
 use crate::Source;
+use crate::decompress::uncompressed_path;
 use crate::json::{parse, push_array, push_value};
 use crate::readers::{AFTER, BEFORE, FLAGS, Output, RAW, RECORDS, ReportBuilder};
-use crate::records::{Entry, Framing, for_each_record};
-use crate::source::{Links, open_file};
+use crate::records::{Entry, Framing, for_each_record, for_each_record_from};
+use crate::source::{Links, companion_state, open_file};
 
 /// Limit on the bytes of the records that are buffered: those of queued messages, and those that are stored
 /// with a later message.
@@ -57,7 +60,9 @@ pub(crate) struct SecondPass<'a> {
     /// Head of each branch.
     heads: Vec<Seq>,
     /// Branch and seq of each tool call, because a call may have started a subagent.
-    calls: HashMap<String, (usize, Seq)>,
+    calls: HashMap<Key, (usize, Seq)>,
+    /// Whether more records had to be kept in memory than the limit allows. What is sent then depends on where the pass began.
+    has_exceeded_limit: bool,
     /// Records that are not messages, as JSON.
     other_records: Vec<String>,
     other_bytes: usize,
@@ -82,6 +87,7 @@ impl<'a> SecondPass<'a> {
             first_branch: 0,
             heads: vec![0],
             calls: HashMap::new(),
+            has_exceeded_limit: false,
             other_records: Vec::new(),
             other_bytes: 0,
             buffered_bytes: 0,
@@ -90,7 +96,12 @@ impl<'a> SecondPass<'a> {
         }
     }
 
-    pub(crate) fn run(mut self, framing: Framing) -> Result<(), ImportError> {
+    pub(crate) fn run(
+        mut self,
+        framing: Framing,
+        restart: Option<Restart>,
+        mut saved: SavedState,
+    ) -> Result<(), ImportError> {
         let mut session = super::session(self.source, &self.layout);
         let source = self.source;
         let empty = self.layout.messages == 0;
@@ -109,21 +120,48 @@ impl<'a> SecondPass<'a> {
             json.push('}');
             session.extra = PassthroughFields::from_json(json);
         }
+        session.resumed_after = restart.as_ref().map(|restart| restart.heads.clone());
         if !self.out.session(session)? {
             return Ok(());
         }
-        if !empty {
-            for_each_record::<Record>(source, framing, &mut |at, entry| {
+        self.calls = std::mem::take(&mut saved.calls);
+        match restart {
+            Some(restart) => {
+                self.next_record = restart.record;
+                self.sent_branches = u32::try_from(restart.heads.len() - 1).unwrap_or(u32::MAX);
+                self.heads = restart.heads;
+                for_each_record_from::<Record>(source, restart.start, &mut |at, entry| {
+                    self.entry(at.line, at.bytes, entry)
+                })?;
+            }
+            None if empty => {}
+            None => for_each_record::<Record>(source, framing, &mut |at, entry| {
                 self.entry(at.line, at.bytes, entry)
-            })?;
+            })?,
         }
         self.flush()?;
         let mut next = 1 + self.layout.forks.len();
         for path in source.companions() {
-            next = self.import_subagent(path, next)?;
+            let name = path.display().to_string();
+            let state = companion_state(path).ok();
+            if state.is_some() && saved.subagents.get(&name).copied() == state {
+                continue;
+            }
+            let following = self.import_subagent(path, next)?;
+            // One without messages, or without its place, is read again.
+            let is_complete = following > next
+                && starting_call(path).is_none_or(|call| self.calls.contains_key(&id_key(&call)));
+            saved.subagents.extend(state.filter(|_| is_complete).map(|state| (name, state)));
+            next = following;
         }
         if self.layout.current > 0 {
             self.out.send(ImportEvent::CurrentBranch(self.layout.current as usize))?;
+        }
+        if let Some(end) = saved.index.end().filter(|_| framing == Framing::Lines && !empty)
+            && !self.has_exceeded_limit
+        {
+            saved.calls = std::mem::take(&mut self.calls);
+            self.out.resume_point(end.offset, super::NAME, &saved)?;
         }
         self.out.send(ImportEvent::End(self.report.finish()))
     }
@@ -131,21 +169,23 @@ impl<'a> SecondPass<'a> {
     /// Adds the transcript of a subagent as a branch that forks where the subagent was started. Returns the
     /// key of the next branch.
     fn import_subagent(&mut self, path: &Path, key: usize) -> Result<usize, ImportError> {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = Source::found(path);
-        let layout = match super::compute_layout(&source, Framing::Lines, &mut self.out) {
-            Ok(layout) => layout,
+        let name = source.stem().unwrap_or_default();
+        let mut index = Index::default();
+        match super::index_records(&source, Framing::Lines, &mut index, &mut self.out) {
+            Ok(()) => {}
             Err(error @ ImportError::Interrupted { .. }) => return Err(error),
             // A damaged subagent transcript does not fail the import of the session.
             Err(error) => {
                 self.report.warn(None, format!("subagent transcript {name} was skipped: {error}"));
                 return Ok(key);
             }
-        };
+        }
+        let layout = index.layout();
         if layout.messages == 0 {
             return Ok(key);
         }
-        let started = starting_call(path).and_then(|call| self.calls.get(&call)).copied();
+        let started = starting_call(path).and_then(|call| self.calls.get(&id_key(&call))).copied();
         // If the call is unknown, the branch forks before the first message.
         let (parent, seq) = started.unwrap_or((0, 0));
         let branch = ForeignBranch { key, parent, forked_at: seq, id: None, name: Some(name), undone: false };
@@ -211,6 +251,7 @@ impl<'a> SecondPass<'a> {
 
     fn push_other(&mut self, line: u64, record: &Record, bytes: usize) {
         if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
+            self.has_exceeded_limit = true;
             self.report.dropped(Some(line), "too many consecutive records that are not messages");
             return;
         }
@@ -257,6 +298,7 @@ impl<'a> SecondPass<'a> {
     fn emit(&mut self) -> Result<(), ImportError> {
         if self.buffered_bytes > MAX_BUFFERED_BYTES {
             // Send incomplete messages too. Further records of such a message start another one.
+            self.has_exceeded_limit = true;
             self.open.clear();
             self.queue.iter_mut().for_each(|queued| queued.open = false);
         }
@@ -285,11 +327,11 @@ impl<'a> SecondPass<'a> {
         }
         if let Some(head) = self.heads.get_mut(queued.branch as usize) {
             *head += 1;
-            if !self.source.companions().is_empty() {
-                for part in &queued.pending.draft.parts {
-                    if let Part::ToolCall { id, .. } = part {
-                        self.calls.insert(id.clone(), (queued.branch as usize, *head));
-                    }
+            // Subagents start no further ones, so the calls in their transcripts are not needed.
+            let calls = queued.pending.draft.parts.iter().filter(|_| self.first_branch == 0);
+            for part in calls {
+                if let Part::ToolCall { id, .. } = part {
+                    self.calls.insert(id_key(id), (queued.branch as usize, *head));
                 }
             }
         }
@@ -316,7 +358,8 @@ const MAX_METADATA: u64 = 1 << 20;
 /// Id of the tool call that started a subagent, from the metadata file next to the subagent's transcript.
 fn starting_call(transcript: &Path) -> Option<String> {
     let mut text = String::new();
-    let file = open_file(&transcript.with_extension("meta.json"), Links::Reject).ok()?;
+    let about = uncompressed_path(transcript).with_extension("meta.json");
+    let file = open_file(&about, Links::Reject).ok()?;
     file.take(MAX_METADATA).read_to_string(&mut text).ok()?;
     Some(parse(&text)?.value.get("toolUseId")?.as_str()?.to_owned())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hfs_core::{Attachment, Part};
 
 use super::content::attachment_of;
+use crate::decompress::uncompressed_path;
 use crate::source::open_below;
 
 /// Name of the folder. It is in the folder named after the session.
@@ -35,7 +36,7 @@ impl ToolResultFiles {
     /// The files of this transcript.
     pub(crate) fn of_transcript(transcript: Option<&Path>) -> Self {
         let folder = transcript.and_then(|path| {
-            let files = PathBuf::from(path.file_stem()?).join(FOLDER);
+            let files = PathBuf::from(uncompressed_path(path).file_stem()?).join(FOLDER);
             let parent = path.parent()?;
             parent.join(&files).is_dir().then(|| (parent.to_owned(), files))
         });
