@@ -4,6 +4,8 @@
 //! The surroundings are those of conversations with coding agents: shells, configuration files, tool calls, diffs, logs,
 //! headers, prose. The same seed generates the same table.
 
+pub mod uncommon;
+
 use fastrand::Rng;
 
 /// A row of the table.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use crate::command::{COMMANDS, Command};
+use crate::command::{COMMANDS, Command, OptionForm, READERS};
 use crate::formats::{FORMATS, Format};
 
 /// What an anchor introduces.
@@ -30,7 +30,13 @@ pub enum Anchor {
     ForeignName,
     /// Words that a password in quotes follows.
     QuotedPassword,
+    /// The start of a call or a list with a user's name and a password.
+    LoginPair,
     Command(&'static Command),
+    /// A program that reads a password from its input.
+    PasswordReader(OptionForm),
+    /// `net use`, or `net user` if true.
+    NetPassword(bool),
 }
 
 /// Parts that every name of a secret contains.
@@ -60,6 +66,8 @@ const NAMES: &[&str] = &[
     "cookie",
     "_pat",
     "bearer",
+    "&appid",
+    "?appid",
 ];
 const FOREIGN_NAMES: &[&str] = &["пароль", "Пароль", "密码", "密碼", "パスワード", "비밀번호"];
 const WEBHOOKS: &[&str] = &[
@@ -123,6 +131,12 @@ impl Anchors {
         for command in COMMANDS {
             table.add(command.name, Anchor::Command(command), false);
         }
+        READERS.iter().for_each(|(name, form)| table.add(*name, Anchor::PasswordReader(*form), false));
+        table.add("net use ", Anchor::NetPassword(false), true);
+        table.add("net user ", Anchor::NetPassword(true), true);
+        ["auth=(", "auth = (", "auth=[", "auth: [", "basicauth(", "networkcredential(", ".login("]
+            .iter()
+            .for_each(|start| table.add(*start, Anchor::LoginPair, true));
         NAMES.iter().for_each(|name| table.add(*name, Anchor::Name, true));
         FOREIGN_NAMES.iter().for_each(|name| table.add(*name, Anchor::ForeignName, false));
         WEBHOOKS.iter().for_each(|webhook| table.add(*webhook, Anchor::WebhookUrl, true));

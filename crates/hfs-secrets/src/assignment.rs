@@ -61,6 +61,10 @@ pub fn find_assigned(text: &str, start: usize, end: usize, found: &mut Vec<Secre
     if before(text, name_start) == b':' && at(text, name_end) == b':' && value.start == name_end + 1 {
         return;
     }
+    // The user in a URL, whose password is found as such.
+    if at(text, name_end) == b':' && part(text, name_start.saturating_sub(3), name_start) == "://" {
+        return;
+    }
     let name = part(text, name_start, name_end).trim_start_matches(['-', '.']);
     if is_cookies(name) {
         return find_cookies(text, value.start, value.end, found);
@@ -94,6 +98,19 @@ pub fn find_quoted_password(text: &str, end: usize, found: &mut Vec<Secret>) {
             return;
         }
         push_value(text, NameKind::Password, "password", value, found);
+    }
+}
+
+/// Finds the password in a call or a list with a user's name and a password, such as `auth=("jane", "...")`. `end` is the
+/// position after the opening bracket.
+pub fn find_login_pair(text: &str, end: usize, found: &mut Vec<Secret>) {
+    let is_space = |byte: u8| byte.is_ascii_whitespace();
+    let Some(user) = quoted_at(text, skip(text, end, is_space)) else { return };
+    let comma = skip(text, skip_quote(text, user.end), is_space);
+    if at(text, comma) == b','
+        && let Some(password) = quoted_at(text, skip(text, comma + 1, is_space))
+    {
+        push_value(text, NameKind::Password, "password", password, found);
     }
 }
 
@@ -207,6 +224,10 @@ fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
             let is_element = at(text, tag_end) == b'>' && at(text, end) == b'<';
             is_element.then_some(Value { start: tag_end + 1, end, form: Form::Quoted })
         }
+        // setPassword("...")
+        b'(' if blank == after_name && !is_quoted => {
+            quoted_at(text, blank + 1).map(|value| Value { form: Form::Prose, ..value })
+        }
         b'|' => {
             // A cell of a table.
             let value = skip(text, blank + 1, is_blank);
@@ -221,7 +242,11 @@ fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
                 || at(text, skip_back(text, anchor, MAX_NAME, |byte| is_word(byte) || byte == b'-')) == b'-'
             {
                 // --password VALUE
-                return quoted_at(text, blank).or_else(|| bare_at(text, anchor, blank, true));
+                return quoted_at(text, blank).or_else(|| {
+                    let value = bare_at(text, anchor, blank, true)?;
+                    let is_data = has_two_digits(part(text, value.start, value.end));
+                    Some(if is_data { Value { form: Form::Line, ..value } } else { value })
+                });
             }
             after_words(text, anchor, index, blank)
         }
@@ -231,12 +256,24 @@ fn value_after(text: &str, anchor: usize, index: usize) -> Option<Value> {
 
 /// The value after a name without punctuation: in a sentence, in SQL, in .netrc.
 fn after_words(text: &str, anchor: usize, index: usize, blank: usize) -> Option<Value> {
-    for word in ["is ", "was ", "is: ", "= ", "to "] {
+    for word in ["is ", "was ", "is: ", "= ", "to ", "ist ", "lautet ", "es ", "est "] {
         if part(text, blank, blank + word.len()).eq_ignore_ascii_case(word) {
             let value = skip(text, blank + word.len(), is_blank);
             let value = quoted_at(text, value).or_else(|| bare_at(text, anchor, value, true))?;
             return Some(Value { form: Form::Prose, ..value });
         }
+    }
+    // The arguments of a program that sets it: `aws configure set NAME VALUE`, `setx NAME "VALUE"`.
+    let name_start = skip_back(text, anchor, MAX_NAME, is_name_byte);
+    let before_name = part(text, line_start(text, name_start), name_start).trim_end();
+    if [" set", "setx"].iter().any(|set| before_name.ends_with(set)) {
+        let body = if part(text, blank, blank + 7) == "--body " { blank + 7 } else { blank };
+        let value = quoted_at(text, body).or_else(|| bare_at(text, anchor, body, true))?;
+        return Some(Value { form: Form::Prose, ..value });
+    }
+    // A line of Redis' configuration.
+    if part(text, name_start, index) == "requirepass" && before_name.is_empty() {
+        return quoted_at(text, blank).or_else(|| bare_at(text, anchor, blank, false));
     }
     let name = part(text, anchor, index);
     if name.eq_ignore_ascii_case("password") || name.eq_ignore_ascii_case("passwd") {
@@ -302,8 +339,19 @@ fn block_scalar(text: &str, index: usize) -> Option<Value> {
 
 /// The length of the name of an authentication scheme and the blank after it.
 fn scheme_length(value: &str) -> usize {
-    const SCHEMES: [&str; 8] =
-        ["bearer ", "basic ", "token ", "apikey ", "bot ", "key ", "api-key ", "splunk "];
+    const SCHEMES: [&str; 11] = [
+        "bearer ",
+        "basic ",
+        "token ",
+        "apikey ",
+        "bot ",
+        "key ",
+        "api-key ",
+        "splunk ",
+        "ssws ",
+        "oauth ",
+        "geniekey ",
+    ];
     let start =
         |scheme: &&&str| value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     SCHEMES.iter().find(start).map_or(0, |scheme| scheme.len())
@@ -311,9 +359,11 @@ fn scheme_length(value: &str) -> usize {
 
 /// The value in the quotes that start at `index`, which may be escaped.
 fn quoted_at(text: &str, index: usize) -> Option<Value> {
-    // The prefix of a literal: b"", r"", f"", @"".
+    // The prefix of a literal: b"", r"", f"", @"", N''.
     let index = match at(text, index) {
-        b'b' | b'r' | b'f' | b'u' | b'@' | b'L' if matches!(at(text, index + 1), b'"' | b'\'') => index + 1,
+        b'b' | b'r' | b'f' | b'u' | b'@' | b'L' | b'N' if matches!(at(text, index + 1), b'"' | b'\'') => {
+            index + 1
+        }
         _ => index,
     };
     let quote_at = skip(text, index, |byte| byte == b'\\');
@@ -413,9 +463,13 @@ fn bare_at(text: &str, anchor: usize, index: usize, is_spaced: bool) -> Option<V
         }
     }
     let end = trim_end(text, index, short);
-    // In a query or a connection string, no program follows.
+    // In a query, a connection string or a list of settings, no program follows.
+    let next_name = skip(text, short, |byte| byte == b' ');
+    let next_end = skip(text, next_name, |byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_list = !is_spaced && next_name == short + 1 && next_end > next_name && at(text, next_end) == b'=';
     let is_data = next_assignment(part(text, short, text.len().min(short + 40))) == Some(0)
-        || matches!(before(text, anchor), b'&' | b'?' | b';');
+        || matches!(before(text, anchor), b'&' | b'?' | b';')
+        || (is_list && at(text, next_end + 1) != b'=');
     let form = match (is_data, is_spaced) {
         (true, false) => Form::Line,
         (_, true) => Form::Prose,
@@ -487,7 +541,7 @@ fn is_secret_value(kind: NameKind, name: &str, value: &str, form: Form) -> bool 
                 && !is_reference(value)
                 && looks_random(value)
                 && value.len() >= 20
-                && (!is_hash || is_environment)
+                && (!is_hash || is_environment || kind == NameKind::Signature)
         }
     }
 }
@@ -550,7 +604,7 @@ fn is_password(name: &str, value: &str, form: Form) -> bool {
     if is_wordy_identifier(value) {
         // words_like_these are names in a program, but a password in data. Four words joined by hyphens are a passphrase.
         let words = value.split(['-', '_', '.']).count();
-        return (digits >= 2 && (form != Form::Bare || !value.contains('_')))
+        return (digits >= 2 && (form != Form::Bare || is_environment || !value.contains('_')))
             || (form != Form::Bare && value.contains('-') && words >= 4);
     }
     if digits == 0 && symbols == 0 {

@@ -65,6 +65,9 @@ fn search(text: &str, examples: Examples) -> Vec<Secret> {
         Anchor::Name => assignment::find_assigned(text, start, end, &mut found),
         Anchor::ForeignName => assignment::find_assigned_to(text, start, end, &mut found),
         Anchor::QuotedPassword => assignment::find_quoted_password(text, end, &mut found),
+        Anchor::LoginPair => assignment::find_login_pair(text, end, &mut found),
+        Anchor::PasswordReader(form) => command::find_piped(text, start, end, form, &mut found),
+        Anchor::NetPassword(is_account) => command::find_net_password(text, end, is_account, &mut found),
         Anchor::Command(command) => command::find_in_command(text, start, end, command, &mut found),
     });
     merge(text, found)
@@ -133,10 +136,20 @@ pub fn replace<'t>(text: &'t str, secrets: &[Secret]) -> Cow<'t, str> {
     Cow::Owned(masked)
 }
 
+/// Whether the text contains the text that stands for a secret. Such a text is shown, but must not be saved in place of the
+/// secret.
+#[must_use]
+pub fn contains_mark(text: &str) -> bool {
+    text.contains(MARK)
+}
+
+/// How the text that stands for a secret begins.
+const MARK: &str = "[redacted: ";
+
 /// The text that stands for a secret.
 #[must_use]
 pub fn mark(label: &str) -> String {
-    format!("[redacted: {label}]")
+    format!("{MARK}{label}]")
 }
 
 /// Sorts the secrets and joins those that overlap. The longest of several that start at the same place gives the label.

@@ -323,7 +323,7 @@ fn judge_words(previous: Option<&str>, last: &str) -> Option<NameKind> {
     }
     match last {
         "auth" | "authorization" | "credential" | "credentials" | "creds" | "cred" | "jwt" | "bearer"
-        | "pat" | "apikey" => Some(NameKind::Token),
+        | "pat" | "apikey" | "appid" => Some(NameKind::Token),
         "sig" | "signature" => Some(NameKind::Signature),
         _ => None,
     }

@@ -16,8 +16,11 @@ pub fn is_generic_label(label: &str) -> bool {
 /// Finds a token whose prefix starts at `start`.
 pub fn find_format(text: &str, start: usize, format: &Format, found: &mut Vec<Secret>) {
     let body = start + format.prefix.len();
-    // After a hyphen or a point, this is a part of something longer, which is examined only once.
-    if !starts_word(text, start) || matches!(before(text, start), b'-' | b'.') {
+    // After a hyphen or a point, this is a part of something longer, such as the name of a file.
+    if matches!(before(text, start), b'-' | b'.' | b'_') {
+        return find_format_in_name(text, start, format, found);
+    }
+    if !starts_word(text, start) {
         return;
     }
     let mut end = skip(text, body, |byte| format.charset.contains(byte));
@@ -33,6 +36,27 @@ pub fn find_format(text: &str, start: usize, format: &Format, found: &mut Vec<Se
     if is_fixed || is_body(value) {
         let end =
             if length < REACH { end } else { skip_all(text, end, |byte| format.charset.contains(byte)) };
+        found.push(Secret { start, end, label: format.label });
+    }
+}
+
+/// Finds a token within a name, such as `backup-ghp_...`. The prefix must be one that no other name contains, and only
+/// a short part is examined, because a name can contain many prefixes.
+fn find_format_in_name(text: &str, start: usize, format: &Format, found: &mut Vec<Secret>) {
+    const WORDS: [&str; 10] =
+        ["key-", "key_", "sess-", "live_", "test_", "secret_", "mint_", "pat-", "signkey-", "v1.0-"];
+    const MAX_BODY: usize = 200;
+    if format.prefix.len() < 4 || WORDS.iter().any(|word| format.prefix.starts_with(word)) {
+        return;
+    }
+    let body = start + format.prefix.len();
+    let near = text.as_bytes().get(body..).unwrap_or_default();
+    let near = near.get(..MAX_BODY).unwrap_or(near);
+    let length = near.iter().position(|byte| !format.charset.contains(*byte)).unwrap_or(near.len());
+    let value = part(text, body, body + length);
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    if length >= format.min.max(16) && length <= format.max && digits >= 2 && looks_random(value) {
+        let end = skip_all(text, body + length, |byte| format.charset.contains(byte));
         found.push(Secret { start, end, label: format.label });
     }
 }
@@ -199,5 +223,25 @@ pub fn find_around(text: &str, start: usize, label: &'static str, found: &mut Ve
         && looks_random(&value.replace(['.', ':'], ""))
     {
         found.push(Secret { start: first, end: first + value.len(), label });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_token_within_a_name_is_found() {
+        let token = ["ghp", "_", "Zq8vT2mN4kR7wX1yB5cD9fG3hJ6lP0sAuEiO"].concat();
+        for name in ["backup-", "x.", "tool_", "a/b-c_"] {
+            let text = format!("{name}{token}.txt");
+            assert_eq!(crate::mask(&text), format!("{name}[redacted: GitHub token].txt"));
+        }
+        for text in [
+            "cache-key-3f2a5c6d7e8f9a0b1c2d3e4f5a6b7c8d",
+            "unit-test_3f2a5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f",
+            "scikit-sk-learn-contrib-lightning-2024-01",
+            "a-npm_config_registry_url_for_builds_2",
+        ] {
+            assert_eq!(crate::mask(text), text);
+        }
     }
 }

@@ -78,11 +78,33 @@ pub fn read(bytes: &[u8]) -> PdfText {
         }
     }
     let mut text = String::new();
-    let rest = bytes.get(outside..).unwrap_or_default();
-    for content in contents.iter().map(AsRef::as_ref).chain([rest]) {
+    contents.push(bytes.get(outside..).unwrap_or_default().into());
+    for content in &contents {
         append_text(content, &maps, &mut text);
     }
-    PdfText { is_complete: !unread && !text.trim().is_empty(), text }
+    let text = joined_glyphs(text);
+    let is_complete = !unread && !text.trim().is_empty() && !has_unmapped_font(&contents);
+    PdfText { text, is_complete }
+}
+
+/// Whether a font numbers its glyphs in an order of its own, without a map to characters.
+fn has_unmapped_font(contents: &[Cow<'_, [u8]>]) -> bool {
+    let count = |names: &[&[u8]]| -> usize {
+        let all = contents.iter().flat_map(|content| names.iter().map(move |name| (content, *name)));
+        all.map(|(content, name)| memmem::find_iter(content, name).count()).sum()
+    };
+    let numbered = count(&[b"/Subtype/Type0", b"/Subtype /Type0", b"/Subtype/Type3", b"/Subtype /Type3"]);
+    numbered > count(&[b"/ToUnicode"])
+}
+
+/// Joins the lines if most of them are single characters: some programs place each glyph of a word by itself.
+fn joined_glyphs(text: String) -> String {
+    let (mut single, mut all) = (0_usize, 0_usize);
+    for line in text.lines() {
+        all += 1;
+        single += usize::from(line.chars().nth(1).is_none());
+    }
+    if single * 2 > all && all > 8 { text.replace('\n', "") } else { text }
 }
 
 /// Applies the filters of a stream. Returns the readable part, and whether that is all of it.
@@ -354,6 +376,24 @@ mod tests {
             assert!(pdf.text.contains(expected), "{expected:?} in {:?}", pdf.text);
         }
         assert!(pdf.is_complete);
+    }
+
+    #[test]
+    fn words_whose_glyphs_are_placed_one_by_one_are_read() {
+        let glyphs: Vec<String> =
+            "token: Kestrel-7781".chars().map(|c| format!("({c}) Tj 7 0 Td ")).collect();
+        let pdf = read(&file(&[&stream("", format!("BT {} ET", glyphs.concat()).as_bytes())]));
+        assert!(pdf.text.contains("token: Kestrel-7781"), "{:?}", pdf.text);
+    }
+
+    #[test]
+    fn a_file_with_a_font_that_has_no_map_to_characters_is_not_complete() {
+        let page = stream("", b"BT <00010002> Tj ET");
+        let font: &[u8] = b"<</Type /Font /Subtype /Type0 /Encoding /Identity-H>>";
+        assert!(!read(&file(&[&page, font])).is_complete);
+        let mapped: &[u8] = b"<</Type /Font /Subtype /Type0 /Encoding /Identity-H /ToUnicode 3 0 R>>";
+        let map = stream("", b"2 beginbfchar <0001> <0078> <0002> <0079> endbfchar");
+        assert!(read(&file(&[&page, mapped, &map])).is_complete);
     }
 
     #[test]
