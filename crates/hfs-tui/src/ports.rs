@@ -250,6 +250,8 @@ pub struct ConfigEntry {
     pub key: String,
     /// Value as text; empty if it is not set.
     pub value: String,
+    /// Whether a secret in the value is masked, so that the text cannot be edited.
+    pub is_masked: bool,
     /// Where the value comes from: a file, an environment variable, or `default`.
     pub origin: String,
     /// Description in one line.

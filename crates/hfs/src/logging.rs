@@ -1,7 +1,7 @@
 //! The log file, for diagnosing problems.
 //!
 //! The log holds ids and counts, never text of messages and never keys. Only events of the crates of hfs are logged:
-//! other libraries may log whole requests.
+//! other libraries may log whole requests. An error or a path in an event may contain a secret, so every line is masked.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -87,12 +87,34 @@ impl Write for LazyFile {
             *file = self.open().ok();
         }
         if let Some(file) = file.as_mut() {
-            let _ = file.write_all(bytes);
+            // Each event is one write.
+            let text = String::from_utf8_lossy(bytes);
+            let _ = file.write_all(hfs_secrets::mask_addresses(&text).as_bytes());
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_an_event_is_not_logged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/hfs.log");
+        let mut log = LazyFile { path: path.clone(), file: Arc::default() };
+        let token = ["ghp", "_", "Zq8vT2mN4kR7wX1yB5cD9fG3hJ6lP0sAuEiO"].concat();
+        let line = format!("WARN hfs: cannot read postgres://me:password@db/app, /home/me/{token}.json\n");
+        assert_eq!(log.write(line.as_bytes()).unwrap(), line.len());
+        let logged = std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            logged,
+            "WARN hfs: cannot read postgres://me:[redacted: password]@db/app, /home/me/[redacted: GitHub token].json\n"
+        );
     }
 }

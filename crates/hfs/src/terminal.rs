@@ -281,9 +281,11 @@ impl Configuration for ConfigurationFiles {
         Key::all()
             .map(|key| {
                 let setting = context.config.get(key);
+                let value = setting.map_or_else(String::new, |setting| setting.value.to_string());
                 ConfigEntry {
                     key: key.name().to_owned(),
-                    value: setting.map_or_else(String::new, |setting| setting.value.to_string()),
+                    is_masked: hfs_secrets::contains_mark(&value),
+                    value,
                     origin: setting.map_or(&ValueOrigin::Default, |setting| &setting.origin).to_string(),
                     about: key.spec().about.to_owned(),
                     choices: match key.spec().value_type {

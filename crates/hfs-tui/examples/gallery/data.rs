@@ -618,6 +618,7 @@ pub fn config() -> Vec<ConfigEntry> {
     let entry = |key: &str, value: &str, origin: &str, about: &str, choices: &[&str]| ConfigEntry {
         key: key.into(),
         value: value.into(),
+        is_masked: false,
         origin: origin.into(),
         about: about.into(),
         choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),

@@ -72,7 +72,8 @@ impl Screen for Config {
             KeyCode::Enter => {
                 let purpose = PromptPurpose::Setting(entry.key.clone());
                 let title = format!("Set {}", entry.key);
-                let prompt = Prompt::new(title, entry.about.clone(), &entry.value, purpose);
+                let text = if entry.is_masked { "" } else { &entry.value };
+                let prompt = Prompt::new(title, entry.about.clone(), text, purpose);
                 vec![Action::open(Modal::Prompt(prompt))]
             }
             _ => Vec::new(),

@@ -248,6 +248,9 @@ pub fn list_in_file(path: &Path, key: Key) -> Result<Vec<String>, ConfigError> {
 pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigError> {
     // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
     refuse_secret(key.name(), text, &VALUE_ARGUMENT)?;
+    if hfs_secrets::contains_mark(text) {
+        return Err(secret_error(key.name(), &VALUE_ARGUMENT, SecretReason::Mask));
+    }
     let value = parse_text(key, text, &VALUE_ARGUMENT)?;
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
     let after = with_value(path, key, &value, &before)?;

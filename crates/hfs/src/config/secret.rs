@@ -36,6 +36,8 @@ const SECRET_NAMES: &[&str] =
 pub enum SecretReason {
     Name,
     Value,
+    /// The value contains the text that is shown in place of a secret.
+    Mask,
 }
 
 impl fmt::Display for SecretReason {
@@ -43,6 +45,7 @@ impl fmt::Display for SecretReason {
         f.write_str(match self {
             Self::Name => "its name says it is a secret",
             Self::Value => "it looks like a key or contains a password",
+            Self::Mask => "it contains the text that is shown in place of a secret, not the secret",
         })
     }
 }

@@ -472,6 +472,25 @@ fn the_app_follows_its_settings_and_can_change_them() {
 }
 
 #[test]
+fn an_address_from_a_variable_is_not_saved_as_it_is_shown() {
+    let hfs = hfs().env("HFS_BASE_URL", "https://me:Kestrel-7781@127.0.0.1:1/v1");
+    let terminal = app(&hfs, &[]);
+    terminal.type_text("/config base_url");
+    terminal.press(Key::Enter);
+    let screen = terminal.wait_for("https://me:[redacted: password]@127.0.0.1:1/v1");
+    assert!(selected_row(&screen).contains("base_url"), "{}", screen.contents());
+    terminal.press(Key::Enter);
+    let screen = terminal.wait_for("Set base_url");
+    assert_eq!(screen.contents().matches("[redacted").count(), 1, "{}", screen.contents());
+    terminal.type_text("https://me:[redacted: password]@127.0.0.1:1/v1");
+    terminal.press(Key::Enter);
+    terminal.wait_for("base_url is refused");
+    drop(terminal);
+    let saved = fs::read_to_string(hfs.hfs_home().join("config.yaml")).unwrap_or_default();
+    assert!(!saved.contains("base_url"), "{saved}");
+}
+
+#[test]
 fn answers_of_the_terminal_are_not_typed() {
     let hfs = hfs().env("EDITOR", "false");
     let terminal = app(&hfs, &[]);

@@ -128,6 +128,11 @@ fn a_password_in_an_address_is_never_printed() {
     }
     let shown = hfs().env("HFS_BASE_URL", address).run(&["config", "get", "base_url"]).ok();
     assert_eq!(shown.stdout, "https://me:[redacted: password]@127.0.0.1:1/v1\n");
+    // Saved, it would replace the address by one that cannot work.
+    let hfs = hfs();
+    let refused = hfs.run(&["config", "set", "base_url", shown.stdout.trim()]).fails_with(5);
+    assert!(refused.stderr.contains("shown in place of a secret"), "{}", refused.describe());
+    assert!(!hfs.hfs_home().join("config.yaml").exists());
 }
 
 #[test]
