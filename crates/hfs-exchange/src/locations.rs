@@ -176,7 +176,44 @@ pub fn install_path(
 
 /// The name that Claude Code gives to the folder of a project.
 fn claude_project_folder(directory: &str) -> String {
+    /// A longer name is cut, and a hash of the directory is appended.
+    const MAX_LENGTH: usize = 200;
     // Claude Code replaces code units of UTF-16.
     let safe = |unit: u16| char::from_u32(u32::from(unit)).filter(char::is_ascii_alphanumeric).unwrap_or('-');
-    directory.encode_utf16().map(safe).collect()
+    let name: String = directory.encode_utf16().map(safe).collect();
+    let Some(start) = name.get(..MAX_LENGTH).filter(|start| start.len() < name.len()) else { return name };
+    let hash = directory
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    format!("{start}-{}", in_base_36(hash.unsigned_abs()))
+}
+
+fn in_base_36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit(number % 36, 36));
+        number /= 36;
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_project_has_the_name_that_claude_code_gives_it() {
+        assert_eq!(claude_project_folder("/home/me/it's a pröject"), "-home-me-it-s-a-pr-ject");
+        assert_eq!(claude_project_folder(&"a".repeat(200)), "a".repeat(200));
+        let levels: Vec<String> = (0..6).map(|level| format!("{}{level}", "a".repeat(40))).collect();
+        // As Claude Code 2.1.197 named it.
+        let name = claude_project_folder(&format!("/tmp/export-tools/long/{}", levels.join("/")));
+        assert_eq!(name.len(), 200 + "-z8mzlj".len());
+        assert!(
+            name.starts_with("-tmp-export-tools-long-aaaa") && name.ends_with("3-aaaaaaaaa-z8mzlj"),
+            "{name}"
+        );
+    }
 }

@@ -36,6 +36,9 @@ pub struct TranscriptOptions<'a> {
     /// The model with which opencode continues a session that has none of opencode, as `PROVIDER/MODEL`. Without it, one
     /// that opencode offers without an account.
     pub opencode_model: Option<&'a str>,
+    /// Whether the tool will resume the session. Claude Code does not resume an agent's own transcript, so its messages are
+    /// then written in another form than they came.
+    pub is_resumed: bool,
 }
 
 /// What a transcript does not contain, or contains in another form, because its tool or the API of its models has no
@@ -73,7 +76,7 @@ pub fn write_transcript(
     mut out: impl Write,
 ) -> Result<TranscriptReport, ExportError> {
     let report = match format {
-        Format::ClaudeCode => claude_code::write(source, &mut out)?,
+        Format::ClaudeCode => claude_code::write(source, options, &mut out)?,
         Format::Codex => codex::write(source, &mut out)?,
         Format::OpenCode => opencode::write(source, options, &mut out)?,
         other => return Err(ExportError::Unsupported { what: "a session".into(), format: other.as_str() }),
@@ -92,11 +95,29 @@ fn write_record(out: &mut dyn Write, record: &Value) -> std::io::Result<()> {
 const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /// Anthropic's API accepts images of at most 5 MB in base64.
 const MAX_IMAGE: u64 = 5 * 1024 * 1024 / 4 * 3;
+const PDF: &str = "application/pdf";
+/// Anthropic's API accepts requests of at most 32 MB, in which a PDF is base64 and the conversation needs room too.
+const MAX_PDF: u64 = 20 * 1024 * 1024;
+
+/// The files that a tool sends to its models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SentFiles {
+    Images,
+    ImagesAndPdfs,
+}
+
+impl SentFiles {
+    /// Whether a file of this type and size is sent.
+    fn contains(self, media_type: &str, bytes: u64) -> bool {
+        (IMAGE_TYPES.contains(&media_type) && bytes <= MAX_IMAGE)
+            || (self == Self::ImagesAndPdfs && media_type == PDF && bytes <= MAX_PDF)
+    }
+}
 
 /// An attachment as a transcript shows it.
 enum AttachedFile {
-    /// An image that a model can see.
-    Image { media_type: String, base64: String },
+    /// A file that a model can see.
+    Content { media_type: String, base64: String },
     /// Its name, because the model cannot read it.
     Name(String),
 }
@@ -110,20 +131,21 @@ impl AttachedFile {
 /// Reads an attachment. A missing one costs the attachment, not the transcript.
 fn attached_file(
     source: &dyn DocumentSource,
+    sent: SentFiles,
     (media_type, name, hash, bytes): (&str, Option<&str>, Option<ContentHash>, u64),
     report: &mut TranscriptReport,
 ) -> Result<AttachedFile, ExportError> {
     // A common misspelling.
     let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
     let label = format!("[attachment: {}]", name.filter(|name| !name.is_empty()).unwrap_or(media_type));
-    let Some(hash) = hash.filter(|_| IMAGE_TYPES.contains(&media_type) && bytes <= MAX_IMAGE) else {
+    let Some(hash) = hash.filter(|_| sent.contains(media_type, bytes)) else {
         report.attachments_by_name += 1;
         return Ok(AttachedFile::Name(label));
     };
     match source.attachment(hash) {
         Ok(bytes) => {
             let base64 = STANDARD.encode(bytes);
-            Ok(AttachedFile::Image { media_type: media_type.to_owned(), base64 })
+            Ok(AttachedFile::Content { media_type: media_type.to_owned(), base64 })
         }
         Err(StoreError::NotFound { .. }) => {
             report.missing_attachments += 1;

@@ -213,7 +213,7 @@ fn check_messages_api(path: &[&Value]) {
                     assert!(used.insert(id.to_owned()), "{id} is used twice");
                     open.push(id.to_owned());
                 }
-                "image" => {
+                "image" | "document" => {
                     assert_eq!(role, "user");
                     assert!(!text(&block["source"], "data").is_empty());
                 }
@@ -322,6 +322,7 @@ fn check_opencode(text_of_transcript: &str) {
         assert!(text(model, "providerID") != "hfs" && text(model, "modelID") != "unknown", "{model}");
         for part in message["parts"].as_array().unwrap() {
             assert!(parts.insert(text(part, "id").to_owned()), "{part}");
+            assert!(part["time"].is_null() || part["time"]["start"].is_number(), "{part}");
             assert_eq!((&part["sessionID"], text(part, "messageID")), (&info["sessionID"], id));
             if text(part, "type") == "tool" {
                 assert_id(text(part, "callID"), 64);
@@ -372,7 +373,7 @@ fn what_a_transcript_leaves_out_is_counted() {
     // opencode has pictures in answers, too.
     for (format, missing) in [(Format::Codex, 2), (Format::OpenCode, 3)] {
         let (written, report) = transcript(&session, format);
-        assert_eq!(report.missing_attachments, missing, "{format}");
+        assert_eq!((report.missing_attachments, report.thinking), (missing, 1), "{format}");
         assert!(written.contains("lost.png"));
     }
 }
@@ -486,4 +487,92 @@ fn a_picture_of_the_user_is_a_picture_in_every_transcript() {
         assert!(written.contains(kind) && written.contains("[attachment: shot]"), "{written}");
         assert_eq!((report.attachments_by_name, report.missing_attachments), (1, 0));
     }
+}
+
+#[test]
+fn a_pdf_is_a_file_where_the_tool_sends_files_and_a_name_elsewhere() {
+    let (mut document, branch) = empty_document();
+    let bytes = b"%PDF-1.4 not really".to_vec();
+    let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+    let pdf = |bytes: u64| Part::Attachment {
+        media_type: "application/pdf".into(),
+        name: Some("plan.pdf".into()),
+        hash: Some(hash),
+        bytes,
+    };
+    let length = u64::try_from(bytes.len()).unwrap();
+    let messages = [
+        (Role::User, vec![Part::text("look"), pdf(length), pdf(1 << 30)]),
+        (Role::Assistant, vec![call("call_1", "read", json!({}))]),
+        (Role::Tool, vec![result("call_1", "the file"), pdf(length)]),
+    ];
+    for ((role, parts), seq) in messages.into_iter().zip(1..) {
+        let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+        document.branches[0].messages.push(Message { branch, seq, content });
+        document.branches[0].branch.head = seq;
+    }
+    document.attachments.push(Attachment { hash, bytes });
+    for (format, kind, files) in [
+        (Format::ClaudeCode, "\"type\":\"document\"", 2),
+        (Format::Codex, "\"input_file\"", 0),
+        (Format::OpenCode, "\"url\":\"data:application/pdf;base64,", 2),
+    ] {
+        let (written, report) = transcript(&document, format);
+        assert_eq!(written.matches(kind).count(), files, "{written}");
+        let names = 3 - files;
+        assert_eq!(written.matches("[attachment: plan.pdf]").count(), names, "{written}");
+        assert_eq!(report.attachments_by_name, names as u64, "{format}");
+    }
+    check_claude_code(&transcript(&document, Format::ClaudeCode).0);
+    check_opencode(&transcript(&document, Format::OpenCode).0);
+}
+
+/// A session of Claude Code in which an agent works, or the agent's own transcript.
+fn session_with_agent(is_own: bool) -> SessionDocument {
+    let record = |number: u32, parent: Option<u32>, is_agent: bool, kind: &str, content: Value| {
+        let uuid = |number: u32| format!("00000000-0000-4000-8000-{number:012}");
+        json!({
+            "parentUuid": parent.map(uuid), "isSidechain": is_agent, "type": kind, "uuid": uuid(number), "cwd": "/",
+            "sessionId": "11111111-1111-4111-8111-111111111111", "timestamp": "2026-01-01T00:00:00.000Z",
+            "version": "1.0.35", "message": {"role": kind, "content": content, "id": format!("msg_{number}")},
+        })
+        .to_string()
+    };
+    let main = [
+        record(1, None, false, "user", json!("begin")),
+        record(2, Some(1), false, "assistant", json!([{"type": "text", "text": "I ask an agent."}])),
+    ];
+    let agent = [
+        record(3, None, true, "user", json!("the task")),
+        record(4, Some(3), true, "assistant", json!([{"type": "text", "text": "the agent's report"}])),
+    ];
+    let lines = if is_own { agent.join("\n") } else { [main, agent].concat().join("\n") };
+    let mut sink = Collector::default();
+    read(&Source::stream(lines.as_bytes()).unwrap(), Some(Format::ClaudeCode), &mut sink).unwrap();
+    sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn a_conversation_continues_before_the_messages_of_an_agent() {
+    let mut document = session_with_agent(false);
+    let written = records(&transcript(&document, Format::ClaudeCode).0);
+    assert!(written.iter().all(|record| record["type"] != "last-prompt"), "{written:?}");
+    let branch = &mut document.branches[0];
+    let content = MessageDraft::new(Role::User, vec![Part::text("more")], Timestamp::UNIX_EPOCH);
+    branch.branch.head += 1;
+    branch.messages.push(Message { branch: branch.branch.id, seq: branch.branch.head, content });
+    let written = records(&transcript(&document, Format::ClaudeCode).0);
+    let added = written.iter().find(|record| record["message"]["content"][0]["text"] == "more").unwrap();
+    assert_eq!(added["parentUuid"], "00000000-0000-4000-8000-000000000002");
+}
+
+#[test]
+fn an_agents_own_transcript_can_be_resumed() {
+    let options = TranscriptOptions { is_resumed: true, ..TranscriptOptions::default() };
+    let mut bytes = Vec::new();
+    write_transcript(&session_with_agent(true), Format::ClaudeCode, options, &mut bytes).unwrap();
+    let written = String::from_utf8(bytes).unwrap();
+    assert!(written.contains("the task") && written.contains("the agent's report"), "{written}");
+    assert!(!written.contains("\"isSidechain\":true"), "{written}");
+    check_claude_code(&written);
 }

@@ -353,7 +353,7 @@ impl FileTransfer {
         let source = RedactedSource::new(&document, redaction);
         let page = PageOptions { metadata, branches };
         let model = handoff::opencode_model(&self.environment, None);
-        let transcript = TranscriptOptions { opencode_model: model.as_deref() };
+        let transcript = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: false };
         let left_out = format
             .write(&source, page, transcript, format.control_text(), &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;

@@ -254,6 +254,23 @@ fn sessions_from_every_source_are_continued_in_every_tool() {
 }
 
 #[test]
+fn a_session_with_an_agent_that_works_in_a_call_is_continued_on_its_own_branch() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hfs-exchange/tests/fixtures");
+    for name in ["cline", "copilot-cli", "qwen-code"] {
+        let hfs = hfs();
+        let imported = hfs.command(&["import", "--json"]).arg(fixtures.join(name)).run().ok().json();
+        let imported = imported["imported"].as_array().unwrap();
+        let with_agent = imported.iter().max_by_key(|session| session["branches"].as_u64()).unwrap();
+        assert!(with_agent["branches"].as_u64().unwrap() > 1, "{name}: {with_agent}");
+        let session = with_agent["session"].as_str().unwrap();
+        for (tool, word) in TOOLS.into_iter().zip(["one", "two", "three"]) {
+            go_and_return(&hfs, session, tool, word);
+        }
+        go_and_return(&hfs, session, "claude", "four");
+    }
+}
+
+#[test]
 fn the_file_is_where_the_tool_looks_and_the_command_names_it() {
     let hfs = hfs();
     let session = chat(&hfs, &["hello"]);
@@ -343,6 +360,68 @@ fn a_handoff_never_replaces_what_the_tool_added() {
     }
 }
 
+/// What `opencode import` does: adds messages and parts whose ids are new, and keeps the others. Returns the number of
+/// messages and of parts that were added.
+fn import_into_opencode(store: &mut Vec<Value>, export: &Value) -> (usize, usize) {
+    let (mut messages, mut parts) = (0, 0);
+    for message in export["messages"].as_array().unwrap() {
+        let at = store.iter().position(|known| known["info"]["id"] == message["info"]["id"]);
+        let at = at.unwrap_or_else(|| {
+            messages += 1;
+            store.push(json!({"info": message["info"], "parts": []}));
+            store.len() - 1
+        });
+        for part in message["parts"].as_array().unwrap() {
+            let is_known = |message: &Value| {
+                message["parts"].as_array().unwrap().iter().any(|known| known["id"] == part["id"])
+            };
+            if !store.iter().any(is_known) {
+                parts += 1;
+                store[at]["parts"].as_array_mut().unwrap().push(part.clone());
+            }
+        }
+    }
+    store.sort_by_key(|message| {
+        let info = &message["info"];
+        (info["time"]["created"].as_i64(), info["id"].as_str().map(str::to_owned))
+    });
+    (messages, parts)
+}
+
+#[test]
+fn opencode_imports_only_what_is_new_in_a_second_handoff_and_all_of_a_fork() {
+    let hfs = hfs();
+    let session = chat(&hfs, &["first"]);
+    let hand_off = || {
+        let (path, _) = hand_off(&hfs, &session, "opencode");
+        let export: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        (path, export)
+    };
+    let mut store = Vec::new();
+    let (path, export) = hand_off();
+    assert_eq!(import_into_opencode(&mut store, &export).0, 2);
+    continue_in_tool("opencode", &path, "here");
+    let continued: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(import_into_opencode(&mut store, &continued), (3, 3));
+    import_back(&hfs, &path, &session);
+
+    assert_eq!(import_into_opencode(&mut store, &hand_off().1), (0, 0));
+    chat(&hfs, &["-s", &session, "more"]);
+    let (_, export) = hand_off();
+    assert_eq!(import_into_opencode(&mut store, &export).0, 2);
+    let order: Vec<String> = store.iter().map(|message| message["parts"].to_string()).collect();
+    let position = |word: &str| order.iter().position(|parts| parts.contains(word)).unwrap();
+    assert!(position("answer here") < position("more"), "{order:?}");
+    assert!(order[position("output here")].contains("\"completed\""), "{order:?}");
+
+    run_json(&hfs, &["branch", "create", &session, "--at", "4", "aside"]);
+    let (_, fork) = hand_off();
+    let count = fork["messages"].as_array().unwrap().len();
+    assert_eq!(import_into_opencode(&mut store, &fork).0, count);
+    // What is said there belongs to the fork.
+    go_and_return(&hfs, &session, "opencode", "fork");
+}
+
 #[test]
 fn opencode_gets_the_model_of_its_configuration() {
     let hfs = hfs();
@@ -365,6 +444,11 @@ fn opencode_gets_the_model_of_its_configuration() {
     assert_eq!(model(), "global/a/b");
     write(hfs.project().join("opencode.json"), json!({"model": "project/m"}));
     assert_eq!(model(), "project/m");
+    let commented =
+        "{\n  // the large one\n  /* \"model\": \"old/m\", */\n  \"model\": \"commented/m\",\n}\n";
+    fs::remove_file(hfs.project().join("opencode.json")).unwrap();
+    fs::write(hfs.project().join("opencode.jsonc"), commented).unwrap();
+    assert_eq!(model(), "commented/m");
 }
 
 #[test]

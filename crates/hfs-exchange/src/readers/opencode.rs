@@ -249,7 +249,10 @@ fn rows_of(
     database.rows("select * from message where session_id = ?1", &[session], &mut |row| {
         let parts = parts.remove(&text_column(&row, "id")).unwrap_or_default();
         match data(&row.fields) {
-            Some(info) => messages.push(ExportedMessage { info, parts }),
+            Some(mut info) => {
+                info.insert("sessionID".into(), session.into());
+                messages.push(ExportedMessage { info, parts });
+            }
             None => unreadable.push(format!("message {} is not valid JSON", text_column(&row, "id"))),
         }
         Ok(())

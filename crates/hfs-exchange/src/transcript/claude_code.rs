@@ -19,8 +19,8 @@ use uuid::{Builder, Uuid};
 use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
 use super::restore::slice;
 use super::{
-    AttachedFile, MESSAGE, TranscriptReport, TranscriptTime, WRITTEN, attached_file, has_flag, is_blank,
-    is_context, write_record,
+    AttachedFile, MESSAGE, PDF, SentFiles, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN,
+    attached_file, has_flag, is_blank, is_context, write_record,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
@@ -37,10 +37,12 @@ const NO_PROMPT: &str = "[the session starts with the assistant's message]";
 
 pub(super) fn write(
     source: &dyn DocumentSource,
+    options: TranscriptOptions<'_>,
     out: &mut dyn Write,
 ) -> Result<TranscriptReport, ExportError> {
     let session = source.session()?;
     let branches = source.branches()?;
+    let is_agent = options.is_resumed && is_agents_own(source, &branches)?;
     let mut writer = TranscriptWriter {
         source,
         out,
@@ -58,9 +60,10 @@ pub(super) fn write(
         prompt: None,
         wrote_new: false,
         wrote_last_prompt: false,
+        restores: !is_agent,
         report: TranscriptReport::default(),
     };
-    if session.origin.as_ref().is_some_and(|origin| origin.format == NAME) {
+    if writer.restores && session.origin.as_ref().is_some_and(|origin| origin.format == NAME) {
         for record in array(session.extra.get(RECORDS)) {
             writer.write_original(record)?;
         }
@@ -81,6 +84,24 @@ pub(super) fn write(
     let (end, prompt) = current;
     writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())?;
     Ok(writer.report)
+}
+
+/// Whether every message is one of an agent that works for another. Reads up to the first that is not.
+fn is_agents_own(source: &dyn DocumentSource, branches: &[Branch]) -> Result<bool, ExportError> {
+    let mut has_messages = false;
+    for branch in branches {
+        let mut after = branch.forked_at;
+        loop {
+            let page = source.messages(branch.id, after, 1)?;
+            let Some(message) = page.last() else { break };
+            if !has_flag(&message.content, &["sidechain"]) {
+                return Ok(false);
+            }
+            has_messages = true;
+            after = message.seq;
+        }
+    }
+    Ok(has_messages)
 }
 
 /// The session id in the transcript: the original id if the session was imported from a file with this name, and the id
@@ -137,6 +158,9 @@ struct TranscriptWriter<'a> {
     wrote_new: bool,
     /// Whether a `last-prompt` record was written.
     wrote_last_prompt: bool,
+    /// Whether records of Claude Code are written as they came. Not those of an agent's own transcript, which Claude Code
+    /// does not resume.
+    restores: bool,
     report: TranscriptReport,
 }
 
@@ -201,7 +225,7 @@ impl TranscriptWriter<'_> {
     fn write_group(&mut self, group: Vec<Message>) -> Result<(), ExportError> {
         let Some(last) = group.last() else { return Ok(()) };
         self.seen = last.seq;
-        if group.first().is_some_and(is_original) {
+        if self.restores && group.first().is_some_and(is_original) {
             self.write_pending(true)?;
             return self.write_original_group(&group);
         }
@@ -230,11 +254,12 @@ impl TranscriptWriter<'_> {
                 None if record.get(RAW).is_some() => record.clone(),
                 None => restorer.record(record)?,
             };
-            if let Some(uuid) = record.get("uuid").and_then(Value::as_str) {
+            // The conversation does not continue after an agent's messages, but after the record that precedes them.
+            if let Some(uuid) = record.get("uuid").and_then(Value::as_str)
+                && record.get("isSidechain") != Some(&true.into())
+            {
                 self.end = Some(uuid.to_owned());
-                if record.get("isSidechain") != Some(&true.into()) {
-                    self.newest.clone_from(&self.end);
-                }
+                self.newest.clone_from(&self.end);
             }
             self.write_original(&record)?;
         }
@@ -468,16 +493,20 @@ impl TranscriptWriter<'_> {
                 // `Pairing` has moved the results.
                 Part::ToolResult { .. } => {}
                 Part::Attachment { media_type, name, hash, bytes } => {
-                    // The API accepts images from the user and from tools only.
+                    // The API accepts files from the user and from tools only.
                     let hash = hash.filter(|_| role != Role::Assistant);
                     let file = (media_type.as_str(), name.as_deref(), hash, *bytes);
-                    blocks.push(match attached_file(self.source, file, &mut self.report)? {
-                        AttachedFile::Image { media_type, base64 } => {
-                            let source = json!({"type": "base64", "media_type": media_type, "data": base64});
-                            json!({"type": "image", "source": source})
-                        }
-                        AttachedFile::Name(label) => json!({"type": "text", "text": label}),
-                    });
+                    blocks.push(
+                        match attached_file(self.source, SentFiles::ImagesAndPdfs, file, &mut self.report)? {
+                            AttachedFile::Content { media_type, base64 } => {
+                                let kind = if media_type == PDF { "document" } else { "image" };
+                                let source =
+                                    json!({"type": "base64", "media_type": media_type, "data": base64});
+                                json!({"type": kind, "source": source})
+                            }
+                            AttachedFile::Name(label) => json!({"type": "text", "text": label}),
+                        },
+                    );
                 }
             }
         }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
 use super::restore::resolve_references;
 use super::{
-    AttachedFile, MESSAGE, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
+    AttachedFile, MESSAGE, SentFiles, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
     for_each_current_message, is_blank, is_context, session_time, write_record,
 };
 use crate::Format;
@@ -252,8 +252,8 @@ impl RolloutWriter<'_> {
                 Part::Attachment { media_type, name, hash, bytes } => {
                     let hash = hash.filter(|_| role != Role::Assistant);
                     let file = (media_type.as_str(), name.as_deref(), hash, *bytes);
-                    let item = match attached_file(self.source, file, &mut self.report)? {
-                        AttachedFile::Image { media_type, base64 } => {
+                    let item = match attached_file(self.source, SentFiles::Images, file, &mut self.report)? {
+                        AttachedFile::Content { media_type, base64 } => {
                             let url = AttachedFile::data_url(&media_type, &base64);
                             json!({"type": "input_image", "image_url": url})
                         }

@@ -3,18 +3,20 @@
 //! opencode stores the result of a tool in the part of the call. It sorts messages by time and then by id, and compares
 //! ids to decide whether a prompt was answered, so both have to ascend, and ids have to be lower than those that opencode
 //! generates. `opencode import` keeps what it has of a session, message and part with the same id; an export that was
-//! imported before therefore adds only what is new.
+//! imported before therefore adds only what is new. For that, what opencode added to this session keeps its ids, and
+//! a message that two branches share has another id in each of their sessions.
 
+use std::collections::HashMap;
 use std::io::Write;
 
-use hfs_core::{BranchId, Message, MessageId, Part, Role, Seq, Session};
+use hfs_core::{BranchId, Message, MessageId, Part, Role, Session};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::pairing::{CallIds, Pairing, Step, object_input};
 use super::{
-    AttachedFile, MESSAGE, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
-    for_each_current_message, is_blank, is_context, session_time,
+    AttachedFile, MESSAGE, SentFiles, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN,
+    attached_file, for_each_current_message, is_blank, is_context, session_time,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError};
@@ -50,14 +52,16 @@ pub(crate) struct MessageIds;
 impl MessageIds {
     /// Number of hexadecimal digits of the seq. It makes ids ascend. Ids of opencode have as many digits of the time.
     const SEQ_DIGITS: usize = 12;
+    /// Number of hexadecimal digits of a message's id.
+    const ID_DIGITS: usize = 32;
 
-    /// The id of a message.
-    fn message(seq: Seq, id: &MessageId) -> String {
-        format!("msg_{seq:012x}{}", id.as_uuid().simple())
-    }
-
-    fn part(seq: Seq, id: &MessageId, number: usize) -> String {
-        format!("prt_{seq:012x}{}{number:04x}", id.as_uuid().simple())
+    /// What the ids of a message and its parts have in common. Ids are unique among all sessions of opencode, so those of
+    /// a message of another branch also contain the end of the current branch's id, which is random.
+    fn stem(message: &Message, current: BranchId) -> String {
+        let id = message.content.id.as_uuid().simple();
+        let branch = current.as_uuid().simple().to_string();
+        let branch = if message.branch == current { "" } else { branch.get(24..).unwrap_or_default() };
+        format!("{:012x}{id}{branch}", message.seq)
     }
 
     /// The branch that this session of opencode continues.
@@ -67,8 +71,9 @@ impl MessageIds {
 
     /// The message of hfs from which this message of opencode was written.
     pub(crate) fn message_of(message: &str) -> Option<MessageId> {
-        let digits = message.strip_prefix("msg_")?;
-        uuid_of(digits.get(Self::SEQ_DIGITS..)?).map(MessageId::from_uuid)
+        let digits = message.strip_prefix("msg_")?.get(Self::SEQ_DIGITS..)?;
+        let (id, branch) = digits.split_at_checked(Self::ID_DIGITS)?;
+        (branch.is_empty() || branch.len() == 8).then(|| uuid_of(id)).flatten().map(MessageId::from_uuid)
     }
 }
 
@@ -136,6 +141,8 @@ struct ExportWriter<'a> {
 struct ExportedMessage {
     info: Value,
     parts: Vec<Value>,
+    /// The states of calls as opencode wrote them, without input and output, by the calls' ids in the export.
+    states: HashMap<String, Map<String, Value>>,
 }
 
 impl ExportWriter<'_> {
@@ -155,7 +162,7 @@ impl ExportWriter<'_> {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        let Some(ExportedMessage { info, parts }) = self.current.take() else { return Ok(()) };
+        let Some(ExportedMessage { info, parts, .. }) = self.current.take() else { return Ok(()) };
         let comma = if self.written == 0 { "" } else { "," };
         self.written += 1;
         write!(self.out, "{comma}\n{}", json!({"info": info, "parts": parts}))
@@ -189,7 +196,7 @@ impl ExportWriter<'_> {
         let original = original_info(message);
         if let Some(info) = original {
             let model = |fields: &Map<String, Value>| {
-                let text = |key| fields.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+                let text = |key| text(fields, key).filter(|text| !text.is_empty());
                 Some((text("providerID")?.to_owned(), text("modelID")?.to_owned()))
             };
             let found = info.get("model").and_then(Value::as_object).and_then(model).or_else(|| model(info));
@@ -197,20 +204,53 @@ impl ExportWriter<'_> {
                 self.model = found;
             }
         }
-        let own = MessageIds::message(message.seq, &content.id);
+        let stem = MessageIds::stem(message, self.session.current_branch);
+        // What opencode added to this very session.
+        let is_own = original.and_then(|info| text(info, "sessionID")) == Some(&self.session_id);
+        let own = original
+            .filter(|_| is_own)
+            .and_then(|info| text(info, "id"))
+            .map_or_else(|| format!("msg_{stem}"), str::to_owned);
         let at = self.time.ascending(message).as_micros() / 1000;
+        // One for each part, unless the message was changed.
+        let originals = original.and_then(|info| info.get("parts")?.as_array());
+        let originals = originals.filter(|originals| originals.len() == parts.len());
         let mut exported = Vec::with_capacity(parts.len());
-        for part in parts.iter().filter(|part| !is_blank(part)) {
-            let id = MessageIds::part(message.seq, &content.id, exported.len());
-            if let Some(Value::Object(mut fields)) = self.part(message, part, at)? {
-                fields.retain(|_, value| !value.is_null());
-                fields.insert("id".into(), id.into());
-                fields.insert("sessionID".into(), self.session_id.as_str().into());
-                fields.insert("messageID".into(), own.as_str().into());
-                exported.push(Value::Object(fields));
+        let mut states = HashMap::new();
+        for (number, part) in parts.iter().enumerate() {
+            let original = originals.and_then(|originals| originals.get(number)?.as_object());
+            if is_blank(part) && !is_own {
+                continue;
             }
+            let Some(Value::Object(mut fields)) = self.part(message, part, at)? else { continue };
+            fields.retain(|_, value| !value.is_null());
+            for (key, value) in original.into_iter().flatten() {
+                match (key.as_str(), part, value) {
+                    ("state", Part::ToolCall { id, .. }, Value::Object(state)) => {
+                        states.insert(id.clone(), state.clone());
+                    }
+                    ("callID" | "tool", ..) => {}
+                    _ => {
+                        fields.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+            // The reader adds the time of a row, which is no time of a part in an export.
+            if fields.get("time").is_some_and(|time| time.get("start").is_none()) {
+                fields.shift_remove("time");
+            }
+            let has_own_id = is_own && text(&fields, "id").is_some();
+            if !has_own_id {
+                fields.insert("id".into(), format!("prt_{stem}{number:04x}").into());
+            }
+            fields.insert("sessionID".into(), self.session_id.as_str().into());
+            fields.insert("messageID".into(), own.as_str().into());
+            exported.push(Value::Object(fields));
         }
-        if exported.is_empty() && original.is_none() {
+        // A reply that consists of reasoning would be empty for the model, which some APIs reject.
+        let is_reasoning = |part: &Value| part.get("type").and_then(Value::as_str) == Some("reasoning");
+        if original.is_none() && exported.iter().all(is_reasoning) {
+            self.report.thinking += exported.len() as u64;
             return Ok(None);
         }
         let mut info = original.cloned().unwrap_or_default();
@@ -233,7 +273,7 @@ impl ExportWriter<'_> {
         } else {
             self.parent = own;
         }
-        Ok(Some(ExportedMessage { info: Value::Object(info), parts: exported }))
+        Ok(Some(ExportedMessage { info: Value::Object(info), parts: exported, states }))
     }
 
     fn prompt_info(&self, at: i64) -> Value {
@@ -307,8 +347,8 @@ impl ExportWriter<'_> {
     fn file(&mut self, part: &Part) -> Result<Result<Value, String>, ExportError> {
         let Part::Attachment { media_type, name, hash, bytes } = part else { return Ok(Err(String::new())) };
         let file = (media_type.as_str(), name.as_deref(), *hash, *bytes);
-        Ok(match attached_file(self.source, file, &mut self.report)? {
-            AttachedFile::Image { media_type, base64 } => {
+        Ok(match attached_file(self.source, SentFiles::ImagesAndPdfs, file, &mut self.report)? {
+            AttachedFile::Content { media_type, base64 } => {
                 let url = AttachedFile::data_url(&media_type, &base64);
                 Ok(match name {
                     Some(name) => json!({"type": "file", "mime": media_type, "filename": name, "url": url}),
@@ -330,16 +370,21 @@ impl ExportWriter<'_> {
                     .parts
                     .iter()
                     .position(|call| call.get("callID").and_then(Value::as_str) == Some(id));
+                let original = current.states.remove(id).unwrap_or_default();
                 let Some(state) = state_of(&mut current, answered) else { continue };
-                state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
                 state.insert("time".into(), json!({"start": at, "end": at}));
-                state.insert("metadata".into(), json!({ WRITTEN: {MESSAGE: message.content.id} }));
+                state.extend(original);
+                state.insert("status".into(), if *is_error { "error" } else { "completed" }.into());
+                let metadata = state.entry("metadata").or_insert_with(|| json!({}));
+                if let Value::Object(metadata) = metadata {
+                    metadata.insert(WRITTEN.into(), json!({ MESSAGE: message.content.id }));
+                }
                 if *is_error {
                     state.insert("error".into(), output.as_str().into());
                 } else {
                     state.shift_remove("error");
                     state.insert("output".into(), output.as_str().into());
-                    state.insert("title".into(), "".into());
+                    state.entry("title").or_insert_with(|| "".into());
                 }
                 continue;
             }
@@ -350,8 +395,8 @@ impl ExportWriter<'_> {
             match file {
                 Ok(mut file) if state.contains_key("output") => {
                     if let Value::Object(fields) = &mut file {
-                        let id = MessageIds::part(message.seq, &message.content.id, number);
-                        fields.insert("id".into(), id.into());
+                        let stem = MessageIds::stem(message, self.session.current_branch);
+                        fields.insert("id".into(), format!("prt_{stem}{number:04x}").into());
                         fields.insert("sessionID".into(), self.session_id.as_str().into());
                         fields.insert("messageID".into(), owner.into());
                     }
@@ -375,6 +420,10 @@ impl ExportWriter<'_> {
         self.current = Some(current);
         Ok(())
     }
+}
+
+fn text<'f>(fields: &'f Map<String, Value>, key: &str) -> Option<&'f str> {
+    fields.get(key).and_then(Value::as_str)
 }
 
 fn state_of(message: &mut ExportedMessage, part: Option<usize>) -> Option<&mut Map<String, Value>> {

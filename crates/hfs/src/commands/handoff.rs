@@ -100,7 +100,7 @@ pub fn run(args: &HandoffArgs, context: &Context) -> Result<Outcome, CliError> {
     create_private_dir(&folder).map_err(|error| CliError::io(action(), error))?;
 
     let model = opencode_model(&context.environment, Some(&directory));
-    let options = TranscriptOptions { opencode_model: model.as_deref() };
+    let options = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: true };
     // Temporary files have mode 0600 and keep it when they are renamed. Tools ignore this one, because of its name.
     let file = tempfile::Builder::new().prefix(".hfs-handoff-").tempfile_in(&folder);
     let mut file = BufWriter::new(file.map_err(|error| CliError::io(action(), error))?);
@@ -267,14 +267,15 @@ pub fn opencode_model(environment: &Environment, directory: Option<&Path>) -> Op
     })
 }
 
-/// Reads a small JSON file; `None` if it does not exist or is not valid.
+/// Reads a small JSON file, which may have comments; `None` if it does not exist or is not valid.
 fn read_json(path: &Path) -> Option<Value> {
     const MAX_BYTES: u64 = 1 << 20;
     let metadata = fs::metadata(path).ok()?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return None;
     }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let text = fs::read_to_string(path).ok()?;
+    jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default()).ok()
 }
 
 fn valid_model(model: &str) -> Option<String> {

@@ -8,11 +8,12 @@ use std::fmt;
 use std::num::NonZeroU128;
 
 use hfs_core::{Timestamp, split_context};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::json::value::parse_part;
 use crate::json::{LenientFlag, LenientText, default_for, for_each_element, for_each_field};
 use crate::records::Decode;
+use crate::transcript::WRITTEN;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(crate) struct IndexEntry {
     pub uuid: Option<Key>,
     pub parent: Option<Key>,
     pub sidechain: bool,
+    /// Whether hfs wrote the record.
+    pub written: bool,
     /// Time of the record, if it is part of the conversation.
     pub time: Option<Timestamp>,
     pub session: Option<String>,
@@ -77,6 +80,7 @@ impl IndexEntry {
             uuid: key_of(record.uuid.0),
             parent: key_of(record.parent.0.or(record.logical_parent.0)),
             sidechain: record.sidechain.0,
+            written: record.written,
             time: record
                 .timestamp
                 .0
@@ -172,6 +176,8 @@ pub(crate) struct HeaderScan<'a> {
     pub summary: LenientText<'a>,
     pub leaf: LenientText<'a>,
     pub sidechain: LenientFlag,
+    /// Whether the record has the field [`WRITTEN`].
+    pub written: bool,
     pub meta: LenientFlag,
     pub compact_summary: LenientFlag,
     pub transcript_only: LenientFlag,
@@ -246,6 +252,10 @@ impl<'de> Deserialize<'de> for HeaderScan<'de> {
                             record.message = map.next_value_seed(MessageSeed { with_content })?;
                         }
                         "attachment" => record.attachment = map.next_value()?,
+                        WRITTEN => {
+                            map.next_value::<IgnoredAny>()?;
+                            record.written = true;
+                        }
                         _ => return Ok(false),
                     }
                     Ok(true)

@@ -2,7 +2,8 @@
 //!
 //! Each record of Claude Code contains the id of its parent. A record often has several children because of
 //! parallel tool calls and hooks. Such a record is a fork only if several prompts of the user follow the same
-//! message, which means that the user went back and asked something else.
+//! message, which means that the user went back and asked something else, or if hfs wrote the second child: hfs writes
+//! each of its branches as a chain.
 //!
 //! The index is kept for the next import. If the transcript has grown by then, the layouts of the old and of the new index show which
 //! messages have changed.
@@ -88,6 +89,8 @@ struct RecordNode {
     parent: Option<Key>,
     kind: NodeKind,
     sidechain: bool,
+    /// Whether hfs wrote the record.
+    written: bool,
     /// Whether the record has a time.
     timed: bool,
     fingerprint: u64,
@@ -206,6 +209,7 @@ impl Index {
             parent: record.parent,
             kind,
             sidechain: record.sidechain,
+            written: record.written,
             timed: record.time.is_some(),
             fingerprint: record.fingerprint,
             start: LineStart { line: at.line, offset: at.bytes },
@@ -456,9 +460,18 @@ impl Index {
                 *slot = true;
             }
         }
+        // Whether a prompt, and whether any record, follows a record.
         let mut continued = vec![false; self.nodes.len()];
+        let mut has_child = vec![false; self.nodes.len()];
         let mut starts_branch = vec![false; self.nodes.len()];
         for ((node, ancestor), fork) in self.nodes.iter().zip(ancestors).zip(&mut starts_branch) {
+            if let Some(slot) = ancestor.and_then(|ancestor| has_child.get_mut(ancestor as usize))
+                && node.kind.in_conversation()
+                && !node.sidechain
+            {
+                *fork = node.written && *slot;
+                *slot = true;
+            }
             let Some(ancestor) = ancestor.filter(|_| is_prompt(node)) else { continue };
             let ancestor = ancestor as usize;
             let Some(slot) = continued.get_mut(ancestor) else { continue };
@@ -466,7 +479,7 @@ impl Index {
             // prompt forks. After any other message, the first prompt continues the branch.
             let answer_continues = self.nodes.get(ancestor).is_some_and(is_prompt)
                 && answered.get(ancestor).copied().unwrap_or(false);
-            *fork = *slot || answer_continues;
+            *fork |= *slot || answer_continues;
             *slot = true;
         }
         starts_branch
