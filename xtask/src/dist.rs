@@ -15,10 +15,10 @@ const DOCUMENTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 /// Builds the binary in release mode and packs it with interpreters, completions and licences.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut build = shell::cargo(&workspace.root);
-    ensure!(
-        shell::succeeds(build.args(["build", "--release", "--locked", "--package", "hfs"]))?,
-        "the release build failed"
-    );
+    build.args(["build", "--profile", "dist", "--locked", "--package", "hfs"]);
+    // A release does not look for its source on the user's machine.
+    build.env("HFS_RELEASE", "1");
+    ensure!(shell::succeeds(&mut build)?, "the release build failed");
 
     let version = &workspace.package("hfs").context("find the package hfs")?.version;
     let name = format!("hfs-{version}-{}", host()?);
@@ -31,7 +31,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     fs::create_dir_all(&completions).with_context(|| format!("create {}", completions.display()))?;
 
     let binary = folder.join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
-    let built = workspace.target.join("release").join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
+    let built = workspace.target.join("dist").join(format!("hfs{}", std::env::consts::EXE_SUFFIX));
     copy(&built, &binary)?;
     add_interpreters(workspace, &binary, &folder)?;
     for document in DOCUMENTS {
