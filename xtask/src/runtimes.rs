@@ -123,20 +123,11 @@ fn prepare_wit(workspace: &Workspace, work: &Path) -> Result<PathBuf> {
 fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
     let source = workspace.root.join("runtimes/python");
     let tools = work.join("tools");
-    let builder = tools.join("bin/componentize-py");
-    if !shell::is_available(Command::new("python3").args(["-m", "venv", "--help"])) {
-        return Ok(Err("no python3 with venv".into()));
-    }
-    // Always recreate the environment: it contains the path of its folder, which may have been moved.
-    let mut install = Command::new(tools.join("bin/python"));
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    let installed = shell::succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&tools))?
-        && shell::succeeds(install.arg(source.join("requirements.txt")))?;
-    if !installed {
-        return Ok(Err("pip cannot install componentize-py".into()));
+    if !install_by_pip(&source, &tools)? && !install_by_cargo(workspace, &source, &tools)? {
+        return Ok(Err("neither pip nor cargo can install componentize-py".into()));
     }
     let output = work.join("built.wasm");
-    let mut build = Command::new(builder);
+    let mut build = Command::new(tools.join("bin/componentize-py"));
     // Python would otherwise write bytecode next to the sources, which contains paths of this machine.
     build.env("PYTHONDONTWRITEBYTECODE", "1");
     build.arg("--wit-path").arg(wit).args(["--world", "runner", "componentize", "app", "--python-path"]);
@@ -147,14 +138,49 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     Ok(Ok(output))
 }
 
-fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
-    let has = |program: &str| shell::is_available(Command::new(program).arg("--version"));
-    if !has("node") || !has("npm") {
-        return Ok(Err("no Node.js".into()));
+/// Installs componentize-py by pip, which takes seconds. Returns `false` if this machine has no Python with venv and pip.
+fn install_by_pip(source: &Path, tools: &Path) -> Result<bool> {
+    // Debian packages venv separately; without that package only the help works.
+    if !shell::is_available(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        return Ok(false);
     }
+    // Always recreate the environment: it contains the path of its folder, which may have been moved.
+    let mut install = Command::new(tools.join("bin/python"));
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    Ok(shell::succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(tools))?
+        && shell::succeeds(install.arg(source.join("requirements.txt")))?)
+}
+
+/// Builds componentize-py, which contains Python as WebAssembly. This takes minutes.
+fn install_by_cargo(workspace: &Workspace, source: &Path, tools: &Path) -> Result<bool> {
+    let requirements = source.join("requirements.txt");
+    let text =
+        fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("componentize-py=="));
+    let version = version.with_context(|| format!("find componentize-py in {}", requirements.display()))?;
+    eprintln!("no Python with venv and pip: cargo builds componentize-py, once, which takes minutes");
+    let mut install = shell::cargo(&workspace.root);
+    install.args(["install", "componentize-py", "--locked", "--force", "--version", version, "--root"]);
+    install.arg(tools).arg("--target-dir").arg(folder(workspace).join("python-tools"));
+    fast_to_build(&mut install);
+    shell::succeeds(&mut install)
+}
+
+/// Makes cargo build tools that run once, for seconds: compiling them takes much longer than running them.
+fn fast_to_build(cargo: &mut Command) {
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    cargo.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+}
+
+fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
     for file in entries(&workspace.root.join("runtimes/javascript"))? {
         copy(&file, work)?;
     }
+    let has = |program: &str| shell::is_available(Command::new(program).arg("--version"));
+    if has("node") && has("npm") { by_npm(work, wit) } else { by_cargo(workspace, work, wit) }
+}
+
+fn by_npm(work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
     let mut install = Command::new("npm");
     install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(work);
     if !shell::succeeds(&mut install)? {
@@ -183,6 +209,22 @@ fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<P
         bail!("componentize-qjs failed to build the interpreter");
     }
     Ok(Ok(output))
+}
+
+/// Builds the interpreter by a program of ours, which links componentize-qjs. This takes minutes.
+fn by_cargo(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
+    eprintln!("no Node.js: cargo builds componentize-qjs, once, which takes minutes");
+    let output = work.join("built.wasm");
+    let mut build = shell::cargo(&workspace.root.join("runtimes/javascript/builder"));
+    build
+        .args(["run", "--quiet", "--locked", "--target-dir"])
+        .arg(folder(workspace).join("javascript-tools"));
+    build.arg("--").arg(work).arg(wit).arg(&output);
+    Ok(if shell::succeeds(&mut build)? {
+        Ok(output)
+    } else {
+        Err("neither npm nor cargo can build componentize-qjs".into())
+    })
 }
 
 fn copy(file: &Path, folder: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Interpreters: components that run plugins written in Python or JavaScript, in the same sandbox as other plugins.
 //!
-//! They are not part of the binary, because building them needs Python and Node.js (`cargo xtask runtimes`). Each is
-//! installed under a fixed file name, together with a second file that contains its BLAKE3 hash.
+//! They are files beside the binary, because they are large (`cargo xtask runtimes` builds them). Each is installed under
+//! a fixed file name, together with a second file that contains its BLAKE3 hash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ pub struct InstalledInterpreter {
 pub enum InterpreterError {
     /// No interpreter of this language is installed.
     #[error(
-        "it is {0} source, and no {0} interpreter is installed; `hfs plugin runtime` shows how to install one"
+        "it is {0} source, and no {0} interpreter is installed; `hfs plugin runtime install` installs one"
     )]
     Missing(Language),
     /// The file is larger than an interpreter may be.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod document;
+pub mod interpreters;
 pub mod plugins;
 pub mod triads;
 

@@ -224,9 +224,19 @@ fn approve(name: &str, yes: bool, context: &Context) -> Result<(), CliError> {
             return Err(CliError::new(ErrorKind::Denied, format!("{name} was not approved")));
         }
     }
+    offer_interpreter(&plugin.folder, context)?;
     plugins.approve(name)?;
     wait_until_started(&plugins)?;
     report(&plugins.get(name)?, context)
+}
+
+/// Offers to build the interpreter that a plugin needs, if it is missing.
+fn offer_interpreter(folder: &Path, context: &Context) -> Result<(), CliError> {
+    // The plugin host reports an invalid manifest.
+    match read_manifest(folder).map(|manifest| entry_of(&manifest, folder)) {
+        Ok(EntryPoint::Script(language, _)) => wiring::interpreters::offer_to_build(language, context),
+        Ok(EntryPoint::Component(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// Changes the state of a plugin and reports the new state.

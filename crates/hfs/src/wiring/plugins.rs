@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{ErrorExt as _, Node, SessionId, Slot, Store, Tone};
-use hfs_plugins::{HostConfig, Interpreters, PluginState, PluginStatus, Plugins, RenderedWidget};
+use hfs_plugins::{HostConfig, PluginState, PluginStatus, Plugins, RenderedWidget};
 use hfs_tui::{
     ApprovalRequest, ErrorReport, PluginCommand, PluginDecision, PluginHost, PluginRow, PluginRowState,
     PluginView, Widget,
@@ -23,7 +23,7 @@ pub fn host_config(context: &Context, store: Option<Arc<dyn Store>>) -> HostConf
     let home = context.home.root().to_path_buf();
     let project = context.project_folder.as_ref().filter(|project| project.is_trusted());
     let mut config = HostConfig::new(home, context.home.plugin_cache());
-    config.interpreters = interpreters(context);
+    config.interpreters = wiring::interpreters::interpreters(context);
     config.project = project.map(|project| project.folder.plugins());
     config.user_home.clone_from(&context.environment.user_home);
     config.disabled = context.settings.disabled_plugins.iter().cloned().collect();
@@ -31,14 +31,6 @@ pub fn host_config(context: &Context, store: Option<Arc<dyn Store>>) -> HostConf
     config.limits.hook = context.settings.plugin_hook_timeout;
     config.limits.command = context.settings.plugin_command_timeout;
     config
-}
-
-/// The directories that are searched for interpreters.
-pub fn interpreters(context: &Context) -> Interpreters {
-    Interpreters {
-        user_folder: context.home.runtimes(),
-        program_folder: context.environment.program_directory.clone(),
-    }
 }
 
 /// Enables a plugin in this process and in the user's configuration, which other processes read.

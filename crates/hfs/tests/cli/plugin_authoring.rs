@@ -90,7 +90,7 @@ fn without_an_interpreter_the_error_says_how_to_install_one() {
     assert!(output.stderr.contains("hfs plugin runtime"), "{}", output.stderr);
     let listed = hfs.run(&["plugin", "runtime"]).ok();
     assert!(
-        listed.stdout.contains("not installed") && listed.stderr.contains("cargo xtask runtimes"),
+        listed.stdout.contains("not installed") && listed.stderr.contains("hfs plugin runtime install"),
         "{}",
         listed.stderr
     );

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{PluginJson, invalid, permission_list, read_manifest, report_path};
+use super::{PluginJson, invalid, offer_interpreter, permission_list, read_manifest, report_path};
 use crate::context::Context;
 use crate::home::private_temporary_dir;
 use crate::output::error::{CliError, Outcome};
@@ -357,6 +357,7 @@ impl Sandbox {
         let directory = directory
             .canonicalize()
             .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
+        offer_interpreter(&directory, context)?;
         let home = private_temporary_dir("hfs-sandbox-", &std::env::temp_dir());
         let home = home.map_err(|error| CliError::io("create a temporary directory", error))?;
         // The copy fails if the user has no settings of plugins. The plugin then has the defaults.

@@ -10,12 +10,12 @@ use crate::context::Context;
 use crate::output::error::CliError;
 use crate::output::sanitize;
 use crate::output::table::Table;
-use crate::wiring::plugins::interpreters;
+use crate::wiring::interpreters;
 
 const HELP: &str = "\
 An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs contains both, next to the \
-executable. In a source checkout, `cargo xtask runtimes` builds them, and `hfs plugin runtime install target/runtimes` \
-installs them.";
+executable. A hfs that was compiled from source builds them when a plugin first needs one, or by `hfs plugin runtime \
+install`.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -29,10 +29,13 @@ enum RuntimeCommand {
     /// List the installed interpreters
     #[command(alias = "ls")]
     List,
-    /// Install an interpreter, and compile it once for this machine
+    /// Install the interpreters, and compile them once for this machine
     Install {
-        /// The interpreter's file, or a directory with several
-        path: PathBuf,
+        /// An interpreter's file, or a directory with several; without it, build them from the source of this hfs
+        path: Option<PathBuf>,
+        /// Only this language
+        #[arg(long, value_enum, conflicts_with = "path")]
+        only: Option<LanguageArg>,
     },
     /// Remove an interpreter
     #[command(alias = "rm")]
@@ -62,9 +65,10 @@ impl From<LanguageArg> for Language {
 pub fn run(args: &RuntimeArgs, context: &Context) -> Result<(), CliError> {
     match &args.command {
         None | Some(RuntimeCommand::List) => list(context),
-        Some(RuntimeCommand::Install { path }) => {
+        Some(RuntimeCommand::Install { path: Some(path), .. }) => {
             install(&context.environment.working_directory.join(path), context)
         }
+        Some(RuntimeCommand::Install { path: None, only }) => build(*only, context),
         Some(RuntimeCommand::Uninstall { language }) => uninstall((*language).into(), context),
     }
 }
@@ -79,7 +83,7 @@ fn interpreter_json(language: Language, installed: Option<&InstalledInterpreter>
 }
 
 fn list(context: &Context) -> Result<(), CliError> {
-    let interpreters = interpreters(context);
+    let interpreters = interpreters::interpreters(context);
     let by_language: Vec<_> =
         Language::ALL.into_iter().map(|language| (language, interpreters.find(language))).collect();
     let console = &context.console;
@@ -126,26 +130,30 @@ fn install(path: &std::path::Path, context: &Context) -> Result<(), CliError> {
         let message = format!("{}: {reason}", path.display());
         return Err(CliError::with_hint(kind, message, HELP.replace('\n', " ")));
     }
-    context.home.create()?;
-    let interpreters = interpreters(context);
-    let console = &context.console;
-    let mut rows = Vec::new();
-    for language in languages {
-        let installed = interpreters.install(language, path)?;
-        console.note(&format!("compiling the {language} interpreter for this machine, once ..."));
-        interpreters.prepare(language, &context.home.plugin_cache())?;
-        let path = sanitize::line(&installed.path.display().to_string());
-        console.note(&format!("{language} plugins now run with {path}"));
-        rows.push(interpreter_json(language, Some(&installed)));
-    }
-    if console.options.json {
-        return console.print_json(&json!({ "runtimes": rows }));
+    let installed = languages.into_iter().map(|language| interpreters::install(language, path, context));
+    report(installed, context)
+}
+
+/// Builds and installs the interpreter of a language, or of all languages.
+fn build(only: Option<LanguageArg>, context: &Context) -> Result<(), CliError> {
+    let languages = only.map_or_else(|| Language::ALL.to_vec(), |language| vec![language.into()]);
+    report(languages.into_iter().map(|language| interpreters::build_and_install(language, context)), context)
+}
+
+fn report(
+    installed: impl Iterator<Item = Result<InstalledInterpreter, CliError>>,
+    context: &Context,
+) -> Result<(), CliError> {
+    let row = |installed: InstalledInterpreter| interpreter_json(installed.language, Some(&installed));
+    let rows = installed.map(|installed| installed.map(row)).collect::<Result<Vec<_>, _>>()?;
+    if context.console.options.json {
+        return context.console.print_json(&json!({ "runtimes": rows }));
     }
     Ok(())
 }
 
 fn uninstall(language: Language, context: &Context) -> Result<(), CliError> {
-    if !interpreters(context).uninstall(language)? {
+    if !interpreters::interpreters(context).uninstall(language)? {
         let directory = context.home.runtimes();
         let message = format!("no {language} interpreter is installed in {}", directory.display());
         return Err(CliError::new(ErrorKind::NotFound, message));
