@@ -90,6 +90,9 @@ pub struct AgentArgs {
     /// Reply with triads: small, standard, or a configuration file
     #[arg(long, value_name = "NAME|FILE")]
     pub triads: Option<String>,
+    /// The model that replies, such as claude-sonnet-4-6 or ollama/llama3
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -202,6 +205,7 @@ impl AgentArgs {
         Self {
             agent: self.agent.or(fallback.agent),
             triads: self.triads.clone().or_else(|| fallback.triads.clone()),
+            model: self.model.clone().or_else(|| fallback.model.clone()),
         }
     }
 
@@ -215,7 +219,8 @@ impl AgentArgs {
             text: agent.as_str().to_owned(),
         });
         let triads = self.triads.clone().map(|text| Override { key: Key::Triads, option: "--triads", text });
-        agent.into_iter().chain(triads)
+        let model = self.model.clone().map(|text| Override { key: Key::Model, option: "--model", text });
+        agent.into_iter().chain(triads).chain(model)
     }
 }
 

@@ -4,7 +4,9 @@ use hfs_core::ErrorKind;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::{AgentKind, Key, Setting, TriadsSetting, ValueOrigin, set_in_file};
+use crate::config::{
+    AgentKind, Key, Setting, TriadsSetting, Value as SettingValue, ValueOrigin, set_in_file, unset_in_file,
+};
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
@@ -15,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   hfs config set model claude-sonnet-4-6
   hfs config set disabled_plugins one,two
+  hfs config unset model
   hfs config get store.url
   hfs config triads standard > my.yaml    copy a configuration of triads, to edit it
   hfs config set triads my.yaml           use it when the agent is triads
@@ -47,6 +50,11 @@ enum ConfigCommand {
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
+    /// Remove a setting from the user's file, so that its default applies again
+    Unset {
+        /// The setting, such as model or store.url
+        key: String,
+    },
     /// Check and print a configuration of triads
     Triads {
         /// small, standard or a file [default: the one in use]
@@ -62,12 +70,15 @@ impl ConfigArgs {
     pub const fn works_without_config(&self) -> bool {
         matches!(
             self.command,
-            ConfigCommand::Path | ConfigCommand::Set { .. } | ConfigCommand::Triads { which: Some(_) }
+            ConfigCommand::Path
+                | ConfigCommand::Set { .. }
+                | ConfigCommand::Unset { .. }
+                | ConfigCommand::Triads { which: Some(_) }
         )
     }
 }
 
-/// A setting in the documents of `config list`, `config get` and `config set`.
+/// A setting in the documents of `config list`, `config get`, `config set` and `config unset`.
 #[derive(Serialize)]
 struct SettingJson {
     key: &'static str,
@@ -92,6 +103,7 @@ pub fn run(args: &ConfigArgs, context: &Context) -> Result<Outcome, CliError> {
         ConfigCommand::List => list(context)?,
         ConfigCommand::Get { key } => get(key, context)?,
         ConfigCommand::Set { key, value } => set(key, value, context)?,
+        ConfigCommand::Unset { key } => unset(key, context)?,
         ConfigCommand::Triads { which } => print_triads(which.as_deref(), context)?,
         ConfigCommand::Path => print_path(context)?,
     }
@@ -156,6 +168,44 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
         console
             .note("triads reply if the agent is triads: hfs config set agent triads, or chat --agent triads");
     }
+    Ok(())
+}
+
+fn unset(name: &str, context: &Context) -> Result<(), CliError> {
+    let console = &context.console;
+    let key = Key::parse(name)?;
+    let path = &context.config_paths.user;
+    let was_set = unset_in_file(path, key)?;
+    // What applies now: a variable or a project's file, or else the default.
+    let overriding = context.overriding_origin(key).and_then(|_| context.config.get(key)).cloned();
+    let default = || {
+        let text = key.spec().default?;
+        let value = SettingValue::from_text(&key.spec().value_type, text).ok()?;
+        Some(Setting { value, origin: ValueOrigin::Default })
+    };
+    let setting = overriding.or_else(default);
+    if console.options.json {
+        return console.print_json(&SettingJson::new(key, setting.as_ref()));
+    }
+    let state = match &setting {
+        Some(Setting { value, origin: ValueOrigin::Default }) => {
+            format!("its default is {}", sanitize::line(&value.to_string()))
+        }
+        Some(Setting { value, origin }) => {
+            format!(
+                "{} sets it to {}",
+                sanitize::line(&origin.to_string()),
+                sanitize::line(&value.to_string())
+            )
+        }
+        None => "it has no default".to_owned(),
+    };
+    let shown = sanitize::line(&path.display().to_string());
+    console.note(&if was_set {
+        format!("removed {name} from {shown}; {state}")
+    } else {
+        format!("{shown} does not set {name}; {state}")
+    });
     Ok(())
 }
 

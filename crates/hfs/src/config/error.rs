@@ -57,7 +57,7 @@ pub enum ConfigError {
     #[error("{}", summarize(path, problems))]
     Triads { path: PathBuf, problems: TriadsConfigError },
     /// A key cannot be changed without changing other parts of the file.
-    #[error("cannot set {key} in {} without changing other settings: {reason}", path.display())]
+    #[error("cannot change {key} in {} without changing other settings: {reason}", path.display())]
     Edit { path: PathBuf, key: String, reason: String },
 }
 

@@ -259,12 +259,70 @@ pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigErr
     Ok(value)
 }
 
+/// Removes a key from a file, and replaces the file atomically. Returns `false` if the file does not set the key.
+///
+/// # Errors
+/// If the file is not valid, or if the change would affect other settings.
+pub fn unset_in_file(path: &Path, key: Key) -> Result<bool, ConfigError> {
+    let Some(before) = read_text(path)? else { return Ok(false) };
+    let Some(after) = without_value(path, key, &before)? else { return Ok(false) };
+    replace_private_file(path, after.as_bytes())
+        .map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
+    Ok(true)
+}
+
+/// The text of a file without a key; `None` if the file does not set it.
+fn without_value(path: &Path, key: Key, before: &str) -> Result<Option<String>, ConfigError> {
+    let old = parse(path, before)?;
+    if !old.values.iter().any(|(other, _)| *other == key) {
+        return Ok(None);
+    }
+    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
+    document.ensure_document().try_remove_path(key.name()).map_err(|error| edit_error(path, key, error))?;
+    let after = with_line_endings_of(before, document.to_string());
+    check_edit(path, key, None, &old, &after)?;
+    Ok(Some(after))
+}
+
+fn edit_error(path: &Path, key: Key, reason: impl ToString) -> ConfigError {
+    ConfigError::Edit { path: path.to_owned(), key: key.name().to_owned(), reason: reason.to_string() }
+}
+
+/// `yaml-edit` ends the lines that it inserts with LF, also in a file with CRLF.
+fn with_line_endings_of(before: &str, mut after: String) -> String {
+    if before.contains("\r\n") {
+        after = after.replace("\r\n", "\n").replace('\n', "\r\n");
+    }
+    if !after.is_empty() && !after.ends_with('\n') {
+        after.push('\n');
+    }
+    after
+}
+
+/// Checks that an edited text sets `key` to `value`, and everything else as before.
+fn check_edit(
+    path: &Path,
+    key: Key,
+    value: Option<&Value>,
+    old: &Layer,
+    after: &str,
+) -> Result<(), ConfigError> {
+    let new = parse(path, after).map_err(|error| edit_error(path, key, error))?;
+    let others = |layer: &Layer| -> Vec<(Key, Value)> {
+        let others = layer.values.iter().filter(|(other, _)| *other != key);
+        others.map(|(other, setting)| (*other, setting.value.clone())).collect()
+    };
+    let is_set = new.values.iter().find(|(other, _)| *other == key).map(|(_, setting)| &setting.value);
+    if is_set != value || others(old) != others(&new) {
+        return Err(edit_error(path, key, "the file uses YAML that cannot be edited safely"));
+    }
+    Ok(())
+}
+
 /// The text of a file with one value changed.
 fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<String, ConfigError> {
-    let edit_error =
-        |reason: String| ConfigError::Edit { path: path.to_owned(), key: key.name().to_owned(), reason };
     let old = parse(path, before)?;
-    let document = YamlFile::from_str(before).map_err(|error| edit_error(error.to_string()))?;
+    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
     let root = document.ensure_document();
     match value {
         Value::Text(text) => root.try_set_path(key.name(), text.as_str()),
@@ -279,24 +337,9 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
             root.try_set_path(key.name(), items)
         }
     }
-    .map_err(|error| edit_error(error.to_string()))?;
-    let mut after = document.to_string();
-    // `yaml-edit` ends the lines that it inserts with LF, also in a file with CRLF.
-    if before.contains("\r\n") {
-        after = after.replace("\r\n", "\n").replace('\n', "\r\n");
-    }
-    if !after.ends_with('\n') {
-        after.push('\n');
-    }
-    let new = parse(path, &after).map_err(|error| edit_error(error.to_string()))?;
-    let others = |layer: &Layer| -> Vec<(Key, Value)> {
-        let others = layer.values.iter().filter(|(other, _)| *other != key);
-        others.map(|(other, setting)| (*other, setting.value.clone())).collect()
-    };
-    let is_set = new.values.iter().any(|(other, setting)| *other == key && setting.value == *value);
-    if !is_set || others(&old) != others(&new) {
-        return Err(edit_error("the file uses YAML that cannot be edited safely".into()));
-    }
+    .map_err(|error| edit_error(path, key, error))?;
+    let after = with_line_endings_of(before, document.to_string());
+    check_edit(path, key, Some(value), &old, &after)?;
     Ok(after)
 }
 
@@ -336,6 +379,26 @@ mod tests {
         assert_eq!(set("model: a\r\n", "temperature", "0.5").unwrap(), "model: a\r\ntemperature: 0.5\r\n");
         assert_eq!(set("", "max_tokens", "100").unwrap(), "max_tokens: 100\n");
         assert_eq!(set("", "model", "1").unwrap(), "model: '1'\n");
+    }
+
+    #[test]
+    fn an_unset_key_leaves_everything_else_as_it_was() {
+        let unset = |before: &str, name: &str| {
+            without_value(Path::new("config.yaml"), Key::find(name).unwrap(), before).unwrap()
+        };
+        let before = "# mine\nmodel: a\nstore:\n  url: sqlite:/x\n  durability: fast # quick\n";
+        let after = unset(before, "model").unwrap();
+        assert_eq!(after, "# mine\nstore:\n  url: sqlite:/x\n  durability: fast # quick\n");
+        let after = unset(before, "store.url").unwrap();
+        assert!(after.contains("durability: fast") && !after.contains("sqlite"), "{after}");
+        assert_eq!(unset(before, "temperature"), None);
+        for before in ["model: a\n", "store:\n  url: sqlite:/x\n", "disabled_plugins:\n  - a\n  - b\n"] {
+            let name = before.split(':').next().unwrap();
+            let name = if name == "store" { "store.url" } else { name };
+            let after = unset(before, name).unwrap();
+            assert!(parse(Path::new("config.yaml"), &after).unwrap().values.is_empty(), "{after}");
+        }
+        assert_eq!(unset("model: a\r\ntheme: dark\r\n", "model").unwrap(), "theme: dark\r\n");
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Config {
                 Some("fast") => Durability::Fast,
                 _ => Durability::Full,
             },
-            agent: self.choice(Key::Agent),
+            agent: self.choice(Key::Agent).filter(|agent| !self.model_replaces(*agent)),
             triads: TriadsSetting {
                 text: self.owned_text(Key::Triads).unwrap_or_default(),
                 origin: self.get(Key::Triads).map_or(ValueOrigin::Default, |setting| setting.origin.clone()),
@@ -163,6 +163,13 @@ impl Config {
             system_prompt: self.owned_text(Key::SystemPrompt),
             context_chars: self.integer(Key::ContextChars).unwrap_or(400_000),
         }
+    }
+
+    /// Whether `--model` asks for a model where the configuration selects the agent that uses none.
+    fn model_replaces(&self, agent: AgentKind) -> bool {
+        let on_command_line =
+            |key| self.get(key).is_some_and(|setting| matches!(setting.origin, ValueOrigin::CommandLine(_)));
+        agent == AgentKind::Recall && on_command_line(Key::Model) && !on_command_line(Key::Agent)
     }
 
     fn value(&self, key: Key) -> Option<&Value> {

@@ -185,3 +185,19 @@ fn the_list_shows_every_value_and_its_origin() {
         "{text}"
     );
 }
+
+#[test]
+fn an_unset_setting_has_its_default_again_and_the_rest_of_the_file_is_kept() {
+    let hfs = hfs();
+    write(&hfs, "# mine\ncolor: always\ntheme: dark # at night\n", "");
+    let removed = hfs.run(&["config", "unset", "color"]).ok();
+    assert!(removed.stderr.contains("its default is auto"), "{}", removed.stderr);
+    assert_eq!(value(&hfs, &["color"]), ("auto".into(), "default".into()));
+    let text = std::fs::read_to_string(hfs.hfs_home().join("config.yaml")).unwrap();
+    assert_eq!(text, "# mine\ntheme: dark # at night\n");
+    let again = hfs.run(&["config", "unset", "color"]).ok();
+    assert!(again.stderr.contains("does not set color"), "{}", again.stderr);
+    let json = hfs.run(&["config", "unset", "theme", "--json"]).ok().json();
+    assert_eq!((json["value"].as_str(), json["origin"].as_str()), (Some("auto"), Some("default")));
+    let _ = hfs.run(&["config", "unset", "colour"]).fails_with(3);
+}
