@@ -59,6 +59,15 @@ pub struct Session {
     pub extra: PassthroughFields,
 }
 
+impl Session {
+    /// The name for lists that also show a date: an automatic name without the time at its end.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        let title = self.name.rsplit_once(TIME_SEPARATOR).filter(|(_, time)| is_name_time(time));
+        title.filter(|_| self.automatic_name).map_or(&*self.name, |(title, _)| title)
+    }
+}
+
 /// A session as lists show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionSummary {
@@ -110,8 +119,12 @@ impl SessionRef {
     }
 }
 
-/// Characters of the first message that an automatic name contains.
+/// Maximum length of the beginning of the first message in an automatic name, in characters. It ends with a whole word
+/// if there is one.
 const NAME_CHARS: usize = 30;
+
+/// Separates the two parts of an automatic name.
+const TIME_SEPARATOR: &str = " - ";
 
 /// How much of the first message is read for a name. A secret that starts in the name ends within it.
 const READ_CHARS: usize = 8192;
@@ -132,12 +145,30 @@ pub fn automatic_name(first_message: &str, local: &jiff::Zoned) -> String {
             break;
         }
     }
-    let beginning: String = words.chars().take(NAME_CHARS).collect();
-    let beginning = beginning.trim_end();
+    let beginning = cut_at_word(&words);
     // Joining the words could have made a secret that was none in the message.
     let title =
         if beginning.is_empty() || hfs_secrets::contains(beginning) { "New session" } else { beginning };
-    format!("{title} - {}", local.strftime("%Y-%m-%d_%H-%M"))
+    format!("{title}{TIME_SEPARATOR}{}", local.strftime("%Y-%m-%d_%H-%M"))
+}
+
+/// Cuts a text to [`NAME_CHARS`], after a whole word unless the last word takes up more than half of them.
+fn cut_at_word(text: &str) -> &str {
+    let Some((end, next)) = text.char_indices().nth(NAME_CHARS) else { return text.trim_end() };
+    let cut = text.get(..end).unwrap_or(text);
+    let whole_words = if next == ' ' { Some(cut) } else { cut.rsplit_once(' ').map(|(words, _)| words) };
+    whole_words.filter(|words| words.chars().count() >= NAME_CHARS / 2).unwrap_or(cut).trim_end()
+}
+
+/// Whether a text is the time in an automatic name, such as `2026-02-01_14-30`.
+fn is_name_time(text: &str) -> bool {
+    let form = "dddd-dd-dd_dd-dd";
+    text.len() == form.len()
+        && text.bytes().zip(form.bytes()).all(
+            |(byte, form)| {
+                if form == b'd' { byte.is_ascii_digit() } else { byte == form }
+            },
+        )
 }
 
 fn without_secrets(text: &str) -> String {
@@ -157,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_automatic_name_is_the_first_thirty_characters_and_the_local_time() {
+    fn an_automatic_name_is_the_first_words_and_the_local_time() {
         let local: jiff::Zoned = "2026-02-01T14:30:59+01:00[Europe/Paris]".parse().unwrap();
         for (text, name) in [
             ("Fix login bug", "Fix login bug - 2026-02-01_14-30"),
@@ -165,11 +196,42 @@ mod tests {
             ("", "New session - 2026-02-01_14-30"),
             (
                 "äöü 日本語 a long message that goes on and on",
-                "äöü 日本語 a long message that go - 2026-02-01_14-30",
+                "äöü 日本語 a long message that - 2026-02-01_14-30",
             ),
         ] {
             assert_eq!(automatic_name(text, &local), name);
         }
+    }
+
+    #[test]
+    fn a_name_ends_with_a_whole_word_unless_the_word_is_long() {
+        for (text, cut) in [
+            ("Why does the login fail on Windows", "Why does the login fail on"),
+            ("Why does the login fail on Mac OS", "Why does the login fail on Mac"),
+            ("See https://example.org/a/long/path", "See https://example.org/a/long"),
+            ("short", "short"),
+        ] {
+            assert_eq!(cut_at_word(text), cut);
+        }
+    }
+
+    #[test]
+    fn a_title_is_an_automatic_name_without_its_time() {
+        let session = |name: &str, automatic_name| Session {
+            id: SessionId::generate(),
+            name: name.to_owned(),
+            automatic_name,
+            project: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            current_branch: BranchId::generate(),
+            origin: None,
+            trashed_at: None,
+            extra: PassthroughFields::new(),
+        };
+        assert_eq!(session("Fix - it - 2026-02-01_14-30", true).title(), "Fix - it");
+        assert_eq!(session("Fix it - 2026-02-01_14-30", false).title(), "Fix it - 2026-02-01_14-30");
+        assert_eq!(session("Fix it - 2026", true).title(), "Fix it - 2026");
     }
 
     #[test]
@@ -180,7 +242,7 @@ mod tests {
         for (text, beginning) in [
             (format!("Use {token} to push"), "Use … to push - "),
             (format!("deploy with token {token}"), "deploy with token … - "),
-            ("psql postgres://app:n8Xk2qpl@db/x fails".to_owned(), "psql postgres://app:…@db/x fai - "),
+            ("psql postgres://app:n8Xk2qpl@db/x fails".to_owned(), "psql postgres://app:…@db/x - "),
             ("DB_PASSWORD=Kestrel-7781\nwhy?".to_owned(), "DB_PASSWORD=… why? - "),
             (format!("{long} expired"), "… - "),
         ] {

@@ -158,7 +158,7 @@ pub fn session_table(sessions: &[SessionSummary], with_projects: bool, context: 
         let session = &summary.session;
         let mut cells = vec![
             session.id.short().as_str().chars().take(id_length).collect(),
-            sanitize::line(&session.name),
+            sanitize::line(session.title()),
             summary.messages.to_string(),
             context.format_time(session.updated_at),
         ];
