@@ -132,7 +132,9 @@ impl Agent for Assistant {
             .selection_reason
             .clone()
             .unwrap_or_else(|| format!("{} of {}", self.model.name(), self.provider.title()));
-        AgentDescription::new(ID, summary).with_model(Some(self.model.name().to_owned()))
+        AgentDescription::new(ID, summary)
+            .with_model(Some(self.model.name().to_owned()))
+            .with_images(self.attachments.is_some())
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {

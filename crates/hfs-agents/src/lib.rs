@@ -17,6 +17,7 @@ mod triads;
 
 pub use assistant::{Assistant, AttachmentSource};
 pub use detect::{AvailableProviders, DetectedModel, detect_model, probe_ollama};
+pub use model::MAX_IMAGE_BYTES;
 pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
 pub use provider::list_models;
 pub use recall::Recall;

@@ -17,7 +17,7 @@ use crate::provider::without_tagged_thinking;
 /// Image types that every vision-capable provider accepts.
 const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /// Anthropic's limit, the strictest among the providers: 5 MiB in base64, which has four characters for three bytes.
-const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
+pub const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
 /// Limit for the number of images in a request. Older images are replaced by their file names.
 const MAX_IMAGES: usize = 10;
 /// Limit for a tool's input or output, in characters.

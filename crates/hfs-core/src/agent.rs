@@ -22,18 +22,27 @@ pub struct AgentDescription {
     pub model: Option<String>,
     /// One line that says what the agent is and why it was selected.
     pub summary: String,
+    /// Whether it looks at pictures in messages. A model may still refuse them.
+    pub sees_images: bool,
 }
 
 impl AgentDescription {
     /// Describes an agent without a model.
     pub fn new(name: impl Into<String>, summary: impl Into<String>) -> Self {
-        Self { name: name.into(), model: None, summary: summary.into() }
+        Self { name: name.into(), model: None, summary: summary.into(), sees_images: false }
     }
 
     /// Sets the model.
     #[must_use]
     pub fn with_model(mut self, model: Option<String>) -> Self {
         self.model = model;
+        self
+    }
+
+    /// Sets whether the agent looks at pictures.
+    #[must_use]
+    pub fn with_images(mut self, sees_images: bool) -> Self {
+        self.sees_images = sees_images;
         self
     }
 }

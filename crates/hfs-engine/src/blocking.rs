@@ -6,8 +6,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CheckpointDiff, Conversation, Engine, EngineError, Exchange, MessageDiff, Observer, ReversalPlan,
-    Reversed, RewindPlan, RewindTarget, Rewound, SendError,
+    CheckpointDiff, Conversation, Engine, EngineError, Exchange, MessageDiff, Observer, OutgoingMessage,
+    ReversalPlan, Reversed, RewindPlan, RewindTarget, Rewound, SendError,
 };
 
 /// An [`Engine`] for synchronous callers, such as a command line.
@@ -100,11 +100,11 @@ impl BlockingEngine {
     pub fn send(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        message: impl Into<OutgoingMessage>,
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        self.block_on(self.engine.send(conversation, text, observer, cancel))
+        self.block_on(self.engine.send(conversation, message, observer, cancel))
     }
 
     /// See [`Engine::append_user_message`].
@@ -114,10 +114,10 @@ impl BlockingEngine {
     pub fn append_user_message(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        message: impl Into<OutgoingMessage>,
         observer: &dyn Observer,
     ) -> Result<Message, SendError> {
-        self.block_on(self.engine.append_user_message(conversation, text, observer))
+        self.block_on(self.engine.append_user_message(conversation, message, observer))
     }
 
     /// See [`Engine::generate_reply`].

@@ -84,9 +84,17 @@ impl ErrorExt for EngineError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The message has no text.
+    /// The message has neither text nor attachments.
     #[error("the message is empty")]
     Empty,
+    /// A file cannot be attached, so the message was not sent.
+    #[error("cannot attach {name}: {reason}")]
+    NotAttached {
+        /// The file, as the user named it.
+        name: String,
+        /// The reason, in one line.
+        reason: String,
+    },
     /// A plugin rejected the message.
     #[error("the plugin {plugin} rejected the message: {reason}")]
     Rejected {
@@ -126,7 +134,7 @@ pub enum SendError {
 impl ErrorExt for SendError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Empty => ErrorKind::Invalid,
+            Self::Empty | Self::NotAttached { .. } => ErrorKind::Invalid,
             Self::Rejected { .. } => ErrorKind::Denied,
             Self::NotSaved { source, .. } | Self::ReplyNotSaved { source, .. } => source.kind(),
             Self::NoReply { source: error } | Self::Engine(error) => error.kind(),
@@ -136,6 +144,7 @@ impl ErrorExt for SendError {
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::Empty => Some(Suggestion::EnterPrompt),
+            Self::NotAttached { .. } => None,
             Self::Rejected { plugin, .. } => {
                 Some(Suggestion::ChangeMessageOrDisablePlugin { plugin: plugin.clone() })
             }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, Backoff, BranchId, CheckpointState, ErrorExt, ErrorKind, Event, EventPayload, Hooks, Message,
-    MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields, PluginStates, Position, ReplyHandle,
-    Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, RunSnapshot, Seq, SessionDraft, SessionId,
-    Store, StoreError, StoreResult, Verdict, automatic_name, error_chain,
+    AgentError, Attachment, Backoff, BranchId, CheckpointState, ErrorExt, ErrorKind, Event, EventPayload,
+    Hooks, Message, MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields, PluginStates,
+    Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, RunSnapshot, Seq,
+    SessionDraft, SessionId, Store, StoreError, StoreResult, Verdict, automatic_name, error_chain,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -27,6 +27,60 @@ pub const ORIGINAL_TEXT: &str = "original_text";
 
 /// Number of messages in one read of the agent's context.
 const CONTEXT_PAGE: u32 = 100;
+
+/// A message of the user that is to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutgoingMessage {
+    /// The text; may be empty if files are attached.
+    pub text: String,
+    /// Files that are attached to it.
+    pub attachments: Vec<OutgoingAttachment>,
+}
+
+/// A file that is attached to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingAttachment {
+    /// Media type, such as `image/png`.
+    pub media_type: String,
+    /// File name.
+    pub name: String,
+    /// The content.
+    pub content: Attachment,
+}
+
+impl From<&str> for OutgoingMessage {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<String> for OutgoingMessage {
+    fn from(text: String) -> Self {
+        Self { text, attachments: Vec::new() }
+    }
+}
+
+impl OutgoingMessage {
+    /// The parts of the message: its text, and a reference to each attachment.
+    fn parts(&self) -> Vec<Part> {
+        let text = Some(&self.text).filter(|text| !text.trim().is_empty()).map(Part::text);
+        let attachments = self.attachments.iter().map(|attachment| Part::Attachment {
+            media_type: attachment.media_type.clone(),
+            name: Some(attachment.name.clone()),
+            hash: Some(attachment.content.hash),
+            bytes: u64::try_from(attachment.content.bytes.len()).unwrap_or(u64::MAX),
+        });
+        text.into_iter().chain(attachments).collect()
+    }
+
+    /// What a session that begins with this message is named after, if `text` is its saved text.
+    fn title(&self, text: String) -> String {
+        if !text.trim().is_empty() {
+            return text;
+        }
+        self.attachments.iter().map(|attachment| attachment.name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+}
 
 /// A message and its reply, as they were saved.
 #[derive(Debug)]
@@ -92,12 +146,12 @@ impl Engine {
     pub async fn send(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        message: impl Into<OutgoingMessage>,
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let begin_reply = true;
-        let saved = self.save_user_message(conversation, text, observer.as_ref(), begin_reply).await?;
+        let (message, begin_reply) = (message.into(), true);
+        let saved = self.save_user_message(conversation, message, observer.as_ref(), begin_reply).await?;
         let SavedMessage { scope, session, message, reply } = saved;
         let Some(begun) = reply else {
             return Err(EngineError::Background { message: "the reply was not begun".into() }.into());
@@ -114,11 +168,11 @@ impl Engine {
     pub async fn append_user_message(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        message: impl Into<OutgoingMessage>,
         observer: &dyn Observer,
     ) -> Result<Message, SendError> {
-        let begin_reply = false;
-        Ok(self.save_user_message(conversation, text, observer, begin_reply).await?.message)
+        let (message, begin_reply) = (message.into(), false);
+        Ok(self.save_user_message(conversation, message, observer, begin_reply).await?.message)
     }
 
     /// Passes a message of the user to the hooks, and saves it. With `begin_reply`, begins the reply in the same
@@ -126,19 +180,20 @@ impl Engine {
     async fn save_user_message(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        outgoing: OutgoingMessage,
         observer: &dyn Observer,
         begin_reply: bool,
     ) -> Result<SavedMessage, SendError> {
-        if text.trim().is_empty() {
+        let parts = outgoing.parts();
+        if parts.is_empty() {
             return Err(SendError::Empty);
         }
         let before = conversation.place;
         let session = before.map_or_else(SessionId::generate, |(session, _)| session);
         self.background().wait(session).await;
         self.session_started(session).await;
-        let mut message = MessageDraft::user(text, self.clock().now());
-        match self.hooks().on_message(session, text, true).await {
+        let mut message = MessageDraft::new(Role::User, parts, self.clock().now());
+        match self.hooks().on_message(session, &outgoing.text, true).await {
             Verdict::Pass => {}
             Verdict::Replace(rewritten) => replace_text(&mut message, rewritten),
             Verdict::Reject { plugin, reason } => return Err(SendError::Rejected { plugin, reason }),
@@ -147,7 +202,7 @@ impl Engine {
             Some((_, at)) => (at, None),
             None => {
                 // Named after the saved text, since a guard may have removed a secret from the typed text.
-                let draft = self.session_draft(session, &message.text(), conversation);
+                let draft = self.session_draft(session, &outgoing.title(message.text()), conversation);
                 (Position { branch: draft.main_branch, head: 0 }, Some(draft))
             }
         };
@@ -158,11 +213,14 @@ impl Engine {
         let reply = begin_reply.then(|| self.reply_draft());
         let added = if begin_reply { 2 } else { 1 };
         conversation.place = Some((session, Position { head: at.head + added, ..at }));
-        let draft = message.clone();
+        let (draft, attachments) = (message.clone(), outgoing.attachments);
         // One blocking call for session and message, so that a dropped future leaves no session without messages.
         let scope = ExchangeScope::new(self, session);
         let (token, runtime) = (scope.token(), Handle::current());
         let saved = scope.run_blocking(move |engine| {
+            for attachment in &attachments {
+                engine.store().put_attachment(&attachment.content)?;
+            }
             if let Some(draft) = &new_session {
                 engine.store().create_session(draft)?;
                 engine.set_active_branch(session, at.branch);
@@ -183,7 +241,7 @@ impl Engine {
             Err(error) => {
                 conversation.place = before;
                 return Err(match error {
-                    EngineError::Store(source) => SendError::NotSaved { text: text.to_owned(), source },
+                    EngineError::Store(source) => SendError::NotSaved { text: outgoing.text, source },
                     other => SendError::Engine(other),
                 });
             }
@@ -193,7 +251,7 @@ impl Engine {
         }
         let (seq, reply) = appended.map_err(|source| {
             conversation.place = Some((session, at));
-            SendError::NotSaved { text: text.to_owned(), source }
+            SendError::NotSaved { text: outgoing.text, source }
         })?;
         let message = Message { branch: at.branch, seq, content: message };
         observer.update(Update::Sent(Arc::new(message.clone())));

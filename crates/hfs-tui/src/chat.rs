@@ -4,6 +4,7 @@
 //! its methods are part of [`Model`].
 
 mod exchange;
+mod mentions;
 mod sidebar;
 pub mod view;
 
@@ -26,6 +27,7 @@ use crate::screens::ListSelection;
 use crate::transcript::{PageRange, Tail, Transcript, unsaved_message_lines};
 
 pub use exchange::{ErrorBanner, ExchangeInProgress, SaveState};
+pub use mentions::{PathCompletion, mention_of_picture};
 
 /// Width of the sidebar.
 const SIDEBAR_WIDTH: u16 = 32;
@@ -47,6 +49,8 @@ pub struct Chat {
     pub input: Editor,
     /// Selected row of the command completion; `None` if the user closed it.
     pub completion: Option<usize>,
+    /// Paths that complete a mention of a file in the input.
+    pub paths: Option<PathCompletion>,
     /// Earlier messages of the user.
     pub history: InputHistory,
     /// The exchange in progress.
@@ -107,6 +111,7 @@ impl Chat {
             transcript: Transcript::default(),
             input: Editor::default(),
             completion: Some(0),
+            paths: None,
             history: InputHistory::default(),
             exchange: None,
             queue: VecDeque::new(),
@@ -261,7 +266,7 @@ impl Model {
         let emacs = self.render.settings.keys == KeyMode::Emacs;
         let command = match key.code {
             KeyCode::Char('c') if control => return Some(self.handle_ctrl_c()),
-            KeyCode::Char('d') if control && self.chat.input.is_empty() => return Some(self.handle_ctrl_c()),
+            KeyCode::Char('d') if control && self.chat.input.is_empty() => return Some(self.handle_ctrl_d()),
             KeyCode::Char('p') if control && !emacs => return Some(self.open_palette()),
             KeyCode::Char('x') if alt => return Some(self.open_palette()),
             // In vim's normal mode, Ctrl+R redoes.
@@ -297,6 +302,12 @@ impl Model {
         }
         effects.extend(timer);
         effects
+    }
+
+    /// Handles the end of input, as in a shell: leaves at once. If a reply is in progress or messages are queued, it is
+    /// handled like Ctrl+C.
+    fn handle_ctrl_d(&mut self) -> Vec<Effect> {
+        if self.chat.is_busy() || !self.chat.queue.is_empty() { self.handle_ctrl_c() } else { self.quit() }
     }
 
     /// Handles Esc. One press ends vim's insert mode, or else stops the reply, or else closes a banner. Two presses clear
@@ -389,7 +400,7 @@ impl Model {
                 self.chat.completion = Some(0);
                 self.chat.transcript.unselect();
             }
-            return Vec::new();
+            return self.complete_mention();
         }
         match key.code {
             // The input does not handle these keys in its first and last row: the arrow keys, vim's `j` and `k`, and
@@ -442,6 +453,9 @@ impl Model {
     }
 
     fn handle_completion_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
+        if let Some(effects) = self.handle_mention_key(key) {
+            return Some(effects);
+        }
         let rows = self.completions();
         let selected = self.chat.completion?;
         let row = rows.get(selected)?;
@@ -465,6 +479,26 @@ impl Model {
                 self.add_to_history(line.clone());
                 return Some(self.run_command_line(&line));
             }
+            _ => return None,
+        }
+        Some(Vec::new())
+    }
+
+    /// Handles keys while paths complete a mention.
+    fn handle_mention_key(&mut self, key: KeyEvent) -> Option<Vec<Effect>> {
+        let selected = self.chat.completion?;
+        let paths = self.mention_completions();
+        let (path, count) = (paths.get(selected)?.clone(), paths.len());
+        match key.code {
+            KeyCode::Up if key.modifiers.is_empty() => {
+                self.chat.completion = Some(selected.saturating_sub(1));
+            }
+            KeyCode::Down if key.modifiers.is_empty() => {
+                self.chat.completion = Some((selected + 1).min(count.saturating_sub(1)));
+            }
+            KeyCode::Esc => self.chat.completion = None,
+            KeyCode::Tab => return Some(self.insert_mention(&path)),
+            KeyCode::Enter if key.modifiers.is_empty() => return Some(self.insert_mention(&path)),
             _ => return None,
         }
         Some(Vec::new())

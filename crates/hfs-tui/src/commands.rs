@@ -17,6 +17,7 @@ use crate::screens::config::Config;
 use crate::screens::help::Help;
 use crate::screens::import::Import;
 use crate::screens::inspect::Inspect;
+use crate::screens::models::Models;
 use crate::screens::plugins::Plugins;
 use crate::screens::search::Search;
 use crate::screens::sessions::Sessions;
@@ -108,7 +109,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "Ctrl+O",
         "change the output mode or the agent",
     ),
-    spec(Command::Model, &["model"], "[name]", "", "change the model"),
+    spec(Command::Model, &["model"], "[name]", "", "list the models; choose one for this session or for all"),
     spec(Command::Copy, &["copy"], "", "", "copy the newest reply"),
     spec(Command::Retry, &["retry"], "", "F5", "get another reply on a new branch"),
     spec(Command::Edit, &["edit"], "", "Ctrl+G", "write the message in your editor"),
@@ -313,8 +314,8 @@ impl Model {
             }),
             Command::Mode => self.set_mode(arguments),
             Command::Model => match arguments {
-                "" => self.show_screen(|_| Config::open("model")),
-                model => set_config("model", model),
+                "" => self.show_screen(|_| Models::open()),
+                model => vec![Request::UseModel { model: Some(model.to_owned()) }.into()],
             },
             Command::Copy => self.copy_newest_reply(),
             Command::Retry => self.retry(),
@@ -358,6 +359,7 @@ impl Model {
         let mut effects: Vec<Effect> = Vec::new();
         if self.chat.conversation.session().is_some() {
             effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
+            effects.extend(self.end_session_model());
         }
         let draft = self.chat.input.take();
         let history = std::mem::take(&mut self.chat.history);

@@ -95,6 +95,12 @@ impl Editor {
         self.buffer.insert(text);
     }
 
+    /// Replaces the text from the byte offset `start` to the cursor.
+    pub fn replace_from(&mut self, start: usize, text: &str) {
+        self.buffer.cut(start);
+        self.buffer.insert(text);
+    }
+
     /// Returns the byte offset of the cursor.
     #[must_use]
     pub const fn cursor(&self) -> usize {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hfs_core::{AgentDescription, Project, SessionId, SessionSummary, Timestamp};
+use hfs_core::{AgentDescription, Project, SessionId, Timestamp};
 use hfs_engine::Conversation;
 use ratatui::layout::Rect;
 
 use crate::chat::Chat;
 use crate::modal::Modal;
 use crate::ports::{AppSettings, Exit, PluginView, SuggestionWording, Tone};
-use crate::protocol::{Effect, Request, Timer};
+use crate::protocol::{Effect, RecentSessions, Request, Timer};
 use crate::render::RenderContext;
 use crate::screens::{Context, IdSource, Screen};
 use crate::text::{sanitize_line, truncate};
@@ -51,7 +51,9 @@ pub struct Model {
     /// The notice that is shown.
     pub notice: Option<Notice>,
     /// Sessions offered on the start screen.
-    pub recent_sessions: Vec<SessionSummary>,
+    pub recent: RecentSessions,
+    /// Whether a model was chosen for the open session alone.
+    pub has_session_model: bool,
     /// Whether the sidebar is shown; `None` decides by the width.
     pub sidebar: Option<bool>,
     /// The key that was pressed once and must be pressed again, with the id of its timer.
@@ -147,7 +149,8 @@ impl Model {
             postponed_plugins: Vec::new(),
             last_trashed: None,
             notice: None,
-            recent_sessions: Vec::new(),
+            recent: RecentSessions::default(),
+            has_session_model: false,
             sidebar: None,
             pending_confirmation: None,
             last_text_key: None,
@@ -169,6 +172,7 @@ impl Model {
         Context {
             conversation: &self.chat.conversation,
             project: self.project.as_ref(),
+            agent: &self.agent,
             plugins: &self.plugins,
             run: &self.chat.run,
             is_busy: self.chat.is_busy(),

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId, Suggestion, error_chain};
-use hfs_engine::{Conversation, Engine, ImportedSession, OnDuplicate, SkippedSession};
+use hfs_engine::{
+    Conversation, Engine, ImportedSession, OnDuplicate, OutgoingMessage, SendError, SkippedSession,
+};
 use tokio::sync::watch;
 
 pub use hfs_core::{Node, Slot, Tone};
@@ -219,7 +221,7 @@ pub struct Imported {
     pub failed: Vec<(String, ErrorReport)>,
 }
 
-/// Import and export. All methods may block.
+/// Files: import, export, and those that go with messages. All methods may block.
 pub trait Transfer: Send + Sync {
     /// Lists the export formats, the default first.
     fn export_formats(&self) -> Vec<ExportFormat>;
@@ -241,6 +243,19 @@ pub trait Transfer: Send + Sync {
     /// # Errors
     /// Fails if nothing could be imported; errors of single files are part of the result.
     fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, ErrorReport>;
+
+    /// Attaches the files that a message mentions.
+    ///
+    /// # Errors
+    /// `NotAttached` if a mentioned file cannot be attached.
+    fn attach_files(&self, text: &str) -> Result<OutgoingMessage, SendError> {
+        Ok(text.into())
+    }
+
+    /// Lists the paths that begin with the typed text.
+    fn complete_path(&self, _typed: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A setting and its value.
@@ -281,6 +296,18 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// Fails if the key is unknown, the value is not valid, or the file cannot be written.
     fn set(&self, key: &str, value: &str) -> Result<ConfigChange, ErrorReport>;
+
+    /// Lists the models of the server that answers.
+    ///
+    /// # Errors
+    /// Fails if no model answers, or the server does not list its models.
+    fn models(&self) -> Result<Vec<String>, ErrorReport>;
+
+    /// Uses a model until the next call, without saving it; `None` for the configured one.
+    ///
+    /// # Errors
+    /// Fails if the model's provider is not available.
+    fn use_model(&self, model: Option<&str>) -> Result<ConfigChange, ErrorReport>;
 }
 
 /// A plugin's widget in its last valid state.

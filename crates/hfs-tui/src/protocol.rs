@@ -10,12 +10,13 @@ use std::time::Duration;
 use crossterm::event::{KeyEvent, MouseEvent};
 use hfs_core::{
     AgentDescription, Branch, BranchId, Checkpoint, CheckpointId, Message, MessageRange, Operation, Page,
-    PageRequest, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
+    PageRequest, Role, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
 };
 use hfs_engine::{
     Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound, SendError, Update,
 };
 
+use crate::chat::PathCompletion;
 use crate::ports::{
     AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
     FoundTranscripts, ImportRequest, Imported, PluginDecision, PluginView,
@@ -62,8 +63,14 @@ pub enum Msg {
     Changed { moved: bool, result: Box<UiResult<Changed>> },
     /// The result of planning `change`, which is an undo or redo.
     ReversalPlanned { change: Change, result: UiResult<Box<ReversalPlan>> },
-    /// The newest sessions of the project, for the start screen.
-    RecentSessions(UiResult<Page<SessionSummary>>),
+    /// The newest sessions, for the start screen.
+    RecentSessions(RecentSessions),
+    /// Paths that complete a mention of a file.
+    PathsCompleted(PathCompletion),
+    /// A picture was attached, and the agent does not look at pictures.
+    PicturesNotSeen { names: Vec<String> },
+    /// A model was chosen for this session alone, or no longer is.
+    ModelUsed { for_session: bool, result: UiResult<ConfigApplied> },
     /// The possible destinations of an export, and the format to select.
     ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
     /// A setting was changed.
@@ -124,10 +131,23 @@ pub enum ScreenMsg {
     Imported(UiResult<Imported>),
     /// Transcripts of other tools on this machine; `welcome` if the app searched for them on its first start.
     Transcripts { welcome: bool, found: Vec<FoundTranscripts> },
+    /// The models of the server.
+    Models(UiResult<Vec<String>>),
     /// All settings.
     Config(Vec<ConfigEntry>),
     /// A session was moved to the trash.
     Trashed(SessionId),
+}
+
+/// The newest sessions, for the start screen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RecentSessions {
+    /// The sessions, newest first.
+    pub sessions: Vec<SessionSummary>,
+    /// Whether they are those of the project. If it has none, they are those of all projects.
+    pub of_project: bool,
+    /// How the newest session of the project ends: the last message of the user, and the last reply.
+    pub last_words: Vec<(Role, String)>,
 }
 
 /// What copying a text did.
@@ -335,6 +355,12 @@ pub enum Request {
     Change(Change),
     /// Lists the newest sessions of a project for the start screen.
     ListRecentSessions { project: Option<String> },
+    /// Lists the paths that complete a mention of a file.
+    CompletePath(String),
+    /// Lists the models of the server that answers.
+    ListModels,
+    /// Uses a model for the open session alone, or the configured one again.
+    UseModel { model: Option<String> },
     /// Lists sessions.
     ListSessions { filter: SessionFilter, page: PageRequest, request_id: u64 },
     /// Runs a full-text search.

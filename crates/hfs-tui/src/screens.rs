@@ -10,6 +10,7 @@ pub mod export;
 pub mod help;
 pub mod import;
 pub mod inspect;
+pub mod models;
 pub mod plugins;
 pub mod search;
 pub mod sessions;
@@ -19,7 +20,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{BranchId, Message, Project, RunSnapshot, SessionId};
+use hfs_core::{AgentDescription, BranchId, Message, Project, RunSnapshot, SessionId};
 use hfs_engine::Conversation;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -112,6 +113,8 @@ pub struct Context<'a> {
     pub conversation: &'a Conversation,
     /// Project of new conversations.
     pub project: Option<&'a Project>,
+    /// The agent that answers.
+    pub agent: &'a AgentDescription,
     /// State of the plugins.
     pub plugins: &'a PluginView,
     /// The newest run.

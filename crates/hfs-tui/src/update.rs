@@ -8,7 +8,7 @@ use crossterm::event::{
 use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
-use crate::chat::{InputHistory, SaveState};
+use crate::chat::{InputHistory, SaveState, mention_of_picture};
 use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
@@ -68,10 +68,30 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
         }
         Msg::ReversalPlanned { change, result } => model.reversal_planned(change, result),
-        Msg::RecentSessions(result) => {
-            model.recent_sessions = result.map(|page| page.items).unwrap_or_default();
+        Msg::RecentSessions(recent) => {
+            model.recent = recent;
             Vec::new()
         }
+        Msg::PathsCompleted(completion) => {
+            model.chat.paths = Some(completion);
+            Vec::new()
+        }
+        Msg::PicturesNotSeen { names } => {
+            let text = format!(
+                "{} does not look at pictures; saved with the message: {}",
+                model.agent.name,
+                names.join(", ")
+            );
+            model.notify(Tone::Warn, sanitize_line(&text))
+        }
+        Msg::ModelUsed { for_session, result } => match result {
+            Ok(applied) => {
+                let effects = model.config_changed(applied);
+                model.has_session_model = for_session;
+                effects
+            }
+            Err(report) => model.notify_error(&report),
+        },
         Msg::ExportPrepared { session, format, result } => match result {
             Ok(choices) => {
                 model.screen = Some(Box::new(Export::open(session, choices, &format)));
@@ -268,7 +288,8 @@ impl Model {
             return Vec::new();
         }
         let Some(mut screen) = self.screen.take() else {
-            self.chat.input.insert(text);
+            let mention = mention_of_picture(text);
+            self.chat.input.insert(mention.as_deref().unwrap_or(text));
             self.chat.completion = Some(0);
             return Vec::new();
         };
@@ -414,6 +435,7 @@ impl Model {
             | ScreenMsg::Runs { .. }
             | ScreenMsg::Run { .. }
             | ScreenMsg::Progress(_)
+            | ScreenMsg::Models(_)
             | ScreenMsg::Config(_) => Vec::new(),
         }
     }
@@ -478,6 +500,7 @@ impl Model {
             if self.chat.conversation.session().is_some() {
                 effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
             }
+            effects.extend(self.end_session_model());
             self.chat.run = hfs_core::RunSnapshot::default();
             self.chat.tokens = 0;
             self.chat.history = InputHistory::default();
@@ -682,6 +705,9 @@ impl Model {
         if let Some(agent) = applied.agent {
             self.agent = agent;
         }
+        if applied.key == "model" {
+            self.has_session_model = false;
+        }
         let note = if applied.note.is_empty() {
             format!("{} changed", sanitize_line(&applied.key))
         } else {
@@ -690,6 +716,11 @@ impl Model {
         let mut effects = self.notify(Tone::Good, note);
         effects.extend(self.refresh_screen(StaleData::Config));
         effects
+    }
+
+    /// Returns to the configured model, because one that was chosen for a session applies to that session alone.
+    pub(crate) fn end_session_model(&mut self) -> Option<Effect> {
+        std::mem::take(&mut self.has_session_model).then(|| Request::UseModel { model: None }.into())
     }
 
     fn read_plugins(&self) -> Effect {

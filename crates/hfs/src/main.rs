@@ -5,6 +5,7 @@
 //! and starts the plugins when they are first needed. Errors of every crate become a `CliError`, which has an exit code.
 
 mod args;
+mod attachments;
 mod commands;
 mod config;
 mod context;

@@ -2,13 +2,15 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::ValueEnum;
+use hfs_agents::list_models;
 use hfs_core::{
     Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId, Store, SystemClock,
+    lock_unpoisoned,
 };
-use hfs_engine::{Conversation, Importer};
+use hfs_engine::{Conversation, Engine, Importer, OutgoingMessage, SendError};
 use hfs_exchange::{
     BranchSelection, ExportMetadata, PageOptions, RedactedSource, Redaction, Source, TranscriptOptions,
     discover,
@@ -20,6 +22,7 @@ use hfs_tui::{
 };
 
 use crate::args::GlobalArgs;
+use crate::attachments;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
@@ -30,10 +33,10 @@ use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
 use crate::output::{sanitize, suggestions};
 use crate::wiring;
-use crate::wiring::agent::{SelectedAgent, build_agent};
+use crate::wiring::agent::{AgentBackend, SelectedAgent, build_agent, choose_agent};
 use crate::wiring::document::StoreDocument;
 use crate::wiring::plugins::AppPluginHost;
-use crate::wiring::triads::value_to_save;
+use crate::wiring::triads::{ModelsByName, value_to_save};
 
 /// The first screen of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
                 environment: context.environment.clone(),
                 store,
                 hooks,
+                session_model: Mutex::default(),
             }),
             plugins,
         };
@@ -199,12 +203,69 @@ struct ConfigurationFiles {
     environment: Environment,
     store: Arc<dyn Store>,
     hooks: Arc<dyn hfs_core::Hooks>,
+    /// The model that the user has chosen for the open session alone.
+    session_model: Mutex<Option<String>>,
 }
 
 impl ConfigurationFiles {
     fn context(&self) -> Result<Context, CliError> {
-        Ok(Context::new(self.global.clone(), self.environment.clone(), false)?
-            .with_store(Arc::clone(&self.store)))
+        self.context_with_model(lock_unpoisoned(&self.session_model).as_deref())
+    }
+
+    /// The current configuration, with this model if there is one.
+    fn context_with_model(&self, model: Option<&str>) -> Result<Context, CliError> {
+        let mut global = self.global.clone();
+        if let Some(model) = model {
+            global.agent_args.model = Some(model.to_owned());
+        }
+        Ok(Context::new(global, self.environment.clone(), false)?.with_store(Arc::clone(&self.store)))
+    }
+
+    fn engine(&self, context: &Context) -> Result<Engine, CliError> {
+        let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(build_agent(context))?;
+        Ok(wiring::engine(context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
+    }
+
+    /// The models of the server of the model that replies, as names that select them.
+    fn list_models(&self) -> Result<Vec<String>, CliError> {
+        let context = self.context()?;
+        let runtime = wiring::runtime()?;
+        let choice = runtime.block_on(choose_agent(&context.settings, &context.environment))?;
+        let config = match choice.backend {
+            AgentBackend::Assistant(config)
+            | AgentBackend::Triads(_, Some(ModelsByName { default: config, .. })) => config,
+            AgentBackend::Recall | AgentBackend::Triads(_, None) => {
+                return Err(CliError::with_hint(
+                    ErrorKind::Unavailable,
+                    "no model replies, so there is no server to ask",
+                    "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY and start hfs again, or start Ollama",
+                ));
+            }
+        };
+        // At an address of its own, a server's names are used as they are.
+        let prefix = match config.base_url {
+            Some(_) => String::new(),
+            None => format!("{}/", config.provider.as_str()),
+        };
+        let names = runtime.block_on(list_models(config))?;
+        Ok(names.into_iter().map(|name| format!("{prefix}{name}")).collect())
+    }
+
+    fn change_session_model(&self, model: Option<&str>) -> Result<ConfigChange, CliError> {
+        let context = self.context_with_model(model)?;
+        if let Some(error) = context.config_error {
+            return Err(error.into());
+        }
+        let engine = self.engine(&context)?;
+        *lock_unpoisoned(&self.session_model) = model.map(str::to_owned);
+        let agent = engine.agent().describe();
+        let name = agent.model.unwrap_or(agent.name);
+        let note = if model.is_some() {
+            format!("{name} replies in this session; `/config model {name}` keeps it for all")
+        } else {
+            format!("{name} replies again")
+        };
+        Ok(ConfigChange { settings: None, engine: Some(engine), note })
     }
 
     fn change(&self, name: &str, text: &str) -> Result<ConfigChange, CliError> {
@@ -213,14 +274,13 @@ impl ConfigurationFiles {
         before.home.create()?;
         let text = value_to_save(key, text, &before.environment)?;
         let value = set_in_file(&before.config_paths.user, key, &text)?;
+        if key == Key::Model {
+            // The new setting applies to the open session, too.
+            *lock_unpoisoned(&self.session_model) = None;
+        }
         let context = self.context()?;
         let effect = effect_of(key);
-        let engine = if effect == Effect::Engine {
-            let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(build_agent(&context))?;
-            Some(wiring::engine(&context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
-        } else {
-            None
-        };
+        let engine = if effect == Effect::Engine { Some(self.engine(&context)?) } else { None };
         let note = match context.overriding_origin(key) {
             Some(origin) => format!("{name} is also set by {origin}, which takes precedence"),
             None if effect == Effect::NextStart => format!("{name} is {value} from the next start"),
@@ -302,6 +362,14 @@ impl Configuration for ConfigurationFiles {
     fn set(&self, key: &str, value: &str) -> Result<ConfigChange, ErrorReport> {
         self.change(key, value).map_err(|error| app_error(&error))
     }
+
+    fn models(&self) -> Result<Vec<String>, ErrorReport> {
+        self.list_models().map_err(|error| app_error(&error))
+    }
+
+    fn use_model(&self, model: Option<&str>) -> Result<ConfigChange, ErrorReport> {
+        self.change_session_model(model).map_err(|error| app_error(&error))
+    }
 }
 
 /// The import and export port of the app.
@@ -374,6 +442,14 @@ impl FileTransfer {
 }
 
 impl Transfer for FileTransfer {
+    fn attach_files(&self, text: &str) -> Result<OutgoingMessage, SendError> {
+        attachments::attach_mentioned(text, &self.environment)
+    }
+
+    fn complete_path(&self, typed: &str) -> Vec<String> {
+        attachments::complete(typed, &self.environment)
+    }
+
     fn export_formats(&self) -> Vec<ExportFormatEntry> {
         let entry = |format: &ExportFormat| ExportFormatEntry {
             name: format.as_str().into(),

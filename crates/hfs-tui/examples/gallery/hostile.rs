@@ -49,9 +49,12 @@ impl HostileText {
                 Ok(_) => {}
                 Err(report) => self.insert_into_report(report),
             },
-            Msg::RecentSessions(Ok(page)) => {
-                page.items.iter_mut().for_each(|row| self.insert_into_summary(row));
+            Msg::RecentSessions(recent) => {
+                recent.sessions.iter_mut().for_each(|row| self.insert_into_summary(row));
+                self.insert_all(recent.last_words.iter_mut().map(|(_, text)| text));
             }
+            Msg::PathsCompleted(completion) => self.insert_all(&mut completion.paths),
+            Msg::PicturesNotSeen { names } => self.insert_all(names),
             Msg::ExportPrepared { result: Ok(choices), .. } => {
                 for (format, path) in choices {
                     self.insert(&mut format.about);

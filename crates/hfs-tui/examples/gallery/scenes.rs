@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::ReplyDelta;
+use hfs_core::{ReplyDelta, Role};
 use hfs_engine::{Conversation, Update};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -22,7 +22,7 @@ use crate::chat::ErrorBanner;
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{AppSettings, Background, OutputMode, SuggestionWording};
-use crate::protocol::{Changed, Effect, Msg, Request, ScreenMsg, TransferProgress, UiResult};
+use crate::protocol::{Changed, Effect, Msg, RecentSessions, Request, ScreenMsg, TransferProgress, UiResult};
 use crate::text::Syntax;
 use crate::update::update;
 use crate::view::view;
@@ -209,8 +209,15 @@ fn scene(name: &'static str, play: fn(&mut Harness)) -> Scene {
 fn chat_scenes() -> Vec<Scene> {
     vec![
         scene("start", |harness| {
-            let page = hfs_core::Page { items: data::sessions(), next: None, unreadable: 0 };
-            harness.send(Msg::RecentSessions(Ok(page)));
+            let last_words = vec![
+                (Role::User, "Does the retry loop give up at some point?".to_owned()),
+                (
+                    Role::Assistant,
+                    "It does, after five attempts.\n\nThe last delay is 3.2 seconds.".to_owned(),
+                ),
+            ];
+            let sessions = data::sessions();
+            harness.send(Msg::RecentSessions(RecentSessions { sessions, of_project: true, last_words }));
         }),
         scene("chat", Harness::open),
         scene("chat-verbose", |harness| {

@@ -45,4 +45,12 @@ impl Configuration for NoFiles {
     fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
         unsupported()
     }
+
+    fn models(&self) -> Result<Vec<String>, ErrorReport> {
+        unsupported()
+    }
+
+    fn use_model(&self, _model: Option<&str>) -> Result<ConfigChange, ErrorReport> {
+        unsupported()
+    }
 }

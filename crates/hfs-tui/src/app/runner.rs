@@ -12,17 +12,21 @@ use hfs_core::{
     SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{
-    BlockingEngine, Conversation, Engine, EngineError, Observer, ReversalPlan, Reversed, Update,
+    BlockingEngine, Conversation, Engine, EngineError, Observer, OutgoingMessage, ReversalPlan, Reversed,
+    SendError, Update,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{AppParts, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer};
+use crate::chat::PathCompletion;
+use crate::ports::{
+    AppParts, ConfigChange, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer,
+};
 use crate::protocol::{
-    Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, Request, ScreenMsg,
-    TransferProgress, UiResult,
+    Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, RecentSessions, Request,
+    ScreenMsg, TransferProgress, UiResult,
 };
 use crate::text::Syntax;
 use crate::transcript::PAGE;
@@ -31,6 +35,8 @@ use crate::transcript::PAGE;
 const RECENT_SESSIONS: u32 = 5;
 /// Number of messages in the preview of a session.
 const PREVIEW_MESSAGES: u32 = 12;
+/// Number of messages that are searched for the last words of a session.
+const LAST_WORDS_MESSAGES: u32 = 40;
 /// Number of messages of the open branch that are read for the input history.
 const HISTORY_MESSAGES: u32 = 400;
 /// Number of other sessions that are read for the input history.
@@ -163,10 +169,16 @@ impl Runner {
 
             // Data for screens.
             Request::ListRecentSessions { project } => self.run(move |backend| {
-                let filter = SessionFilter { project, ..SessionFilter::default() };
-                let page = PageRequest::first(RECENT_SESSIONS);
-                Msg::RecentSessions(backend.ui_result(backend.store().list_sessions(&filter, &page)))
+                // The app works without the list, so an error is not shown.
+                Msg::RecentSessions(recent_sessions(backend.store(), project).unwrap_or_default())
             }),
+            Request::CompletePath(typed) => {
+                let transfer = Arc::clone(&self.transfer);
+                self.run(move |_| {
+                    let paths = transfer.complete_path(&typed);
+                    Msg::PathsCompleted(PathCompletion { typed, paths })
+                });
+            }
             Request::ReadPreview { source, request_id } => {
                 self.run(move |backend| read_preview(backend, source, request_id));
             }
@@ -243,17 +255,25 @@ impl Runner {
                 self.read(move |_| ScreenMsg::Config(configuration.entries()));
             }
             Request::SetConfig { key, value } => {
-                let configuration = Arc::clone(&self.configuration);
-                let next_engine = Arc::clone(&self.next_engine);
+                let (configuration, next_engine) =
+                    (Arc::clone(&self.configuration), Arc::clone(&self.next_engine));
                 self.run(move |_| {
                     let change = configuration.set(&key, &value);
-                    Msg::ConfigSet(change.map(|change| {
-                        let applied = ConfigApplied::new(key, &change);
-                        if let Some(engine) = change.engine {
-                            *lock_unpoisoned(&next_engine) = Some(engine);
-                        }
-                        applied
-                    }))
+                    Msg::ConfigSet(change.map(|change| apply_config_change(key, change, &next_engine)))
+                });
+            }
+            Request::ListModels => {
+                let configuration = Arc::clone(&self.configuration);
+                self.read(move |_| ScreenMsg::Models(configuration.models()));
+            }
+            Request::UseModel { model } => {
+                let (configuration, next_engine) =
+                    (Arc::clone(&self.configuration), Arc::clone(&self.next_engine));
+                self.run(move |_| {
+                    let for_session = model.is_some();
+                    let change = configuration.use_model(model.as_deref());
+                    let apply = |change| apply_config_change("model".to_owned(), change, &next_engine);
+                    Msg::ModelUsed { for_session, result: change.map(apply) }
                 });
             }
 
@@ -370,15 +390,20 @@ impl Runner {
     fn send(&mut self, mut conversation: Conversation, text: String, on_fork: bool) {
         self.cancel = CancellationToken::new();
         let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
-        let sender = self.sender.clone();
+        let (sender, transfer) = (self.sender.clone(), Arc::clone(&self.transfer));
         self.run_exchange(async move {
+            // Files are read before a branch is created for the message.
+            let message = match attach(transfer, text, &engine, &sender).await {
+                Ok(message) => message,
+                Err(error) => return Msg::ExchangeEnded { conversation, outcome: Box::new(Err(error)) },
+            };
             let head = conversation.head();
             let forked = match (on_fork, conversation.branch()) {
                 (true, Some(branch)) => fork(&engine, &mut conversation, branch, head, &sender).await,
                 _ => Ok(()),
             };
             let outcome = match forked {
-                Ok(()) => engine.send(&mut conversation, &text, observer, cancel).await,
+                Ok(()) => engine.send(&mut conversation, message, observer, cancel).await,
                 Err(error) => Err(error.into()),
             };
             Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) }
@@ -417,6 +442,61 @@ impl Runner {
         }
         let _ = tokio::time::timeout(timeout, self.backend.engine.close_session(conversation)).await;
     }
+}
+
+/// Attaches the files that a message mentions. Tells the user if the agent does not look at the pictures among them.
+async fn attach(
+    transfer: Arc<dyn Transfer>,
+    text: String,
+    engine: &Engine,
+    sender: &mpsc::UnboundedSender<Msg>,
+) -> Result<OutgoingMessage, SendError> {
+    let attaching = tokio::task::spawn_blocking(move || transfer.attach_files(&text));
+    let message = attaching.await.map_err(|error| {
+        SendError::Engine(EngineError::Background { message: panic_report(&error).message })
+    })??;
+    if !message.attachments.is_empty() && !engine.agent().describe().sees_images {
+        let names = message.attachments.iter().map(|file| file.name.clone()).collect();
+        let _ = sender.send(Msg::PicturesNotSeen { names });
+    }
+    Ok(message)
+}
+
+/// Hands a new engine to the next request, and returns what the model needs to know.
+fn apply_config_change(
+    key: String,
+    change: ConfigChange,
+    next_engine: &Mutex<Option<Engine>>,
+) -> ConfigApplied {
+    let applied = ConfigApplied::new(key, &change);
+    if let Some(engine) = change.engine {
+        *lock_unpoisoned(next_engine) = Some(engine);
+    }
+    applied
+}
+
+/// The newest sessions of a project, and the end of the newest one. If the project has none, those of all projects.
+fn recent_sessions(store: &dyn Store, project: Option<String>) -> StoreResult<RecentSessions> {
+    let page = PageRequest::first(RECENT_SESSIONS);
+    let in_project = SessionFilter { project, ..SessionFilter::default() };
+    let sessions = store.list_sessions(&in_project, &page)?.items;
+    let Some(newest) = sessions.first().filter(|_| in_project.project.is_some()) else {
+        let sessions = store.list_sessions(&SessionFilter::default(), &page)?.items;
+        return Ok(RecentSessions { sessions, ..RecentSessions::default() });
+    };
+    let messages =
+        store.read_messages(newest.session.current_branch, MessageRange::Newest(LAST_WORDS_MESSAGES))?;
+    let last_of = |role| {
+        let words = |message: &Message| {
+            let content = &message.content;
+            let text = content.text();
+            let is_said = content.role == role && !content.is_context() && !text.trim().is_empty();
+            is_said.then_some((role, text))
+        };
+        messages.iter().rev().find_map(words)
+    };
+    let last_words = [Role::User, Role::Assistant].into_iter().filter_map(last_of).collect();
+    Ok(RecentSessions { sessions, of_project: true, last_words })
 }
 
 /// Reports the panic of a task. Its message is left out, because it may quote text of a message.

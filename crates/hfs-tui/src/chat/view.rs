@@ -1,5 +1,6 @@
 //! Draws the chat.
 
+use hfs_core::Role;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -60,7 +61,7 @@ fn draw_transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
 }
 
-/// Draws the start screen of a new conversation: the most important keys and the newest sessions.
+/// Draws the start screen of a new conversation: the most important keys, what can be done, and the newest sessions.
 fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
     let theme = &model.render.theme;
     let key = |key: &'static str, meaning: &'static str| {
@@ -72,9 +73,13 @@ fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
         Line::default(),
         key("Enter", "send your message"),
         key("/", "commands"),
+        key("@", "attach a file or a picture, such as @src/main.rs"),
         key("Ctrl+P", "search all commands"),
         key("Ctrl+S", "your sessions"),
         key("F1", "keys and help"),
+        Line::default(),
+        key("No key", "import, search, rewind, export; replies quote your sessions"),
+        key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"),
     ];
     // In emacs mode, Ctrl+P moves the cursor.
     if model.render.settings.keys == KeyMode::Emacs {
@@ -88,14 +93,47 @@ fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
     let top = lines.len();
     let inner = Rect { x: area.x + indent, width: area.width.saturating_sub(2 * indent), ..area };
     canvas::lines(buffer, inner, lines.into_iter().map(|line| Line::from(line.spans).style(line.style)));
-    if model.recent_sessions.is_empty() || room < top + 3 {
+    draw_recent_sessions(model, buffer, inner, top);
+}
+
+/// Draws the newest sessions below row `top`, and how the newest one ends.
+fn draw_recent_sessions(model: &Model, buffer: &mut Buffer, inner: Rect, top: usize) {
+    let theme = &model.render.theme;
+    let recent = &model.recent;
+    let mut last_words: Vec<Line<'static>> = Vec::new();
+    for (role, text) in &recent.last_words {
+        let (name, style) = match role {
+            Role::User => ("you", theme.text),
+            Role::Assistant | Role::System | Role::Tool => ("reply", theme.dim),
+        };
+        let width = usize::from(inner.width.min(90)).saturating_sub(14);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        last_words.push(Line::from(vec![
+            Span::styled(format!("  {name:<7}"), theme.dim),
+            Span::styled(truncate(&sanitize_line(line), width), style),
+        ]));
+    }
+    let needed = top + 3 + last_words.len();
+    if recent.sessions.is_empty() || usize::from(inner.height) < needed {
         return;
     }
-    canvas::line(buffer, canvas::row(inner, top + 1), &Line::styled("Recent sessions", theme.title()));
-    for (index, row) in model.recent_sessions.iter().enumerate() {
-        let area = Rect { width: inner.width.min(90), ..canvas::row(inner, top + 2 + index) };
+    let title = if recent.of_project { "Last in this project" } else { "Recent sessions" };
+    let mut title = Line::styled(title, theme.title());
+    if recent.of_project {
+        title.spans.push(Span::styled("   Ctrl+S, Enter continues it", theme.dim));
+    }
+    canvas::line(buffer, canvas::row(inner, top + 1), &title);
+    let mut y = top + 2;
+    for (index, row) in recent.sessions.iter().enumerate() {
+        let area = Rect { width: inner.width.min(90), ..canvas::row(inner, y) };
+        y += 1;
         if area.height > 0 {
             draw_session_row(buffer, area, &model.render, row, false);
+        }
+        if index == 0 {
+            let below = Rect { y: area.y + 1, height: inner.bottom().saturating_sub(area.y + 1), ..inner };
+            y += last_words.len();
+            canvas::lines(buffer, below, std::mem::take(&mut last_words));
         }
     }
 }
@@ -287,11 +325,12 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
 }
 
 fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
-    let rows = model.completions();
-    let Some(selected) = model.chat.completion.filter(|_| !rows.is_empty()) else { return };
+    let (rows, paths) = (model.completions(), model.mention_completions());
+    let count = rows.len().max(paths.len());
+    let Some(selected) = model.chat.completion.filter(|_| count > 0) else { return };
     let theme = &model.render.theme;
     let room = usize::from(areas.input.y).saturating_sub(2);
-    let height = rows.len().min(COMPLETION_ROWS).min(room);
+    let height = count.min(COMPLETION_ROWS).min(room);
     let area = Rect {
         x: areas.input.x + 1,
         y: areas.input.y.saturating_sub(canvas::as_u16(height + 2)),
@@ -299,13 +338,23 @@ fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
         height: canvas::as_u16(height + 2),
     };
     Clear.render(area, buffer);
-    let hint = Line::from(Span::styled(" Tab completes · Enter runs ", theme.dim));
+    let hint = if paths.is_empty() { " Tab completes · Enter runs " } else { " Tab or Enter completes " };
+    let hint = Line::from(Span::styled(hint, theme.dim));
     let inner = canvas::panel(buffer, area, hint, theme, false);
     let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
-    let visible = ListSelection { row: selected }.visible_range(rows.len(), height);
+    let visible = ListSelection { row: selected }.visible_range(count, height);
     for (line, index) in visible.enumerate() {
+        let (area, is_selected) = (canvas::row(inner, line), index == selected);
         if let Some(row) = rows.get(index) {
-            draw_suggestion(buffer, canvas::row(inner, line), &model.render, row, index == selected);
+            draw_suggestion(buffer, area, &model.render, row, is_selected);
+        }
+        if let Some(path) = paths.get(index) {
+            let style = if is_selected { theme.selected } else { theme.text };
+            let text = truncate(&sanitize_line(path), usize::from(area.width));
+            canvas::line(buffer, area, &Line::styled(text, style));
+            if is_selected {
+                canvas::fill(buffer, area, theme.selected);
+            }
         }
     }
 }

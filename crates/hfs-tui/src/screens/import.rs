@@ -196,7 +196,8 @@ impl Screen for Import {
         match (&self.step, key.code) {
             (ImportStep::Searching | ImportStep::Choosing, _) => self.handle_choosing_key(key),
             (ImportStep::Importing(_), KeyCode::Esc) => vec![Action::run(Request::StopTransfer)],
-            (ImportStep::Done(_), KeyCode::Enter) => vec![Action::RunCommand(Command::Sessions)],
+            // The imported sessions belong to the projects in which they were held.
+            (ImportStep::Done(_), KeyCode::Enter) => vec![Action::RunCommand(Command::Resume)],
             (ImportStep::Done(_), KeyCode::Esc | KeyCode::Char('q')) => vec![Action::Close],
             (ImportStep::Importing(_) | ImportStep::Done(_), _) => Vec::new(),
         }

@@ -45,6 +45,10 @@ pub struct Sessions {
     error: Option<String>,
     /// Number of damaged sessions that the list leaves out.
     unreadable: u64,
+    /// Whether the first page of this project's sessions is being read.
+    is_opening: bool,
+    /// Whether the list shows all projects because this one has no sessions.
+    is_project_empty: bool,
     /// The session that was deleted last on this screen, for Ctrl+U.
     last_trashed: Option<SessionId>,
 }
@@ -72,6 +76,8 @@ impl Sessions {
             previewed: None,
             error: None,
             unreadable: 0,
+            is_opening: scope == Scope::Project,
+            is_project_empty: false,
             last_trashed: None,
         };
         let actions = list.reload(cx);
@@ -102,7 +108,15 @@ impl Sessions {
     fn add_page(&mut self, result: UiResult<Page<SessionSummary>>, cx: &Context<'_>) -> Vec<Action> {
         self.is_loading = false;
         match result {
+            // A project without sessions: show what there is instead of nothing.
+            Ok(page) if page.items.is_empty() && self.rows.is_empty() && self.is_opening => {
+                self.is_opening = false;
+                self.is_project_empty = true;
+                self.scope = Scope::AllProjects;
+                return self.reload(cx);
+            }
             Ok(page) => {
+                self.is_opening = false;
                 self.rows.extend(page.items);
                 self.next_page = page.next;
                 self.unreadable += page.unreadable;
@@ -188,6 +202,7 @@ impl Screen for Sessions {
     fn subtitle(&self, _cx: &Context<'_>) -> String {
         let scope = match self.scope {
             Scope::Project => "of this project",
+            Scope::AllProjects if self.is_project_empty => "of all projects; this one has none yet",
             Scope::AllProjects => "of all projects",
             Scope::Trash => "in the trash",
         };
@@ -359,7 +374,7 @@ pub fn draw_session_row(
     let room = usize::from(area.width).saturating_sub(usize::from(used) + 10);
     let line = Line::from(vec![
         Span::styled(format!("{} ", row.session.id.short().shown()), style(theme.border)),
-        Span::styled(truncate(&sanitize_line(&row.session.name), room), style(theme.text)),
+        Span::styled(truncate(&sanitize_line(row.session.title()), room), style(theme.text)),
     ]);
     canvas::line(buffer, Rect { width: area.width.saturating_sub(used + 1), ..area }, &line);
 }

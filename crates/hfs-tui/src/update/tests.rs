@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, ErrorKind, Message, MessageDraft, MessageStatus, Part, Position, ReplyDelta, Role,
-    Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
+    AgentError, BranchId, ErrorKind, Message, MessageDraft, MessageStatus, Page, Part, Position, Project,
+    ReplyDelta, Role, Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
 };
 use hfs_engine::{Conversation, Exchange, SendError, Update};
 
 use super::*;
+use crate::chat::PathCompletion;
 use crate::commands::COMMANDS;
 use crate::gallery::{Harness, changed, scenes};
 use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
@@ -145,6 +146,99 @@ fn ctrl_c_quits_only_when_pressed_twice_in_a_row() {
     assert!(!harness.model.quitting);
     harness.press(KeyCode::Char('c'), CONTROL);
     assert!(harness.model.quitting && harness.effects.contains(&TerminalCommand::Quit.into()));
+}
+
+#[test]
+fn ctrl_d_leaves_at_once_unless_something_would_be_lost() {
+    let mut harness = chat();
+    harness.press(KeyCode::Char('d'), CONTROL);
+    assert!(harness.model.quitting);
+    let mut harness = chat();
+    harness.send(Msg::Paste("a draft".into()));
+    harness.press(KeyCode::Char('d'), CONTROL);
+    assert!(!harness.model.quitting);
+    // During a reply, it is the first of two keys.
+    let mut harness = chat();
+    harness.submit("go");
+    harness.press(KeyCode::Char('d'), CONTROL);
+    assert!(!harness.model.quitting && harness.model.pending_confirmation.is_some());
+}
+
+#[test]
+fn a_mention_of_a_file_is_completed_at_the_cursor() {
+    let mut harness = chat();
+    let complete = |harness: &mut Harness, typed: &str, paths: &[&str]| {
+        assert!(harness.requests().any(|request| *request == Request::CompletePath(typed.into())), "{typed}");
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        harness.send(Msg::PathsCompleted(PathCompletion { typed: typed.into(), paths }));
+    };
+    for character in "see @s".chars() {
+        harness.press(KeyCode::Char(character), NONE);
+    }
+    complete(&mut harness, "s", &["src/", "setup.py"]);
+    assert!(screen_text(&harness).contains("setup.py"));
+    harness.press(KeyCode::Tab, NONE);
+    assert_eq!(harness.model.chat.input.text(), "see @src/");
+    complete(&mut harness, "src/", &["src/a b.rs", "src/main.rs"]);
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(harness.model.chat.input.text(), "see @\"src/a b.rs\" ");
+    // The mention is complete, so Enter sends the message.
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(take_sent(&mut harness), ["see @\"src/a b.rs\" "]);
+    // An address is no mention, and the path of a picture becomes one.
+    harness.effects.clear();
+    harness.send(Msg::Paste("me@s".into()));
+    harness.press(KeyCode::Char('x'), NONE);
+    assert!(!harness.requests().any(|request| matches!(request, Request::CompletePath(_))));
+    harness.model.chat.input.set("");
+    harness.send(Msg::Paste("'/tmp/My shot.png'".into()));
+    assert_eq!(harness.model.chat.input.text(), "@\"/tmp/My shot.png\" ");
+}
+
+#[test]
+fn the_list_of_a_project_without_sessions_shows_those_of_all_projects() {
+    let page = |items| Page { items, next: None, unreadable: 0 };
+    let listed = |harness: &Harness| {
+        let requests: Vec<_> = harness.requests().cloned().collect();
+        requests.into_iter().rev().find_map(|request| match request {
+            Request::ListSessions { filter, request_id, .. } => Some((filter.project, request_id)),
+            _ => None,
+        })
+    };
+    let mut harness = empty();
+    harness.model.project = Some(Project { directory: "/home/me/new".into(), repository: None });
+    harness.submit("/sessions");
+    let (project, request_id) = listed(&harness).unwrap();
+    assert!(project.is_some());
+    harness.send(Msg::Screen(ScreenMsg::Sessions { request_id, result: Ok(page(Vec::new())) }));
+    let (project, request_id) = listed(&harness).unwrap();
+    assert_eq!(project, None);
+    let sessions = vec![opened_elsewhere().summary];
+    harness.send(Msg::Screen(ScreenMsg::Sessions { request_id, result: Ok(page(sessions)) }));
+    let text = screen_text(&harness);
+    assert!(text.contains("elsewhere") && text.contains("this one has none yet"), "{text}");
+}
+
+#[test]
+fn a_model_chosen_for_a_session_is_not_used_in_another_one() {
+    let mut harness = chat();
+    harness.submit("/model");
+    let models = Ok(vec!["small".to_owned(), "large".to_owned()]);
+    harness.send(Msg::Screen(ScreenMsg::Models(models)));
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let used = |model: Option<&str>| Request::UseModel { model: model.map(str::to_owned) };
+    assert!(harness.requests().any(|request| *request == used(Some("large"))), "{:?}", harness.effects);
+    let applied = ConfigApplied { key: "model".into(), settings: None, agent: None, note: String::new() };
+    harness.send(Msg::ModelUsed { for_session: true, result: Ok(applied.clone()) });
+    harness.effects.clear();
+    harness.submit("/new");
+    assert!(harness.requests().any(|request| *request == used(None)));
+    // The configured model needs no return.
+    harness.send(Msg::ModelUsed { for_session: false, result: Ok(applied) });
+    harness.effects.clear();
+    harness.submit("/new");
+    assert!(!harness.requests().any(|request| matches!(request, Request::UseModel { .. })));
 }
 
 #[test]

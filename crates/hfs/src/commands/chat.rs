@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use hfs_agents::RequestEvent;
 use hfs_core::{AgentError, DeltaKind, EventPayload, Message, Project, ReplyDelta, SessionId, WaitStage};
-use hfs_engine::{Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, SendError, Update};
+use hfs_engine::{
+    Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
+};
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,7 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::json::{ChatJson, ChatRunJson, MessageJson};
 use crate::output::sanitize::{self, Sanitizer};
 use crate::wiring::agent::{SelectedAgent, build_agent};
-use crate::{interrupt, wiring};
+use crate::{attachments, interrupt, wiring};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,24 +47,29 @@ pub struct ChatArgs {
     /// Continue this project's newest session
     #[arg(short = 'c', long = "continue")]
     continue_newest: bool,
+    /// Send this file with the message: text, or a picture (may be repeated)
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<String>,
     #[command(flatten)]
     pub agent_args: AgentArgs,
 }
 
 pub fn run(args: &ChatArgs, context: &Context) -> Result<Outcome, CliError> {
-    let text = read_prompt(args, context)?;
+    let message = attachments::attach(&read_prompt(args, context)?, &args.files, &context.environment)?;
     let session = match &args.session {
         Some(reference) => Some(context.session(reference)?),
         None if args.continue_newest => Some(context.session("@")?),
         None => None,
     };
     let cancel = interrupt::install()?;
-    wiring::runtime()?.block_on(exchange(session, &text, cancel, context))
+    wiring::runtime()?.block_on(exchange(session, message, cancel, context))
 }
 
 /// Returns the message: the prompt, and below it what is piped in.
 fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
-    let Some(prompt) = args.prompt.as_deref().filter(|text| *text != "-") else {
+    // Files can be sent without words.
+    let prompt = args.prompt.as_deref().or_else(|| (!args.files.is_empty()).then_some(""));
+    let Some(prompt) = prompt.filter(|text| *text != "-") else {
         if args.prompt.is_none() && io::stdin().is_terminal() {
             context.console.note("type your message; Ctrl-D on an empty line sends it");
         }
@@ -85,7 +92,8 @@ fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
         waiting.thread().unpark();
         piped
     })?;
-    Ok(if piped.is_empty() { prompt.to_owned() } else { format!("{prompt}\n\n{piped}") })
+    let texts = [prompt, &piped].into_iter().filter(|text| !text.is_empty());
+    Ok(texts.collect::<Vec<_>>().join("\n\n"))
 }
 
 /// How long `hfs chat` reads standard input before it says so.
@@ -113,7 +121,7 @@ fn read_stdin() -> Result<String, CliError> {
 
 async fn exchange(
     session: Option<SessionId>,
-    text: &str,
+    message: OutgoingMessage,
     cancel: CancellationToken,
     context: &Context,
 ) -> Result<Outcome, CliError> {
@@ -130,8 +138,17 @@ async fn exchange(
     } else if console.options.verbose {
         console.note(&sanitize::line(&agent.summary));
     }
+    if !message.attachments.is_empty() && !agent.sees_images {
+        let names: Vec<&str> = message.attachments.iter().map(|file| file.name.as_str()).collect();
+        let names = sanitize::line(&names.join(", "));
+        console.warn(&format!("{} does not look at pictures; {names} is saved with the message", agent.name));
+    }
     // The same command again, after its message was saved and its reply was not.
-    let unanswered = engine.find_unanswered(&conversation, text).await?;
+    let unanswered = match message.attachments.as_slice() {
+        [] => engine.find_unanswered(&conversation, &message.text).await?,
+        // The same text with another picture is another message.
+        _ => None,
+    };
     if let Some(user) = &unanswered {
         let branch = match engine.ask_again(&mut conversation, user).await? {
             Some(branch) => {
@@ -145,7 +162,7 @@ async fn exchange(
     let printer = ReplyPrinter::start(console);
     let result = match unanswered {
         Some(user) => engine.generate_reply(&mut conversation, user, printer.observer(), cancel).await,
-        None => engine.send(&mut conversation, text, printer.observer(), cancel).await,
+        None => engine.send(&mut conversation, message, printer.observer(), cancel).await,
     };
     printer.finish();
     engine.close_session(&conversation).await;

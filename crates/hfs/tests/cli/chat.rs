@@ -231,3 +231,43 @@ fn what_is_piped_in_follows_the_prompt() {
     let _ = hfs.command(&["chat", "-"]).stdin("from a pipe").run().ok();
     assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "from a pipe");
 }
+
+#[test]
+fn files_go_with_a_message_and_a_file_that_cannot_is_refused_before_anything_is_saved() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("seen"));
+    let hfs = hfs_with(&server);
+    std::fs::write(hfs.project().join("notes.md"), "# Notes\n").unwrap();
+    std::fs::write(hfs.project().join("shot.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
+    let files = ["--file", "notes.md", "--file", "shot.png"];
+    let _ = hfs.run(&[&["chat", "look"], files.as_slice()].concat()).ok();
+    let message = &shown(&hfs, "@")["messages"][0];
+    assert_eq!(text(message), "look\n\nnotes.md:\n\n```md\n# Notes\n```");
+    assert_eq!(message["parts"][1]["type"], "attachment");
+    assert_eq!(message["parts"][1]["name"], "shot.png");
+    let sent = server.requests().pop().unwrap().body.to_string();
+    assert!(sent.contains("data:image/png;base64,iVBOR") && sent.contains("# Notes"), "{sent}");
+    // Without a model, the picture is kept, and the user is told.
+    let offline = hfs.run(&["chat", "--agent", "recall", "--file", "shot.png"]).ok();
+    assert!(offline.stderr.contains("does not look at pictures"), "{}", offline.stderr);
+    let count = || hfs.run(&["session", "list", "--json"]).ok().json()["sessions"].as_array().unwrap().len();
+    let before = count();
+    let refused = hfs.run(&["chat", "x", "--file", "missing.txt"]).fails_with(6);
+    assert!(refused.stderr.contains("cannot attach missing.txt"), "{}", refused.stderr);
+    assert_eq!(count(), before);
+}
+
+#[test]
+fn a_model_on_the_command_line_replies_once_even_where_the_configuration_uses_none() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("seen"));
+    let hfs = hfs_with(&server);
+    let _ = hfs.run(&["chat", "--model", "other-model", "hi"]).ok();
+    let _ = hfs.run(&["config", "set", "agent", "recall"]).ok();
+    let _ = hfs.run(&["--model", "third-model", "chat", "hi"]).ok();
+    let models: Vec<String> =
+        server.requests().iter().map(testkit::model_server::RecordedRequest::model).collect();
+    assert_eq!(models, ["other-model", "third-model"]);
+    let _ = hfs.run(&["chat", "hi"]).ok();
+    assert_eq!(server.requests().len(), 2);
+}

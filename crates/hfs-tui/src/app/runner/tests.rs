@@ -83,6 +83,14 @@ impl Configuration for FakeFiles {
     fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
         Ok(ConfigChange { note: "kept".into(), ..ConfigChange::default() })
     }
+
+    fn models(&self) -> Result<Vec<String>, ErrorReport> {
+        Ok(vec!["small".to_owned(), "large".to_owned()])
+    }
+
+    fn use_model(&self, model: Option<&str>) -> Result<ConfigChange, ErrorReport> {
+        Ok(ConfigChange { note: model.unwrap_or("the default").to_owned(), ..ConfigChange::default() })
+    }
 }
 
 struct Harness {
